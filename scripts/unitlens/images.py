@@ -1,0 +1,248 @@
+"""Decode photographs into uint8 arrays of one geometry, whatever their mode, depth or orientation.
+
+The geometry (resize, then centre crop) gives exactly the pixels of torchvision's Resize and CenterCrop on PIL images,
+tested against them. JPEGs are decoded in full: draft mode would be faster and change the pixels. No torch here, so that
+a decode job starts at once.
+"""
+
+import csv
+import errno
+import functools
+import struct
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image, ImageOps
+
+COLUMNS = ("image_id", "path", "label", "mask", "crop")
+FITS = ("squash", "short")
+INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # EPS would run Ghostscript
+# What Pillow's parsers raise on damaged files, and the causes of an OSError that lie in the file (None: Pillow's own).
+_UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+_IN_THE_FILE = (None, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EINVAL, errno.ENAMETOOLONG)
+
+
+def read_rows(sheet: str | Path, start: int, stop: int) -> list[dict[str, str]]:
+    """Read the rows ``start`` to ``stop - 1`` of an image sheet, holding no others.
+
+    Parameters
+    ----------
+    sheet
+        CSV in UTF-8 with a header. Columns `image_id` and `path`; optional `label`, `mask` and `crop`, missing ones are
+        given as empty strings, others are kept. Rows are counted from 0 behind the header, blank lines left out.
+    start, stop
+        The range; the sheet may end before `stop`, but not before `start`.
+
+    Raises
+    ------
+    ValueError
+        A required column or cell is missing, a row has more or fewer cells than the header, or there is no row `start`.
+    """
+    with Path(sheet).open(encoding="utf-8-sig", newline="") as file:
+        lines = csv.reader(file)
+        header = next(lines, [])
+        absent = [column for column in COLUMNS[:2] if column not in header]
+        if absent:
+            raise ValueError(f"{sheet} lacks the column {absent[0]!r}; its header is {','.join(header) or 'empty'}")
+        rows = []
+        for cells in islice(filter(None, lines), start, stop):
+            row = dict.fromkeys(COLUMNS, "") | dict(zip(header, cells, strict=False))
+            if len(cells) != len(header) or not row["image_id"] or not row["path"]:
+                expected = f"{len(header)} cells, image_id and path not empty"
+                raise ValueError(f"{sheet}, line {lines.line_num}: expected {expected}, got {','.join(cells)!r}")
+            rows.append(row)
+    if not rows and stop > start:
+        raise ValueError(f"{sheet} has no row {start} (counted from 0 behind the header)")
+    return rows
+
+
+def decode(
+    rows: Sequence[Mapping[str, str]], root: str | Path, geometry: Mapping, *, on_bad_image: str = "fail"
+) -> tuple[np.ndarray, np.ndarray, list[tuple[str, str]]]:
+    """Decode the photographs of some sheet rows.
+
+    Parameters
+    ----------
+    rows
+        As from `read_rows`. `crop` holds four fractions "left top right bottom", or nothing.
+    root
+        The folder that `path` is relative to; no path may leave it.
+    geometry
+        See `load`.
+    on_bad_image
+        "fail" raises if a photograph cannot be read; "skip" leaves it out and lists it.
+
+    Returns
+    -------
+    images : (kept, h, w, 3) uint8
+    kept : (kept,) int64
+        Indices into `rows`.
+    problems : list of (image_id, message)
+        One for each row left out.
+
+    Raises
+    ------
+    ValueError
+        With "fail", one error for all unreadable photographs, the first five named. Always: a path outside `root`, a
+        crop that is not four fractions, a bad option.
+    """
+    if on_bad_image not in ("fail", "skip"):
+        raise ValueError(f"`on_bad_image` must be 'fail' or 'skip', got {on_bad_image!r}")
+    _check_geometry(geometry)
+    places = [_place(root, row) for row in rows]
+    open_once = functools.lru_cache(maxsize=1)(_open_upright)  # the crops of one photograph follow each other
+    images = np.empty((len(rows), geometry["crop"], geometry["crop"], 3), np.uint8)
+    kept, problems = [], []
+    for index, (path, crop) in enumerate(places):
+        try:
+            images[len(kept)] = _fit(_cut(open_once(path), crop), geometry)
+            kept.append(index)
+        except ValueError as error:
+            problems.append((rows[index]["image_id"], f"{path}: {error}"))
+    if problems and on_bad_image == "fail":
+        named = "\n".join(f"  image_id {image_id!r}: {message}" for image_id, message in problems[:5])
+        more = f"\n  and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise ValueError(f"{len(problems)} of {len(rows)} photographs cannot be decoded:\n{named}{more}")
+    return images[: len(kept)], np.array(kept, dtype=np.int64), problems
+
+
+def load(path: str | Path, *, crop: Sequence[float] | None = None, geometry: Mapping) -> np.ndarray:
+    """Decode one photograph: upright by its EXIF tag, 8-bit RGB, `crop`, then `geometry`.
+
+    Parameters
+    ----------
+    path
+        A picture of any Pillow mode but F. Transparency is composited on white; 16 bits are divided by 257 and rounded.
+    crop
+        (left, top, right, bottom) as fractions of the upright picture. Each edge is rounded to the nearest pixel edge
+        (halves to even), so that adjoining crops adjoin.
+    geometry
+        ``{"fit", "resize", "crop", "interpolation"}``. fit "squash": to resize x resize, whatever the aspect; "short":
+        the short side to `resize`, the long one in proportion, rounded down. Then a centre crop of crop x crop pixels.
+        interpolation: "bilinear" or "bicubic", both antialiased as Pillow does.
+
+    Returns
+    -------
+    (crop, crop, 3) uint8
+
+    Raises
+    ------
+    ValueError
+        The picture cannot be read, or `crop` or `geometry` is not allowed.
+    """
+    _check_geometry(geometry)
+    crop = None if crop is None else _fractions(crop)
+    try:
+        return _fit(_cut(_open_upright(path), crop), geometry)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def geometry_name(geometry: Mapping) -> str:
+    """Name a geometry for folders and attributes, for example ``squash256-crop227-bilinear``."""
+    _check_geometry(geometry)
+    return "{fit}{resize}-crop{crop}-{interpolation}".format(**geometry)
+
+
+def parse_crop(text: str) -> tuple[float, float, float, float] | None:
+    """Read the cell "left top right bottom" of a sheet; an empty one means the whole picture."""
+    return _fractions(text.split()) if text.strip() else None
+
+
+def _check_geometry(geometry: Mapping) -> None:
+    allowed = f"fit in {FITS}, crop <= resize (pixels) and interpolation in {tuple(INTERPOLATIONS)}"
+    if (
+        set(geometry) != {"fit", "resize", "crop", "interpolation"}
+        or geometry["fit"] not in FITS
+        or geometry["interpolation"] not in INTERPOLATIONS
+        or not all(type(geometry[key]) is int for key in ("resize", "crop"))
+        or not 0 < geometry["crop"] <= geometry["resize"]
+    ):
+        raise ValueError(f"`geometry` must have {allowed}; got {dict(geometry)}")
+
+
+def _fractions(crop: Sequence[str | float]) -> tuple[float, float, float, float]:
+    try:
+        left, top, right, bottom = (float(edge) for edge in crop)
+    except ValueError:
+        left = top = right = bottom = float("nan")
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        allowed = "four fractions with 0 <= left < right <= 1 and 0 <= top < bottom <= 1"
+        raise ValueError(f"`crop` must be 'left top right bottom', {allowed}; got {' '.join(map(str, crop))!r}")
+    return left, top, right, bottom
+
+
+def _place(root: str | Path, row: Mapping[str, str]) -> tuple[Path, tuple[float, ...] | None]:
+    """Give the file and the crop of a row; what is wrong with them is a fault of the sheet, not of the photograph."""
+    path = PurePosixPath(row["path"])
+    try:
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"`path` must stay inside {root}, got {row['path']!r}")
+        return Path(root) / path, parse_crop(row.get("crop", ""))
+    except ValueError as error:
+        raise ValueError(f"image_id {row['image_id']!r}: {error}") from error
+
+
+def _open_upright(path: str | Path) -> Image.Image:
+    """Decode a file into an upright 8-bit RGB picture; ValueError if that cannot be done."""
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            ImageOps.exif_transpose(image, in_place=True)
+            return _to_rgb(image)
+    except _UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno not in _IN_THE_FILE:
+            raise  # a failing disk is no bad picture
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ValueError(f"cannot be read as a picture ({reason})") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("mode F has no fixed range: save it with 8 or 16 bits")
+    if image.mode.startswith("I"):  # one channel of 16 bits, also as 32
+        values = np.asarray(image).astype(np.int32)  # (h, w)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError(f"values from {values.min()} to {values.max()}: more than 16 bits")
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _cut(image: Image.Image, crop: tuple[float, ...] | None) -> Image.Image:
+    if crop is None:
+        return image
+    left, top, right, bottom = crop
+    width, height = image.size
+    box = round(left * width), round(top * height), round(right * width), round(bottom * height)
+    if box[0] == box[2] or box[1] == box[3]:
+        raise ValueError(f"`crop` {crop} is empty in a picture of {width} x {height} pixels")
+    return image.crop(box)
+
+
+def _fit(image: Image.Image, geometry: Mapping) -> np.ndarray:
+    resize, crop = geometry["resize"], geometry["crop"]
+    width, height = resize, resize
+    if geometry["fit"] == "short":
+        long = int(resize * max(image.size) / min(image.size))
+        width, height = (resize, long) if image.width <= image.height else (long, resize)
+    if width * height > Image.MAX_IMAGE_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} pixels would become {width} x {height}: too elongated")
+    left, top = round((width - crop) / 2), round((height - crop) / 2)  # halves to even, as torchvision does
+    resized = image.resize((width, height), INTERPOLATIONS[geometry["interpolation"]])
+    return np.asarray(resized.crop((left, top, left + crop, top + crop)))  # (crop, crop, 3)

@@ -1,0 +1,317 @@
+"""Photographs of every mode and every way to be broken; geometry against torchvision's transforms."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision import transforms
+from unitlens import images
+
+IDENTITY = {"fit": "squash", "resize": 4, "crop": 4, "interpolation": "bilinear"}  # for pictures of 4 x 4 pixels
+SIXTEEN = {"fit": "squash", "resize": 16, "crop": 16, "interpolation": "bilinear"}
+
+
+@pytest.fixture
+def noise():
+    return np.random.default_rng(0)
+
+
+def save(folder, array_or_image, name, **options):
+    image = array_or_image if isinstance(array_or_image, Image.Image) else Image.fromarray(array_or_image)
+    image.save(folder / name, **options)
+    return folder / name
+
+
+def row(path, image_id="a", crop=""):
+    return {"image_id": image_id, "path": path, "label": "", "mask": "", "crop": crop}
+
+
+# geometry
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("resize", "crop"), [(256, 227), (256, 224), (64, 64), (65, 32), (33, 32)])
+@pytest.mark.parametrize("size", [(300, 200), (200, 300), (101, 101), (57, 331), (331, 57), (64, 64), (513, 65)])
+def test_pixels_equal_torchvision(tmp_path, noise, size, resize, crop, interpolation):
+    path = save(tmp_path, noise.integers(0, 256, (*size[::-1], 3), dtype=np.uint8), "a.png")
+    mode = transforms.InterpolationMode(interpolation)
+    for fit, argument in [("squash", (resize, resize)), ("short", resize)]:
+        reference = transforms.Compose([transforms.Resize(argument, mode), transforms.CenterCrop(crop)])
+        geometry = {"fit": fit, "resize": resize, "crop": crop, "interpolation": interpolation}
+        got = images.load(path, geometry=geometry)
+        assert got.dtype == np.uint8
+        np.testing.assert_array_equal(got, np.asarray(reference(Image.open(path))))
+
+
+def test_geometry_name():
+    geometry = {"crop": 227, "fit": "squash", "resize": 256, "interpolation": "bilinear"}
+    assert images.geometry_name(geometry) == "squash256-crop227-bilinear"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"crop": 257}, {"crop": 0}, {"fit": "long"}, {"interpolation": "nearest"}, {"resize": 256.0}, {"mean": 0}]
+)
+def test_wrong_geometry_is_named(wrong):
+    geometry = {"fit": "short", "resize": 256, "crop": 224, "interpolation": "bilinear"} | wrong
+    with pytest.raises(ValueError, match="`geometry` must have"):
+        images.geometry_name(geometry)
+
+
+def test_elongated_picture_is_refused_before_it_fills_the_memory(tmp_path):
+    path = save(tmp_path, np.zeros((1, 4000), np.uint8), "line.png")
+    with pytest.raises(ValueError, match="too elongated"):
+        images.load(path, geometry={"fit": "short", "resize": 256, "crop": 224, "interpolation": "bilinear"})
+
+
+# crop
+
+
+def test_crop_takes_fractions_of_the_picture(tmp_path, noise):
+    pixels = noise.integers(0, 256, (8, 16, 3), dtype=np.uint8)
+    path = save(tmp_path, pixels, "a.png")
+    got = images.load(path, crop=(0.25, 0.5, 0.5, 1.0), geometry=IDENTITY)
+    np.testing.assert_array_equal(got, pixels[4:8, 4:8])
+
+
+def test_crop_edges_round_to_the_nearest_pixel(tmp_path, noise):
+    pixels = noise.integers(0, 256, (10, 10, 3), dtype=np.uint8)
+    path = save(tmp_path, pixels, "a.png")
+    got = images.load(path, crop=(0.26, 0.34, 0.74, 0.66), geometry=IDENTITY | {"resize": 4})
+    reference = Image.fromarray(pixels[3:7, 3:7])
+    np.testing.assert_array_equal(got, np.asarray(reference.resize((4, 4), Image.Resampling.BILINEAR)))
+
+
+@pytest.mark.parametrize("crop", [(0, 0, 1), (0, 0, 0, 1), (-0.1, 0, 1, 1), (0, 0.5, 1, 1.01), (0, 0, 1, float("nan"))])
+def test_wrong_crop_is_named(tmp_path, crop):
+    path = save(tmp_path, np.zeros((4, 4), np.uint8), "a.png")
+    with pytest.raises(ValueError, match="four fractions"):
+        images.load(path, crop=crop, geometry=IDENTITY)
+
+
+def test_crop_without_a_pixel_is_named(tmp_path):
+    path = save(tmp_path, np.zeros((4, 4), np.uint8), "a.png")
+    with pytest.raises(ValueError, match=r"a\.png: `crop` .* is empty in a picture of 4 x 4 pixels"):
+        images.load(path, crop=(0.0, 0.0, 0.1, 1.0), geometry=IDENTITY)
+
+
+# modes
+
+
+def flat(folder, image, name="flat.png", **options):
+    """Colour of a decoded one-coloured picture."""
+    pixels = images.load(save(folder, image, name, **options), geometry=IDENTITY)
+    assert (pixels == pixels[0, 0]).all()
+    return pixels[0, 0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "expected"),
+    [
+        ("L", 90, [90, 90, 90]),
+        ("1", 1, [255, 255, 255]),
+        ("RGB", (10, 20, 30), [10, 20, 30]),
+        ("RGBA", (10, 20, 30, 255), [10, 20, 30]),
+        ("RGBA", (10, 20, 30, 0), [255, 255, 255]),
+        ("RGBA", (0, 100, 255, 51), [204, 224, 255]),  # 0.2 of the colour on 0.8 of white
+        ("LA", (100, 51), [224, 224, 224]),
+    ],
+)
+def test_colour_of_a_mode(tmp_path, mode, colour, expected):
+    assert flat(tmp_path, Image.new(mode, (4, 4), colour)) == expected
+
+
+def test_palette_with_and_without_transparency(tmp_path):
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([0, 0, 0, 200, 100, 50])
+    assert flat(tmp_path, image) == [200, 100, 50]
+    assert flat(tmp_path, image, "transparent.gif", transparency=1) == [255, 255, 255]
+    assert flat(tmp_path, image, "half.png", transparency=bytes([0, 51])) == [244, 224, 214]
+
+
+@pytest.mark.parametrize(("mode", "colour"), [("L", 7), ("RGB", (7, 8, 9))])
+def test_colour_key_is_transparent(tmp_path, mode, colour):
+    assert flat(tmp_path, Image.new(mode, (4, 4), colour), transparency=colour) == [255, 255, 255]
+
+
+def test_cmyk_jpeg(tmp_path):
+    colour = flat(tmp_path, Image.new("CMYK", (4, 4), (0, 255, 255, 0)), "red.jpg", quality=100)
+    np.testing.assert_allclose(colour, [255, 0, 0], atol=3)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0, 0), (65535, 255), (257 * 90, 90), (257 * 90 + 129, 91)])
+@pytest.mark.parametrize("name", ["deep.png", "deep.tif"])
+def test_sixteen_bits_are_divided_by_257(tmp_path, name, value, expected):
+    assert flat(tmp_path, np.full((4, 4), value, np.uint16), name) == [expected] * 3
+
+
+def test_sixteen_bit_orders_and_thirty_two_bit_integers(tmp_path):
+    big_endian = Image.frombytes("I;16B", (4, 4), np.full((4, 4), 257 * 90, ">u2").tobytes())
+    assert flat(tmp_path, big_endian, "big.tif") == [90] * 3
+    assert flat(tmp_path, np.full((4, 4), 257 * 90, np.int32), "long.tif") == [90] * 3
+    with pytest.raises(ValueError, match="values from 70000 to 70000: more than 16 bits"):
+        flat(tmp_path, np.full((4, 4), 70000, np.int32), "longer.tif")
+
+
+def test_floating_point_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"float\.tif: .*mode F"):
+        flat(tmp_path, np.zeros((4, 4), np.float32), "float.tif")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(tmp_path, noise, orientation):
+    upright = noise.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright),  # the viewer turns it clockwise
+        7: np.rot90(upright, 2).transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path, np.ascontiguousarray(stored), "turned.png", exif=exif)
+    np.testing.assert_array_equal(images.load(path, geometry=IDENTITY), upright)
+
+
+def test_exif_rotation_comes_before_the_crop(tmp_path):
+    stored = np.zeros((8, 16, 3), np.uint8)
+    stored[:, :8] = (255, 0, 0)  # left half of the file = top half of the upright picture
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = save(tmp_path, stored, "turned.jpg", exif=exif, quality=100, subsampling=0)
+    top = images.load(path, crop=(0, 0, 1, 0.5), geometry=IDENTITY)
+    np.testing.assert_allclose(top, np.broadcast_to([255, 0, 0], (4, 4, 3)), atol=3)
+
+
+def test_jpeg_is_decoded_in_full(tmp_path, noise):
+    smooth = Image.fromarray(noise.integers(0, 256, (9, 9, 3), dtype=np.uint8)).resize((512, 512))
+    path = save(tmp_path, smooth, "large.jpg")
+    reference = Image.open(path).convert("RGB").resize((16, 16), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(images.load(path, geometry=SIXTEEN), np.asarray(reference))
+
+
+# sheets
+
+
+def sheet(folder, text):
+    path = folder / "sheet.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_read_rows_gives_the_shard(tmp_path):
+    path = sheet(tmp_path, "\ufeffimage_id,path,crop\n" + "\n".join(f"i{n},{n}.jpg,0 0 .5 1\n" for n in range(9)))
+    rows = images.read_rows(path, 2, 4)
+    assert rows == [row(f"{n}.jpg", f"i{n}", "0 0 .5 1") for n in (2, 3)]
+    assert [r["image_id"] for r in images.read_rows(path, 7, 12)] == ["i7", "i8"]
+    assert images.parse_crop(rows[0]["crop"]) == (0, 0, 0.5, 1)
+    assert images.parse_crop(" ") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "lacks the column 'image_id'; its header is empty"),
+        ("image_id,file\na,b\n", "lacks the column 'path'; its header is image_id,file"),
+        ("image_id,path\n", "has no row 0"),
+        ("image_id,path\na\n", "line 2: expected 2 cells"),
+        ("image_id,path\na,b\n\n,c\n", "line 4: expected 2 cells, image_id and path not empty, got ',c'"),
+    ],
+)
+def test_faulty_sheet_is_named(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        images.read_rows(sheet(tmp_path, text), 0, 5)
+
+
+# decode
+
+
+@pytest.fixture
+def broken(tmp_path, noise, monkeypatch):
+    """Folder with one good photograph and one for every way to be unreadable, and their rows."""
+    good = save(tmp_path, noise.integers(0, 256, (64, 64, 3), dtype=np.uint8), "good.jpg")
+    (tmp_path / "truncated.jpg").write_bytes(good.read_bytes()[:1500])
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.jpg").write_text("<html>not found</html>")
+    (tmp_path / "folder.jpg").mkdir()
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5000)
+    save(tmp_path, Image.new("1", (101, 100)), "bomb.png")
+    (tmp_path / "script.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
+    names = ["good.jpg", "missing.jpg", *sorted(path.name for path in tmp_path.iterdir() if path != good), "good.jpg"]
+    return [row(name, f"id-{index}") for index, name in enumerate(names)]
+
+
+def test_all_unreadable_photographs_are_reported_at_once(tmp_path, broken):
+    with pytest.raises(ValueError, match=r"^7 of 9 photographs cannot be decoded:\n") as error:
+        images.decode(broken, tmp_path, SIXTEEN)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 7
+    assert lines[1] == (
+        f"  image_id 'id-1': {tmp_path / 'missing.jpg'}: cannot be read as a picture (No such file or directory)"
+    )
+    assert "bomb.png" in lines[2]
+    assert lines[-1] == "  and 2 more"
+
+
+def test_unreadable_photographs_are_skipped_and_listed(tmp_path, broken):
+    pixels, kept, problems = images.decode(broken, tmp_path, SIXTEEN, on_bad_image="skip")
+    expected = images.load(tmp_path / "good.jpg", geometry=SIXTEEN)
+    np.testing.assert_array_equal(pixels, [expected, expected])
+    assert kept.tolist() == [0, 8]
+    assert [image_id for image_id, _ in problems] == [f"id-{index}" for index in range(1, 8)]
+    assert all(r["path"] in message for r, (_, message) in zip(broken[1:], problems, strict=False))
+
+
+def test_nothing_left_keeps_the_shape(tmp_path):
+    pixels, kept, problems = images.decode([row("missing.jpg")], tmp_path, SIXTEEN, on_bad_image="skip")
+    assert pixels.shape == (0, 16, 16, 3)
+    assert kept.shape == (0,)
+    assert len(problems) == 1
+
+
+def test_crops_of_one_photograph_equal_single_loads(tmp_path, noise):
+    for name in ("a.png", "b.png"):
+        save(tmp_path, noise.integers(0, 256, (40, 60, 3), dtype=np.uint8), name)
+    rows = [row(name, crop=crop) for name in ("a.png", "b.png", "a.png") for crop in ("", "0 0 0.5 1", "0.5 0 1 1")]
+    pixels, kept, problems = images.decode(rows, tmp_path, SIXTEEN)
+    for got, r in zip(pixels, rows, strict=True):
+        single = images.load(tmp_path / r["path"], crop=images.parse_crop(r["crop"]), geometry=SIXTEEN)
+        np.testing.assert_array_equal(got, single)
+    assert kept.tolist() == list(range(9))
+    assert problems == []
+
+
+@pytest.mark.parametrize("path", ["../secret.png", "a/../../secret.png", "/etc/secret.png"])
+def test_path_outside_the_root_is_never_skipped(tmp_path, path):
+    with pytest.raises(ValueError, match="image_id 'a': `path` must stay inside"):
+        images.decode([row(path)], tmp_path, SIXTEEN, on_bad_image="skip")
+
+
+def test_faulty_crop_is_never_skipped(tmp_path):
+    with pytest.raises(ValueError, match=r"image_id 'a': `crop` must be .*got '0 0 one 1'"):
+        images.decode([row("a.png", crop="0 0 one 1")], tmp_path, SIXTEEN, on_bad_image="skip")
+
+
+def test_unknown_policy_is_named(tmp_path):
+    with pytest.raises(ValueError, match="`on_bad_image` must be 'fail' or 'skip', got 'ignore'"):
+        images.decode([], tmp_path, SIXTEEN, on_bad_image="ignore")
+
+
+def test_failing_disk_is_not_taken_for_a_bad_photograph(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        images.decode([row("a.png")], tmp_path, SIXTEEN, on_bad_image="skip")
+
+
+def test_decode_jobs_start_without_torch():
+    code = "import sys, unitlens.images; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(images.__file__).parents[1])
