@@ -1,0 +1,127 @@
+"""One number per image and unit: a layer's output pooled over space or tokens.
+
+CLIP-Dissect (Oikarinen & Weng, ICLR 2023, arXiv 2204.10965) pools a convolution's map by its mean or maximum and
+keeps a transformer's class token. Tested against hand-computed maps.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+POOLINGS = ("avg", "max")
+
+
+def extract(
+    forward: Callable[[Tensor], Tensor], batches: Iterable[Tensor], *, pooling: str = "avg", units_last: bool = False
+) -> Iterator[Tensor]:
+    """Pool a layer's output, one batch of images at a time.
+
+    Parameters
+    ----------
+    forward : callable
+        Maps one batch of images to the output of the layer.
+    batches : iterable of Tensor
+        Batches of images, in the order of the probe set: errors count rows over all of them.
+    pooling, units_last
+        As in `pool`.
+
+    Yields
+    ------
+    Tensor, shape (n, units)
+        The pooled activations of each batch.
+
+    Raises
+    ------
+    ValueError
+        As `pool` does.
+    """
+    first_row = 0
+    for images in batches:
+        with torch.inference_mode():
+            pooled = pool(forward(images), pooling, units_last=units_last, first_row=first_row)
+        first_row += len(pooled)
+        yield pooled
+
+
+def pool(output: Tensor, pooling: str = "avg", *, units_last: bool = False, first_row: int = 0) -> Tensor:
+    """Pool a layer's output to one number per image and unit.
+
+    Parameters
+    ----------
+    output : Tensor, shape (n, units, h, w), (n, tokens, units) or (n, units)
+        4-D outputs are pooled over h and w; of 3-D outputs the class token (the first one) is kept; 2-D outputs
+        are returned as they are.
+    pooling : {"avg", "max"}
+        Mean or maximum over h and w. Without effect on 3-D and 2-D outputs.
+    units_last : bool
+        4-D outputs are (n, h, w, units), as torchvision's Swin gives them.
+    first_row : int
+        Row of the probe set that the first image is, for the error message.
+
+    Returns
+    -------
+    Tensor, shape (n, units)
+        At least float32.
+
+    Raises
+    ------
+    ValueError
+        For an unknown `pooling`, an output that is no tensor or has another number of dimensions, and an activation
+        that is not finite.
+    """
+    if pooling not in POOLINGS:
+        raise ValueError(f"`pooling` is {pooling!r}; allowed: {', '.join(POOLINGS)}")
+    if isinstance(output, (tuple, list, dict)):
+        raise ValueError(f"`output` must be one tensor, got a {type(output).__name__}; choose a layer that gives one")
+    output = as_floating(output)
+    if output.ndim == 4:
+        space = (1, 2) if units_last else (2, 3)
+        pooled = output.mean(space) if pooling == "avg" else output.amax(space)  # (n, units)
+    elif output.ndim == 3:
+        pooled = output[:, 0]  # (n, tokens, units) -> (n, units)
+    elif output.ndim == 2:
+        pooled = output
+    else:
+        raise ValueError(f"`output` must have 2, 3 or 4 dimensions, got shape {tuple(output.shape)}")
+    check_finite(pooled, first_row=first_row)
+    return pooled
+
+
+def check_finite(activations: Tensor, *, first_row: int = 0) -> None:
+    """Raise a ValueError that names the first unit and image row whose activation is NaN or infinite.
+
+    Parameters
+    ----------
+    activations : Tensor, shape (n, units)
+        Pooled activations.
+    first_row : int
+        Row of the probe set that the first image is.
+
+    Raises
+    ------
+    ValueError
+        If any activation is not finite.
+    """
+    finite = activations.isfinite()
+    if not finite.all():
+        row, unit = (~finite).nonzero()[0].tolist()
+        value = activations[row, unit].item()
+        raise ValueError(f"activation of unit {unit} is {value} at image row {first_row + row}; it must be finite")
+
+
+def as_floating(values: Tensor) -> Tensor:
+    """Return `values` (tensor or array) as a tensor of at least float32.
+
+    Parameters
+    ----------
+    values : Tensor or array
+        Any shape; integers and half precision become float32, float64 stays.
+
+    Returns
+    -------
+    Tensor
+        The same shape, on the same device.
+    """
+    values = torch.as_tensor(values)
+    return values.to(torch.promote_types(values.dtype, torch.float32))

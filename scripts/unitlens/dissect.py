@@ -1,0 +1,454 @@
+"""CLIP-Dissect: score every unit of a layer against every concept, and label it with the best one.
+
+Oikarinen & Weng, ICLR 2023, arXiv 2204.10965. Soft-WPMI is tested against 896 stored labels of the reference code,
+the other similarities against independent loops. The images x concepts matrix is never held: it is made in blocks.
+
+Scores depend on the concept list and, through D, on the other units of the layer: they cannot be compared across
+lists, layers or models. All similarities give NaN for dead units, and dead units take no part in D.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from unitlens.activations import as_floating, check_finite
+
+BLOCK_ELEMENTS = 2**24  # most numbers of an images x concepts block held at once: 64 MB in float32
+
+
+class Labels(NamedTuple):
+    """What `label` says of each unit; every field has shape (units,), concepts are column numbers of the scores."""
+
+    concept: Tensor
+    score: Tensor
+    second: Tensor
+    margin: Tensor
+
+
+def soft_wpmi(
+    activations: Tensor,
+    image_features: Tensor,
+    text_features: Tensor,
+    *,
+    top_k: int = 100,
+    a: float = 10.0,
+    lam: float = 1.0,
+    min_prob: float = 1e-7,
+    p_start: float = 0.998,
+    p_end: float = 0.97,
+) -> Tensor:
+    """Soft weighted pointwise mutual information of units and concepts.
+
+    Parameters
+    ----------
+    activations : Tensor, shape (images, units)
+        Pooled activations.
+    image_features : Tensor, shape (images, d)
+        Features of the probe images; they are L2-normalised here.
+    text_features : Tensor, shape (concepts, d)
+        Features of the concepts; they are L2-normalised here.
+    top_k : int
+        Number of a unit's most active images that count.
+    a : float
+        Inverse temperature of the softmax over concepts.
+    lam : float
+        Weight of the concept's prior D.
+    min_prob : float
+        Added inside the logarithm.
+    p_start, p_end : float
+        Probability that an image belongs to the unit's images, falling linearly with its rank from `p_start` towards
+        `p_end`.
+
+    Returns
+    -------
+    Tensor, shape (units, concepts)
+        float64; NaN for dead units.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, there are fewer images than `top_k`, or a value is not finite.
+
+    Notes
+    -----
+    With S the softmax over concepts of `a` times the cosines, r_i a unit's image of rank i and
+    p_i = p_start - (i / top_k)(p_start - p_end)::
+
+        L = sum_i log(1 + p_i (S[r_i] - 1) + min_prob)
+        score = L - lam * (logsumexp over units of L - log units)
+    """
+
+    def log_term(rank: int, softmax: Tensor) -> Tensor:
+        p = p_start - rank / top_k * (p_start - p_end)
+        return softmax.mul_(p).add_(1 - p + min_prob).log_()
+
+    return _mutual_information(activations, image_features, text_features, top_k, a, lam, log_term)
+
+
+def wpmi(
+    activations: Tensor,
+    image_features: Tensor,
+    text_features: Tensor,
+    *,
+    top_k: int = 28,
+    a: float = 2.0,
+    lam: float = 0.6,
+    min_prob: float = 1e-7,
+) -> Tensor:
+    """Weighted pointwise mutual information of units and concepts.
+
+    Parameters
+    ----------
+    activations, image_features, text_features, top_k, a, lam, min_prob
+        As in `soft_wpmi`.
+
+    Returns
+    -------
+    Tensor, shape (units, concepts)
+        float64; NaN for dead units.
+
+    Raises
+    ------
+    ValueError
+        As `soft_wpmi` does.
+
+    Notes
+    -----
+    As `soft_wpmi` with L = sum_i log(S[r_i] + min_prob).
+    """
+
+    def log_term(rank: int, softmax: Tensor) -> Tensor:
+        return softmax.add_(min_prob).log_()
+
+    return _mutual_information(activations, image_features, text_features, top_k, a, lam, log_term)
+
+
+def rank_reorder(
+    activations: Tensor,
+    image_features: Tensor,
+    text_features: Tensor,
+    *,
+    p: float = 3.0,
+    top_fraction: float = 0.05,
+    scale_p: float = 0.5,
+    seed: int = 0,
+) -> Tensor:
+    """How little a unit's top activations change when they are re-ordered by a concept's cosines.
+
+    Parameters
+    ----------
+    activations, image_features, text_features
+        As in `soft_wpmi`.
+    p : float
+        Exponent of the differences.
+    top_fraction : float
+        Share of the images that count, the most active ones.
+    scale_p : float
+        Exponent of the mean cosine that the error is divided by.
+    seed : int
+        Seed of the five permutations that scale the error; all units share them.
+
+    Returns
+    -------
+    Tensor, shape (units, concepts)
+        float64; NaN for dead units and for units whose top activations are all equal, minus infinity where the mean
+        cosine is not positive (the limit as it falls to 0).
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, fewer than two images count, or a value is not finite.
+
+    Notes
+    -----
+    With t the int(top_fraction * images) largest activations, descending, and s the same ascending, re-ordered by the
+    rank q of the cosines of those images::
+
+        base = mean |s - permuted s|^p, five permutations
+        score = -mean |t - s[q]|^p / base / (mean cosine)^scale_p
+    """
+    activations, images, texts, alive = _prepare(activations, image_features, text_features)
+    n_top = int(top_fraction * len(images))
+    if n_top < 2:
+        raise ValueError(
+            f"`top_fraction` is {top_fraction}: int({top_fraction} * {len(images)} images) = {n_top}, at least 2 needed"
+        )
+    top = top_images(activations, n_top)[alive]  # (living units, n_top)
+    descending = activations.T[alive].gather(1, top).double()
+    generator = torch.Generator().manual_seed(seed)
+    permutations = torch.stack([torch.randperm(n_top, generator=generator) for _ in range(5)]).to(top.device)
+
+    pairs = max(1, BLOCK_ELEMENTS // n_top)  # unit-concept pairs held at once
+    unit_step = max(1, pairs // max(texts.shape))
+    blocks = []
+    for t, t_images in zip(descending.split(unit_step), top.split(unit_step), strict=True):
+        s = t.flip(1)
+        base = (s[:, None] - s[:, permutations]).abs().pow(p).mean((1, 2))  # (unit, permutation, n_top) -> (unit,)
+        errors, cosines = _reorder_errors(t, images[t_images], texts, p, concept_step=max(1, pairs // unit_step))
+        score = -errors / base[:, None] / cosines.clamp_min(0).pow(scale_p)
+        score[cosines <= 0] = -torch.inf
+        score[base == 0] = torch.nan
+        blocks.append(score)
+    return _with_dead_units(blocks, alive, len(texts))
+
+
+def cos_similarity(activations: Tensor, image_features: Tensor, text_features: Tensor) -> Tensor:
+    """Cosine, over the images, of a unit's activations and a concept's cosines.
+
+    Parameters
+    ----------
+    activations, image_features, text_features
+        As in `soft_wpmi`.
+
+    Returns
+    -------
+    Tensor, shape (units, concepts)
+        float64; NaN for dead units.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree or a value is not finite.
+    """
+    activations, images, texts, alive = _prepare(activations, image_features, text_features)
+    responses = activations[:, alive].double()
+    return _aligned(responses, images, texts, alive, centre=0.0, power=1, min_norm=torch.finfo(torch.float64).tiny)
+
+
+def cos_similarity_cubed(
+    activations: Tensor, image_features: Tensor, text_features: Tensor, *, min_norm: float = 1e-3
+) -> Tensor:
+    """Product, over the images, of the centred and cubed activations and cosines, scaled by their norms.
+
+    Parameters
+    ----------
+    activations, image_features, text_features
+        As in `soft_wpmi`.
+    min_norm : float
+        Smallest norm to divide by. Most concepts of a real probe set fall below it, so the score is no cosine.
+
+    Returns
+    -------
+    Tensor, shape (units, concepts)
+        float64; NaN for dead units.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree or a value is not finite.
+    """
+    activations, images, texts, alive = _prepare(activations, image_features, text_features)
+    responses = activations[:, alive].double()
+    responses = (responses - responses.mean(0)).pow(3)
+    mean_cosine = texts.double() @ images.double().mean(0)  # (concepts,)
+    return _aligned(responses, images, texts, alive, centre=mean_cosine, power=3, min_norm=min_norm)
+
+
+SIMILARITIES: dict[str, Callable[..., Tensor]] = {
+    "soft_wpmi": soft_wpmi,
+    "wpmi": wpmi,
+    "rank_reorder": rank_reorder,
+    "cos_similarity": cos_similarity,
+    "cos_similarity_cubed": cos_similarity_cubed,
+}
+
+
+def label(scores: Tensor) -> Labels:
+    """Choose each unit's best and second-best concept.
+
+    Parameters
+    ----------
+    scores : Tensor, shape (units, concepts)
+        Similarities; NaN and minus infinity mean that the concept is no candidate.
+
+    Returns
+    -------
+    Labels
+        concept, score, second and margin (score minus the second's), each (units,). A unit without a candidate has
+        concept -1 and score NaN; one without a second candidate has second -1 and margin NaN. Ties go to the concept
+        that comes first.
+    """
+    scores = as_floating(scores).nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    concept, score = _best(scores)
+    second, second_score = _best(scores.scatter(1, concept.clamp_min(0)[:, None], -torch.inf))
+    return Labels(concept, score, second, score - second_score)
+
+
+def top_images(activations: Tensor, k: int) -> Tensor:
+    """Return the `k` images that activate each unit most.
+
+    Parameters
+    ----------
+    activations : Tensor, shape (images, units)
+        Pooled activations.
+    k : int
+        Number of images, 1 to the number of images.
+
+    Returns
+    -------
+    Tensor, shape (units, k), int64
+        Image rows, the most active first; of equal activations the lower row comes first.
+
+    Raises
+    ------
+    ValueError
+        If `k` is out of range or an activation is not finite.
+    """
+    activations = _checked_activations(activations)
+    if not 1 <= k <= len(activations):
+        raise ValueError(f"`k` is {k}; allowed: 1 to {len(activations)}, the number of images")
+    unit_step = max(1, BLOCK_ELEMENTS // len(activations))
+    return torch.cat([_top_columns(block.T.contiguous(), k) for block in activations.split(unit_step, dim=1)])
+
+
+def dead_units(activations: Tensor) -> Tensor:
+    """Tell which units say nothing: the same activation, zero or other, on every image.
+
+    Parameters
+    ----------
+    activations : Tensor, shape (images, units)
+        Pooled activations.
+
+    Returns
+    -------
+    Tensor, shape (units,), bool
+        True for dead units.
+
+    Raises
+    ------
+    ValueError
+        If an activation is not finite.
+    """
+    activations = _checked_activations(activations)
+    return activations.amax(0) == activations.amin(0)
+
+
+def _checked_activations(activations: Tensor) -> Tensor:
+    activations = as_floating(activations)
+    if activations.ndim != 2 or 0 in activations.shape:
+        raise ValueError(f"`activations` must be (images, units), none of them 0, got {tuple(activations.shape)}")
+    check_finite(activations)
+    return activations
+
+
+def _prepare(activations: Tensor, image_features: Tensor, text_features: Tensor) -> tuple[Tensor, ...]:
+    """Check the three arrays; return activations, normalised features and the mask of living units."""
+    activations = _checked_activations(activations)
+    images = _normalised(image_features, "image_features")
+    texts = _normalised(text_features, "text_features")
+    if len(images) != len(activations):
+        raise ValueError(f"`image_features` has {len(images)} images, `activations` has {len(activations)}")
+    if images.shape[1] != texts.shape[1]:
+        raise ValueError(
+            f"`image_features` has dimension {images.shape[1]}, `text_features` {texts.shape[1]}: "
+            "both must come from the same encoder"
+        )
+    return activations, images, texts.to(images.dtype), ~dead_units(activations)
+
+
+def _normalised(features: Tensor, name: str) -> Tensor:
+    features = as_floating(features)
+    if features.ndim != 2 or 0 in features.shape:
+        raise ValueError(f"`{name}` must be (rows, dimensions), none of them 0, got shape {tuple(features.shape)}")
+    norm = features.norm(dim=1, keepdim=True)
+    usable = norm.isfinite() & (norm > 0)
+    if not usable.all():
+        row = (~usable).nonzero()[0, 0].item()
+        raise ValueError(f"`{name}` row {row} has norm {norm[row].item()}; it must be finite and not 0")
+    return features / norm
+
+
+def _top_columns(values: Tensor, k: int) -> Tensor:
+    """Columns of the `k` largest values of each row, descending, ties by index; `topk` leaves ties in any order."""
+    threshold = values.topk(k, dim=1).values[:, -1:]
+    above = values > threshold
+    tied = values == threshold
+    missing = k - above.sum(1, keepdim=True)
+    chosen = above | (tied & (tied.cumsum(1, dtype=torch.int32) <= missing))
+    columns = chosen.nonzero()[:, 1].view(-1, k)  # (rows * k,) -> (rows, k), ascending
+    order = values.gather(1, columns).argsort(dim=1, descending=True, stable=True)
+    return columns.gather(1, order)
+
+
+def _mutual_information(
+    activations: Tensor,
+    image_features: Tensor,
+    text_features: Tensor,
+    top_k: int,
+    a: float,
+    lam: float,
+    log_term: Callable[[int, Tensor], Tensor],
+) -> Tensor:
+    """L - lam * D, where L sums ``log_term(rank, softmax of the image at that rank)`` over a unit's top images."""
+    activations, images, texts, alive = _prepare(activations, image_features, text_features)
+    if not 1 <= top_k <= len(images):
+        raise ValueError(f"`top_k` is {top_k} but there are {len(images)} images; allowed: 1 to the number of images")
+    top = top_images(activations, top_k)[alive]  # (living units, top_k)
+    rows = max(1, BLOCK_ELEMENTS // len(texts))  # softmax rows held at once
+    blocks = []
+    for block in top.split(max(1, rows // top_k)):
+        total = torch.zeros(len(block), len(texts), dtype=torch.float64, device=top.device)
+        for first_rank in range(0, top_k, rows):
+            ranked = block[:, first_rank : first_rank + rows]
+            needed, position = ranked.unique(return_inverse=True)
+            softmax = (images[needed] @ texts.T).mul_(a).softmax(1)  # (needed images, concepts)
+            for rank, row in enumerate(position.T, start=first_rank):
+                total += log_term(rank, softmax[row].double())
+        blocks.append(total)
+    scores = _with_dead_units(blocks, alive, len(texts))
+    living = scores[alive]
+    return scores.sub_(lam * (living.logsumexp(0) - math.log(max(1, len(living)))))
+
+
+def _reorder_errors(t: Tensor, images: Tensor, texts: Tensor, p: float, *, concept_step: int) -> tuple[Tensor, Tensor]:
+    """Mean |t - s[q]|^p and mean cosine of each unit and concept; `images` is (units, n_top, d), sorted as `t`."""
+    errors, cosines = [], []
+    for concepts in texts.split(concept_step):
+        cosine = concepts @ images.mT  # (units, concepts, n_top)
+        order = cosine.argsort(dim=2, stable=True)  # image of rank q at place q: t there faces s[q]
+        reordered = t[:, None].expand(cosine.shape).gather(2, order)
+        errors.append((reordered - t.flip(1)[:, None]).abs_().pow_(p).mean(2))
+        cosines.append(cosine.mean(2, dtype=torch.float64))
+    return torch.cat(errors, dim=1), torch.cat(cosines, dim=1)
+
+
+def _aligned(
+    responses: Tensor,
+    images: Tensor,
+    texts: Tensor,
+    alive: Tensor,
+    *,
+    centre: Tensor | float,
+    power: int,
+    min_norm: float,
+) -> Tensor:
+    """Inner products of `responses` and (cosine - centre)^power over the images, each divided by its norm."""
+    products = torch.zeros(responses.shape[1], len(texts), dtype=torch.float64, device=images.device)
+    squares = torch.zeros(len(texts), dtype=torch.float64, device=images.device)
+    step = max(1, BLOCK_ELEMENTS // len(texts))
+    for block, response in zip(images.split(step), responses.split(step), strict=True):
+        cosine = (block @ texts.T).double().sub_(centre).pow_(power)  # (images of the block, concepts)
+        products += response.T @ cosine
+        squares += cosine.square_().sum(0)
+    products /= squares.sqrt().clamp_min(min_norm)
+    products /= responses.norm(dim=0).clamp_min(min_norm)[:, None]
+    return _with_dead_units([products], alive, len(texts))
+
+
+def _with_dead_units(blocks: list[Tensor], alive: Tensor, n_concepts: int) -> Tensor:
+    """Put the scores of the living units, in order, into rows of NaN for all units."""
+    scores = torch.full((len(alive), n_concepts), torch.nan, dtype=torch.float64, device=alive.device)
+    if alive.any():
+        scores[alive] = torch.cat(blocks)
+    return scores
+
+
+def _best(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Column and value of the first maximum of each row; -1 and NaN where it is not finite."""
+    concept = scores.argmax(1)
+    score = scores.gather(1, concept[:, None])[:, 0]
+    none = ~score.isfinite()
+    return concept.masked_fill(none, -1), score.masked_fill(none, torch.nan)

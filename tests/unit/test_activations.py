@@ -1,0 +1,60 @@
+"""Pooling of layer outputs, against hand-computed maps."""
+
+import math
+
+import pytest
+import torch
+from unitlens import activations
+
+MAPS = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]], [[0.0, 0.0], [-1.0, -3.0]]]])  # (1, 2, 2, 2)
+
+
+def test_maps_are_pooled_over_space():
+    assert activations.pool(MAPS).tolist() == [[3.0, -1.0]]
+    assert activations.pool(MAPS, "max").tolist() == [[6.0, 0.0]]
+
+
+def test_maps_with_units_last():
+    assert activations.pool(MAPS.permute(0, 2, 3, 1), units_last=True).tolist() == [[3.0, -1.0]]
+    assert activations.pool(MAPS.permute(0, 2, 3, 1), pooling="max", units_last=True).tolist() == [[6.0, 0.0]]
+
+
+@pytest.mark.parametrize("pooling", activations.POOLINGS)
+def test_tokens_give_the_class_token_and_vectors_stay(pooling):
+    tokens = torch.arange(24.0).view(2, 3, 4)
+    assert activations.pool(tokens, pooling).tolist() == [[0, 1, 2, 3], [12, 13, 14, 15]]
+    assert activations.pool(tokens[:, 1], pooling).equal(tokens[:, 1])
+
+
+def test_numpy_and_half_precision_are_accepted():
+    assert activations.pool(MAPS.numpy()).tolist() == [[3.0, -1.0]]
+    large = torch.full((1, 1, 64, 64), 1000.0, dtype=torch.float16)
+    assert activations.pool(large).item() == 1000.0
+    assert activations.pool(large).dtype == torch.float32
+
+
+def test_extract_pools_batch_by_batch():
+    images = torch.rand(7, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    whole = torch.cat(list(activations.extract(lambda x: 2 * x, [images])))
+    parts = list(activations.extract(lambda x: 2 * x, images.split(3)))
+    assert [len(part) for part in parts] == [3, 3, 1]
+    assert torch.equal(torch.cat(parts), whole)
+    assert torch.is_inference_mode_enabled() is False
+
+
+def test_a_bad_activation_is_named_by_unit_and_probe_row():
+    images = torch.ones(7, 3, 5, 5)
+    images[5, 2, 0, 0] = math.nan
+    with pytest.raises(ValueError, match="activation of unit 2 is nan at image row 5"):
+        list(activations.extract(lambda x: x, images.split(3)))
+    with pytest.raises(ValueError, match="activation of unit 1 is inf at image row 0"):
+        activations.pool(torch.tensor([[0.0, math.inf]]))
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match="`pooling` is 'median'; allowed: avg, max"):
+        activations.pool(MAPS, "median")
+    with pytest.raises(ValueError, match=r"2, 3 or 4 dimensions, got shape \(4,\)"):
+        activations.pool(torch.zeros(4))
+    with pytest.raises(ValueError, match="one tensor, got a tuple"):
+        activations.pool((MAPS, None))

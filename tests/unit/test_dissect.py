@@ -1,0 +1,271 @@
+"""The five similarities against plain loops, and labels, top images and dead units by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from unitlens import dissect
+
+N_IMAGES, N_UNITS, N_CONCEPTS, DIMENSION = 120, 7, 11, 6
+
+
+@pytest.fixture
+def inputs():
+    """Random activations after a ReLU, features whose cosines are mostly positive, neither normalised."""
+    rng = np.random.default_rng(0)
+    activations = np.maximum(rng.normal(0.3, 1, (N_IMAGES, N_UNITS)), 0)
+    images = rng.normal(0.4, 1, (N_IMAGES, DIMENSION)) * 3
+    texts = rng.normal(0.4, 1, (N_CONCEPTS, DIMENSION)) * 5
+    return activations, images, texts
+
+
+def cosines(images, texts):
+    return np.array([[i @ t / math.sqrt((i @ i) * (t @ t)) for t in texts] for i in images])
+
+
+def descending_order(column):
+    return sorted(range(len(column)), key=lambda row: (-column[row], row))
+
+
+def loop_information(activations, images, texts, top_k, a, lam, log_term):
+    n_units = activations.shape[1]
+    exponentials = np.exp(a * cosines(images, texts))
+    softmax = exponentials / exponentials.sum(1, keepdims=True)
+    likelihood = np.zeros((n_units, len(texts)))
+    for unit in range(n_units):
+        for rank, row in enumerate(descending_order(activations[:, unit])[:top_k]):
+            for concept in range(len(texts)):
+                likelihood[unit, concept] += log_term(rank, softmax[row, concept])
+    prior = [math.log(sum(math.exp(x) for x in column) / n_units) for column in likelihood.T]
+    return likelihood - lam * np.array(prior)
+
+
+def loop_soft_wpmi(activations, images, texts):
+    def log_term(rank, s):
+        p = 0.998 - rank / 100 * (0.998 - 0.97)
+        return math.log(1 + p * (s - 1) + 1e-7)
+
+    return loop_information(activations, images, texts, 100, 10, 1.0, log_term)
+
+
+def loop_wpmi(activations, images, texts):
+    return loop_information(activations, images, texts, 28, 2, 0.6, lambda rank, s: math.log(s + 1e-7))
+
+
+def loop_rank_reorder(activations, images, texts, seed=0):
+    cosine = cosines(images, texts)
+    n_top = int(0.05 * len(images))
+    generator = torch.Generator().manual_seed(seed)
+    permutations = [torch.randperm(n_top, generator=generator).tolist() for _ in range(5)]
+    scores = np.zeros((activations.shape[1], len(texts)))
+    for unit, column in enumerate(activations.T):
+        rows = descending_order(column)[:n_top]
+        t = [column[row] for row in rows]
+        s = t[::-1]
+        base = np.mean([abs(s[i] - s[j]) ** 3 for order in permutations for i, j in enumerate(order)])
+        for concept in range(len(texts)):
+            c = [cosine[row, concept] for row in rows]
+            reordered = [s[sum(other < one for other in c)] for one in c]
+            error = np.mean([abs(x - y) ** 3 for x, y in zip(t, reordered, strict=True)])
+            mean = np.mean(c)
+            scores[unit, concept] = -error / base / mean**0.5 if mean > 0 else -np.inf
+    return scores
+
+
+def loop_cos_similarity(activations, images, texts):
+    cosine = cosines(images, texts)
+    return np.array(
+        [[u @ c / (np.linalg.norm(u) * np.linalg.norm(c)) for c in cosine.T] for u in activations.T],
+    )
+
+
+def loop_cos_similarity_cubed(activations, images, texts):
+    def prepared(column):
+        cubed = (column - column.mean()) ** 3
+        return cubed / max(np.linalg.norm(cubed), 1e-3)
+
+    cosine = cosines(images, texts)
+    return np.array([[prepared(u) @ prepared(c) for c in cosine.T] for u in activations.T])
+
+
+LOOPS = {
+    "soft_wpmi": loop_soft_wpmi,
+    "wpmi": loop_wpmi,
+    "rank_reorder": loop_rank_reorder,
+    "cos_similarity": loop_cos_similarity,
+    "cos_similarity_cubed": loop_cos_similarity_cubed,
+}
+each_similarity = pytest.mark.parametrize("name", LOOPS)
+
+
+def test_every_similarity_has_a_loop_to_compare_with():
+    assert dissect.SIMILARITIES.keys() == LOOPS.keys()
+
+
+@each_similarity
+def test_scores_are_those_of_plain_loops(name, inputs):
+    scores = dissect.SIMILARITIES[name](*inputs)
+    assert scores.dtype == torch.float64
+    np.testing.assert_allclose(scores, LOOPS[name](*inputs), rtol=1e-9, atol=1e-9)
+
+
+@each_similarity
+def test_single_precision_is_close(name, inputs):
+    scores = dissect.SIMILARITIES[name](*(torch.from_numpy(array).float() for array in inputs))
+    np.testing.assert_allclose(scores, LOOPS[name](*inputs), rtol=1e-4, atol=1e-4)
+
+
+def test_concepts_far_from_all_images_fall_under_the_floor(inputs):
+    activations, images, texts = inputs
+    nearly_equal = images[:1] + images * 1e-3
+    expected = loop_cos_similarity_cubed(activations, nearly_equal, texts)
+    assert np.abs(expected).max() < 1e-4
+    scores = dissect.cos_similarity_cubed(activations, nearly_equal, texts)
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-15)
+
+
+def test_the_seed_of_rank_reorder_changes_its_scale_only(inputs):
+    first, second = (dissect.rank_reorder(*inputs, seed=seed) for seed in (0, 5))
+    np.testing.assert_allclose(second, loop_rank_reorder(*inputs, seed=5), rtol=1e-9)
+    finite = first.isfinite()
+    ratio = (first / second).where(finite, torch.nan)
+    assert not first.equal(second)
+    assert torch.allclose(ratio[finite], ratio.nanmean(1, keepdim=True).expand_as(ratio)[finite])
+
+
+@each_similarity
+@pytest.mark.parametrize("block_elements", [1, 40, 500])
+def test_block_size_does_not_change_scores(name, block_elements, inputs, monkeypatch):
+    expected = dissect.SIMILARITIES[name](*inputs)
+    monkeypatch.setattr(dissect, "BLOCK_ELEMENTS", block_elements)
+    np.testing.assert_allclose(dissect.SIMILARITIES[name](*inputs), expected, rtol=1e-10, atol=1e-12)
+
+
+@each_similarity
+def test_row_order_does_not_change_scores(name, inputs):
+    activations, images, texts = inputs
+    activations = activations + np.random.default_rng(1).random(activations.shape)  # no ties
+    order = np.random.default_rng(2).permutation(N_IMAGES)
+    expected = dissect.SIMILARITIES[name](activations, images, texts)
+    scores = dissect.SIMILARITIES[name](activations[order], images[order], texts)
+    np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-12)
+
+
+@each_similarity
+def test_scale_of_features_does_not_matter(name, inputs):
+    activations, images, texts = inputs
+    scores = dissect.SIMILARITIES[name](activations, images * 7, texts / 3)
+    np.testing.assert_allclose(scores, dissect.SIMILARITIES[name](*inputs), rtol=1e-9, atol=1e-9)
+
+
+@each_similarity
+def test_dead_units_get_no_score_and_do_not_touch_the_others(name, inputs):
+    activations, images, texts = inputs
+    expected = dissect.SIMILARITIES[name](*inputs)
+    with_dead = np.insert(activations, [0, 3], [0.0, 2.5], axis=1)  # units 0 and 4
+    scores = dissect.SIMILARITIES[name](with_dead, images, texts)
+    assert scores[[0, 4]].isnan().all()
+    np.testing.assert_allclose(scores[[1, 2, 3, 5, 6, 7, 8]], expected, rtol=1e-12)
+    assert dissect.label(scores).concept[[0, 4]].tolist() == [-1, -1]
+    all_dead = dissect.SIMILARITIES[name](np.zeros_like(activations), images, texts)
+    assert all_dead.shape == (N_UNITS, N_CONCEPTS)
+    assert all_dead.isnan().all()
+
+
+def test_a_unit_with_equal_top_activations_has_no_rank_reorder_score(inputs):
+    activations, images, texts = inputs
+    activations[:50, 2] = 9.0
+    scores = dissect.rank_reorder(activations, images, texts)
+    assert scores[2].isnan().all()
+    assert not scores[[0, 1, 3]].isnan().any()
+
+
+def test_a_planted_concept_is_found(inputs):
+    activations, images, texts = inputs
+    planted = np.maximum(cosines(images, texts)[:, 4], 0)
+    activations[:, 3] = planted
+    for name, similarity in dissect.SIMILARITIES.items():
+        best = dissect.label(similarity(activations, images, texts)).concept[3].item()
+        assert best == 4, name
+
+
+def test_dead_units_are_zero_or_constant():
+    activations = torch.tensor([[0.0, 2.0, 0.0, -1.0], [0.0, 2.0, 1e-6, -1.0]])
+    assert dissect.dead_units(activations).tolist() == [True, True, False, True]
+
+
+def test_top_images_break_ties_by_index():
+    activations = torch.tensor([[0.0, 3.0], [5.0, 3.0], [0.0, 1.0], [5.0, 4.0], [0.0, 3.0]])
+    assert dissect.top_images(activations, 1).tolist() == [[1], [3]]
+    assert dissect.top_images(activations, 3).tolist() == [[1, 3, 0], [3, 0, 1]]
+    assert dissect.top_images(activations, 5).tolist() == [[1, 3, 0, 2, 4], [3, 0, 1, 4, 2]]
+    assert dissect.top_images(activations.half(), 2).dtype == torch.int64
+
+
+@pytest.mark.parametrize("k", [1, 30, 120])
+def test_top_images_are_those_of_a_stable_sort(k, inputs):
+    rounded = inputs[0].round(1)
+    expected = [descending_order(column)[:k] for column in rounded.T]
+    assert dissect.top_images(rounded, k).tolist() == expected
+
+
+def test_label_by_hand():
+    nan, inf = math.nan, math.inf
+    scores = [[1.0, 3.0, 2.0], [4.0, 4.0, 0.0], [nan, nan, nan], [-inf, 2.0, nan], [-inf, -inf, -inf]]
+    labels = dissect.label(scores)
+    assert labels.concept.tolist() == [1, 0, -1, 1, -1]
+    assert labels.second.tolist() == [2, 1, -1, -1, -1]
+    np.testing.assert_array_equal(labels.score, [3.0, 4.0, nan, 2.0, nan])
+    np.testing.assert_array_equal(labels.margin, [1.0, 0.0, nan, nan, nan])
+
+
+@each_similarity
+def test_bad_input_is_named(name, inputs):
+    similarity = dissect.SIMILARITIES[name]
+    activations, images, texts = inputs
+    broken = activations.copy()
+    broken[17, 3] = math.nan
+    zero = texts.copy()
+    zero[2] = 0
+    with pytest.raises(ValueError, match="unit 3 is nan at image row 17"):
+        similarity(broken, images, texts)
+    with pytest.raises(ValueError, match="dimension 6, `text_features` 5"):
+        similarity(activations, images, texts[:, :5])
+    with pytest.raises(ValueError, match="119 images, `activations` has 120"):
+        similarity(activations, images[1:], texts)
+    with pytest.raises(ValueError, match=r"`text_features` row 2 has norm 0\.0"):
+        similarity(activations, images, zero)
+    with pytest.raises(ValueError, match=r"`text_features` must be .* got shape \(0, 6\)"):
+        similarity(activations, images, texts[:0])
+    with pytest.raises(ValueError, match="`activations` must be"):
+        similarity(activations[:, 0], images, texts)
+
+
+@pytest.mark.parametrize(
+    ("name", "few", "message"),
+    [
+        ("soft_wpmi", 99, "`top_k` is 100 but there are 99 images"),
+        ("wpmi", 27, "`top_k` is 28 but there are 27 images"),
+        ("rank_reorder", 39, "39 images. = 1, at least 2"),
+    ],
+)
+def test_too_few_images_are_named(name, few, message, inputs):
+    activations, images, texts = inputs
+    with pytest.raises(ValueError, match=message):
+        dissect.SIMILARITIES[name](activations[:few], images[:few], texts)
+
+
+@pytest.mark.parametrize("k", [0, 121])
+def test_top_images_names_both_numbers(k, inputs):
+    with pytest.raises(ValueError, match=f"`k` is {k}; allowed: 1 to 120"):
+        dissect.top_images(inputs[0], k)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@each_similarity
+def test_cuda_agrees(name, inputs):
+    scores = dissect.SIMILARITIES[name](*(torch.from_numpy(array).cuda() for array in inputs))
+    assert scores.is_cuda
+    np.testing.assert_allclose(scores.cpu(), LOOPS[name](*inputs), rtol=1e-9, atol=1e-9)

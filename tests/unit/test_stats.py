@@ -1,0 +1,100 @@
+"""Intervals and tests, against closed forms and hand-computed answers."""
+
+import math
+
+import numpy as np
+import pytest
+from unitlens import stats
+
+
+def test_interval_of_a_mean_is_that_of_the_normal_approximation():
+    values = np.random.default_rng(0).normal(3.0, 2.0, size=400)
+    result = stats.mean_with_interval(values, n_resamples=4000)
+    half = 1.96 * values.std() / math.sqrt(len(values))
+    assert (result.n, result.n_groups, result.mean) == (400, 400, values.mean())
+    assert (result.low, result.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)
+
+
+def test_groups_are_resampled_whole():
+    photographs = np.random.default_rng(1).normal(size=100)
+    crops, groups = photographs.repeat(9), np.arange(100).repeat(9)
+    whole = stats.bootstrap_interval(photographs)
+    assert stats.bootstrap_interval(crops, groups=groups) == pytest.approx(whole)
+    low, high = stats.bootstrap_interval(crops)
+    assert (high - low) < 0.5 * (whole[1] - whole[0])
+
+
+def test_group_names_and_row_order_do_not_matter():
+    values, groups = np.arange(12.0), np.array([*"aabbbccddddd"])
+    order = np.random.default_rng(2).permutation(12)
+    shuffled = stats.mean_with_interval(values[order], groups=groups[order])
+    assert shuffled == pytest.approx(stats.mean_with_interval(values, groups=groups))
+    assert (shuffled.n, shuffled.n_groups, shuffled.mean) == (12, 4, 5.5)
+
+
+def test_a_seed_fixes_the_interval():
+    values = np.random.default_rng(3).normal(size=50)
+    assert stats.bootstrap_interval(values) == stats.bootstrap_interval(values)
+    assert stats.bootstrap_interval(values) != stats.bootstrap_interval(values, seed=1)
+
+
+def test_few_groups_have_no_interval():
+    assert np.isnan(stats.bootstrap_interval([1.0, 2.0])).all()
+    assert np.isnan(stats.bootstrap_interval([1.0, 2.0, 3.0, 4.0], groups=[0, 0, 1, 1])).all()
+    n, n_groups, mean, low, high = stats.mean_with_interval([])
+    assert (n, n_groups) == (0, 0)
+    assert np.isnan([mean, low, high]).all()
+    assert stats.bootstrap_interval([2.0, 2.0, 2.0]) == (2.0, 2.0)
+
+
+def test_sign_flips_are_exact_for_few_pairs():
+    # four positive differences: of the 16 sign patterns only all-plus and all-minus are as extreme
+    assert stats.paired_permutation_test([2, 3, 4, 5], [1, 1, 1, 1]) == pytest.approx((2.5, 2 / 16))
+    assert stats.paired_permutation_test([1.0, 2.0], [2.0, 1.0]).p_value == 1.0
+    assert stats.paired_permutation_test([1.0], [0.0]).p_value == 1.0
+
+
+def test_grouped_pairs_flip_together():
+    a, b = np.ones(12), np.zeros(12)
+    assert stats.paired_permutation_test(a, b).p_value == pytest.approx(2 / 2**12)
+    assert stats.paired_permutation_test(a, b, groups=np.arange(4).repeat(3)).p_value == pytest.approx(2 / 2**4)
+
+
+def test_random_sign_flips_find_a_difference_and_only_that():
+    rng = np.random.default_rng(4)
+    a = rng.normal(size=60)
+    assert stats.paired_permutation_test(a + 1, a + rng.normal(size=60) * 0.5).p_value < 0.001
+    null = [stats.paired_permutation_test(x, y, n_resamples=199).p_value for x, y in rng.normal(size=(200, 2, 20))]
+    assert np.mean(np.array(null) <= 0.05) == pytest.approx(0.05, abs=0.04)
+
+
+def test_benjamini_hochberg_by_hand():
+    # sorted p times 5 / rank: .05 .05 .05 .0625 .9, already monotone
+    adjusted = stats.benjamini_hochberg([0.02, np.nan, 0.01, 0.9, 0.05, 0.03])
+    np.testing.assert_allclose(adjusted, [0.05, np.nan, 0.05, 0.9, 0.0625, 0.05])
+    assert np.isnan(stats.benjamini_hochberg([np.nan, np.nan])).all()
+    assert stats.benjamini_hochberg([]).shape == (0,)
+
+
+def test_gini_by_hand():
+    assert stats.gini([3, 3, 3]) == 0
+    assert stats.gini([0, 0, 0, 8]) == pytest.approx(3 / 4)
+    assert stats.gini([3, 1]) == pytest.approx(1 / 4)  # mean |difference| over all pairs, 1, by twice the mean, 4
+    assert np.isnan(stats.gini([0, 0]))
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match="nan at 1"):
+        stats.mean_with_interval([1.0, np.nan, 2.0])
+    with pytest.raises(ValueError, match=r"`groups` has shape \(2,\)"):
+        stats.bootstrap_interval([1.0, 2.0, 3.0], groups=[0, 1])
+    with pytest.raises(ValueError, match="`level` is 95"):
+        stats.bootstrap_interval([1.0, 2.0, 3.0], level=95)
+    with pytest.raises(ValueError, match="one-dimensional"):
+        stats.bootstrap_interval(np.ones((3, 2)))
+    with pytest.raises(ValueError, match="`a` and `b` must be paired"):
+        stats.paired_permutation_test([1.0, 2.0], [1.0])
+    with pytest.raises(ValueError, match="must not be negative"):
+        stats.gini([1, -1])
+    with pytest.raises(ValueError, match="0 and 1"):
+        stats.benjamini_hochberg([0.5, 1.5])
