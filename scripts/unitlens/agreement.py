@@ -1,7 +1,7 @@
 """How far saliency maps agree: with each other, or with a reference mask, image by image.
 
 Maps are cut at equal area, with ties broken at random: broken by index, the many zeros of two sparse maps would make
-them agree (two disjoint 5 % maps cut at 20 % score 0.60 by index, 0.107 at random, chance 0.111). All functions take
+them agree (two disjoint 5 % maps cut at 20 % score 0.60 by index, 0.106 at random, chance 0.111). All functions take
 one image (h, w) or a batch (n, h, w), and an image's result does not depend on its batch. Tested against hand-computed
 masks and scipy.stats.
 """
