@@ -6,11 +6,16 @@ one image (h, w) or a batch (n, h, w), and an image's result does not depend on 
 masks and scipy.stats.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from numbers import Integral
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
+
+from unitlens import stats
 
 
 def equal_area_mask(saliency: Tensor, fraction: float, *, seed: int | Sequence[int] = 0) -> Tensor:
@@ -208,6 +213,78 @@ def peak_distance(a: Tensor, b: Tensor) -> Tensor:
     """
     batch = _same_shape(a, b)
     return (_peak(a) - _peak(b)).norm(dim=1).view(batch[:-2])
+
+
+def score_pairs(
+    masks: Mapping[str, np.ndarray], saliencies: Mapping[str, np.ndarray], *, area: float, threshold: float
+) -> pd.DataFrame:
+    """Score how far every two explainers agree on every image.
+
+    Parameters
+    ----------
+    masks : mapping
+        ``image_id``, ``photograph`` and, of every explainer, (n, h, w) bool ``<explainer>:equal_area`` and
+        ``<explainer>:threshold``.
+    saliencies : mapping
+        From explainer to its maps (n, h, w).
+    area, threshold : float
+        How the masks were cut; for the chance level and for the table.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``image_id, photograph, explainer_a, explainer_b, measure, cut, value, chance, tied_share``, a row for each image,
+        pair and measure: ``equal_area_iou`` and ``threshold_iou`` (`cut` is the area or the threshold), ``spearman``.
+        ``chance`` is the expected value for unrelated maps where it is known; ``tied_share`` the larger share of the two
+        equal-area masks that ties, and so a random draw, decided.
+    """
+    tied = {name: tied_share(maps, area) for name, maps in saliencies.items()}
+    tables = []
+    for a, b in combinations(saliencies, 2):
+        measures = {
+            "equal_area_iou": (iou(masks[f"{a}:equal_area"], masks[f"{b}:equal_area"]), area, chance_iou(area)),
+            "threshold_iou": (iou(masks[f"{a}:threshold"], masks[f"{b}:threshold"]), threshold, np.nan),
+            "spearman": (spearman(saliencies[a], saliencies[b]), np.nan, 0.0),
+        }
+        for measure, (values, cut, chance) in measures.items():
+            table = pd.DataFrame({name: masks[name] for name in ("image_id", "photograph")})
+            table[["explainer_a", "explainer_b", "measure"]] = a, b, measure
+            table["cut"], table["value"], table["chance"] = cut, values.numpy(), chance
+            table["tied_share"] = torch.maximum(tied[a], tied[b]).numpy() if measure == "equal_area_iou" else np.nan
+            tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def summarise(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """Average agreement over images, with a bootstrap interval that resamples photographs.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From `score_pairs`, with a column ``model``.
+    seed : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``model, explainer_a, explainer_b, measure, cut, n, photographs, undefined, mean, low, high, chance, tied_share``: a
+        95 % interval, empty below three photographs; ``undefined`` counts images left out because both masks were
+        empty or a map was constant.
+    """
+    rows = []
+    keys = ["model", "explainer_a", "explainer_b", "measure", "cut"]
+    for key, group in scores.groupby(keys, sort=False, dropna=False):
+        defined = group[group.value.notna()]
+        interval = stats.mean_with_interval(defined.value, groups=defined.photograph, seed=seed) if len(defined) else _NOTHING
+        row = dict(zip(keys, key, strict=True))
+        row |= {"n": interval.n, "photographs": interval.n_groups, "undefined": len(group) - len(defined)}
+        row |= {"mean": interval.mean, "low": interval.low, "high": interval.high}
+        row |= {"chance": group.chance.iloc[0], "tied_share": group.tied_share.mean()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+_NOTHING = stats.MeanInterval(0, 0, np.nan, np.nan, np.nan)
 
 
 def _pixels(saliency: Tensor) -> tuple[Tensor, torch.Size]:

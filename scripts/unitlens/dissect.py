@@ -277,6 +277,93 @@ def label(scores: Tensor) -> Labels:
     return Labels(concept, score, second, score - second_score)
 
 
+def label_table(
+    activations: Mapping[str, np.ndarray],
+    images: Mapping[str, np.ndarray],
+    concepts: Mapping[str, np.ndarray],
+    *,
+    similarity: str,
+    encoders: tuple[str, str],
+) -> pd.DataFrame:
+    """Label every unit of a layer and tabulate the labels.
+
+    Parameters
+    ----------
+    activations : mapping
+        ``activations`` (n, units) and ``image_id`` (n,).
+    images : mapping
+        ``features`` (n, d) and ``image_id`` (n,), of the same images in the same order.
+    concepts : mapping
+        ``features`` (m, d), ``word`` (m,) and ``category`` (m,).
+    similarity : str
+        A key of `SIMILARITIES`.
+    encoders : tuple of two str
+        Names of the encoders of the images and of the concepts, which must be one.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a unit: ``unit, status`` (labelled, dead, or unlabelled where the similarity has no answer)``, concept, category, score, second_concept, margin, top_images``
+        (the ids of the five images that activate it most, strongest first)``, encoder, similarity``.
+
+    Raises
+    ------
+    ValueError
+        If the images of the activations and of the features differ, or the encoders do.
+    """
+    if encoders[0] != encoders[1]:
+        raise ValueError(f"images were embedded with {encoders[0]!r}, concepts with {encoders[1]!r}; embed both with one encoder")
+    if list(activations["image_id"]) != list(images["image_id"]):
+        raise ValueError("activations and image features are not of the same images in the same order; run both again")
+    values = torch.as_tensor(activations["activations"])
+    scores = SIMILARITIES[similarity](
+        values, torch.as_tensor(images["features"]), torch.as_tensor(concepts["features"])
+    )
+    labels = Labels(*(part.numpy() for part in label(scores)))
+    dead = dead_units(values).numpy()
+    words, categories = (np.append(concepts[name], "") for name in ("word", "category"))  # -1, no label, is the empty last
+    top = top_images(values, min(_TOP_IMAGES, len(values))).numpy()
+    top_ids = [" ".join(np.asarray(activations["image_id"])[row]) for row in top]
+    return pd.DataFrame(
+        {
+            "unit": np.arange(values.shape[1]),
+            "status": np.where(dead, "dead", np.where(labels.concept < 0, "unlabelled", "labelled")),
+            "concept": words[labels.concept],
+            "category": categories[labels.concept],
+            "score": labels.score,
+            "second_concept": words[labels.second],
+            "margin": labels.margin,
+            "top_images": np.where(dead, "", top_ids),
+            "encoder": encoders[0],
+            "similarity": similarity,
+        }
+    )
+
+
+def with_common_words(concepts: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Add the most common English words, of letters only and at least three of them, to a concept list.
+
+    Parameters
+    ----------
+    concepts : pandas.DataFrame
+        Columns ``word`` and ``category``.
+    count : int
+        How many of the most common words to look at; 0 adds none.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The list, then the words that it lacks, with the category ``word``.
+    """
+    if not count:
+        return concepts
+    from wordfreq import top_n_list
+
+    common = [word for word in top_n_list("en", 2 * count) if word.isalpha() and len(word) >= 3][:count]
+    added = [word for word in common if word not in set(concepts.word)]
+    return pd.concat([concepts, pd.DataFrame({"word": added, "category": "word"})], ignore_index=True)
+
+
 def top_images(activations: Tensor, k: int) -> Tensor:
     """Return the `k` images that activate each unit most.
 

@@ -8,7 +8,9 @@ a decode job starts at once.
 import csv
 import errno
 import functools
+import re
 import struct
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -20,6 +22,7 @@ COLUMNS = ("image_id", "path", "label", "mask", "crop")
 FITS = ("squash", "short")
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
+_SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # EPS would run Ghostscript
 # What Pillow's parsers raise on damaged files, and the causes of an OSError that lie in the file (None: Pillow's own).
 _UNREADABLE = (
@@ -68,6 +71,52 @@ def read_rows(sheet: str | Path, start: int, stop: int) -> list[dict[str, str]]:
     if not rows and stop > start:
         raise ValueError(f"{sheet} has no row {start} (counted from 0 behind the header)")
     return rows
+
+
+def write_sheet(
+    path: str | Path, root: str | Path, *, sheet: str | Path | None, size: int | None, allow_missing: bool = False
+) -> None:
+    """Write the sheet of an image set whose photographs are in place, and check that they are.
+
+    Parameters
+    ----------
+    path
+        The sheet to write, with the columns `COLUMNS`.
+    root
+        The folder that the photographs lie below.
+    sheet
+        The user's sheet, whose rows are copied; without it every photograph below `root` becomes a row, in the order of
+        their paths, with its path as `image_id` (characters other than letters, digits, ``.``, ``-``, ``_`` become ``_``).
+    size
+        How many rows the config promised, where there is no `sheet`.
+    allow_missing
+        Leave missing photographs to `decode`, which lists them.
+
+    Raises
+    ------
+    FileNotFoundError
+        If photographs are missing; the first five are named.
+    ValueError
+        If the number of photographs is not `size`, or two paths give the same `image_id`.
+    """
+    if sheet is None:
+        rows = _found(Path(root))
+        if len(rows) != size:
+            raise ValueError(f"{root} holds {len(rows)} photographs, but the config says size: {size}; correct the config")
+        if len({row["image_id"] for row in rows}) < len(rows):
+            raise ValueError(f"{root} holds photographs whose names differ in special characters only; write a sheet")
+    else:
+        rows = read_rows(sheet, 0, sys.maxsize)
+    missing = [row for row in rows if not Path(root, row["path"]).is_file()]
+    if missing and not allow_missing:
+        names = ", ".join(f"{row['path']} ({row['image_id']})" for row in missing[:5])
+        raise FileNotFoundError(f"{len(missing)} of {len(rows)} photographs are not below {root}: {names}")
+    part = Path(path).with_suffix(".part")
+    with part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    part.replace(path)
 
 
 def decode(
@@ -152,10 +201,9 @@ def load(path: str | Path, *, crop: Sequence[float] | None = None, geometry: Map
         raise ValueError(f"{path}: {error}") from error
 
 
-def geometry_name(geometry: Mapping) -> str:
-    """Name a geometry for folders and attributes, for example ``squash256-crop227-bilinear``."""
-    _check_geometry(geometry)
-    return "{fit}{resize}-crop{crop}-{interpolation}".format(**geometry)
+def _found(root: Path) -> list[dict[str, str]]:
+    paths = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    return [{"image_id": re.sub(r"[^A-Za-z0-9._-]", "_", path), "path": path} for path in paths]
 
 
 def parse_crop(text: str) -> tuple[float, float, float, float] | None:

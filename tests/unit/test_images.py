@@ -46,18 +46,13 @@ def test_pixels_equal_torchvision(tmp_path, noise, size, resize, crop, interpola
         np.testing.assert_array_equal(got, np.asarray(reference(Image.open(path))))
 
 
-def test_geometry_name():
-    geometry = {"crop": 227, "fit": "squash", "resize": 256, "interpolation": "bilinear"}
-    assert images.geometry_name(geometry) == "squash256-crop227-bilinear"
-
-
 @pytest.mark.parametrize(
     "wrong", [{"crop": 257}, {"crop": 0}, {"fit": "long"}, {"interpolation": "nearest"}, {"resize": 256.0}, {"mean": 0}]
 )
 def test_wrong_geometry_is_named(wrong):
     geometry = {"fit": "short", "resize": 256, "crop": 224, "interpolation": "bilinear"} | wrong
     with pytest.raises(ValueError, match="`geometry` must have"):
-        images.geometry_name(geometry)
+        images.decode([], ".", geometry)
 
 
 def test_elongated_picture_is_refused_before_it_fills_the_memory(tmp_path):
@@ -315,3 +310,22 @@ def test_failing_disk_is_not_taken_for_a_bad_photograph(tmp_path, monkeypatch):
 def test_decode_jobs_start_without_torch():
     code = "import sys, unitlens.images; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(images.__file__).parents[1])
+
+
+def test_write_sheet_copies_the_users_rows_and_names_missing_photographs(tmp_path):
+    save(tmp_path, np.zeros((4, 4, 3), np.uint8), "a.png")
+    (tmp_path / "sheet.csv").write_text("image_id,path,label\nfirst,a.png,3\nsecond,b.png,\n")
+    with pytest.raises(FileNotFoundError, match=r"1 of 2 photographs are not below .*: b\.png \(second\)"):
+        images.write_sheet(tmp_path / "out.csv", tmp_path, sheet=tmp_path / "sheet.csv", size=None)
+    images.write_sheet(tmp_path / "out.csv", tmp_path, sheet=tmp_path / "sheet.csv", size=None, allow_missing=True)
+    assert (tmp_path / "out.csv").read_text() == "image_id,path,label,mask,crop\nfirst,a.png,3,,\nsecond,b.png,,,\n"
+
+
+def test_write_sheet_lists_what_it_finds_and_holds_the_config_to_its_size(tmp_path):
+    for name in ("b c.png", "a/x.JPG"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    images.write_sheet(tmp_path / "out.csv", tmp_path, sheet=None, size=2)
+    assert (tmp_path / "out.csv").read_text().splitlines()[1:] == ["a_x.JPG,a/x.JPG,,,", "b_c.png,b c.png,,,"]
+    with pytest.raises(ValueError, match="holds 2 photographs, but the config says size: 3"):
+        images.write_sheet(tmp_path / "out.csv", tmp_path, sheet=None, size=3)

@@ -1,0 +1,29 @@
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+report: "report/workflow.rst"
+
+
+include: "rules/common.smk"
+include: "rules/retrieve.smk"
+include: "rules/images.smk"
+include: "rules/activations.smk"
+include: "rules/concepts.smk"
+include: "rules/explain.smk"
+include: "rules/evaluate.smk"
+include: "rules/report.smk"
+
+
+rule all:
+    default_target: True
+    localrule: True
+    input:
+        "results/overview.html",
+        "results/concepts.csv",
+        "results/agreement.csv",
+        "results/timings/explainers.csv",
+        per_model("results/masks/{model}/{shard}.h5", shard=shards("explain")),
+        per_model("results/overlays/{model}/{explainer}"),
+        per_model("results/figures/explanations/{model}.png"),

@@ -1,0 +1,45 @@
+rule extract_activations:
+    input:
+        model="results/models/{model}.json",
+        weights="resources/weights/{model}.bin",
+        images=probe_images_of_model,
+    output:
+        "results/activations/{model}/{layer}/{shard}.h5",
+    log:
+        "results/logs/extract_activations/{model}/{layer}/{shard}.log",
+    benchmark:
+        "results/benchmarks/extract_activations/{model}/{layer}/{shard}.tsv"
+    params:
+        network=network,
+        device=config["device"],
+        batch_size=config["batch_size"],
+        pooling=config["dissect"]["pooling"],
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=memory(2000),
+        runtime=minutes(30),
+    conda:
+        "../envs/unitlens.yaml"
+    message:
+        "Extract activations of {wildcards.model} {wildcards.layer}, shard {wildcards.shard}"
+    script:
+        "../scripts/extract_activations.py"
+
+
+rule index_activations:
+    input:
+        expand("results/activations/{{model}}/{{layer}}/{shard}.h5", shard=shards("probe")),
+    output:
+        "results/activations/{model}/{layer}.h5",
+    log:
+        "results/logs/index_activations/{model}/{layer}.log",
+    benchmark:
+        "results/benchmarks/index_activations/{model}/{layer}.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    message:
+        "Index the activations of {wildcards.model} {wildcards.layer}"
+    script:
+        "../scripts/index_activations.py"

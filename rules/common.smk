@@ -1,0 +1,326 @@
+"""All Python of the workflow: what the config must be, shards, and the functions that rules take inputs and params from."""
+
+import csv
+import hashlib
+import re
+from pathlib import Path
+
+import jsonschema
+import yaml
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import validate
+
+SHEET_COLUMNS = ["image_id", "path", "label", "mask", "crop"]
+CONCEPT_COLUMNS = ["word", "category"]
+IMAGE_ID = re.compile(r"[A-Za-z0-9._-]+")
+SCHEMA = Path(workflow.basedir) / "config" / "schema.yaml"
+
+
+# ---- checks, all before the first job
+
+
+def check_config():
+    """Raise one error that lists every violation in the config, the sheets and the concept list."""
+    if not config:
+        raise WorkflowError("There is no config. Choose a profile, for example `--profile profiles/demo`, or give `--configfile`.")
+    validator = jsonschema.Draft202012Validator(yaml.safe_load(SCHEMA.read_text()))
+    problems = [line for error in validator.iter_errors(config) for line in explain_violation(error)]
+    if not problems:
+        problems = [line for name, images in config["images"].items() for line in check_images(name, images)]
+        problems += check_table(config["concepts"]["list"], "concepts.list", CONCEPT_COLUMNS, "word")
+    if problems:
+        raise WorkflowError("The configuration has problems:\n" + "\n".join(f"  {problem}" for problem in problems))
+
+
+def explain_violation(error):
+    """Say in a line each where the config departs from the schema and what is allowed there."""
+    place = ".".join(str(part) for part in error.absolute_path) or "config"
+    if error.validator == "additionalProperties" and error.schema.get("properties"):
+        allowed = ", ".join(error.schema["properties"])
+        return [
+            f"{place}: unknown key '{key}'; allowed: {allowed}" for key in error.instance if key not in error.schema["properties"]
+        ]
+    if error.validator == "oneOf":
+        choices = " | ".join(" + ".join(choice["required"]) for choice in error.schema["oneOf"])
+        return [f"{place}: needs exactly one of {choices}, got {', '.join(error.instance) or 'nothing'}"]
+    return [f"{place}: {error.message}" + (f" ({error.schema['description']})" if "description" in error.schema else "")]
+
+
+def check_images(name, images):
+    key = f"images.{name}"
+    folders = [source for source in images["photographs"] if "folder" in source]
+    problems = []
+    if folders and len(images["photographs"]) > 1:
+        problems.append(f"{key}.photographs: a folder is used where it lies, so it must be the only source")
+    problems += [f"{key}: there is no folder {source['folder']}" for source in folders if not Path(source["folder"]).is_dir()]
+    if "sheet" in images:
+        labelled = name == "explain" and config.get("explain", {}).get("target") == "label"
+        check_row = check_labelled_row if labelled else check_image_row
+        problems += check_table(images["sheet"], f"{key}.sheet", SHEET_COLUMNS, "image_id", check_row)
+    return problems
+
+
+def check_table(path, key, columns, unique, check_row=lambda row: []):
+    """List what is wrong with a CSV file that has the given columns and one column of unique, non-empty values."""
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            if reader.fieldnames is None or [name for name in columns[:2] if name not in reader.fieldnames]:
+                return [f"{path} ({key}): the first line must name the columns {', '.join(columns)}, got {reader.fieldnames}"]
+            if unknown := [name for name in reader.fieldnames if name not in columns]:
+                return [f"{path} ({key}): unknown column {unknown[0]!r}; allowed: {', '.join(columns)}"]
+            problems, seen = [], {}
+            if blank := first_blank_line(path):
+                problems.append(f"{path} line {blank} ({key}): the line is blank; remove it")
+            for row in reader:
+                where, value = f"{path} line {reader.line_num} ({key})", row[unique]
+                if None in row or None in row.values():
+                    problems.append(f"{where}: the row must have {len(reader.fieldnames)} values, as the first line has")
+                elif not value.strip():
+                    problems.append(f"{where}: {unique} is empty")
+                elif value in seen:
+                    problems.append(f"{where}: {unique} {value!r} stands on line {seen[value]} already")
+                else:
+                    problems += [f"{where}: {problem}" for problem in check_row(row)]
+                seen.setdefault(value, reader.line_num)
+    except FileNotFoundError:
+        return [f"{key}: there is no file {path}"]
+    except UnicodeDecodeError as error:
+        return [f"{path} ({key}): not UTF-8 text ({error.reason} at byte {error.start})"]
+    if not seen:
+        problems.append(f"{path} ({key}): there is no row below the first line")
+    return problems
+
+
+def first_blank_line(path):
+    with Path(path).open(encoding="utf-8-sig") as file:
+        return next((number for number, line in enumerate(file, 1) if not line.strip()), None)
+
+
+def check_image_row(row):
+    problems = []
+    if not IMAGE_ID.fullmatch(row["image_id"]):
+        problems.append(f"image_id {row['image_id']!r} must be of letters, digits, '.', '-' and '_', for it names files")
+    for column in ("path", "mask"):
+        path = Path(row.get(column) or "")
+        if path.is_absolute() or ".." in path.parts:
+            problems.append(f"{column} {row[column]!r} must stay below the folder of the photographs")
+    if not row["path"]:
+        problems.append("path is empty")
+    if crop := row.get("crop"):
+        try:
+            left, top, right, bottom = map(float, crop.split())
+            inside = 0 <= left < right <= 1 and 0 <= top < bottom <= 1
+        except ValueError:
+            inside = False
+        if not inside:
+            problems.append(f"crop {crop!r} must be four fractions 'left top right bottom' between 0 and 1")
+    if label := row.get("label"):
+        if not label.isdigit():
+            problems.append(f"label {label!r} must be the number of a class, from 0")
+    return problems
+
+
+def check_labelled_row(row):
+    return check_image_row(row) + ([] if row.get("label") else ["label is empty, but explain.target is 'label'"])
+
+
+# ---- shards
+
+
+def count_rows(dataset):
+    images = config["images"][dataset]
+    return len(sheet_rows(images["sheet"])) if "sheet" in images else images["size"]
+
+
+_sheets = {}
+
+
+def sheet_rows(path):
+    """Read the lines of a sheet once per process."""
+    if path not in _sheets:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+            _sheets[path] = list(csv.reader(file))[1:]
+    return _sheets[path]
+
+
+def shards(dataset):
+    size = config["images"][dataset]["shard_size"]
+    return [f"{index:05d}" for index in range(-(-count_rows(dataset) // size))]
+
+
+def shard_range(wildcards):
+    """First and last-but-one row of a shard."""
+    size, index = config["images"][wildcards.dataset]["shard_size"], int(wildcards.shard)
+    return [index * size, min((index + 1) * size, count_rows(wildcards.dataset))]
+
+
+def shard_digest(wildcards):
+    """Digest of a shard's rows: a changed row makes its own shard again, an appended one makes only new shards."""
+    images = config["images"][wildcards.dataset]
+    if "sheet" not in images:
+        return ""
+    rows = sheet_rows(images["sheet"])[slice(*shard_range(wildcards))]
+    return hashlib.sha256(repr(rows).encode()).hexdigest()
+
+
+# ---- names
+
+
+def geometry_name(preprocessing):
+    return "{fit}{resize}-crop{crop}-{interpolation}".format(**preprocessing)
+
+
+def explainers(model):
+    return [f"{method}-{config['models'][model]['cam_layer']}" for method in config["explain"]["cams"]] + ["lime"]
+
+
+# ---- inputs
+
+
+def images_of(dataset, preprocessing, shard):
+    return f"results/images/{dataset}/{geometry_name(preprocessing)}/{shard}.h5"
+
+
+def probe_images_of_model(wildcards):
+    return images_of("probe", config["models"][wildcards.model]["preprocessing"], wildcards.shard)
+
+
+def probe_images_of_encoder(wildcards):
+    return images_of("probe", config["encoder"]["preprocessing"], wildcards.shard)
+
+
+def explain_images_of_model(wildcards):
+    return images_of("explain", config["models"][wildcards.model]["preprocessing"], wildcards.shard)
+
+
+def committed_sheet(wildcards):
+    return config["images"][wildcards.dataset].get("sheet", [])
+
+
+def encoder_files(wildcards):
+    return {name: f"resources/encoders/{wildcards.encoder}/{name}.bin" for name in config["encoder"]["files"]}
+
+
+def saliency_of_shard(wildcards):
+    return expand("results/saliency/{{model}}/{explainer}/{{shard}}.h5", explainer=explainers(wildcards.model))
+
+
+def saliency_of_model(wildcards):
+    return expand(
+        "results/saliency/{model}/{explainer}/{shard}.h5",
+        model=wildcards.model,
+        explainer=explainers(wildcards.model),
+        shard=shards("explain"),
+    )
+
+
+def explain_images_of_model_all(wildcards):
+    preprocessing = config["models"][wildcards.model]["preprocessing"]
+    return [images_of("explain", preprocessing, shard) for shard in shards("explain")]
+
+
+def per_model(pattern, **wildcards):
+    """Expand a pattern over the models and, where it asks for them, their layers or explainers."""
+    paths = [
+        path
+        for model, settings in config["models"].items()
+        for path in expand(pattern, model=model, layer=settings["layers"], explainer=explainers(model), **wildcards)
+    ]
+    return list(dict.fromkeys(paths))
+
+
+# ---- params
+
+
+def network(wildcards):
+    """What a script needs to load a model and to feed it."""
+    model = config["models"][wildcards.model]
+    return {
+        "architecture": model["architecture"],
+        "layout": model["layout"],
+        "classes": model["classes"],
+        "mean": model["preprocessing"]["mean"],
+        "std": model["preprocessing"]["std"],
+    }
+
+
+def geometry(wildcards):
+    """The geometry whose name the path carries."""
+    inputs = [settings["preprocessing"] for settings in config["models"].values()] + [config["encoder"]["preprocessing"]]
+    found = next(each for each in inputs if geometry_name(each) == wildcards.geometry)
+    return {key: found[key] for key in ("fit", "resize", "crop", "interpolation")}
+
+
+def encoder(wildcards):
+    settings = config["encoder"]
+    keys = {"clip": ["architecture"], "conse": ["architecture", "layout"]}[settings["kind"]]
+    return {
+        "kind": settings["kind"],
+        "options": {key: settings[key] for key in keys} | {key: settings["preprocessing"][key] for key in ("mean", "std")},
+    }
+
+
+def weights_file(wildcards):
+    return config["models"][wildcards.model]["weights"]
+
+
+def encoder_file(wildcards):
+    return config["encoder"]["files"][wildcards.part]
+
+
+def photographs_folder(wildcards):
+    """The folder that the sheet's paths are relative to: the user's own, or the one that is retrieved."""
+    source = config["images"][wildcards.dataset]["photographs"][0]
+    return source.get("folder", f"resources/images/{wildcards.dataset}")
+
+
+def image_sources(wildcards):
+    return config["images"][wildcards.dataset]["photographs"]
+
+
+def image_count(wildcards):
+    return config["images"][wildcards.dataset].get("size")
+
+
+def on_bad_image(wildcards):
+    return config["images"][wildcards.dataset]["on_bad_image"]
+
+
+def class_lists():
+    return {model: settings["classes"] for model, settings in config["models"].items()}
+
+
+def preprocessing(wildcards):
+    return config["models"][wildcards.model]["preprocessing"]
+
+
+def layers_to_check(wildcards):
+    model = config["models"][wildcards.model]
+    return list(dict.fromkeys([*model["layers"], model["cam_layer"]]))
+
+
+def memory(megabytes):
+    """Memory that grows with every attempt."""
+    return lambda wildcards, attempt: megabytes * attempt
+
+
+def minutes(base):
+    """Run time that grows with every attempt."""
+    return lambda wildcards, attempt: base * attempt
+
+
+check_config()
+validate(config, schema=str(SCHEMA))
+GPU = 0 if config["device"] == "cpu" else 1
+ENCODER = config["encoder"]["kind"]
+
+
+wildcard_constraints:
+    model=r"[A-Za-z0-9_-]+",
+    dataset="probe|explain",
+    encoder="clip|conse",
+    shard=r"\d{5}",
+    layer=r"[A-Za-z0-9_.]+",
+    geometry=r"(squash|short)\d+-crop\d+-[a-z]+",
+    explainer=r"lime|[a-z+]+-[A-Za-z0-9_.]+",

@@ -1,0 +1,116 @@
+rule embed_images:
+    input:
+        unpack(encoder_files),
+        images=probe_images_of_encoder,
+    output:
+        "results/embeddings/images/{encoder}/{shard}.h5",
+    log:
+        "results/logs/embed_images/{encoder}/{shard}.log",
+    benchmark:
+        "results/benchmarks/embed_images/{encoder}/{shard}.tsv"
+    params:
+        encoder=encoder,
+        device=config["device"],
+        batch_size=config["batch_size"],
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=memory(2500),
+        runtime=minutes(30),
+    conda:
+        "../envs/unitlens.yaml"
+    message:
+        "Embed shard {wildcards.shard} of the probe photographs with {wildcards.encoder}"
+    script:
+        "../scripts/embed_images.py"
+
+
+rule embed_concepts:
+    input:
+        unpack(encoder_files),
+        concepts="resources/concepts.csv",
+    output:
+        "results/embeddings/concepts/{encoder}.h5",
+    log:
+        "results/logs/embed_concepts/{encoder}.log",
+    benchmark:
+        "results/benchmarks/embed_concepts/{encoder}.tsv"
+    params:
+        encoder=encoder,
+        device=config["device"],
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=memory(2500),
+        runtime=minutes(30),
+    conda:
+        "../envs/unitlens.yaml"
+    message:
+        "Embed the concepts with {wildcards.encoder}"
+    script:
+        "../scripts/embed_concepts.py"
+
+
+rule label_units:
+    input:
+        activations="results/activations/{model}/{layer}.h5",
+        shards=expand("results/activations/{{model}}/{{layer}}/{shard}.h5", shard=shards("probe")),
+        images=expand("results/embeddings/images/{encoder}/{shard}.h5", encoder=ENCODER, shard=shards("probe")),
+        concepts=expand("results/embeddings/concepts/{encoder}.h5", encoder=ENCODER),
+    output:
+        "results/concepts/{model}/{layer}.csv",
+    log:
+        "results/logs/label_units/{model}/{layer}.log",
+    benchmark:
+        "results/benchmarks/label_units/{model}/{layer}.tsv"
+    params:
+        similarity=config["dissect"]["similarity"],
+    threads: config["threads"]
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(30),
+    conda:
+        "../envs/unitlens.yaml"
+    message:
+        "Label the units of {wildcards.model} {wildcards.layer}"
+    script:
+        "../scripts/label_units.py"
+
+
+rule collect_concepts:
+    input:
+        per_model("results/concepts/{model}/{layer}.csv"),
+    output:
+        "results/concepts.csv",
+    log:
+        "results/logs/collect_concepts/all.log",
+    benchmark:
+        "results/benchmarks/collect_concepts/all.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    message:
+        "Collect the labels of all models and layers"
+    script:
+        "../scripts/collect_concepts.py"
+
+
+rule compare_models:
+    input:
+        "results/concepts.csv",
+    output:
+        frequent="results/comparison/frequent_concepts.csv",
+        layers="results/comparison/layers.csv",
+        categories="results/comparison/categories.csv",
+        models="results/comparison/models.csv",
+    log:
+        "results/logs/compare_models/all.log",
+    benchmark:
+        "results/benchmarks/compare_models/all.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    message:
+        "Compare what the models have learned"
+    script:
+        "../scripts/compare_models.py"

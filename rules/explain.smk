@@ -1,0 +1,85 @@
+rule explain_cam:
+    input:
+        model="results/models/{model}.json",
+        weights="resources/weights/{model}.bin",
+        images=explain_images_of_model,
+    output:
+        saliency="results/saliency/{model}/{method}-{layer}/{shard}.h5",
+        timings="results/timings/{model}/{method}-{layer}/{shard}.csv",
+    log:
+        "results/logs/explain_cam/{model}/{method}-{layer}/{shard}.log",
+    benchmark:
+        "results/benchmarks/explain_cam/{model}/{method}-{layer}/{shard}.tsv"
+    params:
+        network=network,
+        device=config["device"],
+        batch_size=config["batch_size"],
+        target=config["explain"]["target"],
+    wildcard_constraints:
+        method="[a-z+]+",
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=memory(2500),
+        runtime=minutes(30),
+    conda:
+        "../envs/unitlens.yaml"
+    message:
+        "Explain {wildcards.model} with {wildcards.method} at {wildcards.layer}, shard {wildcards.shard}"
+    script:
+        "../scripts/explain_cam.py"
+
+
+rule explain_lime:
+    input:
+        model="results/models/{model}.json",
+        weights="resources/weights/{model}.bin",
+        images=explain_images_of_model,
+    output:
+        saliency="results/saliency/{model}/lime/{shard}.h5",
+        timings="results/timings/{model}/lime/{shard}.csv",
+    log:
+        "results/logs/explain_lime/{model}/{shard}.log",
+    benchmark:
+        "results/benchmarks/explain_lime/{model}/{shard}.tsv"
+    params:
+        network=network,
+        device=config["device"],
+        batch_size=config["batch_size"],
+        target=config["explain"]["target"],
+        lime=config["explain"]["lime"],
+        seed=config["seed"],
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=memory(2500),
+        runtime=minutes(30),
+    conda:
+        "../envs/unitlens.yaml"
+    message:
+        "Explain {wildcards.model} with LIME, shard {wildcards.shard}"
+    script:
+        "../scripts/explain_lime.py"
+
+
+rule cut_masks:
+    input:
+        saliency_of_shard,
+    output:
+        "results/masks/{model}/{shard}.h5",
+    log:
+        "results/logs/cut_masks/{model}/{shard}.log",
+    benchmark:
+        "results/benchmarks/cut_masks/{model}/{shard}.tsv"
+    params:
+        agreement=config["agreement"],
+        seed=config["seed"],
+    resources:
+        mem_mb=memory(1500),
+        runtime=minutes(15),
+    conda:
+        "../envs/unitlens.yaml"
+    message:
+        "Cut the saliency maps of {wildcards.model} to masks, shard {wildcards.shard}"
+    script:
+        "../scripts/cut_masks.py"

@@ -1,0 +1,24 @@
+rule decode_images:
+    input:
+        sheet=ancient("resources/images/{dataset}.csv"),
+    output:
+        "results/images/{dataset}/{geometry}/{shard}.h5",
+    log:
+        "results/logs/decode_images/{dataset}/{geometry}/{shard}.log",
+    benchmark:
+        "results/benchmarks/decode_images/{dataset}/{geometry}/{shard}.tsv"
+    params:
+        folder=photographs_folder,
+        geometry=geometry,
+        rows=shard_range,
+        digest=shard_digest,
+        on_bad_image=on_bad_image,
+    resources:
+        mem_mb=memory(1500),
+        runtime=minutes(30),
+    conda:
+        "../envs/unitlens.yaml"
+    message:
+        "Decode shard {wildcards.shard} of the {wildcards.dataset} photographs ({wildcards.geometry})"
+    script:
+        "../scripts/decode_images.py"

@@ -1,0 +1,103 @@
+rule retrieve_weights:
+    output:
+        "resources/weights/{model}.bin",
+    log:
+        "results/logs/retrieve_weights/{model}.log",
+    benchmark:
+        "results/benchmarks/retrieve_weights/{model}.tsv"
+    params:
+        file=weights_file,
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    message:
+        "Retrieve the weights of {wildcards.model}"
+    script:
+        "../scripts/retrieve_weights.py"
+
+
+rule check_model:
+    input:
+        weights="resources/weights/{model}.bin",
+    output:
+        "results/models/{model}.json",
+    log:
+        "results/logs/check_model/{model}.log",
+    benchmark:
+        "results/benchmarks/check_model/{model}.tsv"
+    params:
+        network=network,
+        layers=layers_to_check,
+        preprocessing=preprocessing,
+        source=weights_file,
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(10),
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    message:
+        "Check that {wildcards.model} has the configured layers and classes"
+    script:
+        "../scripts/check_model.py"
+
+
+rule retrieve_encoder:
+    output:
+        "resources/encoders/{encoder}/{part}.bin",
+    log:
+        "results/logs/retrieve_encoder/{encoder}/{part}.log",
+    benchmark:
+        "results/benchmarks/retrieve_encoder/{encoder}/{part}.tsv"
+    params:
+        file=encoder_file,
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    message:
+        "Retrieve the {wildcards.part} part of the encoder {wildcards.encoder}"
+    script:
+        "../scripts/retrieve_encoder.py"
+
+
+rule retrieve_images:
+    input:
+        sheet=committed_sheet,
+    output:
+        "resources/images/{dataset}.csv",
+    log:
+        "results/logs/retrieve_images/{dataset}.log",
+    benchmark:
+        "results/benchmarks/retrieve_images/{dataset}.tsv"
+    params:
+        sources=image_sources,
+        folder=photographs_folder,
+        size=image_count,
+        on_bad_image=on_bad_image,
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    message:
+        "Retrieve the {wildcards.dataset} photographs"
+    script:
+        "../scripts/retrieve_images.py"
+
+
+rule collect_words:
+    input:
+        config["concepts"]["list"],
+    output:
+        "resources/concepts.csv",
+    log:
+        "results/logs/collect_words/all.log",
+    benchmark:
+        "results/benchmarks/collect_words/all.tsv"
+    params:
+        common_words=config["concepts"].get("common_words", 0),
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    message:
+        "Collect the concepts"
+    script:
+        "../scripts/collect_words.py"

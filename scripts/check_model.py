@@ -1,0 +1,28 @@
+"""Load a model once and write what it is; fail here, before any long job, if the config does not fit it."""
+
+from unitlens.logs import log_to
+
+with log_to(snakemake.log[0]):
+    import json
+    from pathlib import Path
+
+    from unitlens import models, sources
+
+    network, preprocessing = snakemake.params.network, snakemake.params.preprocessing
+    model = models.load(network["architecture"], snakemake.input.weights, layout=network["layout"])
+    facts = models.describe(
+        model,
+        snakemake.params.layers,
+        crop=preprocessing["crop"],
+        classes=models.class_names(network["classes"]),
+        name=snakemake.wildcards.model,
+    )
+    facts = {
+        "model": snakemake.wildcards.model,
+        "architecture": network["architecture"],
+        "weights": snakemake.params.source,
+        "weights_sha256": sources.sha256(snakemake.input.weights),
+        "input": preprocessing,
+        **facts,
+    }
+    Path(snakemake.output[0]).write_text(json.dumps(facts, indent=2) + "\n")

@@ -1,0 +1,25 @@
+"""Decode one shard of photographs to uint8 arrays in one geometry."""
+
+from unitlens.logs import log_to
+
+with log_to(snakemake.log[0]):
+    import json
+
+    from unitlens import images, store
+
+    rows = images.read_rows(snakemake.input.sheet, *snakemake.params.rows)
+    pictures, kept, problems = images.decode(
+        rows, snakemake.params.folder, snakemake.params.geometry, on_bad_image=snakemake.params.on_bad_image
+    )
+    rows = [rows[index] for index in kept]
+    store.create(
+        snakemake.output[0],
+        {
+            "images": pictures,
+            "image_id": [row["image_id"] for row in rows],
+            "photograph": [row["path"] for row in rows],
+            "label": [int(row["label"] or -1) for row in rows],
+        },
+        {"geometry": snakemake.wildcards.geometry, "skipped": json.dumps(problems)},
+    )
+    print(f"{len(rows)} photographs decoded, {len(problems)} skipped", *problems, sep="\n")

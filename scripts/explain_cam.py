@@ -1,0 +1,30 @@
+"""Explain one shard of predictions with one class activation map."""
+
+from unitlens.logs import log_to
+
+with log_to(snakemake.log[0]):
+    import torch
+    from unitlens import cam, explain, models, store
+
+    torch.set_num_threads(snakemake.threads)
+    params, wildcards = snakemake.params, snakemake.wildcards
+    model, normalise, facts = models.load_network(
+        params.network, snakemake.input.weights, snakemake.input.model, device=params.device
+    )
+    device = next(model.parameters()).device
+    layer, method, chunk = wildcards.layer, wildcards.method, params.batch_size
+    with store.open(snakemake.input.images) as file:
+        arrays, seconds = explain.explain_images(
+            file,
+            lambda images, targets, image_ids: {
+                "saliency": cam.explain(model, layer, normalise(images), targets, method=method, chunk=chunk)
+            },
+            models.predictor(model, normalise),
+            target=params.target,
+            batch_size=params.batch_size,
+            device=device,
+        )
+        facts |= {"explainer": f"{method}-{layer}", "target": params.target, "geometry": file.attrs["geometry"]}
+    store.create(snakemake.output.saliency, arrays, facts)
+    timing = explain.timing_table(facts, len(arrays["saliency"]), seconds, device)
+    timing.to_csv(snakemake.output.timings, index=False)

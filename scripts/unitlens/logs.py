@@ -1,0 +1,81 @@
+"""Send everything a job prints, C libraries and tracebacks included, to its log file."""
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, TypeVar
+
+Item = TypeVar("Item")
+
+
+@contextmanager
+def log_to(path: str | Path) -> Iterator[IO[str]]:
+    """Redirect the file descriptors 1 and 2 to `path` for the block.
+
+    File descriptors are redirected, not `sys.stdout`, because CUDA and C libraries write to them directly. An exception is
+    printed into the log with its traceback and raised again; its one-line message also goes to the original stderr, so
+    that the person at the terminal reads the cause without opening the log. Outside the block both descriptors are as before.
+
+    Parameters
+    ----------
+    path : str or Path
+        The log file, overwritten; its folder is made when missing.
+
+    Yields
+    ------
+    file
+        The original stderr, for progress that a person at a terminal watches.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    originals = os.dup(1), os.dup(2)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        with os.fdopen(os.dup(originals[1]), "w") as terminal:
+            yield terminal
+    except BaseException as error:
+        traceback.print_exc()
+        sys.stderr.flush()
+        with suppress(OSError):
+            os.write(originals[1], f"{type(error).__name__}: {error}\n".encode())
+        raise
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for original, descriptor in zip(originals, (1, 2), strict=True):
+            os.dup2(original, descriptor)
+            os.close(original)
+        os.close(log)
+
+
+def progress(items: Iterable[Item], total: int, what: str, *, every: float = 30.0) -> Iterator[Item]:
+    """Iterate, and print a line now and then: how many are done, at what rate, how long the rest takes.
+
+    Parameters
+    ----------
+    items : iterable
+        Batches: what is yielded counts by its length.
+    total : int
+        How many there are in all.
+    what : str
+        What is counted, for example ``images``.
+    every : float
+        Seconds between two lines; the last line always comes.
+    """
+    start = last = time.monotonic()
+    done = 0
+    for item in items:
+        yield item
+        done += len(item)
+        now = time.monotonic()
+        if now - last >= every or done >= total:
+            rate = done / max(now - start, 1e-9)
+            print(f"{done} of {total} {what}, {rate:.1f} a second, {(total - done) / rate:.0f} s left", flush=True)
+            last = now

@@ -1,0 +1,443 @@
+"""Load an image classifier: architecture by name, weights by layout, and what is known about its input and its classes.
+
+Architectures come from torchvision, timm or any importable function; weights from a file that was retrieved before. Nothing
+is unpickled blindly: checkpoints are read with ``weights_only=True``, and the one format that is a pickle of numpy arrays
+goes through an unpickler that knows nothing else.
+"""
+
+import difflib
+import importlib
+import json
+import pickle
+import time
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from unitlens.hooks import capture, find_layer
+
+_LISTED = 5  # how many keys or names an error message lists
+
+
+def build(architecture: str) -> nn.Module:
+    """Make an untrained network.
+
+    Parameters
+    ----------
+    architecture : str
+        ``torchvision:<name>``, ``timm:<name>`` or ``<package.module>:<function>``, where the function takes no argument
+        and returns a module.
+
+    Returns
+    -------
+    torch.nn.Module
+
+    Raises
+    ------
+    ValueError
+        If the library has no such name, or the module has no such function.
+    ModuleNotFoundError
+        If the module cannot be imported.
+    """
+    library, _, name = architecture.partition(":")
+    if library == "torchvision":
+        if name not in torchvision.models.list_models():
+            raise ValueError(f"torchvision has no model {name!r}; nearest: {nearest(name, torchvision.models.list_models())}")
+        return torchvision.models.get_model(name, weights=None)
+    if library == "timm":
+        import timm  # a second and a half that only timm's models pay
+
+        if not timm.is_model(name):
+            raise ValueError(f"timm has no model {name!r}; nearest: {nearest(name, timm.list_models())}")
+        return timm.create_model(name, pretrained=False)
+    try:
+        function = getattr(importlib.import_module(library), name)
+    except AttributeError:
+        raise ValueError(f"architecture {architecture!r}: module {library!r} has no function {name!r}") from None
+    return function()
+
+
+def load(architecture: str, weights: str | Path, *, layout: str = "named", device: str = "cpu") -> nn.Module:
+    """Load a classifier for inference.
+
+    Parameters
+    ----------
+    architecture : str
+        See `build`.
+    weights : str or Path
+        The checkpoint.
+    layout : {"named", "ordered", "squeezenet_caffe"}
+        How the checkpoint maps to the parameters. ``named``: by key (a ``state_dict`` entry and a ``module.`` prefix are
+        removed). ``ordered``: by position, every shape checked; for a re-implementation with other names. ``squeezenet_caffe``:
+        a pickle of numpy arrays in height-width-in-out order for BGR input, folded to torchvision's convention.
+    device : {"cpu", "cuda", "auto"}
+        Where the network goes.
+
+    Returns
+    -------
+    torch.nn.Module
+        In evaluation mode, without gradients for its parameters, channels last, with no in-place activation.
+
+    Raises
+    ------
+    ValueError
+        If keys are missing, left over or of another shape (the first five are named).
+    RuntimeError
+        If `device` is "cuda" and there is none.
+    """
+    device = pick_device(device)
+    model = build(architecture)
+    state = _LAYOUTS[layout](Path(weights), model)
+    _check_state(state, model.state_dict(), weights)
+    model.load_state_dict(state)
+    for module in model.modules():
+        if getattr(module, "inplace", False) is True:
+            module.inplace = False
+    return model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+
+
+def load_network(
+    network: Mapping[str, object], weights: str | Path, facts: str | Path, *, device: str
+) -> tuple[nn.Module, Callable[[Tensor], Tensor], dict[str, str]]:
+    """Load what a job needs: the network, its normaliser, and the facts that its outputs carry.
+
+    Parameters
+    ----------
+    network : mapping
+        ``architecture``, ``layout``, ``mean`` and ``std`` from the config.
+    weights : str or Path
+        The checkpoint.
+    facts : str or Path
+        What `check_model` wrote, for the name and the hash of the weights.
+    device : {"cpu", "cuda", "auto"}
+
+    Returns
+    -------
+    model : torch.nn.Module
+    normalise : callable
+        See `normaliser`.
+    facts : dict
+        ``model``, ``weights_sha256`` and ``torch``.
+    """
+    start = time.monotonic()
+    known = json.loads(Path(facts).read_text())
+    model = load(network["architecture"], weights, layout=network["layout"], device=device)
+    where = next(model.parameters()).device
+    print(f"{known['model']} loaded on {where} in {time.monotonic() - start:.1f} s", flush=True)
+    normalise = normaliser(network["mean"], network["std"], device=where)
+    return model, normalise, {"model": known["model"], "weights_sha256": known["weights_sha256"], "torch": torch.__version__}
+
+
+def pick_device(device: str) -> torch.device:
+    """Resolve ``auto``, ``cuda`` or ``cpu``; a CUDA device that is asked for and missing is an error, never the CPU.
+
+    Parameters
+    ----------
+    device : {"cpu", "cuda", "auto"}
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    RuntimeError
+        If CUDA was asked for and torch sees no device.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(
+            f"device: cuda was configured, but torch {torch.__version__} (built for CUDA {torch.version.cuda}) sees no GPU; "
+            "check the driver with nvidia-smi, or set device: cpu"
+        )
+    return torch.device(device)
+
+
+def normaliser(mean: Sequence[float], std: Sequence[float], *, device: torch.device | str) -> Callable[[Tensor], Tensor]:
+    """Make the function from decoded pictures to network input, run on the device.
+
+    Parameters
+    ----------
+    mean, std : sequence of three floats
+        Per channel, for pixel values scaled to [0, 1].
+    device : torch.device or str
+        Pictures are moved there as uint8, a quarter of the bytes, and only then converted.
+
+    Returns
+    -------
+    callable
+        uint8 (n, h, w, 3) -> float32 (n, 3, h, w), channels last.
+    """
+    scale = 1 / (255 * torch.tensor(std, device=device).view(1, 3, 1, 1))
+    shift = -(torch.tensor(mean, device=device) / torch.tensor(std, device=device)).view(1, 3, 1, 1)
+
+    def normalise(images: Tensor) -> Tensor:
+        images = torch.as_tensor(images).to(device, non_blocking=True).permute(0, 3, 1, 2)  # (n, 3, h, w), channels last
+        return torch.addcmul(shift, images.float(), scale)
+
+    return normalise
+
+
+def predictor(model: nn.Module, normalise: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Make the function from uint8 pictures (n, h, w, 3) to class probabilities (n, classes)."""
+
+    @torch.inference_mode()
+    def predict(images: Tensor) -> Tensor:
+        return model(normalise(images)).softmax(1)
+
+    return predict
+
+
+def choose_targets(probabilities: Tensor, labels: Sequence[int], target: str, image_ids: Sequence[str]) -> Tensor:
+    """Choose the class that is explained for each picture.
+
+    Parameters
+    ----------
+    probabilities : Tensor, shape (n, classes)
+    labels : sequence of int
+        The sheet's labels; -1 where there is none.
+    target : {"predicted", "label"}
+    image_ids : sequence of str
+        For messages.
+
+    Returns
+    -------
+    Tensor, shape (n,), int64
+        On the device of `probabilities`.
+
+    Raises
+    ------
+    ValueError
+        If a label is asked for that the model has no output for.
+    """
+    if target == "predicted":
+        return probabilities.argmax(1)
+    classes = probabilities.shape[1]
+    for image_id, label in zip(image_ids, labels, strict=True):
+        if not 0 <= label < classes:
+            raise ValueError(f"image {image_id!r} has label {label}; the model's classes are 0 to {classes - 1}")
+    return torch.as_tensor(labels, device=probabilities.device)
+
+
+def class_names(classes: str) -> list[str]:
+    """Names of a model's outputs.
+
+    Parameters
+    ----------
+    classes : str
+        ``imagenet`` or the path of a text file with one name a line.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file does not exist.
+    """
+    if classes == "imagenet":
+        return list(torchvision.models._meta._IMAGENET_CATEGORIES)
+    if not Path(classes).is_file():
+        raise FileNotFoundError(f"classes: {classes} is neither 'imagenet' nor a file with one class name a line")
+    return Path(classes).read_text(encoding="utf-8").splitlines()
+
+
+def prediction_table(
+    arrays: Mapping[str, np.ndarray], facts: Mapping[str, object], classes: Mapping[str, str]
+) -> pd.DataFrame:
+    """Tabulate what a model predicts for the pictures of one shard of explanations.
+
+    Parameters
+    ----------
+    arrays, facts : mapping
+        A file of explanations as `store.read` gives it.
+    classes : mapping
+        From a model's name to its `class_names` argument.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``model, image_id, label, label_name, predicted, predicted_name, probability, correct, target, target_name,
+        target_probability``; the label's columns are empty where the sheet gives none.
+    """
+    names = np.array(class_names(classes[facts["model"]]), dtype=object)
+    label, predicted, target = (arrays[name] for name in ("label", "predicted", "target"))
+    table = pd.DataFrame(
+        {
+            "model": facts["model"],
+            "image_id": arrays["image_id"],
+            "label": label.astype(object),
+            "label_name": names[label],
+            "predicted": predicted,
+            "predicted_name": names[predicted],
+            "probability": arrays["predicted_probability"],
+            "correct": (predicted == label).astype(object),
+            "target": target,
+            "target_name": names[target],
+            "target_probability": arrays["target_probability"],
+        }
+    )
+    table.loc[label < 0, ["label", "label_name", "correct"]] = ""
+    return table
+
+
+def weights_source(weights: Mapping[str, str]) -> dict[str, str]:
+    """Turn ``torchvision: <Enum>.<MEMBER>`` into the url and hash prefix that torchvision publishes; others are kept.
+
+    Raises
+    ------
+    ValueError
+        If torchvision has no such weights.
+    """
+    if "torchvision" not in weights:
+        return {key: value for key, value in weights.items() if key != "layout"}
+    try:
+        url = torchvision.models.get_weight(weights["torchvision"]).url
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ValueError(f"torchvision has no weights {weights['torchvision']!r}: {error}") from None
+    return {"url": url, "sha256": Path(url).stem.rsplit("-", 1)[-1]}
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """Name the three of `names` most like `name`, for error messages."""
+    return ", ".join(difflib.get_close_matches(name, names, n=3, cutoff=0)) or "none"
+
+
+def describe(model: nn.Module, layers: Sequence[str], *, crop: int, classes: Sequence[str], name: str) -> dict[str, object]:
+    """Run one black picture and say what the configured layers give.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    layers : sequence of str
+        Dotted names.
+    crop : int
+        Side of the input in pixels.
+    classes : sequence of str
+        Names of the outputs.
+    name : str
+        The model's name, for messages.
+
+    Returns
+    -------
+    dict
+        ``parameters``, ``classes``, and for each layer its output ``shape`` without the image axis.
+
+    Raises
+    ------
+    ValueError
+        If a layer does not exist (all of them at once, nearest names shown), does not run or returns something else than
+        one tensor, or if the number of outputs is not the number of class names.
+    """
+    problems = []
+    for layer in layers:
+        try:
+            find_layer(model, layer, model_name=name)
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise ValueError("; ".join(problems))
+    device = next(model.parameters()).device
+    with torch.inference_mode(), capture(model, list(layers)) as outputs:
+        logits = model(torch.zeros(1, 3, crop, crop, device=device))
+    if missing := [layer for layer in layers if layer not in outputs]:
+        raise ValueError(f"{name}: the forward pass does not run {', '.join(missing)}")
+    if logits.ndim != 2 or logits.shape[1] != len(classes):
+        raise ValueError(f"{name} returns {tuple(logits.shape[1:])} outputs an image, but its classes list {len(classes)} names")
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "classes": len(classes),
+        "layers": {layer: list(outputs[layer].shape[1:]) for layer in layers},
+    }
+
+
+def _named(path: Path, model: nn.Module) -> dict[str, Tensor]:
+    del model
+    state = _read_checkpoint(path)
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _ordered(path: Path, model: nn.Module) -> dict[str, Tensor]:
+    """Give the checkpoint's tensors the model's names, by position; `_check_state` then compares the shapes."""
+    own, state = model.state_dict(), _read_checkpoint(path)
+    if len(own) != len(state):
+        raise ValueError(f"{path} holds {len(state)} tensors, the architecture has {len(own)}; layout: ordered needs as many")
+    return dict(zip(own, state.values(), strict=True))
+
+
+def _squeezenet_caffe(path: Path, model: nn.Module) -> dict[str, Tensor]:
+    """Map Caffe's SqueezeNet 1.1 to torchvision's names and fold its input convention (BGR, 0..255, mean) into conv1."""
+    del model
+    with path.open("rb") as file:
+        arrays = _NumpyUnpickler(file, encoding="latin1").load()
+    places = dict(zip((f"fire{i}" for i in range(2, 10)), (3, 4, 6, 7, 9, 10, 11, 12), strict=True))
+    state = {}
+    for key, (kernel, bias) in arrays.items():
+        block, _, part = key.partition("/")
+        if part:
+            name = f"features.{places[block]}.{part.replace('squeeze1x1', 'squeeze')}"
+        else:
+            name = {"conv1": "features.0", "conv10": "classifier.1"}[block]
+        state[f"{name}.weight"] = torch.from_numpy(np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)))  # HWIO -> OIHW
+        state[f"{name}.bias"] = torch.from_numpy(bias.copy())
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    caffe_mean = torch.tensor([122.679, 116.669, 104.006])  # RGB
+    kernel = state["features.0.weight"].flip(1)  # BGR -> RGB
+    state["features.0.bias"] += (kernel * (255 * mean - caffe_mean).view(1, 3, 1, 1)).sum((1, 2, 3))
+    state["features.0.weight"] = kernel * (255 * std).view(1, 3, 1, 1)
+    return state
+
+
+_LAYOUTS = {"named": _named, "ordered": _ordered, "squeezenet_caffe": _squeezenet_caffe}
+
+
+class _NumpyUnpickler(pickle.Unpickler):
+    """Read pickles of dictionaries, lists and numpy arrays; refuse every other object."""
+
+    _ALLOWED = {("multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}
+
+    def find_class(self, module: str, name: str) -> object:
+        if (module.rpartition(".")[2], name) not in self._ALLOWED or module.partition(".")[0] != "numpy":
+            raise pickle.UnpicklingError(f"the file asks for {module}.{name}; only numpy arrays are read")
+        return np._core.multiarray._reconstruct if name == "_reconstruct" else getattr(np, name)
+
+
+def _read_checkpoint(path: Path) -> dict[str, Tensor]:
+    if path.read_bytes()[:2] != b"PK" and path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is not a checkpoint of tensors: {str(error).splitlines()[0]}") from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path} holds a {type(state).__name__}, not a dictionary of tensors; save model.state_dict()")
+    return state
+
+
+def _check_state(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: str | Path) -> None:
+    missing = [key for key in own if key not in state]
+    extra = [key for key in state if key not in own]
+    reshaped = [
+        f"{key}: {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    problems = {"missing": missing, "not in the architecture": extra, "of another shape": reshaped}
+    lines = [
+        f"{len(keys)} {kind} ({', '.join(keys[:_LISTED])}{', ...' if len(keys) > _LISTED else ''})"
+        for kind, keys in problems.items()
+        if keys
+    ]
+    if lines:
+        raise ValueError(f"{path} does not fit the architecture: {'; '.join(lines)}")

@@ -1,0 +1,198 @@
+"""Arrays on disk: HDF5 files that are written whole or not at all, checked when read, and indexed without copying.
+
+Every numeric dataset is stored in chunks of about one MiB with a Fletcher-32 checksum, so a flipped bit is an error and not a number.
+Files carry no clock time: the same arrays give the same bytes. File locking is off, since many shared file systems lack it;
+a file is complete from the moment it has its name.
+"""
+
+import os
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from unitlens import __version__
+
+_CHUNK_BYTES = 2**20
+
+
+def create(path: str | Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, object]) -> None:
+    """Write `arrays` to one HDF5 file, atomically.
+
+    The file is written as ``<path>.<host>-<pid>.part`` and renamed: a killed job leaves no file of the final name, and two
+    jobs that write the same path do not mix.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file to make; its folder is made when missing.
+    arrays : mapping of str to array_like
+        The datasets. All of them have the same number of rows (first axis). Strings are allowed.
+    attributes : mapping of str to (str, int, float, bool)
+        Facts about the file. The library version is added.
+
+    Raises
+    ------
+    ValueError
+        If the arrays differ in their number of rows.
+    OSError
+        If the file cannot be written, a full disk for example. No partial file stays behind.
+    """
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    rows = {name: len(array) for name, array in arrays.items()}
+    if len(set(rows.values())) > 1:
+        raise ValueError(f"{path}: arrays of one file need the same number of rows, got {rows}")
+    with _replacing(path) as file:
+        _write_attributes(file, attributes)
+        for name, array in arrays.items():
+            if array.dtype.kind in "UO":
+                array = array.astype(h5py.string_dtype())
+            file.create_dataset(name, data=array, track_times=False, **_checksummed_chunks(array))
+
+
+@contextmanager
+def open(path: str | Path) -> Iterator[h5py.File]:
+    """Open a file for reading; of an index, every shard it refers to must be there.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file made by `create` or `index`.
+
+    Yields
+    ------
+    h5py.File
+        Open for the block. Reading a damaged chunk raises OSError.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file, or a shard that the index refers to, is missing. HDF5 itself would return fill values.
+    OSError
+        If the file is truncated or not HDF5.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; run the rule that writes it")
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except OSError as error:
+        raise OSError(f"{path} is truncated or not an HDF5 file ({error}); delete it and run the workflow again") from error
+    with file:
+        for dataset in file.values():
+            for source in dataset.virtual_sources() if dataset.is_virtual else ():
+                if not (path.parent / source.file_name).exists():
+                    raise FileNotFoundError(f"{path} refers to {source.file_name}, which is missing; run the workflow again")
+        yield file
+
+
+def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, object]]:
+    """Read a whole file: its arrays (strings as object arrays of str) and its attributes."""
+    with open(path) as file:
+        arrays = {name: _read_all(dataset) for name, dataset in file.items()}
+        return arrays, dict(file.attrs)
+
+
+def concatenate(paths: Iterable[str | Path]) -> tuple[dict[str, np.ndarray], dict[str, object]]:
+    """Read several shards as one: their arrays one below the other, and their common attributes.
+
+    Raises
+    ------
+    ValueError
+        If two shards differ in an attribute.
+    """
+    paths = [Path(path) for path in paths]
+    arrays, attributes = zip(*map(read, paths), strict=True)
+    for path, facts in zip(paths, attributes, strict=True):
+        _check_same(path, facts, paths[0], attributes[0])
+    return {name: np.concatenate([each[name] for each in arrays]) for name in arrays[0]}, attributes[0]
+
+
+def batches(dataset: h5py.Dataset, size: int) -> Iterator[np.ndarray]:
+    """Read a dataset `size` rows at a time."""
+    for start in range(0, len(dataset), size):
+        yield dataset[start : start + size]
+
+
+def index(path: str | Path, shards: Iterable[str | Path]) -> None:
+    """Write a virtual index over shards: one file that reads like their concatenation and holds no data.
+
+    Parameters
+    ----------
+    path : str or Path
+        The index to make. It refers to the shards by relative path, so a results folder may be moved as a whole.
+    shards : iterable of str or Path
+        Files made by `create` with the same datasets and the same attributes, in the order of the rows.
+
+    Raises
+    ------
+    ValueError
+        If there is no shard, or if two shards differ in an attribute (another model, layer, geometry or library version),
+        in their datasets or in the shape of a row.
+    """
+    shards = [Path(shard) for shard in shards]
+    if not shards:
+        raise ValueError(f"{path}: an index needs at least one shard")
+    shapes, attributes = [], []
+    for shard in shards:
+        with open(shard) as file:
+            shapes.append({name: (dataset.shape, dataset.dtype) for name, dataset in file.items()})
+            attributes.append(dict(file.attrs))
+    for shard, shape, facts in zip(shards, shapes, attributes, strict=True):
+        _check_same(shard, facts, shards[0], attributes[0])
+        rows = [{name: (dims[1:], kind) for name, (dims, kind) in each.items()} for each in (shape, shapes[0])]
+        if rows[0] != rows[1]:
+            raise ValueError(f"{shard} holds {rows[0]}, {shards[0]} holds {rows[1]}; shards of one index must agree")
+    with _replacing(path) as file:
+        for key, value in attributes[0].items():
+            file.attrs[key] = value
+        for name, (first, kind) in shapes[0].items():
+            lengths = [shape[name][0][0] for shape in shapes]
+            layout = h5py.VirtualLayout((sum(lengths), *first[1:]), kind)
+            start = 0
+            for shard, length in zip(shards, lengths, strict=True):
+                source = os.path.relpath(shard, Path(path).parent)
+                if length:
+                    layout[start : start + length] = h5py.VirtualSource(source, name, (length, *first[1:]), kind)
+                start += length
+            file.create_virtual_dataset(name, layout)
+
+
+@contextmanager
+def _replacing(path: str | Path) -> Iterator[h5py.File]:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.part")
+    try:
+        with h5py.File(part, "w", locking=False, libver="v110") as file:
+            yield file
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _checksummed_chunks(array: np.ndarray) -> dict[str, object]:
+    if array.size == 0 or array.dtype.kind == "O":  # nothing to sum; HDF5 sums no strings of variable length
+        return {}
+    rows = max(1, min(len(array), _CHUNK_BYTES // (array.nbytes // len(array))))
+    compression = {"compression": "lzf"} if array.dtype == bool else {}  # masks shrink fifty times, other arrays hardly
+    return {"chunks": (rows, *array.shape[1:]), "fletcher32": True, **compression}
+
+
+def _write_attributes(file: h5py.File, attributes: Mapping[str, object]) -> None:
+    for key, value in {**attributes, "unitlens": __version__}.items():
+        file.attrs[key] = value
+
+
+def _read_all(dataset: h5py.Dataset) -> np.ndarray:
+    return dataset.asstr()[:] if h5py.check_string_dtype(dataset.dtype) else dataset[:]
+
+
+def _check_same(shard: Path, facts: Mapping[str, object], first_shard: Path, first: Mapping[str, object]) -> None:
+    for key in sorted(facts.keys() | first.keys()):
+        here, there = facts.get(key), first.get(key)
+        if not np.array_equal(here, there):
+            raise ValueError(f"{shard} has {key} = {here!r}, {first_shard} has {there!r}; run the older one again")

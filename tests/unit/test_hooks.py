@@ -1,0 +1,138 @@
+"""Layers by name and captured outputs, on networks small enough to check by eye."""
+
+import pytest
+import torch
+from torch import nn
+from unitlens.hooks import capture, find_layer
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.same = nn.Identity()
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        return self.relu(self.same(2 * x)) - 1
+
+
+class Counting(nn.Identity):
+    calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return x
+
+
+@pytest.fixture
+def model():
+    return nn.Sequential(Block(), Block(), Counting())
+
+
+def hook_count(model):
+    return sum(len(module._forward_hooks) for module in model.modules())
+
+
+def test_find_layer_resolves_dotted_names(model):
+    assert find_layer(model, "1.relu") is model[1].relu
+
+
+def test_find_layer_names_the_nearest_layers():
+    model = nn.ModuleDict({name: nn.Identity() for name in ("conv1", "layer1", "layer2", "layer3", "layer4", "fc")})
+    with pytest.raises(ValueError, match=r"^resnet50 has no layer 'layer9'; nearest: layer4, layer3$"):
+        find_layer(model, "layer9", model_name="resnet50")
+    with pytest.raises(ValueError, match=r"^ModuleDict has no layer ''"):
+        find_layer(model, "")
+
+
+def test_capture_keeps_the_layers_own_output_before_an_in_place_module(model):
+    with capture(model, ["0.same", "0.relu", "1"]) as outputs:
+        model(torch.tensor([-1.0, 3.0]))
+    assert outputs["0.same"].tolist() == [-2.0, 6.0]
+    assert outputs["0.relu"].tolist() == [0.0, 6.0]
+    assert outputs["1"].tolist() == [-1.0, 9.0]
+
+
+def test_capture_holds_the_last_forward_pass(model):
+    with capture(model, ["1"]) as outputs:
+        model(torch.tensor([3.0]))
+        model(torch.tensor([1.0]))
+    assert outputs["1"].tolist() == [1.0]
+
+
+def test_capture_does_not_change_the_outputs(model):
+    x = torch.randn(4)
+    with capture(model, ["0", "0.same", "1.relu"]):
+        captured = model(x.clone())
+    assert torch.equal(captured, model(x.clone()))
+
+
+def test_capture_keeps_the_gradient_graph(model):
+    x = torch.tensor([3.0], requires_grad=True)
+    with capture(model, ["0"]) as outputs:
+        y = model(x)
+    assert torch.autograd.grad(y, outputs["0"], retain_graph=True)[0].tolist() == [2.0]
+    assert torch.autograd.grad(outputs["0"], x)[0].tolist() == [2.0]
+
+
+def test_stop_ends_the_forward_pass_at_the_last_of_the_layers(model):
+    with capture(model, ["1.same", "0"], stop=True) as outputs:
+        model(torch.tensor([3.0]))
+        pytest.fail("the block goes on")
+    assert outputs["0"].tolist() == [5.0]
+    assert outputs["1.same"].tolist() == [10.0]
+    assert model[2].calls == 0
+
+
+def test_stop_of_a_layer_that_never_runs_is_an_error():
+    model = nn.Sequential(nn.Identity())
+    model.unused = nn.Identity()
+    model.forward = lambda x: x
+    with pytest.raises(ValueError, match="never ran 'unused'"), capture(model, ["unused"], stop=True):
+        model(torch.zeros(1))
+
+
+def test_stop_passes_through_an_inner_capture(model):
+    with capture(model, ["0"], stop=True) as outer, capture(model, ["1"]) as inner:
+        model(torch.tensor([3.0]))
+    assert list(outer) == ["0"]
+    assert inner == {}
+
+
+def test_leaf_makes_what_follows_differentiable_at_the_layer_alone(model):
+    with capture(model, ["0"], leaf=True) as outputs:
+        y = model(torch.tensor([3.0], requires_grad=True))
+    assert outputs["0"].is_leaf
+    assert torch.autograd.grad(y, outputs["0"])[0].tolist() == [2.0]
+
+
+def test_leaf_of_a_layer_that_runs_twice_is_an_error():
+    shared = nn.ReLU()
+    model = nn.Sequential(shared, nn.Identity(), shared)
+    with pytest.raises(ValueError, match="layer '0' runs more than once"), capture(model, ["0"], leaf=True):
+        model(torch.zeros(1))
+
+
+def test_a_layer_returning_a_tuple_is_an_error():
+    model = nn.Sequential(nn.LSTM(2, 2))
+    with pytest.raises(ValueError, match="layer '0' returns a tuple"), capture(model, ["0"]):
+        model(torch.zeros(1, 1, 2))
+    assert hook_count(model) == 0
+
+
+@pytest.mark.parametrize("options", [{}, {"stop": True}, {"leaf": True}])
+def test_hooks_are_gone_after_the_block(model, options):
+    with capture(model, ["0", "1.relu"], **options):
+        assert hook_count(model) == 2
+        model(torch.zeros(1))
+    assert hook_count(model) == 0
+
+
+@pytest.mark.parametrize("options", [{}, {"stop": True}])
+def test_hooks_are_gone_after_an_exception(model, options):
+    with pytest.raises(KeyError, match="from the block"), capture(model, ["0"], **options):
+        raise KeyError("from the block")
+    assert hook_count(model) == 0
+    with pytest.raises(ValueError, match="no layer 'nowhere'"), capture(model, ["0", "nowhere"], **options):
+        pass
+    assert hook_count(model) == 0

@@ -1,0 +1,352 @@
+import logging
+import math
+
+import numpy as np
+import pytest
+import torch
+from unitlens import lime, segment
+
+CLASSES = 4
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def pictures(n=3, h=12, w=16, seed=0):
+    return torch.randint(0, 256, (n, h, w, 3), generator=seeded(seed), dtype=torch.uint8)
+
+
+def predict(batch):
+    """Softmax of a fixed random linear map of the pixels: cheap, and not linear in the superpixels."""
+    pixels = batch.flatten(1).double() / 255
+    weights = torch.randn(pixels.shape[1], CLASSES, generator=seeded(9), dtype=torch.float64)
+    return (pixels @ weights / 5).softmax(1)
+
+
+def explain(images, targets, segments=None, model=predict, **options):
+    segments = segment.grid(images, size=4) if segments is None else segments
+    options = {"n_samples": 60, "seeds": range(len(images)), "batch_size": 16} | options
+    return lime.explain(model, images, segments, targets, **options)
+
+
+def test_perturbations_are_seeded_coin_flips_below_a_row_of_ones():
+    design = lime.perturbations(40, 1000, seeded(3))
+    assert design.shape == (1000, 40)
+    assert design[0].tolist() == [1] * 40
+    assert design.unique().tolist() == [0, 1]
+    assert abs(design[1:].double().mean().item() - 0.5) < 0.01
+    assert torch.equal(design, lime.perturbations(40, 1000, seeded(3)))
+    assert not torch.equal(design, lime.perturbations(40, 1000, seeded(4)))
+
+
+def test_fit_of_one_superpixel_by_hand():
+    # z = 1, 1, 0, y = 3, 5, 1: distances 0, 0, 1 and weights 1, 1, w = exp(-1 / (2 * 0.5^2)) at a kernel width of 0.5.
+    w = math.exp(-2)
+    mean_z, mean_y = 2 / (2 + w), (8 + w) / (2 + w)
+    covariance = 3 * (1 - mean_z) + 5 * (1 - mean_z) - w * mean_z
+    variance = 2 * (1 - mean_z) ** 2 + w * mean_z**2
+    slope = covariance / (variance + 0.1)
+    intercept = mean_y - slope * mean_z
+    residual = (3 - intercept - slope) ** 2 + (5 - intercept - slope) ** 2 + w * (1 - intercept) ** 2
+    total = (3 - mean_y) ** 2 + (5 - mean_y) ** 2 + w * (1 - mean_y) ** 2
+
+    own = lime.fit([[1], [1], [0]], [3.0, 5.0, 1.0], kernel_width=0.5, alpha=0.1)
+    assert own.coefficients.item() == pytest.approx(slope, rel=1e-12)
+    assert own.intercept.item() == pytest.approx(intercept, rel=1e-12)
+    assert own.r2.item() == pytest.approx(1 - residual / total, rel=1e-12)
+
+
+@pytest.mark.parametrize(("distance", "width"), [("cosine", 0.25), ("l2", 2.0)])
+def test_fit_recovers_a_linear_model_for_many_targets_at_once(distance, width):
+    design = lime.perturbations(7, 200, seeded(0))
+    truth = torch.randn(5, 7, generator=seeded(1), dtype=torch.float64)
+    own = lime.fit(design, design.double() @ truth.T + 0.5, alpha=0, distance=distance, kernel_width=width)
+    torch.testing.assert_close(own.coefficients, truth)
+    torch.testing.assert_close(own.intercept, torch.full((5,), 0.5, dtype=torch.float64))
+    torch.testing.assert_close(own.r2, torch.ones(5, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("selection", ["highest_weights", "forward_selection", "auto"])
+def test_selection_finds_each_targets_own_superpixels(selection):
+    design = lime.perturbations(12, 300, seeded(0))
+    truth = torch.zeros(2, 12, dtype=torch.float64)
+    truth[0, [2, 5, 11]] = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)
+    truth[1, [0, 5, 7]] = torch.tensor([-1.0, 2.0, 1.5], dtype=torch.float64)
+    noise = 0.1 * torch.randn(300, 2, generator=seeded(2), dtype=torch.float64)
+    options = {"n_features": 3, "selection": selection}
+    own = lime.fit(design, design.double() @ truth.T + noise, **options)
+    assert torch.equal(own.coefficients != 0, truth != 0)
+    errors = lime.standard_errors(design, design.double() @ truth.T + noise, **options)
+    assert torch.equal(errors.isfinite(), truth != 0)
+
+
+def test_forward_selection_survives_columns_that_repeat_one_another():
+    column = lime.perturbations(1, 50, seeded(0))
+    own = lime.fit(column.repeat(1, 4), column.double(), n_features=3, selection="forward_selection", kernel_width=9)
+    assert own.coefficients.isfinite().all()
+    assert own.r2.item() > 0.9
+
+
+def test_constant_prediction_is_explained_by_nothing():
+    design = lime.perturbations(6, 50, seeded(0))
+    own = lime.fit(design, torch.full((50, 1), 0.1, dtype=torch.float64))
+    assert own.coefficients.tolist() == [[0.0] * 6]
+    assert own.intercept.item() == pytest.approx(0.1)
+    assert own.r2.isnan().all()
+
+
+def test_standard_errors_equal_the_spread_over_draws():
+    pull = torch.linspace(-1, 1, 10, dtype=torch.float64)
+    draws, errors = [], []
+    for seed in range(300):
+        design = lime.perturbations(10, 200, seeded(seed))
+        predictions = torch.sigmoid(3 * design.double() @ pull + 2 * (design[:, 0] * design[:, 9]))
+        draws.append(lime.fit(design, predictions).coefficients[0])
+        errors.append(lime.standard_errors(design, predictions)[0])
+    ratio = torch.stack(errors).square().mean(0).sqrt() / torch.stack(draws).std(0)
+    assert ratio.mean().item() == pytest.approx(1, abs=0.06)
+    assert ((ratio > 0.85) & (ratio < 1.2)).all()
+
+
+def test_explanation_finds_the_superpixel_that_the_model_looks_at():
+    images = torch.full((1, 8, 8, 3), 200, dtype=torch.uint8)
+    labels = segment.grid(images, size=4)
+
+    def bright_corner(batch):
+        share = batch[:, :4, 4:].double().mean((1, 2, 3)) / 255
+        return torch.stack([share, 1 - share], 1)
+
+    result = explain(images, torch.tensor([[0, 1]]), labels, bright_corner, hide=0, alpha=1e-9)
+    seen = labels[0] == 1
+    assert (result.saliency[0, 0][seen] > 0.5).all()
+    assert (result.saliency[0, 0][~seen] < 1e-6).all()
+    assert (result.saliency[0, 1][seen] == 0).all()
+    assert lime.mask(result.coefficients[:, :1], labels, num_features=1)[0, 0].equal(seen)
+    torch.testing.assert_close(result.coefficients[0, 0], -result.coefficients[0, 1])
+
+
+@pytest.mark.parametrize("hide", [None, 37, "blur", "noise"])
+def test_pictures_show_or_hide_whole_superpixels(hide):
+    images = pictures(2)
+    labels = segment.quickshift(images, kernel_size=1, max_dist=8)
+    seen = []
+
+    def watch(batch):
+        seen.append(batch.clone())
+        return predict(batch)
+
+    design = [lime.perturbations(int(own.max()) + 1, 80, seeded(5)) for own in labels]
+    explain(
+        images,
+        torch.tensor([0, 1]),
+        labels,
+        watch,
+        hide=hide,
+        seeds=[91, 92],
+        n_samples=80,
+        designs=design,
+        batch_size=30,
+    )
+    assert max(len(batch) for batch in seen) == 30
+    seen = torch.cat(seen).view(2, 80, *images.shape[1:])
+    for image, own, rows, batch in zip(images, labels, design, seen, strict=True):
+        visible = rows.bool()[:, own]
+        assert torch.equal(batch[0], image)
+        assert torch.equal(batch[visible], image.expand_as(batch)[visible])
+        shown_when_hidden = batch[
+            visible.logical_not().long().argmax(0), *torch.meshgrid(torch.arange(12), torch.arange(16), indexing="ij")
+        ]
+        assert torch.equal(batch[~visible], shown_when_hidden.expand_as(batch)[~visible])
+        if hide is None:
+            for label in own.unique():
+                mean = image[own == label].numpy().mean(0).astype(np.uint8)
+                assert (shown_when_hidden[own == label].numpy() == mean).all()
+        elif hide == 37:
+            assert (shown_when_hidden == 37).all()
+        else:
+            assert (shown_when_hidden != image).any()
+
+
+def test_blur_keeps_a_flat_image_and_the_mean_of_a_step():
+    flat = torch.full((1, 5, 200, 3), 91, dtype=torch.uint8)
+    assert torch.equal(lime._blurred(flat), flat)
+    flat[:, :, 100:] = 191
+    blurred = lime._blurred(flat)[0, 2, :, 0].double()
+    assert (blurred.diff() >= 0).all()
+    assert blurred.mean().item() == pytest.approx(141, abs=0.5)
+    # The step under a Gaussian of 10 pixels, 10 pixels to the right of it: Phi(0.95..1.05).
+    assert blurred[109].item() == pytest.approx(91 + 100 * 0.829, abs=1)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"hide": "noise"}, {"n_features": 3}, {"stop_when_stable": 2, "n_samples": 400}]
+)
+def test_result_depends_neither_on_batches_nor_on_the_other_images(options):
+    images, targets, seeds = pictures(3), torch.tensor([[0, 1], [1, 2], [3, 0]]), [11, 12, 13]
+    labels = torch.stack([segment.grid(images[:1], size=size)[0] for size in (4, 6, 5)])
+    whole = explain(images, targets, labels, seeds=seeds, **options)
+    again = explain(images, targets, labels, seeds=seeds, **options)
+    ones = explain(images, targets, labels, seeds=seeds, batch_size=1, **options)
+    order = [2, 0]
+    some = explain(images[order], targets[order], labels[order], seeds=[13, 11], batch_size=50, **options)
+    for name, values in whole._asdict().items():
+        torch.testing.assert_close(getattr(again, name), values, rtol=0, atol=0, equal_nan=True)
+        torch.testing.assert_close(getattr(ones, name), values, rtol=0, atol=1e-9, equal_nan=True, msg=name)
+        own = values[order][..., : getattr(some, name).shape[-1]]
+        torch.testing.assert_close(getattr(some, name), own, rtol=0, atol=1e-9, equal_nan=True, msg=name)
+
+
+def test_targets_without_an_axis_give_results_without_it():
+    images = pictures(2)
+    one, many = (explain(images, targets) for targets in (torch.tensor([1, 2]), torch.tensor([[1], [2]])))
+    assert one.saliency.shape == (2, 12, 16)
+    assert one.coefficients.shape == (2, 12)
+    assert one.intercept.shape == one.r2.shape == one.n_used.shape == (2,)
+    assert many.saliency.shape == (2, 1, 12, 16)
+    assert torch.equal(one.stderr, many.stderr[:, 0])
+    assert one.n_used.tolist() == [60, 60]
+
+
+def test_seeds_matter():
+    images = pictures(1)
+    first, second = (explain(images, torch.tensor([0]), seeds=[seed]) for seed in (1, 2))
+    assert not torch.equal(first.coefficients, second.coefficients)
+
+
+def test_early_stop_saves_samples_and_keeps_the_ranking():
+    images = pictures(1, 16, 16)
+    labels = segment.grid(images, size=4)
+
+    def obvious(batch):
+        share = (batch == images).all(3).double()
+        score = 0.3 * share[:, 0, 0] + 0.2 * share[:, 0, 5] + 0.1 * share[:, 15, 15]
+        return torch.stack([score, 1 - score], 1)
+
+    full = explain(images, torch.tensor([0]), labels, obvious, n_samples=500)
+    short = explain(images, torch.tensor([0]), labels, obvious, n_samples=500, stop_when_stable=3)
+    assert full.n_used.tolist() == [500]
+    assert short.n_used.tolist() == [100]
+    assert short.coefficients.topk(3).indices.tolist() == full.coefficients.topk(3).indices.tolist() == [[0, 1, 15]]
+
+    coin = seeded(0)
+    random = explain(
+        images,
+        torch.tensor([0]),
+        labels,
+        lambda batch: torch.rand(len(batch), 2, generator=coin),
+        n_samples=250,
+        stop_when_stable=5,
+    )
+    assert random.n_used.tolist() == [250]
+
+
+def test_mask_takes_only_positive_superpixels_and_at_most_so_many():
+    labels = torch.arange(6).view(1, 2, 3)
+    coefficients = torch.tensor([[[0.1, -9.0, 0.5, 0.0, 0.3, torch.nan], [-1.0, -2.0, -1.0, -1.0, -1.0, torch.nan]]])
+    own = lime.mask(coefficients, labels, num_features=2)
+    assert own.shape == (1, 2, 2, 3)
+    assert own[0, 0].flatten().tolist() == [False, False, True, False, True, False]
+    assert not own[0, 1].any()
+    assert lime.mask(coefficients[:, 0], labels)[0].flatten().tolist() == [True, False, True, False, True, False]
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(caplog):
+    images, sizes = pictures(2), []
+
+    def small_device(batch):
+        sizes.append(len(batch))
+        if len(batch) > 5:
+            raise torch.OutOfMemoryError("toy device")
+        return predict(batch)
+
+    with caplog.at_level(logging.WARNING):
+        result = explain(images, torch.tensor([0, 1]), model=small_device, batch_size=16)
+    assert sizes[:4] == [16, 8, 4, 4]
+    assert max(sizes[2:]) == 4
+    assert "`batch_size` goes down to 4" in caplog.text
+    torch.testing.assert_close(result.saliency, explain(images, torch.tensor([0, 1])).saliency)
+
+    def no_device(batch):
+        raise torch.OutOfMemoryError("toy device")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        explain(images, torch.tensor([0, 1]), model=no_device)
+
+
+def test_kernel_too_narrow_for_the_distance_is_reported(caplog):
+    design = lime.perturbations(50, 100, seeded(0))
+    lime.fit(design, design[:, 0].double(), distance="l2")
+    assert "`kernel_width` 0.25 at l2 distance" in caplog.text
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_predictions_that_are_not_finite_name_the_image(bad):
+    images = pictures(3)
+
+    def broken(batch):
+        probabilities = predict(batch)
+        probabilities[(batch[:, 0, 0] == images[1, 0, 0]).all(1)] = bad
+        return probabilities
+
+    with pytest.raises(ValueError, match=r"NaN or infinite probabilities for images \[1\]"):
+        explain(images, torch.tensor([0, 0, 0]), model=broken)
+
+
+def test_bad_input_is_named():
+    images, targets = pictures(2), torch.tensor([0, 1])
+    labels = segment.grid(images, size=4)
+    with pytest.raises(ValueError, match=r"images \[1\] have only one superpixel"):
+        explain(images, targets, torch.stack([labels[0], torch.zeros_like(labels[0])]))
+    with pytest.raises(ValueError, match=r"`n_samples` is 11, fewer than .*\{0: 12, 1: 12\}"):
+        explain(images, targets, n_samples=11)
+    with pytest.raises(ValueError, match=r"`segments` of images \[0, 1\] are not numbered 0, 1, 2"):
+        explain(images, targets, labels + 1)
+    with pytest.raises(ValueError, match=r"`segments` of images \[0\] are not numbered"):
+        explain(images, targets, torch.stack([labels[0] * 2, labels[1]]))
+    with pytest.raises(ValueError, match=r"`segments` are torch.int64 \(2, 12, 15\); allowed: integers \(2, 12, 16\)"):
+        explain(images, targets, labels[:, :, 1:])
+    with pytest.raises(ValueError, match=r"`targets` go up to 4; allowed: 0 to 3"):
+        explain(images, torch.tensor([0, 4]))
+    with pytest.raises(ValueError, match=r"`targets` go down to -1"):
+        explain(images, torch.tensor([0, -1]))
+    with pytest.raises(ValueError, match=r"`targets` are torch.int64 \(3,\)"):
+        explain(images, torch.tensor([0, 1, 2]))
+    with pytest.raises(ValueError, match=r"`seeds` are 1 numbers; allowed: one for each of 2 images"):
+        explain(images, targets, seeds=[1])
+    with pytest.raises(ValueError, match=r"`hide` is 'black'"):
+        explain(images, targets, hide="black")
+    with pytest.raises(ValueError, match=r"`hide` is 0.5"):
+        explain(images, targets, hide=0.5)
+    with pytest.raises(ValueError, match=r"`batch_size` is 0"):
+        explain(images, targets, batch_size=0)
+    with pytest.raises(ValueError, match=r"`stop_when_stable` is 0"):
+        explain(images, targets, stop_when_stable=0)
+    with pytest.raises(ValueError, match=r"`predict` returned shape \(16,\) for 16 pictures"):
+        explain(images, targets, model=lambda batch: predict(batch)[:, 0])
+    with pytest.raises(ValueError, match=r"`designs` have shapes"):
+        explain(images, targets, designs=[torch.ones(60, 12), torch.ones(60, 11)])
+    with pytest.raises(ValueError, match=r"`images` are torch.float32"):
+        explain(images.float(), targets, labels)
+
+
+def test_bad_options_of_fit_are_named():
+    design = lime.perturbations(3, 20, seeded(0))
+    predictions = design[:, 0].double()
+    for options, message in (
+        ({"distance": "l1"}, "`distance` is 'l1'"),
+        ({"selection": "lasso"}, "`selection` is 'lasso'"),
+        ({"kernel_width": 0}, "`kernel_width` is 0"),
+        ({"alpha": -1}, "`alpha` is -1"),
+        ({"n_features": 0}, "`n_features` is 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            lime.fit(design, predictions, **options)
+    with pytest.raises(ValueError, match=r"`design` has shape \(20, 3\) and `predictions` \(19, 1\)"):
+        lime.fit(design, predictions[1:])
+    with pytest.raises(ValueError, match=r"`alpha` is 0 but superpixels are linearly dependent"):
+        lime.fit(design[:, [0, 0]], predictions, alpha=0)
+    with pytest.raises(ValueError, match=r"`n_segments` is 0"):
+        lime.perturbations(0, 5, seeded(0))
+    with pytest.raises(ValueError, match=r"`num_features` is 0"):
+        lime.mask(torch.ones(1, 2), torch.zeros(1, 2, 2), num_features=0)

@@ -1,0 +1,90 @@
+import errno
+
+import h5py
+import numpy as np
+import pytest
+from unitlens import store
+
+
+def write(path, rows=3, value=0.0, **attributes):
+    arrays = {"activations": np.full((rows, 4), value, np.float32), "image_id": np.array([f"é{i}" for i in range(rows)], dtype=str)}
+    store.create(path, arrays, {"model": "m", **attributes})
+    return arrays
+
+
+def test_what_is_written_is_read(tmp_path):
+    arrays = write(tmp_path / "a" / "00000.h5")
+    read, attributes = store.read(tmp_path / "a" / "00000.h5")
+    np.testing.assert_array_equal(read["activations"], arrays["activations"])
+    assert read["image_id"].tolist() == ["é0", "é1", "é2"]
+    assert attributes["model"] == "m"
+    assert attributes["unitlens"]
+
+
+def test_same_arrays_give_the_same_bytes(tmp_path):
+    for name in "ab":
+        write(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_rows_must_agree(tmp_path):
+    with pytest.raises(ValueError, match="same number of rows, got {'a': 2, 'b': 3}"):
+        store.create(tmp_path / "x.h5", {"a": np.zeros(2), "b": np.zeros(3)}, {})
+
+
+def test_index_reads_like_the_concatenation_and_survives_a_move(tmp_path):
+    for i in range(3):
+        write(tmp_path / "run" / "layer" / f"{i:05d}.h5", rows=i, value=i)
+    store.index(tmp_path / "run" / "layer.h5", sorted((tmp_path / "run" / "layer").glob("*.h5")))
+    (tmp_path / "run").rename(tmp_path / "moved")
+    read, attributes = store.read(tmp_path / "moved" / "layer.h5")
+    assert read["activations"][:, 0].tolist() == [1, 2, 2]
+    assert read["image_id"].tolist() == ["é0", "é0", "é1"]
+    assert attributes["model"] == "m"
+
+
+def test_a_missing_shard_is_an_error_not_a_fill_value(tmp_path):
+    write(tmp_path / "00000.h5")
+    store.index(tmp_path / "index.h5", [tmp_path / "00000.h5"])
+    (tmp_path / "00000.h5").unlink()
+    with pytest.raises(FileNotFoundError, match=r"00000\.h5, which is missing"):
+        store.read(tmp_path / "index.h5")
+
+
+def test_shards_of_different_models_are_not_mixed(tmp_path):
+    write(tmp_path / "0.h5", layer="a")
+    write(tmp_path / "1.h5", layer="b")
+    with pytest.raises(ValueError, match=r"1\.h5 has layer = 'b', .*0\.h5 has 'a'"):
+        store.index(tmp_path / "index.h5", [tmp_path / "0.h5", tmp_path / "1.h5"])
+    assert not (tmp_path / "index.h5").exists()
+
+
+def test_a_truncated_file_is_named(tmp_path):
+    write(tmp_path / "0.h5", rows=1000)
+    content = (tmp_path / "0.h5").read_bytes()
+    (tmp_path / "0.h5").write_bytes(content[: len(content) // 2])
+    with pytest.raises(OSError, match=r"0\.h5 is truncated or not an HDF5 file"):
+        store.read(tmp_path / "0.h5")
+
+
+def test_a_flipped_bit_is_an_error(tmp_path):
+    write(tmp_path / "0.h5", value=7.25)
+    content = bytearray((tmp_path / "0.h5").read_bytes())
+    content[content.index(np.full(4, 7.25, np.float32).tobytes())] ^= 1
+    (tmp_path / "0.h5").write_bytes(content)
+    with pytest.raises(OSError):
+        store.read(tmp_path / "0.h5")
+
+
+def test_a_full_disk_leaves_no_file_and_keeps_the_old_one(tmp_path, monkeypatch):
+    write(tmp_path / "0.h5", value=1)
+    before = (tmp_path / "0.h5").read_bytes()
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(h5py.Group, "create_dataset", full)
+    with pytest.raises(OSError, match="No space left"):
+        write(tmp_path / "0.h5", value=2)
+    assert (tmp_path / "0.h5").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["0.h5"]
