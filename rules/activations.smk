@@ -12,11 +12,11 @@ rule extract_activations:
     params:
         network=network,
         device=config["device"],
-        batch_size=config["batch_size"],
         pooling=config["dissect"]["pooling"],
     threads: config["threads"]
     resources:
         gpu=GPU,
+        batch_size=config["batch_size"],
         mem_mb=memory(2000),
         runtime=minutes(30),
     conda:

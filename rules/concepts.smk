@@ -11,10 +11,10 @@ rule embed_images:
     params:
         encoder=encoder,
         device=config["device"],
-        batch_size=config["batch_size"],
     threads: config["threads"]
     resources:
         gpu=GPU,
+        batch_size=config["batch_size"],
         mem_mb=memory(2500),
         runtime=minutes(30),
     conda:

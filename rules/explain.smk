@@ -13,13 +13,13 @@ rule explain_cam:
     params:
         network=network,
         device=config["device"],
-        batch_size=config["batch_size"],
         target=config["explain"]["target"],
     wildcard_constraints:
         method="[a-z+]+",
     threads: config["threads"]
     resources:
         gpu=GPU,
+        batch_size=config["batch_size"],
         mem_mb=memory(2500),
         runtime=minutes(30),
     conda:
@@ -45,13 +45,13 @@ rule explain_lime:
     params:
         network=network,
         device=config["device"],
-        batch_size=config["batch_size"],
         target=config["explain"]["target"],
         lime=config["explain"]["lime"],
         seed=config["seed"],
     threads: config["threads"]
     resources:
         gpu=GPU,
+        batch_size=config["batch_size"],
         mem_mb=memory(2500),
         runtime=minutes(30),
     conda:

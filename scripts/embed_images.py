@@ -10,7 +10,7 @@ with log_to(snakemake.log[0]):
     params = snakemake.params
     encoder = encoders.load(params.encoder, snakemake.input, device=params.device)
     with store.open(snakemake.input.images) as file:
-        features = map(encoder.image, store.batches(file["images"], params.batch_size))
+        features = map(encoder.image, store.batches(file["images"], snakemake.resources.batch_size))
         parts = [part.cpu() for part in logs.progress(features, len(file["images"]), "images")]
         store.create(
             snakemake.output[0],

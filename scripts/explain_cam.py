@@ -12,16 +12,16 @@ with log_to(snakemake.log[0]):
         params.network, snakemake.input.weights, snakemake.input.model, device=params.device
     )
     device = next(model.parameters()).device
-    layer, method, chunk = wildcards.layer, wildcards.method, params.batch_size
+    layer, method, batch_size = wildcards.layer, wildcards.method, snakemake.resources.batch_size
     with store.open(snakemake.input.images) as file:
         arrays, seconds = explain.explain_images(
             file,
             lambda images, targets, image_ids: {
-                "saliency": cam.explain(model, layer, normalise(images), targets, method=method, chunk=chunk)
+                "saliency": cam.explain(model, layer, normalise(images), targets, method=method, chunk=batch_size)
             },
             models.predictor(model, normalise),
             target=params.target,
-            batch_size=params.batch_size,
+            batch_size=batch_size,
             device=device,
         )
         facts |= {"explainer": f"{method}-{layer}", "target": params.target, "geometry": file.attrs["geometry"]}

@@ -9,16 +9,16 @@ with log_to(snakemake.log[0]):
     from unitlens import explain, models, store
 
     torch.set_num_threads(snakemake.threads)
-    params = snakemake.params
+    params, batch_size = snakemake.params, snakemake.resources.batch_size
     model, normalise, facts = models.load_network(
         params.network, snakemake.input.weights, snakemake.input.model, device=params.device
     )
     device = next(model.parameters()).device
     predict = models.predictor(model, normalise)
-    explainer = explain.lime_explainer(predict, seed=params.seed, batch_size=params.batch_size, **params.lime)
+    explainer = explain.lime_explainer(predict, seed=params.seed, batch_size=batch_size, **params.lime)
     with store.open(snakemake.input.images) as file:
         arrays, seconds = explain.explain_images(
-            file, explainer, predict, target=params.target, batch_size=params.batch_size, device=device
+            file, explainer, predict, target=params.target, batch_size=batch_size, device=device
         )
         facts |= {"explainer": "lime", "target": params.target, "geometry": file.attrs["geometry"]}
     store.create(snakemake.output.saliency, arrays, facts | {"lime": json.dumps(params.lime), "seed": params.seed})

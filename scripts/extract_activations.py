@@ -14,7 +14,7 @@ with log_to(snakemake.log[0]):
     with store.open(snakemake.input.images) as file:
         pooled = activations.extract(
             lambda images: hooks.run_to(model, layer, normalise(images)),
-            store.batches(file["images"], params.batch_size),
+            store.batches(file["images"], snakemake.resources.batch_size),
             pooling=params.pooling,
         )
         parts = [part.cpu() for part in logs.progress(pooled, len(file["images"]), "images")]

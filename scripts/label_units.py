@@ -12,7 +12,11 @@ with log_to(snakemake.log[0]):
     images, image_facts = store.concatenate(snakemake.input.images)
     concepts, concept_facts = store.read(snakemake.input.concepts)
     table = dissect.label_table(
-        activations, images, concepts, similarity=similarity, encoders=(image_facts["encoder"], concept_facts["encoder"])
+        activations,
+        images,
+        concepts,
+        similarity=similarity,
+        encoders=(image_facts["encoder"], concept_facts["encoder"]),
     )
     table.insert(0, "model", wildcards.model)
     table.insert(1, "layer", wildcards.layer)

@@ -233,10 +233,10 @@ def score_pairs(
     Returns
     -------
     pandas.DataFrame
-        ``image_id, photograph, explainer_a, explainer_b, measure, cut, value, chance, tied_share``, a row for each image,
-        pair and measure: ``equal_area_iou`` and ``threshold_iou`` (`cut` is the area or the threshold), ``spearman``.
-        ``chance`` is the expected value for unrelated maps where it is known; ``tied_share`` the larger share of the two
-        equal-area masks that ties, and so a random draw, decided.
+        ``image_id, photograph, explainer_a, explainer_b, measure, cut, value, chance, tied_share``, a row for each
+        image, pair and measure: ``equal_area_iou`` and ``threshold_iou`` (`cut` is the area or the threshold),
+        ``spearman``. ``chance`` is the expected value for unrelated maps where it is known; ``tied_share`` the larger
+        share of the two equal-area masks that ties, and so a random draw, decided.
     """
     tied = {name: tied_share(maps, area) for name, maps in saliencies.items()}
     tables = []
@@ -267,15 +267,17 @@ def summarise(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``model, explainer_a, explainer_b, measure, cut, n, photographs, undefined, mean, low, high, chance, tied_share``: a
-        95 % interval, empty below three photographs; ``undefined`` counts images left out because both masks were
-        empty or a map was constant.
+        ``model, explainer_a, explainer_b, measure, cut, n, photographs, undefined, mean, low, high, chance,
+        tied_share``: a 95 % interval, empty below three photographs; ``undefined`` counts images left out because both
+        masks were empty or a map was constant.
     """
     rows = []
     keys = ["model", "explainer_a", "explainer_b", "measure", "cut"]
     for key, group in scores.groupby(keys, sort=False, dropna=False):
         defined = group[group.value.notna()]
-        interval = stats.mean_with_interval(defined.value, groups=defined.photograph, seed=seed) if len(defined) else _NOTHING
+        interval = (
+            stats.mean_with_interval(defined.value, groups=defined.photograph, seed=seed) if len(defined) else _NOTHING
+        )
         row = dict(zip(keys, key, strict=True))
         row |= {"n": interval.n, "photographs": interval.n_groups, "undefined": len(group) - len(defined)}
         row |= {"mean": interval.mean, "low": interval.low, "high": interval.high}

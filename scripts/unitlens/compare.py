@@ -1,7 +1,8 @@
 """What networks have learned: which concepts, how many distinct ones, of which categories, and how two networks differ.
 
-All of it is counted over the units that have a label. Counts of distinct concepts grow with the number of units, so they are
-compared at an equal number of units by rarefaction (Hurlbert 1971): the mean count over all subsets of that size.
+All of it is counted over the units that have a label. Counts of distinct concepts grow with the number of units, so
+they are compared at an equal number of units by rarefaction (Hurlbert 1971): the mean count over all subsets of that
+size.
 """
 
 from itertools import combinations
@@ -24,11 +25,13 @@ def frequent(concepts: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``model, layer, concept, category, units, share`` (of the labelled units), most frequent first, ties by name; the
-        layer ``all`` pools a model's layers.
+        ``model, layer, concept, category, units, share`` (of the labelled units), most frequent first, ties by name;
+        the layer ``all`` pools a model's layers.
     """
     labelled = _with_all(concepts[concepts.status == "labelled"])
-    counts = labelled.groupby(["model", "layer", "concept", "category"], sort=False).size().rename("units").reset_index()
+    counts = (
+        labelled.groupby(["model", "layer", "concept", "category"], sort=False).size().rename("units").reset_index()
+    )
     counts["share"] = counts.units / counts.groupby(["model", "layer"]).units.transform("sum")
     order = {key: position for position, key in enumerate(_groups(labelled))}
     counts["order"] = [order[key] for key in zip(counts.model, counts.layer, strict=True)]
@@ -108,9 +111,10 @@ def models(concepts: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``model_a, model_b, distinct_a, distinct_b, shared, only_a, only_b, jaccard, rarefied_units, rarefied_a, rarefied_b,
-        chi_square, p_value, cramers_v``: distinct concepts, how many both have, the counts at an equal number of units, and
-        a chi-square test of equal category shares with its effect size. The test takes units as independent.
+        ``model_a, model_b, distinct_a, distinct_b, shared, only_a, only_b, jaccard, rarefied_units, rarefied_a,
+        rarefied_b, chi_square, p_value, cramers_v``: distinct concepts, how many both have, the counts at an equal
+        number of units, and a chi-square test of equal category shares with its effect size. The test takes units as
+        independent.
 
     Raises
     ------
@@ -119,7 +123,9 @@ def models(concepts: pd.DataFrame) -> pd.DataFrame:
     """
     for column in ("encoder", "similarity"):
         if concepts[column].nunique() > 1:
-            raise ValueError(f"labels of different {column}s cannot be compared: {', '.join(concepts[column].unique())}")
+            raise ValueError(
+                f"labels of different {column}s cannot be compared: {', '.join(concepts[column].unique())}"
+            )
     labelled = concepts[concepts.status == "labelled"]
     rows = []
     for a, b in combinations(concepts.model.unique(), 2):
@@ -147,12 +153,22 @@ def models(concepts: pd.DataFrame) -> pd.DataFrame:
                 "cramers_v": effect,
             }
         )
-    columns = ["model_a", "model_b", "distinct_a", "distinct_b", "shared", "only_a", "only_b", "jaccard", "rarefied_units"]
+    columns = [
+        "model_a",
+        "model_b",
+        "distinct_a",
+        "distinct_b",
+        "shared",
+        "only_a",
+        "only_b",
+        "jaccard",
+        "rarefied_units",
+    ]
     return pd.DataFrame(rows, columns=[*columns, "rarefied_a", "rarefied_b", "chi_square", "p_value", "cramers_v"])
 
 
 def rarefy(counts: np.ndarray, size: int) -> float:
-    """Expected number of distinct concepts among `size` units drawn without replacement.
+    """Compute the expected number of distinct concepts among `size` units drawn without replacement.
 
     ``sum_i 1 - C(N - n_i, size) / C(N, size)`` (Hurlbert 1971, eq. 14).
 

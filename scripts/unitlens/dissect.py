@@ -8,15 +8,18 @@ lists, layers or models. All similarities give NaN for dead units, and dead unit
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from unitlens.activations import as_floating, check_finite
 
 BLOCK_ELEMENTS = 2**24  # most numbers of an images x concepts block held at once: 64 MB in float32
+_TOP_IMAGES = 5  # how many of a unit's top images the table names
 
 
 class Labels(NamedTuple):
@@ -303,8 +306,9 @@ def label_table(
     Returns
     -------
     pandas.DataFrame
-        A row a unit: ``unit, status`` (labelled, dead, or unlabelled where the similarity has no answer)``, concept, category, score, second_concept, margin, top_images``
-        (the ids of the five images that activate it most, strongest first)``, encoder, similarity``.
+        A row a unit: ``unit, status`` (labelled, dead, or unlabelled where the similarity has no answer)``, concept,
+        category, score, second_concept, margin, top_images`` (the ids of the five images that activate it most,
+        strongest first)``, encoder, similarity``.
 
     Raises
     ------
@@ -312,7 +316,9 @@ def label_table(
         If the images of the activations and of the features differ, or the encoders do.
     """
     if encoders[0] != encoders[1]:
-        raise ValueError(f"images were embedded with {encoders[0]!r}, concepts with {encoders[1]!r}; embed both with one encoder")
+        raise ValueError(
+            f"images were embedded with {encoders[0]!r}, concepts with {encoders[1]!r}; embed both with one encoder"
+        )
     if list(activations["image_id"]) != list(images["image_id"]):
         raise ValueError("activations and image features are not of the same images in the same order; run both again")
     values = torch.as_tensor(activations["activations"])
@@ -321,7 +327,9 @@ def label_table(
     )
     labels = Labels(*(part.numpy() for part in label(scores)))
     dead = dead_units(values).numpy()
-    words, categories = (np.append(concepts[name], "") for name in ("word", "category"))  # -1, no label, is the empty last
+    words, categories = (
+        np.append(concepts[name], "") for name in ("word", "category")
+    )  # -1, no label, is the empty last
     top = top_images(values, min(_TOP_IMAGES, len(values))).numpy()
     top_ids = [" ".join(np.asarray(activations["image_id"])[row]) for row in top]
     return pd.DataFrame(

@@ -1,8 +1,8 @@
 """Image-text encoders: pictures and words to vectors of one space, whose cosine says how well they match.
 
-``clip`` is CLIP through open_clip (Radford et al. 2021). ``conse`` is an offline surrogate after ConSE (Norouzi et al., ICLR
-2014, arXiv 1312.5650): a picture is the probability-weighted mean of the text embeddings of a classifier's ten best ImageNet
-classes. It sees only what those 1000 classes span, and is never called CLIP.
+``clip`` is CLIP through open_clip (Radford et al. 2021). ``conse`` is an offline surrogate after ConSE (Norouzi et al.,
+ICLR 2014, arXiv 1312.5650): a picture is the probability-weighted mean of the text embeddings of a classifier's ten
+best ImageNet classes. It sees only what those 1000 classes span, and is never called CLIP.
 """
 
 import tempfile
@@ -39,7 +39,13 @@ class Encoder(NamedTuple):
 
 
 def conse(
-    files: Mapping[str, Path], *, architecture: str, layout: str, mean: Sequence[float], std: Sequence[float], device: str
+    files: Mapping[str, Path],
+    *,
+    architecture: str,
+    layout: str,
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: str,
 ) -> Encoder:
     """Load the ConSE surrogate.
 
@@ -106,9 +112,13 @@ def clip(
     import open_clip
 
     if architecture not in open_clip.list_models():
-        raise ValueError(f"open_clip has no model {architecture!r}; nearest: {models.nearest(architecture, open_clip.list_models())}")
+        raise ValueError(
+            f"open_clip has no model {architecture!r}; nearest: {models.nearest(architecture, open_clip.list_models())}"
+        )
     where = models.pick_device(device)
-    model = open_clip.create_model(architecture, pretrained=str(files["weights"]), device=where, weights_only=True).eval()
+    model = open_clip.create_model(
+        architecture, pretrained=str(files["weights"]), device=where, weights_only=True
+    ).eval()
     tokenize = open_clip.get_tokenizer(architecture)
     normalise = models.normaliser(mean, std, device=where)
 

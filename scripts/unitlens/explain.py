@@ -21,7 +21,9 @@ SUPERPIXELS = {
 }
 _HIDE = {"mean": None, "grey": 128, "blur": "blur", "noise": "noise"}
 
-Explainer = Callable[[Tensor, Tensor, Sequence[str]], dict[str, Tensor]]  # (pictures, targets, image ids) -> named arrays
+Explainer = Callable[
+    [Tensor, Tensor, Sequence[str]], dict[str, Tensor]
+]  # (pictures, targets, image ids) -> named arrays
 
 
 def explain_images(
@@ -40,8 +42,8 @@ def explain_images(
     images : mapping
         ``images`` (n, h, w, 3) uint8, ``image_id``, ``photograph`` and ``label``; arrays or open datasets.
     explainer : callable
-        Takes uint8 pictures on `device`, target classes and image ids; returns arrays with a row a picture, ``saliency``
-        among them.
+        Takes uint8 pictures on `device`, target classes and image ids; returns arrays with a row a picture,
+        ``saliency`` among them.
     predict : callable
         uint8 pictures -> probabilities.
     target : {"predicted", "label"}
@@ -53,8 +55,8 @@ def explain_images(
     Returns
     -------
     arrays : dict
-        What the explainer returned, and ``target, target_probability, predicted, predicted_probability, label, image_id,
-        photograph``.
+        What the explainer returned, and ``target, target_probability, predicted, predicted_probability, label,
+        image_id, photograph``.
     seconds : float
         Spent in the explainer.
     """
@@ -118,7 +120,14 @@ def lime_explainer(
         segments = cut(pictures)
         seeds = [image_seed(seed, image_id) for image_id in image_ids]
         result = lime.explain(
-            predict, pictures, segments, targets, n_samples=n_samples, hide=_HIDE[hide], batch_size=batch_size, seeds=seeds
+            predict,
+            pictures,
+            segments,
+            targets,
+            n_samples=n_samples,
+            hide=_HIDE[hide],
+            batch_size=batch_size,
+            seeds=seeds,
         )
         selected = lime.mask(result.coefficients, segments, num_features=num_features)
         return {**result._asdict(), "segments": segments.int(), "selected": selected}
@@ -130,11 +139,17 @@ def timing_table(facts: Mapping[str, object], images: int, seconds: float, devic
     """One row: ``model, explainer, images, seconds, device, threads``."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     columns = ["model", "explainer", "images", "seconds", "device", "threads"]
-    return pd.DataFrame([[facts["model"], facts["explainer"], images, seconds, name, torch.get_num_threads()]], columns=columns)
+    return pd.DataFrame(
+        [[facts["model"], facts["explainer"], images, seconds, name, torch.get_num_threads()]], columns=columns
+    )
 
 
 def masks(
-    explanations: Sequence[tuple[Mapping[str, np.ndarray], Mapping[str, object]]], *, area: float, threshold: float, seed: int
+    explanations: Sequence[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
+    *,
+    area: float,
+    threshold: float,
+    seed: int,
 ) -> dict[str, np.ndarray]:
     """Cut the saliency maps of several explainers of the same pictures to binary masks.
 
@@ -152,8 +167,8 @@ def masks(
     Returns
     -------
     dict
-        ``image_id``, ``photograph``, and (n, h, w) bool ``<explainer>:equal_area``, ``<explainer>:threshold`` and, where the
-        explainer selects superpixels itself, ``<explainer>:selected``.
+        ``image_id``, ``photograph``, and (n, h, w) bool ``<explainer>:equal_area``, ``<explainer>:threshold`` and,
+        where the explainer selects superpixels itself, ``<explainer>:selected``.
 
     Raises
     ------
@@ -165,7 +180,9 @@ def masks(
     for arrays, facts in explanations:
         name = facts["explainer"]
         if list(arrays["image_id"]) != list(first["image_id"]):
-            raise ValueError(f"the explanations by {name} are of other images than those by {explanations[0][1]['explainer']}")
+            raise ValueError(
+                f"the explanations by {name} are of other images than those by {explanations[0][1]['explainer']}"
+            )
         seeds = [image_seed(seed, f"{name}/{image_id}") for image_id in arrays["image_id"]]
         saliency = torch.as_tensor(arrays["saliency"])
         result[f"{name}:equal_area"] = agreement.equal_area_mask(saliency, area, seed=seeds).numpy()

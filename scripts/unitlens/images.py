@@ -86,7 +86,8 @@ def write_sheet(
         The folder that the photographs lie below.
     sheet
         The user's sheet, whose rows are copied; without it every photograph below `root` becomes a row, in the order of
-        their paths, with its path as `image_id` (characters other than letters, digits, ``.``, ``-``, ``_`` become ``_``).
+        their paths, with its path as `image_id` (characters other than letters, digits, ``.``, ``-``, ``_`` become
+        ``_``).
     size
         How many rows the config promised, where there is no `sheet`.
     allow_missing
@@ -102,7 +103,9 @@ def write_sheet(
     if sheet is None:
         rows = _found(Path(root))
         if len(rows) != size:
-            raise ValueError(f"{root} holds {len(rows)} photographs, but the config says size: {size}; correct the config")
+            raise ValueError(
+                f"{root} holds {len(rows)} photographs, but the config says size: {size}; correct the config"
+            )
         if len({row["image_id"] for row in rows}) < len(rows):
             raise ValueError(f"{root} holds photographs whose names differ in special characters only; write a sheet")
     else:

@@ -16,9 +16,10 @@ Item = TypeVar("Item")
 def log_to(path: str | Path) -> Iterator[IO[str]]:
     """Redirect the file descriptors 1 and 2 to `path` for the block.
 
-    File descriptors are redirected, not `sys.stdout`, because CUDA and C libraries write to them directly. An exception is
-    printed into the log with its traceback and raised again; its one-line message also goes to the original stderr, so
-    that the person at the terminal reads the cause without opening the log. Outside the block both descriptors are as before.
+    File descriptors are redirected, not `sys.stdout`, because CUDA and C libraries write to them directly. An exception
+    is printed into the log with its traceback and raised again; its one-line message also goes to the original stderr,
+    so that the person at the terminal reads the cause without opening the log. Outside the block both descriptors are
+    as before.
 
     Parameters
     ----------

@@ -204,7 +204,8 @@ def fetch_images(
     Parameters
     ----------
     source
-        One of `folder`, `installed`, `package` and `url`, with `files`, the patterns to take; see `installed` and `unpack`.
+        One of `folder`, `installed`, `package` and `url`, with `files`, the patterns to take; see `installed` and
+        `unpack`.
     folder
         Where the photographs go.
     downloads

@@ -1,8 +1,8 @@
 """Arrays on disk: HDF5 files that are written whole or not at all, checked when read, and indexed without copying.
 
-Every numeric dataset is stored in chunks of about one MiB with a Fletcher-32 checksum, so a flipped bit is an error and not a number.
-Files carry no clock time: the same arrays give the same bytes. File locking is off, since many shared file systems lack it;
-a file is complete from the moment it has its name.
+Every numeric dataset is stored in chunks of about one MiB with a Fletcher-32 checksum, so a flipped bit is an error and
+not a number. Files carry no clock time: the same arrays give the same bytes. File locking is off, since many shared
+file systems lack it; a file is complete from the moment it has its name.
 """
 
 import os
@@ -22,8 +22,8 @@ _CHUNK_BYTES = 2**20
 def create(path: str | Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, object]) -> None:
     """Write `arrays` to one HDF5 file, atomically.
 
-    The file is written as ``<path>.<host>-<pid>.part`` and renamed: a killed job leaves no file of the final name, and two
-    jobs that write the same path do not mix.
+    The file is written as ``<path>.<host>-<pid>.part`` and renamed: a killed job leaves no file of the final name, and
+    two jobs that write the same path do not mix.
 
     Parameters
     ----------
@@ -80,12 +80,16 @@ def open(path: str | Path) -> Iterator[h5py.File]:
     try:
         file = h5py.File(path, "r", locking=False)
     except OSError as error:
-        raise OSError(f"{path} is truncated or not an HDF5 file ({error}); delete it and run the workflow again") from error
+        raise OSError(
+            f"{path} is truncated or not an HDF5 file ({error}); delete it and run the workflow again"
+        ) from error
     with file:
         for dataset in file.values():
             for source in dataset.virtual_sources() if dataset.is_virtual else ():
                 if not (path.parent / source.file_name).exists():
-                    raise FileNotFoundError(f"{path} refers to {source.file_name}, which is missing; run the workflow again")
+                    raise FileNotFoundError(
+                        f"{path} refers to {source.file_name}, which is missing; run the workflow again"
+                    )
         yield file
 
 
@@ -130,8 +134,8 @@ def index(path: str | Path, shards: Iterable[str | Path]) -> None:
     Raises
     ------
     ValueError
-        If there is no shard, or if two shards differ in an attribute (another model, layer, geometry or library version),
-        in their datasets or in the shape of a row.
+        If there is no shard, or if two shards differ in an attribute (another model, layer, geometry or library
+        version), in their datasets or in the shape of a row.
     """
     shards = [Path(shard) for shard in shards]
     if not shards:
@@ -184,7 +188,7 @@ def _checksummed_chunks(array: np.ndarray) -> dict[str, object]:
 
 def _write_attributes(file: h5py.File, attributes: Mapping[str, object]) -> None:
     for key, value in {**attributes, "unitlens": __version__}.items():
-        file.attrs[key] = value
+        file.attrs[key] = str(value) if isinstance(value, str) else value  # torch's version is a subclass of str
 
 
 def _read_all(dataset: h5py.Dataset) -> np.ndarray:

@@ -7,7 +7,8 @@ from unitlens import store
 
 
 def write(path, rows=3, value=0.0, **attributes):
-    arrays = {"activations": np.full((rows, 4), value, np.float32), "image_id": np.array([f"é{i}" for i in range(rows)], dtype=str)}
+    image_ids = np.array([f"é{i}" for i in range(rows)], dtype=str)
+    arrays = {"activations": np.full((rows, 4), value, np.float32), "image_id": image_ids}
     store.create(path, arrays, {"model": "m", **attributes})
     return arrays
 
@@ -28,7 +29,7 @@ def test_same_arrays_give_the_same_bytes(tmp_path):
 
 
 def test_rows_must_agree(tmp_path):
-    with pytest.raises(ValueError, match="same number of rows, got {'a': 2, 'b': 3}"):
+    with pytest.raises(ValueError, match=r"same number of rows, got \{'a': 2, 'b': 3\}"):
         store.create(tmp_path / "x.h5", {"a": np.zeros(2), "b": np.zeros(3)}, {})
 
 

@@ -1,0 +1,33 @@
+# env, demo, test, test-slow, lint: each makes .venv from the lock if it is missing.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+export PATH := $(abspath $(BIN)):$(PATH)
+export HF_HUB_OFFLINE = 1
+STAMP = $(VENV)/.unitlens-lock
+
+.PHONY: env demo test test-slow lint
+
+env: $(STAMP)
+
+$(STAMP): envs/requirements.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Unitlens needs Python 3.11 or later, {sys.executable} is {v[0]}.{v[1]}; run: make env PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement envs/requirements.txt
+	@cp envs/requirements.txt $@
+
+demo: env
+	snakemake --profile profiles/demo --report results/report.html --report-after-run
+	@echo "The report is results/report.html; results/overview.html is its first page."
+
+test: env
+	pytest -m "not slurm and not e2e"
+
+test-slow: env
+	pytest -m "slurm or e2e"
+
+lint: env
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile rules
+	snakemake --lint --configfile config/demo.yaml
