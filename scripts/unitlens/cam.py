@@ -1,0 +1,485 @@
+"""Class activation maps: what a prediction looks at, seen from one layer.
+
+Grad-CAM (Selvaraju 2017), HiResCAM (Draelos 2020), Grad-CAM++ (Chattopadhay 2018), XGrad-CAM (Fu 2020), LayerCAM
+(Jiang 2021), Ablation-CAM (Desai 2020) and Score-CAM (Wang 2020), batched over images. Tested against `grad-cam` 1.5.7,
+except where that package departs from the paper: Ablation-CAM of layers whose minimum is not 0, or with Y < 0.
+"""
+
+import inspect
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch.fx.node import map_aggregate
+
+from unitlens.hooks import capture, find_layer
+
+logger = logging.getLogger(__name__)
+
+MOST_PREFIX_TOKENS = 5  # class, distillation and register tokens that precede the patches of a vision transformer
+
+Tail = Callable[[Tensor, Tensor], Tensor]  # (outputs of a layer (m, ...), index of the image of each (m,)) -> logits
+
+
+def explain(model: nn.Module, layer: str, images: Tensor, targets: Tensor, *, method: str, chunk: int = 64) -> Tensor:
+    """Explain one output per image by a saliency map from `layer`.
+
+    The map of :func:`raw_maps` is scaled to [0, 1], resized bilinearly to the image, and scaled again.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Classifier returning logits (n, classes), or (n,) if it has one output. It runs in evaluation mode; its
+        state is left as found.
+    layer : str
+        Dotted name of a layer with outputs (n, c, h, w), (n, h, w, c) or tokens (n, t, c).
+    images : (n, channels, h, w) float Tensor
+        Normalised as the model expects, on its device.
+    targets : (n,) int Tensor
+        The output to explain for each image.
+    method : str
+        A key of `METHODS`.
+    chunk : int
+        The most images in flight at once, which bounds the memory; the maps do not depend on it. It is halved, with a
+        warning in the log, when the device runs out of memory.
+
+    Returns
+    -------
+    (n, h, w) Tensor in [0, 1]
+        All zeros where the raw map is constant.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range; if the layer is unknown, has no spatial grid, runs more than once or does not
+        influence the output; if logits are NaN or infinite (the message names layer and image).
+
+    Notes
+    -----
+    Ablation-CAM lives on small differences between logits: run it in float32. It sets a channel to 0 in all tokens,
+    the class token among them; no other method reads the class token.
+    """
+    maps = raw_maps(model, layer, images, targets, method=method, chunk=chunk)
+    return rescale(maps, images.shape[-2:])
+
+
+def raw_maps(model: nn.Module, layer: str, images: Tensor, targets: Tensor, *, method: str, chunk: int = 64) -> Tensor:
+    """Return the maps ReLU(sum_k w_k A_k) at the layer's own resolution, unscaled.
+
+    Parameters and errors are those of :func:`explain`. The weights of Ablation-CAM are Y - Y_-k; the division by Y
+    would cancel in the scaling, and turn the map upside down where Y < 0.
+
+    Returns
+    -------
+    (n, grid height, grid width) Tensor
+    """
+    images, targets = _check_arguments(images, targets, method, chunk)
+    maps, start = [], 0
+    with _frozen(model), torch.inference_mode(False), torch.no_grad():
+        while start < len(images):
+            part = slice(start, start + chunk)
+            try:
+                part_maps = METHODS[method](model, layer, images[part], targets[part], chunk, start)
+            except torch.OutOfMemoryError:
+                if chunk == 1:
+                    raise
+                chunk //= 2
+                logger.warning("out of memory: going on with chunk=%d", chunk)
+                continue
+            _check_finite(part_maps, "saliency", layer, start)
+            maps.append(part_maps.relu())
+            start = part.stop
+    return torch.cat(maps)
+
+
+def rescale(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Scale maps (n, h, w) to [0, 1], resize them bilinearly to `size` (height, width), and scale them again.
+
+    To scale is (x - min) / (max - min + 1e-7) for each map; a constant map becomes zeros.
+    """
+    maps = _min_max(torch.as_tensor(maps), 1e-7)
+    maps = F.interpolate(maps[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
+    return _min_max(maps, 1e-7)
+
+
+def ablation_mode(model: nn.Module, layer: str, images: Tensor) -> str:
+    """Tell how Ablation-CAM re-runs `model` for each channel of `layer`; one image is enough.
+
+    Returns
+    -------
+    str
+        ``"traced"``: only the operations after the layer, as found by torch.fx. ``"replayed"``: all, but for the
+        modules that ran before the layer, whose outputs are kept. ``"full"``: the whole network.
+    """
+    with _frozen(model), torch.inference_mode():
+        images = torch.as_tensor(images)
+        return _find_tail(model, layer, images, *_forward(model, layer, images))[0]
+
+
+# ---- methods by gradients
+
+
+def _gradient_maps(
+    formula: Callable, model: nn.Module, layer: str, images: Tensor, targets: Tensor, chunk: int, first: int
+) -> Tensor:
+    with torch.enable_grad():
+        activations, logits = _forward(model, layer, images, first)
+        score = _pick(logits, targets, first).sum()
+    (gradients,) = torch.autograd.grad(score, activations)
+    activation_grid, gradient_grid = (_grid(values.detach(), images, layer) for values in (activations, gradients))
+    if gradients.ndim == 3 and gradients.any() and not gradient_grid.any():
+        raise ValueError(f"only the class token of layer {layer!r} influences the output; name an earlier layer")
+    return formula(activation_grid, gradient_grid)
+
+
+def _gradcam(activations: Tensor, gradients: Tensor) -> Tensor:
+    return _weighted_sum(gradients.mean((2, 3)), activations)
+
+
+def _hirescam(activations: Tensor, gradients: Tensor) -> Tensor:
+    return (gradients * activations).sum(1)
+
+
+def _gradcam_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
+    totals = activations.sum((2, 3), keepdim=True)
+    alpha = gradients**2 / (2 * gradients**2 + totals * gradients**3 + 1e-6)
+    return _weighted_sum((alpha * gradients.relu()).sum((2, 3)), activations)
+
+
+def _xgradcam(activations: Tensor, gradients: Tensor) -> Tensor:
+    totals = activations.sum((2, 3)) + 1e-7
+    return _weighted_sum((gradients * activations).sum((2, 3)) / totals, activations)
+
+
+def _layercam(activations: Tensor, gradients: Tensor) -> Tensor:
+    return (gradients.relu() * activations).sum(1)
+
+
+# ---- methods by one more forward pass per channel
+
+
+@torch.inference_mode()
+def _ablation_maps(model: nn.Module, layer: str, images: Tensor, targets: Tensor, chunk: int, first: int) -> Tensor:
+    activations, logits = _checked_forward(model, layer, images, first)
+    score = _pick(logits, targets, first)
+    grid = _grid(activations, images, layer)
+    _, tail = _find_tail(model, layer, images, activations, logits)
+    channel_axis = _channel_axis(activations, images)
+
+    def without_channel(image: Tensor, channel: Tensor) -> Tensor:
+        ablated = activations[image]
+        ablated.movedim(channel_axis, 1)[torch.arange(len(image), device=image.device), channel] = 0
+        return tail(ablated, image)
+
+    scores = _channel_scores(without_channel, targets, grid.shape[1], chunk)
+    _check_finite(scores, "logits", layer, first)
+    return _weighted_sum(score[:, None] - scores, grid)
+
+
+@torch.inference_mode()
+def _score_maps(model: nn.Module, layer: str, images: Tensor, targets: Tensor, chunk: int, first: int) -> Tensor:
+    activations, logits = _checked_forward(model, layer, images, first)
+    _pick(logits, targets, first)  # checks the targets before the long work
+    grid = _grid(activations, images, layer)
+
+    def behind_mask(image: Tensor, channel: Tensor) -> Tensor:
+        masks = grid[image, channel][:, None]  # (m, 1, h, w)
+        masks = F.interpolate(masks, images.shape[-2:], mode="bilinear", align_corners=True)
+        return model(images[image] * _min_max(masks, 1e-8).to(images.dtype))
+
+    scores = _channel_scores(behind_mask, targets, grid.shape[1], chunk)
+    _check_finite(scores, "logits", layer, first)
+    return _weighted_sum(scores.softmax(1), grid)
+
+
+def _channel_scores(run: Callable[[Tensor, Tensor], Tensor], targets: Tensor, channels: int, chunk: int) -> Tensor:
+    """Return the target's score (n, channels) of ``run(image indices, channel indices)`` for every channel."""
+    scores = []
+    for pairs in torch.arange(len(targets) * channels, device=targets.device).split(chunk):
+        image, channel = pairs // channels, pairs % channels
+        logits = _as_logits(run(image, channel), len(pairs))
+        scores.append(logits.gather(1, targets[image, None])[:, 0])
+    return torch.cat(scores).view(-1, channels)
+
+
+METHODS = {  # name -> function of (model, layer, images, targets, chunk, index of the first image)
+    "gradcam": partial(_gradient_maps, _gradcam),
+    "hirescam": partial(_gradient_maps, _hirescam),
+    "gradcam++": partial(_gradient_maps, _gradcam_plus_plus),
+    "xgradcam": partial(_gradient_maps, _xgradcam),
+    "layercam": partial(_gradient_maps, _layercam),
+    "ablationcam": _ablation_maps,
+    "scorecam": _score_maps,
+}
+
+
+# ---- running what follows a layer without running what precedes it
+
+
+def _find_tail(model: nn.Module, layer: str, images: Tensor, activations: Tensor, logits: Tensor) -> tuple[str, Tail]:
+    """Return the cheapest tail that agrees with the network, after the name of its mode (see :func:`ablation_mode`)."""
+    last = len(images) - 1
+    image = torch.tensor([last] if last else [0, 0], device=images.device)  # a batch of another size than `images`
+    tolerance = max(1e-2, torch.finfo(activations.dtype).eps ** 0.5) * logits.abs().max()
+    for mode, build in (("traced", _traced_tail), ("replayed", _replayed_tail)):
+        try:
+            tail = build(model, layer, images)
+            outputs = _as_logits(tail(activations[image], image), len(image))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # tracing runs the model's code on stand-ins, which may fail in any way
+            logger.info("layer %r cannot be %s: %s: %s", layer, mode, type(error).__name__, error)
+            continue
+        if (outputs - logits[image]).abs().max() <= tolerance:
+            return mode, tail
+        logger.info("layer %r cannot be %s: the outputs differ from the network's", layer, mode)
+    return "full", partial(_replay, model, layer, images, {})
+
+
+class _PathTracer(fx.Tracer):
+    """Traces the code of the modules on `path`; any other module is one opaque step."""
+
+    def __init__(self, path: set[nn.Module]):
+        super().__init__()
+        self.path = path
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        return module not in self.path
+
+
+def _traced_tail(model: nn.Module, layer: str, images: Tensor) -> Tail:
+    """Cut the traced network at `layer`; values from before it that are needed after it are computed once, here."""
+    parameters = inspect.signature(model.forward).parameters.values()
+    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
+    nodes = list(_PathTracer(_path_to(model, layer)).trace(model, defaults).nodes)
+    calls = [node for node in nodes if node.op == "call_module"]
+    (cut,) = [node for node in calls if model.get_submodule(node.target) is find_layer(model, layer)]
+    after = _downstream(nodes, cut)
+    before = _downstream(nodes, nodes[0]) - after
+    kept = [node for node in nodes if node in before and not (after - {cut}).isdisjoint(node.users)]
+    values = _subgraph(model, nodes, nodes[:1], kept)(images) if kept else []
+    follow = _subgraph(model, nodes, [cut, *kept], nodes[-1].all_input_nodes)
+
+    def tail(activations: Tensor, image: Tensor) -> Tensor:
+        (outputs,) = follow(activations, *_rows(values, image, len(images)))
+        return outputs
+
+    return tail
+
+
+def _downstream(nodes: list[fx.Node], root: fx.Node) -> set[fx.Node]:
+    """Return `root` and the nodes that depend on it; `nodes` are in the order of execution."""
+    found = {root}
+    for node in nodes:
+        if not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def _subgraph(model: nn.Module, nodes: list[fx.Node], inputs: list[fx.Node], outputs: list[fx.Node]) -> Callable:
+    """Return a function that computes the values of the nodes `outputs` from those of the nodes `inputs`."""
+    needed = set(outputs)
+    for node in reversed(nodes):
+        if node in needed and node not in inputs:
+            needed.update(node.all_input_nodes)
+    graph = fx.Graph()
+    copies = {node: graph.placeholder(node.name) for node in inputs}
+    for node in nodes:
+        if node in needed and node not in copies:
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+    graph.output([copies[node] for node in outputs])
+    return fx.GraphModule(model, graph).forward  # calling the module itself would print a traceback on any error
+
+
+def _replayed_tail(model: nn.Module, layer: str, images: Tensor) -> Tail:
+    """Keep the outputs of the modules that run before `layer`, beside the path to it, and replay them."""
+    path = _path_to(model, layer)
+    beside = {child for module in path for child in module.children()} - path - {find_layer(model, layer)}
+    recorded = defaultdict(list)
+
+    def recording(module: nn.Module, forward: Callable) -> Callable:
+        def record(*args, **kwargs):
+            output = forward(*args, **kwargs)
+            recorded[module].append(map_aggregate(output, lambda x: x.clone() if isinstance(x, Tensor) else x))
+            return output
+
+        return record
+
+    recorders = {module: recording(module, module.forward) for module in beside}
+    with _forwards_replaced(recorders), capture(model, [layer], stop=True):
+        model(images)
+    return partial(_replay, model, layer, images, recorded)
+
+
+def _replay(
+    model: nn.Module, layer: str, images: Tensor, recorded: dict[nn.Module, list], activations: Tensor, image: Tensor
+) -> Tensor:
+    """Run `model` with `layer` returning `activations`, and the first calls of modules what they have `recorded`."""
+
+    def replaying(outputs: list, forward: Callable) -> Callable:
+        pending = iter(outputs)
+
+        def replay(*args, **kwargs):
+            for output in pending:
+                return _rows(output, image, len(images))
+            return forward(*args, **kwargs)
+
+        return replay
+
+    replacements = {module: replaying(outputs, module.forward) for module, outputs in recorded.items()}
+    replacements[find_layer(model, layer)] = lambda *args, **kwargs: activations
+    with _forwards_replaced(replacements):
+        return model(images[image])
+
+
+@contextmanager
+def _forwards_replaced(replacements: dict[nn.Module, Callable]) -> Iterator[None]:
+    """Give modules other forward methods inside the block."""
+    own = {module: vars(module).get("forward") for module in replacements}
+    try:
+        for module, forward in replacements.items():
+            module.forward = forward
+        yield
+    finally:
+        for module, forward in own.items():
+            vars(module).pop("forward", None)
+            if forward is not None:
+                module.forward = forward
+
+
+def _path_to(model: nn.Module, layer: str) -> set[nn.Module]:
+    """Return the modules that contain `layer`, the model among them."""
+    names = layer.split(".")
+    return {model.get_submodule(".".join(names[:depth])) for depth in range(len(names))}
+
+
+def _rows(values: object, image: Tensor, n: int) -> object:
+    """Pick the rows `image` of every batch of `n` in a nest of values."""
+
+    def rows(value):
+        is_batch = isinstance(value, Tensor) and value.ndim > 0 and len(value) == n
+        return value[image] if is_batch else value
+
+    return map_aggregate(values, rows)
+
+
+# ---- what all methods share
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """Keep `model` in evaluation mode and its parameters without gradients inside the block."""
+    training = [module for module in model.modules() if module.training]
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        model.eval().requires_grad_(False)
+        yield
+    finally:
+        for module in training:
+            module.training = True
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+
+
+def _forward(model: nn.Module, layer: str, images: Tensor, first: int = 0) -> tuple[Tensor, Tensor]:
+    """Return the layer's output and the logits; where gradients are enabled, from the layer onwards and checked."""
+    with capture(model, [layer], leaf=torch.is_grad_enabled()) as outputs:
+        logits = _as_logits(model(images), len(images))
+    if layer not in outputs or (torch.is_grad_enabled() and not logits.requires_grad):
+        raise ValueError(f"layer {layer!r} does not influence the output")
+    _check_finite(logits, "logits", layer, first)
+    return outputs[layer], logits
+
+
+def _checked_forward(model: nn.Module, layer: str, images: Tensor, first: int) -> tuple[Tensor, Tensor]:
+    """Do as :func:`_forward` without gradients, after its checks on the first image."""
+    with torch.inference_mode(False), torch.enable_grad():
+        activations, logits = _forward(model, layer, images[:1], first)
+    if len(images) == 1:
+        return activations.detach(), logits.detach()
+    return _forward(model, layer, images, first)
+
+
+def _as_logits(outputs: object, n: int) -> Tensor:
+    """Return the outputs of a model as (n, classes), in float32 or better."""
+    if isinstance(outputs, Tensor) and outputs.ndim == 1:
+        outputs = outputs[:, None]
+    if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != n:
+        got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise ValueError(f"the model must return logits ({n}, classes), got {got}")
+    return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+
+
+def _pick(logits: Tensor, targets: Tensor, first: int) -> Tensor:
+    """Return each image's logit of its target (n,)."""
+    bad = ((targets < 0) | (targets >= logits.shape[1])).nonzero().flatten()
+    if len(bad):
+        index, classes = int(bad[0]), logits.shape[1]
+        raise ValueError(f"`targets` of image {first + index}: got {int(targets[index])}, allowed 0 to {classes - 1}")
+    return logits.gather(1, targets[:, None])[:, 0]
+
+
+def _grid(values: Tensor, images: Tensor, layer: str) -> Tensor:
+    """Lay the outputs of a layer out as maps (n, c, h, w), without class tokens, in float32 or better."""
+    values = values.to(torch.promote_types(values.dtype, torch.float32))
+    height, width = images.shape[-2:]
+    if values.ndim == 4:
+        return values.movedim(_channel_axis(values, images), 1)
+    if values.ndim == 3:  # tokens (n, t, c)
+        for prefix in range(MOST_PREFIX_TOKENS + 1):
+            patches = values.shape[1] - prefix
+            rows = round(math.sqrt(max(patches, 0) * height / width))
+            if rows and patches % rows == 0 and rows * width == patches // rows * height:
+                return values[:, prefix:].transpose(1, 2).unflatten(2, (rows, patches // rows))  # (n, c, rows, columns)
+    raise ValueError(
+        f"layer {layer!r} returns {tuple(values.shape)} for images of {height} x {width}: not a spatial grid"
+    )
+
+
+def _channel_axis(values: Tensor, images: Tensor) -> int:
+    """Return the axis of the channels: of (n, c, h, w) and (n, h, w, c), where h / w is nearest to the images'."""
+    if values.ndim == 3:
+        return 2
+    height, width = images.shape[-2:]
+    channels_last, channels_first = (
+        abs(math.log(values.shape[axis] * width / (values.shape[axis + 1] * height))) for axis in (1, 2)
+    )
+    return 3 if channels_last < channels_first else 1
+
+
+def _weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
+    """Sum channels (n, c, h, w) by weights (n, c)."""
+    return torch.einsum("nc,nchw->nhw", weights, activations)
+
+
+def _min_max(maps: Tensor, epsilon: float) -> Tensor:
+    """Scale each map (..., h, w) to [0, 1]."""
+    low, high = torch.aminmax(maps.flatten(-2), dim=-1, keepdim=True)
+    return (maps - low[..., None]) / (high - low + epsilon)[..., None]
+
+
+def _check_finite(values: Tensor, what: str, layer: str, first: int) -> None:
+    """Raise if the values (n, ...) of an image are not all finite; `first` is the index of the first image."""
+    bad = (~values.isfinite().flatten(1).all(1)).nonzero().flatten()
+    if len(bad):
+        raise ValueError(f"NaN or infinite {what}: layer {layer!r}, image {first + int(bad[0])}")
+
+
+def _check_arguments(images: Tensor, targets: Tensor, method: str, chunk: int) -> tuple[Tensor, Tensor]:
+    images = torch.as_tensor(images).detach()
+    targets = torch.as_tensor(targets, device=images.device)
+    if images.ndim != 4 or not len(images) or not images.is_floating_point():
+        raise ValueError(f"`images` must be float (n, channels, h, w), got {images.dtype} {tuple(images.shape)}")
+    if targets.shape != images.shape[:1] or targets.is_floating_point() or targets.dtype == torch.bool:
+        raise ValueError(f"`targets` must be int ({len(images)},), got {targets.dtype} {tuple(targets.shape)}")
+    if method not in METHODS:
+        raise ValueError(f"`method` is {method!r}; allowed: {', '.join(METHODS)}")
+    if chunk < 1:
+        raise ValueError(f"`chunk` must be at least 1, got {chunk}")
+    return images, targets.long()
