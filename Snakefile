@@ -18,12 +18,12 @@ include: "rules/report.smk"
 
 rule all:
     default_target: True
-    localrule: True
     input:
         "results/overview.html",
         "results/concepts.csv",
         "results/agreement.csv",
         "results/timings/explainers.csv",
-        per_model("results/masks/{model}/{shard}.h5", shard=shards("explain")),
-        per_model("results/overlays/{model}/{explainer}"),
-        per_model("results/figures/explanations/{model}.png"),
+        per_explained_shard("results/masks/{model}/{shard}.h5"),
+        per_explainer("results/overlays/{model}/{explainer}"),
+        expand("results/figures/explanations/{model}.png", model=explained_models()),
+    localrule: True

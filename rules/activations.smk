@@ -9,18 +9,18 @@ rule extract_activations:
         "results/logs/extract_activations/{model}/{layer}/{shard}.log",
     benchmark:
         "results/benchmarks/extract_activations/{model}/{layer}/{shard}.tsv"
-    params:
-        network=network,
-        device=config["device"],
-        pooling=config["dissect"]["pooling"],
+    conda:
+        "../envs/unitlens.yaml"
     threads: config["threads"]
     resources:
         gpu=GPU,
         batch_size=config["batch_size"],
         mem_mb=memory(2000),
         runtime=minutes(30),
-    conda:
-        "../envs/unitlens.yaml"
+    params:
+        network=network,
+        device=config["device"],
+        pooling=config["dissect"]["pooling"],
     message:
         "Extract activations of {wildcards.model} {wildcards.layer}, shard {wildcards.shard}"
     script:

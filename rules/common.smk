@@ -22,7 +22,9 @@ SCHEMA = Path(workflow.basedir) / "config" / "schema.yaml"
 def check_config():
     """Raise one error that lists every violation in the config, the sheets and the concept list."""
     if not config:
-        raise WorkflowError("There is no config. Choose a profile, for example `--profile profiles/demo`, or give `--configfile`.")
+        raise WorkflowError(
+            "There is no config. Choose a profile, for example `--profile profiles/demo`, or give `--configfile`."
+        )
     validator = jsonschema.Draft202012Validator(yaml.safe_load(SCHEMA.read_text()))
     problems = [line for error in validator.iter_errors(config) for line in explain_violation(error)]
     if not problems:
@@ -38,12 +40,16 @@ def explain_violation(error):
     if error.validator == "additionalProperties" and error.schema.get("properties"):
         allowed = ", ".join(error.schema["properties"])
         return [
-            f"{place}: unknown key '{key}'; allowed: {allowed}" for key in error.instance if key not in error.schema["properties"]
+            f"{place}: unknown key '{key}'; allowed: {allowed}"
+            for key in error.instance
+            if key not in error.schema["properties"]
         ]
     if error.validator == "oneOf":
         choices = " | ".join(" + ".join(choice["required"]) for choice in error.schema["oneOf"])
         return [f"{place}: needs exactly one of {choices}, got {', '.join(error.instance) or 'nothing'}"]
-    return [f"{place}: {error.message}" + (f" ({error.schema['description']})" if "description" in error.schema else "")]
+    return [
+        f"{place}: {error.message}" + (f" ({error.schema['description']})" if "description" in error.schema else "")
+    ]
 
 
 def check_images(name, images):
@@ -52,7 +58,9 @@ def check_images(name, images):
     problems = []
     if folders and len(images["photographs"]) > 1:
         problems.append(f"{key}.photographs: a folder is used where it lies, so it must be the only source")
-    problems += [f"{key}: there is no folder {source['folder']}" for source in folders if not Path(source["folder"]).is_dir()]
+    problems += [
+        f"{key}: there is no folder {source['folder']}" for source in folders if not Path(source["folder"]).is_dir()
+    ]
     if "sheet" in images:
         labelled = name == "explain" and config.get("explain", {}).get("target") == "label"
         check_row = check_labelled_row if labelled else check_image_row
@@ -66,7 +74,9 @@ def check_table(path, key, columns, unique, check_row=lambda row: []):
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             if reader.fieldnames is None or [name for name in columns[:2] if name not in reader.fieldnames]:
-                return [f"{path} ({key}): the first line must name the columns {', '.join(columns)}, got {reader.fieldnames}"]
+                return [
+                    f"{path} ({key}): the first line must name the columns {', '.join(columns)}, got {reader.fieldnames}"
+                ]
             if unknown := [name for name in reader.fieldnames if name not in columns]:
                 return [f"{path} ({key}): unknown column {unknown[0]!r}; allowed: {', '.join(columns)}"]
             problems, seen = [], {}
@@ -75,7 +85,9 @@ def check_table(path, key, columns, unique, check_row=lambda row: []):
             for row in reader:
                 where, value = f"{path} line {reader.line_num} ({key})", row[unique]
                 if None in row or None in row.values():
-                    problems.append(f"{where}: the row must have {len(reader.fieldnames)} values, as the first line has")
+                    problems.append(
+                        f"{where}: the row must have {len(reader.fieldnames)} values, as the first line has"
+                    )
                 elif not value.strip():
                     problems.append(f"{where}: {unique} is empty")
                 elif value in seen:
@@ -100,7 +112,9 @@ def first_blank_line(path):
 def check_image_row(row):
     problems = []
     if not IMAGE_ID.fullmatch(row["image_id"]):
-        problems.append(f"image_id {row['image_id']!r} must be of letters, digits, '.', '-' and '_', for it names files")
+        problems.append(
+            f"image_id {row['image_id']!r} must be of letters, digits, '.', '-' and '_', for it names files"
+        )
     for column in ("path", "mask"):
         path = Path(row.get(column) or "")
         if path.is_absolute() or ".." in path.parts:
@@ -172,6 +186,8 @@ def geometry_name(preprocessing):
 
 
 def explainers(model):
+    if "cam_layer" not in config["models"][model]:
+        return []
     return [f"{method}-{config['models'][model]['cam_layer']}" for method in config["explain"]["cams"]] + ["lime"]
 
 
@@ -206,28 +222,47 @@ def saliency_of_shard(wildcards):
     return expand("results/saliency/{{model}}/{explainer}/{{shard}}.h5", explainer=explainers(wildcards.model))
 
 
-def saliency_of_model(wildcards):
+def shown_shards():
+    """Shards that hold the photographs that figures show, the first ones of the sheet."""
+    return shards("explain")[: -(-config["report"]["photographs"] // config["images"]["explain"]["shard_size"])]
+
+
+def shown_images(wildcards):
+    preprocessing = config["models"][wildcards.model]["preprocessing"]
+    return [images_of("explain", preprocessing, shard) for shard in shown_shards()]
+
+
+def shown_saliency(wildcards):
+    return expand("results/saliency/{{model}}/{{explainer}}/{shard}.h5", shard=shown_shards())
+
+
+def shown_saliency_of_all(wildcards):
     return expand(
-        "results/saliency/{model}/{explainer}/{shard}.h5",
-        model=wildcards.model,
-        explainer=explainers(wildcards.model),
-        shard=shards("explain"),
+        "results/saliency/{{model}}/{explainer}/{shard}.h5", explainer=explainers(wildcards.model), shard=shown_shards()
     )
 
 
-def explain_images_of_model_all(wildcards):
-    preprocessing = config["models"][wildcards.model]["preprocessing"]
-    return [images_of("explain", preprocessing, shard) for shard in shards("explain")]
+def per_layer(pattern):
+    """Expand a pattern over the labelled models and their layers."""
+    return [path for model in config["models"] for path in expand(pattern, model=model, layer=config["models"][model]["layers"])]
 
 
-def per_model(pattern, **wildcards):
-    """Expand a pattern over the models and, where it asks for them, their layers or explainers."""
-    paths = [
+def explained_models():
+    return [model for model in config["models"] if explainers(model)]
+
+
+def per_explainer(pattern):
+    """Expand a pattern over the explained models, their explainers and the shards of photographs."""
+    return [
         path
-        for model, settings in config["models"].items()
-        for path in expand(pattern, model=model, layer=settings["layers"], explainer=explainers(model), **wildcards)
+        for model in explained_models()
+        for path in expand(pattern, model=model, explainer=explainers(model), shard=shards("explain"))
     ]
-    return list(dict.fromkeys(paths))
+
+
+def per_explained_shard(pattern):
+    """Expand a pattern over the explained models and the shards of photographs."""
+    return expand(pattern, model=explained_models(), shard=shards("explain"))
 
 
 # ---- params
@@ -247,7 +282,9 @@ def network(wildcards):
 
 def geometry(wildcards):
     """The geometry whose name the path carries."""
-    inputs = [settings["preprocessing"] for settings in config["models"].values()] + [config["encoder"]["preprocessing"]]
+    inputs = [settings["preprocessing"] for settings in config["models"].values()] + [
+        config["encoder"]["preprocessing"]
+    ]
     found = next(each for each in inputs if geometry_name(each) == wildcards.geometry)
     return {key: found[key] for key in ("fit", "resize", "crop", "interpolation")}
 
@@ -257,7 +294,8 @@ def encoder(wildcards):
     keys = {"clip": ["architecture"], "conse": ["architecture", "layout"]}[settings["kind"]]
     return {
         "kind": settings["kind"],
-        "options": {key: settings[key] for key in keys} | {key: settings["preprocessing"][key] for key in ("mean", "std")},
+        "options": {key: settings[key] for key in keys}
+        | {key: settings["preprocessing"][key] for key in ("mean", "std")},
     }
 
 
@@ -295,9 +333,18 @@ def preprocessing(wildcards):
     return config["models"][wildcards.model]["preprocessing"]
 
 
+def overview_settings():
+    """What the overview says about how the numbers were made."""
+    return {key: config[key] for key in ("seed", "dissect", "explain", "agreement")} | {
+        "probe": {"photographs": count_rows("probe"), "sheet": config["images"]["probe"].get("sheet", "")},
+        "explained": {"photographs": count_rows("explain"), "sheet": config["images"]["explain"].get("sheet", "")},
+        "concepts": config["concepts"],
+    }
+
+
 def layers_to_check(wildcards):
     model = config["models"][wildcards.model]
-    return list(dict.fromkeys([*model["layers"], model["cam_layer"]]))
+    return sorted({*model["layers"], model.get("cam_layer")} - {None})
 
 
 def memory(megabytes):

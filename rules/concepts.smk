@@ -8,17 +8,17 @@ rule embed_images:
         "results/logs/embed_images/{encoder}/{shard}.log",
     benchmark:
         "results/benchmarks/embed_images/{encoder}/{shard}.tsv"
-    params:
-        encoder=encoder,
-        device=config["device"],
+    conda:
+        "../envs/unitlens.yaml"
     threads: config["threads"]
     resources:
         gpu=GPU,
         batch_size=config["batch_size"],
         mem_mb=memory(2500),
         runtime=minutes(30),
-    conda:
-        "../envs/unitlens.yaml"
+    params:
+        encoder=encoder,
+        device=config["device"],
     message:
         "Embed shard {wildcards.shard} of the probe photographs with {wildcards.encoder}"
     script:
@@ -35,16 +35,16 @@ rule embed_concepts:
         "results/logs/embed_concepts/{encoder}.log",
     benchmark:
         "results/benchmarks/embed_concepts/{encoder}.tsv"
-    params:
-        encoder=encoder,
-        device=config["device"],
+    conda:
+        "../envs/unitlens.yaml"
     threads: config["threads"]
     resources:
         gpu=GPU,
         mem_mb=memory(2500),
         runtime=minutes(30),
-    conda:
-        "../envs/unitlens.yaml"
+    params:
+        encoder=encoder,
+        device=config["device"],
     message:
         "Embed the concepts with {wildcards.encoder}"
     script:
@@ -56,21 +56,21 @@ rule label_units:
         activations="results/activations/{model}/{layer}.h5",
         shards=expand("results/activations/{{model}}/{{layer}}/{shard}.h5", shard=shards("probe")),
         images=expand("results/embeddings/images/{encoder}/{shard}.h5", encoder=ENCODER, shard=shards("probe")),
-        concepts=expand("results/embeddings/concepts/{encoder}.h5", encoder=ENCODER),
+        concepts=f"results/embeddings/concepts/{ENCODER}.h5",
     output:
         "results/concepts/{model}/{layer}.csv",
     log:
         "results/logs/label_units/{model}/{layer}.log",
     benchmark:
         "results/benchmarks/label_units/{model}/{layer}.tsv"
-    params:
-        similarity=config["dissect"]["similarity"],
+    conda:
+        "../envs/unitlens.yaml"
     threads: config["threads"]
     resources:
         mem_mb=memory(2000),
         runtime=minutes(30),
-    conda:
-        "../envs/unitlens.yaml"
+    params:
+        similarity=config["dissect"]["similarity"],
     message:
         "Label the units of {wildcards.model} {wildcards.layer}"
     script:
@@ -79,9 +79,14 @@ rule label_units:
 
 rule collect_concepts:
     input:
-        per_model("results/concepts/{model}/{layer}.csv"),
+        per_layer("results/concepts/{model}/{layer}.csv"),
     output:
-        "results/concepts.csv",
+        report(
+            "results/concepts.csv",
+            category="3 Concepts",
+            labels={"table": "labels of all units"},
+            caption="../report/concepts.rst",
+        ),
     log:
         "results/logs/collect_concepts/all.log",
     benchmark:
@@ -99,10 +104,30 @@ rule compare_models:
     input:
         "results/concepts.csv",
     output:
-        frequent="results/comparison/frequent_concepts.csv",
-        layers="results/comparison/layers.csv",
-        categories="results/comparison/categories.csv",
-        models="results/comparison/models.csv",
+        frequent=report(
+            "results/comparison/frequent_concepts.csv",
+            category="3 Concepts",
+            labels={"table": "units of every concept"},
+            caption="../report/table_frequent.rst",
+        ),
+        layers=report(
+            "results/comparison/layers.csv",
+            category="3 Concepts",
+            labels={"table": "layers"},
+            caption="../report/table_layers.rst",
+        ),
+        categories=report(
+            "results/comparison/categories.csv",
+            category="3 Concepts",
+            labels={"table": "categories"},
+            caption="../report/table_categories.rst",
+        ),
+        models=report(
+            "results/comparison/models.csv",
+            category="3 Concepts",
+            labels={"table": "models compared"},
+            caption="../report/table_models.rst",
+        ),
     log:
         "results/logs/compare_models/all.log",
     benchmark:

@@ -8,13 +8,13 @@ rule score_agreement:
         "results/logs/score_agreement/{model}/{shard}.log",
     benchmark:
         "results/benchmarks/score_agreement/{model}/{shard}.tsv"
-    params:
-        agreement=config["agreement"],
+    conda:
+        "../envs/unitlens.yaml"
     resources:
         mem_mb=memory(1500),
         runtime=minutes(15),
-    conda:
-        "../envs/unitlens.yaml"
+    params:
+        agreement=config["agreement"],
     message:
         "Compare the explainers of {wildcards.model} with each other, shard {wildcards.shard}"
     script:
@@ -23,19 +23,29 @@ rule score_agreement:
 
 rule summarise_agreement:
     input:
-        per_model("results/agreement/{model}/{shard}.csv", shard=shards("explain")),
+        per_explained_shard("results/agreement/{model}/{shard}.csv"),
     output:
-        images="results/agreement.csv",
-        summary="results/agreement_summary.csv",
+        images=report(
+            "results/agreement.csv",
+            category="5 Agreement",
+            labels={"table": "every photograph and pair"},
+            caption="../report/agreement.rst",
+        ),
+        summary=report(
+            "results/agreement_summary.csv",
+            category="5 Agreement",
+            labels={"table": "means and intervals"},
+            caption="../report/agreement_summary.rst",
+        ),
     log:
         "results/logs/summarise_agreement/all.log",
     benchmark:
         "results/benchmarks/summarise_agreement/all.tsv"
-    params:
-        seed=config["seed"],
     localrule: True
     conda:
         "../envs/unitlens.yaml"
+    params:
+        seed=config["seed"],
     message:
         "Summarise the agreement of the explainers"
     script:
@@ -44,9 +54,14 @@ rule summarise_agreement:
 
 rule summarise_timings:
     input:
-        per_model("results/timings/{model}/{explainer}/{shard}.csv", shard=shards("explain")),
+        per_explainer("results/timings/{model}/{explainer}/{shard}.csv"),
     output:
-        "results/timings/explainers.csv",
+        report(
+            "results/timings/explainers.csv",
+            category="4 Explanations",
+            labels={"table": "seconds a photograph"},
+            caption="../report/timings.rst",
+        ),
     log:
         "results/logs/summarise_timings/all.log",
     benchmark:
@@ -62,18 +77,23 @@ rule summarise_timings:
 
 rule summarise_predictions:
     input:
-        per_model("results/saliency/{model}/lime/{shard}.h5", shard=shards("explain")),
+        per_explained_shard("results/saliency/{model}/lime/{shard}.h5"),
     output:
-        "results/predictions.csv",
+        report(
+            "results/predictions.csv",
+            category="2 Models",
+            labels={"table": "predictions"},
+            caption="../report/predictions.rst",
+        ),
     log:
         "results/logs/summarise_predictions/all.log",
     benchmark:
         "results/benchmarks/summarise_predictions/all.tsv"
-    params:
-        classes=class_lists(),
     localrule: True
     conda:
         "../envs/unitlens.yaml"
+    params:
+        classes=class_lists(),
     message:
         "Summarise what the models predict"
     script:

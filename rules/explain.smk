@@ -10,20 +10,20 @@ rule explain_cam:
         "results/logs/explain_cam/{model}/{method}-{layer}/{shard}.log",
     benchmark:
         "results/benchmarks/explain_cam/{model}/{method}-{layer}/{shard}.tsv"
-    params:
-        network=network,
-        device=config["device"],
-        target=config["explain"]["target"],
     wildcard_constraints:
         method="[a-z+]+",
+    conda:
+        "../envs/unitlens.yaml"
     threads: config["threads"]
     resources:
         gpu=GPU,
         batch_size=config["batch_size"],
         mem_mb=memory(2500),
         runtime=minutes(30),
-    conda:
-        "../envs/unitlens.yaml"
+    params:
+        network=network,
+        device=config["device"],
+        target=config["explain"]["target"],
     message:
         "Explain {wildcards.model} with {wildcards.method} at {wildcards.layer}, shard {wildcards.shard}"
     script:
@@ -42,20 +42,20 @@ rule explain_lime:
         "results/logs/explain_lime/{model}/{shard}.log",
     benchmark:
         "results/benchmarks/explain_lime/{model}/{shard}.tsv"
-    params:
-        network=network,
-        device=config["device"],
-        target=config["explain"]["target"],
-        lime=config["explain"]["lime"],
-        seed=config["seed"],
+    conda:
+        "../envs/unitlens.yaml"
     threads: config["threads"]
     resources:
         gpu=GPU,
         batch_size=config["batch_size"],
         mem_mb=memory(2500),
         runtime=minutes(30),
-    conda:
-        "../envs/unitlens.yaml"
+    params:
+        network=network,
+        device=config["device"],
+        target=config["explain"]["target"],
+        lime=config["explain"]["lime"],
+        seed=config["seed"],
     message:
         "Explain {wildcards.model} with LIME, shard {wildcards.shard}"
     script:
@@ -71,14 +71,14 @@ rule cut_masks:
         "results/logs/cut_masks/{model}/{shard}.log",
     benchmark:
         "results/benchmarks/cut_masks/{model}/{shard}.tsv"
-    params:
-        agreement=config["agreement"],
-        seed=config["seed"],
+    conda:
+        "../envs/unitlens.yaml"
     resources:
         mem_mb=memory(1500),
         runtime=minutes(15),
-    conda:
-        "../envs/unitlens.yaml"
+    params:
+        agreement=config["agreement"],
+        seed=config["seed"],
     message:
         "Cut the saliency maps of {wildcards.model} to masks, shard {wildcards.shard}"
     script:

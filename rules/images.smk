@@ -7,17 +7,17 @@ rule decode_images:
         "results/logs/decode_images/{dataset}/{geometry}/{shard}.log",
     benchmark:
         "results/benchmarks/decode_images/{dataset}/{geometry}/{shard}.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    resources:
+        mem_mb=memory(1500),
+        runtime=minutes(30),
     params:
         folder=photographs_folder,
         geometry=geometry,
         rows=shard_range,
         digest=shard_digest,
         on_bad_image=on_bad_image,
-    resources:
-        mem_mb=memory(1500),
-        runtime=minutes(30),
-    conda:
-        "../envs/unitlens.yaml"
     message:
         "Decode shard {wildcards.shard} of the {wildcards.dataset} photographs ({wildcards.geometry})"
     script:

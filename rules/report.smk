@@ -1,0 +1,179 @@
+rule draw_overlays:
+    input:
+        images=shown_images,
+        saliency=shown_saliency,
+    output:
+        report(
+            directory("results/overlays/{model}/{explainer}"),
+            patterns=["{image}.png"],
+            category="4 Explanations",
+            subcategory="Overlays of {model}",
+            labels={"model": "{model}", "explainer": "{explainer}", "photograph": "{image}"},
+            caption="../report/overlay.rst",
+        ),
+    log:
+        "results/logs/draw_overlays/{model}/{explainer}.log",
+    benchmark:
+        "results/benchmarks/draw_overlays/{model}/{explainer}.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    resources:
+        mem_mb=memory(1500),
+        runtime=minutes(15),
+    params:
+        shown=config["report"]["photographs"],
+        classes=class_lists(),
+    message:
+        "Draw what {wildcards.explainer} shows of {wildcards.model}"
+    script:
+        "../scripts/draw_overlays.py"
+
+
+rule draw_grid:
+    input:
+        images=shown_images,
+        saliency=shown_saliency_of_all,
+    output:
+        report(
+            "results/figures/explanations/{model}.png",
+            category="4 Explanations",
+            labels={"model": "{model}", "figure": "all photographs and explainers"},
+            caption="../report/grid.rst",
+        ),
+    log:
+        "results/logs/draw_grid/{model}.log",
+    benchmark:
+        "results/benchmarks/draw_grid/{model}.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    resources:
+        mem_mb=memory(1500),
+        runtime=minutes(15),
+    params:
+        shown=config["report"]["photographs"],
+        classes=class_lists(),
+    message:
+        "Draw the explanations of {wildcards.model} side by side"
+    script:
+        "../scripts/draw_grid.py"
+
+
+rule draw_concepts:
+    input:
+        frequent="results/comparison/frequent_concepts.csv",
+        layers="results/comparison/layers.csv",
+        categories="results/comparison/categories.csv",
+        concepts="results/concepts.csv",
+    output:
+        frequent=report(
+            "results/figures/concepts/frequent.svg",
+            category="3 Concepts",
+            labels={"figure": "most frequent concepts"},
+            caption="../report/frequent.rst",
+        ),
+        distinct=report(
+            "results/figures/concepts/distinct.svg",
+            category="3 Concepts",
+            labels={"figure": "distinct concepts"},
+            caption="../report/distinct.rst",
+        ),
+        categories=report(
+            "results/figures/concepts/categories.svg",
+            category="3 Concepts",
+            labels={"figure": "categories"},
+            caption="../report/categories.rst",
+        ),
+    log:
+        "results/logs/draw_concepts/all.log",
+    benchmark:
+        "results/benchmarks/draw_concepts/all.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    message:
+        "Draw what the models have learned"
+    script:
+        "../scripts/draw_concepts.py"
+
+
+rule draw_agreement:
+    input:
+        summary="results/agreement_summary.csv",
+        timings="results/timings/explainers.csv",
+    output:
+        equal_area=report(
+            "results/figures/agreement/equal_area_iou.svg",
+            category="5 Agreement",
+            labels={"figure": "equal-area IoU"},
+            caption="../report/equal_area_iou.rst",
+        ),
+        threshold=report(
+            "results/figures/agreement/threshold_iou.svg",
+            category="5 Agreement",
+            labels={"figure": "IoU at a threshold"},
+            caption="../report/threshold_iou.rst",
+        ),
+        spearman=report(
+            "results/figures/agreement/spearman.svg",
+            category="5 Agreement",
+            labels={"figure": "rank correlation"},
+            caption="../report/spearman.rst",
+        ),
+        timings=report(
+            "results/timings/explainers.svg",
+            category="4 Explanations",
+            labels={"figure": "seconds a photograph"},
+            caption="../report/timings.rst",
+        ),
+    log:
+        "results/logs/draw_agreement/all.log",
+    benchmark:
+        "results/benchmarks/draw_agreement/all.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    message:
+        "Draw how far the explainers agree and how long they take"
+    script:
+        "../scripts/draw_agreement.py"
+
+
+rule write_overview:
+    input:
+        models=expand("results/models/{model}.json", model=config["models"]),
+        predictions="results/predictions.csv",
+        concepts="results/concepts.csv",
+        frequent="results/comparison/frequent_concepts.csv",
+        layers="results/comparison/layers.csv",
+        categories="results/comparison/categories.csv",
+        comparison="results/comparison/models.csv",
+        summary="results/agreement_summary.csv",
+        timings="results/timings/explainers.csv",
+        frequent_figure="results/figures/concepts/frequent.svg",
+        distinct_figure="results/figures/concepts/distinct.svg",
+        categories_figure="results/figures/concepts/categories.svg",
+        grids=expand("results/figures/explanations/{model}.png", model=explained_models()),
+        equal_area_figure="results/figures/agreement/equal_area_iou.svg",
+        threshold_figure="results/figures/agreement/threshold_iou.svg",
+        spearman_figure="results/figures/agreement/spearman.svg",
+        timings_figure="results/timings/explainers.svg",
+    output:
+        report(
+            "results/overview.html",
+            category="1 Overview",
+            labels={"page": "findings, tables and figures on one page"},
+            caption="../report/overview.rst",
+        ),
+    log:
+        "results/logs/write_overview/all.log",
+    benchmark:
+        "results/benchmarks/write_overview/all.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    params:
+        settings=overview_settings(),
+    message:
+        "Write the overview"
+    script:
+        "../scripts/write_overview.py"

@@ -5,11 +5,11 @@ rule retrieve_weights:
         "results/logs/retrieve_weights/{model}.log",
     benchmark:
         "results/benchmarks/retrieve_weights/{model}.tsv"
-    params:
-        file=weights_file,
     localrule: True
     conda:
         "../envs/unitlens.yaml"
+    params:
+        file=weights_file,
     message:
         "Retrieve the weights of {wildcards.model}"
     script:
@@ -20,22 +20,27 @@ rule check_model:
     input:
         weights="resources/weights/{model}.bin",
     output:
-        "results/models/{model}.json",
+        report(
+            "results/models/{model}.json",
+            category="2 Models",
+            labels={"model": "{model}"},
+            caption="../report/model.rst",
+        ),
     log:
         "results/logs/check_model/{model}.log",
     benchmark:
         "results/benchmarks/check_model/{model}.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(10),
     params:
         network=network,
         layers=layers_to_check,
         preprocessing=preprocessing,
         source=weights_file,
-    resources:
-        mem_mb=memory(2000),
-        runtime=minutes(10),
-    localrule: True
-    conda:
-        "../envs/unitlens.yaml"
     message:
         "Check that {wildcards.model} has the configured layers and classes"
     script:
@@ -49,11 +54,11 @@ rule retrieve_encoder:
         "results/logs/retrieve_encoder/{encoder}/{part}.log",
     benchmark:
         "results/benchmarks/retrieve_encoder/{encoder}/{part}.tsv"
-    params:
-        file=encoder_file,
     localrule: True
     conda:
         "../envs/unitlens.yaml"
+    params:
+        file=encoder_file,
     message:
         "Retrieve the {wildcards.part} part of the encoder {wildcards.encoder}"
     script:
@@ -69,14 +74,14 @@ rule retrieve_images:
         "results/logs/retrieve_images/{dataset}.log",
     benchmark:
         "results/benchmarks/retrieve_images/{dataset}.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
     params:
         sources=image_sources,
         folder=photographs_folder,
         size=image_count,
         on_bad_image=on_bad_image,
-    localrule: True
-    conda:
-        "../envs/unitlens.yaml"
     message:
         "Retrieve the {wildcards.dataset} photographs"
     script:
@@ -92,11 +97,11 @@ rule collect_words:
         "results/logs/collect_words/all.log",
     benchmark:
         "results/benchmarks/collect_words/all.tsv"
-    params:
-        common_words=config["concepts"].get("common_words", 0),
     localrule: True
     conda:
         "../envs/unitlens.yaml"
+    params:
+        common_words=config["concepts"].get("common_words", 0),
     message:
         "Collect the concepts"
     script:

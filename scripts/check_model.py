@@ -9,12 +9,15 @@ with log_to(snakemake.log[0]):
     from unitlens import models, sources
 
     network, preprocessing = snakemake.params.network, snakemake.params.preprocessing
-    model = models.load(network["architecture"], snakemake.input.weights, layout=network["layout"])
+    classes = models.class_names(network["classes"])
+    model = models.load(
+        network["architecture"], snakemake.input.weights, layout=network["layout"], classes=len(classes)
+    )
     facts = models.describe(
         model,
         snakemake.params.layers,
         crop=preprocessing["crop"],
-        classes=models.class_names(network["classes"]),
+        classes=classes,
         name=snakemake.wildcards.model,
     )
     facts = {

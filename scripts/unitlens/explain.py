@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -79,7 +79,7 @@ def explain_images(
             "predicted_probability": probability,
         }
         parts.append({name: array.cpu().numpy() for name, array in explanation.items()})
-    return {name: _stack([part[name] for part in parts]) for name in parts[0]} | facts, seconds
+    return {name: stack([part[name] for part in parts]) for name in parts[0]} | facts, seconds
 
 
 def lime_explainer(
@@ -186,11 +186,29 @@ def masks(
         seeds = [image_seed(seed, f"{name}/{image_id}") for image_id in arrays["image_id"]]
         saliency = torch.as_tensor(arrays["saliency"])
         result[f"{name}:equal_area"] = agreement.equal_area_mask(saliency, area, seed=seeds).numpy()
-        peak = saliency.amax((1, 2), keepdim=True)
-        result[f"{name}:threshold"] = agreement.threshold_mask(saliency, threshold * peak).numpy()
+        result[f"{name}:threshold"] = agreement.threshold_mask(scale(arrays["saliency"]), threshold).numpy()
         if "selected" in arrays:
             result[f"{name}:selected"] = arrays["selected"]
     return result
+
+
+def scale(saliency: np.ndarray) -> np.ndarray:
+    """Divide every map (n, h, w) by its own maximum; a map of zeros stays as it is."""
+    peak = saliency.max((1, 2), keepdims=True)
+    return saliency / np.where(peak > 0, peak, 1)
+
+
+def by_explainer(
+    files: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
+) -> dict[str, tuple[dict[str, np.ndarray], Mapping[str, object]]]:
+    """Gather the shards of each explainer: its arrays, one below the other, and its attributes."""
+    shards: dict[str, list] = {}
+    for arrays, facts in files:
+        shards.setdefault(facts["explainer"], []).append((arrays, facts))
+    return {
+        name: ({key: stack([arrays[key] for arrays, _ in parts]) for key in parts[0][0]}, parts[0][1])
+        for name, parts in shards.items()
+    }
 
 
 def image_seed(seed: int, image_id: str) -> int:
@@ -208,8 +226,8 @@ def _texts(column: object) -> np.ndarray:
     return np.asarray(column.asstr()[:] if hasattr(column, "asstr") else column, dtype=object)
 
 
-def _stack(parts: list[np.ndarray]) -> np.ndarray:
-    """Concatenate; rows of unequal length (coefficients of unequal numbers of superpixels) are filled up with NaN."""
+def stack(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Concatenate along the first axis; shorter rows, as of coefficients, are filled up with NaN."""
     if parts[0].ndim == 2:
         width = max(part.shape[1] for part in parts)
         parts = [np.pad(part, ((0, 0), (0, width - part.shape[1])), constant_values=np.nan) for part in parts]

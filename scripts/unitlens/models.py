@@ -26,7 +26,7 @@ from unitlens.hooks import capture, find_layer
 _LISTED = 5  # how many keys or names an error message lists
 
 
-def build(architecture: str) -> nn.Module:
+def build(architecture: str, *, classes: int | None = None) -> nn.Module:
     """Make an untrained network.
 
     Parameters
@@ -34,6 +34,8 @@ def build(architecture: str) -> nn.Module:
     architecture : str
         ``torchvision:<name>``, ``timm:<name>`` or ``<package.module>:<function>``, where the function takes no argument
         and returns a module.
+    classes : int, optional
+        Number of outputs of a torchvision or timm network, where it is not the library's own.
 
     Returns
     -------
@@ -47,18 +49,19 @@ def build(architecture: str) -> nn.Module:
         If the module cannot be imported.
     """
     library, _, name = architecture.partition(":")
+    outputs = {} if classes is None else {"num_classes": classes}
     if library == "torchvision":
         if name not in torchvision.models.list_models():
             raise ValueError(
                 f"torchvision has no model {name!r}; nearest: {nearest(name, torchvision.models.list_models())}"
             )
-        return torchvision.models.get_model(name, weights=None)
+        return torchvision.models.get_model(name, weights=None, **outputs)
     if library == "timm":
         import timm  # a second and a half that only timm's models pay
 
         if not timm.is_model(name):
             raise ValueError(f"timm has no model {name!r}; nearest: {nearest(name, timm.list_models())}")
-        return timm.create_model(name, pretrained=False)
+        return timm.create_model(name, pretrained=False, **outputs)
     try:
         function = getattr(importlib.import_module(library), name)
     except AttributeError:
@@ -66,12 +69,14 @@ def build(architecture: str) -> nn.Module:
     return function()
 
 
-def load(architecture: str, weights: str | Path, *, layout: str = "named", device: str = "cpu") -> nn.Module:
+def load(
+    architecture: str, weights: str | Path, *, layout: str = "named", device: str = "cpu", classes: int | None = None
+) -> nn.Module:
     """Load a classifier for inference.
 
     Parameters
     ----------
-    architecture : str
+    architecture, classes
         See `build`.
     weights : str or Path
         The checkpoint.
@@ -98,7 +103,7 @@ def load(architecture: str, weights: str | Path, *, layout: str = "named", devic
     device = pick_device(device)
     if device.type == "cpu":
         _keep_freed_memory()
-    model = build(architecture)
+    model = build(architecture, classes=classes)
     state = _LAYOUTS[layout](Path(weights), model)
     _check_state(state, model.state_dict(), weights)
     model.load_state_dict(state)
@@ -133,7 +138,13 @@ def load_network(
     """
     start = time.monotonic()
     known = json.loads(Path(facts).read_text())
-    model = load(network["architecture"], weights, layout=network["layout"], device=device)
+    model = load(
+        network["architecture"],
+        weights,
+        layout=network["layout"],
+        device=device,
+        classes=len(class_names(network["classes"])),
+    )
     where = next(model.parameters()).device
     print(f"{known['model']} loaded on {where} in {time.monotonic() - start:.1f} s", flush=True)
     normalise = normaliser(network["mean"], network["std"], device=where)
@@ -241,13 +252,13 @@ def choose_targets(probabilities: Tensor, labels: Sequence[int], target: str, im
     return torch.as_tensor(labels, device=probabilities.device)
 
 
-def class_names(classes: str) -> list[str]:
-    """Names of a model's outputs.
+def class_names(classes: str | int) -> list[str]:
+    """Name a model's outputs.
 
     Parameters
     ----------
-    classes : str
-        ``imagenet`` or the path of a text file with one name a line.
+    classes : str or int
+        ``imagenet``, the path of a text file with one name a line, or how many there are, without names.
 
     Returns
     -------
@@ -258,6 +269,8 @@ def class_names(classes: str) -> list[str]:
     FileNotFoundError
         If the file does not exist.
     """
+    if isinstance(classes, int):
+        return [f"class {number}" for number in range(classes)]
     if classes == "imagenet":
         return list(torchvision.models._meta._IMAGENET_CATEGORIES)
     if not Path(classes).is_file():
@@ -302,6 +315,12 @@ def prediction_table(
     )
     table.loc[label < 0, ["label", "label_name", "correct"]] = ""
     return table
+
+
+def captions(arrays: Mapping[str, np.ndarray], facts: Mapping[str, object], classes: Mapping[str, str]) -> list[str]:
+    """Name every picture's explained class with its probability; arguments as in `prediction_table`."""
+    table = prediction_table(arrays, facts, classes)
+    return [f"{name}, p = {p:.2f}" for name, p in zip(table.target_name, table.target_probability, strict=True)]
 
 
 def weights_source(weights: Mapping[str, str]) -> dict[str, str]:

@@ -1,0 +1,13 @@
+"""Draw how far the explainers agree, and how long they take."""
+
+from unitlens.logs import log_to
+
+with log_to(snakemake.log[0]):
+    import pandas as pd
+    from unitlens import figures
+
+    summary, timings = pd.read_csv(snakemake.input.summary), pd.read_csv(snakemake.input.timings)
+    figures.agreement(summary, snakemake.output.equal_area, measure="equal_area_iou")
+    figures.agreement(summary, snakemake.output.threshold, measure="threshold_iou")
+    figures.agreement(summary, snakemake.output.spearman, measure="spearman")
+    figures.timings(timings, snakemake.output.timings)
