@@ -12,7 +12,7 @@ from snakemake.utils import validate
 
 SHEET_COLUMNS = ["image_id", "path", "label", "mask", "crop"]
 CONCEPT_COLUMNS = ["word", "category"]
-IMAGE_ID = re.compile(r"[A-Za-z0-9._-]+")
+IMAGE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 SCHEMA = Path(workflow.basedir) / "config" / "schema.yaml"
 
 
@@ -30,6 +30,7 @@ def check_config():
     if not problems:
         problems = [line for name, images in config["images"].items() for line in check_images(name, images)]
         problems += check_table(config["concepts"]["list"], "concepts.list", CONCEPT_COLUMNS, "word")
+        problems += check_geometries()
     if problems:
         raise WorkflowError("The configuration has problems:\n" + "\n".join(f"  {problem}" for problem in problems))
 
@@ -37,18 +38,26 @@ def check_config():
 def explain_violation(error):
     """Say in a line each where the config departs from the schema and what is allowed there."""
     place = ".".join(str(part) for part in error.absolute_path) or "config"
-    if error.validator == "additionalProperties" and error.schema.get("properties"):
-        allowed = ", ".join(error.schema["properties"])
-        return [
-            f"{place}: unknown key '{key}'; allowed: {allowed}"
-            for key in error.instance
-            if key not in error.schema["properties"]
-        ]
-    if error.validator == "oneOf":
-        choices = " | ".join(" + ".join(choice["required"]) for choice in error.schema["oneOf"])
-        return [f"{place}: needs exactly one of {choices}, got {', '.join(error.instance) or 'nothing'}"]
+    found, rule = error.instance, error.schema
+    if error.validator == "additionalProperties":
+        allowed = ", ".join(rule["properties"])
+        return [f"{place}: unknown key {key!r}; allowed: {allowed}" for key in found if key not in rule["properties"]]
+    if error.validator in ("oneOf", "anyOf"):
+        if not isinstance(found, dict):
+            return []  # its type is a line of its own
+        keys = [choice["required"] for choice in error.validator_value]
+        choices = " | ".join(" + ".join(required) for required in keys)
+        got = ", ".join(key for key in found if key in sum(keys, [])) or "none"
+        return [f"{place}: needs {'exactly' if error.validator == 'oneOf' else 'at least'} one of {choices}; got {got}"]
+    return [f"{place}: {error.message}" + (f" ({rule['description']})" if "description" in rule else "")]
+
+
+def check_geometries():
+    networks = {f"models.{name}": model for name, model in config["models"].items()} | {"encoder": config["encoder"]}
     return [
-        f"{place}: {error.message}" + (f" ({error.schema['description']})" if "description" in error.schema else "")
+        f"{key}.preprocessing: crop {each['crop']} must not be larger than resize {each['resize']}"
+        for key, each in ((key, settings["preprocessing"]) for key, settings in networks.items())
+        if each["crop"] > each["resize"]
     ]
 
 
@@ -73,12 +82,12 @@ def check_table(path, key, columns, unique, check_row=lambda row: []):
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            if reader.fieldnames is None or [name for name in columns[:2] if name not in reader.fieldnames]:
-                return [
-                    f"{path} ({key}): the first line must name the columns {', '.join(columns)}, got {reader.fieldnames}"
-                ]
-            if unknown := [name for name in reader.fieldnames if name not in columns]:
-                return [f"{path} ({key}): unknown column {unknown[0]!r}; allowed: {', '.join(columns)}"]
+            names = reader.fieldnames or []
+            if [name for name in columns[:2] if name not in names]:
+                got = ", ".join(names) or "nothing"
+                return [f"{path} ({key}): the first line must name the columns {', '.join(columns)}; got {got}"]
+            if unknown := [name for name in names if name not in columns or names.count(name) > 1]:
+                return [f"{path} ({key}): unknown or repeated column {unknown[0]!r}; allowed: {', '.join(columns)}"]
             problems, seen = [], {}
             if blank := first_blank_line(path):
                 problems.append(f"{path} line {blank} ({key}): the line is blank; remove it")
@@ -97,6 +106,8 @@ def check_table(path, key, columns, unique, check_row=lambda row: []):
                 seen.setdefault(value, reader.line_num)
     except FileNotFoundError:
         return [f"{key}: there is no file {path}"]
+    except (OSError, csv.Error) as error:
+        return [f"{key}: {path} cannot be read as a table ({getattr(error, 'strerror', None) or error})"]
     except UnicodeDecodeError as error:
         return [f"{path} ({key}): not UTF-8 text ({error.reason} at byte {error.start})"]
     if not seen:
@@ -113,7 +124,8 @@ def check_image_row(row):
     problems = []
     if not IMAGE_ID.fullmatch(row["image_id"]):
         problems.append(
-            f"image_id {row['image_id']!r} must be of letters, digits, '.', '-' and '_', for it names files"
+            f"image_id {row['image_id']!r} must be of letters, digits, '_', '.' and '-' (the last two not first), "
+            "for it names files"
         )
     for column in ("path", "mask"):
         path = Path(row.get(column) or "")
@@ -130,7 +142,7 @@ def check_image_row(row):
         if not inside:
             problems.append(f"crop {crop!r} must be four fractions 'left top right bottom' between 0 and 1")
     if label := row.get("label"):
-        if not label.isdigit():
+        if not (label.isascii() and label.isdigit()):
             problems.append(f"label {label!r} must be the number of a class, from 0")
     return problems
 
@@ -218,6 +230,19 @@ def encoder_files(wildcards):
     return {name: f"resources/encoders/{wildcards.encoder}/{name}.bin" for name in config["encoder"]["files"]}
 
 
+def local_weights(wildcards):
+    return local_path(weights_file(wildcards))
+
+
+def local_encoder_file(wildcards):
+    return local_path(encoder_file(wildcards))
+
+
+def local_path(file):
+    """A checkpoint that lies on this machine is an input, so that a new one runs everything that depends on it again."""
+    return str(Path(file["path"]).expanduser()) if "path" in file else []
+
+
 def saliency_of_shard(wildcards):
     return expand("results/saliency/{{model}}/{explainer}/{{shard}}.h5", explainer=explainers(wildcards.model))
 
@@ -244,7 +269,11 @@ def shown_saliency_of_all(wildcards):
 
 def per_layer(pattern):
     """Expand a pattern over the labelled models and their layers."""
-    return [path for model in config["models"] for path in expand(pattern, model=model, layer=config["models"][model]["layers"])]
+    return [
+        path
+        for model in config["models"]
+        for path in expand(pattern, model=model, layer=config["models"][model]["layers"])
+    ]
 
 
 def explained_models():

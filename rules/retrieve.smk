@@ -1,4 +1,6 @@
 rule retrieve_weights:
+    input:
+        local_weights,
     output:
         "resources/weights/{model}.bin",
     log:
@@ -48,6 +50,8 @@ rule check_model:
 
 
 rule retrieve_encoder:
+    input:
+        local_encoder_file,
     output:
         "resources/encoders/{encoder}/{part}.bin",
     log:
