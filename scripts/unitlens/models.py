@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import safetensors.torch
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -24,6 +25,19 @@ from torch import Tensor, nn
 from unitlens.hooks import capture, find_layer
 
 _LISTED = 5  # how many keys or names an error message lists
+# What torch's reader and that of safetensors raise on files that are no checkpoints.
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    safetensors.SafetensorError,
+    RuntimeError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+)
 
 
 def build(architecture: str, *, classes: int | None = None) -> nn.Module:
@@ -62,11 +76,11 @@ def build(architecture: str, *, classes: int | None = None) -> nn.Module:
         if not timm.is_model(name):
             raise ValueError(f"timm has no model {name!r}; nearest: {nearest(name, timm.list_models())}")
         return timm.create_model(name, pretrained=False, **outputs)
-    try:
-        function = getattr(importlib.import_module(library), name)
-    except AttributeError:
-        raise ValueError(f"architecture {architecture!r}: module {library!r} has no function {name!r}") from None
-    return function()
+    module = importlib.import_module(library)
+    if not callable(getattr(module, name, None)):
+        functions = [key for key, value in vars(module).items() if callable(value)]
+        raise ValueError(f"module {library!r} has no function {name!r}; nearest: {nearest(name, functions)}")
+    return getattr(module, name)()
 
 
 def load(
@@ -121,7 +135,7 @@ def load_network(
     Parameters
     ----------
     network : mapping
-        ``architecture``, ``layout``, ``mean`` and ``std`` from the config.
+        ``architecture, layout, classes, mean`` and ``std`` from the config.
     weights : str or Path
         The checkpoint.
     facts : str or Path
@@ -204,7 +218,9 @@ def normaliser(
     def normalise(images: Tensor) -> Tensor:
         images = torch.as_tensor(images).to(device, non_blocking=True)
         n, height, width, _ = images.shape
-        rows = images.float().view(n, height, width * 3)  # long rows: broadcasting three numbers is four times slower
+        rows = images.float().reshape(
+            n, height, width * 3
+        )  # long rows: broadcasting three numbers is four times slower
         rows = rows.mul_(scale.repeat(width)).add_(shift.repeat(width))
         return rows.view(n, height, width, 3).permute(0, 3, 1, 2)
 
@@ -295,9 +311,19 @@ def prediction_table(
     pandas.DataFrame
         ``model, image_id, label, label_name, predicted, predicted_name, probability, correct, target, target_name,
         target_probability``; the label's columns are empty where the sheet gives none.
+
+    Raises
+    ------
+    ValueError
+        If a picture's label is no class of the model.
     """
     names = np.array(class_names(classes[facts["model"]]), dtype=object)
     label, predicted, target = (arrays[name] for name in ("label", "predicted", "target"))
+    for image_id, number in zip(arrays["image_id"], label, strict=True):
+        if number >= len(names):
+            raise ValueError(
+                f"image {image_id!r} has label {number}; {facts['model']} has classes 0 to {len(names) - 1}"
+            )
     table = pd.DataFrame(
         {
             "model": facts["model"],
@@ -405,8 +431,9 @@ def _keep_freed_memory() -> None:
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "gnu_get_libc_version"):
-        trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
-        libc.mallopt(mmap_threshold, 1 << 30)
+        trim_threshold, mmap_threshold, mmap_max = -1, -3, -4  # M_TRIM_THRESHOLD, ... of malloc.h
+        if not libc.mallopt(mmap_threshold, 1 << 30):  # more than glibc before 2.35 allows
+            libc.mallopt(mmap_max, 0)
         libc.mallopt(trim_threshold, (1 << 31) - 1)
 
 
@@ -429,16 +456,15 @@ def _ordered(path: Path, model: nn.Module) -> dict[str, Tensor]:
 def _squeezenet_caffe(path: Path, model: nn.Module) -> dict[str, Tensor]:
     """Map Caffe's SqueezeNet 1.1 to torchvision's names, its input convention (BGR, 0..255, mean) folded into conv1."""
     del model
-    with path.open("rb") as file:
-        arrays = _NumpyUnpickler(file, encoding="latin1").load()
+    arrays = _read_arrays(path)
     places = dict(zip((f"fire{i}" for i in range(2, 10)), (3, 4, 6, 7, 9, 10, 11, 12), strict=True))
     state = {}
     for key, (kernel, bias) in arrays.items():
         block, _, part = key.partition("/")
         if part:
-            name = f"features.{places[block]}.{part.replace('squeeze1x1', 'squeeze')}"
+            name = f"features.{places.get(block, block)}.{part.replace('squeeze1x1', 'squeeze')}"
         else:
-            name = {"conv1": "features.0", "conv10": "classifier.1"}[block]
+            name = {"conv1": "features.0", "conv10": "classifier.1"}.get(block, block)
         state[f"{name}.weight"] = torch.from_numpy(np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)))  # HWIO -> OIHW
         state[f"{name}.bias"] = torch.from_numpy(bias.copy())
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -463,15 +489,29 @@ class _NumpyUnpickler(pickle.Unpickler):
         return np._core.multiarray._reconstruct if name == "_reconstruct" else getattr(np, name)
 
 
-def _read_checkpoint(path: Path) -> dict[str, Tensor]:
-    if path.read_bytes()[:2] != b"PK" and path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
+def _read_arrays(path: Path) -> dict[str, tuple[np.ndarray, ...]]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not a checkpoint of tensors: {str(error).splitlines()[0]}") from error
+        with path.open("rb") as file:
+            arrays = _NumpyUnpickler(file, encoding="latin1").load()
+    except _UNREADABLE as error:
+        raise ValueError(f"{path} is no pickle of numpy arrays: {error}") from error
+    if not isinstance(arrays, dict):
+        raise ValueError(f"{path} is no pickle of numpy arrays: it holds a {type(arrays).__name__}")
+    return arrays
+
+
+def _read_checkpoint(path: Path) -> dict[str, Tensor]:
+    with path.open("rb") as file:
+        head = file.read(9)
+    try:
+        if head.endswith(b"{"):  # safetensors: the length of a JSON header in eight bytes, then the header
+            state = safetensors.torch.load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except _UNREADABLE as error:
+        raise ValueError(
+            f"{path} is no checkpoint of tensors: it is damaged or holds other objects; save model.state_dict()"
+        ) from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path} holds a {type(state).__name__}, not a dictionary of tensors; save model.state_dict()")

@@ -1,0 +1,394 @@
+"""Loading of classifiers on random weights: architectures by name, checkpoints of every layout, hostile files."""
+
+import json
+import os
+import pickle
+import sys
+import types
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+import torchvision
+from torch import nn
+from unitlens import models
+
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """The module of a user's own network: two convolutions, a ReLU in place, a head, and a branch that never runs."""
+
+    class Network(nn.Sequential):
+        def __init__(self):
+            super().__init__(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Conv2d(4, 5, 1))
+            self.pool = nn.AdaptiveAvgPool2d(1)
+            self.head = nn.Flatten()
+            self.unused = nn.Linear(2, 2)
+
+        def forward(self, x):
+            for i in range(4):
+                x = self[i](x)
+            return self.head(self.pool(x))
+
+    module = types.ModuleType("own_networks")
+    module.network = Network
+    monkeypatch.setitem(sys.modules, "own_networks", module)
+    return "own_networks:network"
+
+
+@pytest.fixture
+def state(toy):
+    torch.manual_seed(0)
+    return models.build(toy).state_dict()
+
+
+class Malicious:
+    """A pickle that runs a command when it is loaded."""
+
+    def __init__(self, path):
+        self.command = f"touch {path}"
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def save(content, path):
+    torch.save(content, path)
+    return path
+
+
+# architectures
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        ("torchvision:resnet81", "^torchvision has no model 'resnet81'; nearest: .*resnet18"),
+        ("timm:tf_efficientnet_lite9", "^timm has no model 'tf_efficientnet_lite9'; nearest: tf_efficientnet_lite"),
+        ("own_networks:netwrok", "^module 'own_networks' has no function 'netwrok'; nearest: network"),
+        ("own_networks:", "^module 'own_networks' has no function ''"),
+    ],
+)
+def test_an_unknown_architecture_is_answered_with_the_nearest(toy, architecture, message):
+    with pytest.raises(ValueError, match=message):
+        models.build(architecture)
+
+
+def test_an_architecture_comes_from_torchvision_timm_or_ones_own_module(toy):
+    assert isinstance(models.build("torchvision:squeezenet1_1"), torchvision.models.SqueezeNet)
+    assert type(models.build("timm:resnet10t")).__name__ == "ResNet"
+    assert type(models.build(toy)).__name__ == "Network"
+    assert models.build("torchvision:squeezenet1_1", classes=7).classifier[1].out_channels == 7
+    assert models.build("timm:resnet10t", classes=7).fc.out_features == 7
+    with pytest.raises(ModuleNotFoundError, match="no_such_networks"):
+        models.build("no_such_networks:network")
+
+
+# checkpoints
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: {"epoch": 90, "arch": "toy", "state_dict": state, "best_prec1": 54.2},
+        lambda state: {"state_dict": {f"module.{key}": value for key, value in state.items()}},
+    ],
+)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_named_weights_are_loaded_whatever_their_wrapping(toy, state, tmp_path, wrap, zipped):
+    torch.save(wrap(state), tmp_path / "weights.bin", _use_new_zipfile_serialization=zipped)
+    loaded = models.load(toy, tmp_path / "weights.bin").state_dict()
+    assert all(loaded[key].equal(value) for key, value in state.items())
+
+
+def test_safetensors_are_told_by_their_content(toy, state, tmp_path):
+    safetensors.torch.save_file(state, tmp_path / "weights.bin")
+    loaded = models.load(toy, tmp_path / "weights.bin").state_dict()
+    assert all(loaded[key].equal(value) for key, value in state.items())
+
+
+def test_a_loaded_network_is_ready_for_inference_and_hooks(toy, state, tmp_path):
+    model = models.load(toy, save(state, tmp_path / "weights.bin"), device="cpu")
+    assert not any(module.training for module in model.modules())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert not any(getattr(module, "inplace", False) for module in model.modules())
+
+
+def test_ordered_weights_go_by_position(toy, state, tmp_path):
+    renamed = {f"other.{i}": value for i, value in enumerate(state.values())}
+    loaded = models.load(toy, save(renamed, tmp_path / "weights.bin"), layout="ordered").state_dict()
+    assert all(loaded[key].equal(value) for key, value in state.items())
+    with pytest.raises(ValueError, match=r"not fit .* 11 missing .* 11 not in the architecture \(other\.0, other\.1"):
+        models.load(toy, tmp_path / "weights.bin")
+    renamed.pop("other.3")
+    with pytest.raises(ValueError, match="holds 10 tensors, the architecture has 11"):
+        models.load(toy, save(renamed, tmp_path / "weights.bin"), layout="ordered")
+
+
+def test_ordered_weights_of_another_shape_are_refused(toy, state, tmp_path):
+    swapped = dict(zip(state, reversed(state.values()), strict=True))
+    with pytest.raises(ValueError, match=r"of another shape \(0\.weight: \(2,\) instead of \(4, 3, 3, 3\)"):
+        models.load(toy, save(swapped, tmp_path / "weights.bin"), layout="ordered")
+
+
+def test_everything_that_does_not_fit_is_told_at_once(toy, state, tmp_path):
+    state["0.weight"] = torch.zeros(7, 3, 3, 3)
+    state["fc.weight"] = state.pop("3.bias")
+    message = (
+        r"weights\.bin does not fit the architecture: 1 missing \(3\.bias\); "
+        r"1 not in the architecture \(fc\.weight\); "
+        r"1 of another shape \(0\.weight: \(7, 3, 3, 3\) instead of \(4, 3, 3, 3\)\)$"
+    )
+    with pytest.raises(ValueError, match=message):
+        models.load(toy, save(state, tmp_path / "weights.bin"))
+
+
+@pytest.mark.parametrize("layout", ["named", "ordered", "squeezenet_caffe"])
+@pytest.mark.parametrize("zipped", [True, False, None])
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_code_in_a_checkpoint_is_refused_and_never_run(toy, tmp_path, layout, zipped):
+    content = {"conv1": Malicious(tmp_path / "executed")}
+    if zipped is None:
+        (tmp_path / "weights.bin").write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, tmp_path / "weights.bin", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match=r"weights\.bin is no"):
+        models.load(toy, tmp_path / "weights.bin", layout=layout)
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("name", ["numpy.load", "numpy.core.multiarray.fromfile", "os.ndarray", "builtins.eval"])
+def test_the_numpy_unpickler_knows_nothing_but_arrays(tmp_path, name):
+    module, _, function = name.rpartition(".")
+    (tmp_path / "weights.bin").write_bytes(f"c{module}\n{function}\n.".encode())
+    with pytest.raises(ValueError, match=f"no pickle of numpy arrays: the file asks for {name}; only numpy arrays"):
+        models.load("torchvision:squeezenet1_1", tmp_path / "weights.bin", layout="squeezenet_caffe")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello world\n", b"<!DOCTYPE html><p>please log in", b"\x00" * 8 + b"{}", b"PK\x03\x04 cut"]
+)
+def test_a_damaged_checkpoint_is_named(toy, tmp_path, content):
+    (tmp_path / "weights.bin").write_bytes(content)
+    with pytest.raises(ValueError, match=r"weights\.bin is no checkpoint of tensors"):
+        models.load(toy, tmp_path / "weights.bin")
+
+
+def test_a_truncated_checkpoint_is_named(toy, state, tmp_path):
+    content = save(state, tmp_path / "weights.bin").read_bytes()
+    (tmp_path / "weights.bin").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"weights\.bin is no checkpoint of tensors"):
+        models.load(toy, tmp_path / "weights.bin")
+
+
+def test_a_checkpoint_of_something_else_is_named(toy, tmp_path):
+    with pytest.raises(ValueError, match="holds a list, not a dictionary of tensors"):
+        models.load(toy, save([torch.zeros(1)], tmp_path / "weights.bin"))
+    with pytest.raises(ValueError, match="holds a dict, not a dictionary of tensors"):
+        models.load(toy, save({"epoch": 3}, tmp_path / "weights.bin"))
+
+
+# Caffe's SqueezeNet
+
+
+@pytest.fixture(scope="module")
+def caffe_arrays():
+    """Random weights of SqueezeNet 1.1 under Caffe's names: (height, width, in, out) kernels for BGR input."""
+    rng = np.random.default_rng(0)
+
+    def layer(size, fan_in, fan_out):
+        kernel = rng.normal(0, (2 / (size * size * fan_in)) ** 0.5, (size, size, fan_in, fan_out))
+        return kernel.astype(np.float32), rng.normal(0, 0.1, fan_out).astype(np.float32)
+
+    arrays, fan_in = {"conv1": layer(3, 3, 64)}, 64
+    for number, squeeze in enumerate([16, 16, 32, 32, 48, 48, 64, 64], start=2):
+        arrays[f"fire{number}/squeeze1x1"] = layer(1, fan_in, squeeze)
+        arrays[f"fire{number}/expand1x1"] = layer(1, squeeze, 4 * squeeze)
+        arrays[f"fire{number}/expand3x3"] = layer(3, squeeze, 4 * squeeze)
+        fan_in = 8 * squeeze
+    return {**arrays, "conv10": layer(1, fan_in, 1000)}
+
+
+def pickled(arrays, path):
+    path.write_bytes(pickle.dumps(arrays, protocol=4))
+    return path
+
+
+def caffe_forward(arrays, pixels):
+    """SqueezeNet 1.1 as Caffe runs it, on (n, h, w, 3) RGB pixels."""
+
+    def convolve(name, x, stride=1, padding=0):
+        kernel, bias = (torch.from_numpy(array).double() for array in arrays[name])
+        kernel = torch.einsum("hwio->oihw", kernel)
+        return nn.functional.conv2d(x, kernel, bias, stride=stride, padding=padding).relu()
+
+    def pool(x):
+        return nn.functional.max_pool2d(x, 3, 2, ceil_mode=True)
+
+    blue_green_red = torch.as_tensor(pixels).double()[..., [2, 1, 0]] - torch.tensor([104.006, 116.669, 122.679])
+    x = pool(convolve("conv1", blue_green_red.permute(0, 3, 1, 2), stride=2))
+    for number in range(2, 10):
+        x = convolve(f"fire{number}/squeeze1x1", x)
+        expanded = [convolve(f"fire{number}/expand1x1", x), convolve(f"fire{number}/expand3x3", x, padding=1)]
+        x = torch.cat(expanded, dim=1)
+        x = pool(x) if number in (3, 5) else x
+    return convolve("conv10", x).mean((2, 3))
+
+
+def test_caffes_input_convention_is_folded_into_the_first_layer(caffe_arrays, tmp_path):
+    weights = pickled(caffe_arrays, tmp_path / "weights.pkl")
+    model = models.load("torchvision:squeezenet1_1", weights, layout="squeezenet_caffe")
+    pixels = torch.randint(0, 256, (2, 67, 67, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    normalise = models.normaliser(MEAN, STD, device="cpu")
+    expected = caffe_forward(caffe_arrays, pixels)
+    torch.testing.assert_close(
+        model(normalise(pixels)).double(), expected, rtol=1e-4, atol=1e-4 * expected.max().item()
+    )
+    swapped = model(normalise(pixels.flip(3))).double()  # the order of the channels matters
+    assert (swapped - expected).abs().max() > 0.01 * expected.max()
+
+
+def test_caffe_layers_that_do_not_fit_are_named(caffe_arrays, tmp_path):
+    arrays = {key: value for key, value in caffe_arrays.items() if key != "fire9/expand3x3"}
+    arrays |= {"fire11/squeeze1x1": caffe_arrays["fire9/squeeze1x1"], "loss": caffe_arrays["conv10"]}
+    message = r"2 missing \(features\.12\.expand3x3\.weight, .*4 not in .*\(features\.fire11\.squeeze\.weight, .*loss"
+    with pytest.raises(ValueError, match=message):
+        models.load("torchvision:squeezenet1_1", pickled(arrays, tmp_path / "weights.pkl"), layout="squeezenet_caffe")
+
+
+# input
+
+
+def test_the_normaliser_scales_as_published():
+    pixels = torch.arange(256, dtype=torch.uint8).repeat(3, 1).T.reshape(2, 8, 16, 3).contiguous()
+    before = pixels.clone()
+    images = models.normaliser(MEAN, STD, device="cpu")(pixels)
+    expected = (pixels.double() / 255 - torch.tensor(MEAN).double()) / torch.tensor(STD).double()
+    assert images.dtype == torch.float32
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(images.double(), expected.permute(0, 3, 1, 2), rtol=0, atol=1e-6)
+    assert pixels.equal(before)
+
+
+def test_the_normaliser_takes_numpy_and_views():
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 9, 7, 3), dtype=np.uint8)
+    normalise = models.normaliser(MEAN, STD, device="cpu")
+    whole = normalise(pixels)
+    part = normalise(torch.from_numpy(pixels)[:, 2:6, 1:5])
+    assert part.equal(whole[:, :, 2:6, 1:5])
+    assert normalise(torch.from_numpy(pixels).transpose(1, 2)).equal(whole.transpose(2, 3))
+
+
+def test_cuda_that_is_missing_is_an_error(monkeypatch, toy, state, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert models.pick_device("auto") == models.pick_device("cpu") == torch.device("cpu")
+    message = rf"device: cuda was configured, but torch {torch.__version__.replace('+', '.')} .* sees no GPU"
+    with pytest.raises(RuntimeError, match=message):
+        models.load(toy, save(state, tmp_path / "weights.bin"), device="cuda")
+
+
+def test_a_job_gets_network_normaliser_and_facts(toy, state, tmp_path, capsys):
+    network = {"architecture": toy, "layout": "named", "classes": 5, "mean": MEAN, "std": STD}
+    (tmp_path / "toy.json").write_text(json.dumps({"model": "toy", "weights_sha256": "ab", "layers": {}}))
+    weights = save(state, tmp_path / "weights.bin")
+    model, normalise, facts = models.load_network(network, weights, tmp_path / "toy.json", device="cpu")
+    assert facts == {"model": "toy", "weights_sha256": "ab", "torch": torch.__version__}
+    assert capsys.readouterr().out.startswith("toy loaded on cpu in ")
+    probabilities = models.predictor(model, normalise)(torch.zeros(3, 8, 8, 3, dtype=torch.uint8))
+    assert probabilities.shape == (3, 5)
+    assert probabilities.sum(1).tolist() == pytest.approx([1, 1, 1])
+
+
+# what is known about a network
+
+
+def test_describe_gives_shapes_and_counts(toy):
+    facts = models.describe(models.build(toy).eval(), ["0", "3"], crop=10, classes=list("abcde"), name="toy")
+    # 4 * 3 * 9 + 4, 2 * 4, 5 * 4 + 5, 2 * 2 + 2
+    assert facts == {"parameters": 112 + 8 + 25 + 6, "classes": 5, "layers": {"0": [4, 8, 8], "3": [5, 8, 8]}}
+
+
+def test_describe_names_all_misspelt_layers_at_once():
+    model = models.build("torchvision:resnet18").eval()
+    message = (
+        r"^resnet has no layer 'layer9'; nearest: .*layer\d.*; resnet has no layer 'layer4.1.conv9'; nearest: .*conv"
+    )
+    with pytest.raises(ValueError, match=message):
+        models.describe(model, ["layer9", "layer4", "layer4.1.conv9"], crop=32, classes=["a"] * 1000, name="resnet")
+
+
+def test_describe_refuses_what_the_config_cannot_mean(toy):
+    model = models.build(toy).eval()
+    with pytest.raises(ValueError, match="toy returns .5,. outputs an image, but its classes list 4 names"):
+        models.describe(model, ["0"], crop=10, classes=list("abcd"), name="toy")
+    with pytest.raises(ValueError, match="toy: the forward pass does not run unused"):
+        models.describe(model, ["0", "unused"], crop=10, classes=list("abcde"), name="toy")
+
+
+def test_targets_are_the_predicted_classes_or_the_labels():
+    probabilities = torch.tensor([[0.1, 0.9], [0.8, 0.2]])
+    assert models.choose_targets(probabilities, [-1, -1], "predicted", ["a", "b"]).tolist() == [1, 0]
+    assert models.choose_targets(probabilities, np.array([0, 1]), "label", ["a", "b"]).tolist() == [0, 1]
+    for label in (2, -1):
+        with pytest.raises(ValueError, match=f"image 'b' has label {label}; the model's classes are 0 to 1"):
+            models.choose_targets(probabilities, [0, label], "label", ["a", "b"])
+
+
+def test_class_names_come_from_imagenet_a_file_or_a_number(tmp_path):
+    imagenet = models.class_names("imagenet")
+    assert len(imagenet) == 1000
+    assert (imagenet[0], imagenet[207], imagenet[999]) == ("tench", "golden retriever", "toilet tissue")
+    (tmp_path / "scenes.txt").write_text("café\nattic\n", encoding="utf-8")
+    assert models.class_names(str(tmp_path / "scenes.txt")) == ["café", "attic"]
+    assert models.class_names(2) == ["class 0", "class 1"]
+    with pytest.raises(FileNotFoundError, match="classes: imagnet is neither 'imagenet' nor a file"):
+        models.class_names("imagnet")
+
+
+def explained(**changes):
+    arrays = {
+        "image_id": np.array(["x", "y"], dtype=object),
+        "label": np.array([2, -1]),
+        "predicted": np.array([2, 0]),
+        "predicted_probability": np.array([0.75, 0.5]),
+        "target": np.array([2, 1]),
+        "target_probability": np.array([0.75, 0.25]),
+    }
+    return arrays | changes
+
+
+def test_the_prediction_table_by_hand(tmp_path):
+    (tmp_path / "pets.txt").write_text("cat\ndog\nfish\n")
+    table = models.prediction_table(explained(), {"model": "m"}, {"m": str(tmp_path / "pets.txt")})
+    assert table.to_dict("records") == [
+        {
+            **{"model": "m", "image_id": "x", "label": 2, "label_name": "fish", "predicted": 2},
+            **{"predicted_name": "fish", "probability": 0.75, "correct": True, "target": 2, "target_name": "fish"},
+            "target_probability": 0.75,
+        },
+        {
+            **{"model": "m", "image_id": "y", "label": "", "label_name": "", "predicted": 0},
+            **{"predicted_name": "cat", "probability": 0.5, "correct": "", "target": 1, "target_name": "dog"},
+            "target_probability": 0.25,
+        },
+    ]
+
+
+def test_a_label_that_the_model_does_not_know_is_named():
+    with pytest.raises(ValueError, match="image 'y' has label 3; m has classes 0 to 2"):
+        models.prediction_table(explained(label=np.array([2, 3])), {"model": "m"}, {"m": 3})
+
+
+def test_torchvisions_weights_become_url_and_hash():
+    source = models.weights_source({"torchvision": "ResNet18_Weights.IMAGENET1K_V1"})
+    assert source == {"url": "https://download.pytorch.org/models/resnet18-f37072fd.pth", "sha256": "f37072fd"}
+    own = {"url": "https://example.org/a.pth", "sha256": "0123abcd"}
+    assert models.weights_source(own) == own
+    for name in ("ResNet18_Weights.NOPE", "ResNet19_Weights.IMAGENET1K_V1", "resnet18"):
+        with pytest.raises(ValueError, match=f"torchvision has no weights '{name}'"):
+            models.weights_source({"torchvision": name})
