@@ -247,6 +247,20 @@ def saliency_of_shard(wildcards):
     return expand("results/saliency/{{model}}/{explainer}/{{shard}}.h5", explainer=explainers(wildcards.model))
 
 
+def decoded_images():
+    """Names of the image sets and, beside them, every decoded shard."""
+    labelled = [settings["preprocessing"] for settings in config["models"].values() if settings["layers"]]
+    explained = [config["models"][model]["preprocessing"] for model in explained_models()]
+    inputs = {"probe": [config["encoder"]["preprocessing"], *labelled], "explain": explained}
+    pairs = [
+        (dataset, images_of(dataset, preprocessing, shard))
+        for dataset in inputs
+        for preprocessing in inputs[dataset]
+        for shard in shards(dataset)
+    ]
+    return tuple(zip(*dict.fromkeys(pairs)))
+
+
 def shown_shards():
     """Shards that hold the photographs that figures show, the first ones of the sheet."""
     return shards("explain")[: -(-config["report"]["photographs"] // config["images"]["explain"]["shard_size"])]
@@ -364,10 +378,17 @@ def preprocessing(wildcards):
 
 def overview_settings():
     """What the overview says about how the numbers were made."""
-    return {key: config[key] for key in ("seed", "dissect", "explain", "agreement")} | {
-        "probe": {"photographs": count_rows("probe"), "sheet": config["images"]["probe"].get("sheet", "")},
-        "explained": {"photographs": count_rows("explain"), "sheet": config["images"]["explain"].get("sheet", "")},
-        "concepts": config["concepts"],
+    lime = config["explain"]["lime"]
+    return {
+        "seed": config["seed"],
+        "device": config["device"],
+        "similarity": config["dissect"]["similarity"],
+        "pooling": config["dissect"]["pooling"],
+        "concept list": config["concepts"]["list"],
+        "explained class": config["explain"]["target"],
+        "samples of LIME": lime["n_samples"],
+        "superpixels of LIME": ", ".join(f"{key} {value}" for key, value in lime["superpixels"].items()),
+        "hidden superpixels show": lime["hide"],
     }
 
 

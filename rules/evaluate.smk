@@ -98,3 +98,28 @@ rule summarise_predictions:
         "Summarise what the models predict"
     script:
         "../scripts/summarise_predictions.py"
+
+
+rule summarise_images:
+    input:
+        decoded_images()[1],
+    output:
+        report(
+            "results/images.csv",
+            category="2 Models",
+            labels={"table": "image sets"},
+            caption="../report/images.rst",
+        ),
+    log:
+        "results/logs/summarise_images/all.log",
+    benchmark:
+        "results/benchmarks/summarise_images/all.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    params:
+        sets=decoded_images()[0],
+    message:
+        "Count the pictures, and those left out"
+    script:
+        "../scripts/summarise_images.py"

@@ -140,23 +140,25 @@ rule draw_agreement:
 
 rule write_overview:
     input:
-        models=expand("results/models/{model}.json", model=config["models"]),
+        facts=expand("results/models/{model}.json", model=config["models"]),
+        probe="resources/images/probe.csv",
+        images="results/images.csv",
         predictions="results/predictions.csv",
         concepts="results/concepts.csv",
         frequent="results/comparison/frequent_concepts.csv",
         layers="results/comparison/layers.csv",
         categories="results/comparison/categories.csv",
-        comparison="results/comparison/models.csv",
+        models="results/comparison/models.csv",
         summary="results/agreement_summary.csv",
         timings="results/timings/explainers.csv",
-        frequent_figure="results/figures/concepts/frequent.svg",
-        distinct_figure="results/figures/concepts/distinct.svg",
-        categories_figure="results/figures/concepts/categories.svg",
-        grids=expand("results/figures/explanations/{model}.png", model=explained_models()),
-        equal_area_figure="results/figures/agreement/equal_area_iou.svg",
-        threshold_figure="results/figures/agreement/threshold_iou.svg",
-        spearman_figure="results/figures/agreement/spearman.svg",
+        frequent_concepts="results/figures/concepts/frequent.svg",
+        distinct_concepts="results/figures/concepts/distinct.svg",
+        category_shares="results/figures/concepts/categories.svg",
         timings_figure="results/timings/explainers.svg",
+        agreement_equal_area_iou="results/figures/agreement/equal_area_iou.svg",
+        agreement_threshold_iou="results/figures/agreement/threshold_iou.svg",
+        agreement_spearman="results/figures/agreement/spearman.svg",
+        grids=expand("results/figures/explanations/{model}.png", model=explained_models()),
     output:
         report(
             "results/overview.html",
@@ -173,6 +175,8 @@ rule write_overview:
         "../envs/unitlens.yaml"
     params:
         settings=overview_settings(),
+        agreement=config["agreement"],
+        models=explained_models(),
     message:
         "Write the overview"
     script:

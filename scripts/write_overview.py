@@ -1,0 +1,40 @@
+"""Write the overview: findings in sentences, tables and figures on one page."""
+
+from unitlens.logs import log_to
+
+with log_to(snakemake.log[0]):
+    import json
+    from pathlib import Path
+
+    import pandas as pd
+    import torch
+    import unitlens
+    from unitlens import gallery
+
+    params, files = snakemake.params, snakemake.input
+    tables = {
+        name: pd.read_csv(files[name], keep_default_na=name in ("summary", "models"))
+        for name in ("concepts", "frequent", "layers", "categories", "models", "summary", "timings", "predictions")
+    }
+    probe, images = pd.read_csv(files.probe), pd.read_csv(files.images)
+    gallery.overview(
+        snakemake.output[0],
+        **tables,
+        facts=[json.loads(Path(path).read_text()) for path in files.facts],
+        figures={
+            **{name: path for name, path in files.items() if str(path).endswith(".svg")},
+            "timings": files.timings_figure,
+            **{f"grid_{model}": path for model, path in zip(params.models, files.grids, strict=True)},
+        },
+        encoder=tables["concepts"].encoder[0],
+        area=params.agreement["area"],
+        threshold=params.agreement["threshold"],
+        probe_rows=len(probe),
+        probe_photographs=probe.path.nunique(),
+        run={
+            "Unitlens": unitlens.__version__,
+            "torch": str(torch.__version__),
+            **params.settings,
+            "pictures left out as unreadable": int(images.groupby("set").skipped.max().sum()),
+        },
+    )
