@@ -51,11 +51,12 @@ def layers(concepts: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame
         ``model, layer, units, dead, distinct, rarefied_units, distinct_rarefied, top_concept, top_units``; the rarefied
-        count is that among ``rarefied_units`` labelled units, as many as the layer with the fewest has.
+        count is that among ``rarefied_units`` labelled units, as many as the layer with the fewest has. A layer without
+        any has no rarefied count and does not lower that of the others.
     """
     groups = dict(list(concepts.groupby(["model", "layer"], sort=False)))
     counts = {key: _concept_counts(group) for key, group in groups.items()}
-    smallest = min(int(count.sum()) for count in counts.values())
+    smallest = min((int(count.sum()) for count in counts.values() if len(count)), default=0)
     rows = []
     for (model, layer), group in groups.items():
         count = counts[model, layer]
@@ -67,7 +68,7 @@ def layers(concepts: pd.DataFrame) -> pd.DataFrame:
                 "dead": int((group.status == "dead").sum()),
                 "distinct": len(count),
                 "rarefied_units": smallest,
-                "distinct_rarefied": rarefy(count.to_numpy(), smallest),
+                "distinct_rarefied": rarefy(count.to_numpy(), smallest) if len(count) else np.nan,
                 "top_concept": count.index[0] if len(count) else "",
                 "top_units": int(count.iloc[0]) if len(count) else 0,
             }
@@ -153,18 +154,8 @@ def models(concepts: pd.DataFrame) -> pd.DataFrame:
                 "cramers_v": effect,
             }
         )
-    columns = [
-        "model_a",
-        "model_b",
-        "distinct_a",
-        "distinct_b",
-        "shared",
-        "only_a",
-        "only_b",
-        "jaccard",
-        "rarefied_units",
-    ]
-    return pd.DataFrame(rows, columns=[*columns, "rarefied_a", "rarefied_b", "chi_square", "p_value", "cramers_v"])
+    columns = "model_a model_b distinct_a distinct_b shared only_a only_b jaccard rarefied_units rarefied_a rarefied_b"
+    return pd.DataFrame(rows, columns=[*columns.split(), "chi_square", "p_value", "cramers_v"])
 
 
 def rarefy(counts: np.ndarray, size: int) -> float:

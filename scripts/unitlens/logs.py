@@ -42,10 +42,10 @@ def log_to(path: str | Path) -> Iterator[IO[str]]:
         with os.fdopen(os.dup(originals[1]), "w") as terminal:
             yield terminal
     except BaseException as error:
+        sys.stdout.flush()  # what was printed before the error stands above it
         traceback.print_exc()
-        sys.stderr.flush()
         with suppress(OSError):
-            os.write(originals[1], f"{type(error).__name__}: {error}\n".encode())
+            os.write(originals[1], f"{type(error).__name__}: {error}\n".encode(errors="backslashreplace"))
         raise
     finally:
         sys.stdout.flush()

@@ -218,9 +218,7 @@ def normaliser(
     def normalise(images: Tensor) -> Tensor:
         images = torch.as_tensor(images).to(device, non_blocking=True)
         n, height, width, _ = images.shape
-        rows = images.float().reshape(
-            n, height, width * 3
-        )  # long rows: broadcasting three numbers is four times slower
+        rows = images.float().reshape(n, height, width * 3)  # long: broadcasting three numbers is four times slower
         rows = rows.mul_(scale.repeat(width)).add_(shift.repeat(width))
         return rows.view(n, height, width, 3).permute(0, 3, 1, 2)
 
@@ -322,7 +320,7 @@ def prediction_table(
     for image_id, number in zip(arrays["image_id"], label, strict=True):
         if number >= len(names):
             raise ValueError(
-                f"image {image_id!r} has label {number}; {facts['model']} has classes 0 to {len(names) - 1}"
+                f"image {image_id!r} has label {number}; {facts['model']} has {len(names)} classes, from 0"
             )
     table = pd.DataFrame(
         {
