@@ -1,0 +1,529 @@
+"""Draw the report's figures from finished tables and arrays, as PNG (150 dpi) or SVG by the path's suffix.
+
+Nothing is computed here but layout, and the same input gives the same bytes. Series differ by marker as well as by a
+colour of Okabe and Ito's colour-blind-safe set; maps are perceptually uniform (plasma for saliency, viridis for depth).
+"""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from skimage.segmentation import find_boundaries
+
+DPI = 150
+WIDEST = 12  # inches
+MOST_FREQUENT = 15  # concepts shown for each model
+SALIENCY_MAP = matplotlib.colormaps["plasma"]
+CATEGORY_COLOURS = {
+    "object": "#0072B2",
+    "scene": "#009E73",
+    "part": "#D55E00",
+    "material": "#E69F00",
+    "texture": "#CC79A7",
+    "colour": "#56B4E9",
+    "word": "#F0E442",
+    "other": "#8C8C8C",
+}
+SERIES_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
+METHOD_TITLES = {
+    "gradcam": "Grad-CAM",
+    "hirescam": "HiResCAM",
+    "gradcam++": "Grad-CAM++",
+    "xgradcam": "XGrad-CAM",
+    "layercam": "LayerCAM",
+    "ablationcam": "Ablation-CAM",
+    "scorecam": "Score-CAM",
+    "lime": "LIME",
+}
+MEASURE_TITLES = {
+    "equal_area_iou": "Equal-area IoU",
+    "threshold_iou": "IoU at a threshold",
+    "spearman": "Spearman rank correlation",
+}
+METADATA = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "figure.titlesize": 11,
+    "legend.frameon": False,
+    "svg.hashsalt": "unitlens",
+}
+
+
+@matplotlib.rc_context(STYLE)
+def frequent_concepts(frequent: pd.DataFrame, path: str | Path, *, encoder: str) -> None:
+    """Draw the concepts that most units of each model are labelled with, one panel a model.
+
+    Parameters
+    ----------
+    frequent : pandas.DataFrame
+        Table of `compare.frequent`; the rows of layer ``all`` are drawn.
+    path : path
+        File to write, ``.png`` or ``.svg``.
+    encoder : str
+        What gave the labels, for the title.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw, or the suffix is another.
+    """
+    overall = frequent[frequent["layer"] == "all"]
+    models = _names(overall, "model", "`frequent` (layer 'all')")
+    columns = min(len(models), 3)
+    rows = -(-len(models) // columns)
+    longest = min(overall.groupby("model").size().max(), MOST_FREQUENT)
+    figure = Figure((max(6.5, 4 * columns), 1.2 + rows * (0.8 + 0.22 * longest)), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
+    for panel, model in zip(panels, models, strict=False):
+        top = overall[overall["model"] == model].nlargest(MOST_FREQUENT, "units")
+        colours = [CATEGORY_COLOURS[_category(name)] for name in top["category"]]
+        bars = panel.barh(range(len(top)), 100 * top["share"], color=colours, edgecolor="#333333", linewidth=0.4)
+        panel.bar_label(bars, labels=[f"{units:,}" for units in top["units"]], padding=3, fontsize=8)
+        _label_rows(panel, [textwrap.shorten(name, 26, placeholder="…") for name in top["concept"]])
+        panel.set_ylim(longest - 0.4, -0.6)  # panels with fewer concepts keep the same bar width
+        panel.set(title=_wrap(model, 20), xlabel="share of labelled units (%)")
+        panel.tick_params(labelbottom=True)
+        panel.margins(x=0.12)
+    for panel in panels[len(models) :]:
+        panel.remove()
+    present = set(map(_category, overall["category"]))
+    handles = [Patch(color=colour, label=name) for name, colour in CATEGORY_COLOURS.items() if name in present]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4 if columns == 1 else 8))
+    _title(figure, f"Most frequent labels ({encoder}); numbers at the bars count units")
+    _save(figure, path)
+
+
+@matplotlib.rc_context(STYLE)
+def distinct_concepts(layers: pd.DataFrame, path: str | Path, *, encoder: str) -> None:
+    """Draw how many distinct concepts the units of each layer name: at an equal number of units, and in all.
+
+    Parameters
+    ----------
+    layers : pandas.DataFrame
+        Table of `compare.layers`.
+    path, encoder
+        As in `frequent_concepts`.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw, or the suffix is another.
+    """
+    panels, figure = _stack(layers, "`layers`", row_height=0.36)
+    drawn = " or ".join(f"{units:,}" for units in sorted(layers["rarefied_units"].unique()))
+    for (model, group), panel in panels:
+        rows = range(len(group))
+        panel.barh(
+            rows, group["distinct_rarefied"], height=0.6, color=SERIES_COLOURS[5], edgecolor="#333333", linewidth=0.4
+        )
+        panel.plot(group["distinct"], rows, "D", color="#000000", markersize=5)
+        for row, each in zip(rows, group.itertuples(), strict=True):
+            note = f"{each.distinct:,} of {each.units - each.dead:,} units"
+            panel.annotate(note, (each.distinct, row), (7, 0), textcoords="offset points", va="center", fontsize=8)
+        _label_rows(panel, [_wrap(layer, 30) for layer in group["layer"]])
+        panel.set_title(_wrap(model, 44))
+        panel.set_xlim(0, 1.45 * max(layers["distinct"].max(), 1))
+    panel.set_xlabel("distinct concepts")
+    handles = [
+        Patch(
+            facecolor=SERIES_COLOURS[5],
+            edgecolor="#333333",
+            label=f"expected among {drawn} labelled units drawn at random",
+        ),
+        Line2D([], [], color="#000000", marker="D", markersize=5, linestyle="", label="among all labelled units"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    _title(figure, f"Distinct concepts of each layer ({encoder})")
+    _save(figure, path)
+
+
+@matplotlib.rc_context(STYLE)
+def category_shares(categories: pd.DataFrame, path: str | Path, *, encoder: str) -> None:
+    """Draw the share of each category of concepts by layer, one panel a model, with Wilson's 95 % intervals.
+
+    Parameters
+    ----------
+    categories : pandas.DataFrame
+        Table of `compare.categories`; the layer ``all`` is left out.
+    path, encoder
+        As in `frequent_concepts`.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw, or the suffix is another.
+    """
+    by_layer = categories[categories["layer"] != "all"]
+    models = _names(by_layer, "model", "`categories`")
+    known = list(CATEGORY_COLOURS)
+    names = sorted(_names(by_layer, "category", "`categories`"), key=lambda name: known.index(_category(name)))
+    most = by_layer.groupby("model")["layer"].nunique().max()
+    figure = Figure((7.2, 0.9 + len(models) * (0.9 + len(names) * max(0.3, 0.13 * most))), layout="constrained")
+    panels = figure.subplots(len(models), 1, sharex=True, squeeze=False).ravel()
+    for panel, model in zip(panels, models, strict=True):
+        group = by_layer[by_layer["model"] == model]
+        layers = list(group["layer"].unique())
+        depths = matplotlib.colormaps["viridis"](np.linspace(0, 0.8, len(layers)))
+        for position, layer in enumerate(layers):
+            one = group[group["layer"] == layer].set_index("category").reindex(names)
+            rows = np.arange(len(names)) + _offset(position, len(layers))
+            _intervals(
+                panel,
+                100 * one[["share", "low", "high"]],
+                rows,
+                label=layer,
+                position=position,
+                colour=depths[position],
+            )
+        _label_rows(panel, names, stripes=True)
+        panel.set_title(_wrap(model, 44))
+        panel.tick_params(labelbottom=True)
+        panel.legend(title="layer", loc="upper left", bbox_to_anchor=(1, 1), alignment="left")
+    panels[-1].set_xlabel("share of the layer's labelled units (%)")
+    panels[-1].set_xlim(left=0)
+    _title(figure, f"Categories of the labels by layer ({encoder}), 95 % Wilson intervals")
+    _save(figure, path)
+
+
+@matplotlib.rc_context(STYLE)
+def overlay(
+    image: np.ndarray, saliency: np.ndarray, path: str | Path, *, segments: np.ndarray | None = None, title: str
+) -> None:
+    """Draw one saliency map over its photograph, every pixel of the photograph as a square of equal pixels.
+
+    Parameters
+    ----------
+    image : array, uint8, shape (h, w, 3)
+        Photograph in the model's geometry.
+    saliency : array, shape (h, w)
+        Saliency in [0, 1].
+    path : path
+        File to write, ``.png`` or ``.svg``; about 3 inches wide.
+    segments : array of int, shape (h, w), optional
+        Superpixels, drawn as contours.
+    title : str
+        Text above the picture.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit each other, a saliency lies outside [0, 1], or the suffix is another.
+    """
+    scale = max(1, round(3 * DPI / image.shape[1]))
+    picture = _blend(image, saliency, segments, scale)
+    height, width = (side / DPI for side in picture.shape[:2])
+    lines = _wrap(title, int(width / 0.08)).split("\n")
+    above = 0.08 + 0.17 * len(lines)
+    figure = Figure((width, height + above))
+    _picture(figure, picture, left=0, top=above, width=width, height=height)
+    figure.text(0, 1, "\n".join(lines), va="top", fontsize=9)
+    _save(figure, path)
+
+
+@matplotlib.rc_context(STYLE)
+def explanation_grid(
+    images: np.ndarray,
+    saliencies: Mapping[str, np.ndarray],
+    path: str | Path,
+    *,
+    captions: Sequence[str],
+    segments: np.ndarray | None = None,
+    model: str,
+) -> None:
+    """Draw photographs (rows) against explainers (columns), every saliency map over its photograph.
+
+    Parameters
+    ----------
+    images : array, uint8, shape (n, h, w, 3)
+        Photographs in the model's geometry.
+    saliencies : mapping from explainer to array, shape (n, h, w)
+        Saliency in [0, 1].
+    path : path
+        File to write, ``.png`` or ``.svg``.
+    captions : sequence of str
+        Text above each row: the class explained and its probability.
+    segments : array of int, shape (n, h, w), optional
+        Superpixels, drawn as contours in the column of LIME.
+    model : str
+        Name of the model, for the title.
+
+    Raises
+    ------
+    ValueError
+        If numbers or shapes do not fit each other, or as in `overlay`.
+    """
+    n, pixels_high, pixels_wide = images.shape[:3]
+    for name, given in {"captions": captions, **saliencies}.items():
+        if len(given) != n:
+            raise ValueError(f"`{name}` has {len(given)} entries for {n} `images`")
+    columns, gap, strip, head = 1 + len(saliencies), 0.06, 0.3, 0.95
+    cell = min(max(1, round(224 / pixels_wide)) * pixels_wide / DPI, (WIDEST - gap) / columns - gap)
+    cell_height = cell * pixels_high / pixels_wide
+    width = columns * (cell + gap) + gap
+    figure = Figure((width, head + n * (cell_height + strip)))
+    height = figure.get_figheight()
+    figure.text(gap / width, 1 - 0.06 / height, f"Explanations of {model}", va="top", fontsize=11)
+    _saliency_bar(figure, left=gap, top=0.34, width=min(2.5, width / 2))
+    for column, title in enumerate(["Photograph", *map(explainer_title, saliencies)]):
+        left = gap + column * (cell + gap)
+        figure.text(left / width, 1 - (head - 0.02) / height, title, va="bottom", fontweight="bold", fontsize=9)
+    for row in range(n):
+        top = head + row * (cell_height + strip) + strip - 0.05
+        caption = textwrap.shorten(captions[row], int(width / 0.08), placeholder="…")
+        figure.text(gap / width, 1 - (top - 0.05) / height, caption, va="bottom", fontsize=9)
+        pictures = [images[row]] + [
+            _blend(images[row], maps[row], segments[row] if name == "lime" and segments is not None else None, scale=1)
+            for name, maps in saliencies.items()
+        ]
+        for column, picture in enumerate(pictures):
+            _picture(figure, picture, left=gap + column * (cell + gap), top=top, width=cell, height=cell_height)
+    _save(figure, path)
+
+
+@matplotlib.rc_context(STYLE)
+def agreement(summary: pd.DataFrame, path: str | Path, *, measure: str) -> None:
+    """Draw the mean agreement of every two explainers with its 95 % interval, by model.
+
+    Parameters
+    ----------
+    summary : pandas.DataFrame
+        Table of `agreement.summarise`; the rows of `measure` are drawn. Chance is a dashed line where it is known.
+    path : path
+        File to write, ``.png`` or ``.svg``.
+    measure : str
+        ``equal_area_iou``, ``threshold_iou`` or ``spearman``.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw, or the suffix is another.
+    """
+    rows = summary[summary["measure"] == measure]
+    rows = rows.assign(
+        pair=rows["explainer_a"].map(explainer_title) + " and " + rows["explainer_b"].map(explainer_title)
+    )
+    models = _names(rows, "model", f"`summary` (measure {measure!r})")
+    pairs = _names(rows, "pair", "`summary`")
+    figure = Figure((7.2, 1.3 + len(pairs) * max(0.42, 0.2 * len(models))), layout="constrained")
+    panel = figure.subplots()
+    for position, model in enumerate(models):
+        one = rows[rows["model"] == model].drop_duplicates("pair").set_index("pair").reindex(pairs)
+        heights = np.arange(len(pairs)) + _offset(position, len(models))
+        colour = SERIES_COLOURS[position % len(SERIES_COLOURS)]
+        _intervals(panel, one[["mean", "low", "high"]], heights, label=model, position=position, colour=colour)
+    for number, chance in enumerate(rows["chance"].dropna().unique()):
+        panel.axvline(
+            chance,
+            color="#333333",
+            linestyle="--",
+            linewidth=1,
+            label=f"chance ({chance:.3f})" if number == 0 else None,
+        )
+    counts = [" / ".join(f"{n}" for n in dict.fromkeys(rows.loc[rows["pair"] == pair, "n"])) for pair in pairs]
+    _label_rows(panel, [f"{pair}\nn = {count}" for pair, count in zip(pairs, counts, strict=True)], stripes=True)
+    if measure != "spearman":
+        panel.set_xlim(left=0)
+    panel.set_xlabel(
+        f"mean {MEASURE_TITLES[measure].replace('Equal', 'equal')} over photographs, 95 % bootstrap interval"
+    )
+    figure.legend(loc="outside lower center", ncols=2)
+    _title(figure, f"{MEASURE_TITLES[measure]} of every two explainers")
+    _save(figure, path)
+
+
+@matplotlib.rc_context(STYLE)
+def timings(timings: pd.DataFrame, path: str | Path) -> None:
+    """Draw the wall-clock seconds that each explainer takes for a photograph, one panel a model, on a log scale.
+
+    Parameters
+    ----------
+    timings : pandas.DataFrame
+        ``model, explainer, seconds_per_image, device, threads``; a bar a row.
+    path : path
+        File to write, ``.png`` or ``.svg``.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw, or the suffix is another.
+    """
+    machines = [machine_title(row.device, row.threads) for row in timings.itertuples()]
+    shared = len(set(machines)) == 1
+    panels, figure = _stack(timings, "`timings`", row_height=0.3 if shared else 0.55)
+    timings = timings.assign(machine=machines)
+    for (model, _), panel in panels:
+        group = timings[timings["model"] == model]
+        bars = panel.barh(range(len(group)), group["seconds_per_image"], height=0.6, color=SERIES_COLOURS[0])
+        panel.bar_label(
+            bars, labels=[f"{seconds:.2g} s" for seconds in group["seconds_per_image"]], padding=3, fontsize=8
+        )
+        names = [
+            explainer_title(row.explainer) + ("" if shared else f"\n{_wrap(row.machine, 28)}")
+            for row in group.itertuples()
+        ]
+        _label_rows(panel, names)
+        panel.set_title(_wrap(model, 44))
+        panel.set_xscale("log")
+        seconds = timings["seconds_per_image"]
+        panel.set_xlim(seconds.min() / 3, seconds.max() * 4)
+    panel.set_xlabel("seconds per photograph, wall clock (log scale)")
+    _title(figure, "Time to explain a photograph" + (f", on {machines[0]}" if shared else ""))
+    _save(figure, path)
+
+
+def explainer_title(explainer: str) -> str:
+    """Name an explainer as its paper does.
+
+    Parameters
+    ----------
+    explainer : str
+        As in file names: ``lime``, or a CAM and its layer such as ``gradcam-features.12``.
+
+    Returns
+    -------
+    str
+        For instance ``Grad-CAM``; a method without a title keeps its name.
+    """
+    method = explainer.split("-", 1)[0]
+    return METHOD_TITLES.get(method, method)
+
+
+def machine_title(device: str, threads: int) -> str:
+    """Name what ran an explainer.
+
+    Parameters
+    ----------
+    device : str
+        ``cpu``, or a GPU's name.
+    threads : int
+        CPU threads.
+
+    Returns
+    -------
+    str
+        For instance ``CPU, 2 threads``.
+    """
+    device = "CPU" if device == "cpu" else device
+    return f"{device}, {threads} thread{'' if threads == 1 else 's'}"
+
+
+def _names(table: pd.DataFrame, column: str, what: str) -> list[str]:
+    names = list(table[column].unique())
+    if not names:
+        raise ValueError(f"{what} has no rows, so there is nothing to draw")
+    return names
+
+
+def _category(name: str) -> str:
+    return name if name in CATEGORY_COLOURS else "other"
+
+
+def _stack(table: pd.DataFrame, what: str, *, row_height: float) -> tuple[list, Figure]:
+    """Panels below each other with a common horizontal axis, one a model and as high as its rows need."""
+    groups = [(model, table[table["model"] == model]) for model in _names(table, "model", what)]
+    heights = [len(group) * row_height + 0.3 for _, group in groups]
+    figure = Figure((7.2, 1.2 + sum(heights) + 0.3 * len(groups)), layout="constrained")
+    panels = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=heights).ravel()
+    return list(zip(groups, panels, strict=True)), figure
+
+
+def _label_rows(panel: Axes, labels: Sequence[str], *, stripes: bool = False) -> None:
+    """Label rows from the top; stripes keep the series of a row together."""
+    panel.set_yticks(range(len(labels)), labels)
+    panel.set_ylim(len(labels) - 0.5, -0.5)
+    panel.tick_params(axis="y", length=0)
+    panel.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+    for row in range(0, len(labels) if stripes else 0, 2):
+        panel.axhspan(row - 0.5, row + 0.5, color="#F3F3F3", zorder=0, linewidth=0)
+
+
+def _offset(position: int, count: int) -> float:
+    """Vertical shift of a series within its row."""
+    return (position - (count - 1) / 2) * 0.7 / count
+
+
+def _intervals(
+    panel: Axes, values: pd.DataFrame, rows: np.ndarray, *, label: str, position: int, colour: object
+) -> None:
+    """Draw dots with the lines of their intervals; columns are the centre, the low and the high end, possibly NaN."""
+    centre, low, high = values.to_numpy(dtype=float).T
+    panel.hlines(rows, low, high, color=colour, linewidth=1.5)
+    panel.plot(centre, rows, MARKERS[position % len(MARKERS)], color=colour, markersize=5, label=_wrap(label, 40))
+
+
+def _blend(image: np.ndarray, saliency: np.ndarray, segments: np.ndarray | None, scale: int) -> np.ndarray:
+    """Colour the grey photograph by saliency and draw the superpixels; (h * scale, w * scale, 3) in [0, 1]."""
+    for name, array in {"saliency": saliency, "segments": segments}.items():
+        if array is not None and array.shape != image.shape[:2]:
+            raise ValueError(f"`{name}` has shape {array.shape}, the photograph has {image.shape[:2]}")
+    if not (saliency.min() >= 0 and saliency.max() <= 1):
+        raise ValueError(f"`saliency` must lie in [0, 1], got {saliency.min()} to {saliency.max()}")
+    grey = np.repeat(image @ [0.299, 0.587, 0.114] / 255, 3).reshape(image.shape)  # (h, w, 3)
+    alpha = 0.8 * np.sqrt(saliency)[..., None]
+    blended = (1 - alpha) * grey + alpha * SALIENCY_MAP(saliency)[..., :3]
+    blended = _enlarge(blended, scale)
+    if segments is not None:
+        contours = find_boundaries(_enlarge(segments, scale), mode="inner", background=-1)
+        blended[contours] = 0.45 * blended[contours] + 0.55
+    return blended
+
+
+def _enlarge(array: np.ndarray, scale: int) -> np.ndarray:
+    return array.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def _picture(figure: Figure, picture: np.ndarray, *, left: float, top: float, width: float, height: float) -> None:
+    """Put a picture at a place in inches from the top left corner."""
+    across, down = figure.get_size_inches()
+    axes = figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
+    axes.imshow(picture, aspect="auto")
+    axes.set_axis_off()
+
+
+def _saliency_bar(figure: Figure, *, left: float, top: float, width: float) -> None:
+    """Key to the colours of `_blend`, on the grey of a medium photograph."""
+    down = figure.get_figheight()
+    across = figure.get_figwidth()
+    axes = figure.add_axes((left / across, 1 - (top + 0.12) / down, width / across, 0.12 / down))
+    bar = _blend(np.full((1, 256, 3), 150, np.uint8), np.linspace(0, 1, 256)[None], None, scale=1)
+    axes.imshow(bar, aspect="auto")
+    axes.set_axis_off()
+    beside = 1 - (top + 0.06) / down
+    figure.text(
+        (left + width + 0.1) / across,
+        beside,
+        "saliency, from 0 to 1 within each map",
+        va="center",
+        fontsize=8,
+    )
+
+
+def _wrap(text: str, width: int) -> str:
+    return "\n".join(textwrap.wrap(text, width)) or " "
+
+
+def _title(figure: Figure, text: str) -> None:
+    width = int(figure.get_figwidth() / 0.09)
+    figure.suptitle(_wrap(text, width), x=0.01, ha="left")
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    suffix = Path(path).suffix
+    if suffix not in METADATA:
+        raise ValueError(f"`path` ends in '{suffix}'; allowed: {', '.join(METADATA)}")
+    figure.savefig(path, dpi=DPI, metadata=METADATA[suffix])

@@ -1,0 +1,573 @@
+"""Render the report's overview: findings in sentences made from the tables, the tables themselves, and the figures.
+
+One self-contained page: figures are embedded, nothing is loaded, no script runs. The sentences take the tables of
+`overview` and say what these hold, with n and interval; they rank within the sample and claim no untested difference.
+"""
+
+import base64
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+from PIL import Image
+from scipy.stats import binomtest
+
+from unitlens.figures import explainer_title, machine_title
+
+TEMPLATE = Path(__file__).with_name("overview.html.j2")
+LARGEST_PNG = 500_000  # bytes; larger ones are photographs, and embedded as JPEG
+MEASURES = {
+    "equal_area_iou": "equal-area IoU",
+    "threshold_iou": "IoU at a threshold",
+    "spearman": "Spearman rank correlation",
+}
+
+
+def overview(
+    path: str | Path,
+    *,
+    concepts: pd.DataFrame,
+    frequent: pd.DataFrame,
+    layers: pd.DataFrame,
+    categories: pd.DataFrame,
+    models: pd.DataFrame,
+    summary: pd.DataFrame,
+    timings: pd.DataFrame,
+    predictions: pd.DataFrame,
+    facts: Sequence[Mapping],
+    figures: Mapping[str, str | Path],
+    encoder: str,
+    area: float,
+    threshold: float,
+    probe_rows: int,
+    probe_photographs: int,
+    run: Mapping[str, object],
+) -> None:
+    """Write the overview page.
+
+    Parameters
+    ----------
+    path : path
+        HTML file to write.
+    concepts, frequent, layers, categories, models : pandas.DataFrame
+        Labels of the units and the tables that `compare` makes of them.
+    summary : pandas.DataFrame
+        Table of `agreement.summarise`.
+    timings, predictions : pandas.DataFrame
+        Seconds of every explainer, and what every model predicts for the photographs that are explained.
+    facts : sequence of mapping
+        For each model ``model, architecture, weights, weights_sha256, parameters, classes, layers, input``.
+    figures : mapping from name to path
+        PNG or SVG files: ``frequent_concepts``, ``distinct_concepts``, ``category_shares``, ``timings``,
+        ``grid_<model>`` for every model of `facts` and ``agreement_<measure>`` for every measure of `summary`.
+    encoder : str
+        What gave the labels, for instance ``ConSE surrogate``.
+    area, threshold : float
+        Where maps were cut for the equal-area IoU and for the IoU at a threshold.
+    probe_rows, probe_photographs : int
+        Pictures on which units were labelled, and the photographs they are crops of.
+    run : mapping from str
+        What was run, as shown: versions, seed, similarity, samples of LIME.
+
+    Raises
+    ------
+    ValueError
+        If a figure is missing.
+    """
+    measures = list(summary["measure"].unique())
+    grids = {fact["model"]: f"grid_{fact['model']}" for fact in facts}
+    needed = ["frequent_concepts", "distinct_concepts", "category_shares", "timings", *grids.values()]
+    needed += [f"agreement_{measure}" for measure in measures]
+    if missing := [name for name in needed if name not in figures]:
+        raise ValueError(f"`figures` lacks {', '.join(missing)}")
+
+    def figure(name: str, alt: str, caption: str) -> dict[str, object]:
+        return {"caption": caption, "alt": alt} | _embed(figures[name])
+
+    page = {
+        "findings": {
+            "Predictions": accuracy_sentences(predictions),
+            "Concepts": label_sentences(concepts, encoder)
+            + frequency_sentences(frequent)
+            + layer_sentences(layers)
+            + category_sentences(categories)
+            + comparison_sentences(models),
+            "Explanations": timing_sentences(timings),
+            "Agreement": agreement_sentences(summary, area=area, threshold=threshold),
+        },
+        "caveats": caveats(encoder, summary, area=area, probe_rows=probe_rows, probe_photographs=probe_photographs),
+        "run": _table("Versions and settings.", ["setting", "value"], run.items()),
+        "models": _models_table(facts, predictions),
+        "predictions": _predictions_table(predictions),
+        "concept_figures": [
+            figure("frequent_concepts", _frequent_alt(frequent), FREQUENT_CAPTION.format(encoder=encoder)),
+            figure("distinct_concepts", _layers_alt(layers), DISTINCT_CAPTION.format(encoder=encoder)),
+            figure("category_shares", _categories_alt(categories), CATEGORIES_CAPTION.format(encoder=encoder)),
+        ],
+        "layers": _layers_table(layers, frequent),
+        "categories": _categories_table(categories),
+        "comparison": _comparison_table(models),
+        "grids": [
+            figure(name, _grid_alt(predictions, model, timings), GRID_CAPTION.format(model=model))
+            for model, name in grids.items()
+        ],
+        "timings_figure": figure("timings", _timings_alt(timings), TIMINGS_CAPTION),
+        "timings": _timings_table(timings),
+        "agreement_figures": [
+            figure(
+                f"agreement_{measure}",
+                _agreement_alt(summary, measure),
+                AGREEMENT_CAPTION.format(measure=measure_title(measure, area=area, threshold=threshold)),
+            )
+            for measure in measures
+        ],
+        "agreement": _agreement_table(summary, area=area, threshold=threshold),
+    }
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, finalize=_keep_units, trim_blocks=True, lstrip_blocks=True
+    )
+    html = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(page)
+    Path(path).write_text(html, encoding="utf-8")
+
+
+# ---- findings
+
+
+def accuracy_sentences(predictions: pd.DataFrame) -> list[str]:
+    """Say how many labelled photographs each model gets right."""
+    return [
+        f"{model} predicts the label of {accuracy(group)}."
+        if group["label"].notna().any()
+        else f"No photograph that is explained for {model} has a label, so there is no accuracy."
+        for model, group in predictions.groupby("model", sort=False)
+    ]
+
+
+def accuracy(predictions: pd.DataFrame) -> str:
+    """Count right predictions of one model among its labelled photographs, with Wilson's 95 % interval."""
+    labelled = predictions[predictions["label"].notna()]
+    right, n = int(labelled["correct"].astype(bool).sum()), len(labelled)
+    if not n:
+        return "no labelled photograph"
+    low, high = binomtest(right, n).proportion_ci(method="wilson")
+    interval = f"{_percent(right / n)}; 95 % interval {_percents(low, high)}"
+    return f"{right} of {n} labelled {_plural('photograph', n)} ({interval})"
+
+
+def label_sentences(concepts: pd.DataFrame, encoder: str) -> list[str]:
+    """Say how many units of each model have a label, and how many concepts these name."""
+    sentences = []
+    for model, group in concepts.groupby("model", sort=False):
+        labelled = group[group["status"] == "labelled"]
+        layers, dead = group["layer"].nunique(), len(group) - len(labelled)
+        sentence = (
+            f"The {encoder} labels {len(labelled):,} of the {len(group):,} units in {layers} "
+            f"{_plural('layer', layers)} of {model} with {labelled['concept'].nunique():,} distinct concepts"
+        )
+        without = f"; {dead:,} dead {_plural('unit', dead)} {'has' if dead == 1 else 'have'} no label" if dead else ""
+        sentences.append(f"{sentence}{without}.")
+    return sentences
+
+
+def frequency_sentences(frequent: pd.DataFrame) -> list[str]:
+    """Name the three concepts that most units of each model are labelled with."""
+    return [
+        f"In {model} most units are labelled "
+        + _enumerate(
+            f"{row.concept} ({row.units:,} {_plural('unit', row.units)}, {_percent(row.share)})"
+            for row in group.head(3).itertuples()
+        )
+        + "; shares are of its labelled units."
+        for model, group in frequent[frequent["layer"] == "all"].groupby("model", sort=False)
+    ]
+
+
+def layer_sentences(layers: pd.DataFrame) -> list[str]:
+    """Say how many distinct concepts equally many units of each layer are expected to name."""
+    if (layers["rarefied_units"] == 0).any():
+        return ["A layer has no labelled unit, so numbers of distinct concepts are not compared between layers."]
+    return [
+        f"Among {group['rarefied_units'].iloc[0]:,} labelled units drawn at random from each layer of {model}, "
+        "the expected number of distinct concepts is "
+        + _enumerate(f"{row.distinct_rarefied:.1f} ({row.layer})" for row in group.itertuples())
+        + "."
+        for model, group in layers.groupby("model", sort=False)
+    ]
+
+
+def category_sentences(categories: pd.DataFrame) -> list[str]:
+    """Give the largest and the smallest category of each model."""
+    sentences = []
+    for model, group in categories[categories["layer"] == "all"].groupby("model", sort=False):
+        ranked = group.sort_values("share", ascending=False, kind="stable")
+        largest, *others = [
+            f"{row.category} at {_percent(row.share)} (95 % interval {_percents(row.low, row.high)})"
+            for row in ranked.itertuples()
+        ]
+        smallest = f", the smallest {others[-1]}" if others else ""
+        sentences.append(f"The largest category among the labelled units of {model} is {largest}{smallest}.")
+    return sentences
+
+
+def comparison_sentences(models: pd.DataFrame) -> list[str]:
+    """Say how the concepts of every two models differ."""
+    sentences = []
+    for row in models.itertuples():
+        sentences.append(
+            f"{row.model_a} and {row.model_b} have {row.shared:,} concepts in common (Jaccard index "
+            f"{_decimals(row.jaccard, 2)}); {row.only_a:,} occur only in {row.model_a}, {row.only_b:,} only in "
+            f"{row.model_b}. Among {row.rarefied_units:,} labelled units of each, {row.rarefied_a:.1f} and "
+            f"{row.rarefied_b:.1f} distinct concepts are expected."
+        )
+        if pd.notna(row.cramers_v):
+            sentences.append(
+                f"The category shares of {row.model_a} and {row.model_b} differ by Cramér's V = {row.cramers_v:.2f} "
+                f"(chi-square {row.chi_square:.1f}, {_p_value(row.p_value)}, descriptive only)."
+            )
+    return sentences
+
+
+def timing_sentences(timings: pd.DataFrame) -> list[str]:
+    """Give the fastest and the slowest explainer of each model on each machine."""
+    sentences = []
+    for (model, device, threads), group in timings.groupby(["model", "device", "threads"], sort=False):
+        ranked = group.sort_values("seconds_per_image", kind="stable")
+        ends = ranked.iloc[[0, -1]].drop_duplicates("explainer")
+        times = " to ".join(
+            f"{_seconds(row.seconds_per_image)} ({explainer_title(row.explainer)})" for row in ends.itertuples()
+        )
+        sentences.append(
+            f"On {machine_title(device, threads)}, explaining {model} took {times} a photograph, wall clock."
+        )
+    return sentences
+
+
+def agreement_sentences(summary: pd.DataFrame, *, area: float, threshold: float) -> list[str]:
+    """Give the pairs of explainers with the highest and the lowest mean in the sample, by model and measure."""
+    sentences = []
+    for (model, measure), group in summary.groupby(["model", "measure"], sort=False):
+        title = measure_title(measure, area=area, threshold=threshold)
+        ranked = group[group["mean"].notna()].sort_values("mean", ascending=False, kind="stable")
+        if ranked.empty:
+            sentences.append(f"{model}: the {title} is undefined for every pair.")
+            continue
+        sentence = f"{model}: the highest mean {title} in this sample is that of {_pair_with_mean(ranked.iloc[0])}"
+        if len(ranked) > 1:
+            sentence += f", the lowest that of {_pair_with_mean(ranked.iloc[-1])}"
+        chance = group["chance"].iloc[0]
+        if pd.notna(chance):
+            above = int((ranked["low"] > chance).sum())
+            lie = "lies" if above == 1 else "lie"
+            sentence += f"; chance is {chance:.3f}, and {above} of {len(ranked)} intervals {lie} above it"
+        sentences.append(sentence + ".")
+    return sentences
+
+
+def caveats(encoder: str, summary: pd.DataFrame, *, area: float, probe_rows: int, probe_photographs: int) -> list[str]:
+    """Say what the numbers do not carry."""
+    n = int(summary["photographs"].max())
+    surrogate = (
+        f"Labels come from the {encoder}, which is not CLIP: it sees only what the 1000 ImageNet classes span, and "
+        "matches everything else to these."
+    )
+    return [
+        surrogate if "conse" in encoder.lower() else f"Labels come from {encoder}, and inherit what it confuses.",
+        "A label is the best match in the concept list, not proof that the unit detects the concept. Scores depend on "
+        "the list and on the layer's other units: they are not comparable between layers or models.",
+        f"Units were labelled on {probe_rows:,} pictures, whole or cut from {probe_photographs:,} photographs; crops "
+        "of one photograph are not independent.",
+        "Units of a layer are not independent either: Wilson intervals of shares and the chi-square p-value describe "
+        "these units and test nothing.",
+        f"At most {n} {_plural('photograph', n)} {'enters' if n == 1 else 'enter'} each mean agreement"
+        f"{', which is few' if n < 30 else ''}; the order of two means is not a tested difference.",
+        f"Unrelated maps cut at {_percent(area)} of the picture have an equal-area IoU of about q / (2 - q) = "
+        f"{area / (2 - area):.3f}. The IoU at a threshold depends on how large the masks are, which differs between "
+        "explainers. Ties are broken at random.",
+        "Explainers can agree and be wrong: agreement is not faithfulness. LIME explains the probability of the class, "
+        "the class activation maps explain its logit.",
+        "Seconds are wall clock on the device that is named, with whatever else ran there.",
+    ]
+
+
+def measure_title(measure: str, *, area: float, threshold: float) -> str:
+    """Name a measure together with where it cuts."""
+    cut = {"equal_area_iou": f" at {_percent(area)} of the picture", "threshold_iou": f" of {threshold:g}"}
+    return MEASURES[measure] + cut.get(measure, "")
+
+
+# ---- tables
+
+
+def _models_table(facts: Sequence[Mapping], predictions: pd.DataFrame) -> dict[str, object]:
+    """Give each model a column: there are few, and their facts are long."""
+    columns = [_model_facts(fact, predictions[predictions["model"] == fact["model"]]) for fact in facts]
+    rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
+    caption = (
+        "The models. Layers have the shape of their output (channels×height×width). A prediction is right where the "
+        "most probable class is the label."
+    )
+    return _table(caption, ["", *(fact["model"] for fact in facts)], rows)
+
+
+def _model_facts(fact: Mapping, predictions: pd.DataFrame) -> dict[str, str]:
+    weights, sha256, given = fact["weights"], fact["weights_sha256"], fact["input"]
+    if isinstance(weights, Mapping):
+        weights = "; ".join(str(value) for key, value in weights.items() if key != "sha256")
+    mean, std = (", ".join(f"{channel:g}" for channel in given[key]) for key in ("mean", "std"))
+    return {
+        "architecture": fact["architecture"],
+        "weights": weights,
+        "sha256 of the weights": Markup('<abbr title="{}">{}</abbr>').format(sha256, sha256[:12]),
+        "parameters": f"{fact['parameters']:,}",
+        "classes": f"{fact['classes']:,}",
+        "input": f"{given['fit']} to {given['resize']}, centre crop {given['crop']}, {given['interpolation']}",
+        "mean and standard deviation": f"{mean} and {std}",
+        "layers": "; ".join(f"{layer}: {'×'.join(map(str, shape))}" for layer, shape in fact["layers"].items()),
+        "right predictions": accuracy(predictions),
+    }
+
+
+def _predictions_table(predictions: pd.DataFrame) -> dict[str, object]:
+    rows = []
+    for row in predictions.itertuples():
+        label, right = (row.label_name, "yes" if row.correct else "no") if pd.notna(row.label) else ("none", "–")
+        predicted = [row.predicted_name, f"{row.probability:.3f}", right]
+        rows.append([row.model, row.image_id, label, *predicted, row.target_name, f"{row.target_probability:.3f}"])
+    columns = ["model", "photograph", "label", "predicted", "probability", "right", "explained", "its probability"]
+    caption = "Predictions for the photographs that are explained. Probabilities are the models' softmax outputs."
+    return _table(caption, columns, rows, numeric=("probability", "its probability"))
+
+
+def _layers_table(layers: pd.DataFrame, frequent: pd.DataFrame) -> dict[str, object]:
+    rows = []
+    for row in layers.itertuples():
+        top = frequent[(frequent["model"] == row.model) & (frequent["layer"] == row.layer)].head(5)
+        names = ", ".join(f"{each.concept} ({each.units})" for each in top.itertuples())
+        counts = [f"{row.units:,}", f"{row.dead:,}", f"{row.distinct:,}"]
+        expected = f"{row.distinct_rarefied:.1f} among {row.rarefied_units:,}"
+        rows.append([row.model, row.layer, *counts, expected, names or "none"])
+    columns = ["model", "layer", "units", "dead", "distinct concepts", "expected distinct", "most frequent (units)"]
+    caption = (
+        "Labels by layer. Expected distinct: concepts among equally many labelled units drawn at random (rarefaction). "
+        "results/concepts.csv holds every unit with its label, score, second concept and top images."
+    )
+    return _table(caption, columns, rows, numeric=columns[2:6])
+
+
+def _categories_table(categories: pd.DataFrame) -> dict[str, object]:
+    rows = [
+        [row.model, row.layer, row.category, f"{row.units:,}", _percent(row.share), _percents(row.low, row.high)]
+        for row in categories.itertuples()
+    ]
+    columns = ["model", "layer", "category", "units", "share", "95 % interval"]
+    caption = (
+        "Share of each category among the labelled units, with Wilson's interval; the layer all pools a model's layers."
+    )
+    return _table(caption, columns, rows, numeric=columns[3:])
+
+
+def _comparison_table(models: pd.DataFrame) -> dict[str, object]:
+    """Give each pair of models a column, as `_models_table` does."""
+    columns = [
+        {
+            "concepts of A": f"{row.distinct_a:,}",
+            "concepts of B": f"{row.distinct_b:,}",
+            "in both": f"{row.shared:,}",
+            "only in A": f"{row.only_a:,}",
+            "only in B": f"{row.only_b:,}",
+            "Jaccard index": _decimals(row.jaccard, 3),
+            "units drawn of each": f"{row.rarefied_units:,}",
+            "expected concepts of A": f"{row.rarefied_a:.1f}",
+            "expected concepts of B": f"{row.rarefied_b:.1f}",
+            "chi-square of category shares": f"{_decimals(row.chi_square, 1)} ({_p_value(row.p_value)})",
+            "Cramér's V": _decimals(row.cramers_v, 3),
+        }
+        for row in models.itertuples()
+    ]
+    rows = [[name, *(column[name] for column in columns)] for name in (columns[0] if columns else ())]
+    caption = (
+        "Concepts of every two models. Expected: distinct concepts among equally many labelled units drawn at random. "
+        "Chi-square takes units as independent, which they are not."
+    )
+    return _table(caption, ["", *(f"A {row.model_a}, B {row.model_b}" for row in models.itertuples())], rows)
+
+
+def _timings_table(timings: pd.DataFrame) -> dict[str, object]:
+    rows = []
+    for row in timings.itertuples():
+        seconds = [f"{row.images:,}", f"{row.seconds:.1f}", _seconds(row.seconds_per_image)]
+        rows.append([row.model, explainer_title(row.explainer), *seconds, machine_title(row.device, row.threads)])
+    columns = ["model", "explainer", "photographs", "seconds", "a photograph", "device"]
+    return _table("Wall-clock time of the explainers.", columns, rows, numeric=columns[2:5])
+
+
+def _agreement_table(summary: pd.DataFrame, *, area: float, threshold: float) -> dict[str, object]:
+    rows = []
+    for row in summary.itertuples():
+        interval = f"{row.low:.3f} to {row.high:.3f}" if pd.notna(row.low) else "none"
+        tied = _percent(row.tied_share) if pd.notna(row.tied_share) else "–"
+        numbers = [row.n, row.photographs, _decimals(row.mean, 3), interval, _decimals(row.chance, 3), tied]
+        rows.append([row.model, _pair(row), measure_title(row.measure, area=area, threshold=threshold), *numbers])
+    columns = ["model", "explainers", "measure", "n", "photographs", "mean", "95 % interval", "chance", "tied"]
+    caption = (
+        "Mean agreement of every two explainers, with a bootstrap interval over photographs. Tied: share of the marked "
+        "pixels that were drawn at random among equals."
+    )
+    return _table(caption, columns, rows, numeric=columns[3:])
+
+
+def _table(
+    caption: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, numeric: Sequence[str] = ()
+) -> dict[str, object]:
+    return {
+        "caption": caption,
+        "columns": columns,
+        "rows": list(rows),
+        "numeric": [name in numeric for name in columns],
+    }
+
+
+# ---- figures
+
+FREQUENT_CAPTION = (
+    "The concepts that most units of each model are labelled with, at most 15, all configured layers together. "
+    "Horizontal axis: share of the model's labelled units; at the bar: number of units; colour: category of the "
+    "concept. Labels by {encoder}."
+)
+DISTINCT_CAPTION = (
+    "Distinct concepts of each layer. Bars: expected number among equally many labelled units drawn at random without "
+    "replacement (rarefaction), which is comparable between layers. Diamonds: number among all labelled units, which "
+    "grows with the width of the layer. Labels by {encoder}."
+)
+CATEGORIES_CAPTION = (
+    "Share of each category among the labelled units of a layer (horizontal axis), with Wilson's 95 % interval, which "
+    "takes units as independent. Colour and marker: layer, from the first (dark) to the last (light). Labels by "
+    "{encoder}."
+)
+GRID_CAPTION = (
+    "Explanations of {model}: photographs as the model sees them, and the saliency of each explainer over them in "
+    "grey. Above each row: the class that is explained and its probability. Saliency runs from 0 to 1 within each map, "
+    "so colours do not compare strength between maps. White lines in LIME's column bound the superpixels; only "
+    "positive weights show."
+)
+TIMINGS_CAPTION = (
+    "Wall-clock seconds for one photograph (horizontal axis, logarithmic) by explainer and model, on the device that "
+    "is named."
+)
+AGREEMENT_CAPTION = (
+    "Mean {measure} of every two explainers (horizontal axis) over n pictures, with a 95 % bootstrap interval over "
+    "photographs. Colour and marker: model. Dashed line, where it is known: what unrelated maps score."
+)
+
+
+def _frequent_alt(frequent: pd.DataFrame) -> str:
+    panels = [
+        f"{model}: " + ", ".join(f"{row.concept} {row.units}" for row in group.head(5).itertuples())
+        for model, group in frequent[frequent["layer"] == "all"].groupby("model", sort=False)
+    ]
+    return f"Bar charts of the concepts with the most units. {'; '.join(panels)}."
+
+
+def _layers_alt(layers: pd.DataFrame) -> str:
+    rows = [f"{row.model} {row.layer} {row.distinct_rarefied:.0f} ({row.distinct})" for row in layers.itertuples()]
+    return f"Bar charts of distinct concepts, expected at equal numbers of units (in all). {'; '.join(rows)}."
+
+
+def _categories_alt(categories: pd.DataFrame) -> str:
+    panels = [
+        f"{model}: " + ", ".join(f"{row.category} {_percent(row.share)}" for row in group.itertuples())
+        for model, group in categories[categories["layer"] == "all"].groupby("model", sort=False)
+    ]
+    return f"Dot plots of category shares by layer. All layers together: {'; '.join(panels)}."
+
+
+def _grid_alt(predictions: pd.DataFrame, model: str, timings: pd.DataFrame) -> str:
+    explainers = [explainer_title(name) for name in timings.loc[timings["model"] == model, "explainer"].unique()]
+    rows = predictions[predictions["model"] == model]
+    names = [f"{row.image_id} as {row.target_name}" for row in rows.head(20).itertuples()]
+    return f"Photographs with heat maps of {_enumerate(explainers)} for {model}: {'; '.join(names)}."
+
+
+def _timings_alt(timings: pd.DataFrame) -> str:
+    rows = [
+        f"{row.model} {explainer_title(row.explainer)} {_seconds(row.seconds_per_image)}"
+        for row in timings.itertuples()
+    ]
+    return f"Bar charts of seconds a photograph. {'; '.join(rows)}."
+
+
+def _agreement_alt(summary: pd.DataFrame, measure: str) -> str:
+    rows = summary[summary["measure"] == measure]
+    means = [f"{row.model}, {_pair(row)} {_decimals(row.mean, 2)}" for row in rows.itertuples()]
+    return f"Dot plot of mean {MEASURES[measure]} with intervals. {'; '.join(means)}."
+
+
+def _embed(path: str | Path) -> dict[str, object]:
+    """Encode a figure as a data URI, with its width in CSS pixels at its natural size."""
+    path = Path(path)
+    content = path.read_bytes()
+    if path.suffix == ".svg":
+        points = re.search(rb'<svg[^>]*?\bwidth="([\d.]+)pt"', content)[1]
+        kind, width = "svg+xml", float(points) * 96 / 72
+    else:
+        image = Image.open(io.BytesIO(content))
+        kind, width = "png", image.width * 96 / image.info["dpi"][0]
+        if len(content) > LARGEST_PNG:
+            kind, buffer = "jpeg", io.BytesIO()
+            image.convert("RGB").save(buffer, "JPEG", quality=88)
+            content = buffer.getvalue()
+    uri = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return {"uri": Markup(uri), "width": round(width)}
+
+
+# ---- words
+
+
+def _keep_units(value: object) -> object:
+    """Keep a percent sign on the line of its number."""
+    return value.replace(" %", "\u00a0%") if isinstance(value, str) else value
+
+
+def _pair(row: object) -> str:
+    return f"{explainer_title(row.explainer_a)} and {explainer_title(row.explainer_b)}"
+
+
+def _pair_with_mean(row: pd.Series) -> str:
+    interval = f"95 % interval {row.low:.2f} to {row.high:.2f}" if pd.notna(row.low) else "no interval"
+    of = "" if row.n == row.photographs else f" pictures of {row.photographs} photographs"
+    return f"{_pair(row)}, {row['mean']:.2f} ({interval}, n = {row.n}{of})"
+
+
+def _enumerate(texts: Iterable[str]) -> str:
+    *first, last = texts
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _plural(noun: str, n: int) -> str:
+    return noun if n == 1 else f"{noun}s"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.0995 else f"{100 * share:.0f} %"
+
+
+def _percents(low: float, high: float) -> str:
+    return f"{_percent(low)} to {_percent(high)}" if pd.notna(low) else "none"
+
+
+def _decimals(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if pd.notna(value) else "–"
+
+
+def _p_value(p: float) -> str:
+    if pd.isna(p):
+        return "–"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"

@@ -1,0 +1,214 @@
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from unitlens import figures
+
+LONG = "an_uncommonly_long_name_of_a_model_with_many_words-and-a-suffix"
+MODELS = {
+    "two models": {"squeezenet1_1": ["features.4", "features.12"], "efficientnet_lite0": ["blocks.4", "blocks.6"]},
+    "one model and layer": {"resnet18": ["layer4"]},
+    "four long names": {f"{LONG}_{i}": ["stages.0.blocks.11.pointwise_convolution_of_the_block"] for i in range(4)},
+}
+CATEGORIES = ["object", "scene", "part", "colour", "not a known category"]
+
+
+@pytest.fixture(params=list(MODELS))
+def models(request):
+    return MODELS[request.param]
+
+
+def frequent(models):
+    rows = [
+        [model, layer, f"concept {i} " + "of many words " * (i == 3), CATEGORIES[i % 5], 30 - i, (30 - i) / 400]
+        for model, layers in models.items()
+        for layer in [*layers, "all"]
+        for i in range(20)
+    ]
+    return pd.DataFrame(rows, columns=["model", "layer", "concept", "category", "units", "share"])
+
+
+def layers(models):
+    rows = [
+        [model, layer, 128, 128 if i == 1 else 3, 0 if i == 1 else 60, 40, 0 if i == 1 else 30.5, None, 7]
+        for model, names in models.items()
+        for i, layer in enumerate(names)
+    ]
+    columns = [
+        "model",
+        "layer",
+        "units",
+        "dead",
+        "distinct",
+        "rarefied_units",
+        "distinct_rarefied",
+        "top_concept",
+        "top_units",
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def categories(models):
+    rows = [
+        [model, layer, category, 10, 0.2, np.nan if i == 2 else 0.15, np.nan if i == 2 else 0.27]
+        for model, names in models.items()
+        for layer in [*names, "all"]
+        for i, category in enumerate(CATEGORIES)
+    ]
+    return pd.DataFrame(rows, columns=["model", "layer", "category", "units", "share", "low", "high"])
+
+
+def summary(models):
+    rows = [
+        [model, f"{method}-{names[-1]}", "lime", measure, 10 - i, 10 - i, 0.3, low, 0.4 if low else np.nan, chance, 0.1]
+        for model, names in models.items()
+        for i, (method, low) in enumerate([("gradcam", 0.2), ("scorecam", None)])
+        for measure, chance in [("equal_area_iou", 1 / 9), ("threshold_iou", np.nan), ("spearman", np.nan)]
+    ]
+    columns = [
+        "model",
+        "explainer_a",
+        "explainer_b",
+        "measure",
+        "n",
+        "photographs",
+        "mean",
+        "low",
+        "high",
+        "chance",
+        "tied_share",
+    ]
+    return pd.DataFrame(rows, columns=columns).astype({"low": float, "high": float})
+
+
+def timings(models, devices=("cpu",)):
+    rows = [
+        [model, explainer, 10, 10 * seconds, seconds, devices[i % len(devices)], 2]
+        for model, names in models.items()
+        for i, (explainer, seconds) in enumerate([(f"gradcam-{names[-1]}", 0.02), ("lime", 9.0)])
+    ]
+    columns = ["model", "explainer", "images", "seconds", "seconds_per_image", "device", "threads"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def pictures(n, size=(24, 30)):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (n, *size, 3), dtype=np.uint8)
+    saliency = rng.random((n, *size))
+    segments = np.broadcast_to(np.arange(size[1]) // 10, (n, *size))
+    return images, saliency, segments
+
+
+def draw_all(models, folder, suffix):
+    drawn = {
+        "frequent": lambda path: figures.frequent_concepts(frequent(models), path, encoder="ConSE surrogate"),
+        "distinct": lambda path: figures.distinct_concepts(layers(models), path, encoder="ConSE surrogate"),
+        "shares": lambda path: figures.category_shares(categories(models), path, encoder="ConSE surrogate"),
+        "timings": lambda path: figures.timings(timings(models), path),
+        "devices": lambda path: figures.timings(timings(models, ("cpu", "NVIDIA H100 80GB HBM3")), path),
+    } | {
+        measure: lambda path, measure=measure: figures.agreement(summary(models), path, measure=measure)
+        for measure in figures.MEASURE_TITLES
+    }
+    for name, draw in drawn.items():
+        draw(folder / f"{name}{suffix}")
+    return sorted(folder.glob(f"*{suffix}"))
+
+
+def test_charts_are_drawn_within_bounds(models, tmp_path):
+    paths = draw_all(models, tmp_path, ".png")
+    assert len(paths) == 8
+    for path in paths:
+        image = Image.open(path)
+        assert round(image.info["dpi"][0]) == 150
+        assert image.width <= 12 * 150
+        border = np.concatenate(
+            [np.asarray(image.convert("L"))[:, [0, -1]].ravel(), np.asarray(image.convert("L"))[[0, -1]].ravel()]
+        )
+        assert border.min() == 255, f"{path.name} is clipped"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_same_input_gives_same_bytes(suffix, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        draw_all(MODELS["one model and layer"], tmp_path / folder, suffix)
+        images, saliency, segments = pictures(1)
+        figures.overlay(images[0], saliency[0], tmp_path / folder / f"overlay{suffix}", segments=segments[0], title="x")
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+
+
+def test_overlay_shows_each_pixel_as_equal_square(tmp_path):
+    image = np.zeros((2, 3, 3), np.uint8)
+    image[:] = np.array([[0, 60, 120], [180, 220, 255]])[..., None]
+    figures.overlay(image, np.zeros((2, 3)), tmp_path / "overlay.png", title="nothing salient")
+    drawn = np.asarray(Image.open(tmp_path / "overlay.png").convert("RGB"))[-300:]
+    assert drawn.shape == (300, 450, 3)
+    assert (np.abs(drawn.astype(int) - image.repeat(150, 0).repeat(150, 1)) <= 1).all()
+
+
+def test_overlay_colours_the_salient_and_bounds_superpixels(tmp_path):
+    image, saliency = np.full((30, 30, 3), 128, np.uint8), np.zeros((30, 30))
+    saliency[:, 15:] = 1
+    segments = np.repeat([[0] * 15 + [1] * 15], 30, axis=0)
+    figures.overlay(image, saliency, tmp_path / "overlay.png", segments=segments, title="right half")
+    left, contour, right = np.asarray(Image.open(tmp_path / "overlay.png").convert("RGB"))[-200, [50, 224, 400]].astype(
+        int
+    )
+    assert np.ptp(left) <= 1
+    assert np.ptp(right) > 60
+    assert contour.min() > left.max() + 50
+
+
+@pytest.mark.parametrize(
+    ("saliency", "segments", "message"),
+    [
+        (np.zeros((5, 4)), None, "`saliency` has shape"),
+        (np.zeros((4, 5)), np.zeros((5, 4), int), "`segments` has shape"),
+        (np.full((4, 5), 1.5), None, "must lie in"),
+        (np.full((4, 5), np.nan), None, "must lie in"),
+    ],
+)
+def test_overlay_refuses_what_does_not_fit(saliency, segments, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        figures.overlay(np.zeros((4, 5, 3), np.uint8), saliency, tmp_path / "x.png", segments=segments, title="x")
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize(
+    "explainers", [["lime"], ["gradcam-a", "ablationcam-a", "scorecam-a", "lime"], [f"m{i}" for i in range(9)]]
+)
+def test_grid_has_a_row_a_photograph_and_a_column_an_explainer(n, explainers, tmp_path):
+    images, saliency, segments = pictures(n, (40, 40))
+    captions = ["a class with a very long name, of which there are many in ImageNet " * 3 + "(0.53)"] * n
+    maps = dict.fromkeys(explainers, saliency)
+    figures.explanation_grid(images, maps, tmp_path / "grid.png", captions=captions, segments=segments, model=LONG)
+    image = Image.open(tmp_path / "grid.png")
+    assert image.width <= 12 * 150
+    assert image.height > n * 200
+
+
+def test_grid_refuses_wrong_numbers(tmp_path):
+    images, saliency, _ = pictures(2)
+    with pytest.raises(ValueError, match="`captions` has 1 entries for 2"):
+        figures.explanation_grid(images, {"lime": saliency}, tmp_path / "x.png", captions=["one"], model="m")
+    with pytest.raises(ValueError, match="`lime` has 1 entries for 2"):
+        figures.explanation_grid(images, {"lime": saliency[:1]}, tmp_path / "x.png", captions=["a", "b"], model="m")
+
+
+def test_nothing_to_draw_and_unknown_suffix_are_errors(tmp_path):
+    table = timings(MODELS["two models"])
+    with pytest.raises(ValueError, match="`timings` has no rows"):
+        figures.timings(table[:0], tmp_path / "x.png")
+    with pytest.raises(ValueError, match=r"'.gif'; allowed: .png, .svg"):
+        figures.timings(table, tmp_path / "x.gif")
+
+
+def test_explainers_and_machines_have_titles():
+    titles = [figures.explainer_title(f"{method}-features.12") for method in figures.METHOD_TITLES if method != "lime"]
+    assert titles == ["Grad-CAM", "HiResCAM", "Grad-CAM++", "XGrad-CAM", "LayerCAM", "Ablation-CAM", "Score-CAM"]
+    assert figures.explainer_title("lime") == "LIME"
+    assert figures.explainer_title("shap-fc") == "shap"
+    assert figures.machine_title("cpu", 1) == "CPU, 1 thread"
+    assert figures.machine_title("NVIDIA H100", 4) == "NVIDIA H100, 4 threads"

@@ -1,0 +1,273 @@
+import base64
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from unitlens import gallery
+
+CONCEPTS = pd.DataFrame(
+    {
+        "model": ["net"] * 5,
+        "layer": ["a", "a", "a", "b", "b"],
+        "unit": [0, 1, 2, 0, 1],
+        "status": ["labelled", "labelled", "dead", "labelled", "labelled"],
+        "concept": ["dog", "dog", None, "red", "sky"],
+    }
+)
+FREQUENT = pd.DataFrame(
+    [
+        ["net", "a", "dog", "object", 2, 1.0],
+        ["net", "b", "red", "colour", 1, 0.5],
+        ["net", "b", "sky", "scene", 1, 0.5],
+        ["net", "all", "dog", "object", 2, 0.5],
+        ["net", "all", "red", "colour", 1, 0.25],
+        ["net", "all", "sky", "scene", 1, 0.25],
+    ],
+    columns=["model", "layer", "concept", "category", "units", "share"],
+)
+LAYERS = pd.DataFrame(
+    [["net", "a", 3, 1, 1, 2, 1.0, "dog", 2], ["net", "b", 2, 0, 2, 2, 2.0, "red", 1]],
+    columns=[
+        *("model", "layer", "units", "dead", "distinct", "rarefied_units", "distinct_rarefied"),
+        *("top_concept", "top_units"),
+    ],
+)
+CATEGORIES = pd.DataFrame(
+    [["net", "all", "object", 2, 0.5, 0.15, 0.85], ["net", "all", "colour", 1, 0.05, 0.0123, 0.7]],
+    columns=["model", "layer", "category", "units", "share", "low", "high"],
+)
+COMPARED = pd.DataFrame(
+    [["net", "other", 30, 1200, 10, 20, 1190, 0.0082, 40, 28.04, 39.96, 12.34, 0.0004, 0.213]],
+    columns=[
+        *("model_a", "model_b", "distinct_a", "distinct_b", "shared", "only_a", "only_b", "jaccard", "rarefied_units"),
+        *("rarefied_a", "rarefied_b", "chi_square", "p_value", "cramers_v"),
+    ],
+)
+SUMMARY = pd.DataFrame(
+    [
+        ["net", "gradcam-b", "lime", "equal_area_iou", 10, 10, 0.3, 0.2, 0.4, 1 / 9, 0.05],
+        ["net", "scorecam-b", "lime", "equal_area_iou", 10, 10, 0.2, 0.1, 0.3, 1 / 9, 0.5],
+        ["net", "gradcam-b", "lime", "threshold_iou", 4, 2, 0.25, np.nan, np.nan, np.nan, np.nan],
+        ["net", "gradcam-b", "lime", "spearman", 0, 0, np.nan, np.nan, np.nan, np.nan, np.nan],
+    ],
+    columns=[
+        *("model", "explainer_a", "explainer_b", "measure", "n", "photographs", "mean", "low", "high", "chance"),
+        "tied_share",
+    ],
+)
+TIMINGS = pd.DataFrame(
+    [["net", "lime", 10, 123.0, 12.3, "cpu", 2], ["net", "gradcam-b", 10, 0.25, 0.025, "cpu", 2]],
+    columns=["model", "explainer", "images", "seconds", "seconds_per_image", "device", "threads"],
+)
+PREDICTIONS = pd.DataFrame(
+    [
+        ["net", "one", 3, "<b>tench</b>", 3, "<b>tench</b>", 0.9, True, 3, "<b>tench</b>", 0.9],
+        ["net", "two", 4, "drake", 5, "net & gun", 0.4, False, 5, "net & gun", 0.4],
+        ["net", "three", np.nan, np.nan, 5, "lion", 0.4, np.nan, 5, "lion", 0.4],
+    ],
+    columns=[
+        *("model", "image_id", "label", "label_name", "predicted", "predicted_name", "probability", "correct"),
+        *("target", "target_name", "target_probability"),
+    ],
+)
+FACTS = {
+    "model": "net",
+    "architecture": "timm:net",
+    "weights": {"url": "https://example.org/net.pth", "sha256": "0123456789abcdef" * 4},
+    "weights_sha256": "0123456789abcdef" * 4,
+    "parameters": 1234567,
+    "classes": 1000,
+    "layers": {"a": [3, 7, 7], "b": [2]},
+    "input": {"fit": "squash", "resize": 256, "crop": 224, "interpolation": "bilinear", "mean": [0.5], "std": [0.25]},
+}
+FIGURES = ["frequent_concepts", "distinct_concepts", "category_shares", "timings", "grid_net"]
+FIGURES += ["agreement_equal_area_iou", "agreement_threshold_iou", "agreement_spearman"]
+
+
+def test_accuracy_counts_labelled_photographs_only():
+    assert gallery.accuracy_sentences(PREDICTIONS) == [
+        "net predicts the label of 1 of 2 labelled photographs (50 %; 95 % interval 9.5 % to 91 %)."
+    ]
+    assert gallery.accuracy_sentences(PREDICTIONS[2:]) == [
+        "No photograph that is explained for net has a label, so there is no accuracy."
+    ]
+
+
+def test_labels_count_dead_units_apart():
+    assert gallery.label_sentences(CONCEPTS, "ConSE surrogate") == [
+        "The ConSE surrogate labels 4 of the 5 units in 2 layers of net with 3 distinct concepts; 1 dead unit has no "
+        "label."
+    ]
+    assert gallery.label_sentences(CONCEPTS[3:], "CLIP") == [
+        "The CLIP labels 2 of the 2 units in 1 layer of net with 2 distinct concepts."
+    ]
+
+
+def test_frequent_concepts_pool_the_layers():
+    assert gallery.frequency_sentences(FREQUENT) == [
+        "In net most units are labelled dog (2 units, 50 %), red (1 unit, 25 %) and sky (1 unit, 25 %); shares are of "
+        "its labelled units."
+    ]
+
+
+def test_layers_are_compared_at_equal_numbers_of_units():
+    assert gallery.layer_sentences(LAYERS) == [
+        "Among 2 labelled units drawn at random from each layer of net, the expected number of distinct concepts is "
+        "1.0 (a) and 2.0 (b)."
+    ]
+    assert "not compared" in gallery.layer_sentences(LAYERS.assign(rarefied_units=0))[0]
+
+
+def test_categories_give_both_ends_with_intervals():
+    assert gallery.category_sentences(CATEGORIES) == [
+        "The largest category among the labelled units of net is object at 50 % (95 % interval 15 % to 85 %), the "
+        "smallest colour at 5 % (95 % interval 1.2 % to 70 %)."
+    ]
+    assert gallery.category_sentences(CATEGORIES[:1]) == [
+        "The largest category among the labelled units of net is object at 50 % (95 % interval 15 % to 85 %)."
+    ]
+
+
+def test_models_are_compared_without_a_claim():
+    shared, shares = gallery.comparison_sentences(COMPARED)
+    assert shared == (
+        "net and other have 10 concepts in common (Jaccard index 0.01); 20 occur only in net, 1,190 only in other. "
+        "Among 40 labelled units of each, 28.0 and 40.0 distinct concepts are expected."
+    )
+    assert shares == (
+        "The category shares of net and other differ by Cramér's V = 0.21 (chi-square 12.3, p < 0.001, descriptive "
+        "only)."
+    )
+    assert gallery.comparison_sentences(COMPARED[:0]) == []
+    assert len(gallery.comparison_sentences(COMPARED.assign(cramers_v=np.nan))) == 1
+
+
+def test_timings_name_the_device():
+    assert gallery.timing_sentences(TIMINGS) == [
+        "On CPU, 2 threads, explaining net took 0.025 s (Grad-CAM) to 12 s (LIME) a photograph, wall clock."
+    ]
+    assert gallery.timing_sentences(TIMINGS[:1]) == [
+        "On CPU, 2 threads, explaining net took 12 s (LIME) a photograph, wall clock."
+    ]
+
+
+def test_agreement_ranks_within_the_sample():
+    equal_area, threshold, spearman = gallery.agreement_sentences(SUMMARY, area=0.2, threshold=0.5)
+    assert equal_area == (
+        "net: the highest mean equal-area IoU at 20 % of the picture in this sample is that of Grad-CAM and LIME, 0.30 "
+        "(95 % interval 0.20 to 0.40, n = 10), the lowest that of Score-CAM and LIME, 0.20 (95 % interval 0.10 to "
+        "0.30, n = 10); chance is 0.111, and 1 of 2 intervals lies above it."
+    )
+    assert threshold == (
+        "net: the highest mean IoU at a threshold of 0.5 in this sample is that of Grad-CAM and LIME, 0.25 (no "
+        "interval, n = 4 pictures of 2 photographs)."
+    )
+    assert spearman == "net: the Spearman rank correlation is undefined for every pair."
+
+
+@pytest.mark.parametrize(("encoder", "first"), [("ConSE surrogate", "not CLIP"), ("CLIP ViT-B/16", "CLIP ViT-B/16")])
+def test_caveats_name_the_limits(encoder, first):
+    lines = gallery.caveats(encoder, SUMMARY, area=0.2, probe_rows=1000, probe_photographs=49)
+    assert first in lines[0]
+    text = " ".join(lines)
+    for limit in [
+        "not comparable",
+        "1,000 pictures",
+        "49 photographs",
+        "not independent",
+        "10 photographs",
+        "0.111",
+        "wall",
+    ]:
+        assert limit in text
+
+
+class Page(HTMLParser):
+    """Collect tags; every start tag must be closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def write_page(folder, **changes):
+    noise = np.random.default_rng(0).integers(0, 256, (500, 500, 3), dtype=np.uint8)
+    figures = {name: folder / f"{name}.svg" for name in FIGURES} | {"grid_net": folder / "grid.png"}
+    for path in figures.values():
+        path.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="360pt" height="72pt"></svg>')
+    Image.fromarray(noise).save(folder / "grid.png", dpi=(150, 150))
+    given = {
+        "concepts": CONCEPTS, "frequent": FREQUENT, "layers": LAYERS, "categories": CATEGORIES, "models": COMPARED,
+        "summary": SUMMARY, "timings": TIMINGS, "predictions": PREDICTIONS, "facts": [FACTS], "figures": figures,
+        "encoder": "ConSE surrogate", "area": 0.2, "threshold": 0.5, "probe_rows": 1000, "probe_photographs": 49,
+        "run": {"seed": 42, "<script>": "alert(1)"},
+    }  # fmt: skip
+    gallery.overview(folder / "overview.html", **(given | changes))
+    return (folder / "overview.html").read_text(encoding="utf-8")
+
+
+def test_page_is_self_contained_and_readable_without_seeing(tmp_path):
+    text = write_page(tmp_path)
+    page = Page(text)
+    assert page.open == []
+    assert ("html", {"lang": "en"}) in page.tags
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert len(images) == len(FIGURES)
+    assert all(image["alt"] and image["src"].startswith("data:image/") for image in images)
+    links = {attributes["href"] for tag, attributes in page.tags if tag == "a"}
+    assert links == {"#overview", "#models", "#concepts", "#explanations", "#agreement"}
+    assert [attributes["id"] for tag, attributes in page.tags if tag == "h2"] == [link[1:] for link in (
+        "#overview", "#models", "#concepts", "#explanations", "#agreement")]  # fmt: skip
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
+    loaded = [value for _, attributes in page.tags for name, value in attributes.items() if name in ("src", "srcset")]
+    assert not any("http" in value[:20] for value in loaded)
+    assert not re.search(r"url\(|@import", text)
+
+
+def test_page_escapes_what_it_is_given(tmp_path):
+    text = write_page(tmp_path)
+    assert "&lt;script&gt;" in text
+    assert "&lt;b&gt;tench&lt;/b&gt;" in text
+    assert "net &amp; gun" in text
+    assert "<b>" not in text
+
+
+def test_page_holds_each_table_and_keeps_percent_signs_on_their_line(tmp_path):
+    text = write_page(tmp_path)
+    for cell in ["1,234,567", "0123456789ab<", "3×7×7", "dog (2)", "1.0 among 2", "0.213", "123.0", "0.200 to 0.400"]:
+        assert cell in text
+    assert not re.search(r"\d %", text)
+
+
+def test_large_photographs_become_jpeg_and_charts_keep_their_size(tmp_path):
+    text = write_page(tmp_path)
+    (jpeg,) = re.findall(r"data:image/jpeg;base64,([^\"]*)", text)
+    assert base64.b64decode(jpeg)[:2] == b"\xff\xd8"
+    assert "clamp(408px, 100%, 600px)" in text  # 360 pt are 480 CSS pixels
+    assert "clamp(272px, 100%, 400px)" in text  # 500 pixels at 150 dpi are 320
+
+
+def test_page_of_one_model_has_no_comparison(tmp_path):
+    assert "Models compared" in write_page(tmp_path)
+    assert "Models compared" not in write_page(tmp_path, models=COMPARED[:0])
+
+
+def test_same_input_gives_same_page(tmp_path):
+    assert write_page(tmp_path) == write_page(tmp_path)
+
+
+def test_missing_figures_are_named(tmp_path):
+    with pytest.raises(ValueError, match="`figures` lacks category_shares, timings"):
+        write_page(tmp_path, figures={name: "x.svg" for name in FIGURES if name not in ("category_shares", "timings")})
