@@ -1,0 +1,243 @@
+"""Explaining sets of pictures with explainers made for the test, and cutting the maps to masks."""
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from unitlens import explain, store
+
+IDS = [f"photo{i}-crop{j}" for i in range(4) for j in range(2)][:7]
+
+
+@pytest.fixture
+def images():
+    """Seven pictures of 16 x 16, the left half of one colour, the right half of another."""
+    halves = np.random.default_rng(0).integers(0, 256, (7, 2, 3), dtype=np.uint8)
+    return {
+        "images": halves.repeat(8, axis=1)[:, None].repeat(16, axis=1),
+        "image_id": np.array(IDS, dtype=object),
+        "photograph": np.array([name.partition("-")[0] for name in IDS], dtype=object),
+        "label": np.array([0, 1, 2, 0, 1, 2, -1]),
+    }
+
+
+def mean_colour(pictures):
+    """Three classes, the red, green and blue share of a picture."""
+    colours = pictures.double().mean((1, 2))
+    return colours / colours.sum(1, keepdim=True)
+
+
+def channel_as_saliency(pictures, targets, image_ids):
+    """The target's colour channel as saliency; coefficients as many as the id's last digit and two."""
+    width = 2 + max(int(name[-1]) for name in image_ids)
+    rows = [[float(i) if i < 2 + int(name[-1]) else np.nan for i in range(width)] for name in image_ids]
+    saliency = torch.stack([picture[..., target] for picture, target in zip(pictures, targets, strict=True)])
+    return {"saliency": saliency.float(), "coefficients": torch.tensor(rows)}
+
+
+def assert_equal(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 7, 100])
+def test_batch_size_does_not_change_an_explanation(images, batch_size):
+    def run(size):
+        return explain.explain_images(images, channel_as_saliency, mean_colour, target="predicted", batch_size=size)[0]
+
+    assert_equal(run(batch_size), run(1))
+
+
+def test_the_arrays_by_hand(images):
+    arrays, seconds = explain.explain_images(
+        images, channel_as_saliency, mean_colour, target="predicted", batch_size=3, device=torch.device("cpu")
+    )
+    shares = images["images"].mean((1, 2)) / images["images"].mean((1, 2)).sum(1, keepdims=True)
+    np.testing.assert_array_equal(arrays["target"], shares.argmax(1))
+    np.testing.assert_array_equal(arrays["predicted"], shares.argmax(1))
+    np.testing.assert_allclose(arrays["target_probability"], shares.max(1))
+    np.testing.assert_allclose(arrays["predicted_probability"], shares.max(1))
+    np.testing.assert_array_equal(arrays["saliency"][5], images["images"][5, ..., shares[5].argmax()])
+    np.testing.assert_array_equal(arrays["coefficients"][:2], [[0, 1, np.nan], [0, 1, 2]])
+    for name in ("image_id", "photograph", "label"):
+        np.testing.assert_array_equal(arrays[name], images[name])
+    assert seconds >= 0
+
+
+def test_the_label_may_be_the_target(images):
+    labelled = {name: array[:6] for name, array in images.items()}
+    arrays, _ = explain.explain_images(labelled, channel_as_saliency, mean_colour, target="label", batch_size=4)
+    shares = mean_colour(torch.from_numpy(labelled["images"])).numpy()
+    np.testing.assert_array_equal(arrays["target"], labelled["label"])
+    np.testing.assert_array_equal(arrays["target_probability"], shares[range(6), labelled["label"]])
+    np.testing.assert_array_equal(arrays["predicted"], shares.argmax(1))
+    with pytest.raises(ValueError, match="image 'photo3-crop0' has label -1; the model's classes are 0 to 2"):
+        explain.explain_images(images, channel_as_saliency, mean_colour, target="label", batch_size=7)
+
+
+def test_pictures_are_read_from_an_open_file_batch_by_batch(images, tmp_path):
+    store.create(tmp_path / "images.h5", images, {})
+    read = []
+
+    class Watched(h5py.Dataset):
+        def __getitem__(self, rows):
+            read.append((rows.start, rows.stop))
+            return super().__getitem__(rows)
+
+    with store.open(tmp_path / "images.h5") as file:
+        stored = dict(file) | {"images": Watched(file["images"].id)}
+        arrays, _ = explain.explain_images(stored, channel_as_saliency, mean_colour, target="predicted", batch_size=3)
+    expected, _ = explain.explain_images(images, channel_as_saliency, mean_colour, target="predicted", batch_size=3)
+    assert_equal(arrays, expected)
+    assert read == [(0, 3), (3, 6), (6, 7)]
+
+
+def test_stack_fills_short_rows_with_nan_and_leaves_maps_alone():
+    rows = explain.stack([np.array([[1.0]]), np.array([[2.0, 3.0], [4.0, np.nan]])])
+    np.testing.assert_array_equal(rows, [[1, np.nan], [2, 3], [4, np.nan]])
+    assert explain.stack([np.ones((2, 3, 4)), np.ones((1, 3, 4))]).shape == (3, 3, 4)
+    assert explain.stack([np.array([1]), np.array([2, 3])]).tolist() == [1, 2, 3]
+
+
+def test_image_seeds_are_the_same_everywhere():
+    assert explain.image_seed(42, "bull_mastiff") == 6966241123671523024
+    assert explain.image_seed(0, "é") == 6498527011590299414
+    assert explain.image_seed(43, "bull_mastiff") != explain.image_seed(42, "bull_mastiff")
+    seeds = [explain.image_seed(1, f"image{i}") for i in range(1000)]
+    assert len(set(seeds)) == 1000
+    assert 0 <= min(seeds) <= max(seeds) < 2**63
+
+
+# LIME
+
+
+def brightness_of_the_corner(pictures):
+    """Two classes: how bright the upper left 8 x 8 pixels are, and the rest."""
+    corner = pictures[:, :8, :8].double().mean((1, 2, 3)) / 255
+    return torch.stack([corner, 1 - corner], dim=1)
+
+
+def explain_corner(images, *, hide="mean", batch_size=16, seed=7):
+    explainer = explain.lime_explainer(
+        brightness_of_the_corner,
+        seed=seed,
+        batch_size=batch_size,
+        n_samples=200,
+        superpixels={"method": "grid", "size": 8},
+        hide=hide,
+        num_features=1,
+    )
+    return explainer(images, torch.zeros(len(images), dtype=torch.int64), IDS[: len(images)])
+
+
+@pytest.fixture
+def planted():
+    """Two pictures of 24 x 32 that are bright in the upper left corner only."""
+    pictures = torch.zeros(2, 24, 32, 3, dtype=torch.uint8)
+    pictures[0, :8, :8], pictures[1, :8, :8] = 250, 180
+    return pictures
+
+
+def test_lime_finds_the_planted_region(planted):
+    result = explain_corner(planted, hide="grey")
+    assert result["segments"].shape == (2, 24, 32)
+    assert result["segments"].unique().tolist() == list(range(12))
+    corner = torch.zeros(24, 32, dtype=torch.bool)
+    corner[:8, :8] = True
+    for selected, saliency in zip(result["selected"], result["saliency"], strict=True):
+        assert selected.equal(corner)
+        assert (saliency[corner].min() > 20 * saliency[~corner].max()).item()
+    # hidden, the corner shows 128: its effect, a little shrunk by the ridge, and that of no other superpixel
+    effects = (torch.tensor([250, 180]).double() - 128) / 255
+    assert result["coefficients"][:, 0].tolist() == pytest.approx(effects.tolist(), rel=0.2)
+    assert (result["coefficients"][:, 0] < effects).all()
+    assert result["r2"].min() > 0.9
+
+
+def test_limes_result_depends_on_seed_and_id_alone(planted):
+    together = explain_corner(planted, hide="noise")
+    for batch_size in (1, 64):
+        again = explain_corner(planted, hide="noise", batch_size=batch_size)
+        torch.testing.assert_close(again["coefficients"], together["coefficients"], rtol=0, atol=1e-9)
+    alone = explain_corner(planted[:1], hide="noise")
+    torch.testing.assert_close(alone["coefficients"], together["coefficients"][:1], rtol=0, atol=1e-9)
+    other = explain_corner(planted, hide="noise", seed=8)
+    assert (other["coefficients"] - together["coefficients"]).abs().max() > 1e-6
+
+
+# masks
+
+
+def explanations(**saliency_of):
+    ids = {"image_id": np.array(IDS[:3], dtype=object), "photograph": np.array(["p", "p", "q"], dtype=object)}
+    return [({**ids, "saliency": saliency}, {"explainer": name}) for name, saliency in saliency_of.items()]
+
+
+def test_masks_have_the_exact_area_and_the_threshold_of_each_maps_own_maximum():
+    saliency = np.zeros((3, 5, 4), dtype=np.float32)  # the third is constant
+    saliency[0].flat[:4] = [8, 5, 4, 3]
+    saliency[1] = np.arange(20).reshape(5, 4) / 1000
+    masks = explain.masks(explanations(cam=saliency), area=0.25, threshold=0.5, seed=0)
+    assert list(masks) == ["image_id", "photograph", "cam:equal_area", "cam:threshold"]
+    assert masks["cam:equal_area"].sum((1, 2)).tolist() == [5, 5, 5]
+    assert masks["cam:equal_area"][0].flat[:4].all()
+    assert np.flatnonzero(masks["cam:equal_area"][1]).tolist() == [15, 16, 17, 18, 19]
+    assert np.flatnonzero(masks["cam:threshold"][0]).tolist() == [0, 1]  # 4 is not above half of 8
+    assert np.flatnonzero(masks["cam:threshold"][1]).tolist() == list(range(10, 20))
+    assert not masks["cam:threshold"][2].any()
+
+
+def test_ties_are_broken_in_an_order_of_its_own_for_each_image_and_explainer():
+    flat = np.zeros((3, 20, 20), dtype=np.float32)
+    masks = explain.masks(explanations(a=flat, b=flat), area=0.5, threshold=0.5, seed=0)
+    maps = [*masks["a:equal_area"], *masks["b:equal_area"]]
+    overlaps = [(x & y).sum() for i, x in enumerate(maps) for y in maps[:i]]
+    assert 70 <= min(overlaps) <= max(overlaps) <= 130  # 100 by chance
+    alone = explain.masks(explanations(b=flat), area=0.5, threshold=0.5, seed=0)
+    np.testing.assert_array_equal(alone["b:equal_area"], masks["b:equal_area"])
+    other = explain.masks(explanations(b=flat), area=0.5, threshold=0.5, seed=1)
+    assert (other["b:equal_area"] != masks["b:equal_area"]).any()
+
+
+def test_an_explainers_own_selection_is_kept():
+    files = explanations(lime=np.ones((3, 4, 4), dtype=np.float32), cam=np.ones((3, 4, 4), dtype=np.float32))
+    files[0][0]["selected"] = np.eye(4, dtype=bool)[None].repeat(3, axis=0)
+    masks = explain.masks(files, area=0.25, threshold=0.5, seed=0)
+    np.testing.assert_array_equal(masks["lime:selected"], files[0][0]["selected"])
+    assert "cam:selected" not in masks
+
+
+def test_explanations_of_other_images_are_refused():
+    files = explanations(lime=np.ones((3, 4, 4)), cam=np.ones((3, 4, 4)))
+    files[1][0]["image_id"] = files[1][0]["image_id"][::-1]
+    with pytest.raises(ValueError, match="explanations by cam are of other images than those by lime"):
+        explain.masks(files, area=0.25, threshold=0.5, seed=0)
+
+
+def test_scale_divides_by_each_maps_own_maximum():
+    saliency = np.array([[[0, 2], [4, 1]], [[0, 0], [0, 0]]], dtype=np.float32)
+    np.testing.assert_array_equal(explain.scale(saliency), [[[0, 0.5], [1, 0.25]], [[0, 0], [0, 0]]])
+
+
+def test_shards_are_gathered_by_explainer():
+    shards = [
+        ({"saliency": np.full((n, 2, 2), n), "coefficients": np.ones((n, n))}, {"explainer": name, "model": "m"})
+        for n, name in [(1, "lime"), (1, "cam"), (2, "lime")]
+    ]
+    gathered = explain.by_explainer(iter(shards))
+    assert list(gathered) == ["lime", "cam"]
+    arrays, facts = gathered["lime"]
+    assert facts == {"explainer": "lime", "model": "m"}
+    assert arrays["saliency"][:, 0, 0].tolist() == [1, 2, 2]
+    np.testing.assert_array_equal(arrays["coefficients"], [[1, np.nan], [1, 1], [1, 1]])
+
+
+def test_the_timing_table_is_one_row():
+    table = explain.timing_table({"model": "m", "explainer": "lime"}, 10, 2.5, torch.device("cpu"))
+    assert table.to_dict("records") == [
+        {
+            **{"model": "m", "explainer": "lime", "images": 10, "seconds": 2.5},
+            **{"device": "cpu", "threads": torch.get_num_threads()},
+        }
+    ]
