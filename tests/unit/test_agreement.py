@@ -2,10 +2,13 @@
 
 import math
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import stats
 from unitlens import agreement
+from unitlens import stats as intervals
 
 
 def sparse_map(first: int, count: int, side: int = 100) -> torch.Tensor:
@@ -131,3 +134,93 @@ def test_bad_input_is_named():
         agreement.iou(saliency > 0.5, saliency[0] > 0.5)
     with pytest.raises(ValueError, match="`b` is no mask"):
         agreement.iou(saliency > 0.5, saliency)
+
+
+# tables of images and pairs
+
+
+def table_of(values, photographs, **columns):
+    """Scores as `score_pairs` gives them, an image a value."""
+    columns = {"explainer_a": "lime", "explainer_b": "cam", "measure": "equal_area_iou", "cut": 0.2} | columns
+    columns = {"model": "m", **columns, "chance": 1 / 9, "tied_share": [0.5] * len(values)}
+    return pd.DataFrame({"value": values, "photograph": list(photographs), **columns})
+
+
+def test_pairs_are_scored_by_hand():
+    maps = {
+        "a": np.array([[[9.0, 8.0, 1.0, 0.0]], [[0.0, 0.0, 0.0, 0.0]]]),
+        "b": np.array([[[7.0, 1.0, 6.0, 0.0]], [[4.0, 3.0, 2.0, 1.0]]]),
+        "c": np.array([[[0.0, 1.0, 2.0, 3.0]], [[4.0, 3.0, 2.0, 1.0]]]),
+    }
+    masks = {"image_id": np.array(["x", "y"], dtype=object), "photograph": np.array(["p", "p"], dtype=object)}
+    for name, saliency in maps.items():
+        masks[f"{name}:equal_area"] = agreement.equal_area_mask(saliency, 0.5).numpy()
+        masks[f"{name}:threshold"] = saliency > 0.5 * saliency.max((1, 2), keepdims=True)
+    table = agreement.score_pairs(masks, maps, area=0.5, threshold=0.4)
+    assert len(table) == 3 * 3 * 2
+    assert table.groupby("measure").chance.first().to_dict() == pytest.approx(
+        {"equal_area_iou": 1 / 3, "spearman": 0.0, "threshold_iou": math.nan}, nan_ok=True
+    )
+    table = table.set_index(["explainer_a", "explainer_b", "measure", "image_id"]).sort_index()
+    assert table.loc[("a", "b"), "photograph"].unique().tolist() == ["p"]
+
+    equal_area = table.loc[("a", "b", "equal_area_iou")]
+    assert equal_area.loc["x", ["cut", "value", "tied_share"]].tolist() == [0.5, pytest.approx(1 / 3), 0]
+    assert equal_area.loc["y", "tied_share"] == 1  # the larger of 1 (constant) and 0
+    threshold = table.loc[("a", "b", "threshold_iou")]
+    assert threshold.loc["x", ["cut", "value"]].tolist() == [0.4, pytest.approx(1 / 3)]
+    assert threshold.loc["y", "value"] == 0  # one mask is empty, the other is not
+    spearman = table.loc[("a", "b", "spearman")]
+    assert spearman.loc["x", "value"] == pytest.approx(0.8)  # ranks 4 3 2 1 and 4 2 3 1: 1 - 6 * 2 / (4 * 15)
+    assert spearman[["cut", "tied_share"]].isna().all(axis=None)
+    assert math.isnan(spearman.loc["y", "value"])
+    assert table.loc[("b", "c", "spearman", "y"), "value"] == pytest.approx(1)
+    assert table.loc[("a", "c", "equal_area_iou", "x"), "value"] == 0
+
+
+def test_the_summary_takes_photographs_as_groups():
+    values, photographs = [0.1, 0.2, 0.3, 0.8, 0.9, 0.4, 0.5], "ppqqrrs"
+    (row,) = agreement.summarise(table_of(values, photographs), seed=3).to_dict("records")
+    low, high = intervals.bootstrap_interval(values, groups=list(photographs), seed=3)
+    assert (row["n"], row["photographs"], row["undefined"]) == (7, 4, 0)
+    assert row["mean"] == pytest.approx(3.2 / 7)
+    assert (row["low"], row["high"]) == (low, high)
+    assert (row["low"], row["high"]) != intervals.bootstrap_interval(values, seed=3)
+    assert (row["chance"], row["tied_share"], row["cut"]) == (1 / 9, 0.5, 0.2)
+
+
+def test_undefined_scores_are_counted_and_left_out():
+    values = [0.1, math.nan, 0.3, 0.5, math.nan]
+    (row,) = agreement.summarise(table_of(values, "pqrst")).to_dict("records")
+    assert (row["n"], row["photographs"], row["undefined"], row["mean"]) == (3, 3, 2, pytest.approx(0.3))
+    (row,) = agreement.summarise(table_of([math.nan, math.nan], "pq")).to_dict("records")
+    assert (row["n"], row["photographs"], row["undefined"]) == (0, 0, 2)
+    assert all(math.isnan(row[name]) for name in ("mean", "low", "high"))
+
+
+def test_fewer_than_three_photographs_give_no_interval():
+    (row,) = agreement.summarise(table_of([0.2, 0.4, 0.6, 0.8], "ppqq")).to_dict("records")
+    assert (row["n"], row["photographs"], row["mean"]) == (4, 2, pytest.approx(0.5))
+    assert math.isnan(row["low"])
+    assert math.isnan(row["high"])
+
+
+def test_models_pairs_and_measures_are_kept_apart():
+    scores = pd.concat(
+        [
+            table_of([0.2] * 3, "pqr"),
+            table_of([0.4] * 3, "pqr", measure="spearman", cut=math.nan),
+            table_of([0.6] * 3, "pqr", explainer_b="rise"),
+            table_of([0.8] * 3, "pqr", model="other"),
+        ]
+    )
+    summary = agreement.summarise(scores)
+    assert summary["mean"].tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert summary.low.tolist() == summary.high.tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert summary.cut.tolist() == pytest.approx([0.2, math.nan, 0.2, 0.2], nan_ok=True)
+    assert summary.model.tolist() == ["m", "m", "m", "other"]
+    shuffled = agreement.summarise(scores.sample(frac=1, random_state=0))
+    keys = ["model", "explainer_b", "measure"]
+    pd.testing.assert_frame_equal(
+        shuffled.sort_values(keys, ignore_index=True), summary.sort_values(keys, ignore_index=True)
+    )

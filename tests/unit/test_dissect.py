@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from unitlens import dissect
@@ -269,3 +270,80 @@ def test_cuda_agrees(name, inputs):
     scores = dissect.SIMILARITIES[name](*(torch.from_numpy(array).cuda() for array in inputs))
     assert scores.is_cuda
     np.testing.assert_allclose(scores.cpu(), LOOPS[name](*inputs), rtol=1e-9, atol=1e-9)
+
+
+# tables
+
+
+@pytest.fixture
+def layer():
+    """Four images along four axes, three units that follow the first, the third and no image, four concepts."""
+    ids = np.array(["w", "x", "y", "z"], dtype=object)
+    activations = np.array([[9.0, 0.0, 2.0], [1.0, 1.0, 2.0], [0.0, 7.0, 2.0], [3.0, 2.0, 2.0]])
+    concepts = {
+        "features": np.eye(4)[[2, 0, 1, 3]],
+        "word": np.array(["sea", "dog", "sky", "red"], dtype=object),
+        "category": np.array(["scene", "object", "scene", "color"], dtype=object),
+    }
+    return {"activations": activations, "image_id": ids}, {"features": np.eye(4), "image_id": ids.copy()}, concepts
+
+
+def test_the_label_table_by_hand(layer):
+    table = dissect.label_table(*layer, similarity="cos_similarity", encoders=("clip", "clip"))
+    assert table.unit.tolist() == [0, 1, 2]
+    assert table.status.tolist() == ["labelled", "labelled", "dead"]
+    assert table.concept.tolist() == ["dog", "sea", ""]
+    assert table.category.tolist() == ["object", "scene", ""]
+    assert table.second_concept.tolist() == ["red", "red", ""]
+    assert table.top_images.tolist() == ["w z x y", "y z x w", ""]
+    assert set(table.encoder) == {"clip"}
+    assert set(table.similarity) == {"cos_similarity"}
+    activations, images, concepts = layer
+    scores = dissect.cos_similarity(activations["activations"], images["features"], concepts["features"])
+    best, second = scores[[0, 1], [1, 0]], scores[[0, 1], [3, 3]]
+    assert table.score[:2].tolist() == best.tolist()
+    assert table.margin[:2].tolist() == (best - second).tolist()
+    assert table.loc[2, ["score", "margin"]].isna().all()
+
+
+def test_the_five_strongest_images_are_named(layer):
+    activations, images, concepts = (dict(part) for part in layer)
+    for part in (activations, images):
+        part["image_id"] = np.array([f"{name}{i}" for i in range(2) for name in part["image_id"]], dtype=object)
+    activations["activations"], images["features"] = (
+        np.tile(activations["activations"], (2, 1)),
+        np.tile(np.eye(4), 2).T,
+    )
+    table = dissect.label_table(activations, images, concepts, similarity="cos_similarity", encoders=("clip", "clip"))
+    assert table.top_images[0] == "w0 w1 z0 z1 x0"
+
+
+def test_a_living_unit_without_an_answer_is_unlabelled(layer, monkeypatch):
+    monkeypatch.setitem(dissect.SIMILARITIES, "none", lambda *_: torch.full((3, 4), math.nan))
+    table = dissect.label_table(*layer, similarity="none", encoders=("clip", "clip"))
+    assert table.status.tolist() == ["unlabelled", "unlabelled", "dead"]
+    assert table.concept.tolist() == ["", "", ""]
+    assert table.top_images[0] == "w z x y"
+
+
+def test_labels_of_mixed_origin_are_refused(layer):
+    activations, images, concepts = layer
+    with pytest.raises(ValueError, match="images were embedded with 'clip', concepts with 'conse'"):
+        dissect.label_table(*layer, similarity="cos_similarity", encoders=("clip", "conse"))
+    images["image_id"] = images["image_id"][[1, 0, 2, 3]]
+    with pytest.raises(ValueError, match="not of the same images in the same order"):
+        dissect.label_table(activations, images, concepts, similarity="cos_similarity", encoders=("clip", "clip"))
+
+
+def test_common_words_follow_the_list_and_repeat_none_of_it():
+    concepts = pd.DataFrame({"word": ["dog", "people"], "category": ["object", "object"]})
+    assert dissect.with_common_words(concepts, 0) is concepts
+    longer = dissect.with_common_words(concepts, 300)
+    assert longer[:2].equals(concepts)
+    added = longer.word[2:]
+    assert set(longer.category[2:]) == {"word"}
+    assert longer.word.is_unique
+    assert {"the", "and", "time"} <= set(added)
+    assert all(word.isalpha() and len(word) >= 3 for word in added)
+    assert len(added) == 299  # "people" is among the 300, "dog" is not
+    assert dissect.with_common_words(concepts, 200).word.tolist() == longer.word[: 2 + 199].tolist()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from unitlens.hooks import capture, find_layer
+from unitlens.hooks import capture, find_layer, run_to
 
 
 class Block(nn.Module):
@@ -135,4 +135,20 @@ def test_hooks_are_gone_after_an_exception(model, options):
     assert hook_count(model) == 0
     with pytest.raises(ValueError, match="no layer 'nowhere'"), capture(model, ["0", "nowhere"], **options):
         pass
+    assert hook_count(model) == 0
+
+
+def test_run_to_gives_the_layers_output_and_runs_nothing_behind_it(model):
+    assert run_to(model, "1.same", torch.tensor([3.0])).tolist() == [10.0]
+    assert model[2].calls == 0
+    assert hook_count(model) == 0
+    assert run_to(model, "2", torch.tensor([3.0])).equal(model(torch.tensor([3.0])))
+
+
+def test_run_to_a_layer_that_does_not_exist_or_run_is_an_error(model):
+    with pytest.raises(ValueError, match="no layer '9'; nearest: "):
+        run_to(model, "9", torch.zeros(1))
+    model[0].unused = nn.Identity()
+    with pytest.raises(ValueError, match=r"never ran '0\.unused'"):
+        run_to(model, "0.unused", torch.zeros(1))
     assert hook_count(model) == 0

@@ -546,3 +546,44 @@ def test_data_of_an_installed_package(tmp_path):
 def test_missing_package_data_is_named(tmp_path, package, pattern, message):
     with pytest.raises(FileNotFoundError, match=message):
         sources.installed(package, [pattern], tmp_path)
+
+
+# photographs
+
+
+def archive_of(*names):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as file:
+        for name in names:
+            file.writestr(name, f"content of {name}")
+    return content.getvalue()
+
+
+def test_photographs_come_out_of_a_downloaded_archive(server, tmp_path):
+    server.content = archive_of("set/images/a.jpg", "set/images/b.jpg", "set/masks/a.png", "set/images/more/c.jpg")
+    source = source_of(server, "set.zip", hashlib.sha256(server.content).hexdigest()) | {"files": ["images/*.jpg"]}
+    for _ in range(2):
+        sources.fetch_images(source, tmp_path / "photographs", tmp_path / "downloads")
+    photographs = sorted(path for path in (tmp_path / "photographs").rglob("*") if path.is_file())
+    assert [str(path.relative_to(tmp_path)) for path in photographs] == [
+        "photographs/set/images/a.jpg",
+        "photographs/set/images/b.jpg",
+    ]
+    assert photographs[0].read_text() == "content of set/images/a.jpg"
+    assert visible(tmp_path / "downloads") == ["set.zip"]
+    assert len(server.ranges) == 1
+    with pytest.raises(ValueError, match="has no member 'photos/"):
+        sources.fetch_images(source | {"files": ["photos/*.jpg"]}, tmp_path / "photographs", tmp_path / "downloads")
+
+
+def test_photographs_of_an_installed_package_are_copied(tmp_path):
+    source = {"installed": "skimage", "files": ["data/coffee.png", "data/chel*.png"]}
+    sources.fetch_images(source, tmp_path / "photographs", tmp_path / "downloads")
+    assert visible(tmp_path / "photographs" / "skimage" / "data") == ["chelsea.png", "coffee.png"]
+    assert not (tmp_path / "downloads").exists()
+
+
+def test_ones_own_folder_is_left_where_it_lies(tmp_path):
+    (tmp_path / "own").mkdir()
+    sources.fetch_images({"folder": str(tmp_path / "own")}, tmp_path / "photographs", tmp_path / "downloads")
+    assert visible(tmp_path) == ["own"]

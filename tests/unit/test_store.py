@@ -89,3 +89,40 @@ def test_a_full_disk_leaves_no_file_and_keeps_the_old_one(tmp_path, monkeypatch)
         write(tmp_path / "0.h5", value=2)
     assert (tmp_path / "0.h5").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["0.h5"]
+
+
+def test_shards_are_concatenated_in_the_order_given(tmp_path):
+    for i in range(3):
+        write(tmp_path / f"{i}.h5", rows=i, value=i)
+    arrays, attributes = store.concatenate(tmp_path / f"{i}.h5" for i in (2, 0, 1))
+    assert arrays["activations"][:, 0].tolist() == [2, 2, 1]
+    assert arrays["image_id"].tolist() == ["é0", "é1", "é0"]
+    assert attributes == store.read(tmp_path / "2.h5")[1]
+
+
+def test_shards_that_differ_in_a_fact_are_not_concatenated(tmp_path):
+    write(tmp_path / "0.h5")
+    write(tmp_path / "1.h5", encoder="clip")
+    with pytest.raises(ValueError, match=r"1\.h5 has encoder = 'clip', .*0\.h5 has None; run the older one again"):
+        store.concatenate([tmp_path / "0.h5", tmp_path / "1.h5"])
+    (tmp_path / "1.h5").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1\.h5 does not exist"):
+        store.concatenate([tmp_path / "0.h5", tmp_path / "1.h5"])
+
+
+@pytest.mark.parametrize(("size", "lengths"), [(1, [1] * 5), (2, [2, 2, 1]), (5, [5]), (100, [5])])
+def test_batches_hold_every_row_once_and_in_order(tmp_path, size, lengths):
+    store.create(tmp_path / "0.h5", {"images": np.arange(30).reshape(5, 2, 3)}, {})
+    with store.open(tmp_path / "0.h5") as file:
+        batches = list(store.batches(file["images"], size))
+    assert [len(batch) for batch in batches] == lengths
+    np.testing.assert_array_equal(np.concatenate(batches), np.arange(30).reshape(5, 2, 3))
+
+
+def test_batches_cross_the_shards_of_an_index(tmp_path):
+    for i in range(3):
+        write(tmp_path / f"{i}.h5", rows=3, value=i)
+    store.index(tmp_path / "index.h5", [tmp_path / f"{i}.h5" for i in range(3)])
+    with store.open(tmp_path / "index.h5") as file:
+        batches = [batch[:, 0].tolist() for batch in store.batches(file["activations"], 4)]
+    assert batches == [[0, 0, 0, 1], [1, 1, 2, 2], [2]]
