@@ -13,7 +13,7 @@ with log_to(snakemake.log[0]):
 
     params, files = snakemake.params, snakemake.input
     tables = {
-        name: pd.read_csv(files[name], keep_default_na=name in ("summary", "models"))
+        name: pd.read_csv(files[name], keep_default_na=False, na_values=[""])  # "null" is a word, not a gap
         for name in ("concepts", "frequent", "layers", "categories", "models", "summary", "timings", "predictions")
     }
     probe, images = pd.read_csv(files.probe), pd.read_csv(files.images)

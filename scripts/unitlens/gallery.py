@@ -63,7 +63,7 @@ def overview(
         For each model ``model, architecture, weights, weights_sha256, parameters, classes, layers, input``.
     figures : mapping from name to path
         PNG or SVG files: ``frequent_concepts``, ``distinct_concepts``, ``category_shares``, ``timings``,
-        ``grid_<model>`` for every model of `facts` and ``agreement_<measure>`` for every measure of `summary`.
+        ``grid_<model>`` for every model of `predictions` and ``agreement_<measure>`` for every measure of `summary`.
     encoder : str
         What gave the labels, for instance ``ConSE surrogate``.
     area, threshold : float
@@ -79,7 +79,7 @@ def overview(
         If a figure is missing.
     """
     measures = list(summary["measure"].unique())
-    grids = {fact["model"]: f"grid_{fact['model']}" for fact in facts}
+    grids = {model: f"grid_{model}" for model in predictions["model"].unique()}
     needed = ["frequent_concepts", "distinct_concepts", "category_shares", "timings", *grids.values()]
     needed += [f"agreement_{measure}" for measure in measures]
     if missing := [name for name in needed if name not in figures]:

@@ -1,0 +1,120 @@
+"""The demonstration as a newcomer runs it: every output is there, and a second run has nothing to do."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "snakemake", "--profile", "profiles/demo"]
+COMMAND += ["--report", "results/report.html", "--report-after-run"]
+
+
+def snakemake(folder):
+    run = subprocess.run(COMMAND, cwd=folder, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-5000:] + run.stderr[-5000:]
+    return run.stdout + run.stderr
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, files.split("\0")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, folder / name) if (ROOT / name).is_file() else None
+    snakemake(folder)
+    return folder
+
+
+def test_a_second_run_has_nothing_to_do(demo):
+    assert "Nothing to be done" in snakemake(demo)
+
+
+def test_every_unit_has_one_row_with_evidence(demo):
+    concepts = pd.read_csv(demo / "results/concepts.csv", keep_default_na=False)
+    units = {
+        "features.4": 128,
+        "features.7": 256,
+        "features.12": 512,
+        "blocks.4": 112,
+        "blocks.5": 192,
+        "blocks.6": 320,
+    }
+    assert concepts.groupby("layer").size().to_dict() == units
+    labelled = concepts[concepts.status == "labelled"]
+    assert len(labelled) > 0.95 * len(concepts)
+    listed = pd.read_csv(demo / "config/concepts/common.csv").set_index("word").category
+    assert (listed[labelled.concept].to_numpy() == labelled.category.to_numpy()).all()
+    assert (labelled.margin.astype(float) >= 0).all()
+    assert (labelled.top_images.str.split().str.len() == 5).all()
+    assert concepts.encoder.str.contains("ConSE surrogate").all()
+    one = pd.read_csv(demo / "results/concepts/squeezenet1_1/features.12.csv", keep_default_na=False)
+    pd.testing.assert_frame_equal(
+        one, concepts[concepts.layer == "features.12"].reset_index(drop=True), check_dtype=False
+    )
+
+
+def test_activations_are_indexed_over_their_shards(demo):
+    with h5py.File(demo / "results/activations/squeezenet1_1/features.12.h5") as index:
+        assert index["activations"].shape == (1020, 512)
+        assert index["activations"].is_virtual
+        assert np.isfinite(index["activations"][:]).all()
+        assert len(index.attrs["weights_sha256"]) == 64
+        assert index.attrs["geometry"] == "squash256-crop227-bilinear"
+
+
+@pytest.mark.parametrize(
+    ("model", "layer", "side"), [("squeezenet1_1", "features.12", 227), ("efficientnet_lite0", "bn2", 224)]
+)
+def test_saliency_masks_and_overlays(demo, model, layer, side):
+    explainers = [f"{method}-{layer}" for method in ("gradcam", "ablationcam", "scorecam")] + ["lime"]
+    for explainer in explainers:
+        with h5py.File(demo / f"results/saliency/{model}/{explainer}/00000.h5") as file:
+            assert file["saliency"].shape == (10, side, side)
+            assert file["saliency"][:].min() >= 0
+            assert (file["saliency"][:].max((1, 2)) > 0).all()
+            assert (file["target"][:] == file["predicted"][:]).all()
+        assert len(list((demo / f"results/overlays/{model}/{explainer}").glob("*.png"))) == 10
+    with h5py.File(demo / f"results/masks/{model}/00000.h5") as file:
+        for explainer in explainers:
+            assert (file[f"{explainer}:equal_area"][:].sum((1, 2)) == round(0.2 * side * side)).all()
+        assert file["lime:selected"].shape == (10, side, side)
+    with h5py.File(demo / f"results/saliency/{model}/lime/00000.h5") as file:
+        assert (file["n_used"][:] == 1000).all()
+        assert (file["r2"][:] > 0).all()
+
+
+def test_agreement_has_every_pair_image_and_an_interval(demo):
+    scores = pd.read_csv(demo / "results/agreement.csv")
+    assert len(scores) == 2 * 6 * 3 * 10  # models, pairs, measures, photographs
+    summary = pd.read_csv(demo / "results/agreement_summary.csv")
+    assert (summary.n + summary.undefined == 10).all()
+    assert ((summary.low <= summary["mean"]) & (summary["mean"] <= summary.high)).all()
+    equal_area = summary[summary.measure == "equal_area_iou"]
+    np.testing.assert_allclose(equal_area.chance, 0.2 / 1.8, rtol=1e-5)
+
+
+def test_report_holds_every_category_and_loads_nothing(demo):
+    report = (demo / "results/report.html").read_text()
+    for category in ("1 Overview", "2 Models", "3 Concepts", "4 Explanations", "5 Agreement"):
+        assert category in report
+    overview = (demo / "results/overview.html").read_text()
+    assert 'src="http' not in overview
+    assert "ConSE surrogate" in overview
+
+
+def test_no_clock_in_outputs_and_logs_for_all_rules(demo):
+    facts = json.loads((demo / "results/models/squeezenet1_1.json").read_text())
+    assert facts["layers"]["features.12"] == [512, 13, 13]
+    logged = {path.name for path in (demo / "results/logs").iterdir()}
+    assert logged == {path.name for path in (demo / "results/benchmarks").iterdir()}
+    assert logged == {path.stem for path in (demo / "scripts").glob("*.py")}
