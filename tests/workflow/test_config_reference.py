@@ -1,0 +1,61 @@
+"""The reference in config/README.md is made from the schema; run this file to write it anew."""
+
+from pathlib import Path
+
+import yaml
+
+CONFIG = Path(__file__).parents[2] / "config"
+MARK = "<!-- made from schema.yaml by tests/workflow/test_config_reference.py -->\n"
+
+
+def reference():
+    schema = yaml.safe_load((CONFIG / "schema.yaml").read_text())
+    lines = ["| key | value | default | meaning |", "| --- | --- | --- | --- |"]
+    for key, entry, required in walk(schema, schema, ""):
+        default = "required" if required else f"`{entry['default']}`" if "default" in entry else ""
+        cells = [f"`{key}`", value_of(entry), default, entry.get("description", "")]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def walk(schema, entry, prefix):
+    required = entry.get("required", [])
+    for key, child in entry.get("properties", {}).items():
+        child = resolve(schema, child)
+        yield f"{prefix}{key}", child, key in required
+        yield from walk(schema, child, f"{prefix}{key}.")
+        if isinstance(child.get("additionalProperties"), dict):
+            yield from walk(schema, resolve(schema, child["additionalProperties"]), f"{prefix}{key}.<name>.")
+        if "items" in child and "properties" in child["items"]:
+            yield from walk(schema, child["items"], f"{prefix}{key}[].")
+
+
+def resolve(schema, entry):
+    """Follow a reference; keys beside it win."""
+    if "$ref" not in entry:
+        return entry
+    target = schema["$defs"][entry["$ref"].rpartition("/")[2]]
+    return target | {key: value for key, value in entry.items() if key != "$ref"}
+
+
+def value_of(entry):
+    if "enum" in entry:
+        return ", ".join(f"`{value}`" for value in entry["enum"])
+    if "items" in entry and "enum" in entry["items"]:
+        return "list of " + ", ".join(f"`{value}`" for value in entry["items"]["enum"])
+    kind = entry.get("type", "")
+    return " or ".join(kind) if isinstance(kind, list) else {"array": "list", "object": "section"}.get(kind, kind)
+
+
+def test_the_reference_is_that_of_the_schema():
+    assert (CONFIG / "README.md").read_text().partition(MARK)[2] == reference()
+
+
+def test_every_key_has_a_meaning():
+    schema = yaml.safe_load((CONFIG / "schema.yaml").read_text())
+    assert [key for key, entry, _ in walk(schema, schema, "") if not entry.get("description")] == []
+
+
+if __name__ == "__main__":
+    head = (CONFIG / "README.md").read_text().partition(MARK)[0]
+    (CONFIG / "README.md").write_text(head + MARK + reference())
