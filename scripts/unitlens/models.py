@@ -476,15 +476,21 @@ def _squeezenet_caffe(path: Path, model: nn.Module) -> dict[str, Tensor]:
 _LAYOUTS = {"named": _named, "ordered": _ordered, "squeezenet_caffe": _squeezenet_caffe}
 
 
+_PICKLED_ARRAYS = {  # all that a pickle of numpy arrays asks for
+    "numpy.core.multiarray._reconstruct": np._core.multiarray._reconstruct,  # written by numpy 1
+    "numpy._core.multiarray._reconstruct": np._core.multiarray._reconstruct,
+    "numpy.ndarray": np.ndarray,
+    "numpy.dtype": np.dtype,
+}
+
+
 class _NumpyUnpickler(pickle.Unpickler):
     """Read pickles of dictionaries, lists and numpy arrays; refuse every other object."""
 
-    _ALLOWED = frozenset({("multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")})
-
     def find_class(self, module: str, name: str) -> object:
-        if (module.rpartition(".")[2], name) not in self._ALLOWED or module.partition(".")[0] != "numpy":
+        if f"{module}.{name}" not in _PICKLED_ARRAYS:
             raise pickle.UnpicklingError(f"the file asks for {module}.{name}; only numpy arrays are read")
-        return np._core.multiarray._reconstruct if name == "_reconstruct" else getattr(np, name)
+        return _PICKLED_ARRAYS[f"{module}.{name}"]
 
 
 def _read_arrays(path: Path) -> dict[str, tuple[np.ndarray, ...]]:

@@ -137,6 +137,12 @@ def test_equal_models_share_everything():
     assert row["p_value"] == pytest.approx(stats.chi2.sf(0, 2))
 
 
+def test_two_by_two_shares_are_compared_without_continuity_correction():
+    table = compare.models(pd.concat([units("a", "x", "dog dog dog sky"), units("b", "x", "dog sky sky sky")]))
+    assert table.chi_square.item() == pytest.approx(4 * 1**2 / 2)  # every expected count is 2
+    assert table.cramers_v.item() == pytest.approx(0.5)
+
+
 def test_a_model_without_labels_has_no_test_and_no_share(concepts):
     table = compare.models(pd.concat([concepts[concepts.model == "a"], units("c", "x", "", dead=2)]))
     (row,) = table.to_dict("records")
