@@ -1,0 +1,100 @@
+"""Fixtures of the workflow's tests: copies of the workflow with toy inputs, and Snakemake run in them."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import toy
+
+ROOT = Path(__file__).parents[1]
+WORKFLOW = ["Snakefile", "rules", "scripts", "config", "envs", "report", "profiles"]
+
+
+@pytest.fixture(scope="session")
+def new_project(tmp_path_factory):
+    """Make a folder with a copy of the workflow, so that no run touches this one's results, and the toy inputs."""
+
+    def make(name="project"):
+        folder = copy_workflow(tmp_path_factory.mktemp(name))
+        toy.write_inputs(folder)
+        toy.write_config(folder, toy.config())
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def project(new_project):
+    return new_project()
+
+
+@pytest.fixture(scope="session")
+def workflow_copy(tmp_path_factory):
+    """A copy of the workflow to plan in, never to run in."""
+    return copy_workflow(tmp_path_factory.mktemp("workflow"))
+
+
+@pytest.fixture(scope="session")
+def snakemake():
+    """Run Snakemake in a folder; what it printed is in `.stdout`, errors included."""
+
+    def run(folder, *arguments):
+        return subprocess.run(
+            command(*arguments),
+            cwd=folder,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def plan(snakemake):
+    """Count the jobs of a dry run by rule."""
+
+    def count(folder, *arguments):
+        result = snakemake(folder, *arguments, "--dry-run", "--quiet", "rules")
+        assert result.returncode == 0, result.stdout
+        table = result.stdout.partition("Job stats:")[2].partition("total")[0]
+        return {rule: int(jobs) for rule, jobs in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
+
+    return count
+
+
+@pytest.fixture(scope="session")
+def start_snakemake():
+    """Start Snakemake in a folder, in a process group of its own, and do not wait."""
+
+    def start(folder, *arguments):
+        return subprocess.Popen(
+            command(*arguments),
+            cwd=folder,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    return start
+
+
+def copy_workflow(folder):
+    for part in WORKFLOW:
+        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
+        copy(ROOT / part, folder / part)
+    return folder
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "snakemake", *arguments]
+
+
+def environment():
+    return os.environ | {"PYTHONPATH": str(ROOT / "tests"), "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}

