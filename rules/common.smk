@@ -394,7 +394,8 @@ def overview_settings():
 
 def layers_to_check(wildcards):
     model = config["models"][wildcards.model]
-    return sorted({*model["layers"], model.get("cam_layer")} - {None})
+    saliency = [model["cam_layer"]] if "cam_layer" in model else []
+    return list(dict.fromkeys(model["layers"] + saliency))
 
 
 def memory(megabytes):

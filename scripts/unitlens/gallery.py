@@ -279,7 +279,8 @@ def caveats(encoder: str, summary: pd.DataFrame, *, area: float, probe_rows: int
         "A label is the best match in the concept list, not proof that the unit detects the concept. Scores depend on "
         "the list and on the layer's other units: they are not comparable between layers or models.",
         f"Units were labelled on {probe_rows:,} pictures, whole or cut from {probe_photographs:,} photographs; crops "
-        "of one photograph are not independent.",
+        "of one photograph are not independent. A small probe set gives units many different labels by chance: the "
+        "number of distinct concepts says as much about the probe set as about the network.",
         "Units of a layer are not independent either: Wilson intervals of shares and the chi-square p-value describe "
         "these units and test nothing.",
         f"At most {n} {_plural('photograph', n)} {'enters' if n == 1 else 'enter'} each mean agreement"
