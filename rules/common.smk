@@ -318,6 +318,7 @@ def network(wildcards):
         "architecture": model["architecture"],
         "layout": model["layout"],
         "classes": model["classes"],
+        "precision": config["precision"],
         "mean": model["preprocessing"]["mean"],
         "std": model["preprocessing"]["std"],
     }
@@ -382,6 +383,7 @@ def overview_settings():
     return {
         "seed": config["seed"],
         "device": config["device"],
+        "precision": config["precision"],
         "similarity": config["dissect"]["similarity"],
         "pooling": config["dissect"]["pooling"],
         "concept list": config["concepts"]["list"],

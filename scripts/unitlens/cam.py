@@ -103,7 +103,8 @@ def rescale(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
     To scale is (x - min) / (max - min + 1e-7) for each map; a constant map becomes zeros.
     """
-    maps = _min_max(torch.as_tensor(maps), 1e-7)
+    maps = torch.as_tensor(maps)
+    maps = _min_max(maps.to(torch.promote_types(maps.dtype, torch.float32)), 1e-7)  # 1e-7 is lost in half precision
     maps = F.interpolate(maps[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
     return _min_max(maps, 1e-7)
 

@@ -293,11 +293,11 @@ def test_cuda_that_is_missing_is_an_error(monkeypatch, toy, state, tmp_path):
 
 
 def test_a_job_gets_network_normaliser_and_facts(toy, state, tmp_path, capsys):
-    network = {"architecture": toy, "layout": "named", "classes": 5, "mean": MEAN, "std": STD}
+    network = {"architecture": toy, "layout": "named", "classes": 5, "precision": "tf32", "mean": MEAN, "std": STD}
     (tmp_path / "toy.json").write_text(json.dumps({"model": "toy", "weights_sha256": "ab", "layers": {}}))
     weights = save(state, tmp_path / "weights.bin")
     model, normalise, facts = models.load_network(network, weights, tmp_path / "toy.json", device="cpu")
-    assert facts == {"model": "toy", "weights_sha256": "ab", "torch": torch.__version__}
+    assert facts == {"model": "toy", "weights_sha256": "ab", "torch": torch.__version__, "precision": "tf32"}
     assert capsys.readouterr().out.startswith("toy loaded on cpu in ")
     probabilities = models.predictor(model, normalise)(torch.zeros(3, 8, 8, 3, dtype=torch.uint8))
     assert probabilities.shape == (3, 5)
@@ -392,3 +392,17 @@ def test_torchvisions_weights_become_url_and_hash():
     for name in ("ResNet18_Weights.NOPE", "ResNet19_Weights.IMAGENET1K_V1", "resnet18"):
         with pytest.raises(ValueError, match=f"torchvision has no weights '{name}'"):
             models.weights_source({"torchvision": name})
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-6), ("bf16", 0.05)])
+def test_precision_changes_the_arithmetic_and_not_the_types(precision, tolerance):
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()).eval()
+    images = torch.randint(0, 256, (4, 16, 16, 3), dtype=torch.uint8)
+    mean, std = [0.5] * 3, [0.25] * 3
+    expected = models.predictor(network, models.normaliser(mean, std, device="cpu"))(images)
+    model, dtype = models.set_precision(network, precision)
+    predict = models.predictor(model, models.normaliser(mean, std, device="cpu", dtype=dtype))
+    assert next(model.parameters()).dtype == dtype
+    assert predict(images).dtype == torch.float32
+    torch.testing.assert_close(predict(images), expected, rtol=0, atol=tolerance)

@@ -19,6 +19,7 @@ NETWORK = {
     "architecture": "toy:network",
     "layout": "named",
     "classes": "classes.txt",
+    "precision": "float32",
     "mean": toy.PREPROCESSING["mean"],
     "std": toy.PREPROCESSING["std"],
 }
