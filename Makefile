@@ -21,7 +21,7 @@ demo: env
 	@echo "The report is results/report.html; results/overview.html is its first page."
 
 test: env
-	pytest -m "not slurm and not e2e"
+	OMP_NUM_THREADS=1 pytest -m "not slurm and not e2e"
 
 test-slow: env
 	pytest -m "slurm or e2e"

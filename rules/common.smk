@@ -8,6 +8,7 @@ from pathlib import Path
 import jsonschema
 import yaml
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import ExecMode
 from snakemake.utils import validate
 
 SHEET_COLUMNS = ["image_id", "path", "label", "mask", "crop"]
@@ -410,7 +411,8 @@ def minutes(base):
     return lambda wildcards, attempt: base * attempt
 
 
-check_config()
+if workflow.exec_mode == ExecMode.DEFAULT:  # a job on a cluster parses this file again and need not check again
+    check_config()
 validate(config, schema=str(SCHEMA))
 GPU = 0 if config["device"] == "cpu" else 1
 ENCODER = config["encoder"]["kind"]
