@@ -223,8 +223,20 @@ def explain_images_of_model(wildcards):
     return images_of("explain", config["models"][wildcards.model]["preprocessing"], wildcards.shard)
 
 
+def first_images_of_model(wildcards):
+    return images_of("explain", config["models"][wildcards.model]["preprocessing"], shards("explain")[0])
+
+
 def committed_sheet(wildcards):
-    return config["images"][wildcards.dataset].get("sheet", [])
+    """The user's sheet. Ancient: a longer sheet must run new shards only, and Snakemake skips what lies behind a job
+    that runs again and whose outputs are ancient."""
+    images = config["images"][wildcards.dataset]
+    return ancient(images["sheet"]) if "sheet" in images else []
+
+
+def image_sheet(wildcards):
+    """The sheet whose rows are decoded, the user's own or the one that lists what was retrieved."""
+    return committed_sheet(wildcards) or ancient(f"resources/images/{wildcards.dataset}.csv")
 
 
 def encoder_files(wildcards):
@@ -399,6 +411,10 @@ def layers_to_check(wildcards):
     model = config["models"][wildcards.model]
     saliency = [model["cam_layer"]] if "cam_layer" in model else []
     return list(dict.fromkeys(model["layers"] + saliency))
+
+
+def cam_layer(wildcards):
+    return config["models"][wildcards.model]["cam_layer"]
 
 
 def memory(megabytes):

@@ -1,6 +1,7 @@
 rule decode_images:
     input:
-        sheet=ancient("resources/images/{dataset}.csv"),
+        retrieved=ancient("resources/images/{dataset}.csv"),
+        sheet=image_sheet,
     output:
         "results/images/{dataset}/{geometry}/{shard}.h5",
     log:
