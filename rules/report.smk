@@ -141,7 +141,6 @@ rule draw_agreement:
 rule write_overview:
     input:
         facts=expand("results/models/{model}.json", model=config["models"]),
-        probe="resources/images/probe.csv",
         images="results/images.csv",
         predictions="results/predictions.csv",
         concepts="results/concepts.csv",

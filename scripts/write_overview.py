@@ -16,7 +16,8 @@ with log_to(snakemake.log[0]):
         name: pd.read_csv(files[name], keep_default_na=False, na_values=[""])  # "null" is a word, not a gap
         for name in ("concepts", "frequent", "layers", "categories", "models", "summary", "timings", "predictions")
     }
-    probe, images = pd.read_csv(files.probe), pd.read_csv(files.images)
+    images = pd.read_csv(files.images)
+    probe = images[images["set"] == "probe"].iloc[0]
     gallery.overview(
         snakemake.output[0],
         **tables,
@@ -29,12 +30,12 @@ with log_to(snakemake.log[0]):
         encoder=tables["concepts"].encoder[0],
         area=params.agreement["area"],
         threshold=params.agreement["threshold"],
-        probe_rows=len(probe),
-        probe_photographs=probe.path.nunique(),
+        probe_rows=int(probe.pictures),
+        probe_photographs=int(probe.photographs),
         run={
             "Unitlens": unitlens.__version__,
             "torch": str(torch.__version__),
             **params.settings,
-            "pictures left out as unreadable": int(images.groupby("set").skipped.max().sum()),
+            "pictures left out as unreadable": int(images.groupby("set")["skipped"].max().sum()),
         },
     )
