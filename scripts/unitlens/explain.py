@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,8 @@ SUPERPIXELS = {
     "grid": segment.grid,
 }
 _HIDE = {"mean": None, "grey": 128, "blur": "blur", "noise": "noise"}
+# Share of the picture at which repeats of LIME are compared.
+_STABILITY_AREA = 0.2
 
 Explainer = Callable[
     [Tensor, Tensor, Sequence[str]], dict[str, Tensor]
@@ -91,6 +94,9 @@ def lime_explainer(
     superpixels: Mapping[str, object],
     hide: str,
     num_features: int,
+    engine: str = "unitlens",
+    repeats: int = 1,
+    **surrogate: object,
 ) -> Explainer:
     """Make the explainer that segments pictures and runs LIME on them.
 
@@ -107,32 +113,68 @@ def lime_explainer(
     hide : {"mean", "grey", "blur", "noise"}
     num_features : int
         Superpixels in LIME's own binary mask.
+    engine : {"unitlens", "lime"}
+        `lime.explain`, or the original package through `lime.explain_with_package`.
+    repeats : int
+        How often LIME is run, each time with another seed. The first run is the explanation, the same whatever their
+        number; the others tell its stability.
+    **surrogate
+        ``distance, kernel_width, alpha, selection, n_features, stop_when_stable`` as in `lime.explain`.
 
     Returns
     -------
     callable
-        Gives ``saliency, selected`` (the binary mask)``, segments, coefficients, stderr, intercept, r2, n_used``.
+        Gives ``saliency, selected`` (the binary mask)``, segments, coefficients, stderr, intercept, r2, n_used`` and,
+        with `repeats` above 1, ``stability`` (n,): see `stability`, at a fifth of the picture.
+
+    Raises
+    ------
+    ValueError
+        If `repeats` is below 1, `engine` unknown, or the `lime` package cannot do what an option asks for. Called,
+        as `lime.explain` does.
     """
+    _check_engine(engine, hide, repeats, surrogate)
+    explain_pictures = {"unitlens": lime.explain, "lime": lime.explain_with_package}[engine]
     options = {key: value for key, value in superpixels.items() if key != "method"}
     cut = partial(SUPERPIXELS[superpixels["method"]], **options)
+    fixed = {"n_samples": n_samples, "hide": _HIDE[hide], "batch_size": batch_size, **surrogate}
 
     def run(pictures: Tensor, targets: Tensor, image_ids: Sequence[str]) -> dict[str, Tensor]:
         segments = cut(pictures)
-        seeds = [image_seed(seed, image_id) for image_id in image_ids]
-        result = lime.explain(
-            predict,
-            pictures,
-            segments,
-            targets,
-            n_samples=n_samples,
-            hide=_HIDE[hide],
-            batch_size=batch_size,
-            seeds=seeds,
-        )
-        selected = lime.mask(result.coefficients, segments, num_features=num_features)
-        return {**result._asdict(), "segments": segments.int(), "selected": selected}
+        names = [image_ids, *([f"{image_id}/{repeat}" for image_id in image_ids] for repeat in range(1, repeats))]
+        results = [
+            explain_pictures(predict, pictures, segments, targets, seeds=seeds, image_ids=image_ids, **fixed)
+            for seeds in ([image_seed(seed, name) for name in own] for own in names)
+        ]
+        selected = lime.mask(results[0].coefficients, segments, num_features=num_features)
+        arrays = {**results[0]._asdict(), "segments": segments.int(), "selected": selected}
+        if repeats > 1:
+            seeds = [[image_seed(seed, f"{name}/ties") for name in own] for own in names]
+            arrays["stability"] = stability([result.saliency for result in results], _STABILITY_AREA, seeds=seeds)
+        return arrays
 
     return run
+
+
+def stability(saliencies: Sequence[Tensor], area: float, *, seeds: Sequence[Sequence[int]]) -> Tensor:
+    """Tell how much repeated explanations of the same pictures agree.
+
+    Parameters
+    ----------
+    saliencies : sequence of (n, h, w) Tensors
+        One a repeat, two or more.
+    area : float
+        Share of the picture that the maps are cut to.
+    seeds : sequence of sequences of int
+        For each repeat one for each picture, all different: the order in which ties are broken.
+
+    Returns
+    -------
+    Tensor, float64, shape (n,)
+        Mean equal-area IoU of every two repeats; `agreement.chance_iou` is what unrelated maps score.
+    """
+    cut = [agreement.equal_area_mask(maps, area, seed=own) for maps, own in zip(saliencies, seeds, strict=True)]
+    return torch.stack([agreement.iou(a, b) for a, b in combinations(cut, 2)]).mean(0)
 
 
 def timing_table(facts: Mapping[str, object], images: int, seconds: float, device: torch.device) -> pd.DataFrame:
@@ -214,6 +256,19 @@ def by_explainer(
 def image_seed(seed: int, image_id: str) -> int:
     """Derive a 63-bit seed from the run's seed and an image's id, the same on every machine."""
     return int.from_bytes(hashlib.blake2b(f"{seed}/{image_id}".encode(), digest_size=8).digest()) >> 1
+
+
+def _check_engine(engine: str, hide: str, repeats: int, surrogate: Mapping[str, object]) -> None:
+    if engine not in ("unitlens", "lime"):
+        raise ValueError(f"`engine` is {engine!r}; allowed: 'unitlens' or 'lime'")
+    if repeats < 1:
+        raise ValueError(f"`repeats` is {repeats}; allowed: 1 or more")
+    if engine == "lime" and hide in ("blur", "noise"):
+        raise ValueError(f"`hide` is {hide!r}; allowed with `engine` 'lime': 'mean' or 'grey'")
+    if engine == "lime" and "stop_when_stable" in surrogate:
+        raise ValueError(
+            f"`stop_when_stable` is {surrogate['stop_when_stable']}; `engine` 'lime' draws every sample: leave it out"
+        )
 
 
 def _now(device: torch.device | str) -> float:

@@ -3,6 +3,7 @@
 Ribeiro, Singh and Guestrin, "Why Should I Trust You?" (KDD 2016). Coefficients, intercept and local R^2 are tested
 against the `lime` package, for the same perturbations and end to end. Unlike there, everything runs on the device of
 the images, for many targets at once, and one seed per image fixes the explanation whatever its batch or neighbours.
+`explain_with_package` runs the package itself.
 """
 
 import logging
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 _logger = logging.getLogger(__name__)
@@ -209,6 +211,7 @@ def explain(
     selection: str = "auto",
     stop_when_stable: int | None = None,
     designs: Sequence[torch.Tensor] | None = None,
+    image_ids: Sequence[object] | None = None,
 ) -> LimeResult:
     """Explain the predictions for some classes of a set of images, whose perturbations share batches.
 
@@ -238,6 +241,8 @@ def explain(
         sample, name the same `stop_when_stable` superpixels as those with the largest coefficients, for every target.
     designs : sequence of torch.Tensor, optional
         For each image a (n_samples, segments) design to use in place of the seeded one, to compare implementations.
+    image_ids : sequence, optional
+        What messages call the images; their index by default.
 
     Returns
     -------
@@ -248,15 +253,14 @@ def explain(
     ------
     ValueError
         If an input has the wrong shape, type or range, or a prediction is NaN or infinite; the message names the
-        images by their index.
+        images.
     torch.OutOfMemoryError
         If not even one picture at a time fits.
     """
-    images, segments, n_segments = _checked_images(images, segments, n_samples)
+    images, segments, n_segments, image_ids = _checked_images(images, segments, n_samples, image_ids)
     classes = _checked_targets(targets, images)  # (n, t)
+    _check_one_each("seeds", seeds, images)
     generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-    if len(generators) != len(images):
-        raise ValueError(f"`seeds` are {len(generators)} numbers; allowed: one for each of {len(images)} images")
     if designs is None:
         designs = [perturbations(d, n_samples, generator) for d, generator in zip(n_segments, generators, strict=True)]
     designs = _checked_designs(designs, n_samples, n_segments, images.device)
@@ -264,21 +268,104 @@ def explain(
     parts = _Parts(hidden, images - hidden, segments, designs)
     ridge = (kernel_width, distance, alpha)
     samples, n_used = _sample(predict, parts, classes, n_samples, batch_size, stop_when_stable, ridge)
+    _check_finite(samples, image_ids)
     fits, stderr = zip(
         *(_fit(parts.designs[i][:n], samples[i, :n], *ridge, n_features, selection) for i, n in enumerate(n_used)),
         strict=True,
     )
-    saliency = [own.coefficients.clamp(min=0)[:, labels] for own, labels in zip(fits, segments, strict=True)]
-    per_target = (
-        torch.stack(saliency).float(),  # (n, t, h, w)
-        _padded([own.coefficients for own in fits]),
-        _padded(stderr),
-        torch.stack([own.intercept for own in fits]),
-        torch.stack([own.r2 for own in fits]),
-    )
-    if torch.as_tensor(targets).ndim == 1:
-        per_target = tuple(values.squeeze(1) for values in per_target)
-    return LimeResult(*per_target, torch.tensor(n_used, device=images.device))
+    return _result(fits, stderr, n_used, segments, with_target_axis=torch.as_tensor(targets).ndim == 2)
+
+
+def explain_with_package(
+    predict: Callable[[torch.Tensor], torch.Tensor],
+    images: torch.Tensor,
+    segments: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    n_samples: int = 1000,
+    hide: float | None = None,
+    batch_size: int = 10,
+    seeds: Sequence[int],
+    kernel_width: float = 0.25,
+    distance: str = "cosine",
+    alpha: float = 1.0,
+    n_features: int | None = None,
+    selection: str = "auto",
+    image_ids: Sequence[object] | None = None,
+) -> LimeResult:
+    """Explain the prediction for one class of each image with the `lime` package, an image at a time.
+
+    Parameters
+    ----------
+    predict, images, segments, n_samples, batch_size, kernel_width, distance, alpha, n_features, selection, image_ids
+        As in `explain`.
+    targets : torch.Tensor
+        (n,) class indices.
+    hide : None or number
+        What a hidden superpixel shows: its mean colour or a grey level from 0 to 255.
+    seeds : sequence of int
+        One for each image; numpy's generator takes the lowest 32 bits. So does torch's on the CPU, and both draw the
+        same perturbations: the explanation is that of `explain`.
+
+    Returns
+    -------
+    LimeResult
+        As of `explain`, with standard errors of NaN. R^2 is the package's, a number also where all predictions are
+        equal.
+
+    Raises
+    ------
+    ValueError
+        If an input has the wrong shape, type or range, or a prediction is NaN or infinite; the message names the
+        images.
+    torch.OutOfMemoryError
+        If a batch does not fit; it is not halved.
+    """
+    from lime.lime_image import LimeImageExplainer
+    from sklearn.linear_model import Ridge
+
+    images, segments, n_segments, image_ids = _checked_images(images, segments, n_samples, image_ids)
+    classes = _checked_targets(targets, images)  # (n, 1)
+    if classes.shape[1] != 1:
+        raise ValueError(f"`targets` have shape {tuple(classes.shape)}; allowed with the `lime` package: (n,)")
+    if hide is not None and not _is_grey(hide):
+        raise ValueError(f"`hide` is {hide!r}; allowed with the `lime` package: None or a whole number 0-255")
+    _check_one_each("seeds", seeds, images)
+
+    def explain_image(i: int) -> Fit:
+        target, labels = int(classes[i]), segments[i].cpu().numpy()
+
+        def classify(batch: np.ndarray) -> np.ndarray:
+            with torch.no_grad():
+                probabilities = predict(torch.as_tensor(batch, device=images.device))
+            _check_probabilities(probabilities, len(batch), target)
+            _check_finite(probabilities[None, :, target], image_ids[i : i + 1])
+            return probabilities.double().cpu().numpy()
+
+        explainer = LimeImageExplainer(kernel_width, feature_selection=selection, random_state=int(seeds[i]) % 2**32)
+        explanation = explainer.explain_instance(
+            images[i].cpu().numpy(),
+            classify,
+            labels=[target],
+            hide_color=hide,
+            top_labels=None,
+            num_features=n_features or n_segments[i],
+            num_samples=n_samples,
+            batch_size=batch_size,
+            segmentation_fn=lambda _: labels,
+            distance_metric=distance,
+            model_regressor=Ridge(alpha=alpha),
+            random_seed=0,  # would be drawn, and shift the perturbations; the superpixels are there
+        )
+        coefficients = torch.zeros(1, n_segments[i], dtype=torch.float64)
+        for superpixel, weight in explanation.local_exp[target]:
+            coefficients[0, superpixel] = weight
+        rest = torch.tensor([explanation.intercept[target], explanation.score], dtype=torch.float64)
+        return Fit(coefficients.to(images.device), *rest.to(images.device).split(1))
+
+    fits = [explain_image(i) for i in range(len(images))]
+    stderr = [torch.full_like(own.coefficients, torch.nan) for own in fits]
+    return _result(fits, stderr, [n_samples] * len(fits), segments, with_target_axis=False)
 
 
 def mask(coefficients: torch.Tensor, segments: torch.Tensor, *, num_features: int = 5) -> torch.Tensor:
@@ -351,7 +438,6 @@ def _sample(
         stop = min(start + step, n_samples)
         work = [(image, row) for image in active for row in range(start, stop)]
         batch_size = _in_batches(predict_batch, work, batch_size)
-        _check_finite(samples[:, start:stop])
         if stop_when_stable is not None and stop < n_samples:
             for image in active:
                 if _stable(parts.designs[image][:stop], samples[image, :stop], stop_when_stable, ridge):
@@ -394,6 +480,27 @@ def _compose(parts: _Parts, spans: list[tuple[int, int, int]]) -> torch.Tensor:
     return pictures[0] if len(pictures) == 1 else torch.cat(pictures)
 
 
+def _result(
+    fits: Sequence[Fit],
+    stderr: Sequence[torch.Tensor],
+    n_used: list[int],
+    segments: torch.Tensor,
+    *,
+    with_target_axis: bool,
+) -> LimeResult:
+    saliency = [own.coefficients.clamp(min=0)[:, labels] for own, labels in zip(fits, segments, strict=True)]
+    per_target = (
+        torch.stack(saliency).float(),  # (n, t, h, w)
+        _padded([own.coefficients for own in fits]),
+        _padded(stderr),
+        torch.stack([own.intercept for own in fits]),
+        torch.stack([own.r2 for own in fits]),
+    )
+    if not with_target_axis:
+        per_target = tuple(values.squeeze(1) for values in per_target)
+    return LimeResult(*per_target, torch.tensor(n_used, device=segments.device))
+
+
 def _padded(rows: Sequence[torch.Tensor]) -> torch.Tensor:
     """Stack (t, d) tensors of different d into (n, t, largest d), filled up with NaN."""
     widest = max(own.shape[1] for own in rows)
@@ -424,9 +531,13 @@ def _hidden(
     if hide == "noise":
         noise = [torch.randint(0, 256, images.shape[1:], generator=g, dtype=torch.uint8) for g in generators]
         return torch.stack(noise).to(images.device)
-    if isinstance(hide, str) or not 0 <= hide <= 255 or hide != int(hide):
+    if not _is_grey(hide):
         raise ValueError(f'`hide` is {hide!r}; allowed: None (mean colour), a whole number 0-255, "blur" or "noise"')
     return torch.full_like(images, int(hide))
+
+
+def _is_grey(hide: float | str) -> bool:
+    return not isinstance(hide, str) and 0 <= hide <= 255 and hide == int(hide)
 
 
 def _mean_colours(image: torch.Tensor, labels: torch.Tensor, n_segments: int) -> torch.Tensor:  # (h, w, 3) uint8
@@ -564,8 +675,8 @@ def _checked_samples(design: torch.Tensor, predictions: torch.Tensor) -> tuple[t
 
 
 def _checked_images(
-    images: torch.Tensor, segments: torch.Tensor, n_samples: int
-) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    images: torch.Tensor, segments: torch.Tensor, n_samples: int, image_ids: Sequence[object] | None
+) -> tuple[torch.Tensor, torch.Tensor, list[int], list]:
     images = torch.as_tensor(images)
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
         raise ValueError(f"`images` are {images.dtype} {tuple(images.shape)}; allowed: uint8 (n, h, w, 3), no size 0")
@@ -578,17 +689,23 @@ def _checked_images(
     n_segments = [len(labels.unique()) for labels in segments]
     highest = (segments.flatten(1).amax(1) + 1).tolist()
     dense = (segments.flatten(1).amin(1) == 0).tolist()
-    wrong = [i for i, d in enumerate(n_segments) if not dense[i] or d != highest[i]]
-    if wrong:
+    image_ids = list(range(len(images)) if image_ids is None else image_ids)
+    _check_one_each("image_ids", image_ids, images)
+    if wrong := [image_ids[i] for i, d in enumerate(n_segments) if not dense[i] or d != highest[i]]:
         raise ValueError(f"`segments` of images {wrong} are not numbered 0, 1, 2, ... without gaps: relabel them")
-    if single := [i for i, d in enumerate(n_segments) if d == 1]:
+    if single := [image_ids[i] for i, d in enumerate(n_segments) if d == 1]:
         raise ValueError(f"images {single} have only one superpixel; allowed: two or more, so segment them more finely")
-    if many := {i: d for i, d in enumerate(n_segments) if d > n_samples}:
+    if many := {image_ids[i]: d for i, d in enumerate(n_segments) if d > n_samples}:
         raise ValueError(
-            f"`n_samples` is {n_samples}, fewer than the superpixels of these images (index: superpixels): {many}; "
+            f"`n_samples` is {n_samples}, fewer than the superpixels of these images (image: superpixels): {many}; "
             "allowed: at least as many samples as superpixels, so draw more or segment more coarsely"
         )
-    return images, segments, n_segments
+    return images, segments, n_segments, image_ids
+
+
+def _check_one_each(name: str, values: Sequence[object], images: torch.Tensor) -> None:
+    if len(values) != len(images):
+        raise ValueError(f"`{name}` has length {len(values)}; allowed: one for each of {len(images)} images")
 
 
 def _checked_targets(targets: torch.Tensor, images: torch.Tensor) -> torch.Tensor:  # (n, t)
@@ -629,9 +746,7 @@ def _check_probabilities(probabilities: torch.Tensor, n_pictures: int, highest: 
         )
 
 
-def _check_finite(samples: torch.Tensor) -> None:
-    finite = samples.isfinite().flatten(1).all(1)  # (n,)
-    if not finite.all():
-        raise ValueError(
-            f"`predict` returned NaN or infinite probabilities for images {(~finite).nonzero()[:, 0].tolist()}"
-        )
+def _check_finite(samples: torch.Tensor, image_ids: list) -> None:
+    finite = samples.isfinite().flatten(1).all(1).tolist()  # (n,)
+    if bad := [image_id for image_id, good in zip(image_ids, finite, strict=True) if not good]:
+        raise ValueError(f"`predict` returned NaN or infinite probabilities for images {bad}")

@@ -118,16 +118,9 @@ def brightness_of_the_corner(pictures):
     return torch.stack([corner, 1 - corner], dim=1)
 
 
-def explain_corner(images, *, ids=IDS[:2], hide="mean", batch_size=16, seed=7):
-    explainer = explain.lime_explainer(
-        brightness_of_the_corner,
-        seed=seed,
-        batch_size=batch_size,
-        n_samples=200,
-        superpixels={"method": "grid", "size": 8},
-        hide=hide,
-        num_features=1,
-    )
+def explain_corner(images, *, ids=IDS[:2], predict=brightness_of_the_corner, **options):
+    fixed = {"n_samples": 200, "superpixels": {"method": "grid", "size": 8}, "num_features": 1}
+    explainer = explain.lime_explainer(predict, **{"seed": 7, "batch_size": 16, "hide": "mean"} | fixed | options)
     return explainer(images, torch.zeros(len(images), dtype=torch.int64), ids)
 
 
@@ -139,8 +132,9 @@ def planted():
     return pictures
 
 
-def test_lime_finds_the_planted_region(planted):
-    result = explain_corner(planted, hide="grey")
+@pytest.mark.parametrize("engine", ["unitlens", "lime"])
+def test_lime_finds_the_planted_region(planted, engine):
+    result = explain_corner(planted, hide="grey", engine=engine)
     assert result["segments"].shape == (2, 24, 32)
     assert result["segments"].unique().tolist() == list(range(12))
     corner = torch.zeros(24, 32, dtype=torch.bool)
@@ -164,6 +158,112 @@ def test_limes_result_depends_on_seed_and_id_alone(planted):
     torch.testing.assert_close(alone["coefficients"], together["coefficients"][1:], rtol=0, atol=1e-9)
     other = explain_corner(planted, hide="noise", seed=8)
     assert (other["coefficients"] - together["coefficients"]).abs().max() > 1e-6
+
+
+def patches(pictures):
+    """Two classes: a weighted sum of how bright four of the 8 x 8 patches are, one with a negative weight."""
+    bright = pictures.unflatten(1, (3, 8)).unflatten(3, (4, 8)).double().mean((2, 4, 5)).flatten(1) / 255  # (n, 12)
+    weights = torch.tensor([0.4, 0, 0, 0.2, 0, -0.3, 0, 0, 0, 0, 0.1, 0], dtype=torch.float64)
+    score = 0.3 + bright @ weights
+    return torch.stack([score, 1 - score], dim=1)
+
+
+def test_the_engines_agree(planted):
+    white = torch.full_like(planted, 255)
+    ours, theirs = (
+        explain_corner(white, predict=patches, hide="grey", engine=engine)["coefficients"]
+        for engine in ("unitlens", "lime")
+    )
+    for coefficients in (ours, theirs):
+        assert coefficients.topk(3).indices.tolist() == [[0, 3, 10]] * 2
+        assert coefficients.argmin(1).tolist() == [5, 5]
+        assert (coefficients[:, 5] < -0.1).all()
+    # torch and numpy draw the same perturbations for the same seed
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
+
+
+def test_the_lime_package_depends_on_seed_and_id_alone(planted):
+    together = explain_corner(planted, engine="lime", hide="grey")
+    alone = explain_corner(planted[1:], ids=IDS[1:2], engine="lime", hide="grey", batch_size=64)
+    torch.testing.assert_close(alone["coefficients"], together["coefficients"][1:], rtol=0, atol=1e-9)
+    assert together.keys() == explain_corner(planted, hide="grey").keys()
+    assert together["stderr"].isnan().all()
+    assert together["n_used"].tolist() == [200, 200]
+    other = explain_corner(planted, engine="lime", hide="grey", seed=8)
+    assert (other["coefficients"] - together["coefficients"]).abs().max() > 1e-6
+
+
+def test_limes_options_reach_the_surrogate(planted):
+    usual = explain_corner(planted, predict=patches, hide="grey")
+    spelled_out = {"distance": "cosine", "kernel_width": 0.25, "alpha": 1.0, "selection": "auto", "repeats": 1}
+    assert_equal(explain_corner(planted, predict=patches, hide="grey", engine="unitlens", **spelled_out), usual)
+    for options in ({"distance": "l2"}, {"kernel_width": 0.5}, {"alpha": 0.01}, {"n_features": 2}):
+        changed = explain_corner(planted, predict=patches, hide="grey", **options)
+        assert (changed["coefficients"] - usual["coefficients"]).abs().max() > 1e-6, options
+    assert ((changed["coefficients"] != 0).sum(1) == 2).all()
+    for selection, entered in (("none", 12), ("highest_weights", 2), ("forward_selection", 2)):
+        result = explain_corner(planted, predict=patches, hide="grey", n_features=2, selection=selection)
+        assert (~result["stderr"].isnan()).sum(1).tolist() == [entered] * 2
+    assert explain_corner(planted, hide="grey", stop_when_stable=1)["n_used"].tolist() == [100, 100]
+
+
+@pytest.mark.parametrize("engine", ["unitlens", "lime"])
+def test_repeats_change_nothing_but_tell_the_stability(planted, engine):
+    once = explain_corner(planted, hide="grey", engine=engine)
+    repeated = explain_corner(planted, hide="grey", engine=engine, repeats=3)
+    stability = repeated.pop("stability")
+    assert_equal(repeated, once)
+    assert stability.shape == (2,) and stability.dtype == torch.float64
+    alone = explain_corner(planted[1:], ids=IDS[1:2], hide="grey", engine=engine, repeats=3)
+    torch.testing.assert_close(alone["stability"], stability[1:], rtol=0, atol=0)
+
+
+def test_repeats_take_seeds_of_their_own(monkeypatch, planted):
+    seen, explain_pictures = [], explain.lime.explain
+
+    def watched(*arguments, seeds, **options):
+        seen.append(seeds)
+        return explain_pictures(*arguments, seeds=seeds, **options)
+
+    monkeypatch.setattr(explain.lime, "explain", watched)
+    explain_corner(planted, repeats=3)
+    assert seen == [[explain.image_seed(7, i + suffix) for i in IDS[:2]] for suffix in ("", "/1", "/2")]
+
+
+def test_stability_by_hand():
+    maps = torch.zeros(3, 2, 2, 5)  # two pictures of ten pixels, two of which are marked
+    maps[:, 0, 0, :2] = 1  # the same pixels three times
+    maps[0, 1, 0, :2], maps[1, 1, 0, 1:3], maps[2, 1, 1, :2] = 1, 1, 1  # overlaps of one pixel of three, none, none
+    result = explain.stability(list(maps), 0.2, seeds=[[0, 1], [2, 3], [4, 5]])
+    assert result.tolist() == pytest.approx([1, 1 / 9])
+
+
+def test_stability_of_nothing_is_that_of_chance():
+    seeds = [range(repeat * 400, (repeat + 1) * 400) for repeat in range(2)]
+    result = explain.stability([torch.zeros(400, 20, 20)] * 2, 0.2, seeds=seeds)
+    assert result.mean().item() == pytest.approx(explain.agreement.chance_iou(0.2), abs=0.005)
+
+
+@pytest.mark.parametrize("engine", ["unitlens", "lime"])
+def test_pictures_that_lime_cannot_explain_are_named(planted, engine):
+    with pytest.raises(ValueError, match=r"images \['photo0-crop0', 'photo0-crop1'\] have only one superpixel"):
+        explain_corner(planted, engine=engine, superpixels={"method": "grid", "size": 32})
+    with pytest.raises(ValueError, match=r"`n_samples` is 11, fewer .*: \{'photo0-crop0': 12, 'photo0-crop1': 12\}"):
+        explain_corner(planted, engine=engine, n_samples=11)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "fast"}, "`engine` is 'fast'; allowed: 'unitlens' or 'lime'"),
+        ({"repeats": 0}, "`repeats` is 0; allowed: 1 or more"),
+        ({"engine": "lime", "hide": "noise"}, "`hide` is 'noise'; allowed with `engine` 'lime': 'mean' or 'grey'"),
+        ({"engine": "lime", "stop_when_stable": 3}, "`stop_when_stable` is 3; `engine` 'lime' draws every sample"),
+    ],
+)
+def test_options_that_do_not_go_together_are_named(planted, options, message):
+    with pytest.raises(ValueError, match=message):
+        explain_corner(planted, **options)
 
 
 # masks

@@ -1,5 +1,6 @@
 import logging
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -289,8 +290,66 @@ def test_predictions_that_are_not_finite_name_the_image(bad):
         probabilities[(batch[:, 0, 0] == images[1, 0, 0]).all(1)] = bad
         return probabilities
 
+    targets, labels, ids = torch.tensor([0, 0, 0]), segment.grid(images, size=4), ["dog", "cat", "cow"]
     with pytest.raises(ValueError, match=r"NaN or infinite probabilities for images \[1\]"):
-        explain(images, torch.tensor([0, 0, 0]), model=broken)
+        explain(images, targets, model=broken)
+    with pytest.raises(ValueError, match=r"NaN or infinite probabilities for images \[1\]"):
+        explain(images, targets, model=broken, n_samples=250, stop_when_stable=3)
+    for function in (lime.explain, lime.explain_with_package):
+        with pytest.raises(ValueError, match=r"NaN or infinite probabilities for images \['cat'\]"):
+            function(broken, images, labels, targets, n_samples=60, seeds=[0, 1, 2], image_ids=ids)
+
+
+@pytest.mark.parametrize("hide", [None, 128])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"distance": "l2", "kernel_width": 2.0, "alpha": 0.1},
+        {"n_features": 4, "kernel_width": 0.5},
+        {"n_features": 7},
+        {"n_features": 3, "selection": "highest_weights", "alpha": 10.0},
+        {"n_features": 3, "selection": "none"},
+    ],
+)
+def test_the_package_gives_the_same_for_its_perturbations(hide, options):
+    images, targets, seeds = pictures(2), torch.tensor([1, 3]), [5, 2**40 + 6]
+    labels = segment.grid(images, size=4)
+    options = {"n_samples": 60, "batch_size": 16, "hide": hide, "seeds": seeds, **options}
+    theirs = lime.explain_with_package(predict, images, labels, targets, **options)
+    designs = [np.random.RandomState(seed).randint(0, 2, (60, 12)) for seed in (5, 6)]  # of the lowest 32 bits
+    for design in designs:
+        design[0] = 1
+    ours = lime.explain(predict, images, labels, targets, designs=designs, **options)
+    for name in ("saliency", "coefficients", "intercept", "r2", "n_used"):
+        torch.testing.assert_close(getattr(theirs, name), getattr(ours, name), rtol=1e-6, atol=1e-9)
+    assert theirs.stderr.isnan().all() and theirs.stderr.shape == ours.stderr.shape
+
+
+def test_the_package_takes_images_of_different_numbers_of_superpixels():
+    images, targets = pictures(2), torch.tensor([0, 1])
+    labels = torch.cat([segment.grid(images[:1], size=4), segment.grid(images[1:], size=8)])
+    together, alone = (
+        lime.explain_with_package(predict, images[rows], labels[rows], targets[rows], n_samples=60, seeds=seeds)
+        for rows, seeds in ((slice(2), [1, 2]), (slice(1, 2), [2]))
+    )
+    assert together.coefficients.shape == (2, 12)
+    assert together.coefficients.isnan().sum(1).tolist() == [0, 8]
+    torch.testing.assert_close(together.coefficients[1:, :4], alone.coefficients, rtol=0, atol=0)
+
+
+def test_what_the_package_cannot_do_is_named():
+    images, targets = pictures(2), torch.tensor([0, 1])
+    run = partial(lime.explain_with_package, predict, images, segment.grid(images, size=4), n_samples=60)
+    for hide in ("blur", 300, 0.5):
+        with pytest.raises(ValueError, match=f"`hide` is {hide!r}; allowed with the `lime` package: None or a whole"):
+            run(targets, seeds=[0, 1], hide=hide)
+    with pytest.raises(ValueError, match=r"`targets` have shape \(2, 2\); allowed with the `lime` package: \(n,\)"):
+        run(torch.tensor([[0, 1], [1, 2]]), seeds=[0, 1])
+    with pytest.raises(ValueError, match=r"`targets` go up to 4; allowed: 0 to 3"):
+        run(torch.tensor([0, 4]), seeds=[0, 1])
+    with pytest.raises(ValueError, match=r"`seeds` has length 1; allowed: one for each of 2 images"):
+        run(targets, seeds=[0])
 
 
 def test_bad_input_is_named():
@@ -312,8 +371,10 @@ def test_bad_input_is_named():
         explain(images, torch.tensor([0, -1]))
     with pytest.raises(ValueError, match=r"`targets` are torch.int64 \(3,\)"):
         explain(images, torch.tensor([0, 1, 2]))
-    with pytest.raises(ValueError, match=r"`seeds` are 1 numbers; allowed: one for each of 2 images"):
+    with pytest.raises(ValueError, match=r"`seeds` has length 1; allowed: one for each of 2 images"):
         explain(images, targets, seeds=[1])
+    with pytest.raises(ValueError, match=r"`image_ids` has length 1; allowed: one for each of 2 images"):
+        explain(images, targets, image_ids=["a"])
     with pytest.raises(ValueError, match=r"`hide` is 'black'"):
         explain(images, targets, hide="black")
     with pytest.raises(ValueError, match=r"`hide` is 0.5"):

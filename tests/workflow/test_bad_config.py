@@ -27,7 +27,20 @@ BAD = {
     "unknown nested key": (
         {"explain.lime.samples": 5},
         {},
-        ["explain.lime: unknown key 'samples'; allowed: n_samples, superpixels, hide, num_features"],
+        [
+            "explain.lime: unknown key 'samples'; allowed: n_samples, superpixels, hide, num_features, engine, "
+            "distance, kernel_width, alpha, n_features, selection, stop_when_stable, repeats"
+        ],
+    ),
+    "options that the lime package lacks": (
+        {"explain.lime.engine": "lime", "explain.lime.hide": "blur", "explain.lime.stop_when_stable": 3},
+        {},
+        [
+            "explain.lime.hide: 'blur' is not one of ['mean', 'grey'] "
+            "(The `lime` package hides a superpixel with its mean colour or grey.)",
+            "explain.lime.stop_when_stable: 3 is not of type 'null' "
+            "(The `lime` package draws every sample; leave the key out.)",
+        ],
     ),
     "wrong type": (
         {"threads": "two"},
