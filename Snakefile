@@ -23,6 +23,7 @@ rule all:
         "results/concepts.csv",
         "results/agreement.csv",
         "results/timings/explainers.csv",
+        "results/verification.csv",
         per_explained_shard("results/masks/{model}/{shard}.h5"),
         per_explainer("results/overlays/{model}/{explainer}"),
         expand("results/figures/explanations/{model}.png", model=explained_models()),

@@ -123,3 +123,68 @@ rule summarise_images:
         "Count the pictures, and those left out"
     script:
         "../scripts/summarise_images.py"
+
+
+rule verify_explainers:
+    input:
+        model="results/models/{model}.json",
+        weights="resources/weights/{model}.bin",
+        images=first_images_of_model,
+    output:
+        differences="results/verification/{model}.csv",
+        timings="results/timings/verification/{model}.csv",
+    log:
+        "results/logs/verify_explainers/{model}.log",
+    benchmark:
+        "results/benchmarks/verify_explainers/{model}.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        batch_size=config["batch_size"],
+        mem_mb=memory(3500),
+        runtime=minutes(30),
+    params:
+        network=network,
+        device=config["device"],
+        target=config["explain"]["target"],
+        layer=cam_layer,
+        cams=config["explain"]["cams"],
+        lime=config["explain"]["lime"],
+        verify=config["verify"],
+        seed=config["seed"],
+    message:
+        "Compare the explainers of {wildcards.model} with the reference packages"
+    script:
+        "../scripts/verify_explainers.py"
+
+
+rule collect_verification:
+    input:
+        differences=expand("results/verification/{model}.csv", model=explained_models()),
+        timings=expand("results/timings/verification/{model}.csv", model=explained_models()),
+    output:
+        differences=report(
+            "results/verification.csv",
+            category="4 Explanations",
+            labels={"table": "differences from the reference packages"},
+            caption="../report/verification.rst",
+        ),
+        timings=report(
+            "results/timings/verification.csv",
+            category="4 Explanations",
+            labels={"table": "speed against the reference packages"},
+            caption="../report/verification.rst",
+        ),
+    log:
+        "results/logs/collect_verification/all.log",
+    benchmark:
+        "results/benchmarks/collect_verification/all.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    message:
+        "Collect the comparisons with the reference packages"
+    script:
+        "../scripts/collect_verification.py"

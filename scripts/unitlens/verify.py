@@ -1,0 +1,322 @@
+"""Our explainers against the packages that define them, on a few photographs of every run.
+
+Class activation maps against `grad-cam`, superpixels of quickshift against scikit-image, LIME's coefficients against
+`lime`. Both sides get the same network, photographs and targets, one photograph at a time, in one process.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from importlib.metadata import version
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from unitlens import cam, explain, lime
+from unitlens.hooks import capture, find_layer
+
+# Of maps in [0, 1]: both sides add up hundreds of channels in float32, in different orders and batches.
+CAM_TOLERANCE = 1e-3
+# Of coefficients, which are probabilities: both sides solve the same equations in float64.
+LIME_TOLERANCE = 1e-6
+# Of the share of pixels: labels are equal or they are not.
+QUICKSHIFT_TOLERANCE = 0.0
+
+GRAD_CAM = {
+    "gradcam": "GradCAM",
+    "hirescam": "HiResCAM",
+    "gradcam++": "GradCAMPlusPlus",
+    "xgradcam": "XGradCAM",
+    "layercam": "LayerCAM",
+    "ablationcam": "AblationCAM",
+    "scorecam": "ScoreCAM",
+}
+_ABLATION_NOTE = (
+    "grad-cam's loop sets channels to 0 in place of the layer's minimum - 1e7 and does not divide by the logit: the "
+    "minimum is not 0, or the logit not above 0"
+)
+_SURROGATE = ("distance", "kernel_width", "alpha", "selection", "n_features")
+_QUICKSHIFT_OF_LIME = {"kernel_size": 4, "max_dist": 200, "ratio": 0.2}
+# A longer call is not repeated: what a first call costs beyond a second one is little beside it.
+_LONG_SECONDS = 5.0
+
+
+class Check(NamedTuple):
+    """A function of ours and its reference, both from the index of a photograph to an array."""
+
+    name: str
+    reference: str
+    ours: Callable[[int], Tensor | np.ndarray]
+    theirs: Callable[[int], Tensor | np.ndarray]
+    difference: Callable[[np.ndarray, np.ndarray], float]
+    tolerance: float
+    note: str = ""
+
+
+def compare(
+    model: nn.Module,
+    normalise: Callable[[Tensor], Tensor],
+    predict: Callable[[Tensor], Tensor],
+    pictures: Tensor,
+    targets: Tensor,
+    image_ids: Sequence[str],
+    *,
+    name: str,
+    layer: str,
+    cams: Iterable[str],
+    lime_options: Mapping[str, object],
+    samples: int,
+    batch_size: int,
+    seed: int,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Run explainers and their reference packages on the same photographs.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Classifier returning logits (n, classes), its parameters frozen, in strict float32 (see `models.set_precision`):
+        in less, Ablation-CAM's differences of logits drown in rounding.
+    normalise, predict : callable
+        uint8 pictures -> the model's input, and -> probabilities.
+    pictures : (n, h, w, 3) uint8 Tensor
+        On the model's device.
+    targets : (n,) int Tensor
+        The class that is explained.
+    image_ids : sequence of str
+        With the seed they fix LIME's perturbations.
+    name : str
+        The model's name, for the tables.
+    layer : str
+        Dotted name of the layer of the class activation maps.
+    cams : iterable of str
+        Keys of `cam.METHODS`.
+    lime_options : mapping
+        Options of `explain.lime_explainer`: ``superpixels``, ``hide``, and those of the surrogate; others do not
+        matter here. Quickshift is checked where it makes the superpixels. `lime` can hide behind the mean colour or
+        grey only: any other choice is checked with the mean colour, and the note says so.
+    samples : int
+        Perturbed pictures of a photograph; one for each superpixel where those are more.
+    batch_size : int
+        Pictures on the device at once.
+    seed : int
+
+    Returns
+    -------
+    differences : pandas.DataFrame
+        A row a check: ``model, check, reference, images, largest_difference, tolerance, passed, note``. The difference
+        is the largest absolute one of maps (in [0, 1]) or coefficients; of superpixels, the largest share of a
+        photograph's pixels. NaN does not pass.
+    timings : pandas.DataFrame
+        ``model, check, reference, images, seconds_ours, seconds_reference, speed_ratio, device, threads``: the seconds
+        for all photographs, each after a warm-up call unless that took long, and reference / ours.
+
+    Notes
+    -----
+    Ablation-CAM of `grad-cam` departs from the formula where the layer's lowest value is not 0, and turns the map
+    upside down where the logit is below 0. There its loop, which runs the whole network for every channel, sets
+    channels to 0 and does not divide by the logit; the note says so.
+    """
+    options = dict(lime_options["superpixels"])
+    method = options.pop("method")
+    seeds = [explain.image_seed(seed, image_id) % 2**32 for image_id in image_ids]  # what numpy's generator takes
+    images, segments = normalise(pictures), explain.SUPERPIXELS[method](pictures, **options)
+    checks = [_cam_check(each, model, layer, images, targets, batch_size) for each in cams]
+    if method == "quickshift":
+        checks.append(_quickshift_check(pictures, options))
+    checks.append(_lime_check(predict, pictures, segments, targets, seeds, lime_options, samples, batch_size))
+
+    device = torch.cuda.get_device_name(pictures.device) if pictures.device.type == "cuda" else "cpu"
+    differences, timings = [], []
+    for check in checks:
+        difference, ours, theirs = _run(check, len(pictures))
+        row = {"model": name, "check": check.name, "reference": check.reference, "images": len(pictures)}
+        passed = {"tolerance": check.tolerance, "passed": difference <= check.tolerance, "note": check.note}
+        differences.append(row | {"largest_difference": difference} | passed)
+        seconds = {"seconds_ours": ours, "seconds_reference": theirs, "speed_ratio": theirs / ours}
+        timings.append(row | seconds | {"device": device, "threads": torch.get_num_threads()})
+    return pd.DataFrame(differences), pd.DataFrame(timings)
+
+
+def require_passed(differences: pd.DataFrame) -> None:
+    """Raise if a check of the table that `compare` returns did not pass.
+
+    Raises
+    ------
+    ValueError
+        Names model, check, reference, difference and tolerance of every check that did not pass.
+    """
+    failed = [
+        f"{row.model}: {row.check} differs from {row.reference} by {row.largest_difference:.3g}, "
+        f"allowed: {row.tolerance:g}"
+        for row in differences[~differences.passed].itertuples()
+    ]
+    if failed:
+        raise ValueError("explainers do not give what their reference packages give: " + "; ".join(failed))
+
+
+def _run(check: Check, n: int) -> tuple[float, float, float]:
+    """Return the largest difference over photographs, our seconds and the reference's."""
+    ours, our_seconds = _timed(check.ours, n)
+    theirs, their_seconds = _timed(check.theirs, n)
+    return float(np.max(list(map(check.difference, ours, theirs)))), our_seconds, their_seconds
+
+
+def _timed(function: Callable[[int], Tensor | np.ndarray], n: int) -> tuple[list[np.ndarray], float]:
+    for _ in range(2):
+        start = time.perf_counter()
+        arrays = [torch.as_tensor(function(index)).cpu().numpy() for index in range(n)]  # waits for the device
+        seconds = time.perf_counter() - start
+        if seconds > _LONG_SECONDS:
+            break
+    return arrays, seconds
+
+
+def _largest_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
+    return np.abs(ours - theirs).max()
+
+
+def _share_of_differing(ours: np.ndarray, theirs: np.ndarray) -> float:
+    return (ours != theirs).mean()
+
+
+def _package(name: str) -> str:
+    return f"{name} {version(name)}"
+
+
+# ---- class activation maps
+
+
+def _cam_check(method: str, model: nn.Module, layer: str, images: Tensor, targets: Tensor, batch_size: int) -> Check:
+    def ours(i: int) -> Tensor:
+        return cam.explain(model, layer, images[i : i + 1], targets[i : i + 1], method=method, chunk=batch_size)
+
+    theirs, note = _grad_cam, ""
+    if method == "ablationcam" and _departs_from_formula(model, layer, images, targets):
+        theirs, note = _grad_cam_ablating_to_zero, _ABLATION_NOTE
+    return Check(
+        method,
+        _package("grad-cam"),
+        ours,
+        lambda i: theirs(method, model, layer, images[i : i + 1], int(targets[i])),
+        _largest_difference,
+        CAM_TOLERANCE,
+        note,
+    )
+
+
+def _grad_cam(
+    method: str,
+    model: nn.Module,
+    layer: str,
+    image: Tensor,
+    target: int,
+    *,
+    score: Callable[[Tensor], Tensor] | None = None,
+    **options: object,
+) -> np.ndarray:  # (1, h, w)
+    import pytorch_grad_cam
+
+    grid = partial(cam._grid, images=image, layer=layer)  # which axis is what, grad-cam leaves to its caller
+    explainer = getattr(pytorch_grad_cam, GRAD_CAM[method])(model, [find_layer(model, layer)], grid, **options)
+    image = image.clone().requires_grad_(explainer.uses_gradients)  # the model's parameters are frozen
+    try:
+        with capture(model, [layer]):  # in-place operations after the layer get a copy, not what grad-cam keeps
+            return explainer(image, [score or (lambda logits: logits[target])])
+    finally:
+        explainer.activations_and_grads.release()
+
+
+def _departs_from_formula(model: nn.Module, layer: str, images: Tensor, targets: Tensor) -> bool:
+    activations, scores = _forward(model, layer, images, targets)
+    lowest = activations.flatten(1).amin(1)
+    return bool((lowest != 0).any() or (scores <= 0).any() or cam._channel_axis(activations, images) != 1)
+
+
+def _grad_cam_ablating_to_zero(method: str, model: nn.Module, layer: str, image: Tensor, target: int) -> np.ndarray:
+    """Run grad-cam's Ablation-CAM with 0 as the value of an ablated channel, and scores shifted so that Y is 1."""
+    from pytorch_grad_cam.ablation_layer import AblationLayerVit
+
+    activations, (score,) = _forward(model, layer, image, torch.tensor([target], device=image.device))
+    channel_axis = cam._channel_axis(activations, image)
+
+    class ToZero(AblationLayerVit):  # which repeats outputs of any layout
+        def __call__(self, _: object) -> Tensor:
+            rows = torch.arange(len(self.activations))
+            self.activations.movedim(channel_axis, 1)[rows, torch.as_tensor(self.indices[: len(rows)]).long()] = 0
+            return self.activations
+
+    return _grad_cam(
+        method,
+        model,
+        layer,
+        image,
+        target,
+        score=lambda logits: logits[target] - score + 1,
+        ablation_layer=ToZero(),
+    )
+
+
+@torch.no_grad()
+def _forward(model: nn.Module, layer: str, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the layer's outputs and the targets' logits (n,)."""
+    with capture(model, [layer]) as outputs:
+        logits = model(images)
+    return outputs[layer], logits.gather(1, targets[:, None])[:, 0]
+
+
+# ---- LIME
+
+
+def _quickshift_check(pictures: Tensor, options: Mapping[str, object]) -> Check:
+    from skimage import segmentation
+
+    return Check(
+        "quickshift",
+        _package("scikit-image"),
+        lambda i: explain.SUPERPIXELS["quickshift"](pictures[i : i + 1], **options)[0],
+        lambda i: segmentation.quickshift(pictures[i].cpu().numpy(), **_QUICKSHIFT_OF_LIME | options),
+        _share_of_differing,
+        QUICKSHIFT_TOLERANCE,
+    )
+
+
+def _lime_check(
+    predict: Callable[[Tensor], Tensor],
+    pictures: Tensor,
+    segments: Tensor,
+    targets: Tensor,
+    seeds: Sequence[int],
+    options: Mapping[str, object],
+    samples: int,
+    batch_size: int,
+) -> Check:
+    n_segments = (segments.flatten(1).amax(1) + 1).tolist()
+    n_samples = [max(samples, d) for d in n_segments]
+    known, hide = {"mean": None, "grey": 128}, options["hide"]
+    note = "" if hide in known else f"superpixels hidden by their mean colour: lime knows no {hide}"
+    common = {key: options[key] for key in _SURROGATE if key in options}
+    common |= {"hide": known.get(hide), "batch_size": batch_size}
+
+    def coefficients(explain_pictures: Callable[..., lime.LimeResult], i: int, **design: object) -> Tensor:
+        part = slice(i, i + 1)
+        inputs = (predict, pictures[part], segments[part], targets[part])
+        result = explain_pictures(*inputs, n_samples=n_samples[i], seeds=seeds[part], **common, **design)
+        return result.coefficients[0]
+
+    def ours(i: int) -> Tensor:
+        design = np.random.RandomState(seeds[i]).randint(0, 2, (n_samples[i], n_segments[i]))  # as lime draws it
+        design[0] = 1
+        return coefficients(lime.explain, i, designs=[torch.as_tensor(design)])
+
+    return Check(
+        "lime",
+        _package("lime"),
+        ours,
+        lambda i: coefficients(lime.explain_with_package, i),
+        _largest_difference,
+        LIME_TOLERANCE,
+        note,
+    )

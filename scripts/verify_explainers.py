@@ -1,0 +1,25 @@
+"""Compare one model's explainers with the reference packages on a few photographs."""
+
+from unitlens.logs import log_to
+
+with log_to(snakemake.log[0]):
+    import torch
+    from unitlens import models, store, verify
+
+    torch.set_num_threads(snakemake.threads)
+    params = snakemake.params
+    model, normalise, facts = models.load_network(
+        params.network | {"precision": "float32"}, snakemake.input.weights, snakemake.input.model, device=params.device
+    )
+    predict, first = models.predictor(model, normalise), slice(params.verify["photographs"])
+    with store.open(snakemake.input.images) as file:
+        pictures = torch.as_tensor(file["images"][first]).to(next(model.parameters()).device)
+        image_ids, labels = file["image_id"].asstr()[first], file["label"][first]
+    targets = models.choose_targets(predict(pictures), labels, params.target, image_ids)
+    options = {"name": facts["model"], "layer": params.layer, "cams": params.cams, "seed": params.seed}
+    options |= {"lime_options": params.lime, "samples": params.verify["samples"]}
+    options |= {"batch_size": snakemake.resources.batch_size}
+    tables = verify.compare(model, normalise, predict, pictures, targets, image_ids, **options)
+    for table, path in zip(tables, (snakemake.output.differences, snakemake.output.timings), strict=True):
+        table.to_csv(path, index=False, float_format="%.6g")
+        print(table.to_string(), end="\n\n")

@@ -1,0 +1,200 @@
+"""Checks against the reference packages: they pass for what is right, and name what is wrong."""
+
+from importlib.metadata import version
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from unitlens import cam, explain, lime, models, verify
+
+SIZE = 32
+CHECKS = [*verify.GRAD_CAM, "quickshift", "lime"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small batches gain nothing from threads, which stall on a machine that runs other things."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def model():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = nn.Sequential(
+            nn.Conv2d(3, 6, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(6, 8, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(8, 5),
+        )
+    return network.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def compare(model):
+    """Compare on two pictures of 25 coloured blocks."""
+    coarse = torch.rand(2, 3, 5, 5, generator=torch.Generator().manual_seed(1))
+    pictures = nn.functional.interpolate(coarse, (SIZE, SIZE)).mul(255)
+    pictures = pictures.permute(0, 2, 3, 1).to(torch.uint8)
+    normalise = models.normaliser([0.5] * 3, [0.25] * 3, device="cpu")
+    predict = models.predictor(model, normalise)
+
+    def run(cams=verify.GRAD_CAM, *, layer="3", choose=lambda logits: logits.argmax(1), samples=40, **lime_options):
+        return verify.compare(
+            model,
+            normalise,
+            predict,
+            pictures,
+            choose(model(normalise(pictures))),
+            ["first", "second"],
+            name="toy",
+            layer=layer,
+            cams=cams,
+            lime_options={"superpixels": {"method": "quickshift", "max_dist": 10}, "hide": "mean"} | lime_options,
+            samples=samples,
+            batch_size=7,
+            seed=42,
+        )
+
+    return run
+
+
+def test_every_method_has_its_reference():
+    assert list(verify.GRAD_CAM) == list(cam.METHODS)
+
+
+def test_tables(compare):
+    differences, timings = compare()
+    assert list(differences) == [
+        *["model", "check", "reference", "images", "largest_difference", "tolerance", "passed", "note"]
+    ]
+    assert list(timings) == [
+        *["model", "check", "reference", "images", "seconds_ours", "seconds_reference", "speed_ratio"],
+        *["device", "threads"],
+    ]
+    assert differences.check.tolist() == timings.check.tolist() == CHECKS
+    assert set(differences.model) == {"toy"} and set(differences.images) == {2}
+    packages = ["grad-cam"] * 7 + ["scikit-image", "lime"]
+    assert differences.reference.tolist() == [f"{name} {version(name)}" for name in packages]
+    np.testing.assert_allclose(timings.speed_ratio, timings.seconds_reference / timings.seconds_ours)
+
+
+def test_right_results_pass(compare):
+    differences, _ = compare()
+    assert differences.passed.all()
+    verify.require_passed(differences)
+    largest = differences.set_index("check").largest_difference
+    assert largest[list(verify.GRAD_CAM)].max() < 1e-5 and largest["quickshift"] == 0 and largest["lime"] < 1e-12
+
+
+def test_differences_are_the_same_every_time(compare):
+    pd.testing.assert_frame_equal(compare()[0], compare()[0], check_exact=True)
+
+
+@pytest.mark.parametrize("method", verify.GRAD_CAM)
+def test_a_wrong_map_is_detected(compare, monkeypatch, method):
+    right = cam.explain
+    monkeypatch.setattr(cam, "explain", lambda *args, **options: right(*args, **options).transpose(1, 2))
+    (row,) = compare([method], superpixels={"method": "grid", "size": 8})[0].query("not passed").itertuples()
+    assert row.check == method and row.largest_difference > 0.01
+
+
+def test_one_wrong_pixel_of_the_second_map_is_detected_and_named(compare, monkeypatch):
+    calls = []
+
+    def wrong(model, layer, images, targets, **options):
+        maps = right(model, layer, images, targets, **options)
+        calls.append(images)
+        maps[0, 3, 4] += 0.002 if not torch.equal(images, calls[0]) else 0
+        return maps
+
+    right = cam.explain
+    monkeypatch.setattr(cam, "explain", wrong)
+    differences, _ = compare(["gradcam"])
+    message = r": toy: gradcam differs from grad-cam [\d.]+ by 0.002, allowed: 0.001$"  # and nothing else is named
+    with pytest.raises(ValueError, match=message):
+        verify.require_passed(differences)
+
+
+def test_a_wrong_superpixel_is_detected(compare, monkeypatch):
+    right = explain.SUPERPIXELS["quickshift"]
+
+    def wrong(pictures, **options):
+        labels = right(pictures, **options)
+        labels[:, 0, 0] = labels[:, -1, -1]
+        return labels
+
+    monkeypatch.setitem(explain.SUPERPIXELS, "quickshift", wrong)
+    differences, _ = compare([])
+    with pytest.raises(ValueError, match=r": toy: quickshift differs from scikit-image .* by 0.000977, allowed: 0$"):
+        verify.require_passed(differences)
+
+
+def test_a_wrong_coefficient_is_detected(compare, monkeypatch):
+    def wrong(*args, **options):
+        result = right(*args, **options)
+        result.coefficients[0, 1] += 1e-5
+        return result
+
+    right = lime.explain
+    monkeypatch.setattr(lime, "explain", wrong)
+    differences, _ = compare([])
+    with pytest.raises(ValueError, match=r": toy: lime differs from lime .* by 1e-05, allowed: 1e-06$"):
+        verify.require_passed(differences)
+
+
+def test_nan_does_not_pass(compare, monkeypatch):
+    monkeypatch.setattr(cam, "explain", lambda *args, **options: torch.full((1, SIZE, SIZE), torch.nan))
+    differences, _ = compare(["gradcam"])
+    with pytest.raises(ValueError, match=r"toy: gradcam differs from grad-cam .* by nan"):
+        verify.require_passed(differences)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"layer": "2"}, {"choose": lambda logits: logits.argmin(1)}],
+    ids=["values below 0", "logit below 0"],
+)
+def test_ablation_is_compared_by_the_formula_where_grad_cam_departs_from_it(compare, options):
+    row = compare(["ablationcam"], **options)[0].iloc[0]
+    assert row.largest_difference < 1e-5 and "sets channels to 0" in row.note
+
+
+def test_only_what_the_run_uses_is_checked(compare):
+    differences, _ = compare(["layercam"], superpixels={"method": "grid", "size": 8}, hide="grey")
+    assert differences.check.tolist() == ["layercam", "lime"] and differences.passed.all()
+    assert set(differences.note) == {""}
+
+
+def test_what_lime_cannot_hide_behind_is_noted(compare):
+    row = compare([], hide="blur")[0].iloc[-1]
+    assert row.passed and row.note == "superpixels hidden by their mean colour: lime knows no blur"
+
+
+def test_the_surrogate_is_the_configured_one(compare, monkeypatch):
+    options = {"distance": "l2", "kernel_width": 3.0, "alpha": 0.5, "selection": "forward_selection", "n_features": 4}
+    ours, right = [], lime.explain
+    monkeypatch.setattr(lime, "explain", lambda *args, **given: ours.append(given) or right(*args, **given))
+    assert compare([], **options, stop_when_stable=2, repeats=3)[0].passed.all()
+    assert options.items() <= ours[0].items()
+
+
+def test_samples_grow_to_the_number_of_superpixels(compare):
+    assert compare([], superpixels={"method": "grid", "size": 4}, samples=2)[0].passed.all()  # 64 superpixels
+
+
+def test_long_calls_are_not_repeated(monkeypatch):
+    calls = []
+    assert verify._timed(lambda i: calls.append(i) or np.zeros(1), 2)[0] == [0, 0]
+    assert calls == [0, 1, 0, 1]
+    monkeypatch.setattr(verify, "_LONG_SECONDS", 0.0)
+    verify._timed(lambda i: calls.append(i) or np.zeros(1), 2)
+    assert calls == [0, 1, 0, 1, 0, 1]
