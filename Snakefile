@@ -21,6 +21,7 @@ rule all:
     input:
         "results/overview.html",
         "results/concepts.csv",
+        "results/explanations.csv",
         "results/agreement.csv",
         "results/timings/explainers.csv",
         "results/verification.csv",

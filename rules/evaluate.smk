@@ -75,6 +75,29 @@ rule summarise_timings:
         "../scripts/summarise_timings.py"
 
 
+rule summarise_explanations:
+    input:
+        per_explainer("results/saliency/{model}/{explainer}/{shard}.h5"),
+    output:
+        report(
+            "results/explanations.csv",
+            category="4 Explanations",
+            labels={"table": "every explanation"},
+            caption="../report/explanations.rst",
+        ),
+    log:
+        "results/logs/summarise_explanations/all.log",
+    benchmark:
+        "results/benchmarks/summarise_explanations/all.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    message:
+        "Tabulate the explanations"
+    script:
+        "../scripts/summarise_explanations.py"
+
+
 rule summarise_predictions:
     input:
         per_explained_shard("results/saliency/{model}/lime/{shard}.h5"),

@@ -25,6 +25,7 @@ with log_to(snakemake.log[0]):
             device=device,
         )
         facts |= {"explainer": f"{method}-{layer}", "target": params.target, "geometry": file.attrs["geometry"]}
+        facts["passes"] = cam.passes(model, layer, normalise(file["images"][:1]), method=method)
     store.create(snakemake.output.saliency, arrays, facts)
     timing = explain.timing_table(facts, len(arrays["saliency"]), seconds, device)
     timing.to_csv(snakemake.output.timings, index=False)

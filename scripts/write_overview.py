@@ -12,12 +12,12 @@ with log_to(snakemake.log[0]):
     from unitlens import gallery
 
     params, files = snakemake.params, snakemake.input
+    names = ("concepts", "frequent", "layers", "categories", "models", "summary", "timings", "predictions")
     tables = {
         name: pd.read_csv(files[name], keep_default_na=False, na_values=[""])  # "null" is a word, not a gap
-        for name in ("concepts", "frequent", "layers", "categories", "models", "summary", "timings", "predictions")
+        for name in names
     }
-    images = pd.read_csv(files.images)
-    probe = images[images["set"] == "probe"].iloc[0]
+    images = pd.read_csv(files.images).groupby("set").first()
     gallery.overview(
         snakemake.output[0],
         **tables,
@@ -30,12 +30,11 @@ with log_to(snakemake.log[0]):
         encoder=tables["concepts"].encoder[0],
         area=params.agreement["area"],
         threshold=params.agreement["threshold"],
-        probe_rows=int(probe.pictures),
-        probe_photographs=int(probe.photographs),
+        probe_rows=int(images.pictures["probe"]),
+        probe_photographs=int(images.photographs["probe"]),
         run={
-            "Unitlens": unitlens.__version__,
-            "torch": str(torch.__version__),
+            "versions": f"Unitlens {unitlens.__version__}, torch {torch.__version__}",
             **params.settings,
-            "pictures left out as unreadable": int(images.groupby("set")["skipped"].max().sum()),
+            "pictures left out as unreadable": int(images.skipped.sum()),
         },
     )

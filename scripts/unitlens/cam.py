@@ -126,6 +126,20 @@ def ablation_mode(model: nn.Module, layer: str, images: Tensor) -> str:
 # ---- methods by gradients
 
 
+def passes(model: nn.Module, layer: str, images: Tensor, *, method: str) -> str:
+    """Tell what `method` runs for each channel of `layer`, for tables.
+
+    Returns
+    -------
+    str
+        That of `ablation_mode` for Ablation-CAM, ``"full"`` for Score-CAM, empty for the others: they run one backward
+        pass for all channels.
+    """
+    if method == "ablationcam":
+        return ablation_mode(model, layer, images)
+    return "full" if method == "scorecam" else ""
+
+
 def _gradient_maps(
     formula: Callable, model: nn.Module, layer: str, images: Tensor, targets: Tensor, chunk: int, first: int
 ) -> Tensor:

@@ -186,6 +186,41 @@ def timing_table(facts: Mapping[str, object], images: int, seconds: float, devic
     )
 
 
+def explanation_table(arrays: Mapping[str, np.ndarray], facts: Mapping[str, object]) -> pd.DataFrame:
+    """Tabulate what is to know about each explanation of a file.
+
+    Parameters
+    ----------
+    arrays, facts : mapping
+        A file of explanations as `store.read` gives it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``model, explainer, image_id, target, warning, passes, superpixels, samples, r2, stability``. ``warning`` says
+        that a map is zero everywhere, ``passes`` what is run for each channel (see `cam.passes`); what an explainer
+        does not have is empty.
+    """
+    images = len(arrays["image_id"])
+    nothing = np.full(images, np.nan)
+    zero = arrays["saliency"].max((1, 2)) == 0
+    superpixels = arrays["segments"].max((1, 2)) + 1 if "segments" in arrays else np.full(images, pd.NA)
+    return pd.DataFrame(
+        {
+            "model": facts["model"],
+            "explainer": facts["explainer"],
+            "image_id": arrays["image_id"],
+            "target": arrays["target"],
+            "warning": np.where(zero, "the map is zero everywhere", ""),
+            "passes": facts.get("passes", ""),
+            "superpixels": superpixels,
+            "samples": arrays.get("n_used", np.full(images, pd.NA)),
+            "r2": arrays.get("r2", nothing),
+            "stability": arrays.get("stability", nothing),
+        }
+    )
+
+
 def masks(
     explanations: Sequence[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
     *,

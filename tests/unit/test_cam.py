@@ -462,3 +462,11 @@ def test_out_of_memory_halves_the_chunk_and_says_so(small, method, caplog):
     model.fc.register_forward_pre_hook(lambda module, args: (_ for _ in ()).throw(torch.OutOfMemoryError("full")))
     with pytest.raises(torch.OutOfMemoryError, match="full"):
         cam.explain(model, "layer4", images, targets, method=method, chunk=8)
+
+
+def test_passes_say_what_is_run_for_each_channel():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
+    images = torch.rand(1, 3, 8, 8)
+    said = {method: cam.passes(model, "1", images, method=method) for method in ("gradcam", "ablationcam", "scorecam")}
+    assert said == {"gradcam": "", "ablationcam": "traced", "scorecam": "full"}

@@ -341,3 +341,13 @@ def test_the_timing_table_is_one_row():
             **{"device": "cpu", "threads": torch.get_num_threads()},
         }
     ]
+
+
+def test_a_map_of_zeros_is_named_and_what_an_explainer_lacks_is_empty():
+    arrays = {"image_id": np.array(["a", "b"], object), "target": np.array([1, 2]), "saliency": np.zeros((2, 3, 3))}
+    arrays["saliency"][0, 1, 1] = 1
+    table = explain.explanation_table(arrays, {"model": "m", "explainer": "gradcam-x"})
+    assert table.warning.tolist() == ["", "the map is zero everywhere"]
+    assert table[["superpixels", "samples", "r2", "stability"]].isna().all(None)
+    lime = arrays | {"segments": np.array([[[0, 4, 2]], [[0, 1, 1]]]), "n_used": np.array([9, 9]), "r2": np.ones(2)}
+    assert explain.explanation_table(lime, {"model": "m", "explainer": "lime"}).superpixels.tolist() == [5, 2]

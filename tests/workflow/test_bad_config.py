@@ -14,7 +14,10 @@ SHEET, EXPLAIN, CONCEPTS = "config/probe.csv", "config/explain.csv", "config/con
 IN_SHEET, IN_CONCEPTS = "(images.probe.sheet)", "(concepts.list)"
 HEADER = "image_id,path,label,mask,crop\n"
 COLUMNS = "image_id, path, label, mask, crop"
-KEYS = "device, seed, threads, batch_size, models, images, encoder, concepts, dissect, explain, agreement, report"
+KEYS = (
+    "device, precision, seed, threads, batch_size, models, images, encoder, concepts, dissect, explain, agreement, "
+    "verify, report"
+)
 SOURCES = "path | url | package + sha256 | torchvision"
 
 # name: (changed keys, changed files, the lines of the message)
@@ -222,7 +225,7 @@ BAD = {
 
 def check(settings):
     """Run the checks of rules/common.smk, which is Python up to the line that calls them."""
-    source = (ROOT / "rules/common.smk").read_text().partition("\ncheck_config()\n")[0]
+    source = (ROOT / "rules/common.smk").read_text().partition("\nif workflow.exec_mode")[0]
     names = {"workflow": SimpleNamespace(basedir=str(ROOT)), "config": settings}
     exec(compile(source, "common.smk", "exec"), names)
     names["check_config"]()

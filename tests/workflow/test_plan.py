@@ -42,7 +42,10 @@ DEMO = {
     "score_agreement": 2,
     "summarise_images": 1,
     "summarise_agreement": 1,
+    "summarise_explanations": 1,
     "summarise_predictions": 1,
+    "verify_explainers": 2,
+    "collect_verification": 1,
     "summarise_timings": 1,
     "draw_overlays": 8,  # 2 models x 4 explainers
     "draw_grid": 2,

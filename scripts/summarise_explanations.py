@@ -1,0 +1,11 @@
+"""Tabulate every explanation: warnings, superpixels, samples, fit and stability."""
+
+from unitlens.logs import log_to
+
+with log_to(snakemake.log[0]):
+    import pandas as pd
+    from unitlens import explain, store
+
+    table = pd.concat([explain.explanation_table(*store.read(path)) for path in snakemake.input])
+    table.to_csv(snakemake.output[0], index=False, float_format="%.6g")
+    print(f"{(table.warning != '').sum()} of {len(table)} maps are zero everywhere")
