@@ -150,6 +150,8 @@ rule write_overview:
         models="results/comparison/models.csv",
         summary="results/agreement_summary.csv",
         timings="results/timings/explainers.csv",
+        verification="results/verification.csv",
+        verification_timings="results/timings/verification.csv",
         frequent_concepts="results/figures/concepts/frequent.svg",
         distinct_concepts="results/figures/concepts/distinct.svg",
         category_shares="results/figures/concepts/categories.svg",

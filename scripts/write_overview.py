@@ -3,13 +3,8 @@
 from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
-    import json
-    from pathlib import Path
-
     import pandas as pd
-    import torch
-    import unitlens
-    from unitlens import gallery
+    from unitlens import gallery, models
 
     params, files = snakemake.params, snakemake.input
     names = ("concepts", "frequent", "layers", "categories", "models", "summary", "timings", "predictions")
@@ -18,10 +13,12 @@ with log_to(snakemake.log[0]):
         for name in names
     }
     images = pd.read_csv(files.images).groupby("set").first()
+    verification = pd.read_csv(files.verification).merge(pd.read_csv(files.verification_timings))
     gallery.overview(
         snakemake.output[0],
         **tables,
-        facts=[json.loads(Path(path).read_text()) for path in files.facts],
+        verification=verification,
+        facts=[models.read_facts(path) for path in files.facts],
         figures={
             **{name: path for name, path in files.items() if str(path).endswith(".svg")},
             "timings": files.timings_figure,
@@ -33,7 +30,7 @@ with log_to(snakemake.log[0]):
         probe_rows=int(images.pictures["probe"]),
         probe_photographs=int(images.photographs["probe"]),
         run={
-            "versions": f"Unitlens {unitlens.__version__}, torch {torch.__version__}",
+            "versions": models.versions(),
             **params.settings,
             "pictures left out as unreadable": int(images.skipped.sum()),
         },

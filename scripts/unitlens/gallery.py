@@ -38,6 +38,7 @@ def overview(
     summary: pd.DataFrame,
     timings: pd.DataFrame,
     predictions: pd.DataFrame,
+    verification: pd.DataFrame,
     facts: Sequence[Mapping],
     figures: Mapping[str, str | Path],
     encoder: str,
@@ -59,6 +60,8 @@ def overview(
         Table of `agreement.summarise`.
     timings, predictions : pandas.DataFrame
         Seconds of every explainer, and what every model predicts for the photographs that are explained.
+    verification : pandas.DataFrame
+        Differences and speed ratios of `verify.compare`, joined.
     facts : sequence of mapping
         For each model ``model, architecture, weights, weights_sha256, parameters, classes, layers, input``.
     figures : mapping from name to path
@@ -117,6 +120,7 @@ def overview(
         ],
         "timings_figure": figure("timings", _timings_alt(timings), TIMINGS_CAPTION),
         "timings": _timings_table(timings),
+        "verification": _verification_table(verification),
         "agreement_figures": [
             figure(
                 f"agreement_{measure}",
@@ -404,6 +408,23 @@ def _timings_table(timings: pd.DataFrame) -> dict[str, object]:
         rows.append([row.model, explainer_title(row.explainer), *seconds, machine_title(row.device, row.threads)])
     columns = ["model", "explainer", "photographs", "seconds", "a photograph", "device"]
     return _table("Wall-clock time of the explainers.", columns, rows, numeric=columns[2:5])
+
+
+def _verification_table(verification: pd.DataFrame) -> dict[str, object]:
+    rows = [
+        [
+            *(row.model, row.check, row.reference, row.images, f"{row.largest_difference:.1e}", f"{row.tolerance:g}"),
+            *(f"{row.speed_ratio:.1f}", row.note if pd.notna(row.note) else ""),
+        ]
+        for row in verification.itertuples()
+    ]
+    columns = ["model", "check", "reference", "n", "largest difference", "allowed", "times as fast", "note"]
+    caption = (
+        "The explainers against the packages that define them, on the same network, photographs and device, in strict "
+        "float32. A difference above what is allowed stops the run. Speed is one measurement; jobs beside it share the "
+        "machine."
+    )
+    return _table(caption, columns, rows, numeric=columns[3:7])
 
 
 def _agreement_table(summary: pd.DataFrame, *, area: float, threshold: float) -> dict[str, object]:

@@ -22,6 +22,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from unitlens import __version__
 from unitlens.hooks import capture, find_layer
 
 _LISTED = 5  # how many keys or names an error message lists
@@ -151,7 +152,7 @@ def load_network(
         ``model, weights_sha256, torch`` and ``precision``.
     """
     start = time.monotonic()
-    known = json.loads(Path(facts).read_text())
+    known = read_facts(facts)
     model = load(
         network["architecture"],
         weights,
@@ -165,6 +166,16 @@ def load_network(
     model, dtype = set_precision(model, network["precision"])
     normalise = normaliser(network["mean"], network["std"], device=where, dtype=dtype)
     return model, normalise, facts | {"torch": torch.__version__, "precision": network["precision"]}
+
+
+def read_facts(path: str | Path) -> dict[str, object]:
+    """Read what `check_model` wrote about a model."""
+    return json.loads(Path(path).read_text())
+
+
+def versions() -> str:
+    """Name the versions of Unitlens and torch."""
+    return f"Unitlens {__version__}, torch {torch.__version__}"
 
 
 def set_precision(model: nn.Module, precision: str) -> tuple[nn.Module, torch.dtype]:

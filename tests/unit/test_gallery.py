@@ -202,6 +202,20 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
+VERIFICATION = pd.DataFrame(
+    {
+        "model": ["net"],
+        "check": ["gradcam"],
+        "reference": ["grad-cam 1.5.7"],
+        "images": [1],
+        "largest_difference": [1.2e-6],
+        "tolerance": [1e-3],
+        "speed_ratio": [5.82],
+        "note": [np.nan],
+    }
+)
+
+
 def write_page(folder, **changes):
     noise = np.random.default_rng(0).integers(0, 256, (500, 500, 3), dtype=np.uint8)
     figures = {name: folder / f"{name}.svg" for name in FIGURES} | {"grid_net": folder / "grid.png"}
@@ -210,7 +224,8 @@ def write_page(folder, **changes):
     Image.fromarray(noise).save(folder / "grid.png", dpi=(150, 150))
     given = {
         "concepts": CONCEPTS, "frequent": FREQUENT, "layers": LAYERS, "categories": CATEGORIES, "models": COMPARED,
-        "summary": SUMMARY, "timings": TIMINGS, "predictions": PREDICTIONS, "facts": [FACTS], "figures": figures,
+        "summary": SUMMARY, "timings": TIMINGS, "predictions": PREDICTIONS,
+        "verification": VERIFICATION, "facts": [FACTS], "figures": figures,
         "encoder": "ConSE surrogate", "area": 0.2, "threshold": 0.5, "probe_rows": 1000, "probe_photographs": 49,
         "run": {"seed": 42, "<script>": "alert(1)"},
     }  # fmt: skip
@@ -271,3 +286,9 @@ def test_same_input_gives_same_page(tmp_path):
 def test_missing_figures_are_named(tmp_path):
     with pytest.raises(ValueError, match="`figures` lacks category_shares, timings"):
         write_page(tmp_path, figures={name: "x.svg" for name in FIGURES if name not in ("category_shares", "timings")})
+
+
+def test_verification_shows_difference_allowance_and_speed(tmp_path):
+    text = write_page(tmp_path)
+    for cell in ("grad-cam 1.5.7", "1.2e-06", "0.001", "5.8"):
+        assert cell in text

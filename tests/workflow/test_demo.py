@@ -103,6 +103,21 @@ def test_agreement_has_every_pair_image_and_an_interval(demo):
     np.testing.assert_allclose(equal_area.chance, 0.2 / 1.8, rtol=1e-5)
 
 
+def test_explainers_give_what_their_packages_give(demo):
+    checks = pd.read_csv(demo / "results/verification.csv")
+    assert len(checks) == 2 * 5  # models; three CAMs, quickshift, LIME
+    assert checks.passed.all()
+    assert (checks.largest_difference <= checks.tolerance).all()
+
+
+def test_every_explanation_is_listed(demo):
+    explanations = pd.read_csv(demo / "results/explanations.csv")
+    assert len(explanations) == 2 * 4 * 10
+    assert explanations.warning.isna().all()
+    by_explainer = explanations.groupby("explainer").passes.first()
+    assert by_explainer["ablationcam-features.12"] == by_explainer["ablationcam-bn2"] == "traced"
+
+
 def test_report_holds_every_category_and_loads_nothing(demo):
     report = (demo / "results/report.html").read_text()
     for category in ("1 Overview", "2 Models", "3 Concepts", "4 Explanations", "5 Agreement"):
