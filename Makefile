@@ -1,4 +1,4 @@
-# env, demo, test, test-slow, lint: each makes .venv from the lock if it is missing.
+# env, demo, test, test-slow, bench, lint: each makes .venv from the lock if it is missing.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -6,7 +6,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export HF_HUB_OFFLINE = 1
 STAMP = $(VENV)/.unitlens-lock
 
-.PHONY: env demo test test-slow lint
+.PHONY: env demo test test-slow bench lint
 
 env: $(STAMP)
 
@@ -17,6 +17,7 @@ $(STAMP): envs/requirements.txt
 	@cp envs/requirements.txt $@
 
 demo: env
+	@echo "The demonstration takes about ten minutes on two cores; it is resumed if it is interrupted."
 	snakemake --profile profiles/demo --report results/report.html --report-after-run
 	@echo "The report is results/report.html; results/overview.html is its first page."
 
@@ -25,6 +26,9 @@ test: env
 
 test-slow: env
 	pytest -m "slurm or e2e"
+
+bench: env
+	PYTHONPATH=scripts python tests/bench/explainers.py $(BENCH)
 
 lint: env
 	ruff check .
