@@ -42,7 +42,9 @@ PHOTOGRAPHS = [
     *[data.astronaut, data.chelsea, data.coffee, data.rocket, data.retina, data.immunohistochemistry],
     *[data.hubble_deep_field, lambda: data.stereo_motorcycle()[0]],
 ]
+ONE_PICTURE = "Ablation-CAM, one picture"  # beside a batch: users of `grad-cam` explain one at a time
 CAMS = {title: method for method, title in figures.METHOD_TITLES.items() if method in cam.METHODS}
+CAMS[ONE_PICTURE] = "ablationcam"
 BY_CHANNEL = ["Ablation-CAM", "Score-CAM"]  # work grows with the channels of the layer
 REFERENCES = {
     "Grad-CAM": pytorch_grad_cam.GradCAM,
@@ -51,6 +53,7 @@ REFERENCES = {
     "XGrad-CAM": pytorch_grad_cam.XGradCAM,
     "LayerCAM": pytorch_grad_cam.LayerCAM,
     "Ablation-CAM": pytorch_grad_cam.AblationCAM,
+    ONE_PICTURE: pytorch_grad_cam.AblationCAM,
     "Score-CAM": pytorch_grad_cam.ScoreCAM,
 }
 LIME_IN_HALF = "LIME, bfloat16"
@@ -58,7 +61,7 @@ FORWARD = "one forward pass"
 # Explainers timed in turns: whatever disturbs the machine meanwhile meets all of a group.
 GROUPS = [["Quickshift"], ["LIME", LIME_IN_HALF], *([name] for name in CAMS)]
 WITHOUT_REFERENCE = {FORWARD, LIME_IN_HALF}
-WITHOUT_LIMIT = {"Quickshift", "Ablation-CAM"}
+WITHOUT_LIMIT = {"Quickshift", "Ablation-CAM", ONE_PICTURE}
 ALONE = [FORWARD, "LIME", LIME_IN_HALF, "Grad-CAM", *BY_CHANNEL]  # measured in processes of their own
 CPU_THREADS = 2
 DEFAULTS = {  # by device; the batch sizes are those of the configuration's schema and of the full-scale experiment
@@ -151,7 +154,7 @@ def our_job(name: str, model: nn.Module, work: Work) -> Job:
     if name == LIME_IN_HALF:
         normalise = models.normaliser(MEAN, STD, device=work.pictures.device, dtype=torch.bfloat16)
         return _our_lime(models.predictor(copy.deepcopy(model).bfloat16(), normalise), work)
-    inputs = normalise(work.pictures if name == "Score-CAM" else work.batch)
+    inputs = normalise(work.pictures if name in ("Score-CAM", ONE_PICTURE) else work.batch)
     run = partial(cam.explain, method=CAMS[name], chunk=work.batch_size)
     return Job(partial(run, model, work.layer, inputs, _targets(inputs)), len(inputs))
 
@@ -164,7 +167,9 @@ def reference_job(name: str, model: nn.Module, work: Work) -> Job:
     if name == "LIME":
         predict = _reference_predict(model, device)
         return Job(lambda: [_reference_lime(picture, predict, work.samples) for picture in pictures], len(pictures))
-    pictures = work.pictures if name in BY_CHANNEL else work.batch  # these it explains one after the other
+    pictures = (
+        work.pictures if name in (*BY_CHANNEL, ONE_PICTURE) else work.batch
+    )  # these it explains one after the other
     inputs = models.normaliser(MEAN, STD, device=device)(pictures).contiguous()
     return Job(partial(_reference_cam, REFERENCES[name], model, work.layer, inputs), len(inputs))
 

@@ -57,10 +57,10 @@ def test_every_unit_has_one_row_with_evidence(demo):
     assert (labelled.margin.astype(float) >= 0).all()
     assert (labelled.top_images.str.split().str.len() == 5).all()
     assert concepts.encoder.str.contains("ConSE surrogate").all()
-    one = pd.read_csv(demo / "results/concepts/squeezenet1_1/features.12.csv", keep_default_na=False)
-    pd.testing.assert_frame_equal(
-        one, concepts[concepts.layer == "features.12"].reset_index(drop=True), check_dtype=False
-    )
+    lines = (demo / "results/concepts.csv").read_text().splitlines()
+    one = (demo / "results/concepts/squeezenet1_1/features.12.csv").read_text().splitlines()
+    assert [line for line in lines if ",features.12," in line] == one[1:]
+    assert lines[0] == one[0]
 
 
 def test_activations_are_indexed_over_their_shards(demo):
