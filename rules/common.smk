@@ -31,7 +31,7 @@ def check_config():
     if not problems:
         problems = [line for name, images in config["images"].items() for line in check_images(name, images)]
         problems += check_table(config["concepts"]["list"], "concepts.list", CONCEPT_COLUMNS, "word")
-        problems += check_geometries()
+        problems += check_geometries() + check_work()
     if problems:
         raise WorkflowError("The configuration has problems:\n" + "\n".join(f"  {problem}" for problem in problems))
 
@@ -59,6 +59,15 @@ def check_geometries():
         f"{key}.preprocessing: crop {each['crop']} must not be larger than resize {each['resize']}"
         for key, each in ((key, settings["preprocessing"]) for key, settings in networks.items())
         if each["crop"] > each["resize"]
+    ]
+
+
+def check_work():
+    """The report needs something to show: units that are labelled, and predictions that are explained."""
+    return [
+        f"models: at least one of {', '.join(config['models'])} needs {key}"
+        for key in ("layers", "cam_layer")
+        if not any(model.get(key) for model in config["models"].values())
     ]
 
 
@@ -177,7 +186,7 @@ def shards(dataset):
 
 
 def shard_range(wildcards):
-    """First and last-but-one row of a shard."""
+    """First row of a shard, and the row after its last."""
     size, index = config["images"][wildcards.dataset]["shard_size"], int(wildcards.shard)
     return [index * size, min((index + 1) * size, count_rows(wildcards.dataset))]
 
@@ -236,7 +245,7 @@ def committed_sheet(wildcards):
 
 def image_sheet(wildcards):
     """The sheet whose rows are decoded, the user's own or the one that lists what was retrieved."""
-    return committed_sheet(wildcards) or ancient(f"resources/images/{wildcards.dataset}.csv")
+    return committed_sheet(wildcards) or f"resources/images/{wildcards.dataset}.csv"
 
 
 def encoder_files(wildcards):
@@ -400,10 +409,10 @@ def overview_settings():
         "similarity": config["dissect"]["similarity"],
         "pooling": config["dissect"]["pooling"],
         "concept list": config["concepts"]["list"],
+        "common words added": config["concepts"].get("common_words", 0),
         "explained class": config["explain"]["target"],
-        "samples of LIME": lime["n_samples"],
-        "superpixels of LIME": ", ".join(f"{key} {value}" for key, value in lime["superpixels"].items()),
-        "hidden superpixels show": lime["hide"],
+        **{f"LIME: {key.replace('_', ' ')}": value for key, value in lime.items() if key != "superpixels"},
+        "LIME: superpixels": ", ".join(f"{key} {value}" for key, value in lime["superpixels"].items()),
     }
 
 

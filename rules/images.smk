@@ -1,6 +1,6 @@
 rule decode_images:
     input:
-        retrieved=ancient("resources/images/{dataset}.csv"),
+        retrieved="resources/images/{dataset}.csv",
         sheet=image_sheet,
     output:
         "results/images/{dataset}/{geometry}/{shard}.h5",

@@ -107,7 +107,7 @@ def clip(
     Raises
     ------
     ValueError
-        If open_clip has no such architecture.
+        If open_clip has no such architecture, or OpenAI's weights are to fill one without QuickGELU.
     """
     import open_clip
 
@@ -116,9 +116,9 @@ def clip(
             f"open_clip has no model {architecture!r}; nearest: {models.nearest(architecture, open_clip.list_models())}"
         )
     where = models.pick_device(device)
-    model = open_clip.create_model(
-        architecture, pretrained=str(files["weights"]), device=where, weights_only=True
-    ).eval()
+    model = open_clip.create_model(architecture, load_weights=False)
+    model.load_state_dict(_clip_state(files["weights"], architecture))
+    model = model.eval().to(where)
     tokenize = open_clip.get_tokenizer(architecture)
     normalise = models.normaliser(mean, std, device=where)
 
@@ -132,6 +132,18 @@ def clip(
         return torch.cat([model.encode_text(tokenize(list(batch)).to(where)).float() for batch in batches])
 
     return Encoder(image, text, f"CLIP {architecture}")
+
+
+def _clip_state(path: Path, architecture: str) -> dict[str, Tensor]:
+    """Read a checkpoint of tensors, or the parameters of a TorchScript archive, as OpenAI publishes its weights."""
+    try:
+        archive = torch.jit.load(path, map_location="cpu")
+    except RuntimeError:  # not TorchScript
+        return models.read_checkpoint(Path(path))
+    if "quickgelu" not in architecture:
+        raise ValueError(f"{path} holds OpenAI's weights, which need QuickGELU: architecture {architecture}-quickgelu")
+    sizes = ("input_resolution", "context_length", "vocab_size")  # facts that lie among the parameters
+    return {name: value.float() for name, value in archive.state_dict().items() if name not in sizes}
 
 
 def load(encoder: Mapping[str, object], files: Mapping[str, Path], *, device: str) -> Encoder:

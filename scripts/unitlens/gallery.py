@@ -192,8 +192,7 @@ def frequency_sentences(frequent: pd.DataFrame) -> list[str]:
 
 def layer_sentences(layers: pd.DataFrame) -> list[str]:
     """Say how many distinct concepts equally many units of each layer are expected to name."""
-    if (layers["rarefied_units"] == 0).any():
-        return ["A layer has no labelled unit, so numbers of distinct concepts are not compared between layers."]
+    layers = layers[layers["distinct_rarefied"].notna()]  # the others have no labelled unit
     return [
         f"Among {group['rarefied_units'].iloc[0]:,} labelled units drawn at random from each layer of {model}, "
         "the expected number of distinct concepts is "
@@ -353,7 +352,7 @@ def _layers_table(layers: pd.DataFrame, frequent: pd.DataFrame) -> dict[str, obj
         top = frequent[(frequent["model"] == row.model) & (frequent["layer"] == row.layer)].head(5)
         names = ", ".join(f"{each.concept} ({each.units})" for each in top.itertuples())
         counts = [f"{row.units:,}", f"{row.dead:,}", f"{row.distinct:,}"]
-        expected = f"{row.distinct_rarefied:.1f} among {row.rarefied_units:,}"
+        expected = f"{_decimals(row.distinct_rarefied, 1)} among {row.rarefied_units:,}"
         rows.append([row.model, row.layer, *counts, expected, names or "none"])
     columns = ["model", "layer", "units", "dead", "distinct concepts", "expected distinct", "most frequent (units)"]
     caption = (
@@ -495,7 +494,9 @@ def _frequent_alt(frequent: pd.DataFrame) -> str:
 
 
 def _layers_alt(layers: pd.DataFrame) -> str:
-    rows = [f"{row.model} {row.layer} {row.distinct_rarefied:.0f} ({row.distinct})" for row in layers.itertuples()]
+    rows = [
+        f"{row.model} {row.layer} {_decimals(row.distinct_rarefied, 0)} ({row.distinct})" for row in layers.itertuples()
+    ]
     return f"Bar charts of distinct concepts, expected at equal numbers of units (in all). {'; '.join(rows)}."
 
 

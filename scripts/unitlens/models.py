@@ -389,7 +389,7 @@ def weights_source(weights: Mapping[str, str]) -> dict[str, str]:
         If torchvision has no such weights.
     """
     if "torchvision" not in weights:
-        return {key: value for key, value in weights.items() if key != "layout"}
+        return dict(weights)
     try:
         url = torchvision.models.get_weight(weights["torchvision"]).url
     except (ValueError, KeyError, AttributeError) as error:
@@ -470,13 +470,13 @@ def _keep_freed_memory() -> None:
 
 def _named(path: Path, model: nn.Module) -> dict[str, Tensor]:
     del model
-    state = _read_checkpoint(path)
+    state = read_checkpoint(path)
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
 def _ordered(path: Path, model: nn.Module) -> dict[str, Tensor]:
     """Give the checkpoint's tensors the model's names, by position; `_check_state` then compares the shapes."""
-    own, state = model.state_dict(), _read_checkpoint(path)
+    own, state = model.state_dict(), read_checkpoint(path)
     if len(own) != len(state):
         raise ValueError(
             f"{path} holds {len(state)} tensors, the architecture has {len(own)}; layout: ordered needs as many"
@@ -537,7 +537,14 @@ def _read_arrays(path: Path) -> dict[str, tuple[np.ndarray, ...]]:
     return arrays
 
 
-def _read_checkpoint(path: Path) -> dict[str, Tensor]:
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Read a dictionary of tensors from a torch or safetensors file, unpickling nothing else.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, or holds anything but tensors by name.
+    """
     with path.open("rb") as file:
         head = file.read(9)
     try:
