@@ -348,6 +348,6 @@ def test_a_map_of_zeros_is_named_and_what_an_explainer_lacks_is_empty():
     arrays["saliency"][0, 1, 1] = 1
     table = explain.explanation_table(arrays, {"model": "m", "explainer": "gradcam-x"})
     assert table.warning.tolist() == ["", "the map is zero everywhere"]
-    assert table[["superpixels", "samples", "r2", "stability"]].isna().all(None)
+    assert table[["superpixels", "samples", "r2", "stability"]].isna().all(axis=None)
     lime = arrays | {"segments": np.array([[[0, 4, 2]], [[0, 1, 1]]]), "n_used": np.array([9, 9]), "r2": np.ones(2)}
     assert explain.explanation_table(lime, {"model": "m", "explainer": "lime"}).superpixels.tolist() == [5, 2]
