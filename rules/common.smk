@@ -11,7 +11,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import ExecMode
 from snakemake.utils import validate
 
-SHEET_COLUMNS = ["image_id", "path", "label", "mask", "crop"]
+SHEET_COLUMNS = ["image_id", "path", "label", "mask", "crop", "box", "superpixels"]
 CONCEPT_COLUMNS = ["word", "category"]
 IMAGE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 SCHEMA = Path(workflow.basedir) / "config" / "schema.yaml"
@@ -137,24 +137,27 @@ def check_image_row(row):
             f"image_id {row['image_id']!r} must be of letters, digits, '_', '.' and '-' (the last two not first), "
             "for it names files"
         )
-    for column in ("path", "mask"):
+    for column in ("path", "mask", "superpixels"):
         path = Path(row.get(column) or "")
         if path.is_absolute() or ".." in path.parts:
             problems.append(f"{column} {row[column]!r} must stay below the folder of the photographs")
     if not row["path"]:
         problems.append("path is empty")
-    if crop := row.get("crop"):
-        try:
-            left, top, right, bottom = map(float, crop.split())
-            inside = 0 <= left < right <= 1 and 0 <= top < bottom <= 1
-        except ValueError:
-            inside = False
-        if not inside:
-            problems.append(f"crop {crop!r} must be four fractions 'left top right bottom' between 0 and 1")
+    for column in ("crop", "box"):
+        if (edges := row.get(column)) and not is_rectangle(edges):
+            problems.append(f"{column} {edges!r} must be four fractions 'left top right bottom' between 0 and 1")
     if label := row.get("label"):
         if not (label.isascii() and label.isdigit()):
             problems.append(f"label {label!r} must be the number of a class, from 0")
     return problems
+
+
+def is_rectangle(edges):
+    try:
+        left, top, right, bottom = map(float, edges.split())
+    except ValueError:
+        return False
+    return 0 <= left < right <= 1 and 0 <= top < bottom <= 1
 
 
 def check_labelled_row(row):

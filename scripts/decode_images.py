@@ -19,6 +19,7 @@ with log_to(snakemake.log[0]):
             "image_id": [row["image_id"] for row in rows],
             "photograph": [row["path"] for row in rows],
             "label": [int(row["label"] or -1) for row in rows],
+            **images.ground_truth(rows, snakemake.params.folder, snakemake.params.geometry),
         },
         {"geometry": snakemake.wildcards.geometry, "skipped": json.dumps(problems)},
     )

@@ -16,9 +16,10 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
-COLUMNS = ("image_id", "path", "label", "mask", "crop")
+COLUMNS = ("image_id", "path", "label", "mask", "crop", "box", "superpixels")
+MAPS = ("mask", "superpixels")  # columns that name label maps
 FITS = ("squash", "short")
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -45,7 +46,7 @@ def read_rows(sheet: str | Path, start: int, stop: int) -> list[dict[str, str]]:
     Parameters
     ----------
     sheet
-        CSV in UTF-8 with a header. Columns `image_id` and `path`; optional `label`, `mask` and `crop`, missing ones are
+        CSV in UTF-8 with a header. Columns `image_id` and `path`; others are optional: missing ones of `COLUMNS` are
         given as empty strings, others are kept. Rows are counted from 0 behind the header, blank lines left out.
     start, stop
         The range; the sheet may end before `stop`, but not before `start`.
@@ -114,6 +115,11 @@ def write_sheet(
     if missing and not allow_missing:
         names = ", ".join(f"{row['path']} ({row['image_id']})" for row in missing[:5])
         raise FileNotFoundError(f"{len(missing)} of {len(rows)} photographs are not below {root}: {names}")
+    maps = [(row[name], row["image_id"]) for name in MAPS for row in rows if row.get(name)]
+    if absent := [f"{path} ({image_id})" for path, image_id in maps if not Path(root, path).is_file()]:
+        raise FileNotFoundError(
+            f"{len(absent)} of {len(maps)} label maps are not below {root}: {', '.join(absent[:5])}"
+        )
     part = Path(path).with_suffix(".part")
     with part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
@@ -174,6 +180,53 @@ def decode(
     return images[: len(kept)], np.array(kept, dtype=np.int64), problems
 
 
+def ground_truth(rows: Sequence[Mapping[str, str]], root: str | Path, geometry: Mapping) -> dict[str, np.ndarray]:
+    """Bring the boxes and label maps of some sheet rows into the geometry of the decoded photographs.
+
+    Parameters
+    ----------
+    rows
+        As from `read_rows`. `mask` and `superpixels` name label maps below `root`: PNG or TIFF, one channel of whole
+        numbers (a palette counts by index), 0 where nothing is marked, of the size of the whole upright photograph.
+        `box` holds "left top right bottom" as fractions of the whole upright photograph. All are cut as the photograph
+        is by `crop`.
+    root, geometry
+        As for `decode`.
+
+    Returns
+    -------
+    dict
+        ``box`` (n, 4) float32: left, top, right, bottom in pixels of the geometry, cut to it; NaN where the row has
+        none or nothing of it is left. ``has_mask`` (n,) bool. Where any row names one, ``mask`` and ``superpixels``
+        (n, h, w) uint16, resized to the nearest value, 0 in rows without.
+
+    Raises
+    ------
+    ValueError
+        A box or map cannot be used; the row, what was found and what is allowed are named.
+    """
+    _check_geometry(geometry)
+    side = geometry["crop"]
+    arrays = {"box": np.full((len(rows), 4), np.nan, np.float32)}
+    arrays["has_mask"] = np.array([bool(row.get("mask")) for row in rows], dtype=bool)
+    arrays |= {
+        name: np.zeros((len(rows), side, side), np.uint16) for name in MAPS if any(row.get(name) for row in rows)
+    }
+    for index, row in enumerate(rows):
+        path, crop = _place(root, row)
+        try:
+            if row.get("box"):
+                box = _fractions(row["box"].split(), "box")
+                arrays["box"][index] = _fit_box(box, _upright_size(path), crop, geometry)
+            for name in MAPS:
+                if row.get(name):
+                    values = _read_map(_inside(root, row[name], name), _upright_size(path), name)
+                    arrays[name][index] = _fit_map(values, crop, geometry)
+        except ValueError as error:
+            raise ValueError(f"image_id {row['image_id']!r}: {error}") from error
+    return arrays
+
+
 def load(path: str | Path, *, crop: Sequence[float] | None = None, geometry: Mapping) -> np.ndarray:
     """Decode one photograph: upright by its EXIF tag, 8-bit RGB, `crop`, then `geometry`.
 
@@ -199,7 +252,7 @@ def load(path: str | Path, *, crop: Sequence[float] | None = None, geometry: Map
         The picture cannot be read, or `crop` or `geometry` is not allowed.
     """
     _check_geometry(geometry)
-    crop = None if crop is None else _fractions(crop)
+    crop = None if crop is None else _fractions(crop, "crop")
     try:
         return _fit(_cut(_open_upright(path), crop), geometry)
     except ValueError as error:
@@ -213,7 +266,7 @@ def _found(root: Path) -> list[dict[str, str]]:
 
 def parse_crop(text: str) -> tuple[float, float, float, float] | None:
     """Read the cell "left top right bottom" of a sheet; an empty one means the whole picture."""
-    return _fractions(text.split()) if text.strip() else None
+    return _fractions(text.split(), "crop") if text.strip() else None
 
 
 def _check_geometry(geometry: Mapping) -> None:
@@ -228,26 +281,40 @@ def _check_geometry(geometry: Mapping) -> None:
         raise ValueError(f"`geometry` must have {allowed}; got {dict(geometry)}")
 
 
-def _fractions(crop: Sequence[str | float]) -> tuple[float, float, float, float]:
+def _fractions(edges: Sequence[str | float], name: str) -> tuple[float, float, float, float]:
     try:
-        left, top, right, bottom = (float(edge) for edge in crop)
+        left, top, right, bottom = (float(edge) for edge in edges)
     except ValueError:
         left = top = right = bottom = float("nan")
     if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
         allowed = "four fractions with 0 <= left < right <= 1 and 0 <= top < bottom <= 1"
-        raise ValueError(f"`crop` must be 'left top right bottom', {allowed}; got {' '.join(map(str, crop))!r}")
+        raise ValueError(f"`{name}` must be 'left top right bottom', {allowed}; got {' '.join(map(str, edges))!r}")
     return left, top, right, bottom
 
 
 def _place(root: str | Path, row: Mapping[str, str]) -> tuple[Path, tuple[float, ...] | None]:
     """Give the file and the crop of a row; what is wrong with them is a fault of the sheet, not of the photograph."""
-    path = PurePosixPath(row["path"])
     try:
-        if path.is_absolute() or ".." in path.parts:
-            raise ValueError(f"`path` must stay inside {root}, got {row['path']!r}")
-        return Path(root) / path, parse_crop(row.get("crop", ""))
+        return _inside(root, row["path"], "path"), parse_crop(row.get("crop", ""))
     except ValueError as error:
         raise ValueError(f"image_id {row['image_id']!r}: {error}") from error
+
+
+def _inside(root: str | Path, name: str, column: str) -> Path:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"`{column}` must stay inside {root}, got {name!r}")
+    return Path(root) / path
+
+
+def _upright_size(path: Path) -> tuple[int, int]:
+    """Read the width and height from the header, as they are once the photograph stands upright."""
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # 5 to 8 lie on their side
+            return image.size[::-1] if turned else image.size
+    except _UNREADABLE as error:
+        raise ValueError(f"{path}: cannot be read as a picture ({error})") from error
 
 
 def _open_upright(path: str | Path) -> Image.Image:
@@ -278,24 +345,73 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _cut(image: Image.Image, crop: tuple[float, ...] | None) -> Image.Image:
+    return image if crop is None else image.crop(_crop_edges(image.size, crop))
+
+
+def _crop_edges(size: tuple[int, int], crop: tuple[float, ...] | None) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of a crop in pixels of the photograph."""
+    width, height = size
     if crop is None:
-        return image
-    left, top, right, bottom = crop
-    width, height = image.size
-    box = round(left * width), round(top * height), round(right * width), round(bottom * height)
-    if box[0] == box[2] or box[1] == box[3]:
+        return 0, 0, width, height
+    edges = round(crop[0] * width), round(crop[1] * height), round(crop[2] * width), round(crop[3] * height)
+    if edges[0] == edges[2] or edges[1] == edges[3]:
         raise ValueError(f"`crop` {crop} is empty in a picture of {width} x {height} pixels")
-    return image.crop(box)
+    return edges
 
 
 def _fit(image: Image.Image, geometry: Mapping) -> np.ndarray:
+    size, edges = _resized(image.size, geometry)
+    resized = image.resize(size, INTERPOLATIONS[geometry["interpolation"]])
+    return np.asarray(resized.crop(edges))  # (crop, crop, 3)
+
+
+def _resized(size: tuple[int, int], geometry: Mapping) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+    """Width and height after resizing, and the edges of the centre crop in it."""
     resize, crop = geometry["resize"], geometry["crop"]
     width, height = resize, resize
     if geometry["fit"] == "short":
-        long = int(resize * max(image.size) / min(image.size))
-        width, height = (resize, long) if image.width <= image.height else (long, resize)
+        long = int(resize * max(size) / min(size))
+        width, height = (resize, long) if size[0] <= size[1] else (long, resize)
     if width * height > Image.MAX_IMAGE_PIXELS:
-        raise ValueError(f"{image.width} x {image.height} pixels would become {width} x {height}: too elongated")
+        raise ValueError(f"{size[0]} x {size[1]} pixels would become {width} x {height}: too elongated")
     left, top = round((width - crop) / 2), round((height - crop) / 2)  # halves to even, as torchvision does
-    resized = image.resize((width, height), INTERPOLATIONS[geometry["interpolation"]])
-    return np.asarray(resized.crop((left, top, left + crop, top + crop)))  # (crop, crop, 3)
+    return (width, height), (left, top, left + crop, top + crop)
+
+
+def _fit_box(
+    box: tuple[float, ...], size: tuple[int, int], crop: tuple[float, ...] | None, geometry: Mapping
+) -> np.ndarray:
+    """Give a box in pixels of the geometry, (4,), NaN where nothing of it is left."""
+    left, top, right, bottom = _crop_edges(size, crop)
+    (width, height), (x, y, _, _) = _resized((right - left, bottom - top), geometry)
+    scale = np.array([width / (right - left), height / (bottom - top)] * 2)
+    pixels = np.array(box) * [*size, *size] - [left, top, left, top]
+    edges = np.clip(pixels * scale - [x, y, x, y], 0, geometry["crop"])
+    return edges if (edges[:2] < edges[2:]).all() else np.full(4, np.nan)
+
+
+def _read_map(path: Path, size: tuple[int, int], name: str) -> Image.Image:
+    """Read a label map as a picture of mode I."""
+    try:
+        with Image.open(path, formats=("PNG", "TIFF")) as image:
+            image.load()
+    except _UNREADABLE as error:
+        raise ValueError(f"`{name}` {path} cannot be read as a PNG or TIFF ({error})") from error
+    if image.mode not in ("1", "L", "P", "I;16", "I"):
+        raise ValueError(f"`{name}` {path} must have one channel of whole numbers, got mode {image.mode}")
+    if image.size != size:
+        raise ValueError(
+            f"`{name}` {path} must be as large as the photograph, {size[0]} x {size[1]} pixels; "
+            f"got {image.width} x {image.height}"
+        )
+    values = np.asarray(image).astype(np.int32)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError(f"`{name}` {path} must hold 0 to 65535, got {values.min()} to {values.max()}")
+    return Image.fromarray(values)
+
+
+def _fit_map(values: Image.Image, crop: tuple[float, ...] | None, geometry: Mapping) -> np.ndarray:
+    """Bring a label map into the geometry, (h, w)."""
+    cut = _cut(values, crop)
+    size, edges = _resized(cut.size, geometry)
+    return np.asarray(cut.resize(size, Image.Resampling.NEAREST).crop(edges))

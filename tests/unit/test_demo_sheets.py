@@ -42,6 +42,17 @@ def test_crops_are_boxes_within_the_photograph(name):
 
 
 @each_sheet
+def test_boxes_lie_within_the_photograph_and_belong_to_a_label(name):
+    boxed = [row for row in rows_of(name) if row["box"]]
+    assert len({row["path"] for row in boxed}) == {"probe": 19, "explain": 10}[name]
+    for row in boxed:
+        left, top, right, bottom = map(float, row["box"].split())
+        assert 0 <= left < right <= 1, row
+        assert 0 <= top < bottom <= 1, row
+        assert row["path"].removesuffix(".jpg").split("_")[-1] == row["label"]
+
+
+@each_sheet
 def test_every_path_is_among_the_files_that_are_retrieved(name):
     patterns = [
         f"{source['installed']}/{pattern}" if "installed" in source else pattern

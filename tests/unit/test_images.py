@@ -203,7 +203,7 @@ def sheet(folder, text):
 def test_read_rows_gives_the_shard(tmp_path):
     path = sheet(tmp_path, "\ufeffimage_id,path,crop\n" + "\n".join(f"i{n},{n}.jpg,0 0 .5 1\n" for n in range(9)))
     rows = images.read_rows(path, 2, 4)
-    assert rows == [row(f"{n}.jpg", f"i{n}", "0 0 .5 1") for n in (2, 3)]
+    assert rows == [dict.fromkeys(images.COLUMNS, "") | row(f"{n}.jpg", f"i{n}", "0 0 .5 1") for n in (2, 3)]
     assert [r["image_id"] for r in images.read_rows(path, 7, 12)] == ["i7", "i8"]
     assert images.parse_crop(rows[0]["crop"]) == (0, 0, 0.5, 1)
     assert images.parse_crop(" ") is None
@@ -316,7 +316,9 @@ def test_write_sheet_copies_the_users_rows_and_names_missing_photographs(tmp_pat
     with pytest.raises(FileNotFoundError, match=r"1 of 2 photographs are not below .*: b\.png \(second\)"):
         images.write_sheet(tmp_path / "out.csv", tmp_path, sheet=tmp_path / "sheet.csv", size=None)
     images.write_sheet(tmp_path / "out.csv", tmp_path, sheet=tmp_path / "sheet.csv", size=None, allow_missing=True)
-    assert (tmp_path / "out.csv").read_text() == "image_id,path,label,mask,crop\nfirst,a.png,3,,\nsecond,b.png,,,\n"
+    assert (
+        tmp_path / "out.csv"
+    ).read_text() == "image_id,path,label,mask,crop,box,superpixels\nfirst,a.png,3,,,,\nsecond,b.png,,,,,\n"
 
 
 def test_write_sheet_lists_what_it_finds_and_holds_the_config_to_its_size(tmp_path):
@@ -324,6 +326,98 @@ def test_write_sheet_lists_what_it_finds_and_holds_the_config_to_its_size(tmp_pa
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     images.write_sheet(tmp_path / "out.csv", tmp_path, sheet=None, size=2)
-    assert (tmp_path / "out.csv").read_text().splitlines()[1:] == ["a_x.JPG,a/x.JPG,,,", "b_c.png,b c.png,,,"]
+    assert (tmp_path / "out.csv").read_text().splitlines()[1:] == ["a_x.JPG,a/x.JPG,,,,,", "b_c.png,b c.png,,,,,"]
     with pytest.raises(ValueError, match="holds 2 photographs, but the config says size: 3"):
         images.write_sheet(tmp_path / "out.csv", tmp_path, sheet=None, size=3)
+
+
+# ground truth
+
+
+def annotated(path="a.png", crop="", **columns):
+    return row(path, crop=crop) | {"box": "", "superpixels": ""} | columns
+
+
+def test_a_box_follows_resize_and_centre_crop(tmp_path):
+    """200 x 100 pixels, short side to 50: halved; the centre 40 x 40 starts at (30, 5)."""
+    save(tmp_path, np.zeros((100, 200, 3), np.uint8), "a.png")
+    geometry = {"fit": "short", "resize": 50, "crop": 40, "interpolation": "bilinear"}
+    truth = images.ground_truth([annotated(box="0.4 0.2 0.5 1"), annotated()], tmp_path, geometry)
+    np.testing.assert_allclose(truth["box"][0], [10, 5, 20, 40])
+    assert np.isnan(truth["box"][1]).all()
+    assert truth["has_mask"].tolist() == [False, False]
+    assert set(truth) == {"box", "has_mask"}
+
+
+def test_a_box_is_cut_to_the_crop_and_lost_outside(tmp_path):
+    """The right half, squashed to 16 x 16: a box from 0.25 to 0.75 covers its left half."""
+    save(tmp_path, np.zeros((100, 200, 3), np.uint8), "a.png")
+    rows = [annotated(crop="0.5 0 1 1", box=box) for box in ("0.25 0 0.75 0.5", "0 0 0.5 1")]
+    box = images.ground_truth(rows, tmp_path, SIXTEEN)["box"]
+    np.testing.assert_allclose(box[0], [0, 0, 8, 8])
+    assert np.isnan(box[1]).all()
+
+
+@pytest.mark.parametrize("crop", ["", "0 0.25 0.5 0.75"])
+@pytest.mark.parametrize("geometry", [SIXTEEN, {**SIXTEEN, "fit": "short", "resize": 20}])
+def test_a_mask_covers_what_its_photograph_shows(tmp_path, noise, geometry, crop):
+    """A mask drawn into the photograph stands, after decoding, where the photograph is white."""
+    mask = np.zeros((320, 320), np.uint8)
+    mask[80:200, 40:120] = 7
+    save(tmp_path, np.repeat((mask > 0)[..., None] * np.uint8(255), 3, axis=2), "a.png")
+    save(tmp_path, mask, "m.png")
+    one = annotated(mask="m.png", crop=crop)
+    truth = images.ground_truth([one, annotated()], tmp_path, geometry)
+    picture = images.decode([one], tmp_path, geometry)[0][0, ..., 0]
+    assert set(np.unique(truth["mask"][0])) == {0, 7}
+    inside = (picture < 5) | (picture > 250)  # not the blurred edge
+    np.testing.assert_array_equal((truth["mask"][0] == 7)[inside], (picture > 250)[inside])
+    assert not truth["mask"][1].any()
+    assert truth["has_mask"].tolist() == [True, False]
+
+
+def test_a_palette_counts_by_index_and_sixteen_bits_are_kept(tmp_path):
+    save(tmp_path, np.zeros((4, 4, 3), np.uint8), "a.png")
+    palette = Image.fromarray(np.full((4, 4), 3, np.uint8))
+    palette.putpalette([200, 0, 0] * 256)
+    save(tmp_path, palette, "p.png")
+    save(tmp_path, np.full((4, 4), 40000, np.uint16), "q.png")
+    truth = images.ground_truth([annotated(mask="p.png", superpixels="q.png")], tmp_path, IDENTITY)
+    assert (truth["mask"] == 3).all()
+    assert (truth["superpixels"] == 40000).all()
+
+
+def test_ground_truth_of_a_turned_photograph_counts_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    save(tmp_path, np.zeros((10, 20, 3), np.uint8), "a.jpg", exif=exif)
+    save(tmp_path, np.ones((20, 10), np.uint8), "upright.png")
+    save(tmp_path, np.ones((10, 20), np.uint8), "lying.png")
+    assert images.ground_truth([annotated("a.jpg", mask="upright.png")], tmp_path, SIXTEEN)["mask"].all()
+    with pytest.raises(ValueError, match=r"must be as large as the photograph, 10 x 20 pixels; got 20 x 10"):
+        images.ground_truth([annotated("a.jpg", mask="lying.png")], tmp_path, SIXTEEN)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"box": "0 0 1.2 1"}, r"image_id 'a': `box` must be 'left top right bottom'.*got '0 0 1.2 1'"),
+        ({"mask": "rgb.png"}, r"image_id 'a': `mask` .*rgb.png must have one channel of whole numbers, got mode RGB"),
+        ({"mask": "none.png"}, r"image_id 'a': `mask` .*none.png cannot be read as a PNG or TIFF"),
+        ({"superpixels": "../m.png"}, r"image_id 'a': `superpixels` must stay inside .*got '../m.png'"),
+        ({"mask": "deep.tiff"}, r"`mask` .*deep.tiff must hold 0 to 65535, got 70000 to 70000"),
+    ],
+)
+def test_bad_ground_truth_is_named(tmp_path, columns, message):
+    save(tmp_path, np.zeros((4, 4, 3), np.uint8), "a.png")
+    save(tmp_path, np.zeros((4, 4, 3), np.uint8), "rgb.png")
+    save(tmp_path, np.full((4, 4), 70000, np.int32), "deep.tiff")
+    with pytest.raises(ValueError, match=message):
+        images.ground_truth([annotated(**columns)], tmp_path, IDENTITY)
+
+
+def test_a_missing_mask_is_named_with_its_row(tmp_path):
+    save(tmp_path, np.zeros((4, 4, 3), np.uint8), "a.png")
+    (tmp_path / "sheet.csv").write_text("image_id,path,mask\nfirst,a.png,m.png\n")
+    with pytest.raises(FileNotFoundError, match=r"1 of 1 label maps are not below .*: m\.png \(first\)"):
+        images.write_sheet(tmp_path / "out.csv", tmp_path, sheet=tmp_path / "sheet.csv", size=None)

@@ -13,7 +13,7 @@ DELETE = object()
 SHEET, EXPLAIN, CONCEPTS = "config/probe.csv", "config/explain.csv", "config/concepts.csv"
 IN_SHEET, IN_CONCEPTS = "(images.probe.sheet)", "(concepts.list)"
 HEADER = "image_id,path,label,mask,crop\n"
-COLUMNS = "image_id, path, label, mask, crop"
+COLUMNS = "image_id, path, label, mask, crop, box, superpixels"
 KEYS = (
     "device, precision, seed, threads, batch_size, models, images, encoder, concepts, dissect, explain, agreement, "
     "verify, report"
@@ -193,6 +193,21 @@ BAD = {
             f"{SHEET} line 13 {IN_SHEET}: the row must have 5 values, as the first line has",
             f"{SHEET} line 14 {IN_SHEET}: mask '/j.png' must stay below the folder of the photographs",
             f"{SHEET} line 15 {IN_SHEET}: image_id is empty",
+        ],
+    ),
+    "ground truth of a sheet": (
+        {},
+        {
+            SHEET: "image_id,path,label,mask,crop,box,superpixels\na,a.png,,,,0 0 1.2 1,\nb,b.png,,,,0 0 1,\n"
+            "c,c.png,,,,,../c.png\n"
+        },
+        [
+            *(
+                f"{SHEET} line {line} {IN_SHEET}: box {box!r} must be four fractions 'left top right bottom' "
+                "between 0 and 1"
+                for line, box in [(2, "0 0 1.2 1"), (3, "0 0 1")]
+            ),
+            f"{SHEET} line 4 {IN_SHEET}: superpixels '../c.png' must stay below the folder of the photographs",
         ],
     ),
     "a label is missing": (
