@@ -5,7 +5,7 @@ from unitlens.logs import log_to
 with log_to(snakemake.log[0]):
     from pathlib import Path
 
-    from unitlens import explain, figures, models, store
+    from unitlens import explain, figures, models, store, wording
 
     pictures, _ = store.concatenate(snakemake.input.images)
     arrays, facts = store.concatenate(snakemake.input.saliency)
@@ -13,7 +13,7 @@ with log_to(snakemake.log[0]):
     maps = explain.scale(arrays["saliency"])
     folder = Path(snakemake.output[0])
     folder.mkdir(parents=True)
-    title = figures.explainer_title(facts["explainer"])
+    title = wording.explainer_title(facts["explainer"])
     for i in range(min(snakemake.params.shown, len(maps))):
         path = folder / f"{arrays['image_id'][i]}.png"
         segments = arrays["segments"][i] if "segments" in arrays else None

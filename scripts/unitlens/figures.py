@@ -17,6 +17,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from skimage.segmentation import find_boundaries
 
+from unitlens.wording import explainer_title, machine_title
+
 DPI = 150
 WIDEST = 12  # inches
 MOST_FREQUENT = 15  # concepts shown for each model
@@ -33,16 +35,6 @@ CATEGORY_COLOURS = {
 }
 SERIES_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
-METHOD_TITLES = {
-    "gradcam": "Grad-CAM",
-    "hirescam": "HiResCAM",
-    "gradcam++": "Grad-CAM++",
-    "xgradcam": "XGrad-CAM",
-    "layercam": "LayerCAM",
-    "ablationcam": "Ablation-CAM",
-    "scorecam": "Score-CAM",
-    "lime": "LIME",
-}
 MEASURE_TITLES = {
     "equal_area_iou": "Equal-area IoU",
     "threshold_iou": "IoU at a threshold",
@@ -384,42 +376,6 @@ def timings(timings: pd.DataFrame, path: str | Path) -> None:
     panel.set_xlabel("seconds per photograph, wall clock (log scale)")
     _title(figure, "Time to explain a photograph" + (f", on {machines[0]}" if shared else ""))
     _save(figure, path)
-
-
-def explainer_title(explainer: str) -> str:
-    """Name an explainer as its paper does.
-
-    Parameters
-    ----------
-    explainer : str
-        As in file names: ``lime``, or a CAM and its layer such as ``gradcam-features.12``.
-
-    Returns
-    -------
-    str
-        For instance ``Grad-CAM``; a method without a title keeps its name.
-    """
-    method = explainer.split("-", 1)[0]
-    return METHOD_TITLES.get(method, method)
-
-
-def machine_title(device: str, threads: int) -> str:
-    """Name what ran an explainer.
-
-    Parameters
-    ----------
-    device : str
-        ``cpu``, or a GPU's name.
-    threads : int
-        CPU threads.
-
-    Returns
-    -------
-    str
-        For instance ``CPU, 2 threads``.
-    """
-    device = "CPU" if device == "cpu" else device
-    return f"{device}, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def _names(table: pd.DataFrame, column: str, what: str) -> list[str]:

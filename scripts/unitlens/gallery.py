@@ -16,7 +16,7 @@ from markupsafe import Markup
 from PIL import Image
 from scipy.stats import binomtest
 
-from unitlens.figures import explainer_title, machine_title
+from unitlens.wording import explainer_title, machine_title
 
 TEMPLATE = Path(__file__).with_name("overview.html.j2")
 LARGEST_PNG = 500_000  # bytes; larger ones are photographs, and embedded as JPEG

@@ -1,12 +1,15 @@
 """Intervals and tests for the tables, on values that may come in groups.
 
 Crops of one photograph are one sample: where `groups` is given, whole groups are resampled and flipped. Percentile
-bootstrap, sign-flip permutation test and Benjamini-Hochberg (1995) by way of scipy.stats.
+bootstrap, permutation tests and Benjamini-Hochberg (1995) by way of scipy.stats.
 """
 
+from collections.abc import Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
@@ -27,6 +30,16 @@ class PairedTest(NamedTuple):
     """The mean of a - b and the two-sided p-value of no difference."""
 
     difference: float
+    p_value: float
+
+
+class Correlation(NamedTuple):
+    """Spearman's rank correlation over `n_groups` groups, its bootstrap interval and the p-value of no relation."""
+
+    n_groups: int
+    correlation: float
+    low: float
+    high: float
     p_value: float
 
 
@@ -148,6 +161,150 @@ def paired_permutation_test(
     return PairedTest(difference, float(test.pvalue))
 
 
+def rank_correlation(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    groups: ArrayLike | None = None,
+    seed: int = 0,
+    level: float = 0.95,
+    n_resamples: int = 2000,
+    n_permutations: int = 9999,
+) -> Correlation:
+    """Spearman's rank correlation with its bootstrap interval and a permutation test.
+
+    Parameters
+    ----------
+    x, y : array, shape (n,)
+        Paired finite values.
+    groups : array, shape (n,), optional
+        Group of each pair: a group enters with the means of its x and of its y. By default each pair is a group.
+    seed : int
+        Seed of the resampling and of the permutations.
+    level : float
+        Confidence level, between 0 and 1.
+    n_resamples, n_permutations : int
+        Number of bootstrap resamples and, at most, of permutations; where there are no more different ones, each is
+        taken once and the test is exact.
+
+    Returns
+    -------
+    Correlation
+        Groups, correlation, low, high, two-sided p-value. All but the first are NaN below three groups or where x or
+        y is constant. Resamples in which one is constant are left out of the interval.
+
+    Raises
+    ------
+    ValueError
+        If the inputs are not finite, not one-dimensional or not equally long.
+    """
+    (sum_x, sizes), (sum_y, sizes_y) = _by_group(x, groups), _by_group(y, groups)
+    if len(sum_x) != len(sum_y) or sizes.sum() != sizes_y.sum():
+        raise ValueError(f"`x` and `y` must be paired, got {int(sizes.sum())} and {int(sizes_y.sum())} values")
+    x, y = sum_x / sizes, sum_y / sizes
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return Correlation(len(x), np.nan, np.nan, np.nan, np.nan)
+    rng = np.random.default_rng(seed)
+    resamples = rng.integers(len(x), size=(n_resamples, len(x)))
+    resampled = _rank_correlations(x[resamples], y[resamples])
+    tail = (1 - level) / 2
+    low, high = np.nanquantile(resampled, [tail, 1 - tail])
+    test = stats.permutation_test(
+        (x,),
+        lambda shuffled, axis: _rank_correlations(np.moveaxis(shuffled, axis, -1), y),
+        permutation_type="pairings",
+        vectorized=True,
+        n_resamples=n_permutations,
+        batch=max(1, BATCH_ELEMENTS // len(x)),
+        rng=rng,
+    )
+    return Correlation(len(x), float(_rank_correlations(x, y)), float(low), float(high), float(test.pvalue))
+
+
+def mean_table(table: pd.DataFrame, keys: Sequence[str], *, value: str = "value", seed: int = 0) -> pd.DataFrame:
+    """Average a column within groups of rows, with a bootstrap interval that resamples photographs.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        `keys`, `value`, which may be NaN, and ``photograph``.
+    keys : sequence of str
+        Columns whose combinations are the rows of the result, in the order in which they first occur.
+    value : str
+        Column to average.
+    seed : int
+        As in `bootstrap_interval`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The keys and ``n, photographs, undefined, mean, low, high``: a 95 % interval, empty below three photographs;
+        ``undefined`` counts the rows left out because their value is NaN.
+    """
+    rows = []
+    for key, group in table.groupby(list(keys), sort=False, dropna=False):
+        defined = group[group[value].notna()]
+        interval = MeanInterval(0, 0, np.nan, np.nan, np.nan)
+        if len(defined):
+            interval = mean_with_interval(defined[value], groups=defined["photograph"], seed=seed)
+        counts = (interval.n, interval.n_groups, len(group) - len(defined))
+        rows.append([*key, *counts, interval.mean, interval.low, interval.high])
+    return pd.DataFrame(rows, columns=[*keys, "n", "photographs", "undefined", "mean", "low", "high"])
+
+
+def paired_tests(
+    table: pd.DataFrame,
+    keys: Sequence[str],
+    item: str,
+    *,
+    value: str = "value",
+    pairs: Sequence[tuple[str, str]] | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Compare items, such as explainers, by their values on the same images.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        `keys`, `item`, `value`, ``image_id`` and ``photograph``, a row for each combination of keys, item and image.
+    keys : sequence of str
+        Columns within whose combinations items are compared.
+    item : str
+        Column that holds the names of the items.
+    value : str
+        Column to compare; an image counts where the values of both items are defined.
+    pairs : sequence of (str, str), optional
+        Which items to compare; by default every two.
+    seed : int
+        As in `paired_permutation_test`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The keys and ``<item>_a, <item>_b, n, photographs, difference, low, high, p_value, p_adjusted``: the mean of
+        a - b with its 95 % interval, empty below three photographs, the p-value of the paired permutation test by
+        photograph, and the same adjusted (Benjamini-Hochberg) for all comparisons with the same keys.
+    """
+    names = [f"{item}_a", f"{item}_b", "n", "photographs", "difference", "low", "high", "p_value", "p_adjusted"]
+    tables = []
+    for key, group in table.groupby(list(keys), sort=False, dropna=False):
+        wide = group.pivot(index="image_id", columns=item, values=value)
+        photographs = group.drop_duplicates("image_id").set_index("image_id")["photograph"][wide.index]
+        rows = []
+        for a, b in combinations(group[item].unique(), 2) if pairs is None else pairs:
+            both = wide[[a, b]].notna().all(axis=1)
+            difference, own = (wide.loc[both, a] - wide.loc[both, b]).to_numpy(), photographs[both].to_numpy()
+            if len(difference) == 0:
+                rows.append([*key, a, b, 0, 0, *[np.nan] * 4])
+                continue
+            interval = mean_with_interval(difference, groups=own, seed=seed)
+            test = paired_permutation_test(difference, np.zeros(len(difference)), groups=own, seed=seed)
+            rows.append([*key, a, b, *interval, test.p_value])
+        tests = pd.DataFrame(rows, columns=[*keys, *names[:-1]])
+        tables.append(tests.assign(p_adjusted=benjamini_hochberg(tests["p_value"])))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*keys, *names])
+
+
 def benjamini_hochberg(p: ArrayLike) -> np.ndarray:
     """Adjust p-values for the false discovery rate.
 
@@ -201,6 +358,13 @@ def gini(counts: ArrayLike) -> float:
     if total == 0:
         return np.nan
     return float((2 * np.arange(1, n + 1) - n - 1) @ counts / (n * total))
+
+
+def _rank_correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Spearman's correlation along the last axis; NaN where x or y is constant."""
+    x, y = (ranks - ranks.mean(-1, keepdims=True) for ranks in (stats.rankdata(each, axis=-1) for each in (x, y)))
+    with np.errstate(invalid="ignore"):
+        return (x * y).sum(-1) / np.sqrt((x**2).sum(-1) * (y**2).sum(-1))
 
 
 def _by_group(values: ArrayLike, groups: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:

@@ -33,7 +33,7 @@ from lime.lime_image import LimeImageExplainer
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from skimage import data, segmentation, transform
 from torch import Tensor, nn
-from unitlens import cam, explain, figures, lime, models, segment
+from unitlens import cam, explain, lime, models, segment, wording
 from unitlens.hooks import capture, run_to
 
 SIZE = 224  # pixels
@@ -43,7 +43,7 @@ PHOTOGRAPHS = [
     *[data.hubble_deep_field, lambda: data.stereo_motorcycle()[0]],
 ]
 ONE_PICTURE = "Ablation-CAM, one picture"  # beside a batch: users of `grad-cam` explain one at a time
-CAMS = {title: method for method, title in figures.METHOD_TITLES.items() if method in cam.METHODS}
+CAMS = {title: method for method, title in wording.METHOD_TITLES.items() if method in cam.METHODS}
 CAMS[ONE_PICTURE] = "ablationcam"
 BY_CHANNEL = ["Ablation-CAM", "Score-CAM"]  # work grows with the channels of the layer
 REFERENCES = {

@@ -203,12 +203,3 @@ def test_nothing_to_draw_and_unknown_suffix_are_errors(tmp_path):
         figures.timings(table[:0], tmp_path / "x.png")
     with pytest.raises(ValueError, match=r"'.gif'; allowed: .png, .svg"):
         figures.timings(table, tmp_path / "x.gif")
-
-
-def test_explainers_and_machines_have_titles():
-    titles = [figures.explainer_title(f"{method}-features.12") for method in figures.METHOD_TITLES if method != "lime"]
-    assert titles == ["Grad-CAM", "HiResCAM", "Grad-CAM++", "XGrad-CAM", "LayerCAM", "Ablation-CAM", "Score-CAM"]
-    assert figures.explainer_title("lime") == "LIME"
-    assert figures.explainer_title("shap-fc") == "shap"
-    assert figures.machine_title("cpu", 1) == "CPU, 1 thread"
-    assert figures.machine_title("NVIDIA H100", 4) == "NVIDIA H100, 4 threads"

@@ -3,7 +3,9 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.stats
 from unitlens import stats
 
 
@@ -74,6 +76,84 @@ def test_benjamini_hochberg_by_hand():
     np.testing.assert_allclose(adjusted, [0.05, np.nan, 0.05, 0.9, 0.0625, 0.05])
     assert np.isnan(stats.benjamini_hochberg([np.nan, np.nan])).all()
     assert stats.benjamini_hochberg([]).shape == (0,)
+
+
+def test_rank_correlation_is_scipys_and_exact_for_few_pairs():
+    x, y = [1.0, 2.0, 3.0, 4.0, 5.0], [2.0, 1.0, 4.0, 3.0, 5.0]
+    result = stats.rank_correlation(x, y)
+    assert (result.n_groups, result.correlation) == (5, pytest.approx(0.8))
+    perfect = stats.rank_correlation(x, x)
+    assert (perfect.correlation, perfect.low, perfect.high) == pytest.approx((1, 1, 1))
+    assert perfect.p_value == pytest.approx(2 / math.factorial(5))  # one order of 120 is as high, doubled for two sides
+    a, b = np.random.default_rng(6).normal(size=(2, 60))
+    test = scipy.stats.spearmanr(a, a + b)
+    result = stats.rank_correlation(a, a + b)
+    assert result.correlation == pytest.approx(test.statistic)
+    assert result.low < test.statistic < result.high
+    assert result.p_value < 0.001
+
+
+def test_rank_correlation_of_noise_is_not_significant():
+    draws = np.random.default_rng(7).normal(size=(60, 2, 10))
+    p_values = [stats.rank_correlation(x, y, n_resamples=20, n_permutations=300).p_value for x, y in draws]
+    assert np.mean(np.array(p_values) < 0.1) < 0.25
+
+
+def test_rank_correlation_takes_groups_as_one():
+    x, y, groups = [1.0, 3.0, 5.0, 7.0, 1.0], [2.0, 4.0, 1.0, 5.0, 0.0], [*"aabbc"]
+    assert stats.rank_correlation(x, y, groups=groups) == stats.rank_correlation([2.0, 6.0, 1.0], [3.0, 3.0, 0.0])
+
+
+@pytest.mark.parametrize("y", [[1.0, 2.0], [1.0, 1.0, 1.0]])
+def test_rank_correlation_needs_three_groups_and_a_spread(y):
+    assert all(math.isnan(number) for number in stats.rank_correlation(range(len(y)), y)[1:])
+    with pytest.raises(ValueError, match="must be paired"):
+        stats.rank_correlation([1.0, 2.0], [1.0, 2.0, 3.0])
+
+
+def scores(values, names, images):
+    table = pd.DataFrame({"model": "m", "value": values, "explainer": list(names), "image_id": list(images)})
+    return table.assign(photograph=table["image_id"].str[0])
+
+
+def test_mean_table_by_hand():
+    table = scores([1.0, 3.0, math.nan, 5.0], "aaab", "pqrp")
+    rows = stats.mean_table(table, ["model", "explainer"])
+    assert rows.columns.tolist() == [
+        *("model", "explainer", "n", "photographs", "undefined", "mean", "low", "high"),
+    ]
+    assert rows.iloc[:, :6].values.tolist() == [["m", "a", 2, 2, 1, 2.0], ["m", "b", 1, 1, 0, 5.0]]
+    assert rows[["low", "high"]].isna().all(axis=None)
+
+
+def test_paired_tests_by_hand():
+    values = [1.0, 2.0, 3.0, 0.0, 0.0, 0.0, math.nan, 9.0, 9.0]
+    tests = stats.paired_tests(scores(values, "aaabbbccc", "pqrpqrpqr"), ["model"], "explainer")
+    assert tests[["explainer_a", "explainer_b", "n", "photographs"]].values.tolist() == [
+        ["a", "b", 3, 3],
+        ["a", "c", 2, 2],
+        ["b", "c", 2, 2],
+    ]
+    assert tests["difference"].tolist() == [2.0, -6.5, -9.0]
+    assert tests["p_value"].tolist() == [2 / 2**3, 2 / 2**2, 2 / 2**2]
+    assert tests["p_adjusted"].tolist() == pytest.approx([0.5, 0.5, 0.5])
+    assert tests["low"].isna().tolist() == [False, True, True]
+    (only,) = stats.paired_tests(
+        scores(values, "aaabbbccc", "pqrpqrpqr"), ["model"], "explainer", pairs=[("c", "a")]
+    ).to_dict("records")
+    assert (only["difference"], only["p_adjusted"]) == (6.5, 0.5)
+
+
+def test_crops_of_one_photograph_are_tested_together():
+    table = scores([1.0, 2.0, 3.0, 4.0, 0.0, 0.0, 0.0, 0.0], "aaaabbbb", ["p1", "p2", "q1", "q2"] * 2)
+    (row,) = stats.paired_tests(table, ["model"], "explainer").to_dict("records")
+    assert (row["n"], row["photographs"], row["p_value"]) == (4, 2, 0.5)
+
+
+def test_no_rows_give_no_tests():
+    empty = scores([1.0], "a", "p")[:0]
+    assert len(stats.paired_tests(empty, ["model"], "explainer")) == 0
+    assert "p_adjusted" in stats.paired_tests(empty, ["model"], "explainer")
 
 
 def test_gini_by_hand():

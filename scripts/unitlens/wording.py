@@ -1,0 +1,72 @@
+"""How explainers, machines and numbers are called in tables' sentences and in figures."""
+
+import pandas as pd
+
+METHOD_TITLES = {
+    "gradcam": "Grad-CAM",
+    "hirescam": "HiResCAM",
+    "gradcam++": "Grad-CAM++",
+    "xgradcam": "XGrad-CAM",
+    "layercam": "LayerCAM",
+    "ablationcam": "Ablation-CAM",
+    "scorecam": "Score-CAM",
+    "lime": "LIME",
+}
+
+
+def explainer_title(explainer: str) -> str:
+    """Name an explainer as its paper does.
+
+    Parameters
+    ----------
+    explainer : str
+        As in file names: ``lime``, or a CAM and its layer such as ``gradcam-features.12``.
+
+    Returns
+    -------
+    str
+        For instance ``Grad-CAM``; a method without a title keeps its name.
+    """
+    method = explainer.split("-", 1)[0]
+    return METHOD_TITLES.get(method, method)
+
+
+def pair_title(explainer_a: str, explainer_b: str) -> str:
+    """Name two explainers, for instance ``Grad-CAM and LIME``."""
+    return f"{explainer_title(explainer_a)} and {explainer_title(explainer_b)}"
+
+
+def machine_title(device: str, threads: int) -> str:
+    """Name what ran an explainer.
+
+    Parameters
+    ----------
+    device : str
+        ``cpu``, or a GPU's name.
+    threads : int
+        CPU threads.
+
+    Returns
+    -------
+    str
+        For instance ``CPU, 2 threads``.
+    """
+    device = "CPU" if device == "cpu" else device
+    return f"{device}, {threads} thread{'' if threads == 1 else 's'}"
+
+
+def estimate(value: float, low: float, high: float, n: int, *, decimals: int = 2) -> str:
+    """Write an estimate with its interval and its number, for instance ``0.31 (95 % interval 0.22 to 0.40, n = 10)``.
+
+    An interval that is NaN, for lack of photographs, is named as missing.
+    """
+    if pd.isna(low):
+        interval = "no interval below three photographs"
+    else:
+        interval = f"95 % interval {low:.{decimals}f} to {high:.{decimals}f}"
+    return f"{value:.{decimals}f} ({interval}, n = {n})"
+
+
+def p_value(p: float) -> str:
+    """Write a p-value, for instance ``p = 0.04`` or ``p < 0.001``."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
