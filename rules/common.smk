@@ -81,8 +81,7 @@ def check_images(name, images):
         f"{key}: there is no folder {source['folder']}" for source in folders if not Path(source["folder"]).is_dir()
     ]
     if "sheet" in images:
-        labelled = name == "explain" and config.get("explain", {}).get("target") == "label"
-        check_row = check_labelled_row if labelled else check_image_row
+        check_row = check_explained_row if name == "explain" else check_image_row
         problems += check_table(images["sheet"], f"{key}.sheet", SHEET_COLUMNS, "image_id", check_row)
     return problems
 
@@ -160,8 +159,14 @@ def is_rectangle(edges):
     return 0 <= left < right <= 1 and 0 <= top < bottom <= 1
 
 
-def check_labelled_row(row):
-    return check_image_row(row) + ([] if row.get("label") else ["label is empty, but explain.target is 'label'"])
+def check_explained_row(row):
+    explain = config.get("explain", {})
+    problems = check_image_row(row)
+    if explain.get("target") == "label" and not row.get("label"):
+        problems.append("label is empty, but explain.target is 'label'")
+    if explain.get("lime", {}).get("superpixels", {}).get("method") == "given" and not row.get("superpixels"):
+        problems.append("superpixels is empty, but explain.lime.superpixels.method is 'given'")
+    return problems
 
 
 # ---- shards

@@ -15,8 +15,9 @@ with log_to(snakemake.log[0]):
     )
     device = next(model.parameters()).device
     predict = models.predictor(model, normalise)
-    explainer = explain.lime_explainer(predict, seed=params.seed, batch_size=batch_size, **params.lime)
+    options = params.lime | {"seed": params.seed, "batch_size": batch_size}
     with store.open(snakemake.input.images) as file:
+        explainer = explain.lime_explainer(predict, given=explain.given_superpixels(file), **options)
         arrays, seconds = explain.explain_images(
             file, explainer, predict, target=params.target, batch_size=batch_size, device=device
         )

@@ -3,8 +3,9 @@
 from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
+    import pandas as pd
     import torch
-    from unitlens import models, store, verify
+    from unitlens import explain, models, store, verify
 
     torch.set_num_threads(snakemake.threads)
     params = snakemake.params
@@ -14,12 +15,17 @@ with log_to(snakemake.log[0]):
     predict, first = models.predictor(model, normalise), slice(params.verify["photographs"])
     with store.open(snakemake.input.images) as file:
         pictures = torch.as_tensor(file["images"][first]).to(next(model.parameters()).device)
+        given = explain.given_superpixels(file)
         image_ids, labels = file["image_id"].asstr()[first], file["label"][first]
     targets = models.choose_targets(predict(pictures), labels, params.target, image_ids)
     options = {"name": facts["model"], "layer": params.layer, "cams": params.cams, "seed": params.seed}
-    options |= {"lime_options": params.lime, "samples": params.verify["samples"]}
+    options |= {"lime_options": params.lime, "samples": params.verify["samples"], "given": given}
     options |= {"batch_size": snakemake.resources.batch_size}
-    tables = verify.compare(model, normalise, predict, pictures, targets, image_ids, **options)
-    for table, path in zip(tables, (snakemake.output.differences, snakemake.output.timings), strict=True):
+    differences, timings = verify.compare(model, normalise, predict, pictures, targets, image_ids, **options)
+    effects = verify.precision_effects(model, normalise, pictures, targets, image_ids, **options)
+    for table, path in (
+        (pd.concat([differences.astype({"passed": object}), effects]), snakemake.output.differences),
+        (timings, snakemake.output.timings),
+    ):
         table.to_csv(path, index=False, float_format="%.6g")
         print(table.to_string(), end="\n\n")

@@ -13,7 +13,7 @@ with log_to(snakemake.log[0]):
         for name in names
     }
     images = pd.read_csv(files.images).groupby("set").first()
-    verification = pd.read_csv(files.verification).merge(pd.read_csv(files.verification_timings))
+    verification = pd.read_csv(files.verification).merge(pd.read_csv(files.verification_timings), how="left")
     gallery.overview(
         snakemake.output[0],
         **tables,

@@ -3,7 +3,6 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -96,6 +95,7 @@ def lime_explainer(
     num_features: int,
     engine: str = "unitlens",
     repeats: int = 1,
+    given: Mapping[str, np.ndarray] | None = None,
     **surrogate: object,
 ) -> Explainer:
     """Make the explainer that segments pictures and runs LIME on them.
@@ -109,7 +109,7 @@ def lime_explainer(
     batch_size, n_samples
         As in `lime.explain`.
     superpixels : mapping
-        ``method``, a key of `SUPERPIXELS`, and that function's options.
+        ``method``, "given" or a key of `SUPERPIXELS`, and that function's options.
     hide : {"mean", "grey", "blur", "noise"}
     num_features : int
         Superpixels in LIME's own binary mask.
@@ -118,6 +118,8 @@ def lime_explainer(
     repeats : int
         How often LIME is run, each time with another seed. The first run is the explanation, the same whatever their
         number; the others tell its stability.
+    given : mapping, optional
+        From `given_superpixels`, for the method "given".
     **surrogate
         ``distance, kernel_width, alpha, selection, n_features, stop_when_stable`` as in `lime.explain`.
 
@@ -135,12 +137,10 @@ def lime_explainer(
     """
     _check_engine(engine, hide, repeats, surrogate)
     explain_pictures = {"unitlens": lime.explain, "lime": lime.explain_with_package}[engine]
-    options = {key: value for key, value in superpixels.items() if key != "method"}
-    cut = partial(SUPERPIXELS[superpixels["method"]], **options)
     fixed = {"n_samples": n_samples, "hide": _HIDE[hide], "batch_size": batch_size, **surrogate}
 
     def run(pictures: Tensor, targets: Tensor, image_ids: Sequence[str]) -> dict[str, Tensor]:
-        segments = cut(pictures)
+        segments = superpixels_of(pictures, image_ids, superpixels, given)
         names = [image_ids, *([f"{image_id}/{repeat}" for image_id in image_ids] for repeat in range(1, repeats))]
         results = [
             explain_pictures(predict, pictures, segments, targets, seeds=seeds, image_ids=image_ids, **fixed)
@@ -154,6 +154,51 @@ def lime_explainer(
         return arrays
 
     return run
+
+
+def superpixels_of(
+    pictures: Tensor,
+    image_ids: Sequence[str],
+    superpixels: Mapping[str, object],
+    given: Mapping[str, np.ndarray] | None = None,
+) -> Tensor:
+    """Segment pictures, or take the label maps that the user gave for them.
+
+    Parameters
+    ----------
+    pictures : (n, h, w, 3) uint8 Tensor
+    image_ids : sequence of str
+    superpixels, given
+        As in `lime_explainer`.
+
+    Returns
+    -------
+    Tensor
+        (n, h, w) int64, dense from 0 in each picture.
+
+    Raises
+    ------
+    ValueError
+        If the method is "given" and there is no map for a picture.
+    """
+    options = {key: value for key, value in superpixels.items() if key != "method"}
+    if superpixels["method"] != "given":
+        return SUPERPIXELS[superpixels["method"]](pictures, **options)
+    if absent := [image_id for image_id in image_ids if image_id not in (given or {})]:
+        raise ValueError(
+            f"image {absent[0]!r} has no label map for the superpixel method 'given'; "
+            "name one in the column `superpixels` of its sheet"
+        )
+    maps = np.stack([given[image_id] for image_id in image_ids]).astype(np.int64)
+    return segment.relabel(torch.as_tensor(maps), shape=tuple(pictures.shape[:3])).to(pictures.device)
+
+
+def given_superpixels(images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Collect the label maps of a decoded shard by image id: those of rows that mark anything."""
+    if "superpixels" not in images:
+        return {}
+    pairs = zip(_texts(images["image_id"]), images["superpixels"], strict=True)
+    return {image_id: labels for image_id, labels in pairs if labels.any()}
 
 
 def stability(saliencies: Sequence[Tensor], area: float, *, seeds: Sequence[Sequence[int]]) -> Tensor:

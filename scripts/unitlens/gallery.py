@@ -412,15 +412,17 @@ def _timings_table(timings: pd.DataFrame) -> dict[str, object]:
 def _verification_table(verification: pd.DataFrame) -> dict[str, object]:
     rows = [
         [
-            *(row.model, row.check, row.reference, row.images, f"{row.largest_difference:.1e}", f"{row.tolerance:g}"),
-            *(f"{row.speed_ratio:.1f}", row.note if pd.notna(row.note) else ""),
+            *(row.model, row.check, row.reference, row.images, f"{row.largest_difference:.1e}"),
+            *(f"{row.tolerance:g}" if pd.notna(row.tolerance) else "any", _decimals(row.speed_ratio, 1)),
+            row.note if pd.notna(row.note) else "",
         ]
         for row in verification.itertuples()
     ]
     columns = ["model", "check", "reference", "n", "largest difference", "allowed", "times as fast", "note"]
     caption = (
         "The explainers against the packages that define them, on the same network, photographs and device, in strict "
-        "float32. A difference above what is allowed stops the run. Speed is one measurement; jobs beside it share the "
+        "float32. A difference above what is allowed stops the run. Rows with the reference float32 show what faster "
+        "arithmetic changes. Speed is one measurement; jobs beside it share the "
         "machine."
     )
     return _table(caption, columns, rows, numeric=columns[3:7])

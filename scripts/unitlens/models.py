@@ -428,7 +428,8 @@ def describe(
     ------
     ValueError
         If a layer does not exist (all of them at once, nearest names shown), does not run or returns something else
-        than one tensor, or if the number of outputs is not the number of class names.
+        than one tensor, if the network cannot take pictures of this size, or if the number of outputs is not the number
+        of class names.
     """
     problems = []
     for layer in layers:
@@ -439,8 +440,14 @@ def describe(
     if problems:
         raise ValueError("; ".join(problems))
     device = next(model.parameters()).device
-    with torch.inference_mode(), capture(model, list(layers)) as outputs:
-        logits = model(torch.zeros(1, 3, crop, crop, device=device))
+    try:
+        with torch.inference_mode(), capture(model, list(layers)) as outputs:
+            logits = model(torch.zeros(1, 3, crop, crop, device=device))
+    except (RuntimeError, AssertionError) as error:  # too small for its strides, or not the size of a transformer
+        raise ValueError(
+            f"{name} cannot take pictures of {crop} x {crop} pixels; set `preprocessing.crop` to what it was trained "
+            f"with ({error})"
+        ) from error
     if missing := [layer for layer in layers if layer not in outputs]:
         raise ValueError(f"{name}: the forward pass does not run {', '.join(missing)}")
     if logits.ndim != 2 or logits.shape[1] != len(classes):

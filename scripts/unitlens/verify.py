@@ -4,6 +4,7 @@ Class activation maps against `grad-cam`, superpixels of quickshift against scik
 `lime`. Both sides get the same network, photographs and targets, one photograph at a time, in one process.
 """
 
+import copy
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -15,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from unitlens import cam, explain, lime
+from unitlens import cam, explain, lime, models
 from unitlens.hooks import capture, find_layer
 
 # Of maps in [0, 1]: both sides add up hundreds of channels in float32, in different orders and batches.
@@ -71,6 +72,7 @@ def compare(
     samples: int,
     batch_size: int,
     seed: int,
+    given: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Run explainers and their reference packages on the same photographs.
 
@@ -102,6 +104,8 @@ def compare(
     batch_size : int
         Pictures on the device at once.
     seed : int
+    given : mapping, optional
+        From `explain.given_superpixels`.
 
     Returns
     -------
@@ -119,13 +123,12 @@ def compare(
     upside down where the logit is below 0. There its loop, which runs the whole network for every channel, sets
     channels to 0 and does not divide by the logit; the note says so.
     """
-    options = dict(lime_options["superpixels"])
-    method = options.pop("method")
+    superpixels = lime_options["superpixels"]
     seeds = [explain.image_seed(seed, image_id) % 2**32 for image_id in image_ids]  # what numpy's generator takes
-    images, segments = normalise(pictures), explain.SUPERPIXELS[method](pictures, **options)
+    images, segments = normalise(pictures), explain.superpixels_of(pictures, image_ids, superpixels, given)
     checks = [_cam_check(each, model, layer, images, targets, batch_size) for each in cams]
-    if method == "quickshift":
-        checks.append(_quickshift_check(pictures, options))
+    if superpixels["method"] == "quickshift":
+        checks.append(_quickshift_check(pictures, {key: superpixels[key] for key in superpixels.keys() - {"method"}}))
     checks.append(_lime_check(predict, pictures, segments, targets, seeds, lime_options, samples, batch_size))
 
     device = torch.cuda.get_device_name(pictures.device) if pictures.device.type == "cuda" else "cpu"
@@ -140,6 +143,70 @@ def compare(
     return pd.DataFrame(differences), pd.DataFrame(timings)
 
 
+def precision_effects(
+    model: nn.Module,
+    normalise: Callable[[Tensor], Tensor],
+    pictures: Tensor,
+    targets: Tensor,
+    image_ids: Sequence[str],
+    *,
+    name: str,
+    layer: str,
+    cams: Iterable[str],
+    lime_options: Mapping[str, object],
+    samples: int,
+    batch_size: int,
+    seed: int,
+    given: Mapping[str, np.ndarray] | None = None,
+) -> pd.DataFrame:
+    """Tell how far explanations in faster arithmetic are from those in strict float32.
+
+    Parameters
+    ----------
+    model, normalise, pictures, targets, image_ids, name, layer, cams, lime_options, samples, batch_size, seed, given
+        As in `compare`. The superpixels and LIME's perturbations are the same in every precision.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As the first table of `compare`, for bf16 and, on a GPU, TF32; ``tolerance`` and ``passed`` are empty: nothing
+        is demanded.
+    """
+    segments = explain.superpixels_of(pictures, image_ids, lime_options["superpixels"], given)
+    options = {key: lime_options[key] for key in _SURROGATE if key in lime_options}
+    options |= {"n_samples": max(samples, int(segments.max()) + 1), "batch_size": batch_size}
+    options |= {"seeds": [explain.image_seed(seed, image_id) for image_id in image_ids]}
+
+    def explanations(precision: str) -> dict[str, Tensor]:
+        network, dtype = models.set_precision(copy.deepcopy(model), precision)
+
+        def prepare(pictures: Tensor) -> Tensor:
+            return normalise(pictures).to(dtype)
+
+        maps = {
+            each: cam.explain(network, layer, prepare(pictures), targets, method=each, chunk=batch_size)
+            for each in cams
+        }
+        predict = models.predictor(network, prepare)
+        return maps | {"lime": lime.explain(predict, pictures, segments, targets, **options).coefficients}
+
+    try:
+        fast = {each: explanations(each) for each in (["tf32"] if pictures.is_cuda else []) + ["bf16"]}
+        strict = explanations("float32")
+    finally:
+        models.set_precision(model, "float32")
+    rows = [
+        {
+            **{"model": name, "check": check, "reference": "float32", "images": len(pictures)},
+            "largest_difference": float((maps - strict[check]).nan_to_num().abs().max()),
+            **{"tolerance": np.nan, "passed": None, "note": f"{precision}: for information"},
+        }
+        for precision, each in fast.items()
+        for check, maps in each.items()
+    ]
+    return pd.DataFrame(rows)
+
+
 def require_passed(differences: pd.DataFrame) -> None:
     """Raise if a check of the table that `compare` returns did not pass.
 
@@ -151,7 +218,7 @@ def require_passed(differences: pd.DataFrame) -> None:
     failed = [
         f"{row.model}: {row.check} differs from {row.reference} by {row.largest_difference:.3g}, "
         f"allowed: {row.tolerance:g}"
-        for row in differences[~differences.passed].itertuples()
+        for row in differences[differences.passed.eq(False)].itertuples()
     ]
     if failed:
         raise ValueError("explainers do not give what their reference packages give: " + "; ".join(failed))

@@ -149,6 +149,33 @@ def test_lime_finds_the_planted_region(planted, engine):
     assert result["r2"].min() > 0.9
 
 
+def test_lime_takes_the_users_label_maps(images):
+    """Any numbers serve: 0, 7 and 9 are three superpixels. A row without a map is named."""
+    labels = np.zeros((7, 16, 16), np.uint16)
+    labels[:, :, 8:], labels[:, 8:, 8:] = 7, 9
+    given = explain.given_superpixels(images | {"superpixels": labels})
+    explainer = explain.lime_explainer(
+        mean_colour,
+        seed=0,
+        batch_size=8,
+        n_samples=20,
+        hide="mean",
+        num_features=1,
+        given=given,
+        superpixels={"method": "given"},
+    )
+    arrays, _ = explain.explain_images(images, explainer, mean_colour, target="predicted", batch_size=3)
+    np.testing.assert_array_equal(arrays["segments"], np.searchsorted([0, 7, 9], labels))
+    labels[2] = 0
+    with pytest.raises(ValueError, match=r"image 'photo1-crop0' has no label map .*column `superpixels`"):
+        explain.superpixels_of(
+            torch.from_numpy(images["images"]),
+            IDS,
+            {"method": "given"},
+            explain.given_superpixels(images | {"superpixels": labels}),
+        )
+
+
 def test_limes_result_depends_on_seed_and_id_alone(planted):
     together = explain_corner(planted, hide="noise")
     for batch_size in (1, 64):

@@ -322,6 +322,15 @@ def test_describe_names_all_misspelt_layers_at_once():
         models.describe(model, ["layer9", "layer4", "layer4.1.conv9"], crop=32, classes=["a"] * 1000, name="resnet")
 
 
+@pytest.mark.parametrize(
+    ("architecture", "crop"), [("torchvision:squeezenet1_1", 16), ("timm:vit_tiny_patch16_224", 227)]
+)
+def test_describe_names_pictures_that_the_network_cannot_take(architecture, crop):
+    """Too small for the strides of one, not the size that the other was built for."""
+    with pytest.raises(ValueError, match=rf"net cannot take pictures of {crop} x {crop} pixels; set `preprocessing"):
+        models.describe(models.build(architecture).eval(), [], crop=crop, classes=["a"] * 1000, name="net")
+
+
 def test_describe_refuses_what_the_config_cannot_mean(toy):
     model = models.build(toy).eval()
     with pytest.raises(ValueError, match=r"toy returns \(5,\) outputs an image, but its classes list 4 names"):

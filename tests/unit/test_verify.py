@@ -124,6 +124,24 @@ def test_one_wrong_pixel_of_the_second_map_is_detected_and_named(compare, monkey
         verify.require_passed(differences)
 
 
+def test_faster_arithmetic_is_compared_and_nothing_demanded(model, compare, tmp_path):
+    """bf16 keeps 8 bits: visible, small differences; the strict network is left as it was."""
+    normalise = models.normaliser([0.5] * 3, [0.25] * 3, device="cpu")
+    pictures = torch.randint(0, 256, (2, SIZE, SIZE, 3), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
+    before = model(normalise(pictures))
+    effects = verify.precision_effects(
+        *(model, normalise, pictures, before.argmax(1), ["first", "second"]),
+        **{"name": "toy", "layer": "3", "cams": ["gradcam", "ablationcam"], "samples": 30, "batch_size": 7, "seed": 0},
+        lime_options={"superpixels": {"method": "grid", "size": 8}, "hide": "mean"},
+    )
+    assert effects.check.tolist() == ["gradcam", "ablationcam", "lime"]
+    assert effects.largest_difference.between(1e-6, 0.2).all()
+    assert torch.equal(model(normalise(pictures)), before)
+    both = pd.concat([compare(["gradcam"])[0].astype({"passed": object}), effects])
+    both.to_csv(tmp_path / "both.csv", index=False)
+    verify.require_passed(pd.read_csv(tmp_path / "both.csv"))
+
+
 def test_a_wrong_superpixel_is_detected(compare, monkeypatch):
     right = explain.SUPERPIXELS["quickshift"]
 

@@ -210,6 +210,14 @@ BAD = {
             f"{SHEET} line 4 {IN_SHEET}: superpixels '../c.png' must stay below the folder of the photographs",
         ],
     ),
+    "a label map is missing": (
+        {"explain.lime.superpixels": {"method": "given"}},
+        {EXPLAIN: "image_id,path,superpixels\na,a.png,a_map.png\nb,b.png,\n"},
+        [
+            f"{EXPLAIN} line 3 (images.explain.sheet): superpixels is empty, but "
+            "explain.lime.superpixels.method is 'given'"
+        ],
+    ),
     "a label is missing": (
         {"explain.target": "label"},
         {EXPLAIN: HEADER + "a,a.png,0,,\nb,b.png,,,\n"},
