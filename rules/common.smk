@@ -232,6 +232,11 @@ def probe_images_of_model(wildcards):
     return images_of("probe", config["models"][wildcards.model]["preprocessing"], wildcards.shard)
 
 
+def all_probe_images_of_model(wildcards):
+    preprocessing = config["models"][wildcards.model]["preprocessing"]
+    return [images_of("probe", preprocessing, shard) for shard in shards("probe")]
+
+
 def probe_images_of_encoder(wildcards):
     return images_of("probe", config["encoder"]["preprocessing"], wildcards.shard)
 

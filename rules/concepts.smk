@@ -77,6 +77,36 @@ rule label_units:
         "../scripts/label_units.py"
 
 
+rule map_units:
+    input:
+        model="results/models/{model}.json",
+        weights="resources/weights/{model}.bin",
+        images=all_probe_images_of_model,
+        activations="results/activations/{model}/{layer}.h5",
+        shards=expand("results/activations/{{model}}/{{layer}}/{shard}.h5", shard=shards("probe")),
+    output:
+        "results/unit_maps/{model}/{layer}.h5",
+    log:
+        "results/logs/map_units/{model}/{layer}.log",
+    benchmark:
+        "results/benchmarks/map_units/{model}/{layer}.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        batch_size=config["batch_size"],
+        mem_mb=memory(2000),
+        runtime=minutes(30),
+    params:
+        network=network,
+        device=config["device"],
+    message:
+        "Map where the units of {wildcards.model} {wildcards.layer} respond"
+    script:
+        "../scripts/map_units.py"
+
+
 rule collect_concepts:
     input:
         per_layer("results/concepts/{model}/{layer}.csv"),

@@ -147,7 +147,7 @@ def _gradient_maps(
         activations, logits = _forward(model, layer, images, first)
         score = _pick(logits, targets, first).sum()
     (gradients,) = torch.autograd.grad(score, activations)
-    activation_grid, gradient_grid = (_grid(values.detach(), images, layer) for values in (activations, gradients))
+    activation_grid, gradient_grid = (as_grid(values.detach(), images, layer) for values in (activations, gradients))
     if gradients.ndim == 3 and gradients.any() and not gradient_grid.any():
         raise ValueError(f"only the class token of layer {layer!r} influences the output; name an earlier layer")
     return formula(activation_grid, gradient_grid)
@@ -183,7 +183,7 @@ def _layercam(activations: Tensor, gradients: Tensor) -> Tensor:
 def _ablation_maps(model: nn.Module, layer: str, images: Tensor, targets: Tensor, chunk: int, first: int) -> Tensor:
     activations, logits = _checked_forward(model, layer, images, first)
     score = _pick(logits, targets, first)
-    grid = _grid(activations, images, layer)
+    grid = as_grid(activations, images, layer)
     _, tail = _find_tail(model, layer, images, activations, logits)
     channel_axis = _channel_axis(activations, images)
 
@@ -201,7 +201,7 @@ def _ablation_maps(model: nn.Module, layer: str, images: Tensor, targets: Tensor
 def _score_maps(model: nn.Module, layer: str, images: Tensor, targets: Tensor, chunk: int, first: int) -> Tensor:
     activations, logits = _checked_forward(model, layer, images, first)
     _pick(logits, targets, first)  # checks the targets before the long work
-    grid = _grid(activations, images, layer)
+    grid = as_grid(activations, images, layer)
 
     def behind_mask(image: Tensor, channel: Tensor) -> Tensor:
         masks = grid[image, channel][:, None]  # (m, 1, h, w)
@@ -440,8 +440,23 @@ def _pick(logits: Tensor, targets: Tensor, first: int) -> Tensor:
     return logits.gather(1, targets[:, None])[:, 0]
 
 
-def _grid(values: Tensor, images: Tensor, layer: str) -> Tensor:
-    """Lay the outputs of a layer out as maps (n, c, h, w), without class tokens, in float32 or better."""
+def as_grid(values: Tensor, images: Tensor, layer: str) -> Tensor:
+    """Lay the outputs of a layer out as maps (n, c, h, w), without class tokens, in float32 or better.
+
+    Parameters
+    ----------
+    values : Tensor, shape (n, c, h, w), (n, h, w, c) or tokens (n, t, c)
+        Up to five tokens may precede the patches.
+    images : Tensor, shape (n, channels, height, width)
+        What the network was run on; only its shape is used.
+    layer : str
+        For the message.
+
+    Raises
+    ------
+    ValueError
+        If the outputs are not a spatial grid.
+    """
     values = values.to(torch.promote_types(values.dtype, torch.float32))
     height, width = images.shape[-2:]
     if values.ndim == 4:

@@ -7,8 +7,8 @@ file systems lack it; a file is complete from the moment it has its name.
 
 import os
 import socket
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import h5py
@@ -113,6 +113,47 @@ def concatenate(paths: Iterable[str | Path]) -> tuple[dict[str, np.ndarray], dic
     for path, facts in zip(paths, attributes, strict=True):
         _check_same(path, facts, paths[0], attributes[0])
     return {name: np.concatenate([each[name] for each in arrays]) for name in arrays[0]}, attributes[0]
+
+
+def column(paths: Iterable[str | Path], name: str) -> np.ndarray:
+    """Read one dataset of several shards, one below the other, and none of their other datasets."""
+    parts = []
+    for path in paths:
+        with open(path) as file:
+            parts.append(_read_all(file[name]))
+    return np.concatenate(parts)
+
+
+@contextmanager
+def picking(paths: Iterable[str | Path], name: str) -> Iterator[Callable[[np.ndarray], np.ndarray]]:
+    """Read any rows of a dataset that is spread over shards, without reading the others.
+
+    Parameters
+    ----------
+    paths : iterable of str or Path
+        Shards, in the order of the rows.
+    name : str
+        The dataset.
+
+    Yields
+    ------
+    callable
+        From ascending, distinct row numbers, counted over all shards, to those rows.
+    """
+    with ExitStack() as stack:
+        shards = [stack.enter_context(open(path))[name] for path in paths]
+        starts = np.cumsum([0, *map(len, shards)])
+
+        def pick(rows: np.ndarray) -> np.ndarray:
+            edges = np.searchsorted(rows, starts)
+            parts = [
+                shard[rows[first:last] - start]
+                for shard, start, first, last in zip(shards, starts, edges, edges[1:], strict=False)
+                if last > first
+            ]
+            return np.concatenate(parts)
+
+        yield pick
 
 
 def batches(dataset: h5py.Dataset, size: int) -> Iterator[np.ndarray]:
