@@ -20,6 +20,7 @@ from unitlens.activations import as_floating, check_finite
 
 BLOCK_ELEMENTS = 2**24  # most numbers of an images x concepts block held at once: 64 MB in float32
 _TOP_IMAGES = 5  # how many of a unit's top images the table names
+_TOP_CONCEPTS = 5  # and how many of its best concepts
 
 
 class Labels(NamedTuple):
@@ -307,8 +308,8 @@ def label_table(
     -------
     pandas.DataFrame
         A row a unit: ``unit, status`` (labelled, dead, or unlabelled where the similarity has no answer)``, concept,
-        category, score, second_concept, margin, top_images`` (the ids of the five images that activate it most,
-        strongest first)``, encoder, similarity``.
+        category, score, second_concept, margin, top_concepts`` (the five best, best first, with ``; `` between)``,
+        top_images`` (the ids of the five images that activate it most, strongest first)``, encoder, similarity``.
 
     Raises
     ------
@@ -341,11 +342,20 @@ def label_table(
             "score": labels.score,
             "second_concept": words[labels.second],
             "margin": labels.margin,
+            "top_concepts": _best_words(scores, words),
             "top_images": np.where(dead, "", top_ids),
             "encoder": encoders[0],
             "similarity": similarity,
         }
     )
+
+
+def _best_words(scores: Tensor, words: np.ndarray) -> list[str]:
+    """Join each unit's best concepts, best first; what is no candidate is left out."""
+    scores = scores.nan_to_num(nan=-torch.inf, neginf=-torch.inf)
+    columns = _top_columns(scores, min(_TOP_CONCEPTS, scores.shape[1]))
+    finite = scores.gather(1, columns).isfinite()
+    return ["; ".join(words[row[keep]]) for row, keep in zip(columns.numpy(), finite.numpy(), strict=True)]
 
 
 def with_common_words(concepts: pd.DataFrame, count: int) -> pd.DataFrame:

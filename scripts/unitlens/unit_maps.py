@@ -1,6 +1,6 @@
 """Where in its top photographs a unit responds: maps of those photographs alone, and outlines of the strongest part.
 
-The rest of a layer's maps is never kept: 63,305 photographs x 512 units x 7 x 7 would be 6 GB, a unit's five are 245 bytes.
+The rest of a layer's maps is never kept: 63,305 photographs x 512 units x 7 x 7 are 1.6 GB, five of each unit 125 kB.
 """
 
 from collections.abc import Callable, Sequence
@@ -110,8 +110,9 @@ def activation_maps(
     Returns
     -------
     dict
-        ``maps`` (units, k, h, w) uint8, 255 at the map's maximum and 0 where the activation is not positive, and ``peak``
-        (units, k) float32, that maximum, 0 where nothing is positive. Nothing for layers without space, (n, units).
+        ``maps`` (units, k, h, w) uint8, 255 at the map's maximum and 0 where the activation is not positive, and
+        ``peak`` (units, k) float32, that maximum, 0 where nothing is positive. Empty for layers without space, of
+        outputs (n, units).
 
     Raises
     ------
@@ -153,8 +154,8 @@ def outline(activation_map: np.ndarray) -> str:
     Returns
     -------
     str
-        Closed polygons (holes among them, to be filled by the even-odd rule), at most 12, the largest; empty where the map
-        is zero.
+        Closed polygons (holes among them, to be filled by the even-odd rule), at most 12, the largest; empty where the
+        map is zero.
     """
     if not activation_map.any():
         return ""

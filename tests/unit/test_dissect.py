@@ -295,6 +295,7 @@ def test_the_label_table_by_hand(layer):
     assert table.concept.tolist() == ["dog", "sea", ""]
     assert table.category.tolist() == ["object", "scene", ""]
     assert table.second_concept.tolist() == ["red", "red", ""]
+    assert table.top_concepts.tolist() == ["dog; red; sky; sea", "sea; red; sky; dog", ""]
     assert table.top_images.tolist() == ["w z x y", "y z x w", ""]
     assert set(table.encoder) == {"clip"}
     assert set(table.similarity) == {"cos_similarity"}

@@ -126,3 +126,15 @@ def test_batches_cross_the_shards_of_an_index(tmp_path):
     with store.open(tmp_path / "index.h5") as file:
         batches = [batch[:, 0].tolist() for batch in store.batches(file["activations"], 4)]
     assert batches == [[0, 0, 0, 1], [1, 1, 2, 2], [2]]
+
+
+def test_rows_are_picked_from_any_shard(tmp_path):
+    values = np.arange(30).reshape(10, 3)
+    for i, (start, stop) in enumerate([(0, 4), (4, 5), (5, 10)]):
+        arrays = {"images": values[start:stop], "image_id": [f"é{row}" for row in range(start, stop)]}
+        store.create(tmp_path / f"{i}.h5", arrays, {})
+    paths = [tmp_path / f"{i}.h5" for i in range(3)]
+    assert store.column(paths, "image_id").tolist() == [f"é{row}" for row in range(10)]
+    with store.picking(paths, "images") as pick:
+        for rows in ([0], [3, 4, 5], [1, 9], [4], list(range(10))):
+            np.testing.assert_array_equal(pick(np.array(rows)), values[rows])

@@ -1,0 +1,123 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from unitlens import unit_maps
+
+IDS = ["a0", "a1", "b0", "b1", "c0"]
+PHOTOGRAPHS = ["z", "z", "y", "y", "x"]  # first seen last in the alphabet
+
+
+def top(activations, k=2, ids=IDS):
+    return unit_maps.top_photographs(np.array(activations, dtype=np.float32), ids, IDS, PHOTOGRAPHS, k=k)
+
+
+def test_each_photograph_gives_its_best_row_once():
+    arrays = top([[9, 0, 1], [8, 0, 1], [1, 5, 1], [2, 5, 1], [3, 7, 1]], k=3)
+    assert arrays["row"].tolist() == [[0, 4, 3], [4, 2, 0], [-1, -1, -1]]  # ties: what comes first; the last is dead
+    assert arrays["image_id"].tolist() == [["a0", "c0", "b1"], ["c0", "b0", "a0"], ["", "", ""]]
+    assert arrays["activation"][:2].tolist() == [[9, 3, 2], [7, 5, 0]]
+
+
+def test_fewer_photographs_than_wanted():
+    assert top(np.arange(5)[:, None], k=9)["row"].tolist() == [[4, 3, 1]]
+
+
+def test_many_units_are_taken_in_blocks(monkeypatch):
+    values = np.random.default_rng(0).normal(size=(5, 7))
+    whole = top(values)
+    monkeypatch.setattr(unit_maps, "_UNITS_AT_ONCE", 3)
+    for name, array in top(values).items():
+        np.testing.assert_array_equal(array, whole[name])
+
+
+def test_pictures_of_other_rows_are_refused():
+    with pytest.raises(ValueError, match="not of the same images in the same order"):
+        top(np.zeros((5, 1)), ids=IDS[::-1])
+
+
+class Pooled(nn.Module):
+    """Red and blue means of four quarters as tokens or maps, or of the whole, as the last layer asks."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.form, self.layer = form, nn.Identity()
+
+    def forward(self, images):
+        maps = nn.functional.avg_pool2d(images, images.shape[-1] // 2)[:, [0, 2]]  # (n, 2, 2, 2)
+        tokens = maps.flatten(2).mT  # (n, 4, 2)
+        forms = {
+            "maps": maps,
+            "channels last": maps.movedim(1, -1),
+            "tokens": torch.cat([torch.full_like(tokens[:, :1], 99), tokens], 1),
+            "logits": maps.mean((2, 3)),
+        }
+        return self.layer(forms[self.form])
+
+
+def pictures():
+    """Picture i is red i + 1 in its upper left quarter; its blue is -1 everywhere once normalised."""
+    images = np.zeros((3, 8, 8, 3), np.uint8)
+    for i, image in enumerate(images):
+        image[:4, :4, 0] = i + 1
+    return images
+
+
+def normalise(images):
+    images = torch.from_numpy(images).float().movedim(-1, 1)
+    images[:, 2] = -1
+    return images
+
+
+def maps_of(form, rows, batch_size=2):
+    read = pictures()
+    return unit_maps.activation_maps(
+        Pooled(form), "layer", np.array(rows), lambda wanted: read[wanted], normalise, batch_size=batch_size
+    )
+
+
+@pytest.mark.parametrize("form", ["maps", "tokens"])
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_maps_of_the_wanted_rows(form, batch_size):
+    arrays = maps_of(form, [[2, 0], [1, -1]], batch_size)
+    assert arrays["peak"].tolist() == [[3, 1], [0, 0]]
+    assert arrays["maps"][0].tolist() == [[[255, 0], [0, 0]]] * 2
+    assert not arrays["maps"][1].any()  # nothing is positive
+    assert arrays["maps"].dtype == np.uint8 and arrays["peak"].dtype == np.float32
+
+
+def test_a_layer_without_space_has_no_maps():
+    assert maps_of("logits", [[2, 0], [1, 0]]) == {}
+    assert maps_of("maps", [[-1, -1], [-1, -1]]) == {}
+
+
+def test_channels_that_are_no_units_are_refused():
+    with pytest.raises(ValueError, match="layer 'layer' has 2 channels, but 3 units were pooled"):
+        maps_of("maps", [[0], [1], [2]])
+
+
+def corners(path):
+    return [[tuple(map(int, pair)) for pair in zip(*[iter(part.split())] * 2, strict=True)]
+            for part in path.replace("Z", "").split("M")[1:]]  # fmt: skip
+
+
+def test_outline_of_a_quarter_closes_along_the_edge():
+    (polygon,) = corners(unit_maps.outline(np.array([[255, 0], [0, 0]], np.uint8)))
+    assert (0, 0) in polygon or {(0, 1), (1, 0)} & set(polygon)
+    assert max(x for x, _ in polygon) == max(y for _, y in polygon) == 64  # half the maximum: half the picture
+
+
+def test_outline_of_everything_nothing_and_a_ring():
+    assert unit_maps.outline(np.zeros((7, 7), np.uint8)) == ""
+    (whole,) = corners(unit_maps.outline(np.full((3, 5), 200, np.uint8)))
+    assert {min(map(min, whole)), max(map(max, whole))} == {0, 128}
+    ring = np.zeros((5, 5), np.uint8)
+    ring[1:4, 1:4] = 255
+    ring[2, 2] = 0
+    outer, inner = corners(unit_maps.outline(ring))
+    assert max(map(max, outer)) > max(map(max, inner)) and min(map(min, outer)) < min(map(min, inner))
+
+
+def test_outline_of_noise_stays_short():
+    noise = np.random.default_rng(0).integers(0, 256, (56, 56), dtype=np.uint8)
+    assert unit_maps.outline(noise).count("M") <= 12
