@@ -286,7 +286,7 @@ def _grad_cam(
 ) -> np.ndarray:  # (1, h, w)
     import pytorch_grad_cam
 
-    grid = partial(cam._grid, images=image, layer=layer)  # which axis is what, grad-cam leaves to its caller
+    grid = partial(cam.as_grid, images=image, layer=layer)  # which axis is what, grad-cam leaves to its caller
     explainer = getattr(pytorch_grad_cam, GRAD_CAM[method])(model, [find_layer(model, layer)], grid, **options)
     image = image.clone().requires_grad_(explainer.uses_gradients)  # the model's parameters are frozen
     try:
