@@ -1,7 +1,6 @@
 rule score_agreement:
     input:
-        saliency=saliency_of_shard,
-        masks="results/masks/{model}/{shard}.h5",
+        saliency_of_shard,
     output:
         "results/agreement/{model}/{shard}.csv",
     log:
@@ -15,6 +14,7 @@ rule score_agreement:
         runtime=minutes(15),
     params:
         agreement=config["agreement"],
+        seed=config["seed"],
     message:
         "Compare the explainers of {wildcards.model} with each other, shard {wildcards.shard}"
     script:
@@ -37,6 +37,12 @@ rule summarise_agreement:
             labels={"table": "means and intervals"},
             caption="../report/agreement_summary.rst",
         ),
+        tests=report(
+            "results/agreement_tests.csv",
+            category="5 Agreement",
+            labels={"table": "pairs against each other"},
+            caption="../report/agreement_tests.rst",
+        ),
     log:
         "results/logs/summarise_agreement/all.log",
     benchmark:
@@ -45,6 +51,7 @@ rule summarise_agreement:
     conda:
         "../envs/unitlens.yaml"
     params:
+        area=config["agreement"]["area"],
         seed=config["seed"],
     message:
         "Summarise the agreement of the explainers"

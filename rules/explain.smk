@@ -77,7 +77,8 @@ rule cut_masks:
         mem_mb=memory(1500),
         runtime=minutes(15),
     params:
-        agreement=config["agreement"],
+        area=config["agreement"]["area"],
+        threshold=config["agreement"]["threshold"],
         seed=config["seed"],
     message:
         "Cut the saliency maps of {wildcards.model} to masks, shard {wildcards.shard}"

@@ -119,6 +119,12 @@ rule draw_agreement:
             labels={"figure": "rank correlation"},
             caption="../report/spearman.rst",
         ),
+        sweep=report(
+            "results/figures/agreement/sweep.svg",
+            category="5 Agreement",
+            labels={"figure": "equal-area IoU at every area"},
+            caption="../report/sweep.rst",
+        ),
         timings=report(
             "results/timings/explainers.svg",
             category="4 Explanations",
@@ -132,6 +138,8 @@ rule draw_agreement:
     localrule: True
     conda:
         "../envs/unitlens.yaml"
+    params:
+        area=config["agreement"]["area"],
     message:
         "Draw how far the explainers agree and how long they take"
     script:

@@ -6,6 +6,6 @@ with log_to(snakemake.log[0]):
     from unitlens import explain, store
 
     params = snakemake.params
-    saliency = [store.read(path) for path in snakemake.input]
-    arrays = explain.masks(saliency, seed=params.seed, **params.agreement)
-    store.create(snakemake.output[0], arrays, {"model": snakemake.wildcards.model, **params.agreement})
+    cuts = {"area": params.area, "threshold": params.threshold}
+    arrays = explain.masks([store.read(path) for path in snakemake.input], seed=params.seed, **cuts)
+    store.create(snakemake.output[0], arrays, {"model": snakemake.wildcards.model, **cuts})

@@ -4,10 +4,12 @@ from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
     import pandas as pd
-    from unitlens import figures
+    from unitlens import agreement, figures
 
-    summary, timings = pd.read_csv(snakemake.input.summary), pd.read_csv(snakemake.input.timings)
+    everything, timings = pd.read_csv(snakemake.input.summary), pd.read_csv(snakemake.input.timings)
+    summary = agreement.headline(everything, area=snakemake.params.area)
     figures.agreement(summary, snakemake.output.equal_area, measure="equal_area_iou")
     figures.agreement(summary, snakemake.output.threshold, measure="threshold_iou")
     figures.agreement(summary, snakemake.output.spearman, measure="spearman")
+    figures.agreement_sweep(everything, snakemake.output.sweep)
     figures.timings(timings, snakemake.output.timings)

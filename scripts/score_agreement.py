@@ -5,9 +5,6 @@ from unitlens.logs import log_to
 with log_to(snakemake.log[0]):
     from unitlens import agreement, store
 
-    masks, _ = store.read(snakemake.input.masks)
-    explanations = [store.read(path) for path in snakemake.input.saliency]
-    saliencies = {facts["explainer"]: arrays["saliency"] for arrays, facts in explanations}
-    table = agreement.score_pairs(masks, saliencies, **snakemake.params.agreement)
-    table.insert(0, "model", snakemake.wildcards.model)
+    explanations = [store.read(path) for path in snakemake.input]
+    table = agreement.score_pairs(explanations, seed=snakemake.params.seed, **snakemake.params.agreement)
     table.to_csv(snakemake.output[0], index=False, float_format="%.6g")

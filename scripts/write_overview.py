@@ -4,7 +4,7 @@ from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
     import pandas as pd
-    from unitlens import gallery, models
+    from unitlens import agreement, gallery, models
 
     params, files = snakemake.params, snakemake.input
     names = ("concepts", "frequent", "layers", "categories", "models", "summary", "timings", "predictions")
@@ -12,6 +12,7 @@ with log_to(snakemake.log[0]):
         name: pd.read_csv(files[name], keep_default_na=False, na_values=[""])  # "null" is a word, not a gap
         for name in names
     }
+    tables["summary"] = agreement.headline(tables["summary"], area=params.agreement["area"])
     images = pd.read_csv(files.images).groupby("set").first()
     verification = pd.read_csv(files.verification).merge(pd.read_csv(files.verification_timings), how="left")
     gallery.overview(

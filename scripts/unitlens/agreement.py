@@ -16,6 +16,12 @@ import torch
 from torch import Tensor
 
 from unitlens import stats
+from unitlens.seeds import image_seed
+from unitlens.wording import estimate, p_value, pair_title
+
+Explanation = tuple[Mapping[str, np.ndarray], Mapping[str, object]]  # arrays and attributes of a file
+ORIGIN = ["model", "target", "geometry"]  # what every row of a table names
+PAIR = ["explainer_a", "explainer_b"]
 
 
 def equal_area_mask(saliency: Tensor, fraction: float, *, seed: int | Sequence[int] = 0) -> Tensor:
@@ -50,28 +56,28 @@ def equal_area_mask(saliency: Tensor, fraction: float, *, seed: int | Sequence[i
     return mask.view(batch)
 
 
-def threshold_mask(saliency: Tensor, threshold: float) -> Tensor:
-    """Mark the pixels whose saliency exceeds a threshold.
+def peak_share_mask(saliency: Tensor, share: float) -> Tensor:
+    """Mark the pixels whose saliency exceeds a share of their map's own maximum.
 
     Parameters
     ----------
     saliency : Tensor, shape (n, h, w) or (h, w)
-        Saliency maps.
-    threshold : float
-        Pixels strictly above it are marked.
+        Saliency maps, at least 0.
+    share : float
+        Pixels strictly above this share of the maximum are marked.
 
     Returns
     -------
     Tensor, bool, shape of `saliency`
-        True for marked pixels; possibly none.
+        True for marked pixels; none in a map of zeros.
 
     Raises
     ------
     ValueError
-        If a saliency is NaN.
+        If a saliency is NaN or negative.
     """
-    pixels, batch = _pixels(saliency)
-    return (pixels > threshold).view(batch)
+    pixels, batch = _pixels(saliency, at_least_zero=True)
+    return (pixels > share * pixels.amax(1, keepdim=True)).view(batch)
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
@@ -215,44 +221,104 @@ def peak_distance(a: Tensor, b: Tensor) -> Tensor:
     return (_peak(a) - _peak(b)).norm(dim=1).view(batch[:-2])
 
 
+def check_same_images(explanations: Sequence[Explanation]) -> None:
+    """Raise ValueError unless all files of explanations are of the same images in the same order."""
+    (first, first_facts), *others = explanations
+    for arrays, facts in others:
+        if list(arrays["image_id"]) != list(first["image_id"]):
+            raise ValueError(
+                f"the explanations by {facts['explainer']} are of other images than those by {first_facts['explainer']}"
+            )
+
+
+def tie_seeds(seed: int, explainer: str, image_ids: Sequence[str]) -> list[int]:
+    """Give every image of every explainer an order of its own in which ties are broken."""
+    return [image_seed(seed, f"{explainer}/{image_id}") for image_id in image_ids]
+
+
 def score_pairs(
-    masks: Mapping[str, np.ndarray], saliencies: Mapping[str, np.ndarray], *, area: float, threshold: float
+    explanations: Sequence[Explanation], *, area: float, areas: Sequence[float], threshold: float, seed: int
 ) -> pd.DataFrame:
     """Score how far every two explainers agree on every image.
 
     Parameters
     ----------
-    masks : mapping
-        ``image_id``, ``photograph`` and, of every explainer, (n, h, w) bool ``<explainer>:equal_area`` and
-        ``<explainer>:threshold``.
-    saliencies : mapping
-        From explainer to its maps (n, h, w).
-    area, threshold : float
-        How the masks were cut; for the chance level and for the table.
+    explanations : sequence
+        Arrays and attributes of each explainer's file: ``saliency, image_id, photograph, label, predicted``, and
+        ``model, target, geometry, explainer``.
+    area : float
+        Share of the picture in the masks that other tables use; swept too if `areas` lacks it.
+    areas : sequence of float
+        Shares of the picture to which maps are cut for the equal-area IoU.
+    threshold : float
+        Share of its own maximum at which each map is cut for the IoU at a threshold.
+    seed : int
+        Of the random order of ties, with an order of its own for each image and explainer.
 
     Returns
     -------
     pandas.DataFrame
-        ``image_id, photograph, explainer_a, explainer_b, measure, cut, value, chance, tied_share``, a row for each
-        image, pair and measure: ``equal_area_iou`` and ``threshold_iou`` (`cut` is the area or the threshold),
-        ``spearman``. ``chance`` is the expected value for unrelated maps where it is known; ``tied_share`` the larger
-        share of the two equal-area masks that ties, and so a random draw, decided.
+        ``model, target, geometry, image_id, photograph, prediction, explainer_a, explainer_b, measure, cut, value,
+        chance, tied_share``, a row for each image, pair and measure: ``equal_area_iou`` and ``threshold_iou`` (`cut` is
+        the area or the threshold), ``spearman``, ``peak_distance`` (share of the picture's diagonal) and
+        ``peak_distance_pixels``. ``prediction`` is ``right`` or ``wrong``, empty without a label. ``chance`` is the
+        expected value for unrelated maps where it is known; ``tied_share`` the larger share of the two equal-area
+        masks that ties, and so a random draw, decided.
+
+    Raises
+    ------
+    ValueError
+        If the files are not of the same images, or as the measures do.
     """
-    tied = {name: tied_share(maps, area) for name, maps in saliencies.items()}
+    check_same_images(explanations)
+    images = image_table(*explanations[0])
+    maps = {facts["explainer"]: torch.as_tensor(arrays["saliency"]) for arrays, facts in explanations}
+    seeds = {name: tie_seeds(seed, name, images["image_id"]) for name in maps}
+    cuts = {}  # (name, area) -> masks, share decided by ties
+    for one in sorted({area, *areas}):
+        for name, own in maps.items():
+            cuts[name, one] = equal_area_mask(own, one, seed=seeds[name]), tied_share(own, one)
+    high = {name: peak_share_mask(own, threshold) for name, own in maps.items()}
+    diagonal = np.hypot(*next(iter(maps.values())).shape[-2:])
     tables = []
-    for a, b in combinations(saliencies, 2):
-        measures = {
-            "equal_area_iou": (iou(masks[f"{a}:equal_area"], masks[f"{b}:equal_area"]), area, chance_iou(area)),
-            "threshold_iou": (iou(masks[f"{a}:threshold"], masks[f"{b}:threshold"]), threshold, np.nan),
-            "spearman": (spearman(saliencies[a], saliencies[b]), np.nan, 0.0),
-        }
-        for measure, (values, cut, chance) in measures.items():
-            table = pd.DataFrame({name: masks[name] for name in ("image_id", "photograph")})
-            table[["explainer_a", "explainer_b", "measure"]] = a, b, measure
-            table["cut"], table["value"], table["chance"] = cut, values.numpy(), chance
-            table["tied_share"] = torch.maximum(tied[a], tied[b]).numpy() if measure == "equal_area_iou" else np.nan
-            tables.append(table)
+    for a, b in combinations(maps, 2):
+        distance = peak_distance(maps[a], maps[b])
+        measures = [("threshold_iou", threshold, iou(high[a], high[b]), np.nan)]
+        measures += [("spearman", np.nan, spearman(maps[a], maps[b]), 0.0)]
+        measures += [("peak_distance", np.nan, distance / diagonal, np.nan)]
+        measures += [("peak_distance_pixels", np.nan, distance, np.nan)]
+        pair = images.assign(explainer_a=a, explainer_b=b)
+        for one in sorted({area, *areas}):
+            (mask_a, tied_a), (mask_b, tied_b) = cuts[a, one], cuts[b, one]
+            table = pair.assign(
+                measure="equal_area_iou", cut=one, value=iou(mask_a, mask_b).numpy(), chance=chance_iou(one)
+            )
+            tables.append(table.assign(tied_share=torch.maximum(tied_a, tied_b).numpy()))
+        for measure, cut, values, chance in measures:
+            tables.append(pair.assign(measure=measure, cut=cut, value=values.numpy(), chance=chance, tied_share=np.nan))
     return pd.concat(tables, ignore_index=True)
+
+
+def image_table(arrays: Mapping[str, np.ndarray], facts: Mapping[str, object]) -> pd.DataFrame:
+    """Give the columns that every score of an image starts with.
+
+    Parameters
+    ----------
+    arrays, facts : mapping
+        A file of explanations.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``model, target, geometry, image_id, photograph, prediction``; the last is ``right``, ``wrong`` or, without a
+        label, NaN.
+    """
+    label, right = np.asarray(arrays["label"]), np.asarray(arrays["predicted"]) == np.asarray(arrays["label"])
+    table = pd.DataFrame({name: arrays[name] for name in ("image_id", "photograph")})
+    table["prediction"] = pd.Series(np.where(right, "right", "wrong"), dtype=object).where(label >= 0)
+    for position, name in enumerate(ORIGIN):
+        table.insert(position, name, facts[name])
+    return table
 
 
 def summarise(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
@@ -261,41 +327,111 @@ def summarise(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     Parameters
     ----------
     scores : pandas.DataFrame
-        From `score_pairs`, with a column ``model``.
+        From `score_pairs`.
     seed : int
 
     Returns
     -------
     pandas.DataFrame
-        ``model, explainer_a, explainer_b, measure, cut, n, photographs, undefined, mean, low, high, chance,
-        tied_share``: a 95 % interval, empty below three photographs; ``undefined`` counts images left out because both
-        masks were empty or a map was constant.
+        ``model, target, geometry, subset, explainer_a, explainer_b, measure, cut, n, photographs, undefined, mean, low,
+        high, chance, tied_share, seed``. ``subset`` is ``all``, ``right`` or ``wrong``: all images, or those whose
+        predicted class is the label or is not. A 95 % interval, empty below three photographs; ``undefined`` counts
+        images left out because both masks were empty or a map was constant.
     """
-    rows = []
-    keys = ["model", "explainer_a", "explainer_b", "measure", "cut"]
-    for key, group in scores.groupby(keys, sort=False, dropna=False):
-        defined = group[group.value.notna()]
-        interval = (
-            stats.mean_with_interval(defined.value, groups=defined.photograph, seed=seed) if len(defined) else _NOTHING
-        )
-        row = dict(zip(keys, key, strict=True))
-        row |= {"n": interval.n, "photographs": interval.n_groups, "undefined": len(group) - len(defined)}
-        row |= {"mean": interval.mean, "low": interval.low, "high": interval.high}
-        row |= {"chance": group.chance.iloc[0], "tied_share": group.tied_share.mean()}
-        rows.append(row)
-    return pd.DataFrame(rows)
+    known = scores[scores["prediction"].notna()]
+    scores = pd.concat([scores.assign(subset="all"), known.assign(subset=known["prediction"])])
+    keys = [*ORIGIN, "subset", *PAIR, "measure", "cut"]
+    summary = stats.mean_table(scores, keys, seed=seed)
+    rest = scores.groupby(keys, sort=False, dropna=False).agg({"chance": "first", "tied_share": "mean"})
+    return summary.merge(rest.reset_index(), on=keys).assign(seed=seed)
 
 
-_NOTHING = stats.MeanInterval(0, 0, np.nan, np.nan, np.nan)
+def headline(summary: pd.DataFrame, *, area: float) -> pd.DataFrame:
+    """Rows of `summarise` that figures and sentences show: all images, one area, IoUs and rank correlation."""
+    shown = summary["measure"].isin(["threshold_iou", "spearman"])
+    shown |= (summary["measure"] == "equal_area_iou") & np.isclose(summary["cut"], area)
+    return summary[shown & (summary["subset"] == "all")]
 
 
-def _pixels(saliency: Tensor) -> tuple[Tensor, torch.Size]:
+def compare_pairs(scores: pd.DataFrame, *, area: float, seed: int = 0) -> pd.DataFrame:
+    """Test whether one pair of explainers agrees more than another on the same images.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From `score_pairs`.
+    area : float
+        The cut whose equal-area IoU is compared, beside the rank correlation.
+    seed : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        See `stats.paired_tests`; ``pair_a`` and ``pair_b`` hold two explainers each, joined by ``" & "``.
+    """
+    shown = (scores["measure"] == "equal_area_iou") & np.isclose(scores["cut"], area) | (
+        scores["measure"] == "spearman"
+    )
+    scores = scores[shown]
+    scores = scores.assign(pair=scores["explainer_a"] + " & " + scores["explainer_b"])
+    return stats.paired_tests(scores, [*ORIGIN, "measure", "cut"], "pair", seed=seed).assign(seed=seed)
+
+
+def findings(summary: pd.DataFrame, tests: pd.DataFrame, *, area: float) -> list[str]:
+    """Say which explainers agree most and least, whether above chance, and which differences are tested.
+
+    Parameters
+    ----------
+    summary, tests : pandas.DataFrame
+        From `summarise` and `compare_pairs`.
+    area : float
+        The cut that is spoken of.
+
+    Returns
+    -------
+    list of str
+        A sentence or two for each model.
+    """
+    shown = headline(summary, area=area)
+    sentences = []
+    for model, group in shown[shown["measure"] == "equal_area_iou"].groupby("model", sort=False):
+        ranked = group.sort_values("mean", ascending=False, kind="stable")
+        best, worst, chance = ranked.iloc[0], ranked.iloc[-1], ranked["chance"].iloc[0]
+        sentence = f"{model}: cut at {100 * area:g} % of the picture, {_named(best)} agree most: IoU {_estimate(best)}"
+        if len(ranked) > 1:
+            sentence += f"; {_named(worst)} least: {_estimate(worst)}"
+        above = int((ranked["low"] > chance).sum())
+        sentence += f". Chance is {chance:.2f}; {above} of {len(ranked)} intervals lie above it."
+        own = tests[(tests["model"] == model) & (tests["measure"] == "equal_area_iou")]
+        name = f"{best['explainer_a']} & {best['explainer_b']}"
+        with_best = own[(own["pair_a"] == name) | (own["pair_b"] == name)]
+        if len(with_best):
+            clear, smallest = int((with_best["p_adjusted"] < 0.05).sum()), with_best["p_adjusted"].min()
+            sentence += (
+                f" The first pair differs from {clear} of the {len(with_best)} others beyond chance (paired "
+                f"permutation test by photograph, adjusted p < 0.05; smallest {p_value(smallest)})."
+            )
+        sentences.append(sentence)
+    return sentences
+
+
+def _named(row: pd.Series) -> str:
+    return pair_title(row["explainer_a"], row["explainer_b"])
+
+
+def _estimate(row: pd.Series) -> str:
+    return estimate(row["mean"], row["low"], row["high"], row["n"])
+
+
+def _pixels(saliency: Tensor, *, at_least_zero: bool = False) -> tuple[Tensor, torch.Size]:
     """Saliency as (n, h * w), and its own shape."""
     saliency = torch.as_tensor(saliency)
     if saliency.ndim not in (2, 3):
         raise ValueError(f"`saliency` must be (n, h, w) or (h, w), got shape {tuple(saliency.shape)}")
     if saliency.isnan().any():
         raise ValueError(f"`saliency` holds NaN at {tuple(saliency.isnan().nonzero()[0].tolist())}")
+    if at_least_zero and (saliency < 0).any():
+        raise ValueError(f"`saliency` goes down to {saliency.min():g}; allowed: 0 or more")
     height, width = saliency.shape[-2:]
     return saliency.reshape(-1, height * width), saliency.shape
 

@@ -1,6 +1,5 @@
 """Explain the predictions for a set of pictures with any explainer, in batches, and cut the saliency maps to masks."""
 
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from unitlens import agreement, lime, models, segment
 from unitlens.logs import progress
+from unitlens.seeds import image_seed
 
 SUPERPIXELS = {
     "quickshift": segment.quickshift,
@@ -297,18 +297,13 @@ def masks(
     ValueError
         If the files are not of the same images.
     """
-    first = explanations[0][0]
-    result = {name: first[name] for name in ("image_id", "photograph")}
+    agreement.check_same_images(explanations)
+    result = {name: explanations[0][0][name] for name in ("image_id", "photograph")}
     for arrays, facts in explanations:
-        name = facts["explainer"]
-        if list(arrays["image_id"]) != list(first["image_id"]):
-            raise ValueError(
-                f"the explanations by {name} are of other images than those by {explanations[0][1]['explainer']}"
-            )
-        seeds = [image_seed(seed, f"{name}/{image_id}") for image_id in arrays["image_id"]]
-        saliency = torch.as_tensor(arrays["saliency"])
+        name, saliency = facts["explainer"], torch.as_tensor(arrays["saliency"])
+        seeds = agreement.tie_seeds(seed, name, arrays["image_id"])
         result[f"{name}:equal_area"] = agreement.equal_area_mask(saliency, area, seed=seeds).numpy()
-        result[f"{name}:threshold"] = agreement.threshold_mask(scale(arrays["saliency"]), threshold).numpy()
+        result[f"{name}:threshold"] = agreement.peak_share_mask(saliency, threshold).numpy()
         if "selected" in arrays:
             result[f"{name}:selected"] = arrays["selected"]
     return result
@@ -331,11 +326,6 @@ def by_explainer(
         name: ({key: stack([arrays[key] for arrays, _ in parts]) for key in parts[0][0]}, parts[0][1])
         for name, parts in shards.items()
     }
-
-
-def image_seed(seed: int, image_id: str) -> int:
-    """Derive a 63-bit seed from the run's seed and an image's id, the same on every machine."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{image_id}".encode(), digest_size=8).digest()) >> 1
 
 
 def _check_engine(engine: str, hide: str, repeats: int, surrogate: Mapping[str, object]) -> None:

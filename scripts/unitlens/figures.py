@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from skimage.segmentation import find_boundaries
 
-from unitlens.wording import explainer_title, machine_title
+from unitlens.wording import explainer_title, machine_title, pair_title
 
 DPI = 150
 WIDEST = 12  # inches
@@ -339,6 +339,43 @@ def agreement(summary: pd.DataFrame, path: str | Path, *, measure: str) -> None:
 
 
 @matplotlib.rc_context(STYLE)
+def agreement_sweep(summary: pd.DataFrame, path: str | Path) -> None:
+    """Draw the equal-area IoU of every two explainers against the area that maps are cut to, one panel a pair.
+
+    Parameters
+    ----------
+    summary : pandas.DataFrame
+        Table of `agreement.summarise`; the rows of ``equal_area_iou`` and subset ``all`` are drawn.
+    path : path
+        File to write, ``.png`` or ``.svg``.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw, or the suffix is another.
+    """
+    rows = summary[(summary["measure"] == "equal_area_iou") & (summary["subset"] == "all")]
+    rows = rows.assign(
+        pair=[pair_title(*names) for names in zip(rows["explainer_a"], rows["explainer_b"], strict=True)]
+    )
+    pairs, models = _names(rows, "pair", "`summary`"), _names(rows, "model", "`summary`")
+    panels, figure = _panels(len(pairs), height=2.1)
+    areas = np.linspace(0, rows["cut"].max(), 100)
+    for panel, pair in zip(panels, pairs, strict=True):
+        panel.plot(100 * areas, areas / (2 - areas), color="#333333", linestyle="--", linewidth=1, label="chance")
+        for position, model in enumerate(models):
+            one = rows[(rows["pair"] == pair) & (rows["model"] == model)].sort_values("cut")
+            _band(panel, 100 * one["cut"], one[["mean", "low", "high"]], label=model, position=position)
+        panel.set_title(pair, fontsize=9)
+        panel.set_ylim(0, 1)
+        panel.set_xlim(left=0)
+    _label_outer(panels, "share of the picture (%)", "mean equal-area IoU")
+    _common_legend(figure, panels[0])
+    _title(figure, "Equal-area IoU by area, 95 % bootstrap intervals over photographs")
+    _save(figure, path)
+
+
+@matplotlib.rc_context(STYLE)
 def timings(timings: pd.DataFrame, path: str | Path) -> None:
     """Draw the wall-clock seconds that each explainer takes for a photograph, one panel a model, on a log scale.
 
@@ -396,6 +433,52 @@ def _stack(table: pd.DataFrame, what: str, *, row_height: float) -> tuple[list, 
     figure = Figure((7.2, 1.2 + sum(heights) + 0.3 * len(groups)), layout="constrained")
     panels = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=heights).ravel()
     return list(zip(groups, panels, strict=True)), figure
+
+
+def _panels(count: int, *, height: float, columns: int = 3, **options: object) -> tuple[list[Axes], Figure]:
+    """Panels in rows of at most three."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure = Figure((max(5.0, 2.6 * columns), 1.2 + rows * height), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, **{"sharex": True, "sharey": True} | options).ravel()
+    for panel in panels[count:]:
+        panel.remove()
+    for panel in panels[:count]:
+        panel.grid(color="#DDDDDD", linewidth=0.6)
+    return list(panels[:count]), figure
+
+
+def _label_outer(panels: Sequence[Axes], x: str, y: str) -> None:
+    """Name the axes once a column and once a row, where they are shared."""
+    columns = max(panel.get_subplotspec().colspan.stop for panel in panels)
+    for position, panel in enumerate(panels):
+        if position % columns == 0:
+            panel.set_ylabel(y)
+        if position + columns >= len(panels):
+            panel.set_xlabel(x)
+            panel.tick_params(labelbottom=True)
+
+
+def _common_legend(figure: Figure, panel: Axes) -> None:
+    handles, labels = panel.get_legend_handles_labels()
+    ncols = min(3, len(labels)) if max(map(len, labels)) <= 20 else 1
+    figure.legend(handles, labels, loc="outside lower center", ncols=ncols)
+
+
+def _band(panel: Axes, x: pd.Series, values: pd.DataFrame, *, label: str, position: int) -> None:
+    """Draw a line with the band of its intervals; columns are the centre, the low and the high end, possibly NaN."""
+    colour = SERIES_COLOURS[position % len(SERIES_COLOURS)]
+    centre, low, high = values.to_numpy(dtype=float).T
+    panel.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+    panel.plot(
+        x,
+        centre,
+        marker=MARKERS[position % len(MARKERS)],
+        color=colour,
+        markersize=4,
+        linewidth=1.3,
+        label=_wrap(label, 40),
+    )
 
 
 def _label_rows(panel: Axes, labels: Sequence[str], *, stripes: bool = False) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
-from unitlens import agreement
+from unitlens import agreement, explain
 from unitlens import stats as intervals
 
 
@@ -82,10 +82,12 @@ def test_iou_by_hand():
     assert agreement.iou(a[0].numpy(), b[0].numpy()).item() == 1 / 3
 
 
-def test_threshold_mask_is_strict():
-    assert agreement.threshold_mask(torch.tensor([[0.0, 0.5], [0.6, 1.0]]), 0.5).tolist() == [
-        [False, False],
-        [True, True],
+def test_peak_share_mask_is_strict_and_of_each_maps_own_maximum():
+    saliency = torch.tensor([[[0.0, 0.5], [0.6, 1.0]], [[2.0, 1.0], [1.5, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    assert agreement.peak_share_mask(saliency, 0.5).tolist() == [
+        [[False, False], [True, True]],
+        [[True, False], [True, False]],
+        [[False, False], [False, False]],
     ]
 
 
@@ -119,6 +121,8 @@ def test_peak_distance_by_hand():
 
 def test_bad_input_is_named():
     saliency = torch.rand(2, 4, 4)
+    with pytest.raises(ValueError, match=r"`saliency` goes down to -0\.5; allowed: 0 or more"):
+        agreement.peak_share_mask(torch.tensor([[0.0, -0.5]]), 0.5)
     broken = saliency.clone()
     broken[1, 2, 3] = math.nan
     for measure in (agreement.spearman, agreement.peak_distance):
@@ -139,43 +143,77 @@ def test_bad_input_is_named():
 # tables of images and pairs
 
 
+ORIGIN = {"model": "m", "target": "predicted", "geometry": "g"}
+
+
+def explanations(maps, *, ids="xy", photographs="pp", label=(0, 0), predicted=(0, 0)):
+    """Files of explanations, one a name of `maps`."""
+    images = {"image_id": np.array([*ids], dtype=object), "photograph": np.array([*photographs], dtype=object)}
+    images |= {"label": np.array(label), "predicted": np.array(predicted)}
+    return [({**images, "saliency": np.array(own)}, {**ORIGIN, "explainer": name}) for name, own in maps.items()]
+
+
 def table_of(values, photographs, **columns):
     """Scores as `score_pairs` gives them, an image a value."""
     columns = {"explainer_a": "lime", "explainer_b": "cam", "measure": "equal_area_iou", "cut": 0.2} | columns
-    columns = {"model": "m", **columns, "chance": 1 / 9, "tied_share": [0.5] * len(values)}
-    return pd.DataFrame({"value": values, "photograph": list(photographs), **columns})
+    columns = {**ORIGIN, "prediction": np.nan, **columns, "chance": 1 / 9, "tied_share": [0.5] * len(values)}
+    images = [f"{photograph}{number}" for number, photograph in enumerate(photographs)]
+    return pd.DataFrame({"value": values, "photograph": list(photographs), "image_id": images, **columns})
 
 
 def test_pairs_are_scored_by_hand():
     maps = {
-        "a": np.array([[[9.0, 8.0, 1.0, 0.0]], [[0.0, 0.0, 0.0, 0.0]]]),
-        "b": np.array([[[7.0, 1.0, 6.0, 0.0]], [[4.0, 3.0, 2.0, 1.0]]]),
-        "c": np.array([[[0.0, 1.0, 2.0, 3.0]], [[4.0, 3.0, 2.0, 1.0]]]),
+        "a": [[[9.0, 8.0, 1.0, 0.0]], [[0.0, 0.0, 0.0, 0.0]]],
+        "b": [[[7.0, 1.0, 6.0, 0.0]], [[4.0, 3.0, 2.0, 1.0]]],
+        "c": [[[0.0, 1.0, 2.0, 3.0]], [[4.0, 3.0, 2.0, 1.0]]],
     }
-    masks = {"image_id": np.array(["x", "y"], dtype=object), "photograph": np.array(["p", "p"], dtype=object)}
-    for name, saliency in maps.items():
-        masks[f"{name}:equal_area"] = agreement.equal_area_mask(saliency, 0.5).numpy()
-        masks[f"{name}:threshold"] = saliency > 0.5 * saliency.max((1, 2), keepdims=True)
-    table = agreement.score_pairs(masks, maps, area=0.5, threshold=0.4)
-    assert len(table) == 3 * 3 * 2
-    assert table.groupby("measure").chance.first().to_dict() == pytest.approx(
-        {"equal_area_iou": 1 / 3, "spearman": 0.0, "threshold_iou": math.nan}, nan_ok=True
-    )
-    table = table.set_index(["explainer_a", "explainer_b", "measure", "image_id"]).sort_index()
+    files = explanations(maps, label=[1, -1])
+    table = agreement.score_pairs(files, area=0.5, areas=[0.25, 1], threshold=0.4, seed=0)
+    assert len(table) == 3 * 7 * 2  # pairs, three areas and four other measures, images
+    assert table.columns[:3].tolist() == [*ORIGIN] and table["model"].unique().tolist() == ["m"]
+    assert table.set_index("image_id").loc["x", "prediction"].unique().tolist() == ["wrong"]
+    assert table.set_index("image_id").loc["y", "prediction"].isna().all()
+    table = table.set_index(["explainer_a", "explainer_b", "measure", "cut", "image_id"]).sort_index()
     assert table.loc[("a", "b"), "photograph"].unique().tolist() == ["p"]
 
-    equal_area = table.loc[("a", "b", "equal_area_iou")]
-    assert equal_area.loc["x", ["cut", "value", "tied_share"]].tolist() == [0.5, pytest.approx(1 / 3), 0]
+    equal_area = table.loc[("a", "b", "equal_area_iou", 0.5)]
+    assert equal_area.loc["x", ["value", "chance", "tied_share"]].tolist() == [
+        pytest.approx(1 / 3),
+        pytest.approx(1 / 3),
+        0,
+    ]
     assert equal_area.loc["y", "tied_share"] == 1  # the larger of 1 (constant) and 0
-    threshold = table.loc[("a", "b", "threshold_iou")]
-    assert threshold.loc["x", ["cut", "value"]].tolist() == [0.4, pytest.approx(1 / 3)]
+    assert table.loc[("a", "b", "equal_area_iou", 0.25, "x"), ["value", "chance"]].tolist() == [1, 0.25 / 1.75]
+    assert (table.loc[("a", "b", "equal_area_iou", 1.0), ["value", "chance"]] == 1).all(axis=None)
+    threshold = table.loc[("a", "b", "threshold_iou", 0.4)]
+    assert threshold.loc["x", "value"] == pytest.approx(1 / 3)
     assert threshold.loc["y", "value"] == 0  # one mask is empty, the other is not
+    assert threshold["chance"].isna().all()
+    table = table.droplevel("cut")
     spearman = table.loc[("a", "b", "spearman")]
     assert spearman.loc["x", "value"] == pytest.approx(0.8)  # ranks 4 3 2 1 and 4 2 3 1: 1 - 6 * 2 / (4 * 15)
-    assert spearman[["cut", "tied_share"]].isna().all(axis=None)
+    assert spearman["tied_share"].isna().all()
     assert math.isnan(spearman.loc["y", "value"])
-    assert table.loc[("b", "c", "spearman", "y"), "value"] == pytest.approx(1)
-    assert table.loc[("a", "c", "equal_area_iou", "x"), "value"] == 0
+    assert table.loc[("b", "c", "spearman", "y"), "value"].item() == pytest.approx(1)
+    assert table.loc[("a", "c", "peak_distance_pixels", "x"), "value"].item() == 3
+    assert table.loc[("a", "c", "peak_distance", "x"), "value"].item() == pytest.approx(3 / 17**0.5)
+
+
+def test_masks_of_the_table_are_those_of_the_masks_file():
+    flat = {"a": np.zeros((2, 6, 6)), "b": np.zeros((2, 6, 6))}
+    files = explanations(flat)
+    masks = explain.masks(files, area=0.5, threshold=0.5, seed=3)
+    table = agreement.score_pairs(files, area=0.5, areas=[0.5], threshold=0.5, seed=3)
+    expected = agreement.iou(masks["a:equal_area"], masks["b:equal_area"]).tolist()
+    assert table[table["measure"] == "equal_area_iou"]["value"].tolist() == expected
+    other = agreement.score_pairs(files, area=0.5, areas=[0.5], threshold=0.5, seed=4)
+    assert other[other["measure"] == "equal_area_iou"]["value"].tolist() != expected
+
+
+def test_files_of_other_images_are_refused():
+    files = explanations({"a": np.zeros((2, 2, 2))}) + explanations({"b": np.zeros((2, 2, 2))}, ids="xz")
+    with pytest.raises(ValueError, match="the explanations by b are of other images than those by a"):
+        agreement.score_pairs(files, area=0.5, areas=[], threshold=0.5, seed=0)
 
 
 def test_the_summary_takes_photographs_as_groups():
@@ -219,8 +257,49 @@ def test_models_pairs_and_measures_are_kept_apart():
     assert summary.low.tolist() == summary.high.tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8])
     assert summary.cut.tolist() == pytest.approx([0.2, math.nan, 0.2, 0.2], nan_ok=True)
     assert summary.model.tolist() == ["m", "m", "m", "other"]
+    assert summary.seed.tolist() == [0] * 4
     shuffled = agreement.summarise(scores.sample(frac=1, random_state=0))
     keys = ["model", "explainer_b", "measure"]
     pd.testing.assert_frame_equal(
         shuffled.sort_values(keys, ignore_index=True), summary.sort_values(keys, ignore_index=True)
     )
+
+
+def test_right_and_wrong_predictions_are_summarised_apart():
+    scores = table_of([0.1, 0.2, 0.3, 0.8], "pqrs", prediction=["right", "right", np.nan, "wrong"])
+    summary = agreement.summarise(scores).set_index("subset")
+    assert summary["n"].to_dict() == {"all": 4, "right": 2, "wrong": 1}
+    assert summary["mean"].to_dict() == pytest.approx({"all": 0.35, "right": 0.15, "wrong": 0.8})
+    assert summary.loc[["right", "wrong"], "low"].isna().all()
+
+
+def test_headline_and_tests_are_of_one_area():
+    scores = pd.concat(
+        [
+            table_of([0.3, 0.4, 0.5], "pqr", cut=1 / 3, prediction="right"),
+            table_of([0.1, 0.2, 0.3], "pqr", cut=1 / 3, explainer_b="rise", prediction="right"),
+            table_of([0.9, 0.9, 0.9], "pqr", cut=0.5, prediction="right"),
+            table_of([1.0, 2.0, 3.0], "pqr", measure="peak_distance", cut=np.nan, prediction="right"),
+        ]
+    )
+    rounded = agreement.summarise(scores).round(6)  # as tables are written
+    assert agreement.headline(rounded, area=1 / 3)["mean"].tolist() == pytest.approx([0.4, 0.2])
+    (test,) = agreement.compare_pairs(scores.round(6), area=1 / 3).to_dict("records")
+    assert (test["pair_a"], test["pair_b"]) == ("lime & cam", "lime & rise")
+    assert (test["difference"], test["n"], test["p_value"]) == (pytest.approx(0.2), 3, 0.25)
+
+
+def test_findings_say_what_the_numbers_say():
+    scores = pd.concat(
+        [
+            table_of([0.3, 0.4, 0.5], "pqr", explainer_b="gradcam-x"),
+            table_of([0.1, 0.1, 0.1], "pqr", explainer_b="scorecam-x"),
+        ]
+    )
+    summary, tests = agreement.summarise(scores), agreement.compare_pairs(scores, area=0.2)
+    assert agreement.findings(summary, tests, area=0.2) == [
+        "m: cut at 20 % of the picture, LIME and Grad-CAM agree most: IoU 0.40 (95 % interval 0.30 to 0.50, n = 3); "
+        "LIME and Score-CAM least: 0.10 (95 % interval 0.10 to 0.10, n = 3). Chance is 0.11; 1 of 2 intervals lie "
+        "above it. The first pair differs from 0 of the 1 others beyond chance (paired permutation test by "
+        "photograph, adjusted p < 0.05; smallest p = 0.25)."
+    ]

@@ -58,6 +58,17 @@ def categories(models):
     return pd.DataFrame(rows, columns=["model", "layer", "category", "units", "share", "low", "high"])
 
 
+def sweep(models):
+    rows = [
+        [model, f"{method}-{names[-1]}", "lime", "equal_area_iou", "all", cut, cut, low, cut + 0.1 if low else np.nan]
+        for model, names in models.items()
+        for method, low in [("gradcam", 0.02), ("scorecam", None), ("gradcam++", 0.01), ("ablationcam", 0.01)]
+        for cut in (0.05, 0.2, 0.5)
+    ]
+    columns = ["model", "explainer_a", "explainer_b", "measure", "subset", "cut", "mean", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def summary(models):
     rows = [
         [model, f"{method}-{names[-1]}", "lime", measure, 10 - i, 10 - i, 0.3, low, 0.4 if low else np.nan, chance, 0.1]
@@ -104,6 +115,7 @@ def draw_all(models, folder, suffix):
         "frequent": lambda path: figures.frequent_concepts(frequent(models), path, encoder="ConSE surrogate"),
         "distinct": lambda path: figures.distinct_concepts(layers(models), path, encoder="ConSE surrogate"),
         "shares": lambda path: figures.category_shares(categories(models), path, encoder="ConSE surrogate"),
+        "sweep": lambda path: figures.agreement_sweep(sweep(models), path),
         "timings": lambda path: figures.timings(timings(models), path),
         "devices": lambda path: figures.timings(timings(models, ("cpu", "NVIDIA H100 80GB HBM3")), path),
     } | {
@@ -117,7 +129,7 @@ def draw_all(models, folder, suffix):
 
 def test_charts_are_drawn_within_bounds(models, tmp_path):
     paths = draw_all(models, tmp_path, ".png")
-    assert len(paths) == 8
+    assert len(paths) == 9
     for path in paths:
         image = Image.open(path)
         assert round(image.info["dpi"][0]) == 150

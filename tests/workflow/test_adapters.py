@@ -24,7 +24,7 @@ NETWORK = {
     "std": toy.PREPROCESSING["std"],
 }
 LIME = {"n_samples": 30, "superpixels": {"method": "grid", "size": 8}, "hide": "mean", "num_features": 3}
-AGREEMENT = {"area": 0.2, "threshold": 0.5}
+AGREEMENT = {"area": 0.2, "areas": [0.1, 0.2], "threshold": 0.5}
 CAMS = ["gradcam", "hirescam", "gradcam++", "xgradcam", "layercam", "ablationcam", "scorecam"]
 IMAGES = 6
 
@@ -111,11 +111,8 @@ def compare(folder):
     images = decode(f"{folder}/images.h5")
     saliency = [explain(f"{folder}/{method}.h5", images, method) for method in ("gradcam", "lime")]
     masks, scores = f"{folder}/masks.h5", f"{folder}/scores.csv"
-    adapter("cut_masks", saliency, [masks], params={"agreement": AGREEMENT, "seed": 42}, model="toy")
-    inputs = Namedlist([*saliency, masks])
-    inputs._set_name("saliency", 0, end=2)
-    inputs._set_name("masks", 2)
-    adapter("score_agreement", inputs, [scores], params={"agreement": AGREEMENT}, model="toy")
+    adapter("cut_masks", saliency, [masks], params={"area": 0.2, "threshold": 0.5, "seed": 42}, model="toy")
+    adapter("score_agreement", saliency, [scores], params={"agreement": AGREEMENT, "seed": 42}, model="toy")
     return [images, *saliency, masks, scores]
 
 
@@ -217,17 +214,19 @@ def test_masks_and_scores():
     table = pd.read_csv(scores)
     assert set(table.model) == {"toy"} and set(table.image_id) == {f"toy_{number:02d}" for number in range(IMAGES)}
     assert set(zip(table.explainer_a, table.explainer_b, strict=True)) == {("gradcam-relu2", "lime")}
-    assert table.groupby("measure").size().eq(IMAGES).all()
+    assert table.groupby(["measure", "cut"], dropna=False).size().eq(IMAGES).all()
 
 
 def test_summaries():
     _, gradcam, lime, _, scores = compare("summarised")
-    outputs = {"images": "summarised/agreement.csv", "summary": "summarised/summary.csv"}
-    adapter("summarise_agreement", [scores], outputs, params={"seed": 42})
+    outputs = {name: f"summarised/{name}.csv" for name in ("images", "summary", "tests")}
+    adapter("summarise_agreement", [scores], outputs, params={"seed": 42, "area": 0.2})
     table, summary = pd.read_csv(outputs["images"]), pd.read_csv(outputs["summary"])
     assert table.equals(pd.read_csv(scores))
-    means = table.groupby("measure").value.mean()
-    np.testing.assert_allclose(summary["mean"], means[summary.measure], rtol=1e-5)
+    means = table.groupby(["measure", "cut"], dropna=False).value.mean()
+    everything = summary[summary.subset == "all"].set_index(["measure", "cut"])["mean"]
+    np.testing.assert_allclose(everything.sort_index(), means.sort_index(), rtol=1e-5)
+    assert len(pd.read_csv(outputs["tests"])) == 0  # one pair has no other to be compared with
 
     adapter("summarise_timings", [f"{gradcam}.csv", f"{lime}.csv"], ["summarised/timings.csv"])
     timings = pd.read_csv("summarised/timings.csv")

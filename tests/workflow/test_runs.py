@@ -50,7 +50,7 @@ def test_whole_run(finished):
     assert timings[["explainer", "images"]].values.tolist() == [["gradcam-relu2", 4], ["lime", 4]]
     assert not list((finished / "results").rglob("*.part"))
     logs, tables = names_below(finished / "results/logs"), names_below(finished / "results/benchmarks")
-    assert logs == tables and len(logs) == 35
+    assert logs == tables and len(logs) == 33
 
 
 def names_below(folder):
@@ -107,7 +107,6 @@ def test_appended_photographs_and_a_truncated_one(finished, snakemake, plan, tmp
         "decode_images": 2,
         "explain_cam": 2,
         "explain_lime": 2,
-        "cut_masks": 2,
         "score_agreement": 2,
         "summarise_agreement": 1,
         "summarise_predictions": 1,
