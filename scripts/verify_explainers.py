@@ -3,7 +3,6 @@
 from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
-    import pandas as pd
     import torch
     from unitlens import explain, models, store, verify
 
@@ -21,11 +20,7 @@ with log_to(snakemake.log[0]):
     options = {"name": facts["model"], "layer": params.layer, "cams": params.cams, "seed": params.seed}
     options |= {"lime_options": params.lime, "samples": params.verify["samples"], "given": given}
     options |= {"batch_size": snakemake.resources.batch_size}
-    differences, timings = verify.compare(model, normalise, predict, pictures, targets, image_ids, **options)
-    effects = verify.precision_effects(model, normalise, pictures, targets, image_ids, **options)
-    for table, path in (
-        (pd.concat([differences.astype({"passed": object}), effects]), snakemake.output.differences),
-        (timings, snakemake.output.timings),
-    ):
+    tables = verify.compare(model, normalise, pictures, targets, image_ids, **options)
+    for table, path in zip(tables, (snakemake.output.differences, snakemake.output.timings), strict=True):
         table.to_csv(path, index=False, float_format="%.6g")
         print(table.to_string(), end="\n\n")

@@ -6,7 +6,7 @@ Class activation maps against `grad-cam`, superpixels of quickshift against scik
 
 import copy
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from typing import NamedTuple
@@ -60,14 +60,13 @@ class Check(NamedTuple):
 def compare(
     model: nn.Module,
     normalise: Callable[[Tensor], Tensor],
-    predict: Callable[[Tensor], Tensor],
     pictures: Tensor,
     targets: Tensor,
     image_ids: Sequence[str],
     *,
     name: str,
     layer: str,
-    cams: Iterable[str],
+    cams: Sequence[str],
     lime_options: Mapping[str, object],
     samples: int,
     batch_size: int,
@@ -81,8 +80,8 @@ def compare(
     model : nn.Module
         Classifier returning logits (n, classes), its parameters frozen, in strict float32 (see `models.set_precision`):
         in less, Ablation-CAM's differences of logits drown in rounding.
-    normalise, predict : callable
-        uint8 pictures -> the model's input, and -> probabilities.
+    normalise : callable
+        uint8 pictures -> the model's input.
     pictures : (n, h, w, 3) uint8 Tensor
         On the model's device.
     targets : (n,) int Tensor
@@ -93,7 +92,7 @@ def compare(
         The model's name, for the tables.
     layer : str
         Dotted name of the layer of the class activation maps.
-    cams : iterable of str
+    cams : sequence of str
         Keys of `cam.METHODS`.
     lime_options : mapping
         Options of `explain.lime_explainer`: ``superpixels``, ``hide``, and those of the surrogate; others do not
@@ -112,7 +111,8 @@ def compare(
     differences : pandas.DataFrame
         A row a check: ``model, check, reference, images, largest_difference, tolerance, passed, note``. The difference
         is the largest absolute one of maps (in [0, 1]) or coefficients; of superpixels, the largest share of a
-        photograph's pixels. NaN does not pass.
+        photograph's pixels. NaN does not pass. Rows whose reference is ``float32`` compare our own explanations in bf16
+        and, on a GPU, TF32 with those in strict float32; their ``tolerance`` and ``passed`` are empty.
     timings : pandas.DataFrame
         ``model, check, reference, images, seconds_ours, seconds_reference, speed_ratio, device, threads``: the seconds
         for all photographs, each after a warm-up call unless that took long, and reference / ours.
@@ -124,87 +124,40 @@ def compare(
     channels to 0 and does not divide by the logit; the note says so.
     """
     superpixels = lime_options["superpixels"]
+    segments = explain.superpixels_of(pictures, image_ids, superpixels, given)
     seeds = [explain.image_seed(seed, image_id) % 2**32 for image_id in image_ids]  # what numpy's generator takes
-    images, segments = normalise(pictures), explain.superpixels_of(pictures, image_ids, superpixels, given)
-    checks = [_cam_check(each, model, layer, images, targets, batch_size) for each in cams]
-    if superpixels["method"] == "quickshift":
-        checks.append(_quickshift_check(pictures, {key: superpixels[key] for key in superpixels.keys() - {"method"}}))
-    checks.append(_lime_check(predict, pictures, segments, targets, seeds, lime_options, samples, batch_size))
 
+    def explainers(model: nn.Module, normalise: Callable[[Tensor], Tensor]) -> list[Check]:
+        images, predict = normalise(pictures), models.predictor(model, normalise)
+        checks = [_cam_check(each, model, layer, images, targets, batch_size) for each in cams]
+        return [*checks, _lime_check(predict, pictures, segments, targets, seeds, lime_options, samples, batch_size)]
+
+    checks = explainers(model, normalise)
+    if superpixels["method"] == "quickshift":
+        checks.insert(
+            -1, _quickshift_check(pictures, {key: superpixels[key] for key in superpixels.keys() - {"method"}})
+        )
     device = torch.cuda.get_device_name(pictures.device) if pictures.device.type == "cuda" else "cpu"
-    differences, timings = [], []
+    strict, differences, timings = {}, [], []
     for check in checks:
-        difference, ours, theirs = _run(check, len(pictures))
+        strict[check.name], our_seconds = _timed(check.ours, len(pictures))
+        theirs, their_seconds = _timed(check.theirs, len(pictures))
+        difference = _largest(check.difference, strict[check.name], theirs)
         row = {"model": name, "check": check.name, "reference": check.reference, "images": len(pictures)}
         passed = {"tolerance": check.tolerance, "passed": difference <= check.tolerance, "note": check.note}
         differences.append(row | {"largest_difference": difference} | passed)
-        seconds = {"seconds_ours": ours, "seconds_reference": theirs, "speed_ratio": theirs / ours}
+        seconds = {"seconds_ours": our_seconds, "seconds_reference": their_seconds}
+        seconds["speed_ratio"] = their_seconds / our_seconds
         timings.append(row | seconds | {"device": device, "threads": torch.get_num_threads()})
-    return pd.DataFrame(differences), pd.DataFrame(timings)
-
-
-def precision_effects(
-    model: nn.Module,
-    normalise: Callable[[Tensor], Tensor],
-    pictures: Tensor,
-    targets: Tensor,
-    image_ids: Sequence[str],
-    *,
-    name: str,
-    layer: str,
-    cams: Iterable[str],
-    lime_options: Mapping[str, object],
-    samples: int,
-    batch_size: int,
-    seed: int,
-    given: Mapping[str, np.ndarray] | None = None,
-) -> pd.DataFrame:
-    """Tell how far explanations in faster arithmetic are from those in strict float32.
-
-    Parameters
-    ----------
-    model, normalise, pictures, targets, image_ids, name, layer, cams, lime_options, samples, batch_size, seed, given
-        As in `compare`. The superpixels and LIME's perturbations are the same in every precision.
-
-    Returns
-    -------
-    pandas.DataFrame
-        As the first table of `compare`, for bf16 and, on a GPU, TF32; ``tolerance`` and ``passed`` are empty: nothing
-        is demanded.
-    """
-    segments = explain.superpixels_of(pictures, image_ids, lime_options["superpixels"], given)
-    options = {key: lime_options[key] for key in _SURROGATE if key in lime_options}
-    options |= {"n_samples": max(samples, int(segments.max()) + 1), "batch_size": batch_size}
-    options |= {"seeds": [explain.image_seed(seed, image_id) for image_id in image_ids]}
-
-    def explanations(precision: str) -> dict[str, Tensor]:
+    for precision in ["tf32", "bf16"] if pictures.is_cuda else ["bf16"]:
         network, dtype = models.set_precision(copy.deepcopy(model), precision)
-
-        def prepare(pictures: Tensor) -> Tensor:
-            return normalise(pictures).to(dtype)
-
-        maps = {
-            each: cam.explain(network, layer, prepare(pictures), targets, method=each, chunk=batch_size)
-            for each in cams
-        }
-        predict = models.predictor(network, prepare)
-        return maps | {"lime": lime.explain(predict, pictures, segments, targets, **options).coefficients}
-
-    try:
-        fast = {each: explanations(each) for each in (["tf32"] if pictures.is_cuda else []) + ["bf16"]}
-        strict = explanations("float32")
-    finally:
-        models.set_precision(model, "float32")
-    rows = [
-        {
-            **{"model": name, "check": check, "reference": "float32", "images": len(pictures)},
-            "largest_difference": float((maps - strict[check]).nan_to_num().abs().max()),
-            **{"tolerance": np.nan, "passed": None, "note": f"{precision}: for information"},
-        }
-        for precision, each in fast.items()
-        for check, maps in each.items()
-    ]
-    return pd.DataFrame(rows)
+        for check in explainers(network, lambda pictures, dtype=dtype: normalise(pictures).to(dtype)):
+            fast = [_array(check.ours(index)) for index in range(len(pictures))]
+            row = {"model": name, "check": check.name, "reference": "float32", "images": len(pictures)}
+            row["largest_difference"] = _largest(_largest_difference, fast, strict[check.name])
+            differences.append(row | {"tolerance": np.nan, "passed": None, "note": f"{precision}: for information"})
+    models.set_precision(model, "float32")
+    return pd.DataFrame(differences), pd.DataFrame(timings)
 
 
 def require_passed(differences: pd.DataFrame) -> None:
@@ -224,21 +177,22 @@ def require_passed(differences: pd.DataFrame) -> None:
         raise ValueError("explainers do not give what their reference packages give: " + "; ".join(failed))
 
 
-def _run(check: Check, n: int) -> tuple[float, float, float]:
-    """Return the largest difference over photographs, our seconds and the reference's."""
-    ours, our_seconds = _timed(check.ours, n)
-    theirs, their_seconds = _timed(check.theirs, n)
-    return float(np.max(list(map(check.difference, ours, theirs)))), our_seconds, their_seconds
-
-
 def _timed(function: Callable[[int], Tensor | np.ndarray], n: int) -> tuple[list[np.ndarray], float]:
     for _ in range(2):
         start = time.perf_counter()
-        arrays = [torch.as_tensor(function(index)).cpu().numpy() for index in range(n)]  # waits for the device
+        arrays = [_array(function(index)) for index in range(n)]
         seconds = time.perf_counter() - start
         if seconds > _LONG_SECONDS:
             break
     return arrays, seconds
+
+
+def _array(result: Tensor | np.ndarray) -> np.ndarray:
+    return torch.as_tensor(result).cpu().numpy()  # waits for the device
+
+
+def _largest(difference: Callable[[np.ndarray, np.ndarray], float], ours: list, theirs: list) -> float:
+    return float(np.max(list(map(difference, ours, theirs))))
 
 
 def _largest_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
