@@ -527,7 +527,7 @@ def _hidden(
     if hide is None:
         return torch.stack([_mean_colours(*pair) for pair in zip(images, segments, n_segments, strict=True)])
     if hide == "blur":
-        return _blurred(images)
+        return blurred(images)
     if hide == "noise":
         noise = [torch.randint(0, 256, images.shape[1:], generator=g, dtype=torch.uint8) for g in generators]
         return torch.stack(noise).to(images.device)
@@ -546,15 +546,16 @@ def _mean_colours(image: torch.Tensor, labels: torch.Tensor, n_segments: int) ->
     return (sums // torch.bincount(labels_flat)[:, None]).to(torch.uint8)[labels]
 
 
-def _blurred(images: torch.Tensor) -> torch.Tensor:  # (n, h, w, 3) uint8
+def blurred(images: torch.Tensor) -> torch.Tensor:
+    """Blur pictures (n, h, w, 3), uint8, with a Gaussian of 10 pixels, their borders repeated."""
     radius = 3 * _BLUR_SIGMA
     offset = torch.arange(-radius, radius + 1, dtype=torch.float64, device=images.device)
     kernel = torch.softmax(-offset.square() / (2 * _BLUR_SIGMA**2), 0).expand(3, 1, 1, -1)
-    blurred = images.permute(0, 3, 1, 2).double()  # (n, 3, h, w)
+    pixels = images.permute(0, 3, 1, 2).double()  # (n, 3, h, w)
     for _ in range(2):  # along the width, then, transposed, along the height
-        padded = torch.nn.functional.pad(blurred, (radius, radius, 0, 0), mode="replicate")
-        blurred = torch.nn.functional.conv2d(padded, kernel, groups=3).mT
-    return blurred.permute(0, 2, 3, 1).round().to(torch.uint8).contiguous()
+        padded = torch.nn.functional.pad(pixels, (radius, radius, 0, 0), mode="replicate")
+        pixels = torch.nn.functional.conv2d(padded, kernel, groups=3).mT
+    return pixels.permute(0, 2, 3, 1).round().to(torch.uint8).contiguous()
 
 
 def _fit(

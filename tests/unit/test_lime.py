@@ -171,9 +171,9 @@ def test_pictures_show_or_hide_whole_superpixels(hide):
 
 def test_blur_keeps_a_flat_image_and_the_mean_of_a_step():
     flat = torch.full((1, 5, 200, 3), 91, dtype=torch.uint8)
-    assert torch.equal(lime._blurred(flat), flat)
+    assert torch.equal(lime.blurred(flat), flat)
     flat[:, :, 100:] = 191
-    blurred = lime._blurred(flat)[0, 2, :, 0].double()
+    blurred = lime.blurred(flat)[0, 2, :, 0].double()
     assert (blurred.diff() >= 0).all()
     assert blurred.mean().item() == pytest.approx(141, abs=0.5)
     # The step under a Gaussian of 10 pixels, 10 pixels to the right of it: Phi(0.95..1.05).

@@ -1,0 +1,661 @@
+"""How faithful saliency maps are: what the model predicts once pixels are removed in the order of their saliency.
+
+Deletion and insertion (Petsiuk et al., BMVC 2018), ROAD (Rong et al., ICML 2022), average drop and increase
+(Chattopadhay et al., WACV 2018), and two maps that know nothing of the model as floors. Equal pixels are taken in a
+random order of each image, so that sparse and binary maps are scored as they are. The imputation of ROAD is tested
+against `grad-cam`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
+from numbers import Integral
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from unitlens import lime, stats
+from unitlens.imputation import impute
+
+# Which end of a measure is the faithful one: 1 the higher, -1 the lower.
+BETTER = {
+    "deletion": -1,
+    "insertion": 1,
+    "road_morf": -1,
+    "road_lerf": 1,
+    "road": 1,
+    "average_drop": -1,
+    "increase": 1,
+}
+FLOORS = ("random", "gaussian")
+_KEYS = ["model", "measure", "baseline"]
+BASELINES = ("blur", "mean")
+# Standard deviation of ROAD's noise, in grey levels: 0.01 of the range, as in the authors' code.
+_NOISE = 2.55
+# Standard deviation of the centred Gaussian, as a share of each side.
+_GAUSSIAN_WIDTH = 0.25
+_SIGNIFICANT = 0.05
+
+Predict = Callable[[Tensor], Tensor]  # uint8 pictures (n, h, w, 3) -> probabilities (n, classes)
+
+
+class Plan(NamedTuple):
+    """Which curves are asked for, and where they are sampled.
+
+    Attributes
+    ----------
+    measures : sequence of str
+        Keys of `_PERTURB`.
+    steps : int
+        Points of a deletion or insertion curve, both ends among them.
+    baselines : sequence of str
+        What takes the place of a removed pixel in deletion and insertion.
+    percentiles : sequence of float
+        Shares of pixels that ROAD removes, in percent.
+    """
+
+    measures: Sequence[str]
+    steps: int = 2
+    baselines: Sequence[str] = ()
+    percentiles: Sequence[float] = ()
+
+
+class Case(NamedTuple):
+    """One explanation of one picture, and what perturbed pictures are made from."""
+
+    picture: Tensor  # (h, w, 3) uint8
+    baselines: Mapping[str, Tensor]  # (h, w, 3) uint8
+    noise: Tensor  # (h, w, 3), grey levels
+    saliency: Tensor  # (h, w), scaled to [0, 1]
+    ranks: Tensor  # (h, w) int64, 0 at the most salient pixel
+
+
+def deletion(
+    predict: Predict,
+    images: Tensor,
+    saliency: Tensor,
+    targets: Tensor,
+    *,
+    steps: int,
+    baseline: str,
+    seeds: int | Sequence[int] = 0,
+    batch_size: int = 64,
+) -> tuple[Tensor, Tensor]:
+    """Remove the most salient pixels first, and follow the probability of the explained class.
+
+    Parameters
+    ----------
+    predict : callable
+        uint8 pictures (n, h, w, 3) -> probabilities (n, classes).
+    images : Tensor, uint8, shape (n, h, w, 3)
+    saliency : Tensor, shape (n, h, w)
+    targets : Tensor, int, shape (n,)
+        The explained classes.
+    steps : int
+        Points of the curve, 2 or more. Point i is the picture with round(i / (steps - 1) * h * w) pixels removed: the
+        first is the picture itself, the last the baseline.
+    baseline : {"blur", "mean"}
+        What takes the place of a removed pixel: the picture under a Gaussian blur of 10 pixels, or its mean colour.
+    seeds : int or sequence of int
+        Order of equal pixels; one for all images, or one for each. A map that is constant or not finite has no order
+        of its own and gets this one (see `is_flat`).
+    batch_size : int
+        Pictures in one call of `predict`; results do not depend on it.
+
+    Returns
+    -------
+    curve : Tensor, float64, shape (n, steps)
+        Probabilities, not normalised by that of the picture.
+    auc : Tensor, float64, shape (n,)
+        Area under the curve by the trapezoidal rule over the share removed, from 0 to 1. Lower is more faithful.
+
+    Raises
+    ------
+    ValueError
+        If shapes, types, `steps` or `baseline` are not as above, or there is not one seed for each image.
+    """
+    plan = Plan(["deletion"], steps=steps, baselines=[baseline])
+    return _curve_and_area(predict, images, saliency, targets, plan, seeds, batch_size)
+
+
+def insertion(
+    predict: Predict,
+    images: Tensor,
+    saliency: Tensor,
+    targets: Tensor,
+    *,
+    steps: int,
+    baseline: str,
+    seeds: int | Sequence[int] = 0,
+    batch_size: int = 64,
+) -> tuple[Tensor, Tensor]:
+    """Insert the most salient pixels first into the baseline, and follow the probability of the explained class.
+
+    Parameters, results and errors are those of `deletion`, with the share inserted from 0 (the baseline) to 1 (the
+    picture). Higher is more faithful.
+    """
+    plan = Plan(["insertion"], steps=steps, baselines=[baseline])
+    return _curve_and_area(predict, images, saliency, targets, plan, seeds, batch_size)
+
+
+def road(
+    predict: Predict,
+    images: Tensor,
+    saliency: Tensor,
+    targets: Tensor,
+    *,
+    percentiles: Sequence[float],
+    order: str,
+    seeds: int | Sequence[int] = 0,
+    batch_size: int = 64,
+) -> tuple[Tensor, Tensor]:
+    """Remove and debias: replace pixels by noisy linear imputation, the most or the least salient ones first.
+
+    Parameters
+    ----------
+    predict, images, saliency, targets, batch_size
+        As in `deletion`.
+    percentiles : sequence of float
+        Shares of the pixels that are REMOVED, in percent, above 0 and below 100 (`grad-cam` counts those it keeps).
+    order : {"morf", "lerf"}
+        Most or least relevant first.
+    seeds : int or sequence of int
+        Order of equal pixels, and the noise.
+
+    Returns
+    -------
+    curve : Tensor, float64, shape (n, percentiles)
+        Probabilities of the explained class.
+    mean : Tensor, float64, shape (n,)
+        Their mean. The lower for "morf", and the higher for "lerf", the more faithful.
+
+    Raises
+    ------
+    ValueError
+        If shapes, types, `percentiles` or `order` are not as above, or there is not one seed for each image.
+    """
+    if order not in ("morf", "lerf"):
+        raise ValueError(f"`order` is {order!r}; allowed: 'morf' (most relevant first) or 'lerf' (least)")
+    plan = Plan([f"road_{order}"], percentiles=percentiles)
+    found = curves(predict, images, {"": saliency}, targets, plan=plan, seeds=seeds, batch_size=batch_size)
+    curve = found["", f"road_{order}", "imputed"]
+    return curve, curve.mean(1)
+
+
+def average_drop(
+    predict: Predict,
+    images: Tensor,
+    saliency: Tensor,
+    targets: Tensor,
+    *,
+    seeds: int | Sequence[int] = 0,
+    batch_size: int = 64,
+) -> tuple[Tensor, Tensor]:
+    """Keep of each picture what the map marks, and see how far the probability of the explained class falls.
+
+    Parameters
+    ----------
+    predict, images, saliency, targets, seeds, batch_size
+        As in `deletion`.
+
+    Returns
+    -------
+    drop : Tensor, float64, shape (n,)
+        max(0, Y - O) / Y with Y the probability on the picture and O that on the picture times the map, scaled to
+        [0, 1]: black where nothing is salient. Its mean over images is the average drop. Lower is more faithful.
+    increase : Tensor, float64, shape (n,)
+        1 where Y < O, else 0. Higher is more faithful.
+
+    Raises
+    ------
+    ValueError
+        If shapes or types are not as above, or there is not one seed for each image.
+    """
+    plan = Plan(["masked"])
+    found = curves(predict, images, {"": saliency}, targets, plan=plan, seeds=seeds, batch_size=batch_size)
+    return _drop(found["", "picture", ""], found["", "masked", "black"])
+
+
+def curves(
+    predict: Predict,
+    images: Tensor,
+    saliencies: Mapping[str, Tensor],
+    targets: Tensor,
+    *,
+    plan: Plan,
+    seeds: int | Sequence[int] = 0,
+    batch_size: int = 64,
+) -> dict[tuple[str, str, str], Tensor]:
+    """Follow the probability of the explained class through the perturbations of all explanations of the pictures.
+
+    All perturbed pictures, of every image, explainer and measure, go through the model in common batches.
+
+    Parameters
+    ----------
+    predict, images, targets, seeds, batch_size
+        As in `deletion`.
+    saliencies : mapping
+        From explainer to its maps (n, h, w).
+    plan : Plan
+
+    Returns
+    -------
+    dict
+        From (explainer, measure, baseline) to probabilities, float64 (n, points) on the CPU; under
+        ``("", "picture", "")`` those of the pictures, (n, 1).
+
+    Raises
+    ------
+    ValueError
+        As the functions of single measures do.
+    """
+    images, targets = torch.as_tensor(images), torch.as_tensor(targets)
+    saliencies = {name: torch.as_tensor(maps).to(images.device) for name, maps in saliencies.items()}
+    _check(images, saliencies, targets, plan, batch_size)
+    seeds = _per_image(seeds, len(images))
+    stacks = _stacks(images, saliencies, targets.tolist(), plan, seeds)
+    found = _target_probabilities(predict, stacks, batch_size).view(len(images), -1)  # (n, all points of an image)
+    keys = [(measure, baseline) for measure in plan.measures for baseline in _baselines(measure, plan)]
+    ends = dict(zip(["picture", *plan.baselines], found.split(1, dim=1), strict=False))
+    result = {("", "picture", ""): ends["picture"]}
+    start = len(ends)
+    for name in saliencies:
+        for measure, baseline in keys:
+            points = len(_inner_shares(measure, plan))
+            inner, start = found[:, start : start + points], start + points
+            result[name, measure, baseline] = torch.cat(_with_ends(measure, ends, baseline, inner), dim=1)
+    return result
+
+
+def random_saliency(shape: tuple[int, int], *, seeds: Sequence[int], cells: int = 7) -> Tensor:
+    """Draw maps that know neither picture nor model.
+
+    Parameters
+    ----------
+    shape : (h, w)
+        In pixels.
+    seeds : sequence of int
+        One for each map.
+    cells : int
+        Uniform numbers are drawn on a grid of so many cells a side and interpolated bilinearly. Such a map is as coarse
+        as a class activation map: scattered single pixels would fool a network, whatever they show.
+
+    Returns
+    -------
+    Tensor, float32, shape (n, h, w)
+        In [0, 1].
+    """
+    grids = [torch.rand(cells, cells, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.nn.functional.interpolate(torch.stack(grids)[:, None], shape, mode="bilinear")[:, 0]
+
+
+def centred_gaussian(shape: tuple[int, int]) -> Tensor:
+    """Make the map (h, w) that only knows where photographers aim: a Gaussian, its deviation a quarter of each side."""
+    across, down = (
+        torch.exp(-(torch.linspace(-1, 1, size) ** 2) / (2 * (2 * _GAUSSIAN_WIDTH) ** 2)) for size in reversed(shape)
+    )
+    return down[:, None] * across
+
+
+def is_flat(saliency: Tensor) -> Tensor:
+    """Tell which maps (n, h, w) name no pixel before another, because they are constant or not finite; (n,) bool."""
+    pixels = torch.as_tensor(saliency).flatten(1)
+    return (pixels.amax(1) == pixels.amin(1)) | ~pixels.isfinite().all(1)
+
+
+def scores(curves: Mapping[tuple[str, str, str], Tensor]) -> dict[tuple[str, str, str], Tensor]:
+    """Condense the curves of every explanation to one number a measure.
+
+    Parameters
+    ----------
+    curves : mapping
+        What `curves` returns for all measures.
+
+    Returns
+    -------
+    dict
+        From (explainer, measure, baseline) to float64 (n,), the measures being the keys of `BETTER`. ``road`` is half
+        of what least-relevant-first leaves over most-relevant-first.
+    """
+    found = {}
+    for (explainer, measure, baseline), curve in curves.items():
+        if measure in ("deletion", "insertion"):
+            found[explainer, measure, baseline] = _area(curve)
+        elif measure in ("road_morf", "road_lerf"):
+            found[explainer, measure, baseline] = curve.mean(1)
+        elif measure == "masked":
+            drop, increase = _drop(curves["", "picture", ""], curve)
+            found |= {(explainer, "average_drop", baseline): drop, (explainer, "increase", baseline): increase}
+        if measure == "road_lerf":
+            gap = found[explainer, measure, baseline] - found[explainer, "road_morf", baseline]
+            found[explainer, "road", baseline] = gap / 2
+    return found
+
+
+def score_shard(
+    predict: Predict,
+    explanations: Mapping[str, Mapping[str, np.ndarray]],
+    images: np.ndarray,
+    *,
+    plan: Plan,
+    seeds: Sequence[int],
+    floor_seeds: Sequence[int],
+    batch_size: int,
+    device: torch.device | str = "cpu",
+) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """Score every explainer and the floors on a shard of pictures.
+
+    Parameters
+    ----------
+    predict : callable
+        uint8 pictures -> probabilities.
+    explanations : mapping
+        From explainer to its arrays (n rows): ``saliency, target, target_probability, image_id, photograph``.
+    images : array, uint8, shape (n, h, w, 3)
+    plan : Plan
+        With all measures.
+    seeds, floor_seeds : sequence of int
+        One for each image: the order of equal pixels and the noise; the random map.
+    batch_size : int
+    device : torch.device or str
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        ``image_id, photograph, explainer, measure, baseline, value, target, target_probability, flat``, a row for each
+        image, explainer and measure; ``flat`` says that the map is constant or not finite, so that its order is random.
+    curves : dict
+        Arrays for `store.create`: ``<explainer>:<measure>:<baseline>`` (n, points), ``image_id``, ``photograph``.
+
+    Raises
+    ------
+    ValueError
+        If the explainers explain other images or classes than each other.
+    """
+    facts = _common(explanations)
+    maps = {name: torch.as_tensor(arrays["saliency"]).to(device) for name, arrays in explanations.items()}
+    shape = images.shape[1:3]
+    maps["random"] = random_saliency(shape, seeds=floor_seeds).to(device)
+    maps["gaussian"] = centred_gaussian(shape).to(device).expand(len(images), -1, -1)
+    found = curves(
+        predict,
+        torch.as_tensor(images).to(device),
+        maps,
+        torch.as_tensor(facts["target"]),
+        plan=plan,
+        seeds=seeds,
+        batch_size=batch_size,
+    )
+    flat = {name: is_flat(each).cpu().numpy() for name, each in maps.items()}
+    tables = []
+    for (explainer, measure, baseline), values in scores(found).items():
+        table = pd.DataFrame({name: facts[name] for name in ("image_id", "photograph")})
+        table[["explainer", "measure", "baseline"]] = explainer, measure, baseline
+        given = {name: facts[name] for name in ("target", "target_probability")}
+        tables.append(table.assign(value=values.numpy(), **given, flat=flat[explainer]))
+    arrays = {":".join(key).strip(":"): curve.numpy() for key, curve in found.items()}
+    return pd.concat(tables, ignore_index=True), arrays | {name: facts[name] for name in ("image_id", "photograph")}
+
+
+def _common(explanations: Mapping[str, Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
+    """What all explanations of a shard share."""
+    (first_name, first), *others = explanations.items()
+    for name, arrays in others:
+        for key in ("image_id", "target"):
+            if list(arrays[key]) != list(first[key]):
+                raise ValueError(f"the explanations by {name} have other values of {key} than those by {first_name}")
+    return first
+
+
+# ---- tables
+
+
+def summarise(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """Average every measure over images, and compare each explainer with the random maps.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `score_shard`, with a column ``model``.
+    seed : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``model, measure, baseline, explainer, n, photographs, undefined, mean, low, high, better, flat, over_random,
+        over_low, over_high, p_value, p_adjusted``: means with 95 % intervals over photographs, empty below three;
+        ``flat`` counts maps whose order is random; ``over_random`` is the mean paired difference to the random map, its
+        p-value from sign flips of photographs, adjusted for all comparisons of this table.
+    """
+    summary = stats.mean_table(table, [*_KEYS, "explainer"], seed=seed)
+    flat = table.groupby([*_KEYS, "explainer"], sort=False)["flat"].sum().reset_index()
+    pairs = [(explainer, "random") for explainer in table["explainer"].unique() if explainer != "random"]
+    over = _tests(table, pairs, seed).rename(
+        columns={"explainer_a": "explainer", "difference": "over_random", "low": "over_low", "high": "over_high"}
+    )
+    over = over.drop(columns=["explainer_b", "n", "photographs"])
+    summary["better"] = summary["measure"].map(BETTER).map({1: "higher", -1: "lower"})
+    return summary.merge(flat, how="left").merge(over, how="left")
+
+
+def compare(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """Test every two explainers, the floors among them, against each other.
+
+    Parameters
+    ----------
+    table, seed
+        As in `summarise`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``model, measure, baseline, explainer_a, explainer_b, n, photographs, difference, low, high, p_value,
+        p_adjusted, more_faithful``: as `stats.paired_tests` has it, but adjusted for all comparisons of this table;
+        ``more_faithful`` is the explainer that the difference favours, whether or not it is significant.
+    """
+    tests = _tests(table, None, seed)
+    favour = np.sign(tests["difference"]) * tests["measure"].map(BETTER)
+    a, b = tests["explainer_a"], tests["explainer_b"]
+    return tests.assign(more_faithful=np.select([favour > 0, favour < 0], [a, b], default=""))
+
+
+def _tests(table: pd.DataFrame, pairs: Sequence[tuple[str, str]] | None, seed: int) -> pd.DataFrame:
+    """Compare explainers within every model, measure and baseline, adjusted over all of them."""
+    tests = pd.concat(
+        stats.paired_tests(
+            model,
+            _KEYS,
+            "explainer",
+            pairs=pairs and [pair for pair in pairs if pair[0] in set(model["explainer"])],
+            seed=seed,
+        )
+        for _, model in table.groupby("model", sort=False)
+    )
+    return tests.assign(p_adjusted=stats.benjamini_hochberg(tests["p_value"]))
+
+
+# ---- perturbed pictures
+
+
+def _stacks(
+    images: Tensor, saliencies: Mapping[str, Tensor], targets: Sequence[int], plan: Plan, seeds: Sequence[int]
+) -> Iterator[tuple[Tensor, int]]:
+    """Make all perturbed pictures (k, h, w, 3) of one image after the other, with the image's target."""
+    height, width = images.shape[1:3]
+    for index, (picture, target, seed) in enumerate(zip(images, targets, seeds, strict=True)):
+        generator = torch.Generator().manual_seed(seed)
+        shuffle = torch.randperm(height * width, generator=generator).to(images.device)
+        noise = (_NOISE * torch.randn(height, width, 3, generator=generator)).to(images.device)
+        baselines = {name: _BASELINES[name](picture) for name in plan.baselines}
+        yield torch.stack([picture, *baselines.values()]), target
+        for maps in saliencies.values():
+            ranks = _ranks(maps[index], shuffle)
+            case = Case(picture, baselines, noise, _scaled(maps[index], ranks), ranks)
+            for measure in plan.measures:
+                counts = _counts(_inner_shares(measure, plan), ranks)
+                for baseline in _baselines(measure, plan):
+                    if len(counts):
+                        yield _PERTURB[measure](case, counts, baseline), target
+
+
+def _deleted(case: Case, counts: Tensor, baseline: str) -> Tensor:
+    return torch.where((case.ranks < counts)[..., None], case.baselines[baseline], case.picture)
+
+
+def _inserted(case: Case, counts: Tensor, baseline: str) -> Tensor:
+    return torch.where((case.ranks < counts)[..., None], case.picture, case.baselines[baseline])
+
+
+def _most_relevant_imputed(case: Case, counts: Tensor, _: str) -> Tensor:
+    return _imputed(case, case.ranks < counts)
+
+
+def _least_relevant_imputed(case: Case, counts: Tensor, _: str) -> Tensor:
+    return _imputed(case, case.ranks >= case.ranks.numel() - counts)
+
+
+def _imputed(case: Case, removed: Tensor) -> Tensor:
+    filled = impute(case.picture.expand(*removed.shape, 3), removed)
+    return (filled + case.noise * removed[..., None]).round().clamp(0, 255).to(torch.uint8)
+
+
+def _masked(case: Case, _: Tensor, __: str) -> Tensor:
+    return (case.picture * case.saliency[..., None]).round().to(torch.uint8)[None]
+
+
+_PERTURB = {
+    "deletion": _deleted,
+    "insertion": _inserted,
+    "road_morf": _most_relevant_imputed,
+    "road_lerf": _least_relevant_imputed,
+    "masked": _masked,
+}
+_BASELINES = {
+    "blur": lambda picture: lime.blurred(picture[None])[0],
+    "mean": lambda picture: picture.double().mean((0, 1)).round().to(torch.uint8).expand_as(picture),
+}
+
+
+def _baselines(measure: str, plan: Plan) -> Sequence[str]:
+    return {"masked": ["black"], "road_morf": ["imputed"], "road_lerf": ["imputed"]}.get(measure, plan.baselines)
+
+
+def _inner_shares(measure: str, plan: Plan) -> list[float]:
+    """Shares of pixels at which an explanation is asked for; the ends of deletion and insertion need none."""
+    if measure == "masked":
+        return [0.0]
+    if measure.startswith("road"):
+        return [percentile / 100 for percentile in plan.percentiles]
+    return [point / (plan.steps - 1) for point in range(1, plan.steps - 1)]
+
+
+def _with_ends(measure: str, ends: Mapping[str, Tensor], baseline: str, inner: Tensor) -> list[Tensor]:
+    if measure == "deletion":
+        return [ends["picture"], inner, ends[baseline]]
+    if measure == "insertion":
+        return [ends[baseline], inner, ends["picture"]]
+    return [inner]
+
+
+def _counts(shares: Sequence[float], ranks: Tensor) -> Tensor:
+    """Pixels, (k, 1, 1)."""
+    return torch.tensor([round(share * ranks.numel()) for share in shares], device=ranks.device).view(-1, 1, 1)
+
+
+def _ranks(saliency: Tensor, shuffle: Tensor) -> Tensor:
+    """Place of every pixel of a map (h, w) in the order of saliency; equal ones as `shuffle`, (h * w,), has them."""
+    pixels = torch.zeros_like(saliency) if is_flat(saliency[None]) else saliency
+    order = shuffle[pixels.flatten()[shuffle].argsort(descending=True, stable=True)]
+    return torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device)).view_as(saliency)
+
+
+def _scaled(saliency: Tensor, ranks: Tensor) -> Tensor:
+    """Scale a map (h, w) to [0, 1]; a flat one becomes its random order."""
+    if is_flat(saliency[None]):
+        return 1 - ranks / (ranks.numel() - 1)
+    return (saliency - saliency.amin()) / (saliency.amax() - saliency.amin())
+
+
+# ---- predictions
+
+
+def _target_probabilities(predict: Predict, stacks: Iterable[tuple[Tensor, int]], batch_size: int) -> Tensor:
+    """Predict stacks of pictures in batches that run across them; float64 on the CPU, in the order of the pictures."""
+    found: list[Tensor] = []
+    pictures: list[Tensor] = []
+    targets: list[int] = []
+    for stack, target in stacks:
+        pictures.append(stack)
+        targets += [target] * len(stack)
+        if len(targets) >= batch_size:
+            waiting = torch.cat(pictures)
+            while len(targets) >= batch_size:
+                found.append(_probabilities(predict, waiting[:batch_size], targets[:batch_size]))
+                waiting, targets = waiting[batch_size:], targets[batch_size:]
+            pictures = [waiting]
+    if targets:
+        found.append(_probabilities(predict, torch.cat(pictures), targets))
+    return torch.cat(found).cpu()
+
+
+def _probabilities(predict: Predict, pictures: Tensor, targets: Sequence[int]) -> Tensor:
+    probabilities = predict(pictures)
+    columns = torch.tensor(targets, device=probabilities.device)[:, None]
+    return probabilities.gather(1, columns)[:, 0].double()
+
+
+def _curve_and_area(
+    predict: Predict,
+    images: Tensor,
+    saliency: Tensor,
+    targets: Tensor,
+    plan: Plan,
+    seeds: int | Sequence[int],
+    batch_size: int,
+) -> tuple[Tensor, Tensor]:
+    found = curves(predict, images, {"": saliency}, targets, plan=plan, seeds=seeds, batch_size=batch_size)
+    curve = found["", plan.measures[0], plan.baselines[0]]
+    return curve, _area(curve)
+
+
+def _area(curve: Tensor) -> Tensor:
+    return torch.trapezoid(curve, dx=1 / (curve.shape[1] - 1), dim=1)
+
+
+def _drop(picture: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
+    """From probabilities (n, 1)."""
+    drop = (picture - masked).clamp(min=0) / picture
+    return drop[:, 0], (masked > picture).double()[:, 0]
+
+
+# ---- checks
+
+
+def _check(images: Tensor, saliencies: Mapping[str, Tensor], targets: Tensor, plan: Plan, batch_size: int) -> None:
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3 or not len(images):
+        raise ValueError(f"`images` must be uint8 (n, h, w, 3), got {images.dtype} {tuple(images.shape)}")
+    for name, maps in saliencies.items():
+        if maps.shape != images.shape[:3]:
+            what = f"`saliency` {name}".rstrip()
+            raise ValueError(f"{what} has shape {tuple(maps.shape)}; allowed: {tuple(images.shape[:3])}, the images'")
+    if targets.shape != images.shape[:1] or targets.is_floating_point():
+        raise ValueError(f"`targets` must be one class for each of {len(images)} images, got {tuple(targets.shape)}")
+    if plan.steps < 2:
+        raise ValueError(f"`steps` is {plan.steps}; allowed: 2 or more")
+    for baseline in plan.baselines:
+        if baseline not in BASELINES:
+            raise ValueError(f"`baseline` is {baseline!r}; allowed: {', '.join(BASELINES)}")
+    for percentile in plan.percentiles:
+        if not 0 < percentile < 100:
+            raise ValueError(f"`percentiles` holds {percentile}; allowed: above 0 and below 100 percent")
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` is {batch_size}; allowed: 1 or more")
+
+
+def _per_image(seeds: int | Sequence[int], n_images: int) -> list[int]:
+    seeds = [int(seed) for seed in ([seeds] * n_images if isinstance(seeds, Integral) else seeds)]
+    if len(seeds) != n_images:
+        raise ValueError(f"`seeds` holds {len(seeds)} seeds for {n_images} images; give one, or one for each")
+    return seeds

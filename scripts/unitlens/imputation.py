@@ -1,0 +1,136 @@
+"""Fill removed pixels linearly from those around them: ROAD's imputation (Rong et al., ICML 2022), without its noise.
+
+Every removed pixel is the weighted mean of its eight neighbours, 1/6 for the direct and 1/12 for the diagonal ones; at
+the border the weights of those that exist are scaled to 1. That is a linear system, symmetric and positive definite,
+solved here for a batch on the device by conjugate gradients under a multigrid preconditioner, in a number of rounds
+that hardly grows with the size of a hole. Tested against the sparse solver of `grad-cam`.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+# Grey levels: estimated error at which a picture is done. Pictures are rounded to whole levels afterwards.
+TOLERANCE = 0.05
+_MOST_ROUNDS = 100
+_COARSEST = 4  # pixels
+_COARSEST_SWEEPS = 8
+
+
+class Level(NamedTuple):
+    """The system at one resolution: (sum of weights) * pixel - weighted sum of neighbours, at unknown pixels."""
+
+    unknown: Tensor  # (n, 1, h, w), 1 or 0
+    total: Tensor  # (1, 1, h, w): sum of the weights of the neighbours that exist, and 1/3 for the pixel itself
+    inverse: Tensor  # (n, 1, h, w): 1 / diagonal, 0 at known pixels
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Multiply `x`, zero at known pixels, by the matrix."""
+        return self.unknown * (self.total * x - _weighted(x))
+
+    def sweep(self, x: Tensor, right: Tensor) -> Tensor:
+        """Improve `x` by one round of Jacobi's method: every unknown pixel becomes the mean of its neighbours."""
+        return x + self.inverse * (right - self.apply(x))
+
+
+def impute(images: Tensor, removed: Tensor) -> Tensor:
+    """Fill the removed pixels of each picture.
+
+    Parameters
+    ----------
+    images : Tensor, shape (n, h, w, channels)
+        Grey levels.
+    removed : Tensor, bool, shape (n, h, w)
+        True where a pixel is to be filled.
+
+    Returns
+    -------
+    Tensor, float32, shape (n, h, w, channels)
+        The known pixels as they are, the others within `TOLERANCE` of the solution. An image's result does not depend
+        on its batch.
+
+    Raises
+    ------
+    ValueError
+        If a picture has no pixel left, or the shapes differ.
+    RuntimeError
+        If the solution is not reached.
+    """
+    if removed.shape != images.shape[:3]:
+        raise ValueError(f"`removed` has shape {tuple(removed.shape)}, the images have {tuple(images.shape[:3])}")
+    if removed.flatten(1).all(1).any():
+        raise ValueError("`removed` leaves no pixel of a picture to fill the others from")
+    unknown = removed[:, None].float()  # (n, 1, h, w)
+    known = images.permute(0, 3, 1, 2).float() * (1 - unknown)  # (n, channels, h, w)
+    levels = _levels(unknown)
+    mean = known.sum((2, 3), keepdim=True) / (1 - unknown).sum((2, 3), keepdim=True)
+    start = known + unknown * mean
+    return _solve(levels, start).permute(0, 2, 3, 1)
+
+
+def _solve(levels: list[Level], x: Tensor) -> Tensor:
+    """Preconditioned conjugate gradients from `x`, whose known pixels hold; a picture that is done stays as it is."""
+    finest = levels[0]
+    residual = -finest.apply(x)
+    direction, product = torch.zeros_like(x), None
+    for _ in range(_MOST_ROUNDS):
+        error = _cycle(levels, residual)
+        active = error.abs().amax((1, 2, 3), keepdim=True) > TOLERANCE
+        if not active.any():
+            return x + error
+        last, product = product, _dot(residual, error)
+        direction = error if last is None else error + _ratio(product, last) * direction
+        image = finest.apply(direction)
+        step = torch.where(active, _ratio(product, _dot(direction, image)), 0)
+        x, residual = x + step * direction, residual - step * image
+    raise RuntimeError(f"imputation has not come within {TOLERANCE} grey levels after {_MOST_ROUNDS} rounds")
+
+
+def _cycle(levels: list[Level], right: Tensor) -> Tensor:
+    """Estimate the solution for a right-hand side: smooth, correct from half the resolution, smooth."""
+    level, *coarser = levels
+    x = level.sweep(level.inverse * right, right)
+    if not coarser:
+        for _ in range(_COARSEST_SWEEPS):
+            x = level.sweep(x, right)
+        return x
+    height, width = x.shape[2:]
+    residual = 4 * functional.avg_pool2d(_even(right - level.apply(x)), 2)
+    correction = _cycle(coarser, coarser[0].unknown * residual).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    x = x + level.unknown * correction[..., :height, :width]
+    return level.sweep(level.sweep(x, right), right)
+
+
+def _levels(unknown: Tensor) -> list[Level]:
+    """Set the system up at ever half the resolution; a pixel is unknown there if all that it stands for are."""
+    exists, levels = torch.ones_like(unknown[:1]), []
+    while True:
+        total = _weighted(exists)
+        levels.append(Level(unknown, total, _ratio(unknown, total - exists / 3)))
+        if min(unknown.shape[2:]) <= _COARSEST or not unknown.any():
+            return levels
+        known = functional.max_pool2d(_even(exists - unknown), 2)
+        exists = functional.max_pool2d(_even(exists), 2)
+        unknown = exists - known
+
+
+def _weighted(x: Tensor) -> Tensor:
+    """Sum the neighbours with the weights 1/6 and 1/12, and the pixel itself with 1/3; nothing beyond the border."""
+    padded = functional.pad(x, (1, 1, 1, 1))
+    rows = (padded[..., :-2, :] + padded[..., 2:, :]).add_(padded[..., 1:-1, :], alpha=2)
+    return (rows[..., :-2] + rows[..., 2:]).add_(rows[..., 1:-1], alpha=2).div_(12)
+
+
+def _even(x: Tensor) -> Tensor:
+    return functional.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum((2, 3), keepdim=True)
+
+
+def _ratio(a: Tensor, b: Tensor) -> Tensor:
+    """Divide a by b, giving 0 where b is 0: nothing is left to do there."""
+    return torch.where(b == 0, 0, a / torch.where(b == 0, 1, b))

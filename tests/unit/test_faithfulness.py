@@ -1,0 +1,311 @@
+"""Deletion, insertion, ROAD, drop: hand-computed curves, maps by chance at the floor, a planted explanation on top."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from unitlens import faithfulness
+
+ALL = faithfulness.Plan(
+    ["deletion", "insertion", "road_morf", "road_lerf", "masked"],
+    steps=6,
+    baselines=["mean", "blur"],
+    percentiles=[20, 60],
+)
+SIDE = 32
+PATCH = slice(8, 16)
+
+
+def brightness(pictures):
+    """A model whose probability of class 1 is the mean brightness: linear in the pixels."""
+    share = pictures.double().mean((1, 2, 3)) / 255
+    return torch.stack([1 - share, share], dim=1)
+
+
+def patch_only(pictures):
+    """A model that looks only at how far a patch differs from mid grey."""
+    contrast = (pictures[:, PATCH, PATCH].double() - 128).abs().mean((1, 2, 3)) / 128
+    return torch.stack([1 - contrast, contrast], dim=1)
+
+
+def noise_pictures(n, seed=0):
+    return torch.randint(0, 256, (n, SIDE, SIDE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def planted_pictures(n):
+    """Noise of low contrast with a checked patch of full contrast."""
+    pictures = (noise_pictures(n).double() / 8 + 112).to(torch.uint8)
+    checks = (torch.arange(8)[:, None] + torch.arange(8)) % 2 * 255
+    pictures[:, PATCH, PATCH] = checks[None, :, :, None].to(torch.uint8)
+    return pictures
+
+
+def planted_map(n):
+    saliency = torch.zeros(n, SIDE, SIDE)
+    saliency[:, PATCH, PATCH] = 1
+    return saliency
+
+
+def ones(n):
+    return torch.ones(n, dtype=torch.int64)
+
+
+def two_rows():
+    """One picture of 2 x 2 pixels, white above black, and a map that ranks its pixels in reading order."""
+    picture = torch.tensor([255, 255, 0, 0], dtype=torch.uint8).view(1, 2, 2, 1).repeat(1, 1, 1, 3)
+    return picture, torch.tensor([[[0.9, 0.8], [0.7, 0.1]]])
+
+
+def test_deletion_by_hand():
+    curve, auc = faithfulness.deletion(brightness, *two_rows(), ones(1), steps=5, baseline="mean")
+    # the mean colour is 127.5, rounded to 128: 0.5019; white, white, black, black become it one after the other
+    mean = 128 / 255
+    expected = [2 / 4, (1 + mean) / 4, 2 * mean / 4, 3 * mean / 4, mean]
+    assert curve[0].tolist() == pytest.approx(expected)
+    assert auc.tolist() == pytest.approx([sum((a + b) / 2 for a, b in zip(expected, expected[1:], strict=False)) / 4])
+
+
+def test_insertion_by_hand():
+    curve, auc = faithfulness.insertion(brightness, *two_rows(), ones(1), steps=3, baseline="mean")
+    expected = [128 / 255, (2 + 2 * 128 / 255) / 4, 2 / 4]
+    assert curve[0].tolist() == pytest.approx(expected)
+    assert auc.tolist() == pytest.approx([(expected[0] + 2 * expected[1] + expected[2]) / 4])
+
+
+def test_drop_and_increase_by_hand():
+    picture, saliency = two_rows()
+    pictures, maps = picture.repeat(2, 1, 1, 1), torch.cat([saliency, saliency])
+    # saliency scaled to [0, 1] is 1, 0.875, 0.75, 0: the brightness falls from 2 / 4 to (255 + 223) / 255 / 4
+    drop, increase = faithfulness.average_drop(brightness, pictures, maps, torch.tensor([1, 0]))
+    kept = (255 + 223) / 255 / 4
+    assert drop.tolist() == pytest.approx([(0.5 - kept) / 0.5, 0])
+    assert increase.tolist() == [0, 1]  # class 0, darkness, gains
+
+
+@pytest.mark.parametrize(("order", "last"), [("morf", 0), ("lerf", 255)])
+def test_road_by_hand(order, last, monkeypatch):
+    monkeypatch.setattr(faithfulness, "_NOISE", 0.0)
+    picture = torch.tensor([255, 255, 0, 0], dtype=torch.uint8).view(1, 1, 4, 1).repeat(1, 1, 1, 3)
+    curve, mean = faithfulness.road(
+        brightness, picture, torch.tensor([[[4.0, 3, 2, 1]]]), ones(1), percentiles=[25, 50, 75], order=order
+    )
+    # one pixel gone: its neighbour has the same value; two or three: all become the value that is left
+    assert curve[0].tolist() == pytest.approx([0.5, last / 255, last / 255])
+    assert mean.item() == pytest.approx(curve.mean().item())
+
+
+def test_a_quarter_is_a_quarter():
+    seen = []
+
+    def predict(pictures):
+        seen.append(pictures)
+        return brightness(pictures)
+
+    black = torch.zeros(1, SIDE, SIDE, 3, dtype=torch.uint8)
+    black[0, 0, 0] = 255  # so that the mean colour is not black
+    faithfulness.deletion(predict, black, torch.rand(1, SIDE, SIDE), ones(1), steps=5, baseline="blur")
+    faithfulness.road(predict, noise_pictures(1), torch.zeros(1, SIDE, SIDE), ones(1), percentiles=[25], order="morf")
+    changed = (seen[1][1] != noise_pictures(1)[0]).any(-1).double().mean()
+    assert changed.item() == pytest.approx(0.25, abs=0.01)  # a few are imputed with the value that they had
+
+
+def test_random_maps_give_the_expected_line_for_a_linear_model():
+    pictures = noise_pictures(20).clone()
+    pictures[:, :16] //= 2
+    maps = torch.rand(20, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    curve, auc = faithfulness.deletion(brightness, pictures, maps, ones(20), steps=5, baseline="mean")
+    # the expected brightness stays that of the picture, which is that of its mean colour, at every share
+    assert torch.allclose(curve, curve[:, :1].expand_as(curve), atol=0.02)
+    assert auc.mean().item() == pytest.approx(curve[:, 0].mean().item(), abs=0.005)
+
+
+def rows_of(scores, photographs):
+    """The long table of scores that `summarise` takes."""
+    return pd.concat(
+        pd.DataFrame(
+            {
+                "model": "toy",
+                "image_id": [str(i) for i in range(photographs)],
+                "photograph": [str(i) for i in range(photographs)],
+                "explainer": explainer,
+                "measure": measure,
+                "baseline": baseline,
+                "value": values.numpy(),
+                "flat": False,
+            }
+        )
+        for (explainer, measure, baseline), values in scores.items()
+    )
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """The true patch, random maps and the Gaussian, for a model that looks at the patch only."""
+    n = 12
+    maps = {
+        "true": planted_map(n),
+        "other": faithfulness.random_saliency((SIDE, SIDE), seeds=range(100, 100 + n)),
+        "random": faithfulness.random_saliency((SIDE, SIDE), seeds=range(n)),
+        "gaussian": faithfulness.centred_gaussian((SIDE, SIDE)).expand(n, -1, -1),
+    }
+    found = faithfulness.curves(patch_only, planted_pictures(n), maps, ones(n), plan=ALL, seeds=range(n))
+    return rows_of(faithfulness.scores(found), n)
+
+
+MEASURES = [measure for measure in faithfulness.BETTER if measure != "increase"]
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_the_planted_map_wins_every_measure(planted, measure):
+    tests = faithfulness.compare(planted[planted.measure == measure])
+    true = tests[(tests.explainer_a == "true") | (tests.explainer_b == "true")]
+    assert set(true.more_faithful) == {"true"} and (true.p_adjusted < 0.05).all()
+
+
+def test_two_random_maps_do_not_differ(planted):
+    tests = faithfulness.compare(planted[planted.explainer.isin(["other", "random"])])
+    assert len(tests) == 9  # deletion and insertion on two baselines, three of ROAD, drop and increase
+    assert (tests.p_adjusted > 0.05).all()
+
+
+def test_summary(planted):
+    summary = faithfulness.summarise(planted).set_index(["explainer", "measure", "baseline"])
+    one = planted[(planted.explainer == "true") & (planted.measure == "road")]
+    random = planted[(planted.explainer == "random") & (planted.measure == "road")]
+    row = summary.loc["true", "road", "imputed"]
+    assert row["mean"] == pytest.approx(one.value.mean()) and row.n == row.photographs == 12
+    assert row.over_random == pytest.approx(one.value.mean() - random.value.mean())
+    assert row.low < row["mean"] < row.high and row.p_adjusted < 0.05 and row.better == "higher"
+    assert np.isnan(summary.loc["random", "road", "imputed"].p_value)
+
+
+def test_two_photographs_have_no_interval(planted):
+    few = planted[planted.photograph.isin(["0", "1"])]
+    assert faithfulness.summarise(few)[["low", "high", "over_low"]].isna().all(axis=None)
+    assert "two photographs are too few" in " ".join(faithfulness.findings(*both(few)))
+
+
+def both(table):
+    return faithfulness.summarise(table), faithfulness.compare(table)
+
+
+def test_findings_name_the_winner(planted):
+    text = " ".join(faithfulness.findings(*both(planted)))
+    assert "toy" in text and "true" in text and "n = 12" in text
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+def test_batch_size_changes_nothing(batch_size):
+    maps = {"a": torch.rand(3, SIDE, SIDE, generator=torch.Generator().manual_seed(2)), "zero": torch.zeros(3, SIDE, SIDE)}
+    pictures, options = noise_pictures(3), {"plan": ALL, "seeds": [5, 6, 7]}
+    whole = faithfulness.curves(patch_only, pictures, maps, ones(3), batch_size=64, **options)
+    parts = faithfulness.curves(patch_only, pictures, maps, ones(3), batch_size=batch_size, **options)
+    last = {name: each[2:] for name, each in maps.items()}
+    alone = faithfulness.curves(patch_only, pictures[2:], last, ones(1), plan=ALL, seeds=[7])
+    for key, curve in whole.items():
+        assert torch.allclose(parts[key], curve, atol=1e-9) and torch.allclose(alone[key], curve[2:], atol=1e-9)
+
+
+def test_batches_are_full():
+    sizes = []
+
+    def predict(pictures):
+        sizes.append(len(pictures))
+        return brightness(pictures)
+
+    maps = {"a": torch.rand(3, SIDE, SIDE), "b": torch.rand(3, SIDE, SIDE)}
+    faithfulness.curves(predict, noise_pictures(3), maps, ones(3), plan=ALL, batch_size=10)
+    pictures = 3 * (3 + 2 * (2 * 2 * 4 + 2 * 2 + 1))  # 3 whole; 4 inner steps, 2 percentiles of 2 orders, 1 masked
+    assert sizes == [10] * (pictures // 10) + [pictures % 10]
+
+
+def test_ties_are_random_and_seeded():
+    pictures, flat = noise_pictures(1), torch.zeros(1, SIDE, SIDE)
+    plan = {"steps": 4, "baseline": "mean"}
+    first, second, other = (
+        faithfulness.deletion(brightness, pictures, flat, ones(1), seeds=seed, **plan)[0] for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, second) and not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.7, torch.nan, torch.inf])
+def test_maps_without_an_order_get_a_random_one_and_are_flagged(value):
+    pictures, maps = noise_pictures(2), torch.rand(2, SIDE, SIDE)
+    maps[1] = value
+    assert faithfulness.is_flat(maps).tolist() == [False, True]
+    zeros = torch.zeros_like(maps)
+    scored = faithfulness.curves(patch_only, pictures, {"a": maps, "zero": zeros}, ones(2), plan=ALL, seeds=[1, 2])
+    for measure in ("deletion", "insertion"):
+        assert torch.equal(scored["a", measure, "mean"][1], scored["zero", measure, "mean"][1])
+    assert torch.equal(scored["a", "masked", "black"][1], scored["zero", "masked", "black"][1])
+
+
+def test_floors():
+    maps = faithfulness.random_saliency((40, 50), seeds=[1, 2, 1])
+    assert maps.shape == (3, 40, 50) and torch.equal(maps[0], maps[2]) and not torch.equal(maps[0], maps[1])
+    gaussian = faithfulness.centred_gaussian((5, 9))
+    assert gaussian.shape == (5, 9) and gaussian.argmax() == 2 * 9 + 4 and torch.equal(gaussian, gaussian.flip(0, 1))
+    # one standard deviation, a quarter of the side, is half way to the border
+    assert gaussian[2, 2].item() == pytest.approx(np.exp(-0.5))
+
+
+def test_shard():
+    n = 4
+    explanation = {
+        "saliency": planted_map(n).numpy(),
+        "target": np.ones(n, dtype=int),
+        "target_probability": np.full(n, 0.5),
+        "image_id": np.array(list("abcd"), dtype=object),
+        "photograph": np.array(list("aacd"), dtype=object),
+    }
+    table, arrays = faithfulness.score_shard(
+        patch_only,
+        {"lime": explanation, "gradcam-x": explanation | {"saliency": np.zeros((n, SIDE, SIDE), np.float32)}},
+        planted_pictures(n).numpy(),
+        plan=ALL,
+        seeds=range(n),
+        floor_seeds=range(n),
+        batch_size=16,
+    )
+    assert set(table.explainer) == {"lime", "gradcam-x", "random", "gaussian"}
+    assert len(table) == 4 * 9 * n
+    assert table[table.flat].explainer.unique().tolist() == ["gradcam-x"]
+    assert arrays["lime:deletion:mean"].shape == (n, 6) and arrays["picture"].shape == (n, 1)
+    other = explanation | {"target": np.zeros(n, dtype=int)}
+    with pytest.raises(ValueError, match="explanations by b have other values of target than those by a"):
+        faithfulness.score_shard(
+            patch_only,
+            {"a": explanation, "b": other},
+            planted_pictures(n).numpy(),
+            plan=ALL,
+            seeds=range(n),
+            floor_seeds=range(n),
+            batch_size=16,
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 1}, "`steps` is 1; allowed: 2 or more"),
+        ({"baseline": "black"}, "`baseline` is 'black'; allowed: blur, mean"),
+        ({"seeds": [1]}, "`seeds` holds 1 seeds for 2 images"),
+        ({"batch_size": 0}, "`batch_size` is 0; allowed: 1 or more"),
+        ({"images": torch.rand(2, SIDE, SIDE, 3)}, r"`images` must be uint8 \(n, h, w, 3\), got torch.float32"),
+        ({"saliency": torch.rand(2, SIDE, 5)}, r"`saliency` has shape \(2, 32, 5\); allowed: \(2, 32, 32\)"),
+        ({"targets": torch.tensor([1])}, "`targets` must be one class for each of 2 images"),
+    ],
+)
+def test_bad_input(change, message):
+    given = {"images": noise_pictures(2), "saliency": torch.rand(2, SIDE, SIDE), "targets": ones(2)}
+    given |= {"steps": 3, "baseline": "mean"} | change
+    with pytest.raises(ValueError, match=message):
+        faithfulness.deletion(brightness, given.pop("images"), given.pop("saliency"), given.pop("targets"), **given)
+
+
+def test_bad_order_and_percentiles():
+    inputs = brightness, noise_pictures(1), torch.rand(1, SIDE, SIDE), ones(1)
+    with pytest.raises(ValueError, match="`order` is 'first'; allowed: 'morf'"):
+        faithfulness.road(*inputs, percentiles=[10], order="first")
+    with pytest.raises(ValueError, match="`percentiles` holds 100; allowed: above 0 and below 100"):
+        faithfulness.road(*inputs, percentiles=[50, 100], order="morf")
