@@ -7,7 +7,6 @@ against `grad-cam`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import combinations
 from numbers import Integral
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from unitlens import lime, stats
+from unitlens import lime, stats, wording
 from unitlens.imputation import impute
 
 # Which end of a measure is the faithful one: 1 the higher, -1 the lower.
@@ -37,6 +36,8 @@ _NOISE = 2.55
 # Standard deviation of the centred Gaussian, as a share of each side.
 _GAUSSIAN_WIDTH = 0.25
 _SIGNIFICANT = 0.05
+_FEWEST = 3  # photographs for a test
+_HEADLINES = {"deletion": "deletion", "insertion": "insertion", "road": "ROAD"}
 
 Predict = Callable[[Tensor], Tensor]  # uint8 pictures (n, h, w, 3) -> probabilities (n, classes)
 
@@ -400,7 +401,7 @@ def score_shard(
 
 
 def _common(explanations: Mapping[str, Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
-    """What all explanations of a shard share."""
+    """Return what all explanations of a shard share."""
     (first_name, first), *others = explanations.items()
     for name, arrays in others:
         for key in ("image_id", "target"):
@@ -474,6 +475,61 @@ def _tests(table: pd.DataFrame, pairs: Sequence[tuple[str, str]] | None, seed: i
         for _, model in table.groupby("model", sort=False)
     )
     return tests.assign(p_adjusted=stats.benjamini_hochberg(tests["p_value"]))
+
+
+def findings(summary: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
+    """Say which explainer is the most faithful, and whether that is more than chance.
+
+    Parameters
+    ----------
+    summary, tests : pandas.DataFrame
+        From `summarise` and `compare`.
+
+    Returns
+    -------
+    list of str
+        A sentence for each model and each of deletion, insertion and ROAD, the first two with the first baseline.
+    """
+    return [
+        _finding(rows, tests[tests["model"].eq(model) & tests["measure"].eq(measure) & tests["baseline"].eq(baseline)])
+        for model, of_model in summary.groupby("model", sort=False)
+        for measure, of_measure in of_model[of_model["measure"].isin(_HEADLINES)].groupby("measure", sort=False)
+        for baseline, rows in [next(iter(of_measure.groupby("baseline", sort=False)))]
+    ]
+
+
+def _finding(rows: pd.DataFrame, tests: pd.DataFrame) -> str:
+    first = rows.iloc[0]
+    sign = BETTER[first["measure"]]
+    ranked = rows[~rows["explainer"].isin(FLOORS)].sort_values("mean", ascending=sign < 0, kind="stable")
+    best, random = ranked.iloc[0], rows[rows["explainer"] == "random"].iloc[0]
+    name = wording.explainer_title
+    how = f"{_HEADLINES[first['measure']]} ({first['baseline']}; {first['better']} is more faithful)"
+    score = wording.estimate(best["mean"], best["low"], best["high"], best["n"])
+    text = f"{first['model']}: by {how}, {name(best['explainer'])} scores best with {score}; random maps score "
+    text += f"{random['mean']:.2f}"
+    if best["photographs"] < _FEWEST:
+        return f"{text}. {best['photographs']} photographs are too few for a test."
+    beats = ranked[(sign * ranked["over_random"] > 0) & (ranked["p_adjusted"] < _SIGNIFICANT)]
+    text += f". {len(beats)} of {len(ranked)} explainers beat random maps (adjusted p < {_SIGNIFICANT})"
+    if len(others := ranked.drop(beats.index)):
+        text += f"; not supported at n = {best['n']} for {', '.join(map(name, others['explainer']))}"
+    for other, title in _rivals(ranked):
+        pair = tests[
+            tests["explainer_a"].isin([best["explainer"], other])
+            & tests["explainer_b"].isin([best["explainer"], other])
+        ]
+        ahead = pair.iloc[0]
+        proven = ahead["p_adjusted"] < _SIGNIFICANT and ahead["more_faithful"] == best["explainer"]
+        verdict = "ahead of" if proven else f"not shown at n = {best['n']} to be ahead of"
+        text += f". {name(best['explainer'])} is {verdict} {title} (adjusted {wording.p_value(ahead['p_adjusted'])})"
+    return text + "."
+
+
+def _rivals(ranked: pd.DataFrame) -> list[tuple[str, str]]:
+    """Whom the best of the ranked explainers is compared with: the second, if there is one, and the Gaussian."""
+    second = [(name, f"the second, {wording.explainer_title(name)},") for name in ranked["explainer"].iloc[1:2]]
+    return [*second, ("gaussian", "a Gaussian in the middle of the picture")]
 
 
 # ---- perturbed pictures

@@ -20,19 +20,19 @@ _COARSEST_SWEEPS = 8
 
 
 class Level(NamedTuple):
-    """The system at one resolution: (sum of weights) * pixel - weighted sum of neighbours, at unknown pixels."""
+    """The system at one resolution: diagonal * pixel - weighted sum of its neighbours, for every unknown pixel."""
 
     unknown: Tensor  # (n, 1, h, w), 1 or 0
-    total: Tensor  # (1, 1, h, w): sum of the weights of the neighbours that exist, and 1/3 for the pixel itself
+    diagonal: Tensor  # (1, 1, h, w): sum of the weights of the neighbours that exist
     inverse: Tensor  # (n, 1, h, w): 1 / diagonal, 0 at known pixels
 
     def apply(self, x: Tensor) -> Tensor:
-        """Multiply `x`, zero at known pixels, by the matrix."""
-        return self.unknown * (self.total * x - _weighted(x))
+        """Multiply `x`, zero at known pixels where it is a correction, by the matrix."""
+        return (self.diagonal * x).sub_(_neighbours(x)).mul_(self.unknown)
 
     def sweep(self, x: Tensor, right: Tensor) -> Tensor:
-        """Improve `x` by one round of Jacobi's method: every unknown pixel becomes the mean of its neighbours."""
-        return x + self.inverse * (right - self.apply(x))
+        """Solve for every unknown pixel with its neighbours as they are: one round of Jacobi's method."""
+        return _neighbours(x).add_(right).mul_(self.inverse)
 
 
 def impute(images: Tensor, removed: Tensor) -> Tensor:
@@ -107,8 +107,8 @@ def _levels(unknown: Tensor) -> list[Level]:
     """Set the system up at ever half the resolution; a pixel is unknown there if all that it stands for are."""
     exists, levels = torch.ones_like(unknown[:1]), []
     while True:
-        total = _weighted(exists)
-        levels.append(Level(unknown, total, _ratio(unknown, total - exists / 3)))
+        diagonal = _neighbours(exists)
+        levels.append(Level(unknown, diagonal, _ratio(unknown, diagonal)))
         if min(unknown.shape[2:]) <= _COARSEST or not unknown.any():
             return levels
         known = functional.max_pool2d(_even(exists - unknown), 2)
@@ -116,11 +116,11 @@ def _levels(unknown: Tensor) -> list[Level]:
         unknown = exists - known
 
 
-def _weighted(x: Tensor) -> Tensor:
-    """Sum the neighbours with the weights 1/6 and 1/12, and the pixel itself with 1/3; nothing beyond the border."""
+def _neighbours(x: Tensor) -> Tensor:
+    """Sum the neighbours, the direct ones twice and the diagonal ones once; there is nothing beyond the border."""
     padded = functional.pad(x, (1, 1, 1, 1))
     rows = (padded[..., :-2, :] + padded[..., 2:, :]).add_(padded[..., 1:-1, :], alpha=2)
-    return (rows[..., :-2] + rows[..., 2:]).add_(rows[..., 1:-1], alpha=2).div_(12)
+    return (rows[..., :-2] + rows[..., 2:]).add_(rows[..., 1:-1], alpha=2).sub_(x, alpha=4)
 
 
 def _even(x: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ METHOD_TITLES = {
     "ablationcam": "Ablation-CAM",
     "scorecam": "Score-CAM",
     "lime": "LIME",
+    "random": "Random map",
+    "gaussian": "Centred Gaussian",
 }
 
 
