@@ -2,13 +2,13 @@
 
 import math
 
-from unitlens import wording
+from unitlens import cam, wording
 
 
 def test_explainers_and_machines_have_titles():
-    titles = [wording.explainer_title(f"{method}-features.12") for method in wording.METHOD_TITLES if method != "lime"]
+    titles = [wording.explainer_title(f"{method}-features.12") for method in cam.METHODS]
     assert titles == ["Grad-CAM", "HiResCAM", "Grad-CAM++", "XGrad-CAM", "LayerCAM", "Ablation-CAM", "Score-CAM"]
-    assert wording.explainer_title("lime") == "LIME"
+    assert [wording.explainer_title(name) for name in ("lime", "random")] == ["LIME", "Random map"]
     assert wording.explainer_title("shap-fc") == "shap"
     assert wording.machine_title("cpu", 1) == "CPU, 1 thread"
     assert wording.machine_title("NVIDIA H100", 4) == "NVIDIA H100, 4 threads"
