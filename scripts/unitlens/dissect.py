@@ -258,6 +258,7 @@ SIMILARITIES: dict[str, Callable[..., Tensor]] = {
     "cos_similarity": cos_similarity,
     "cos_similarity_cubed": cos_similarity_cubed,
 }
+FEWEST_IMAGES = {"soft_wpmi": 100, "wpmi": 28, "rank_reorder": 40, "cos_similarity": 2, "cos_similarity_cubed": 2}
 
 
 def label(scores: Tensor) -> Labels:

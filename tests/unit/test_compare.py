@@ -1,13 +1,24 @@
-"""Counts of learned concepts by hand, rarefaction against all subsets."""
+"""Counts of learned concepts by hand, rarefaction against all subsets, intervals by their coverage."""
 
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
-from unitlens import compare
+from unitlens import compare, dissect
 
+TABLES = [
+    "frequent",
+    "layers",
+    "rarefaction",
+    "categories",
+    "models",
+    "category_differences",
+    "unique_concepts",
+    "trend",
+]
 CATEGORY = {"dog": "object", "cat": "object", "sky": "scene", "red": "color"}
 
 
@@ -79,27 +90,83 @@ def test_the_order_of_the_units_does_not_matter(concepts):
     shuffled = pd.concat(
         [group.sample(frac=1, random_state=3) for _, group in concepts.groupby(["model", "layer"], sort=False)]
     )
-    for name in ("frequent", "layers", "categories", "models"):
+    for name in TABLES:
         pd.testing.assert_frame_equal(getattr(compare, name)(shuffled), getattr(compare, name)(concepts))
 
 
 def test_layers_by_hand(concepts):
     table = compare.layers(concepts)
-    rows = list(table.drop(columns="distinct_rarefied").itertuples(index=False, name=None))
-    assert rows == [
-        ("a", "layer3", 5, 1, 3, 2, "dog", 2),
-        ("a", "layer4", 2, 0, 2, 2, "cat", 1),
-        ("b", "conv9", 6, 2, 2, 2, "red", 3),
+    columns = ["model", "layer", "units", "dead", "labelled", "distinct", "rarefied_units", "top_concept", "top_units"]
+    assert list(table[columns].itertuples(index=False, name=None)) == [
+        ("a", "layer3", 5, 1, 4, 3, 2, "dog", 2),
+        ("a", "layer4", 2, 0, 2, 2, 2, "cat", 1),
+        ("b", "conv9", 6, 2, 4, 2, 2, "red", 3),
     ]
     # two of {dog, dog, cat, sky}: 1 of 6 pairs has one concept; two of {red, red, red, sky}: 3 of 6 pairs
     assert table.distinct_rarefied.tolist() == pytest.approx([11 / 6, 2, 3 / 2])
+    assert table.gini.tolist() == pytest.approx([1 / 6, 0, 1 / 4])
+    assert table.top10_share.tolist() == [1, 1, 1]
+    assert table.filter(regex="_low|_high").isna().all(axis=None), "so few units give no interval"
 
 
 def test_a_layer_without_labels_is_told_and_does_not_spoil_the_others(concepts):
     table = compare.layers(pd.concat([concepts, units("b", "conv10", "", dead=3)], ignore_index=True))
     assert table.distinct_rarefied.tolist() == pytest.approx([11 / 6, 2, 3 / 2, np.nan], nan_ok=True)
-    last = table.drop(columns="distinct_rarefied").iloc[-1]
-    assert last.tolist() == ["b", "conv10", 3, 3, 0, 2, "", 0]
+    last = table[["model", "layer", "units", "dead", "labelled", "distinct", "top_concept", "top_units"]].iloc[-1]
+    assert last.tolist() == ["b", "conv10", 3, 3, 0, 0, "", 0]
+
+
+def test_only_labelled_units_count(concepts):
+    unsure = units("a", "layer3", "dog dog red").assign(status="unlabelled")
+    with_unsure = pd.concat([concepts, unsure], ignore_index=True)
+    assert compare.layers(with_unsure).units.tolist() == [8, 2, 6]
+    for name in set(TABLES) - {"layers"}:
+        pd.testing.assert_frame_equal(getattr(compare, name)(with_unsure), getattr(compare, name)(concepts))
+
+
+def test_near_duplicates_count_as_their_group(concepts):
+    grouped = concepts.assign(group=concepts.concept.replace({"cat": "animal", "dog": "animal"}))
+    assert compare.layers(grouped).distinct.tolist() == [2, 1, 2]
+    top = compare.frequent(grouped).iloc[0]
+    assert (top.concept, top.category, top.units) == ("animal", "object", 3)
+
+
+def test_rarefaction_curve_runs_from_one_unit_to_all(concepts):
+    table = compare.rarefaction(concepts)
+    curve = table[(table.model == "a") & (table.layer == "layer3")]
+    assert curve.units.tolist() == [1, 2, 3, 4]
+    assert curve.distinct.tolist() == pytest.approx([1, 11 / 6, 2.5, 3])
+    assert set(table.layer) == {"layer3", "layer4", "conv9", "all"}
+
+
+@pytest.mark.parametrize("size", [60, 128, 256])
+def test_intervals_of_counts_hold_the_expected_count(size):
+    rng = np.random.default_rng(0)
+    shares = 1 / np.arange(1, 401)
+    samples = [counts[counts > 0] for counts in rng.multinomial(256, shares / shares.sum(), size=200)]
+    rows = np.array([compare.rarefy_with_interval(counts, size) for counts in samples])
+    held = (rows[:, 1] <= rows[:, 0].mean()) & (rows[:, 0].mean() <= rows[:, 2])
+    assert held.mean() > 0.93
+
+
+def test_intervals_of_concentration_hold_its_expectation():
+    rng = np.random.default_rng(0)
+    shares = 1 / np.arange(1, 401)
+    rows = []
+    for counts in rng.multinomial(256, shares / shares.sum(), size=100):
+        words = " ".join(f"word{number}" for number in np.repeat(np.arange(400), counts))
+        rows.append(compare.layers(units("a", "x", words)).iloc[0])
+    table = pd.DataFrame(rows)
+    for name, low, high in [("gini", "gini_low", "gini_high"), ("top10_share", "top10_low", "top10_high")]:
+        expected = table[name].mean()
+        assert ((table[low] <= expected) & (expected <= table[high])).mean() > 0.9
+
+
+def test_concentration_without_an_answer_of_the_jackknife_is_empty():
+    words = " ".join(f"word{number} word{number}" for number in range(30))
+    row = compare.layers(units("a", "x", words)).iloc[0]
+    assert row.top10_share == pytest.approx(20 / 60)
+    assert np.isnan(row.top10_low)  # whichever unit is left out, the ten most frequent name as many
 
 
 def test_category_shares_have_wilsons_interval(concepts):
@@ -123,6 +190,8 @@ def test_two_models_by_hand(concepts):
     assert [row[name] for name in ("shared", "only_a", "only_b", "jaccard")] == [1, 2, 1, 0.25]
     # four of {dog x 3, cat x 2, sky}: not dog 0 of 15, not cat 1 of 15, not sky 5 of 15
     assert (row["rarefied_units"], row["rarefied_a"], row["rarefied_b"]) == (4, pytest.approx(3 - 6 / 15), 2)
+    assert row["rarefied_difference"] == pytest.approx(0.6)
+    assert np.isnan([row["difference_low"], row["difference_high"]]).all()  # too few units
     # color, object, scene: a 0 5 1, b 3 0 1; expected a 1.8 3 1.2, b 1.2 2 0.8
     chi_square = 1.8 + 4 / 3 + 0.04 / 1.2 + 1.8**2 / 1.2 + 2 + 0.04 / 0.8
     assert row["chi_square"] == pytest.approx(chi_square)
@@ -167,8 +236,159 @@ def test_one_model_alone_gives_an_empty_table_with_its_columns(concepts):
     assert list(table.columns) == list(compare.models(concepts).columns)
 
 
-@pytest.mark.parametrize("column", ["encoder", "similarity"])
-def test_labels_of_different_origin_are_not_compared(concepts, column):
+@pytest.mark.parametrize("column", ["encoder", "similarity", "concept_list"])
+@pytest.mark.parametrize("name", TABLES)
+def test_labels_of_different_origin_are_not_compared(concepts, column, name):
+    concepts["concept_list"] = "836 concepts"
     concepts.loc[concepts.model == "b", column] = "other"
-    with pytest.raises(ValueError, match=f"labels of different {column}s cannot be compared: .*, other"):
-        compare.models(concepts)
+    kind = column.replace("_", " ")
+    with pytest.raises(ValueError, match=f"labels of different {kind}s cannot be compared: .*, other"):
+        getattr(compare, name)(concepts)
+
+
+def test_category_differences_by_hand():
+    pair = pd.concat(
+        [units("a", "x", " ".join(["dog"] * 56 + ["sky"] * 14)), units("b", "x", " ".join(["dog"] * 48 + ["sky"] * 32))]
+    )
+    table = compare.category_differences(pair)
+    assert list(zip(table.layer, table.category, strict=True)) == [
+        ("x", "object"),
+        ("x", "scene"),
+        ("all", "object"),
+        ("all", "scene"),
+    ]
+    row = table.iloc[0]
+    assert (row.units_a, row.labelled_a, row.units_b, row.labelled_b) == (56, 70, 48, 80)
+    # Newcombe (1998), table II, contrast a, method 10
+    assert (row.difference, row.low, row.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+    assert row.p_value == pytest.approx(stats.fisher_exact([[56, 14], [48, 32]]).pvalue)
+    assert table.p_adjusted.tolist() == pytest.approx([row.p_value] * 4)  # four tests of the same p-value
+
+
+def test_models_with_different_layers_are_compared_over_all_of_them(concepts):
+    assert set(compare.category_differences(concepts).layer) == {"all"}
+
+
+def test_unique_concepts_by_hand(concepts):
+    table = compare.unique_concepts(concepts)
+    rows = table.drop(columns=["p_value", "p_adjusted"]).itertuples(index=False, name=None)
+    assert list(rows) == [
+        ("a", "dog", "object", 3, 6, 4),
+        ("a", "cat", "object", 2, 6, 4),
+        ("b", "red", "color", 3, 4, 6),
+    ]
+    # three of a's six units and none of b's four: C(6, 3) / C(10, 3), and as extreme: C(4, 3) / C(10, 3)
+    assert table.p_value.tolist()[0] == pytest.approx((20 + 4) / 120)
+    assert compare.unique_concepts(concepts[concepts.model == "a"]).empty
+
+
+def test_trend_is_found_where_it_is_planted():
+    share = {"l1": 2, "l2": 10, "l3": 18}
+    rows = [units("a", layer, " ".join(["dog"] * n + ["sky"] * (20 - n) + ["red"] * 10)) for layer, n in share.items()]
+    table = compare.trend(pd.concat(rows)).set_index("category")
+    row = table.loc["object"]
+    assert (row["first"], row["last"], row.layers, row.labelled) == ("l1", "l3", 3, 90)
+    assert row.slope == pytest.approx(8 / 30)
+    assert 0.15 < row.low < row.slope < row.high < 0.35
+    assert row.p_value == pytest.approx(1e-4)  # the least that 9,999 permutations can tell
+    assert table.loc["color", "slope"] == pytest.approx(0) and table.loc["color", "p_value"] == 1
+
+
+def test_trend_of_unequal_layers_is_the_slope_over_units():
+    rows = [units("a", "l1", "dog sky"), units("a", "l2", "dog dog sky sky sky"), units("a", "l3", "dog")]
+    table = compare.trend(pd.concat(rows)).set_index("category")
+    depth, dog = [0, 0, 1, 1, 1, 1, 1, 2], [1, 0, 1, 1, 0, 0, 0, 1]
+    assert table.loc["object", "slope"] == pytest.approx(np.polyfit(depth, dog, 1)[0])
+
+
+def test_trend_needs_two_layers(concepts):
+    assert set(compare.trend(concepts).model) == {"a"}
+
+
+def test_permuted_trend_holds_its_level():
+    rng = np.random.default_rng(0)
+    p_values = []
+    for _ in range(200):
+        words = rng.choice(["dog", "sky"], size=60)
+        rows = [units("a", f"l{number}", " ".join(part)) for number, part in enumerate(np.split(words, [15, 35]))]
+        p_values.append(compare.trend(pd.concat(rows), n_resamples=999).p_value[0])
+    assert 0.01 < np.mean(np.array(p_values) < 0.05) < 0.09
+
+
+def probe():
+    """Twelve images of six photographs; unit n answers to concept n, except unit 3, which is dead."""
+    features = np.eye(6)[np.repeat(np.arange(6), 2)]
+    activations = np.column_stack([features[:, :3], np.zeros(12)])
+    return activations, features, np.eye(6)[:4], np.repeat([f"{name}.jpg" for name in "abcdef"], 2)
+
+
+def relabel(**options):
+    activations, images, texts, photographs = probe()
+    options = {"similarity": "cos_similarity", "groups": list("wxyz"), "seed": 1, "photographs": photographs} | options
+    return compare.relabel_subsets(activations, images, texts, **options)
+
+
+def test_relabelling_draws_photographs_whole_and_nested():
+    table = relabel(fractions=(0.3, 0.5, 1), draws=4)
+    assert table.groupby("fraction").size().tolist() == [4, 4, 1]
+    assert table.photographs.tolist() == [2] * 4 + [3] * 4 + [6] and (table.images == 2 * table.photographs).all()
+    units = table.pivot(index="draw", columns="fraction", values="units")
+    assert (units[0.3] <= units[0.5]).all(), "the smaller part lies in the larger one"
+    last = table.iloc[-1]
+    assert (last.units, last.distinct, last.kept) == (3, 3, 1)
+    found = table[table.units > 0]
+    assert (found.kept == found.units / 3).all() and (found.distinct == found.units).all()
+    pd.testing.assert_frame_equal(relabel(draws=2), relabel(draws=2))
+
+
+def test_relabelling_counts_groups():
+    assert relabel(groups=["w", "w", "y", "z"]).distinct.iloc[-1] == 2
+
+
+def test_relabelling_says_where_there_are_too_few_images():
+    table = relabel(similarity="wpmi")
+    assert (table.units == 0).all() and table[["distinct", "kept"]].isna().all(axis=None)
+
+
+def test_probe_sizes_give_means_and_extremes():
+    draws = relabel(fractions=(0.5, 1), draws=3).assign(model="a", layer="x")
+    table = compare.probe_sizes(draws)
+    half = draws[draws.fraction == 0.5].distinct
+    assert table.draws.tolist() == [3, 1]
+    row = table.iloc[0]
+    assert (row.distinct, row.distinct_lowest, row.distinct_highest) == (half.mean(), half.min(), half.max())
+
+
+@pytest.mark.parametrize("similarity", dissect.SIMILARITIES)
+def test_fewest_images_are_what_the_similarity_takes(similarity):
+    fewest = dissect.FEWEST_IMAGES[similarity]
+    rng = np.random.default_rng(0)
+    score = dissect.SIMILARITIES[similarity]
+    scores = score(*(torch.as_tensor(rng.random((rows, 3))) for rows in (fewest, fewest, 4)))
+    assert (dissect.label(scores).concept >= 0).all()
+    if fewest > 2:
+        with pytest.raises(ValueError, match="images"):
+            score(*(torch.as_tensor(rng.random((rows, 3))) for rows in (fewest - 1, fewest - 1, 4)))
+
+
+def tables(concepts):
+    names = ("layers", "models", "category_differences", "unique_concepts", "trend")
+    draws = relabel(fractions=(0.5, 1), draws=2).assign(model="a", layer="layer3")
+    return [*(getattr(compare, name)(concepts) for name in names), compare.probe_sizes(draws)]
+
+
+def test_findings_say_what_is_not_supported(concepts):
+    text = " ".join(compare.findings(*tables(concepts)))
+    assert "Among 4 labelled units of each, a names 2.6 and b 2.0 distinct concepts; fewer than 50 units" in text
+    assert "No difference of category shares between a and b is supported at 6 and 4 labelled units" in text
+    assert "No rise or fall of a category's share is supported from layer3 to layer4 of a (2 layers, 6 labelled" in text
+    assert "2 concepts occur in a only, most often dog (3 of 6 labelled units); for none of them" in text
+    assert "layer3 1 on 3 and 3 on 6 photographs (50 % of the units keep" in text
+    assert "nan" not in text
+
+
+def test_findings_give_differences_with_interval_and_p():
+    sides = {"a": ["dog"] * 100 + ["sky"] * 20, "b": ["dog"] * 60 + ["sky"] * 60}
+    rows = [units(model, "x", " ".join(words)) for model, words in sides.items()]
+    text = " ".join(compare.findings(*tables(pd.concat(rows))))
+    assert "object 83.3 % and 50 % (difference +33.3 points, 95 % interval +21.7 to +43.7; p < 0.001)" in text
