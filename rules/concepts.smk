@@ -130,9 +130,38 @@ rule collect_concepts:
         "../scripts/collect_concepts.py"
 
 
+rule rarefy_probe:
+    input:
+        activations="results/activations/{model}/{layer}.h5",
+        shards=expand("results/activations/{{model}}/{{layer}}/{shard}.h5", shard=shards("probe")),
+        decoded=all_probe_images_of_model,
+        images=expand("results/embeddings/images/{encoder}/{shard}.h5", encoder=ENCODER, shard=shards("probe")),
+        concepts=f"results/embeddings/concepts/{ENCODER}.h5",
+    output:
+        "results/rarefaction/{model}/{layer}.csv",
+    log:
+        "results/logs/rarefy_probe/{model}/{layer}.log",
+    benchmark:
+        "results/benchmarks/rarefy_probe/{model}/{layer}.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    threads: config["threads"]
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(60),
+    params:
+        similarity=config["dissect"]["similarity"],
+        seed=config["seed"],
+    message:
+        "Label the units of {wildcards.model} {wildcards.layer} on parts of the probe photographs"
+    script:
+        "../scripts/rarefy_probe.py"
+
+
 rule compare_models:
     input:
-        "results/concepts.csv",
+        concepts="results/concepts.csv",
+        rarefied=per_layer("results/rarefaction/{model}/{layer}.csv"),
     output:
         frequent=report(
             "results/comparison/frequent_concepts.csv",
@@ -146,17 +175,47 @@ rule compare_models:
             labels={"table": "layers"},
             caption="../report/table_layers.rst",
         ),
+        rarefaction=report(
+            "results/comparison/rarefaction.csv",
+            category="3 Concepts",
+            labels={"table": "distinct concepts by units"},
+            caption="../report/table_rarefaction.rst",
+        ),
+        probe_sizes=report(
+            "results/comparison/probe_sizes.csv",
+            category="3 Concepts",
+            labels={"table": "distinct concepts by photographs"},
+            caption="../report/table_probe_sizes.rst",
+        ),
         categories=report(
             "results/comparison/categories.csv",
             category="3 Concepts",
             labels={"table": "categories"},
             caption="../report/table_categories.rst",
         ),
+        trend=report(
+            "results/comparison/trend.csv",
+            category="3 Concepts",
+            labels={"table": "categories from layer to layer"},
+            caption="../report/table_trend.rst",
+        ),
         models=report(
             "results/comparison/models.csv",
             category="3 Concepts",
             labels={"table": "models compared"},
             caption="../report/table_models.rst",
+        ),
+        category_differences=report(
+            "results/comparison/category_differences.csv",
+            category="3 Concepts",
+            labels={"table": "categories of two models compared"},
+            caption="../report/table_category_differences.rst",
+        ),
+        unique_concepts=report(
+            "results/comparison/unique_concepts.csv",
+            category="3 Concepts",
+            labels={"table": "concepts of one model only"},
+            caption="../report/table_unique_concepts.rst",
         ),
     log:
         "results/logs/compare_models/all.log",
@@ -165,6 +224,8 @@ rule compare_models:
     localrule: True
     conda:
         "../envs/unitlens.yaml"
+    params:
+        seed=config["seed"],
     message:
         "Compare what the models have learned"
     script:

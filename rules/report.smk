@@ -62,7 +62,11 @@ rule draw_concepts:
     input:
         frequent="results/comparison/frequent_concepts.csv",
         layers="results/comparison/layers.csv",
+        rarefaction="results/comparison/rarefaction.csv",
+        probe_sizes="results/comparison/probe_sizes.csv",
         categories="results/comparison/categories.csv",
+        trend="results/comparison/trend.csv",
+        differences="results/comparison/category_differences.csv",
         concepts="results/concepts.csv",
     output:
         frequent=report(
@@ -82,6 +86,24 @@ rule draw_concepts:
             category="3 Concepts",
             labels={"figure": "categories"},
             caption="../report/categories.rst",
+        ),
+        rarefaction=report(
+            "results/figures/concepts/rarefaction.svg",
+            category="3 Concepts",
+            labels={"figure": "distinct concepts by units and photographs"},
+            caption="../report/rarefaction.rst",
+        ),
+        trend=report(
+            "results/figures/concepts/trend.svg",
+            category="3 Concepts",
+            labels={"figure": "categories from layer to layer"},
+            caption="../report/trend.rst",
+        ),
+        differences=report(
+            "results/figures/concepts/category_differences.svg",
+            category="3 Concepts",
+            labels={"figure": "categories of two models compared"},
+            caption="../report/category_differences.rst",
         ),
     log:
         "results/logs/draw_concepts/all.log",

@@ -6,8 +6,12 @@ with log_to(snakemake.log[0]):
     import pandas as pd
     from unitlens import compare
 
-    concepts = pd.read_csv(snakemake.input[0], keep_default_na=False)
-    for name in ("frequent", "layers", "categories", "models"):
-        table = getattr(compare, name)(concepts)
+    concepts = pd.read_csv(snakemake.input.concepts, keep_default_na=False)
+    draws = pd.concat([pd.read_csv(path) for path in snakemake.input.rarefied])
+    names = ["frequent", "layers", "rarefaction", "categories", "models", "category_differences", "unique_concepts"]
+    tables = {name: getattr(compare, name)(concepts) for name in names}
+    tables["trend"] = compare.trend(concepts, seed=snakemake.params.seed)
+    tables["probe_sizes"] = compare.probe_sizes(draws)
+    for name, table in tables.items():
         table.to_csv(snakemake.output[name], index=False, float_format="%.6g")
-        print(table.head(20).to_string(), end="\n\n")
+        print(name, table.head(20).to_string(), sep="\n", end="\n\n")

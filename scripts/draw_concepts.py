@@ -6,10 +6,16 @@ with log_to(snakemake.log[0]):
     import pandas as pd
     from unitlens import figures
 
-    encoder = pd.read_csv(snakemake.input.concepts, usecols=["encoder"]).encoder[0]
-    frequent, layers, categories = (
-        pd.read_csv(snakemake.input[name], keep_default_na=False) for name in ("frequent", "layers", "categories")
-    )
-    figures.frequent_concepts(frequent, snakemake.output.frequent, encoder=encoder)
-    figures.distinct_concepts(layers, snakemake.output.distinct, encoder=encoder)
-    figures.category_shares(categories, snakemake.output.categories, encoder=encoder)
+    files, drawn = snakemake.input, snakemake.output
+    encoder = pd.read_csv(files.concepts, usecols=["encoder"]).encoder[0]
+    tables = {
+        name: pd.read_csv(path, keep_default_na=False, na_values=[""])  # "null" is a word, not a gap
+        for name, path in files.items()
+        if name != "concepts"
+    }
+    figures.frequent_concepts(tables["frequent"], drawn.frequent, encoder=encoder)
+    figures.distinct_concepts(tables["layers"], drawn.distinct, encoder=encoder)
+    figures.rarefaction(tables["rarefaction"], tables["probe_sizes"], drawn.rarefaction, encoder=encoder)
+    figures.category_shares(tables["categories"], drawn.categories, encoder=encoder)
+    figures.category_trend(tables["trend"], drawn.trend, encoder=encoder)
+    figures.category_differences(tables["differences"], drawn.differences, encoder=encoder)

@@ -19,6 +19,7 @@ from scipy import special, stats
 
 from unitlens import dissect
 from unitlens.stats import benjamini_hochberg, gini
+from unitlens.wording import p_value
 
 ALL = "all"  # the layer column of rows that pool the configured layers
 CURVE_POINTS = 32  # most sizes at which a rarefaction curve is computed
@@ -195,7 +196,7 @@ def models(concepts: pd.DataFrame) -> pd.DataFrame:
         (mean_a, half_a), (mean_b, half_b) = (_rarefied(counts, smallest) for counts in (counts_a, counts_b))
         half = np.hypot(half_a, half_b)
         pair = labelled[labelled.model.isin([a, b])]
-        chi_square, p_value, effect = _compare_shares(pd.crosstab(pair.model, pair.category).to_numpy())
+        chi_square, p, effect = _compare_shares(pd.crosstab(pair.model, pair.category).to_numpy())
         rows.append(
             {
                 "model_a": a,
@@ -213,7 +214,7 @@ def models(concepts: pd.DataFrame) -> pd.DataFrame:
                 "difference_low": mean_a - mean_b - half,
                 "difference_high": mean_a - mean_b + half,
                 "chi_square": chi_square,
-                "p_value": p_value,
+                "p_value": p,
                 "cramers_v": effect,
             }
         )
@@ -253,11 +254,11 @@ def category_differences(concepts: pd.DataFrame) -> pd.DataFrame:
             of_a, of_b = groups[a, layer].category, groups[b, layer].category
             for name in names:
                 units, totals = [int((of == name).sum()) for of in (of_a, of_b)], [len(of_a), len(of_b)]
-                p_value = stats.fisher_exact(_two_by_two(units, totals)).pvalue
+                test = stats.fisher_exact(_two_by_two(units, totals))
                 shares = np.divide(units, totals)
                 sides = [value for side in zip(units, totals, shares, strict=True) for value in side]
                 difference = weighted_shares(units, totals, [1, -1])
-                rows.append([a, b, layer, name, *sides, *difference, p_value])
+                rows.append([a, b, layer, name, *sides, *difference, test.pvalue])
     columns = "model_a model_b layer category units_a labelled_a share_a units_b labelled_b share_b difference low high"
     table = pd.DataFrame(rows, columns=[*columns.split(), "p_value"])
     return table.assign(p_adjusted=benjamini_hochberg(table.p_value))
@@ -292,8 +293,8 @@ def unique_concepts(concepts: pd.DataFrame) -> pd.DataFrame:
     for row in counts.itertuples() if len(labelled) > 1 else ():
         own, others = labelled[row.model], labelled.sum() - labelled[row.model]
         elsewhere = total[row.concept] - row.units
-        p_value = stats.fisher_exact(_two_by_two([row.units, elsewhere], [own, others])).pvalue
-        rows.append([row.model, row.concept, row.category, row.units, own, others, p_value, elsewhere])
+        test = stats.fisher_exact(_two_by_two([row.units, elsewhere], [own, others]))
+        rows.append([row.model, row.concept, row.category, row.units, own, others, test.pvalue, elsewhere])
     columns = ["model", "concept", "category", "units", "labelled", "labelled_others", "p_value", "elsewhere"]
     table = pd.DataFrame(rows, columns=columns)
     table["p_adjusted"] = benjamini_hochberg(table.p_value)
@@ -341,8 +342,8 @@ def trend(concepts: pd.DataFrame, *, seed: int = 0, n_resamples: int = 9999) -> 
             dealt = rng.multivariate_hypergeometric(sizes, units.sum(), size=n_resamples, method="marginals")
             extreme = (np.abs(dealt @ depth) >= np.abs(units @ depth) * (1 - 1e-9)).sum()
             slope = weighted_shares(units, sizes, weights)
-            p_value = (1 + extreme) / (1 + n_resamples)
-            rows.append([model, name, table.index[0], table.index[-1], len(sizes), total, *slope, p_value])
+            p = (1 + extreme) / (1 + n_resamples)
+            rows.append([model, name, table.index[0], table.index[-1], len(sizes), total, *slope, p])
     columns = ["model", "category", "first", "last", "layers", "labelled", "slope", "low", "high", "p_value"]
     table = pd.DataFrame(rows, columns=columns)
     return table.assign(p_adjusted=benjamini_hochberg(table.p_value))
@@ -561,7 +562,7 @@ def _rarefied_sentence(row: NamedTuple) -> str:
         f"{row.model_b} {row.rarefied_b:.1f} distinct concepts"
     )
     if np.isnan(row.difference_low):
-        return f"{sentence}; fewer than {FEWEST} units are too few for an interval."
+        return f"{sentence}; without an interval, for there are fewer than {FEWEST} units or none makes a difference."
     interval = f"95 % interval of the difference {row.difference_low:.1f} to {row.difference_high:.1f}"
     supported = row.difference_low > 0 or row.difference_high < 0
     return f"{sentence} ({interval}): a difference is {'' if supported else 'not '}supported."
@@ -572,10 +573,12 @@ def _difference_sentence(a: str, b: str, group: pd.DataFrame, tests: int) -> str
     size = f"{first.labelled_a:,} and {first.labelled_b:,} labelled units"
     found = group[group.p_adjusted < LEVEL]
     if found.empty:
-        return f"No difference of category shares between {a} and {b} is supported at {size}; {_smallest(group, tests)}."
+        return (
+            f"No difference of category shares between {a} and {b} is supported at {size}; {_smallest(group, tests)}."
+        )
     parts = [
         f"{row.category} {_percent(row.share_a)} and {_percent(row.share_b)} (difference {100 * row.difference:+.1f} "
-        f"points, 95 % interval {100 * row.low:+.1f} to {100 * row.high:+.1f}; {_p_value(row.p_adjusted)})"
+        f"points, 95 % interval {100 * row.low:+.1f} to {100 * row.high:+.1f}; {p_value(row.p_adjusted)})"
         for row in found.sort_values("p_adjusted", kind="stable").itertuples()
     ]
     return f"Category shares of {a} and {b} that differ ({size}; p adjusted for {tests} tests): {'; '.join(parts)}."
@@ -583,9 +586,10 @@ def _difference_sentence(a: str, b: str, group: pd.DataFrame, tests: int) -> str
 
 def _unique_sentence(model: str, group: pd.DataFrame) -> str:
     top, supported = group.iloc[0], int((group.p_adjusted < LEVEL).sum())
+    listed = f"{len(group):,} concept{'s occur' if len(group) > 1 else ' occurs'} in {model} only"
     return (
-        f"{len(group):,} concepts occur in {model} only, most often {top.concept} ({top.units:,} of {top.labelled:,} "
-        f"labelled units); for {supported or 'none'} of them is that more than chance."
+        f"{listed}, most often {top.concept} ({top.units:,} of {top.labelled:,} labelled units); for "
+        f"{supported or 'none'} of them is that more than chance."
     )
 
 
@@ -597,7 +601,7 @@ def _trend_sentence(model: str, group: pd.DataFrame, tests: int) -> str:
         return f"No rise or fall of a category's share is supported {over}; {_smallest(group, tests)}."
     parts = [
         f"{row.category} {'rises' if row.slope > 0 else 'falls'} by {100 * abs(row.slope):.1f} points a layer (95 % "
-        f"interval {100 * row.low:+.1f} to {100 * row.high:+.1f}; {_p_value(row.p_adjusted)})"
+        f"interval {100 * row.low:+.1f} to {100 * row.high:+.1f}; {p_value(row.p_adjusted)})"
         for row in found.sort_values("p_adjusted", kind="stable").itertuples()
     ]
     return f"{over[0].upper()}{over[1:]}: {'; '.join(parts)}."
@@ -620,7 +624,7 @@ def _probe_sentence(model: str, group: pd.DataFrame) -> str | None:
         small, whole = sizes.iloc[0], sizes.iloc[-1]
         if small.fraction < whole.fraction:
             parts.append(
-                f"{layer} {small.distinct:.0f} on {small.photographs:.0f} and {whole.distinct:.0f} on "
+                f"{layer} {small.distinct:.4g} on {small.photographs:.0f} and {whole.distinct:.0f} on "
                 f"{whole.photographs:.0f} photographs ({_percent(small.kept)} of the units keep their concept)"
             )
     if not parts:
@@ -629,15 +633,11 @@ def _probe_sentence(model: str, group: pd.DataFrame) -> str | None:
 
 
 def _smallest(group: pd.DataFrame, tests: int) -> str:
-    return f"smallest p {_p_value(group.p_adjusted.min())[2:]}, adjusted for {tests} tests"
+    return f"smallest p {p_value(group.p_adjusted.min())[2:]}, adjusted for {tests} tests"
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.3g} %"
-
-
-def _p_value(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
 def _labelled(concepts: pd.DataFrame) -> pd.DataFrame:

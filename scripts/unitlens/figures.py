@@ -170,7 +170,7 @@ def category_shares(categories: pd.DataFrame, path: str | Path, *, encoder: str)
     for panel, model in zip(panels, models, strict=True):
         group = by_layer[by_layer["model"] == model]
         layers = list(group["layer"].unique())
-        depths = matplotlib.colormaps["viridis"](np.linspace(0, 0.8, len(layers)))
+        depths = _depths(len(layers))
         for position, layer in enumerate(layers):
             one = group[group["layer"] == layer].set_index("category").reindex(names)
             rows = np.arange(len(names)) + _offset(position, len(layers))
@@ -190,6 +190,107 @@ def category_shares(categories: pd.DataFrame, path: str | Path, *, encoder: str)
     panels[-1].set_xlim(left=0)
     _title(figure, f"Categories of the labels by layer ({encoder}), 95 % Wilson intervals")
     _save(figure, path)
+
+
+@matplotlib.rc_context(STYLE)
+def rarefaction(curve: pd.DataFrame, probe_sizes: pd.DataFrame, path: str | Path, *, encoder: str) -> None:
+    """Draw distinct concepts against the number of units (left) and of probe photographs (right), a row a model.
+
+    Parameters
+    ----------
+    curve : pandas.DataFrame
+        Table of `compare.rarefaction`; the layer ``all`` is left out.
+    probe_sizes : pandas.DataFrame
+        Table of `compare.probe_sizes`.
+    path, encoder
+        As in `frequent_concepts`.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw, or the suffix is another.
+    """
+    curve = curve[curve["layer"] != "all"]
+    models = _names(curve, "model", "`curve`")
+    figure = Figure((8.4, 0.6 + 2.6 * len(models)), layout="constrained")
+    panels = figure.subplots(len(models), 2, sharex="col", sharey="row", squeeze=False)
+    for (left, right), model in zip(panels, models, strict=True):
+        by_units, by_photographs = (table[table["model"] == model] for table in (curve, probe_sizes))
+        layers = list(by_photographs["layer"].unique())
+        for position, (layer, colour) in enumerate(zip(layers, _depths(len(layers)), strict=True)):
+            one = by_units[by_units["layer"] == layer]
+            left.fill_between(one["units"], one["low"], one["high"], color=colour, alpha=0.2, linewidth=0)
+            left.plot(one["units"], one["distinct"], color=colour, linewidth=1.5)
+            one = by_photographs[(by_photographs["layer"] == layer) & by_photographs["distinct"].notna()]
+            marker = MARKERS[position % len(MARKERS)]
+            right.vlines(one["photographs"], one["distinct_lowest"], one["distinct_highest"], color=colour)
+            right.plot(
+                one["photographs"], one["distinct"], marker + "-", color=colour, markersize=4, label=_wrap(layer, 24)
+            )
+        right.legend(title="layer", loc="upper left", bbox_to_anchor=(1, 1), alignment="left")
+        left.set(title=_wrap(model, 34), ylabel="distinct concepts", xlim=(0, None), ylim=(0, None))
+        right.set_xlim(left=0)
+        for panel in (left, right):
+            panel.tick_params(labelbottom=True)
+            panel.grid(color="#DDDDDD", linewidth=0.6)
+    panels[-1, 0].set_xlabel("labelled units drawn at random")
+    panels[-1, 1].set_xlabel("probe photographs drawn at random, all units")
+    _title(figure, f"Distinct concepts by units and by probe photographs ({encoder})")
+    _save(figure, path)
+
+
+@matplotlib.rc_context(STYLE)
+def category_trend(trend: pd.DataFrame, path: str | Path, *, encoder: str) -> None:
+    """Draw how each category's share changes from layer to layer, by model, with 95 % intervals.
+
+    Parameters
+    ----------
+    trend : pandas.DataFrame
+        Table of `compare.trend`. Without rows, for no model has labels in two layers, the figure says so.
+    path, encoder
+        As in `frequent_concepts`.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is another.
+    """
+    rows = trend.assign(series=trend["model"] + ": " + trend["first"] + " to " + trend["last"], value=trend["slope"])
+    _changes(
+        rows,
+        path,
+        title=f"Change of category shares from layer to layer ({encoder})",
+        axis="change of the share of labelled units a layer (percentage points), 95 % interval",
+        empty="No model has labels in two layers, so there is no trend.",
+    )
+
+
+@matplotlib.rc_context(STYLE)
+def category_differences(differences: pd.DataFrame, path: str | Path, *, encoder: str) -> None:
+    """Draw how the category shares of every two models differ, with 95 % intervals.
+
+    Parameters
+    ----------
+    differences : pandas.DataFrame
+        Table of `compare.category_differences`; the rows of layer ``all`` are drawn. Without rows, for there is one
+        model, the figure says so.
+    path, encoder
+        As in `frequent_concepts`.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is another.
+    """
+    rows = differences[differences["layer"] == "all"]
+    rows = rows.assign(series=rows["model_a"] + " minus " + rows["model_b"], value=rows["difference"])
+    _changes(
+        rows,
+        path,
+        title=f"Difference of category shares over the configured layers ({encoder})",
+        axis="difference of the shares of labelled units (percentage points), 95 % interval",
+        empty="There is one model with labels, so there is no difference.",
+    )
 
 
 @matplotlib.rc_context(STYLE)
@@ -503,6 +604,45 @@ def _intervals(
     centre, low, high = values.to_numpy(dtype=float).T
     panel.hlines(rows, low, high, color=colour, linewidth=1.5)
     panel.plot(centre, rows, MARKERS[position % len(MARKERS)], color=colour, markersize=5, label=_wrap(label, 40))
+
+
+def _changes(rows: pd.DataFrame, path: str | Path, *, title: str, axis: str, empty: str) -> None:
+    """Draw ``value``, ``low`` and ``high`` of every category and series, filled where the adjusted p is below 0.05."""
+    known = list(CATEGORY_COLOURS)
+    names = sorted(rows["category"].unique(), key=lambda name: known.index(_category(name)))
+    series = list(rows["series"].unique())
+    figure = Figure((7.2, 1.6 + len(names) * max(0.32, 0.16 * len(series)) + 0.2 * len(series)), layout="constrained")
+    panel = figure.subplots()
+    if rows.empty:
+        panel.text(0, 1, empty, va="top")
+        panel.set_axis_off()
+    else:
+        for position, label in enumerate(series):
+            one = rows[rows["series"] == label].set_index("category").reindex(names)
+            heights = np.arange(len(names)) + _offset(position, len(series))
+            colour, marker = SERIES_COLOURS[position % len(SERIES_COLOURS)], MARKERS[position % len(MARKERS)]
+            _intervals(
+                panel, 100 * one[["value", "low", "high"]], heights, label=label, position=position, colour=colour
+            )
+            open_ones = ~(one["p_adjusted"] < 0.05)
+            panel.plot(
+                100 * one["value"][open_ones], heights[open_ones], marker, color=colour, mfc="white", markersize=5
+            )
+        _label_rows(panel, names, stripes=True)
+        panel.axvline(0, color="#333333", linewidth=1)
+        panel.set_xlabel(axis)
+        handles, _ = panel.get_legend_handles_labels()
+        filled = Line2D(
+            [], [], color="#333333", marker="o", linestyle="", markersize=5, label="filled: adjusted p < 0.05"
+        )
+        figure.legend(handles=[*handles, filled], loc="outside lower center", ncols=1 if len(series) > 2 else 2)
+    _title(figure, title)
+    _save(figure, path)
+
+
+def _depths(count: int) -> np.ndarray:
+    """Colours of layers, from the first to the last."""
+    return matplotlib.colormaps["viridis"](np.linspace(0, 0.8, count))
 
 
 def _blend(image: np.ndarray, saliency: np.ndarray, segments: np.ndarray | None, scale: int) -> np.ndarray:

@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -69,6 +71,48 @@ def sweep(models):
     return pd.DataFrame(rows, columns=columns)
 
 
+def curve(models):
+    rows = [
+        [model, layer, size, 20 * size**0.5, low and 15 * size**0.5, low and 25 * size**0.5]
+        for model, names in models.items()
+        for layer in [*names, "all"]
+        for size, low in [(1, np.nan), (30, np.nan), (100, 1.0)]
+    ]
+    return pd.DataFrame(rows, columns=["model", "layer", "units", "distinct", "low", "high"])
+
+
+def probe_sizes(models):
+    rows = [
+        [model, layer, photographs, distinct, distinct - 5, distinct + 5]
+        for model, names in models.items()
+        for layer in names
+        for photographs, distinct in [(5, np.nan), (10, 100.0), (40, 180.0)]
+    ]
+    columns = ["model", "layer", "photographs", "distinct", "distinct_lowest", "distinct_highest"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def trend(models):
+    rows = [
+        [model, category, names[0], names[-1], 0.1, -0.05, 0.2, [0.01, 0.5][i % 2]]
+        for model, names in models.items()
+        for i, category in enumerate(CATEGORIES)
+        if len(names) > 1
+    ]
+    return pd.DataFrame(rows, columns=["model", "category", "first", "last", "slope", "low", "high", "p_adjusted"])
+
+
+def differences(models):
+    rows = [
+        [a, b, "all", category, 0.1, -0.05, 0.2, [0.01, 0.5][i % 2]]
+        for a, b in combinations(models, 2)
+        for i, category in enumerate(CATEGORIES)
+    ]
+    return pd.DataFrame(
+        rows, columns=["model_a", "model_b", "layer", "category", "difference", "low", "high", "p_adjusted"]
+    )
+
+
 def summary(models):
     rows = [
         [model, f"{method}-{names[-1]}", "lime", measure, 10 - i, 10 - i, 0.3, low, 0.4 if low else np.nan, chance, 0.1]
@@ -116,6 +160,9 @@ def draw_all(models, folder, suffix):
         "distinct": lambda path: figures.distinct_concepts(layers(models), path, encoder="ConSE surrogate"),
         "shares": lambda path: figures.category_shares(categories(models), path, encoder="ConSE surrogate"),
         "sweep": lambda path: figures.agreement_sweep(sweep(models), path),
+        "rarefaction": lambda path: figures.rarefaction(curve(models), probe_sizes(models), path, encoder="ConSE"),
+        "trend": lambda path: figures.category_trend(trend(models), path, encoder="ConSE surrogate"),
+        "differences": lambda path: figures.category_differences(differences(models), path, encoder="ConSE surrogate"),
         "timings": lambda path: figures.timings(timings(models), path),
         "devices": lambda path: figures.timings(timings(models, ("cpu", "NVIDIA H100 80GB HBM3")), path),
     } | {
@@ -129,7 +176,7 @@ def draw_all(models, folder, suffix):
 
 def test_charts_are_drawn_within_bounds(models, tmp_path):
     paths = draw_all(models, tmp_path, ".png")
-    assert len(paths) == 9
+    assert len(paths) == 12
     for path in paths:
         image = Image.open(path)
         assert round(image.info["dpi"][0]) == 150

@@ -34,6 +34,7 @@ DEMO = {
     "embed_images": 2,
     "embed_concepts": 1,
     "label_units": 6,
+    "rarefy_probe": 6,
     "collect_concepts": 1,
     "compare_models": 1,
     "explain_cam": 6,  # 2 models x 3 CAMs x 1 shard

@@ -1,0 +1,25 @@
+"""Label the units of one layer again on parts of the probe set, and count their concepts."""
+
+from unitlens.logs import log_to
+
+with log_to(snakemake.log[0]):
+    import torch
+    from unitlens import compare, store
+
+    torch.set_num_threads(snakemake.threads)
+    activations, _ = store.read(snakemake.input.activations)
+    images, _ = store.concatenate(snakemake.input.images)
+    concepts, _ = store.read(snakemake.input.concepts)
+    table = compare.relabel_subsets(
+        activations["activations"],
+        images["features"],
+        concepts["features"],
+        similarity=snakemake.params.similarity,
+        photographs=store.column(snakemake.input.decoded, "photograph"),
+        groups=concepts["word"],
+        seed=snakemake.params.seed,
+    )
+    table.insert(0, "model", snakemake.wildcards.model)
+    table.insert(1, "layer", snakemake.wildcards.layer)
+    table.to_csv(snakemake.output[0], index=False, float_format="%.6g")
+    print(table.to_string())
