@@ -6,6 +6,7 @@ One self-contained page: figures are embedded, nothing is loaded, no script runs
 
 import base64
 import io
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -47,6 +48,7 @@ def overview(
     probe_rows: int,
     probe_photographs: int,
     run: Mapping[str, object],
+    sections: Sequence[Mapping] = (),
 ) -> None:
     """Write the overview page.
 
@@ -75,6 +77,9 @@ def overview(
         Pictures on which units were labelled, and the photographs they are crops of.
     run : mapping from str
         What was run, as shown: versions, seed, similarity, samples of LIME.
+    sections : sequence of mapping
+        Further sections: ``title``; ``findings``, a JSON file with a list of sentences, whose first one also stands
+        on top of the page; and ``figures``, from path to the file with the caption.
 
     Raises
     ------
@@ -101,6 +106,7 @@ def overview(
             + comparison_sentences(models),
             "Explanations": timing_sentences(timings),
             "Agreement": agreement_sentences(summary, area=area, threshold=threshold),
+            **{section["title"]: _read_findings(section)[:1] for section in sections},
         },
         "caveats": caveats(encoder, summary, area=area, probe_rows=probe_rows, probe_photographs=probe_photographs),
         "run": _table("Versions and settings.", ["setting", "value"], run.items()),
@@ -130,6 +136,13 @@ def overview(
             for measure in measures
         ],
         "agreement": _agreement_table(summary, area=area, threshold=threshold),
+        "sections": {
+            section["title"]: {
+                "findings": _read_findings(section),
+                "figures": [_captioned(path, caption) for path, caption in section["figures"].items()],
+            }
+            for section in sections
+        },
     }
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, finalize=_keep_units, trim_blocks=True, lstrip_blocks=True
@@ -529,6 +542,16 @@ def _agreement_alt(summary: pd.DataFrame, measure: str) -> str:
     rows = summary[summary["measure"] == measure]
     means = [f"{row.model}, {_pair(row)} {_decimals(row.mean, 2)}" for row in rows.itertuples()]
     return f"Dot plot of mean {MEASURES[measure]} with intervals. {'; '.join(means)}."
+
+
+def _read_findings(section: Mapping) -> list[str]:
+    return json.loads(Path(section["findings"]).read_text(encoding="utf-8"))
+
+
+def _captioned(path: str | Path, caption: str | Path) -> dict[str, object]:
+    """Embed a figure with the report's caption for it, whose first sentence says what is to be seen."""
+    text = Path(caption).read_text(encoding="utf-8").strip()
+    return {"caption": text, "alt": text.partition(". ")[0]} | _embed(path)
 
 
 def _embed(path: str | Path) -> dict[str, object]:

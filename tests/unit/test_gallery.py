@@ -296,3 +296,15 @@ def test_verification_shows_difference_allowance_and_speed(tmp_path):
 def test_a_layer_without_labels_is_left_out_of_the_comparison():
     layers = LAYERS.assign(distinct_rarefied=[np.nan, *LAYERS.distinct_rarefied[1:]])
     assert not any("nan" in sentence for sentence in gallery.layer_sentences(layers))
+
+
+def test_further_sections_put_their_first_finding_on_top_and_figures_beside_their_captions(tmp_path):
+    (tmp_path / "findings.json").write_text('["Insertion is <highest>.", "The rest."]')
+    (tmp_path / "caption.rst").write_text("Curves of deletion. Lower is better.\n")
+    write_page(tmp_path)
+    figures = {tmp_path / "timings.svg": tmp_path / "caption.rst"}
+    section = {"title": "Ground truth", "findings": tmp_path / "findings.json", "figures": figures}
+    text = write_page(tmp_path, sections=[section])
+    assert text.count("<li>Insertion is &lt;highest&gt;.</li>") == 2 and text.count("<li>The rest.</li>") == 1
+    assert '<a href="#ground-truth">' in text and '<h2 id="ground-truth">' in text
+    assert 'alt="Curves of deletion"' in text and "Curves of deletion. Lower is better.</figcaption>" in text
