@@ -1,10 +1,11 @@
 """Arrays on disk: HDF5 files that are written whole or not at all, checked when read, and indexed without copying.
 
-Every numeric dataset is stored in chunks of about one MiB with a Fletcher-32 checksum, so a flipped bit is an error and
-not a number. Files carry no clock time: the same arrays give the same bytes. File locking is off, since many shared
-file systems lack it; a file is complete from the moment it has its name.
+Every numeric dataset is stored in chunks of about one MiB with a Fletcher-32 checksum, every column of text with its
+SHA-256, so a flipped bit is an error and not a number. Files carry no clock time: the same arrays give the same bytes.
+File locking is off, since many shared file systems lack it; a file is complete from the moment it has its name.
 """
 
+import hashlib
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -50,7 +51,9 @@ def create(path: str | Path, arrays: Mapping[str, np.ndarray], attributes: Mappi
         for name, array in arrays.items():
             if array.dtype.kind in "UO":
                 array = array.astype(h5py.string_dtype())
-            file.create_dataset(name, data=array, track_times=False, **_checksummed_chunks(array))
+            dataset = file.create_dataset(name, data=array, track_times=False, **_checksummed_chunks(array))
+            if array.dtype.kind == "O":
+                dataset.attrs["sha256"] = _digest(dataset)
 
 
 @contextmanager
@@ -65,32 +68,59 @@ def open(path: str | Path) -> Iterator[h5py.File]:
     Yields
     ------
     h5py.File
-        Open for the block. Reading a damaged chunk raises OSError.
+        Open for the block.
 
     Raises
     ------
     FileNotFoundError
         If the file, or a shard that the index refers to, is missing. HDF5 itself would return fill values.
     OSError
-        If the file is truncated or not HDF5.
+        If the file, or a shard of the index, is truncated, damaged, not HDF5 or of another size than the index says;
+        the message names it. Damage to numbers shows only when the block reads them.
     """
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; run the rule that writes it")
+    with _open(path) as file:
+        shards = _sources(path, file)
+        for shard, datasets in shards.items():
+            _check_shard(path, shard, datasets)
+        try:
+            yield file
+        except OSError as error:  # HDF5 does not say which file
+            for each in (
+                (shards or [path]) if error.errno is None else ()
+            ):  # with a number it is the system's, not HDF5's
+                if reason := damage(each):
+                    raise OSError(reason) from error
+            raise
+
+
+def damage(path: str | Path) -> str:
+    """Read every value of one file and say what is wrong with it; nothing is an empty string.
+
+    Of an index only its own structure is read: its shards are files of their own.
+    """
+    path = Path(path)
     try:
-        file = h5py.File(path, "r", locking=False)
+        with _open(path) as file:
+            for name, dataset in file.items():
+                try:
+                    for _ in () if dataset.is_virtual else batches(dataset, (dataset.chunks or [len(dataset) or 1])[0]):
+                        pass
+                except OSError as error:
+                    raise OSError(_damaged(path, f"{name}: {error}")) from error
     except OSError as error:
-        raise OSError(
-            f"{path} is truncated or not an HDF5 file ({error}); delete it and run the workflow again"
-        ) from error
-    with file:
-        for dataset in file.values():
-            for source in dataset.virtual_sources() if dataset.is_virtual else ():
-                if not (path.parent / source.file_name).exists():
-                    raise FileNotFoundError(
-                        f"{path} refers to {source.file_name}, which is missing; run the workflow again"
-                    )
-        yield file
+        return str(error)
+    return ""
+
+
+def remove_damaged(folder: str | Path) -> list[str]:
+    """Check every array file below a folder, delete the damaged ones, and say what was wrong with each."""
+    reasons = []
+    for path in sorted(Path(folder).rglob("*.h5")):
+        if reason := damage(path):
+            path.unlink()
+            reasons.append(reason)
+    return reasons
 
 
 def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, object]]:
@@ -204,6 +234,53 @@ def index(path: str | Path, shards: Iterable[str | Path]) -> None:
                     layout[start : start + length] = h5py.VirtualSource(source, name, (length, *first[1:]), kind)
                 start += length
             file.create_virtual_dataset(name, layout)
+
+
+def _open(path: Path) -> h5py.File:
+    """Open one file and check its text."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; run the rule that writes it")
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except OSError as error:
+        raise OSError(
+            f"{path} is truncated or not an HDF5 file ({error}); delete it and run the workflow again"
+        ) from error
+    for name, dataset in file.items():
+        if "sha256" in dataset.attrs and dataset.attrs["sha256"] != _digest(dataset):
+            file.close()
+            raise OSError(_damaged(path, f"the text of {name} does not have its checksum"))
+    return file
+
+
+def _sources(path: Path, file: h5py.File) -> dict[Path, dict[str, tuple[int, ...]]]:
+    """Give the shards of an index with the shapes that it expects there; none for a file that holds its own data."""
+    shards = {}
+    for dataset in file.values():
+        for source in dataset.virtual_sources() if dataset.is_virtual else ():
+            datasets = shards.setdefault(path.parent / source.file_name, {})
+            first, last = source.vspace.get_select_bounds()
+            datasets[source.dset_name] = tuple(end - start + 1 for start, end in zip(first, last, strict=True))
+    return shards
+
+
+def _check_shard(index: Path, shard: Path, datasets: Mapping[str, tuple[int, ...]]) -> None:
+    if not shard.exists():
+        name = os.path.relpath(shard, index.parent)
+        raise FileNotFoundError(f"{index} refers to {name}, which is missing; run the workflow again")
+    with _open(shard) as file:
+        for name, shape in datasets.items():
+            if name not in file or file[name].shape != shape:
+                found = file[name].shape if name in file else "nothing"
+                raise OSError(f"{shard} holds {found} as {name}, {index} expects {shape}; run the workflow again")
+
+
+def _damaged(path: Path, what: str) -> str:
+    return f"{path} is damaged ({what}); delete it and run the workflow again"
+
+
+def _digest(dataset: h5py.Dataset) -> str:
+    return hashlib.sha256("\0".join(dataset.asstr()[:].ravel()).encode()).hexdigest()
 
 
 @contextmanager

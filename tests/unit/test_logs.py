@@ -1,5 +1,6 @@
 """What a job prints lands in its log: each case is a process of its own, for file descriptors belong to the process."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,16 +12,24 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 def run(body, folder):
-    """Run a script; give its exit status, what reached its own stdout and stderr, and the log."""
+    """Run a script; give its exit status, what reached its own stdout and stderr, and the log within its ends."""
     script = f"import os, subprocess, sys\nfrom unitlens.logs import log_to\n{body}"
     job = subprocess.run(
         [sys.executable, "-c", script],
         capture_output=True,
         text=True,
         cwd=folder,
-        env={"PYTHONPATH": str(SCRIPTS), "PATH": "/usr/bin:/bin"},
+        env={
+            "PYTHONPATH": str(SCRIPTS),
+            "PATH": "/usr/bin:/bin",
+            "SLURM_JOB_ID": "17",
+            "CUDA_VISIBLE_DEVICES": "2",
+        },
     )
-    return job.returncode, job.stdout, job.stderr, (folder / "logs" / "job.log").read_text()
+    first, *lines, last = (folder / "logs" / "job.log").read_text().splitlines(keepends=True)
+    assert re.fullmatch(r"host \S+, SLURM job 17, GPU 2\n", first), first
+    assert re.fullmatch(r"took \d+\.\d s, held at most \d+ MiB\n", last), last
+    return job.returncode, job.stdout, job.stderr, "".join(lines)
 
 
 def test_everything_goes_to_the_log_and_the_descriptors_come_back(tmp_path):
@@ -90,6 +99,23 @@ with log_to("logs/job.log") as terminal:
     assert run(body, tmp_path) == (0, "", "50 %\n", "in the log\n")
 
 
+def test_a_job_that_is_told_to_end_cleans_up_and_says_so(tmp_path):
+    body = """
+import pathlib, signal
+with log_to("logs/job.log"):
+    part = pathlib.Path("0.h5.part")
+    part.touch()
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        part.unlink()
+"""
+    status, _, err, log = run(body, tmp_path)
+    assert status == 1 and not (tmp_path / "0.h5.part").exists()
+    told = "SystemExit: ended by SIGTERM: cancelled, out of time, or its node is going down\n"
+    assert err.startswith(told) and log.endswith(told)
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """Every look at the clock is ten seconds after the one before."""
@@ -100,7 +126,9 @@ def clock(monkeypatch):
 def test_progress_tells_rate_and_rest_now_and_then_and_at_the_end(clock, capsys):
     batches = [range(4)] * 4 + [range(2)]
     assert list(logs.progress(batches, 18, "images", every=20)) == batches
-    assert capsys.readouterr().out.splitlines() == [
+    start_up, *lines = capsys.readouterr().out.splitlines()
+    assert start_up.startswith("started up in ") and start_up.endswith(" s: imports, weights, device")
+    assert lines == [
         "8 of 18 images, 0.4 a second, 25 s left",
         "16 of 18 images, 0.4 a second, 5 s left",
         "18 of 18 images, 0.4 a second, 0 s left",
@@ -109,6 +137,6 @@ def test_progress_tells_rate_and_rest_now_and_then_and_at_the_end(clock, capsys)
 
 def test_progress_of_a_quick_job_is_its_last_line(capsys):
     assert list(logs.progress([[1, 2], [3]], 3, "photographs")) == [[1, 2], [3]]
-    (line,) = capsys.readouterr().out.splitlines()
+    _, line = capsys.readouterr().out.splitlines()
     assert line.startswith("3 of 3 photographs, ")
     assert line.endswith(" a second, 0 s left")

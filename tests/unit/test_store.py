@@ -68,13 +68,63 @@ def test_a_truncated_file_is_named(tmp_path):
         store.read(tmp_path / "0.h5")
 
 
-def test_a_flipped_bit_is_an_error(tmp_path):
-    write(tmp_path / "0.h5", value=7.25)
-    content = bytearray((tmp_path / "0.h5").read_bytes())
-    content[content.index(np.full(4, 7.25, np.float32).tobytes())] ^= 1
-    (tmp_path / "0.h5").write_bytes(content)
-    with pytest.raises(OSError):
-        store.read(tmp_path / "0.h5")
+def flip(path, pattern):
+    content = bytearray(path.read_bytes())
+    content[content.index(pattern)] ^= 1
+    path.write_bytes(content)
+
+
+NUMBERS, TEXT = np.full(4, 7.25, np.float32).tobytes(), b"img_1"
+
+
+@pytest.fixture
+def index(tmp_path):
+    """Two shards below an index."""
+    for i in range(2):
+        store.create(
+            tmp_path / f"{i}.h5",
+            {"activations": np.full((3, 4), 7.25 * i, np.float32), "image_id": [f"img_{i}{row}" for row in range(3)]},
+            {},
+        )
+    store.index(tmp_path / "index.h5", [tmp_path / "0.h5", tmp_path / "1.h5"])
+    return tmp_path / "index.h5"
+
+
+@pytest.mark.parametrize("pattern", [NUMBERS, TEXT])
+@pytest.mark.parametrize("name", ["1.h5", "index.h5"])
+def test_a_flipped_bit_is_an_error_that_names_the_shard(index, name, pattern):
+    flip(index.parent / "1.h5", pattern)
+    with pytest.raises(OSError, match=r"1\.h5 is damaged \(.*(activations|image_id).*\); delete it"):
+        store.read(index.parent / name)
+
+
+def test_a_truncated_shard_is_named_by_its_index(index):
+    shard = index.parent / "1.h5"
+    shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.raises(OSError, match=r"1\.h5 is truncated"):
+        store.read(index)
+
+
+def test_a_shard_of_another_size_is_named_by_its_index(index):
+    shard = index.parent / "1.h5"
+    store.create(shard, {"activations": np.zeros((2, 4), np.float32), "image_id": ["a", "b"]}, {})
+    with pytest.raises(OSError, match=r"1\.h5 holds \(2, 4\) as activations, .*index\.h5 expects \(3, 4\)"):
+        store.read(index)
+
+
+def test_an_error_of_the_block_is_not_taken_for_damage(index):
+    with pytest.raises(OSError, match=r"^no picture$"), store.open(index):
+        raise OSError("no picture")
+
+
+def test_damaged_files_are_named_and_removed(index):
+    folder = index.parent
+    assert store.remove_damaged(folder) == []
+    flip(folder / "0.h5", b"img_01")
+    (folder / "1.h5").write_bytes(b"")
+    first, second = store.remove_damaged(folder)
+    assert "0.h5 is damaged (the text of image_id" in first and "1.h5 is truncated or not" in second
+    assert [path.name for path in folder.iterdir()] == ["index.h5"]
 
 
 def test_a_full_disk_leaves_no_file_and_keeps_the_old_one(tmp_path, monkeypatch):
