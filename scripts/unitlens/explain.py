@@ -19,7 +19,7 @@ SUPERPIXELS = {
     "felzenszwalb": segment.felzenszwalb,
     "grid": segment.grid,
 }
-_HIDE = {"mean": None, "grey": 128, "blur": "blur", "noise": "noise"}
+HIDE = {"mean": None, "grey": 128, "black": 0, "white": 255, "blur": "blur", "noise": "noise"}
 # Share of the picture at which repeats of LIME are compared.
 _STABILITY_AREA = 0.2
 
@@ -70,9 +70,9 @@ def explain_images(
         ids = facts["image_id"][rows.start : rows.stop]
         probabilities = predict(pictures)
         targets = models.choose_targets(probabilities, facts["label"][rows.start : rows.stop], target, ids)
-        start = _now(device)
+        start = now(device)
         explanation = explainer(pictures, targets, ids)
-        seconds += _now(device) - start
+        seconds += now(device) - start
         probability, predicted = probabilities.max(1)
         explanation |= {
             "target": targets,
@@ -110,7 +110,7 @@ def lime_explainer(
         As in `lime.explain`.
     superpixels : mapping
         ``method``, "given" or a key of `SUPERPIXELS`, and that function's options.
-    hide : {"mean", "grey", "blur", "noise"}
+    hide : {"mean", "grey", "black", "white", "blur", "noise"}
     num_features : int
         Superpixels in LIME's own binary mask.
     engine : {"unitlens", "lime"}
@@ -137,7 +137,7 @@ def lime_explainer(
     """
     _check_engine(engine, hide, repeats, surrogate)
     explain_pictures = {"unitlens": lime.explain, "lime": lime.explain_with_package}[engine]
-    fixed = {"n_samples": n_samples, "hide": _HIDE[hide], "batch_size": batch_size, **surrogate}
+    fixed = {"n_samples": n_samples, "hide": HIDE[hide], "batch_size": batch_size, **surrogate}
 
     def run(pictures: Tensor, targets: Tensor, image_ids: Sequence[str]) -> dict[str, Tensor]:
         segments = superpixels_of(pictures, image_ids, superpixels, given)
@@ -328,23 +328,24 @@ def by_explainer(
     }
 
 
+def now(device: torch.device | str) -> float:
+    """Read the clock, in seconds, once the device has finished its work."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def _check_engine(engine: str, hide: str, repeats: int, surrogate: Mapping[str, object]) -> None:
     if engine not in ("unitlens", "lime"):
         raise ValueError(f"`engine` is {engine!r}; allowed: 'unitlens' or 'lime'")
     if repeats < 1:
         raise ValueError(f"`repeats` is {repeats}; allowed: 1 or more")
     if engine == "lime" and hide in ("blur", "noise"):
-        raise ValueError(f"`hide` is {hide!r}; allowed with `engine` 'lime': 'mean' or 'grey'")
+        raise ValueError(f"`hide` is {hide!r}; allowed with `engine` 'lime': mean, grey, black, white")
     if engine == "lime" and "stop_when_stable" in surrogate:
         raise ValueError(
             f"`stop_when_stable` is {surrogate['stop_when_stable']}; `engine` 'lime' draws every sample: leave it out"
         )
-
-
-def _now(device: torch.device | str) -> float:
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def _texts(column: object) -> np.ndarray:

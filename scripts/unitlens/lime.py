@@ -74,6 +74,24 @@ class LimeResult(NamedTuple):
     n_used: torch.Tensor
 
 
+class Samples(NamedTuple):
+    """Perturbations of n images and what the model predicts for them: all that a surrogate is fitted to.
+
+    Attributes
+    ----------
+    designs : list of torch.Tensor
+        For each image (n_samples, segments) uint8, see `perturbations`.
+    predictions : torch.Tensor
+        (n, n_samples, targets) float64, the targets' probabilities.
+    n_used : list of int
+        The samples of each image that were predicted.
+    """
+
+    designs: list[torch.Tensor]
+    predictions: torch.Tensor
+    n_used: list[int]
+
+
 def perturbations(n_segments: int, n_samples: int, generator: torch.Generator) -> torch.Tensor:
     """Draw which superpixels each sample shows: 1 or 0 with equal probability, all of them in the first row.
 
@@ -257,23 +275,73 @@ def explain(
     torch.OutOfMemoryError
         If not even one picture at a time fits.
     """
+    ridge = (kernel_width, distance, alpha)
+    samples = sample(
+        predict,
+        images,
+        segments,
+        targets,
+        n_samples=n_samples,
+        hide=hide,
+        batch_size=batch_size,
+        seeds=seeds,
+        stop=None if stop_when_stable is None else (stop_when_stable, *ridge),
+        designs=designs,
+        image_ids=image_ids,
+    )
+    rows = zip(*samples, strict=True)
+    fits, stderr = zip(*(_fit(z[:n], y[:n], *ridge, n_features, selection) for z, y, n in rows), strict=True)
+    segments = torch.as_tensor(segments, device=samples.predictions.device).long()
+    return _result(fits, stderr, samples.n_used, segments, with_target_axis=torch.as_tensor(targets).ndim == 2)
+
+
+def sample(
+    predict: Callable[[torch.Tensor], torch.Tensor],
+    images: torch.Tensor,
+    segments: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    n_samples: int = 1000,
+    hide: float | str | None = None,
+    batch_size: int = 10,
+    seeds: Sequence[int],
+    stop: tuple[int, float, str, float] | None = None,
+    designs: Sequence[torch.Tensor] | None = None,
+    image_ids: Sequence[object] | None = None,
+) -> Samples:
+    """Perturb a set of images and predict; `fit` then explains them, as often as wanted.
+
+    Parameters
+    ----------
+    predict, images, segments, targets, n_samples, hide, batch_size, seeds, designs, image_ids
+        As in `explain`.
+    stop : tuple, optional
+        ``stop_when_stable, kernel_width, distance, alpha`` of `explain`, to stop early.
+
+    Returns
+    -------
+    Samples
+        The first m samples of an image are those that are drawn where `n_samples` is m.
+
+    Raises
+    ------
+    ValueError, torch.OutOfMemoryError
+        As `explain` does.
+    """
     images, segments, n_segments, image_ids = _checked_images(images, segments, n_samples, image_ids)
     classes = _checked_targets(targets, images)  # (n, t)
     _check_one_each("seeds", seeds, images)
     generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+    # Noise is drawn before the design, whose length it must not depend on.
+    hidden = _hidden(images, segments, n_segments, hide, generators)
     if designs is None:
         designs = [perturbations(d, n_samples, generator) for d, generator in zip(n_segments, generators, strict=True)]
     designs = _checked_designs(designs, n_samples, n_segments, images.device)
-    hidden = _hidden(images, segments, n_segments, hide, generators)
     parts = _Parts(hidden, images - hidden, segments, designs)
-    ridge = (kernel_width, distance, alpha)
-    samples, n_used = _sample(predict, parts, classes, n_samples, batch_size, stop_when_stable, ridge)
-    _check_finite(samples, image_ids)
-    fits, stderr = zip(
-        *(_fit(parts.designs[i][:n], samples[i, :n], *ridge, n_features, selection) for i, n in enumerate(n_used)),
-        strict=True,
-    )
-    return _result(fits, stderr, n_used, segments, with_target_axis=torch.as_tensor(targets).ndim == 2)
+    stop_when_stable, *ridge = stop or (None,)
+    predictions, n_used = _sample(predict, parts, classes, n_samples, batch_size, stop_when_stable, tuple(ridge))
+    _check_finite(predictions, image_ids)
+    return Samples(designs, predictions, n_used)
 
 
 def explain_with_package(

@@ -96,8 +96,8 @@ def compare(
         Keys of `cam.METHODS`.
     lime_options : mapping
         Options of `explain.lime_explainer`: ``superpixels``, ``hide``, and those of the surrogate; others do not
-        matter here. Quickshift is checked where it makes the superpixels. `lime` can hide behind the mean colour or
-        grey only: any other choice is checked with the mean colour, and the note says so.
+        matter here. Quickshift is checked where it makes the superpixels. `lime` hides behind the mean colour or
+        a constant: any other choice is checked with the mean colour, and the note says so.
     samples : int
         Perturbed pictures of a photograph; one for each superpixel where those are more.
     batch_size : int
@@ -316,7 +316,8 @@ def _lime_check(
 ) -> Check:
     n_segments = (segments.flatten(1).amax(1) + 1).tolist()
     n_samples = [max(samples, d) for d in n_segments]
-    known, hide = {"mean": None, "grey": 128}, options["hide"]
+    known = {name: value for name, value in explain.HIDE.items() if not isinstance(value, str)}
+    hide = options["hide"]
     note = "" if hide in known else f"superpixels hidden by their mean colour: lime knows no {hide}"
     common = {key: options[key] for key in _SURROGATE if key in options}
     common |= {"hide": known.get(hide), "batch_size": batch_size}

@@ -284,7 +284,10 @@ def test_pictures_that_lime_cannot_explain_are_named(planted, engine):
     [
         ({"engine": "fast"}, "`engine` is 'fast'; allowed: 'unitlens' or 'lime'"),
         ({"repeats": 0}, "`repeats` is 0; allowed: 1 or more"),
-        ({"engine": "lime", "hide": "noise"}, "`hide` is 'noise'; allowed with `engine` 'lime': 'mean' or 'grey'"),
+        (
+            {"engine": "lime", "hide": "noise"},
+            "`hide` is 'noise'; allowed with `engine` 'lime': mean, grey, black, white",
+        ),
         ({"engine": "lime", "stop_when_stable": 3}, "`stop_when_stable` is 3; `engine` 'lime' draws every sample"),
     ],
 )

@@ -39,8 +39,8 @@ BAD = {
         {"explain.lime.engine": "lime", "explain.lime.hide": "blur", "explain.lime.stop_when_stable": 3},
         {},
         [
-            "explain.lime.hide: 'blur' is not one of ['mean', 'grey'] "
-            "(The `lime` package hides a superpixel with its mean colour or grey.)",
+            "explain.lime.hide: 'blur' is not one of ['mean', 'grey', 'black', 'white'] "
+            "(The `lime` package hides a superpixel with its mean colour or a constant.)",
             "explain.lime.stop_when_stable: 3 is not of type 'null' "
             "(The `lime` package draws every sample; leave the key out.)",
         ],

@@ -1,0 +1,761 @@
+"""Which LIME to use: many settings scored on the same photographs, against what they cost.
+
+A setting is a mapping with the keys of `explain.lime` in the config. Settings that share superpixels and hiding share
+their perturbed pictures: the model sees those of the most samples, and every other setting is a fit to the first of
+them, exactly what `lime.explain` would have given. Settings are also read from, and written as, the keywords of
+`explain_instance` of the `lime` package.
+"""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby, product
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from unitlens import agreement, explain, lime, stats
+from unitlens.seeds import image_seed
+from unitlens.wording import estimate, p_value
+
+# The keys of a setting. `kernel` of a grid is a distance with its width, for neither means much without the other.
+KEYS = (
+    "superpixels",
+    "hide",
+    "n_samples",
+    "distance",
+    "kernel_width",
+    "alpha",
+    "n_features",
+    "selection",
+    "num_features",
+)
+DEFAULT = "default"
+OBJECTIVES = ("equal_area_iou", "mask_iou")
+
+# Defaults of lime 0.2.0.1, `explain_instance` and `SegmentationAlgorithm`.
+_KEYWORDS = {
+    "labels": (1,),
+    "hide_color": None,
+    "top_labels": 5,
+    "num_features": 100_000,
+    "num_samples": 1000,
+    "batch_size": 10,
+    "segmentation_fn": {"algo_type": "quickshift", "kernel_size": 4, "max_dist": 200, "ratio": 0.2},
+    "distance_metric": "cosine",
+    "model_regressor": {"Ridge": {"alpha": 1.0}},
+    "random_seed": None,
+}
+_ALL_FEATURES = 100_000
+_IGNORED = {
+    "labels": "the class is chosen by explain.target (and the package itself ignores labels where top_labels is set)",
+    "top_labels": "one class is explained, chosen by explain.target",
+    "batch_size": "it does not change the result",
+    "random_seed": "the run's seed fixes superpixels, perturbations and noise",
+    "progress_bar": "it shows progress only, and the released lime 0.2.0.1 does not know it",
+}
+_SIGNIFICANT = 0.05
+_METHODS_OF_LIME = ("quickshift", "slic", "felzenszwalb")
+
+Setting = dict[str, object]
+Score = Callable[[Tensor, Tensor, Sequence[int]], Tensor]  # (saliency, LIME's own masks, rows) -> one number a row
+
+
+def complete(options: Mapping[str, object]) -> Setting:
+    """Give a setting every key of `KEYS` in a fixed order, and its superpixels every option of their method.
+
+    Parameters
+    ----------
+    options : mapping
+        Keys of `explain.lime`; ``engine, stop_when_stable, repeats`` are left out: a sweep draws every sample once.
+
+    Returns
+    -------
+    dict
+        Equal settings are equal dicts, and have one `setting_id`.
+    """
+    superpixels = dict(options["superpixels"])
+    method = superpixels["method"]
+    full = {"method": method, **{key: superpixels.get(key, value) for key, value in _options(method).items()}}
+    surrogate = {"distance": "cosine", "kernel_width": 0.25, "alpha": 1.0, "n_features": None, "selection": "auto"}
+    merged = {**surrogate, "hide": "mean", "num_features": 5, **options, "superpixels": full}
+    return {key: _plain(merged[key]) for key in KEYS}
+
+
+def setting_id(setting: Mapping[str, object]) -> str:
+    """Name a setting by eight hexadecimal digits that depend on nothing else."""
+    return hashlib.blake2b(json.dumps(setting, sort_keys=True).encode(), digest_size=4).hexdigest()
+
+
+def drawn(
+    default: Mapping[str, object], grid: Mapping[str, Sequence[object]], *, count: int | None = None, seed: int = 0
+) -> dict[str, Setting]:
+    """Combine the values of a grid.
+
+    Parameters
+    ----------
+    default : mapping
+        `explain.lime` of the config: what a combination has where the grid lacks a key.
+    grid : mapping
+        Lists of values of ``superpixels, hide, n_samples, kernel, alpha, n_features, selection, num_features``; a
+        kernel is a mapping with ``distance`` and ``kernel_width``.
+    count : int, optional
+        How many combinations to take, drawn at random; all by default.
+    seed : int
+        Seed of the draw, which does not depend on the order of the lists.
+
+    Returns
+    -------
+    dict
+        Settings by `setting_id`, each once.
+    """
+    keys = sorted(grid)
+    combinations = [dict(zip(keys, values, strict=True)) for values in product(*(grid[key] for key in keys))]
+    settings = [complete({**default, **each, **each.get("kernel", {})}) for each in combinations]
+    named = {setting_id(each): each for each in settings}
+    order = sorted(named, key=lambda name: hashlib.blake2b(f"{seed}/{name}".encode()).digest())
+    return {name: named[name] for name in sorted(order[:count])}
+
+
+def all_settings(
+    default: Mapping[str, object],
+    grid: Mapping[str, Sequence[object]],
+    *,
+    presets: Mapping[str, Mapping[str, object]] | None = None,
+    count: int | None = None,
+    seed: int = 0,
+) -> dict[str, Setting]:
+    """List the settings of a sweep: the default, the presets, and what is `drawn` from the grid.
+
+    Parameters
+    ----------
+    default, grid, count, seed
+        As in `drawn`.
+    presets : mapping, optional
+        By name, keywords as `from_explain_instance` takes them.
+
+    Returns
+    -------
+    dict
+        Settings by `setting_id`, each once; the default first.
+
+    Raises
+    ------
+    ValueError
+        If a preset cannot be translated.
+    """
+    own = [complete(default), *named_presets(default, presets or {}).values()]
+    return {setting_id(each): each for each in own} | drawn(default, grid, count=count, seed=seed)
+
+
+def named_presets(default: Mapping[str, object], presets: Mapping[str, Mapping[str, object]]) -> dict[str, Setting]:
+    """Translate presets; what their keywords do not say, the mask's `num_features`, is that of the default."""
+    return {
+        name: complete({**from_explain_instance(keywords)[0], "num_features": default.get("num_features", 5)})
+        for name, keywords in presets.items()
+    }
+
+
+def from_explain_instance(keywords: Mapping[str, object]) -> tuple[Setting, list[str]]:
+    """Translate keywords of `lime.lime_image.LimeImageExplainer.explain_instance`.
+
+    Parameters
+    ----------
+    keywords : mapping
+        ``hide_color, num_features, num_samples, distance_metric`` as there; ``segmentation_fn`` a name or a mapping of
+        `SegmentationAlgorithm`'s keywords with ``algo_type``; ``model_regressor`` ``Ridge`` or ``{Ridge: {alpha: 1}}``.
+        What is left out has the package's default. ``labels, top_labels, batch_size, random_seed, progress_bar`` are
+        accepted and have no effect here.
+
+    Returns
+    -------
+    setting : dict
+        Keys of `explain.lime`; ``num_features`` of the keywords, the superpixels in the surrogate, is our
+        ``n_features``.
+    ignored : list of str
+        The keywords without effect, each with the reason.
+
+    Raises
+    ------
+    ValueError
+        If a keyword is unknown or a value has no counterpart; all of them are named.
+    """
+    allowed = [*_KEYWORDS, "progress_bar"]
+    problems = [f"unknown keyword {key!r}; allowed: {', '.join(allowed)}" for key in keywords if key not in allowed]
+    given = {**_KEYWORDS, **{key: value for key, value in keywords.items() if key in allowed}}
+    colours = {name: value for name, value in explain.HIDE.items() if not isinstance(value, str)}
+    hide = [name for name, value in colours.items() if value == given["hide_color"]]
+    if not hide:
+        problems.append(f"`hide_color` is {given['hide_color']!r}; allowed: {list(colours.values())}")
+    segmentation, regressor = given["segmentation_fn"], given["model_regressor"]
+    segmentation = {"algo_type": segmentation} if isinstance(segmentation, str) else dict(segmentation)
+    method = segmentation.pop("algo_type", None)
+    if method not in _METHODS_OF_LIME:
+        problems.append(f"`segmentation_fn` is {method!r}; allowed: {', '.join(_METHODS_OF_LIME)}")
+    elif unknown := set(segmentation) - {*_options(method), "random_seed"}:
+        problems.append(f"`segmentation_fn` has unknown options {sorted(unknown)} for {method}")
+    regressor = {regressor: {}} if isinstance(regressor, str) else regressor
+    if list(regressor) != ["Ridge"] or set(regressor["Ridge"]) - {"alpha"}:
+        problems.append(f"`model_regressor` is {given['model_regressor']!r}; allowed: Ridge or {{Ridge: {{alpha: 1}}}}")
+    if given["distance_metric"] not in ("cosine", "l2"):
+        problems.append(f"`distance_metric` is {given['distance_metric']!r}; allowed: cosine, l2")
+    if problems:
+        raise ValueError("these explain_instance keywords cannot be used: " + "; ".join(problems))
+    superpixels = {"method": method, **{key: value for key, value in segmentation.items() if key != "random_seed"}}
+    features = given["num_features"]
+    setting = {
+        "superpixels": superpixels,
+        "hide": hide[0],
+        "n_samples": given["num_samples"],
+        "distance": given["distance_metric"],
+        "alpha": regressor["Ridge"].get("alpha", 1.0),
+        "n_features": None if features >= _ALL_FEATURES else features,
+    }
+    return complete(setting), [f"{key}: {reason}" for key, reason in _IGNORED.items() if key in keywords]
+
+
+def to_explain_instance(setting: Mapping[str, object], *, seed: int) -> dict[str, object]:
+    """Write a setting as keywords of the `lime` package.
+
+    Parameters
+    ----------
+    setting : mapping
+        From `complete`.
+    seed : int
+        The run's seed.
+
+    Returns
+    -------
+    dict
+        ``explain_instance``: keywords that `from_explain_instance` reads back. ``LimeImageExplainer`` and
+        ``get_image_and_mask``: what belongs to those calls. ``notes``: what the package cannot do, and leaves out.
+    """
+    superpixels, notes = dict(setting["superpixels"]), []
+    method, hide = superpixels.pop("method"), explain.HIDE[setting["hide"]]
+    keywords = {
+        "labels": None,
+        "hide_color": hide,
+        "top_labels": 1,
+        "num_features": setting["n_features"] or _ALL_FEATURES,
+        "num_samples": setting["n_samples"],
+        "batch_size": 10,
+        "segmentation_fn": {"algo_type": method, **superpixels},
+        "distance_metric": setting["distance"],
+        "model_regressor": {"Ridge": {"alpha": setting["alpha"]}},
+        "random_seed": seed,
+    }
+    if isinstance(hide, str):
+        del keywords["hide_color"]
+        notes.append(f"hide_color is left out: the package cannot hide superpixels with {hide}")
+    if method not in _METHODS_OF_LIME:
+        del keywords["segmentation_fn"]
+        notes.append(f"segmentation_fn is left out: the package has no superpixels by {method}")
+    notes.append("segmentation_fn and model_regressor are objects there: SegmentationAlgorithm(**...), Ridge(**...)")
+    return {
+        "LimeImageExplainer": {
+            "kernel_width": setting["kernel_width"],
+            "feature_selection": setting["selection"],
+            "random_state": seed,
+        },
+        "explain_instance": keywords,
+        "get_image_and_mask": {"positive_only": True, "num_features": setting["num_features"]},
+        "notes": notes,
+    }
+
+
+def to_config(setting: Mapping[str, object]) -> dict[str, object]:
+    """Write a setting with the keys of `explain.lime`, to paste into a config."""
+    return {key: value for key, value in setting.items() if value is not None}
+
+
+def superpixel_text(superpixels: Mapping[str, object]) -> str:
+    """Say superpixels in a few words, such as ``slic, n_segments 50, compactness 10, sigma 0``."""
+    options = [f"{key} {value}" for key, value in superpixels.items() if key != "method"]
+    return ", ".join([superpixels["method"], *options])
+
+
+def reference_score(
+    reference: Tensor, image_ids: Sequence[str], *, objective: str, area: float, explainer: str, seed: int
+) -> Score:
+    """Make the objective that compares LIME with the maps of another explainer.
+
+    Parameters
+    ----------
+    reference : (n, h, w) Tensor
+        The other explainer's saliency maps of the n photographs.
+    image_ids : sequence of str
+    objective : {"equal_area_iou", "mask_iou"}
+        IoU of the reference, cut to `area`, with LIME's saliency cut to the same area, or with LIME's own binary mask.
+        The latter depends on the mask's size, and an empty mask scores 0.
+    area : float
+        Share of the picture.
+    explainer : str
+        The reference's name; with `seed` and the image it fixes how ties are broken, as in `explain.masks`.
+    seed : int
+
+    Returns
+    -------
+    callable
+        (saliency, LIME's masks, rows of the photographs) -> scores.
+
+    Raises
+    ------
+    ValueError
+        If `objective` is another.
+    """
+    if objective not in OBJECTIVES:
+        raise ValueError(f"`objective` is {objective!r}; allowed: {', '.join(OBJECTIVES)}")
+    theirs = agreement.equal_area_mask(reference, area, seed=agreement.tie_seeds(seed, explainer, image_ids))
+    ties = agreement.tie_seeds(seed, "lime", image_ids)
+
+    def score(saliency: Tensor, selected: Tensor, rows: Sequence[int]) -> Tensor:
+        if objective == "mask_iou":
+            return agreement.iou(selected, theirs[rows])
+        own = agreement.equal_area_mask(saliency, area, seed=[ties[row] for row in rows])
+        return agreement.iou(own, theirs[rows])
+
+    return score
+
+
+def sweep(
+    predict: Callable[[Tensor], Tensor],
+    images: Tensor,
+    targets: Tensor,
+    image_ids: Sequence[str],
+    swept: Mapping[str, Setting],
+    score: Score,
+    *,
+    seed: int,
+    batch_size: int,
+    given: Mapping[str, np.ndarray] | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Explain pictures with every setting and score each explanation.
+
+    Parameters
+    ----------
+    predict : callable
+        uint8 pictures -> probabilities.
+    images : (n, h, w, 3) uint8 Tensor
+    targets : (n,) int Tensor
+        The class that is explained.
+    image_ids : sequence of str
+    swept : mapping
+        From `all_settings`.
+    score : callable
+        See `reference_score`.
+    seed : int
+        With the image id it fixes an image's perturbations, as in `explain.lime_explainer`.
+    batch_size : int
+        Pictures on the device at once.
+    given : mapping, optional
+        From `explain.given_superpixels`, for the superpixel method "given".
+
+    Returns
+    -------
+    scores : pandas.DataFrame
+        ``setting, image_id, superpixels, score, mask_area``, a row for each setting and picture: the superpixels of the
+        picture and the share of it in LIME's own mask, 0 where no superpixel is positive. Score and area are empty
+        where a picture has fewer than two superpixels or more than the setting has samples: `lime.explain` refuses it.
+    seconds : pandas.DataFrame
+        ``part, superpixels, pictures, seconds``: the time to segment the pictures, a row for each superpixel setting,
+        and to predict perturbed pictures (part ``sample``), those of all designs together.
+    """
+    seeds = [image_seed(seed, image_id) for image_id in image_ids]
+    tables, seconds, predicted, predicting = [], [], 0, 0.0
+    for superpixels, of_superpixels in _grouped(swept, "superpixels"):
+        start = explain.now(images.device)
+        segments = explain.superpixels_of(images, image_ids, superpixels, given)
+        seconds.append(["superpixels", superpixel_text(superpixels), len(images), explain.now(images.device) - start])
+        counts = segments.flatten(1).amax(1) + 1
+        for hide, of_design in _grouped(of_superpixels, "hide"):
+            most = max(setting["n_samples"] for setting in of_design.values())
+            rows = [row for row, count in enumerate(counts.tolist()) if 2 <= count <= most]
+            start = explain.now(images.device)
+            samples = _sample(predict, images, segments, targets, seeds, image_ids, rows, hide, most, batch_size)
+            predicting += explain.now(images.device) - start
+            predicted += len(rows) * most
+            for name, setting in of_design.items():
+                values = _score_setting(setting, samples, segments, counts, score)
+                table = {"image_id": image_ids, "superpixels": counts.tolist(), **values}
+                tables.append(pd.DataFrame({"setting": name, **table}))
+    seconds.append(["sample", "", predicted, predicting])
+    scores = pd.concat(tables).set_index("setting").loc[list(swept)].reset_index()
+    return scores, pd.DataFrame(seconds, columns=["part", "superpixels", "pictures", "seconds"])
+
+
+def leaderboard(
+    scores: pd.DataFrame,
+    swept: Mapping[str, Setting],
+    *,
+    default: str,
+    names: Mapping[str, str] | None = None,
+    notes: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Rank the settings of one model by their mean score.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From `sweep`, with columns ``model`` and ``photograph``: whole photographs are resampled.
+    swept : mapping
+        From `all_settings`.
+    default : str
+        `setting_id` of the default, to which the others are compared.
+    names, notes : mapping, optional
+        From `setting_id` to what the setting is called, and to what there is to know.
+    seed : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``rank, setting, name``, `KEYS`, ``passes`` (forward passes a picture), ``n, photographs, mean, low, high,
+        mask_area, empty`` (pictures whose mask has no positive superpixel)``, refused, front, difference,
+        difference_low, difference_high, p_value, p_adjusted, note``. A setting that refuses a picture has no mean and
+        no rank. Of equal means the one with fewer passes comes first. ``front``: no setting scores more for as many
+        passes or fewer. ``difference`` is to the default, with its interval, the p-value of a paired sign-flip test and
+        Benjamini and Hochberg's correction for all settings.
+    """
+    means = stats.mean_table(scores, ["setting"], value="score", seed=seed).set_index("setting")
+    usable = means.index[means.undefined == 0]
+    means.loc[means.undefined > 0, ["mean", "low", "high"]] = np.nan
+    pairs = [(name, default) for name in usable if name != default and default in usable]
+    tests = stats.paired_tests(scores, ["model"], "setting", value="score", pairs=pairs, seed=seed)
+    tests = tests.set_index("setting_a").rename(columns={"low": "difference_low", "high": "difference_high"})
+    masks = scores.groupby("setting").mask_area
+
+    table = pd.DataFrame(list(swept.values()), index=pd.Index(swept, name="setting"))
+    table["name"] = pd.Series(names or {}, dtype=object).reindex(table.index).fillna("")
+    table["note"] = pd.Series(notes or {}, dtype=object).reindex(table.index).fillna("")
+    table["superpixels"] = table.superpixels.map(superpixel_text)
+    table["n_features"] = table.n_features.astype("Int64")
+    table["passes"] = table.n_samples
+    table = table.join(means.rename(columns={"undefined": "refused"}))
+    table["mask_area"], table["empty"] = masks.mean(), masks.agg(lambda area: (area == 0).sum())
+    tested = ["difference", "difference_low", "difference_high", "p_value", "p_adjusted"]
+    table = table.join(tests[tested])
+    table["front"] = pareto_front(table["mean"], table.passes)
+    table = table.reset_index().sort_values(["mean", "passes", "setting"], ascending=[False, True, True])
+    table["rank"] = pd.Series(range(1, len(table) + 1), table.index, dtype="Int64").where(table["mean"].notna())
+    first = ["rank", "setting", "name", *KEYS, "passes", "n", "photographs", "mean", "low", "high", "mask_area"]
+    return table[[*first, "empty", "refused", "front", *tested, "note"]].reset_index(drop=True)
+
+
+def pareto_front(score: Sequence[float], cost: Sequence[float]) -> np.ndarray:
+    """Tell which settings no other one beats: none scores as much or more at the same cost or less, one of them truly.
+
+    Parameters
+    ----------
+    score, cost : sequence of float
+        High scores and low costs are good; a setting whose score is NaN is never on the front.
+
+    Returns
+    -------
+    numpy.ndarray of bool
+        Equal settings are on the front together.
+    """
+    score, cost = np.asarray(score, dtype=float), np.asarray(cost, dtype=float)
+    as_good = (score[:, None] >= score) & (cost[:, None] <= cost)  # row beats or equals column
+    better = (score[:, None] > score) | (cost[:, None] < cost)
+    return ~(as_good & better).any(0) & ~np.isnan(score)
+
+
+def main_effects(scores: pd.DataFrame, swept: Mapping[str, Setting], *, seed: int = 0) -> pd.DataFrame:
+    """Average the score over all settings that share a parameter's value.
+
+    Parameters
+    ----------
+    scores, swept
+        As in `leaderboard`; give the drawn settings only, without default and presets.
+    seed : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``parameter, level, settings, refused, n, photographs, mean, low, high``, a row for each value of each parameter
+        that has more than one. A picture's settings are averaged first, so that the interval is over photographs.
+        Settings that refuse a picture are left out and counted.
+    """
+    levels = pd.DataFrame({name: _levels(setting) for name, setting in swept.items()}).T.rename_axis("setting")
+    scores = scores[scores.setting.isin(list(swept))]
+    refusing = set(scores.setting[scores.score.isna()])
+    rows = []
+    for parameter in levels:
+        if levels[parameter].nunique() < 2:
+            continue
+        for level in sorted(levels[parameter].unique(), key=_level_order):
+            of_level = levels.index[levels[parameter] == level]
+            kept = [name for name in of_level if name not in refusing]
+            row = {"parameter": parameter, "level": str(level), "settings": len(kept)}
+            row |= {"refused": len(of_level) - len(kept)}
+            pictures = (
+                scores[scores.setting.isin(kept)].groupby("image_id").agg({"score": "mean", "photograph": "first"})
+            )
+            interval = stats.mean_with_interval(pictures.score, groups=pictures.photograph, seed=seed)
+            rows.append(row | interval._asdict())
+    columns = ["parameter", "level", "settings", "refused", *stats.MeanInterval._fields]
+    return pd.DataFrame(rows, columns=columns).rename(columns={"n_groups": "photographs"})
+
+
+def selection(scores: pd.DataFrame, board: pd.DataFrame, *, default: str, seed: int = 0) -> pd.DataFrame:
+    """Score the choice of the best setting on photographs that it was not chosen on.
+
+    The best of many settings owes part of its mean to luck. Here each photograph is scored with the setting that is
+    best on all the others.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        As in `leaderboard`.
+    board : pandas.DataFrame
+        From `leaderboard`.
+    default : str
+        `setting_id` of the default.
+    seed : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        Three rows, ``what, setting, n, photographs, mean, low, high, difference, difference_low, difference_high,
+        p_value``: ``best``, on the photographs it was chosen on; ``held out``, whose ``setting`` says how many
+        different ones were chosen; ``default``. The difference is to the default, with the p-value of a paired
+        sign-flip test; that of the best is left out, for it was chosen to be large. Held-out scores share most of the
+        photographs that they were chosen on: their interval is a little too narrow. What cannot be had, from one
+        photograph or with a default that refuses a picture, is empty.
+
+    Raises
+    ------
+    ValueError
+        If no setting could be used on every picture.
+    """
+    ranked = board[board["rank"].notna()]
+    if ranked.empty:
+        raise ValueError("every setting refuses a picture: it has more superpixels than the setting has samples")
+    costs = ranked.set_index("setting").passes
+    table = scores.pivot(index="image_id", columns="setting", values="score")[ranked.setting]
+    photograph = scores.drop_duplicates("image_id").set_index("image_id").photograph[table.index].to_numpy()
+    held_out, chosen = np.full(len(table), np.nan), set()
+    for group in np.unique(photograph) if len(set(photograph)) > 1 else []:
+        others = table[photograph != group].mean()
+        order = pd.DataFrame({"mean": others, "passes": costs}).sort_values(["mean", "passes"], ascending=[False, True])
+        best = sorted(order.index[(order["mean"] == order["mean"].iloc[0]) & (order.passes == order.passes.iloc[0])])[0]
+        held_out[photograph == group] = table.loc[photograph == group, best]
+        chosen.add(best)
+    compared = {
+        "best": (ranked.setting.iloc[0], table[ranked.setting.iloc[0]]),
+        "held out": (f"{len(chosen)} chosen", pd.Series(held_out, table.index)),
+        "default": (default, table.get(default, pd.Series(np.nan, table.index))),
+    }
+    values = pd.concat(
+        pd.DataFrame({"model": "", "what": what, "photograph": photograph, "score": own}).reset_index()
+        for what, (_, own) in compared.items()
+    )
+    means = stats.mean_table(values, ["what"], value="score", seed=seed).drop(columns="undefined")
+    means.insert(1, "setting", [name for name, _ in compared.values()])
+    pairs = [(what, "default") for what in ("best", "held out")]
+    tests = stats.paired_tests(values, ["model"], "what", value="score", pairs=pairs, seed=seed)
+    tests = tests.rename(columns={"what_a": "what", "low": "difference_low", "high": "difference_high"})
+    tests.loc[tests.what == "best", "p_value"] = np.nan
+    tested = ["what", "difference", "difference_low", "difference_high", "p_value"]
+    return means.merge(tests[tested], on="what", how="left")
+
+
+def modelled_cost(board: pd.DataFrame, seconds: pd.DataFrame) -> pd.DataFrame:
+    """Model what each setting costs by itself: the time of its superpixels, and of its samples.
+
+    Parameters
+    ----------
+    board : pandas.DataFrame
+        From `leaderboard`.
+    seconds : pandas.DataFrame
+        From `sweep`, of one job or of several below each other.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``rank, setting, name, superpixels, n_samples, mean, superpixel_seconds, sample_seconds, seconds, front``: per
+        picture, per sample, and per picture in all. The front is over mean and seconds.
+    """
+    sums = seconds.groupby(["part", "superpixels"])[["seconds", "pictures"]].sum()
+    each = sums.seconds / sums.pictures
+    table = board[["rank", "setting", "name", "superpixels", "n_samples", "mean"]].copy()
+    table["superpixel_seconds"] = each["superpixels"].loc[table.superpixels].to_numpy()
+    table["sample_seconds"] = each["sample"].iloc[0]
+    table["seconds"] = table.superpixel_seconds + table.n_samples * table.sample_seconds
+    table["front"] = pareto_front(table["mean"], table.seconds)
+    return table
+
+
+def findings(board: pd.DataFrame, choice: pd.DataFrame) -> list[str]:
+    """Say for each model which setting to use, what is gained over the default, and whether the photographs show it.
+
+    Parameters
+    ----------
+    board : pandas.DataFrame
+        From `leaderboard`, with columns ``model`` and ``objective``; several models below each other.
+    choice : pandas.DataFrame
+        From `selection`, with a column ``model``.
+
+    Returns
+    -------
+    list of str
+        Sentences.
+    """
+    sentences = []
+    for model, own in board.groupby("model", sort=False):
+        ranked = own[own["rank"].notna()]
+        chosen = choice[choice.model == model].set_index("what")
+        default = own[own.setting == chosen.loc["default", "setting"]].iloc[0]
+        best = ranked.iloc[0]
+        text = estimate(best["mean"], best.low, best.high, best.n)
+        sentence = f"{model}: of {len(own)} settings of LIME the one with the highest {best.objective} is {_line(best)}"
+        sentence += f": {text}."
+        if best.setting == default.setting:
+            sentences.append(f"{sentence} It is the default.")
+            continue
+        if pd.isna(default["mean"]):
+            sentences.append(f"{sentence} The default cannot be compared: it refuses {default.refused} photographs.")
+            continue
+        shown = "" if best.p_adjusted < _SIGNIFICANT else f", not supported at n = {best.n}"
+        sentence += (
+            f" The default scores {estimate(default['mean'], default.low, default.high, default.n)}; the difference is "
+            f"{best.difference:.2f}, corrected {p_value(best.p_adjusted)}{shown}. {_saving(best, default)}"
+        )
+        held_out = chosen.loc["held out"]
+        if pd.notna(held_out["mean"]):
+            shown = "" if held_out.p_value < _SIGNIFICANT else f": not supported at n = {held_out.n}"
+            sentence += (
+                " The best of many owes part of its score to luck: settings chosen on the other photographs score "
+                f"{estimate(held_out['mean'], held_out.low, held_out.high, held_out.n)} on the one held out, "
+                f"{held_out.difference:+.2f} to the default, {p_value(held_out.p_value)}{shown}."
+            )
+        cheapest = ranked[ranked["mean"] >= default["mean"]].sort_values(["passes", "rank"]).iloc[0]
+        if cheapest.passes < min(default.passes, best.passes):
+            sentence += (
+                f" The cheapest that scores no less than the default is {_line(cheapest)}: {cheapest['mean']:.2f}. "
+                f"{_saving(cheapest, default)}"
+            )
+        sentences.append(sentence)
+    return sentences
+
+
+def _line(row: pd.Series) -> str:
+    """Say a row of a leaderboard in a line."""
+    features = "all" if pd.isna(row.n_features) else f"{row.n_features:g}"
+    return (
+        f"{row.superpixels}; hidden by {row.hide}; {row.n_samples} samples; {row.distance} distance of width "
+        f"{row.kernel_width:g}; alpha {row.alpha:g}; {features} superpixels in the surrogate"
+    )
+
+
+def _saving(row: pd.Series, default: pd.Series) -> str:
+    saved = 1 - row.passes / default.passes
+    if saved == 0:
+        return "It takes as many forward passes as the default."
+    change = f"{100 * abs(saved):.0f} % {'fewer' if saved > 0 else 'more'}"
+    return f"It takes {change} forward passes than the default ({default.passes})."
+
+
+def _options(method: str) -> dict[str, object]:
+    """Return the options of a superpixel method with their defaults."""
+    if method == "given":
+        return {}
+    parameters = inspect.signature(explain.SUPERPIXELS[method]).parameters.values()
+    return {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY and each.name != "seed"}
+
+
+def _plain(value: object) -> object:
+    """Write whole numbers as integers, so that 4 and 4.0 are one value."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _levels(setting: Setting) -> dict[str, object]:
+    kernel = f"{setting['distance']}, width {setting['kernel_width']}"
+    rest = {key: setting[key] for key in ("hide", "n_samples", "alpha", "selection", "num_features")}
+    features = "all" if setting["n_features"] is None else setting["n_features"]
+    return {"superpixels": superpixel_text(setting["superpixels"]), "kernel": kernel, "n_features": features, **rest}
+
+
+def _level_order(level: object) -> tuple:
+    return (1, 0, level) if isinstance(level, str) else (0, level, "")
+
+
+def _grouped(swept: Mapping[str, Setting], key: str) -> Iterable[tuple[object, dict[str, Setting]]]:
+    """Group settings by their value of a key."""
+    text = {name: json.dumps(setting[key]) for name, setting in swept.items()}
+    for _, names in groupby(sorted(swept, key=lambda name: (text[name], name)), key=lambda name: text[name]):
+        group = {name: swept[name] for name in names}
+        yield next(iter(group.values()))[key], group
+
+
+def _sample(
+    predict: Callable[[Tensor], Tensor],
+    images: Tensor,
+    segments: Tensor,
+    targets: Tensor,
+    seeds: Sequence[int],
+    image_ids: Sequence[str],
+    rows: Sequence[int],
+    hide: str,
+    n_samples: int,
+    batch_size: int,
+) -> dict[int, tuple[Tensor, Tensor]]:
+    """Return design and predictions of the pictures in `rows`."""
+    if not rows:
+        return {}
+    samples = lime.sample(
+        predict,
+        images[rows],
+        segments[rows],
+        targets[rows],
+        n_samples=n_samples,
+        hide=explain.HIDE[hide],
+        batch_size=batch_size,
+        seeds=[seeds[row] for row in rows],
+        image_ids=[image_ids[row] for row in rows],
+    )
+    return dict(zip(rows, zip(samples.designs, samples.predictions, strict=True), strict=True))
+
+
+def _score_setting(
+    setting: Setting, samples: Mapping[int, tuple[Tensor, Tensor]], segments: Tensor, counts: Tensor, score: Score
+) -> dict[str, np.ndarray]:
+    """Return score and mask area of every picture, NaN where LIME refuses it."""
+    n_samples, values = setting["n_samples"], np.full((2, len(segments)), np.nan)
+    rows = [row for row in samples if counts[row] <= n_samples]
+    if rows:
+        coefficients = [surrogate(setting, *samples[row]).coefficients for row in rows]
+        own = segments[rows]
+        saliency = torch.stack([each[0].clamp(min=0)[labels] for each, labels in zip(coefficients, own, strict=True)])
+        selected = torch.cat(
+            [
+                lime.mask(each, labels[None], num_features=setting["num_features"])
+                for each, labels in zip(coefficients, own, strict=True)
+            ]
+        )
+        values[0, rows] = score(saliency.float(), selected, rows).cpu()
+        values[1, rows] = selected.double().mean((1, 2)).cpu()
+    return {"score": values[0], "mask_area": values[1]}
+
+
+def surrogate(setting: Mapping[str, object], design: Tensor, predictions: Tensor) -> lime.Fit:
+    """Fit a setting's surrogate to the first samples of a longer design, as `lime.explain` does to its own.
+
+    Parameters
+    ----------
+    setting : mapping
+        From `complete`.
+    design, predictions : Tensor
+        Of at least as many samples as the setting has, see `lime.sample`.
+
+    Returns
+    -------
+    lime.Fit
+    """
+    options = {key: setting[key] for key in ("distance", "kernel_width", "alpha", "n_features", "selection")}
+    return lime.fit(design[: setting["n_samples"]], predictions[: setting["n_samples"]], **options)

@@ -1,0 +1,418 @@
+"""Settings, sweeps that share predictions, the leaderboard's arithmetic, and keywords of the lime package."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from unitlens import explain, lime, segment, tune
+
+SQUARES = {"method": "grid", "size": 4}
+DEFAULT = {"n_samples": 80, "superpixels": SQUARES, "hide": "grey", "num_features": 2}
+GRID = {
+    "superpixels": [SQUARES, {"method": "grid", "size": 8}],
+    "hide": ["mean", "noise", "black"],
+    "n_samples": [20, 50, 80],
+    "kernel": [{"distance": "cosine", "kernel_width": 0.25}, {"distance": "l2", "kernel_width": 2}],
+    "alpha": [0.1, 1],
+    "n_features": [None, 3],
+}
+IDS = ["a", "b", "c"]
+PUBLIC = {
+    "labels": [1],
+    "hide_color": None,
+    "top_labels": 5,
+    "num_features": 8,
+    "num_samples": 1000,
+    "batch_size": 10,
+    "segmentation_fn": "quickshift",
+    "distance_metric": "cosine",
+    "model_regressor": "Ridge",
+    "random_seed": 42,
+    "progress_bar": True,
+}
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return torch.randint(0, 256, (3, 16, 16, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(2))
+
+
+def predict(batch):
+    """Two classes by the brightness of the upper left and the lower right corner; each picture by itself."""
+    light = batch.double() / 255
+    first = light[:, :8, :6].mean((1, 2, 3)) * (1 + light[:, 4:8, 4:8].mean((1, 2, 3)))
+    return torch.softmax(torch.stack([3 * first, light[:, 9:, 11:].mean((1, 2, 3))], 1), 1)
+
+
+def run(pictures, reference, swept, *, ids=IDS, objective="equal_area_iou", targets=(0, 1, 0), **options):
+    score = tune.reference_score(reference, ids, objective=objective, area=0.25, explainer="gradcam-x", seed=7)
+    options = {"seed": 7, "batch_size": 16} | options
+    return tune.sweep(predict, pictures, torch.tensor(targets), ids, swept, score, **options)
+
+
+def with_photographs(scores):
+    return scores.assign(model="m", photograph=scores.image_id)
+
+
+def test_grid_is_a_cross_product_with_the_default_first():
+    swept = tune.all_settings(DEFAULT, GRID)
+    assert len(swept) == 1 + 2 * 3 * 3 * 2 * 2 * 2
+    assert next(iter(swept.values())) == tune.complete(DEFAULT)
+    assert all(list(setting) == list(tune.KEYS) and tune.setting_id(setting) == name for name, setting in swept.items())
+    assert {setting["num_features"] for setting in swept.values()} == {2}, "a key that the grid lacks is the default's"
+
+
+def test_draw_depends_on_no_order_and_on_the_seed():
+    turned = {key: values[::-1] for key, values in reversed(GRID.items())}
+    drawn = tune.all_settings(DEFAULT, GRID, count=10, seed=3)
+    assert len(drawn) == 11
+    assert list(tune.all_settings(DEFAULT, turned, count=10, seed=3)) == list(drawn)
+    assert set(tune.all_settings(DEFAULT, GRID, count=10, seed=4)) != set(drawn)
+    assert set(drawn) <= set(tune.all_settings(DEFAULT, GRID, count=40, seed=3)), "a larger draw adds to a smaller one"
+
+
+def test_one_setting_written_in_two_ways_is_one():
+    full = {"method": "quickshift", "kernel_size": 4.0, "max_dist": 200, "ratio": 0.2}
+    grid = {"superpixels": [{"method": "quickshift"}, full], "alpha": [1, 1.0]}
+    assert len(tune.all_settings({**DEFAULT, "superpixels": {"method": "quickshift"}}, grid)) == 1
+
+
+@pytest.mark.parametrize("hide", ["mean", "grey", "black", "noise", "blur"])
+def test_coefficients_are_those_of_lime_explain(pictures, hide):
+    segments = segment.grid(pictures, size=4)
+    options = {"hide": explain.HIDE[hide], "seeds": [5, 6, 7]}
+    shared = lime.sample(predict, pictures, segments, torch.tensor([0, 1, 0]), n_samples=80, batch_size=13, **options)
+    for setting in tune.all_settings(
+        {**DEFAULT, "hide": hide}, {key: GRID[key] for key in GRID if key != "hide"}
+    ).values():
+        if setting["superpixels"] != SQUARES:
+            continue
+        keys = ("n_samples", "distance", "kernel_width", "alpha", "n_features", "selection")
+        own = {key: setting[key] for key in keys} | options
+        alone = lime.explain(predict, pictures, segments, torch.tensor([0, 1, 0]), batch_size=16, **own)
+        for row in range(3):
+            fit = tune.surrogate(setting, shared.designs[row], shared.predictions[row])
+            torch.testing.assert_close(fit.coefficients[0], alone.coefficients[row], rtol=0, atol=1e-12)
+            torch.testing.assert_close(fit.r2[0], alone.r2[row], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("objective", tune.OBJECTIVES)
+def test_scores_are_those_of_the_explainer_of_the_workflow(pictures, reference, objective):
+    swept = tune.all_settings(DEFAULT, GRID, count=12)
+    scores, _ = run(pictures, reference, swept, objective=objective)
+    facts = {"image_id": np.array(IDS), "photograph": np.array(IDS)}
+    for name, setting in swept.items():
+        explainer = explain.lime_explainer(predict, seed=7, batch_size=16, **setting)
+        arrays = {key: value.numpy() for key, value in explainer(pictures, torch.tensor([0, 1, 0]), IDS).items()}
+        files = [
+            (facts | {"saliency": reference.numpy()}, {"explainer": "gradcam-x"}),
+            (facts | arrays, {"explainer": "lime"}),
+        ]
+        masks = explain.masks(files, area=0.25, threshold=0.5, seed=7)
+        kind = {"equal_area_iou": "equal_area", "mask_iou": "selected"}[objective]
+        for row, ours in scores[scores.setting == name].reset_index().iterrows():
+            theirs, own = masks["gradcam-x:equal_area"][row], masks[f"lime:{kind}"][row]
+            assert ours.score == pytest.approx((theirs & own).sum() / (theirs | own).sum(), abs=1e-12)
+            assert ours.mask_area == masks["lime:selected"][row].mean()
+
+
+def test_order_of_settings_pictures_and_batches_does_not_matter(pictures, reference):
+    swept = tune.all_settings(DEFAULT, GRID, count=15)
+    scores, _ = run(pictures, reference, swept)
+    order = [2, 0, 1]
+    turned, _ = run(
+        pictures[order],
+        reference[order],
+        dict(reversed(swept.items())),
+        ids=[IDS[row] for row in order],
+        targets=(0, 0, 1),
+        batch_size=5,
+    )
+    index = ["setting", "image_id"]
+    pd.testing.assert_frame_equal(scores.set_index(index).sort_index(), turned.set_index(index).sort_index())
+
+
+def test_predictions_are_shared(pictures, reference):
+    calls = []
+
+    def counted(batch):
+        calls.append(len(batch))
+        return predict(batch)
+
+    swept = tune.all_settings(DEFAULT, {**GRID, "hide": ["grey"], "superpixels": [SQUARES]})
+    score = tune.reference_score(reference, IDS, objective="mask_iou", area=0.2, explainer="x", seed=0)
+    _, seconds = tune.sweep(counted, pictures, torch.zeros(3, dtype=int), IDS, swept, score, seed=0, batch_size=64)
+    assert len(swept) == 24 and sum(calls) == 3 * 80
+    assert seconds[["part", "pictures"]].to_numpy().tolist() == [["superpixels", 3], ["sample", 240]]
+
+
+def test_more_samples_find_the_planted_superpixels(pictures):
+    planted = torch.zeros(3, 16, 16)
+    planted[:, :4, 4:12] = 1  # superpixels 1 and 2 of 16
+
+    def linear(batch):
+        own = (batch[:, :4, 4:12].double().mean((1, 2, 3)) - 128) / 255
+        noise = torch.sin(1e3 * batch.double().mean((1, 2, 3)))  # what few samples cannot average out
+        return torch.stack([0.5 + 0.2 * own + 0.2 * noise] * 2, 1)
+
+    bright = torch.full_like(pictures, 250)
+    bright[:, 3, 3] = torch.tensor([0, 10, 20], dtype=torch.uint8)
+    swept = tune.all_settings(DEFAULT, {"n_samples": [16, 1000]})
+    score = tune.reference_score(planted, IDS, objective="mask_iou", area=32 / 256, explainer="x", seed=0)
+    scores, _ = tune.sweep(linear, bright, torch.zeros(3, dtype=int), IDS, swept, score, seed=0, batch_size=64)
+    by_samples = {swept[name]["n_samples"]: group.score.mean() for name, group in scores.groupby("setting")}
+    assert by_samples[1000] == 1.0
+    assert by_samples[16] < 1.0
+
+
+def test_empty_masks_count_and_score_nothing(pictures, reference):
+    def dark(batch):  # every visible superpixel lowers the class
+        light = batch.double().mean((1, 2, 3)) / 255
+        return torch.stack([1 - light, light], 1)
+
+    swept = tune.all_settings({**DEFAULT, "hide": "black"}, {})
+    score = tune.reference_score(reference, IDS, objective="mask_iou", area=0.2, explainer="x", seed=0)
+    scores, _ = tune.sweep(dark, pictures, torch.zeros(3, dtype=int), IDS, swept, score, seed=0, batch_size=64)
+    board = tune.leaderboard(with_photographs(scores), swept, default=next(iter(swept)))
+    assert scores.score.tolist() == [0, 0, 0]
+    assert board["empty"].tolist() == [3] and board["mean"].tolist() == [0]
+
+
+def test_a_setting_with_fewer_samples_than_superpixels_has_no_rank(pictures, reference):
+    swept = tune.all_settings(DEFAULT, {"n_samples": [15, 16]})
+    scores, _ = run(pictures, reference, swept)
+    board = tune.leaderboard(with_photographs(scores), swept, default=next(iter(swept)))
+    refused = board[board.n_samples == 15].iloc[0]
+    assert refused.refused == 3 and math.isnan(refused["mean"]) and refused["rank"] is pd.NA and not refused.front
+    assert set(board["rank"].dropna()) == {1, 2}
+    effects = tune.main_effects(with_photographs(scores), {k: v for k, v in swept.items() if v["n_samples"] < 80})
+    assert effects[["level", "settings", "refused"]].to_numpy().tolist() == [["15", 0, 1], ["16", 1, 0]]
+
+
+def test_all_settings_refused(pictures, reference):
+    swept = tune.all_settings({**DEFAULT, "n_samples": 10}, {})
+    scores, seconds = run(pictures, reference, swept)
+    board = tune.leaderboard(with_photographs(scores), swept, default=next(iter(swept)))
+    assert seconds.pictures.tolist() == [3, 0]
+    with pytest.raises(ValueError, match="every setting refuses a picture"):
+        tune.selection(with_photographs(scores), board, default=next(iter(swept)))
+
+
+def table(values, photographs=None):
+    """Scores by setting, a picture each."""
+    rows = [
+        {"setting": name, "image_id": f"i{number}", "score": value, "mask_area": 0.1}
+        for name, own in values.items()
+        for number, value in enumerate(own)
+    ]
+    names = photographs or [f"i{number}" for number in range(len(next(iter(values.values()))))]
+    return pd.DataFrame(rows).assign(model="m", photograph=names * len(values))
+
+
+def plain(**options):
+    return tune.complete({**DEFAULT, **options})
+
+
+def test_pareto_front_by_hand():
+    #        front  beaten by 0  front  beaten by 2 (same cost)  front with its twin   no score
+    score = [0.30, 0.20, 0.50, 0.40, 0.60, 0.60, np.nan]
+    cost = [100, 100, 200, 200, 900, 900, 1]
+    assert tune.pareto_front(score, cost).tolist() == [True, False, True, False, True, True, False]
+
+
+def test_leaderboard_by_hand():
+    swept = {"d": plain(), "x": plain(n_samples=40), "y": plain(n_samples=20), "z": plain(n_samples=60)}
+    scores = table({"d": [0.1, 0.2, 0.3], "x": [0.4, 0.5, 0.6], "y": [0.1, 0.2, 0.3], "z": [0.4, 0.5, 0.6]})
+    board = tune.leaderboard(scores, swept, default="d", names={"d": "default"}, notes={"z": "why"})
+    assert board.setting.tolist() == ["x", "z", "y", "d"], "equal means: fewer passes first"
+    assert board["rank"].tolist() == [1, 2, 3, 4]
+    assert board["mean"].tolist() == pytest.approx([0.5, 0.5, 0.2, 0.2])
+    assert board.front.tolist() == [True, False, True, False]
+    assert board.difference[:3].tolist() == pytest.approx([0.3, 0.3, 0])
+    assert board.p_value[:3].tolist() == [0.25, 0.25, 1.0], "three pictures: 2 of 8 signs are as extreme"
+    assert board.p_adjusted[:3].tolist() == [0.375, 0.375, 1.0]
+    assert board.iloc[3][["difference", "p_value"]].isna().all() and board.name.tolist() == ["", "", "", "default"]
+    assert board.note.tolist() == ["", "why", "", ""]
+    assert (board.low <= board["mean"]).all() and (board.high >= board["mean"]).all()
+
+
+def test_two_photographs_give_no_interval():
+    board = tune.leaderboard(table({"d": [0.1, 0.3, 0.2]}, ["p", "p", "q"]), {"d": plain()}, default="d")
+    assert board[["n", "photographs"]].to_numpy().tolist() == [[3, 2]]
+    assert board[["low", "high"]].isna().all(axis=None)
+
+
+def test_main_effects_by_hand():
+    swept = {
+        "a": plain(n_samples=20, alpha=1),
+        "b": plain(n_samples=20, alpha=2),
+        "c": plain(n_samples=40, alpha=1),
+        "d": plain(n_samples=40, alpha=2),
+    }
+    scores = table({"a": [0.1, 0.2, 0.3], "b": [0.3, 0.4, 0.5], "c": [0.5, 0.6, 0.7], "d": [0.9, 0.8, 0.7]})
+    effects = tune.main_effects(scores, swept)
+    found = {(parameter, level): mean for parameter, level, mean in effects[["parameter", "level", "mean"]].to_numpy()}
+    assert found == {
+        ("alpha", "1"): pytest.approx(0.4),
+        ("alpha", "2"): pytest.approx(0.6),
+        ("n_samples", "20"): pytest.approx(0.3),
+        ("n_samples", "40"): pytest.approx(0.7),
+    }
+    assert effects.settings.tolist() == [2] * 4 and effects.n.tolist() == [3] * 4
+
+
+def test_selection_by_hand():
+    # y is best without i0 (0.65 to 0.25), x without i1 (0.45 to 0.35) and without i2 (0.7 to 0.3)
+    scores = table({"d": [0.2, 0.2, 0.2], "x": [0.9, 0.5, 0.0], "y": [0.0, 0.6, 0.7]})
+    swept = {"d": plain(), "x": plain(n_samples=20), "y": plain(n_samples=40)}
+    board = tune.leaderboard(scores, swept, default="d")
+    table_of = tune.selection(scores, board, default="d").set_index("what")
+    assert table_of.loc["held out", "mean"] == pytest.approx((0.0 + 0.5 + 0.0) / 3)
+    assert table_of.loc["held out", "setting"] == "2 chosen"
+    assert table_of.loc["best", ["setting", "mean"]].tolist() == ["x", pytest.approx(1.4 / 3)]
+    assert table_of.loc["default", "mean"] == pytest.approx(0.2)
+    assert table_of.loc["held out", "difference"] == pytest.approx(0.5 / 3 - 0.2)
+    assert math.isnan(table_of.loc["best", "p_value"])
+
+
+def said(values, passes, photographs=None):
+    swept = {name: plain(n_samples=number) for name, number in passes.items()}
+    scores = table(values, photographs)
+    board = tune.leaderboard(scores, swept, default="d").assign(model="m", objective="agreement")
+    choice = tune.selection(scores, tune.leaderboard(scores, swept, default="d"), default="d").assign(model="m")
+    return tune.findings(board, choice)[0]
+
+
+def test_findings_at_three_photographs_support_nothing():
+    text = said({"d": [0.1, 0.2, 0.3], "x": [0.4, 0.5, 0.6]}, {"d": 1000, "x": 200})
+    assert text.startswith(
+        "m: of 2 settings of LIME the one with the highest agreement is grid, size 4; hidden by grey;"
+    )
+    assert "0.50 (95 % interval 0.40 to 0.60, n = 3)" in text and "The default scores 0.20 (" in text
+    assert "the difference is 0.30, corrected p = 0.25, not supported at n = 3." in text
+    assert "80 % fewer forward passes than the default (1000)" in text
+    assert "+0.30 to the default, p = 0.25: not supported at n = 3." in text
+
+
+def test_findings_at_ten_photographs_support_a_constant_gain_and_name_a_cheaper_setting():
+    default = [0.1 + 0.01 * number for number in range(10)]
+    values = {"d": default, "x": [each + 0.3 for each in default], "y": [each + 0.1 for each in default]}
+    text = said(values, {"d": 500, "x": 1000, "y": 50})
+    assert "not supported" not in text and "100 % more forward passes than the default (500)" in text
+    assert "The cheapest that scores no less than the default is grid, size 4; hidden by grey; 50 samples;" in text
+    assert text.endswith("90 % fewer forward passes than the default (500).")
+
+
+def test_findings_where_the_default_is_best_or_there_is_one_photograph():
+    assert said({"d": [0.4, 0.5], "x": [0.1, 0.2]}, {"d": 80, "x": 40}).endswith("It is the default.")
+    text = said({"d": [0.1], "x": [0.2]}, {"d": 80, "x": 40})
+    assert "no interval below three photographs" in text and "held out" not in text
+
+
+def test_crops_of_one_photograph_are_held_out_together():
+    scores = table({"d": [0.5, 0.5, 0.4, 0.4], "x": [1.0, 1.0, 0.0, 0.0]}, ["p", "p", "q", "q"])
+    board = tune.leaderboard(scores, {"d": plain(), "x": plain(n_samples=20)}, default="d")
+    table_of = tune.selection(scores, board, default="d").set_index("what")
+    assert table_of.loc["held out", "mean"] == pytest.approx((0.5 + 0.5 + 0 + 0) / 4)
+
+
+def test_modelled_cost_by_hand():
+    swept = {"d": plain(), "x": plain(superpixels={"method": "grid", "size": 8}, n_samples=20)}
+    board = tune.leaderboard(table({"d": [0.1] * 3, "x": [0.1] * 3}), swept, default="d")
+    seconds = pd.DataFrame(
+        [["superpixels", "grid, size 4", 3, 0.3], ["superpixels", "grid, size 8", 3, 6.0], ["sample", "", 100, 0.5]],
+        columns=["part", "superpixels", "pictures", "seconds"],
+    )
+    cost = tune.modelled_cost(board, pd.concat([seconds, seconds])).set_index("setting")
+    assert cost.loc["d", "seconds"] == pytest.approx(0.1 + 80 * 0.005)
+    assert cost.loc["x", "seconds"] == pytest.approx(2 + 20 * 0.005)
+    assert cost.front.to_dict() == {"d": True, "x": False}
+    assert board.set_index("setting").front.to_dict() == {"d": False, "x": True}, "fewer passes"
+
+
+def test_public_preset():
+    setting, ignored = tune.from_explain_instance(PUBLIC)
+    assert setting == tune.complete(
+        {
+            "superpixels": {"method": "quickshift", "kernel_size": 4, "max_dist": 200, "ratio": 0.2},
+            "hide": "mean",
+            "n_samples": 1000,
+            "n_features": 8,
+        }
+    )
+    assert [note.partition(":")[0] for note in ignored] == [
+        "labels",
+        "top_labels",
+        "batch_size",
+        "random_seed",
+        "progress_bar",
+    ]
+    assert "0.2.0.1" in ignored[-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_sample": 5}, "unknown keyword 'num_sample'; allowed: labels, hide_color, "),
+        ({"hide_color": 7}, r"`hide_color` is 7; allowed: \[None, 128, 0, 255\]"),
+        ({"hide_color": "blur"}, "`hide_color` is 'blur'"),
+        ({"segmentation_fn": "grid"}, "`segmentation_fn` is 'grid'; allowed: quickshift, slic, felzenszwalb"),
+        ({"segmentation_fn": {"algo_type": "slic", "ratio": 1}}, r"unknown options \['ratio'\] for slic"),
+        ({"model_regressor": "Lasso"}, "`model_regressor` is 'Lasso'; allowed: Ridge"),
+        ({"distance_metric": "l1"}, "`distance_metric` is 'l1'; allowed: cosine, l2"),
+    ],
+)
+def test_keywords_that_cannot_be_used_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        tune.from_explain_instance(PUBLIC | change)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"hide": "black", "n_features": 3, "distance": "l2", "alpha": 0.5},
+        {"superpixels": {"method": "slic", "n_segments": 30}, "hide": "mean"},
+    ],
+)
+def test_keywords_read_back(options):
+    setting = tune.complete({"superpixels": {"method": "quickshift"}, "n_samples": 50, **options})
+    written = json.loads(json.dumps(tune.to_explain_instance(setting, seed=42)))
+    assert tune.from_explain_instance(written["explain_instance"])[0] == setting
+
+
+def test_what_the_package_cannot_do_is_noted():
+    written = tune.to_explain_instance(plain(hide="blur"), seed=42)
+    assert not {"hide_color", "segmentation_fn"} & set(written["explain_instance"])
+    assert [note.split()[0] for note in written["notes"]] == ["hide_color", "segmentation_fn", "segmentation_fn"]
+
+
+def test_keywords_are_those_of_the_package():
+    from inspect import signature
+
+    from lime.lime_image import ImageExplanation, LimeImageExplainer
+
+    written = tune.to_explain_instance(plain(superpixels={"method": "quickshift"}), seed=42)
+    assert set(written["explain_instance"]) <= set(signature(LimeImageExplainer.explain_instance).parameters)
+    assert set(written["LimeImageExplainer"]) <= set(signature(LimeImageExplainer).parameters)
+    assert set(written["get_image_and_mask"]) <= set(signature(ImageExplanation.get_image_and_mask).parameters)
+
+
+def test_setting_as_config():
+    setting = plain()
+    assert tune.complete(yaml.safe_load(yaml.safe_dump(tune.to_config(setting)))) == setting
+    assert "n_features" not in tune.to_config(setting)
+
+
+def test_unknown_objective():
+    with pytest.raises(ValueError, match="`objective` is 'iou'; allowed: equal_area_iou, mask_iou"):
+        tune.reference_score(torch.zeros(1, 2, 2), ["a"], objective="iou", area=0.5, explainer="x", seed=0)
