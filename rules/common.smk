@@ -495,7 +495,7 @@ if workflow.exec_mode == ExecMode.DEFAULT:  # a job on a cluster parses this fil
     check_config()
 validate(config, schema=str(SCHEMA))
 if config["offline"]:
-    os.environ["UNITLENS_OFFLINE"] = "1"
+    os.environ.update(UNITLENS_OFFLINE="1")  # for the scripts that retrieve, which run on this machine
 GPU = 0 if config["device"] == "cpu" else 1
 ENCODER = config["encoder"]["kind"]
 
