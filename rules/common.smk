@@ -471,6 +471,26 @@ def overview_settings():
     }
 
 
+def overview_sections():
+    """Sections of the overview in their order: title, the file of the findings, and figures with their captions."""
+    sections = [
+        ("Networks compared", "concepts", ["concepts/rarefaction", "concepts/trend", "concepts/category_differences"]),
+        ("Agreement", "agreement", [f"agreement/{name}" for name in ("equal_area_iou", "sweep", "spearman")]),
+    ]
+    return [
+        {
+            "title": title,
+            "findings": f"results/findings/{topic}.json",
+            "figures": {f"results/figures/{figure}.svg": caption(Path(figure).name) for figure in figures},
+        }
+        for title, topic, figures in sections
+    ]
+
+
+def caption(name):
+    return (Path(workflow.basedir) / "report" / f"{name}.rst").read_text(encoding="utf-8").strip()
+
+
 def layers_to_check(wildcards):
     model = config["models"][wildcards.model]
     saliency = [model["cam_layer"]] if "cam_layer" in model else []

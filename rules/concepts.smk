@@ -217,6 +217,7 @@ rule compare_models:
             labels={"table": "concepts of one model only"},
             caption="../report/table_unique_concepts.rst",
         ),
+        findings="results/findings/concepts.json",
     log:
         "results/logs/compare_models/all.log",
     benchmark:

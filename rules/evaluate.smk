@@ -43,6 +43,7 @@ rule summarise_agreement:
             labels={"table": "pairs against each other"},
             caption="../report/agreement_tests.rst",
         ),
+        findings="results/findings/agreement.json",
     log:
         "results/logs/summarise_agreement/all.log",
     benchmark:

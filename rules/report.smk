@@ -178,7 +178,6 @@ rule write_overview:
         layers="results/comparison/layers.csv",
         categories="results/comparison/categories.csv",
         models="results/comparison/models.csv",
-        summary="results/agreement_summary.csv",
         timings="results/timings/explainers.csv",
         verification="results/verification.csv",
         verification_timings="results/timings/verification.csv",
@@ -186,10 +185,8 @@ rule write_overview:
         distinct_concepts="results/figures/concepts/distinct.svg",
         category_shares="results/figures/concepts/categories.svg",
         timings_figure="results/timings/explainers.svg",
-        agreement_equal_area_iou="results/figures/agreement/equal_area_iou.svg",
-        agreement_threshold_iou="results/figures/agreement/threshold_iou.svg",
-        agreement_spearman="results/figures/agreement/spearman.svg",
         grids=expand("results/figures/explanations/{model}.png", model=explained_models()),
+        sections=[path for section in overview_sections() for path in (section["findings"], *section["figures"])],
     output:
         report(
             "results/overview.html",
@@ -206,7 +203,7 @@ rule write_overview:
         "../envs/unitlens.yaml"
     params:
         settings=overview_settings(),
-        agreement=config["agreement"],
+        sections=overview_sections(),
         models=explained_models(),
     message:
         "Write the overview"

@@ -4,7 +4,7 @@ from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
     import pandas as pd
-    from unitlens import agreement
+    from unitlens import agreement, gallery
 
     seed, area = snakemake.params.seed, snakemake.params.area
     scores = pd.concat(
@@ -17,4 +17,5 @@ with log_to(snakemake.log[0]):
     }
     for name, table in tables.items():
         table.to_csv(snakemake.output[name], index=False, float_format="%.6g")
-    print("\n".join(agreement.findings(tables["summary"], tables["tests"], area=area)))
+    sentences = agreement.findings(tables["summary"], tables["tests"], area=area)
+    gallery.write_findings(snakemake.output.findings, sentences)

@@ -4,15 +4,14 @@ from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
     import pandas as pd
-    from unitlens import agreement, gallery, models
+    from unitlens import gallery, models
 
     params, files = snakemake.params, snakemake.input
-    names = ("concepts", "frequent", "layers", "categories", "models", "summary", "timings", "predictions")
+    names = ("concepts", "frequent", "layers", "categories", "models", "timings", "predictions")
     tables = {
         name: pd.read_csv(files[name], keep_default_na=False, na_values=[""])  # "null" is a word, not a gap
         for name in names
     }
-    tables["summary"] = agreement.headline(tables["summary"], area=params.agreement["area"])
     images = pd.read_csv(files.images).groupby("set").first()
     verification = pd.read_csv(files.verification).merge(pd.read_csv(files.verification_timings), how="left")
     gallery.overview(
@@ -26,8 +25,6 @@ with log_to(snakemake.log[0]):
             **{f"grid_{model}": path for model, path in zip(params.models, files.grids, strict=True)},
         },
         encoder=tables["concepts"].encoder[0],
-        area=params.agreement["area"],
-        threshold=params.agreement["threshold"],
         probe_rows=int(images.pictures["probe"]),
         probe_photographs=int(images.photographs["probe"]),
         run={
@@ -35,4 +32,5 @@ with log_to(snakemake.log[0]):
             **params.settings,
             "pictures left out as unreadable": int(images.skipped.sum()),
         },
+        sections=params.sections,
     )

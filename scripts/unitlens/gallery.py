@@ -21,11 +21,6 @@ from unitlens.wording import explainer_title, machine_title
 
 TEMPLATE = Path(__file__).with_name("overview.html.j2")
 LARGEST_PNG = 500_000  # bytes; larger ones are photographs, and embedded as JPEG
-MEASURES = {
-    "equal_area_iou": "equal-area IoU",
-    "threshold_iou": "IoU at a threshold",
-    "spearman": "Spearman rank correlation",
-}
 
 
 def overview(
@@ -36,15 +31,12 @@ def overview(
     layers: pd.DataFrame,
     categories: pd.DataFrame,
     models: pd.DataFrame,
-    summary: pd.DataFrame,
     timings: pd.DataFrame,
     predictions: pd.DataFrame,
     verification: pd.DataFrame,
     facts: Sequence[Mapping],
     figures: Mapping[str, str | Path],
     encoder: str,
-    area: float,
-    threshold: float,
     probe_rows: int,
     probe_photographs: int,
     run: Mapping[str, object],
@@ -58,8 +50,6 @@ def overview(
         HTML file to write.
     concepts, frequent, layers, categories, models : pandas.DataFrame
         Labels of the units and the tables that `compare` makes of them.
-    summary : pandas.DataFrame
-        Table of `agreement.summarise`.
     timings, predictions : pandas.DataFrame
         Seconds of every explainer, and what every model predicts for the photographs that are explained.
     verification : pandas.DataFrame
@@ -68,28 +58,24 @@ def overview(
         For each model ``model, architecture, weights, weights_sha256, parameters, classes, layers, input``.
     figures : mapping from name to path
         PNG or SVG files: ``frequent_concepts``, ``distinct_concepts``, ``category_shares``, ``timings``,
-        ``grid_<model>`` for every model of `predictions` and ``agreement_<measure>`` for every measure of `summary`.
+        ``grid_<model>`` for every model of `predictions`.
     encoder : str
         What gave the labels, for instance ``ConSE surrogate``.
-    area, threshold : float
-        Where maps were cut for the equal-area IoU and for the IoU at a threshold.
     probe_rows, probe_photographs : int
         Pictures on which units were labelled, and the photographs they are crops of.
     run : mapping from str
         What was run, as shown: versions, seed, similarity, samples of LIME.
     sections : sequence of mapping
         Further sections: ``title``; ``findings``, a JSON file with a list of sentences, whose first one also stands
-        on top of the page; and ``figures``, from path to the file with the caption.
+        on top of the page; and ``figures``, from path to caption.
 
     Raises
     ------
     ValueError
         If a figure is missing.
     """
-    measures = list(summary["measure"].unique())
     grids = {model: f"grid_{model}" for model in predictions["model"].unique()}
     needed = ["frequent_concepts", "distinct_concepts", "category_shares", "timings", *grids.values()]
-    needed += [f"agreement_{measure}" for measure in measures]
     if missing := [name for name in needed if name not in figures]:
         raise ValueError(f"`figures` lacks {', '.join(missing)}")
 
@@ -101,14 +87,11 @@ def overview(
             "Predictions": accuracy_sentences(predictions),
             "Concepts": label_sentences(concepts, encoder)
             + frequency_sentences(frequent)
-            + layer_sentences(layers)
-            + category_sentences(categories)
-            + comparison_sentences(models),
+            + category_sentences(categories),
             "Explanations": timing_sentences(timings),
-            "Agreement": agreement_sentences(summary, area=area, threshold=threshold),
             **{section["title"]: _read_findings(section)[:1] for section in sections},
         },
-        "caveats": caveats(encoder, summary, area=area, probe_rows=probe_rows, probe_photographs=probe_photographs),
+        "caveats": caveats(encoder, predictions, probe_rows=probe_rows, probe_photographs=probe_photographs),
         "run": _table("Versions and settings.", ["setting", "value"], run.items()),
         "models": _models_table(facts, predictions),
         "predictions": _predictions_table(predictions),
@@ -127,15 +110,6 @@ def overview(
         "timings_figure": figure("timings", _timings_alt(timings), TIMINGS_CAPTION),
         "timings": _timings_table(timings),
         "verification": _verification_table(verification),
-        "agreement_figures": [
-            figure(
-                f"agreement_{measure}",
-                _agreement_alt(summary, measure),
-                AGREEMENT_CAPTION.format(measure=measure_title(measure, area=area, threshold=threshold)),
-            )
-            for measure in measures
-        ],
-        "agreement": _agreement_table(summary, area=area, threshold=threshold),
         "sections": {
             section["title"]: {
                 "findings": _read_findings(section),
@@ -149,6 +123,12 @@ def overview(
     )
     html = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(page)
     Path(path).write_text(html, encoding="utf-8")
+
+
+def write_findings(path: str | Path, sentences: Sequence[str]) -> None:
+    """Keep sentences for a section of the overview, and print them."""
+    Path(path).write_text(json.dumps(sentences, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(*sentences, sep="\n")
 
 
 # ---- findings
@@ -203,18 +183,6 @@ def frequency_sentences(frequent: pd.DataFrame) -> list[str]:
     ]
 
 
-def layer_sentences(layers: pd.DataFrame) -> list[str]:
-    """Say how many distinct concepts equally many units of each layer are expected to name."""
-    layers = layers[layers["distinct_rarefied"].notna()]  # the others have no labelled unit
-    return [
-        f"Among {group['rarefied_units'].iloc[0]:,} labelled units drawn at random from each layer of {model}, "
-        "the expected number of distinct concepts is "
-        + _enumerate(f"{row.distinct_rarefied:.1f} ({row.layer})" for row in group.itertuples())
-        + "."
-        for model, group in layers.groupby("model", sort=False)
-    ]
-
-
 def category_sentences(categories: pd.DataFrame) -> list[str]:
     """Give the largest and the smallest category of each model."""
     sentences = []
@@ -226,24 +194,6 @@ def category_sentences(categories: pd.DataFrame) -> list[str]:
         ]
         smallest = f", the smallest {others[-1]}" if others else ""
         sentences.append(f"The largest category among the labelled units of {model} is {largest}{smallest}.")
-    return sentences
-
-
-def comparison_sentences(models: pd.DataFrame) -> list[str]:
-    """Say how the concepts of every two models differ."""
-    sentences = []
-    for row in models.itertuples():
-        sentences.append(
-            f"{row.model_a} and {row.model_b} have {row.shared:,} concepts in common (Jaccard index "
-            f"{_decimals(row.jaccard, 2)}); {row.only_a:,} occur only in {row.model_a}, {row.only_b:,} only in "
-            f"{row.model_b}. Among {row.rarefied_units:,} labelled units of each, {row.rarefied_a:.1f} and "
-            f"{row.rarefied_b:.1f} distinct concepts are expected."
-        )
-        if pd.notna(row.cramers_v):
-            sentences.append(
-                f"The category shares of {row.model_a} and {row.model_b} differ by Cramér's V = {row.cramers_v:.2f} "
-                f"(chi-square {row.chi_square:.1f}, {_p_value(row.p_value)}, descriptive only)."
-            )
     return sentences
 
 
@@ -262,30 +212,9 @@ def timing_sentences(timings: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def agreement_sentences(summary: pd.DataFrame, *, area: float, threshold: float) -> list[str]:
-    """Give the pairs of explainers with the highest and the lowest mean in the sample, by model and measure."""
-    sentences = []
-    for (model, measure), group in summary.groupby(["model", "measure"], sort=False):
-        title = measure_title(measure, area=area, threshold=threshold)
-        ranked = group[group["mean"].notna()].sort_values("mean", ascending=False, kind="stable")
-        if ranked.empty:
-            sentences.append(f"{model}: the {title} is undefined for every pair.")
-            continue
-        sentence = f"{model}: the highest mean {title} in this sample is that of {_pair_with_mean(ranked.iloc[0])}"
-        if len(ranked) > 1:
-            sentence += f", the lowest that of {_pair_with_mean(ranked.iloc[-1])}"
-        chance = group["chance"].iloc[0]
-        if pd.notna(chance):
-            above = int((ranked["low"] > chance).sum())
-            lie = "lies" if above == 1 else "lie"
-            sentence += f"; chance is {chance:.3f}, and {above} of {len(ranked)} intervals {lie} above it"
-        sentences.append(sentence + ".")
-    return sentences
-
-
-def caveats(encoder: str, summary: pd.DataFrame, *, area: float, probe_rows: int, probe_photographs: int) -> list[str]:
+def caveats(encoder: str, predictions: pd.DataFrame, *, probe_rows: int, probe_photographs: int) -> list[str]:
     """Say what the numbers do not carry."""
-    n = int(summary["photographs"].max())
+    n = predictions["image_id"].nunique()
     surrogate = (
         f"Labels come from the {encoder}, which is not CLIP: it sees only what the 1000 ImageNet classes span, and "
         "matches everything else to these."
@@ -299,21 +228,12 @@ def caveats(encoder: str, summary: pd.DataFrame, *, area: float, probe_rows: int
         "number of distinct concepts says as much about the probe set as about the network.",
         "Units of a layer are not independent either: Wilson intervals of shares and the chi-square p-value describe "
         "these units and test nothing.",
-        f"At most {n} {_plural('photograph', n)} {'enters' if n == 1 else 'enter'} each mean agreement"
-        f"{', which is few' if n < 30 else ''}; the order of two means is not a tested difference.",
-        f"Unrelated maps cut at {_percent(area)} of the picture have an equal-area IoU of about q / (2 - q) = "
-        f"{area / (2 - area):.3f}. The IoU at a threshold depends on how large the masks are, which differs between "
-        "explainers. Ties are broken at random.",
+        f"{n} {_plural('photograph', n)} {'was' if n == 1 else 'were'} explained"
+        f"{', which is few' if n < 30 else ''}; the order of two means is no tested difference unless a test is named.",
         "Explainers can agree and be wrong: agreement is not faithfulness. LIME explains the probability of the class, "
         "the class activation maps explain its logit.",
         "Seconds are wall clock on the device that is named, with whatever else ran there.",
     ]
-
-
-def measure_title(measure: str, *, area: float, threshold: float) -> str:
-    """Name a measure together with where it cuts."""
-    cut = {"equal_area_iou": f" at {_percent(area)} of the picture", "threshold_iou": f" of {threshold:g}"}
-    return MEASURES[measure] + cut.get(measure, "")
 
 
 # ---- tables
@@ -435,25 +355,9 @@ def _verification_table(verification: pd.DataFrame) -> dict[str, object]:
     caption = (
         "The explainers against the packages that define them, on the same network, photographs and device, in strict "
         "float32. A difference above what is allowed stops the run. Rows with the reference float32 show what faster "
-        "arithmetic changes. Speed is one measurement; jobs beside it share the "
-        "machine."
+        "arithmetic changes. Speed is one measurement; jobs beside it share the machine."
     )
     return _table(caption, columns, rows, numeric=columns[3:7])
-
-
-def _agreement_table(summary: pd.DataFrame, *, area: float, threshold: float) -> dict[str, object]:
-    rows = []
-    for row in summary.itertuples():
-        interval = f"{row.low:.3f} to {row.high:.3f}" if pd.notna(row.low) else "none"
-        tied = _percent(row.tied_share) if pd.notna(row.tied_share) else "–"
-        numbers = [row.n, row.photographs, _decimals(row.mean, 3), interval, _decimals(row.chance, 3), tied]
-        rows.append([row.model, _pair(row), measure_title(row.measure, area=area, threshold=threshold), *numbers])
-    columns = ["model", "explainers", "measure", "n", "photographs", "mean", "95 % interval", "chance", "tied"]
-    caption = (
-        "Mean agreement of every two explainers, with a bootstrap interval over photographs. Tied: share of the marked "
-        "pixels that were drawn at random among equals."
-    )
-    return _table(caption, columns, rows, numeric=columns[3:])
 
 
 def _table(
@@ -493,10 +397,6 @@ GRID_CAPTION = (
 TIMINGS_CAPTION = (
     "Wall-clock seconds for one photograph (horizontal axis, logarithmic) by explainer and model, on the device that "
     "is named."
-)
-AGREEMENT_CAPTION = (
-    "Mean {measure} of every two explainers (horizontal axis) over n pictures, with a 95 % bootstrap interval over "
-    "photographs. Colour and marker: model. Dashed line, where it is known: what unrelated maps score."
 )
 
 
@@ -538,20 +438,13 @@ def _timings_alt(timings: pd.DataFrame) -> str:
     return f"Bar charts of seconds a photograph. {'; '.join(rows)}."
 
 
-def _agreement_alt(summary: pd.DataFrame, measure: str) -> str:
-    rows = summary[summary["measure"] == measure]
-    means = [f"{row.model}, {_pair(row)} {_decimals(row.mean, 2)}" for row in rows.itertuples()]
-    return f"Dot plot of mean {MEASURES[measure]} with intervals. {'; '.join(means)}."
-
-
 def _read_findings(section: Mapping) -> list[str]:
     return json.loads(Path(section["findings"]).read_text(encoding="utf-8"))
 
 
-def _captioned(path: str | Path, caption: str | Path) -> dict[str, object]:
-    """Embed a figure with the report's caption for it, whose first sentence says what is to be seen."""
-    text = Path(caption).read_text(encoding="utf-8").strip()
-    return {"caption": text, "alt": text.partition(". ")[0]} | _embed(path)
+def _captioned(path: str | Path, caption: str) -> dict[str, object]:
+    """Embed a figure with its caption, whose first sentence says what is to be seen."""
+    return {"caption": caption, "alt": caption.partition(". ")[0]} | _embed(path)
 
 
 def _embed(path: str | Path) -> dict[str, object]:
@@ -578,16 +471,6 @@ def _embed(path: str | Path) -> dict[str, object]:
 def _keep_units(value: object) -> object:
     """Keep a percent sign on the line of its number."""
     return value.replace(" %", "\u00a0%") if isinstance(value, str) else value
-
-
-def _pair(row: object) -> str:
-    return f"{explainer_title(row.explainer_a)} and {explainer_title(row.explainer_b)}"
-
-
-def _pair_with_mean(row: pd.Series) -> str:
-    interval = f"95 % interval {row.low:.2f} to {row.high:.2f}" if pd.notna(row.low) else "no interval"
-    of = "" if row.n == row.photographs else f" pictures of {row.photographs} photographs"
-    return f"{_pair(row)}, {row['mean']:.2f} ({interval}, n = {row.n}{of})"
 
 
 def _enumerate(texts: Iterable[str]) -> str:

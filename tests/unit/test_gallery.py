@@ -46,18 +46,6 @@ COMPARED = pd.DataFrame(
         *("rarefied_a", "rarefied_b", "chi_square", "p_value", "cramers_v"),
     ],
 )
-SUMMARY = pd.DataFrame(
-    [
-        ["net", "gradcam-b", "lime", "equal_area_iou", 10, 10, 0.3, 0.2, 0.4, 1 / 9, 0.05],
-        ["net", "scorecam-b", "lime", "equal_area_iou", 10, 10, 0.2, 0.1, 0.3, 1 / 9, 0.5],
-        ["net", "gradcam-b", "lime", "threshold_iou", 4, 2, 0.25, np.nan, np.nan, np.nan, np.nan],
-        ["net", "gradcam-b", "lime", "spearman", 0, 0, np.nan, np.nan, np.nan, np.nan, np.nan],
-    ],
-    columns=[
-        *("model", "explainer_a", "explainer_b", "measure", "n", "photographs", "mean", "low", "high", "chance"),
-        "tied_share",
-    ],
-)
 TIMINGS = pd.DataFrame(
     [["net", "lime", 10, 123.0, 12.3, "cpu", 2], ["net", "gradcam-b", 10, 0.25, 0.025, "cpu", 2]],
     columns=["model", "explainer", "images", "seconds", "seconds_per_image", "device", "threads"],
@@ -84,7 +72,6 @@ FACTS = {
     "input": {"fit": "squash", "resize": 256, "crop": 224, "interpolation": "bilinear", "mean": [0.5], "std": [0.25]},
 }
 FIGURES = ["frequent_concepts", "distinct_concepts", "category_shares", "timings", "grid_net"]
-FIGURES += ["agreement_equal_area_iou", "agreement_threshold_iou", "agreement_spearman"]
 
 
 def test_accuracy_counts_labelled_photographs_only():
@@ -113,13 +100,6 @@ def test_frequent_concepts_pool_the_layers():
     ]
 
 
-def test_layers_are_compared_at_equal_numbers_of_units():
-    assert gallery.layer_sentences(LAYERS) == [
-        "Among 2 labelled units drawn at random from each layer of net, the expected number of distinct concepts is "
-        "1.0 (a) and 2.0 (b)."
-    ]
-
-
 def test_categories_give_both_ends_with_intervals():
     assert gallery.category_sentences(CATEGORIES) == [
         "The largest category among the labelled units of net is object at 50 % (95 % interval 15 % to 85 %), the "
@@ -128,20 +108,6 @@ def test_categories_give_both_ends_with_intervals():
     assert gallery.category_sentences(CATEGORIES[:1]) == [
         "The largest category among the labelled units of net is object at 50 % (95 % interval 15 % to 85 %)."
     ]
-
-
-def test_models_are_compared_without_a_claim():
-    shared, shares = gallery.comparison_sentences(COMPARED)
-    assert shared == (
-        "net and other have 10 concepts in common (Jaccard index 0.01); 20 occur only in net, 1,190 only in other. "
-        "Among 40 labelled units of each, 28.0 and 40.0 distinct concepts are expected."
-    )
-    assert shares == (
-        "The category shares of net and other differ by Cramér's V = 0.21 (chi-square 12.3, p < 0.001, descriptive "
-        "only)."
-    )
-    assert gallery.comparison_sentences(COMPARED[:0]) == []
-    assert len(gallery.comparison_sentences(COMPARED.assign(cramers_v=np.nan))) == 1
 
 
 def test_timings_name_the_device():
@@ -153,23 +119,9 @@ def test_timings_name_the_device():
     ]
 
 
-def test_agreement_ranks_within_the_sample():
-    equal_area, threshold, spearman = gallery.agreement_sentences(SUMMARY, area=0.2, threshold=0.5)
-    assert equal_area == (
-        "net: the highest mean equal-area IoU at 20 % of the picture in this sample is that of Grad-CAM and LIME, 0.30 "
-        "(95 % interval 0.20 to 0.40, n = 10), the lowest that of Score-CAM and LIME, 0.20 (95 % interval 0.10 to "
-        "0.30, n = 10); chance is 0.111, and 1 of 2 intervals lies above it."
-    )
-    assert threshold == (
-        "net: the highest mean IoU at a threshold of 0.5 in this sample is that of Grad-CAM and LIME, 0.25 (no "
-        "interval, n = 4 pictures of 2 photographs)."
-    )
-    assert spearman == "net: the Spearman rank correlation is undefined for every pair."
-
-
 @pytest.mark.parametrize(("encoder", "first"), [("ConSE surrogate", "not CLIP"), ("CLIP ViT-B/16", "CLIP ViT-B/16")])
 def test_caveats_name_the_limits(encoder, first):
-    lines = gallery.caveats(encoder, SUMMARY, area=0.2, probe_rows=1000, probe_photographs=49)
+    lines = gallery.caveats(encoder, PREDICTIONS, probe_rows=1000, probe_photographs=49)
     assert first in lines[0]
     text = " ".join(lines)
     for limit in [
@@ -177,8 +129,7 @@ def test_caveats_name_the_limits(encoder, first):
         "1,000 pictures",
         "49 photographs",
         "not independent",
-        "10 photographs",
-        "0.111",
+        "3 photographs were explained, which is few",
         "wall",
     ]:
         assert limit in text
@@ -223,9 +174,9 @@ def write_page(folder, **changes):
     Image.fromarray(noise).save(folder / "grid.png", dpi=(150, 150))
     given = {
         "concepts": CONCEPTS, "frequent": FREQUENT, "layers": LAYERS, "categories": CATEGORIES, "models": COMPARED,
-        "summary": SUMMARY, "timings": TIMINGS, "predictions": PREDICTIONS,
+        "timings": TIMINGS, "predictions": PREDICTIONS,
         "verification": VERIFICATION, "facts": [FACTS], "figures": figures,
-        "encoder": "ConSE surrogate", "area": 0.2, "threshold": 0.5, "probe_rows": 1000, "probe_photographs": 49,
+        "encoder": "ConSE surrogate", "probe_rows": 1000, "probe_photographs": 49,
         "run": {"seed": 42, "<script>": "alert(1)"},
     }  # fmt: skip
     gallery.overview(folder / "overview.html", **(given | changes))
@@ -241,9 +192,9 @@ def test_page_is_self_contained_and_readable_without_seeing(tmp_path):
     assert len(images) == len(FIGURES)
     assert all(image["alt"] and image["src"].startswith("data:image/") for image in images)
     links = {attributes["href"] for tag, attributes in page.tags if tag == "a"}
-    assert links == {"#overview", "#models", "#concepts", "#explanations", "#agreement"}
+    assert links == {"#overview", "#models", "#concepts", "#explanations"}
     assert [attributes["id"] for tag, attributes in page.tags if tag == "h2"] == [link[1:] for link in (
-        "#overview", "#models", "#concepts", "#explanations", "#agreement")]  # fmt: skip
+        "#overview", "#models", "#concepts", "#explanations")]  # fmt: skip
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
     loaded = [value for _, attributes in page.tags for name, value in attributes.items() if name in ("src", "srcset")]
     assert not any("http" in value[:20] for value in loaded)
@@ -260,7 +211,7 @@ def test_page_escapes_what_it_is_given(tmp_path):
 
 def test_page_holds_each_table_and_keeps_percent_signs_on_their_line(tmp_path):
     text = write_page(tmp_path)
-    for cell in ["1,234,567", "0123456789ab<", "3×7×7", "dog (2)", "1.0 among 2", "0.213", "123.0", "0.200 to 0.400"]:
+    for cell in ["1,234,567", "0123456789ab<", "3×7×7", "dog (2)", "1.0 among 2", "0.213", "123.0"]:
         assert cell in text
     assert not re.search(r"\d %", text)
 
@@ -293,16 +244,10 @@ def test_verification_shows_difference_allowance_and_speed(tmp_path):
         assert cell in text
 
 
-def test_a_layer_without_labels_is_left_out_of_the_comparison():
-    layers = LAYERS.assign(distinct_rarefied=[np.nan, *LAYERS.distinct_rarefied[1:]])
-    assert not any("nan" in sentence for sentence in gallery.layer_sentences(layers))
-
-
 def test_further_sections_put_their_first_finding_on_top_and_figures_beside_their_captions(tmp_path):
     (tmp_path / "findings.json").write_text('["Insertion is <highest>.", "The rest."]')
-    (tmp_path / "caption.rst").write_text("Curves of deletion. Lower is better.\n")
     write_page(tmp_path)
-    figures = {tmp_path / "timings.svg": tmp_path / "caption.rst"}
+    figures = {tmp_path / "timings.svg": "Curves of deletion. Lower is better."}
     section = {"title": "Ground truth", "findings": tmp_path / "findings.json", "figures": figures}
     text = write_page(tmp_path, sections=[section])
     assert text.count("<li>Insertion is &lt;highest&gt;.</li>") == 2 and text.count("<li>The rest.</li>") == 1

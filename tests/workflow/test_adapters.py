@@ -220,12 +220,14 @@ def test_masks_and_scores():
 def test_summaries():
     _, gradcam, lime, _, scores = compare("summarised")
     outputs = {name: f"summarised/{name}.csv" for name in ("images", "summary", "tests")}
+    outputs["findings"] = "summarised/findings.json"
     adapter("summarise_agreement", [scores], outputs, params={"seed": 42, "area": 0.2})
     table, summary = pd.read_csv(outputs["images"]), pd.read_csv(outputs["summary"])
     assert table.equals(pd.read_csv(scores))
     means = table.groupby(["measure", "cut"], dropna=False).value.mean()
     everything = summary[summary.subset == "all"].set_index(["measure", "cut"])["mean"]
     np.testing.assert_allclose(everything.sort_index(), means.sort_index(), rtol=1e-5)
+    assert "agree most" in Path(outputs["findings"]).read_text()
     assert len(pd.read_csv(outputs["tests"])) == 0  # one pair has no other to be compared with
 
     adapter("summarise_timings", [f"{gradcam}.csv", f"{lime}.csv"], ["summarised/timings.csv"])
