@@ -23,6 +23,8 @@ rule all:
         "results/concepts.csv",
         "results/explanations.csv",
         "results/agreement.csv",
+        "results/figures/shape.svg",
+        "results/figures/complexity.svg",
         "results/timings/explainers.csv",
         "results/verification.csv",
         per_explained_shard("results/masks/{model}/{shard}.h5"),

@@ -60,6 +60,83 @@ rule summarise_agreement:
         "../scripts/summarise_agreement.py"
 
 
+rule measure_images:
+    input:
+        images=explain_images_of_model,
+        saliency=saliency_of_shard,
+        lime="results/saliency/{model}/lime/{shard}.h5",
+    output:
+        shape="results/shape/{model}/{shard}.csv",
+        complexity="results/complexity/{model}/{shard}.csv",
+    log:
+        "results/logs/measure_images/{model}/{shard}.log",
+    benchmark:
+        "results/benchmarks/measure_images/{model}/{shard}.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    resources:
+        mem_mb=memory(1500),
+        runtime=minutes(15),
+    params:
+        area=config["agreement"]["area"],
+    message:
+        "Measure the maps and photographs of {wildcards.model}, shard {wildcards.shard}"
+    script:
+        "../scripts/measure_images.py"
+
+
+rule summarise_measures:
+    input:
+        shape=per_explained_shard("results/shape/{model}/{shard}.csv"),
+        complexity=per_explained_shard("results/complexity/{model}/{shard}.csv"),
+        agreement="results/agreement.csv",
+    output:
+        shape=report(
+            "results/shape.csv",
+            category="6 Shape",
+            labels={"table": "every map"},
+            caption="../report/shape.rst",
+        ),
+        shape_summary=report(
+            "results/shape_summary.csv",
+            category="6 Shape",
+            labels={"table": "means and intervals"},
+            caption="../report/shape_summary.rst",
+        ),
+        shape_tests=report(
+            "results/shape_tests.csv",
+            category="6 Shape",
+            labels={"table": "class activation maps against LIME"},
+            caption="../report/shape_tests.rst",
+        ),
+        complexity=report(
+            "results/complexity.csv",
+            category="5 Agreement",
+            labels={"table": "complexity of every photograph"},
+            caption="../report/complexity.rst",
+        ),
+        correlations=report(
+            "results/complexity_agreement.csv",
+            category="5 Agreement",
+            labels={"table": "complexity against agreement"},
+            caption="../report/complexity_agreement.rst",
+        ),
+    log:
+        "results/logs/summarise_measures/all.log",
+    benchmark:
+        "results/benchmarks/summarise_measures/all.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    params:
+        area=config["agreement"]["area"],
+        seed=config["seed"],
+    message:
+        "Summarise the shapes of the maps and the complexity of the photographs"
+    script:
+        "../scripts/summarise_measures.py"
+
+
 rule summarise_timings:
     input:
         per_explainer("results/timings/{model}/{explainer}/{shard}.csv"),

@@ -168,6 +168,40 @@ rule draw_agreement:
         "../scripts/draw_agreement.py"
 
 
+rule draw_measures:
+    input:
+        "results/shape_summary.csv",
+        "results/agreement.csv",
+        "results/complexity.csv",
+        "results/complexity_agreement.csv",
+    output:
+        shape=report(
+            "results/figures/shape.svg",
+            category="6 Shape",
+            labels={"figure": "how broad and how patchy maps are"},
+            caption="../report/shape_figure.rst",
+        ),
+        complexity=report(
+            "results/figures/complexity.svg",
+            category="5 Agreement",
+            labels={"figure": "complexity against agreement"},
+            caption="../report/complexity_figure.rst",
+        ),
+    log:
+        "results/logs/draw_measures/all.log",
+    benchmark:
+        "results/benchmarks/draw_measures/all.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    params:
+        area=config["agreement"]["area"],
+    message:
+        "Draw the shapes of the maps and the complexity of the photographs"
+    script:
+        "../scripts/draw_measures.py"
+
+
 rule write_overview:
     input:
         facts=expand("results/models/{model}.json", model=config["models"]),

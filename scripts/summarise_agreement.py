@@ -3,13 +3,10 @@
 from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
-    import pandas as pd
-    from unitlens import agreement, gallery
+    from unitlens import agreement, gallery, store
 
     seed, area = snakemake.params.seed, snakemake.params.area
-    scores = pd.concat(
-        [pd.read_csv(path, dtype={"image_id": str}, keep_default_na=False, na_values=[""]) for path in snakemake.input]
-    )
+    scores = store.read_tables(snakemake.input)
     tables = {
         "images": scores,
         "summary": agreement.summarise(scores, seed=seed),

@@ -477,6 +477,90 @@ def agreement_sweep(summary: pd.DataFrame, path: str | Path) -> None:
 
 
 @matplotlib.rc_context(STYLE)
+def shape(summary: pd.DataFrame, path: str | Path, *, titles: Mapping[str, str]) -> None:
+    """Draw the mean shape of each explainer's maps with its 95 % interval, one panel a measure.
+
+    Parameters
+    ----------
+    summary : pandas.DataFrame
+        Table of `saliency.summarise_shape`.
+    path : path
+        File to write, ``.png`` or ``.svg``.
+    titles : mapping
+        From a measure to what its axis is called.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw, or the suffix is another.
+    """
+    models = _names(summary, "model", "`summary`")
+    rows = summary.assign(title=summary["explainer"].map(explainer_title))
+    explainers, measures = list(rows["title"].unique()), list(rows["measure"].unique())
+    figure = Figure((9.5, 1.3 + len(explainers) * max(0.36, 0.16 * len(models))), layout="constrained")
+    panels = figure.subplots(1, len(measures), sharey=True, squeeze=False).ravel()
+    for panel, measure in zip(panels, measures, strict=True):
+        for position, model in enumerate(models):
+            one = rows[(rows["model"] == model) & (rows["measure"] == measure)].drop_duplicates("title")
+            one = one.set_index("title").reindex(explainers)
+            heights = np.arange(len(explainers)) + _offset(position, len(models))
+            colour = SERIES_COLOURS[position % len(SERIES_COLOURS)]
+            _intervals(panel, one[["mean", "low", "high"]], heights, label=model, position=position, colour=colour)
+        _label_rows(panel, explainers, stripes=True)
+        panel.set_xlim(left=0)
+        panel.set_xlabel(_wrap(titles[measure], 34))
+    _common_legend(figure, panels[0])
+    _title(figure, "Shape of the saliency maps, means with 95 % bootstrap intervals over photographs")
+    _save(figure, path)
+
+
+@matplotlib.rc_context(STYLE)
+def complexity(
+    joined: pd.DataFrame, correlations: pd.DataFrame, path: str | Path, *, titles: Mapping[str, str]
+) -> None:
+    """Draw agreement against each measure of complexity, a row of panels a model, a point a photograph.
+
+    Parameters
+    ----------
+    joined : pandas.DataFrame
+        ``model``, ``value`` (the agreement) and the measures, a row a photograph.
+    correlations : pandas.DataFrame
+        Rows of `saliency.correlate_complexity` for the same agreement; written into the panels.
+    path : path
+        File to write, ``.png`` or ``.svg``.
+    titles : mapping
+        From a measure to what its axis is called.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw, or the suffix is another.
+    """
+    models = _names(joined, "model", "`joined`")
+    figure = Figure((min(WIDEST, max(6.0, 2.1 * len(titles))), 0.6 + 2.2 * len(models)), layout="constrained")
+    panels = figure.subplots(len(models), len(titles), sharey=True, sharex="col", squeeze=False)
+    for row, model in enumerate(models):
+        own = joined[joined["model"] == model]
+        known = correlations[correlations["model"] == model].set_index("measure")
+        for panel, (measure, title) in zip(panels[row], titles.items(), strict=True):
+            panel.plot(
+                own[measure], own["value"], MARKERS[row % len(MARKERS)], color=SERIES_COLOURS[row % 7], markersize=4
+            )
+            panel.grid(color="#DDDDDD", linewidth=0.6)
+            found = known.loc[measure]
+            note = f"r = {found['correlation']:.2f}, adj. p = {found['p_adjusted']:.2g}"
+            panel.set_title(
+                note if pd.notna(found["correlation"]) else "no correlation", fontsize=8, fontweight="normal"
+            )
+            panel.set_ylim(0, 1)
+            if row == len(models) - 1:
+                panel.set_xlabel(_wrap(title, 24))
+        panels[row][0].set_ylabel(_wrap(f"{model}: equal-area IoU", 26))
+    _title(figure, "Agreement against the complexity of a picture; r: Spearman, p corrected for the measures of a row")
+    _save(figure, path)
+
+
+@matplotlib.rc_context(STYLE)
 def timings(timings: pd.DataFrame, path: str | Path) -> None:
     """Draw the wall-clock seconds that each explainer takes for a photograph, one panel a model, on a log scale.
 

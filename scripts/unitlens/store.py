@@ -5,6 +5,7 @@ SHA-256, so a flipped bit is an error and not a number. Files carry no clock tim
 File locking is off, since many shared file systems lack it; a file is complete from the moment it has its name.
 """
 
+import functools
 import hashlib
 import os
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 
 from unitlens import __version__
 
@@ -184,6 +186,12 @@ def picking(paths: Iterable[str | Path], name: str) -> Iterator[Callable[[np.nda
             return np.concatenate(parts)
 
         yield pick
+
+
+def read_tables(paths: Iterable[str | Path]) -> pd.DataFrame:
+    """Read CSV files of the same columns as one table; only an empty cell is missing, for ``null`` is a word."""
+    read_one = functools.partial(pd.read_csv, dtype={"image_id": str}, keep_default_na=False, na_values=[""])
+    return pd.concat(map(read_one, paths), ignore_index=True)
 
 
 def batches(dataset: h5py.Dataset, size: int) -> Iterator[np.ndarray]:

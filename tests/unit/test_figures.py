@@ -113,6 +113,29 @@ def differences(models):
     )
 
 
+TITLES = {"half_area": "share of the picture above half of the maximum", "pieces": "pieces"}
+
+
+def shapes(models):
+    rows = [
+        [model, f"{method}-{names[-1]}", measure, 0.3, 0.2 if measure == "pieces" else np.nan, 0.4]
+        for model, names in models.items()
+        for method in ("gradcam", "a_method_without_a_title", "lime")
+        for measure in TITLES
+    ]
+    return pd.DataFrame(rows, columns=["model", "explainer", "measure", "mean", "low", "high"])
+
+
+def points(models):
+    table = pd.concat([pd.DataFrame({"model": model, "value": [0.1, 0.9, 0.4]}) for model in models])
+    return table.assign(half_area=[0.2, 1000.0, 30.0] * len(models), pieces=1.0)
+
+
+def correlations(models):
+    rows = [[model, m, r, 0.5] for model in models for m, r in [("half_area", -0.5), ("pieces", np.nan)]]
+    return pd.DataFrame(rows, columns=["model", "measure", "correlation", "p_adjusted"])
+
+
 def summary(models):
     rows = [
         [model, f"{method}-{names[-1]}", "lime", measure, 10 - i, 10 - i, 0.3, low, 0.4 if low else np.nan, chance, 0.1]
@@ -163,6 +186,8 @@ def draw_all(models, folder, suffix):
         "rarefaction": lambda path: figures.rarefaction(curve(models), probe_sizes(models), path, encoder="ConSE"),
         "trend": lambda path: figures.category_trend(trend(models), path, encoder="ConSE surrogate"),
         "differences": lambda path: figures.category_differences(differences(models), path, encoder="ConSE surrogate"),
+        "shape": lambda path: figures.shape(shapes(models), path, titles=TITLES),
+        "complexity": lambda path: figures.complexity(points(models), correlations(models), path, titles=TITLES),
         "timings": lambda path: figures.timings(timings(models), path),
         "devices": lambda path: figures.timings(timings(models, ("cpu", "NVIDIA H100 80GB HBM3")), path),
     } | {
@@ -176,7 +201,7 @@ def draw_all(models, folder, suffix):
 
 def test_charts_are_drawn_within_bounds(models, tmp_path):
     paths = draw_all(models, tmp_path, ".png")
-    assert len(paths) == 12
+    assert len(paths) == 14
     for path in paths:
         image = Image.open(path)
         assert round(image.info["dpi"][0]) == 150

@@ -230,6 +230,19 @@ def test_summaries():
     assert "agree most" in Path(outputs["findings"]).read_text()
     assert len(pd.read_csv(outputs["tests"])) == 0  # one pair has no other to be compared with
 
+    measures = {"shape": "summarised/measured_shape.csv", "complexity": "summarised/measured_complexity.csv"}
+    files = {"images": "summarised/images.h5", "saliency": [gradcam, lime], "lime": lime}
+    adapter("measure_images", files, measures, params={"area": 0.2}, model="toy")
+    outputs |= {name: f"summarised/{name}.csv" for name in ("shape", "shape_summary", "shape_tests")}
+    outputs |= {name: f"summarised/{name}.csv" for name in ("complexity", "correlations")}
+    files = {"shape": [measures["shape"]], "complexity": [measures["complexity"]], "agreement": outputs["images"]}
+    adapter("summarise_measures", files, outputs, params={"seed": 42, "area": 0.2})
+    assert len(pd.read_csv(outputs["shape"])) == 2 * 3 * IMAGES  # explainers, measures
+    assert pd.read_csv(outputs["shape_tests"]).explainer_a.tolist() == ["gradcam-relu2"] * 3
+    correlations = pd.read_csv(outputs["correlations"])
+    assert len(correlations) == 2 * 5 and (correlations.photographs == IMAGES).all()
+    assert pd.read_csv(outputs["complexity"]).superpixels.tolist() == [16] * IMAGES
+
     adapter("summarise_timings", [f"{gradcam}.csv", f"{lime}.csv"], ["summarised/timings.csv"])
     timings = pd.read_csv("summarised/timings.csv")
     assert timings.explainer.tolist() == ["gradcam-relu2", "lime"] and timings.images.tolist() == [IMAGES, IMAGES]

@@ -41,8 +41,10 @@ DEMO = {
     "explain_lime": 2,
     "cut_masks": 2,
     "score_agreement": 2,
+    "measure_images": 2,
     "summarise_images": 1,
     "summarise_agreement": 1,
+    "summarise_measures": 1,
     "summarise_explanations": 1,
     "summarise_predictions": 1,
     "verify_explainers": 2,
@@ -52,6 +54,7 @@ DEMO = {
     "draw_grid": 2,
     "draw_concepts": 1,
     "draw_agreement": 1,
+    "draw_measures": 1,
     "write_overview": 1,
     "all": 1,
 }
