@@ -176,16 +176,16 @@ rule draw_measures:
         "results/complexity_agreement.csv",
     output:
         shape=report(
-            "results/figures/shape.svg",
+            "results/figures/map_shapes.svg",
             category="6 Shape",
             labels={"figure": "how broad and how patchy maps are"},
-            caption="../report/shape_figure.rst",
+            caption="../report/map_shapes.rst",
         ),
         complexity=report(
-            "results/figures/complexity.svg",
+            "results/figures/complexity_scatter.svg",
             category="5 Agreement",
             labels={"figure": "complexity against agreement"},
-            caption="../report/complexity_figure.rst",
+            caption="../report/complexity_scatter.rst",
         ),
     log:
         "results/logs/draw_measures/all.log",
