@@ -121,6 +121,8 @@ rule summarise_measures:
             labels={"table": "complexity against agreement"},
             caption="../report/complexity_agreement.rst",
         ),
+        shape_findings="results/findings/shape.json",
+        complexity_findings="results/findings/complexity.json",
     log:
         "results/logs/summarise_measures/all.log",
     benchmark:

@@ -3,7 +3,7 @@
 from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from unitlens import saliency, store
+    from unitlens import gallery, saliency, store
 
     files, area, seed = snakemake.input, snakemake.params.area, snakemake.params.seed
     shape, complexity = store.read_tables(files.shape), store.read_tables(files.complexity)
@@ -13,4 +13,5 @@ with log_to(snakemake.log[0]):
     written |= {"complexity": complexity, "correlations": correlations}
     for name, table in written.items():
         table.to_csv(snakemake.output[name], index=False, float_format="%.6g")
-    print("\n".join(saliency.shape_findings(summary, tests) + saliency.complexity_findings(correlations)))
+    gallery.write_findings(snakemake.output.shape_findings, saliency.shape_findings(summary, tests))
+    gallery.write_findings(snakemake.output.complexity_findings, saliency.complexity_findings(correlations))

@@ -235,6 +235,7 @@ def test_summaries():
     adapter("measure_images", files, measures, params={"area": 0.2}, model="toy")
     outputs |= {name: f"summarised/{name}.csv" for name in ("shape", "shape_summary", "shape_tests")}
     outputs |= {name: f"summarised/{name}.csv" for name in ("complexity", "correlations")}
+    outputs |= {f"{name}_findings": f"summarised/{name}.json" for name in ("shape", "complexity")}
     files = {"shape": [measures["shape"]], "complexity": [measures["complexity"]], "agreement": outputs["images"]}
     adapter("summarise_measures", files, outputs, params={"seed": 42, "area": 0.2})
     assert len(pd.read_csv(outputs["shape"])) == 2 * 3 * IMAGES  # explainers, measures
