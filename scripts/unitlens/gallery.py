@@ -66,8 +66,8 @@ def overview(
     run : mapping from str
         What was run, as shown: versions, seed, similarity, samples of LIME.
     sections : sequence of mapping
-        Further sections: ``title``; ``findings``, a JSON file with a list of sentences, whose first one also stands
-        on top of the page; and ``figures``, from path to caption.
+        Further sections: ``title``; ``findings``, a JSON file with a list of sentences, whose first ones, as
+        many as models, also stand on top of the page; and ``figures``, from path to caption.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def overview(
             + frequency_sentences(frequent)
             + category_sentences(categories),
             "Explanations": timing_sentences(timings),
-            **{section["title"]: _read_findings(section)[:1] for section in sections},
+            **{section["title"]: _read_findings(section)[: len(facts)] for section in sections},
         },
         "caveats": caveats(encoder, predictions, probe_rows=probe_rows, probe_photographs=probe_photographs),
         "run": _table("Versions and settings.", ["setting", "value"], run.items()),
