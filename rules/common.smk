@@ -307,6 +307,12 @@ def encoder_files(wildcards):
     return {name: f"resources/encoders/{wildcards.encoder}/{name}.bin" for name in config["encoder"]["files"]}
 
 
+def own_module(wildcards):
+    """The file of one's own that builds a network: a new one runs everything that depends on it again."""
+    file = config["models"][wildcards.model]["architecture"].rpartition(":")[0]
+    return str(Path(file).expanduser()) if file.endswith(".py") else []
+
+
 def local_weights(wildcards):
     return local_path(weights_file(wildcards))
 

@@ -20,6 +20,7 @@ rule retrieve_weights:
 
 rule check_model:
     input:
+        module=own_module,
         weights="resources/weights/{model}.bin",
     output:
         report(

@@ -20,12 +20,17 @@ with log_to(snakemake.log[0]):
         classes=classes,
         name=snakemake.wildcards.model,
     )
+    published = models.published_input(network["architecture"], snakemake.params.source)
+    departures = models.departures(preprocessing, published)
     facts = {
         "model": snakemake.wildcards.model,
         "architecture": network["architecture"],
         "weights": snakemake.params.source,
         "weights_sha256": sources.sha256(snakemake.input.weights),
         "input": preprocessing,
+        "published_input": published,
+        "departures": departures,
         **facts,
     }
+    print("Input as published" if published and not departures else "Input", preprocessing, *departures, sep="\n")
     Path(snakemake.output[0]).write_text(json.dumps(facts, indent=2) + "\n")

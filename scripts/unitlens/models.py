@@ -7,13 +7,18 @@ numpy arrays goes through an unpickler that knows nothing else.
 
 import ctypes
 import difflib
+import hashlib
 import importlib
+import importlib.util
 import json
+import math
 import pickle
+import sys
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -47,8 +52,9 @@ def build(architecture: str, *, classes: int | None = None) -> nn.Module:
     Parameters
     ----------
     architecture : str
-        ``torchvision:<name>``, ``timm:<name>`` or ``<package.module>:<function>``, where the function takes no argument
-        and returns a module.
+        ``torchvision:<name>``, ``timm:<name>``, ``<path of a file>.py:<function>`` or ``<installed
+        module>:<function>``, where the function takes no argument and returns a network. Modules beside the file can be
+        imported by it; the working folder is never searched.
     classes : int, optional
         Number of outputs of a torchvision or timm network, where it is not the library's own.
 
@@ -60,10 +66,10 @@ def build(architecture: str, *, classes: int | None = None) -> nn.Module:
     ------
     ValueError
         If the library has no such name, or the module has no such function.
-    ModuleNotFoundError
-        If the module cannot be imported.
+    FileNotFoundError, ModuleNotFoundError
+        If there is no such file or module.
     """
-    library, _, name = architecture.partition(":")
+    library, _, name = architecture.rpartition(":")
     outputs = {} if classes is None else {"num_classes": classes}
     if library == "torchvision":
         if name not in torchvision.models.list_models():
@@ -77,11 +83,42 @@ def build(architecture: str, *, classes: int | None = None) -> nn.Module:
         if not timm.is_model(name):
             raise ValueError(f"timm has no model {name!r}; nearest: {nearest(name, timm.list_models())}")
         return timm.create_model(name, pretrained=False, **outputs)
-    module = importlib.import_module(library)
+    module = _module_of_file(Path(library)) if library.endswith(".py") else _installed_module(library)
     if not callable(getattr(module, name, None)):
         functions = [key for key, value in vars(module).items() if callable(value)]
         raise ValueError(f"module {library!r} has no function {name!r}; nearest: {nearest(name, functions)}")
     return getattr(module, name)()
+
+
+def _module_of_file(path: Path) -> ModuleType:
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        raise FileNotFoundError(f"`architecture`: there is no file {path}")
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # last: a file beside it hides no package
+    name = f"unitlens_user_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+def _installed_module(name: str) -> ModuleType:
+    """Import a module, but not one that happens to lie in the working folder, which Snakemake puts on the path."""
+    path, here = list(sys.path), Path.cwd()
+    sys.path[:] = [folder for folder in path if folder and Path(folder).resolve() != here]
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name.partition(".")[0]:
+            raise
+        raise ModuleNotFoundError(
+            f"`architecture`: there is no installed module {name!r}; a file of your own is given by its path, "
+            f"for example models/{name}.py:<function>"
+        ) from error
+    finally:
+        sys.path[:] = path
 
 
 def load(
@@ -97,9 +134,9 @@ def load(
         The checkpoint.
     layout : {"named", "ordered", "squeezenet_caffe"}
         How the checkpoint maps to the parameters. ``named``: by key (a ``state_dict`` entry and a ``module.`` prefix
-        are removed). ``ordered``: by position, every shape checked; for a re-implementation with other names.
-        ``squeezenet_caffe``: a pickle of numpy arrays in height-width-in-out order for BGR input, folded to
-        torchvision's convention.
+        are removed; the counters of batch normalisation, which torch did not save before 0.4.1, may be missing).
+        ``ordered``: by position, every shape checked; for a re-implementation with other names. ``squeezenet_caffe``: a
+        pickle of numpy arrays in height-width-in-out order for BGR input, folded to torchvision's convention.
     device : {"cpu", "cuda", "auto"}
         Where the network goes.
 
@@ -119,8 +156,9 @@ def load(
     if device.type == "cpu":
         _keep_freed_memory()
     model = build(architecture, classes=classes)
-    state = _LAYOUTS[layout](Path(weights), model)
-    _check_state(state, model.state_dict(), weights)
+    state, own = _LAYOUTS[layout](Path(weights), model), model.state_dict()
+    state = {key: own[key] for key in own if key.endswith(".num_batches_tracked")} | state  # not used for inference
+    _check_state(state, own, weights)
     model.load_state_dict(state)
     for module in model.modules():
         if getattr(module, "inplace", False) is True:
@@ -395,6 +433,48 @@ def weights_source(weights: Mapping[str, str]) -> dict[str, str]:
     except (ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"torchvision has no weights {weights['torchvision']!r}: {error}") from None
     return {"url": url, "sha256": Path(url).stem.rsplit("-", 1)[-1]}
+
+
+def published_input(architecture: str, weights: Mapping[str, str]) -> dict[str, object] | None:
+    """State how the publisher of some weights prepares pictures, in the words of the config.
+
+    Parameters
+    ----------
+    architecture : str
+        See `build`.
+    weights : mapping
+        Where they come from, as in the config.
+
+    Returns
+    -------
+    dict or None
+        ``fit, resize, crop, interpolation, mean`` and ``std``, from the ``transforms()`` of torchvision's weights or
+        the ``pretrained_cfg`` of timm's network. None where neither states them in these words.
+    """
+    if "torchvision" in weights:
+        transform = torchvision.models.get_weight(weights["torchvision"]).transforms()
+        (crop,), (resize,) = transform.crop_size, transform.resize_size
+        keys = {"fit": "short", "resize": resize, "crop": crop, "interpolation": transform.interpolation.value}
+        return keys | {"mean": list(transform.mean), "std": list(transform.std)}
+    library, _, name = architecture.partition(":")
+    if library != "timm":
+        return None
+    import timm
+
+    settings = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
+    fits = {"center": "short", "squash": "squash"}
+    height, width = settings["input_size"][1:]
+    if settings["crop_mode"] not in fits or settings["interpolation"] not in ("bilinear", "bicubic") or height != width:
+        return None
+    resize = math.floor(height / settings["crop_pct"])
+    keys = {"fit": fits[settings["crop_mode"]], "resize": resize, "crop": height}
+    keys["interpolation"] = settings["interpolation"]
+    return keys | {"mean": list(settings["mean"]), "std": list(settings["std"])}
+
+
+def departures(used: Mapping[str, object], published: Mapping[str, object] | None) -> list[str]:
+    """Say in a line each where the input of the config departs from the published one; none where that is not known."""
+    return [f"{key}: {used[key]}, published {value}" for key, value in (published or {}).items() if used[key] != value]
 
 
 def nearest(name: str, names: Sequence[str]) -> str:

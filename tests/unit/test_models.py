@@ -5,6 +5,8 @@ import os
 import pickle
 import sys
 import types
+from collections import OrderedDict
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -87,6 +89,29 @@ def test_an_architecture_comes_from_torchvision_timm_or_ones_own_module(toy):
         models.build("no_such_networks:network")
 
 
+def test_ones_own_file_is_taken_from_its_path_and_nowhere_else(tmp_path, monkeypatch):
+    folder, here = tmp_path / "own models", tmp_path / "here"
+    folder.mkdir(), here.mkdir()
+    (folder / "nets.py").write_text("import parts_of_nets\ndef network():\n    return parts_of_nets.Network()\n")
+    (folder / "parts_of_nets.py").write_text("from torch.nn import Flatten as Network\n")
+    for name in ("nets", "here"):
+        (here / f"{name}.py").write_text("raise SystemExit('imported by accident')")
+    monkeypatch.chdir(here)
+    monkeypatch.syspath_prepend("")
+    monkeypatch.syspath_prepend(str(here))
+    assert isinstance(models.build(f"{folder}/nets.py:network"), nn.Flatten)
+    assert isinstance(models.build("../own models/nets.py:network"), nn.Flatten)
+    with pytest.raises(ValueError, match="has no function 'net'; nearest: network"):
+        models.build(f"{folder}/nets.py:net")
+    with pytest.raises(FileNotFoundError, match=f"there is no file {here}/other.py"):
+        models.build("other.py:network")
+    with pytest.raises(
+        ModuleNotFoundError, match="no installed module 'here'; a file of your own is given by its path"
+    ):
+        models.build("here:network")
+    assert sys.path[:2] == [str(here), ""]
+
+
 # checkpoints
 
 
@@ -103,6 +128,47 @@ def test_named_weights_are_loaded_whatever_their_wrapping(toy, state, tmp_path, 
     torch.save(wrap(state), tmp_path / "weights.bin", _use_new_zipfile_serialization=zipped)
     loaded = models.load(toy, tmp_path / "weights.bin").state_dict()
     assert all(loaded[key].equal(value) for key, value in state.items())
+
+
+class Torch02Pickler(pickle._Pickler):
+    """Write as Python 2 and torch 0.2 did: byte strings, tensors that were on a GPU."""
+
+    dispatch: ClassVar = dict(pickle._Pickler.dispatch)
+
+    def save_str(self, text):
+        content = b"cuda:0" if text == "cpu" else text.encode("ascii")
+        self.write(pickle.SHORT_BINSTRING + bytes([len(content)]) + content)
+        self.memoize(text)
+
+    def save_global(self, what, name=None):
+        if what is torch.FloatStorage:
+            return self.write(b"ctorch.cuda\nFloatStorage\n")
+        return super().save_global(what, name)
+
+    dispatch[str], dispatch[type] = save_str, save_global
+
+
+def test_checkpoint_of_torch_02_is_read_as_places365_publishes_it(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    expected = models.build("torchvision:resnet18", classes=365).state_dict()
+    state = {f"module.{key}": value for key, value in expected.items() if "num_batches_tracked" not in key}
+    content = {"epoch": 90, "arch": "resnet18", "state_dict": OrderedDict(state), "best_prec1": 54.5}
+
+    def reduce(tensor, _):
+        place = (tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
+        return torch._utils._rebuild_tensor, (tensor._typed_storage(), *place)
+
+    module = types.SimpleNamespace(Pickler=Torch02Pickler, dump=pickle.dump, __name__="torch02")
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "__reduce_ex__", reduce)
+        torch.save(content, tmp_path / "resnet18_places365.pth.tar", module, 2, _use_new_zipfile_serialization=False)
+    assert b"ctorch.cuda\nFloatStorage" in (tmp_path / "resnet18_places365.pth.tar").read_bytes()
+    loaded = models.load("torchvision:resnet18", tmp_path / "resnet18_places365.pth.tar", classes=365).state_dict()
+    assert all(loaded[key].equal(value) for key, value in expected.items())
+    with pytest.raises(
+        ValueError, match=r"of another shape \(fc.weight: \(365, 512\) instead of \(1000, 512\), fc.bias"
+    ):
+        models.load("torchvision:resnet18", tmp_path / "resnet18_places365.pth.tar", classes=1000)
 
 
 def test_safetensors_are_told_by_their_content(toy, state, tmp_path):
@@ -123,7 +189,7 @@ def test_ordered_weights_go_by_position(toy, state, tmp_path):
     renamed = {f"other.{i}": value for i, value in enumerate(state.values())}
     loaded = models.load(toy, save(renamed, tmp_path / "weights.bin"), layout="ordered").state_dict()
     assert all(loaded[key].equal(value) for key, value in state.items())
-    with pytest.raises(ValueError, match=r"not fit .* 11 missing .* 11 not in the architecture \(other\.0, other\.1"):
+    with pytest.raises(ValueError, match=r"not fit .* 10 missing .* 11 not in the architecture \(other\.0, other\.1"):
         models.load(toy, tmp_path / "weights.bin")
     renamed.pop("other.3")
     with pytest.raises(ValueError, match="holds 10 tensors, the architecture has 11"):
@@ -391,6 +457,17 @@ def test_the_prediction_table_by_hand(tmp_path):
 def test_a_label_that_the_model_does_not_know_is_named():
     with pytest.raises(ValueError, match="image 'y' has label 3; m has 3 classes, from 0"):
         models.prediction_table(explained(label=np.array([2, 3])), {"model": "m"}, {"m": 3})
+
+
+def test_published_input_in_the_words_of_the_config():
+    v2 = models.published_input("torchvision:resnet50", {"torchvision": "ResNet50_Weights.IMAGENET1K_V2"})
+    assert v2 == {"fit": "short", "resize": 232, "crop": 224, "interpolation": "bilinear", "mean": MEAN, "std": STD}
+    lite = models.published_input("timm:tf_efficientnet_lite0", {"path": "a"})
+    half = [0.5] * 3
+    assert lite == {"fit": "short", "resize": 256, "crop": 224, "interpolation": "bicubic", "mean": half, "std": half}
+    assert models.published_input("torchvision:resnet18", {"url": "https://a/b.pth"}) is None
+    assert models.departures({**v2, "resize": 256}, v2) == ["resize: 256, published 232"]
+    assert models.departures(v2, v2) == models.departures(v2, None) == []
 
 
 def test_torchvisions_weights_become_url_and_hash():
