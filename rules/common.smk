@@ -15,6 +15,8 @@ from snakemake.utils import validate
 
 SHEET_COLUMNS = ["image_id", "path", "label", "mask", "crop", "box", "superpixels"]
 CONCEPT_COLUMNS = ["word", "category"]
+FEWEST_IMAGES = {"soft_wpmi": 100, "wpmi": 28, "rank_reorder": 40, "cos_similarity": 2, "cos_similarity_cubed": 2}
+FEWEST_PHOTOGRAPHS = 3  # that can be resampled and exchanged
 IMAGE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 SCHEMA = Path(workflow.basedir) / "config" / "schema.yaml"
 
@@ -34,6 +36,8 @@ def check_config():
         problems = [line for name, images in config["images"].items() for line in check_images(name, images)]
         problems += check_table(config["concepts"]["list"], "concepts.list", CONCEPT_COLUMNS, "word")
         problems += check_geometries() + check_work() + check_offline()
+    if not problems:
+        problems = check_probe()
     if problems:
         raise WorkflowError("The configuration has problems:\n" + "\n".join(f"  {problem}" for problem in problems))
 
@@ -111,6 +115,26 @@ def missing_download(source, folder):
         found = any(name.endswith(".pth") for name in present)
         return "" if found else f"the file of torchvision.models.get_weight({source['torchvision']!r}).url"
     return ""
+
+
+def check_probe():
+    """Units need so many photographs to be labelled, and to be labelled with evidence."""
+    if not any(model.get("layers") for model in config["models"].values()):
+        return []
+    similarity = config.get("dissect", {}).get("similarity", "soft_wpmi")
+    rows, images = count_rows("probe"), config["images"]["probe"]
+    problems = []
+    if rows < (needed := FEWEST_IMAGES[similarity]):
+        problems.append(f"images.probe: {rows} rows, but {similarity} needs at least {needed}")
+    if "sheet" in images:
+        column = next(csv.reader(Path(images["sheet"]).open(encoding="utf-8-sig"))).index("path")
+        rows = len({row[column] for row in sheet_rows(images["sheet"])})
+    if rows < FEWEST_PHOTOGRAPHS:
+        problems.append(
+            f"images.probe: {rows} photograph{'s' * (rows > 1)}, but evidence for labels needs at least {FEWEST_PHOTOGRAPHS}; "
+            "crops of one photograph count as one"
+        )
+    return problems
 
 
 def check_images(name, images):

@@ -71,6 +71,8 @@ rule label_units:
         runtime=minutes(30),
     params:
         similarity=config["dissect"]["similarity"],
+        evidence=config["dissect"]["evidence"],
+        seed=config["seed"],
     message:
         "Label the units of {wildcards.model} {wildcards.layer}"
     script:

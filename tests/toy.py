@@ -158,7 +158,10 @@ def config():
             "preprocessing": dict(PREPROCESSING),
         },
         "concepts": {"list": "config/concepts.csv"},
-        "dissect": {"similarity": "cos_similarity"},  # soft_wpmi needs a hundred photographs
+        "dissect": {  # soft_wpmi needs a hundred photographs, and six support no label
+            "similarity": "cos_similarity",
+            "evidence": {"resamples": 5, "null_draws": 50, "alpha": 1},
+        },
         "explain": {
             "cams": ["gradcam"],
             "lime": {"n_samples": 20, "superpixels": {"method": "grid", "size": 8}, "num_features": 3},

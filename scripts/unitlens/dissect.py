@@ -23,6 +23,15 @@ _TOP_IMAGES = 5  # how many of a unit's top images the table names
 _TOP_CONCEPTS = 5  # and how many of its best concepts
 
 
+class Terms(NamedTuple):
+    """What `soft_wpmi` and `wpmi` are made of: ``L = sum_i log(offset_i + slope_i S[r_i])``, ``score = L - lam D``."""
+
+    a: float  # inverse temperature of the softmax S
+    lam: float
+    offset: Tensor  # (top_k,) float64, by rank
+    slope: Tensor  # (top_k,) float64
+
+
 class Labels(NamedTuple):
     """What `label` says of each unit; every field has shape (units,), concepts are column numbers of the scores."""
 
@@ -84,12 +93,8 @@ def soft_wpmi(
         L = sum_i log(1 + p_i (S[r_i] - 1) + min_prob)
         score = L - lam * (logsumexp over units of L - log units)
     """
-
-    def log_term(rank: int, softmax: Tensor) -> Tensor:
-        p = p_start - rank / top_k * (p_start - p_end)
-        return softmax.mul_(p).add_(1 - p + min_prob).log_()
-
-    return _mutual_information(activations, image_features, text_features, top_k, a, lam, log_term)
+    terms = soft_terms(top_k=top_k, a=a, lam=lam, min_prob=min_prob, p_start=p_start, p_end=p_end)
+    return _mutual_information(activations, image_features, text_features, terms)
 
 
 def wpmi(
@@ -123,11 +128,8 @@ def wpmi(
     -----
     As `soft_wpmi` with L = sum_i log(S[r_i] + min_prob).
     """
-
-    def log_term(rank: int, softmax: Tensor) -> Tensor:
-        return softmax.add_(min_prob).log_()
-
-    return _mutual_information(activations, image_features, text_features, top_k, a, lam, log_term)
+    terms = hard_terms(top_k=top_k, a=a, lam=lam, min_prob=min_prob)
+    return _mutual_information(activations, image_features, text_features, terms)
 
 
 def rank_reorder(
@@ -261,6 +263,89 @@ SIMILARITIES: dict[str, Callable[..., Tensor]] = {
 FEWEST_IMAGES = {"soft_wpmi": 100, "wpmi": 28, "rank_reorder": 40, "cos_similarity": 2, "cos_similarity_cubed": 2}
 
 
+def soft_terms(
+    *,
+    top_k: int = 100,
+    a: float = 10.0,
+    lam: float = 1.0,
+    min_prob: float = 1e-7,
+    p_start: float = 0.998,
+    p_end: float = 0.97,
+) -> Terms:
+    """Return the terms of `soft_wpmi`, whose parameters these are."""
+    p = p_start - torch.arange(max(0, top_k), dtype=torch.float64) / top_k * (p_start - p_end)
+    return Terms(a, lam, 1 - p + min_prob, p)
+
+
+def hard_terms(*, top_k: int = 28, a: float = 2.0, lam: float = 0.6, min_prob: float = 1e-7) -> Terms:
+    """Return the terms of `wpmi`, whose parameters these are."""
+    slope = torch.ones(max(0, top_k), dtype=torch.float64)
+    return Terms(a, lam, min_prob * slope, slope)
+
+
+TERMS: dict[str, Callable[..., Terms]] = {"soft_wpmi": soft_terms, "wpmi": hard_terms}
+
+
+def log_likelihood(activations: Tensor, image_features: Tensor, text_features: Tensor, terms: Terms) -> Tensor:
+    """Compute L of `soft_wpmi` and `wpmi`, before the layer term D is subtracted.
+
+    Parameters
+    ----------
+    activations, image_features, text_features
+        As in `soft_wpmi`.
+    terms : Terms
+        Of `soft_terms` or `hard_terms`.
+
+    Returns
+    -------
+    Tensor, shape (units, concepts)
+        float64; NaN for dead units.
+
+    Raises
+    ------
+    ValueError
+        As `soft_wpmi` does.
+    """
+    activations, images, texts, alive = _prepare(activations, image_features, text_features)
+    top_k = len(terms.slope)
+    if not 1 <= top_k <= len(images):
+        raise ValueError(f"`top_k` is {top_k} but there are {len(images)} images; allowed: 1 to the number of images")
+    top = top_images(activations, top_k)[alive]  # (living units, top_k)
+    rows = max(1, BLOCK_ELEMENTS // len(texts))  # softmax rows held at once
+    factors = factors_at_once(terms)
+    blocks = []
+    for block in top.split(max(1, rows // top_k)):
+        total = torch.zeros(len(block), len(texts), dtype=torch.float64, device=top.device)
+        product = torch.ones_like(total)  # one logarithm for many ranks
+        for first_rank in range(0, top_k, rows):
+            ranked = block[:, first_rank : first_rank + rows]
+            needed, position = ranked.unique(return_inverse=True)
+            softmax = (images[needed] @ texts.T).mul_(terms.a).softmax(1)  # (needed images, concepts)
+            for rank, row in enumerate(position.T, start=first_rank):
+                product *= softmax[row].double().mul_(terms.slope[rank]).add_(terms.offset[rank])
+                if (rank + 1) % factors == 0 or rank + 1 == top_k:
+                    total += product.log_()
+                    product.fill_(1)
+        blocks.append(total)
+    return _with_dead_units(blocks, alive, len(texts))
+
+
+def layer_term(likelihood: Tensor) -> Tensor:
+    """Compute D of `soft_wpmi` and `wpmi`: logsumexp over the living units of L, minus the logarithm of their number.
+
+    Parameters
+    ----------
+    likelihood : Tensor, shape (units, concepts)
+        Of `log_likelihood`.
+
+    Returns
+    -------
+    Tensor, shape (concepts,)
+    """
+    living = likelihood[~likelihood[:, 0].isnan()]
+    return living.logsumexp(0) - math.log(max(1, len(living)))
+
+
 def label(scores: Tensor) -> Labels:
     """Choose each unit's best and second-best concept.
 
@@ -290,7 +375,7 @@ def label_table(
     similarity: str,
     encoders: tuple[str, str],
 ) -> pd.DataFrame:
-    """Label every unit of a layer and tabulate the labels.
+    """Label every unit of a layer and tabulate the labels, without evidence for them; see `evidence.label_table`.
 
     Parameters
     ----------
@@ -308,14 +393,32 @@ def label_table(
     Returns
     -------
     pandas.DataFrame
-        A row a unit: ``unit, status`` (labelled, dead, or unlabelled where the similarity has no answer)``, concept,
-        category, score, second_concept, margin, top_concepts`` (the five best, best first, with ``; `` between)``,
-        top_images`` (the ids of the five images that activate it most, strongest first)``, encoder, similarity``.
+        As `tabulate` gives it.
 
     Raises
     ------
     ValueError
-        If the images of the activations and of the features differ, or the encoders do.
+        As `check_origin` does.
+    """
+    check_origin(activations, images, concepts, encoders)
+    parts = activations["activations"], images["features"], concepts["features"]
+    scores = SIMILARITIES[similarity](*map(torch.as_tensor, parts))
+    return tabulate(scores, activations, concepts, similarity=similarity, encoder=encoders[0])
+
+
+def check_origin(
+    activations: Mapping[str, np.ndarray],
+    images: Mapping[str, np.ndarray],
+    concepts: Mapping[str, np.ndarray],
+    encoders: tuple[str, str],
+) -> None:
+    """Check that activations, image features and concepts, as `label_table` takes them, belong together.
+
+    Raises
+    ------
+    ValueError
+        If the encoders differ, the images of the activations and of the features differ, an activation is not finite
+        (unit and image are named), or a concept is empty or there twice.
     """
     if encoders[0] != encoders[1]:
         raise ValueError(
@@ -323,12 +426,47 @@ def label_table(
         )
     if list(activations["image_id"]) != list(images["image_id"]):
         raise ValueError("activations and image features are not of the same images in the same order; run both again")
+    finite = np.isfinite(activations["activations"])
+    if not finite.all():
+        row, unit = np.argwhere(~finite)[0]
+        value, image = activations["activations"][row, unit], activations["image_id"][row]
+        raise ValueError(f"activation of unit {unit} is {value} at image {image!r}; it must be finite")
+    words = pd.Series(concepts["word"])
+    if (unusable := words[words.str.strip().eq("") | words.duplicated()]).size:
+        raise ValueError(f"concept {unusable.iloc[0]!r} (row {unusable.index[0]}) is empty or there twice; embed again")
+
+
+def tabulate(
+    scores: Tensor,
+    activations: Mapping[str, np.ndarray],
+    concepts: Mapping[str, np.ndarray],
+    *,
+    similarity: str,
+    encoder: str,
+) -> pd.DataFrame:
+    """Tabulate the labels that scores give.
+
+    Parameters
+    ----------
+    scores : Tensor, shape (units, concepts)
+        Of a similarity.
+    activations, concepts
+        As in `label_table`.
+    similarity, encoder : str
+        Names for the table.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a unit: ``unit, status`` (labelled; dead, zero on every image; constant, another number on every image;
+        unlabelled where the similarity has no answer)``, concept, category, score, second_concept, margin,
+        top_concepts`` (the five best, best first, with ``; `` between)``, top_images`` (the ids of the five images that activate it most, strongest first)``, encoder, similarity``.
+    """
     values = torch.as_tensor(activations["activations"])
-    scores = SIMILARITIES[similarity](
-        values, torch.as_tensor(images["features"]), torch.as_tensor(concepts["features"])
-    )
-    labels = Labels(*(part.numpy() for part in label(scores)))
-    dead = dead_units(values).numpy()
+    labels = Labels(*(part.cpu().numpy() for part in label(scores)))
+    silent = dead_units(values).numpy()
+    status = np.where(labels.concept < 0, "unlabelled", "labelled").astype(object)
+    status[silent] = np.where(values[0].numpy()[silent] == 0, "dead", "constant")
     words, categories = (
         np.append(concepts[name], "") for name in ("word", "category")
     )  # -1, no label, is the empty last
@@ -337,15 +475,15 @@ def label_table(
     return pd.DataFrame(
         {
             "unit": np.arange(values.shape[1]),
-            "status": np.where(dead, "dead", np.where(labels.concept < 0, "unlabelled", "labelled")),
+            "status": status,
             "concept": words[labels.concept],
             "category": categories[labels.concept],
             "score": labels.score,
             "second_concept": words[labels.second],
             "margin": labels.margin,
             "top_concepts": _best_words(scores, words),
-            "top_images": np.where(dead, "", top_ids),
-            "encoder": encoders[0],
+            "top_images": np.where(silent, "", top_ids),
+            "encoder": encoder,
             "similarity": similarity,
         }
     )
@@ -443,8 +581,8 @@ def _checked_activations(activations: Tensor) -> Tensor:
 def _prepare(activations: Tensor, image_features: Tensor, text_features: Tensor) -> tuple[Tensor, ...]:
     """Check the three arrays; return activations, normalised features and the mask of living units."""
     activations = _checked_activations(activations)
-    images = _normalised(image_features, "image_features")
-    texts = _normalised(text_features, "text_features")
+    images = normalised(image_features, "image_features")
+    texts = normalised(text_features, "text_features")
     if len(images) != len(activations):
         raise ValueError(f"`image_features` has {len(images)} images, `activations` has {len(activations)}")
     if images.shape[1] != texts.shape[1]:
@@ -455,7 +593,8 @@ def _prepare(activations: Tensor, image_features: Tensor, text_features: Tensor)
     return activations, images, texts.to(images.dtype), ~dead_units(activations)
 
 
-def _normalised(features: Tensor, name: str) -> Tensor:
+def normalised(features: Tensor, name: str) -> Tensor:
+    """Return features (rows, d) at unit length; an unusable row is a ValueError that calls them `name`."""
     features = as_floating(features)
     if features.ndim != 2 or 0 in features.shape:
         raise ValueError(f"`{name}` must be (rows, dimensions), none of them 0, got shape {tuple(features.shape)}")
@@ -479,34 +618,15 @@ def _top_columns(values: Tensor, k: int) -> Tensor:
     return columns.gather(1, order)
 
 
-def _mutual_information(
-    activations: Tensor,
-    image_features: Tensor,
-    text_features: Tensor,
-    top_k: int,
-    a: float,
-    lam: float,
-    log_term: Callable[[int, Tensor], Tensor],
-) -> Tensor:
-    """L - lam * D, where L sums ``log_term(rank, softmax of the image at that rank)`` over a unit's top images."""
-    activations, images, texts, alive = _prepare(activations, image_features, text_features)
-    if not 1 <= top_k <= len(images):
-        raise ValueError(f"`top_k` is {top_k} but there are {len(images)} images; allowed: 1 to the number of images")
-    top = top_images(activations, top_k)[alive]  # (living units, top_k)
-    rows = max(1, BLOCK_ELEMENTS // len(texts))  # softmax rows held at once
-    blocks = []
-    for block in top.split(max(1, rows // top_k)):
-        total = torch.zeros(len(block), len(texts), dtype=torch.float64, device=top.device)
-        for first_rank in range(0, top_k, rows):
-            ranked = block[:, first_rank : first_rank + rows]
-            needed, position = ranked.unique(return_inverse=True)
-            softmax = (images[needed] @ texts.T).mul_(a).softmax(1)  # (needed images, concepts)
-            for rank, row in enumerate(position.T, start=first_rank):
-                total += log_term(rank, softmax[row].double())
-        blocks.append(total)
-    scores = _with_dead_units(blocks, alive, len(texts))
-    living = scores[alive]
-    return scores.sub_(lam * (living.logsumexp(0) - math.log(max(1, len(living)))))
+def _mutual_information(activations: Tensor, image_features: Tensor, text_features: Tensor, terms: Terms) -> Tensor:
+    likelihood = log_likelihood(activations, image_features, text_features, terms)
+    return likelihood.sub_(terms.lam * layer_term(likelihood))
+
+
+def factors_at_once(terms: Terms) -> int:
+    """How many factors ``offset + slope S`` can be multiplied before the smallest product underflows float64."""
+    smallest = terms.offset.min().item()
+    return max(1, int(700 / -math.log(smallest))) if 0 < smallest < 1 else 1
 
 
 def _reorder_errors(t: Tensor, images: Tensor, texts: Tensor, p: float, *, concept_step: int) -> tuple[Tensor, Tensor]:

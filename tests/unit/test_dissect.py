@@ -291,7 +291,7 @@ def layer():
 def test_the_label_table_by_hand(layer):
     table = dissect.label_table(*layer, similarity="cos_similarity", encoders=("clip", "clip"))
     assert table.unit.tolist() == [0, 1, 2]
-    assert table.status.tolist() == ["labelled", "labelled", "dead"]
+    assert table.status.tolist() == ["labelled", "labelled", "constant"]
     assert table.concept.tolist() == ["dog", "sea", ""]
     assert table.category.tolist() == ["object", "scene", ""]
     assert table.second_concept.tolist() == ["red", "red", ""]
@@ -322,7 +322,7 @@ def test_the_five_strongest_images_are_named(layer):
 def test_a_living_unit_without_an_answer_is_unlabelled(layer, monkeypatch):
     monkeypatch.setitem(dissect.SIMILARITIES, "none", lambda *_: torch.full((3, 4), math.nan))
     table = dissect.label_table(*layer, similarity="none", encoders=("clip", "clip"))
-    assert table.status.tolist() == ["unlabelled", "unlabelled", "dead"]
+    assert table.status.tolist() == ["unlabelled", "unlabelled", "constant"]
     assert table.concept.tolist() == ["", "", ""]
     assert table.top_images[0] == "w z x y"
 

@@ -1,0 +1,404 @@
+"""Evidence for labels: by hand, against plain loops, on planted networks, and the sanity of the held-out scores."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+from unitlens import dissect, evidence
+
+N_CONCEPTS, DIMENSION = 40, 48
+PLANTED, NULL = 40, 80
+
+
+def planted_layer(photographs, crops, seed=0):
+    """Forty units that respond to a concept each, and eighty that respond to photographs, whatever these show.
+
+    A photograph shows one concept, a crop of it almost the same. Every unit, planted or not, responds alike to the
+    crops of one photograph.
+    """
+    rng = np.random.default_rng(seed)
+    texts = rng.normal(size=(N_CONCEPTS, DIMENSION))
+    shown = rng.permutation(np.arange(photographs) % N_CONCEPTS)
+    content = texts[shown] + rng.normal(scale=0.7, size=(photographs, DIMENSION))
+    photograph = np.repeat(np.arange(photographs), crops)
+    features = content[photograph] + rng.normal(scale=0.3, size=(len(photograph), DIMENSION))
+    unit_features, unit_texts = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (features, texts))
+    responses = unit_features @ unit_texts.T + rng.normal(scale=0.05, size=(len(photograph), PLANTED))
+    whims = rng.normal(size=(photographs, NULL))[photograph] + rng.normal(scale=0.3, size=(len(photograph), NULL))
+    ids = np.array([f"image{row}" for row in range(len(photograph))], dtype=object)
+    activations = {"activations": np.hstack([responses, whims]).astype(np.float32), "image_id": ids}
+    images = {"features": features.astype(np.float32), "image_id": ids, "photograph": photograph.astype(str)}
+    words = np.array([f"concept{number}" for number in range(N_CONCEPTS)], dtype=object)
+    return activations, images, {"features": texts.astype(np.float32), "word": words, "category": words}
+
+
+def label(layer, similarity="soft_wpmi", **options):
+    settings = {"encoders": ("clip", "clip"), "seed": 0, "resamples": 20, "null_draws": 2000} | options
+    return evidence.label_table(*layer, similarity=similarity, **settings)
+
+
+def probe(layer, near_duplicate=2.0):
+    activations, images, concepts = layer
+    texts = dissect.normalised(concepts["features"], "texts")
+    return evidence.Probe(
+        torch.as_tensor(activations["activations"]),
+        dissect.normalised(images["features"], "images"),
+        texts,
+        evidence.group_rows(images["photograph"]),
+        evidence.near_duplicates(texts, near_duplicate),
+    )
+
+
+# planted networks
+
+
+@pytest.fixture(scope="module", params=[(1200, 1), (400, 4)], ids=["photographs", "crops"])
+def planted(request):
+    layer = planted_layer(*request.param)
+    return layer, label(layer)
+
+
+def test_planted_units_are_found_and_null_units_get_no_label(planted):
+    (_, _, concepts), table = planted
+    labelled = table.status == "labelled"
+    right = table.concept[:PLANTED] == concepts["word"][:PLANTED]
+    assert right.mean() >= 0.95  # recall
+    assert right.sum() / labelled.sum() >= 0.95  # precision
+    allowed = stats.binom.ppf(0.999, NULL, 0.05)
+    assert (table.p_value[PLANTED:] <= 0.05).sum() <= allowed
+    assert labelled[PLANTED:].sum() <= stats.binom.ppf(0.999, labelled.sum(), 0.05)
+    assert set(table.status[PLANTED:]) <= {"labelled", "unlabelled"}
+
+
+def test_unlabelled_units_keep_their_candidate_only(planted):
+    _, table = planted
+    weak = table[table.status == "unlabelled"]
+    assert len(weak) >= 0.9 * NULL
+    assert (weak[["concept", "category", "group"]] == "").all(axis=None)
+    assert (weak.candidate != "").all() and weak[["score", "p_value", "q_value", "kept"]].notna().all(axis=None)
+    assert (weak.q_value > 0.05).all()
+    assert (table.q_value >= table.p_value - 1e-12).all() and (table.p_value >= table.p_floor).all()
+
+
+def test_planted_labels_are_stable_and_hold_on_other_photographs(planted):
+    (_, images, _), table = planted
+    assert table.kept[:PLANTED].median() == 1 and (table.kept_group >= table.kept).all()
+    assert table.kept[PLANTED:].median() < 0.7
+    assert (
+        table.held_out_correlation[:PLANTED].median() > 0.6 > 0.2 > table.held_out_correlation[PLANTED:].abs().median()
+    )
+    assert table.held_out_auprc[:PLANTED].median() > 0.6
+    assert (table.held_out_images == len(images["image_id"])).all()
+    assert (table.score_low <= table.score_high).all()
+    assert table.score.between(table.score_low, table.score_high)[:PLANTED].mean() > 0.5
+    assert set(table.photographs) == {len(set(images["photograph"]))}
+
+
+def test_crops_that_count_as_photographs_would_give_null_units_labels():
+    layer = planted_layer(400, 4)
+    activations, images, concepts = layer
+    wrong = {**images, "photograph": images["image_id"]}
+    found = [(label(each).p_value[PLANTED:] <= 0.05).mean() for each in (layer, (activations, wrong, concepts))]
+    assert found[0] < 0.15 and found[1] > 2 * found[0] + 0.1
+
+
+@pytest.mark.parametrize("similarity", ["wpmi", "cos_similarity", "rank_reorder"])
+def test_other_similarities_find_planted_units(similarity):
+    layer = planted_layer(200, 3)
+    table = label(layer, similarity, resamples=5, null_draws=400)
+    right = (table.concept[:PLANTED] == layer[2]["word"][:PLANTED]).mean()
+    assert right > 0.8
+    assert (table.p_value[PLANTED:] <= 0.05).sum() <= stats.binom.ppf(0.999, NULL, 0.05)
+    assert table.kept[:PLANTED].mean() > 0.7
+    assert table.held_out_correlation[:PLANTED].median() > 0.5
+    assert set(table.p_floor) == {1 / 401}
+
+
+def test_photographs_that_all_show_the_same_give_no_label():
+    activations, images, concepts = planted_layer(300, 1)
+    images["features"] = np.ones_like(images["features"]) + 1e-6 * images["features"]
+    table = label((activations, images, concepts))
+    assert set(table.status) == {"unlabelled"}
+    assert (table.p_value > 0.5).all()
+
+
+def test_the_same_seed_gives_the_same_table_and_another_seed_other_draws():
+    layer = planted_layer(150, 2)
+    first, second, other = (label(layer, seed=seed) for seed in (1, 1, 2))
+    pd.testing.assert_frame_equal(first, second)
+    assert not first.kept.equals(other.kept) and first.score.equals(other.score)
+
+
+@pytest.mark.parametrize("elements", [150, 3000])
+def test_block_sizes_do_not_matter(elements, monkeypatch):
+    layer = planted_layer(130, 1)
+    expected = label(layer, near_duplicate=0.3, null_draws=200)
+    for module in (dissect, evidence):
+        monkeypatch.setattr(module, "BLOCK_ELEMENTS", elements)
+    monkeypatch.setattr(evidence, "_LIST_ELEMENTS", max(1, elements // 7))
+    pd.testing.assert_frame_equal(label(layer, near_duplicate=0.3, null_draws=200), expected, atol=5e-3)
+
+
+# against loops
+
+
+def test_lists_score_as_units_do():
+    layer = planted_layer(250, 1)
+    activations, images, texts, *_ = each = probe(layer)
+    for similarity, terms in dissect.TERMS.items():
+        terms = terms()
+        log_norms = evidence.log_normalisers(images, texts, terms.a)
+        lists = dissect.top_images(activations, len(terms.slope))
+        blocks = list(evidence._list_likelihoods(lists, each, terms, log_norms))
+        found = torch.cat([block for _, block in blocks], dim=1)
+        expected = dissect.log_likelihood(activations, images, texts, terms)
+        assert (found - expected).abs().max() < 2e-4, similarity  # float32 products
+        null, (labels,) = evidence.rank_lists(lists[:7], [lists], each, terms, log_norms)
+        assert labels.tolist() == dissect.label(dissect.SIMILARITIES[similarity](*each[:3])).concept.tolist()
+        z = (expected[:7] - expected[:7].mean(0)) / expected[:7].std(0, correction=0)
+        np.testing.assert_allclose(null.largest, z.amax(1), atol=2e-3)
+
+
+@pytest.mark.parametrize("crops", [1, 4])
+def test_the_bootstrap_labels_as_on_rows_that_are_there_several_times(crops):
+    layer = planted_layer(160 // crops, crops)
+    activations, images, texts, photographs, _ = each = probe(layer)
+    terms = dissect.soft_terms()
+    likelihood = dissect.log_likelihood(activations, images, texts, terms)
+    layer_term = dissect.layer_term(likelihood)
+    scores, log_norms = likelihood - layer_term, evidence.log_normalisers(images, texts, terms.a)
+    found = evidence.bootstrap_top_images(each, scores, layer_term, terms, log_norms, 4, np.random.default_rng(5))
+
+    rng = np.random.default_rng(5)
+    resampled = []
+    for _ in range(4):
+        rows = np.repeat(np.arange(len(images)), evidence.resample(photographs, rng)[photographs.number])
+        resampled.append(dissect.log_likelihood(activations[rows], images[rows], texts, terms) - layer_term)
+    kept = torch.stack([each.argmax(1) == scores.argmax(1) for each in resampled]).double().mean(0)
+    of_label = torch.stack([each.gather(1, scores.argmax(1)[:, None])[:, 0] for each in resampled]).numpy()
+    np.testing.assert_array_equal(found.kept, kept)
+    np.testing.assert_allclose(found.low, np.quantile(of_label, 0.05, axis=0), atol=1e-3)
+    np.testing.assert_allclose(found.high, np.quantile(of_label, 0.95, axis=0), atol=1e-3)
+
+
+# by hand
+
+
+def test_rows_of_photographs():
+    found = evidence.group_rows(["a", "b", "a", "c", "b", "a"])
+    assert found.number.tolist() == [0, 1, 0, 2, 1, 0]
+    assert found.place.tolist() == [0, 0, 1, 0, 1, 2]
+    assert found.size.tolist() == [3, 2, 1]
+    assert found.rows[found.start].tolist() == [0, 1, 3]
+
+
+@pytest.mark.parametrize("names", [["a"], ["a", "a", "b"]])
+def test_too_few_photographs(names):
+    with pytest.raises(ValueError, match=rf"has {len(set(names))} photograph\(s\), 3 are the fewest"):
+        evidence.group_rows(names)
+
+
+def test_exchanged_rows_stay_together_in_photographs_of_their_size():
+    photographs = evidence.group_rows(list("aabbccddeffghi"))
+    given = np.array([0, 9, 1, 3, 8])  # both rows of a, the first row of f, the second of b, the one of e
+    rng = np.random.default_rng(0)
+    seen = set()
+    for _ in range(200):
+        rows = evidence.exchange(photographs, given, rng)
+        number = photographs.number[rows]
+        assert number[0] == number[2] and len(set(number)) == 4
+        assert photographs.place[rows].tolist() == photographs.place[given].tolist()
+        assert photographs.size[number].tolist() == [2, 2, 2, 2, 1]
+        seen.add(tuple(rows))
+    assert len(seen) > 100
+
+
+def test_a_shuffle_is_a_permutation_of_whole_photographs():
+    photographs = evidence.group_rows(list("abcabcddeeabcffg"))
+    rows = evidence.shuffle(photographs, np.random.default_rng(0))
+    assert sorted(rows) == list(range(16))
+    for name in range(len(photographs.size)):
+        assert len(set(photographs.number[rows[photographs.number == name]])) == 1
+    assert (photographs.size[photographs.number[rows]] == photographs.size[photographs.number]).all()
+
+
+def test_halves_share_no_photograph():
+    photographs = evidence.group_rows(list("aabbccddeeff"))
+    first, second = evidence.halves(photographs, np.random.default_rng(3))
+    assert sorted([*first, *second]) == list(range(12)) and len(first) == len(second) == 6
+    assert not set(photographs.number[first]) & set(photographs.number[second])
+
+
+def test_p_values_by_hand():
+    null = np.array([1.0, 2.0, 3.0, 4.0])
+    found = evidence.p_values(np.array([5.0, 4.0, 2.5, 0.0, np.nan]), null)
+    np.testing.assert_allclose(found, [0.2, 0.4, 0.6, 1.0, np.nan])
+
+
+def test_margin_to_another_group_by_hand():
+    scores = torch.tensor([[5.0, 4.0, 1.0], [2.0, 3.0, 2.5], [float("nan")] * 3], dtype=torch.float64)
+    np.testing.assert_allclose(evidence.margin_to_other_group(scores, np.array([0, 0, 2])), [4.0, 0.5, np.nan])
+
+
+def at(*degrees):
+    angles = np.radians(degrees)
+    return torch.tensor(np.stack([np.cos(angles), np.sin(angles)], axis=1))
+
+
+@pytest.mark.parametrize("elements", [16, 2**24])
+def test_near_duplicates_join_the_nearest_leader_and_no_chain(elements, monkeypatch):
+    monkeypatch.setattr(evidence, "BLOCK_ELEMENTS", elements)
+    bar = np.cos(np.radians(10.5))
+    assert evidence.near_duplicates(at(0, 10, 20, 30, 90), bar).tolist() == [0, 0, 2, 2, 4]
+    assert evidence.near_duplicates(at(0, 18, 10), bar).tolist() == [0, 1, 1]
+    assert evidence.near_duplicates(at(0, 0, 0), bar).tolist() == [0, 0, 0]
+
+
+def test_a_group_has_the_name_of_its_first_word():
+    activations, images, concepts = planted_layer(150, 1)
+    features = np.vstack([concepts["features"], concepts["features"][:3] * 1.01])
+    words = np.append(concepts["word"], ["copy0", "copy1", "copy2"])
+    table = label((activations, images, {"features": features, "word": words, "category": words}), alpha=1)
+    assert table.candidate[:3].isin(["concept0", "copy0", "concept1", "copy1", "concept2", "copy2"]).all()
+    assert table.group[:3].tolist() == ["concept0", "concept1", "concept2"]
+    assert (table.margin[:3].abs() < 1e-3).all() and (table.margin_group[:3] > 0.05).all()
+    assert (table.kept_group[:3] >= table.kept[:3]).all()
+
+
+def test_silent_units_are_named_and_have_no_evidence():
+    activations, images, concepts = planted_layer(150, 1)
+    values = activations["activations"]
+    values[:, 0], values[:, 1], values[:, 2] = 0, 2.5, 0
+    values[:60, 2] = 1 + np.arange(60)  # top 100 images are filled up with images it says nothing of
+    table = label((activations, images, concepts))
+    assert table.status[:3].tolist() == ["dead", "constant", "unlabelled"]
+    assert (
+        table.loc[:1, ["score", "kept", "score_low", "p_value", "q_value", "held_out_correlation"]]
+        .isna()
+        .all(axis=None)
+    )
+    assert table.candidate[:2].tolist() == ["", ""] and table.candidate[2] != ""
+    assert np.isnan(table.p_value[2]) and table.kept[2] >= 0
+    assert table.held_out_images[0] == 0
+
+
+def test_a_layer_of_dead_units():
+    activations, images, concepts = planted_layer(120, 1)
+    activations["activations"][:] = 0
+    for similarity in ("soft_wpmi", "cos_similarity"):
+        table = label((activations, images, concepts), similarity, resamples=2, null_draws=50)
+        assert set(table.status) == {"dead"} and table.p_value.isna().all()
+        assert evidence.findings(table) == ["None of the 120 units responds to anything: all are dead or constant."]
+
+
+def test_without_a_bar_every_living_unit_has_a_label():
+    table = label(planted_layer(150, 1), alpha=1.0)
+    assert set(table.status) == {"labelled"} and (table.concept == table.candidate).all()
+
+
+def test_half_a_probe_set_can_be_too_few_images():
+    table = label(planted_layer(150, 1))
+    assert table.held_out_correlation.isna().all() and set(table.held_out_images) == {0}
+    assert evidence.findings(table)[-1].startswith("There is no held-out check: half of the probe set is fewer images")
+
+
+def test_findings_say_numbers(planted):
+    _, table = planted
+    better = int((table.q_value <= 0.05).sum())
+    lines = evidence.findings(table)
+    assert lines[0].startswith(
+        f"{better} of 120 living units ({better / 120:.0%}) have a label that is better than chance"
+    )
+    assert "no p-value can be below 0.0005" in lines[0]
+    assert any("correlates with its unit on the other half at" in line and "95 % interval" in line for line in lines)
+    weak = evidence.findings(table.assign(q_value=1.0))
+    assert any(line.startswith("Not supported at n = ") for line in weak)
+
+
+def test_bad_input_is_named():
+    activations, images, concepts = planted_layer(120, 1)
+    values = activations["activations"].copy()
+    values[7, 3] = np.nan
+    with pytest.raises(ValueError, match="activation of unit 3 is nan at image 'image7'"):
+        label(({**activations, "activations": values}, images, concepts))
+    with pytest.raises(ValueError, match=r"concept 'concept0' \(row 5\) is empty or there twice"):
+        words = concepts["word"].copy()
+        words[5] = "concept0"
+        label((activations, images, {**concepts, "word": words}))
+    with pytest.raises(ValueError, match=r"concept ' ' \(row 2\) is empty or there twice"):
+        words = concepts["word"].copy()
+        words[2] = " "
+        label((activations, images, {**concepts, "word": words}))
+    with pytest.raises(ValueError, match="`image_features` has dimension 48, `text_features` 47"):
+        label((activations, images, {**concepts, "features": concepts["features"][:, :-1]}))
+    with pytest.raises(ValueError, match=r"has 1 photograph\(s\), 3 are the fewest"):
+        label((activations, {**images, "photograph": ["one"] * 120}, concepts))
+    few = [{name: each[:99] for name, each in part.items()} for part in (activations, images)]
+    with pytest.raises(ValueError, match="`top_k` is 100 but there are 99 images"):
+        label((*few, concepts))
+
+
+# held-out scores
+
+
+def recall(active, scores):
+    return (active & scores).sum() / active.sum()
+
+
+def precision(active, scores):
+    return (active & scores).sum() / scores.sum()
+
+
+def auprc_of_the_unit(active, scores):
+    return evidence.auprc(scores, active)
+
+
+def falls(score, frequency, change):
+    """Tell whether a score falls, over seeds and by more than a thousandth of its range, when a label gets worse.
+
+    `change` takes half of the concept's images away (missing labels) or adds as many others (extra labels).
+    """
+    size = 100_000
+    active = np.arange(size) < frequency * size
+    losses = []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        if change == "missing":
+            worse = active & (rng.random(size) < 0.5)
+        else:
+            worse = active.copy()
+            worse[rng.choice(np.flatnonzero(~active), active.sum(), replace=False)] = True
+        losses.append(score(active, active) - score(active, worse))
+    return np.mean(losses) > 0.001 + 1e-9
+
+
+FREQUENCIES = [0.499, 0.1, 0.01, 0.001, 0.0001]
+
+
+@pytest.mark.parametrize("change", ["missing", "extra"])
+@pytest.mark.parametrize("frequency", FREQUENCIES)
+@pytest.mark.parametrize("score", [evidence.correlation, evidence.auprc])
+def test_the_held_out_scores_fall_when_a_label_gets_worse(score, frequency, change):
+    assert falls(score, frequency, change)
+
+
+@pytest.mark.parametrize(
+    ("score", "change", "frequency"),
+    [(recall, "extra", 0.01), (precision, "missing", 0.01), (auprc_of_the_unit, "extra", 0.499)],
+)
+def test_scores_that_are_not_offered_do_not_fall(score, change, frequency):
+    assert not falls(score, frequency, change)
+
+
+def test_held_out_scores_by_hand():
+    a = np.array([0.0, 1.0, 2.0, 3.0])
+    assert evidence.correlation(a, 5 - 2 * a) == pytest.approx(-1)
+    assert np.isnan(evidence.correlation(a, np.ones(4)))
+    assert evidence.auprc(np.array([True, False, True, False]), np.array([4, 3, 2, 1])) == pytest.approx(
+        (1 + 2 / 3) / 2
+    )
+    assert np.isnan(evidence.auprc(np.zeros(4, dtype=bool), a))
+    assert evidence.most_active(np.arange(40.0)).nonzero()[0].tolist() == [38, 39]
+    assert evidence.most_active(np.array([0.0] * 39 + [2.0])).sum() == 1
+    assert evidence.most_active(np.zeros(40)).sum() == 0
