@@ -460,7 +460,8 @@ def tabulate(
     pandas.DataFrame
         A row a unit: ``unit, status`` (labelled; dead, zero on every image; constant, another number on every image;
         unlabelled where the similarity has no answer)``, concept, category, score, second_concept, margin,
-        top_concepts`` (the five best, best first, with ``; `` between)``, top_images`` (the ids of the five images that activate it most, strongest first)``, encoder, similarity``.
+        top_concepts`` (the five best, best first, with ``; `` between)``, top_images`` (the ids of the five images that
+        activate it most, strongest first)``, encoder, similarity``.
     """
     values = torch.as_tensor(activations["activations"])
     labels = Labels(*(part.cpu().numpy() for part in label(scores)))
