@@ -20,6 +20,7 @@ rule all:
     default_target: True
     input:
         "results/overview.html",
+        "results/units.html",
         "results/concepts.csv",
         "results/explanations.csv",
         "results/agreement.csv",

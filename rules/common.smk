@@ -303,6 +303,12 @@ def all_probe_images_of_model(wildcards):
     return [images_of("probe", preprocessing, shard) for shard in shards("probe")]
 
 
+def probe_images_of_models():
+    """Every decoded shard that some model's units are labelled on, geometry by geometry."""
+    inputs = [settings["preprocessing"] for settings in config["models"].values() if settings["layers"]]
+    return list(dict.fromkeys(images_of("probe", each, shard) for each in inputs for shard in shards("probe")))
+
+
 def probe_images_of_encoder(wildcards):
     return images_of("probe", config["encoder"]["preprocessing"], wildcards.shard)
 

@@ -202,6 +202,33 @@ rule draw_measures:
         "../scripts/draw_measures.py"
 
 
+rule write_units:
+    input:
+        concepts="results/concepts.csv",
+        maps=per_layer("results/unit_maps/{model}/{layer}.h5"),
+        images=probe_images_of_models(),
+    output:
+        report(
+            "results/units.html",
+            category="3 Concepts",
+            labels={"page": "gallery of units"},
+            caption="../report/units.rst",
+        ),
+    log:
+        "results/logs/write_units/all.log",
+    benchmark:
+        "results/benchmarks/write_units/all.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(30),
+    message:
+        "Write the gallery of units"
+    script:
+        "../scripts/write_units.py"
+
+
 rule write_overview:
     input:
         facts=expand("results/models/{model}.json", model=config["models"]),

@@ -1,6 +1,7 @@
-"""Render the report's overview: findings in sentences made from the tables, the tables themselves, and the figures.
+"""Render the report's pages: the overview and the gallery of units.
 
-One self-contained page: figures are embedded, nothing is loaded, no script runs. The sentences take the tables of
+Each is self-contained: figures are embedded and nothing is loaded. The overview holds findings in sentences made from
+the tables, the tables themselves, and the figures; no script runs there. The sentences take the tables of
 `overview` and say what these hold, with n and interval; they rank within the sample and claim no untested difference.
 """
 
@@ -8,18 +9,19 @@ import base64
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import jinja2
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from PIL import Image
 from scipy.stats import binomtest
 
+from unitlens import unit_cards
 from unitlens.wording import explainer_title, machine_title
 
-TEMPLATE = Path(__file__).with_name("overview.html.j2")
 LARGEST_PNG = 500_000  # bytes; larger ones are photographs, and embedded as JPEG
 
 
@@ -118,11 +120,45 @@ def overview(
             for section in sections
         },
     }
+    _write_page(path, "overview.html.j2", page)
+
+
+def units(
+    path: str | Path,
+    *,
+    concepts: pd.DataFrame,
+    maps: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
+    pictures: Mapping[str, Callable[[np.ndarray], np.ndarray]],
+) -> None:
+    """Write the gallery of units: a card for each, to search, filter and sort.
+
+    Parameters
+    ----------
+    path : path
+        HTML file to write.
+    concepts, maps, pictures
+        As in `unit_cards.collect`.
+
+    Raises
+    ------
+    ValueError
+        As `unit_cards.collect` does.
+    """
+    data = unit_cards.collect(concepts, maps, pictures)
+    _write_page(path, "units.html.j2", {"data": data} | unit_cards.explain(concepts, data))
+
+
+def _write_page(path: str | Path, template: str, page: Mapping[str, object]) -> None:
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, finalize=_keep_units, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_keep_units,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    html = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(page)
-    Path(path).write_text(html, encoding="utf-8")
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    Path(path).write_text(environment.get_template(template).render(page), encoding="utf-8")
 
 
 def write_findings(path: str | Path, sentences: Sequence[str]) -> None:

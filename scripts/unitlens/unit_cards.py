@@ -1,0 +1,197 @@
+"""Collect what the gallery shows of every unit: label, evidence, top photographs, and the outlines of its regions.
+
+Every thumbnail is there once, however many units share it; outlines are paths that the page draws over it.
+"""
+
+import base64
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from unitlens import unit_maps
+
+LARGEST_PAGE = 36_000_000  # bytes; thumbnails are as large as that allows
+SIDES = (176, 144, 128, 112, 96, 80, 64, 48)
+_QUALITY = 70  # of WebP
+_AT_ONCE = 128  # pictures in memory
+_SAMPLE = 96  # pictures that tell how large thumbnails get
+
+Pick = Callable[[np.ndarray], np.ndarray]
+
+
+class Evidence(NamedTuple):
+    """A column of the table of labels, as the page shows it."""
+
+    column: str
+    name: str
+    meaning: str
+    on_card: bool = False
+    low: bool = False  # low values speak for the label
+    share: bool = False
+
+
+EVIDENCE = [
+    Evidence("score", "score", "Similarity of unit and label. Not comparable between layers.", on_card=True),
+    Evidence("score_low", "score, low", "Lower end of the score's 90 % interval over resampled photographs."),
+    Evidence("score_high", "score, high", "Upper end of that interval."),
+    Evidence("margin", "margin", "Score of the label minus that of the second concept.", on_card=True),
+    Evidence("margin_group", "margin to another meaning", "The same to the best concept that is no near-synonym."),
+    Evidence("kept", "kept", "Share of resamples of the photographs that keep the label.", on_card=True, share=True),
+    Evidence("kept_group", "kept, near-synonyms", "Share of resamples that keep it or a near-synonym.", share=True),
+    Evidence("p_value", "p", "Permutation test: chance of such a score for shuffled photographs.", low=True),
+    Evidence("q_value", "q", "p adjusted for the units of the layer (Benjamini-Hochberg).", on_card=True, low=True),
+    Evidence(
+        "held_out_correlation",
+        "held-out r",
+        "Correlation of unit and label on the half of the photographs that did not choose the label.",
+        on_card=True,
+    ),
+    Evidence("held_out_auprc", "held-out AUPRC", "There, how well the label finds the photographs that activate it."),
+]
+
+
+def collect(
+    concepts: pd.DataFrame,
+    maps: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
+    pictures: Mapping[str, Pick],
+) -> dict[str, object]:
+    """Collect the data of the page.
+
+    Parameters
+    ----------
+    concepts : pandas.DataFrame
+        Labels of the units, with those columns of `EVIDENCE` that there are.
+    maps : iterable of (arrays, facts)
+        For each model and layer of `concepts`: ``row, image_id, activation`` of `unit_maps.top_photographs` and, where
+        the layer has space, ``maps`` of `unit_maps.activation_maps`; with ``model, layer`` and ``geometry``.
+    pictures : mapping
+        For each geometry, a function from ascending rows to uint8 pictures (n, h, w, 3).
+
+    Returns
+    -------
+    dict
+        ``canvas, groups, columns, units, ids`` and ``thumbs``, of types that JSON knows. Thumbnails are as large as
+        `LARGEST_PAGE` allows.
+
+    Raises
+    ------
+    ValueError
+        If a layer lacks maps, or has those of another number of units.
+    """
+    layers = {(facts["model"], facts["layer"]): (arrays, facts["geometry"]) for arrays, facts in maps}
+    rows = {geometry: _rows_of(layers.values(), geometry) for geometry in pictures}
+    first = dict(zip(rows, np.cumsum([0, *map(len, rows.values())]).tolist(), strict=False))
+    evidence = [each for each in EVIDENCE if each.column in concepts and concepts[each.column].notna().any()]
+    groups, units, ids = [], [], {}
+    for (model, layer), table in concepts.groupby(["model", "layer"], sort=False):
+        arrays, geometry = _layer(layers, model, layer, len(table))
+        thumbs = first[geometry] + np.searchsorted(rows[geometry], arrays["row"])  # (units, k)
+        ids |= zip(thumbs[arrays["row"] >= 0].tolist(), arrays["image_id"][arrays["row"] >= 0], strict=True)
+        for record in table.to_dict("records"):
+            card = _card(record, evidence)
+            units.append(card | {"group": len(groups), "images": _images(arrays, thumbs, card["unit"])})
+        groups.append({"model": model, "layer": layer})
+    data = {
+        "canvas": unit_maps.CANVAS,
+        "groups": groups,
+        "columns": [each._asdict() for each in evidence],
+        "units": units,
+        "ids": [ids[thumb] for thumb in range(len(ids))],
+    }
+    budget = (LARGEST_PAGE - len(json.dumps(data))) * 3 // 4  # four letters of base64 hold three bytes
+    data["thumbs"] = [base64.b64encode(each).decode() for each in _thumbnails(rows, pictures, budget)]
+    return data
+
+
+def explain(concepts: pd.DataFrame, data: Mapping[str, object]) -> dict[str, object]:
+    """Say in words what the page of `collect` shows: ``summary`` and ``notes``."""
+    labelled, models = (concepts["status"] == "labelled").sum(), concepts["model"].nunique()
+    of = f"{len(data['groups'])} layer{'s' * (len(data['groups']) > 1)} of {models} model{'s' * (models > 1)}"
+    return {
+        "summary": f"{len(concepts):,} units in {of}; the {concepts['encoder'].iloc[0]} labels {labelled:,} of them.",
+        "notes": [
+            "Photographs: the five that activate the unit most, strongest first. Where the probe set holds crops of a "
+            "photograph, only its strongest crop is shown. In the large view the number is the activation, pooled over "
+            "the picture.",
+            "Outline: where the activation exceeds half its maximum in that picture. The map of the layer is enlarged "
+            "bilinearly; negative activations count as 0; of many parts the twelve largest are drawn. There is no "
+            "outline where the activation is positive nowhere, and in layers without space. Of transformers, the class "
+            "token ranks the photographs and the other tokens are outlined.",
+            "A label is the best of the listed concepts, not a proof that the unit stands for it. A unit that is "
+            "unlabelled has no concept that its evidence supports; one that is dead or constant answers every "
+            "photograph alike.",
+            "Search finds units whose label contains every word; in quotation marks, whose label is exactly that. "
+            "Keys: / to search, Tab and Enter to open a card, ← and → for its neighbours, Esc to close.",
+        ],
+    }
+
+
+def _layer(layers: Mapping, model: str, layer: str, units: int) -> tuple[Mapping[str, np.ndarray], str]:
+    if (model, layer) not in layers:
+        raise ValueError(f"there are no maps of {model} {layer}")
+    arrays, geometry = layers[model, layer]
+    if len(arrays["row"]) != units:
+        raise ValueError(f"{model} {layer} has {units} units in the table, but {len(arrays['row'])} with photographs")
+    return arrays, geometry
+
+
+def _rows_of(layers: Iterable[tuple[Mapping[str, np.ndarray], str]], geometry: str) -> np.ndarray:
+    rows = [arrays["row"].ravel() for arrays, its_geometry in layers if its_geometry == geometry]
+    rows = np.unique(np.concatenate([np.empty(0, np.int64), *rows]))
+    return rows[rows >= 0]
+
+
+def _card(record: Mapping[str, object], evidence: Sequence[Evidence]) -> dict[str, object]:
+    text = {name: record[name] if pd.notna(record[name]) else "" for name in ("concept", "category", "top_concepts")}
+    return {
+        "unit": int(record["unit"]),
+        "status": record["status"],
+        "concept": text["concept"],
+        "category": text["category"],
+        "best": text["top_concepts"].split("; ") if text["top_concepts"] else [],
+        "values": [_short(record[each.column]) for each in evidence],
+    }
+
+
+def _images(arrays: Mapping[str, np.ndarray], thumbs: np.ndarray, unit: int) -> list[dict[str, object]]:
+    images = []
+    for rank in np.flatnonzero(arrays["row"][unit] >= 0):
+        image = {"thumb": int(thumbs[unit, rank]), "activation": _short(arrays["activation"][unit, rank])}
+        if "maps" in arrays and (region := unit_maps.outline(arrays["maps"][unit, rank])):
+            image["region"] = region
+        images.append(image)
+    return images
+
+
+def _thumbnails(rows: Mapping[str, np.ndarray], pictures: Mapping[str, Pick], budget: int) -> list[bytes]:
+    """Encode the pictures of every geometry, as large as `budget` bytes allow."""
+    count = sum(map(len, rows.values()))
+    every = -(-count // _SAMPLE) if count else 1
+    sample = {geometry: each[::every] for geometry, each in rows.items()}
+    for side in SIDES[:-1]:
+        mean = np.mean([len(thumbnail) for thumbnail in _encode(sample, pictures, side)] or [0])
+        if count * mean <= 0.95 * budget:
+            break
+    else:
+        side = SIDES[-1]
+    return list(_encode(rows, pictures, side))
+
+
+def _encode(rows: Mapping[str, np.ndarray], pictures: Mapping[str, Pick], side: int) -> Iterable[bytes]:
+    for geometry, its_rows in rows.items():
+        for start in range(0, len(its_rows), _AT_ONCE):
+            for picture in pictures[geometry](its_rows[start : start + _AT_ONCE]):
+                small = Image.fromarray(picture).resize((side, side), Image.Resampling.LANCZOS)
+                buffer = io.BytesIO()
+                small.save(buffer, "WEBP", quality=_QUALITY, method=2)
+                yield buffer.getvalue()
+
+
+def _short(number: float) -> float | None:
+    """Round to four digits; None where there is no number."""
+    return float(f"{number:.4g}") if np.isfinite(number) else None

@@ -1,0 +1,214 @@
+"use strict";
+const PAGE = 48; // cards that are made at once, more as the reader scrolls
+const byId = (id) => document.getElementById(id);
+const data = JSON.parse(byId("data").textContent);
+byId("data").remove();
+const fields = ["query", "runners", "place", "category", "status", "sort"].map(byId);
+const dialog = document.querySelector("dialog");
+let shown = [];
+let open = null;
+
+for (const unit of data.units) {
+  const group = data.groups[unit.group];
+  unit.model = group.model;
+  unit.place = `${group.model}/${group.layer}`;
+  unit.key = `${unit.place}/${unit.unit}`;
+  unit.label = unit.concept.toLowerCase();
+  unit.all = [unit.concept, ...unit.best].join("; ").toLowerCase();
+}
+const byKey = new Map(data.units.map((unit) => [unit.key, unit]));
+
+function element(name, properties = {}, children = []) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+function format(value, column, digits = 3) {
+  if (value === null) return "–";
+  if (column.share) return `${+(100 * value).toPrecision(digits)}\u00a0%`;
+  if (digits < 3 && value > 0 && value < 0.001) return "<\u00a00.001";
+  return String(+value.toPrecision(digits)).replaceAll("-", "\u2212");
+}
+
+function path(region) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  made.setAttribute("d", region);
+  return made;
+}
+
+function picture(image) {
+  const made = element("span", { className: "picture", title: data.ids[image.thumb] }, [
+    element("img", {
+      alt: `Photograph ${data.ids[image.thumb]}`,
+      loading: "lazy",
+      decoding: "async",
+      src: `data:image/webp;base64,${data.thumbs[image.thumb]}`,
+    }),
+  ]);
+  if (image.region) {
+    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    svg.setAttribute("viewBox", `0 0 ${data.canvas} ${data.canvas}`);
+    svg.setAttribute("aria-hidden", "true");
+    svg.append(path(image.region), path(image.region));
+    made.append(svg);
+  }
+  return made;
+}
+
+function heading(unit) {
+  if (unit.status === "labelled") return [unit.concept];
+  return [element("span", { className: "none", textContent: unit.status })];
+}
+
+function where(unit) {
+  const group = data.groups[unit.group];
+  const chip = unit.category ? [" ", element("span", { className: "chip", textContent: unit.category })] : [];
+  return [`${group.model} · ${group.layer} · unit ${unit.unit}`, ...chip];
+}
+
+function also(unit) {
+  const others = unit.best.filter((concept, rank) => rank > 0 || unit.status !== "labelled");
+  if (!others.length) return "";
+  return `${unit.status === "labelled" ? "then" : "nearest"}: ${others.join(", ")}`;
+}
+
+function card(unit) {
+  const evidence = data.columns
+    .map((column, index) => [column, unit.values[index]])
+    .filter(([column, value]) => column.on_card && value !== null)
+    .map(([column, value]) =>
+      element("div", { title: column.meaning }, [
+        element("dt", { textContent: column.name }),
+        element("dd", { textContent: format(value, column, 2) }),
+      ]),
+    );
+  const link = element("a", { href: `#${unit.key}` }, heading(unit));
+  const article = element("article", {}, [
+    element("h2", {}, [link]),
+    element("p", { className: "place" }, where(unit)),
+    element("dl", {}, evidence),
+    element("div", { className: "pictures" }, unit.images.map(picture)),
+    element("p", { className: "also", textContent: also(unit) }),
+  ]);
+  article.addEventListener("click", (event) => {
+    if (event.target !== link) link.click();
+  });
+  return element("li", {}, [article]);
+}
+
+function grow() {
+  const made = byId("cards").childElementCount;
+  byId("cards").append(...shown.slice(made, made + PAGE).map(card));
+  byId("end").hidden = made + PAGE >= shown.length;
+}
+
+function search() {
+  const [query, runners, place, category, status, sort] = fields.map((field) =>
+    field.type === "checkbox" ? field.checked : field.value,
+  );
+  const exact = /^"(.*)"$/.exec(query.trim());
+  const words = query.toLowerCase().split(/\s+/).filter(Boolean);
+  shown = data.units.filter(
+    (unit) =>
+      (!place || unit.place === place || unit.model === place) &&
+      (!category || unit.category === category) &&
+      (!status || unit.status === status) &&
+      (exact ? unit.concept === exact[1] : words.every((word) => (runners ? unit.all : unit.label).includes(word))),
+  );
+  if (sort) {
+    const best = data.columns[sort].low ? 1 : -1; // what says most for the label comes first, what has no value last
+    const value = (unit) => unit.values[sort] ?? best * Infinity;
+    shown.sort((one, other) => best * (value(one) - value(other)) || 0);
+  }
+  byId("count").textContent = `${shown.length.toLocaleString("en")} of ${data.units.length.toLocaleString("en")} units`;
+  byId("cards").replaceChildren();
+  grow();
+}
+
+function enlarge() {
+  open = byKey.get(decodeURIComponent(location.hash.slice(1)));
+  if (!open) {
+    dialog.close();
+    return;
+  }
+  const unit = open;
+  byId("title").replaceChildren(...heading(unit));
+  dialog.querySelector(".place").replaceChildren(...where(unit));
+  dialog.querySelector(".large").replaceChildren(
+    ...unit.images.map((image) =>
+      element("figure", {}, [
+        picture(image),
+        element("figcaption", { textContent: `${data.ids[image.thumb]}: ${format(image.activation, {})}` }),
+      ]),
+    ),
+  );
+  dialog.querySelector(".also").textContent = also(unit);
+  dialog.querySelector("tbody").replaceChildren(
+    ...data.columns.map((column, index) =>
+      element("tr", {}, [
+        element("th", { scope: "row", textContent: column.name }),
+        element("td", { className: "number", textContent: format(unit.values[index], column) }),
+        element("td", { textContent: column.meaning }),
+      ]),
+    ),
+  );
+  const same = unit.concept && data.units.filter((other) => other.concept === unit.concept).length;
+  byId("same").hidden = !same;
+  byId("same").textContent = `Units with “${unit.concept}”: ${same}`;
+  const at = shown.indexOf(unit);
+  byId("previous").disabled = at < 1;
+  byId("next").disabled = at < 0 || at + 1 >= shown.length;
+  if (!dialog.open) dialog.showModal();
+}
+
+function step(by) {
+  const other = shown[shown.indexOf(open) + by];
+  if (open && other) location.hash = other.key;
+}
+
+function fill(select, options) {
+  select.append(...options.map(([value, text]) => new Option(text, value)));
+}
+
+const distinct = (name) => [...new Set(data.units.map((unit) => unit[name]))].filter(Boolean).sort();
+for (const model of new Set(data.groups.map((group) => group.model))) {
+  fill(byId("place"), [[model, `${model}, all layers`]]);
+  const groups = data.groups.filter((group) => group.model === model);
+  fill(byId("place"), groups.map((group) => [`${model}/${group.layer}`, `${model}, ${group.layer}`]));
+}
+fill(byId("category"), distinct("category").map((name) => [name, name]));
+fill(byId("status"), distinct("status").map((name) => [name, name]));
+fill(byId("sort"), data.columns.map((column, index) => [index, column.name]));
+
+for (const field of fields) field.addEventListener("input", search);
+document.querySelector("form").addEventListener("submit", (event) => event.preventDefault());
+byId("outlines").addEventListener("input", (event) => document.body.classList.toggle("plain", !event.target.checked));
+byId("previous").addEventListener("click", () => step(-1));
+byId("next").addEventListener("click", () => step(1));
+byId("close").addEventListener("click", () => dialog.close());
+byId("same").addEventListener("click", () => {
+  for (const field of fields) field.type === "checkbox" ? (field.checked = false) : (field.value = "");
+  byId("query").value = `"${open.concept}"`;
+  dialog.close();
+  search();
+});
+dialog.addEventListener("close", () => {
+  open = null;
+  location.hash = "#/"; // names nothing, so the page does not jump
+});
+dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+document.addEventListener("keydown", (event) => {
+  if (dialog.open && event.key === "ArrowLeft") step(-1);
+  if (dialog.open && event.key === "ArrowRight") step(1);
+  if (event.key === "/" && !dialog.open && event.target.tagName !== "INPUT") {
+    event.preventDefault();
+    byId("query").focus();
+  }
+});
+addEventListener("hashchange", enlarge);
+new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && grow(), {
+  rootMargin: "1500px",
+}).observe(byId("end"));
+search();
+if (location.hash) enlarge();

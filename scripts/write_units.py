@@ -1,0 +1,25 @@
+"""Write the gallery of units: label, evidence and top photographs of every unit on one page."""
+
+from unitlens.logs import log_to
+
+with log_to(snakemake.log[0]):
+    from contextlib import ExitStack
+    from itertools import groupby
+    from pathlib import Path
+
+    import pandas as pd
+    from unitlens import gallery, store
+
+    concepts = pd.read_csv(
+        snakemake.input.concepts, keep_default_na=False, na_values=[""]
+    )  # "null" is a word, not a gap
+    with ExitStack() as stack:
+        gallery.units(
+            snakemake.output[0],
+            concepts=concepts,
+            maps=map(store.read, snakemake.input.maps),
+            pictures={
+                geometry: stack.enter_context(store.picking(list(shards), "images"))
+                for geometry, shards in groupby(snakemake.input.images, key=lambda path: Path(path).parent.name)
+            },
+        )
