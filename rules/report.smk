@@ -208,12 +208,7 @@ rule write_units:
         maps=per_layer("results/unit_maps/{model}/{layer}.h5"),
         images=probe_images_of_models(),
     output:
-        report(
-            "results/units.html",
-            category="3 Concepts",
-            labels={"page": "gallery of units"},
-            caption="../report/units.rst",
-        ),
+        "results/units.html",  # no part of the report: browsers show no embedded page of more than 2 MB
     log:
         "results/logs/write_units/all.log",
     benchmark:

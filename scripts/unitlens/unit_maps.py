@@ -160,7 +160,7 @@ def outline(activation_map: np.ndarray) -> str:
     if not activation_map.any():
         return ""
     level = LEVEL * activation_map.max()
-    fine = F.interpolate(torch.from_numpy(activation_map)[None, None].float(), (_FINE, _FINE), mode="bilinear")
+    fine = F.interpolate(torch.tensor(activation_map, dtype=torch.float32)[None, None], (_FINE, _FINE), mode="bilinear")
     padded = np.pad(fine[0, 0].numpy(), 1)  # zeros around close what runs into the edge
     contours = [(contour - 0.5).clip(0, _FINE) for contour in find_contours(padded, level)]  # pixel centres lie at .5
     polygons = [_polygon(contour) for contour in sorted(contours, key=_area, reverse=True)[:_MOST_PARTS]]

@@ -1,5 +1,6 @@
 "use strict";
-const PAGE = 48; // cards that are made at once, more as the reader scrolls
+const PAGE = 24; // cards that are made at once
+const AHEAD = 1500; // pixels below the window for which there are cards
 const byId = (id) => document.getElementById(id);
 const data = JSON.parse(byId("data").textContent);
 byId("data").remove();
@@ -98,9 +99,11 @@ function card(unit) {
 }
 
 function grow() {
-  const made = byId("cards").childElementCount;
-  byId("cards").append(...shown.slice(made, made + PAGE).map(card));
-  byId("end").hidden = made + PAGE >= shown.length;
+  const cards = byId("cards");
+  while (cards.childElementCount < shown.length && cards.getBoundingClientRect().bottom < innerHeight + AHEAD) {
+    const made = cards.childElementCount;
+    cards.append(...shown.slice(made, made + PAGE).map(card));
+  }
 }
 
 function search() {
@@ -207,8 +210,7 @@ document.addEventListener("keydown", (event) => {
   }
 });
 addEventListener("hashchange", enlarge);
-new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && grow(), {
-  rootMargin: "1500px",
-}).observe(byId("end"));
+addEventListener("scroll", grow, { passive: true });
+addEventListener("resize", grow);
 search();
 if (location.hash) enlarge();

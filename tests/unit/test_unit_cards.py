@@ -1,0 +1,121 @@
+import base64
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from unitlens import gallery, unit_cards
+
+CONCEPTS = pd.DataFrame(
+    [
+        ["net", "a", 0, "labelled", "dog", "object", 1.23456, 0.5, "dog; </script><b>cat", 0.95],
+        ["net", "a", 1, "dead", None, None, np.nan, np.nan, None, np.nan],
+        ["net", "b", 0, "unlabelled", None, None, 0.1, 0.2, "red; sky", 0.31],
+        ["other", "a", 0, "labelled", "red & blue", "colour", 3.0, 1.0, "red & blue; dog", 1.0],
+    ],
+    columns=["model", "layer", "unit", "status", "concept", "category", "score", "margin", "top_concepts", "kept"],
+).assign(encoder="CLIP")
+MAP = np.array([[255, 0], [0, 0]], np.uint8)
+
+
+def layer(model, name, rows, geometry, *, space=True):
+    rows = np.array(rows)
+    arrays = {
+        "row": rows,
+        "image_id": np.where(rows < 0, "", np.char.add(f"{geometry}-", rows.astype(str))).astype(object),
+        "activation": np.linspace(2, 1, rows.size).reshape(rows.shape),
+    }
+    if space:
+        arrays["maps"] = np.where((rows >= 0)[..., None, None], MAP, 0)
+    return arrays, {"model": model, "layer": name, "geometry": geometry}
+
+
+def maps():
+    return [
+        layer("net", "a", [[4, 2], [-1, -1]], "small"),
+        layer("net", "b", [[2, 7]], "small", space=False),
+        layer("other", "a", [[2, 4]], "wide"),
+    ]
+
+
+def picture(rows, shift=0):
+    """Pictures of one grey each: twenty times their row."""
+    return np.repeat((20 * rows + shift).astype(np.uint8), 64 * 64 * 3).reshape(len(rows), 64, 64, 3)
+
+
+PICTURES = {"small": picture, "wide": lambda rows: picture(rows, shift=100)}
+
+
+def test_every_unit_has_a_card_and_every_picture_one_thumbnail():
+    data = unit_cards.collect(CONCEPTS, maps(), PICTURES)
+    assert data["groups"] == [{"model": "net", "layer": "a"}, {"model": "net", "layer": "b"},
+                              {"model": "other", "layer": "a"}]  # fmt: skip
+    assert data["ids"] == ["small-2", "small-4", "small-7", "wide-2", "wide-4"]
+    assert [unit["group"] for unit in data["units"]] == [0, 0, 1, 2]
+    assert [[image["thumb"] for image in unit["images"]] for unit in data["units"]] == [[1, 0], [], [0, 2], [3, 4]]
+    greys = [
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(thumb))).convert("L")).mean() for thumb in data["thumbs"]
+    ]
+    np.testing.assert_allclose(greys, [40, 80, 140, 140, 180], atol=3)
+
+
+def test_cards_say_what_the_table_says():
+    dog, dead, unlabelled, _ = unit_cards.collect(CONCEPTS, maps(), PICTURES)["units"]
+    assert (dog["concept"], dog["category"], dog["best"]) == ("dog", "object", ["dog", "</script><b>cat"])
+    assert dog["values"] == [1.235, 0.5, 0.95] and dog["images"][0]["activation"] == 2
+    assert (dead["status"], dead["concept"], dead["best"], dead["values"]) == ("dead", "", [], [None] * 3)
+    assert (unlabelled["status"], unlabelled["concept"], unlabelled["best"]) == ("unlabelled", "", ["red", "sky"])
+
+
+def test_regions_are_outlined_where_the_layer_has_space():
+    dog, _, flat, _ = unit_cards.collect(CONCEPTS, maps(), PICTURES)["units"]
+    assert all(image["region"].startswith("M") for image in dog["images"])
+    assert not any("region" in image for image in flat["images"])
+
+
+def test_evidence_is_shown_where_the_table_has_it():
+    columns = [column["name"] for column in unit_cards.collect(CONCEPTS, maps(), PICTURES)["columns"]]
+    assert columns == ["score", "margin", "kept"]
+    table = CONCEPTS.drop(columns="kept").assign(q_value=0.01, held_out_correlation=np.nan)
+    columns = [column["name"] for column in unit_cards.collect(table, maps(), PICTURES)["columns"]]
+    assert columns == ["score", "margin", "q"]
+
+
+def test_thumbnails_shrink_to_fit_the_page(monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
+    pictures = dict.fromkeys(PICTURES, lambda rows: noise[: len(rows)])
+    sizes = []
+    for limit in (unit_cards.LARGEST_PAGE, 60_000, 0):
+        monkeypatch.setattr(unit_cards, "LARGEST_PAGE", limit)
+        data = unit_cards.collect(CONCEPTS, maps(), pictures)
+        sizes.append(Image.open(io.BytesIO(base64.b64decode(data["thumbs"][0]))).width)
+        assert len(json.dumps(data)) <= max(limit, 60_000)
+    assert sizes[0] == 176 > sizes[1] > sizes[2] == 48
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda: maps()[:2], "there are no maps of other a"),
+        (lambda: [layer("net", "a", [[1, 2]], "small"), *maps()[1:]], "net a has 2 units in the table, but 1 with"),
+    ],
+)
+def test_layers_that_do_not_fit_are_named(given, message):
+    with pytest.raises(ValueError, match=message):
+        unit_cards.collect(CONCEPTS, given(), PICTURES)
+
+
+def test_page_holds_its_data_safely_and_loads_nothing(tmp_path):
+    gallery.units(tmp_path / "units.html", concepts=CONCEPTS, maps=maps(), pictures=PICTURES)
+    text = (tmp_path / "units.html").read_text(encoding="utf-8")
+    assert text.count("</script>") == 2 and "<b>" not in text
+    data = json.loads(text.split('<script type="application/json" id="data">')[1].split("</script>")[0])
+    assert data["units"][0]["best"] == ["dog", "</script><b>cat"]
+    assert "4 units in 3 layers of 2 models; the CLIP labels 2 of them." in text
+    assert "default-src 'none'" in text
+    assert not any(mark in text for mark in ('src="http', "url(", "@import", "<link"))
+    first = text
+    gallery.units(tmp_path / "units.html", concepts=CONCEPTS, maps=maps(), pictures=PICTURES)
+    assert (tmp_path / "units.html").read_text(encoding="utf-8") == first
