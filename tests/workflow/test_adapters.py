@@ -181,6 +181,44 @@ def test_activations_depend_on_no_shard_or_batch_size(size):
     assert (facts["model"], facts["layer"], facts["pooling"]) == ("toy", "relu2", "avg")
 
 
+def test_gallery_of_units():
+    paths, _ = in_shards(extract, "units", 3)
+    images = [decode(f"squash36-crop32-bilinear/{start}.h5", start, start + 3) for start in (0, 3)]
+    adapter("index_activations", paths, ["units-3/index.h5"])
+    params = {"network": NETWORK, "device": "cpu"}
+    inputs = Namedlist(["toy.json", "toy.bin", "units-3/index.h5", *images])
+    for number, name in enumerate(("model", "weights", "activations")):
+        inputs._set_name(name, number)
+    inputs._set_name("images", 3, end=5)
+    for batch_size in (1, 6):
+        output = f"units/{batch_size}.h5"
+        adapter("map_units", inputs, [output], params=params, batch_size=batch_size, model="toy", layer="relu2")
+    maps, facts = store.read("units/6.h5")
+    assert maps["maps"].shape == (8, 5, 8, 8) and facts["geometry"] == "squash36-crop32-bilinear"
+    index, _ = store.read("units-3/index.h5")
+    for unit, rows in enumerate(maps["row"]):
+        living = np.ptp(index["activations"][:, unit]) > 0
+        assert rows[0] == (index["activations"][:, unit].argmax() if living else -1)
+    for name, array in store.read("units/1.h5")[0].items():
+        if array.dtype == np.uint8:
+            assert np.abs(array.astype(int) - maps[name]).max() <= 1
+        elif array.dtype.kind == "f":
+            np.testing.assert_allclose(array, maps[name], rtol=1e-4, atol=1e-6)
+        else:
+            assert (array == maps[name]).all()
+
+    rows = [{"model": "toy", "layer": "relu2", "unit": unit, "status": "labelled"} for unit in range(8)]
+    evidence = {"concept": "null", "category": "", "score": 1, "top_concepts": "null; red", "encoder": "ConSE"}
+    pd.DataFrame(rows).assign(**evidence).to_csv("units/concepts.csv", index=False)
+    inputs = Namedlist(["units/concepts.csv", "units/6.h5", *images])
+    inputs._set_name("concepts", 0)
+    inputs._set_name("maps", 1, end=2)
+    inputs._set_name("images", 2, end=4)
+    adapter("write_units", inputs, ["units/units.html"])
+    page = Path("units/units.html").read_text()
+    assert page.count('"concept":"null"') == 8 and page.count('"region":"M') > 8
+
+
 @pytest.mark.parametrize("method", [*CAMS, "lime"])
 def test_saliency_depends_on_no_shard_or_batch_size(method):
     _, whole = in_shards(explain, f"whole-{method}", IMAGES, method=method, batch_size=IMAGES)

@@ -35,6 +35,7 @@ DEMO = {
     "embed_concepts": 1,
     "label_units": 6,
     "rarefy_probe": 6,
+    "map_units": 6,  # 2 models x 3 layers
     "collect_concepts": 1,
     "compare_models": 1,
     "explain_cam": 6,  # 2 models x 3 CAMs x 1 shard
@@ -55,6 +56,7 @@ DEMO = {
     "draw_concepts": 1,
     "draw_agreement": 1,
     "draw_measures": 1,
+    "write_units": 1,
     "write_overview": 1,
     "all": 1,
 }
