@@ -26,9 +26,11 @@ rule all:
         "results/agreement.csv",
         "results/figures/map_shapes.svg",
         "results/figures/complexity_scatter.svg",
+        "results/faithfulness.csv",
         "results/timings/explainers.csv",
         "results/verification.csv",
         per_explained_shard("results/masks/{model}/{shard}.h5"),
         per_explainer("results/overlays/{model}/{explainer}"),
         expand("results/figures/explanations/{model}.png", model=explained_models()),
+        expand("results/figures/faithfulness/{model}/curves.svg", model=explained_models()),
     localrule: True

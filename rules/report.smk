@@ -224,6 +224,36 @@ rule write_units:
         "../scripts/write_units.py"
 
 
+rule draw_faithfulness:
+    input:
+        summary="results/faithfulness_summary.csv",
+        curves="results/faithfulness_curves.csv",
+    output:
+        scores=report(
+            "results/figures/faithfulness/{model}/scores.svg",
+            category="7 Faithfulness",
+            labels={"model": "{model}", "figure": "scores of the explainers and of the floors"},
+            caption="../report/faithfulness_scores.rst",
+        ),
+        curves=report(
+            "results/figures/faithfulness/{model}/curves.svg",
+            category="7 Faithfulness",
+            labels={"model": "{model}", "figure": "mean curves"},
+            caption="../report/faithfulness_curves.rst",
+        ),
+    log:
+        "results/logs/draw_faithfulness/{model}.log",
+    benchmark:
+        "results/benchmarks/draw_faithfulness/{model}.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    message:
+        "Draw how faithful the explainers of {wildcards.model} are"
+    script:
+        "../scripts/draw_faithfulness.py"
+
+
 rule write_overview:
     input:
         facts=expand("results/models/{model}.json", model=config["models"]),

@@ -166,6 +166,7 @@ def config():
             "cams": ["gradcam"],
             "lime": {"n_samples": 20, "superpixels": {"method": "grid", "size": 8}, "num_features": 3},
         },
+        "faithfulness": {"steps": 3, "percentiles": [50]},
     }
 
 

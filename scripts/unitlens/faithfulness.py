@@ -28,6 +28,7 @@ BETTER = {
     "average_drop": -1,
     "increase": 1,
 }
+CURVES = ("deletion", "insertion", "road_morf", "road_lerf", "masked")
 FLOORS = ("random", "gaussian")
 _KEYS = ["model", "measure", "baseline"]
 BASELINES = ("blur", "mean")
@@ -47,20 +48,20 @@ class Plan(NamedTuple):
 
     Attributes
     ----------
-    measures : sequence of str
-        Keys of `_PERTURB`.
     steps : int
         Points of a deletion or insertion curve, both ends among them.
     baselines : sequence of str
         What takes the place of a removed pixel in deletion and insertion.
     percentiles : sequence of float
         Shares of pixels that ROAD removes, in percent.
+    measures : sequence of str
+        Some of `CURVES`.
     """
 
-    measures: Sequence[str]
     steps: int = 2
     baselines: Sequence[str] = ()
     percentiles: Sequence[float] = ()
+    measures: Sequence[str] = CURVES
 
 
 class Case(NamedTuple):
@@ -117,7 +118,7 @@ def deletion(
     ValueError
         If shapes, types, `steps` or `baseline` are not as above, or there is not one seed for each image.
     """
-    plan = Plan(["deletion"], steps=steps, baselines=[baseline])
+    plan = Plan(steps, [baseline], measures=["deletion"])
     return _curve_and_area(predict, images, saliency, targets, plan, seeds, batch_size)
 
 
@@ -137,7 +138,7 @@ def insertion(
     Parameters, results and errors are those of `deletion`, with the share inserted from 0 (the baseline) to 1 (the
     picture). Higher is more faithful.
     """
-    plan = Plan(["insertion"], steps=steps, baselines=[baseline])
+    plan = Plan(steps, [baseline], measures=["insertion"])
     return _curve_and_area(predict, images, saliency, targets, plan, seeds, batch_size)
 
 
@@ -179,7 +180,7 @@ def road(
     """
     if order not in ("morf", "lerf"):
         raise ValueError(f"`order` is {order!r}; allowed: 'morf' (most relevant first) or 'lerf' (least)")
-    plan = Plan([f"road_{order}"], percentiles=percentiles)
+    plan = Plan(percentiles=percentiles, measures=[f"road_{order}"])
     found = curves(predict, images, {"": saliency}, targets, plan=plan, seeds=seeds, batch_size=batch_size)
     curve = found["", f"road_{order}", "imputed"]
     return curve, curve.mean(1)
@@ -214,7 +215,7 @@ def average_drop(
     ValueError
         If shapes or types are not as above, or there is not one seed for each image.
     """
-    plan = Plan(["masked"])
+    plan = Plan(measures=["masked"])
     found = curves(predict, images, {"": saliency}, targets, plan=plan, seeds=seeds, batch_size=batch_size)
     return _drop(found["", "picture", ""], found["", "masked", "black"])
 
@@ -477,6 +478,49 @@ def _tests(table: pd.DataFrame, pairs: Sequence[tuple[str, str]] | None, seed: i
     return tests.assign(p_adjusted=stats.benjamini_hochberg(tests["p_value"]))
 
 
+def mean_curves(
+    files: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]], *, seed: int = 0
+) -> pd.DataFrame:
+    """Average the curves over images.
+
+    Parameters
+    ----------
+    files : iterable
+        Arrays of `score_shard` as `store.read` gives them, and their attributes, ``model`` and ``percentiles``.
+    seed : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``model, measure, baseline, explainer, share, n, photographs, undefined, mean, low, high``: the mean probability
+        of the explained class with ``share`` of the pixels removed (in insertion: inserted), and its 95 % interval over
+        photographs, empty below three.
+    """
+    tables = [
+        _curve_table(key, curve, arrays["photograph"], facts)
+        for arrays, facts in files
+        for key, curve in arrays.items()
+        if key.count(":") == 2 and not key.endswith(":masked:black")
+    ]
+    return stats.mean_table(pd.concat(tables), [*_KEYS, "explainer", "share"], seed=seed)
+
+
+def _curve_table(key: str, curve: np.ndarray, photographs: np.ndarray, facts: Mapping[str, object]) -> pd.DataFrame:
+    """Unfold curves (n, points) to a row a point."""
+    explainer, measure, baseline = key.split(":")
+    shares = np.linspace(0, 1, curve.shape[1])
+    if measure.startswith("road"):
+        shares = np.asarray(facts["percentiles"]) / 100
+    table = pd.DataFrame(
+        {
+            "share": np.tile(shares, len(curve)),
+            "value": curve.ravel(),  # (n * points,)
+            "photograph": photographs.repeat(curve.shape[1]),
+        }
+    )
+    return table.assign(model=facts["model"], measure=measure, baseline=baseline, explainer=explainer)
+
+
 def findings(summary: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
     """Say which explainer is the most faithful, and whether that is more than chance.
 
@@ -503,33 +547,33 @@ def _finding(rows: pd.DataFrame, tests: pd.DataFrame) -> str:
     sign = BETTER[first["measure"]]
     ranked = rows[~rows["explainer"].isin(FLOORS)].sort_values("mean", ascending=sign < 0, kind="stable")
     best, random = ranked.iloc[0], rows[rows["explainer"] == "random"].iloc[0]
-    name = wording.explainer_title
     how = f"{_HEADLINES[first['measure']]} ({first['baseline']}; {first['better']} is more faithful)"
     score = wording.estimate(best["mean"], best["low"], best["high"], best["n"])
-    text = f"{first['model']}: by {how}, {name(best['explainer'])} scores best with {score}; random maps score "
-    text += f"{random['mean']:.2f}"
+    text = f"{first['model']}: by {how}, {wording.explainer_title(best['explainer'])} scores best with {score}, "
+    text += f"random maps {random['mean']:.2f}"
     if best["photographs"] < _FEWEST:
         return f"{text}. {best['photographs']} photographs are too few for a test."
-    beats = ranked[(sign * ranked["over_random"] > 0) & (ranked["p_adjusted"] < _SIGNIFICANT)]
-    text += f". {len(beats)} of {len(ranked)} explainers beat random maps (adjusted p < {_SIGNIFICANT})"
-    if len(others := ranked.drop(beats.index)):
-        text += f"; not supported at n = {best['n']} for {', '.join(map(name, others['explainer']))}"
-    for other, title in _rivals(ranked):
-        pair = tests[
-            tests["explainer_a"].isin([best["explainer"], other])
-            & tests["explainer_b"].isin([best["explainer"], other])
-        ]
-        ahead = pair.iloc[0]
-        proven = ahead["p_adjusted"] < _SIGNIFICANT and ahead["more_faithful"] == best["explainer"]
-        verdict = "ahead of" if proven else f"not shown at n = {best['n']} to be ahead of"
-        text += f". {name(best['explainer'])} is {verdict} {title} (adjusted {wording.p_value(ahead['p_adjusted'])})"
-    return text + "."
+    beats = (sign * ranked["over_random"] > 0) & (ranked["p_adjusted"] < _SIGNIFICANT)
+    text += f". {beats.sum()} of {len(ranked)} explainers beat random maps (adjusted p < {_SIGNIFICANT}"
+    if not beats.all():
+        others = ", ".join(map(wording.explainer_title, ranked["explainer"][~beats]))
+        text += f"; not supported at n = {best['n']} for {others}"
+    ahead = [_ahead(best, other, title, tests) for other, title in _rivals(ranked)]
+    return f"{text}). {wording.explainer_title(best['explainer'])} over {'; over '.join(ahead)}."
 
 
 def _rivals(ranked: pd.DataFrame) -> list[tuple[str, str]]:
     """Whom the best of the ranked explainers is compared with: the second, if there is one, and the Gaussian."""
-    second = [(name, f"the second, {wording.explainer_title(name)},") for name in ranked["explainer"].iloc[1:2]]
-    return [*second, ("gaussian", "a Gaussian in the middle of the picture")]
+    second = [(name, f"the second, {wording.explainer_title(name)}") for name in ranked["explainer"].iloc[1:2]]
+    return [*second, ("gaussian", "a Gaussian in the middle")]
+
+
+def _ahead(best: pd.Series, other: str, title: str, tests: pd.DataFrame) -> str:
+    pair = [best["explainer"], other]
+    test = tests[tests["explainer_a"].isin(pair) & tests["explainer_b"].isin(pair)].iloc[0]
+    supported = test["p_adjusted"] < _SIGNIFICANT and test["more_faithful"] == best["explainer"]
+    verdict = "supported" if supported else f"not supported at n = {test['n']}"
+    return f"{title}: {verdict} (adjusted {wording.p_value(test['p_adjusted'])})"
 
 
 # ---- perturbed pictures

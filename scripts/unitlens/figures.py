@@ -40,6 +40,20 @@ MEASURE_TITLES = {
     "threshold_iou": "IoU at a threshold",
     "spearman": "Spearman rank correlation",
 }
+FAITHFULNESS_TITLES = {
+    "deletion": "Area under the deletion curve",
+    "insertion": "Area under the insertion curve",
+    "road": "ROAD: half of least over most relevant",
+    "average_drop": "Average drop",
+}
+CURVE_TITLES = {
+    "deletion": "Deletion ({})",
+    "insertion": "Insertion ({})",
+    "road_morf": "ROAD, most relevant first",
+    "road_lerf": "ROAD, least relevant first",
+}
+BASELINE_TITLES = {"blur": "blurred", "mean": "the mean colour", "imputed": "imputed", "black": "black"}
+FLOOR_LINES = {"random": "--", "gaussian": ":"}
 METADATA = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -557,6 +571,90 @@ def complexity(
                 panel.set_xlabel(_wrap(title, 24))
         panels[row][0].set_ylabel(_wrap(f"{model}: equal-area IoU", 26))
     _title(figure, "Agreement against the complexity of a picture; r: Spearman, p corrected for the measures of a row")
+    _save(figure, path)
+
+
+@matplotlib.rc_context(STYLE)
+def faithfulness_scores(summary: pd.DataFrame, path: str | Path, *, model: str) -> None:
+    """Draw the mean scores of one model's explainers and of the two floors, one panel a measure.
+
+    Parameters
+    ----------
+    summary : pandas.DataFrame
+        Table of `faithfulness.summarise`.
+    path : path
+        File to write, ``.png`` or ``.svg``.
+    model : str
+        Whose rows are drawn.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw, or the suffix is another.
+    """
+    rows = summary[(summary["model"] == model) & summary["measure"].isin(FAITHFULNESS_TITLES)]
+    explainers = _names(rows, "explainer", f"`summary` (model {model!r})")
+    panels, figure = _panels(len(FAITHFULNESS_TITLES), height=0.7 + 0.3 * len(explainers), columns=2, sharex=False)
+    figure.set_figwidth(7.2)
+    positions = {name: number for number, name in enumerate(dict.fromkeys(rows["baseline"]))}
+    for panel, (measure, title) in zip(panels, FAITHFULNESS_TITLES.items(), strict=True):
+        of_measure = rows[rows["measure"] == measure]
+        baselines = list(of_measure["baseline"].unique())
+        for number, baseline in enumerate(baselines):
+            one = of_measure[of_measure["baseline"] == baseline].set_index("explainer").reindex(explainers)
+            colour = SERIES_COLOURS[positions[baseline]]
+            heights = np.arange(len(explainers)) + _offset(number, len(baselines))
+            look = {"label": BASELINE_TITLES[baseline], "position": positions[baseline], "colour": colour}
+            _intervals(panel, one[["mean", "low", "high"]], heights, **look)
+            panel.axvline(one.loc["random", "mean"], color=colour, linestyle="--", linewidth=1)
+        _label_rows(panel, [explainer_title(name) for name in explainers], stripes=True)
+        panel.set_title(title, fontsize=9)
+        panel.set_xlabel(f"{of_measure['better'].iloc[0]} is more faithful", fontsize=8)
+        panel.set_xlim(left=min(0, panel.get_xlim()[0]))
+    handles = dict(pair[::-1] for panel in panels for pair in zip(*panel.get_legend_handles_labels(), strict=True))
+    figure.legend(handles.values(), handles, title="removed pixels are", loc="outside lower center", ncols=len(handles))
+    _title(figure, f"How faithful the explanations of {model} are: means, 95 % intervals; dashed: random maps")
+    _save(figure, path)
+
+
+@matplotlib.rc_context(STYLE)
+def faithfulness_curves(curves: pd.DataFrame, path: str | Path, *, model: str) -> None:
+    """Draw how the probability of the explained class follows the share of removed or inserted pixels.
+
+    Parameters
+    ----------
+    curves : pandas.DataFrame
+        Table of `faithfulness.mean_curves`; a panel for each measure and baseline.
+    path : path
+        File to write, ``.png`` or ``.svg``.
+    model : str
+        Whose rows are drawn.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw, or the suffix is another.
+    """
+    rows = curves[curves["model"] == model]
+    explainers = [name for name in _names(rows, "explainer", f"`curves` (model {model!r})") if name not in FLOOR_LINES]
+    kinds = rows[["measure", "baseline"]].drop_duplicates()
+    kinds = kinds.sort_values("measure", key=lambda names: names.map(list(CURVE_TITLES).index), kind="stable")
+    panels, figure = _panels(len(kinds), height=2.4, columns=2)
+    figure.set_figwidth(7.2)
+    for panel, (measure, baseline) in zip(panels, kinds.itertuples(index=False), strict=True):
+        of_kind = rows[(rows["measure"] == measure) & (rows["baseline"] == baseline)].sort_values("share")
+        for position, explainer in enumerate(explainers):
+            one = of_kind[of_kind["explainer"] == explainer]
+            name = explainer_title(explainer)
+            _band(panel, 100 * one["share"], one[["mean", "low", "high"]], label=name, position=position)
+        for floor, line in FLOOR_LINES.items():
+            one = of_kind[of_kind["explainer"] == floor]
+            panel.plot(100 * one["share"], one["mean"], linestyle=line, color="#333333", label=explainer_title(floor))
+        panel.set_title(CURVE_TITLES[measure].format(baseline), fontsize=9)
+        panel.set(xlim=(0, 100), ylim=(0, 1))
+    _label_outer(panels, "pixels removed or inserted (%)", "mean probability")
+    _common_legend(figure, panels[0])
+    _title(figure, f"{model}: probability of the explained class, 95 % bootstrap intervals over photographs")
     _save(figure, path)
 
 

@@ -81,6 +81,26 @@ def curve(models):
     return pd.DataFrame(rows, columns=["model", "layer", "units", "distinct", "low", "high"])
 
 
+def faithfulness(models, *, curves=False):
+    """Table of scores, or of curves, of the first model."""
+    kinds = [("deletion", "blur"), ("deletion", "mean"), ("insertion", "blur"), ("insertion", "mean")]
+    kinds += (
+        [("road_morf", "imputed"), ("road_lerf", "imputed")]
+        if curves
+        else [("road", "imputed"), ("average_drop", "black")]
+    )
+    rows = [
+        [next(iter(models)), explainer, *kind, share, "lower", 0.5 - i / 20, low, 0.6 if low else np.nan]
+        for i, (explainer, low) in enumerate(
+            [("gradcam-layer4", 0.1), ("lime", None), ("random", 0.1), ("gaussian", 0)]
+        )
+        for kind in kinds
+        for share in ([0, 0.5, 1] if curves else [0])
+    ]
+    columns = ["model", "explainer", "measure", "baseline", "share", "better", "mean", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def probe_sizes(models):
     rows = [
         [model, layer, photographs, distinct, distinct - 5, distinct + 5]
@@ -188,6 +208,10 @@ def draw_all(models, folder, suffix):
         "differences": lambda path: figures.category_differences(differences(models), path, encoder="ConSE surrogate"),
         "shape": lambda path: figures.shape(shapes(models), path, titles=TITLES),
         "complexity": lambda path: figures.complexity(points(models), correlations(models), path, titles=TITLES),
+        "scores": lambda path: figures.faithfulness_scores(faithfulness(models), path, model=next(iter(models))),
+        "curves": lambda path: figures.faithfulness_curves(
+            faithfulness(models, curves=True), path, model=next(iter(models))
+        ),
         "timings": lambda path: figures.timings(timings(models), path),
         "devices": lambda path: figures.timings(timings(models, ("cpu", "NVIDIA H100 80GB HBM3")), path),
     } | {
@@ -201,7 +225,7 @@ def draw_all(models, folder, suffix):
 
 def test_charts_are_drawn_within_bounds(models, tmp_path):
     paths = draw_all(models, tmp_path, ".png")
-    assert len(paths) == 14
+    assert len(paths) == 16
     for path in paths:
         image = Image.open(path)
         assert round(image.info["dpi"][0]) == 150

@@ -292,3 +292,47 @@ def test_summaries():
     predictions = pd.read_csv("summarised/predictions.csv")
     assert predictions.label_name.tolist() == [toy.CLASSES[number % 5] for number in range(IMAGES)]
     assert (predictions.target == predictions.predicted).all()
+
+
+def score_faithfulness(folder, *, batch_size=4):
+    """Score one CAM and LIME on all photographs; return the paths written."""
+    images = decode(f"{folder}/images.h5")
+    saliency = [explain(f"{folder}/{method}.h5", images, method) for method in ("gradcam", "lime")]
+    files = Namedlist(["toy.json", "toy.bin", images, *saliency])
+    for position, name in enumerate(("model", "weights", "images")):
+        files._set_name(name, position)
+    files._set_name("saliency", 3, end=5)
+    outputs = {"scores": f"{folder}/scores.csv", "curves": f"{folder}/curves.h5"}
+    settings = {"steps": 4, "baselines": ["blur", "mean"], "percentiles": [30, 60]}
+    params = {"network": NETWORK, "device": "cpu", "faithfulness": settings, "seed": 42}
+    adapter("score_faithfulness", files, outputs, params=params, batch_size=batch_size, model="toy")
+    return outputs["scores"], outputs["curves"]
+
+
+def test_faithfulness():
+    scores, curves = score_faithfulness("faithful")
+    names = ["images", "summary", "tests", "curves"]
+    outputs = {name: f"faithful/{name}.csv" for name in names} | {"findings": "faithful/findings.json"}
+    adapter("summarise_faithfulness", {"scores": [scores], "curves": [curves]}, outputs, params={"seed": 42})
+    images, summary, tests, means = (pd.read_csv(outputs[name]) for name in names)
+    assert images.groupby(["explainer", "measure", "baseline"]).size().eq(IMAGES).all()
+    assert set(images.explainer) == {"gradcam-relu2", "lime", "random", "gaussian"}
+    assert set(images.explained_class) == {"predicted"} and set(images.geometry) == {"squash36-crop32-bilinear"}
+    row = summary.set_index(["explainer", "measure", "baseline"]).loc["lime", "deletion", "blur"]
+    of_row = images[(images.explainer == "lime") & (images.measure == "deletion") & (images.baseline == "blur")]
+    assert row["mean"] == pytest.approx(of_row.value.mean(), rel=1e-4)
+    assert len(tests) == 6 * 9  # pairs of four; measures and baselines
+    first = means[(means.measure == "deletion") & (means.share == 0)]
+    assert first["mean"].nunique() == 1  # the photographs themselves
+    assert sorted(means[means.measure == "road_lerf"].share.unique()) == [0.3, 0.6]
+    assert len(json.loads(Path(outputs["findings"]).read_text())) == 3  # deletion, insertion, ROAD
+    figures = {name: f"faithful/{name}.svg" for name in ("scores", "curves")}
+    adapter("draw_faithfulness", {"summary": outputs["summary"], "curves": outputs["curves"]}, figures, model="toy")
+    assert all(Path(path).stat().st_size for path in figures.values())
+
+
+def test_faithfulness_depends_on_no_batch_size():
+    tables = [pd.read_csv(score_faithfulness(f"by-{size}", batch_size=size)[0]) for size in (1, 64)]
+    keys = ["image_id", "explainer", "measure", "baseline"]
+    one, other = (table.set_index(keys).value for table in tables)
+    np.testing.assert_allclose(one, other[one.index], rtol=1e-4, atol=1e-4)

@@ -16,7 +16,7 @@ HEADER = "image_id,path,label,mask,crop\n"
 COLUMNS = "image_id, path, label, mask, crop, box, superpixels"
 KEYS = (
     "device, precision, offline, seed, threads, batch_size, models, images, encoder, concepts, dissect, explain, "
-    "agreement, verify, report"
+    "agreement, faithfulness, verify, report"
 )
 SOURCES = "path | url | package + sha256 | torchvision"
 

@@ -43,6 +43,8 @@ DEMO = {
     "cut_masks": 2,
     "score_agreement": 2,
     "measure_images": 2,
+    "score_faithfulness": 2,  # all explainers and floors in one
+    "summarise_faithfulness": 1,
     "summarise_images": 1,
     "summarise_agreement": 1,
     "summarise_measures": 1,
@@ -55,6 +57,7 @@ DEMO = {
     "draw_grid": 2,
     "draw_concepts": 1,
     "draw_agreement": 1,
+    "draw_faithfulness": 2,
     "draw_measures": 1,
     "write_units": 1,
     "write_overview": 1,

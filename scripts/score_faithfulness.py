@@ -1,0 +1,34 @@
+"""Score how faithful every explainer of one model is, on one shard of photographs."""
+
+from unitlens.logs import log_to
+
+with log_to(snakemake.log[0]):
+    import torch
+    from unitlens import explain, faithfulness, models, store
+
+    torch.set_num_threads(snakemake.threads)
+    params = snakemake.params
+    model, normalise, _ = models.load_network(
+        params.network, snakemake.input.weights, snakemake.input.model, device=params.device
+    )
+    files = explain.by_explainer(map(store.read, snakemake.input.saliency))
+    explanations = {name: arrays for name, (arrays, _) in files.items()}
+    facts = next(facts for _, facts in files.values())
+    pictures, _ = store.read(snakemake.input.images)
+    seeds, floor_seeds = (
+        [explain.image_seed(params.seed, f"{stream}/{image_id}") for image_id in pictures["image_id"]]
+        for stream in ("faithfulness", "random")
+    )
+    table, curves = faithfulness.score_shard(
+        models.predictor(model, normalise),
+        explanations,
+        pictures["images"],
+        plan=faithfulness.Plan(**params.faithfulness),
+        seeds=seeds,
+        floor_seeds=floor_seeds,
+        batch_size=snakemake.resources.batch_size,
+        device=next(model.parameters()).device,
+    )
+    about = {"model": facts["model"], "geometry": facts["geometry"], "explained_class": facts["target"]}
+    table.assign(**about).to_csv(snakemake.output.scores, index=False, float_format="%.6g")
+    store.create(snakemake.output.curves, curves, about | {"percentiles": params.faithfulness["percentiles"]})
