@@ -1,12 +1,14 @@
-# env, demo, test, test-slow, bench, lint: each makes .venv from the lock if it is missing.
+# env, demo, new, check, recover, test, test-slow, bench, lint: each makes .venv from the lock if it is missing.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 export HF_HUB_OFFLINE = 1
+HERE := $(dir $(realpath $(lastword $(MAKEFILE_LIST))))
+PROFILE ?= slurm
 STAMP = $(VENV)/.unitlens-lock
 
-.PHONY: env demo test test-slow bench lint
+.PHONY: env demo new check recover test test-slow bench lint
 
 env: $(STAMP)
 
@@ -20,6 +22,25 @@ demo: env
 	@echo "The demonstration takes about ten minutes on two cores; it is resumed if it is interrupted."
 	snakemake --profile profiles/demo --report results/report.html --report-after-run
 	@echo "The report is results/report.html; results/overview.html is its first page."
+
+# A run of its own: a copy of config/, empty results and resources, links to everything else. make new RUN=<folder>
+new: env
+	@test -n "$(RUN)" || { echo "Say where: make new RUN=<folder>" >&2; exit 2; }
+	@test ! -e "$(RUN)" || { echo "$(RUN) exists" >&2; exit 2; }
+	@mkdir -p "$(RUN)/results" "$(RUN)/resources"
+	@cp -R "$(HERE)config" "$(RUN)/config"
+	@ln -s $(addprefix "$(HERE)",$(addsuffix ",Snakefile Makefile rules scripts envs report profiles)) "$(RUN)/"
+	@ln -s profiles/slurm "$(RUN)/slurm"
+	@ln -s "$(abspath $(VENV))" "$(RUN)/.venv"
+	@echo "Edit $(RUN)/config, then: cd $(RUN) && snakemake --profile slurm"
+
+# Read every array file; name and delete the damaged ones, which the next run makes again.
+check: env
+	@PYTHONPATH="$(HERE)scripts" python -c 'import sys; from unitlens import store; sys.exit("\n".join(store.remove_damaged("results")) or None)'
+
+# After Snakemake was killed: cancel its jobs, remove half-written files, unlock, go on. PROFILE=slurm ARGS=<more arguments>
+recover: env
+	"$(HERE)profiles/slurm/recover.sh" --profile $(PROFILE) $(ARGS)
 
 test: env
 	OMP_NUM_THREADS=1 pytest -m "not slurm and not e2e"

@@ -29,6 +29,7 @@ rule all:
         "results/faithfulness.csv",
         "results/timings/explainers.csv",
         "results/verification.csv",
+        RESOURCES,
         per_explained_shard("results/masks/{model}/{shard}.h5"),
         per_explainer("results/overlays/{model}/{explainer}"),
         expand("results/figures/explanations/{model}.png", model=explained_models()),

@@ -421,6 +421,11 @@ def per_explained_shard(pattern):
     return expand(pattern, model=explained_models(), shard=shards("explain"))
 
 
+def all_but_the_resources(wildcards):
+    """Everything that `all` asks for: by then every job has left its benchmark and its log."""
+    return [path for path in rules.all.input if path != RESOURCES]
+
+
 # ---- params
 
 
@@ -554,6 +559,7 @@ if config["offline"]:
     os.environ.update(UNITLENS_OFFLINE="1")  # for the scripts that retrieve, which run on this machine
 GPU = 0 if config["device"] == "cpu" else 1
 ENCODER = config["encoder"]["kind"]
+RESOURCES = "results/timings/resources.csv"
 
 
 wildcard_constraints:

@@ -222,6 +222,27 @@ rule write_units:
         "Write the gallery of units"
     script:
         "../scripts/write_units.py"
+rule summarise_resources:
+    input:
+        all_but_the_resources,
+    output:
+        report(
+            RESOURCES,
+            category="8 Resources",
+            labels={"table": "time and memory, asked and used"},
+            caption="../report/resources.rst",
+        ),
+    log:
+        "results/logs/summarise_resources/all.log",
+    benchmark:
+        "results/benchmarks/summarise_resources/all.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    message:
+        "Compare what the jobs asked for with what they used"
+    script:
+        "../scripts/summarise_resources.py"
 
 
 rule draw_faithfulness:

@@ -6,6 +6,7 @@ File locking is off, since many shared file systems lack it; a file is complete 
 """
 
 import functools
+import glob
 import hashlib
 import os
 import socket
@@ -26,7 +27,7 @@ def create(path: str | Path, arrays: Mapping[str, np.ndarray], attributes: Mappi
     """Write `arrays` to one HDF5 file, atomically.
 
     The file is written as ``<path>.<host>-<pid>.part`` and renamed: a killed job leaves no file of the final name, and
-    two jobs that write the same path do not mix.
+    two jobs that write the same path do not mix. What a killed job of this host left of it is removed.
 
     Parameters
     ----------
@@ -235,6 +236,7 @@ def index(path: str | Path, shards: Iterable[str | Path]) -> None:
         for name, (first, kind) in shapes[0].items():
             lengths = [shape[name][0][0] for shape in shapes]
             layout = h5py.VirtualLayout((sum(lengths), *first[1:]), kind)
+            layout.dcpl.set_obj_track_times(False)
             start = 0
             for shard, length in zip(shards, lengths, strict=True):
                 source = os.path.relpath(shard, Path(path).parent)
@@ -295,7 +297,11 @@ def _digest(dataset: h5py.Dataset) -> str:
 def _replacing(path: str | Path) -> Iterator[h5py.File]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.part")
+    stem = f"{path.name}.{socket.gethostname()}-"
+    for part in path.parent.glob(f"{glob.escape(stem)}*.part"):
+        if not Path("/proc", part.name[len(stem) : -len(".part")]).exists():  # its process was killed
+            part.unlink(missing_ok=True)
+    part = path.with_name(f"{stem}{os.getpid()}.part")
     try:
         with h5py.File(part, "w", locking=False, libver="v110") as file:
             yield file

@@ -1,4 +1,7 @@
 import errno
+import os
+import socket
+import time
 
 import h5py
 import numpy as np
@@ -26,6 +29,13 @@ def test_same_arrays_give_the_same_bytes(tmp_path):
     for name in "ab":
         write(tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_same_shards_give_an_index_of_the_same_bytes(index):
+    before = index.read_bytes()
+    time.sleep(1.1)  # HDF5 would note the second
+    store.index(index, [index.parent / "0.h5", index.parent / "1.h5"])
+    assert index.read_bytes() == before
 
 
 def test_rows_must_agree(tmp_path):
@@ -139,6 +149,15 @@ def test_a_full_disk_leaves_no_file_and_keeps_the_old_one(tmp_path, monkeypatch)
         write(tmp_path / "0.h5", value=2)
     assert (tmp_path / "0.h5").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["0.h5"]
+
+
+def test_what_a_killed_job_of_this_host_left_is_removed(tmp_path):
+    host = socket.gethostname()
+    names = [f"0.h5.{host}-4194305.part", f"0.h5.{host}-{os.getppid()}.part", "0.h5.elsewhere-1.part"]  # above any pid
+    for name in names:
+        (tmp_path / name).touch()
+    write(tmp_path / "0.h5")
+    assert {path.name for path in tmp_path.iterdir()} == {"0.h5", *names[1:]}
 
 
 def test_shards_are_concatenated_in_the_order_given(tmp_path):

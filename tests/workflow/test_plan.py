@@ -60,6 +60,7 @@ DEMO = {
     "draw_faithfulness": 2,
     "draw_measures": 1,
     "write_units": 1,
+    "summarise_resources": 1,
     "write_overview": 1,
     "all": 1,
 }

@@ -1,0 +1,118 @@
+"""What the jobs of a run asked for and what they used.
+
+Asked: the extended benchmark tables that Snakemake writes. Used: the same tables and the last lines of the jobs' logs.
+"""
+
+import ast
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+COLUMNS = [
+    "rule",
+    "jobs",
+    "seconds_mean",
+    "seconds_max",
+    "seconds_asked",
+    "time_used",
+    "mem_mb_max",
+    "mem_mb_asked",
+    "memory_used",
+    "start_up_seconds",
+    "cores_busy",
+    "gpus",
+    "gpu_busy",
+]
+
+
+def read_jobs(benchmarks: str | Path, logs: str | Path) -> pd.DataFrame:
+    """Read what every job left.
+
+    Parameters
+    ----------
+    benchmarks : str or Path
+        Folder with a folder for each rule, and in it a table for each job.
+    logs : str or Path
+        Folder with the logs, of the same names.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a job: ``rule, seconds, cpu_seconds, mem_mb, start_up_seconds, seconds_asked, mem_mb_asked, gpus``. What
+        nobody recorded is NaN: requests without ``benchmark-extended``, start-up of jobs that run no network.
+    """
+    benchmarks, logs = Path(benchmarks), Path(logs)
+    rows = []
+    for path in sorted(benchmarks.rglob("*.tsv")):
+        name = path.relative_to(benchmarks)
+        with path.open(newline="") as file:
+            used = next(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+        asked = ast.literal_eval(used.get("resources") or "{}")
+        log = logs / name.with_suffix(".log")
+        text = log.read_text(errors="replace") if log.exists() else ""
+        rows.append(
+            {
+                "rule": name.parts[0],
+                "seconds": _number(used["s"]),
+                "cpu_seconds": _number(used["cpu_time"]),
+                "mem_mb": np.fmax(_number(used["max_rss"]), _told(r"held at most (\d+) MiB", text)),
+                "start_up_seconds": _told(r"started up in ([\d.]+) s", text),
+                "seconds_asked": 60 * _number(asked.get("runtime")),
+                "mem_mb_asked": _number(asked.get("mem_mb")),
+                "gpus": _number(asked.get("gpu", 0 if asked else None)),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def efficiency(jobs: pd.DataFrame) -> pd.DataFrame:
+    """Compare what the jobs of every rule asked for with what they used.
+
+    Parameters
+    ----------
+    jobs : pandas.DataFrame
+        As from `read_jobs`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `COLUMNS`, the rule that took most time first. ``time_used`` and ``memory_used`` are the largest share of its
+        request that a job used, ``cores_busy`` is CPU seconds over seconds. ``gpu_busy`` is empty: neither Snakemake
+        nor the jobs measure it.
+    """
+    jobs = jobs.assign(
+        time_used=jobs.seconds / jobs.seconds_asked, memory_used=jobs.mem_mb / jobs.mem_mb_asked, gpu_busy=np.nan
+    )
+    rules = jobs.groupby("rule")
+    table = rules.agg(
+        jobs=("seconds", "size"),
+        seconds_mean=("seconds", "mean"),
+        seconds_max=("seconds", "max"),
+        seconds_asked=("seconds_asked", "max"),
+        time_used=("time_used", "max"),
+        mem_mb_max=("mem_mb", "max"),
+        mem_mb_asked=("mem_mb_asked", "max"),
+        memory_used=("memory_used", "max"),
+        start_up_seconds=("start_up_seconds", "mean"),
+        gpus=("gpus", "max"),
+        gpu_busy=("gpu_busy", "max"),
+    )
+    table["cores_busy"] = rules.cpu_seconds.sum() / rules.seconds.sum()
+    order = rules.seconds.sum().sort_values(ascending=False, kind="stable").index
+    return table.loc[order].reset_index()[COLUMNS]
+
+
+def _number(value: object) -> float:
+    """Read a cell; what Snakemake could not measure is "-" or "NA"."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return np.nan
+
+
+def _told(pattern: str, text: str) -> float:
+    found = re.search(pattern, text)
+    return float(found[1]) if found else np.nan

@@ -1,0 +1,53 @@
+"""Requests and use of jobs, read from what two jobs of one rule and one of another left."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from unitlens import resources
+
+HEAD = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time"
+EXTENDED = "\tjobid\trule_name\twildcards\tparams\tthreads\tcpu_usage\tresources\tinput_size_mb"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def job(name, line, log=None, head=HEAD + EXTENDED):
+        for kind, suffix, text in (("benchmarks", "tsv", f"{head}\n{line}\n"), ("logs", "log", log)):
+            path = tmp_path / kind / f"{name}.{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if text is not None:
+                path.write_text(text)
+
+    asked = "{'tmpdir': '/tmp', 'runtime': 30, 'gpu': 1, 'mem_mb': %d, '_cores': 2}"
+    tail = "\t0\texplain\t{}\t{'a': \"it's\"}\t2\t0.0\t" + asked + "\t{}"
+    log = "host a\nstarted up in %s s: imports, weights, device\ntook 9 s, held at most %d MiB\n"
+    job("explain/m/00000", "60.0\t0:01:00\t900.5\t1\t1\t1\t1\t1\t50\t90.0" + tail % 1000, log % (4.0, 800))
+    job("explain/m/00001", "120.0\t0:02:00\t-\t1\t1\t1\t1\t1\t50\t90.0" + tail % 2000, log % (6.0, 1000))
+    job("index/m", "0.5\t0:00:00\tNA\t1\t1\t1\t1\t1\t0\t0.5", head=HEAD)
+    return tmp_path
+
+
+def test_what_was_asked_and_used(folder):
+    jobs = resources.read_jobs(folder / "benchmarks", folder / "logs")
+    table = resources.efficiency(jobs).set_index("rule")
+    assert list(table.index) == ["explain", "index"]
+    explain = table.loc["explain"]
+    expected = {
+        "jobs": 2,
+        "seconds_mean": 90,
+        "seconds_max": 120,
+        "seconds_asked": 1800,
+        "time_used": 120 / 1800,
+        "mem_mb_max": 1000,  # the log saw more than the benchmark, which looks now and then
+        "mem_mb_asked": 2000,
+        "memory_used": 900.5 / 1000,
+        "start_up_seconds": 5,
+        "cores_busy": 1,
+        "gpus": 1,
+    }
+    pd.testing.assert_series_equal(
+        explain[list(expected)].astype(float), pd.Series(expected, dtype=float, name="explain")
+    )
+    index = table.loc["index"]
+    assert index.jobs == 1 and index.seconds_max == 0.5
+    assert np.isnan(index[["mem_mb_asked", "mem_mb_max", "start_up_seconds", "gpus"]].astype(float)).all()
