@@ -222,6 +222,8 @@ rule write_units:
         "Write the gallery of units"
     script:
         "../scripts/write_units.py"
+
+
 rule summarise_resources:
     input:
         all_but_the_resources,
