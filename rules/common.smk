@@ -514,15 +514,26 @@ def overview_settings():
 
 def overview_sections():
     """Sections of the overview in their order: title, the file of the findings, and figures with their captions."""
+    compared = ["rarefaction", "trend", "category_differences"]
+    agreement = ["equal_area_iou", "sweep", "spearman"]
+    faithfulness = [f"{model}/{name}" for model in explained_models() for name in ("scores", "curves")]
     sections = [
-        ("Networks compared", "concepts", ["concepts/rarefaction", "concepts/trend", "concepts/category_differences"]),
-        ("Agreement", "agreement", [f"agreement/{name}" for name in ("equal_area_iou", "sweep", "spearman")]),
+        ("Evidence", "evidence", []),
+        ("Networks compared", "concepts", [f"concepts/{name}" for name in compared]),
+        ("Agreement", "agreement", [f"agreement/{name}" for name in agreement]),
+        ("Faithfulness", "faithfulness", [f"faithfulness/{name}" for name in faithfulness]),
+        ("Shape of the maps", "shape", ["map_shapes"]),
+        ("Complexity of the photographs", "complexity", ["complexity_scatter"]),
     ]
+    captions = {"curves": "faithfulness_curves", "scores": "faithfulness_scores"}
     return [
         {
             "title": title,
             "findings": f"results/findings/{topic}.json",
-            "figures": {f"results/figures/{figure}.svg": caption(Path(figure).name) for figure in figures},
+            "figures": {
+                f"results/figures/{figure}.svg": caption(captions.get(Path(figure).name, Path(figure).name))
+                for figure in figures
+            },
         }
         for title, topic, figures in sections
     ]

@@ -113,12 +113,13 @@ rule collect_concepts:
     input:
         per_layer("results/concepts/{model}/{layer}.csv"),
     output:
-        report(
+        table=report(
             "results/concepts.csv",
             category="3 Concepts",
             labels={"table": "labels of all units"},
             caption="../report/concepts.rst",
         ),
+        findings="results/findings/evidence.json",
     log:
         "results/logs/collect_concepts/all.log",
     benchmark:
@@ -126,6 +127,8 @@ rule collect_concepts:
     localrule: True
     conda:
         "../envs/unitlens.yaml"
+    params:
+        alpha=config["dissect"]["evidence"]["alpha"],
     message:
         "Collect the labels of all models and layers"
     script:

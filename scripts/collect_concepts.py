@@ -1,9 +1,17 @@
-"""Put the labels of all models and layers into one table."""
+"""Put the labels of all models and layers into one table, and say what their evidence amounts to."""
 
 from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
     import pandas as pd
+    from unitlens import evidence, gallery
 
     tables = [pd.read_csv(path, keep_default_na=False, dtype=str) for path in snakemake.input]
-    pd.concat(tables).to_csv(snakemake.output[0], index=False)
+    pd.concat(tables).to_csv(snakemake.output.table, index=False)
+    table = pd.read_csv(snakemake.output.table, keep_default_na=False, na_values=[""])  # "null" is a word, not a gap
+    sentences = [
+        f"{model}: {sentence}"
+        for model, group in table.groupby("model", sort=False)
+        for sentence in evidence.findings(group, alpha=snakemake.params.alpha)
+    ]
+    gallery.write_findings(snakemake.output.findings, sentences)

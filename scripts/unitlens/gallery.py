@@ -68,8 +68,8 @@ def overview(
     run : mapping from str
         What was run, as shown: versions, seed, similarity, samples of LIME.
     sections : sequence of mapping
-        Further sections: ``title``; ``findings``, a JSON file with a list of sentences, whose first ones, as
-        many as models, also stand on top of the page; and ``figures``, from path to caption.
+        Further sections: ``title``; ``findings``, a JSON file with a list of sentences, of which the
+        first one on each model also stands on top of the page; and ``figures``, from path to caption.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def overview(
             + frequency_sentences(frequent)
             + category_sentences(categories),
             "Explanations": timing_sentences(timings),
-            **{section["title"]: _read_findings(section)[: len(facts)] for section in sections},
+            **{section["title"]: _headlines(_read_findings(section), facts) for section in sections},
         },
         "caveats": caveats(encoder, predictions, probe_rows=probe_rows, probe_photographs=probe_photographs),
         "run": _table("Versions and settings.", ["setting", "value"], run.items()),
@@ -476,6 +476,12 @@ def _timings_alt(timings: pd.DataFrame) -> str:
 
 def _read_findings(section: Mapping) -> list[str]:
     return json.loads(Path(section["findings"]).read_text(encoding="utf-8"))
+
+
+def _headlines(sentences: Sequence[str], facts: Sequence[Mapping]) -> list[str]:
+    """Pick the first sentence that names each model, or the first of all."""
+    first = [next((each for each in sentences if fact["model"] in each), None) for fact in facts]
+    return list(dict.fromkeys(filter(None, first))) or list(sentences[:1])
 
 
 def _captioned(path: str | Path, caption: str) -> dict[str, object]:
