@@ -203,8 +203,9 @@ def check_image_row(row):
             "for it names files"
         )
     for column in ("path", "mask", "superpixels"):
-        path = Path(row.get(column) or "")
-        if path.is_absolute() or ".." in path.parts:
+        cell = row.get(column) or ""
+        paths = [Path(name) for name in (cell.split(";") if column == "mask" else [cell])]
+        if any(path.is_absolute() or ".." in path.parts for path in paths):
             problems.append(f"{column} {row[column]!r} must stay below the folder of the photographs")
     if not row["path"]:
         problems.append("path is empty")
@@ -228,6 +229,8 @@ def is_rectangle(edges):
 def check_explained_row(row):
     explain = config.get("explain", {})
     problems = check_image_row(row)
+    if ";" in (row.get("mask") or ""):
+        problems.append(f"mask {row['mask']!r} must be one label map: that of the object")
     if explain.get("target") == "label" and not row.get("label"):
         problems.append("label is empty, but explain.target is 'label'")
     if explain.get("lime", {}).get("superpixels", {}).get("method") == "given" and not row.get("superpixels"):
@@ -479,6 +482,10 @@ def image_sources(wildcards):
     return config["images"][wildcards.dataset]["photographs"]
 
 
+def image_kind(wildcards):
+    return config["images"][wildcards.dataset]["kind"]
+
+
 def image_count(wildcards):
     return config["images"][wildcards.dataset].get("size")
 
@@ -551,6 +558,13 @@ def layers_to_check(wildcards):
 
 def cam_layer(wildcards):
     return config["models"][wildcards.model]["cam_layer"]
+
+
+def memory_of_shard(wildcards, attempt):
+    """Memory for the pictures of one shard and their label maps, of which a photograph of Broden has up to eight."""
+    start, stop = shard_range(wildcards)
+    side, maps = geometry(wildcards)["crop"], 8 if image_kind(wildcards) == "broden" else 2
+    return attempt * (1000 + (stop - start) * side**2 * (3 + 2 * maps) // 2**20)
 
 
 def memory(megabytes):

@@ -11,7 +11,7 @@ rule decode_images:
     conda:
         "../envs/unitlens.yaml"
     resources:
-        mem_mb=memory(1500),
+        mem_mb=memory_of_shard,
         runtime=minutes(30),
     params:
         folder=photographs_folder,

@@ -85,6 +85,7 @@ rule retrieve_images:
     params:
         sources=image_sources,
         folder=photographs_folder,
+        kind=image_kind,
         size=image_count,
         on_bad_image=on_bad_image,
     message:

@@ -130,6 +130,46 @@ def write_sentence_encoder(path, *, seed=0):
             archive.write(folder / name, name)
 
 
+BRODEN_LABELS = {  # number: name, category as label.csv writes it
+    1: ("red-c", "color(4)"),
+    2: ("blue-c", "color(4)"),
+    7: ("street-s", "scene(2)"),
+    8: ("dotted", "texture(1)"),
+    9: ("woven", "texture(1)"),
+    300: ("car", "object(3)"),
+    301: ("wheel", "object(1);part(2)"),
+    302: ("door", "part(2)"),
+}
+
+
+def write_broden(folder):
+    """Write a miniature of Broden below `folder`: four photographs with label maps of half their size, as it has."""
+    root = Path(folder) / "broden1_224"
+    names = ["ade20k/ADE_train_00000001", "ade20k/ADE_train_00000002", "pascal/2008_000002", "dtd/g_0106"]
+    lines = ["image,split,ih,iw,sh,sw,color,object,part,material,scene,texture"]
+    for number, name in enumerate(names):
+        rng = np.random.default_rng(number)
+        photograph = root / "images" / f"{name}.jpg"
+        photograph.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(photograph)
+        maps = {"color": 1 + number % 2} | ({"object": 300, "part_1": 301, "part_2": 302} if number < 3 else {})
+        for part, value in maps.items():
+            left = int(rng.integers(0, 16))
+            mask = np.zeros((32, 32, 3), np.uint8)
+            mask[8:24, left : left + 16, :2] = value % 256, value // 256
+            Image.fromarray(mask).save(root / "images" / f"{name}_{part}.png")
+        cells = {part: f"{name}_{part}.png" for part in maps}
+        parts = ";".join(cells[part] for part in ("part_1", "part_2") if part in cells)
+        scene, texture = ("7", "") if number < 2 else ("", "") if number == 2 else ("", "8;9")
+        columns = [cells["color"], cells.get("object", ""), parts, "", scene, texture]
+        lines.append(",".join([f"{name}.jpg", "train", "64", "64", "32", "32", *columns]))
+    (root / "index.csv").write_text("\n".join(lines) + "\n")
+    labels = [f"{number},{name},{category},1,1.0," for number, (name, category) in BRODEN_LABELS.items()]
+    (root / "label.csv").write_text("\n".join(["number,name,category,frequency,coverage,syns", *labels]) + "\n")
+    categories = [f"{name},1,302,8,9" for name in ("color", "object", "part", "material", "scene", "texture")]
+    (root / "category.csv").write_text("\n".join(["name,first,last,count,frequency", *categories]) + "\n")
+
+
 def config():
     """Config of the miniature: one model with two layers, two shards of photographs each to label and to explain."""
     photographs = {"shard_size": 3, "photographs": [{"folder": "photographs"}]}

@@ -8,9 +8,7 @@ a decode job starts at once.
 import csv
 import errno
 import functools
-import re
 import struct
-import sys
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -20,10 +18,10 @@ from PIL import ExifTags, Image, ImageOps
 
 COLUMNS = ("image_id", "path", "label", "mask", "crop", "box", "superpixels")
 MAPS = ("mask", "superpixels")  # columns that name label maps
+MAPS_APART = ";"  # between several label maps in one cell
 FITS = ("squash", "short")
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
-_SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # EPS would run Ghostscript
 # What Pillow's parsers raise on damaged files, and the causes of an OSError that lie in the file (None: Pillow's own).
 _UNREADABLE = (
@@ -72,60 +70,6 @@ def read_rows(sheet: str | Path, start: int, stop: int) -> list[dict[str, str]]:
     if not rows and stop > start:
         raise ValueError(f"{sheet} has no row {start} (counted from 0 behind the header)")
     return rows
-
-
-def write_sheet(
-    path: str | Path, root: str | Path, *, sheet: str | Path | None, size: int | None, allow_missing: bool = False
-) -> None:
-    """Write the sheet of an image set whose photographs are in place, and check that they are.
-
-    Parameters
-    ----------
-    path
-        The sheet to write, with the columns `COLUMNS`.
-    root
-        The folder that the photographs lie below.
-    sheet
-        The user's sheet, whose rows are copied; without it every photograph below `root` becomes a row, in the order of
-        their paths, with its path as `image_id` (characters other than letters, digits, ``.``, ``-``, ``_`` become
-        ``_``).
-    size
-        How many rows the config promised, where there is no `sheet`.
-    allow_missing
-        Leave missing photographs to `decode`, which lists them.
-
-    Raises
-    ------
-    FileNotFoundError
-        If photographs are missing; the first five are named.
-    ValueError
-        If the number of photographs is not `size`, or two paths give the same `image_id`.
-    """
-    if sheet is None:
-        rows = _found(Path(root))
-        if len(rows) != size:
-            raise ValueError(
-                f"{root} holds {len(rows)} photographs, but the config says size: {size}; correct the config"
-            )
-        if len({row["image_id"] for row in rows}) < len(rows):
-            raise ValueError(f"{root} holds photographs whose names differ in special characters only; write a sheet")
-    else:
-        rows = read_rows(sheet, 0, sys.maxsize)
-    missing = [row for row in rows if not Path(root, row["path"]).is_file()]
-    if missing and not allow_missing:
-        names = ", ".join(f"{row['path']} ({row['image_id']})" for row in missing[:5])
-        raise FileNotFoundError(f"{len(missing)} of {len(rows)} photographs are not below {root}: {names}")
-    maps = [(row[name], row["image_id"]) for name in MAPS for row in rows if row.get(name)]
-    if absent := [f"{path} ({image_id})" for path, image_id in maps if not Path(root, path).is_file()]:
-        raise FileNotFoundError(
-            f"{len(absent)} of {len(maps)} label maps are not below {root}: {', '.join(absent[:5])}"
-        )
-    part = Path(path).with_suffix(".part")
-    with part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    part.replace(path)
 
 
 def decode(
@@ -187,9 +131,10 @@ def ground_truth(rows: Sequence[Mapping[str, str]], root: str | Path, geometry: 
     ----------
     rows
         As from `read_rows`. `mask` and `superpixels` name label maps below `root`: PNG or TIFF, one channel of whole
-        numbers (a palette counts by index), 0 where nothing is marked, of the size of the whole upright photograph.
-        `box` holds "left top right bottom" as fractions of the whole upright photograph. All are cut as the photograph
-        is by `crop`.
+        numbers (a palette counts by index) or Broden's red + 256 green, 0 where nothing is marked, of the size of the
+        whole upright photograph or smaller by a whole factor. `mask` may name several maps, which may overlap, with
+        ``;`` between them; a whole number there marks the whole photograph. `box` holds "left top right bottom" as
+        fractions of the whole upright photograph. All are cut as the photograph is by `crop`.
     root, geometry
         As for `decode`.
 
@@ -198,7 +143,8 @@ def ground_truth(rows: Sequence[Mapping[str, str]], root: str | Path, geometry: 
     dict
         ``box`` (n, 4) float32: left, top, right, bottom in pixels of the geometry, cut to it; NaN where the row has
         none or nothing of it is left. ``has_mask`` (n,) bool. Where any row names one, ``mask`` and ``superpixels``
-        (n, h, w) uint16, resized to the nearest value, 0 in rows without.
+        (n, h, w) uint16, resized to the nearest value, 0 in rows without. Where a row has several masks, ``mask`` is
+        (n, masks, h, w), filled up with 0.
 
     Raises
     ------
@@ -209,22 +155,27 @@ def ground_truth(rows: Sequence[Mapping[str, str]], root: str | Path, geometry: 
     side = geometry["crop"]
     arrays = {"box": np.full((len(rows), 4), np.nan, np.float32)}
     arrays["has_mask"] = np.array([bool(row.get("mask")) for row in rows], dtype=bool)
-    arrays |= {
-        name: np.zeros((len(rows), side, side), np.uint16) for name in MAPS if any(row.get(name) for row in rows)
-    }
+    cells = {name: [[cell for cell in row.get(name, "").split(MAPS_APART) if cell] for row in rows] for name in MAPS}
+    counts = {name: max(map(len, cells[name]), default=0) for name in MAPS}
+    arrays |= {name: np.zeros((len(rows), counts[name], side, side), np.uint16) for name in MAPS if counts[name]}
     for index, row in enumerate(rows):
         path, crop = _place(root, row)
+        if not any(row.get(column) for column in ("box", *MAPS)):
+            continue
         try:
+            size = _upright_size(path)
             if row.get("box"):
-                box = _fractions(row["box"].split(), "box")
-                arrays["box"][index] = _fit_box(box, _upright_size(path), crop, geometry)
+                arrays["box"][index] = _fit_box(_fractions(row["box"].split(), "box"), size, crop, geometry)
             for name in MAPS:
-                if row.get(name):
-                    values = _read_map(_inside(root, row[name], name), _upright_size(path), name)
-                    arrays[name][index] = _fit_map(values, crop, geometry)
+                for layer, cell in enumerate(cells[name][index]):
+                    if cell.isdigit():
+                        arrays[name][index, layer] = _label(int(cell), name)
+                    else:
+                        values = _read_map(_inside(root, cell, name), size, name)
+                        arrays[name][index, layer] = _fit_map(values, crop, geometry)
         except ValueError as error:
             raise ValueError(f"image_id {row['image_id']!r}: {error}") from error
-    return arrays
+    return {name: array[:, 0] if counts.get(name) == 1 else array for name, array in arrays.items()}
 
 
 def load(path: str | Path, *, crop: Sequence[float] | None = None, geometry: Mapping) -> np.ndarray:
@@ -257,11 +208,6 @@ def load(path: str | Path, *, crop: Sequence[float] | None = None, geometry: Map
         return _fit(_cut(_open_upright(path), crop), geometry)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-def _found(root: Path) -> list[dict[str, str]]:
-    paths = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.suffix.lower() in _SUFFIXES)
-    return [{"image_id": re.sub(r"[^A-Za-z0-9._-]", "_", path), "path": path} for path in paths]
 
 
 def parse_crop(text: str) -> tuple[float, float, float, float] | None:
@@ -390,24 +336,34 @@ def _fit_box(
     return edges if (edges[:2] < edges[2:]).all() else np.full(4, np.nan)
 
 
+def _label(value: int, name: str) -> int:
+    if value >= 2**16:
+        raise ValueError(f"`{name}` must hold 0 to 65535, got {value}")
+    return value
+
+
 def _read_map(path: Path, size: tuple[int, int], name: str) -> Image.Image:
-    """Read a label map as a picture of mode I."""
+    """Read a label map as a picture of mode I, of the size of the photograph."""
     try:
         with Image.open(path, formats=("PNG", "TIFF")) as image:
             image.load()
     except _UNREADABLE as error:
         raise ValueError(f"`{name}` {path} cannot be read as a PNG or TIFF ({error})") from error
-    if image.mode not in ("1", "L", "P", "I;16", "I"):
-        raise ValueError(f"`{name}` {path} must have one channel of whole numbers, got mode {image.mode}")
-    if image.size != size:
-        raise ValueError(
-            f"`{name}` {path} must be as large as the photograph, {size[0]} x {size[1]} pixels; "
-            f"got {image.width} x {image.height}"
-        )
     values = np.asarray(image).astype(np.int32)
+    if image.mode == "RGB" and not values[..., 2].any():
+        values = values[..., 0] + 256 * values[..., 1]
+    elif image.mode not in ("1", "L", "P", "I;16", "I"):
+        allowed = "one channel of whole numbers, or red + 256 green without blue"
+        raise ValueError(f"`{name}` {path} must have {allowed}, got mode {image.mode}")
+    factor = max(size[0] // image.width, 1)
+    if (image.width * factor, image.height * factor) != size:
+        raise ValueError(
+            f"`{name}` {path} must be as large as the photograph, {size[0]} x {size[1]} pixels, or smaller by a whole "
+            f"factor; got {image.width} x {image.height}"
+        )
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(f"`{name}` {path} must hold 0 to 65535, got {values.min()} to {values.max()}")
-    return Image.fromarray(values)
+    return Image.fromarray(values).resize(size, Image.Resampling.NEAREST)
 
 
 def _fit_map(values: Image.Image, crop: tuple[float, ...] | None, geometry: Mapping) -> np.ndarray:

@@ -314,9 +314,8 @@ def _checksummed_chunks(array: np.ndarray) -> dict[str, object]:
     if array.size == 0 or array.dtype.kind == "O":  # nothing to sum; HDF5 sums no strings of variable length
         return {}
     rows = max(1, min(len(array), _CHUNK_BYTES // (array.nbytes // len(array))))
-    compression = (
-        {"compression": "gzip", "compression_opts": 1} if array.dtype == bool else {}
-    )  # only masks shrink much
+    shrinks = array.dtype in (bool, np.uint16)  # masks and label maps; the others hardly do
+    compression = {"compression": "gzip", "compression_opts": 1} if shrinks else {}
     return {"chunks": (rows, *array.shape[1:]), "fletcher32": True, **compression}
 
 

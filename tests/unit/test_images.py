@@ -310,27 +310,6 @@ def test_decode_jobs_start_without_torch():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(images.__file__).parents[1])
 
 
-def test_write_sheet_copies_the_users_rows_and_names_missing_photographs(tmp_path):
-    save(tmp_path, np.zeros((4, 4, 3), np.uint8), "a.png")
-    (tmp_path / "sheet.csv").write_text("image_id,path,label\nfirst,a.png,3\nsecond,b.png,\n")
-    with pytest.raises(FileNotFoundError, match=r"1 of 2 photographs are not below .*: b\.png \(second\)"):
-        images.write_sheet(tmp_path / "out.csv", tmp_path, sheet=tmp_path / "sheet.csv", size=None)
-    images.write_sheet(tmp_path / "out.csv", tmp_path, sheet=tmp_path / "sheet.csv", size=None, allow_missing=True)
-    assert (
-        tmp_path / "out.csv"
-    ).read_text() == "image_id,path,label,mask,crop,box,superpixels\nfirst,a.png,3,,,,\nsecond,b.png,,,,,\n"
-
-
-def test_write_sheet_lists_what_it_finds_and_holds_the_config_to_its_size(tmp_path):
-    for name in ("b c.png", "a/x.JPG"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    images.write_sheet(tmp_path / "out.csv", tmp_path, sheet=None, size=2)
-    assert (tmp_path / "out.csv").read_text().splitlines()[1:] == ["a_x.JPG,a/x.JPG,,,,,", "b_c.png,b c.png,,,,,"]
-    with pytest.raises(ValueError, match="holds 2 photographs, but the config says size: 3"):
-        images.write_sheet(tmp_path / "out.csv", tmp_path, sheet=None, size=3)
-
-
 # ground truth
 
 
@@ -394,7 +373,7 @@ def test_ground_truth_of_a_turned_photograph_counts_upright(tmp_path):
     save(tmp_path, np.ones((20, 10), np.uint8), "upright.png")
     save(tmp_path, np.ones((10, 20), np.uint8), "lying.png")
     assert images.ground_truth([annotated("a.jpg", mask="upright.png")], tmp_path, SIXTEEN)["mask"].all()
-    with pytest.raises(ValueError, match=r"must be as large as the photograph, 10 x 20 pixels; got 20 x 10"):
+    with pytest.raises(ValueError, match=r"must be as large as the photograph, 10 x 20 pixels, .*; got 20 x 10"):
         images.ground_truth([annotated("a.jpg", mask="lying.png")], tmp_path, SIXTEEN)
 
 
@@ -402,22 +381,33 @@ def test_ground_truth_of_a_turned_photograph_counts_upright(tmp_path):
     ("columns", "message"),
     [
         ({"box": "0 0 1.2 1"}, r"image_id 'a': `box` must be 'left top right bottom'.*got '0 0 1.2 1'"),
-        ({"mask": "rgb.png"}, r"image_id 'a': `mask` .*rgb.png must have one channel of whole numbers, got mode RGB"),
+        ({"mask": "rgb.png"}, r"image_id 'a': `mask` .*rgb.png must have one channel .* without blue, got mode RGB"),
         ({"mask": "none.png"}, r"image_id 'a': `mask` .*none.png cannot be read as a PNG or TIFF"),
         ({"superpixels": "../m.png"}, r"image_id 'a': `superpixels` must stay inside .*got '../m.png'"),
+        ({"mask": "small.png"}, r"`mask` .*small.png must be as large .*4 x 4 pixels, or smaller by .*; got 3 x 4"),
+        ({"mask": "7;70000"}, r"`mask` must hold 0 to 65535, got 70000"),
         ({"mask": "deep.tiff"}, r"`mask` .*deep.tiff must hold 0 to 65535, got 70000 to 70000"),
     ],
 )
 def test_bad_ground_truth_is_named(tmp_path, columns, message):
     save(tmp_path, np.zeros((4, 4, 3), np.uint8), "a.png")
-    save(tmp_path, np.zeros((4, 4, 3), np.uint8), "rgb.png")
+    save(tmp_path, np.ones((4, 4, 3), np.uint8), "rgb.png")
+    save(tmp_path, np.zeros((4, 3), np.uint8), "small.png")
     save(tmp_path, np.full((4, 4), 70000, np.int32), "deep.tiff")
     with pytest.raises(ValueError, match=message):
         images.ground_truth([annotated(**columns)], tmp_path, IDENTITY)
 
 
-def test_a_missing_mask_is_named_with_its_row(tmp_path):
+def test_several_masks_of_broden_overlap_and_a_number_marks_all(tmp_path):
     save(tmp_path, np.zeros((4, 4, 3), np.uint8), "a.png")
-    (tmp_path / "sheet.csv").write_text("image_id,path,mask\nfirst,a.png,m.png\n")
-    with pytest.raises(FileNotFoundError, match=r"1 of 1 label maps are not below .*: m\.png \(first\)"):
-        images.write_sheet(tmp_path / "out.csv", tmp_path, sheet=tmp_path / "sheet.csv", size=None)
+    colour = np.zeros((2, 2, 3), np.uint8)  # half as large as the photograph
+    colour[0, 1] = (5, 1, 0)
+    save(tmp_path, colour, "a_color.png")
+    rows = [annotated(mask="a_color.png;300"), annotated(mask="7"), annotated()]
+    truth = images.ground_truth(rows, tmp_path, IDENTITY)
+    assert truth["mask"].shape == (3, 2, 4, 4) and truth["mask"].dtype == np.uint16
+    assert truth["mask"][0, 0].tolist() == [[0, 0, 261, 261]] * 2 + [[0, 0, 0, 0]] * 2
+    assert np.unique(truth["mask"][0, 1]).tolist() == [300]
+    assert truth["mask"][1, :, 0, 0].tolist() == [7, 0] and not truth["mask"][2].any()
+    assert truth["has_mask"].tolist() == [True, True, False]
+    assert images.ground_truth(rows[1:], tmp_path, IDENTITY)["mask"].shape == (2, 4, 4)

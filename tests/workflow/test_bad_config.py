@@ -237,6 +237,11 @@ BAD = {
             "explain.lime.superpixels.method is 'given'"
         ],
     ),
+    "several masks of an explained photograph": (
+        {},
+        {EXPLAIN: "image_id,path,mask\na,a.png,a_map.png;17\n"},
+        [f"{EXPLAIN} line 2 (images.explain.sheet): mask 'a_map.png;17' must be one label map: that of the object"],
+    ),
     "a label is missing": (
         {"explain.target": "label"},
         {EXPLAIN: HEADER + "a,a.png,0,,\nb,b.png,,,\n"},

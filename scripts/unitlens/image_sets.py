@@ -1,0 +1,242 @@
+"""List the photographs of an image set in a sheet: a folder, one folder a class, ImageNet's validation set, Broden.
+
+Broden (Bau et al., CVPR 2017) holds photographs and, beside them, label maps as PNG files of the same folder; its
+`index.csv` says which are which. Only photographs are listed; the maps go into the column `mask`.
+"""
+
+import csv
+import hashlib
+import importlib.util
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from unitlens.images import COLUMNS, MAPS, MAPS_APART, read_rows
+
+_SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_BRODEN_CATEGORIES = ("color", "object", "part", "material", "scene", "texture")  # columns of index.csv
+_SYNSET = re.compile(r"n\d{8}")
+_NAMED = 5  # files that a message lists
+
+
+def write_sheet(
+    path: str | Path,
+    root: str | Path,
+    *,
+    sheet: str | Path | None,
+    kind: str,
+    size: int | None,
+    allow_missing: bool = False,
+) -> None:
+    """Write the sheet of an image set whose photographs are in place, and check that they are.
+
+    Parameters
+    ----------
+    path
+        The sheet to write: `COLUMNS`, ``sha256`` of the photograph's file, and ``duplicate_of``, the first row of
+        another file with the same content.
+    root
+        The folder that the photographs lie below.
+    sheet
+        The user's sheet, whose rows are copied; without it they are listed by one of `KINDS`.
+    kind
+        Key of `KINDS`.
+    size
+        How many rows the config promised, where there is no `sheet`.
+    allow_missing
+        Leave missing photographs to `images.decode`, which lists them.
+
+    Raises
+    ------
+    FileNotFoundError
+        If photographs or label maps are missing; the first five are named.
+    ValueError
+        If the number of photographs is not `size`, or two of them have the same `image_id`.
+    """
+    root = Path(root)
+    rows = read_rows(sheet, 0, sys.maxsize) if sheet else _listed(root, kind, size)
+    missing = [row for row in rows if not Path(root, row["path"]).is_file()]
+    if missing and not allow_missing:
+        names = _some(f"{row['path']} ({row['image_id']})" for row in missing)
+        raise FileNotFoundError(f"{len(missing)} of {len(rows)} photographs are not below {root}: {names}")
+    maps = [(name, row["image_id"]) for row in rows for column in MAPS for name in map_files(row.get(column, ""))]
+    if absent := [f"{name} ({image_id})" for name, image_id in maps if not Path(root, name).is_file()]:
+        raise FileNotFoundError(f"{len(absent)} of {len(maps)} label maps are not below {root}: {_some(absent)}")
+    copies = _add_hashes(rows, root)
+    part = Path(path).with_suffix(".part")
+    with part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [*COLUMNS, "sha256", "duplicate_of"], extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    part.replace(path)
+    print(f"{len(rows)} rows; {len(copies)} photographs are copies of others")
+    print(*(f"  {copy} has the content of {first}" for copy, first in copies.items()), sep="\n")
+
+
+def map_files(cell: str) -> list[str]:
+    """List the files that a cell of a column of label maps names; a whole number in it marks the whole photograph."""
+    return [name for name in cell.split(MAPS_APART) if name and not name.isdigit()]
+
+
+def image_folder(root: Path) -> list[dict[str, str]]:
+    """List every picture below a folder in the order of the paths, with its path as `image_id`.
+
+    Characters other than letters, digits, ``.``, ``-``, ``_`` become ``_`` in it.
+    """
+    paths = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    return [{"image_id": _image_id(path), "path": path} for path in paths]
+
+
+def class_folders(root: Path) -> list[dict[str, str]]:
+    """List every picture with the number of its class: the folders of the top level, in the order of their names."""
+    rows = image_folder(root)
+    if outside := [row["path"] for row in rows if "/" not in row["path"]]:
+        raise ValueError(f"{root} must hold one folder a class, but has pictures beside them: {_some(outside)}")
+    names = sorted({row["path"].partition("/")[0] for row in rows})
+    numbers = {name: str(number) for number, name in enumerate(names)}
+    print(*(f"class {number}: {name}" for name, number in numbers.items()), sep="\n")
+    return [row | {"label": numbers[row["path"].partition("/")[0]]} for row in rows]
+
+
+def imagenet_val(root: Path) -> list[dict[str, str]]:
+    """List ImageNet's validation photographs with their classes, in the order that networks number them.
+
+    The synset of a photograph is the name of its folder (``n01440764/ILSVRC2012_val_00000293.JPEG``) or stands in
+    `LOC_val_solution.csv`, as ImageNet's challenge distributes it, below `root`.
+    """
+    numbers = {synset: str(number) for number, synset in enumerate(_imagenet_synsets())}
+    solutions = list(root.rglob("LOC_val_solution.csv"))
+    known = _solution(solutions[0]) if solutions else {}
+    rows = []
+    for row in image_folder(root):
+        file = Path(row["path"])
+        synset = file.parent.name if _SYNSET.fullmatch(file.parent.name) else known.get(file.stem)
+        if synset not in numbers:
+            raise ValueError(
+                f"{row['path']}: no synset; it must lie in a folder that names one of ImageNet's 1000, or be listed in "
+                f"LOC_val_solution.csv below {root}"
+            )
+        rows.append({"image_id": file.stem, "path": row["path"], "label": numbers[synset]})
+    return rows
+
+
+def broden(root: Path) -> list[dict[str, str]]:
+    """List Broden's photographs with their label maps: the files of its categories, and numbers of whole pictures."""
+    index = _broden_file(root, "index.csv")
+    folder = index.parent.relative_to(root) / "images"
+    table = pd.read_csv(index, dtype=str, keep_default_na=False)
+    if absent := [name for name in ("image", *_BRODEN_CATEGORIES) if name not in table.columns]:
+        raise ValueError(f"{index} lacks the column {absent[0]!r}; it has {', '.join(table.columns)}")
+    rows = []
+    for record in table.to_dict("records"):
+        cells = [name for category in _BRODEN_CATEGORIES for name in record[category].split(";") if name]
+        maps = [name if name.isdigit() else (folder / name).as_posix() for name in cells]
+        path = (folder / record["image"]).as_posix()
+        rows.append({"image_id": _image_id(record["image"]), "path": path, "mask": MAPS_APART.join(maps)})
+    return rows
+
+
+KINDS: dict[str, Callable[[Path], list[dict[str, str]]]] = {
+    "image_folder": image_folder,
+    "class_folders": class_folders,
+    "imagenet_val": imagenet_val,
+    "broden": broden,
+}
+
+
+def broden_words(root: str | Path) -> pd.DataFrame:
+    """Say what the numbers in Broden's label maps mean.
+
+    Parameters
+    ----------
+    root
+        A folder with Broden's `label.csv` and `category.csv` in or below it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``value, word, category``. A label that stands in several categories has the one it is most frequent in.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there are no such files, or more than one.
+    ValueError
+        If `label.csv` names a category that `category.csv` does not.
+    """
+    labels = pd.read_csv(_broden_file(Path(root), "label.csv"), dtype=str, keep_default_na=False)
+    known = set(pd.read_csv(_broden_file(Path(root), "category.csv"), dtype=str, keep_default_na=False).name)
+    labels = labels[labels.number.astype(int) > 0]  # 0 is the background, which is no label
+    categories = [_most_frequent(cell) for cell in labels.category]
+    if unknown := sorted(set(categories) - known):
+        raise ValueError(f"label.csv names the category {unknown[0]!r}; category.csv has {', '.join(sorted(known))}")
+    return pd.DataFrame({"value": labels.number.to_numpy(), "word": labels.name.to_numpy(), "category": categories})
+
+
+def _most_frequent(cell: str) -> str:
+    """Read ``object(12);part(3)``."""
+    counts = {name: int(count) for name, count in re.findall(r"([^;()]+)\((\d+)\)", cell)}
+    if not counts:
+        raise ValueError(f"label.csv: expected a category as object(12);part(3), got {cell!r}")
+    return max(counts, key=counts.get)
+
+
+def _broden_file(root: Path, name: str) -> Path:
+    found = sorted(root.rglob(name))
+    if len(found) != 1:
+        raise FileNotFoundError(f"Broden needs one {name} below {root}, found {len(found)}")
+    return found[0]
+
+
+def _listed(root: Path, kind: str, size: int | None) -> list[dict[str, str]]:
+    rows = KINDS[kind](root)
+    if len(rows) != size:
+        raise ValueError(f"{root} holds {len(rows)} photographs, but the config says size: {size}; correct the config")
+    if twice := [image_id for image_id, count in Counter(row["image_id"] for row in rows).items() if count > 1]:
+        raise ValueError(f"{root}: the image_id {twice[0]} stands for several photographs; write a sheet")
+    return rows
+
+
+def _add_hashes(rows: Sequence[dict[str, str]], root: Path) -> dict[str, str]:
+    """Add ``sha256`` and ``duplicate_of`` to rows; give, for each copy, the path of the file it is a copy of."""
+    hashes, first, copies = {}, {}, {}
+    for row in rows:
+        path = row["path"]
+        if path not in hashes:
+            hashes[path] = _sha256(root / path) if (root / path).is_file() else ""
+        original = first.setdefault(hashes[path], row) if hashes[path] else row
+        row |= {"sha256": hashes[path], "duplicate_of": ""}
+        if original["path"] != path:
+            row["duplicate_of"] = original["image_id"]
+            copies[path] = original["path"]
+    return copies
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _image_id(path: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "_", path)
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+
+
+def _imagenet_synsets() -> list[str]:
+    """ImageNet's 1000 synsets in the order of the outputs of networks, from timm's data, which is not imported."""
+    (folder,) = importlib.util.find_spec("timm").submodule_search_locations
+    return Path(folder, "data/_info/imagenet_synsets.txt").read_text().split()
+
+
+def _solution(path: Path) -> dict[str, str]:
+    """Read which synset each photograph shows: ``ImageId,PredictionString``, the latter begins with it."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(file)}

@@ -1,0 +1,144 @@
+"""Sheets of image sets: whatever their folders look like, with hashes and copies, and a miniature Broden."""
+
+import csv
+
+import numpy as np
+import pytest
+import toy
+from unitlens import image_sets, images
+
+
+def write(root, *names, content=None):
+    """Write files whose content is their own name, or `content`."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content or name)
+
+
+def listed(tmp_path, **options):
+    """Write a sheet and read it again."""
+    settings = {"sheet": None, "kind": "image_folder", "size": None} | options
+    image_sets.write_sheet(tmp_path / "out.csv", tmp_path / "set", **settings)
+    with (tmp_path / "out.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_users_rows_are_copied_and_missing_photographs_named(tmp_path):
+    write(tmp_path, "set/a.png")
+    (tmp_path / "sheet.csv").write_text("image_id,path,label\nfirst,a.png,3\nsecond,b.png,\n")
+    with pytest.raises(FileNotFoundError, match=r"1 of 2 photographs are not below .*: b\.png \(second\)"):
+        listed(tmp_path, sheet=tmp_path / "sheet.csv")
+    first, second = listed(tmp_path, sheet=tmp_path / "sheet.csv", allow_missing=True)
+    assert list(first) == [*images.COLUMNS, "sha256", "duplicate_of"]
+    assert [first[key] for key in ("image_id", "path", "label", "mask")] == ["first", "a.png", "3", ""]
+    assert len(first["sha256"]) == 64 and second["sha256"] == ""
+
+
+def test_a_missing_mask_is_named_with_its_row(tmp_path):
+    write(tmp_path, "set/a.png")
+    (tmp_path / "sheet.csv").write_text("image_id,path,mask\nfirst,a.png,m.png;17\n")
+    with pytest.raises(FileNotFoundError, match=r"1 of 1 label maps are not below .*: m\.png \(first\)"):
+        listed(tmp_path, sheet=tmp_path / "sheet.csv")
+
+
+def test_every_picture_of_a_folder_is_listed_and_held_to_the_size(tmp_path):
+    write(tmp_path, "set/b c.png", "set/a/x.JPG", "set/notes.txt")
+    rows = listed(tmp_path, size=2)
+    assert [(row["image_id"], row["path"]) for row in rows] == [("a_x.JPG", "a/x.JPG"), ("b_c.png", "b c.png")]
+    with pytest.raises(ValueError, match="holds 2 photographs, but the config says size: 3"):
+        listed(tmp_path, size=3)
+    write(tmp_path, "set/b_c.png")
+    with pytest.raises(ValueError, match=r"the image_id b_c\.png stands for several photographs"):
+        listed(tmp_path, size=3)
+
+
+def test_copies_are_reported(tmp_path, capsys):
+    write(tmp_path, "set/b.png", "set/c.png", content="same")
+    write(tmp_path, "set/a.png")
+    rows = listed(tmp_path, size=3)
+    assert [row["duplicate_of"] for row in rows] == ["", "", "b.png"]
+    assert capsys.readouterr().out == "3 rows; 1 photographs are copies of others\n  c.png has the content of b.png\n"
+
+
+def test_crops_of_one_photograph_are_no_copies(tmp_path):
+    write(tmp_path, "set/a.png")
+    (tmp_path / "sheet.csv").write_text("image_id,path,crop\na1,a.png,0 0 1 0.5\na2,a.png,0 0.5 1 1\n")
+    rows = listed(tmp_path, sheet=tmp_path / "sheet.csv")
+    assert rows[0]["sha256"] == rows[1]["sha256"] and rows[1]["duplicate_of"] == ""
+
+
+def test_one_folder_a_class(tmp_path):
+    write(tmp_path, "set/dog/1.png", "set/cat/x/1.png", "set/cat/2.png")
+    rows = listed(tmp_path, kind="class_folders", size=3)
+    assert [(row["path"], row["label"]) for row in rows] == [
+        ("cat/2.png", "0"),
+        ("cat/x/1.png", "0"),
+        ("dog/1.png", "1"),
+    ]
+    write(tmp_path, "set/stray.png")
+    with pytest.raises(ValueError, match=r"has pictures beside them: stray\.png"):
+        listed(tmp_path, kind="class_folders", size=4)
+
+
+def test_imagenet_by_folders_and_by_its_solution(tmp_path):
+    write(tmp_path, "set/val/n01440764/ILSVRC2012_val_00000293.JPEG", "set/val/n15075141/ILSVRC2012_val_00000043.JPEG")
+    rows = listed(tmp_path, kind="imagenet_val", size=2)
+    assert [(row["image_id"], row["label"]) for row in rows] == [
+        ("ILSVRC2012_val_00000293", "0"),
+        ("ILSVRC2012_val_00000043", "999"),
+    ]
+    write(tmp_path, "set/flat/ILSVRC2012_val_00000001.JPEG")
+    with pytest.raises(ValueError, match=r"00000001\.JPEG: no synset; it must lie in a folder"):
+        listed(tmp_path, kind="imagenet_val", size=3)
+    solution = "ImageId,PredictionString\nILSVRC2012_val_00000001,n01751748 111 108 230 255 \n"
+    write(tmp_path, "set/LOC_val_solution.csv", content=solution)
+    assert listed(tmp_path, kind="imagenet_val", size=3)[0]["label"] == "65"
+
+
+def test_broden_lists_photographs_with_their_label_maps(tmp_path):
+    toy.write_broden(tmp_path / "set")
+    rows = listed(tmp_path, kind="broden", size=4)
+    assert rows[0]["image_id"] == "ade20k_ADE_train_00000001.jpg"
+    assert rows[0]["path"] == "broden1_224/images/ade20k/ADE_train_00000001.jpg"
+    folder = "broden1_224/images/ade20k/ADE_train_00000001"
+    assert (
+        rows[0]["mask"] == ";".join(f"{folder}_{name}.png" for name in ("color", "object", "part_1", "part_2")) + ";7"
+    )
+    assert rows[3]["mask"] == "broden1_224/images/dtd/g_0106_color.png;8;9"
+    assert all(row["path"].endswith(".jpg") for row in rows)
+    geometry = {"fit": "squash", "resize": 32, "crop": 32, "interpolation": "bilinear"}
+    truth = images.ground_truth(rows, tmp_path / "set", geometry)
+    assert truth["mask"].shape == (4, 5, 32, 32)
+    assert set(np.unique(truth["mask"][0, 1])) == {0, 300}
+
+
+def test_words_of_broden(tmp_path):
+    toy.write_broden(tmp_path)
+    words = image_sets.broden_words(tmp_path)
+    assert words.set_index("word").loc["wheel"].tolist() == ["301", "part"], "the category it is most frequent in"
+    assert set(words.category) == {"color", "object", "part", "scene", "texture"}
+    (tmp_path / "broden1_224/category.csv").write_text("name,first,last,count,frequency\ncolor,1,2,2,9\n")
+    with pytest.raises(ValueError, match=r"label\.csv names the category 'object'; category\.csv has color"):
+        image_sets.broden_words(tmp_path)
+    (tmp_path / "broden1_224/label.csv").unlink()
+    with pytest.raises(FileNotFoundError, match=r"Broden needs one label\.csv below"):
+        image_sets.broden_words(tmp_path)
+
+
+def test_broden_without_a_category_is_named(tmp_path):
+    write(tmp_path, "set/index.csv", content="image,split,color\na.jpg,train,\n")
+    with pytest.raises(ValueError, match="lacks the column 'object'; it has image, split, color"):
+        listed(tmp_path, kind="broden", size=1)
+
+
+def test_a_damaged_category_is_named(tmp_path):
+    toy.write_broden(tmp_path)
+    file = tmp_path / "broden1_224/label.csv"
+    file.write_text(file.read_text().replace("color(4)", "color"))
+    with pytest.raises(ValueError, match=r"expected a category as object\(12\);part\(3\), got 'color'"):
+        image_sets.broden_words(tmp_path)
+
+
+def test_map_files_leaves_out_numbers():
+    assert image_sets.map_files("a.png;17;b.png") == ["a.png", "b.png"]
+    assert image_sets.map_files("") == []
