@@ -13,6 +13,7 @@ include: "rules/activations.smk"
 include: "rules/concepts.smk"
 include: "rules/explain.smk"
 include: "rules/evaluate.smk"
+include: "rules/tune.smk"
 include: "rules/report.smk"
 
 
@@ -34,4 +35,5 @@ rule all:
         per_explainer("results/overlays/{model}/{explainer}"),
         expand("results/figures/explanations/{model}.png", model=explained_models()),
         expand("results/figures/faithfulness/{model}/curves.svg", model=explained_models()),
+        tuning(),
     localrule: True

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import math
 import os
 import re
 from pathlib import Path, PurePosixPath
@@ -35,7 +36,7 @@ def check_config():
     if not problems:
         problems = [line for name, images in config["images"].items() for line in check_images(name, images)]
         problems += check_table(config["concepts"]["list"], "concepts.list", CONCEPT_COLUMNS, "word")
-        problems += check_geometries() + check_work() + check_offline()
+        problems += check_geometries() + check_work() + check_offline() + check_tuning()
     if not problems:
         problems = check_probe()
     if problems:
@@ -134,6 +135,25 @@ def check_probe():
             f"images.probe: {rows} photograph{'s' * (rows > 1)}, but evidence for labels needs at least {FEWEST_PHOTOGRAPHS}; "
             "crops of one photograph count as one"
         )
+    return problems
+
+
+def check_tuning():
+    """What the tuning of LIME is compared with must be computed, and every value of the grid must matter."""
+    tune, explain = config.get("tune"), config.get("explain", {})
+    if tune is None:
+        return []
+    reference, cams = tune.get("reference", "gradcam"), explain.get("cams", ["gradcam", "ablationcam", "scorecam"])
+    problems = (
+        [] if reference in cams else [f"tune.reference: {reference} is not among explain.cams: {', '.join(cams)}"]
+    )
+    if len(tune["grid"].get("num_features", [])) > 1 and tune.get("objective") != "mask_iou":
+        problems.append("tune.grid.num_features: several values matter to the objective mask_iou only; give one")
+    if all(len(values) == 1 for values in tune["grid"].values()):
+        problems.append("tune.grid: no key has several values, so there is nothing to compare")
+    combinations = math.prod(len(values) for values in tune["grid"].values())
+    if tune.get("settings", 0) > combinations:
+        problems.append(f"tune.settings: {tune['settings']} are more than the grid's {combinations} combinations")
     return problems
 
 
@@ -429,7 +449,55 @@ def all_but_the_resources(wildcards):
     return [path for path in rules.all.input if path != RESOURCES]
 
 
+def tuned_shards():
+    """Shards that hold the photographs that LIME is tuned on, the first ones of the sheet; none without `tune`."""
+    photographs, size = config.get("tune", {}).get("photographs", 0), config["images"]["explain"]["shard_size"]
+    return shards("explain")[: -(-photographs // size)]
+
+
+def per_tuned_shard(pattern):
+    """Expand a pattern over the explained models and the shards of photographs that LIME is tuned on."""
+    return expand(pattern, model=explained_models(), shard=tuned_shards())
+
+
+def tuning():
+    """What is made where LIME is tuned."""
+    return ["results/findings/tuning.json", "results/figures/tuning/tuning_front.svg"] if "tune" in config else []
+
+
+def saliency_of_reference(wildcards):
+    reference = f"{config['tune']['reference']}-{config['models'][wildcards.model]['cam_layer']}"
+    return f"results/saliency/{wildcards.model}/{reference}/{wildcards.shard}.h5"
+
+
 # ---- params
+
+
+def tuned_photographs(wildcards):
+    """How many photographs of a shard LIME is tuned on."""
+    size = config["images"]["explain"]["shard_size"]
+    return min(size, config["tune"]["photographs"] - int(wildcards.shard) * size)
+
+
+def tuned_settings(wildcards):
+    """What `tune.all_settings` makes the settings from."""
+    return {
+        "default": config["explain"]["lime"],
+        "grid": config["tune"]["grid"],
+        "presets": config["tune"]["presets"],
+        "count": config["tune"].get("settings"),
+        "seed": config["seed"],
+    }
+
+
+def tuning_objective(wildcards):
+    """What `tune.make_score` scores with, but for the reference."""
+    return {
+        "objective": config["tune"]["objective"],
+        "area": config["agreement"]["area"],
+        "steps": config["faithfulness"]["steps"],
+        "baseline": config["faithfulness"]["baselines"][0],
+    }
 
 
 def network(wildcards):

@@ -230,7 +230,7 @@ rule summarise_resources:
     output:
         report(
             RESOURCES,
-            category="8 Resources",
+            category="9 Resources",
             labels={"table": "time and memory, asked and used"},
             caption="../report/resources.rst",
         ),

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, NullFormatter
 from skimage.segmentation import find_boundaries
 
 from unitlens.wording import explainer_title, machine_title, pair_title
@@ -696,6 +697,94 @@ def timings(timings: pd.DataFrame, path: str | Path) -> None:
     panel.set_xlabel("seconds per photograph, wall clock (log scale)")
     _title(figure, "Time to explain a photograph" + (f", on {machines[0]}" if shared else ""))
     _save(figure, path)
+
+
+@matplotlib.rc_context(STYLE)
+def tuning_front(settings: pd.DataFrame, path: str | Path, *, cost: str) -> None:
+    """Draw the mean score of every setting of LIME against its cost, one panel a model, and join those that none beats.
+
+    Parameters
+    ----------
+    settings : pandas.DataFrame
+        Settings of `tune.tables`; for seconds with these and their front of the timings there. The front and the
+        settings with a name have intervals.
+    path : path
+        File to write, ``.png`` or ``.svg``.
+    cost : str
+        ``passes`` or ``seconds``.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw, or the suffix is another.
+    """
+    ranked = settings[settings["rank"].notna()]
+    models, named = _names(ranked, "model", "`settings`"), sorted(ranked["name"].dropna().unique())
+    panels, figure = _panels(len(models), height=3.2, columns=2, sharex=False)
+    for panel, model in zip(panels, models, strict=True):
+        own = ranked[ranked["model"] == model]
+        panel.plot(own[cost], own["mean"], ".", color="#8C8C8C", markersize=6, label="a setting", zorder=1)
+        front = own[own["front"]].sort_values([cost, "mean"])
+        panel.step(front[cost], front["mean"], where="post", color=SERIES_COLOURS[0], linewidth=1)
+        series = {"no setting scores more for as much or less": front}
+        series |= {name: own[own["name"] == name] for name in named}
+        for position, (label, rows) in enumerate(series.items()):
+            colour, marker = SERIES_COLOURS[position % len(SERIES_COLOURS)], MARKERS[position % len(MARKERS)]
+            at = rows[cost] * 1.05**position  # intervals beside, not on each other
+            panel.vlines(at, rows["low"], rows["high"], color=colour, linewidth=1.2)
+            panel.plot(at, rows["mean"], marker, color=colour, markersize=6, label=_wrap(label, 60))
+        panel.set_xscale("log")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.set_title(f"{_wrap(model, 30)}, n = {own['n'].iloc[0]}", fontsize=9)
+    _label_outer(
+        panels, {"passes": "forward passes", "seconds": "modelled seconds"}[cost] + " a photograph", "mean score"
+    )
+    _common_legend(figure, panels[0])
+    _title(figure, "Settings of LIME, 95 % bootstrap intervals over photographs. Score: " + _objectives(ranked))
+    _save(figure, path)
+
+
+@matplotlib.rc_context(STYLE)
+def tuning_effects(effects: pd.DataFrame, path: str | Path) -> None:
+    """Draw the mean score over all settings of LIME that share a value, one panel a parameter.
+
+    Parameters
+    ----------
+    effects : pandas.DataFrame
+        Effects of `tune.tables`.
+    path : path
+        File to write, ``.png`` or ``.svg``.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw, or the suffix is another.
+    """
+    models, parameters = _names(effects, "model", "`effects`"), _names(effects, "parameter", "`effects`")
+    levels = {name: _names(effects[effects["parameter"] == name], "level", "`effects`") for name in parameters}
+    heights = [max(0.3, 0.17 * len(models)) * len(own) + 0.3 for own in levels.values()]
+    figure = Figure((7.2, 1.3 + sum(heights) + 0.2 * len(heights)), layout="constrained")
+    panels = figure.subplots(len(levels), 1, sharex=True, squeeze=False, height_ratios=heights).ravel()
+    for panel, (parameter, own) in zip(panels, levels.items(), strict=True):
+        for position, model in enumerate(models):
+            rows = effects[(effects["parameter"] == parameter) & (effects["model"] == model)].set_index("level")
+            at = np.arange(len(own)) + _offset(position, len(models))
+            colour = SERIES_COLOURS[position % len(SERIES_COLOURS)]
+            values = rows[["mean", "low", "high"]].reindex(own)
+            _intervals(panel, values, at, label=model, position=position, colour=colour)
+        counts = effects[effects["parameter"] == parameter].groupby("level")["settings"].max()
+        _label_rows(panel, [f"{_wrap(level, 40)} ({counts[level]} settings)" for level in own], stripes=True)
+        panel.set_title(parameter, fontsize=9)
+    panels[-1].set_xlabel(f"mean score, n = {effects['n'].max()} photographs, 95 % bootstrap interval")
+    _common_legend(figure, panels[0])
+    _title(figure, "What each parameter of LIME does. Score: " + _objectives(effects))
+    _save(figure, path)
+
+
+def _objectives(table: pd.DataFrame) -> str:
+    return " | ".join(table["objective"].unique())
 
 
 def _names(table: pd.DataFrame, column: str, what: str) -> list[str]:

@@ -17,9 +17,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from unitlens import agreement, explain, lime, stats
+from unitlens import agreement, explain, faithfulness, lime, stats
 from unitlens.seeds import image_seed
-from unitlens.wording import estimate, p_value
+from unitlens.wording import estimate, explainer_title, p_value
 
 # The keys of a setting. `kernel` of a grid is a distance with its width, for neither means much without the other.
 KEYS = (
@@ -34,7 +34,7 @@ KEYS = (
     "num_features",
 )
 DEFAULT = "default"
-OBJECTIVES = ("equal_area_iou", "mask_iou")
+OBJECTIVES = ("equal_area_iou", "mask_iou", "insertion")
 
 # Defaults of lime 0.2.0.1, `explain_instance` and `SegmentationAlgorithm`.
 _KEYWORDS = {
@@ -61,7 +61,7 @@ _SIGNIFICANT = 0.05
 _METHODS_OF_LIME = ("quickshift", "slic", "felzenszwalb")
 
 Setting = dict[str, object]
-Score = Callable[[Tensor, Tensor, Sequence[int]], Tensor]  # (saliency, LIME's own masks, rows) -> one number a row
+Score = Callable[[Tensor, Tensor, Sequence[int]], Tensor]  # (saliency, LIME's own masks, rows) -> a number a row
 
 
 def complete(options: Mapping[str, object]) -> Setting:
@@ -86,8 +86,8 @@ def complete(options: Mapping[str, object]) -> Setting:
 
 
 def setting_id(setting: Mapping[str, object]) -> str:
-    """Name a setting by eight hexadecimal digits that depend on nothing else."""
-    return hashlib.blake2b(json.dumps(setting, sort_keys=True).encode(), digest_size=4).hexdigest()
+    """Name a setting by "s" and eight hexadecimal digits that depend on nothing else."""
+    return "s" + hashlib.blake2b(json.dumps(setting, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
 def drawn(
@@ -147,16 +147,15 @@ def all_settings(
     ValueError
         If a preset cannot be translated.
     """
-    own = [complete(default), *named_presets(default, presets or {}).values()]
-    return {setting_id(each): each for each in own} | drawn(default, grid, count=count, seed=seed)
+    named = {setting_id(each): each for each in named_settings(default, presets or {}).values()}
+    return named | drawn(default, grid, count=count, seed=seed)
 
 
-def named_presets(default: Mapping[str, object], presets: Mapping[str, Mapping[str, object]]) -> dict[str, Setting]:
-    """Translate presets; what their keywords do not say, the mask's `num_features`, is that of the default."""
-    return {
-        name: complete({**from_explain_instance(keywords)[0], "num_features": default.get("num_features", 5)})
-        for name, keywords in presets.items()
-    }
+def named_settings(default: Mapping[str, object], presets: Mapping[str, Mapping[str, object]]) -> dict[str, Setting]:
+    """Give the default and the presets by name; the mask's `num_features`, not a keyword, is that of the default."""
+    features = {"num_features": complete(default)["num_features"]}
+    translated = {name: from_explain_instance(keywords)[0] for name, keywords in presets.items()}
+    return {DEFAULT: complete(default), **{name: complete(each | features) for name, each in translated.items()}}
 
 
 def from_explain_instance(keywords: Mapping[str, object]) -> tuple[Setting, list[str]]:
@@ -277,29 +276,44 @@ def superpixel_text(superpixels: Mapping[str, object]) -> str:
     return ", ".join([superpixels["method"], *options])
 
 
-def reference_score(
-    reference: Tensor, image_ids: Sequence[str], *, objective: str, area: float, explainer: str, seed: int
+def make_score(
+    predict: Callable[[Tensor], Tensor],
+    images: Tensor,
+    targets: Tensor,
+    image_ids: Sequence[str],
+    *,
+    objective: str,
+    reference: Tensor,
+    explainer: str,
+    area: float,
+    steps: int,
+    baseline: str,
+    seed: int,
+    batch_size: int,
 ) -> Score:
-    """Make the objective that compares LIME with the maps of another explainer.
+    """Make the function that scores explanations; higher is better.
 
     Parameters
     ----------
+    predict, images, targets, image_ids, seed, batch_size
+        As in `sweep`. The seed fixes how ties are broken, as in `explain.masks`.
+    objective : {"equal_area_iou", "mask_iou", "insertion"}
+        IoU of LIME's saliency and the reference, both cut to `area`; of LIME's own binary mask and the reference cut to
+        `area`, which depends on the mask's size, and an empty mask scores 0; or the area under the insertion curve (see
+        `faithfulness.insertion`), for which no other explainer is needed.
     reference : (n, h, w) Tensor
-        The other explainer's saliency maps of the n photographs.
-    image_ids : sequence of str
-    objective : {"equal_area_iou", "mask_iou"}
-        IoU of the reference, cut to `area`, with LIME's saliency cut to the same area, or with LIME's own binary mask.
-        The latter depends on the mask's size, and an empty mask scores 0.
+        The maps of another explainer of the same pictures.
+    explainer : str
+        Its name.
     area : float
         Share of the picture.
-    explainer : str
-        The reference's name; with `seed` and the image it fixes how ties are broken, as in `explain.masks`.
-    seed : int
+    steps, baseline
+        As in `faithfulness.insertion`.
 
     Returns
     -------
     callable
-        (saliency, LIME's masks, rows of the photographs) -> scores.
+        (saliency, LIME's masks, rows of the pictures) -> scores.
 
     Raises
     ------
@@ -312,12 +326,25 @@ def reference_score(
     ties = agreement.tie_seeds(seed, "lime", image_ids)
 
     def score(saliency: Tensor, selected: Tensor, rows: Sequence[int]) -> Tensor:
+        own = [ties[row] for row in rows]
+        if objective == "equal_area_iou":
+            return agreement.iou(agreement.equal_area_mask(saliency, area, seed=own), theirs[rows])
         if objective == "mask_iou":
             return agreement.iou(selected, theirs[rows])
-        own = agreement.equal_area_mask(saliency, area, seed=[ties[row] for row in rows])
-        return agreement.iou(own, theirs[rows])
+        options = {"steps": steps, "baseline": baseline, "seeds": own, "batch_size": batch_size}
+        return faithfulness.insertion(predict, images[rows], saliency, targets[rows], **options)[1]
 
     return score
+
+
+def objective_text(*, objective: str, explainer: str, area: float, steps: int, baseline: str) -> str:
+    """Name an objective with all that it depends on, for tables and sentences."""
+    other = f"{explainer_title(explainer)}, both cut to {100 * area:g} % of the picture"
+    return {
+        "equal_area_iou": f"IoU with {other}; chance {agreement.chance_iou(area):.3f}",
+        "mask_iou": f"IoU of LIME's mask with {other.replace('both ', '')}",
+        "insertion": f"insertion AUC ({baseline} baseline, {steps} steps)",
+    }[objective]
 
 
 def sweep(
@@ -345,7 +372,7 @@ def sweep(
     swept : mapping
         From `all_settings`.
     score : callable
-        See `reference_score`.
+        From `make_score`.
     seed : int
         With the image id it fixes an image's perturbations, as in `explain.lime_explainer`.
     batch_size : int
@@ -579,14 +606,82 @@ def modelled_cost(board: pd.DataFrame, seconds: pd.DataFrame) -> pd.DataFrame:
         ``rank, setting, name, superpixels, n_samples, mean, superpixel_seconds, sample_seconds, seconds, front``: per
         picture, per sample, and per picture in all. The front is over mean and seconds.
     """
-    sums = seconds.groupby(["part", "superpixels"])[["seconds", "pictures"]].sum()
-    each = sums.seconds / sums.pictures
+    each = seconds[seconds.part == "superpixels"].groupby("superpixels")[["seconds", "pictures"]].sum()
+    sample = seconds.loc[seconds.part == "sample", ["seconds", "pictures"]].sum()
     table = board[["rank", "setting", "name", "superpixels", "n_samples", "mean"]].copy()
-    table["superpixel_seconds"] = each["superpixels"].loc[table.superpixels].to_numpy()
-    table["sample_seconds"] = each["sample"].iloc[0]
+    table["superpixel_seconds"] = (each.seconds / each.pictures)[table.superpixels].to_numpy()
+    table["sample_seconds"] = sample.seconds / sample.pictures
     table["seconds"] = table.superpixel_seconds + table.n_samples * table.sample_seconds
     table["front"] = pareto_front(table["mean"], table.seconds)
     return table
+
+
+def tables(
+    scores: pd.DataFrame,
+    seconds: pd.DataFrame,
+    *,
+    default: Mapping[str, object],
+    grid: Mapping[str, Sequence[object]],
+    presets: Mapping[str, Mapping[str, object]],
+    count: int | None,
+    seed: int,
+) -> dict[str, pd.DataFrame]:
+    """Make the tables of a tuning, all models below each other.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From `sweep`, with ``model, photograph`` and what holds for all rows of a model: ``objective, target, geometry,
+        seed``.
+    seconds : pandas.DataFrame
+        From `sweep`, with ``model``.
+    default, grid, presets, count, seed
+        As in `all_settings`.
+
+    Returns
+    -------
+    dict
+        ``settings, effects, selection, timings``: `leaderboard`, `main_effects`, `selection`, `modelled_cost`, each
+        with ``model`` first and, but for the last, the facts of the model at the end.
+    """
+    swept = all_settings(default, grid, presets=presets, count=count, seed=seed)
+    from_grid = drawn(default, grid, count=count, seed=seed)
+    first, names, notes = next(iter(swept)), {}, {}
+    for name, setting in named_settings(default, presets).items():
+        own = setting_id(setting)
+        names[own] = f"{names[own]}, {name}" if own in names else name
+        ignored = from_explain_instance(presets[name])[1] if name in presets else []
+        notes[own] = notes.get(own, "") + "".join(f"{name} ignores {note}. " for note in ignored)
+    made: dict[str, list] = {"settings": [], "effects": [], "selection": [], "timings": []}
+    for model, own in scores.groupby("model", sort=False):
+        board = leaderboard(own, swept, default=first, names=names, notes=notes, seed=seed)
+        facts = own[["objective", "target", "geometry", "seed"]].iloc[0].to_dict()
+        made["settings"].append(board.assign(**facts))
+        made["effects"].append(main_effects(own, from_grid, seed=seed).assign(**facts))
+        made["selection"].append(selection(own, board, default=first, seed=seed).assign(**facts))
+        made["timings"].append(modelled_cost(board, seconds[seconds.model == model]))
+        for parts in made.values():
+            parts[-1].insert(0, "model", model)
+    return {name: pd.concat(parts, ignore_index=True) for name, parts in made.items()}
+
+
+def best_settings(board: pd.DataFrame, **options: object) -> dict[str, Setting]:
+    """Return each model's best setting.
+
+    Parameters
+    ----------
+    board : pandas.DataFrame
+        The settings of `tables`.
+    **options
+        As in `all_settings`.
+
+    Returns
+    -------
+    dict
+        Settings by model.
+    """
+    swept, best = all_settings(**options), board[board["rank"] == 1]
+    return {row.model: swept[row.setting] for row in best.itertuples()}
 
 
 def findings(board: pd.DataFrame, choice: pd.DataFrame) -> list[str]:
@@ -606,40 +701,42 @@ def findings(board: pd.DataFrame, choice: pd.DataFrame) -> list[str]:
     """
     sentences = []
     for model, own in board.groupby("model", sort=False):
-        ranked = own[own["rank"].notna()]
         chosen = choice[choice.model == model].set_index("what")
-        default = own[own.setting == chosen.loc["default", "setting"]].iloc[0]
-        best = ranked.iloc[0]
-        text = estimate(best["mean"], best.low, best.high, best.n)
-        sentence = f"{model}: of {len(own)} settings of LIME the one with the highest {best.objective} is {_line(best)}"
-        sentence += f": {text}."
-        if best.setting == default.setting:
-            sentences.append(f"{sentence} It is the default.")
-            continue
-        if pd.isna(default["mean"]):
-            sentences.append(f"{sentence} The default cannot be compared: it refuses {default.refused} photographs.")
-            continue
-        shown = "" if best.p_adjusted < _SIGNIFICANT else f", not supported at n = {best.n}"
-        sentence += (
-            f" The default scores {estimate(default['mean'], default.low, default.high, default.n)}; the difference is "
-            f"{best.difference:.2f}, corrected {p_value(best.p_adjusted)}{shown}. {_saving(best, default)}"
-        )
-        held_out = chosen.loc["held out"]
-        if pd.notna(held_out["mean"]):
-            shown = "" if held_out.p_value < _SIGNIFICANT else f": not supported at n = {held_out.n}"
-            sentence += (
-                " The best of many owes part of its score to luck: settings chosen on the other photographs score "
-                f"{estimate(held_out['mean'], held_out.low, held_out.high, held_out.n)} on the one held out, "
-                f"{held_out.difference:+.2f} to the default, {p_value(held_out.p_value)}{shown}."
-            )
-        cheapest = ranked[ranked["mean"] >= default["mean"]].sort_values(["passes", "rank"]).iloc[0]
-        if cheapest.passes < min(default.passes, best.passes):
-            sentence += (
-                f" The cheapest that scores no less than the default is {_line(cheapest)}: {cheapest['mean']:.2f}. "
-                f"{_saving(cheapest, default)}"
-            )
-        sentences.append(sentence)
+        ranked = own[own["rank"].notna()]
+        sentences += _findings(model, ranked, own[own.setting == chosen.loc["default", "setting"]].iloc[0], chosen)
     return sentences
+
+
+def _findings(model: str, ranked: pd.DataFrame, default: pd.Series, chosen: pd.DataFrame) -> list[str]:
+    best = ranked.iloc[0]
+    first = f"{model}, scored by {best.objective}: the best of {len(ranked)} settings of LIME is {_line(best)}, "
+    first += f"{estimate(best['mean'], best.low, best.high, best.n)}."
+    if best.setting == default.setting:
+        return [f"{first} It is the default."]
+    if pd.isna(default["mean"]):
+        return [f"{first} The default cannot be compared: it refuses {default.refused} photographs."]
+    first += (
+        f" The default scores {estimate(default['mean'], default.low, default.high, default.n)}; the difference is "
+        f"{best.difference:.2f}, corrected {_supported(best.p_adjusted, best.n)}. {_saving(best, default)}"
+    )
+    sentences, held_out = [first], chosen.loc["held out"]
+    if pd.notna(held_out["mean"]):
+        sentences.append(
+            f"{model}: the best of many settings owes part of its score to luck. Settings chosen on all other "
+            f"photographs score {estimate(held_out['mean'], held_out.low, held_out.high, held_out.n)} on the one "
+            f"held out, {held_out.difference:+.2f} to the default, {_supported(held_out.p_value, held_out.n)}."
+        )
+    cheapest = ranked[ranked["mean"] >= default["mean"]].sort_values(["passes", "rank"]).iloc[0]
+    if cheapest.passes < min(default.passes, best.passes):
+        sentences.append(
+            f"{model}: the cheapest setting that scores no less than the default is {_line(cheapest)}, "
+            f"{estimate(cheapest['mean'], cheapest.low, cheapest.high, cheapest.n)}. {_saving(cheapest, default)}"
+        )
+    return sentences
+
+
+def _supported(p: float, n: int) -> str:
+    return p_value(p) if p < _SIGNIFICANT else f"{p_value(p)}: not supported at n = {n}"
 
 
 def _line(row: pd.Series) -> str:

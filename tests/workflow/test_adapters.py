@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import toy
+import yaml
 from snakemake.iocontainers import Namedlist
 from unitlens import store
 
@@ -114,6 +115,45 @@ def compare(folder):
     adapter("cut_masks", saliency, [masks], params={"area": 0.2, "threshold": 0.5, "seed": 42}, model="toy")
     adapter("score_agreement", saliency, [scores], params={"agreement": AGREEMENT, "seed": 42}, model="toy")
     return [images, *saliency, masks, scores]
+
+
+TUNE = {
+    "default": LIME,
+    "grid": {"n_samples": [20, 30], "hide": ["mean", "black"], "n_features": [None, 3]},
+    "presets": {"grey one": {"hide_color": 128, "segmentation_fn": {"algo_type": "slic", "n_segments": 9}}},
+    "count": 6,
+    "seed": 42,
+}
+
+
+def tune(folder, sizes):
+    """Tune LIME on shards of these sizes; return the files written, timings left out."""
+    objective = {"objective": "equal_area_iou", "area": 0.2, "steps": 5, "baseline": "blur"}
+    params = {"network": NETWORK, "device": "cpu", "settings": TUNE, "objective": objective, "seed": 42}
+    scores, timings, start = [], [], 0
+    for number, size in enumerate(sizes):
+        images = decode(f"{folder}/images-{number}.h5", start, start + 3)
+        files = model_inputs(images) | {"saliency": explain(f"{folder}/gradcam-{number}.h5", images, "gradcam")}
+        scores.append(f"{folder}/{number}.csv")
+        timings.append(f"{folder}/toy/{number}.csv")
+        outputs = {"scores": scores[-1], "timings": timings[-1]}
+        adapter("tune_lime", files, outputs, params=params | {"photographs": size}, model="toy")
+        start += 3
+    inputs = Namedlist([*scores, *timings])
+    inputs._set_name("scores", 0, end=len(scores))
+    inputs._set_name("timings", len(scores), end=len(inputs))
+    made = {name: f"{folder}/{name}.csv" for name in ("settings", "effects", "selection")}
+    made |= {"presets": f"{folder}/presets.json", "findings": f"{folder}/findings.json"}
+    one = {"best": f"{folder}/best.yaml", "keywords": f"{folder}/best.json"}
+    outputs = Namedlist(fromdict=made | {"timings": f"{folder}/timings.csv"})
+    for name, path in one.items():
+        outputs.append(path)
+        outputs._set_name(name, len(outputs) - 1, end=len(outputs))
+    adapter("collect_tuning", inputs, outputs, params={"settings": TUNE, "models": ["toy"]})
+    figures = {name: f"{folder}/{name}.svg" for name in ("front", "effects", "timings")}
+    tables = {name: f"{folder}/{name}.csv" for name in ("settings", "effects", "timings")}
+    adapter("draw_tuning", tables, figures)
+    return [*made.values(), *one.values(), figures["front"], figures["effects"]]
 
 
 def in_shards(make, name, size, **options):
@@ -234,6 +274,18 @@ def test_label_is_explained_on_request():
     arrays, facts = store.read(explain("label/gradcam.h5", images, "gradcam", target="label"))
     assert arrays["target"].tolist() == arrays["label"].tolist() == [0, 1, 2, 3, 4, 0]
     assert facts["target"] == "label"
+
+
+def test_tuning_over_shards_gives_the_same_bytes():
+    first, second = tune("tuned", [3, 1]), tune("tuned_again", [3, 1])
+    for one, other in zip(first, second, strict=True):
+        assert Path(one).read_bytes() == Path(other).read_bytes(), one
+    table = pd.read_csv("tuned/settings.csv", keep_default_na=False)
+    assert len(table) == 7 and set(table.n) == {4} and set(table.model) == {"toy"}
+    assert set(table.name) == {"", "default", "grey one"}
+    best = yaml.safe_load(Path("tuned/best.yaml").read_text())
+    assert best["n_samples"] == table.n_samples[0] and best["hide"] == table.hide[0]
+    assert set(json.loads(Path("tuned/presets.json").read_text())) == {"default", "grey one"}
 
 
 def test_same_inputs_give_the_same_bytes():

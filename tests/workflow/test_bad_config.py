@@ -16,7 +16,7 @@ HEADER = "image_id,path,label,mask,crop\n"
 COLUMNS = "image_id, path, label, mask, crop, box, superpixels"
 KEYS = (
     "device, precision, offline, seed, threads, batch_size, models, images, encoder, concepts, dissect, explain, "
-    "agreement, faithfulness, verify, report"
+    "agreement, faithfulness, tune, verify, report"
 )
 SOURCES = "path | url | package + sha256 | torchvision"
 
@@ -123,6 +123,57 @@ BAD = {
             "relative to their common folder.)",
             "explain.cams.0: 'gradcamm' is not one of ['gradcam', 'hirescam', 'gradcam++', 'xgradcam', 'layercam', "
             "'ablationcam', 'scorecam']",
+        ],
+    ),
+    "what LIME is tuned by is not computed": (
+        {"tune": {"reference": "layercam", "grid": {"alpha": [1, 2]}}},
+        {},
+        ["tune.reference: layercam is not among explain.cams: gradcam"],
+    ),
+    "LIME tuned by itself, and values that are not allowed": (
+        {"tune": {"reference": "lime", "objective": "iou", "grid": {"alpha": [0], "hide": ["red"], "samples": [5]}}},
+        {},
+        [
+            "tune.reference: 'lime' is not one of ['gradcam', 'hirescam', 'gradcam++', 'xgradcam', 'layercam', "
+            "'ablationcam', 'scorecam'] (The explainer that LIME is compared with, one of `explain.cams`.)",
+            "tune.objective: 'iou' is not one of ['equal_area_iou', 'mask_iou', 'insertion'] (What is best: "
+            "`equal_area_iou`, the IoU of LIME's saliency with the reference, both cut to `agreement.area`; "
+            "`mask_iou`, that of LIME's own mask with the reference cut to it; `insertion`, the area under the "
+            "insertion curve (`faithfulness.steps`, the first of `faithfulness.baselines`).)",
+            "tune.grid.alpha.0: 0 is less than or equal to the minimum of 0",
+            "tune.grid.hide.0: 'red' is not one of ['mean', 'blur', 'noise', 'grey', 'black', 'white']",
+            "tune.grid: unknown key 'samples'; allowed: superpixels, hide, n_samples, kernel, alpha, n_features, "
+            "selection, num_features",
+        ],
+    ),
+    "a grid that cannot be searched": (
+        {"tune": {"settings": 9, "grid": {"num_features": [5, 8], "alpha": [1]}}},
+        {},
+        [
+            "tune.grid.num_features: several values matter to the objective mask_iou only; give one",
+            "tune.settings: 9 are more than the grid's 2 combinations",
+        ],
+    ),
+    "a grid of one point": (
+        {"tune": {"grid": {"alpha": [1]}}},
+        {},
+        ["tune.grid: no key has several values, so there is nothing to compare"],
+    ),
+    "keywords that explain_instance does not have": (
+        {
+            "tune": {
+                "grid": {"alpha": [1, 2]},
+                "presets": {"a": {"num_sample": 5, "model_regressor": {"Lasso": {}}}, "default": {}},
+            }
+        },
+        {},
+        [
+            "tune.presets.a: unknown key 'num_sample'; allowed: labels, hide_color, top_labels, num_features, "
+            "num_samples, batch_size, segmentation_fn, distance_metric, model_regressor, random_seed, progress_bar",
+            "tune.presets.a.model_regressor: unknown key 'Lasso'; allowed: Ridge",
+            "tune.presets.a.model_regressor: 'Ridge' is a required property (The surrogate, `{Ridge: {alpha: 1}}`.)",
+            "tune.presets: 'default' does not match '^(?!default$)[A-Za-z0-9_.-]+$' (Any name but `default`, which is "
+            "that of `explain.lime`.)",
         ],
     ),
     "missing folder": (

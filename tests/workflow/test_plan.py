@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import toy
 import yaml
 from snakemake.cli import get_argument_parser
 
@@ -52,6 +53,9 @@ DEMO = {
     "summarise_predictions": 1,
     "verify_explainers": 2,
     "collect_verification": 1,
+    "tune_lime": 2,  # 2 models x 1 shard that holds the first three photographs
+    "collect_tuning": 1,
+    "draw_tuning": 1,
     "summarise_timings": 1,
     "draw_overlays": 8,  # 2 models x 4 explainers
     "draw_grid": 2,
@@ -87,6 +91,17 @@ def test_miniature_plans_these_jobs(plan, project):
         "extract_activations": 4,
         "explain_cam": 2,
         "explain_lime": 2,
+    }
+
+
+def test_lime_is_tuned_on_the_first_shards_where_the_config_asks(plan, project):
+    assert "tune_lime" not in plan(project, "--configfile", "config/toy.yaml")
+    toy.write_config(project, toy.config() | {"tune": {"photographs": 3, "grid": {"alpha": [0.1, 1]}}})
+    jobs = plan(project, "--configfile", "config/toy.yaml")
+    assert {rule: jobs[rule] for rule in ("tune_lime", "collect_tuning", "draw_tuning")} == {
+        "tune_lime": 2,  # three of four photographs in shards of two
+        "collect_tuning": 1,
+        "draw_tuning": 1,
     }
 
 

@@ -1,0 +1,118 @@
+rule tune_lime:
+    input:
+        model="results/models/{model}.json",
+        weights="resources/weights/{model}.bin",
+        images=explain_images_of_model,
+        saliency=saliency_of_reference,
+    output:
+        scores="results/tuning/{model}/{shard}.csv",
+        timings="results/timings/tuning/shards/{model}/{shard}.csv",
+    log:
+        "results/logs/tune_lime/{model}/{shard}.log",
+    benchmark:
+        "results/benchmarks/tune_lime/{model}/{shard}.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        batch_size=config["batch_size"],
+        mem_mb=memory(2500),
+        runtime=minutes(30),
+    params:
+        network=network,
+        device=config["device"],
+        settings=tuned_settings,
+        objective=tuning_objective,
+        photographs=tuned_photographs,
+        seed=config["seed"],
+    message:
+        "Score LIME of {wildcards.model} with many settings, shard {wildcards.shard}"
+    script:
+        "../scripts/tune_lime.py"
+
+
+rule collect_tuning:
+    input:
+        scores=per_tuned_shard("results/tuning/{model}/{shard}.csv"),
+        timings=per_tuned_shard("results/timings/tuning/shards/{model}/{shard}.csv"),
+    output:
+        settings=report(
+            "results/tuning.csv",
+            category="8 Tuning",
+            labels={"table": "every setting, ranked"},
+            caption="../report/tuning.rst",
+        ),
+        effects=report(
+            "results/tuning/effects.csv",
+            category="8 Tuning",
+            labels={"table": "every value of every parameter"},
+            caption="../report/tuning_effects.rst",
+        ),
+        selection=report(
+            "results/tuning/selection.csv",
+            category="8 Tuning",
+            labels={"table": "the best setting on photographs it was not chosen on"},
+            caption="../report/tuning_selection.rst",
+        ),
+        timings=report(
+            "results/timings/tuning.csv",
+            category="8 Tuning",
+            labels={"table": "modelled seconds a photograph"},
+            caption="../report/tuning_timings.rst",
+        ),
+        best=expand("results/tuning/{model}/best.yaml", model=explained_models()),
+        keywords=expand("results/tuning/{model}/best.json", model=explained_models()),
+        presets="results/tuning/presets.json",
+        findings="results/findings/tuning.json",
+    log:
+        "results/logs/collect_tuning/all.log",
+    benchmark:
+        "results/benchmarks/collect_tuning/all.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    params:
+        settings=tuned_settings,
+        models=explained_models(),
+    message:
+        "Rank the settings of LIME"
+    script:
+        "../scripts/collect_tuning.py"
+
+
+rule draw_tuning:
+    input:
+        settings="results/tuning.csv",
+        effects="results/tuning/effects.csv",
+        timings="results/timings/tuning.csv",
+    output:
+        front=report(
+            "results/figures/tuning/tuning_front.svg",
+            category="8 Tuning",
+            labels={"figure": "score and forward passes"},
+            caption="../report/tuning_front.rst",
+        ),
+        effects=report(
+            "results/figures/tuning/tuning_effects.svg",
+            category="8 Tuning",
+            labels={"figure": "main effects"},
+            caption="../report/tuning_effects.rst",
+        ),
+        timings=report(
+            "results/timings/tuning.svg",
+            category="8 Tuning",
+            labels={"figure": "score and modelled seconds"},
+            caption="../report/tuning_timings.rst",
+        ),
+    log:
+        "results/logs/draw_tuning/all.log",
+    benchmark:
+        "results/benchmarks/draw_tuning/all.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    message:
+        "Draw the settings of LIME"
+    script:
+        "../scripts/draw_tuning.py"
