@@ -6,7 +6,7 @@ Every thumbnail is there once, however many units share it; outlines are paths t
 import base64
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,9 +15,9 @@ from PIL import Image
 
 from unitlens import unit_maps
 
-LARGEST_PAGE = 36_000_000  # bytes; thumbnails are as large as that allows
-SIDES = (176, 144, 128, 112, 96, 80, 64, 48)
-_QUALITY = 70  # of WebP
+LARGEST_PAGE = 38_000_000  # bytes; thumbnails are as large as that allows
+# Side in pixels and quality of thumbnails, the best first: a reader sees the side before the quality.
+FORMS = ((176, 75), (144, 70), (128, 60), (112, 50), (96, 40), (80, 30), (64, 30), (48, 30))
 _AT_ONCE = 128  # pictures in memory
 _SAMPLE = 96  # pictures that tell how large thumbnails get
 
@@ -124,7 +124,7 @@ def explain(concepts: pd.DataFrame, data: Mapping[str, object]) -> dict[str, obj
             "token ranks the photographs and the other tokens are outlined.",
             "A label is the best of the listed concepts, not a proof that the unit stands for it. A unit that is "
             "unlabelled has no concept that its evidence supports; one that is dead or constant answers every "
-            "photograph alike.",
+            "photograph alike. A label marked q > 0.05 fits no better than labels of shuffled photographs do.",
             "Search finds units whose label contains every word; in quotation marks, whose label is exactly that. "
             "Keys: / to search, Tab and Enter to open a card, ← and → for its neighbours, Esc to close.",
         ],
@@ -173,22 +173,22 @@ def _thumbnails(rows: Mapping[str, np.ndarray], pictures: Mapping[str, Pick], bu
     count = sum(map(len, rows.values()))
     every = -(-count // _SAMPLE) if count else 1
     sample = {geometry: each[::every] for geometry, each in rows.items()}
-    for side in SIDES[:-1]:
-        mean = np.mean([len(thumbnail) for thumbnail in _encode(sample, pictures, side)] or [0])
-        if count * mean <= 0.95 * budget:
+    for form in FORMS[:-1]:
+        mean = np.mean([len(thumbnail) for thumbnail in _encode(sample, pictures, *form)] or [0])
+        if count * mean <= 0.97 * budget:
             break
     else:
-        side = SIDES[-1]
-    return list(_encode(rows, pictures, side))
+        form = FORMS[-1]
+    return list(_encode(rows, pictures, *form))
 
 
-def _encode(rows: Mapping[str, np.ndarray], pictures: Mapping[str, Pick], side: int) -> Iterable[bytes]:
+def _encode(rows: Mapping[str, np.ndarray], pictures: Mapping[str, Pick], side: int, quality: int) -> Iterator[bytes]:
     for geometry, its_rows in rows.items():
         for start in range(0, len(its_rows), _AT_ONCE):
             for picture in pictures[geometry](its_rows[start : start + _AT_ONCE]):
                 small = Image.fromarray(picture).resize((side, side), Image.Resampling.LANCZOS)
                 buffer = io.BytesIO()
-                small.save(buffer, "WEBP", quality=_QUALITY, method=2)
+                small.save(buffer, "WEBP", quality=quality)
                 yield buffer.getvalue()
 
 

@@ -4,6 +4,7 @@ const AHEAD = 1500; // pixels below the window for which there are cards
 const byId = (id) => document.getElementById(id);
 const data = JSON.parse(byId("data").textContent);
 byId("data").remove();
+const Q = data.columns.findIndex((column) => column.column === "q_value");
 const fields = ["query", "runners", "place", "category", "status", "sort"].map(byId);
 const dialog = document.querySelector("dialog");
 let shown = [];
@@ -64,8 +65,9 @@ function heading(unit) {
 
 function where(unit) {
   const group = data.groups[unit.group];
-  const chip = unit.category ? [" ", element("span", { className: "chip", textContent: unit.category })] : [];
-  return [`${group.model} · ${group.layer} · unit ${unit.unit}`, ...chip];
+  const marks = [unit.category, unit.status === "labelled" && unit.values[Q] > 0.05 && "q > 0.05"].filter(Boolean);
+  const chips = marks.flatMap((text) => [" ", element("span", { className: "chip", textContent: text })]);
+  return [`${group.model} · ${group.layer} · unit ${unit.unit}`, ...chips];
 }
 
 function also(unit) {

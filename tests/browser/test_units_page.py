@@ -33,6 +33,7 @@ def table():
             "category": np.where(labelled, np.where(number % 2, "odd", "even"), None),
             "score": number.astype(float),
             "margin": 0.5,
+            "q_value": np.where(number % 10 == 1, 0.2, 0.01),
             "top_concepts": [f"concept {i % 100}; second" for i in number],
             "encoder": "CLIP",
         }
@@ -118,6 +119,12 @@ def test_search_and_filters(page, tmp_path, actions, units):
     dom = look(page, tmp_path, actions)
     assert count(dom) == f"{units:,} of 5,000 units"
     assert len(cards(dom)) >= min(units, 12) and (units or not cards(dom))
+
+
+def test_labels_without_support_are_marked(page, tmp_path):
+    dom = look(page, tmp_path, enter("query", '"concept 1"'))
+    assert dom.count('<span class="chip">q &gt; 0.05</span>') == len(cards(dom)) > 0
+    assert "q &gt; 0.05</span>" not in look(page, tmp_path, enter("query", '"concept 2"'))
 
 
 def test_sorting_puts_the_best_first(page, tmp_path):
