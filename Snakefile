@@ -11,6 +11,7 @@ include: "rules/retrieve.smk"
 include: "rules/images.smk"
 include: "rules/activations.smk"
 include: "rules/concepts.smk"
+include: "rules/netdissect.smk"
 include: "rules/explain.smk"
 include: "rules/evaluate.smk"
 include: "rules/tune.smk"
@@ -31,6 +32,7 @@ rule all:
         "results/timings/explainers.csv",
         "results/verification.csv",
         RESOURCES,
+        netdissect_tables(),
         per_explained_shard("results/masks/{model}/{shard}.h5"),
         per_explainer("results/overlays/{model}/{explainer}"),
         expand("results/figures/explanations/{model}.png", model=explained_models()),

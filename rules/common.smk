@@ -18,6 +18,7 @@ SHEET_COLUMNS = ["image_id", "path", "label", "mask", "crop", "box", "superpixel
 CONCEPT_COLUMNS = ["word", "category"]
 FEWEST_IMAGES = {"soft_wpmi": 100, "wpmi": 28, "rank_reorder": 40, "cos_similarity": 2, "cos_similarity_cubed": 2}
 FEWEST_PHOTOGRAPHS = 3  # that can be resampled and exchanged
+MASK_COLUMNS = ["value", "word", "category"]
 IMAGE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 SCHEMA = Path(workflow.basedir) / "config" / "schema.yaml"
 
@@ -35,6 +36,10 @@ def check_config():
     problems = [line for error in validator.iter_errors(config) for line in explain_violation(error)]
     if not problems:
         problems = [line for name, images in config["images"].items() for line in check_images(name, images)]
+        if "masks" in config.get("netdissect", {}):
+            problems += check_table(
+                config["netdissect"]["masks"], "netdissect.masks", MASK_COLUMNS, "value", check_mask
+            )
         problems += check_table(config["concepts"]["list"], "concepts.list", CONCEPT_COLUMNS, "word")
         problems += check_geometries() + check_work() + check_offline() + check_tuning()
     if not problems:
@@ -238,6 +243,13 @@ def check_image_row(row):
     return problems
 
 
+def check_mask(row):
+    value = row["value"]
+    known = value.isascii() and value.isdigit() and 0 < int(value) < 2**16
+    problems = [] if known else [f"value {value!r} must be a whole number from 1 to 65535"]
+    return problems + [f"{column} is empty" for column in MASK_COLUMNS[1:] if not row.get(column)]
+
+
 def is_rectangle(edges):
     try:
         left, top, right, bottom = map(float, edges.split())
@@ -366,6 +378,15 @@ def own_module(wildcards):
     return str(Path(file).expanduser()) if file.endswith(".py") else []
 
 
+def files_of_encoder(wildcards):
+    return {name: f"resources/encoders/{ENCODER}/{name}.bin" for name in config["encoder"]["files"]}
+
+
+def mask_table(wildcards):
+    """The table that names the values of masks; boxes need none."""
+    return config["netdissect"].get("masks", [])
+
+
 def local_weights(wildcards):
     return local_path(weights_file(wildcards))
 
@@ -424,6 +445,10 @@ def per_layer(pattern):
         for model in config["models"]
         for path in expand(pattern, model=model, layer=config["models"][model]["layers"])
     ]
+
+
+def netdissect_tables():
+    return ["results/netdissect.csv"] if "netdissect" in config else []
 
 
 def explained_models():
@@ -616,6 +641,10 @@ def overview_sections():
 
 def caption(name):
     return (Path(workflow.basedir) / "report" / f"{name}.rst").read_text(encoding="utf-8").strip()
+
+
+def mask_settings(*keys):
+    return lambda wildcards: {key: config["netdissect"][key] for key in keys if key in config["netdissect"]}
 
 
 def layers_to_check(wildcards):

@@ -139,7 +139,6 @@ rule rarefy_probe:
     input:
         activations="results/activations/{model}/{layer}.h5",
         shards=expand("results/activations/{{model}}/{{layer}}/{shard}.h5", shard=shards("probe")),
-        decoded=all_probe_images_of_model,
         images=expand("results/embeddings/images/{encoder}/{shard}.h5", encoder=ENCODER, shard=shards("probe")),
         concepts=f"results/embeddings/concepts/{ENCODER}.h5",
     output:
@@ -156,6 +155,7 @@ rule rarefy_probe:
         runtime=minutes(60),
     params:
         similarity=config["dissect"]["similarity"],
+        near_duplicate=config["dissect"]["evidence"]["near_duplicate"],
         seed=config["seed"],
     message:
         "Label the units of {wildcards.model} {wildcards.layer} on parts of the probe photographs"

@@ -81,6 +81,12 @@ rule draw_concepts:
             labels={"figure": "distinct concepts"},
             caption="../report/distinct.rst",
         ),
+        null=report(
+            "results/figures/concepts/null.svg",
+            category="3 Concepts",
+            labels={"figure": "labels against the null"},
+            caption="../report/null.rst",
+        ),
         categories=report(
             "results/figures/concepts/categories.svg",
             category="3 Concepts",

@@ -7,7 +7,9 @@ with log_to(snakemake.log[0]):
     from unitlens import figures
 
     files, drawn = snakemake.input, snakemake.output
-    encoder = pd.read_csv(files.concepts, usecols=["encoder"]).encoder[0]
+    columns = ["model", "layer", "statistic", "p_value", "q_value", "encoder"]
+    concepts = pd.read_csv(files.concepts, usecols=columns)
+    encoder = concepts.encoder[0]
     tables = {
         name: pd.read_csv(path, keep_default_na=False, na_values=[""])  # "null" is a word, not a gap
         for name, path in files.items()
@@ -16,6 +18,7 @@ with log_to(snakemake.log[0]):
     figures.frequent_concepts(tables["frequent"], drawn.frequent, encoder=encoder)
     figures.distinct_concepts(tables["layers"], drawn.distinct, encoder=encoder)
     figures.rarefaction(tables["rarefaction"], tables["probe_sizes"], drawn.rarefaction, encoder=encoder)
+    figures.score_against_null(concepts, drawn.null, encoder=encoder)
     figures.category_shares(tables["categories"], drawn.categories, encoder=encoder)
     figures.category_trend(tables["trend"], drawn.trend, encoder=encoder)
     figures.category_differences(tables["differences"], drawn.differences, encoder=encoder)

@@ -4,19 +4,20 @@ from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
     import torch
-    from unitlens import compare, store
+    from unitlens import compare, dissect, evidence, store
 
     torch.set_num_threads(snakemake.threads)
     activations, _ = store.read(snakemake.input.activations)
     images, _ = store.concatenate(snakemake.input.images)
     concepts, _ = store.read(snakemake.input.concepts)
+    texts = dissect.normalised(concepts["features"], "text_features")
     table = compare.relabel_subsets(
         activations["activations"],
         images["features"],
         concepts["features"],
         similarity=snakemake.params.similarity,
-        photographs=store.column(snakemake.input.decoded, "photograph"),
-        groups=concepts["word"],
+        photographs=images["photograph"],
+        groups=concepts["word"][evidence.near_duplicates(texts, snakemake.params.near_duplicate)],
         seed=snakemake.params.seed,
     )
     table.insert(0, "model", snakemake.wildcards.model)

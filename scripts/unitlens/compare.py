@@ -35,7 +35,7 @@ def frequent(concepts: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     concepts : pandas.DataFrame
-        Labels of all models and layers as `dissect.label_table` makes them, with ``model`` and ``layer``.
+        Labels of all models and layers as `evidence.label_table` makes them, with ``model`` and ``layer``.
 
     Returns
     -------
@@ -71,11 +71,12 @@ def layers(concepts: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``model, layer, units, dead, labelled, distinct, rarefied_units, distinct_rarefied, distinct_low,
-        distinct_high, top_concept, top_units, gini, gini_low, gini_high, top10_share, top10_low, top10_high``. The
-        rarefied count, with its 95 % interval, is that among ``rarefied_units`` labelled units, as many as the layer
-        with the fewest has. A layer without any has no rarefied count and does not lower that of the others. Gini is 0
-        where every concept has equally many units; ``top10_share`` is the share of the ten most frequent concepts.
+        ``model, layer, units, dead`` (or constant)``, labelled, distinct, rarefied_units, distinct_rarefied,
+        distinct_low, distinct_high, top_concept, top_units, gini, gini_low, gini_high, top10_share, top10_low,
+        top10_high``. The rarefied count, with its 95 % interval, is that among ``rarefied_units`` labelled units, as
+        many as the layer with the fewest has. A layer without any has no rarefied count and does not lower that of the
+        others. Gini is 0 where every concept has equally many units; ``top10_share`` is the share of the ten most
+        frequent concepts.
 
     Raises
     ------
@@ -95,7 +96,7 @@ def layers(concepts: pd.DataFrame) -> pd.DataFrame:
                 "model": model,
                 "layer": layer,
                 "units": len(group),
-                "dead": int((group.status == "dead").sum()),
+                "dead": int(group.status.isin(["dead", "constant"]).sum()),
                 "labelled": int(count.sum()),
                 "distinct": len(count),
                 "rarefied_units": smallest,
@@ -643,13 +644,13 @@ def _percent(share: float) -> str:
 def _labelled(concepts: pd.DataFrame) -> pd.DataFrame:
     """Units with a label, near-duplicate concepts under the name of their group; only what can be compared passes."""
     for column in ("encoder", "similarity", "concept_list"):
-        if column in concepts and concepts[column].nunique() > 1:
+        if concepts[column].nunique() > 1:
             raise ValueError(
                 f"labels of different {column.replace('_', ' ')}s cannot be compared: "
                 f"{', '.join(concepts[column].unique())}"
             )
     labelled = concepts[concepts.status == "labelled"]
-    return labelled.assign(concept=labelled["group"]) if "group" in labelled else labelled
+    return labelled.assign(concept=labelled["group"])
 
 
 def _with_all(concepts: pd.DataFrame) -> pd.DataFrame:

@@ -7,8 +7,9 @@ Scores depend on the concept list and, through D, on the other units of the laye
 lists, layers or models. All similarities give NaN for dead units, and dead units take no part in D.
 """
 
+import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -461,7 +462,7 @@ def tabulate(
         A row a unit: ``unit, status`` (labelled; dead, zero on every image; constant, another number on every image;
         unlabelled where the similarity has no answer)``, concept, category, score, second_concept, margin,
         top_concepts`` (the five best, best first, with ``; `` between)``, top_images`` (the ids of the five images that
-        activate it most, strongest first)``, encoder, similarity``.
+        activate it most, strongest first)``, encoder, similarity, concept_list`` (number and digest of the words).
     """
     values = torch.as_tensor(activations["activations"])
     labels = Labels(*(part.cpu().numpy() for part in label(scores)))
@@ -486,8 +487,13 @@ def tabulate(
             "top_images": np.where(silent, "", top_ids),
             "encoder": encoder,
             "similarity": similarity,
+            "concept_list": _list_name(concepts["word"]),
         }
     )
+
+
+def _list_name(words: Sequence[str]) -> str:
+    return f"{len(words)} words {hashlib.sha256(chr(10).join(words).encode()).hexdigest()[:8]}"
 
 
 def _best_words(scores: Tensor, words: np.ndarray) -> list[str]:

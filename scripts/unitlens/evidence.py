@@ -716,4 +716,5 @@ _COLUMNS = [
     "photographs",
     "encoder",
     "similarity",
+    "concept_list",
 ]

@@ -255,6 +255,54 @@ def rarefaction(curve: pd.DataFrame, probe_sizes: pd.DataFrame, path: str | Path
 
 
 @matplotlib.rc_context(STYLE)
+def score_against_null(concepts: pd.DataFrame, path: str | Path, *, encoder: str) -> None:
+    """Draw, for every layer, what share of its units and of the null's draws exceeds a value of the test statistic.
+
+    Parameters
+    ----------
+    concepts : pandas.DataFrame
+        ``model, layer, statistic, p_value, q_value`` of `evidence.label_table`; units without a p-value are left out.
+    path, encoder
+        As in `frequent_concepts`.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw, or the suffix is another.
+    """
+    tested = concepts[concepts["p_value"].notna()]
+    models = _names(tested, "model", "`concepts` (units with a p-value)")
+    layers = {model: list(tested.loc[tested["model"] == model, "layer"].unique()) for model in models}
+    columns = min(max(map(len, layers.values())), 4)
+    rows = sum(-(-len(names) // columns) for names in layers.values())
+    figure = Figure((max(4.5, 2.8 * columns), 0.9 + 2.3 * rows), layout="constrained")
+    panels = iter(figure.subplots(rows, columns, sharey=True, squeeze=False).ravel())
+    for model, names in layers.items():
+        for layer in names:
+            _tail_shares(panel := next(panels), tested[(tested["model"] == model) & (tested["layer"] == layer)])
+            panel.set_title(_wrap(f"{model} {layer}", 24), fontsize=9)
+        for _ in range(-len(names) % columns):
+            next(panels).remove()
+    handles, labels = panel.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    _title(figure, f"Labels against the permutation null ({encoder})")
+    _save(figure, path)
+
+
+def _tail_shares(panel: Axes, units: pd.DataFrame) -> None:
+    """Draw one layer: each unit's p-value is the share of the null that reaches its statistic."""
+    units = units.sort_values("statistic", ascending=False, kind="stable")
+    share = 100 * np.arange(1, len(units) + 1) / len(units)
+    panel.step(units["statistic"], share, where="post", color=SERIES_COLOURS[0], label="units")
+    panel.plot(units["statistic"], 100 * units["p_value"], "--", color=SERIES_COLOURS[1], label="null")
+    bar = units.loc[units["q_value"] <= 0.05, "statistic"].min()
+    panel.axvline(bar, color="#333333", linewidth=1, linestyle=":", label="least with q ≤ 0.05, if any")
+    panel.grid(color="#DDDDDD", linewidth=0.6)
+    panel.tick_params(labelleft=True)
+    panel.set(xlabel="test statistic of the label", ylabel="share that reaches it (%)", ylim=(0, 100))
+
+
+@matplotlib.rc_context(STYLE)
 def category_trend(trend: pd.DataFrame, path: str | Path, *, encoder: str) -> None:
     """Draw how each category's share changes from layer to layer, by model, with 95 % intervals.
 

@@ -363,6 +363,27 @@ def class_names(classes: str | int) -> list[str]:
     return Path(classes).read_text(encoding="utf-8").splitlines()
 
 
+def mask_words(masks: str | None = None, boxes: str | None = None) -> pd.DataFrame:
+    """Say what the masks or boxes of the probe set mark.
+
+    Parameters
+    ----------
+    masks : str, optional
+        CSV file with the columns ``value, word, category``.
+    boxes : str, optional
+        Names of the classes that the sheet's labels number, as for `class_names`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``value, word, category``; boxes mark objects.
+    """
+    if masks:
+        return pd.read_csv(masks, keep_default_na=False)[["value", "word", "category"]]
+    names = class_names(boxes)
+    return pd.DataFrame({"value": range(len(names)), "word": names, "category": "object"})
+
+
 def prediction_table(
     arrays: Mapping[str, np.ndarray], facts: Mapping[str, object], classes: Mapping[str, str]
 ) -> pd.DataFrame:

@@ -157,6 +157,15 @@ def column(paths: Iterable[str | Path], name: str) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def blocks(paths: Iterable[str | Path], names: Iterable[str], size: int) -> Iterator[dict[str, np.ndarray]]:
+    """Read datasets of several shards together, `size` rows at a time; those that a shard lacks are left out."""
+    for path in paths:
+        with open(path) as file:
+            here = [name for name in names if name in file]
+            for start in range(0, len(file[here[0]]), size):
+                yield {name: file[name][start : start + size] for name in here}
+
+
 @contextmanager
 def picking(paths: Iterable[str | Path], name: str) -> Iterator[Callable[[np.ndarray], np.ndarray]]:
     """Read any rows of a dataset that is spread over shards, without reading the others.

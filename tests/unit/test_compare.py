@@ -23,7 +23,7 @@ CATEGORY = {"dog": "object", "cat": "object", "sky": "scene", "red": "color"}
 
 
 def units(model, layer, concepts, *, dead=0, encoder="clip", similarity="soft_wpmi"):
-    """Labels as `dissect.label_table` tabulates them: a unit for each word, and some dead ones."""
+    """Labels as `evidence.label_table` tabulates them: a unit for each word, and some dead ones."""
     words = [*concepts.split(), *[""] * dead]
     return pd.DataFrame(
         {
@@ -32,9 +32,11 @@ def units(model, layer, concepts, *, dead=0, encoder="clip", similarity="soft_wp
             "unit": range(len(words)),
             "status": ["labelled" if word else "dead" for word in words],
             "concept": words,
+            "group": words,
             "category": [CATEGORY.get(word, "") for word in words],
             "encoder": encoder,
             "similarity": similarity,
+            "concept_list": "4 words",
         }
     )
 
@@ -239,7 +241,6 @@ def test_one_model_alone_gives_an_empty_table_with_its_columns(concepts):
 @pytest.mark.parametrize("column", ["encoder", "similarity", "concept_list"])
 @pytest.mark.parametrize("name", TABLES)
 def test_labels_of_different_origin_are_not_compared(concepts, column, name):
-    concepts["concept_list"] = "836 concepts"
     concepts.loc[concepts.model == "b", column] = "other"
     kind = column.replace("_", " ")
     with pytest.raises(ValueError, match=f"labels of different {kind}s cannot be compared: .*, other"):

@@ -112,6 +112,18 @@ def probe_sizes(models):
     return pd.DataFrame(rows, columns=columns)
 
 
+def evidence(models):
+    rng = np.random.default_rng(0)
+    parts = []
+    for model, names in models.items():
+        for layer in names:
+            statistic = rng.standard_normal(40) + 2
+            q_value = np.where(statistic > 3, 0.01, 0.6)
+            facts = {"model": model, "layer": layer, "statistic": statistic, "p_value": np.exp(-np.abs(statistic))}
+            parts.append(pd.DataFrame(facts | {"q_value": q_value}))
+    return pd.concat(parts)
+
+
 def trend(models):
     rows = [
         [model, category, names[0], names[-1], 0.1, -0.05, 0.2, [0.01, 0.5][i % 2]]
@@ -204,6 +216,7 @@ def draw_all(models, folder, suffix):
         "shares": lambda path: figures.category_shares(categories(models), path, encoder="ConSE surrogate"),
         "sweep": lambda path: figures.agreement_sweep(sweep(models), path),
         "rarefaction": lambda path: figures.rarefaction(curve(models), probe_sizes(models), path, encoder="ConSE"),
+        "null": lambda path: figures.score_against_null(evidence(models), path, encoder="ConSE surrogate"),
         "trend": lambda path: figures.category_trend(trend(models), path, encoder="ConSE surrogate"),
         "differences": lambda path: figures.category_differences(differences(models), path, encoder="ConSE surrogate"),
         "shape": lambda path: figures.shape(shapes(models), path, titles=TITLES),
@@ -225,7 +238,7 @@ def draw_all(models, folder, suffix):
 
 def test_charts_are_drawn_within_bounds(models, tmp_path):
     paths = draw_all(models, tmp_path, ".png")
-    assert len(paths) == 16
+    assert len(paths) == 17
     for path in paths:
         image = Image.open(path)
         assert round(image.info["dpi"][0]) == 150

@@ -294,6 +294,39 @@ def test_same_inputs_give_the_same_bytes():
         assert Path(one).read_bytes() == Path(other).read_bytes(), one
 
 
+def boxed_images(folder):
+    """The photographs with a box each, in two shards."""
+    rows = [
+        f"toy_{number:02d},toy_{number:02d}.png,{number % 5},{0.1 * number:.1f} 0 1 0.5" for number in range(IMAGES)
+    ]
+    Path("boxed.csv").write_text("\n".join(["image_id,path,label,box", *rows]) + "\n")
+    return [decode(f"{folder}/{start}.h5", start, start + 3, sheet="boxed.csv") for start in (0, 3)]
+
+
+@pytest.mark.parametrize("words", [{"boxes": "classes.txt"}, {"masks": "masks.csv"}])
+def test_network_dissection(words):
+    images = boxed_images("dissected")
+    Path("masks.csv").write_text("value,word,category\n1,red,colour\n")
+    params = {"network": NETWORK, "device": "cpu", "words": words, "bars": {"share": 0.05, "detector": 0.1}}
+    output = "dissected/toy.csv"
+
+    def dissect(batch_size):
+        wildcards = {"model": "toy", "layer": "relu2"}
+        files = {**model_inputs(images), "masks": []}
+        adapter("dissect_network", files, [output], params=params, batch_size=batch_size, **wildcards)
+        return pd.read_csv(output, keep_default_na=False)
+
+    if "masks" in words:
+        with pytest.raises(ValueError, match="no image of the probe set has masks"):
+            dissect(4)
+        return
+    table = dissect(4)
+    assert table.unit.tolist() == list(range(8)) and set(table.masks) == {"boxes, so coarse"}
+    assert set(table.mask_concept) <= {*toy.CLASSES, ""} and (table.detector == (table.iou >= 0.1)).all()
+    assert table.iou.max() > 0
+    pd.testing.assert_frame_equal(dissect(1), table, rtol=1e-5)
+
+
 def test_masks_and_scores():
     *_, masks, scores = compare("compared")
     arrays, _ = store.read(masks)

@@ -15,8 +15,8 @@ IN_SHEET, IN_CONCEPTS = "(images.probe.sheet)", "(concepts.list)"
 HEADER = "image_id,path,label,mask,crop\n"
 COLUMNS = "image_id, path, label, mask, crop, box, superpixels"
 KEYS = (
-    "device, precision, offline, seed, threads, batch_size, models, images, encoder, concepts, dissect, explain, "
-    "agreement, faithfulness, tune, verify, report"
+    "device, precision, offline, seed, threads, batch_size, models, images, encoder, concepts, dissect, "
+    "netdissect, explain, agreement, faithfulness, tune, verify, report"
 )
 SOURCES = "path | url | package + sha256 | torchvision"
 
@@ -174,6 +174,17 @@ BAD = {
             "tune.presets.a.model_regressor: 'Ridge' is a required property (The surrogate, `{Ridge: {alpha: 1}}`.)",
             "tune.presets: 'default' does not match '^(?!default$)[A-Za-z0-9_.-]+$' (Any name but `default`, which is "
             "that of `explain.lime`.)",
+    "masks and boxes": (
+        {"netdissect": {"masks": "masks.csv", "boxes": "imagenet"}},
+        {},
+        ["netdissect: needs exactly one of masks | boxes; got masks, boxes"],
+    ),
+    "masks without words": (
+        {"netdissect": {"masks": "masks.csv"}},
+        {"masks.csv": "value,word,category\n0,sky,scene\n2,,scene\n"},
+        [
+            "masks.csv line 2 (netdissect.masks): value '0' must be a whole number from 1 to 65535",
+            "masks.csv line 3 (netdissect.masks): word is empty",
         ],
     ),
     "missing folder": (

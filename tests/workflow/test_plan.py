@@ -37,6 +37,8 @@ DEMO = {
     "label_units": 6,
     "rarefy_probe": 6,
     "map_units": 6,  # 2 models x 3 layers
+    "dissect_network": 6,
+    "collect_netdissect": 1,
     "collect_concepts": 1,
     "compare_models": 1,
     "explain_cam": 6,  # 2 models x 3 CAMs x 1 shard
@@ -69,7 +71,8 @@ DEMO = {
     "all": 1,
 }
 # 3 models: two are labelled at 3 layers each, two are explained; 63,305 photographs are 8 shards of 8192
-FULL = DEMO | {
+# no masks, so no Network Dissection
+FULL = {rule: jobs for rule, jobs in DEMO.items() if rule not in ("dissect_network", "collect_netdissect")} | {
     "retrieve_weights": 3,
     "check_model": 3,
     "retrieve_encoder": 1,  # CLIP's one checkpoint

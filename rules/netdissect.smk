@@ -1,0 +1,70 @@
+rule dissect_network:
+    input:
+        model="results/models/{model}.json",
+        weights="resources/weights/{model}.bin",
+        images=all_probe_images_of_model,
+        masks=mask_table,
+    output:
+        "results/netdissect/{model}/{layer}.csv",
+    log:
+        "results/logs/dissect_network/{model}/{layer}.log",
+    benchmark:
+        "results/benchmarks/dissect_network/{model}/{layer}.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        batch_size=config["batch_size"],
+        mem_mb=memory(3000),
+        runtime=minutes(60),
+    params:
+        network=network,
+        device=config["device"],
+        words=mask_settings("masks", "boxes"),
+        bars=mask_settings("share", "detector"),
+    message:
+        "Dissect {wildcards.model} {wildcards.layer} with masks"
+    script:
+        "../scripts/dissect_network.py"
+
+
+rule collect_netdissect:
+    input:
+        unpack(files_of_encoder),
+        dissected=per_layer("results/netdissect/{model}/{layer}.csv"),
+        labels="results/concepts.csv",
+    output:
+        units=report(
+            "results/netdissect.csv",
+            category="3 Concepts",
+            labels={"table": "Network Dissection of all units"},
+            caption="../report/netdissect.rst",
+        ),
+        layers=report(
+            "results/comparison/netdissect.csv",
+            category="3 Concepts",
+            labels={"table": "Network Dissection by layer"},
+            caption="../report/table_netdissect.rst",
+        ),
+        findings="results/findings/netdissect.json",
+    log:
+        "results/logs/collect_netdissect/all.log",
+    benchmark:
+        "results/benchmarks/collect_netdissect/all.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=memory(2500),
+        runtime=minutes(15),
+    params:
+        encoder=encoder,
+        device=config["device"],
+        near_duplicate=config["dissect"]["evidence"]["near_duplicate"],
+        seed=config["seed"],
+    message:
+        "Compare Network Dissection with the labels"
+    script:
+        "../scripts/collect_netdissect.py"

@@ -1,0 +1,250 @@
+"""Network Dissection: thresholds against numpy, overlaps by hand and against a loop, a planted network."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from unitlens import netdissect
+
+
+def in_batches(values, size):
+    return iter(torch.as_tensor(values, dtype=torch.float32).split(size))
+
+
+@pytest.mark.parametrize("share", [0.005, 0.1, 0.37])
+@pytest.mark.parametrize("size", [1, 3, 20])
+def test_thresholds_are_numpys_quantiles(share, size):
+    maps = np.random.default_rng(0).standard_normal((20, 3, 5, 7)).astype(np.float32)
+    values = maps.swapaxes(0, 1).reshape(3, -1)
+    expected = np.quantile(values, 1 - share, axis=1, method="inverted_cdf")
+    found = netdissect.thresholds(in_batches(maps, size), 20, share=share).numpy()
+    np.testing.assert_array_equal(found, expected)
+    assert ((values > found[:, None]).mean(1) <= share).all()
+
+
+def test_tied_activations_lie_above_the_threshold_at_most_as_often_as_asked():
+    maps = np.random.default_rng(0).integers(0, 3, (50, 2, 4, 4))
+    found = netdissect.thresholds(in_batches(maps, 7), 50, share=0.005)
+    assert found.tolist() == [2, 2]  # a third of the activations is 2: none lies above
+
+
+def test_activations_that_are_not_finite_are_named():
+    maps = np.zeros((4, 2, 3, 3))
+    maps[3, 1, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="unit 1 at image row 3 is NaN"):
+        netdissect.thresholds(in_batches(maps, 2), 4)
+    with pytest.raises(ValueError, match="`images` is 5, but there were maps of 4"):
+        netdissect.thresholds(in_batches(np.zeros((4, 2, 3, 3)), 2), 5)
+
+
+def test_overlaps_by_hand():
+    # two images of 2 x 2; concepts 1 and 2 of category 0, concept 3 of category 1
+    labels = torch.tensor([[[[1, 1], [2, 0]]], [[[3, 0], [0, 0]]]])
+    maps = torch.tensor([[[[1.0, 0], [1, 1]]], [[[1, 1], [0, 0]]]])  # one unit
+    overlap = netdissect.overlaps([(maps, labels)], torch.tensor([0.5]), torch.tensor([0, 0, 1]))
+    assert overlap.both.tolist() == [[1, 1, 1]]
+    assert overlap.unit.tolist() == [[3, 2]]  # category 0 is annotated in the first image only, 1 in the second
+    assert overlap.concept.tolist() == [2, 1, 1]
+    assert netdissect.iou(overlap, torch.tensor([0, 0, 1])).tolist() == [[1 / 4, 1 / 3, 1 / 2]]
+
+
+def test_an_image_without_any_active_unit_counts_for_the_concept():
+    overlap = netdissect.overlaps(
+        [(torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 2, 2))], torch.zeros(1), torch.tensor([0])
+    )
+    assert (overlap.both.item(), overlap.unit.item(), overlap.concept.item()) == (0, 0, 4)
+
+
+def test_several_label_maps_of_an_image_may_overlap():
+    labels = torch.tensor([[[[1, 1], [0, 0]], [[2, 0], [1, 0]]]])
+    overlap = netdissect.overlaps([(torch.ones(1, 1, 2, 2), labels)], torch.tensor([0.5]), torch.tensor([0, 1]))
+    assert overlap.concept.tolist() == [3, 1] and overlap.both.tolist() == [[3, 1]]
+    assert overlap.unit.tolist() == [[4, 4]]
+
+
+@pytest.mark.parametrize("size", [1, 4, 9])
+def test_overlaps_against_a_loop_over_pixels(size, monkeypatch):
+    monkeypatch.setattr(netdissect, "_BLOCK", 200)  # one unit at a time
+    rng = np.random.default_rng(1)
+    maps = torch.from_numpy(rng.standard_normal((9, 4, 3, 4)))
+    labels = torch.from_numpy(rng.integers(0, 6, (9, 2, 10, 13)) * rng.integers(0, 2, (9, 1, 1, 1)))
+    category = torch.tensor([0, 0, 1, 2, 2])
+    limits = torch.tensor([0.2, 1.0, 5.0, -9.0], dtype=torch.float64)
+    batches = zip(maps.split(size), labels.split(size), strict=True)
+    found = netdissect.iou(netdissect.overlaps(batches, limits, category), category)
+
+    large = F.interpolate(maps, (10, 13), mode="bilinear", align_corners=False).numpy()
+    for unit in range(4):
+        for concept in range(5):
+            both = either = 0
+            for image in range(9):
+                shown = set(labels[image].unique().tolist()) - {0}
+                if category[concept] not in [category[other - 1] for other in shown]:
+                    continue
+                mask = large[image, unit] > limits[unit].item()
+                marked = (labels[image].numpy() == concept + 1).any(0)
+                both, either = both + (mask & marked).sum(), either + (mask | marked).sum()
+            assert found[unit, concept] == pytest.approx(both / either if either else 0)
+
+
+def test_boxes_become_label_maps():
+    block = {
+        "images": np.zeros((3, 4, 5, 3), np.uint8),
+        "label": np.array([7, 9, -1]),
+        "box": np.array([[1, 0, 3, 2], [np.nan] * 4, [0, 0, 5, 4]], np.float32),
+    }
+    labels = netdissect.label_maps(block, np.array([9, 7]), source="boxes")
+    assert labels.shape == (3, 1, 4, 5)
+    assert labels[0, 0].tolist() == [[0, 2, 2, 0, 0], [0, 2, 2, 0, 0], [0] * 5, [0] * 5]
+    assert not labels[1:].any()  # a box without a label, and a label without a box, mark nothing
+
+
+def test_masks_become_label_maps():
+    images = np.zeros((1, 2, 2, 3), np.uint8)
+    mask = np.array([[[0, 300], [4, 4]]], np.uint16)
+    labels = netdissect.label_maps({"images": images, "mask": mask}, np.array([4, 300]), source="masks")
+    assert labels.tolist() == [[[[0, 2], [1, 1]]]]
+    assert not netdissect.label_maps({"images": images}, np.array([4]), source="masks").any()
+    with pytest.raises(ValueError, match=r"marks 300, which has no word; values with one: 4$"):
+        netdissect.label_maps({"images": images, "mask": mask}, np.array([4]), source="masks")
+
+
+SIDE = 32
+WORDS = pd.DataFrame({"value": [1, 2], "word": ["stripes", "dots"], "category": "texture"})
+
+
+class Planted(nn.Module):
+    """Unit 0 is the red of a picture, unit 1 the green, unit 2 answers to nothing, unit 3 to one noisy channel."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 1, bias=False)
+        self.layer.weight.data = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 1]])[..., None, None]
+
+    def forward(self, images):
+        return self.layer(images)
+
+
+def composites(n=60):
+    """Grey pictures, a third with a red patch and a third with a green one, noise in the blue channel; the masks."""
+    rng = np.random.default_rng(0)
+    images, masks = np.zeros((n, SIDE, SIDE, 3), np.uint8), np.zeros((n, SIDE, SIDE), np.uint16)
+    images[..., 2] = rng.integers(0, 256, images.shape[:3])
+    for row in range(n):
+        left, top = rng.integers(0, SIDE - 3, 2)
+        patch = (row, slice(top, top + 3), slice(left, left + 3))
+        if row % 3:
+            images[(*patch, row % 3 - 1)] = rng.integers(100, 256, (3, 3))
+            masks[patch] = row % 3
+    return images, masks
+
+
+def dissect(images, masks, **options):
+    def blocks():
+        return ({"images": images[i : i + 8], "mask": masks[i : i + 8]} for i in range(0, len(images), 8))
+
+    def normalise(pictures):
+        return torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
+
+    photographs = np.arange(len(images)) // 2
+    options = {"words": WORDS, "source": "masks", "photographs": photographs} | options
+    return netdissect.dissect(Planted(), "layer", normalise, blocks, **options)
+
+
+def test_planted_units_are_found_and_shuffled_masks_are_not():
+    images, masks = composites()
+    table = dissect(images, masks)
+    assert table.mask_concept.tolist()[:3] == ["stripes", "dots", ""]
+    assert table.iou.tolist()[:2] == [1, 1] and table.iou[3] < 0.04
+    assert table.detector.tolist() == [True, True, False, False]
+    assert table.threshold.tolist()[:3] == [0, 0, 0]
+    assert table.mask_images.tolist()[:3] == [20, 20, 0] and table.mask_photographs[0] == 20
+    assert set(table.masks) == {"masks"}
+    shuffled = dissect(images, np.roll(masks.reshape(len(masks), -1), 500, axis=1).reshape(masks.shape))
+    assert (shuffled.iou < 0.04).all() and not shuffled.detector.any()
+
+
+def test_a_probe_set_without_masks_is_refused():
+    images, masks = composites(6)
+    with pytest.raises(ValueError, match="no image of the probe set has masks"):
+        dissect(images, 0 * masks)
+
+
+def test_a_layer_without_space_gives_no_row():
+    class Flat(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Flatten()
+
+        def forward(self, images):
+            return self.layer(images)
+
+    images, masks = composites(2)
+    table = netdissect.dissect(
+        Flat(),
+        "layer",
+        lambda pictures: torch.from_numpy(pictures).float(),
+        lambda: iter([{"images": images, "mask": masks}]),
+        words=WORDS,
+        source="masks",
+        photographs=np.arange(2),
+    )
+    assert table.empty and list(table.columns) == netdissect.COLUMNS
+
+
+def labels(words):
+    return pd.DataFrame(
+        {
+            "model": "a",
+            "layer": "x",
+            "unit": range(len(words)),
+            "status": ["labelled" if word else "unlabelled" for word in words],
+            "concept": words,
+            "category": "object",
+        }
+    )
+
+
+def dissected(words, *, photographs=3):
+    table = pd.DataFrame({"model": "a", "layer": "x", "unit": range(len(words)), "mask_concept": words})
+    detector = table.mask_concept != ""
+    return table.assign(mask_category="object", detector=detector, mask_photographs=photographs, masks="masks")
+
+
+def agreement(masks, clip, **options):
+    table = netdissect.beside_labels(dissected(masks, **options), labels(clip))
+    words = netdissect.words_of(table)
+    features = np.eye(len(words)) * 3
+    if "dogs" in words:
+        features[words.index("dogs")] = 3 * features[words.index("dog")]
+    return netdissect.with_agreement(table, words, features)
+
+
+def test_agreement_by_hand():
+    table = agreement(["dog", "cat", "", "sky"], ["dogs", "sky", "cat", ""])
+    assert table.cosine.tolist() == pytest.approx([1, 0, np.nan, np.nan], nan_ok=True)
+    assert table.cosine_chance.tolist() == pytest.approx([1 / 2, 0, np.nan, np.nan], nan_ok=True)
+    assert table.same.tolist()[:2] == [True, False] and table.same[2:].isna().all()
+    (row,) = netdissect.summarise(table).to_dict("records")
+    assert (row["units"], row["detectors"], row["unique_detectors"], row["compared"], row["same"]) == (4, 3, 3, 2, 1)
+    assert (row["cosine"], row["cosine_chance"]) == (0.5, 0.25)
+
+
+def test_agreement_beyond_chance_is_said_and_what_is_not_supported_too():
+    words = ["dog", "cat", "sky", "sea"] * 5
+    (sentence,) = netdissect.findings(netdissect.summarise(agreement(words, words, photographs=1)))
+    assert "20 detectors of 4 concepts among the 20 units of x of a (20 detect what a single photograph" in sentence
+    assert (
+        "cosine of 1.00, against 0.25 if dealt at random: agreement beyond chance is supported (p < 0.001" in sentence
+    )
+    assert "20 name the same" in sentence
+    (sentence,) = netdissect.findings(netdissect.summarise(agreement(words, ["sun"] * 20)))
+    assert "is not supported (p = 1, adjusted for 1 layers); 0 name the same" in sentence
+
+
+def test_no_detector_with_a_label_leaves_nothing_to_compare():
+    summary = netdissect.summarise(agreement(["dog", ""], ["", "dog"]))
+    assert summary.compared.item() == 0 and np.isnan(summary.p_value.item())
+    assert "none of them has a CLIP label" in netdissect.findings(summary)[0]
