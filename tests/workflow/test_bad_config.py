@@ -174,6 +174,8 @@ BAD = {
             "tune.presets.a.model_regressor: 'Ridge' is a required property (The surrogate, `{Ridge: {alpha: 1}}`.)",
             "tune.presets: 'default' does not match '^(?!default$)[A-Za-z0-9_.-]+$' (Any name but `default`, which is "
             "that of `explain.lime`.)",
+        ],
+    ),
     "masks and boxes": (
         {"netdissect": {"masks": "masks.csv", "boxes": "imagenet"}},
         {},
