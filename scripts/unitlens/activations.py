@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
+from unitlens.hooks import channel_axis
+
 POOLINGS = ("avg", "max")
 
 
 def extract(
-    forward: Callable[[Tensor], Tensor], batches: Iterable[Tensor], *, pooling: str = "avg", units_last: bool = False
+    forward: Callable[[Tensor], Tensor], batches: Iterable[Tensor], *, pooling: str = "avg"
 ) -> Iterator[Tensor]:
     """Pool a layer's output, one batch of images at a time.
 
@@ -22,9 +24,9 @@ def extract(
     forward : callable
         Maps one batch of images to the output of the layer.
     batches : iterable of Tensor
-        Batches of images, in the order of the probe set: errors count rows over all of them.
-    pooling, units_last
-        As in `pool`.
+        Batches of pictures (n, h, w, 3), in the order of the probe set: errors count rows over all of them.
+    pooling
+        As in `pool`. Which axis of 4-D outputs holds the units follows from their shape, see `hooks.channel_axis`.
 
     Yields
     ------
@@ -39,7 +41,9 @@ def extract(
     first_row = 0
     for images in batches:
         with torch.inference_mode():
-            pooled = pool(forward(images), pooling, units_last=units_last, first_row=first_row)
+            output = forward(images)
+            units_last = getattr(output, "ndim", 0) == 4 and channel_axis(output, *images.shape[1:3]) == 3
+            pooled = pool(output, pooling, units_last=units_last, first_row=first_row)
         first_row += len(pooled)
         yield pooled
 

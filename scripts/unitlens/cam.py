@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate
 
-from unitlens.hooks import capture, find_layer
+from unitlens.hooks import capture, channel_axis, find_layer
 
 logger = logging.getLogger(__name__)
 
@@ -185,11 +185,11 @@ def _ablation_maps(model: nn.Module, layer: str, images: Tensor, targets: Tensor
     score = _pick(logits, targets, first)
     grid = as_grid(activations, images, layer)
     _, tail = _find_tail(model, layer, images, activations, logits)
-    channel_axis = _channel_axis(activations, images)
+    axis = channel_axis(activations, *images.shape[-2:])
 
     def without_channel(image: Tensor, channel: Tensor) -> Tensor:
         ablated = activations[image]
-        ablated.movedim(channel_axis, 1)[torch.arange(len(image), device=image.device), channel] = 0
+        ablated.movedim(axis, 1)[torch.arange(len(image), device=image.device), channel] = 0
         return tail(ablated, image)
 
     scores = _channel_scores(without_channel, targets, grid.shape[1], chunk)
@@ -460,7 +460,7 @@ def as_grid(values: Tensor, images: Tensor, layer: str) -> Tensor:
     values = values.to(torch.promote_types(values.dtype, torch.float32))
     height, width = images.shape[-2:]
     if values.ndim == 4:
-        return values.movedim(_channel_axis(values, images), 1)
+        return values.movedim(channel_axis(values, height, width), 1)
     if values.ndim == 3:  # tokens (n, t, c)
         for prefix in range(MOST_PREFIX_TOKENS + 1):
             patches = values.shape[1] - prefix
@@ -470,17 +470,6 @@ def as_grid(values: Tensor, images: Tensor, layer: str) -> Tensor:
     raise ValueError(
         f"layer {layer!r} returns {tuple(values.shape)} for images of {height} x {width}: not a spatial grid"
     )
-
-
-def _channel_axis(values: Tensor, images: Tensor) -> int:
-    """Return the axis of the channels: of (n, c, h, w) and (n, h, w, c), where h / w is nearest to the images'."""
-    if values.ndim == 3:
-        return 2
-    height, width = images.shape[-2:]
-    channels_last, channels_first = (
-        abs(math.log(values.shape[axis] * width / (values.shape[axis + 1] * height))) for axis in (1, 2)
-    )
-    return 3 if channels_last < channels_first else 1
 
 
 def _weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from unitlens import cam, explain, lime, models
-from unitlens.hooks import capture, find_layer
+from unitlens.hooks import capture, channel_axis, find_layer
 
 # Of maps in [0, 1]: both sides add up hundreds of channels in float32, in different orders and batches.
 CAM_TOLERANCE = 1e-3
@@ -253,7 +253,7 @@ def _grad_cam(
 def _departs_from_formula(model: nn.Module, layer: str, images: Tensor, targets: Tensor) -> bool:
     activations, scores = _forward(model, layer, images, targets)
     lowest = activations.flatten(1).amin(1)
-    return bool((lowest != 0).any() or (scores <= 0).any() or cam._channel_axis(activations, images) != 1)
+    return bool((lowest != 0).any() or (scores <= 0).any() or channel_axis(activations, *images.shape[-2:]) != 1)
 
 
 def _grad_cam_ablating_to_zero(method: str, model: nn.Module, layer: str, image: Tensor, target: int) -> np.ndarray:
@@ -261,12 +261,12 @@ def _grad_cam_ablating_to_zero(method: str, model: nn.Module, layer: str, image:
     from pytorch_grad_cam.ablation_layer import AblationLayerVit
 
     activations, (score,) = _forward(model, layer, image, torch.tensor([target], device=image.device))
-    channel_axis = cam._channel_axis(activations, image)
+    axis = channel_axis(activations, *image.shape[-2:])
 
     class ToZero(AblationLayerVit):  # which repeats outputs of any layout
         def __call__(self, _: object) -> Tensor:
             rows = torch.arange(len(self.activations))
-            self.activations.movedim(channel_axis, 1)[rows, torch.as_tensor(self.indices[: len(rows)]).long()] = 0
+            self.activations.movedim(axis, 1)[rows, torch.as_tensor(self.indices[: len(rows)]).long()] = 0
             return self.activations
 
     return _grad_cam(

@@ -10,6 +10,7 @@ import torch
 import torchvision
 from torch import nn
 from unitlens import cam
+from unitlens.hooks import channel_axis
 
 gradcam = pytest.importorskip("pytorch_grad_cam")
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # noqa: E402
@@ -99,7 +100,7 @@ def test_the_tail_equals_full_reruns(build, size, layers):
             handle.remove()
             image = torch.tensor([1, 0, 0, 1, 1])
             ablated = recorded[0][image]
-            ablated.movedim(cam._channel_axis(ablated, images), 1)[torch.arange(5), torch.arange(5)] = 0
+            ablated.movedim(channel_axis(ablated, *images.shape[-2:]), 1)[torch.arange(5), torch.arange(5)] = 0
 
             handle = module.register_forward_hook(lambda m, a, output, ablated=ablated: ablated.clone())
             expected = model(images[image])

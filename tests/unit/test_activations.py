@@ -9,6 +9,11 @@ from unitlens import activations
 MAPS = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]], [[0.0, 0.0], [-1.0, -3.0]]]])  # (1, 2, 2, 2)
 
 
+def as_maps(pictures):
+    """Pictures (n, h, w, 3) as the maps (n, 3, h, w) of a layer."""
+    return 2 * pictures.permute(0, 3, 1, 2)
+
+
 def test_maps_are_pooled_over_space():
     assert activations.pool(MAPS).tolist() == [[3.0, -1.0]]
     assert activations.pool(MAPS, "max").tolist() == [[6.0, 0.0]]
@@ -34,19 +39,26 @@ def test_numpy_and_half_precision_are_accepted():
 
 
 def test_extract_pools_batch_by_batch():
-    images = torch.rand(7, 3, 5, 5, generator=torch.Generator().manual_seed(0))
-    whole = torch.cat(list(activations.extract(lambda x: 2 * x, [images])))
-    parts = list(activations.extract(lambda x: 2 * x, images.split(3)))
+    images = torch.rand(7, 5, 5, 3, generator=torch.Generator().manual_seed(0))
+    whole = torch.cat(list(activations.extract(as_maps, [images])))
+    parts = list(activations.extract(as_maps, images.split(3)))
     assert [len(part) for part in parts] == [3, 3, 1]
     assert torch.equal(torch.cat(parts), whole)
     assert torch.is_inference_mode_enabled() is False
 
 
+def test_extract_finds_the_units_on_either_axis():
+    images = torch.rand(4, 6, 5, 3, generator=torch.Generator().manual_seed(0))  # units last, as they are
+    first, last = (torch.cat(list(activations.extract(forward, [images]))) for forward in (as_maps, lambda x: 2 * x))
+    assert first.shape == (4, 3)
+    torch.testing.assert_close(first, last)
+
+
 def test_a_bad_activation_is_named_by_unit_and_probe_row():
-    images = torch.ones(7, 3, 5, 5)
-    images[5, 2, 0, 0] = math.nan
+    images = torch.ones(7, 5, 5, 3)
+    images[5, 0, 0, 2] = math.nan
     with pytest.raises(ValueError, match="activation of unit 2 is nan at image row 5"):
-        list(activations.extract(lambda x: x, images.split(3)))
+        list(activations.extract(as_maps, images.split(3)))
     with pytest.raises(ValueError, match="activation of unit 1 is inf at image row 0"):
         activations.pool(torch.tensor([[0.0, math.inf]]))
 
