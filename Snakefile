@@ -26,6 +26,8 @@ rule all:
         "results/concepts.csv",
         "results/explanations.csv",
         "results/agreement.csv",
+        if_ground_truth("results/ground_truth.csv"),
+        "results/figures/sanity/stability.svg",
         "results/figures/map_shapes.svg",
         "results/figures/complexity_scatter.svg",
         "results/faithfulness.csv",

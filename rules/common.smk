@@ -356,6 +356,14 @@ def first_images_of_model(wildcards):
     return images_of("explain", config["models"][wildcards.model]["preprocessing"], shards("explain")[0])
 
 
+def first_cam_of_model(wildcards):
+    return f"results/saliency/{wildcards.model}/{explainers(wildcards.model)[0]}/{shards('explain')[0]}.h5"
+
+
+def first_lime_of_model(wildcards):
+    return f"results/saliency/{wildcards.model}/lime/{shards('explain')[0]}.h5"
+
+
 def committed_sheet(wildcards):
     """The user's sheet. Ancient: a longer sheet must run new shards only, and Snakemake skips what lies behind a job
     that runs again and whose outputs are ancient."""
@@ -449,6 +457,15 @@ def per_layer(pattern):
 
 def netdissect_tables():
     return ["results/netdissect.csv"] if "netdissect" in config else []
+
+
+def if_ground_truth(*paths):
+    """The paths, where the sheet of explained photographs gives a mask or a box; else nothing."""
+    sheet = config["images"]["explain"].get("sheet")
+    if not sheet:
+        return []
+    with Path(sheet).open(newline="", encoding="utf-8-sig") as file:
+        return list(paths) if any(row.get("mask") or row.get("box") for row in csv.DictReader(file)) else []
 
 
 def explained_models():

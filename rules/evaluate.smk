@@ -216,6 +216,198 @@ rule summarise_faithfulness:
         "../scripts/summarise_faithfulness.py"
 
 
+rule score_ground_truth:
+    input:
+        images=explain_images_of_model,
+        saliency=saliency_of_shard,
+    output:
+        "results/ground_truth/{model}/{shard}.csv",
+    log:
+        "results/logs/score_ground_truth/{model}/{shard}.log",
+    benchmark:
+        "results/benchmarks/score_ground_truth/{model}/{shard}.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    resources:
+        mem_mb=memory(1500),
+        runtime=minutes(15),
+    params:
+        seed=config["seed"],
+    message:
+        "Score the explainers of {wildcards.model} against masks and boxes, shard {wildcards.shard}"
+    script:
+        "../scripts/score_ground_truth.py"
+
+
+rule summarise_ground_truth:
+    input:
+        per_explained_shard("results/ground_truth/{model}/{shard}.csv"),
+    output:
+        images=report(
+            "results/ground_truth.csv",
+            category="7 Ground truth",
+            labels={"table": "every photograph and explainer"},
+            caption="../report/ground_truth_table.rst",
+        ),
+        summary=report(
+            "results/ground_truth_summary.csv",
+            category="7 Ground truth",
+            labels={"table": "means and intervals"},
+            caption="../report/ground_truth_summary.rst",
+        ),
+        tests=report(
+            "results/ground_truth_tests.csv",
+            category="7 Ground truth",
+            labels={"table": "explainers against each other"},
+            caption="../report/ground_truth_tests.rst",
+        ),
+        figure=report(
+            "results/figures/ground_truth.svg",
+            category="7 Ground truth",
+            labels={"figure": "explainers against masks and boxes"},
+            caption="../report/ground_truth.rst",
+        ),
+        findings="results/findings/ground_truth.json",
+    log:
+        "results/logs/summarise_ground_truth/all.log",
+    benchmark:
+        "results/benchmarks/summarise_ground_truth/all.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    params:
+        seed=config["seed"],
+    message:
+        "Summarise how well the explainers find the objects"
+    script:
+        "../scripts/summarise_ground_truth.py"
+
+
+rule randomise_model:
+    input:
+        model="results/models/{model}.json",
+        weights="resources/weights/{model}.bin",
+        images=first_images_of_model,
+        explanations=first_cam_of_model,
+    output:
+        "results/sanity/randomisation/{model}.csv",
+    log:
+        "results/logs/randomise_model/{model}.log",
+    benchmark:
+        "results/benchmarks/randomise_model/{model}.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        batch_size=config["batch_size"],
+        mem_mb=memory(2500),
+        runtime=minutes(30),
+    params:
+        network=network,
+        device=config["device"],
+        layer=cam_layer,
+        sanity=config["sanity"],
+        area=config["agreement"]["area"],
+        seed=config["seed"],
+    message:
+        "Randomise {wildcards.model} layer by layer and compare its maps"
+    script:
+        "../scripts/randomise_model.py"
+
+
+rule stabilise_lime:
+    input:
+        model="results/models/{model}.json",
+        weights="resources/weights/{model}.bin",
+        images=first_images_of_model,
+        explanations=first_lime_of_model,
+    output:
+        "results/sanity/stability/{model}.csv",
+    log:
+        "results/logs/stabilise_lime/{model}.log",
+    benchmark:
+        "results/benchmarks/stabilise_lime/{model}.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        batch_size=config["batch_size"],
+        mem_mb=memory(2500),
+        runtime=minutes(30),
+    params:
+        network=network,
+        device=config["device"],
+        lime=config["explain"]["lime"],
+        sanity=config["sanity"],
+        area=config["agreement"]["area"],
+        seed=config["seed"],
+    message:
+        "Explain {wildcards.model} with LIME again, by seeds and numbers of samples"
+    script:
+        "../scripts/stabilise_lime.py"
+
+
+rule summarise_sanity:
+    input:
+        randomised=expand("results/sanity/randomisation/{model}.csv", model=explained_models()),
+        stability=expand("results/sanity/stability/{model}.csv", model=explained_models()),
+    output:
+        randomisation=report(
+            "results/randomisation.csv",
+            category="8 Sanity",
+            labels={"table": "maps of randomised networks"},
+            caption="../report/randomisation_table.rst",
+        ),
+        randomisation_summary=report(
+            "results/randomisation_summary.csv",
+            category="8 Sanity",
+            labels={"table": "maps of randomised networks, means"},
+            caption="../report/randomisation_table.rst",
+        ),
+        stability=report(
+            "results/stability.csv",
+            category="8 Sanity",
+            labels={"table": "LIME over seeds and samples"},
+            caption="../report/stability_table.rst",
+        ),
+        stability_summary=report(
+            "results/stability_summary.csv",
+            category="8 Sanity",
+            labels={"table": "LIME over seeds and samples, means"},
+            caption="../report/stability_table.rst",
+        ),
+        randomisation_figure=report(
+            "results/figures/sanity/randomisation.svg",
+            category="8 Sanity",
+            labels={"figure": "maps of randomised networks"},
+            caption="../report/randomisation.rst",
+        ),
+        stability_figure=report(
+            "results/figures/sanity/stability.svg",
+            category="8 Sanity",
+            labels={"figure": "LIME over seeds and samples"},
+            caption="../report/stability.rst",
+        ),
+        randomisation_findings="results/findings/randomisation.json",
+        stability_findings="results/findings/stability.json",
+    log:
+        "results/logs/summarise_sanity/all.log",
+    benchmark:
+        "results/benchmarks/summarise_sanity/all.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    params:
+        top=config["explain"]["lime"]["num_features"],
+        seed=config["seed"],
+    message:
+        "Summarise how maps change with a randomised network, and LIME with its seed"
+    script:
+        "../scripts/summarise_sanity.py"
+
+
 rule summarise_timings:
     input:
         per_explainer("results/timings/{model}/{explainer}/{shard}.csv"),

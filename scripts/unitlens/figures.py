@@ -578,6 +578,126 @@ def shape(summary: pd.DataFrame, path: str | Path, *, titles: Mapping[str, str])
 
 
 @matplotlib.rc_context(STYLE)
+def ground_truth(summary: pd.DataFrame, path: str | Path, *, titles: Mapping[str, str]) -> None:
+    """Draw how well explainers find the objects, a row of panels a reference, a panel a measure.
+
+    Parameters
+    ----------
+    summary : pandas.DataFrame
+        Table of `groundtruth.summarise`.
+    path : path
+        File to write, ``.png`` or ``.svg``.
+    titles : mapping
+        From a measure to what its axis is called.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw, or the suffix is another.
+    """
+    references, models = _names(summary, "reference", "`summary`"), _names(summary, "model", "`summary`")
+    rows = summary.assign(title=summary["explainer"].map(explainer_title))
+    explainers = list(rows["title"].unique())
+    height = len(explainers) * max(0.36, 0.16 * len(models)) + 0.6
+    figure = Figure((9.5, 0.8 + height * len(references)), layout="constrained")
+    grid = figure.subplots(len(references), len(titles), sharey=True, squeeze=False)
+    for reference, panels in zip(references, grid, strict=True):
+        for panel, (measure, title) in zip(panels, titles.items(), strict=True):
+            own = rows[(rows["reference"] == reference) & (rows["measure"] == measure)]
+            for position, model in enumerate(models):
+                one = own[own["model"] == model].drop_duplicates("title").set_index("title").reindex(explainers)
+                heights = np.arange(len(explainers)) + _offset(position, len(models))
+                colour = SERIES_COLOURS[position % len(SERIES_COLOURS)]
+                _intervals(panel, one[["mean", "low", "high"]], heights, label=model, position=position, colour=colour)
+            panel.axvline(own["chance"].mean(), color="#333333", linestyle="--", linewidth=1, label="chance")
+            _label_rows(panel, explainers, stripes=True)
+            panel.set_xlim(0, 1.04)
+            panel.set_xlabel(_wrap(title, 34))
+        panels[0].set_title(f"against the {reference}", fontsize=9)
+    _common_legend(figure, grid[0][0])
+    _title(figure, "Explainers against the objects of the sheet, means with 95 % bootstrap intervals over photographs")
+    _save(figure, path)
+
+
+@matplotlib.rc_context(STYLE)
+def randomisation(summary: pd.DataFrame, path: str | Path) -> None:
+    """Draw how like maps of a network stay as its layers are randomised, one panel a model.
+
+    Parameters
+    ----------
+    summary : pandas.DataFrame
+        Table of `sanity.summarise_randomisation`; the rows of ``equal_area_iou`` are drawn.
+    path : path
+        File to write, ``.png`` or ``.svg``.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw, or the suffix is another.
+    """
+    rows = summary[summary["measure"] == "equal_area_iou"]
+    models, explainers = _names(rows, "model", "`summary`"), list(rows["explainer"].map(explainer_title).unique())
+    panels, figure = _panels(len(models), height=2.6, columns=2, sharex=False)
+    for panel, model in zip(panels, models, strict=True):
+        own = rows[rows["model"] == model]
+        stages = sorted(own["randomised"].unique())
+        for position, title in enumerate(explainers):
+            one = own[own["explainer"].map(explainer_title) == title].sort_values("randomised")
+            one = pd.concat(
+                [one.iloc[:1].assign(randomised=0, mean=1.0, low=1.0, high=1.0), one[one["randomised"] > 0]]
+            )
+            at = [stages.index(number) if number else 0 for number in one["randomised"]]
+            _band(panel, at, one[["mean", "low", "high"]], label=title, position=position)
+        other = own.loc[own["randomised"] == 0, "mean"]
+        if len(other):
+            panel.axhline(other.mean(), color="#333333", linestyle=":", linewidth=1.2, label="another photograph")
+        panel.axhline(own["chance"].mean(), color="#333333", linestyle="--", linewidth=1, label="chance")
+        panel.set_xticks(range(len(stages)), ["none", *(str(number) for number in stages[1:])])
+        panel.set_ylim(0, 1.03)
+        panel.set_title(_wrap(model, 24), fontsize=9)
+        panel.set_xlabel(f"layers randomised, of {own['layers'].max()}")
+        panel.set_ylabel("equal-area IoU with the original")
+    _common_legend(figure, panels[0])
+    _title(figure, "Maps of randomised networks against the original ones")
+    _save(figure, path)
+
+
+@matplotlib.rc_context(STYLE)
+def stability(summary: pd.DataFrame, path: str | Path, *, titles: Mapping[str, str]) -> None:
+    """Draw how far LIME agrees with itself, by the number of samples, one panel a measure.
+
+    Parameters
+    ----------
+    summary : pandas.DataFrame
+        Table of `sanity.summarise_stability`.
+    path : path
+        File to write, ``.png`` or ``.svg``.
+    titles : mapping
+        From a measure to what its axis is called.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw, or the suffix is another.
+    """
+    models = _names(summary, "model", "`summary`")
+    panels, figure = _panels(len(titles), height=2.6)
+    for panel, (measure, title) in zip(panels, titles.items(), strict=True):
+        own = summary[summary["measure"] == measure]
+        for position, model in enumerate(models):
+            one = own[own["model"] == model].sort_values("n_samples")
+            _band(panel, one["n_samples"], one[["mean", "low", "high"]], label=model, position=position)
+        panel.axhline(own["chance"].mean(), color="#333333", linestyle="--", linewidth=1, label="chance")
+        panel.set_ylim(0, 1.03)
+        panel.set_xlim(left=0)
+        panel.set_xlabel("samples")
+        panel.set_ylabel(_wrap(title, 30))
+    _common_legend(figure, panels[0])
+    _title(figure, "LIME drawn again, 95 % bootstrap intervals over photographs")
+    _save(figure, path)
+
+
+@matplotlib.rc_context(STYLE)
 def complexity(
     joined: pd.DataFrame, correlations: pd.DataFrame, path: str | Path, *, titles: Mapping[str, str]
 ) -> None:

@@ -158,6 +158,39 @@ def shapes(models):
     return pd.DataFrame(rows, columns=["model", "explainer", "measure", "mean", "low", "high"])
 
 
+def found(models):
+    rows = [
+        [model, reference, measure, explainer, 1.0, low, 1.0 if low else np.nan, 0.3]
+        for model, names in models.items()
+        for reference in ("mask", "box")
+        for measure in TITLES
+        for explainer, low in [(f"gradcam-{names[-1]}", 0.9), ("lime", None), ("gaussian", 0.2)]
+    ]
+    columns = ["model", "reference", "measure", "explainer", "mean", "low", "high", "chance"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def randomised(models):
+    rows = [
+        [model, f"{method}-{names[-1]}", "equal_area_iou", count, 99, mean, mean - 0.1, mean + 0.1, 1 / 9]
+        for model, names in models.items()
+        for method in ("gradcam", "layercam")
+        for count, mean in [(0, 0.3), (1, 0.6), (50, 0.4), (99, 0.2)]
+    ]
+    columns = ["model", "explainer", "measure", "randomised", "layers", "mean", "low", "high", "chance"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def stable(models):
+    rows = [
+        [model, measure, count, mean, mean - 0.1, mean + 0.1, 0.1]
+        for model in models
+        for measure in TITLES
+        for count, mean in [(50, 0.4), (1000, 0.9)]
+    ]
+    return pd.DataFrame(rows, columns=["model", "measure", "n_samples", "mean", "low", "high", "chance"])
+
+
 def points(models):
     table = pd.concat([pd.DataFrame({"model": model, "value": [0.1, 0.9, 0.4]}) for model in models])
     return table.assign(half_area=[0.2, 1000.0, 30.0] * len(models), pieces=1.0)
@@ -219,6 +252,9 @@ def draw_all(models, folder, suffix):
         "null": lambda path: figures.score_against_null(evidence(models), path, encoder="ConSE surrogate"),
         "trend": lambda path: figures.category_trend(trend(models), path, encoder="ConSE surrogate"),
         "differences": lambda path: figures.category_differences(differences(models), path, encoder="ConSE surrogate"),
+        "found": lambda path: figures.ground_truth(found(models), path, titles=TITLES),
+        "randomised": lambda path: figures.randomisation(randomised(models), path),
+        "stable": lambda path: figures.stability(stable(models), path, titles=TITLES),
         "shape": lambda path: figures.shape(shapes(models), path, titles=TITLES),
         "complexity": lambda path: figures.complexity(points(models), correlations(models), path, titles=TITLES),
         "scores": lambda path: figures.faithfulness_scores(faithfulness(models), path, model=next(iter(models))),
@@ -238,7 +274,7 @@ def draw_all(models, folder, suffix):
 
 def test_charts_are_drawn_within_bounds(models, tmp_path):
     paths = draw_all(models, tmp_path, ".png")
-    assert len(paths) == 17
+    assert len(paths) == 20
     for path in paths:
         image = Image.open(path)
         assert round(image.info["dpi"][0]) == 150

@@ -340,6 +340,41 @@ def test_masks_and_scores():
     assert table.groupby(["measure", "cut"], dropna=False).size().eq(IMAGES).all()
 
 
+def test_boxes_are_scored_and_summarised():
+    images, gradcam, lime, *_ = compare("boxed")
+    arrays, facts = store.read(images)
+    store.create(images, arrays | {"box": np.tile(np.float32([4, 4, 20, 20]), (IMAGES, 1))}, facts)
+    files = {"images": images, "saliency": [gradcam, lime]}
+    adapter("score_ground_truth", files, ["boxed/found.csv"], params={"seed": 42}, model="toy")
+    outputs = {name: f"boxed/{name}.csv" for name in ("images", "summary", "tests")}
+    outputs |= {"figure": "boxed/found.svg", "findings": "boxed/found.json"}
+    adapter("summarise_ground_truth", ["boxed/found.csv"], outputs, params={"seed": 42})
+    summary = pd.read_csv(outputs["summary"])
+    assert len(summary) == 4 * 3 and set(summary.reference) == {"box"}  # two explainers and two floors, measures
+    assert len(json.loads(Path(outputs["findings"]).read_text())) == 3
+    assert Path(outputs["figure"]).stat().st_size
+
+
+def test_sanity_checks():
+    images, gradcam, lime, *_ = compare("sane")
+    settings = {"photographs": 4, "cams": ["gradcam", "layercam"], "stages": 2, "seeds": 2, "samples": [20, 40]}
+    params = {"network": NETWORK, "device": "cpu", "sanity": settings, "area": 0.2, "seed": 42}
+    files = model_inputs(images) | {"explanations": gradcam}
+    adapter("randomise_model", files, ["sane/randomised.csv"], params=params | {"layer": "relu2"}, model="toy")
+    randomised = pd.read_csv("sane/randomised.csv")
+    assert len(randomised) == 2 * 3 * 2 * 4  # explainers; stages and another photograph; measures; photographs
+    adapter("stabilise_lime", files | {"explanations": lime}, ["sane/stable.csv"], params=params | {"lime": LIME})
+    stable = pd.read_csv("sane/stable.csv")
+    assert len(stable) == 4 * 2 * 3 and (stable.seeds == 2).all()
+    outputs = {name: f"sane/{name}.csv" for name in ("randomisation", "stability")}
+    outputs |= {f"{name}_summary": f"sane/{name}_summary.csv" for name in ("randomisation", "stability")}
+    outputs |= {f"{name}_figure": f"sane/{name}.svg" for name in ("randomisation", "stability")}
+    outputs |= {f"{name}_findings": f"sane/{name}.json" for name in ("randomisation", "stability")}
+    files = {"randomised": ["sane/randomised.csv"], "stability": ["sane/stable.csv"]}
+    adapter("summarise_sanity", files, outputs, params={"top": 3, "seed": 42})
+    assert pd.read_csv(outputs["stability_summary"]).photographs.eq(4).all()
+
+
 def test_summaries():
     _, gradcam, lime, _, scores = compare("summarised")
     outputs = {name: f"summarised/{name}.csv" for name in ("images", "summary", "tests")}
@@ -366,6 +401,10 @@ def test_summaries():
     correlations = pd.read_csv(outputs["correlations"])
     assert len(correlations) == 2 * 5 and (correlations.photographs == IMAGES).all()
     assert pd.read_csv(outputs["complexity"]).superpixels.tolist() == [16] * IMAGES
+
+    files = {"images": "summarised/images.h5", "saliency": [gradcam, lime]}
+    adapter("score_ground_truth", files, ["summarised/found.csv"], params={"seed": 42}, model="toy")
+    assert len(pd.read_csv("summarised/found.csv")) == 0  # the sheet gives neither mask nor box
 
     adapter("summarise_timings", [f"{gradcam}.csv", f"{lime}.csv"], ["summarised/timings.csv"])
     timings = pd.read_csv("summarised/timings.csv")

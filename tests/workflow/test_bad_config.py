@@ -16,7 +16,7 @@ HEADER = "image_id,path,label,mask,crop\n"
 COLUMNS = "image_id, path, label, mask, crop, box, superpixels"
 KEYS = (
     "device, precision, offline, seed, threads, batch_size, models, images, encoder, concepts, dissect, "
-    "netdissect, explain, agreement, faithfulness, tune, verify, report"
+    "netdissect, explain, agreement, faithfulness, tune, verify, sanity, report"
 )
 SOURCES = "path | url | package + sha256 | torchvision"
 

@@ -48,9 +48,12 @@ DEMO = {
     "measure_images": 2,
     "score_faithfulness": 2,  # all explainers and floors in one
     "summarise_faithfulness": 1,
+    "randomise_model": 2,
+    "stabilise_lime": 2,
     "summarise_images": 1,
     "summarise_agreement": 1,
     "summarise_measures": 1,
+    "summarise_sanity": 1,
     "summarise_explanations": 1,
     "summarise_predictions": 1,
     "verify_explainers": 2,
@@ -80,9 +83,11 @@ FULL = {rule: jobs for rule, jobs in DEMO.items() if rule not in ("dissect_netwo
     "extract_activations": 48,  # 2 models x 3 layers x 8 shards
     "embed_images": 8,
 }
+# where the sheet to explain gives boxes or masks, as that of the demonstration does
+GROUND_TRUTH = {"score_ground_truth": 2, "summarise_ground_truth": 1}
 
 
-@pytest.mark.parametrize(("profile", "jobs"), [("demo", DEMO), ("local", FULL), ("slurm", FULL)])
+@pytest.mark.parametrize(("profile", "jobs"), [("demo", DEMO | GROUND_TRUTH), ("local", FULL), ("slurm", FULL)])
 def test_profile_plans_these_jobs(plan, workflow_copy, profile, jobs):
     assert plan(workflow_copy, "--profile", f"profiles/{profile}") == jobs
 

@@ -1,0 +1,31 @@
+"""Draw LIME's samples with several seeds, and compare its explanations by the number of samples."""
+
+from unitlens.logs import log_to
+
+with log_to(snakemake.log[0]):
+    import torch
+    from unitlens import agreement, models, sanity, store
+
+    torch.set_num_threads(snakemake.threads)
+    params, lime = snakemake.params, snakemake.params.lime
+    model, normalise, _ = models.load_network(
+        params.network, snakemake.input.weights, snakemake.input.model, device=params.device
+    )
+    device, first = next(model.parameters()).device, slice(params.sanity["photographs"])
+    arrays, facts = store.read(snakemake.input.explanations)
+    with store.open(snakemake.input.images) as file:
+        pictures = torch.as_tensor(file["images"][first]).to(device)
+    segments, targets = (torch.as_tensor(arrays[name][first]).to(device) for name in ("segments", "target"))
+    images = agreement.image_table(arrays, facts)[first]
+    samples = sanity.draw(
+        models.predictor(model, normalise),
+        *(pictures, segments, targets, images["image_id"].tolist()),
+        repeats=params.sanity["seeds"],
+        n_samples=max(params.sanity["samples"]),
+        hide=lime["hide"],
+        batch_size=snakemake.resources.batch_size,
+        seed=params.seed,
+    )
+    options = {"counts": params.sanity["samples"], "top": lime["num_features"], "area": params.area}
+    table = sanity.check_stability(samples, segments, images, seed=params.seed, options=lime, **options)
+    table.to_csv(snakemake.output[0], index=False, float_format="%.6g")

@@ -1,0 +1,22 @@
+"""Summarise and draw how maps change with a randomised network, and how LIME varies from seed to seed."""
+
+from unitlens.logs import log_to
+
+with log_to(snakemake.log[0]):
+    from unitlens import figures, gallery, sanity, store
+
+    output, seed = snakemake.output, snakemake.params.seed
+    randomisation, stability = (
+        store.read_tables(snakemake.input.randomised),
+        store.read_tables(snakemake.input.stability),
+    )
+    randomised = sanity.summarise_randomisation(randomisation, seed=seed)
+    stable = sanity.summarise_stability(stability, seed=seed)
+    tables = {"randomisation": randomisation, "randomisation_summary": randomised}
+    tables |= {"stability": stability, "stability_summary": stable}
+    for name, table in tables.items():
+        table.to_csv(output[name], index=False, float_format="%.6g")
+    figures.randomisation(randomised, output.randomisation_figure)
+    figures.stability(stable, output.stability_figure, titles=sanity.STABILITY_TITLES)
+    gallery.write_findings(output.randomisation_findings, sanity.randomisation_findings(randomised))
+    gallery.write_findings(output.stability_findings, sanity.stability_findings(stable, top=snakemake.params.top))

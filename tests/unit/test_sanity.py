@@ -1,0 +1,199 @@
+"""Randomised networks and LIME drawn again, by hand and with explainers that ignore or follow the weights."""
+
+import copy
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import toy
+from unitlens import explain, lime, sanity, segment
+
+FACTS = {"model": "m", "target": "predicted", "geometry": "g"}
+
+
+def table_of(n):
+    images = {"image_id": [f"i{i}" for i in range(n)], "photograph": [f"p{i}" for i in range(n)]}
+    return pd.DataFrame({**FACTS, **images})
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return toy.network().eval()
+
+
+# randomised networks
+
+
+def test_the_cascade_goes_from_the_last_layer_to_all():
+    assert sanity.cascade(26, 4) == [1, 9, 18, 26]
+    assert sanity.cascade(3, 10) == [1, 2, 3]
+    assert sanity.cascade(3, 1) == [3]
+
+
+def test_layers_are_those_with_weights_of_their_own(network):
+    assert sanity.layers_with_weights(network) == ["conv1", "conv2", "head"]
+    nested = torch.nn.Sequential(torch.nn.Sequential(torch.nn.BatchNorm2d(3)), torch.nn.ReLU())
+    assert sanity.layers_with_weights(nested) == ["0.0"]
+
+
+def test_randomising_shuffles_values_of_those_layers_alone(network):
+    before = copy.deepcopy(network.state_dict())
+    sanity.randomise(network, ["conv2"], seed=1)
+    after = network.state_dict()
+    for name, values in before.items():
+        assert torch.equal(values, after[name]) == (not name.startswith("conv2"))
+        assert torch.equal(values.flatten().sort().values, after[name].flatten().sort().values)
+    again = copy.deepcopy(network)
+    again.load_state_dict(before)
+    sanity.randomise(again, ["conv2"], seed=1)
+    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), after.values(), strict=True))
+
+
+def test_running_statistics_are_shuffled_and_variances_stay_positive():
+    norm = torch.nn.BatchNorm2d(50)
+    norm.running_var.copy_(torch.rand(50) + 0.1)
+    before = norm.running_var.clone()
+    sanity.randomise(torch.nn.Sequential(norm), ["0"], seed=0)
+    assert not torch.equal(before, norm.running_var) and (norm.running_var > 0).all()
+
+
+def check(network, explainers, n=6, **options):
+    def maps(model):
+        return {name: explainer(model) for name, explainer in explainers.items()}
+
+    options = {"stages": 3, "area": 0.2, "seed": 0} | options
+    return sanity.check_randomisation(network, maps, table_of(n), **options)
+
+
+def test_an_explainer_that_ignores_the_network_is_found(network):
+    pictures = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    weights = copy.deepcopy(network.state_dict())
+    noise = torch.Generator().manual_seed(2)
+    explainers = {"edges": lambda _: pictures.mean(1), "gradcam-x": lambda _: torch.rand(6, 32, 32, generator=noise)}
+    scores = check(network, explainers)
+    assert all(torch.equal(weights[name], values) for name, values in network.state_dict().items()), "left as it was"
+    assert scores["randomised"].unique().tolist() == [0, 1, 2, 3] and set(scores["layers"]) == {3}
+    assert scores.drop_duplicates("randomised")["deepest"].tolist() == ["", "head", "conv2", "conv1"]
+    summary = sanity.summarise_randomisation(scores)
+    rows = summary[(summary["randomised"] == 3)].set_index(["explainer", "measure"])
+    assert rows.loc[("edges", "equal_area_iou"), "mean"] == 1 and rows.loc[
+        ("edges", "spearman"), "mean"
+    ] == pytest.approx(1)
+    assert rows.loc[("gradcam-x", "equal_area_iou"), "mean"] == pytest.approx(0.2 / 1.8, abs=0.03)
+    assert rows.loc[("gradcam-x", "spearman"), ["mean", "chance"]].tolist() == [pytest.approx(0, abs=0.05), 0]
+    (sentence,) = sanity.randomisation_findings(summary)
+    assert sentence.startswith("m, all 3 layers randomised: equal-area IoU with the original map: edges 1.00 (95 %")
+    assert sentence.endswith("still above both: edges.")
+
+
+def test_class_activation_maps_change_with_the_network(network):
+    inputs = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    options = {"inputs": inputs, "targets": torch.zeros(4).long(), "layer": "relu2", "chunk": 2}
+    maps = sanity.cam_maps(network, methods=["gradcam", "layercam"], **options)
+    assert list(maps) == ["gradcam-relu2", "layercam-relu2"] and maps["gradcam-relu2"].shape == (4, 32, 32)
+    one = sanity.cam_maps(network, methods=["layercam"], **options)
+    assert torch.equal(one["layercam-relu2"], maps["layercam-relu2"])
+
+
+def test_the_other_photograph_is_no_crop_of_the_same(network):
+    images = pd.DataFrame({"photograph": [*"aabc"]})
+    assert sanity._next_photograph(images["photograph"]).tolist() == [2, 2, 3, 0]
+    assert sanity._next_photograph(pd.Series([*"aa"])) is None
+    flat = {"edges": lambda _: torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(0))}
+    scores = check(network, flat, n=1)
+    assert set(scores["comparison"]) == {sanity.RANDOMISED}
+    summary = sanity.summarise_randomisation(scores)
+    assert "too few photographs to say" in sanity.randomisation_findings(summary)[0]
+
+
+# LIME drawn again
+
+
+def test_expected_jaccard_by_hand():
+    # of 3 things, pairs share 1 of 3 (2 of 3 times) or both (1 of 3 times)
+    assert sanity.expected_jaccard(3, 2) == pytest.approx(2 / 3 * 1 / 3 + 1 / 3)
+    assert sanity.expected_jaccard(5, 5) == pytest.approx(1)
+    rng = np.random.default_rng(0)
+    pairs = [(set(rng.choice(20, 5, replace=False)), set(rng.choice(20, 5, replace=False))) for _ in range(4000)]
+    assert sanity.expected_jaccard(20, 5) == pytest.approx(
+        np.mean([len(a & b) / len(a | b) for a, b in pairs]), abs=0.01
+    )
+
+
+def linear_samples(n_samples, seeds, noise, d=12):
+    """Samples of a model that sees the first three superpixels, and noise."""
+    samples = []
+    for seed in range(seeds):
+        generator = torch.Generator().manual_seed(seed)
+        design = lime.perturbations(d, n_samples, generator)
+        clean = design[:, :3].double() @ torch.tensor([0.3, 0.2, 0.1], dtype=torch.float64)
+        noisy = clean + noise * torch.randn(n_samples, generator=generator)
+        samples.append(lime.Samples([design, design], noisy[None, :, None].expand(2, -1, -1), [n_samples] * 2))
+    return samples
+
+
+OPTIONS = {"counts": [20, 100, 400], "area": 0.25, "seed": 0, "options": {"hide": "mean", "alpha": 1.0}}
+
+
+def test_planted_superpixels_settle():
+    segments = torch.arange(12).repeat_interleave(12).view(1, 12, 12).expand(2, -1, -1)
+    scores = sanity.check_stability(linear_samples(400, 3, 0.05), segments, table_of(2), top=3, **OPTIONS)
+    assert len(scores) == 2 * 3 * 3 and set(scores["superpixels"]) == {12} and set(scores["seeds"]) == {3}
+    full = scores[scores["n_samples"] == 400].groupby("measure")["value"].mean()
+    assert full["top_jaccard"] == 1 and full["kept"] == 1
+    assert full["equal_area_iou"] == 1  # a quarter of the picture are the three planted superpixels
+    summary = sanity.summarise_stability(scores)
+    assert summary["low"].isna().all()  # two photographs
+    assert sanity.settled_at(summary) <= 400
+    assert "superpixels are settled at" in sanity.stability_findings(summary, top=3)[0]
+
+
+def test_noise_stays_at_chance_and_does_not_settle():
+    segments = torch.arange(12).repeat_interleave(12).view(1, 12, 12).expand(2, -1, -1)
+    samples = linear_samples(400, 40, 1e6)
+    scores = sanity.check_stability(samples, segments, table_of(2), top=3, **OPTIONS)
+    full = scores[scores["n_samples"] == 400].set_index("measure")
+    assert full.loc["top_jaccard", "value"].mean() == pytest.approx(sanity.expected_jaccard(12, 3), abs=0.02)
+    early = scores[(scores["n_samples"] == 20) & (scores["measure"] == "kept")]
+    assert early["value"].mean() == pytest.approx(3 / 12, abs=0.12)
+    summary = sanity.summarise_stability(scores)
+    assert sanity.settled_at(summary) is None
+    assert "are not settled at 400 samples" in sanity.stability_findings(summary, top=3)[0]
+
+
+def test_settled_means_from_there_on():
+    def summary(*means):
+        return pd.DataFrame({"measure": "top_jaccard", "n_samples": [100, 200, 300], "mean": means})
+
+    assert sanity.settled_at(summary(0.9, 0.7, 0.8)) == 300
+    assert sanity.settled_at(summary(0.9, 0.8, 0.85)) == 100
+    assert sanity.settled_at(summary(0.9, 0.9, 0.79)) is None
+
+
+def test_superpixels_that_were_not_selected_do_not_agree():
+    top = sanity._top(torch.tensor([[0.0, 0.5, 0.0, 0.2], [0.0, 0.0, 0.0, 0.1]]), 3)
+    assert top.int().tolist() == [[0, 1, 0, 1], [0, 0, 0, 1]]
+    assert sanity._mean_jaccard(top) == pytest.approx(0.5)
+    assert math.isnan(sanity._mean_jaccard(torch.zeros(2, 4, dtype=torch.bool)))
+
+
+def test_the_first_draw_is_that_of_the_explanation(network):
+    pictures = torch.randint(0, 256, (2, 32, 32, 3), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
+    segments = segment.grid(pictures, size=8)
+
+    def predict(batch):
+        return network(batch.permute(0, 3, 1, 2).float() / 255).softmax(1)
+
+    settings = {"n_samples": 40, "hide": "mean", "batch_size": 8, "seed": 5}
+    targets, ids = torch.tensor([0, 1]), ["a", "b"]
+    draws = sanity.draw(predict, pictures, segments, targets, ids, repeats=2, **settings)
+    explainer = explain.lime_explainer(
+        predict, superpixels={"method": "grid", "size": 8}, num_features=3, repeats=2, **settings
+    )
+    expected = explainer(pictures, targets, ids)["coefficients"]
+    own = torch.stack([lime.fit(draws[0].designs[i], draws[0].predictions[i]).coefficients[0] for i in range(2)])
+    torch.testing.assert_close(own, expected)
+    assert not torch.equal(draws[0].designs[0], draws[1].designs[0])
