@@ -146,7 +146,7 @@ def our_job(name: str, model: nn.Module, work: Work) -> Job:
     normalise = models.normaliser(MEAN, STD, device=work.pictures.device)
     if name == FORWARD:
         inputs = normalise(_repeat(work.pictures, work.batch_size))
-        return Job(partial(_forward_passes, model, inputs, len(inputs)), len(inputs))
+        return Job(partial(forward_passes, model, inputs, len(inputs)), len(inputs))
     if name == "Quickshift":
         return Job(partial(segment.quickshift, work.shard), len(work.shard))
     if name == "LIME":
@@ -179,13 +179,13 @@ def limit_job(name: str, model: nn.Module, work: Work) -> Job:
     normalise = models.normaliser(MEAN, STD, device=work.pictures.device)
     inputs = normalise(_repeat(work.pictures, work.batch_size))
     if name == "LIME":
-        return Job(partial(_forward_passes, model, inputs, work.samples * len(work.shard)), len(work.shard))
+        return Job(partial(forward_passes, model, inputs, work.samples * len(work.shard)), len(work.shard))
     if name == LIME_IN_HALF:
         half, inputs = copy.deepcopy(model).bfloat16(), inputs.bfloat16()
-        return Job(partial(_forward_passes, half, inputs, work.samples * len(work.shard)), len(work.shard))
+        return Job(partial(forward_passes, half, inputs, work.samples * len(work.shard)), len(work.shard))
     if name == "Score-CAM":
         channels = run_to(model, work.layer, inputs[:1]).shape[1]
-        return Job(partial(_forward_passes, model, inputs, channels * len(work.pictures)), len(work.pictures))
+        return Job(partial(forward_passes, model, inputs, channels * len(work.pictures)), len(work.pictures))
     inputs = normalise(work.batch)
     return Job(partial(_backward_pass, model, work.layer, inputs), len(inputs))
 
@@ -223,7 +223,8 @@ def _reference_cam(method: type, model: nn.Module, layer: str, inputs: Tensor) -
 
 
 @torch.inference_mode()
-def _forward_passes(model: nn.Module, inputs: Tensor, count: int) -> None:
+def forward_passes(model: nn.Module, inputs: Tensor, count: int) -> None:
+    """Run the network on `count` pictures, in batches of the inputs."""
     for start in range(0, count, len(inputs)):
         model(inputs[: count - start])
 
@@ -400,8 +401,8 @@ def write(
 ) -> None:
     """Write the page and, in the folder images beside it, the plot."""
     plot = options.output.parent / "images" / f"{options.output.stem}.svg"
-    machine = _machine(options.device)
-    table.draw(times, plot, machine=machine)
+    here = machine(options.device)
+    table.draw(times, plot, machine=here)
     measured = table.ratios(times) | memory
     if work.samples != TARGET_SAMPLES:
         measured = {key: ratio for key, ratio in measured.items() if not key[0].startswith("LIME")}
@@ -410,7 +411,7 @@ def write(
     superpixels = statistics.mean(int(labels.max()) + 1 for labels in segment.quickshift(work.pictures))
     rows = [[name, side, found["seconds"], found["peak"] / 2**20] for (name, side), found in alone.items()]
     page = PAGE.format(
-        machine=machine,
+        machine=here,
         torch=torch.__version__,
         versions=versions,
         images=len(work.pictures),
@@ -472,7 +473,8 @@ what the process grew by after loading the network; on a GPU it is all that torc
 """
 
 
-def _machine(device: str) -> str:
+def machine(device: str) -> str:
+    """Name the GPU and the CPU."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     cpu = f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
@@ -481,11 +483,15 @@ def _machine(device: str) -> str:
 
 def _work(options: argparse.Namespace) -> Work:
     known = DEFAULTS[options.device]
-    pictures = [transform.resize(load()[..., :3], (SIZE, SIZE), anti_aliasing=True) for load in PHOTOGRAPHS]
-    pictures = torch.as_tensor(np.stack([(255 * picture).round().astype(np.uint8) for picture in pictures]))
-    pictures = pictures[: options.images].to(options.device)
+    pictures = photographs(options.images).to(options.device)
     shard, batch = (_repeat(pictures, max(known[name], options.images)) for name in ("shard", "batch"))
     return Work(pictures, shard, batch, options.samples, options.batch_size)
+
+
+def photographs(count: int) -> Tensor:
+    """Load photographs of scikit-image, uint8 (count, SIZE, SIZE, 3)."""
+    pictures = [transform.resize(load()[..., :3], (SIZE, SIZE), anti_aliasing=True) for load in PHOTOGRAPHS[:count]]
+    return torch.as_tensor(np.stack([(255 * picture).round().astype(np.uint8) for picture in pictures]))
 
 
 def _repeat(pictures: Tensor, count: int) -> Tensor:

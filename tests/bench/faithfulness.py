@@ -1,0 +1,165 @@
+"""Time the measures of faithfulness, and Quantus where it has one, and write docs/benchmarks-faithfulness.md.
+
+    make bench-faithfulness
+    pip install --target /tmp/quantus --no-deps quantus && make bench-faithfulness QUANTUS=/tmp/quantus
+
+Quantus has a folder of its own because its requirements replace OpenCV. The limit is the network alone on as many
+pictures at the same batch size. ResNet-18 has random weights: time does not depend on them.
+"""
+
+import argparse
+import importlib.util
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import explainers
+import table
+import torch
+from explainers import Job
+from torch import Tensor, nn
+from unitlens import faithfulness, models
+
+STEPS, PERCENTILES = 17, list(range(10, 100, 10))  # Quantus wants steps of equally many pixels
+ALL = f"all, both baselines, {STEPS} points"
+PLANS = {
+    "deletion": faithfulness.Plan(STEPS, ["mean"], measures=["deletion"]),
+    "insertion": faithfulness.Plan(STEPS, ["mean"], measures=["insertion"]),
+    "ROAD, most relevant first": faithfulness.Plan(percentiles=PERCENTILES, measures=["road_morf"]),
+    "average drop and increase": faithfulness.Plan(measures=["masked"]),
+    ALL: faithfulness.Plan(STEPS, ["blur", "mean"], PERCENTILES),
+}
+
+
+def main() -> None:
+    """Read the options, measure, write."""
+    options = _options()
+    if options.device == "cpu":
+        torch.set_num_threads(explainers.CPU_THREADS)
+    pictures = explainers.photographs(options.images).to(options.device)
+    maps = faithfulness.random_saliency(pictures.shape[1:3], seeds=range(len(pictures))).to(options.device)
+    model = explainers.our_network("resnet18", options.device)
+    rows = []
+    for name, plan in PLANS.items():
+        count = count_predictions(pictures, maps, plan, options.batch_size)
+        jobs = {
+            "ours": our_job(model, pictures, maps, plan, options.batch_size),
+            "limit": limit_job(model, pictures, count, options.batch_size),
+        }
+        warm_up = dict(jobs)  # Quantus takes too long to run it for nothing
+        if importlib.util.find_spec("quantus") and (theirs := quantus_job(name, pictures, maps, options)):
+            jobs["quantus"] = theirs
+        seconds = explainers.race(jobs, warm_up, options.repeats)
+        ours, limit, reference = (seconds.get(key) for key in ("ours", "limit", "quantus"))
+        share = f"{100 * limit / ours:.0f} %"
+        rows.append([name, count / len(pictures), ours, 1 / ours, share, reference, reference and reference / ours])
+        print(rows[-1], flush=True)
+    write(rows, options)
+
+
+def our_job(model: nn.Module, pictures: Tensor, maps: Tensor, plan: faithfulness.Plan, batch_size: int) -> Job:
+    """Make the call as the workflow makes it."""
+    predict = models.predictor(model, _normaliser(pictures))
+    return Job(partial(_curves, predict, pictures, maps, plan, batch_size), len(pictures))
+
+
+def limit_job(model: nn.Module, pictures: Tensor, count: int, batch_size: int) -> Job:
+    """Make a call of the network alone on `count` pictures."""
+    inputs = _normaliser(pictures)(pictures[torch.arange(batch_size, device=pictures.device) % len(pictures)])
+    return Job(partial(explainers.forward_passes, model, inputs, count), len(pictures))
+
+
+def quantus_job(name: str, pictures: Tensor, maps: Tensor, options: argparse.Namespace) -> Job | None:
+    """Make a call of Quantus that perturbs as often, if it has the measure."""
+    import quantus
+
+    quiet = {"disable_warnings": True, "display_progressbar": False}
+    step = pictures.shape[1] * pictures.shape[2] // (STEPS - 1)
+    metrics = {
+        "deletion": partial(quantus.PixelFlipping, features_in_step=step, perturb_baseline="mean", **quiet),
+        "ROAD, most relevant first": partial(quantus.ROAD, percentages=PERCENTILES, **quiet),
+    }
+    if name not in metrics:
+        return None
+    inputs = _normaliser(pictures)(pictures).contiguous().cpu().numpy()
+    given = {
+        "model": explainers.reference_network("resnet18", options.device),
+        "x_batch": inputs,
+        "y_batch": _targets(pictures).cpu().numpy(),
+        "a_batch": maps[:, None].cpu().numpy(),
+        "device": options.device,
+        "batch_size": options.batch_size,
+    }
+    return Job(lambda: metrics[name]()(**given), len(pictures))
+
+
+def count_predictions(pictures: Tensor, maps: Tensor, plan: faithfulness.Plan, batch_size: int) -> int:
+    """Count the pictures that a plan predicts."""
+    sizes = []
+
+    def predict(batch: Tensor) -> Tensor:
+        sizes.append(len(batch))
+        return torch.ones(len(batch), 1, device=batch.device)
+
+    _curves(predict, pictures, maps, plan, batch_size)
+    return sum(sizes)
+
+
+def _curves(
+    predict: Callable[[Tensor], Tensor], pictures: Tensor, maps: Tensor, plan: faithfulness.Plan, batch_size: int
+) -> None:
+    faithfulness.curves(predict, pictures, {"map": maps}, _targets(pictures), plan=plan, batch_size=batch_size)
+
+
+def _normaliser(pictures: Tensor) -> Callable[[Tensor], Tensor]:
+    return models.normaliser(explainers.MEAN, explainers.STD, device=pictures.device)
+
+
+def _targets(pictures: Tensor) -> Tensor:
+    return torch.zeros(len(pictures), dtype=torch.int64, device=pictures.device)
+
+
+def write(rows: Sequence[Sequence[object]], options: argparse.Namespace) -> None:
+    """Write the page."""
+    header = ["measure", "pictures predicted for each photograph", "ours (s a photograph)", "photographs a second"]
+    header += ["share of it that the network takes alone", "Quantus (s a photograph)", "Quantus / ours"]
+    reference = f"Quantus {version('quantus')}" if importlib.util.find_spec("quantus") else "Quantus not installed"
+    page = PAGE.format(
+        machine=explainers.machine(options.device),
+        torch=torch.__version__,
+        reference=reference,
+        rows=table.markdown(header, rows),
+        images=options.images,
+        batch_size=options.batch_size,
+        repeats=options.repeats,
+    )
+    options.output.write_text(page, encoding="utf-8")
+    print(f"wrote {options.output}")
+
+
+PAGE = f"""# Benchmarks of the measures of faithfulness
+
+Written by `make bench-faithfulness` on: {{machine}}, torch {{torch}}. Reference: {{reference}}.
+
+{{rows}}
+Medians of {{repeats}} round(s) in one process; ours and the network alone after a warm-up, Quantus in turns with them.
+ResNet-18 with random weights, {{images}} photograph(s) of scikit-image at {explainers.SIZE} x {explainers.SIZE}
+pixels, a map each, batches of {{batch_size}}. Deletion and insertion: {STEPS} points, mean colour. ROAD:
+{len(PERCENTILES)} shares. "All" shares its batches over the measures. Quantus: PixelFlipping in
+{STEPS - 1} steps, and ROAD with as many shares.
+"""
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--images", type=int, default=4, help="photographs, at most 8 (default: 4)")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds, of which the median is taken (default: 3)")
+    parser.add_argument("--batch-size", type=int, default=64, help="(default: 64)")
+    parser.add_argument("--output", type=Path, default=Path("docs/benchmarks-faithfulness.md"))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
