@@ -1,4 +1,4 @@
-# env, demo, new, check, recover, test, test-slow, bench, lint: each makes .venv from the lock if it is missing.
+# env, demo, new, check, recover, test, test-slow, bench, bench-faithfulness, lint: each makes .venv from the lock if it is missing.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -8,7 +8,7 @@ HERE := $(dir $(realpath $(lastword $(MAKEFILE_LIST))))
 PROFILE ?= slurm
 STAMP = $(VENV)/.unitlens-lock
 
-.PHONY: env demo new check recover test test-slow bench lint
+.PHONY: env demo new check recover test test-slow bench bench-faithfulness lint
 
 env: $(STAMP)
 
@@ -50,6 +50,9 @@ test-slow: env
 
 bench: env
 	PYTHONPATH=scripts python tests/bench/explainers.py $(BENCH)
+
+bench-faithfulness: env
+	PYTHONPATH=scripts$(QUANTUS:%=:%) python tests/bench/faithfulness.py $(BENCH)
 
 lint: env
 	ruff check .

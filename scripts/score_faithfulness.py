@@ -30,5 +30,6 @@ with log_to(snakemake.log[0]):
         device=next(model.parameters()).device,
     )
     about = {"model": facts["model"], "geometry": facts["geometry"], "explained_class": facts["target"]}
-    table.assign(**about).to_csv(snakemake.output.scores, index=False, float_format="%.6g")
+    table = table.assign(**about)[[*about, *table]]
+    table.to_csv(snakemake.output.scores, index=False, float_format="%.6g")
     store.create(snakemake.output.curves, curves, about | {"percentiles": params.faithfulness["percentiles"]})

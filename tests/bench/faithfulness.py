@@ -1,4 +1,4 @@
-"""Time the measures of faithfulness, and Quantus where it has one, and write docs/benchmarks-faithfulness.md.
+"""Time the measures of faithfulness beside Quantus and `grad-cam`, and write docs/benchmarks-faithfulness.md.
 
     make bench-faithfulness
     pip install --target /tmp/quantus --no-deps quantus && make bench-faithfulness QUANTUS=/tmp/quantus
@@ -18,6 +18,8 @@ import explainers
 import table
 import torch
 from explainers import Job
+from pytorch_grad_cam.metrics.road import ROADMostRelevantFirstAverage
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 from unitlens import faithfulness, models
 
@@ -47,11 +49,11 @@ def main() -> None:
             "ours": our_job(model, pictures, maps, plan, options.batch_size),
             "limit": limit_job(model, pictures, count, options.batch_size),
         }
-        warm_up = dict(jobs)  # Quantus takes too long to run it for nothing
-        if importlib.util.find_spec("quantus") and (theirs := quantus_job(name, pictures, maps, options)):
-            jobs["quantus"] = theirs
+        warm_up = dict(jobs)  # the references take too long to run them for nothing
+        if theirs := reference_job(name, pictures, maps, options):
+            jobs["reference"] = theirs
         seconds = explainers.race(jobs, warm_up, options.repeats)
-        ours, limit, reference = (seconds.get(key) for key in ("ours", "limit", "quantus"))
+        ours, limit, reference = (seconds.get(key) for key in ("ours", "limit", "reference"))
         share = f"{100 * limit / ours:.0f} %"
         rows.append([name, count / len(pictures), ours, 1 / ours, share, reference, reference and reference / ours])
         print(rows[-1], flush=True)
@@ -70,28 +72,31 @@ def limit_job(model: nn.Module, pictures: Tensor, count: int, batch_size: int) -
     return Job(partial(explainers.forward_passes, model, inputs, count), len(pictures))
 
 
-def quantus_job(name: str, pictures: Tensor, maps: Tensor, options: argparse.Namespace) -> Job | None:
-    """Make a call of Quantus that perturbs as often, if it has the measure."""
+def reference_job(name: str, pictures: Tensor, maps: Tensor, options: argparse.Namespace) -> Job | None:
+    """Make a call of a package that perturbs as often, if there is one: Quantus's ROAD fails on three channels."""
+    inputs = _normaliser(pictures)(pictures).contiguous()
+    model = explainers.reference_network("resnet18", options.device)
+    if name == "ROAD, most relevant first":
+        metric, targets = ROADMostRelevantFirstAverage(PERCENTILES), [ClassifierOutputTarget(0)] * len(pictures)
+        return Job(partial(metric, inputs, maps.cpu().numpy(), targets, model), len(pictures))
+    if name != "deletion" or not importlib.util.find_spec("quantus"):
+        return None
     import quantus
 
-    quiet = {"disable_warnings": True, "display_progressbar": False}
-    step = pictures.shape[1] * pictures.shape[2] // (STEPS - 1)
-    metrics = {
-        "deletion": partial(quantus.PixelFlipping, features_in_step=step, perturb_baseline="mean", **quiet),
-        "ROAD, most relevant first": partial(quantus.ROAD, percentages=PERCENTILES, **quiet),
-    }
-    if name not in metrics:
-        return None
-    inputs = _normaliser(pictures)(pictures).contiguous().cpu().numpy()
+    metric = quantus.PixelFlipping(
+        features_in_step=pictures.shape[1] * pictures.shape[2] // (STEPS - 1),
+        perturb_baseline="mean",
+        disable_warnings=True,
+    )
     given = {
-        "model": explainers.reference_network("resnet18", options.device),
-        "x_batch": inputs,
+        "model": model,
+        "x_batch": inputs.cpu().numpy(),
         "y_batch": _targets(pictures).cpu().numpy(),
         "a_batch": maps[:, None].cpu().numpy(),
         "device": options.device,
         "batch_size": options.batch_size,
     }
-    return Job(lambda: metrics[name]()(**given), len(pictures))
+    return Job(partial(metric, **given), len(pictures))
 
 
 def count_predictions(pictures: Tensor, maps: Tensor, plan: faithfulness.Plan, batch_size: int) -> int:
@@ -123,12 +128,12 @@ def _targets(pictures: Tensor) -> Tensor:
 def write(rows: Sequence[Sequence[object]], options: argparse.Namespace) -> None:
     """Write the page."""
     header = ["measure", "pictures predicted for each photograph", "ours (s a photograph)", "photographs a second"]
-    header += ["share of it that the network takes alone", "Quantus (s a photograph)", "Quantus / ours"]
-    reference = f"Quantus {version('quantus')}" if importlib.util.find_spec("quantus") else "Quantus not installed"
+    header += ["share of it that the network takes alone", "reference (s a photograph)", "reference / ours"]
+    quantus = version("quantus") if importlib.util.find_spec("quantus") else "not installed"
     page = PAGE.format(
         machine=explainers.machine(options.device),
         torch=torch.__version__,
-        reference=reference,
+        references=f"deletion Quantus {quantus}, ROAD grad-cam {version('grad-cam')}",
         rows=table.markdown(header, rows),
         images=options.images,
         batch_size=options.batch_size,
@@ -140,14 +145,13 @@ def write(rows: Sequence[Sequence[object]], options: argparse.Namespace) -> None
 
 PAGE = f"""# Benchmarks of the measures of faithfulness
 
-Written by `make bench-faithfulness` on: {{machine}}, torch {{torch}}. Reference: {{reference}}.
+Written by `make bench-faithfulness` on: {{machine}}, torch {{torch}}. References: {{references}}.
 
 {{rows}}
-Medians of {{repeats}} round(s) in one process; ours and the network alone after a warm-up, Quantus in turns with them.
+Medians of {{repeats}} round(s) in one process; ours and the network alone after a warm-up, references in turns with them.
 ResNet-18 with random weights, {{images}} photograph(s) of scikit-image at {explainers.SIZE} x {explainers.SIZE}
-pixels, a map each, batches of {{batch_size}}. Deletion and insertion: {STEPS} points, mean colour. ROAD:
-{len(PERCENTILES)} shares. "All" shares its batches over the measures. Quantus: PixelFlipping in
-{STEPS - 1} steps, and ROAD with as many shares.
+pixels, a map each, batches of {{batch_size}}. Deletion and insertion: {STEPS} points, mean colour; Quantus:
+PixelFlipping in {STEPS - 1} steps. ROAD: {len(PERCENTILES)} shares. "All" shares its batches over the measures.
 """
 
 
