@@ -148,7 +148,7 @@ PAGE = f"""# Benchmarks of the measures of faithfulness
 Written by `make bench-faithfulness` on: {{machine}}, torch {{torch}}. References: {{references}}.
 
 {{rows}}
-Medians of {{repeats}} round(s) in one process; ours and the network alone after a warm-up, references in turns with them.
+Medians of {{repeats}} round(s) in one process; ours and the network alone after a warm-up, all of them in turns.
 ResNet-18 with random weights, {{images}} photograph(s) of scikit-image at {explainers.SIZE} x {explainers.SIZE}
 pixels, a map each, batches of {{batch_size}}. Deletion and insertion: {STEPS} points, mean colour; Quantus:
 PixelFlipping in {STEPS - 1} steps. ROAD: {len(PERCENTILES)} shares. "All" shares its batches over the measures.
