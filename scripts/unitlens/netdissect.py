@@ -365,8 +365,8 @@ def with_agreement(table: pd.DataFrame, words: list[str], features: np.ndarray, 
 
 
 def words_of(table: pd.DataFrame) -> list[str]:
-    """List every word of a table of `beside_labels` once."""
-    return sorted({*table.mask_concept, *table.clip_concept} - {""})
+    """List every word of a table of `beside_labels` once; an empty one where there is none, for encoders want one."""
+    return sorted({*table.mask_concept, *table.clip_concept} - {""}) or [""]
 
 
 def summarise(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
@@ -430,11 +430,11 @@ def findings(summary: pd.DataFrame) -> list[str]:
     sentences = []
     for row in summary.itertuples():
         sentence = (
-            f"Network Dissection ({row.masks}) finds {row.detectors:,} detectors of {row.unique_detectors:,} concepts "
-            f"among the {row.units:,} units of {row.layer} of {row.model}"
+            f"Of the {row.units:,} units of {row.layer} of {row.model}, Network Dissection ({row.masks}) calls "
+            f"{row.detectors:,} detectors, of {row.unique_detectors:,} different concepts"
         )
         if row.on_one_photograph:
-            sentence += f" ({row.on_one_photograph:,} detect what a single photograph shows)"
+            sentence += f" ({row.on_one_photograph:,} of what a single photograph shows)"
         if not row.compared:
             sentences.append(f"{sentence}; none of them has a CLIP label to compare.")
             continue
@@ -442,6 +442,7 @@ def findings(summary: pd.DataFrame) -> list[str]:
         sentences.append(
             f"{sentence}. The two labels of {row.compared:,} of them have a mean text cosine of {row.cosine:.2f}, "
             f"against {row.cosine_chance:.2f} if dealt at random: agreement beyond chance is {supported}supported "
-            f"({wording.p_value(row.p_adjusted)}, adjusted for {len(summary)} layers); {row.same:,} name the same."
+            f"({wording.p_value(row.p_adjusted)}, adjusted for {len(summary)} layers, units taken as independent); "
+            f"{row.same:,} name the same."
         )
     return sentences

@@ -235,13 +235,16 @@ def test_agreement_by_hand():
 def test_agreement_beyond_chance_is_said_and_what_is_not_supported_too():
     words = ["dog", "cat", "sky", "sea"] * 5
     (sentence,) = netdissect.findings(netdissect.summarise(agreement(words, words, photographs=1)))
-    assert "20 detectors of 4 concepts among the 20 units of x of a (20 detect what a single photograph" in sentence
+    assert (
+        "Of the 20 units of x of a, Network Dissection (masks) calls 20 detectors, of 4 different concepts" in sentence
+    )
+    assert "(20 of what a single photograph shows)" in sentence
     assert (
         "cosine of 1.00, against 0.25 if dealt at random: agreement beyond chance is supported (p < 0.001" in sentence
     )
     assert "20 name the same" in sentence
     (sentence,) = netdissect.findings(netdissect.summarise(agreement(words, ["sun"] * 20)))
-    assert "is not supported (p = 1, adjusted for 1 layers); 0 name the same" in sentence
+    assert "is not supported (p = 1, adjusted for 1 layers, units taken as independent); 0 name" in sentence
 
 
 def test_no_detector_with_a_label_leaves_nothing_to_compare():
