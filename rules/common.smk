@@ -635,12 +635,14 @@ def overview_sections():
     agreement = ["equal_area_iou", "sweep", "spearman"]
     faithfulness = [f"{model}/{name}" for model in explained_models() for name in ("scores", "curves")]
     sections = [
-        ("Evidence", "evidence", []),
+        ("Evidence", "evidence", ["concepts/null"]),
         ("Networks compared", "concepts", [f"concepts/{name}" for name in compared]),
+        *([("Network Dissection", "netdissect", [])] if "netdissect" in config else []),
         ("Agreement", "agreement", [f"agreement/{name}" for name in agreement]),
         ("Faithfulness", "faithfulness", [f"faithfulness/{name}" for name in faithfulness]),
         ("Shape of the maps", "shape", ["map_shapes"]),
         ("Complexity of the photographs", "complexity", ["complexity_scatter"]),
+        *([("Tuning of LIME", "tuning", ["tuning/tuning_front", "tuning/tuning_effects"])] if "tune" in config else []),
     ]
     captions = {"curves": "faithfulness_curves", "scores": "faithfulness_scores"}
     return [

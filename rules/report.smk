@@ -303,12 +303,13 @@ rule write_overview:
         grids=expand("results/figures/explanations/{model}.png", model=explained_models()),
         sections=[path for section in overview_sections() for path in (section["findings"], *section["figures"])],
     output:
-        report(
-            "results/overview.html",
+        findings=report(
+            "results/findings.html",
             category="1 Overview",
-            labels={"page": "findings, tables and figures on one page"},
+            labels={"page": "findings and tables"},
             caption="../report/overview.rst",
         ),
+        overview="results/overview.html",
     log:
         "results/logs/write_overview/all.log",
     benchmark:

@@ -15,7 +15,8 @@ with log_to(snakemake.log[0]):
     images = pd.read_csv(files.images).groupby("set").first()
     verification = pd.read_csv(files.verification).merge(pd.read_csv(files.verification_timings), how="left")
     gallery.overview(
-        snakemake.output[0],
+        snakemake.output.overview,
+        snakemake.output.findings,
         **tables,
         verification=verification,
         facts=[models.read_facts(path) for path in files.facts],

@@ -27,6 +27,7 @@ LARGEST_PNG = 500_000  # bytes; larger ones are photographs, and embedded as JPE
 
 def overview(
     path: str | Path,
+    findings_path: str | Path,
     *,
     concepts: pd.DataFrame,
     frequent: pd.DataFrame,
@@ -44,12 +45,13 @@ def overview(
     run: Mapping[str, object],
     sections: Sequence[Mapping] = (),
 ) -> None:
-    """Write the overview page.
+    """Write the overview page, and once more without figures.
 
     Parameters
     ----------
-    path : path
-        HTML file to write.
+    path, findings_path : path
+        HTML files to write: the page, and the one without figures, which stays below the 2 MB that Chromium shows
+        inside Snakemake's report.
     concepts, frequent, layers, categories, models : pandas.DataFrame
         Labels of the units and the tables that `compare` makes of them.
     timings, predictions : pandas.DataFrame
@@ -120,7 +122,8 @@ def overview(
             for section in sections
         },
     }
-    _write_page(path, "overview.html.j2", page)
+    _write_page(path, "overview.html.j2", page | {"with_figures": True})
+    _write_page(findings_path, "overview.html.j2", page | {"with_figures": False})
 
 
 def units(

@@ -179,7 +179,7 @@ def write_page(folder, **changes):
         "encoder": "ConSE surrogate", "probe_rows": 1000, "probe_photographs": 49,
         "run": {"seed": 42, "<script>": "alert(1)"},
     }  # fmt: skip
-    gallery.overview(folder / "overview.html", **(given | changes))
+    gallery.overview(folder / "overview.html", folder / "findings.html", **(given | changes))
     return (folder / "overview.html").read_text(encoding="utf-8")
 
 
@@ -199,6 +199,14 @@ def test_page_is_self_contained_and_readable_without_seeing(tmp_path):
     loaded = [value for _, attributes in page.tags for name, value in attributes.items() if name in ("src", "srcset")]
     assert not any("http" in value[:20] for value in loaded)
     assert not re.search(r"url\(|@import", text)
+
+
+def test_the_page_without_figures_is_else_the_same(tmp_path):
+    text = write_page(tmp_path)
+    bare = re.sub(r"<figure>.*?</figure>", "", text, flags=re.DOTALL)
+    light = (tmp_path / "findings.html").read_text(encoding="utf-8")
+    assert "data:image" not in light
+    assert light.split() == bare.split()
 
 
 def test_page_escapes_what_it_is_given(tmp_path):
