@@ -459,13 +459,13 @@ def netdissect_tables():
     return ["results/netdissect.csv"] if "netdissect" in config else []
 
 
-def if_ground_truth(*paths):
-    """The paths, where the sheet of explained photographs gives a mask or a box; else nothing."""
+def if_ground_truth(*things):
+    """What is given, where the sheet of explained photographs gives a mask or a box; else nothing."""
     sheet = config["images"]["explain"].get("sheet")
     if not sheet:
         return []
     with Path(sheet).open(newline="", encoding="utf-8-sig") as file:
-        return list(paths) if any(row.get("mask") or row.get("box") for row in csv.DictReader(file)) else []
+        return list(things) if any(row.get("mask") or row.get("box") for row in csv.DictReader(file)) else []
 
 
 def explained_models():
@@ -639,9 +639,12 @@ def overview_sections():
         ("Networks compared", "concepts", [f"concepts/{name}" for name in compared]),
         *([("Network Dissection", "netdissect", [])] if "netdissect" in config else []),
         ("Agreement", "agreement", [f"agreement/{name}" for name in agreement]),
+        *if_ground_truth(("Ground truth", "ground_truth", ["ground_truth"])),
         ("Faithfulness", "faithfulness", [f"faithfulness/{name}" for name in faithfulness]),
         ("Shape of the maps", "shape", ["map_shapes"]),
         ("Complexity of the photographs", "complexity", ["complexity_scatter"]),
+        ("Randomised networks", "randomisation", ["sanity/randomisation"]),
+        ("Stability of LIME", "stability", ["sanity/stability"]),
         *([("Tuning of LIME", "tuning", ["tuning/tuning_front", "tuning/tuning_effects"])] if "tune" in config else []),
     ]
     captions = {"curves": "faithfulness_curves", "scores": "faithfulness_scores"}
