@@ -1,0 +1,257 @@
+"""A real SLURM on this machine for the tests: one CPU node and two nodes with four fake GPUs each, on loopback.
+
+Everything lies in one short temporary folder (a socket's path must stay under 108 characters), but for
+/etc/slurm/slurm.conf and gres.conf: Snakemake's job steps drop SLURM_CONF and read only those.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+SYSTEM = Path("/etc/slurm")
+FILES = ("slurm.conf", "gres.conf")
+DAEMONS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
+NODES = ("cpu1", "gpu1", "gpu2")
+GPUS = 4  # of each GPU node
+
+CONFIG = """\
+ClusterName=unitlens
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={ports[0]}
+AuthType=auth/munge
+CredType=cred/munge
+AuthInfo=socket={folder}/munge.socket
+CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
+SlurmUser=root
+SlurmdUser=root
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool/%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.%n.pid
+SlurmctldLogFile={folder}/log/slurmctld.log
+SlurmdLogFile={folder}/log/slurmd.%n.log
+MailProg=/bin/true
+MpiDefault=none
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=1
+JobAcctGatherParams=OverMemoryKill
+AccountingStorageType=accounting_storage/none
+ReturnToService=2
+SlurmdParameters=config_overrides
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+DefMemPerCPU=500
+SchedulerType=sched/backfill
+SchedulerParameters=batch_sched_delay=0,bf_interval=1
+MinJobAge=3600
+KillWait=2
+GresTypes=gpu
+NodeName=DEFAULT CPUs=8 RealMemory=64000
+NodeName=cpu1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]}
+NodeName=gpu1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} Gres=gpu:a100:{gpus} Feature=a100
+NodeName=gpu2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[3]} Gres=gpu:a100:{gpus} Feature=a100
+PartitionName=cpu Nodes=cpu1 Default=YES MaxTime=1-00:00:00 State=UP
+PartitionName=gpu Nodes=gpu1,gpu2 MaxTime=1-00:00:00 State=UP
+"""
+
+
+def why_not():
+    """Say why no cluster can be started here; an empty string where it can."""
+    if os.geteuid() != 0:
+        return "a cluster for the tests needs root"
+    if missing := [name for name in DAEMONS if shutil.which(name) is None]:
+        return f"{', '.join(missing)} not installed: apt-get install --no-install-recommends slurm-wlm munge"
+    if (SYSTEM / FILES[0]).exists() and answers("scontrol", "ping", "--quiet"):
+        return f"{SYSTEM / FILES[0]} belongs to a cluster that is up"
+    return ""
+
+
+def answers(*command):
+    """Tell whether a command ends well within ten seconds."""
+    try:
+        return subprocess.run(command, capture_output=True, timeout=10).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def wait_until(condition, what, seconds=60):
+    """Look four times a second; fail with `what` when it takes too long."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
+        time.sleep(0.25)
+
+
+class Cluster:
+    """A running cluster; a context manager that stops it."""
+
+    def __init__(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="ul", dir="/tmp"))
+        self.saved = {}
+
+    def __enter__(self):
+        try:
+            self._install_config()
+            self._start_munge()
+            self.start_controller()
+            for node in NODES:
+                self.start_node(node)
+            wait_until(lambda: set(self.states()) == {"idle"}, "the nodes' coming up")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *error):
+        answers("scancel", "--user=root")
+        for pid_file in [*self.folder.glob("slurmd.*.pid"), self.folder / "slurmctld.pid", self.folder / "munged.pid"]:
+            stop(pid_file)
+        for name in FILES:
+            (SYSTEM / name).unlink(missing_ok=True)
+            if name in self.saved:
+                self.saved[name].rename(SYSTEM / name)
+        shutil.rmtree(self.folder)
+
+    def _install_config(self):
+        for name in ("munge", "log", "state", "devices", *(f"spool/{node}" for node in NODES)):
+            (self.folder / name).mkdir(parents=True)
+        self.folder.chmod(0o755)  # the socket is for everyone,
+        (self.folder / "munge").chmod(0o700)  # the key is not
+        for number in range(GPUS):  # SLURM takes character devices only
+            subprocess.run(["mknod", self.folder / f"devices/nvidia{number}", "c", "1", "3"], check=True)
+        config = CONFIG.format(
+            folder=self.folder, host=socket.gethostname().split(".")[0], ports=free_ports(4), gpus=GPUS
+        )
+        gres = f"NodeName=gpu1,gpu2 Name=gpu Type=a100 File={self.folder}/devices/nvidia[0-{GPUS - 1}]\n"
+        SYSTEM.mkdir(exist_ok=True)
+        for name, text in zip(FILES, (config, gres), strict=True):
+            path = SYSTEM / name
+            if path.exists() or path.is_symlink():
+                self.saved[name] = path.rename(path.with_name(f"{name}.before-tests"))
+            path.write_text(text)
+
+    def _start_munge(self):
+        key = self.folder / "munge/key"
+        key.write_bytes(os.urandom(1024))
+        key.chmod(0o600)
+        files = {
+            "key": key,
+            "socket": "munge.socket",
+            "pid": "munged.pid",
+            "log": "log/munged.log",
+            "seed": "munge/seed",
+        }
+        options = [
+            f"--{name}{'' if name == 'socket' else '-file'}={self.folder / path}" for name, path in files.items()
+        ]
+        subprocess.run(["munged", *options], check=True)
+
+    def start_controller(self):
+        """Start slurmctld and wait until it answers."""
+        subprocess.run(["slurmctld"], check=True)
+        wait_until(lambda: answers("scontrol", "ping"), "the controller's coming up")
+
+    def stop_controller(self):
+        """Stop slurmctld; jobs run on, every command to SLURM fails."""
+        stop(self.folder / "slurmctld.pid")
+
+    def states(self):
+        """State of every node."""
+        return tell("sinfo", "--noheader", "--Node", "--format=%T").split()
+
+    def jobs(self):
+        """State of every job that SLURM remembers, by its number."""
+        columns = {
+            "%i": "number",
+            "%T": "state",
+            "%m": "memory",
+            "%l": "limit",
+            "%P": "partition",
+            "%k": "comment",
+            "%Z": "folder",
+        }
+        lines = tell("squeue", "--noheader", "--states=all", f"--format={'|'.join(columns)}").splitlines()
+        jobs = [dict(zip(columns.values(), line.split("|"), strict=True)) for line in lines]
+        return {int(job.pop("number")): job for job in jobs}
+
+    def start_node(self, node):
+        """Start a node's daemon."""
+        subprocess.run(["slurmd", "-N", node], check=True)
+
+    def crash_node(self, node):
+        """Kill a node's daemon and every process of its jobs, as a power cut would, and mark the node as down."""
+        jobs = tell("squeue", "--noheader", f"--nodelist={node}", "--format=%A").split()
+        kill(int((self.folder / f"slurmd.{node}.pid").read_text()))
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+                command, environment = ((process / name).read_bytes().decode() for name in ("cmdline", "environ"))
+                variables = environment.split("\0")
+                if any(f"SLURM_JOB_ID={job}" in variables or f"slurmstepd: [{job}." in command for job in jobs):
+                    kill(int(process.name))
+        self.set_state(node, "down")
+
+    def set_state(self, node, state):
+        """Give a node a state: down, drain, resume."""
+        tell("scontrol", "update", f"nodename={node}", f"state={state}", "reason=test")
+
+    def reset(self):
+        """Cancel what is left of a test and bring the nodes back."""
+        answers("scancel", "--user=root")
+        for node, state in zip(NODES, self.states(), strict=True):
+            if state not in ("idle", "mixed", "allocated", "completing"):
+                self.set_state(node, "resume")
+        wait_until(lambda: set(self.states()) == {"idle"}, "the nodes' coming back")
+
+
+def kill(pid):
+    """Kill a process, which may have ended by itself."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def tell(*command):
+    """Run a command of SLURM and give what it printed."""
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def free_ports(n):
+    """Find TCP ports that nobody listens on."""
+    sockets = [socket.socket() for _ in range(n)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def stop(pid_file):
+    """Stop the daemon that wrote this file, and wait until it is gone."""
+    if not pid_file.exists():
+        return
+    pid = int(pid_file.read_text())
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if not running(pid):
+            break
+        os.kill(pid, number)
+        for _ in range(40):
+            if not running(pid):
+                break
+            time.sleep(0.25)
+    pid_file.unlink(missing_ok=True)
+
+
+def running(pid):
+    """Tell whether a process runs; one that has ended and that nobody has asked for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

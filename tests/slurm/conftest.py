@@ -1,0 +1,199 @@
+"""Fixtures of the tests on a real SLURM: the cluster, the stub workflow in a folder, and Snakemake run on it."""
+
+import copy
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import toy
+from cluster import Cluster, wait_until, why_not
+
+ROOT = Path(__file__).parents[2]
+STUB = Path(__file__).parent / "stub"
+# Without accounting, and without the long waits that suit a large cluster.
+# The first look comes when three jobs at once have ended: each that finds nothing new puts the next one off by 10 s.
+HASTY = ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "7", "--latency-wait", "10"]
+UNREPEATABLE = ("logs", "benchmarks", "timings")  # they hold seconds
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A cluster for all tests, stopped after the last."""
+    if reason := why_not():
+        pytest.skip(reason)
+    with Cluster() as running:
+        yield running
+
+
+@pytest.fixture
+def run(cluster, tmp_path):
+    """The stub workflow in a folder of its own."""
+    run = Run(tmp_path / "run", cluster)
+    yield run
+    run.end()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(cluster, tmp_path_factory):
+    """A run of the stub in which nothing goes wrong."""
+    run = Run(tmp_path_factory.mktemp("undisturbed") / "run", cluster)
+    status, text = run.finish()
+    assert status == 0, text
+    return run
+
+
+@pytest.fixture(scope="session")
+def bytes_of():
+    """Read the results of a folder, as `result_bytes` does."""
+    return result_bytes
+
+
+@pytest.fixture(scope="session")
+def on_slurm():
+    """Run Snakemake with the SLURM profile in a folder; give its exit status and what it printed."""
+
+    def run(folder, *arguments):
+        command = [sys.executable, "-m", "snakemake", "--profile", "slurm", *HASTY, *arguments]
+        result = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
+        return result.returncode, result.stdout + result.stderr
+
+    return run
+
+
+@pytest.fixture
+def finished(undisturbed, tmp_path):
+    """A copy of the undisturbed run."""
+    run = copy.copy(undisturbed)
+    run.folder = Path(shutil.copytree(undisturbed.folder, tmp_path / "run", symlinks=True))
+    return run
+
+
+class Run:
+    """A folder in which the stub runs."""
+
+    hasty = HASTY
+
+    def __init__(self, folder, cluster):
+        self.folder, self.cluster, self.processes = folder, cluster, []
+        shutil.copytree(STUB, folder)
+        shutil.copytree(ROOT / "profiles", folder / "profiles")
+        (folder / "slurm").symlink_to("profiles/slurm")
+        for name in ("faults", "results", "config"):
+            (folder / name).mkdir()
+        (folder / "config/config.yaml").write_text("{}\n")  # the profile names it
+        toy.write_sheet(folder / "config/sheet.csv", toy.write_photographs(folder / "photographs", 6))
+
+    def start(self, *arguments, log="run.log"):
+        """Start Snakemake and do not wait; what it prints goes to a file."""
+        return self.start_command([sys.executable, "-m", "snakemake", "--profile", "slurm", *HASTY, *arguments], log)
+
+    def start_command(self, command, log="run.log"):
+        with (self.folder / log).open("w") as file:
+            process = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=environment(),
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        return process
+
+    def end(self):
+        """End what a test that failed has left."""
+        for process in self.processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        self.cluster.reset()
+
+    def finish(self, *arguments, log="run.log"):
+        """Run Snakemake to its end; give its exit status and what it printed."""
+        return self.wait(self.start(*arguments, log=log), log)
+
+    def make(self, target, *variables, log="run.log"):
+        """Run a target of the Makefile in this environment, whatever lock file it was made from."""
+        venv = Path(sys.executable).parents[1]
+        options = ["-f", ROOT / "Makefile", "-o", venv / ".unitlens-lock", f"VENV={venv}"]
+        return self.wait(self.start_command(["make", *options, target, *variables], log), log)
+
+    def wait(self, process, log="run.log", seconds=300):
+        """Wait for a command; give its exit status and what it printed."""
+        try:
+            status = process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            pytest.fail(f"{process.args} took more than {seconds} s:\n{self.printed(log)}")
+        return status, self.printed(log)
+
+    def printed(self, log="run.log"):
+        return (self.folder / log).read_text()
+
+    def fault(self, shard, kind="pause"):
+        """Let something go wrong while a shard is being written."""
+        (self.folder / "faults" / shard).write_text(kind)
+
+    def mend(self, shard):
+        """Let it go right from now on."""
+        for name in (shard, f"{shard}.reached"):
+            (self.folder / "faults" / name).unlink(missing_ok=True)
+
+    def wait_for_fault(self, shard):
+        """Wait until a shard is half written."""
+        wait_until((self.folder / "faults" / f"{shard}.reached").exists, f"the fault in shard {shard}", seconds=180)
+        assert any(part.name.startswith(f"{shard}.h5.") for part in self.parts())
+
+    def parts(self):
+        """Files that are half written."""
+        return list((self.folder / "results").rglob("*.part"))
+
+    def wait_for_finished(self, n):
+        """Wait until Snakemake knows that so many jobs are finished."""
+        wait_until(lambda: self.printed().count("Finished jobid") >= n, f"the end of {n} jobs", seconds=180)
+
+    def job(self, shard):
+        """Number of the last SLURM job that was to write a shard."""
+        return max(number for number, job in self.cluster.jobs().items() if self.writes(job, shard))
+
+    def jobs(self, shard):
+        """What SLURM remembers of the jobs that were to write a shard, in their order."""
+        return [job for _, job in sorted(self.cluster.jobs().items()) if self.writes(job, shard)]
+
+    def writes(self, job, shard):
+        return job["comment"].endswith(shard) and job["folder"] == str(self.folder)
+
+    def executed(self):
+        """Count how often every job was executed."""
+        return Counter((self.folder / "executed.txt").read_text().splitlines())
+
+    def results(self):
+        return result_bytes(self.folder)
+
+
+def result_bytes(folder):
+    """Bytes of every result that must be the same in every run, by its name."""
+    results = folder / "results"
+    return {
+        path.relative_to(results).as_posix(): path.read_bytes()
+        for path in sorted(results.rglob("*"))
+        if path.is_file() and path.relative_to(results).parts[0] not in UNREPEATABLE
+    }
+
+
+def environment():
+    """Put this environment's commands first and the library where the scripts find it."""
+    kept = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    return kept | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": f"{ROOT / 'scripts'}:{ROOT / 'tests'}",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+    }

@@ -1,0 +1,17 @@
+"""Write one line for each photograph, read through the index."""
+
+from unitlens.logs import log_to
+
+with log_to(snakemake.log[0]):
+    from pathlib import Path
+
+    from unitlens import store
+
+    with Path("executed.txt").open("a") as file:
+        file.write("write_table all\n")
+    arrays, _ = store.read(snakemake.input.index)
+    lines = [
+        f"{name},{picture.sum()},{noise.sum()}\n"
+        for name, picture, noise in zip(*(arrays[key] for key in ("image_id", "images", "noise")), strict=True)
+    ]
+    Path(snakemake.output[0]).write_text("image_id,sum,noise\n" + "".join(lines))

@@ -1,0 +1,215 @@
+"""What can go wrong on a cluster, one test each: no finished work is lost, and the result is the same to the byte."""
+
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+
+import pytest
+from cluster import running, tell, wait_until
+
+pytestmark = pytest.mark.slurm
+
+SHARDS = ["00000", "00001", "00002"]
+EVERY_JOB = [*(f"write_shard {shard}" for shard in SHARDS), "index_shards all", "write_table all"]
+BAD = "00001"
+
+
+def test_undisturbed(undisturbed):
+    assert sorted(undisturbed.results()) == ["images.h5", *(f"images/{shard}.h5" for shard in SHARDS), "table.csv"]
+    assert undisturbed.executed() == Counter(EVERY_JOB)
+
+
+def assert_same(run, undisturbed, *again):
+    """The results are those of the undisturbed run, and only the jobs named `again` were executed twice."""
+    assert run.results() == undisturbed.results()
+    assert run.executed() == Counter([*EVERY_JOB, *again])
+
+
+def start_and_wait_for_fault(run, *arguments):
+    """Start a run that halts in mid-write of one shard."""
+    run.fault(BAD)
+    process = run.start(*arguments)
+    run.wait_for_fault(BAD)
+    return process
+
+
+def rerun(run, undisturbed, *again):
+    """Mend the fault, give the same command again, and compare."""
+    run.mend(BAD)
+    status, text = run.finish()
+    assert status == 0, text
+    assert_same(run, undisturbed, *again)
+
+
+def test_job_is_cancelled_in_mid_write(run, undisturbed):
+    process = start_and_wait_for_fault(run, "--retries", "0")
+    tell("scancel", str(run.job(BAD)))
+    status, text = run.wait(process)
+    assert status != 0 and f"results/images/{BAD}.h5" in text
+    assert run.parts() == [], "the job was told to end and cleaned up"
+    assert "ended by SIGTERM" in (run.folder / f"results/logs/write_shard/{BAD}.log").read_text()
+    rerun(run, undisturbed, f"write_shard {BAD}")
+
+
+def test_process_of_a_job_is_killed(run, undisturbed):
+    process = start_and_wait_for_fault(run, "--retries", "0")
+    (part,) = run.parts()
+    os.kill(int(part.stem.rpartition("-")[2]), signal.SIGKILL)
+    status, _ = run.wait(process)
+    assert status != 0 and run.parts() == [part]
+    rerun(run, undisturbed, f"write_shard {BAD}")
+
+
+def test_snakemake_is_killed(run, undisturbed):
+    process = start_and_wait_for_fault(run)
+    run.wait_for_finished(2)
+    process.kill()
+    process.wait()
+    orphan = run.job(BAD)
+    assert run.cluster.jobs()[orphan]["state"] == "RUNNING"
+    status, text = run.finish()
+    assert status != 0 and "cannot be locked" in text
+    run.mend(BAD)
+    status, text = run.make("recover", f"ARGS={' '.join(run.hasty)}")
+    assert status == 0, text
+    assert run.cluster.jobs()[orphan]["state"] == "CANCELLED"
+    assert_same(run, undisturbed, f"write_shard {BAD}")
+
+
+def test_recover_refuses_while_snakemake_runs(run, undisturbed):
+    process = start_and_wait_for_fault(run)
+    status, text = run.make("recover", log="recover.log")
+    assert status != 0 and f"still runs in this folder as process {process.pid}" in text
+    status, text = run.finish(log="second.log")
+    assert status != 0 and "cannot be locked" in text
+    run.mend(BAD)
+    status, text = run.wait(process)
+    assert status == 0, text
+    assert_same(run, undisturbed)
+
+
+def test_node_goes_down_and_comes_back(run, undisturbed):
+    process = start_and_wait_for_fault(run, "--retries", "0")
+    run.wait_for_finished(2)
+    job = run.job(BAD)
+    run.cluster.crash_node("cpu1")
+    wait_until(lambda: run.cluster.jobs()[job]["state"] == "PENDING", "SLURM's putting the job back")
+    run.mend(BAD)
+    run.cluster.start_node("cpu1")
+    run.cluster.set_state("cpu1", "resume")
+    tell("scontrol", "update", f"jobid={job}", "starttime=now")  # else two minutes from now
+    status, text = run.wait(process)
+    assert status == 0, text
+    assert_same(run, undisturbed, f"write_shard {BAD}")
+
+
+def states(run):
+    return [job["state"] for shard in SHARDS for job in run.jobs(shard)]
+
+
+def test_node_is_drained(run, undisturbed):
+    for shard in SHARDS:
+        run.fault(shard)
+    process = run.start("--retries", "0", "--jobs", "2")
+    wait_until(lambda: len(run.parts()) == 2, "two shards' being written", seconds=180)
+    run.cluster.set_state("cpu1", "drain")
+    for shard in SHARDS:
+        run.mend(shard)
+    wait_until(lambda: "PENDING" in states(run), "the third job's waiting")
+    assert sorted(states(run)) == ["COMPLETED", "COMPLETED", "PENDING"], "what ran on the node came to its end"
+    run.cluster.set_state("cpu1", "resume")
+    status, text = run.wait(process)
+    assert status == 0, text
+    assert_same(run, undisturbed)
+
+
+def test_job_that_takes_too_long_gets_more_time(run, undisturbed):
+    run.fault(BAD, "slow")
+    status, text = run.finish("--retries", "1")
+    assert status == 0, text
+    jobs = run.jobs(BAD)
+    assert [(job["state"], job["limit"]) for job in jobs] == [("TIMEOUT", "1:00"), ("COMPLETED", "2:00")]
+    assert_same(run, undisturbed, f"write_shard {BAD}")
+
+
+def test_job_that_needs_more_memory_gets_it(run, undisturbed):
+    run.fault(BAD, "large")
+    status, text = run.finish("--retries", "1")
+    assert status == 0, text
+    jobs = run.jobs(BAD)
+    assert [(job["state"], job["memory"]) for job in jobs] == [("FAILED", "1000M"), ("COMPLETED", "2000M")]
+    assert_same(run, undisturbed, f"write_shard {BAD}")
+
+
+def test_disk_is_full(run, undisturbed):
+    disk = run.folder / "results/images"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", disk], check=True)  # for two shards of two MiB
+    try:
+        status, text = run.finish("--retries", "0", "--jobs", "2")
+        assert status != 0 and "No space left on device" in text
+        assert run.parts() == []
+        (missing,) = {f"{shard}.h5" for shard in SHARDS} - {path.name for path in disk.iterdir()}
+        subprocess.run(["mount", "-o", "remount,size=20m", disk], check=True)
+        rerun(run, undisturbed, f"write_shard {missing.removesuffix('.h5')}")
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("harm", [truncate, flip_a_bit])
+def test_shard_is_damaged_afterwards(finished, undisturbed, harm):
+    shard = finished.folder / f"results/images/{BAD}.h5"
+    before = shard.stat()
+    harm(shard)
+    os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns))  # nothing but its content tells
+    (finished.folder / "results/table.csv").unlink()
+    status, text = finished.finish("--retries", "0")
+    assert status != 0 and f"results/images/{BAD}.h5 is " in text
+    status, text = finished.make("check")
+    assert status != 0 and f"results/images/{BAD}.h5 is " in text and not shard.exists()
+    again = ["write_table all"] * 2 + ["index_shards all", f"write_shard {BAD}"]
+    rerun(finished, undisturbed, *again)
+    assert finished.make("check") == (0, "")
+
+
+def test_shard_is_deleted_afterwards(finished, undisturbed):
+    (finished.folder / f"results/images/{BAD}.h5").unlink()
+    (finished.folder / "results/table.csv").unlink()
+    rerun(finished, undisturbed, "write_table all", "index_shards all", f"write_shard {BAD}")
+
+
+def test_photograph_cannot_be_read(run, undisturbed):
+    photograph = run.folder / "photographs/toy_03.png"
+    good = photograph.read_bytes()
+    photograph.write_bytes(good[:-200])
+    status, text = run.finish("--retries", "0")
+    assert status != 0 and "image_id 'toy_03': photographs/toy_03.png: cannot be read as a picture" in text
+    assert {path.name for path in (run.folder / "results/images").iterdir()} == {"00000.h5", "00002.h5"}
+    photograph.write_bytes(good)
+    rerun(run, undisturbed, f"write_shard {BAD}")
+
+
+def test_controller_stops_for_a_while(run, undisturbed):
+    process = start_and_wait_for_fault(run, "--retries", "0")
+    run.cluster.stop_controller()
+    try:
+        run.mend(BAD)
+        time.sleep(15)  # Snakemake asks in vain at least once
+        assert running(process.pid)
+    finally:
+        run.cluster.start_controller()
+    status, text = run.wait(process)
+    assert status == 0, text
+    assert_same(run, undisturbed)

@@ -1,0 +1,65 @@
+"""The miniature through `--profile slurm`: the bytes of a local run, and a GPU for each job that asks, for no other."""
+
+import re
+from pathlib import Path
+
+import pytest
+import toy
+
+pytestmark = pytest.mark.slurm
+
+ROOT = Path(__file__).parents[2]
+TARGETS = ["results/concepts/toy/relu2.csv", "results/agreement/toy/00000.csv"]
+CONFIG = ["--configfile", "config/toy.yaml"]
+
+
+def gpu_rules():
+    """Names of the rules that ask for a GPU."""
+    text = "".join(path.read_text() for path in sorted(ROOT.glob("rules/*.smk")))
+    rules = re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
+    return {name for name, body in rules if "gpu=GPU" in body}
+
+
+@pytest.fixture
+def miniature(new_project):
+    """Make a copy of the workflow with few jobs, which ask for GPUs and run on the CPU where there is none."""
+
+    def make(name):
+        project = new_project(name)
+        (project / "slurm").symlink_to("profiles/slurm")
+        settings = toy.config()
+        settings["device"] = "auto"
+        settings["models"]["toy"]["layers"] = ["relu2"]
+        for images in settings["images"].values():
+            images["shard_size"] = 6
+        toy.write_config(project, settings)
+        return project
+
+    return make
+
+
+def test_same_bytes_as_a_local_run_and_one_gpu_for_each_job_that_asks(
+    cluster, miniature, on_slurm, snakemake, bytes_of
+):
+    project, local = miniature("slurm"), miniature("local")
+    status, text = on_slurm(project, *TARGETS, *CONFIG)
+    assert status == 0, text
+    result = snakemake(local, "--profile", "profiles/local", *TARGETS, *CONFIG)
+    assert result.returncode == 0, result.stdout
+    assert bytes_of(project) == bytes_of(local)
+    assert "concepts/toy/relu2.csv" in bytes_of(project)
+
+    jobs = {number: job for number, job in cluster.jobs().items() if job["folder"] == str(project)}
+    seen = {}
+    for log in (project / "results/logs").rglob("*.log"):
+        rule = log.relative_to(project / "results/logs").parts[0]
+        number, gpu = re.fullmatch(
+            r"host \S+?(?:, SLURM job (\d+))?(?:, GPU (\S+))?", log.read_text().split("\n")[0]
+        ).groups()
+        if number:
+            partition = jobs.pop(int(number))["partition"]
+            seen[rule] = (partition, gpu)
+            expected = ("gpu", r"\d") if rule in gpu_rules() else ("cpu", "None")
+            assert partition == expected[0] and re.fullmatch(expected[1], str(gpu)), (rule, partition, gpu)
+    assert jobs == {}, "every job of SLURM left its log"
+    assert {"decode_images", "label_units", "explain_lime", "extract_activations"} <= set(seen)
