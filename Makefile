@@ -28,8 +28,8 @@ new: env
 	@test -n "$(RUN)" || { echo "Say where: make new RUN=<folder>" >&2; exit 2; }
 	@test ! -e "$(RUN)" || { echo "$(RUN) exists" >&2; exit 2; }
 	@mkdir -p "$(RUN)/results" "$(RUN)/resources"
-	@cp -R "$(HERE)config" "$(RUN)/config"
-	@ln -s $(addprefix "$(HERE)",$(addsuffix ",Snakefile Makefile rules scripts envs report profiles)) "$(RUN)/"
+	@cp -R "$(HERE)config" "$(RUN)/config" && ln -sf "$(HERE)config/schema.yaml" "$(RUN)/config/schema.yaml"
+	@ln -s $(addprefix $(HERE),Snakefile Makefile rules scripts envs report profiles) "$(RUN)/"
 	@ln -s profiles/slurm "$(RUN)/slurm"
 	@ln -s "$(abspath $(VENV))" "$(RUN)/.venv"
 	@echo "Edit $(RUN)/config, then: cd $(RUN) && snakemake --profile slurm"

@@ -15,7 +15,7 @@ rule extract_activations:
     resources:
         gpu=GPU,
         batch_size=config["batch_size"],
-        mem_mb=memory(2000),
+        mem_mb=memory_of_network(1000),
         runtime=minutes(30),
     params:
         network=network,

@@ -691,6 +691,12 @@ def memory(megabytes):
     return lambda wildcards, attempt: megabytes * attempt
 
 
+def memory_of_network(megabytes):
+    """Memory of a job that runs a network: on a GPU CUDA's libraries, on a CPU the activations of a batch (docs/cluster.md)."""
+    needs = {"cuda": 2000, "cpu": 65 * config["batch_size"]}
+    return memory(megabytes + needs.get(config["device"], max(needs.values())))
+
+
 def minutes(base):
     """Run time that grows with every attempt."""
     return lambda wildcards, attempt: base * attempt

@@ -18,7 +18,7 @@ rule explain_cam:
     resources:
         gpu=GPU,
         batch_size=config["batch_size"],
-        mem_mb=memory(2500),
+        mem_mb=memory_of_network(1000),
         runtime=minutes(30),
     params:
         network=network,
@@ -48,7 +48,7 @@ rule explain_lime:
     resources:
         gpu=GPU,
         batch_size=config["batch_size"],
-        mem_mb=memory(2500),
+        mem_mb=memory_of_network(1000),
         runtime=minutes(30),
     params:
         network=network,

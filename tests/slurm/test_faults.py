@@ -99,7 +99,9 @@ def test_node_goes_down_and_comes_back(run, undisturbed):
     run.mend(BAD)
     run.cluster.start_node("cpu1")
     run.cluster.set_state("cpu1", "resume")
-    tell("scontrol", "update", f"jobid={job}", "starttime=now")  # else two minutes from now
+    tell(
+        "scontrol", "update", f"jobid={job}", "starttime=now+15"
+    )  # else two minutes from now; the node is first told to end the old job
     status, text = run.wait(process)
     assert status == 0, text
     assert_same(run, undisturbed, f"write_shard {BAD}")

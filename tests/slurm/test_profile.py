@@ -1,6 +1,7 @@
 """The miniature through `--profile slurm`: the bytes of a local run, and a GPU for each job that asks, for no other."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -57,9 +58,32 @@ def test_same_bytes_as_a_local_run_and_one_gpu_for_each_job_that_asks(
             r"host \S+?(?:, SLURM job (\d+))?(?:, GPU (\S+))?", log.read_text().split("\n")[0]
         ).groups()
         if number:
-            partition = jobs.pop(int(number))["partition"]
-            seen[rule] = (partition, gpu)
+            job = jobs.pop(int(number))
+            partition, seen[rule] = job["partition"], job["memory"]
             expected = ("gpu", r"\d") if rule in gpu_rules() else ("cpu", "None")
             assert partition == expected[0] and re.fullmatch(expected[1], str(gpu)), (rule, partition, gpu)
     assert jobs == {}, "every job of SLURM left its log"
-    assert {"decode_images", "label_units", "explain_lime", "extract_activations"} <= set(seen)
+    asked = {
+        "decode_images": "700M",
+        "explain_lime": "3000M",
+        "label_units": "2000M",
+    }  # photographs of 32 x 32 are nothing
+    assert {rule: seen.get(rule) for rule in asked} == asked
+
+
+def test_every_way_to_ask_for_a_gpu_gives_each_job_its_own(cluster, on_slurm, tmp_path):
+    shutil.copytree(ROOT / "tests/slurm/devices", tmp_path, dirs_exist_ok=True)
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    (tmp_path / "slurm").symlink_to("profiles/slurm")
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/config.yaml").write_text("{}")
+    status, text = on_slurm(tmp_path)
+    assert status == 0, text
+    got = {path.stem: path.read_text().split() for path in tmp_path.glob("*.txt")}
+    assert got.pop("none") == ["cpu", "cpu1:"]
+    assert {partition for partition, _ in got.values()} == {"gpu"}
+    devices = []
+    for _, place in got.values():
+        node, _, numbers = place.partition(":")
+        devices += [(node, number) for number in numbers.split(",")]
+    assert len(devices) == len(set(devices)) == 5, "one for each of three jobs, two for the fourth, none twice"

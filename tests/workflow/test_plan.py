@@ -181,5 +181,15 @@ def test_slurm_profile_is_found_by_its_name():
     assert (ROOT / "slurm").resolve() == (ROOT / "profiles/slurm").resolve()
 
 
+@pytest.mark.parametrize("variant", ["gpu: 0, gres", "constraint"])
+def test_variants_of_the_slurm_profile_name_every_rule_with_a_gpu(variant):
+    text = (ROOT / "profiles/slurm/config.yaml").read_text()
+    lines = text.partition("# set-resources:\n")[2].splitlines()
+    kept = [line for line in lines if "&gpu" not in line or f"{{ {variant}:" in line]
+    settings = yaml.safe_load("set-resources:\n" + "\n".join(line.removeprefix("#") for line in kept))["set-resources"]
+    assert set(settings) == {name for name, rule in RULES.items() if "gpu=GPU" in rule}
+    assert len({str(each) for each in settings.values()}) == 1
+
+
 def test_no_default_profile():
     assert not (ROOT / "profiles/default").exists(), "it would override the user's own profile"
