@@ -158,7 +158,7 @@ rule score_faithfulness:
     resources:
         gpu=GPU,
         batch_size=config["batch_size"],
-        mem_mb=memory(2500),
+        mem_mb=memory_of_network(1500),
         runtime=minutes(30),
     params:
         network=network,
@@ -301,7 +301,7 @@ rule randomise_model:
     resources:
         gpu=GPU,
         batch_size=config["batch_size"],
-        mem_mb=memory(2500),
+        mem_mb=memory_of_network(1500),
         runtime=minutes(30),
     params:
         network=network,

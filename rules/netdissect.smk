@@ -16,7 +16,7 @@ rule dissect_network:
     resources:
         gpu=GPU,
         batch_size=config["batch_size"],
-        mem_mb=memory(3000),
+        mem_mb=memory_of_network(2000),
         runtime=minutes(60),
     params:
         network=network,
