@@ -50,6 +50,7 @@ test-slow: env
 
 bench: env
 	PYTHONPATH=scripts python tests/bench/explainers.py $(BENCH)
+	PYTHONPATH=scripts python tests/bench/dissection.py
 
 bench-faithfulness: env
 	PYTHONPATH=scripts$(QUANTUS:%=:%) python tests/bench/faithfulness.py $(BENCH)

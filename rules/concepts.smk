@@ -127,8 +127,6 @@ rule collect_concepts:
     localrule: True
     conda:
         "../envs/unitlens.yaml"
-    params:
-        alpha=config["dissect"]["evidence"]["alpha"],
     message:
         "Collect the labels of all models and layers"
     script:

@@ -12,6 +12,6 @@ with log_to(snakemake.log[0]):
     sentences = [
         f"{model}: {sentence}"
         for model, group in table.groupby("model", sort=False)
-        for sentence in evidence.findings(group, alpha=snakemake.params.alpha)
+        for sentence in evidence.findings(group)
     ]
     gallery.write_findings(snakemake.output.findings, sentences)

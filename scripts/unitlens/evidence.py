@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from sklearn import metrics
 from torch import Tensor
 
 from unitlens import dissect, stats
@@ -385,9 +384,10 @@ def near_duplicates(texts: Tensor, bar: float) -> np.ndarray:
             if free[row]:  # no leader before it in this block took it
                 free[row + 1 :] &= ~near[row, row + 1 :]
         leaders = torch.cat([leaders, torch.from_numpy(start + np.flatnonzero(free))])
-    for start in range(0, len(texts), step):
-        leader[start : start + step] = leaders[(texts[start : start + step] @ texts[leaders].T).argmax(1).cpu()]
     leader[leaders] = leaders
+    members = np.setdiff1d(np.arange(len(texts)), leaders)
+    for rows in np.array_split(members, -(-len(members) // step) or 1):
+        leader[rows] = leaders[(texts[rows] @ texts[leaders].T).argmax(1).cpu()]
     return leader
 
 
@@ -407,7 +407,14 @@ def auprc(active: np.ndarray, scores: np.ndarray) -> float:
     Both are (n,). A concept that has nothing to do with the unit gets the share of active images. NaN where the unit is
     active nowhere.
     """
-    return float(metrics.average_precision_score(active, scores)) if active.any() else np.nan
+    if not active.any():
+        return np.nan
+    scores = scores.astype(np.float64)
+    order = np.argsort(-scores, kind="stable")
+    found = active[order].cumsum()
+    last = np.flatnonzero(np.diff(scores[order], append=np.nan))  # of equal scores
+    precision, recall = found[last] / (last + 1), found[last] / found[-1]
+    return float(precision @ np.diff(recall, prepend=0))
 
 
 def most_active(activations: np.ndarray) -> np.ndarray:
@@ -612,9 +619,9 @@ def _list_likelihoods(lists: Tensor, probe: Probe, terms: Terms, log_norms: Tens
 def _sum_logs(softmax: Tensor, position: Tensor, ratio: Sequence[float], factors: int) -> Tensor:
     """Sum of log(1 + ratio S) over ranks, with one logarithm for so many `factors`; exact but for float32 products."""
     total = torch.zeros(len(position), softmax.shape[1], dtype=torch.float64, device=softmax.device)
-    product = torch.ones_like(total, dtype=softmax.dtype)
+    product, chosen = (torch.ones_like(total, dtype=softmax.dtype) for _ in range(2))
     for rank, rows in enumerate(position.T.contiguous()):
-        product.addcmul_(product, softmax[rows], value=ratio[rank])
+        product.addcmul_(product, torch.index_select(softmax, 0, rows, out=chosen), value=ratio[rank])
         if (rank + 1) % factors == 0 or rank + 1 == len(ratio):
             total += product.log_()
             product.fill_(1)

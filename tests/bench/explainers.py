@@ -11,8 +11,6 @@ not depend on them.
 import argparse
 import copy
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -30,6 +28,7 @@ import table
 import torch
 import tqdm
 from lime.lime_image import LimeImageExplainer
+from measure import machine, status
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from skimage import data, segmentation, transform
 from torch import Tensor, nn
@@ -373,7 +372,7 @@ def measure_alone(name: str, side: str, network: str, work: Work) -> dict[str, f
     device = work.pictures.device.type
     load, make = {"ours": (our_network, our_job), "reference": (reference_network, reference_job)}[side]
     model = load(network, device)
-    before = _status("VmRSS")
+    before = status("VmRSS")
     make(name, model, _smaller(work)).run()
     job = make(name, model, work)
     if device == "cuda":
@@ -381,16 +380,8 @@ def measure_alone(name: str, side: str, network: str, work: Work) -> dict[str, f
     seconds = _seconds(job)
     return {
         "seconds": seconds,
-        "peak": torch.cuda.max_memory_allocated() if device == "cuda" else _status("VmHWM") - before,
+        "peak": torch.cuda.max_memory_allocated() if device == "cuda" else status("VmHWM") - before,
     }
-
-
-def _status(field: str) -> int:  # bytes
-    """Read this process's memory; getrusage would count what the parent used before it started this process."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    raise LookupError(f"/proc/self/status has no {field}")
 
 
 # ---- the page
@@ -471,14 +462,6 @@ One run each, after a warm-up. References run without Unitlens's setting of the 
 what the process grew by after loading the network; on a GPU it is all that torch had allocated, weights included.
 "{FORWARD}" is of {{batch_size}} pictures.
 """
-
-
-def machine(device: str) -> str:
-    """Name the GPU and the CPU."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    cpu = f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
-    return cpu if device == "cpu" else f"{torch.cuda.get_device_name()}; {cpu}"
 
 
 def _work(options: argparse.Namespace) -> Work:

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
+from sklearn.metrics import average_precision_score
 from unitlens import dissect, evidence
 
 N_CONCEPTS, DIMENSION = 40, 48
@@ -389,6 +390,13 @@ def test_the_held_out_scores_fall_when_a_label_gets_worse(score, frequency, chan
 )
 def test_scores_that_are_not_offered_do_not_fall(score, change, frequency):
     assert not falls(score, frequency, change)
+
+
+def test_auprc_is_that_of_scikit_learn_also_with_ties():
+    rng = np.random.default_rng(0)
+    for digits in (0, 1, 8):
+        active, scores = rng.random(500) < 0.1, rng.normal(size=500).round(digits)
+        assert evidence.auprc(active, scores) == pytest.approx(average_precision_score(active, scores))
 
 
 def test_held_out_scores_by_hand():

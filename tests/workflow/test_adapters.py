@@ -460,3 +460,55 @@ def test_faithfulness_depends_on_no_batch_size():
     keys = ["image_id", "explainer", "measure", "baseline"]
     one, other = (table.set_index(keys).value for table in tables)
     np.testing.assert_allclose(one, other[one.index], rtol=1e-4, atol=1e-4)
+
+
+EVIDENCE = {"resamples": 5, "null_draws": 20, "alpha": 1, "near_duplicate": 0.9}
+
+
+def label_units(folder, similarity="cos_similarity"):
+    """Label three units on two shards of twelve photographs, all random."""
+    rng = np.random.default_rng(0)
+    shards, images = [], []
+    for number in range(2):
+        ids = np.array([f"image{12 * number + row}" for row in range(12)], dtype=object)
+        shards.append(f"{folder}/activations/{number:05d}.h5")
+        images.append(f"{folder}/images/{number:05d}.h5")
+        store.create(shards[-1], {"activations": rng.random((12, 3)), "image_id": ids}, {"layer": "relu1"})
+        arrays = {"features": rng.random((12, 4)), "image_id": ids, "photograph": ids}
+        store.create(images[-1], arrays, {"encoder": "ConSE surrogate"})
+    store.index(f"{folder}/activations.h5", shards)
+    words = np.array(["null", "dog", "sky"], dtype=object)
+    arrays = {"features": rng.random((3, 4)), "word": words, "category": words}
+    store.create(f"{folder}/concepts.h5", arrays, {"encoder": "ConSE surrogate"})
+    files = {"activations": f"{folder}/activations.h5", "images": images, "concepts": f"{folder}/concepts.h5"}
+    params = {"similarity": similarity, "seed": 1, "evidence": EVIDENCE}
+    return shards, lambda: adapter(
+        "label_units", files, [f"{folder}/relu1.csv"], params=params, model="toy", layer="relu1"
+    )
+
+
+def test_labels_with_evidence():
+    _, run = label_units("labelled")
+    run()
+    table = pd.read_csv("labelled/relu1.csv", keep_default_na=False, na_values=[""])
+    assert table.status.tolist() == ["labelled"] * 3 and set(table.layer) == {"relu1"}
+    columns = ["kept", "kept_group", "score_low", "score_high", "p_value", "q_value", "held_out_correlation"]
+    assert table[columns].notna().all(axis=None)
+    assert set(table.p_floor.round(5)) == {round(1 / 21, 5)} and set(table.photographs) == {24}
+    outputs = {"table": "labelled/concepts.csv", "findings": "labelled/evidence.json"}
+    adapter("collect_concepts", ["labelled/relu1.csv"], outputs)
+    sentences = json.loads(Path("labelled/evidence.json").read_text())
+    assert sentences[0].startswith("toy: ") and "of 3 living units" in sentences[0]
+
+
+def test_a_purged_shard_of_activations_is_named():
+    shards, run = label_units("purged")
+    Path(shards[1]).unlink()
+    with pytest.raises(FileNotFoundError, match=r"00001\.h5"):
+        run()
+
+
+def test_fewer_images_than_the_similarity_looks_at():
+    _, run = label_units("few", "soft_wpmi")
+    with pytest.raises(ValueError, match="`top_k` is 100 but there are 24 images"):
+        run()

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import toy
 from snakemake.exceptions import WorkflowError
+from unitlens import dissect, evidence
 
 ROOT = Path(__file__).parents[2]
 DELETE = object()
@@ -311,6 +312,22 @@ BAD = {
         {EXPLAIN: HEADER + "a,a.png,0,,\nb,b.png,,,\n"},
         [f"{EXPLAIN} line 3 (images.explain.sheet): label is empty, but explain.target is 'label'"],
     ),
+    "fewer images than the similarity looks at": (
+        {"dissect.similarity": "soft_wpmi"},
+        {},
+        ["images.probe: 3 rows, but soft_wpmi needs at least 100"],
+    ),
+    "crops of one photograph": (
+        {},
+        {
+            SHEET: HEADER
+            + "".join(f"{name},a.png,,,0 0 {part} 1\n" for name, part in [("a", 1), ("b", 0.5), ("c", 0.3)])
+        },
+        [
+            "images.probe: 1 photograph, but evidence for labels needs at least 3; "
+            "crops of one photograph count as one",
+        ],
+    ),
     "missing concept list": (
         {"concepts.list": "no.csv"},
         {},
@@ -364,6 +381,13 @@ def folder(tmp_path, monkeypatch):
     toy.write_concepts(tmp_path / CONCEPTS)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def test_the_fewest_images_are_those_of_the_library():
+    names = {"workflow": SimpleNamespace(basedir=str(ROOT)), "config": {}}
+    exec((ROOT / "rules/common.smk").read_text().partition("\n# ---- checks")[0], names)
+    assert names["FEWEST_IMAGES"] == dissect.FEWEST_IMAGES
+    assert names["FEWEST_PHOTOGRAPHS"] == evidence.FEWEST_PHOTOGRAPHS
 
 
 def test_good_config_passes(folder):
