@@ -67,7 +67,7 @@ rule label_units:
         "../envs/unitlens.yaml"
     threads: config["threads"]
     resources:
-        mem_mb=memory(2000),
+        mem_mb=memory(2500),
         runtime=minutes(30),
     params:
         similarity=config["dissect"]["similarity"],

@@ -469,7 +469,9 @@ def _of_top_images(
     top_k = len(terms.slope)
     likelihood = dissect.log_likelihood(activations, images, texts, terms)
     layer_term = dissect.layer_term(likelihood)
-    scores = likelihood - terms.lam * layer_term
+    concepts = dissect.label(likelihood - terms.lam * layer_term).concept
+    label_likelihood = likelihood.gather(1, concepts.clamp_min(0)[:, None])[:, 0]
+    scores = likelihood.sub_(terms.lam * layer_term)  # in its place: a layer's matrix is large
     log_norms = log_normalisers(images, texts, terms.a)
     stability = bootstrap_top_images(probe, scores, layer_term, terms, log_norms, resamples, rngs[0])
 
@@ -484,8 +486,6 @@ def _of_top_images(
     ]
     null, best = rank_lists(lists[0], lists[1:], probe, terms, log_norms)
 
-    concepts = dissect.label(scores).concept
-    label_likelihood = likelihood.gather(1, concepts.clamp_min(0)[:, None])[:, 0]
     observed = (label_likelihood - _ROUNDING - null.mean[concepts]) / null.deviation[concepts]
     labels = [np.full(len(scores), -1) for _ in rows]
     for label, (alive, _), concept in zip(labels, tops, best, strict=True):
@@ -604,7 +604,9 @@ def _list_likelihoods(lists: Tensor, probe: Probe, terms: Terms, log_norms: Tens
     if not len(lists):
         return
     needed, position = lists.unique(return_inverse=True)
-    images, norms = probe.images[needed], log_norms[needed]
+    images, norms = probe.images, log_norms
+    if len(needed) < len(images):  # else a copy
+        images, norms = images[needed], norms[needed]
     ratio = (terms.slope / terms.offset).tolist()
     constant = terms.offset.log().sum().item()
     step = max(1, BLOCK_ELEMENTS // len(needed))
