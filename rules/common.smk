@@ -36,12 +36,12 @@ def check_config():
     problems = [line for error in validator.iter_errors(config) for line in explain_violation(error)]
     if not problems:
         problems = [line for name, images in config["images"].items() for line in check_images(name, images)]
-        if "masks" in config.get("netdissect", {}):
+        if config.get("netdissect", {}).get("masks", "broden") != "broden":
             problems += check_table(
                 config["netdissect"]["masks"], "netdissect.masks", MASK_COLUMNS, "value", check_mask
             )
         problems += check_table(config["concepts"]["list"], "concepts.list", CONCEPT_COLUMNS, "word")
-        problems += check_geometries() + check_work() + check_offline() + check_tuning()
+        problems += check_geometries() + check_work() + check_offline() + check_broden() + check_tuning()
     if not problems:
         problems = check_probe()
     if problems:
@@ -243,6 +243,12 @@ def check_image_row(row):
     return problems
 
 
+def check_broden():
+    """Broden brings the table of its label maps along, other sets need one."""
+    masks, kind = config.get("netdissect", {}).get("masks"), config["images"]["probe"].get("kind")
+    return ["netdissect.masks: broden needs images.probe.kind: broden"] if masks == "broden" != kind else []
+
+
 def check_mask(row):
     value = row["value"]
     known = value.isascii() and value.isdigit() and 0 < int(value) < 2**16
@@ -391,8 +397,9 @@ def files_of_encoder(wildcards):
 
 
 def mask_table(wildcards):
-    """The table that names the values of masks; boxes need none."""
-    return config["netdissect"].get("masks", [])
+    """The table that names the values of masks, one's own or Broden's; boxes need none."""
+    masks = config["netdissect"].get("masks", [])
+    return "resources/mask_words.csv" if masks == "broden" else masks
 
 
 def local_weights(wildcards):
@@ -663,6 +670,16 @@ def overview_sections():
 
 def caption(name):
     return (Path(workflow.basedir) / "report" / f"{name}.rst").read_text(encoding="utf-8").strip()
+
+
+def mask_words(wildcards):
+    """What says what is marked: the table of masks, or the classes that boxes are of."""
+    masks = mask_table(wildcards)
+    return {"masks": masks} if masks else {"boxes": config["netdissect"]["boxes"]}
+
+
+def probe_folder(wildcards):
+    return config["images"]["probe"]["photographs"][0].get("folder", "resources/images/probe")
 
 
 def mask_settings(*keys):

@@ -154,6 +154,7 @@ rule rarefy_probe:
     params:
         similarity=config["dissect"]["similarity"],
         near_duplicate=config["dissect"]["evidence"]["near_duplicate"],
+        sizes=config["dissect"]["probe_sizes"],
         seed=config["seed"],
     message:
         "Label the units of {wildcards.model} {wildcards.layer} on parts of the probe photographs"

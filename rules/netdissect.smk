@@ -21,7 +21,7 @@ rule dissect_network:
     params:
         network=network,
         device=config["device"],
-        words=mask_settings("masks", "boxes"),
+        words=mask_words,
         bars=mask_settings("share", "detector"),
     message:
         "Dissect {wildcards.model} {wildcards.layer} with masks"

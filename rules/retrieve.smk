@@ -112,3 +112,23 @@ rule collect_words:
         "Collect the concepts"
     script:
         "../scripts/collect_words.py"
+
+
+rule collect_mask_words:
+    input:
+        "resources/images/probe.csv",
+    output:
+        "resources/mask_words.csv",
+    log:
+        "results/logs/collect_mask_words/all.log",
+    benchmark:
+        "results/benchmarks/collect_mask_words/all.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    params:
+        folder=probe_folder,
+    message:
+        "List what the numbers in Broden's label maps mean"
+    script:
+        "../scripts/collect_mask_words.py"

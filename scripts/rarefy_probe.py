@@ -18,6 +18,7 @@ with log_to(snakemake.log[0]):
         similarity=snakemake.params.similarity,
         photographs=images["photograph"],
         groups=concepts["word"][evidence.near_duplicates(texts, snakemake.params.near_duplicate)],
+        sizes=snakemake.params.sizes,
         seed=snakemake.params.seed,
     )
     table.insert(0, "model", snakemake.wildcards.model)

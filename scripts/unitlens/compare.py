@@ -8,7 +8,7 @@ pool of such units. Neither says anything of a network trained anew. Intervals o
 jackknife's: percentiles of bootstrapped units miss the true value, for a resample holds fewer distinct concepts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -360,6 +360,7 @@ def relabel_subsets(
     groups: np.ndarray,
     seed: int,
     fractions: tuple[float, ...] = (1 / 8, 1 / 4, 1 / 2, 1),
+    sizes: Sequence[int] = (),
     draws: int = 5,
 ) -> pd.DataFrame:
     """Label the units of a layer again on parts of the probe set, to see how the number of concepts grows with it.
@@ -384,6 +385,8 @@ def relabel_subsets(
         Seed of the draws.
     fractions : tuple of float
         Shares of the photographs, rounded up. In one draw the smaller parts lie in the larger ones.
+    sizes : sequence of int
+        Further parts, in photographs; those that are not smaller than the probe set are left out.
     draws : int
         Random orders of the photographs. All of the photographs are one draw.
 
@@ -409,8 +412,9 @@ def relabel_subsets(
     whole = labels(np.ones(len(photograph), dtype=bool))
     named = whole != ""
     table = []
-    for fraction in fractions:
-        size = int(np.ceil(fraction * len(names)))
+    parts = {int(np.ceil(fraction * len(names))): fraction for fraction in fractions}
+    parts = {size: size / len(names) for size in sizes if size < len(names)} | parts
+    for size, fraction in sorted(parts.items()):
         for draw, rank in enumerate(ranks if size < len(names) else ranks[:1]):
             rows = rank < size
             part = labels(rows) if size < len(names) else whole

@@ -342,6 +342,12 @@ def test_relabelling_draws_photographs_whole_and_nested():
     pd.testing.assert_frame_equal(relabel(draws=2), relabel(draws=2))
 
 
+def test_relabelling_on_sizes_that_are_smaller_than_the_probe_set():
+    table = relabel(fractions=(0.5, 1), sizes=(4, 6, 1000), draws=2)
+    assert table.photographs.tolist() == [3, 3, 4, 4, 6]
+    assert table.fraction.tolist() == [0.5, 0.5, 4 / 6, 4 / 6, 1]
+
+
 def test_relabelling_counts_groups():
     assert relabel(groups=["w", "w", "y", "z"]).distinct.iloc[-1] == 2
 

@@ -302,6 +302,11 @@ BAD = {
             "explain.lime.superpixels.method is 'given'"
         ],
     ),
+    "masks of Broden for another set": (
+        {"netdissect": {"masks": "broden"}},
+        {},
+        ["netdissect.masks: broden needs images.probe.kind: broden"],
+    ),
     "several masks of an explained photograph": (
         {},
         {EXPLAIN: "image_id,path,mask\na,a.png,a_map.png;17\n"},

@@ -73,15 +73,15 @@ DEMO = {
     "write_overview": 1,
     "all": 1,
 }
-# 3 models: two are labelled at 3 layers each, two are explained; 63,305 photographs are 8 shards of 8192
-# no masks, so no Network Dissection
-FULL = {rule: jobs for rule, jobs in DEMO.items() if rule not in ("dissect_network", "collect_netdissect")} | {
+# 3 models: two are labelled at 3 layers each, two are explained; 63,305 photographs are 16 shards of 4096
+FULL = DEMO | {
     "retrieve_weights": 3,
     "check_model": 3,
     "retrieve_encoder": 1,  # CLIP's one checkpoint
-    "decode_images": 26,  # 2 labelled models and the encoder x 8 shards, 2 explained models x 1 shard
-    "extract_activations": 48,  # 2 models x 3 layers x 8 shards
-    "embed_images": 8,
+    "collect_mask_words": 1,
+    "decode_images": 50,  # 2 labelled models and the encoder x 16 shards, 2 explained models x 1 shard
+    "extract_activations": 96,  # 2 models x 3 layers x 16 shards
+    "embed_images": 16,
 }
 # where the sheet to explain gives boxes or masks, as that of the demonstration does
 GROUND_TRUTH = {"score_ground_truth": 2, "summarise_ground_truth": 1}
