@@ -142,17 +142,18 @@ BRODEN_LABELS = {  # number: name, category as label.csv writes it
 }
 
 
-def write_broden(folder):
-    """Write a miniature of Broden below `folder`: four photographs with label maps of half their size, as it has."""
+def write_broden(folder, n=4):
+    """Write a miniature of Broden below `folder`: photographs with label maps of half their size, as it has."""
     root = Path(folder) / "broden1_224"
     names = ["ade20k/ADE_train_00000001", "ade20k/ADE_train_00000002", "pascal/2008_000002", "dtd/g_0106"]
+    names += [f"opensurfaces/{number}" for number in range(4, n)]
     lines = ["image,split,ih,iw,sh,sw,color,object,part,material,scene,texture"]
     for number, name in enumerate(names):
         rng = np.random.default_rng(number)
         photograph = root / "images" / f"{name}.jpg"
         photograph.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(photograph)
-        maps = {"color": 1 + number % 2} | ({"object": 300, "part_1": 301, "part_2": 302} if number < 3 else {})
+        maps = {"color": 1 + number % 2} | ({"object": 300, "part_1": 301, "part_2": 302} if number != 3 else {})
         for part, value in maps.items():
             left = int(rng.integers(0, 16))
             mask = np.zeros((32, 32, 3), np.uint8)
@@ -160,7 +161,7 @@ def write_broden(folder):
             Image.fromarray(mask).save(root / "images" / f"{name}_{part}.png")
         cells = {part: f"{name}_{part}.png" for part in maps}
         parts = ";".join(cells[part] for part in ("part_1", "part_2") if part in cells)
-        scene, texture = ("7", "") if number < 2 else ("", "") if number == 2 else ("", "8;9")
+        scene, texture = "7" if number < 2 else "", "8;9" if number == 3 else ""
         columns = [cells["color"], cells.get("object", ""), parts, "", scene, texture]
         lines.append(",".join([f"{name}.jpg", "train", "64", "64", "32", "32", *columns]))
     (root / "index.csv").write_text("\n".join(lines) + "\n")
