@@ -69,6 +69,7 @@ STYLE = {
     "legend.frameon": False,
     "svg.hashsalt": "unitlens",
 }
+NO_LABEL = "No unit has a label better than chance."
 
 
 @matplotlib.rc_context(STYLE)
@@ -87,9 +88,12 @@ def frequent_concepts(frequent: pd.DataFrame, path: str | Path, *, encoder: str)
     Raises
     ------
     ValueError
-        If there is nothing to draw, or the suffix is another.
+        If the suffix is another.
     """
     overall = frequent[frequent["layer"] == "all"]
+    if overall.empty:
+        _nothing(path, f"Most frequent labels ({encoder})", NO_LABEL)
+        return
     models = _names(overall, "model", "`frequent` (layer 'all')")
     columns = min(len(models), 3)
     rows = -(-len(models) // columns)
@@ -173,9 +177,12 @@ def category_shares(categories: pd.DataFrame, path: str | Path, *, encoder: str)
     Raises
     ------
     ValueError
-        If there is nothing to draw, or the suffix is another.
+        If the suffix is another.
     """
     by_layer = categories[categories["layer"] != "all"]
+    if by_layer.empty:
+        _nothing(path, f"Categories of the labels by layer ({encoder})", NO_LABEL)
+        return
     models = _names(by_layer, "model", "`categories`")
     known = list(CATEGORY_COLOURS)
     names = sorted(_names(by_layer, "category", "`categories`"), key=lambda name: known.index(_category(name)))
@@ -1050,31 +1057,32 @@ def _changes(rows: pd.DataFrame, path: str | Path, *, title: str, axis: str, emp
     known = list(CATEGORY_COLOURS)
     names = sorted(rows["category"].unique(), key=lambda name: known.index(_category(name)))
     series = list(rows["series"].unique())
+    if rows.empty:
+        _nothing(path, title, empty)
+        return
     figure = Figure((7.2, 1.6 + len(names) * max(0.32, 0.16 * len(series)) + 0.2 * len(series)), layout="constrained")
     panel = figure.subplots()
-    if rows.empty:
-        panel.text(0, 1, empty, va="top")
-        panel.set_axis_off()
-    else:
-        for position, label in enumerate(series):
-            one = rows[rows["series"] == label].set_index("category").reindex(names)
-            heights = np.arange(len(names)) + _offset(position, len(series))
-            colour, marker = SERIES_COLOURS[position % len(SERIES_COLOURS)], MARKERS[position % len(MARKERS)]
-            _intervals(
-                panel, 100 * one[["value", "low", "high"]], heights, label=label, position=position, colour=colour
-            )
-            open_ones = ~(one["p_adjusted"] < 0.05)
-            panel.plot(
-                100 * one["value"][open_ones], heights[open_ones], marker, color=colour, mfc="white", markersize=5
-            )
-        _label_rows(panel, names, stripes=True)
-        panel.axvline(0, color="#333333", linewidth=1)
-        panel.set_xlabel(axis)
-        handles, _ = panel.get_legend_handles_labels()
-        filled = Line2D(
-            [], [], color="#333333", marker="o", linestyle="", markersize=5, label="filled: adjusted p < 0.05"
-        )
-        figure.legend(handles=[*handles, filled], loc="outside lower center", ncols=1 if len(series) > 2 else 2)
+    for position, label in enumerate(series):
+        one = rows[rows["series"] == label].set_index("category").reindex(names)
+        heights = np.arange(len(names)) + _offset(position, len(series))
+        colour, marker = SERIES_COLOURS[position % len(SERIES_COLOURS)], MARKERS[position % len(MARKERS)]
+        _intervals(panel, 100 * one[["value", "low", "high"]], heights, label=label, position=position, colour=colour)
+        open_ones = ~(one["p_adjusted"] < 0.05)
+        panel.plot(100 * one["value"][open_ones], heights[open_ones], marker, color=colour, mfc="white", markersize=5)
+    _label_rows(panel, names, stripes=True)
+    panel.axvline(0, color="#333333", linewidth=1)
+    panel.set_xlabel(axis)
+    handles, _ = panel.get_legend_handles_labels()
+    filled = Line2D([], [], color="#333333", marker="o", linestyle="", markersize=5, label="filled: adjusted p < 0.05")
+    figure.legend(handles=[*handles, filled], loc="outside lower center", ncols=1 if len(series) > 2 else 2)
+    _title(figure, title)
+    _save(figure, path)
+
+
+def _nothing(path: str | Path, title: str, reason: str) -> None:
+    """Draw a figure that says why there is none."""
+    figure = Figure((7.2, 1.2))
+    figure.text(0.02, 0.4, reason)
     _title(figure, title)
     _save(figure, path)
 

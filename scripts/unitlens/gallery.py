@@ -194,18 +194,29 @@ def accuracy(predictions: pd.DataFrame) -> str:
     return f"{right} of {n} labelled {_plural('photograph', n)} ({interval})"
 
 
+_WITHOUT_LABEL = (
+    ("unlabelled", "has no label better than chance", "have no label better than chance"),
+    ("dead", "is dead", "are dead"),
+    ("constant", "is constant", "are constant"),
+)
+
+
 def label_sentences(concepts: pd.DataFrame, encoder: str) -> list[str]:
-    """Say how many units of each model have a label, and how many concepts these name."""
+    """Say how many units of each model have a label, how many concepts these name, and why the others have none."""
     sentences = []
     for model, group in concepts.groupby("model", sort=False):
-        labelled = group[group["status"] == "labelled"]
-        layers, dead = group["layer"].nunique(), len(group) - len(labelled)
+        counts = group["status"].value_counts()
+        labelled, layers = group[group["status"] == "labelled"], group["layer"].nunique()
         sentence = (
             f"The {encoder} labels {len(labelled):,} of the {len(group):,} units in {layers} "
             f"{_plural('layer', layers)} of {model} with {labelled['concept'].nunique():,} distinct concepts"
         )
-        without = f"; {dead:,} dead {_plural('unit', dead)} {'has' if dead == 1 else 'have'} no label" if dead else ""
-        sentences.append(f"{sentence}{without}.")
+        others = [
+            f"{counts[status]:,} {_plural('unit', counts[status])} {one if counts[status] == 1 else many}"
+            for status, one, many in _WITHOUT_LABEL
+            if status in counts
+        ]
+        sentences.append("; ".join([sentence, *([_enumerate(others)] if others else [])]) + ".")
     return sentences
 
 

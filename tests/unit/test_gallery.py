@@ -83,10 +83,14 @@ def test_accuracy_counts_labelled_photographs_only():
     ]
 
 
-def test_labels_count_dead_units_apart():
+def test_labels_count_units_without_one_apart():
     assert gallery.label_sentences(CONCEPTS, "ConSE surrogate") == [
-        "The ConSE surrogate labels 4 of the 5 units in 2 layers of net with 3 distinct concepts; 1 dead unit has no "
-        "label."
+        "The ConSE surrogate labels 4 of the 5 units in 2 layers of net with 3 distinct concepts; 1 unit is dead."
+    ]
+    weak = CONCEPTS.assign(status=["unlabelled", "unlabelled", "dead", "labelled", "labelled"])
+    assert gallery.label_sentences(weak, "CLIP") == [
+        "The CLIP labels 2 of the 5 units in 2 layers of net with 2 distinct concepts; 2 units have no label better "
+        "than chance and 1 unit is dead."
     ]
     assert gallery.label_sentences(CONCEPTS[3:], "CLIP") == [
         "The CLIP labels 2 of the 2 units in 1 layer of net with 2 distinct concepts."
