@@ -354,6 +354,12 @@ def test_grid_refuses_wrong_numbers(tmp_path):
         figures.explanation_grid(images, {"lime": saliency[:1]}, tmp_path / "x.png", captions=["a", "b"], model="m")
 
 
+@pytest.mark.parametrize("draw", [figures.frequent_concepts, figures.category_shares])
+def test_a_run_without_any_supported_label_has_figures_that_say_so(tmp_path, draw):
+    draw(pd.DataFrame(columns=["model", "layer", "concept", "category", "share"]), tmp_path / "x.svg", encoder="CLIP")
+    assert (tmp_path / "x.svg").stat().st_size > 1000
+
+
 def test_nothing_to_draw_and_unknown_suffix_are_errors(tmp_path):
     table = timings(MODELS["two models"])
     with pytest.raises(ValueError, match="`timings` has no rows"):
