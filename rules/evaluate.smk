@@ -334,7 +334,7 @@ rule stabilise_lime:
     resources:
         gpu=GPU,
         batch_size=config["batch_size"],
-        mem_mb=memory(2500),
+        mem_mb=memory_of_network(1500),
         runtime=minutes(30),
     params:
         network=network,
