@@ -52,6 +52,8 @@ test-slow: env
 bench: env
 	PYTHONPATH=scripts python tests/bench/explainers.py $(BENCH)
 	PYTHONPATH=scripts python tests/bench/dissection.py
+	PYTHONPATH=scripts python tests/bench/extraction.py
+	PYTHONPATH=scripts python tests/bench/images.py
 
 bench-faithfulness: env
 	PYTHONPATH=scripts$(QUANTUS:%=:%) python tests/bench/faithfulness.py $(BENCH)
