@@ -93,19 +93,19 @@ rule summarise_measures:
     output:
         shape=report(
             "results/shape.csv",
-            category="6 Shape",
+            category="5 Agreement",
             labels={"table": "every map"},
             caption="../report/shape.rst",
         ),
         shape_summary=report(
             "results/shape_summary.csv",
-            category="6 Shape",
+            category="5 Agreement",
             labels={"table": "means and intervals"},
             caption="../report/shape_summary.rst",
         ),
         shape_tests=report(
             "results/shape_tests.csv",
-            category="6 Shape",
+            category="5 Agreement",
             labels={"table": "class activation maps against LIME"},
             caption="../report/shape_tests.rst",
         ),
@@ -245,25 +245,25 @@ rule summarise_ground_truth:
     output:
         images=report(
             "results/ground_truth.csv",
-            category="7 Ground truth",
+            category="6 Ground truth",
             labels={"table": "every photograph and explainer"},
             caption="../report/ground_truth_table.rst",
         ),
         summary=report(
             "results/ground_truth_summary.csv",
-            category="7 Ground truth",
+            category="6 Ground truth",
             labels={"table": "means and intervals"},
             caption="../report/ground_truth_summary.rst",
         ),
         tests=report(
             "results/ground_truth_tests.csv",
-            category="7 Ground truth",
+            category="6 Ground truth",
             labels={"table": "explainers against each other"},
             caption="../report/ground_truth_tests.rst",
         ),
         figure=report(
             "results/figures/ground_truth.svg",
-            category="7 Ground truth",
+            category="6 Ground truth",
             labels={"figure": "explainers against masks and boxes"},
             caption="../report/ground_truth.rst",
         ),

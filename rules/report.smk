@@ -183,7 +183,7 @@ rule draw_measures:
     output:
         shape=report(
             "results/figures/map_shapes.svg",
-            category="6 Shape",
+            category="5 Agreement",
             labels={"figure": "how broad and how patchy maps are"},
             caption="../report/map_shapes.rst",
         ),
@@ -236,7 +236,7 @@ rule summarise_resources:
     output:
         report(
             RESOURCES,
-            category="9 Resources",
+            category="Resources",
             labels={"table": "time and memory, asked and used"},
             caption="../report/resources.rst",
         ),

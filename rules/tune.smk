@@ -39,25 +39,25 @@ rule collect_tuning:
     output:
         settings=report(
             "results/tuning.csv",
-            category="8 Tuning",
+            category="9 Tuning",
             labels={"table": "every setting, ranked"},
             caption="../report/tuning.rst",
         ),
         effects=report(
             "results/tuning/effects.csv",
-            category="8 Tuning",
+            category="9 Tuning",
             labels={"table": "every value of every parameter"},
             caption="../report/tuning_effects.rst",
         ),
         selection=report(
             "results/tuning/selection.csv",
-            category="8 Tuning",
+            category="9 Tuning",
             labels={"table": "the best setting on photographs it was not chosen on"},
             caption="../report/tuning_selection.rst",
         ),
         timings=report(
             "results/timings/tuning.csv",
-            category="8 Tuning",
+            category="9 Tuning",
             labels={"table": "modelled seconds a photograph"},
             caption="../report/tuning_timings.rst",
         ),
@@ -89,19 +89,19 @@ rule draw_tuning:
     output:
         front=report(
             "results/figures/tuning/tuning_front.svg",
-            category="8 Tuning",
+            category="9 Tuning",
             labels={"figure": "score and forward passes"},
             caption="../report/tuning_front.rst",
         ),
         effects=report(
             "results/figures/tuning/tuning_effects.svg",
-            category="8 Tuning",
+            category="9 Tuning",
             labels={"figure": "main effects"},
             caption="../report/tuning_effects.rst",
         ),
         timings=report(
             "results/timings/tuning.svg",
-            category="8 Tuning",
+            category="9 Tuning",
             labels={"figure": "score and modelled seconds"},
             caption="../report/tuning_timings.rst",
         ),
