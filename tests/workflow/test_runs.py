@@ -50,7 +50,7 @@ def test_whole_run(finished):
     assert timings[["explainer", "images"]].values.tolist() == [["gradcam-relu2", 4], ["lime", 4]]
     assert not list((finished / "results").rglob("*.part"))
     logs, tables = names_below(finished / "results/logs"), names_below(finished / "results/benchmarks")
-    assert logs == tables and len(logs) == 33
+    assert logs == tables and len(logs) == 35
 
 
 def names_below(folder):
@@ -129,7 +129,7 @@ def test_appended_photographs_and_a_truncated_one(finished, snakemake, plan, tmp
     result = snakemake(project, *RUN, *EXPLAINED)
     assert result.returncode == 0, result.stdout
     after = digests(project)
-    summaries = {"agreement.csv", "agreement_summary.csv", "predictions.csv"}
+    summaries = {"agreement.csv", "agreement_summary.csv", "findings/agreement.json", "predictions.csv"}
     assert {name for name in before if after[name] != before[name]} == summaries
     assert len(set(pd.read_csv(project / "results/agreement.csv").image_id)) == 8
 
