@@ -106,9 +106,11 @@ def test_agreement_has_every_pair_image_and_an_interval(demo):
 
 def test_explainers_give_what_their_packages_give(demo):
     checks = pd.read_csv(demo / "results/verification.csv")
-    assert len(checks) == 2 * 5  # models; three CAMs, quickshift, LIME
-    assert checks.passed.all()
-    assert (checks.largest_difference <= checks.tolerance).all()
+    against_packages = checks[checks.reference != "float32"]
+    assert len(against_packages) == 2 * 5  # models; three CAMs, quickshift, LIME
+    assert against_packages.passed.eq(True).all()
+    assert (against_packages.largest_difference <= against_packages.tolerance).all()
+    assert len(checks) - len(against_packages) == 2 * 4  # what bf16 changes of the CAMs and of LIME
 
 
 def test_every_explanation_is_listed(demo):
@@ -121,8 +123,10 @@ def test_every_explanation_is_listed(demo):
 
 def test_report_holds_every_category_and_loads_nothing(demo):
     report = (demo / "results/report.html").read_text()
-    for category in ("1 Overview", "2 Models", "3 Concepts", "4 Explanations", "5 Agreement"):
+    categories = ["1 Overview", "2 Models", "3 Concepts", "4 Explanations", "5 Agreement", "6 Ground truth"]
+    for category in [*categories, "7 Faithfulness", "8 Sanity", "9 Tuning", "Resources"]:
         assert category in report
+    assert (demo / "results/findings.html").stat().st_size < 1_400_000  # Chromium shows no larger page in the report
     overview = (demo / "results/overview.html").read_text()
     assert 'src="http' not in overview
     assert "ConSE surrogate" in overview
@@ -133,4 +137,5 @@ def test_no_clock_in_outputs_and_logs_for_all_rules(demo):
     assert facts["layers"]["features.12"] == [512, 14, 14]
     logged = {path.name for path in (demo / "results/logs").iterdir()}
     assert logged == {path.name for path in (demo / "results/benchmarks").iterdir()}
-    assert logged == {path.stem for path in (demo / "scripts").glob("*.py")}
+    of_broden = {"collect_mask_words"}
+    assert logged == {path.stem for path in (demo / "scripts").glob("*.py")} - of_broden
