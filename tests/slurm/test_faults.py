@@ -205,6 +205,9 @@ def test_photograph_cannot_be_read(run, undisturbed):
 
 def test_controller_stops_for_a_while(run, undisturbed):
     process = start_and_wait_for_fault(run, "--retries", "0")
+    run.wait_for_finished(
+        2
+    )  # at its first look the plugin without accounting must find the controller (docs/cluster.md)
     run.cluster.stop_controller()
     try:
         run.mend(BAD)
