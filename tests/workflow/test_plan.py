@@ -92,6 +92,16 @@ def test_profile_plans_these_jobs(plan, workflow_copy, profile, jobs):
     assert plan(workflow_copy, "--profile", f"profiles/{profile}") == jobs
 
 
+def test_a_thousand_photographs_and_five_explainers_need_fewer_than_200_jobs(plan, workflow_copy):
+    settings = yaml.safe_load((workflow_copy / "config/demo.yaml").read_text())
+    rows = "".join(f"photo_{number},photo.jpg,0 0 1 1\n" for number in range(1000))
+    (workflow_copy / "config/thousand.csv").write_text("image_id,path,box\n" + rows)
+    settings["images"]["explain"] |= {"sheet": "config/thousand.csv", "shard_size": 250}
+    settings["explain"] = {"cams": ["gradcam", "gradcam++", "ablationcam", "scorecam"]}
+    (workflow_copy / "config/thousand.yaml").write_text(yaml.safe_dump(settings))
+    assert sum(plan(workflow_copy, "--configfile", "config/thousand.yaml").values()) < 200
+
+
 def test_miniature_plans_these_jobs(plan, project):
     jobs = plan(project, "--configfile", "config/toy.yaml")
     assert {rule: jobs[rule] for rule in ("decode_images", "extract_activations", "explain_cam", "explain_lime")} == {
