@@ -186,13 +186,22 @@ class Cluster:
         """Start a node's daemon."""
         subprocess.run(["slurmd", "-N", node], check=True)
 
+    def bring_back(self, node):
+        """Start a crashed node's daemon; the node may be up by itself before it can be told so."""
+        self.start_node(node)
+        resume = ("scontrol", "update", f"nodename={node}", "state=resume", "reason=test")
+        up = {"idle", "mixed", "allocated", "completing"}
+        wait_until(lambda: self.states()[NODES.index(node)] in up or answers(*resume), f"{node}'s coming back")
+
     def crash_node(self, node):
         """Kill a node's daemon and every process of its jobs, as a power cut would, and mark the node as down."""
         jobs = tell("squeue", "--noheader", f"--nodelist={node}", "--format=%A").split()
         kill(int((self.folder / f"slurmd.{node}.pid").read_text()))
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-                command, environment = ((process / name).read_bytes().decode() for name in ("cmdline", "environ"))
+                command, environment = (
+                    (process / name).read_bytes().decode(errors="replace") for name in ("cmdline", "environ")
+                )
                 variables = environment.split("\0")
                 if any(f"SLURM_JOB_ID={job}" in variables or f"slurmstepd: [{job}." in command for job in jobs):
                     kill(int(process.name))

@@ -97,11 +97,9 @@ def test_node_goes_down_and_comes_back(run, undisturbed):
     run.cluster.crash_node("cpu1")
     wait_until(lambda: run.cluster.jobs()[job]["state"] == "PENDING", "SLURM's putting the job back")
     run.mend(BAD)
-    run.cluster.start_node("cpu1")
-    run.cluster.set_state("cpu1", "resume")
-    tell(
-        "scontrol", "update", f"jobid={job}", "starttime=now+15"
-    )  # else two minutes from now; the node is first told to end the old job
+    run.cluster.bring_back("cpu1")
+    # else it starts in two minutes; the node is first told to end the old job
+    tell("scontrol", "update", f"jobid={job}", "starttime=now+15")
     status, text = run.wait(process)
     assert status == 0, text
     assert_same(run, undisturbed, f"write_shard {BAD}")
