@@ -19,7 +19,7 @@ $(STAMP): envs/requirements.txt
 	@cp envs/requirements.txt $@
 
 demo: env
-	@echo "The demonstration takes about ten minutes on two cores; it is resumed if it is interrupted."
+	@echo "The demonstration takes about a quarter of an hour on two cores; it is resumed if it is interrupted."
 	snakemake --profile profiles/demo --report results/report.html --report-after-run
 	@echo "The report is results/report.html; results/overview.html is its first page."
 
