@@ -34,10 +34,10 @@ rule all:
         "results/timings/explainers.csv",
         "results/verification.csv",
         RESOURCES,
-        netdissect_tables(),
+        if_configured("netdissect", "results/netdissect.csv"),
         per_explained_shard("results/masks/{model}/{shard}.h5"),
         per_explainer("results/overlays/{model}/{explainer}"),
         expand("results/figures/explanations/{model}.png", model=explained_models()),
         expand("results/figures/faithfulness/{model}/curves.svg", model=explained_models()),
-        tuning(),
+        if_configured("tune", "results/findings/tuning.json", "results/figures/tuning/tuning_front.svg"),
     localrule: True

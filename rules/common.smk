@@ -27,23 +27,24 @@ SCHEMA = Path(workflow.basedir) / "config" / "schema.yaml"
 
 
 def check_config():
-    """Raise one error that lists every violation in the config, the sheets and the concept list."""
+    """Raise one error that lists every violation: of the schema or, in a config of the right form, whose defaults are
+    filled in, of what the config, the sheets and the concept list may say."""
     if not config:
         raise WorkflowError(
             "There is no config. Choose a profile, for example `--profile profiles/demo`, or give `--configfile`."
         )
     validator = jsonschema.Draft202012Validator(yaml.safe_load(SCHEMA.read_text()))
-    problems = [line for error in validator.iter_errors(config) for line in explain_violation(error)]
-    if not problems:
-        problems = [line for name, images in config["images"].items() for line in check_images(name, images)]
-        if config.get("netdissect", {}).get("masks", "broden") != "broden":
-            problems += check_table(
-                config["netdissect"]["masks"], "netdissect.masks", MASK_COLUMNS, "value", check_mask
-            )
-        problems += check_table(config["concepts"]["list"], "concepts.list", CONCEPT_COLUMNS, "word")
-        problems += check_geometries() + check_work() + check_offline() + check_broden() + check_tuning()
-    if not problems:
-        problems = check_probe()
+    refuse([line for error in validator.iter_errors(config) for line in explain_violation(error)])
+    validate(config, schema=str(SCHEMA))
+    problems = [line for name, images in config["images"].items() for line in check_images(name, images)]
+    if config.get("netdissect", {}).get("masks", "broden") != "broden":
+        problems += check_table(config["netdissect"]["masks"], "netdissect.masks", MASK_COLUMNS, "value", check_mask)
+    problems += check_table(config["concepts"]["list"], "concepts.list", CONCEPT_COLUMNS, "word")
+    problems += check_geometries() + check_work() + check_offline() + check_broden() + check_tuning()
+    refuse(problems or check_probe())
+
+
+def refuse(problems):
     if problems:
         raise WorkflowError("The configuration has problems:\n" + "\n".join(f"  {problem}" for problem in problems))
 
@@ -85,7 +86,7 @@ def check_work():
 
 def check_offline():
     """List every file that is neither retrieved nor downloaded, and where to put it, if nothing may be retrieved."""
-    if not config.get("offline"):
+    if not config["offline"]:
         return []
     encoder = config["encoder"]
     wanted = [
@@ -127,14 +128,13 @@ def check_probe():
     """Units need so many photographs to be labelled, and to be labelled with evidence."""
     if not any(model.get("layers") for model in config["models"].values()):
         return []
-    similarity = config.get("dissect", {}).get("similarity", "soft_wpmi")
+    similarity = config["dissect"]["similarity"]
     rows, images = count_rows("probe"), config["images"]["probe"]
     problems = []
     if rows < (needed := FEWEST_IMAGES[similarity]):
         problems.append(f"images.probe: {rows} rows, but {similarity} needs at least {needed}")
     if "sheet" in images:
-        column = next(csv.reader(Path(images["sheet"]).open(encoding="utf-8-sig"))).index("path")
-        rows = len({row[column] for row in sheet_rows(images["sheet"])})
+        rows = len(set(sheet_column(images["sheet"], "path")))
     if rows < FEWEST_PHOTOGRAPHS:
         problems.append(
             f"images.probe: {rows} photograph{'s' * (rows > 1)}, but evidence for labels needs at least {FEWEST_PHOTOGRAPHS}; "
@@ -145,14 +145,12 @@ def check_probe():
 
 def check_tuning():
     """What the tuning of LIME is compared with must be computed, and every value of the grid must matter."""
-    tune, explain = config.get("tune"), config.get("explain", {})
+    tune, cams = config.get("tune"), config["explain"]["cams"]
     if tune is None:
         return []
-    reference, cams = tune.get("reference", "gradcam"), explain.get("cams", ["gradcam", "ablationcam", "scorecam"])
-    problems = (
-        [] if reference in cams else [f"tune.reference: {reference} is not among explain.cams: {', '.join(cams)}"]
-    )
-    if len(tune["grid"].get("num_features", [])) > 1 and tune.get("objective") != "mask_iou":
+    known = tune["reference"] in cams
+    problems = [] if known else [f"tune.reference: {tune['reference']} is not among explain.cams: {', '.join(cams)}"]
+    if len(tune["grid"].get("num_features", [])) > 1 and tune["objective"] != "mask_iou":
         problems.append("tune.grid.num_features: several values matter to the objective mask_iou only; give one")
     if all(len(values) == 1 for values in tune["grid"].values()):
         problems.append("tune.grid: no key has several values, so there is nothing to compare")
@@ -265,13 +263,13 @@ def is_rectangle(edges):
 
 
 def check_explained_row(row):
-    explain = config.get("explain", {})
+    explain = config["explain"]
     problems = check_image_row(row)
     if ";" in (row.get("mask") or ""):
         problems.append(f"mask {row['mask']!r} must be one label map: that of the object")
-    if explain.get("target") == "label" and not row.get("label"):
+    if explain["target"] == "label" and not row.get("label"):
         problems.append("label is empty, but explain.target is 'label'")
-    if explain.get("lime", {}).get("superpixels", {}).get("method") == "given" and not row.get("superpixels"):
+    if explain["lime"]["superpixels"]["method"] == "given" and not row.get("superpixels"):
         problems.append("superpixels is empty, but explain.lime.superpixels.method is 'given'")
     return problems
 
@@ -287,12 +285,23 @@ def count_rows(dataset):
 _sheets = {}
 
 
-def sheet_rows(path):
-    """Read the lines of a sheet once per process."""
+def read_sheet(path):
+    """Read the columns and the rows of a sheet once per process."""
     if path not in _sheets:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            _sheets[path] = list(csv.reader(file))[1:]
+            columns, *rows = csv.reader(file)
+        _sheets[path] = columns, rows
     return _sheets[path]
+
+
+def sheet_rows(path):
+    return read_sheet(path)[1]
+
+
+def sheet_column(path, name):
+    """The cells of a column, none if the sheet lacks it."""
+    columns, rows = read_sheet(path)
+    return [row[columns.index(name)] for row in rows] if name in columns else []
 
 
 def shards(dataset):
@@ -336,12 +345,11 @@ def images_of(dataset, preprocessing, shard):
 
 
 def probe_images_of_model(wildcards):
-    return images_of("probe", config["models"][wildcards.model]["preprocessing"], wildcards.shard)
+    return images_of("probe", preprocessing(wildcards), wildcards.shard)
 
 
 def all_probe_images_of_model(wildcards):
-    preprocessing = config["models"][wildcards.model]["preprocessing"]
-    return [images_of("probe", preprocessing, shard) for shard in shards("probe")]
+    return [images_of("probe", preprocessing(wildcards), shard) for shard in shards("probe")]
 
 
 def probe_images_of_models():
@@ -355,11 +363,11 @@ def probe_images_of_encoder(wildcards):
 
 
 def explain_images_of_model(wildcards):
-    return images_of("explain", config["models"][wildcards.model]["preprocessing"], wildcards.shard)
+    return images_of("explain", preprocessing(wildcards), wildcards.shard)
 
 
 def first_images_of_model(wildcards):
-    return images_of("explain", config["models"][wildcards.model]["preprocessing"], shards("explain")[0])
+    return images_of("explain", preprocessing(wildcards), shards("explain")[0])
 
 
 def first_cam_of_model(wildcards):
@@ -383,17 +391,15 @@ def image_sheet(wildcards):
 
 
 def encoder_files(wildcards):
-    return {name: f"resources/encoders/{wildcards.encoder}/{name}.bin" for name in config["encoder"]["files"]}
+    """The encoder's files, also for a rule whose outputs do not name the encoder."""
+    folder = f"resources/encoders/{wildcards.get('encoder', ENCODER)}"
+    return {name: f"{folder}/{name}.bin" for name in config["encoder"]["files"]}
 
 
 def own_module(wildcards):
     """The file of one's own that builds a network: a new one runs everything that depends on it again."""
     file = config["models"][wildcards.model]["architecture"].rpartition(":")[0]
     return str(Path(file).expanduser()) if file.endswith(".py") else []
-
-
-def files_of_encoder(wildcards):
-    return {name: f"resources/encoders/{ENCODER}/{name}.bin" for name in config["encoder"]["files"]}
 
 
 def mask_table(wildcards):
@@ -439,8 +445,7 @@ def shown_shards():
 
 
 def shown_images(wildcards):
-    preprocessing = config["models"][wildcards.model]["preprocessing"]
-    return [images_of("explain", preprocessing, shard) for shard in shown_shards()]
+    return [images_of("explain", preprocessing(wildcards), shard) for shard in shown_shards()]
 
 
 def shown_saliency(wildcards):
@@ -462,17 +467,16 @@ def per_layer(pattern):
     ]
 
 
-def netdissect_tables():
-    return ["results/netdissect.csv"] if "netdissect" in config else []
+def if_configured(key, *things):
+    """What is given, where the config has the optional key; else nothing."""
+    return list(things) if key in config else []
 
 
 def if_ground_truth(*things):
     """What is given, where the sheet of explained photographs gives a mask or a box; else nothing."""
     sheet = config["images"]["explain"].get("sheet")
-    if not sheet:
-        return []
-    with Path(sheet).open(newline="", encoding="utf-8-sig") as file:
-        return list(things) if any(row.get("mask") or row.get("box") for row in csv.DictReader(file)) else []
+    given = sheet and any(sheet_column(sheet, "mask") + sheet_column(sheet, "box"))
+    return list(things) if given else []
 
 
 def explained_models():
@@ -507,11 +511,6 @@ def tuned_shards():
 def per_tuned_shard(pattern):
     """Expand a pattern over the explained models and the shards of photographs that LIME is tuned on."""
     return expand(pattern, model=explained_models(), shard=tuned_shards())
-
-
-def tuning():
-    """What is made where LIME is tuned."""
-    return ["results/findings/tuning.json", "results/figures/tuning/tuning_front.svg"] if "tune" in config else []
 
 
 def saliency_of_reference(wildcards):
@@ -591,8 +590,8 @@ def encoder_file(wildcards):
 
 def photographs_folder(wildcards):
     """The folder that the sheet's paths are relative to: the user's own, or the one that is retrieved."""
-    source = config["images"][wildcards.dataset]["photographs"][0]
-    return source.get("folder", f"resources/images/{wildcards.dataset}")
+    dataset = wildcards.get("dataset", "probe")  # a rule without the wildcard reads what comes with the probe set
+    return config["images"][dataset]["photographs"][0].get("folder", f"resources/images/{dataset}")
 
 
 def image_sources(wildcards):
@@ -636,7 +635,11 @@ def overview_settings():
     }
 
 
-def overview_sections():
+def overview_files(wildcards):
+    return [path for each in overview_sections(wildcards) for path in (each["findings"], *each["figures"])]
+
+
+def overview_sections(wildcards):
     """Sections of the overview in their order: title, the file of the findings, and figures with their captions."""
     compared = ["rarefaction", "trend", "category_differences"]
     agreement = ["equal_area_iou", "sweep", "spearman"]
@@ -644,7 +647,7 @@ def overview_sections():
     sections = [
         ("Evidence", "evidence", ["concepts/null"]),
         ("Networks compared", "concepts", [f"concepts/{name}" for name in compared]),
-        *([("Network Dissection", "netdissect", [])] if "netdissect" in config else []),
+        *if_configured("netdissect", ("Network Dissection", "netdissect", [])),
         ("Agreement", "agreement", [f"agreement/{name}" for name in agreement]),
         *if_ground_truth(("Ground truth", "ground_truth", ["ground_truth"])),
         ("Faithfulness", "faithfulness", [f"faithfulness/{name}" for name in faithfulness]),
@@ -652,7 +655,7 @@ def overview_sections():
         ("Complexity of the photographs", "complexity", ["complexity_scatter"]),
         ("Randomised networks", "randomisation", ["sanity/randomisation"]),
         ("Stability of LIME", "stability", ["sanity/stability"]),
-        *([("Tuning of LIME", "tuning", ["tuning/tuning_front", "tuning/tuning_effects"])] if "tune" in config else []),
+        *if_configured("tune", ("Tuning of LIME", "tuning", ["tuning/tuning_front", "tuning/tuning_effects"])),
     ]
     captions = {"curves": "faithfulness_curves", "scores": "faithfulness_scores"}
     return [
@@ -676,10 +679,6 @@ def mask_words(wildcards):
     """What says what is marked: the table of masks, or the classes that boxes are of."""
     masks = mask_table(wildcards)
     return {"masks": masks} if masks else {"boxes": config["netdissect"]["boxes"]}
-
-
-def probe_folder(wildcards):
-    return config["images"]["probe"]["photographs"][0].get("folder", "resources/images/probe")
 
 
 def mask_settings(*keys):
@@ -719,9 +718,10 @@ def minutes(base):
     return lambda wildcards, attempt: base * attempt
 
 
-if workflow.exec_mode == ExecMode.DEFAULT:  # a job on a cluster parses this file again and need not check again
+if workflow.exec_mode == ExecMode.DEFAULT:
     check_config()
-validate(config, schema=str(SCHEMA))
+else:  # a job on a cluster parses this file again and need not check again
+    validate(config, schema=str(SCHEMA))
 if config["offline"]:
     os.environ.update(UNITLENS_OFFLINE="1")  # for the scripts that retrieve, which run on this machine
 GPU = 0 if config["device"] == "cpu" else 1

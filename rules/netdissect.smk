@@ -31,7 +31,7 @@ rule dissect_network:
 
 rule collect_netdissect:
     input:
-        unpack(files_of_encoder),
+        unpack(encoder_files),
         dissected=per_layer("results/netdissect/{model}/{layer}.csv"),
         labels="results/concepts.csv",
     output:

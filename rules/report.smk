@@ -301,7 +301,7 @@ rule write_overview:
         category_shares="results/figures/concepts/categories.svg",
         timings_figure="results/timings/explainers.svg",
         grids=expand("results/figures/explanations/{model}.png", model=explained_models()),
-        sections=[path for section in overview_sections() for path in (section["findings"], *section["figures"])],
+        sections=overview_files,
     output:
         findings=report(
             "results/findings.html",
@@ -319,7 +319,7 @@ rule write_overview:
         "../envs/unitlens.yaml"
     params:
         settings=overview_settings(),
-        sections=overview_sections(),
+        sections=overview_sections,
         models=explained_models(),
     message:
         "Write the overview"

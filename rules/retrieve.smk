@@ -127,7 +127,7 @@ rule collect_mask_words:
     conda:
         "../envs/unitlens.yaml"
     params:
-        folder=probe_folder,
+        folder=photographs_folder,
     message:
         "List what the numbers in Broden's label maps mean"
     script:

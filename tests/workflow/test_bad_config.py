@@ -356,10 +356,18 @@ BAD = {
 }
 
 
+# what `snakemake.utils.validate` and the rules ask of a workflow before the first rule
+WORKFLOW = SimpleNamespace(
+    basedir=str(ROOT),
+    modifier=SimpleNamespace(skip_validation=False),
+    sourcecache=SimpleNamespace(open=lambda file: file.get_path_or_uri(secret_free=False)),
+)
+
+
 def check(settings):
     """Run the checks of rules/common.smk, which is Python up to the line that calls them."""
     source = (ROOT / "rules/common.smk").read_text().partition("\nif workflow.exec_mode")[0]
-    names = {"workflow": SimpleNamespace(basedir=str(ROOT)), "config": settings}
+    names = {"workflow": WORKFLOW, "config": settings}
     exec(compile(source, "common.smk", "exec"), names)
     names["check_config"]()
 
@@ -389,7 +397,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_fewest_images_are_those_of_the_library():
-    names = {"workflow": SimpleNamespace(basedir=str(ROOT)), "config": {}}
+    names = {"workflow": WORKFLOW, "config": {}}
     exec((ROOT / "rules/common.smk").read_text().partition("\n# ---- checks")[0], names)
     assert names["FEWEST_IMAGES"] == dissect.FEWEST_IMAGES
     assert names["FEWEST_PHOTOGRAPHS"] == evidence.FEWEST_PHOTOGRAPHS
