@@ -4,11 +4,11 @@ from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
     import pandas as pd
-    from unitlens import evidence, gallery
+    from unitlens import evidence, gallery, store
 
     tables = [pd.read_csv(path, keep_default_na=False, dtype=str) for path in snakemake.input]
     pd.concat(tables).to_csv(snakemake.output.table, index=False)
-    table = pd.read_csv(snakemake.output.table, keep_default_na=False, na_values=[""])  # "null" is a word, not a gap
+    table = store.read_tables([snakemake.output.table])
     sentences = [
         f"{model}: {sentence}"
         for model, group in table.groupby("model", sort=False)

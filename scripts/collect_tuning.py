@@ -8,11 +8,10 @@ with log_to(snakemake.log[0]):
 
     import pandas as pd
     import yaml
-    from unitlens import gallery, tune
+    from unitlens import gallery, store, tune
 
     params, output = snakemake.params, snakemake.output
-    options = {"dtype": {"image_id": str, "photograph": str}, "keep_default_na": False, "na_values": [""]}
-    scores = pd.concat([pd.read_csv(path, **options) for path in snakemake.input.scores])
+    scores = store.read_tables(snakemake.input.scores)
     seconds = pd.concat([pd.read_csv(path).assign(model=Path(path).parent.name) for path in snakemake.input.timings])
     tables = tune.tables(scores, seconds, **params.settings)
     for name, table in tables.items():

@@ -4,7 +4,7 @@ from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
     import torch
-    from unitlens import explain, faithfulness, models, store
+    from unitlens import explain, faithfulness, models, seeds, store
 
     torch.set_num_threads(snakemake.threads)
     params = snakemake.params
@@ -15,17 +15,13 @@ with log_to(snakemake.log[0]):
     explanations = {name: arrays for name, (arrays, _) in files.items()}
     facts = next(facts for _, facts in files.values())
     pictures, _ = store.read(snakemake.input.images)
-    seeds, floor_seeds = (
-        [explain.image_seed(params.seed, f"{stream}/{image_id}") for image_id in pictures["image_id"]]
-        for stream in ("faithfulness", "random")
-    )
     table, curves = faithfulness.score_shard(
         models.predictor(model, normalise),
         explanations,
         pictures["images"],
         plan=faithfulness.Plan(**params.faithfulness),
-        seeds=seeds,
-        floor_seeds=floor_seeds,
+        seeds=seeds.stream_seeds(params.seed, "faithfulness", pictures["image_id"]),
+        floor_seeds=seeds.stream_seeds(params.seed, "random", pictures["image_id"]),
         batch_size=snakemake.resources.batch_size,
         device=next(model.parameters()).device,
     )

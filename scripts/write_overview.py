@@ -4,14 +4,11 @@ from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
     import pandas as pd
-    from unitlens import gallery, models
+    from unitlens import gallery, models, store
 
     params, files = snakemake.params, snakemake.input
     names = ("concepts", "frequent", "layers", "categories", "models", "timings", "predictions")
-    tables = {
-        name: pd.read_csv(files[name], keep_default_na=False, na_values=[""])  # "null" is a word, not a gap
-        for name in names
-    }
+    tables = {name: store.read_tables([files[name]]) for name in names}
     images = pd.read_csv(files.images).groupby("set").first()
     verification = pd.read_csv(files.verification).merge(pd.read_csv(files.verification_timings), how="left")
     gallery.overview(

@@ -7,16 +7,12 @@ with log_to(snakemake.log[0]):
     from itertools import groupby
     from pathlib import Path
 
-    import pandas as pd
     from unitlens import gallery, store
 
-    concepts = pd.read_csv(
-        snakemake.input.concepts, keep_default_na=False, na_values=[""]
-    )  # "null" is a word, not a gap
     with ExitStack() as stack:
         gallery.units(
             snakemake.output[0],
-            concepts=concepts,
+            concepts=store.read_tables([snakemake.input.concepts]),
             maps=map(store.read, snakemake.input.maps),
             pictures={
                 geometry: stack.enter_context(store.picking(list(shards), "images"))

@@ -8,7 +8,6 @@ masks and scipy.stats.
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -16,8 +15,8 @@ import torch
 from torch import Tensor
 
 from unitlens import stats
-from unitlens.seeds import image_seed
-from unitlens.wording import estimate, p_value, pair_title
+from unitlens.seeds import one_each, stream_seeds
+from unitlens.wording import above_and_below, estimate, pair_title, paired_test
 
 Explanation = tuple[Mapping[str, np.ndarray], Mapping[str, object]]  # arrays and attributes of a file
 ORIGIN = ["model", "target", "geometry"]  # what every row of a table names
@@ -49,7 +48,7 @@ def equal_area_mask(saliency: Tensor, fraction: float, *, seed: int | Sequence[i
     """
     pixels, batch = _pixels(saliency)
     area = _area(pixels, fraction)
-    generators = [torch.Generator().manual_seed(one) for one in _seeds(seed, len(pixels))]
+    generators = [torch.Generator().manual_seed(one) for one in one_each(seed, len(pixels), "seed")]
     shuffle = torch.stack([torch.randperm(pixels.shape[1], generator=one) for one in generators]).to(pixels.device)
     order = pixels.gather(1, shuffle).argsort(dim=1, descending=True, stable=True)[:, :area]  # (n, area)
     mask = torch.zeros_like(pixels, dtype=torch.bool).scatter_(1, shuffle.gather(1, order), True)
@@ -231,11 +230,6 @@ def check_same_images(explanations: Sequence[Explanation]) -> None:
             )
 
 
-def tie_seeds(seed: int, explainer: str, image_ids: Sequence[str]) -> list[int]:
-    """Give every image of every explainer an order of its own in which ties are broken."""
-    return [image_seed(seed, f"{explainer}/{image_id}") for image_id in image_ids]
-
-
 def score_pairs(
     explanations: Sequence[Explanation], *, area: float, areas: Sequence[float], threshold: float, seed: int
 ) -> pd.DataFrame:
@@ -273,7 +267,7 @@ def score_pairs(
     check_same_images(explanations)
     images = image_table(*explanations[0])
     maps = {facts["explainer"]: torch.as_tensor(arrays["saliency"]) for arrays, facts in explanations}
-    seeds = {name: tie_seeds(seed, name, images["image_id"]) for name in maps}
+    seeds = {name: stream_seeds(seed, name, images["image_id"]) for name in maps}
     cuts = {}  # (name, area) -> masks, share decided by ties
     for one in sorted({area, *areas}):
         for name, own in maps.items():
@@ -341,9 +335,8 @@ def summarise(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     known = scores[scores["prediction"].notna()]
     scores = pd.concat([scores.assign(subset="all"), known.assign(subset=known["prediction"])])
     keys = [*ORIGIN, "subset", *PAIR, "measure", "cut"]
-    summary = stats.mean_table(scores, keys, seed=seed)
-    rest = scores.groupby(keys, sort=False, dropna=False).agg({"chance": "first", "tied_share": "mean"})
-    return summary.merge(rest.reset_index(), on=keys).assign(seed=seed)
+    also = {"chance": "first", "tied_share": "mean"}
+    return stats.mean_table(scores, keys, seed=seed, also=also).assign(seed=seed)
 
 
 def headline(summary: pd.DataFrame, *, area: float) -> pd.DataFrame:
@@ -406,10 +399,10 @@ def findings(summary: pd.DataFrame, tests: pd.DataFrame, *, area: float) -> list
         name = f"{best['explainer_a']} & {best['explainer_b']}"
         with_best = own[(own["pair_a"] == name) | (own["pair_b"] == name)]
         if len(with_best):
-            clear, smallest = int((with_best["p_adjusted"] < 0.05).sum()), with_best["p_adjusted"].min()
+            clear = sum(above_and_below(with_best))
             sentence += (
-                f" The first pair differs from {clear} of the {len(with_best)} others beyond chance (paired "
-                f"permutation test by photograph, adjusted p < 0.05; smallest {p_value(smallest)})."
+                f" The first pair differs from {clear} of the {len(with_best)} others beyond chance "
+                f"({paired_test(with_best)})."
             )
         sentences.append(sentence)
     return sentences
@@ -423,15 +416,20 @@ def _estimate(row: pd.Series) -> str:
     return estimate(row["mean"], row["low"], row["high"], row["n"])
 
 
+def check_values(saliency: Tensor, *, at_least_zero: bool = False) -> None:
+    """Raise ValueError if a saliency is NaN or, where it must not be, negative."""
+    if saliency.isnan().any():
+        raise ValueError(f"`saliency` holds NaN at {tuple(saliency.isnan().nonzero()[0].tolist())}")
+    if at_least_zero and (saliency < 0).any():
+        raise ValueError(f"`saliency` goes down to {saliency.min():g}; allowed: 0 or more")
+
+
 def _pixels(saliency: Tensor, *, at_least_zero: bool = False) -> tuple[Tensor, torch.Size]:
     """Saliency as (n, h * w), and its own shape."""
     saliency = torch.as_tensor(saliency)
     if saliency.ndim not in (2, 3):
         raise ValueError(f"`saliency` must be (n, h, w) or (h, w), got shape {tuple(saliency.shape)}")
-    if saliency.isnan().any():
-        raise ValueError(f"`saliency` holds NaN at {tuple(saliency.isnan().nonzero()[0].tolist())}")
-    if at_least_zero and (saliency < 0).any():
-        raise ValueError(f"`saliency` goes down to {saliency.min():g}; allowed: 0 or more")
+    check_values(saliency, at_least_zero=at_least_zero)
     height, width = saliency.shape[-2:]
     return saliency.reshape(-1, height * width), saliency.shape
 
@@ -457,13 +455,6 @@ def _mask(mask: Tensor, name: str) -> Tensor:
     if not ((mask == 0) | (mask == 1)).all():
         raise ValueError(f"`{name}` is no mask: it holds other values than 0 and 1")
     return mask.bool()
-
-
-def _seeds(seed: int | Sequence[int], n_images: int) -> list[int]:
-    seeds = [int(one) for one in ([seed] * n_images if isinstance(seed, Integral) else seed)]
-    if len(seeds) != n_images:
-        raise ValueError(f"`seed` holds {len(seeds)} seeds for {n_images} images; give one, or one per image")
-    return seeds
 
 
 def _centred_ranks(saliency: Tensor) -> Tensor:

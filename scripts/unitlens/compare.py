@@ -19,13 +19,12 @@ from scipy import special, stats
 
 from unitlens import dissect
 from unitlens.stats import benjamini_hochberg, gini
-from unitlens.wording import p_value
+from unitlens.wording import SIGNIFICANT, p_value
 
 ALL = "all"  # the layer column of rows that pool the configured layers
 CURVE_POINTS = 32  # most sizes at which a rarefaction curve is computed
 TOP = 10  # concepts in the top share
 FEWEST = 50  # labelled units below which the jackknife gives no interval: its coverage was simulated from there on
-LEVEL = 0.05  # of adjusted p-values
 Z = stats.norm.ppf(0.975)
 
 
@@ -576,7 +575,7 @@ def _rarefied_sentence(row: NamedTuple) -> str:
 def _difference_sentence(a: str, b: str, group: pd.DataFrame, tests: int) -> str:
     first = group.iloc[0]
     size = f"{first.labelled_a:,} and {first.labelled_b:,} labelled units"
-    found = group[group.p_adjusted < LEVEL]
+    found = group[group.p_adjusted < SIGNIFICANT]
     if found.empty:
         return (
             f"No difference of category shares between {a} and {b} is supported at {size}; {_smallest(group, tests)}."
@@ -590,7 +589,7 @@ def _difference_sentence(a: str, b: str, group: pd.DataFrame, tests: int) -> str
 
 
 def _unique_sentence(model: str, group: pd.DataFrame) -> str:
-    top, supported = group.iloc[0], int((group.p_adjusted < LEVEL).sum())
+    top, supported = group.iloc[0], int((group.p_adjusted < SIGNIFICANT).sum())
     listed = f"{len(group):,} concept{'s occur' if len(group) > 1 else ' occurs'} in {model} only"
     return (
         f"{listed}, most often {top.concept} ({top.units:,} of {top.labelled:,} labelled units); for "
@@ -601,7 +600,7 @@ def _unique_sentence(model: str, group: pd.DataFrame) -> str:
 def _trend_sentence(model: str, group: pd.DataFrame, tests: int) -> str:
     one = group.iloc[0]
     over = f"from {one['first']} to {one['last']} of {model} ({one.layers} layers, {one.labelled:,} labelled units)"
-    found = group[group.p_adjusted < LEVEL]
+    found = group[group.p_adjusted < SIGNIFICANT]
     if found.empty:
         return f"No rise or fall of a category's share is supported {over}; {_smallest(group, tests)}."
     parts = [
@@ -638,7 +637,7 @@ def _probe_sentence(model: str, group: pd.DataFrame) -> str | None:
 
 
 def _smallest(group: pd.DataFrame, tests: int) -> str:
-    return f"smallest p {p_value(group.p_adjusted.min())[2:]}, adjusted for {tests} tests"
+    return f"smallest {p_value(group.p_adjusted.min())}, adjusted for {tests} tests"
 
 
 def _percent(share: float) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unitlens import agreement, lime, models, segment
 from unitlens.logs import progress
-from unitlens.seeds import image_seed
+from unitlens.seeds import image_seed, repeated_ids, stream_seeds
 
 SUPERPIXELS = {
     "quickshift": segment.quickshift,
@@ -141,7 +141,7 @@ def lime_explainer(
 
     def run(pictures: Tensor, targets: Tensor, image_ids: Sequence[str]) -> dict[str, Tensor]:
         segments = superpixels_of(pictures, image_ids, superpixels, given)
-        names = [image_ids, *([f"{image_id}/{repeat}" for image_id in image_ids] for repeat in range(1, repeats))]
+        names = repeated_ids(image_ids, repeats)
         results = [
             explain_pictures(predict, pictures, segments, targets, seeds=seeds, image_ids=image_ids, **fixed)
             for seeds in ([image_seed(seed, name) for name in own] for own in names)
@@ -301,7 +301,7 @@ def masks(
     result = {name: explanations[0][0][name] for name in ("image_id", "photograph")}
     for arrays, facts in explanations:
         name, saliency = facts["explainer"], torch.as_tensor(arrays["saliency"])
-        seeds = agreement.tie_seeds(seed, name, arrays["image_id"])
+        seeds = stream_seeds(seed, name, arrays["image_id"])
         result[f"{name}:equal_area"] = agreement.equal_area_mask(saliency, area, seed=seeds).numpy()
         result[f"{name}:threshold"] = agreement.peak_share_mask(saliency, threshold).numpy()
         if "selected" in arrays:

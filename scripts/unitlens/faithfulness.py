@@ -7,7 +7,6 @@ against `grad-cam`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from unitlens import lime, stats, wording
 from unitlens.imputation import impute
+from unitlens.seeds import one_each
 
 # Which end of a measure is the faithful one: 1 the higher, -1 the lower.
 BETTER = {
@@ -36,7 +36,6 @@ BASELINES = ("blur", "mean")
 _NOISE = 2.55
 # Standard deviation of the centred Gaussian, as a share of each side.
 _GAUSSIAN_WIDTH = 0.25
-_SIGNIFICANT = 0.05
 _FEWEST = 3  # photographs for a test
 _HEADLINES = {"deletion": "deletion", "insertion": "insertion", "road": "ROAD"}
 
@@ -256,7 +255,7 @@ def curves(
     images, targets = torch.as_tensor(images), torch.as_tensor(targets)
     saliencies = {name: torch.as_tensor(maps).to(images.device) for name, maps in saliencies.items()}
     _check(images, saliencies, targets, plan, batch_size)
-    seeds = _per_image(seeds, len(images))
+    seeds = one_each(seeds, len(images), "seeds")
     stacks = _stacks(images, saliencies, targets.tolist(), plan, seeds)
     found = _target_probabilities(predict, stacks, batch_size).view(len(images), -1)  # (n, all points of an image)
     keys = [(measure, baseline) for measure in plan.measures for baseline in _baselines(measure, plan)]
@@ -299,6 +298,12 @@ def centred_gaussian(shape: tuple[int, int]) -> Tensor:
         torch.exp(-(torch.linspace(-1, 1, size) ** 2) / (2 * (2 * _GAUSSIAN_WIDTH) ** 2)) for size in reversed(shape)
     )
     return down[:, None] * across
+
+
+def floor_maps(shape: tuple[int, int], *, seeds: Sequence[int]) -> dict[str, Tensor]:
+    """Make the maps (n, h, w) of each of `FLOORS`; arguments as of `random_saliency`."""
+    gaussian = centred_gaussian(shape).expand(len(seeds), -1, -1)
+    return dict(zip(FLOORS, (random_saliency(shape, seeds=seeds), gaussian), strict=True))
 
 
 def is_flat(saliency: Tensor) -> Tensor:
@@ -378,9 +383,7 @@ def score_shard(
     """
     facts = _common(explanations)
     maps = {name: torch.as_tensor(arrays["saliency"]).to(device) for name, arrays in explanations.items()}
-    shape = images.shape[1:3]
-    maps["random"] = random_saliency(shape, seeds=floor_seeds).to(device)
-    maps["gaussian"] = centred_gaussian(shape).to(device).expand(len(images), -1, -1)
+    maps |= {name: floor.to(device) for name, floor in floor_maps(images.shape[1:3], seeds=floor_seeds).items()}
     found = curves(
         predict,
         torch.as_tensor(images).to(device),
@@ -431,15 +434,15 @@ def summarise(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
         ``flat`` counts maps whose order is random; ``over_random`` is the mean paired difference to the random map, its
         p-value from sign flips of photographs, adjusted for all comparisons of this table.
     """
-    summary = stats.mean_table(table, [*_KEYS, "explainer"], seed=seed)
-    flat = table.groupby([*_KEYS, "explainer"], sort=False)["flat"].sum().reset_index()
+    summary = stats.mean_table(table, [*_KEYS, "explainer"], seed=seed, also={"flat": "sum"})
     pairs = [(explainer, "random") for explainer in table["explainer"].unique() if explainer != "random"]
     over = _tests(table, pairs, seed).rename(
         columns={"explainer_a": "explainer", "difference": "over_random", "low": "over_low", "high": "over_high"}
     )
     over = over.drop(columns=["explainer_b", "n", "photographs"])
-    summary["better"] = summary["measure"].map(BETTER).map({1: "higher", -1: "lower"})
-    return summary.merge(flat, how="left").merge(over, how="left")
+    better = summary["measure"].map(BETTER).map({1: "higher", -1: "lower"})
+    summary.insert(summary.columns.get_loc("flat"), "better", better)
+    return summary.merge(over, how="left")
 
 
 def compare(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
@@ -553,8 +556,8 @@ def _finding(rows: pd.DataFrame, tests: pd.DataFrame) -> str:
     text += f"random maps {random['mean']:.2f}"
     if best["photographs"] < _FEWEST:
         return f"{text}. {best['photographs']} photographs are too few for a test."
-    beats = (sign * ranked["over_random"] > 0) & (ranked["p_adjusted"] < _SIGNIFICANT)
-    text += f". {beats.sum()} of {len(ranked)} explainers beat random maps (adjusted p < {_SIGNIFICANT}"
+    beats = (sign * ranked["over_random"] > 0) & (ranked["p_adjusted"] < wording.SIGNIFICANT)
+    text += f". {beats.sum()} of {len(ranked)} explainers beat random maps (adjusted p < {wording.SIGNIFICANT}"
     if not beats.all():
         others = ", ".join(map(wording.explainer_title, ranked["explainer"][~beats]))
         text += f"; not supported at n = {best['n']} for {others}"
@@ -571,7 +574,7 @@ def _rivals(ranked: pd.DataFrame) -> list[tuple[str, str]]:
 def _ahead(best: pd.Series, other: str, title: str, tests: pd.DataFrame) -> str:
     pair = [best["explainer"], other]
     test = tests[tests["explainer_a"].isin(pair) & tests["explainer_b"].isin(pair)].iloc[0]
-    supported = test["p_adjusted"] < _SIGNIFICANT and test["more_faithful"] == best["explainer"]
+    supported = test["p_adjusted"] < wording.SIGNIFICANT and test["more_faithful"] == best["explainer"]
     verdict = "supported" if supported else f"not supported at n = {test['n']}"
     return f"{title}: {verdict} (adjusted {wording.p_value(test['p_adjusted'])})"
 
@@ -752,10 +755,3 @@ def _check(images: Tensor, saliencies: Mapping[str, Tensor], targets: Tensor, pl
             raise ValueError(f"`percentiles` holds {percentile}; allowed: above 0 and below 100 percent")
     if batch_size < 1:
         raise ValueError(f"`batch_size` is {batch_size}; allowed: 1 or more")
-
-
-def _per_image(seeds: int | Sequence[int], n_images: int) -> list[int]:
-    seeds = [int(seed) for seed in ([seeds] * n_images if isinstance(seeds, Integral) else seeds)]
-    if len(seeds) != n_images:
-        raise ValueError(f"`seeds` holds {len(seeds)} seeds for {n_images} images; give one, or one for each")
-    return seeds

@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter
 from skimage.segmentation import find_boundaries
 
-from unitlens.wording import explainer_title, machine_title, pair_title
+from unitlens.wording import SIGNIFICANT, explainer_title, machine_title, pair_title
 
 DPI = 150
 WIDEST = 12  # inches
@@ -302,8 +302,8 @@ def _tail_shares(panel: Axes, units: pd.DataFrame) -> None:
     share = 100 * np.arange(1, len(units) + 1) / len(units)
     panel.step(units["statistic"], share, where="post", color=SERIES_COLOURS[0], label="units")
     panel.plot(units["statistic"], 100 * units["p_value"], "--", color=SERIES_COLOURS[1], label="null")
-    bar = units.loc[units["q_value"] <= 0.05, "statistic"].min()
-    panel.axvline(bar, color="#333333", linewidth=1, linestyle=":", label="least with q ≤ 0.05, if any")
+    bar = units.loc[units["q_value"] <= SIGNIFICANT, "statistic"].min()
+    panel.axvline(bar, color="#333333", linewidth=1, linestyle=":", label=f"least with q ≤ {SIGNIFICANT}, if any")
     panel.grid(color="#DDDDDD", linewidth=0.6)
     panel.tick_params(labelleft=True)
     panel.set(xlabel="test statistic of the label", ylabel="share that reaches it (%)", ylim=(0, 100))
@@ -1067,13 +1067,14 @@ def _changes(rows: pd.DataFrame, path: str | Path, *, title: str, axis: str, emp
         heights = np.arange(len(names)) + _offset(position, len(series))
         colour, marker = SERIES_COLOURS[position % len(SERIES_COLOURS)], MARKERS[position % len(MARKERS)]
         _intervals(panel, 100 * one[["value", "low", "high"]], heights, label=label, position=position, colour=colour)
-        open_ones = ~(one["p_adjusted"] < 0.05)
+        open_ones = ~(one["p_adjusted"] < SIGNIFICANT)
         panel.plot(100 * one["value"][open_ones], heights[open_ones], marker, color=colour, mfc="white", markersize=5)
     _label_rows(panel, names, stripes=True)
     panel.axvline(0, color="#333333", linewidth=1)
     panel.set_xlabel(axis)
     handles, _ = panel.get_legend_handles_labels()
-    filled = Line2D([], [], color="#333333", marker="o", linestyle="", markersize=5, label="filled: adjusted p < 0.05")
+    label = f"filled: adjusted p < {SIGNIFICANT}"
+    filled = Line2D([], [], color="#333333", marker="o", linestyle="", markersize=5, label=label)
     figure.legend(handles=[*handles, filled], loc="outside lower center", ncols=1 if len(series) > 2 else 2)
     _title(figure, title)
     _save(figure, path)

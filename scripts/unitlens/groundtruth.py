@@ -13,7 +13,8 @@ from torch import Tensor
 
 from unitlens import agreement, faithfulness, stats
 from unitlens.agreement import ORIGIN, Explanation
-from unitlens.wording import estimate, explainer_title, p_value
+from unitlens.seeds import stream_seeds
+from unitlens.wording import above_and_below, estimate, explainer_title, paired_test
 
 TITLES = {
     "iou": "IoU at the object's own area",
@@ -147,9 +148,7 @@ def energy_inside(saliency: Tensor, mask: Tensor) -> Tensor:
     ValueError
         If the shapes differ, or a saliency is NaN or negative.
     """
-    maps = _checked(saliency, mask).double()
-    if (maps < 0).any():
-        raise ValueError(f"`saliency` goes down to {maps.min():g}; allowed: 0 or more")
+    maps = _checked(saliency, mask, at_least_zero=True).double()
     share = (maps * mask).sum((-2, -1)) / maps.sum((-2, -1))
     return share.masked_fill(~mask.any(-1).any(-1), torch.nan)
 
@@ -182,16 +181,15 @@ def score(explanations: Sequence[Explanation], images: Mapping[str, np.ndarray],
     agreement.check_same_images([*explanations, (images, {"explainer": "the decoded photographs"})])
     facts = agreement.image_table(*explanations[0])
     maps = {own["explainer"]: torch.as_tensor(arrays["saliency"]) for arrays, own in explanations}
-    size = images["images"].shape[1:3]
-    maps["random"] = faithfulness.random_saliency(size, seeds=agreement.tie_seeds(seed, "random", facts["image_id"]))
-    maps["gaussian"] = faithfulness.centred_gaussian(size).expand(len(facts), -1, -1)
+    seeds = stream_seeds(seed, "random", facts["image_id"])
+    maps |= faithfulness.floor_maps(images["images"].shape[1:3], seeds=seeds)
     columns = [*facts, "reference", "object_area", "explainer", "measure", "value", "chance"]
     tables = [pd.DataFrame(columns=columns)]
     for reference, (mask, known) in reference_masks(images).items():
         area = mask.double().mean((-2, -1))
         rows = facts.assign(reference=reference, object_area=area.numpy())
         for name, own in maps.items():
-            seeds = agreement.tie_seeds(seed, f"{name}/{reference}", facts["image_id"])
+            seeds = stream_seeds(seed, f"{name}/{reference}", facts["image_id"])
             measures = {
                 "iou": (object_iou(own, mask, seeds=seeds), agreement.chance_iou(area)),
                 "pointing": (pointing(own, mask), area),
@@ -221,9 +219,7 @@ def summarise(scores: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, pd.
         See `stats.paired_tests`; every two explainers, the floors among them.
     """
     keys = [*ORIGIN, "reference", "measure"]
-    summary = stats.mean_table(scores, [*keys, "explainer"], seed=seed)
-    chance = scores.groupby([*keys, "explainer"], sort=False)["chance"].mean().reset_index()
-    summary = summary.merge(chance, on=[*keys, "explainer"]).assign(seed=seed)
+    summary = stats.mean_table(scores, [*keys, "explainer"], seed=seed, also={"chance": "mean"}).assign(seed=seed)
     return summary, stats.paired_tests(scores, keys, "explainer", seed=seed).assign(seed=seed)
 
 
@@ -240,24 +236,21 @@ def findings(summary: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
         gaussian = group[group["explainer"] == "gaussian"].iloc[0]
         own = tests[(tests["model"] == model) & (tests["reference"] == reference) & (tests["measure"] == measure)]
         own = own[(own["explainer_b"] == "gaussian") & own["explainer_a"].isin(explainers["explainer"])]
-        above = int(((own["difference"] > 0) & (own["p_adjusted"] < 0.05)).sum())
-        below = int(((own["difference"] < 0) & (own["p_adjusted"] < 0.05)).sum())
+        above, below = above_and_below(own)
         sentences.append(
             f"{model}, {TITLES[measure]} against the {reference}: highest for {tied}, "
             f"{estimate(best['mean'], best['low'], best['high'], best['n'])}; a centred Gaussian has "
             f"{gaussian['mean']:.2f}, chance is {gaussian['chance']:.2f}. Of {len(own)} explainers, {above} are above "
-            f"the Gaussian and {below} below it (paired permutation test by photograph, adjusted p < 0.05; smallest "
-            f"{p_value(own['p_adjusted'].min())})."
+            f"the Gaussian and {below} below it ({paired_test(own)})."
         )
     return sentences
 
 
-def _checked(saliency: Tensor, mask: Tensor) -> Tensor:
+def _checked(saliency: Tensor, mask: Tensor, *, at_least_zero: bool = False) -> Tensor:
     saliency = torch.as_tensor(saliency)
     if saliency.shape != mask.shape or saliency.ndim != 3:
         raise ValueError(
             f"`saliency` and `mask` must both be (n, h, w), got {tuple(saliency.shape)} and {tuple(mask.shape)}"
         )
-    if saliency.isnan().any():
-        raise ValueError(f"`saliency` holds NaN at {tuple(saliency.isnan().nonzero()[0].tolist())}")
+    agreement.check_values(saliency, at_least_zero=at_least_zero)
     return saliency

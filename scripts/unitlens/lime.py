@@ -16,6 +16,7 @@ import torch
 
 _logger = logging.getLogger(__name__)
 
+SURROGATE = ("distance", "kernel_width", "alpha", "n_features", "selection")  # options of `fit`
 # Standard deviation in pixels of the blur that hides superpixels: Fong and Vedaldi, "Interpretable Explanations of
 # Black Boxes by Meaningful Perturbation" (ICCV 2017).
 _BLUR_SIGMA = 10

@@ -438,7 +438,7 @@ def findings(summary: pd.DataFrame) -> list[str]:
         if not row.compared:
             sentences.append(f"{sentence}; none of them has a CLIP label to compare.")
             continue
-        supported = "" if row.p_adjusted < 0.05 else "not "
+        supported = "" if row.p_adjusted < wording.SIGNIFICANT else "not "
         sentences.append(
             f"{sentence}. The two labels of {row.compared:,} of them have a mean text cosine of {row.cosine:.2f}, "
             f"against {row.cosine_chance:.2f} if dealt at random: agreement beyond chance is {supported}supported "

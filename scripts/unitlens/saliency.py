@@ -16,7 +16,15 @@ from torch import Tensor
 
 from unitlens import agreement, stats
 from unitlens.agreement import ORIGIN, Explanation
-from unitlens.wording import estimate, explainer_title, p_value, pair_title
+from unitlens.wording import (
+    SIGNIFICANT,
+    above_and_below,
+    estimate,
+    explainer_title,
+    p_value,
+    pair_title,
+    paired_test,
+)
 
 SHAPE_TITLES = {
     "half_area": "share of the picture above half of the maximum",
@@ -197,8 +205,7 @@ def shape_findings(summary: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
     sentences = []
     for (model, measure), group in summary.groupby(["model", "measure"], sort=False):
         own = tests[(tests["model"] == model) & (tests["measure"] == measure)]
-        above = int(((own["difference"] > 0) & (own["p_adjusted"] < 0.05)).sum())
-        below = int(((own["difference"] < 0) & (own["p_adjusted"] < 0.05)).sum())
+        above, below = above_and_below(own)
         shown = group[group["explainer"].isin([group["explainer"].iloc[0], "lime"])]
         named = ", ".join(
             f"{explainer_title(row['explainer'])} {estimate(row['mean'], row['low'], row['high'], row['n'])}"
@@ -206,8 +213,7 @@ def shape_findings(summary: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
         )
         sentences.append(
             f"{model}, {SHAPE_TITLES[measure]}: {named}. Of {len(own)} class activation maps, {above} are above LIME "
-            f"and {below} below it (paired permutation test by photograph, adjusted p < 0.05; smallest "
-            f"{p_value(own['p_adjusted'].min())})."
+            f"and {below} below it ({paired_test(own)})."
         )
     return sentences
 
@@ -369,7 +375,7 @@ def complexity_findings(correlations: pd.DataFrame) -> list[str]:
         if known.empty:
             sentences.append(f"{question}no correlation can be computed from {n} photographs.")
             continue
-        clear = known[known["p_adjusted"] < 0.05]
+        clear = known[known["p_adjusted"] < SIGNIFICANT]
         shown = known.loc[[known["p_value"].idxmin()]] if clear.empty else clear
         named = "; ".join(
             f"{COMPLEXITY_TITLES[row.measure]} {estimate(row.correlation, row.low, row.high, row.photographs)}, "

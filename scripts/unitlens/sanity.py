@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from unitlens import agreement, cam, explain, lime, stats
 from unitlens.agreement import ORIGIN
-from unitlens.seeds import image_seed
+from unitlens.seeds import image_seed, repeated_ids, stream_seeds
 from unitlens.wording import estimate, explainer_title
 
 STABILITY_TITLES = {
@@ -26,7 +26,6 @@ STABILITY_TITLES = {
     "kept": "share of the final top superpixels",
 }
 SETTLED = 0.8  # mean Jaccard index from which the top superpixels count as settled
-SURROGATE = ("distance", "kernel_width", "alpha", "n_features", "selection")
 RANDOMISED, OTHER = "randomised network", "another photograph"
 
 
@@ -183,7 +182,7 @@ def _compare(
 ) -> pd.DataFrame:
     tables = []
     for name, maps in changed.items():
-        seeds = [agreement.tie_seeds(seed, f"{name}/{which}", images["image_id"]) for which in ("original", "changed")]
+        seeds = [stream_seeds(seed, f"{name}/{which}", images["image_id"]) for which in ("original", "changed")]
         values = {
             "equal_area_iou": agreement.equal_area_iou(original[name], maps, area, seeds=tuple(seeds)),
             "spearman": agreement.spearman(original[name], maps),
@@ -225,7 +224,6 @@ def draw(
     seed : int
         With image id and repeat it fixes the samples, as in `explain.lime_explainer`.
     """
-    names = [image_ids, *([f"{name}/{repeat}" for name in image_ids] for repeat in range(1, repeats))]
     return [
         lime.sample(
             predict,
@@ -238,7 +236,7 @@ def draw(
             seeds=[image_seed(seed, name) for name in own],
             image_ids=image_ids,
         )
-        for own in names
+        for own in repeated_ids(image_ids, repeats)
     ]
 
 
@@ -282,7 +280,7 @@ def check_stability(
         ``kept`` the mean share of a seed's own top superpixels at the full count that are among its top ones at this
         count. ``chance`` is the expected value for superpixels or maps drawn at random.
     """
-    surrogate = {name: options[name] for name in SURROGATE if name in options}
+    surrogate = {name: options[name] for name in lime.SURROGATE if name in options}
     rows = []
     for i, image in enumerate(images.to_dict("records")):
         labels = segments[i].long()
@@ -327,9 +325,7 @@ def summarise_stability(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
         seed``, see `stats.mean_table`.
     """
     keys = [*ORIGIN, "seeds", "n_samples", "measure"]
-    summary = stats.mean_table(scores, keys, seed=seed)
-    chance = scores.groupby(keys, sort=False)["chance"].mean().reset_index()
-    return summary.merge(chance, on=keys).assign(seed=seed)
+    return stats.mean_table(scores, keys, seed=seed, also={"chance": "mean"}).assign(seed=seed)
 
 
 def settled_at(summary: pd.DataFrame) -> int | None:
@@ -371,6 +367,5 @@ def _mean_jaccard(sets: Tensor) -> float:
 
 
 def _mean_iou(maps: Tensor, area: float, name: str, seed: int) -> float:
-    seeds = agreement.tie_seeds(seed, name, [str(repeat) for repeat in range(len(maps))])
-    cut = agreement.equal_area_mask(maps, area, seed=seeds)
-    return torch.stack([agreement.iou(a, b) for a, b in combinations(cut, 2)]).mean().item()
+    seeds = stream_seeds(seed, name, [str(repeat) for repeat in range(len(maps))])
+    return explain.stability(maps[:, None], area, seeds=[[own] for own in seeds]).item()

@@ -4,7 +4,7 @@ Crops of one photograph are one sample: where `groups` is given, whole groups ar
 bootstrap, permutation tests and Benjamini-Hochberg (1995) by way of scipy.stats.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -221,7 +221,14 @@ def rank_correlation(
     return Correlation(len(x), float(_rank_correlations(x, y)), float(low), float(high), float(test.pvalue))
 
 
-def mean_table(table: pd.DataFrame, keys: Sequence[str], *, value: str = "value", seed: int = 0) -> pd.DataFrame:
+def mean_table(
+    table: pd.DataFrame,
+    keys: Sequence[str],
+    *,
+    value: str = "value",
+    seed: int = 0,
+    also: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
     """Average a column within groups of rows, with a bootstrap interval that resamples photographs.
 
     Parameters
@@ -234,12 +241,14 @@ def mean_table(table: pd.DataFrame, keys: Sequence[str], *, value: str = "value"
         Column to average.
     seed : int
         As in `bootstrap_interval`.
+    also : mapping, optional
+        Further columns to condense, and how: ``mean``, ``first``, ``sum``.
 
     Returns
     -------
     pandas.DataFrame
         The keys and ``n, photographs, undefined, mean, low, high``: a 95 % interval, empty below three photographs;
-        ``undefined`` counts the rows left out because their value is NaN.
+        ``undefined`` counts the rows left out because their value is NaN. Then the columns of `also`.
     """
     rows = []
     for key, group in table.groupby(list(keys), sort=False, dropna=False):
@@ -249,7 +258,10 @@ def mean_table(table: pd.DataFrame, keys: Sequence[str], *, value: str = "value"
             interval = mean_with_interval(defined[value], groups=defined["photograph"], seed=seed)
         counts = (interval.n, interval.n_groups, len(group) - len(defined))
         rows.append([*key, *counts, interval.mean, interval.low, interval.high])
-    return pd.DataFrame(rows, columns=[*keys, "n", "photographs", "undefined", "mean", "low", "high"])
+    means = pd.DataFrame(rows, columns=[*keys, "n", "photographs", "undefined", "mean", "low", "high"])
+    if also is None:
+        return means
+    return means.merge(table.groupby(list(keys), sort=False, dropna=False).agg(dict(also)).reset_index(), on=list(keys))
 
 
 def paired_tests(

@@ -5,7 +5,6 @@ SHA-256, so a flipped bit is an error and not a number. Files carry no clock tim
 File locking is off, since many shared file systems lack it; a file is complete from the moment it has its name.
 """
 
-import functools
 import glob
 import hashlib
 import os
@@ -200,8 +199,8 @@ def picking(paths: Iterable[str | Path], name: str) -> Iterator[Callable[[np.nda
 
 def read_tables(paths: Iterable[str | Path]) -> pd.DataFrame:
     """Read CSV files of the same columns as one table; only an empty cell is missing, for ``null`` is a word."""
-    read_one = functools.partial(pd.read_csv, dtype={"image_id": str}, keep_default_na=False, na_values=[""])
-    return pd.concat(map(read_one, paths), ignore_index=True)
+    options = {"dtype": {"image_id": str, "photograph": str}, "keep_default_na": False, "na_values": [""]}
+    return pd.concat([pd.read_csv(path, **options) for path in paths], ignore_index=True)
 
 
 def batches(dataset: h5py.Dataset, size: int) -> Iterator[np.ndarray]:

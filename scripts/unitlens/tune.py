@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from unitlens import agreement, explain, faithfulness, lime, stats
-from unitlens.seeds import image_seed
-from unitlens.wording import estimate, explainer_title, p_value
+from unitlens.seeds import image_seed, stream_seeds
+from unitlens.wording import SIGNIFICANT, estimate, explainer_title, p_value
 
 # The keys of a setting. `kernel` of a grid is a distance with its width, for neither means much without the other.
 KEYS = (
@@ -57,7 +57,6 @@ _IGNORED = {
     "random_seed": "the run's seed fixes superpixels, perturbations and noise",
     "progress_bar": "it shows progress only, and the released lime 0.2.0.1 does not know it",
 }
-_SIGNIFICANT = 0.05
 _METHODS_OF_LIME = ("quickshift", "slic", "felzenszwalb")
 
 Setting = dict[str, object]
@@ -322,8 +321,8 @@ def make_score(
     """
     if objective not in OBJECTIVES:
         raise ValueError(f"`objective` is {objective!r}; allowed: {', '.join(OBJECTIVES)}")
-    theirs = agreement.equal_area_mask(reference, area, seed=agreement.tie_seeds(seed, explainer, image_ids))
-    ties = agreement.tie_seeds(seed, "lime", image_ids)
+    theirs = agreement.equal_area_mask(reference, area, seed=stream_seeds(seed, explainer, image_ids))
+    ties = stream_seeds(seed, "lime", image_ids)
 
     def score(saliency: Tensor, selected: Tensor, rows: Sequence[int]) -> Tensor:
         own = [ties[row] for row in rows]
@@ -736,7 +735,7 @@ def _findings(model: str, ranked: pd.DataFrame, default: pd.Series, chosen: pd.D
 
 
 def _supported(p: float, n: int) -> str:
-    return p_value(p) if p < _SIGNIFICANT else f"{p_value(p)}: not supported at n = {n}"
+    return p_value(p) if p < SIGNIFICANT else f"{p_value(p)}: not supported at n = {n}"
 
 
 def _line(row: pd.Series) -> str:
@@ -854,5 +853,5 @@ def surrogate(setting: Mapping[str, object], design: Tensor, predictions: Tensor
     -------
     lime.Fit
     """
-    options = {key: setting[key] for key in ("distance", "kernel_width", "alpha", "n_features", "selection")}
+    options = {key: setting[key] for key in lime.SURROGATE}
     return lime.fit(design[: setting["n_samples"]], predictions[: setting["n_samples"]], **options)

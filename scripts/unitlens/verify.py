@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from unitlens import cam, explain, lime, models
 from unitlens.hooks import capture, channel_axis, find_layer
+from unitlens.seeds import image_seed
 
 # Of maps in [0, 1]: both sides add up hundreds of channels in float32, in different orders and batches.
 CAM_TOLERANCE = 1e-3
@@ -39,7 +40,6 @@ _ABLATION_NOTE = (
     "grad-cam's loop sets channels to 0 in place of the layer's minimum - 1e7 and does not divide by the logit: the "
     "minimum is not 0, or the logit not above 0"
 )
-_SURROGATE = ("distance", "kernel_width", "alpha", "selection", "n_features")
 _QUICKSHIFT_OF_LIME = {"kernel_size": 4, "max_dist": 200, "ratio": 0.2}
 # A longer call is not repeated: what a first call costs beyond a second one is little beside it.
 _LONG_SECONDS = 5.0
@@ -125,7 +125,7 @@ def compare(
     """
     superpixels = lime_options["superpixels"]
     segments = explain.superpixels_of(pictures, image_ids, superpixels, given)
-    seeds = [explain.image_seed(seed, image_id) % 2**32 for image_id in image_ids]  # what numpy's generator takes
+    seeds = [image_seed(seed, image_id) % 2**32 for image_id in image_ids]  # what numpy's generator takes
 
     def explainers(model: nn.Module, normalise: Callable[[Tensor], Tensor]) -> list[Check]:
         images, predict = normalise(pictures), models.predictor(model, normalise)
@@ -319,7 +319,7 @@ def _lime_check(
     known = {name: value for name, value in explain.HIDE.items() if not isinstance(value, str)}
     hide = options["hide"]
     note = "" if hide in known else f"superpixels hidden by their mean colour: lime knows no {hide}"
-    common = {key: options[key] for key in _SURROGATE if key in options}
+    common = {key: options[key] for key in lime.SURROGATE if key in options}
     common |= {"hide": known.get(hide), "batch_size": batch_size}
 
     def coefficients(explain_pictures: Callable[..., lime.LimeResult], i: int, **design: object) -> Tensor:

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+SIGNIFICANT = 0.05  # of adjusted p-values
 METHOD_TITLES = {
     "gradcam": "Grad-CAM",
     "hirescam": "HiResCAM",
@@ -67,6 +68,18 @@ def estimate(value: float, low: float, high: float, n: int, *, decimals: int = 2
     else:
         interval = f"95 % interval {low:.{decimals}f} to {high:.{decimals}f}"
     return f"{value:.{decimals}f} ({interval}, n = {n})"
+
+
+def above_and_below(tests: pd.DataFrame) -> tuple[int, int]:
+    """Count the differences of `stats.paired_tests` that are significantly above 0, and those below."""
+    significant = tests.loc[tests["p_adjusted"] < SIGNIFICANT, "difference"]
+    return int((significant > 0).sum()), int((significant < 0).sum())
+
+
+def paired_test(tests: pd.DataFrame) -> str:
+    """Name the tests of `stats.paired_tests` and the smallest of their adjusted p-values."""
+    smallest = p_value(tests["p_adjusted"].min())
+    return f"paired permutation test by photograph, adjusted p < {SIGNIFICANT}; smallest {smallest}"
 
 
 def p_value(p: float) -> str:

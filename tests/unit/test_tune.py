@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from unitlens import agreement, explain, faithfulness, lime, segment, tune
+from unitlens import explain, faithfulness, lime, segment, tune
+from unitlens.seeds import stream_seeds
 
 SQUARES = {"method": "grid", "size": 4}
 DEFAULT = {"n_samples": 80, "superpixels": SQUARES, "hide": "grey", "num_features": 2}
@@ -139,7 +140,7 @@ def test_insertion_is_that_of_the_saliency(pictures, reference):
     for name, setting in swept.items():
         explainer = explain.lime_explainer(predict, seed=7, batch_size=16, **setting)
         saliency = explainer(pictures, torch.tensor([0, 1, 0]), IDS)["saliency"]
-        options = {"steps": 5, "baseline": "mean", "seeds": agreement.tie_seeds(7, "lime", IDS)}
+        options = {"steps": 5, "baseline": "mean", "seeds": stream_seeds(7, "lime", IDS)}
         _, area = faithfulness.insertion(predict, pictures, saliency, torch.tensor([0, 1, 0]), **options)
         assert scores[scores.setting == name].score.tolist() == pytest.approx(area.tolist(), abs=1e-12)
 
