@@ -69,6 +69,7 @@ STYLE = {
     "legend.frameon": False,
     "svg.hashsalt": "unitlens",
 }
+CHANCE_LINE = {"color": "#333333", "linestyle": "--", "linewidth": 1, "label": "chance"}
 NO_LABEL = "No unit has a label better than chance."
 
 
@@ -192,18 +193,8 @@ def category_shares(categories: pd.DataFrame, path: str | Path, *, encoder: str)
     for panel, model in zip(panels, models, strict=True):
         group = by_layer[by_layer["model"] == model]
         layers = list(group["layer"].unique())
-        depths = _depths(len(layers))
-        for position, layer in enumerate(layers):
-            one = group[group["layer"] == layer].set_index("category").reindex(names)
-            rows = np.arange(len(names)) + _offset(position, len(layers))
-            _intervals(
-                panel,
-                100 * one[["share", "low", "high"]],
-                rows,
-                label=layer,
-                position=position,
-                colour=depths[position],
-            )
+        percent = group.assign(mean=100 * group["share"], low=100 * group["low"], high=100 * group["high"])
+        _dots(panel, percent, rows=("category", names), series=("layer", layers), colours=_depths(len(layers)))
         _label_rows(panel, names, stripes=True)
         panel.set_title(_wrap(model, 44))
         panel.tick_params(labelbottom=True)
@@ -477,26 +468,14 @@ def agreement(summary: pd.DataFrame, path: str | Path, *, measure: str) -> None:
         If there is nothing to draw, or the suffix is another.
     """
     rows = summary[summary["measure"] == measure]
-    rows = rows.assign(
-        pair=rows["explainer_a"].map(explainer_title) + " and " + rows["explainer_b"].map(explainer_title)
-    )
+    rows = _with_pairs(rows)
     models = _names(rows, "model", f"`summary` (measure {measure!r})")
     pairs = _names(rows, "pair", "`summary`")
     figure = Figure((7.2, 1.3 + len(pairs) * max(0.42, 0.2 * len(models))), layout="constrained")
     panel = figure.subplots()
-    for position, model in enumerate(models):
-        one = rows[rows["model"] == model].drop_duplicates("pair").set_index("pair").reindex(pairs)
-        heights = np.arange(len(pairs)) + _offset(position, len(models))
-        colour = SERIES_COLOURS[position % len(SERIES_COLOURS)]
-        _intervals(panel, one[["mean", "low", "high"]], heights, label=model, position=position, colour=colour)
+    _dots(panel, rows, rows=("pair", pairs), series=("model", models))
     for number, chance in enumerate(rows["chance"].dropna().unique()):
-        panel.axvline(
-            chance,
-            color="#333333",
-            linestyle="--",
-            linewidth=1,
-            label=f"chance ({chance:.3f})" if number == 0 else None,
-        )
+        panel.axvline(chance, **CHANCE_LINE | {"label": f"chance ({chance:.3f})" if number == 0 else None})
     counts = [" / ".join(f"{n}" for n in dict.fromkeys(rows.loc[rows["pair"] == pair, "n"])) for pair in pairs]
     _label_rows(panel, [f"{pair}\nn = {count}" for pair, count in zip(pairs, counts, strict=True)], stripes=True)
     if measure != "spearman":
@@ -526,14 +505,12 @@ def agreement_sweep(summary: pd.DataFrame, path: str | Path) -> None:
         If there is nothing to draw, or the suffix is another.
     """
     rows = summary[(summary["measure"] == "equal_area_iou") & (summary["subset"] == "all")]
-    rows = rows.assign(
-        pair=[pair_title(*names) for names in zip(rows["explainer_a"], rows["explainer_b"], strict=True)]
-    )
+    rows = _with_pairs(rows)
     pairs, models = _names(rows, "pair", "`summary`"), _names(rows, "model", "`summary`")
     panels, figure = _panels(len(pairs), height=2.1)
     areas = np.linspace(0, rows["cut"].max(), 100)
     for panel, pair in zip(panels, pairs, strict=True):
-        panel.plot(100 * areas, areas / (2 - areas), color="#333333", linestyle="--", linewidth=1, label="chance")
+        panel.plot(100 * areas, areas / (2 - areas), **CHANCE_LINE)
         for position, model in enumerate(models):
             one = rows[(rows["pair"] == pair) & (rows["model"] == model)].sort_values("cut")
             _band(panel, 100 * one["cut"], one[["mean", "low", "high"]], label=model, position=position)
@@ -570,12 +547,8 @@ def shape(summary: pd.DataFrame, path: str | Path, *, titles: Mapping[str, str])
     figure = Figure((9.5, 1.3 + len(explainers) * max(0.36, 0.16 * len(models))), layout="constrained")
     panels = figure.subplots(1, len(measures), sharey=True, squeeze=False).ravel()
     for panel, measure in zip(panels, measures, strict=True):
-        for position, model in enumerate(models):
-            one = rows[(rows["model"] == model) & (rows["measure"] == measure)].drop_duplicates("title")
-            one = one.set_index("title").reindex(explainers)
-            heights = np.arange(len(explainers)) + _offset(position, len(models))
-            colour = SERIES_COLOURS[position % len(SERIES_COLOURS)]
-            _intervals(panel, one[["mean", "low", "high"]], heights, label=model, position=position, colour=colour)
+        own = rows[rows["measure"] == measure]
+        _dots(panel, own, rows=("title", explainers), series=("model", models))
         _label_rows(panel, explainers, stripes=True)
         panel.set_xlim(left=0)
         panel.set_xlabel(_wrap(titles[measure], 34))
@@ -611,12 +584,8 @@ def ground_truth(summary: pd.DataFrame, path: str | Path, *, titles: Mapping[str
     for reference, panels in zip(references, grid, strict=True):
         for panel, (measure, title) in zip(panels, titles.items(), strict=True):
             own = rows[(rows["reference"] == reference) & (rows["measure"] == measure)]
-            for position, model in enumerate(models):
-                one = own[own["model"] == model].drop_duplicates("title").set_index("title").reindex(explainers)
-                heights = np.arange(len(explainers)) + _offset(position, len(models))
-                colour = SERIES_COLOURS[position % len(SERIES_COLOURS)]
-                _intervals(panel, one[["mean", "low", "high"]], heights, label=model, position=position, colour=colour)
-            panel.axvline(own["chance"].mean(), color="#333333", linestyle="--", linewidth=1, label="chance")
+            _dots(panel, own, rows=("title", explainers), series=("model", models))
+            panel.axvline(own["chance"].mean(), **CHANCE_LINE)
             _label_rows(panel, explainers, stripes=True)
             panel.set_xlim(0, 1.04)
             panel.set_xlabel(_wrap(title, 34))
@@ -658,7 +627,7 @@ def randomisation(summary: pd.DataFrame, path: str | Path) -> None:
         other = own.loc[own["randomised"] == 0, "mean"]
         if len(other):
             panel.axhline(other.mean(), color="#333333", linestyle=":", linewidth=1.2, label="another photograph")
-        panel.axhline(own["chance"].mean(), color="#333333", linestyle="--", linewidth=1, label="chance")
+        panel.axhline(own["chance"].mean(), **CHANCE_LINE)
         panel.set_xticks(range(len(stages)), ["none", *(str(number) for number in stages[1:])])
         panel.set_ylim(0, 1.03)
         panel.set_title(_wrap(model, 24), fontsize=9)
@@ -694,7 +663,7 @@ def stability(summary: pd.DataFrame, path: str | Path, *, titles: Mapping[str, s
         for position, model in enumerate(models):
             one = own[own["model"] == model].sort_values("n_samples")
             _band(panel, one["n_samples"], one[["mean", "low", "high"]], label=model, position=position)
-        panel.axhline(own["chance"].mean(), color="#333333", linestyle="--", linewidth=1, label="chance")
+        panel.axhline(own["chance"].mean(), **CHANCE_LINE)
         panel.set_ylim(0, 1.03)
         panel.set_xlim(left=0)
         panel.set_xlabel("samples")
@@ -943,13 +912,9 @@ def tuning_effects(effects: pd.DataFrame, path: str | Path) -> None:
     figure = Figure((7.2, 1.3 + sum(heights) + 0.2 * len(heights)), layout="constrained")
     panels = figure.subplots(len(levels), 1, sharex=True, squeeze=False, height_ratios=heights).ravel()
     for panel, (parameter, own) in zip(panels, levels.items(), strict=True):
-        for position, model in enumerate(models):
-            rows = effects[(effects["parameter"] == parameter) & (effects["model"] == model)].set_index("level")
-            at = np.arange(len(own)) + _offset(position, len(models))
-            colour = SERIES_COLOURS[position % len(SERIES_COLOURS)]
-            values = rows[["mean", "low", "high"]].reindex(own)
-            _intervals(panel, values, at, label=model, position=position, colour=colour)
-        counts = effects[effects["parameter"] == parameter].groupby("level")["settings"].max()
+        of_parameter = effects[effects["parameter"] == parameter]
+        _dots(panel, of_parameter, rows=("level", own), series=("model", models))
+        counts = of_parameter.groupby("level")["settings"].max()
         _label_rows(panel, [f"{_wrap(level, 40)} ({counts[level]} settings)" for level in own], stripes=True)
         panel.set_title(parameter, fontsize=9)
     panels[-1].set_xlabel(f"mean score, n = {effects['n'].max()} photographs, 95 % bootstrap interval")
@@ -1041,6 +1006,31 @@ def _label_rows(panel: Axes, labels: Sequence[str], *, stripes: bool = False) ->
 def _offset(position: int, count: int) -> float:
     """Vertical shift of a series within its row."""
     return (position - (count - 1) / 2) * 0.7 / count
+
+
+def _dots(
+    panel: Axes,
+    table: pd.DataFrame,
+    *,
+    rows: tuple[str, Sequence[str]],
+    series: tuple[str, Sequence[str]],
+    colours: Sequence[object] = SERIES_COLOURS,
+) -> None:
+    """Draw ``mean`` with the interval from ``low`` to ``high``: a row for each value of one column, in it the series.
+
+    `rows` and `series` are a column each, and its values in the order of drawing.
+    """
+    (column, names), (group, labels) = rows, series
+    for position, label in enumerate(labels):
+        one = table[table[group] == label].drop_duplicates(column).set_index(column).reindex(names)
+        heights = np.arange(len(names)) + _offset(position, len(labels))
+        colour = colours[position % len(colours)]
+        _intervals(panel, one[["mean", "low", "high"]], heights, label=label, position=position, colour=colour)
+
+
+def _with_pairs(rows: pd.DataFrame) -> pd.DataFrame:
+    pairs = zip(rows["explainer_a"], rows["explainer_b"], strict=True)
+    return rows.assign(pair=[pair_title(*names) for names in pairs])
 
 
 def _intervals(
