@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unitlens import stats
 from unitlens.seeds import one_each, stream_seeds
-from unitlens.wording import above_and_below, estimate, pair_title, paired_test
+from unitlens.wording import above_and_below, mean_estimate, pair_title, paired_test
 
 Explanation = tuple[Mapping[str, np.ndarray], Mapping[str, object]]  # arrays and attributes of a file
 ORIGIN = ["model", "target", "geometry"]  # what every row of a table names
@@ -390,9 +390,11 @@ def findings(summary: pd.DataFrame, tests: pd.DataFrame, *, area: float) -> list
     for model, group in shown[shown["measure"] == "equal_area_iou"].groupby("model", sort=False):
         ranked = group.sort_values("mean", ascending=False, kind="stable")
         best, worst, chance = ranked.iloc[0], ranked.iloc[-1], ranked["chance"].iloc[0]
-        sentence = f"{model}: cut at {100 * area:g} % of the picture, {_named(best)} agree most: IoU {_estimate(best)}"
+        sentence = (
+            f"{model}: cut at {100 * area:g} % of the picture, {_named(best)} agree most: IoU {mean_estimate(best)}"
+        )
         if len(ranked) > 1:
-            sentence += f"; {_named(worst)} least: {_estimate(worst)}"
+            sentence += f"; {_named(worst)} least: {mean_estimate(worst)}"
         above = int((ranked["low"] > chance).sum())
         sentence += f". Chance is {chance:.2f}; {above} of {len(ranked)} intervals lie above it."
         own = tests[(tests["model"] == model) & (tests["measure"] == "equal_area_iou")]
@@ -410,10 +412,6 @@ def findings(summary: pd.DataFrame, tests: pd.DataFrame, *, area: float) -> list
 
 def _named(row: pd.Series) -> str:
     return pair_title(row["explainer_a"], row["explainer_b"])
-
-
-def _estimate(row: pd.Series) -> str:
-    return estimate(row["mean"], row["low"], row["high"], row["n"])
 
 
 def check_values(saliency: Tensor, *, at_least_zero: bool = False) -> None:

@@ -551,7 +551,7 @@ def _finding(rows: pd.DataFrame, tests: pd.DataFrame) -> str:
     ranked = rows[~rows["explainer"].isin(FLOORS)].sort_values("mean", ascending=sign < 0, kind="stable")
     best, random = ranked.iloc[0], rows[rows["explainer"] == "random"].iloc[0]
     how = f"{_HEADLINES[first['measure']]} ({first['baseline']}; {first['better']} is more faithful)"
-    score = wording.estimate(best["mean"], best["low"], best["high"], best["n"])
+    score = wording.mean_estimate(best)
     text = f"{first['model']}: by {how}, {wording.explainer_title(best['explainer'])} scores best with {score}, "
     text += f"random maps {random['mean']:.2f}"
     if best["photographs"] < _FEWEST:

@@ -86,6 +86,13 @@ def overview(
     def figure(name: str, alt: str, caption: str) -> dict[str, object]:
         return {"caption": caption, "alt": alt} | _embed(figures[name])
 
+    further = {
+        section["title"]: {
+            "findings": json.loads(Path(section["findings"]).read_text(encoding="utf-8")),
+            "figures": [_captioned(path, caption) for path, caption in section["figures"].items()],
+        }
+        for section in sections
+    }
     page = {
         "findings": {
             "Predictions": accuracy_sentences(predictions),
@@ -93,7 +100,7 @@ def overview(
             + frequency_sentences(frequent)
             + category_sentences(categories),
             "Explanations": timing_sentences(timings),
-            **{section["title"]: _headlines(_read_findings(section), facts) for section in sections},
+            **{title: _headlines(section["findings"], facts) for title, section in further.items()},
         },
         "caveats": caveats(encoder, predictions, probe_rows=probe_rows, probe_photographs=probe_photographs),
         "run": _table("Versions and settings.", ["setting", "value"], run.items()),
@@ -114,13 +121,7 @@ def overview(
         "timings_figure": figure("timings", _timings_alt(timings), TIMINGS_CAPTION),
         "timings": _timings_table(timings),
         "verification": _verification_table(verification),
-        "sections": {
-            section["title"]: {
-                "findings": _read_findings(section),
-                "figures": [_captioned(path, caption) for path, caption in section["figures"].items()],
-            }
-            for section in sections
-        },
+        "sections": further,
     }
     _write_page(path, "overview.html.j2", page | {"with_figures": True})
     _write_page(findings_path, "overview.html.j2", page | {"with_figures": False})
@@ -486,10 +487,6 @@ def _timings_alt(timings: pd.DataFrame) -> str:
         for row in timings.itertuples()
     ]
     return f"Bar charts of seconds a photograph. {'; '.join(rows)}."
-
-
-def _read_findings(section: Mapping) -> list[str]:
-    return json.loads(Path(section["findings"]).read_text(encoding="utf-8"))
 
 
 def _headlines(sentences: Sequence[str], facts: Sequence[Mapping]) -> list[str]:

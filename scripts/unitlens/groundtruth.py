@@ -14,7 +14,7 @@ from torch import Tensor
 from unitlens import agreement, faithfulness, stats
 from unitlens.agreement import ORIGIN, Explanation
 from unitlens.seeds import stream_seeds
-from unitlens.wording import above_and_below, estimate, explainer_title, paired_test
+from unitlens.wording import above_and_below, explainer_title, mean_estimate, paired_test
 
 TITLES = {
     "iou": "IoU at the object's own area",
@@ -239,7 +239,7 @@ def findings(summary: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
         above, below = above_and_below(own)
         sentences.append(
             f"{model}, {TITLES[measure]} against the {reference}: highest for {tied}, "
-            f"{estimate(best['mean'], best['low'], best['high'], best['n'])}; a centred Gaussian has "
+            f"{mean_estimate(best)}; a centred Gaussian has "
             f"{gaussian['mean']:.2f}, chance is {gaussian['chance']:.2f}. Of {len(own)} explainers, {above} are above "
             f"the Gaussian and {below} below it ({paired_test(own)})."
         )

@@ -5,7 +5,6 @@ Broden (Bau et al., CVPR 2017) holds photographs and, beside them, label maps as
 """
 
 import csv
-import hashlib
 import importlib.util
 import re
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from unitlens.images import COLUMNS, MAPS, MAPS_APART, read_rows
+from unitlens.sources import sha256
 
 _SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _BRODEN_CATEGORIES = ("color", "object", "part", "material", "scene", "texture")  # columns of index.csv
@@ -207,18 +207,13 @@ def _add_hashes(rows: Sequence[dict[str, str]], root: Path) -> dict[str, str]:
     for row in rows:
         path = row["path"]
         if path not in hashes:
-            hashes[path] = _sha256(root / path) if (root / path).is_file() else ""
+            hashes[path] = sha256(root / path) if (root / path).is_file() else ""
         original = first.setdefault(hashes[path], row) if hashes[path] else row
         row |= {"sha256": hashes[path], "duplicate_of": ""}
         if original["path"] != path:
             row["duplicate_of"] = original["image_id"]
             copies[path] = original["path"]
     return copies
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _image_id(path: str) -> str:

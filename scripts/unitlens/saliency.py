@@ -21,6 +21,7 @@ from unitlens.wording import (
     above_and_below,
     estimate,
     explainer_title,
+    mean_estimate,
     p_value,
     pair_title,
     paired_test,
@@ -207,10 +208,7 @@ def shape_findings(summary: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
         own = tests[(tests["model"] == model) & (tests["measure"] == measure)]
         above, below = above_and_below(own)
         shown = group[group["explainer"].isin([group["explainer"].iloc[0], "lime"])]
-        named = ", ".join(
-            f"{explainer_title(row['explainer'])} {estimate(row['mean'], row['low'], row['high'], row['n'])}"
-            for _, row in shown.iterrows()
-        )
+        named = ", ".join(f"{explainer_title(row['explainer'])} {mean_estimate(row)}" for _, row in shown.iterrows())
         sentences.append(
             f"{model}, {SHAPE_TITLES[measure]}: {named}. Of {len(own)} class activation maps, {above} are above LIME "
             f"and {below} below it ({paired_test(own)})."

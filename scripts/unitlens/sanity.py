@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from unitlens import agreement, cam, explain, lime, stats
 from unitlens.agreement import ORIGIN
 from unitlens.seeds import image_seed, repeated_ids, stream_seeds
-from unitlens.wording import estimate, explainer_title
+from unitlens.wording import explainer_title, mean_estimate
 
 STABILITY_TITLES = {
     "top_jaccard": "Jaccard index of the top superpixels of two seeds",
@@ -150,10 +150,7 @@ def randomisation_findings(summary: pd.DataFrame) -> list[str]:
         other = group[group["comparison"] == OTHER].set_index("explainer")["mean"].reindex(last["explainer"])
         floor = np.fmax(other.to_numpy(), last["chance"].to_numpy())
         unchanged = last[last["low"].to_numpy() > floor]
-        named = "; ".join(
-            f"{explainer_title(row['explainer'])} {estimate(row['mean'], row['low'], row['high'], row['n'])}"
-            for _, row in last.iterrows()
-        )
+        named = "; ".join(f"{explainer_title(row['explainer'])} {mean_estimate(row)}" for _, row in last.iterrows())
         if last["low"].isna().all():
             verdict = "too few photographs to say which explainers do not change"
         elif unchanged.empty:
@@ -341,10 +338,7 @@ def stability_findings(summary: pd.DataFrame, *, top: int) -> list[str]:
     for model, group in summary.groupby("model", sort=False):
         most = group["n_samples"].max()
         rows = group[group["n_samples"] == most].set_index("measure")
-        written = {
-            name: estimate(rows.loc[name, "mean"], rows.loc[name, "low"], rows.loc[name, "high"], rows.loc[name, "n"])
-            for name in ("top_jaccard", "equal_area_iou")
-        }
+        written = {name: mean_estimate(rows.loc[name]) for name in ("top_jaccard", "equal_area_iou")}
         found = settled_at(group)
         verdict = f"settled at {found} samples" if found else f"not settled at {most} samples"
         sentences.append(

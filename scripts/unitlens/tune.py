@@ -19,7 +19,7 @@ from torch import Tensor
 
 from unitlens import agreement, explain, faithfulness, lime, stats
 from unitlens.seeds import image_seed, stream_seeds
-from unitlens.wording import SIGNIFICANT, estimate, explainer_title, p_value
+from unitlens.wording import SIGNIFICANT, explainer_title, mean_estimate, p_value
 
 # The keys of a setting. `kernel` of a grid is a distance with its width, for neither means much without the other.
 KEYS = (
@@ -709,27 +709,27 @@ def findings(board: pd.DataFrame, choice: pd.DataFrame) -> list[str]:
 def _findings(model: str, ranked: pd.DataFrame, default: pd.Series, chosen: pd.DataFrame) -> list[str]:
     best = ranked.iloc[0]
     first = f"{model}, scored by {best.objective}: the best of {len(ranked)} settings of LIME is {_line(best)}, "
-    first += f"{estimate(best['mean'], best.low, best.high, best.n)}."
+    first += f"{mean_estimate(best)}."
     if best.setting == default.setting:
         return [f"{first} It is the default."]
     if pd.isna(default["mean"]):
         return [f"{first} The default cannot be compared: it refuses {default.refused} photographs."]
     first += (
-        f" The default scores {estimate(default['mean'], default.low, default.high, default.n)}; the difference is "
+        f" The default scores {mean_estimate(default)}; the difference is "
         f"{best.difference:.2f}, corrected {_supported(best.p_adjusted, best.n)}. {_saving(best, default)}"
     )
     sentences, held_out = [first], chosen.loc["held out"]
     if pd.notna(held_out["mean"]):
         sentences.append(
             f"{model}: the best of many settings owes part of its score to luck. Settings chosen on all other "
-            f"photographs score {estimate(held_out['mean'], held_out.low, held_out.high, held_out.n)} on the one "
+            f"photographs score {mean_estimate(held_out)} on the one "
             f"held out, {held_out.difference:+.2f} to the default, {_supported(held_out.p_value, held_out.n)}."
         )
     cheapest = ranked[ranked["mean"] >= default["mean"]].sort_values(["passes", "rank"]).iloc[0]
     if cheapest.passes < min(default.passes, best.passes):
         sentences.append(
             f"{model}: the cheapest setting that scores no less than the default is {_line(cheapest)}, "
-            f"{estimate(cheapest['mean'], cheapest.low, cheapest.high, cheapest.n)}. {_saving(cheapest, default)}"
+            f"{mean_estimate(cheapest)}. {_saving(cheapest, default)}"
         )
     return sentences
 

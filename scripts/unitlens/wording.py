@@ -70,6 +70,11 @@ def estimate(value: float, low: float, high: float, n: int, *, decimals: int = 2
     return f"{value:.{decimals}f} ({interval}, n = {n})"
 
 
+def mean_estimate(row: pd.Series) -> str:
+    """Write a row of `stats.mean_table` as `estimate` does."""
+    return estimate(row["mean"], row["low"], row["high"], row["n"])
+
+
 def above_and_below(tests: pd.DataFrame) -> tuple[int, int]:
     """Count the differences of `stats.paired_tests` that are significantly above 0, and those below."""
     significant = tests.loc[tests["p_adjusted"] < SIGNIFICANT, "difference"]
