@@ -33,7 +33,7 @@ def explain_images(
     explainer: Explainer,
     predict: Callable[[Tensor], Tensor],
     *,
-    target: str,
+    target: str | int,
     batch_size: int,
     device: torch.device | str = "cpu",
 ) -> tuple[dict[str, np.ndarray], float]:
@@ -48,7 +48,7 @@ def explain_images(
         ``saliency`` among them.
     predict : callable
         uint8 pictures -> probabilities.
-    target : {"predicted", "label"}
+    target : {"predicted", "label"} or int
         See `models.choose_targets`.
     batch_size : int
         Pictures explained together.

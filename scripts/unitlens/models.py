@@ -306,7 +306,7 @@ def predictor(model: nn.Module, normalise: Callable[[Tensor], Tensor]) -> Callab
     return predict
 
 
-def choose_targets(probabilities: Tensor, labels: Sequence[int], target: str, image_ids: Sequence[str]) -> Tensor:
+def choose_targets(probabilities: Tensor, labels: Sequence[int], target: str | int, image_ids: Sequence[str]) -> Tensor:
     """Choose the class that is explained for each picture.
 
     Parameters
@@ -314,7 +314,8 @@ def choose_targets(probabilities: Tensor, labels: Sequence[int], target: str, im
     probabilities : Tensor, shape (n, classes)
     labels : sequence of int
         The sheet's labels; -1 where there is none.
-    target : {"predicted", "label"}
+    target : {"predicted", "label"} or int
+        The class of highest probability, the sheet's, or the number of one class for all pictures.
     image_ids : sequence of str
         For messages.
 
@@ -326,11 +327,15 @@ def choose_targets(probabilities: Tensor, labels: Sequence[int], target: str, im
     Raises
     ------
     ValueError
-        If a label is asked for that the model has no output for.
+        If a class or label is asked for that the model has no output for.
     """
     if target == "predicted":
         return probabilities.argmax(1)
-    classes = probabilities.shape[1]
+    n, classes = probabilities.shape
+    if target != "label":
+        if not 0 <= target < classes:
+            raise ValueError(f"explain.target is class {target}; the model's classes are 0 to {classes - 1}")
+        return torch.full((n,), target, device=probabilities.device)
     for image_id, label in zip(image_ids, labels, strict=True):
         if not 0 <= label < classes:
             raise ValueError(f"image {image_id!r} has label {label}; the model's classes are 0 to {classes - 1}")

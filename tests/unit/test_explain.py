@@ -76,6 +76,14 @@ def test_the_label_may_be_the_target(images):
         explain.explain_images(images, channel_as_saliency, mean_colour, target="label", batch_size=7)
 
 
+def test_one_class_may_be_the_target_of_all(images):
+    arrays, _ = explain.explain_images(images, channel_as_saliency, mean_colour, target=1, batch_size=4)
+    np.testing.assert_array_equal(arrays["target"], np.ones(7))
+    np.testing.assert_array_equal(arrays["saliency"], images["images"][..., 1])
+    with pytest.raises(ValueError, match=r"explain\.target is class 3; the model's classes are 0 to 2"):
+        explain.explain_images(images, channel_as_saliency, mean_colour, target=3, batch_size=4)
+
+
 def test_pictures_are_read_from_an_open_file_batch_by_batch(images, tmp_path):
     store.create(tmp_path / "images.h5", images, {})
     read = []

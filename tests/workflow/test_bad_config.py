@@ -294,6 +294,22 @@ BAD = {
             f"{SHEET} line 4 {IN_SHEET}: superpixels '../c.png' must stay below the folder of the photographs",
         ],
     ),
+    "no such target": (
+        {"explain.target": "top"},
+        {},
+        [
+            "explain.target: 'top' does not match '^(predicted|label)$' (The class that is explained: `predicted`, the "
+            "sheet's `label`, or the number of one class, from 0.)"
+        ],
+    ),
+    "a class below 0": (
+        {"explain.target": -1},
+        {},
+        [
+            "explain.target: -1 is less than the minimum of 0 (The class that is explained: `predicted`, the sheet's "
+            "`label`, or the number of one class, from 0.)"
+        ],
+    ),
     "a label map is missing": (
         {"explain.lime.superpixels": {"method": "given"}},
         {EXPLAIN: "image_id,path,superpixels\na,a.png,a_map.png\nb,b.png,\n"},
