@@ -121,7 +121,7 @@ class Run:
         """Run a target of the Makefile in this environment, whatever lock file it was made from."""
         venv = Path(sys.executable).parents[1]
         options = ["-f", ROOT / "Makefile", "-o", venv / ".unitlens-lock", f"VENV={venv}"]
-        return self.wait(self.start_command(["make", *options, target, *variables], log), log)
+        return self.wait(self.start_command(["make", "--no-print-directory", *options, target, *variables], log), log)
 
     def wait(self, process, log="run.log", seconds=300):
         """Wait for a command; give its exit status and what it printed."""
