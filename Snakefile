@@ -23,6 +23,7 @@ rule all:
     input:
         "results/overview.html",
         "results/units.html",
+        "results/explanations.html",
         "results/concepts.csv",
         "results/explanations.csv",
         "results/agreement.csv",

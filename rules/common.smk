@@ -492,6 +492,27 @@ def per_explainer(pattern):
     ]
 
 
+def per_shown_shard(pattern):
+    """Expand a pattern over the explained models and the shards that hold the photographs that figures show."""
+    return expand(pattern, model=explained_models(), shard=shown_shards())
+
+
+def shown_images_of_models():
+    """Every decoded shard that figures of some model show, geometry by geometry."""
+    inputs = [config["models"][model]["preprocessing"] for model in explained_models()]
+    return list(dict.fromkeys(images_of("explain", each, shard) for each in inputs for shard in shown_shards()))
+
+
+def shown_saliency_of_models():
+    return [
+        path
+        for model in explained_models()
+        for path in expand(
+            f"results/saliency/{model}/{{explainer}}/{{shard}}.h5", explainer=explainers(model), shard=shown_shards()
+        )
+    ]
+
+
 def per_explained_shard(pattern):
     """Expand a pattern over the explained models and the shards of photographs."""
     return expand(pattern, model=explained_models(), shard=shards("explain"))

@@ -28,19 +28,19 @@ rule summarise_agreement:
         images=report(
             "results/agreement.csv",
             category="5 Agreement",
-            labels={"table": "every photograph and pair"},
+            labels={"result": "table: every photograph and pair"},
             caption="../report/agreement.rst",
         ),
         summary=report(
             "results/agreement_summary.csv",
             category="5 Agreement",
-            labels={"table": "means and intervals"},
+            labels={"result": "table: means and intervals"},
             caption="../report/agreement_summary.rst",
         ),
         tests=report(
             "results/agreement_tests.csv",
             category="5 Agreement",
-            labels={"table": "pairs against each other"},
+            labels={"result": "table: pairs against each other"},
             caption="../report/agreement_tests.rst",
         ),
         findings="results/findings/agreement.json",
@@ -94,31 +94,31 @@ rule summarise_measures:
         shape=report(
             "results/shape.csv",
             category="5 Agreement",
-            labels={"table": "every map"},
+            labels={"result": "table: shape of every map"},
             caption="../report/shape.rst",
         ),
         shape_summary=report(
             "results/shape_summary.csv",
             category="5 Agreement",
-            labels={"table": "means and intervals"},
+            labels={"result": "table: shape, means and intervals"},
             caption="../report/shape_summary.rst",
         ),
         shape_tests=report(
             "results/shape_tests.csv",
             category="5 Agreement",
-            labels={"table": "class activation maps against LIME"},
+            labels={"result": "table: shape, class activation maps against LIME"},
             caption="../report/shape_tests.rst",
         ),
         complexity=report(
             "results/complexity.csv",
             category="5 Agreement",
-            labels={"table": "complexity of every photograph"},
+            labels={"result": "table: complexity of every photograph"},
             caption="../report/complexity.rst",
         ),
         correlations=report(
             "results/complexity_agreement.csv",
             category="5 Agreement",
-            labels={"table": "complexity against agreement"},
+            labels={"result": "table: complexity against agreement"},
             caption="../report/complexity_agreement.rst",
         ),
         shape_findings="results/findings/shape.json",
@@ -179,25 +179,25 @@ rule summarise_faithfulness:
         images=report(
             "results/faithfulness.csv",
             category="7 Faithfulness",
-            labels={"table": "every photograph and explainer"},
+            labels={"result": "table: every photograph and explainer"},
             caption="../report/faithfulness.rst",
         ),
         summary=report(
             "results/faithfulness_summary.csv",
             category="7 Faithfulness",
-            labels={"table": "means, intervals, against random maps"},
+            labels={"result": "table: means, intervals, against random maps"},
             caption="../report/faithfulness_summary.rst",
         ),
         tests=report(
             "results/faithfulness_tests.csv",
             category="7 Faithfulness",
-            labels={"table": "every two explainers compared"},
+            labels={"result": "table: every two explainers compared"},
             caption="../report/faithfulness_tests.rst",
         ),
         curves=report(
             "results/faithfulness_curves.csv",
             category="7 Faithfulness",
-            labels={"table": "mean curves"},
+            labels={"result": "table: mean curves"},
             caption="../report/faithfulness_curves.rst",
         ),
         findings="results/findings/faithfulness.json",
@@ -246,25 +246,25 @@ rule summarise_ground_truth:
         images=report(
             "results/ground_truth.csv",
             category="6 Ground truth",
-            labels={"table": "every photograph and explainer"},
+            labels={"result": "table: every photograph and explainer"},
             caption="../report/ground_truth_table.rst",
         ),
         summary=report(
             "results/ground_truth_summary.csv",
             category="6 Ground truth",
-            labels={"table": "means and intervals"},
+            labels={"result": "table: means and intervals"},
             caption="../report/ground_truth_summary.rst",
         ),
         tests=report(
             "results/ground_truth_tests.csv",
             category="6 Ground truth",
-            labels={"table": "explainers against each other"},
+            labels={"result": "table: explainers against each other"},
             caption="../report/ground_truth_tests.rst",
         ),
         figure=report(
             "results/figures/ground_truth.svg",
             category="6 Ground truth",
-            labels={"figure": "explainers against masks and boxes"},
+            labels={"result": "figure: explainers against masks and boxes"},
             caption="../report/ground_truth.rst",
         ),
         findings="results/findings/ground_truth.json",
@@ -357,37 +357,37 @@ rule summarise_sanity:
         randomisation=report(
             "results/randomisation.csv",
             category="8 Sanity",
-            labels={"table": "maps of randomised networks"},
+            labels={"result": "table: maps of randomised networks"},
             caption="../report/randomisation_table.rst",
         ),
         randomisation_summary=report(
             "results/randomisation_summary.csv",
             category="8 Sanity",
-            labels={"table": "maps of randomised networks, means"},
+            labels={"result": "table: maps of randomised networks, means"},
             caption="../report/randomisation_table.rst",
         ),
         stability=report(
             "results/stability.csv",
             category="8 Sanity",
-            labels={"table": "LIME over seeds and samples"},
+            labels={"result": "table: LIME over seeds and samples"},
             caption="../report/stability_table.rst",
         ),
         stability_summary=report(
             "results/stability_summary.csv",
             category="8 Sanity",
-            labels={"table": "LIME over seeds and samples, means"},
+            labels={"result": "table: LIME over seeds and samples, means"},
             caption="../report/stability_table.rst",
         ),
         randomisation_figure=report(
             "results/figures/sanity/randomisation.svg",
             category="8 Sanity",
-            labels={"figure": "maps of randomised networks"},
+            labels={"result": "figure: maps of randomised networks"},
             caption="../report/randomisation.rst",
         ),
         stability_figure=report(
             "results/figures/sanity/stability.svg",
             category="8 Sanity",
-            labels={"figure": "LIME over seeds and samples"},
+            labels={"result": "figure: LIME over seeds and samples"},
             caption="../report/stability.rst",
         ),
         randomisation_findings="results/findings/randomisation.json",
@@ -415,7 +415,7 @@ rule summarise_timings:
         report(
             "results/timings/explainers.csv",
             category="4 Explanations",
-            labels={"table": "seconds a photograph"},
+            labels={"result": "table: seconds a photograph"},
             caption="../report/timings.rst",
         ),
     log:
@@ -438,7 +438,7 @@ rule summarise_explanations:
         report(
             "results/explanations.csv",
             category="4 Explanations",
-            labels={"table": "every explanation"},
+            labels={"result": "table: every explanation"},
             caption="../report/explanations.rst",
         ),
     log:
@@ -461,7 +461,7 @@ rule summarise_predictions:
         report(
             "results/predictions.csv",
             category="2 Models",
-            labels={"table": "predictions"},
+            labels={"result": "table: predictions"},
             caption="../report/predictions.rst",
         ),
     log:
@@ -486,7 +486,7 @@ rule summarise_images:
         report(
             "results/images.csv",
             category="2 Models",
-            labels={"table": "image sets"},
+            labels={"result": "table: image sets"},
             caption="../report/images.rst",
         ),
     log:
@@ -546,14 +546,14 @@ rule collect_verification:
     output:
         differences=report(
             "results/verification.csv",
-            category="4 Explanations",
-            labels={"table": "differences from the reference packages"},
+            category="Verification",
+            labels={"result": "table: differences from the reference packages"},
             caption="../report/verification.rst",
         ),
         timings=report(
             "results/timings/verification.csv",
-            category="4 Explanations",
-            labels={"table": "speed against the reference packages"},
+            category="Verification",
+            labels={"result": "table: speed against the reference packages"},
             caption="../report/verification.rst",
         ),
     log:

@@ -38,13 +38,13 @@ rule collect_netdissect:
         units=report(
             "results/netdissect.csv",
             category="3 Concepts",
-            labels={"table": "Network Dissection of all units"},
+            labels={"result": "table: Network Dissection of all units"},
             caption="../report/netdissect.rst",
         ),
         layers=report(
             "results/comparison/netdissect.csv",
             category="3 Concepts",
-            labels={"table": "Network Dissection by layer"},
+            labels={"result": "table: Network Dissection by layer"},
             caption="../report/table_netdissect.rst",
         ),
         findings="results/findings/netdissect.json",

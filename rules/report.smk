@@ -3,14 +3,7 @@ rule draw_overlays:
         images=shown_images,
         saliency=shown_saliency,
     output:
-        report(
-            directory("results/overlays/{model}/{explainer}"),
-            patterns=["{image}.png"],
-            category="4 Explanations",
-            subcategory="Overlays of {model}",
-            labels={"model": "{model}", "explainer": "{explainer}", "photograph": "{image}"},
-            caption="../report/overlay.rst",
-        ),
+        directory("results/overlays/{model}/{explainer}"),  # not in the report, whose page of explanations shows them
     log:
         "results/logs/draw_overlays/{model}/{explainer}.log",
     benchmark:
@@ -37,7 +30,7 @@ rule draw_grid:
         report(
             "results/figures/explanations/{model}.png",
             category="4 Explanations",
-            labels={"model": "{model}", "figure": "all photographs and explainers"},
+            labels={"result": "figure: all photographs and explainers, {model}"},
             caption="../report/grid.rst",
         ),
     log:
@@ -72,43 +65,43 @@ rule draw_concepts:
         frequent=report(
             "results/figures/concepts/frequent.svg",
             category="3 Concepts",
-            labels={"figure": "most frequent concepts"},
+            labels={"result": "figure: most frequent concepts"},
             caption="../report/frequent.rst",
         ),
         distinct=report(
             "results/figures/concepts/distinct.svg",
             category="3 Concepts",
-            labels={"figure": "distinct concepts"},
+            labels={"result": "figure: distinct concepts"},
             caption="../report/distinct.rst",
         ),
         null=report(
             "results/figures/concepts/null.svg",
             category="3 Concepts",
-            labels={"figure": "labels against the null"},
+            labels={"result": "figure: labels against the null"},
             caption="../report/null.rst",
         ),
         categories=report(
             "results/figures/concepts/categories.svg",
             category="3 Concepts",
-            labels={"figure": "categories"},
+            labels={"result": "figure: categories"},
             caption="../report/categories.rst",
         ),
         rarefaction=report(
             "results/figures/concepts/rarefaction.svg",
             category="3 Concepts",
-            labels={"figure": "distinct concepts by units and photographs"},
+            labels={"result": "figure: distinct concepts by units and photographs"},
             caption="../report/rarefaction.rst",
         ),
         trend=report(
             "results/figures/concepts/trend.svg",
             category="3 Concepts",
-            labels={"figure": "categories from layer to layer"},
+            labels={"result": "figure: categories from layer to layer"},
             caption="../report/trend.rst",
         ),
         differences=report(
             "results/figures/concepts/category_differences.svg",
             category="3 Concepts",
-            labels={"figure": "categories of two models compared"},
+            labels={"result": "figure: categories of two models compared"},
             caption="../report/category_differences.rst",
         ),
     log:
@@ -132,31 +125,31 @@ rule draw_agreement:
         equal_area=report(
             "results/figures/agreement/equal_area_iou.svg",
             category="5 Agreement",
-            labels={"figure": "equal-area IoU"},
+            labels={"result": "figure: equal-area IoU"},
             caption="../report/equal_area_iou.rst",
         ),
         threshold=report(
             "results/figures/agreement/threshold_iou.svg",
             category="5 Agreement",
-            labels={"figure": "IoU at a threshold"},
+            labels={"result": "figure: IoU at a threshold"},
             caption="../report/threshold_iou.rst",
         ),
         spearman=report(
             "results/figures/agreement/spearman.svg",
             category="5 Agreement",
-            labels={"figure": "rank correlation"},
+            labels={"result": "figure: rank correlation"},
             caption="../report/spearman.rst",
         ),
         sweep=report(
             "results/figures/agreement/sweep.svg",
             category="5 Agreement",
-            labels={"figure": "equal-area IoU at every area"},
+            labels={"result": "figure: equal-area IoU at every area"},
             caption="../report/sweep.rst",
         ),
         timings=report(
             "results/timings/explainers.svg",
             category="4 Explanations",
-            labels={"figure": "seconds a photograph"},
+            labels={"result": "figure: seconds a photograph"},
             caption="../report/timings.rst",
         ),
     log:
@@ -184,13 +177,13 @@ rule draw_measures:
         shape=report(
             "results/figures/map_shapes.svg",
             category="5 Agreement",
-            labels={"figure": "how broad and how patchy maps are"},
+            labels={"result": "figure: how broad and how patchy maps are"},
             caption="../report/map_shapes.rst",
         ),
         complexity=report(
             "results/figures/complexity_scatter.svg",
             category="5 Agreement",
-            labels={"figure": "complexity against agreement"},
+            labels={"result": "figure: complexity against agreement"},
             caption="../report/complexity_scatter.rst",
         ),
     log:
@@ -230,6 +223,37 @@ rule write_units:
         "../scripts/write_units.py"
 
 
+rule write_explanations:
+    input:
+        images=shown_images_of_models(),
+        saliency=shown_saliency_of_models(),
+        masks=per_shown_shard("results/masks/{model}/{shard}.h5"),
+        predictions="results/predictions.csv",
+        faithfulness="results/faithfulness.csv",
+    output:
+        report(
+            "results/explanations.html",
+            category="4 Explanations",
+            labels={"result": "page: photographs, maps and masks"},
+            caption="../report/explanations_page.rst",
+        ),
+    log:
+        "results/logs/write_explanations/all.log",
+    benchmark:
+        "results/benchmarks/write_explanations/all.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    resources:
+        mem_mb=memory(1500),
+        runtime=minutes(15),
+    params:
+        shown=config["report"]["photographs"],
+    message:
+        "Write the page of explanations"
+    script:
+        "../scripts/write_explanations.py"
+
+
 rule summarise_resources:
     input:
         all_but_the_resources,
@@ -237,7 +261,7 @@ rule summarise_resources:
         report(
             RESOURCES,
             category="Resources",
-            labels={"table": "time and memory, asked and used"},
+            labels={"result": "table: time and memory, asked and used"},
             caption="../report/resources.rst",
         ),
     log:
@@ -261,13 +285,13 @@ rule draw_faithfulness:
         scores=report(
             "results/figures/faithfulness/{model}/scores.svg",
             category="7 Faithfulness",
-            labels={"model": "{model}", "figure": "scores of the explainers and of the floors"},
+            labels={"result": "figure: scores of the explainers and of the floors, {model}"},
             caption="../report/faithfulness_scores.rst",
         ),
         curves=report(
             "results/figures/faithfulness/{model}/curves.svg",
             category="7 Faithfulness",
-            labels={"model": "{model}", "figure": "mean curves"},
+            labels={"result": "figure: mean curves, {model}"},
             caption="../report/faithfulness_curves.rst",
         ),
     log:
@@ -306,7 +330,7 @@ rule write_overview:
         findings=report(
             "results/findings.html",
             category="1 Overview",
-            labels={"page": "findings and tables"},
+            labels={"result": "page: findings and tables"},
             caption="../report/overview.rst",
         ),
         overview="results/overview.html",

@@ -26,7 +26,7 @@ rule check_model:
         report(
             "results/models/{model}.json",
             category="2 Models",
-            labels={"model": "{model}"},
+            labels={"result": "facts: {model}"},
             caption="../report/model.rst",
         ),
     log:

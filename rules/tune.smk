@@ -40,25 +40,25 @@ rule collect_tuning:
         settings=report(
             "results/tuning.csv",
             category="9 Tuning",
-            labels={"table": "every setting, ranked"},
+            labels={"result": "table: every setting, ranked"},
             caption="../report/tuning.rst",
         ),
         effects=report(
             "results/tuning/effects.csv",
             category="9 Tuning",
-            labels={"table": "every value of every parameter"},
+            labels={"result": "table: every value of every parameter"},
             caption="../report/tuning_effects.rst",
         ),
         selection=report(
             "results/tuning/selection.csv",
             category="9 Tuning",
-            labels={"table": "the best setting on photographs it was not chosen on"},
+            labels={"result": "table: the best setting on photographs it was not chosen on"},
             caption="../report/tuning_selection.rst",
         ),
         timings=report(
             "results/timings/tuning.csv",
             category="9 Tuning",
-            labels={"table": "modelled seconds a photograph"},
+            labels={"result": "table: modelled seconds a photograph"},
             caption="../report/tuning_timings.rst",
         ),
         best=expand("results/tuning/{model}/best.yaml", model=explained_models()),
@@ -90,19 +90,19 @@ rule draw_tuning:
         front=report(
             "results/figures/tuning/tuning_front.svg",
             category="9 Tuning",
-            labels={"figure": "score and forward passes"},
+            labels={"result": "figure: score and forward passes"},
             caption="../report/tuning_front.rst",
         ),
         effects=report(
             "results/figures/tuning/tuning_effects.svg",
             category="9 Tuning",
-            labels={"figure": "main effects"},
+            labels={"result": "figure: main effects"},
             caption="../report/tuning_effects.rst",
         ),
         timings=report(
             "results/timings/tuning.svg",
             category="9 Tuning",
-            labels={"figure": "score and modelled seconds"},
+            labels={"result": "figure: score and modelled seconds"},
             caption="../report/tuning_timings.rst",
         ),
     log:

@@ -6,8 +6,8 @@ with log_to(snakemake.log[0]):
     from unitlens import explain, figures, models, store
 
     shown, model = slice(snakemake.params.shown), snakemake.wildcards.model
-    pictures, _ = store.concatenate(snakemake.input.images)
-    explanations = explain.by_explainer(map(store.read, snakemake.input.saliency))
+    pictures, _ = store.concatenate(snakemake.input.images, rows=shown.stop)
+    explanations = explain.by_explainer(store.read(path, rows=shown.stop) for path in snakemake.input.saliency)
     lime, facts = explanations["lime"]
     figures.explanation_grid(
         pictures["images"][shown],

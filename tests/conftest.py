@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import toy
+from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[1]
 WORKFLOW = ["Snakefile", "rules", "scripts", "config", "envs", "report", "profiles"]
@@ -83,6 +84,46 @@ def start_snakemake():
         )
 
     return start
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A headless browser for all tests."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip(f"needs a browser: {', '.join(names)}")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def browse(chromium):
+    """Open a file as a page. By the end of the test no script has failed, every image that is near has loaded, and
+    nothing has been asked of another machine."""
+    opened = []
+
+    def open_page(path, fragment="", width=1280):
+        page = chromium.new_page(viewport={"width": width, "height": 900})
+        opened.append(page)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        page.on("request", lambda request: problems.append(request.url) if request.url[:4] == "http" else None)
+        page.goto(path.as_uri() + fragment)
+        return page
+
+    problems = []
+    yield open_page
+    for page in opened:
+        for frame in page.frames:
+            frame.wait_for_function("[...document.images].every((i) => i.complete || i.loading === 'lazy')")
+            problems += frame.evaluate(
+                "[...document.images].filter((i) => i.complete && !i.naturalWidth).map((i) => `not loaded: ${i.alt}`)"
+            )
+        page.close()
+    assert not problems
 
 
 def copy_workflow(folder):

@@ -354,6 +354,45 @@ def category_differences(differences: pd.DataFrame, path: str | Path, *, encoder
     )
 
 
+def blend(image: np.ndarray, saliency: np.ndarray, segments: np.ndarray | None = None, *, scale: int = 1) -> np.ndarray:
+    """Colour a photograph in grey by saliency, and draw the borders of its superpixels.
+
+    Parameters
+    ----------
+    image : array, uint8, shape (h, w, 3)
+        Photograph in the model's geometry.
+    saliency : array, shape (h, w)
+        Saliency in [0, 1].
+    segments : array of int, shape (h, w), optional
+        Superpixels.
+    scale : int
+        Side of the square that a pixel becomes.
+
+    Returns
+    -------
+    array, shape (h * scale, w * scale, 3)
+        Colours in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit each other, or a saliency lies outside [0, 1].
+    """
+    for name, array in {"saliency": saliency, "segments": segments}.items():
+        if array is not None and array.shape != image.shape[:2]:
+            raise ValueError(f"`{name}` has shape {array.shape}, the photograph has {image.shape[:2]}")
+    if not (saliency.min() >= 0 and saliency.max() <= 1):
+        raise ValueError(f"`saliency` must lie in [0, 1], got {saliency.min()} to {saliency.max()}")
+    grey = np.repeat(image @ [0.299, 0.587, 0.114] / 255, 3).reshape(image.shape)  # (h, w, 3)
+    alpha = 0.8 * np.sqrt(saliency)[..., None]
+    blended = (1 - alpha) * grey + alpha * SALIENCY_MAP(saliency)[..., :3]
+    blended = _enlarge(blended, scale)
+    if segments is not None:
+        contours = find_boundaries(_enlarge(segments, scale), mode="inner", background=-1)
+        blended[contours] = 0.45 * blended[contours] + 0.55
+    return blended
+
+
 @matplotlib.rc_context(STYLE)
 def overlay(
     image: np.ndarray, saliency: np.ndarray, path: str | Path, *, segments: np.ndarray | None = None, title: str
@@ -379,7 +418,7 @@ def overlay(
         If the shapes do not fit each other, a saliency lies outside [0, 1], or the suffix is another.
     """
     scale = max(1, round(3 * DPI / image.shape[1]))
-    picture = _blend(image, saliency, segments, scale)
+    picture = blend(image, saliency, segments, scale=scale)
     height, width = (side / DPI for side in picture.shape[:2])
     lines = _wrap(title, int(width / 0.08)).split("\n")
     above = 0.08 + 0.17 * len(lines)
@@ -441,7 +480,7 @@ def explanation_grid(
         caption = textwrap.shorten(captions[row], int(width / 0.08), placeholder="…")
         figure.text(gap / width, 1 - (top - 0.05) / height, caption, va="bottom", fontsize=9)
         pictures = [images[row]] + [
-            _blend(images[row], maps[row], segments[row] if name == "lime" and segments is not None else None, scale=1)
+            blend(images[row], maps[row], segments[row] if name == "lime" and segments is not None else None)
             for name, maps in saliencies.items()
         ]
         for column, picture in enumerate(pictures):
@@ -1083,23 +1122,6 @@ def _depths(count: int) -> np.ndarray:
     return matplotlib.colormaps["viridis"](np.linspace(0, 0.8, count))
 
 
-def _blend(image: np.ndarray, saliency: np.ndarray, segments: np.ndarray | None, scale: int) -> np.ndarray:
-    """Colour the grey photograph by saliency and draw the superpixels; (h * scale, w * scale, 3) in [0, 1]."""
-    for name, array in {"saliency": saliency, "segments": segments}.items():
-        if array is not None and array.shape != image.shape[:2]:
-            raise ValueError(f"`{name}` has shape {array.shape}, the photograph has {image.shape[:2]}")
-    if not (saliency.min() >= 0 and saliency.max() <= 1):
-        raise ValueError(f"`saliency` must lie in [0, 1], got {saliency.min()} to {saliency.max()}")
-    grey = np.repeat(image @ [0.299, 0.587, 0.114] / 255, 3).reshape(image.shape)  # (h, w, 3)
-    alpha = 0.8 * np.sqrt(saliency)[..., None]
-    blended = (1 - alpha) * grey + alpha * SALIENCY_MAP(saliency)[..., :3]
-    blended = _enlarge(blended, scale)
-    if segments is not None:
-        contours = find_boundaries(_enlarge(segments, scale), mode="inner", background=-1)
-        blended[contours] = 0.45 * blended[contours] + 0.55
-    return blended
-
-
 def _enlarge(array: np.ndarray, scale: int) -> np.ndarray:
     return array.repeat(scale, axis=0).repeat(scale, axis=1)
 
@@ -1113,11 +1135,11 @@ def _picture(figure: Figure, picture: np.ndarray, *, left: float, top: float, wi
 
 
 def _saliency_bar(figure: Figure, *, left: float, top: float, width: float) -> None:
-    """Key to the colours of `_blend`, on the grey of a medium photograph."""
+    """Key to the colours of `blend`, on the grey of a medium photograph."""
     down = figure.get_figheight()
     across = figure.get_figwidth()
     axes = figure.add_axes((left / across, 1 - (top + 0.12) / down, width / across, 0.12 / down))
-    bar = _blend(np.full((1, 256, 3), 150, np.uint8), np.linspace(0, 1, 256)[None], None, scale=1)
+    bar = blend(np.full((1, 256, 3), 150, np.uint8), np.linspace(0, 1, 256)[None])
     axes.imshow(bar, aspect="auto")
     axes.set_axis_off()
     beside = 1 - (top + 0.06) / down

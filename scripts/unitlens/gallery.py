@@ -19,9 +19,10 @@ from markupsafe import Markup
 from PIL import Image
 from scipy.stats import binomtest
 
-from unitlens import unit_cards
+from unitlens import explanation_cards, unit_cards
 from unitlens.wording import explainer_title, machine_title
 
+LARGEST_REPORT_PAGE = 1_500_000  # bytes; in base64 it stays below 2 MB, the longest address of a frame in Chromium
 LARGEST_PNG = 500_000  # bytes; larger ones are photographs, and embedded as JPEG
 
 
@@ -152,7 +153,46 @@ def units(
     _write_page(path, "units.html.j2", {"data": data} | unit_cards.explain(concepts, data))
 
 
+def explanations(
+    path: str | Path,
+    *,
+    explanations: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
+    masks: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
+    pictures: Mapping[str, Mapping[str, np.ndarray]],
+    predictions: pd.DataFrame,
+    faithfulness: pd.DataFrame,
+    photographs: int,
+) -> None:
+    """Write the page of explanations: photographs against explainers, to slide from photograph to heat map to mask.
+
+    Parameters
+    ----------
+    path : path
+        HTML file to write; below `LARGEST_REPORT_PAGE`, with pictures as large as that allows.
+    explanations, masks, pictures, predictions, faithfulness, photographs
+        As in `explanation_cards.collect`.
+
+    Raises
+    ------
+    ValueError
+        As `explanation_cards.collect` does.
+    """
+    tables = {"predictions": predictions, "faithfulness": faithfulness}
+    files = list(explanations), list(masks), pictures
+    area = files[1][0][1]["area"]
+    for form in explanation_cards.FORMS:
+        cards = explanation_cards.collect(*files, **tables, photographs=photographs, form=form)
+        text = _render("explanations.html.j2", explanation_cards.explain_page(cards, area))
+        if len(text.encode()) < LARGEST_REPORT_PAGE:
+            break
+    Path(path).write_text(text, encoding="utf-8")
+
+
 def _write_page(path: str | Path, template: str, page: Mapping[str, object]) -> None:
+    Path(path).write_text(_render(template, page), encoding="utf-8")
+
+
+def _render(template: str, page: Mapping[str, object]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -161,8 +201,9 @@ def _write_page(path: str | Path, template: str, page: Mapping[str, object]) -> 
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["anchor"] = lambda title: title.lower().replace(" ", "-")
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    Path(path).write_text(environment.get_template(template).render(page), encoding="utf-8")
+    return environment.get_template(template).render(page)
 
 
 def write_findings(path: str | Path, sentences: Sequence[str]) -> None:
@@ -522,8 +563,10 @@ def _embed(path: str | Path) -> dict[str, object]:
 
 
 def _keep_units(value: object) -> object:
-    """Keep a percent sign on the line of its number."""
-    return value.replace(" %", "\u00a0%") if isinstance(value, str) else value
+    """Keep a percent sign on the line of its number, and so with ``n = 10`` and ``p < 0.05``."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return re.sub(r"\b([npq]) ([=<≤]) (?=\d)", "\\1\u00a0\\2\u00a0", value.replace(" %", "\u00a0%"))
 
 
 def _enumerate(texts: Iterable[str]) -> str:

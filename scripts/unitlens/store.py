@@ -125,15 +125,17 @@ def remove_damaged(folder: str | Path) -> list[str]:
     return reasons
 
 
-def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, object]]:
-    """Read a whole file: its arrays (strings as object arrays of str) and its attributes."""
+def read(path: str | Path, *, rows: int | None = None) -> tuple[dict[str, np.ndarray], dict[str, object]]:
+    """Read a file, or only its first `rows`: its arrays (strings as object arrays of str) and its attributes."""
     with open(path) as file:
-        arrays = {name: _read_all(dataset) for name, dataset in file.items()}
+        arrays = {name: _read(dataset, rows) for name, dataset in file.items()}
         return arrays, dict(file.attrs)
 
 
-def concatenate(paths: Iterable[str | Path]) -> tuple[dict[str, np.ndarray], dict[str, object]]:
-    """Read several shards as one: their arrays one below the other, and their common attributes.
+def concatenate(
+    paths: Iterable[str | Path], *, rows: int | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, object]]:
+    """Read several shards as one, or the first `rows` of each: arrays one below the other, and common attributes.
 
     Raises
     ------
@@ -141,7 +143,7 @@ def concatenate(paths: Iterable[str | Path]) -> tuple[dict[str, np.ndarray], dic
         If two shards differ in an attribute.
     """
     paths = [Path(path) for path in paths]
-    arrays, attributes = zip(*map(read, paths), strict=True)
+    arrays, attributes = zip(*(read(path, rows=rows) for path in paths), strict=True)
     for path, facts in zip(paths, attributes, strict=True):
         _check_same(path, facts, paths[0], attributes[0])
     return {name: np.concatenate([each[name] for each in arrays]) for name in arrays[0]}, attributes[0]
@@ -152,7 +154,7 @@ def column(paths: Iterable[str | Path], name: str) -> np.ndarray:
     parts = []
     for path in paths:
         with open(path) as file:
-            parts.append(_read_all(file[name]))
+            parts.append(_read(file[name]))
     return np.concatenate(parts)
 
 
@@ -332,8 +334,8 @@ def _write_attributes(file: h5py.File, attributes: Mapping[str, object]) -> None
         file.attrs[key] = str(value) if isinstance(value, str) else value  # torch's version is a subclass of str
 
 
-def _read_all(dataset: h5py.Dataset) -> np.ndarray:
-    return dataset.asstr()[:] if h5py.check_string_dtype(dataset.dtype) else dataset[:]
+def _read(dataset: h5py.Dataset, rows: int | None = None) -> np.ndarray:
+    return dataset.asstr()[:rows] if h5py.check_string_dtype(dataset.dtype) else dataset[:rows]
 
 
 def _check_same(shard: Path, facts: Mapping[str, object], first_shard: Path, first: Mapping[str, object]) -> None:

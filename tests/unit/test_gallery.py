@@ -196,7 +196,7 @@ def test_page_is_self_contained_and_readable_without_seeing(tmp_path):
     assert len(images) == len(FIGURES)
     assert all(image["alt"] and image["src"].startswith("data:image/") for image in images)
     links = {attributes["href"] for tag, attributes in page.tags if tag == "a"}
-    assert links == {"#overview", "#models", "#concepts", "#explanations"}
+    assert links == {"#overview", "#models", "#concepts", "#explanations", "explanations.html", "units.html"}
     assert [attributes["id"] for tag, attributes in page.tags if tag == "h2"] == [link[1:] for link in (
         "#overview", "#models", "#concepts", "#explanations")]  # fmt: skip
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
@@ -207,7 +207,7 @@ def test_page_is_self_contained_and_readable_without_seeing(tmp_path):
 
 def test_the_page_without_figures_is_else_the_same(tmp_path):
     text = write_page(tmp_path)
-    bare = re.sub(r"<figure>.*?</figure>", "", text, flags=re.DOTALL)
+    bare = re.sub(r"<figure>.*?</figure>|<p>Beside this page.*?</p>", "", text, flags=re.DOTALL)
     light = (tmp_path / "findings.html").read_text(encoding="utf-8")
     assert "data:image" not in light
     assert light.split() == bare.split()

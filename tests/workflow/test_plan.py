@@ -69,6 +69,7 @@ DEMO = {
     "draw_faithfulness": 2,
     "draw_measures": 1,
     "write_units": 1,
+    "write_explanations": 1,
     "summarise_resources": 1,
     "write_overview": 1,
     "all": 1,
@@ -153,6 +154,13 @@ def test_rule_names_its_files(name):
     benchmark = re.search(rf'"results/benchmarks/{name}/(.+)\.tsv"', rule)
     assert log and benchmark and log[1] == benchmark[1], "log and benchmark lie under the rule's name"
     assert '"../envs/unitlens.yaml"' in rule
+
+
+def test_results_in_the_report_have_one_label_each_and_no_two_the_same():
+    """Snakemake's report drops a result of the same labels, and fails where two values of a second label balance."""
+    text = "".join(RULES.values())
+    labels = re.findall(r'category="(.+)",\n +labels={"result": "((?:figure|table|page|facts): .+)"},', text)
+    assert len(labels) == len(set(labels)) == text.count("report(\n") > 50
 
 
 def test_every_script_has_its_rule():

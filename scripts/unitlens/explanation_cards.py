@@ -1,0 +1,186 @@
+"""Collect what the page of explanations shows: every photograph as every model sees it, its maps, masks and scores."""
+
+import base64
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from unitlens import explain, figures, groundtruth, unit_maps
+from unitlens.wording import explainer_title
+
+# Longest side in pixels and quality of the pictures, the best first; None leaves them as the model sees them.
+FORMS = ((None, 85), (224, 80), (192, 75), (160, 70), (128, 65), (96, 60), (64, 50))
+SCORES = {"deletion": "deletion", "insertion": "insertion", "road": "ROAD"}
+_OUTSIDE = 165  # of 255: how dark the photograph is outside of a mask
+
+
+def collect(
+    explanations: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
+    masks: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
+    pictures: Mapping[str, Mapping[str, np.ndarray]],
+    *,
+    predictions: pd.DataFrame,
+    faithfulness: pd.DataFrame,
+    photographs: int,
+    form: tuple[int | None, int] = FORMS[0],
+) -> list[dict[str, object]]:
+    """Collect the data of the page.
+
+    Parameters
+    ----------
+    explanations, masks : iterable of (arrays, facts)
+        Files of explanations and of masks of all models; shards of one explainer in their order.
+    pictures : mapping from geometry to mapping
+        Decoded photographs ``image_id``, ``images``, ``box`` and, where there are any, ``mask`` with ``has_mask``.
+    predictions, faithfulness : pandas.DataFrame
+        Tables of all models, of `models.prediction_table` and `faithfulness.score_shard`.
+    photographs : int
+        How many are shown, the first ones.
+    form : (int or None, int)
+        One of `FORMS`.
+
+    Returns
+    -------
+    list of dict
+        For each photograph ``image_id, label`` and its ``rows``, one a model: ``model, caption, verdict, picture``,
+        ``aspect`` (width / height), ``object`` (an SVG path on a square of side `unit_maps.CANVAS`, empty where the
+        sheet gives no object) and ``maps``: ``title, heat, mask, scores, warning``. Pictures are data URIs.
+
+    Raises
+    ------
+    ValueError
+        As `figures.blend` does.
+    """
+    by_model: dict[str, list] = {}
+    for arrays, facts in explanations:
+        by_model.setdefault(facts["model"], []).append((arrays, facts))
+    told, scores = predictions.set_index(["model", "image_id"]), _scores(faithfulness)
+    photographs_of: dict[str, list] = {}
+    for model, files in by_model.items():
+        explained = explain.by_explainer(files)
+        decoded = pictures[files[0][1]["geometry"]]
+        cut = [arrays for arrays, facts in masks if facts["model"] == model]
+        maps = {
+            name: list(_maps(name, arrays, decoded["images"], cut, form)) for name, (arrays, _) in explained.items()
+        }
+        for i, (image_id, outline) in enumerate(
+            zip(decoded["image_id"][:photographs], _outlines(decoded), strict=False)
+        ):
+            row = told.loc[(model, image_id)]
+            photographs_of.setdefault(image_id, []).append(
+                {
+                    "model": model,
+                    "caption": f"{row.target_name}, p = {row.target_probability:.2f}",
+                    "label": row.label_name if pd.notna(row.label) else "",
+                    "verdict": _verdict(row),
+                    "picture": _photograph(decoded["images"][i], form),
+                    "aspect": "{1} / {0}".format(*decoded["images"].shape[1:3]),
+                    "object": outline,
+                    "maps": [maps[name][i] | {"scores": scores.get((model, image_id, name), [])} for name in maps],
+                }
+            )
+    return [
+        {"image_id": image_id, "label": rows[0]["label"], "rows": rows} for image_id, rows in photographs_of.items()
+    ]
+
+
+def explain_page(cards: Sequence[Mapping], area: float) -> dict[str, object]:
+    """Say in words what the page of `collect` shows, with masks that cover a share `area` of the picture."""
+    rows = [row for card in cards for row in card["rows"]]
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    titles = list(dict.fromkeys(each["title"] for row in rows for each in row["maps"]))
+    return {
+        "summary": f"{len(cards)} photograph{'s' * (len(cards) > 1)}, explained for {' and '.join(models)} by "
+        f"{', '.join(titles)}. Slide from the photograph over the heat map to the mask.",
+        "notes": [
+            "Above each row: the model, the class that is explained and its probability. Every picture is shown as the "
+            "model sees it, cut and resized.",
+            "Heat map: saliency over the photograph in grey, from 0 (grey) to the map's own maximum (yellow); "
+            "brightness is not comparable between maps. White lines in LIME's map bound the superpixels; only positive "
+            "weights show.",
+            f"Mask: the most salient {100 * area:g} % of the picture stay bright, so masks of all explainers are "
+            "equally large. Of pixels that are equally salient, as in LIME's superpixels, some are taken at random.",
+            "Dashed outline: the object, where the sheet of photographs gives a mask or a box.",
+            "Scores say how faithful this map is on this picture: deletion (lower is better), insertion and ROAD "
+            "(higher is better). One picture proves nothing; the report has means with intervals and tests.",
+            "Keys: Tab to the slider, then ← and →.",
+        ],
+        "photographs": cards,
+        "objects": any(row["object"] for row in rows),
+        "canvas": unit_maps.CANVAS,
+    }
+
+
+def _maps(
+    name: str,
+    arrays: Mapping[str, np.ndarray],
+    images: np.ndarray,
+    cut: Sequence[Mapping[str, np.ndarray]],
+    form: tuple[int | None, int],
+) -> Iterator[dict[str, str]]:
+    """Draw the maps of one explainer and their masks."""
+    saliency, shades = explain.scale(arrays["saliency"]), np.concatenate([each[f"{name}:equal_area"] for each in cut])
+    segments = arrays.get("segments", [None] * len(images))
+    for image, each, superpixels, mask in zip(images, saliency, segments, shades, strict=True):
+        blended = np.rint(255 * figures.blend(image, each, superpixels)).astype(np.uint8)
+        yield {
+            "title": explainer_title(name),
+            "heat": _photograph(blended, form),
+            "mask": _shade(mask, form[0]),
+            "warning": "" if each.any() else "the map is zero everywhere",
+        }
+
+
+def _scores(table: pd.DataFrame) -> dict[tuple[str, str, str], list[tuple[str, str]]]:
+    """Name and value of every score of a map, for the first baseline of each measure."""
+    first = table.drop_duplicates(["model", "measure"])[["model", "measure", "baseline"]]
+    shown = table[table["measure"].isin(list(SCORES))].merge(first)
+    scores: dict[tuple[str, str, str], list] = {}
+    for row in shown.itertuples():
+        value = f"{row.value:.2f}".replace("-", "\u2212")
+        scores.setdefault((row.model, row.image_id, row.explainer), []).append((SCORES[row.measure], value))
+    return scores
+
+
+def _outlines(decoded: Mapping[str, np.ndarray]) -> list[str]:
+    """Outline the object of every photograph, its mask if there is one, else its box."""
+    outlines = [""] * len(decoded["image_id"])
+    for objects, given in reversed(groundtruth.reference_masks(decoded).values()):
+        for i in given.nonzero().ravel().tolist():
+            outlines[i] = unit_maps.outline(objects[i].numpy().astype(np.uint8))
+    return outlines
+
+
+def _verdict(row: pd.Series) -> str:
+    """Say whether the model is right, and what it predicts where another class is explained."""
+    if row.target != row.predicted:
+        return f"predicts {row.predicted_name}, p = {row.probability:.2f}"
+    return "" if pd.isna(row.label) else "right" if row.correct else "wrong"
+
+
+def _photograph(picture: np.ndarray, form: tuple[int | None, int]) -> str:
+    side, quality = form
+    return _encode(_resize(Image.fromarray(picture), side), "webp", quality=quality)
+
+
+def _shade(mask: np.ndarray, side: int | None) -> str:
+    """Encode darkness that leaves the mask open: black, with an opacity of two steps."""
+    levels = _resize(Image.fromarray(np.where(mask, 0, 255).astype(np.uint8)), side)
+    shade = Image.fromarray((np.asarray(levels) > 127).astype(np.uint8), mode="P")
+    shade.putpalette([0, 0, 0] * 2)
+    return _encode(shade, "png", transparency=bytes([0, _OUTSIDE]), bits=1, optimize=True)
+
+
+def _resize(image: Image.Image, side: int | None) -> Image.Image:
+    if side is not None and max(image.size) > side:
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return image
+
+
+def _encode(image: Image.Image, kind: str, **options: object) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, kind.upper(), **options)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,23 @@
+"""Write the page of explanations: photographs against explainers, with a slider from photograph to mask."""
+
+from unitlens.logs import log_to
+
+with log_to(snakemake.log[0]):
+    from itertools import groupby
+    from pathlib import Path
+
+    from unitlens import gallery, store
+
+    files, shown = snakemake.input, snakemake.params.shown
+    gallery.explanations(
+        snakemake.output[0],
+        explanations=[store.read(path, rows=shown) for path in files.saliency],
+        masks=[store.read(path, rows=shown) for path in files.masks],
+        pictures={
+            geometry: store.concatenate(shards, rows=shown)[0]
+            for geometry, shards in groupby(files.images, key=lambda path: Path(path).parent.name)
+        },
+        predictions=store.read_tables([files.predictions]),
+        faithfulness=store.read_tables([files.faithfulness]),
+        photographs=shown,
+    )

@@ -1,0 +1,78 @@
+"""The page of explanations in headless Chromium: from photograph over heat map to mask, by mouse and by keyboard."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from unitlens import gallery
+
+SIDE, PHOTOGRAPHS = 64, 4
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    ids = np.array([f"photo {i}" for i in range(PHOTOGRAPHS)], dtype=object)
+    saliency = rng.random((PHOTOGRAPHS, SIDE, SIDE))
+    facts = {"model": "net", "geometry": "square"}
+    names = ("gradcam-layer4", "scorecam-layer4")
+    box = np.tile(np.float32([8, 8, 40, 40]), (PHOTOGRAPHS, 1))
+    images = rng.integers(0, 256, (PHOTOGRAPHS, SIDE, SIDE, 3), dtype=np.uint8)
+    told = {"label": 1, "label_name": "cat", "predicted": 1, "predicted_name": "cat", "probability": 0.5}
+    told |= {"correct": True, "target": 1, "target_name": "cat", "target_probability": 0.5}
+    score = {"explainer": names[0], "measure": "deletion", "baseline": "blur", "value": 0.25}
+    path = tmp_path_factory.mktemp("page") / "explanations.html"
+    gallery.explanations(
+        path,
+        explanations=[({"image_id": ids, "saliency": saliency}, facts | {"explainer": name}) for name in names],
+        masks=[({f"{name}:equal_area": saliency > 0.8 for name in names}, facts | {"area": 0.2})],
+        pictures={"square": {"image_id": ids, "images": images, "box": box}},
+        predictions=pd.DataFrame([{"model": "net", "image_id": each} | told for each in ids]),
+        faithfulness=pd.DataFrame([{"model": "net", "image_id": each} | score for each in ids]),
+        photographs=PHOTOGRAPHS,
+    )
+    return path
+
+
+def opacity(opened, name):
+    return float(opened.locator(f".{name}").first.evaluate("image => getComputedStyle(image).opacity"))
+
+
+def test_slider_goes_from_photograph_over_heat_map_to_mask(page, browse):
+    opened = browse(page)
+    slider = opened.get_by_role("slider")
+    assert (opacity(opened, "heat"), opacity(opened, "mask")) == (1, 0)
+    slider.fill("0")
+    assert (opacity(opened, "heat"), opacity(opened, "mask")) == (0, 0)
+    assert slider.get_attribute("aria-valuetext") == "photograph"
+    slider.fill("1.5")
+    assert (opacity(opened, "heat"), opacity(opened, "mask")) == (0.5, 0.5)
+    slider.press("End")
+    assert (opacity(opened, "heat"), opacity(opened, "mask")) == (0, 1)
+    opened.get_by_role("button", name="heat map").click()
+    assert (opacity(opened, "heat"), opacity(opened, "mask")) == (1, 0)
+    assert opened.locator("button[aria-pressed=true]").all_inner_texts() == ["heat map"]
+
+
+def test_outlines_can_be_taken_away(page, browse):
+    opened = browse(page)
+    outline = opened.locator(".cells svg").first
+    assert outline.is_visible()
+    opened.get_by_label("outline of the object").uncheck()
+    assert not outline.is_visible()
+
+
+def test_contents_lead_to_each_photograph(page, browse):
+    opened = browse(page)
+    opened.get_by_role("navigation").get_by_role("link", name="photo 3").click()
+    assert opened.get_by_role("heading", name="photo 3").is_visible()
+    assert opened.evaluate("decodeURIComponent(location.hash)") == "#photo 3"
+    assert opened.get_by_role("img", name="Score-CAM of photo 3 for cat, p = 0.50, by net").count() == 1
+    assert opened.get_by_text("deletion 0.25").count() == PHOTOGRAPHS
+
+
+@pytest.mark.parametrize(("width", "columns"), [(1280, 3), (400, 2)])
+def test_it_fits_the_window(page, browse, width, columns):
+    opened = browse(page, width=width)
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    tops = opened.locator(".cells").first.locator("> li:visible").evaluate_all("all => all.map((one) => one.offsetTop)")
+    assert tops == [tops[0]] * columns

@@ -1,0 +1,134 @@
+import base64
+import io
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from unitlens import explanation_cards, gallery
+
+SIDE = 32
+BOX = (8, 4, 24, 28)  # left, top, right, bottom
+
+
+def explanation(model, explainer, n=3):
+    """Maps that grow to the right; the last photograph's map is zero everywhere."""
+    saliency = np.broadcast_to(np.linspace(0, 5, SIDE), (n, SIDE, SIDE)).copy()
+    saliency[-1] = 0
+    arrays = {"image_id": np.array([f"photo_{i}" for i in range(n)], dtype=object), "saliency": saliency}
+    if explainer == "lime":
+        arrays["segments"] = np.broadcast_to(np.arange(SIDE) // 16, (n, SIDE, SIDE))
+    return arrays, {"model": model, "explainer": explainer, "geometry": "square"}
+
+
+def inputs(n=3, models=("net", "other"), explainers=("gradcam-layer4", "lime")):
+    rng = np.random.default_rng(0)
+    ids = np.array([f"photo_{i}" for i in range(n)], dtype=object)
+    box = np.full((n, 4), np.nan, dtype=np.float32)
+    box[0] = BOX
+    images = rng.integers(0, 256, (n, 4, 4, 3), dtype=np.uint8).repeat(SIDE // 4, 1).repeat(SIDE // 4, 2)
+    pictures = {"image_id": ids, "images": images, "box": box}
+    right_half = np.broadcast_to(np.arange(SIDE) >= SIDE // 2, (n, SIDE, SIDE))
+    masks = [
+        ({f"{name}:equal_area": right_half for name in explainers}, {"model": model, "area": 0.5}) for model in models
+    ]
+    predictions = pd.DataFrame(
+        [
+            [model, f"photo_{i}", label, name, 3, "<b>tench</b>", 0.9, correct, target, explained, 0.25]
+            for model in models
+            for i, (label, name, correct, target, explained) in enumerate(
+                [
+                    (3, "tench", True, 3, "<b>tench</b>"),
+                    (4, "shark", False, 3, "<b>tench</b>"),
+                    (*[np.nan] * 3, 5, "ray"),
+                ]
+            )
+        ],
+        columns=[
+            *("model", "image_id", "label", "label_name", "predicted", "predicted_name", "probability", "correct"),
+            *("target", "target_name", "target_probability"),
+        ],
+    )
+    faithfulness = pd.DataFrame(
+        [
+            ["net", "photo_0", "lime", "deletion", "blur", 0.126],
+            ["net", "photo_0", "lime", "deletion", "mean", 0.9],
+            ["net", "photo_0", "lime", "average_drop", "black", 0.9],
+            ["net", "photo_0", "lime", "road", "imputed", -0.5],
+        ],
+        columns=["model", "image_id", "explainer", "measure", "baseline", "value"],
+    )
+    return {
+        "explanations": [explanation(model, name, n) for model in models for name in explainers],
+        "masks": masks,
+        "pictures": {"square": pictures},
+        "predictions": predictions,
+        "faithfulness": faithfulness,
+        "photographs": n,
+    }
+
+
+def decode(uri):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGBA"))
+
+
+def test_photographs_have_a_row_for_each_model_and_a_map_for_each_explainer():
+    cards = explanation_cards.collect(**inputs())
+    assert [card["image_id"] for card in cards] == ["photo_0", "photo_1", "photo_2"]
+    assert [card["label"] for card in cards] == ["tench", "shark", ""]
+    for card in cards:
+        assert [row["model"] for row in card["rows"]] == ["net", "other"]
+        assert all([each["title"] for each in row["maps"]] == ["Grad-CAM", "LIME"] for row in card["rows"])
+    assert len(explanation_cards.collect(**inputs() | {"photographs": 2})) == 2
+
+
+def test_words_say_what_is_explained_and_what_is_predicted():
+    rows = [card["rows"][0] for card in explanation_cards.collect(**inputs())]
+    assert [row["caption"] for row in rows] == ["<b>tench</b>, p = 0.25"] * 2 + ["ray, p = 0.25"]
+    assert [row["verdict"] for row in rows] == ["right", "wrong", "predicts <b>tench</b>, p = 0.90"]
+    assert [row["maps"][0]["warning"] for row in rows] == ["", "", "the map is zero everywhere"]
+
+
+def test_scores_are_those_of_the_map_with_the_first_baseline():
+    first, *others = explanation_cards.collect(**inputs())
+    assert first["rows"][0]["maps"][1]["scores"] == [("deletion", "0.13"), ("ROAD", "\u22120.50")]
+    assert first["rows"][0]["maps"][0]["scores"] == [] == others[0]["rows"][0]["maps"][1]["scores"]
+
+
+def test_pictures_are_the_photograph_its_heat_map_and_darkness_outside_the_mask():
+    given = inputs()
+    row = explanation_cards.collect(**given)[0]["rows"][0]
+    photograph = decode(row["picture"])[..., :3].astype(float)
+    assert (
+        np.abs(photograph - given["pictures"]["square"]["images"][0]).mean() < 15
+    )  # WebP halves the colours' resolution
+    heat = decode(row["maps"][0]["heat"])[..., :3].astype(int)
+    colour = np.ptp(heat, axis=2).mean(0)  # from grey on the left to yellow on the right
+    assert colour[:3].mean() < 50 < 100 < colour[-3:].mean()
+    shade = decode(row["maps"][0]["mask"])
+    assert (shade[..., :3] == 0).all() and (shade[:, :16, 3] == 165).all() and (shade[:, 16:, 3] == 0).all()
+
+
+def test_object_is_outlined_where_the_sheet_gives_one():
+    rows = [card["rows"][0] for card in explanation_cards.collect(**inputs())]
+    corners = np.array(re.findall(r"(\d+) (\d+)", rows[0]["object"]), dtype=float) * SIDE / 128
+    assert np.abs(np.concatenate([corners.min(0), corners.max(0)]) - BOX).max() <= 1
+    assert rows[1]["object"] == rows[2]["object"] == ""
+
+
+def test_pictures_shrink_until_the_page_fits(tmp_path, monkeypatch):
+    given = inputs()
+    gallery.explanations(tmp_path / "large.html", **given)
+    page = (tmp_path / "large.html").read_text()
+    assert "&lt;b&gt;tench" in page and "<b>tench" not in page
+    monkeypatch.setattr(gallery, "LARGEST_REPORT_PAGE", len(page) - 500)
+    gallery.explanations(tmp_path / "small.html", **given)
+    assert len((tmp_path / "small.html").read_text()) < len(page) - 500
+
+
+def test_sizes_that_differ_are_named():
+    given = inputs()
+    given["pictures"]["square"]["images"] = given["pictures"]["square"]["images"][:, :16]
+    with pytest.raises(ValueError, match=r"`saliency` has shape \(32, 32\), the photograph has \(16, 32\)"):
+        explanation_cards.collect(**given)
