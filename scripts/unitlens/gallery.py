@@ -15,6 +15,7 @@ from pathlib import Path
 import jinja2
 import numpy as np
 import pandas as pd
+import vl_convert
 from markupsafe import Markup
 from PIL import Image
 from scipy.stats import binomtest
@@ -150,7 +151,8 @@ def units(
         As `unit_cards.collect` does.
     """
     data = unit_cards.collect(concepts, maps, pictures)
-    _write_page(path, "units.html.j2", {"data": data} | unit_cards.explain(concepts, data))
+    charts = Markup(vl_convert.javascript_bundle())  # Vega-Lite, so that the page needs no network
+    _write_page(path, "units.html.j2", {"data": data, "charts": charts} | unit_cards.explain(concepts, data))
 
 
 def explanations(

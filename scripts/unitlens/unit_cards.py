@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from unitlens import unit_maps
+from unitlens import figures, unit_maps
 
-LARGEST_PAGE = 38_000_000  # bytes; thumbnails are as large as that allows
+LARGEST_PAGE = 37_000_000  # bytes of data; thumbnails are as large as that allows
 # Side in pixels and quality of thumbnails, the best first: a reader sees the side before the quality.
 FORMS = ((176, 75), (144, 70), (128, 60), (112, 50), (96, 40), (80, 30), (64, 30), (48, 30))
 _AT_ONCE = 128  # pictures in memory
@@ -75,8 +75,8 @@ def collect(
     Returns
     -------
     dict
-        ``canvas, groups, columns, units, ids`` and ``thumbs``, of types that JSON knows. Thumbnails are as large as
-        `LARGEST_PAGE` allows.
+        ``canvas, groups, columns, chart, units, ids`` and ``thumbs``, of types that JSON knows. Thumbnails are as large
+        as `LARGEST_PAGE` allows.
 
     Raises
     ------
@@ -100,6 +100,7 @@ def collect(
         "canvas": unit_maps.CANVAS,
         "groups": groups,
         "columns": [each._asdict() for each in evidence],
+        "chart": _chart(sorted(set(concepts["category"].dropna()))),
         "units": units,
         "ids": [ids[thumb] for thumb in range(len(ids))],
     }
@@ -128,6 +129,27 @@ def explain(concepts: pd.DataFrame, data: Mapping[str, object]) -> dict[str, obj
             "Search finds units whose label contains every word; in quotation marks, whose label is exactly that. "
             "Keys: / to search, Tab and Enter to open a card, ← and → for its neighbours, Esc to close.",
         ],
+    }
+
+
+def _chart(categories: Sequence[str]) -> dict[str, object]:
+    """Specify a scatter plot of units in Vega-Lite; the page fills in ``units`` and the titles of the axes."""
+    other = figures.CATEGORY_COLOURS["other"]
+    colours = {"domain": categories, "range": [figures.CATEGORY_COLOURS.get(name, other) for name in categories]}
+    return {
+        "description": "Scatter plot of the units that the cards show, by two kinds of evidence",
+        "width": "container",
+        "height": 360,
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        "mark": {"type": "point", "filled": True, "opacity": 0.65, "size": 36, "cursor": "pointer"},
+        "encoding": {
+            "x": {"field": "x", "type": "quantitative", "scale": {"zero": False}},
+            "y": {"field": "y", "type": "quantitative", "scale": {"zero": False}},
+            "color": {"field": "category", "scale": colours, "title": "category", "legend": {"orient": "bottom"}},
+            "shape": {"field": "model", "legend": {"orient": "bottom"}},
+            "tooltip": [{"field": name, "title": name} for name in ("label", "category", "place", "unit")],
+        },
+        "config": {"font": "system-ui, DejaVu Sans, sans-serif", "view": {"stroke": None}},
     }
 
 

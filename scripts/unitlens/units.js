@@ -9,6 +9,7 @@ const fields = ["query", "runners", "place", "category", "status", "sort"].map(b
 const dialog = document.querySelector("dialog");
 let shown = [];
 let open = null;
+let view = null; // of the chart, once it has been opened
 
 for (const unit of data.units) {
   const group = data.groups[unit.group];
@@ -129,6 +130,25 @@ function search() {
   byId("count").textContent = `${shown.length.toLocaleString("en")} of ${data.units.length.toLocaleString("en")} units`;
   byId("cards").replaceChildren();
   grow();
+  view?.data("units", points()).runAsync();
+}
+
+function points() {
+  const [across, up] = [byId("across").value, byId("up").value];
+  return shown
+    .filter((unit) => unit.values[across] !== null && unit.values[up] !== null)
+    .map((unit) => ({ ...unit, label: unit.concept || unit.status, x: unit.values[across], y: unit.values[up] }));
+}
+
+async function draw() {
+  if (!byId("scatter").open) return;
+  const spec = structuredClone(data.chart);
+  spec.data = { name: "units", values: points() };
+  spec.encoding.x.title = data.columns[byId("across").value].name;
+  spec.encoding.y.title = data.columns[byId("up").value].name;
+  const options = { actions: { export: true, source: false, compiled: false, editor: false }, ast: true };
+  ({ view } = await vegaEmbed("#chart", spec, options));
+  view.addEventListener("click", (event, item) => item?.datum?.key && (location.hash = item.datum.key));
 }
 
 function enlarge() {
@@ -186,6 +206,13 @@ fill(byId("category"), distinct("category").map((name) => [name, name]));
 fill(byId("status"), distinct("status").map((name) => [name, name]));
 fill(byId("sort"), data.columns.map((column, index) => [index, column.name]));
 
+for (const name of ["across", "up"]) {
+  fill(byId(name), data.columns.map((column, index) => [index, column.name]));
+  byId(name).addEventListener("input", draw);
+}
+byId("across").value = Math.max(0, data.columns.findIndex((column) => column.column === "held_out_correlation"));
+byId("up").value = Math.max(0, data.columns.findIndex((column) => column.column === "margin"));
+byId("scatter").addEventListener("toggle", draw);
 for (const field of fields) field.addEventListener("input", search);
 document.querySelector("form").addEventListener("submit", (event) => event.preventDefault());
 byId("outlines").addEventListener("input", (event) => document.body.classList.toggle("plain", !event.target.checked));

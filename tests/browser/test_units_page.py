@@ -160,3 +160,18 @@ def test_outlines_can_be_taken_away(page, browse):
 def test_nothing_runs_over_the_edge_of_a_narrow_window(page, browse):
     opened = browse(page, width=400)
     assert opened.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_chart_holds_the_units_that_are_shown_and_opens_their_cards(page, browse):
+    opened = browse(page)
+    opened.get_by_label("Concept").fill('"concept 7"')
+    opened.get_by_text("Chart of these units").click()
+    points = opened.locator("#chart path[aria-roledescription=point]")
+    points.first.wait_for()
+    assert points.count() == 50
+    opened.locator("#up").select_option(label="q")
+    opened.locator("#chart svg").get_by_text("q", exact=True).wait_for()
+    opened.locator("#place").select_option("net/2")
+    opened.wait_for_function("view.data('units').length === 10")
+    points.first.click(force=True)
+    opened.get_by_role("dialog").get_by_text("net · 2 · unit").wait_for()
