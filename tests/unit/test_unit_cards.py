@@ -116,8 +116,8 @@ def test_page_holds_its_data_safely_and_loads_nothing(tmp_path):
     assert data["units"][0]["best"] == ["dog", "</script><b>cat"]
     assert "4 units in 3 layers of 2 models; the CLIP labels 2 of them." in text
     assert "default-src 'none'" in text
-    text = re.sub(r'<script type="module">.*?</script>', "", text, flags=re.DOTALL)  # the library of the chart
-    assert not any(mark in text for mark in ('src="http', "url(", "@import", "<link"))
+    own = re.sub(r'<script type="module">.*?</script>', "", text, flags=re.DOTALL)  # without the chart's library
+    assert not any(mark in own for mark in ('src="http', "url(", "@import", "<link"))
     first = text
     gallery.units(tmp_path / "units.html", concepts=CONCEPTS, maps=maps(), pictures=PICTURES)
     assert (tmp_path / "units.html").read_text(encoding="utf-8") == first
