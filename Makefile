@@ -30,7 +30,7 @@ new: env
 	@mkdir -p "$(RUN)/results" "$(RUN)/resources"
 	@cp -R "$(HERE)config" "$(RUN)/config" && ln -sf "$(HERE)config/schema.yaml" "$(RUN)/config/schema.yaml"
 	@test ! -e "$(HERE)resources/lock.json" || cp "$(HERE)resources/lock.json" "$(RUN)/resources/"
-	@ln -s $(addprefix $(HERE),Snakefile Makefile rules scripts envs report profiles) "$(RUN)/"
+	@ln -s $(addprefix $(HERE),Snakefile Makefile rules scripts envs report profiles docs) "$(RUN)/"
 	@ln -s profiles/slurm "$(RUN)/slurm"
 	@ln -s "$(abspath $(VENV))" "$(RUN)/.venv"
 	@echo "Edit $(RUN)/config, then: cd $(RUN) && snakemake --profile slurm"

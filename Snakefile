@@ -18,6 +18,15 @@ include: "rules/tune.smk"
 include: "rules/report.smk"
 
 
+onsuccess:
+    say_what_was_made()
+
+
+onerror:
+    say_what_failed()
+    say_what_was_made()
+
+
 rule all:
     default_target: True
     input:

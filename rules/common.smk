@@ -5,22 +5,31 @@ import hashlib
 import math
 import os
 import re
+import shlex
+import sys
+import textwrap
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 import jsonschema
 import yaml
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 from snakemake.settings.types import ExecMode
 from snakemake.utils import validate
 
 SHEET_COLUMNS = ["image_id", "path", "label", "mask", "crop", "box", "superpixels"]
 CONCEPT_COLUMNS = ["word", "category"]
 FEWEST_IMAGES = {"soft_wpmi": 100, "wpmi": 28, "rank_reorder": 40, "cos_similarity": 2, "cos_similarity_cubed": 2}
+FAILURES_SHOWN = 20
 FEWEST_PHOTOGRAPHS = 3  # that can be resampled and exchanged
 MASK_COLUMNS = ["value", "word", "category"]
 IMAGE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-SCHEMA = Path(workflow.basedir) / "config" / "schema.yaml"
+WORKFLOW = Path(
+    workflow.current_basedir.get_path_or_uri(secret_free=True)
+).parent  # also where another workflow imports this one
+SCHEMA = WORKFLOW / "config" / "schema.yaml"
 
 
 # ---- checks, all before the first job
@@ -693,7 +702,7 @@ def overview_sections(wildcards):
 
 
 def caption(name):
-    return (Path(workflow.basedir) / "report" / f"{name}.rst").read_text(encoding="utf-8").strip()
+    return (WORKFLOW / "report" / f"{name}.rst").read_text(encoding="utf-8").strip()
 
 
 def mask_words(wildcards):
@@ -737,6 +746,52 @@ def memory_of_network(megabytes):
 def minutes(base):
     """Run time that grows with every attempt."""
     return lambda wildcards, attempt: base * attempt
+
+
+# ---- what is said at the end of a run
+
+
+def say_what_was_made():
+    """Name what the run has made: pages, tables, and how many files or folders in which folder."""
+    jobs = [job for job in workflow.dag.needrun_jobs(exclude_finished=False) if job.output and workflow.dag.finished(job)]
+    made = sorted({PurePosixPath(path) for job in jobs for path in job.output})
+    folders = Counter("/".join(path.parts[:2]) + "/" for path in made if len(path.parts) > 2)
+    lines = {
+        "open": [path for path in made if path.suffix == ".html"],
+        "tables": [path for path in made if len(path.parts) == 2 and path.suffix == ".csv"],
+        "folders": [f"{folder} ({count})" for folder, count in folders.items()],
+        "logs": ["results/logs/"],
+    }
+    logger.info(f"Jobs done: {len(jobs)}. docs/outputs.md says what is in each file.")
+    for name, places in lines.items():
+        if places:
+            logger.info(
+                textwrap.fill(
+                    ", ".join(map(str, places)), 120, initial_indent=f"  {name + ':':9}", subsequent_indent=" " * 11
+                )
+            )
+
+
+def say_what_failed():
+    """Name the jobs that failed, each with its cause and its log, and the commands that make them and the rest again."""
+    failed = sorted(workflow.scheduler.failed, key=lambda job: (job.rule.name, list(job.wildcards)))
+    waiting = [job for job in workflow.dag.needrun_jobs() if job.output and job not in workflow.scheduler.failed]
+    logger.error(f"Jobs failed: {len(failed)}; not done for want of them: {len(waiting)}.")
+    for job in failed[:FAILURES_SHOWN]:
+        logger.error(f"  {job.rule.name} {' '.join(job.wildcards)}: {last_words(job.log[0])}\n    log: {job.log[0]}")
+    if len(failed) > FAILURES_SHOWN:
+        logger.error(f"  and {len(failed) - FAILURES_SHOWN} more")
+    options = [word for word in sys.argv[1:] if word not in workflow.dag_settings.targets and word != "--"]
+    if failed:
+        again = shlex.join(["snakemake", *options, "--", *(job.output[0] for job in failed)])
+        logger.error(f"Once their cause is mended, make these again:\n  {again}")
+    logger.error("The command of this run, given again, makes all that is missing.")
+
+
+def last_words(log):
+    """The last line of a log but for the one that tells the cost: the error, where there is one."""
+    lines = Path(log).read_text(errors="replace").splitlines() if Path(log).is_file() else []
+    return next((line for line in reversed(lines) if line.strip() and not line.startswith("took ")), "it has no log")
 
 
 if workflow.exec_mode == ExecMode.DEFAULT:

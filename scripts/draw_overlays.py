@@ -5,7 +5,7 @@ from unitlens.logs import log_to
 with log_to(snakemake.log[0]):
     from pathlib import Path
 
-    from unitlens import explain, figures, models, store, wording
+    from unitlens import explain, figures, logs, models, store, wording
 
     pictures, _ = store.concatenate(snakemake.input.images)
     arrays, facts = store.concatenate(snakemake.input.saliency)
@@ -14,7 +14,7 @@ with log_to(snakemake.log[0]):
     folder = Path(snakemake.output[0])
     folder.mkdir(parents=True)
     title = wording.explainer_title(facts["explainer"])
-    for i in range(min(snakemake.params.shown, len(maps))):
+    for i in logs.each(range(min(snakemake.params.shown, len(maps))), "pictures"):
         path = folder / f"{arrays['image_id'][i]}.png"
         segments = arrays["segments"][i] if "segments" in arrays else None
         figures.overlay(pictures["images"][i], maps[i], path, segments=segments, title=f"{title}: {captions[i]}")

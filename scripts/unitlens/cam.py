@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate
 
 from unitlens.hooks import capture, channel_axis, find_layer
+from unitlens.logs import progress
 
 logger = logging.getLogger(__name__)
 
@@ -216,7 +217,8 @@ def _score_maps(model: nn.Module, layer: str, images: Tensor, targets: Tensor, c
 def _channel_scores(run: Callable[[Tensor, Tensor], Tensor], targets: Tensor, channels: int, chunk: int) -> Tensor:
     """Return the target's score (n, channels) of ``run(image indices, channel indices)`` for every channel."""
     scores = []
-    for pairs in torch.arange(len(targets) * channels, device=targets.device).split(chunk):
+    pairs_of_all = torch.arange(len(targets) * channels, device=targets.device)
+    for pairs in progress(pairs_of_all.split(chunk), len(pairs_of_all), "channels"):
         image, channel = pairs // channels, pairs % channels
         logits = _as_logits(run(image, channel), len(pairs))
         scores.append(logits.gather(1, targets[image, None])[:, 0])

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from unitlens import models
+from unitlens.logs import progress
 
 _TOP_CLASSES = 10  # ConSE's T
 _TEXT_BATCH = 256
@@ -129,6 +130,7 @@ def clip(
     @torch.inference_mode()
     def text(words: Sequence[str]) -> Tensor:
         batches = (words[start : start + _TEXT_BATCH] for start in range(0, len(words), _TEXT_BATCH))
+        batches = progress(batches, len(words), "words")
         return torch.cat([model.encode_text(tokenize(list(batch)).to(where)).float() for batch in batches])
 
     return Encoder(image, text, f"CLIP {architecture}")
@@ -170,8 +172,9 @@ def _sentence_encoder(archive: Path, device: torch.device) -> Callable[[Sequence
     @torch.inference_mode()
     def embed(texts: Sequence[str]) -> Tensor:
         batches = []
-        for start in range(0, len(texts), _TEXT_BATCH):
-            encodings = tokenizer.encode_batch(list(texts[start : start + _TEXT_BATCH]))
+        parts = (list(texts[start : start + _TEXT_BATCH]) for start in range(0, len(texts), _TEXT_BATCH))
+        for part in progress(parts, len(texts), "words"):
+            encodings = tokenizer.encode_batch(part)
             ids = torch.tensor([encoding.ids for encoding in encodings], device=device)  # (batch, tokens)
             mask = torch.tensor([encoding.attention_mask for encoding in encodings], device=device)
             hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state  # (batch, tokens, d)

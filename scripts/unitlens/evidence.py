@@ -17,6 +17,7 @@ from torch import Tensor
 
 from unitlens import dissect, stats
 from unitlens.dissect import BLOCK_ELEMENTS, Terms
+from unitlens.logs import each
 
 BEST = 50  # concepts of a unit that compete in the bootstrap of `soft_wpmi` and `wpmi`
 ACTIVE_SHARE = 0.05  # of the held-out images, those on which a unit counts as active
@@ -533,7 +534,7 @@ def bootstrap_top_images(
     ranked = _extended_top(activations, photographs, counts, len(terms.slope))
     rank = torch.arange(len(terms.slope)).repeat(resamples, 1)
     found = np.full((4, len(scores)), np.nan)
-    for unit in (~scores[:, 0].isnan()).nonzero()[:, 0].tolist():
+    for unit in each((~scores[:, 0].isnan()).nonzero()[:, 0].tolist(), "units resampled"):
         rows = ranked[unit]
         best = scores[unit].argsort(descending=True, stable=True)[:BEST]
         softmax = ((images[rows] @ texts[best].T).mul_(terms.a) - log_norms[rows]).exp_().double()
@@ -610,7 +611,7 @@ def _list_likelihoods(lists: Tensor, probe: Probe, terms: Terms, log_norms: Tens
     ratio = (terms.slope / terms.offset).tolist()
     constant = terms.offset.log().sum().item()
     step = max(1, BLOCK_ELEMENTS // len(needed))
-    for start in range(0, len(probe.texts), step):
+    for start in each(range(0, len(probe.texts), step), "blocks of concepts"):
         concepts = slice(start, start + step)
         softmax = (images @ probe.texts[concepts].T).mul_(terms.a).sub_(norms).exp_()
         factors = max(1, int(80 / math.log1p(max(ratio) * softmax.max().item())))  # float32 ends at exp(88)
@@ -654,7 +655,7 @@ def _of_all_images(
     units = torch.arange(len(labels))
     kept = np.zeros((2, len(labels)))
     label_scores = np.full((resamples, len(labels)), np.nan)
-    for number in range(resamples):
+    for number in each(range(resamples), "resamples"):
         times = resample(photographs, rngs[0])[photographs.number]
         rows = np.repeat(np.arange(len(images)), times)
         resampled = score(activations[rows], images[rows], texts).cpu()
@@ -669,7 +670,7 @@ def _of_all_images(
     tested = np.flatnonzero(testable(activations, similarity))
     drawn = rngs[1].choice(tested, null_draws) if len(tested) else tested
     null = [np.empty(0)]
-    for part in np.array_split(drawn, max(1, len(drawn) // len(labels))):
+    for part in each(np.array_split(drawn, max(1, len(drawn) // len(labels))), "blocks of shuffled units"):
         shuffled = [activations[shuffle(photographs, rngs[1]), unit] for unit in part]
         best = dissect.label(score(torch.stack(shuffled, 1), images, texts)).score if len(part) else torch.empty(0)
         null.append(best.nan_to_num(nan=-torch.inf).cpu().numpy())

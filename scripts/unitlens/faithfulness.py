@@ -16,6 +16,7 @@ from torch import Tensor
 
 from unitlens import lime, stats, wording
 from unitlens.imputation import impute
+from unitlens.logs import each
 from unitlens.seeds import one_each
 
 # Which end of a measure is the faithful one: 1 the higher, -1 the lower.
@@ -587,7 +588,8 @@ def _stacks(
 ) -> Iterator[tuple[Tensor, int]]:
     """Make all perturbed pictures (k, h, w, 3) of one image after the other, with the image's target."""
     height, width = images.shape[1:3]
-    for index, (picture, target, seed) in enumerate(zip(images, targets, seeds, strict=True)):
+    cases = list(zip(images, targets, seeds, strict=True))
+    for index, (picture, target, seed) in enumerate(each(cases, "photographs")):
         generator = torch.Generator().manual_seed(seed)
         shuffle = torch.randperm(height * width, generator=generator).to(images.device)
         noise = (_NOISE * torch.randn(height, width, 3, generator=generator)).to(images.device)

@@ -16,6 +16,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from unitlens.logs import each
+
 COLUMNS = ("image_id", "path", "label", "mask", "crop", "box", "superpixels")
 MAPS = ("mask", "superpixels")  # columns that name label maps
 MAPS_APART = ";"  # between several label maps in one cell
@@ -109,7 +111,7 @@ def decode(
     open_once = functools.lru_cache(maxsize=1)(_open_upright)  # the crops of one photograph follow each other
     images = np.empty((len(rows), geometry["crop"], geometry["crop"], 3), np.uint8)
     kept, problems = [], []
-    for index, (path, crop) in enumerate(places):
+    for index, (path, crop) in enumerate(each(places, "photographs")):
         try:
             images[len(kept)] = _fit(_cut(open_once(path), crop), geometry)
             kept.append(index)

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from unitlens.logs import stage
+
 _logger = logging.getLogger(__name__)
 
 SURROGATE = ("distance", "kernel_width", "alpha", "n_features", "selection")  # options of `fit`
@@ -519,17 +521,18 @@ def _in_batches(run: Callable[[list], None], work: list, batch_size: int) -> int
     """Run all the work, in halves where memory runs out, and return the batch size that fitted."""
     if batch_size < 1:
         raise ValueError(f"`batch_size` is {batch_size}; allowed: 1 or more")
-    start = 0
-    while start < len(work):
-        try:
-            run(work[start : start + batch_size])
-        except torch.OutOfMemoryError:
-            if batch_size == 1:
-                raise
-            batch_size //= 2
-            _logger.warning("out of memory: `batch_size` goes down to %d", batch_size)
-        else:
-            start += batch_size
+    with stage(len(work), "samples") as this:
+        while this.done < len(work):
+            batch = work[this.done : this.done + batch_size]
+            try:
+                run(batch)
+            except torch.OutOfMemoryError:
+                if batch_size == 1:
+                    raise
+                batch_size //= 2
+                _logger.warning("out of memory: `batch_size` goes down to %d", batch_size)
+            else:
+                this.done += len(batch)
     return batch_size
 
 

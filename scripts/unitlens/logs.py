@@ -5,15 +5,21 @@ import resource
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeVar
 
 Item = TypeVar("Item")
+EVERY = 30.0  # seconds between two lines of a log
+_TICK = 1.0  # seconds between two looks at a terminal
 _opened = time.monotonic()  # when the job's log was opened
+_stages: list["Stage"] = []  # those that run now, each within the one before
+_log: set[str] = set()  # what is known of the open log: that it is "open", that the job has "started up"
 
 
 @contextmanager
@@ -23,7 +29,8 @@ def log_to(path: str | Path) -> Iterator[IO[str]]:
     File descriptors are redirected, not `sys.stdout`, because CUDA and C libraries write to them directly. An exception
     is printed into the log with its traceback and raised again; its one-line message also goes to the original stderr,
     so that the person at the terminal reads the cause without opening the log. Outside the block both descriptors are
-    as before. The first line says where the job runs, the last one how long it took and how much memory it held.
+    as before. The first line says where the job runs, the last one how long it took and how much memory it held; every
+    `EVERY` seconds between them a line says how far the job is. A terminal shows the same in one line that moves.
     SIGTERM, by which a cluster ends a job, becomes SystemExit, so that half-written files are removed.
 
     Parameters
@@ -38,6 +45,7 @@ def log_to(path: str | Path) -> Iterator[IO[str]]:
     """
     global _opened
     _opened = time.monotonic()
+    _log.add("open")
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -48,7 +56,8 @@ def log_to(path: str | Path) -> Iterator[IO[str]]:
         os.dup2(log, 1)
         os.dup2(log, 2)
         print(_place(), flush=True)
-        with os.fdopen(os.dup(originals[1]), "w") as terminal:
+        name = str(path).removeprefix("results/logs/").removesuffix(".log")
+        with os.fdopen(os.dup(originals[1]), "w") as terminal, _watched(terminal, name):
             yield terminal
     except BaseException as error:
         sys.stdout.flush()  # what was printed before the error stands above it
@@ -57,6 +66,7 @@ def log_to(path: str | Path) -> Iterator[IO[str]]:
             os.write(originals[1], f"{type(error).__name__}: {error}\n".encode(errors="backslashreplace"))
         raise
     finally:
+        _log.clear()
         print(_cost())
         sys.stdout.flush()
         sys.stderr.flush()
@@ -67,33 +77,126 @@ def log_to(path: str | Path) -> Iterator[IO[str]]:
         os.close(log)
 
 
-def progress(items: Iterable[Item], total: int, what: str, *, every: float = 30.0) -> Iterator[Item]:
-    """Iterate, and print a line now and then: how many are done, at what rate, how long the rest takes.
+@dataclass(eq=False)
+class Stage:
+    """A part of the work of known size; `ahead` is what of it is being done now."""
 
-    The first line says how long the job took to get there.
+    what: str
+    total: int
+    start: float
+    done: int = 0
+    ahead: int = 0
+
+
+@contextmanager
+def stage(total: int, what: str) -> Iterator[Stage]:
+    """Count a part of the work for the lines that tell how far a job is; without an open log nothing is printed.
+
+    The outermost stage leaves a line at its end. The first of a job says how long the job took to get there.
 
     Parameters
     ----------
-    items : iterable
-        Batches: what is yielded counts by its length.
     total : int
         How many there are in all.
     what : str
         What is counted, for example ``images``.
-    every : float
-        Seconds between two lines; the last line always comes.
+
+    Yields
+    ------
+    Stage
+        Raise its `done`.
     """
-    start = last = time.monotonic()
-    print(f"started up in {start - _opened:.1f} s: imports, weights, device", flush=True)
-    done = 0
-    for item in items:
-        yield item
-        done += len(item)
-        now = time.monotonic()
-        if now - last >= every or done >= total:
-            rate = done / max(now - start, 1e-9)
-            print(f"{done} of {total} {what}, {rate:.1f} a second, {(total - done) / rate:.0f} s left", flush=True)
-            last = now
+    this = Stage(what, total, time.monotonic())
+    if _log == {"open"}:
+        print(f"started up in {this.start - _opened:.1f} s: imports, weights, device", flush=True)
+        _log.add("started up")
+    _stages.append(this)
+    try:
+        yield this
+        if _log and _stages == [this]:
+            print(tell(), flush=True)
+    finally:
+        _stages.remove(this)
+
+
+def progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
+    """Iterate over batches as a stage: what is yielded counts by its length.
+
+    Parameters
+    ----------
+    items : iterable
+    total, what
+        As in `stage`.
+    """
+    with stage(total, what) as this:
+        for item in items:
+            this.ahead = len(item)
+            yield item
+            this.done += this.ahead
+            this.ahead = 0
+
+
+def each(items: Collection[Item], what: str) -> Iterator[Item]:
+    """Iterate over things as a stage: each counts as one.
+
+    Parameters
+    ----------
+    items : collection
+    what : str
+        As in `stage`.
+    """
+    with stage(len(items), what) as this:
+        for item in items:
+            this.ahead = 1
+            yield item
+            this.done += 1
+            this.ahead = 0
+
+
+def tell() -> str:
+    """Say how far the job is: how many of what, at what rate, how long the rest takes; without stages, its age."""
+    now, running = time.monotonic(), list(_stages)
+    if not running:
+        return f"at work for {now - _opened:.0f} s"
+    share = 0.0
+    for this in reversed(running):  # what runs within a stage is part of what that has ahead
+        share = min(1.0, (this.done + share * this.ahead) / max(this.total, 1))
+    outer, seconds = running[0], max(now - running[0].start, 1e-9)
+    counts = [f"{this.done} of {this.total} {this.what}" for this in running]
+    line = counts[0] + (f" ({', '.join(counts[1:])})" if counts[1:] else "")
+    if share:
+        rate = share * outer.total / seconds
+        line += f", {rate:.{0 if rate >= 100 else 2}f} a second, {seconds * (1 - share) / share:.0f} s left"
+    return line
+
+
+@contextmanager
+def _watched(terminal: IO[str], name: str) -> Iterator[None]:
+    """Tell how far the job is, from a thread beside it."""
+    ended = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(ended, terminal, name), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def _watch(ended: threading.Event, terminal: IO[str], name: str) -> None:
+    told, drawn = time.monotonic(), False
+    while not ended.wait(min(_TICK, EVERY)):
+        if time.monotonic() - told >= EVERY:
+            told = time.monotonic()
+            print(tell(), flush=True)
+        if terminal.isatty() and _stages:
+            width = os.get_terminal_size(terminal.fileno()).columns or 80
+            terminal.write(f"\r\x1b[K{f'{name}: {tell()}'[: width - 1]}")
+            terminal.flush()
+            drawn = True
+    if drawn:
+        terminal.write("\r\x1b[K")
+        terminal.flush()
 
 
 def _end(number: int, frame: object) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from unitlens import agreement, cam, explain, lime, stats
 from unitlens.agreement import ORIGIN
+from unitlens.logs import each
 from unitlens.seeds import image_seed, repeated_ids, stream_seeds
 from unitlens.wording import explainer_title, mean_estimate
 
@@ -108,7 +109,7 @@ def check_randomisation(
     tables = [_compare(original, moved, images.assign(**facts), area=area, seed=seed)]
     broken = copy.deepcopy(model)
     done = 0
-    for count in cascade(len(names), stages):
+    for count in each(cascade(len(names), stages), "stages of randomisation"):
         randomise(broken, names[len(names) - count : len(names) - done], seed=seed)
         done = count
         facts |= {"comparison": RANDOMISED, "randomised": count, "deepest": names[-count]}
@@ -233,7 +234,7 @@ def draw(
             seeds=[image_seed(seed, name) for name in own],
             image_ids=image_ids,
         )
-        for own in repeated_ids(image_ids, repeats)
+        for own in each(repeated_ids(image_ids, repeats), "draws of LIME")
     ]
 
 
@@ -279,7 +280,7 @@ def check_stability(
     """
     surrogate = {name: options[name] for name in lime.SURROGATE if name in options}
     rows = []
-    for i, image in enumerate(images.to_dict("records")):
+    for i, image in enumerate(each(images.to_dict("records"), "photographs")):
         labels = segments[i].long()
         d = int(labels.max()) + 1
         size = min(top, d)

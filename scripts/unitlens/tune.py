@@ -9,7 +9,7 @@ them, exactly what `lime.explain` would have given. Settings are also read from,
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby, product
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from unitlens import agreement, explain, faithfulness, lime, stats
+from unitlens.logs import each
 from unitlens.seeds import image_seed, stream_seeds
 from unitlens.wording import SIGNIFICANT, explainer_title, mean_estimate, p_value
 
@@ -391,12 +392,12 @@ def sweep(
     """
     seeds = [image_seed(seed, image_id) for image_id in image_ids]
     tables, seconds, predicted, predicting = [], [], 0, 0.0
-    for superpixels, of_superpixels in _grouped(swept, "superpixels"):
+    for superpixels, of_superpixels in each(_grouped(swept, "superpixels"), "kinds of superpixels"):
         start = explain.now(images.device)
         segments = explain.superpixels_of(images, image_ids, superpixels, given)
         seconds.append(["superpixels", superpixel_text(superpixels), len(images), explain.now(images.device) - start])
         counts = segments.flatten(1).amax(1) + 1
-        for hide, of_design in _grouped(of_superpixels, "hide"):
+        for hide, of_design in each(_grouped(of_superpixels, "hide"), "kinds of hiding"):
             most = max(setting["n_samples"] for setting in of_design.values())
             rows = [row for row, count in enumerate(counts.tolist()) if 2 <= count <= most]
             start = explain.now(images.device)
@@ -781,12 +782,12 @@ def _level_order(level: object) -> tuple:
     return (1, 0, level) if isinstance(level, str) else (0, level, "")
 
 
-def _grouped(swept: Mapping[str, Setting], key: str) -> Iterable[tuple[object, dict[str, Setting]]]:
+def _grouped(swept: Mapping[str, Setting], key: str) -> list[tuple[object, dict[str, Setting]]]:
     """Group settings by their value of a key."""
     text = {name: json.dumps(setting[key]) for name, setting in swept.items()}
-    for _, names in groupby(sorted(swept, key=lambda name: (text[name], name)), key=lambda name: text[name]):
-        group = {name: swept[name] for name in names}
-        yield next(iter(group.values()))[key], group
+    names = sorted(swept, key=lambda name: (text[name], name))
+    groups = [{name: swept[name] for name in same} for _, same in groupby(names, key=lambda name: text[name])]
+    return [(next(iter(group.values()))[key], group) for group in groups]
 
 
 def _sample(

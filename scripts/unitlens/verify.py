@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from unitlens import cam, explain, lime, models
 from unitlens.hooks import capture, channel_axis, find_layer
+from unitlens.logs import each
 from unitlens.seeds import image_seed
 
 # Of maps in [0, 1]: both sides add up hundreds of channels in float32, in different orders and batches.
@@ -139,7 +140,7 @@ def compare(
         )
     device = torch.cuda.get_device_name(pictures.device) if pictures.device.type == "cuda" else "cpu"
     strict, differences, timings = {}, [], []
-    for check in checks:
+    for check in each(checks, "checks"):
         strict[check.name], our_seconds = _timed(check.ours, len(pictures))
         theirs, their_seconds = _timed(check.theirs, len(pictures))
         difference = _largest(check.difference, strict[check.name], theirs)

@@ -1,5 +1,7 @@
 """What a job prints lands in its log: each case is a process of its own, for file descriptors belong to the process."""
 
+import os
+import pty
 import re
 import subprocess
 import sys
@@ -123,20 +125,73 @@ def clock(monkeypatch):
     monkeypatch.setattr(logs.time, "monotonic", lambda: next(times))
 
 
-def test_progress_tells_rate_and_rest_now_and_then_and_at_the_end(clock, capsys):
-    batches = [range(4)] * 4 + [range(2)]
-    assert list(logs.progress(batches, 18, "images", every=20)) == batches
-    start_up, *lines = capsys.readouterr().out.splitlines()
-    assert start_up.startswith("started up in ") and start_up.endswith(" s: imports, weights, device")
-    assert lines == [
-        "8 of 18 images, 0.4 a second, 25 s left",
-        "16 of 18 images, 0.4 a second, 5 s left",
-        "18 of 18 images, 0.4 a second, 0 s left",
+def test_how_far_a_job_is_counts_what_runs_within_what_is_ahead(clock):
+    told = []
+    for batch in logs.progress([range(4)] * 2 + [range(2)], 10, "images"):
+        told.append(logs.tell())
+        for _ in logs.progress([range(100)] * 2, 100 * len(batch), "channels") if not told[1:] else ():
+            told.append(logs.tell())
+    assert told == [
+        "0 of 10 images",
+        "0 of 10 images (0 of 400 channels)",
+        "0 of 10 images (100 of 400 channels), 0.03 a second, 360 s left",
+        "4 of 10 images, 0.08 a second, 75 s left",
+        "8 of 10 images, 0.13 a second, 15 s left",
     ]
+    assert list(logs.each(["a", "b"], "layers")) == ["a", "b"] and not logs._stages
 
 
-def test_progress_of_a_quick_job_is_its_last_line(capsys):
+def test_stages_outside_of_a_log_print_nothing(capsys):
     assert list(logs.progress([[1, 2], [3]], 3, "photographs")) == [[1, 2], [3]]
-    _, line = capsys.readouterr().out.splitlines()
-    assert line.startswith("3 of 3 photographs, ")
-    assert line.endswith(" a second, 0 s left")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_log_grows_while_the_job_works_and_each_outermost_stage_leaves_a_line(tmp_path):
+    body = """
+import time
+from unitlens import logs
+logs.EVERY = 0.2
+with log_to("logs/job.log"):
+    for _ in logs.each(range(2), "layers"):
+        for _ in logs.each(range(3), "units"):
+            time.sleep(0.15)
+    list(logs.each([1], "tables"))
+    time.sleep(0.5)
+"""
+    *_, log = run(body, tmp_path)
+    start_up, *lines = log.splitlines()
+    assert re.fullmatch(r"started up in \d+\.\d s: imports, weights, device", start_up)
+    number = r"\d+(\.\d+)?"
+    inner = [
+        line for line in lines if re.match(rf"\d of 2 layers \(\d of 3 units\), {number} a second, \d+ s left", line)
+    ]
+    ends = [
+        re.sub(rf", {number} a second", "", line) for line in lines if line.endswith(", 0 s left") and "(" not in line
+    ]
+    assert len(inner) >= 2 and "at work for" in lines[-1]
+    assert ends == ["2 of 2 layers, 0 s left", "1 of 1 tables, 0 s left"]
+
+
+def test_a_terminal_shows_one_line_that_moves_and_goes(tmp_path, monkeypatch):
+    body = """
+import time
+from unitlens import logs
+logs._TICK = 0.1
+with log_to("results/logs/explain/toy/00000.log") as terminal:
+    for _ in logs.each(range(4), "images"):
+        time.sleep(0.15)
+print("over")
+"""
+    script = f"from unitlens.logs import log_to\n{body}"
+    drawn = bytearray()
+
+    def read(descriptor):
+        drawn.extend(data := os.read(descriptor, 1024))
+        return data
+
+    monkeypatch.chdir(tmp_path)
+    pty.spawn(["env", f"PYTHONPATH={SCRIPTS}", sys.executable, "-c", script], read)
+    *moving, over = drawn.decode().split("\r\x1b[K")
+    assert over.strip() == "over"
+    assert any(re.fullmatch(r"explain/toy/00000: [1-3] of 4 images, .* a second, \d+ s left", line) for line in moving)
+    assert "\n" not in "".join(moving)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import time
@@ -27,6 +28,8 @@ def finished(new_project, snakemake):
     project = new_project("finished")
     result = snakemake(project, *RUN, *EVERYTHING)
     assert result.returncode == 0, result.stdout
+    assert "Jobs done: 35. docs/outputs.md says" in result.stdout
+    assert "results/saliency/ (4)" in " ".join(result.stdout.split())
     return project
 
 
@@ -122,10 +125,18 @@ def test_appended_photographs_and_a_truncated_one(finished, snakemake, plan, tmp
     assert not (project / PHOTOGRAPHS / "00002.h5").exists()
     assert (project / "results/agreement/toy/00003.csv").exists(), "the other shard is finished"
 
+    _, _, told = result.stdout.partition("Jobs failed: 1; not done for want of them: ")
+    failures, _, made = told.partition("Jobs done: ")
+    assert "decode_images explain squash36-crop32-bilinear 00002:   image_id 'toy_bad'" in failures
+    assert "results/logs/decode_images/explain/squash36-crop32-bilinear/00002.log" in failures
+    assert "results/agreement/ (1)" in " ".join(made.split())
+
     toy.write_photographs(photographs, 1, start=9)
     (photographs / "toy_09.png").rename(photographs / "truncated.jpg")
     one_shard = {rule: max(1, count // 2) for rule, count in new_shards.items()}
     assert plan(project, *EXPLAINED, *CONFIG) == one_shard
+    _, *again = shlex.split(failures.partition("make these again:")[2].splitlines()[1])
+    assert plan(project, *again) == {"decode_images": 1}
     result = snakemake(project, *RUN, *EXPLAINED)
     assert result.returncode == 0, result.stdout
     after = digests(project)
