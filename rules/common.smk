@@ -753,23 +753,20 @@ def minutes(base):
 
 def say_what_was_made():
     """Name what the run has made: pages, tables, and how many files or folders in which folder."""
-    jobs = [job for job in workflow.dag.needrun_jobs(exclude_finished=False) if job.output and workflow.dag.finished(job)]
-    made = sorted({PurePosixPath(path) for job in jobs for path in job.output})
-    folders = Counter("/".join(path.parts[:2]) + "/" for path in made if len(path.parts) > 2)
+    done = [job for job in workflow.dag.needrun_jobs(exclude_finished=False) if job.output and workflow.dag.finished(job)]
+    made = sorted({PurePosixPath(path) for job in done for path in job.output})
+    folders = Counter(PurePosixPath(*path.parts[:2]) for path in made if len(path.parts) > 2)
     lines = {
         "open": [path for path in made if path.suffix == ".html"],
         "tables": [path for path in made if len(path.parts) == 2 and path.suffix == ".csv"],
         "folders": [f"{folder} ({count})" for folder, count in folders.items()],
-        "logs": ["results/logs/"],
+        "logs": ["results/logs"],
     }
-    logger.info(f"Jobs done: {len(jobs)}. docs/outputs.md says what is in each file.")
+    logger.info(f"Jobs done: {len(done)}. docs/outputs.md says what is in each file.")
     for name, places in lines.items():
         if places:
-            logger.info(
-                textwrap.fill(
-                    ", ".join(map(str, places)), 120, initial_indent=f"  {name + ':':9}", subsequent_indent=" " * 11
-                )
-            )
+            text = f"{name + ':':9}{', '.join(map(str, places))}"
+            logger.info(textwrap.fill(text, 120, initial_indent="  ", subsequent_indent=" " * 11))
 
 
 def say_what_failed():

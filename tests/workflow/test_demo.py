@@ -8,6 +8,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import outputs
 import pandas as pd
 import pytest
 
@@ -37,6 +38,10 @@ def demo(tmp_path_factory):
 
 def test_a_second_run_has_nothing_to_do(demo):
     assert "Nothing to be done" in snakemake(demo)
+
+
+def test_the_page_of_outputs_describes_every_column_and_no_other(demo):
+    assert outputs.departures(demo) == ([], [])
 
 
 def test_every_unit_has_one_row_with_evidence(demo):

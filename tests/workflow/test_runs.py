@@ -9,6 +9,7 @@ import signal
 import time
 from pathlib import Path
 
+import outputs
 import pandas as pd
 import pytest
 import toy
@@ -29,7 +30,7 @@ def finished(new_project, snakemake):
     result = snakemake(project, *RUN, *EVERYTHING)
     assert result.returncode == 0, result.stdout
     assert "Jobs done: 35. docs/outputs.md says" in result.stdout
-    assert "results/saliency/ (4)" in " ".join(result.stdout.split())
+    assert "results/saliency (4)" in " ".join(result.stdout.split())
     return project
 
 
@@ -58,6 +59,13 @@ def test_whole_run(finished):
 
 def names_below(folder):
     return {path.relative_to(folder).with_suffix("") for path in folder.rglob("*") if path.is_file()}
+
+
+def test_every_column_that_was_written_is_described(finished):
+    unknown, missing = outputs.departures(finished)
+    assert unknown == []
+    written = ("results/agreement.csv", "results/concepts.csv", "results/predictions.csv", "results/models/")
+    assert not [each for each in missing if each.startswith(written)]
 
 
 def test_second_run_has_nothing_to_do(finished, snakemake):
@@ -129,7 +137,7 @@ def test_appended_photographs_and_a_truncated_one(finished, snakemake, plan, tmp
     failures, _, made = told.partition("Jobs done: ")
     assert "decode_images explain squash36-crop32-bilinear 00002:   image_id 'toy_bad'" in failures
     assert "results/logs/decode_images/explain/squash36-crop32-bilinear/00002.log" in failures
-    assert "results/agreement/ (1)" in " ".join(made.split())
+    assert "results/agreement (1)" in " ".join(made.split())
 
     toy.write_photographs(photographs, 1, start=9)
     (photographs / "toy_09.png").rename(photographs / "truncated.jpg")
