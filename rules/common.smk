@@ -21,7 +21,6 @@ from snakemake.utils import validate
 
 SHEET_COLUMNS = ["image_id", "path", "label", "mask", "crop", "box", "superpixels"]
 CONCEPT_COLUMNS = ["word", "category"]
-FEWEST_IMAGES = {"soft_wpmi": 100, "wpmi": 28, "rank_reorder": 40, "cos_similarity": 2, "cos_similarity_cubed": 2}
 FAILURES_SHOWN = 20
 FEWEST_PHOTOGRAPHS = 3  # that can be resampled and exchanged
 MASK_COLUMNS = ["value", "word", "category"]
@@ -140,7 +139,8 @@ def check_probe():
     similarity = config["dissect"]["similarity"]
     rows, images = count_rows("probe"), config["images"]["probe"]
     problems = []
-    if rows < (needed := FEWEST_IMAGES[similarity]):
+    fewest = yaml.safe_load(SCHEMA.read_text())["properties"]["dissect"]["properties"]["similarity"]["fewestImages"]
+    if rows < (needed := fewest[similarity]):
         problems.append(f"images.probe: {rows} rows, but {similarity} needs at least {needed}")
     if "sheet" in images:
         rows = len(set(sheet_column(images["sheet"], "path")))
@@ -753,7 +753,9 @@ def minutes(base):
 
 def say_what_was_made():
     """Name what the run has made: pages, tables, and how many files or folders in which folder."""
-    done = [job for job in workflow.dag.needrun_jobs(exclude_finished=False) if job.output and workflow.dag.finished(job)]
+    done = [
+        job for job in workflow.dag.needrun_jobs(exclude_finished=False) if job.output and workflow.dag.finished(job)
+    ]
     made = sorted({PurePosixPath(path) for job in done for path in job.output})
     folders = Counter(PurePosixPath(*path.parts[:2]) for path in made if len(path.parts) > 2)
     lines = {

@@ -120,7 +120,7 @@ def as_floating(values: Tensor) -> Tensor:
     Parameters
     ----------
     values : Tensor or array
-        Any shape; integers and half precision become float32, float64 stays.
+        Any shape (...,); integers and half precision become float32, float64 stays.
 
     Returns
     -------

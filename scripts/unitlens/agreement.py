@@ -221,7 +221,13 @@ def peak_distance(a: Tensor, b: Tensor) -> Tensor:
 
 
 def check_same_images(explanations: Sequence[Explanation]) -> None:
-    """Raise ValueError unless all files of explanations are of the same images in the same order."""
+    """Refuse files of explanations that are not of the same images in the same order.
+
+    Raises
+    ------
+    ValueError
+        Naming both explainers.
+    """
     (first, first_facts), *others = explanations
     for arrays, facts in others:
         if list(arrays["image_id"]) != list(first["image_id"]):
@@ -415,7 +421,13 @@ def _named(row: pd.Series) -> str:
 
 
 def check_values(saliency: Tensor, *, at_least_zero: bool = False) -> None:
-    """Raise ValueError if a saliency is NaN or, where it must not be, negative."""
+    """Refuse a saliency of any shape, (n, h, w) or (h, w), that is NaN or, where it must not be, negative.
+
+    Raises
+    ------
+    ValueError
+        Saying where, or how low it goes.
+    """
     if saliency.isnan().any():
         raise ValueError(f"`saliency` holds NaN at {tuple(saliency.isnan().nonzero()[0].tolist())}")
     if at_least_zero and (saliency < 0).any():

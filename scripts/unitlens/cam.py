@@ -73,7 +73,7 @@ def explain(model: nn.Module, layer: str, images: Tensor, targets: Tensor, *, me
 def raw_maps(model: nn.Module, layer: str, images: Tensor, targets: Tensor, *, method: str, chunk: int = 64) -> Tensor:
     """Return the maps ReLU(sum_k w_k A_k) at the layer's own resolution, unscaled.
 
-    Parameters and errors are those of :func:`explain`. The weights of Ablation-CAM are Y - Y_-k; the division by Y
+    Parameters and errors are as of `explain`. The weights of Ablation-CAM are Y - Y_-k; the division by Y
     would cancel in the scaling, and turn the map upside down where Y < 0.
 
     Returns
@@ -111,7 +111,7 @@ def rescale(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def ablation_mode(model: nn.Module, layer: str, images: Tensor) -> str:
-    """Tell how Ablation-CAM re-runs `model` for each channel of `layer`; one image is enough.
+    """Tell how Ablation-CAM re-runs `model` for each channel of `layer`; one image (1, 3, h, w) is enough.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def ablation_mode(model: nn.Module, layer: str, images: Tensor) -> str:
 
 
 def passes(model: nn.Module, layer: str, images: Tensor, *, method: str) -> str:
-    """Tell what `method` runs for each channel of `layer`, for tables.
+    """Tell what `method` runs for each channel of `layer`, for tables; one image (1, 3, h, w) is enough.
 
     Returns
     -------

@@ -508,9 +508,9 @@ def weighted_shares(units: np.ndarray, totals: np.ndarray, weights: np.ndarray) 
 
     Parameters
     ----------
-    units, totals : array_like of int
+    units, totals : array_like of int, shape (shares,)
         The shares are ``units / totals``.
-    weights : array_like of float
+    weights : array_like of float, shape (shares,)
         One for each share.
 
     Returns

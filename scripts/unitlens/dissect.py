@@ -605,7 +605,13 @@ def _prepare(activations: Tensor, image_features: Tensor, text_features: Tensor)
 
 
 def normalised(features: Tensor, name: str) -> Tensor:
-    """Return features (rows, d) at unit length; an unusable row is a ValueError that calls them `name`."""
+    """Return features (rows, d) at unit length.
+
+    Raises
+    ------
+    ValueError
+        If they are not (rows, d), or a row is not finite or 0; it calls them `name`.
+    """
     features = as_floating(features)
     if features.ndim != 2 or 0 in features.shape:
         raise ValueError(f"`{name}` must be (rows, dimensions), none of them 0, got shape {tuple(features.shape)}")

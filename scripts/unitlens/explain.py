@@ -353,7 +353,7 @@ def _texts(column: object) -> np.ndarray:
 
 
 def stack(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Concatenate along the first axis; shorter rows, as of coefficients, are filled up with NaN."""
+    """Concatenate (n, ...) along the first axis; shorter rows, as of coefficients, are filled up with NaN."""
     if parts[0].ndim == 2:
         width = max(part.shape[1] for part in parts)
         parts = [np.pad(part, ((0, 0), (0, width - part.shape[1])), constant_values=np.nan) for part in parts]

@@ -135,7 +135,7 @@ def insertion(
 ) -> tuple[Tensor, Tensor]:
     """Insert the most salient pixels first into the baseline, and follow the probability of the explained class.
 
-    Parameters, results and errors are those of `deletion`, with the share inserted from 0 (the baseline) to 1 (the
+    Parameters, results and errors are as of `deletion`, with the share inserted from 0 (the baseline) to 1 (the
     picture). Higher is more faithful.
     """
     plan = Plan(steps, [baseline], measures=["insertion"])

@@ -107,7 +107,7 @@ def capture(
 
 
 def run_to(model: nn.Module, layer: str, images: torch.Tensor) -> torch.Tensor:
-    """Run `model` on `images` up to `layer` and no further, and return that layer's output."""
+    """Run `model` on `images` (n, 3, h, w) up to `layer` and no further, and return that layer's output."""
     with capture(model, [layer], stop=True) as outputs:
         model(images)
     return outputs[layer]

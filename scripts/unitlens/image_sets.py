@@ -92,7 +92,13 @@ def image_folder(root: Path) -> list[dict[str, str]]:
 
 
 def class_folders(root: Path) -> list[dict[str, str]]:
-    """List every picture with the number of its class: the folders of the top level, in the order of their names."""
+    """List every picture with the number of its class: the folders of the top level, in the order of their names.
+
+    Raises
+    ------
+    ValueError
+        If pictures lie beside these folders.
+    """
     rows = image_folder(root)
     if outside := [row["path"] for row in rows if "/" not in row["path"]]:
         raise ValueError(f"{root} must hold one folder a class, but has pictures beside them: {_some(outside)}")
@@ -107,6 +113,11 @@ def imagenet_val(root: Path) -> list[dict[str, str]]:
 
     The synset of a photograph is the name of its folder (``n01440764/ILSVRC2012_val_00000293.JPEG``) or stands in
     `LOC_val_solution.csv`, as ImageNet's challenge distributes it, below `root`.
+
+    Raises
+    ------
+    ValueError
+        If the synset of a photograph is neither.
     """
     numbers = {synset: str(number) for number, synset in enumerate(_imagenet_synsets())}
     solutions = list(root.rglob("LOC_val_solution.csv"))
@@ -125,7 +136,13 @@ def imagenet_val(root: Path) -> list[dict[str, str]]:
 
 
 def broden(root: Path) -> list[dict[str, str]]:
-    """List Broden's photographs with their label maps: the files of its categories, and numbers of whole pictures."""
+    """List Broden's photographs with their label maps: the files of its categories, and numbers of whole pictures.
+
+    Raises
+    ------
+    ValueError
+        If its index lacks a column.
+    """
     index = _broden_file(root, "index.csv")
     folder = index.parent.relative_to(root) / "images"
     table = pd.read_csv(index, dtype=str, keep_default_na=False)

@@ -109,7 +109,7 @@ def damage(path: str | Path) -> str:
                     for _ in () if dataset.is_virtual else batches(dataset, (dataset.chunks or [len(dataset) or 1])[0]):
                         pass
                 except OSError as error:
-                    raise OSError(_damaged(path, f"{name}: {error}")) from error
+                    return _damaged(path, f"{name}: {error}")
     except OSError as error:
         return str(error)
     return ""
@@ -150,7 +150,7 @@ def concatenate(
 
 
 def column(paths: Iterable[str | Path], name: str) -> np.ndarray:
-    """Read one dataset of several shards, one below the other, and none of their other datasets."""
+    """Read one dataset of several shards, one below the other (rows, ...), and none of their other datasets."""
     parts = []
     for path in paths:
         with open(path) as file:

@@ -481,7 +481,7 @@ def pareto_front(score: Sequence[float], cost: Sequence[float]) -> np.ndarray:
 
     Returns
     -------
-    numpy.ndarray of bool
+    numpy.ndarray of bool, shape (settings,)
         Equal settings are on the front together.
     """
     score, cost = np.asarray(score, dtype=float), np.asarray(cost, dtype=float)
@@ -847,7 +847,7 @@ def surrogate(setting: Mapping[str, object], design: Tensor, predictions: Tensor
     ----------
     setting : mapping
         From `complete`.
-    design, predictions : Tensor
+    design, predictions : Tensor, shape (samples, superpixels) and (samples, targets)
         Of at least as many samples as the setting has, see `lime.sample`.
 
     Returns

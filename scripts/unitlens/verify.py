@@ -130,7 +130,7 @@ def compare(
 
     def explainers(model: nn.Module, normalise: Callable[[Tensor], Tensor]) -> list[Check]:
         images, predict = normalise(pictures), models.predictor(model, normalise)
-        checks = [_cam_check(each, model, layer, images, targets, batch_size) for each in cams]
+        checks = [_cam_check(each, model, layer, images, targets, batch_size) for each in cams if each in GRAD_CAM]
         return [*checks, _lime_check(predict, pictures, segments, targets, seeds, lime_options, samples, batch_size)]
 
     checks = explainers(model, normalise)
@@ -158,6 +158,10 @@ def compare(
             row["largest_difference"] = _largest(_largest_difference, fast, strict[check.name])
             differences.append(row | {"tolerance": np.nan, "passed": None, "note": f"{precision}: for information"})
     models.set_precision(model, "float32")
+    for method in cams:
+        if method not in GRAD_CAM:
+            row = {"model": name, "check": method, "reference": "none", "images": 0, "largest_difference": np.nan}
+            differences.append(row | {"tolerance": np.nan, "passed": None, "note": "grad-cam has no such map"})
     return pd.DataFrame(differences), pd.DataFrame(timings)
 
 

@@ -6,7 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 import toy
+import yaml
 from snakemake.exceptions import WorkflowError
+from snakemake.sourcecache import infer_source_file
 from unitlens import dissect, evidence
 
 ROOT = Path(__file__).parents[2]
@@ -374,7 +376,7 @@ BAD = {
 
 # what `snakemake.utils.validate` and the rules ask of a workflow before the first rule
 WORKFLOW = SimpleNamespace(
-    basedir=str(ROOT),
+    current_basedir=infer_source_file(str(ROOT / "rules")),
     modifier=SimpleNamespace(skip_validation=False),
     sourcecache=SimpleNamespace(open=lambda file: file.get_path_or_uri(secret_free=False)),
 )
@@ -415,7 +417,9 @@ def folder(tmp_path, monkeypatch):
 def test_the_fewest_images_are_those_of_the_library():
     names = {"workflow": WORKFLOW, "config": {}}
     exec((ROOT / "rules/common.smk").read_text().partition("\n# ---- checks")[0], names)
-    assert names["FEWEST_IMAGES"] == dissect.FEWEST_IMAGES
+    similarity = yaml.safe_load(names["SCHEMA"].read_text())["properties"]["dissect"]["properties"]["similarity"]
+    assert similarity["fewestImages"] == dissect.FEWEST_IMAGES
+    assert similarity["enum"] == list(dissect.SIMILARITIES)
     assert names["FEWEST_PHOTOGRAPHS"] == evidence.FEWEST_PHOTOGRAPHS
 
 
