@@ -12,6 +12,7 @@ import outputs
 import pandas as pd
 import pytest
 import toy
+import unitlens
 import yaml
 from conftest import copy_workflow
 from PIL import Image
@@ -38,6 +39,50 @@ def test_every_table_and_array_file_of_a_rule_has_its_section():
     concrete = {name: re.sub(r"\{[\w.]*\}", "x", name.replace("{{", "{").replace("}}", "}")) for name in names}
     assert len(names) > 50
     assert not [name for name, one in concrete.items() if not any(outputs.matches(each, one) for each in patterns)]
+
+
+@pytest.mark.parametrize(
+    "command", re.findall(r"`(snakemake --profile profiles/[^`]*)`", (ROOT / "README.md").read_text())
+)
+def test_commands_of_the_readme_are_planned(command, workflow_copy, snakemake):
+    result = snakemake(workflow_copy, *shlex.split(command)[1:], "--dry-run", "--quiet", "rules")
+    assert result.returncode == 0 and "total" in result.stdout, result.stdout
+
+
+def test_one_version_everywhere():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
+    assert unitlens.__version__ == citation["version"] == newest
+    assert re.fullmatch(r"\d+\.\d+\.\d+", newest)
+
+
+def test_citation_has_what_its_format_asks_for():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert len(citation["references"]) > 5
+    for reference in citation["references"]:
+        assert {"type", "title", "authors", "year", "url"} <= set(reference)
+        assert all({"family-names", "given-names"} == set(author) for author in reference["authors"])
+
+
+def test_the_catalog_knows_every_key():
+    usage = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
+    assert set(usage) == {"mandatory-flags", "software-stack-deployment", "report"}
+    assert set(usage["software-stack-deployment"]) == {"conda", "apptainer", "apptainer+conda"}
+    assert "snakemake" in (readme := (ROOT / "README.md").read_text().lower()) and "workflow" in readme
+
+
+def test_hook_and_ci_run_what_developers_run():
+    makefile = (ROOT / "Makefile").read_text()
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    assert hook["entry"] == "make lint" and hook["language"] == "system" and not hook["pass_filenames"]
+    for command in ("ruff check .", "ruff format --check .", "snakefmt --check Snakefile rules", "snakemake --lint"):
+        assert command in makefile.partition("\nlint: env\n")[2]
+    ci = (ROOT / ".ci/run").read_text()
+    assert re.findall(r"^make (.*)$", ci, re.MULTILINE) == ["lint", "test", "test-slow"]
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+    commands = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    assert len(commands) == 1 and "bash .ci/run" in commands[0], "the same, so there is nothing to keep equal"
 
 
 # ---- docs/your-own.md, pasted into a shell
