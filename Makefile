@@ -33,7 +33,7 @@ new: env
 	@ln -s $(addprefix $(HERE),Snakefile Makefile rules scripts envs report profiles docs) "$(RUN)/"
 	@ln -s profiles/slurm "$(RUN)/slurm"
 	@ln -s "$(abspath $(VENV))" "$(RUN)/.venv"
-	@echo "Edit $(RUN)/config, then: cd $(RUN) && snakemake --profile slurm"
+	@echo "Edit $(RUN)/config, then: cd $(RUN) && source .venv/bin/activate && snakemake --profile slurm"
 
 # Read every array file; name and delete the damaged ones, which the next run makes again.
 check: env

@@ -113,7 +113,8 @@ def compare(
         A row a check: ``model, check, reference, images, largest_difference, tolerance, passed, note``. The difference
         is the largest absolute one of maps (in [0, 1]) or coefficients; of superpixels, the largest share of a
         photograph's pixels. NaN does not pass. Rows whose reference is ``float32`` compare our own explanations in bf16
-        and, on a GPU, TF32 with those in strict float32; their ``tolerance`` and ``passed`` are empty.
+        and, on a GPU, TF32 with those in strict float32; their ``tolerance`` and ``passed`` are empty, as are
+        those of a map that `grad-cam` does not have, whose reference is ``none``.
     timings : pandas.DataFrame
         ``model, check, reference, images, seconds_ours, seconds_reference, speed_ratio, device, threads``: the seconds
         for all photographs, each after a warm-up call unless that took long, and reference / ours.
