@@ -72,7 +72,9 @@ def against_packages(differences):
 
 def test_a_method_without_a_reference_is_told_and_does_not_fail_the_run(compare, monkeypatch):
     assert set(verify.GRAD_CAM) <= set(cam.METHODS)
-    monkeypatch.delitem(verify.GRAD_CAM, "layercam")
+    monkeypatch.setattr(
+        verify, "GRAD_CAM", {each: verify.GRAD_CAM[each] for each in verify.GRAD_CAM if each != "layercam"}
+    )
     differences, timings = compare()
     row = differences.set_index("check").loc["layercam"]
     assert row.reference == "none" and row.images == 0 and row.note == "grad-cam has no such map"
