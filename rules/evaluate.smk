@@ -481,7 +481,8 @@ rule summarise_predictions:
 
 rule summarise_images:
     input:
-        decoded_images()[1],
+        images=decoded_images()[1],
+        sheets=expand("resources/images/{dataset}.csv", dataset=config["images"]),
     output:
         report(
             "results/images.csv",
@@ -499,7 +500,7 @@ rule summarise_images:
     params:
         sets=decoded_images()[0],
     message:
-        "Count the pictures, and those left out"
+        "Count the pictures, those left out, and copies"
     script:
         "../scripts/summarise_images.py"
 

@@ -1,20 +1,28 @@
-"""Count the pictures of every image set, and name those that were left out as unreadable."""
+"""Count the pictures of every image set; name those left out as unreadable, and photographs that are copies."""
 
 from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
     import json
+    from pathlib import Path
 
     import pandas as pd
-    from unitlens import store
+    from unitlens import image_sets, store
 
     parts = []
-    for name, path in zip(snakemake.params.sets, snakemake.input, strict=True):
+    for name, path in zip(snakemake.params.sets, snakemake.input.images, strict=True):
         with store.open(path) as file:
             facts = {"set": name, "geometry": file.attrs["geometry"], "skipped": json.loads(file.attrs["skipped"])}
             parts.append(facts | {"photographs": file["photograph"].asstr()[:].tolist()})
     table = pd.DataFrame(parts).groupby(["set", "geometry"], sort=False).sum().reset_index()
     problems = ["; ".join(f"{image}: {message}" for image, message in skipped) for skipped in table.skipped]
-    counts = {"pictures": table.photographs.map(len), "photographs": table.photographs.map(set).map(len)}
-    table = table[["set", "geometry"]].assign(**counts, skipped=table.skipped.map(len), problems=problems)
+    copies = {Path(sheet).stem: image_sets.copies(sheet) for sheet in snakemake.input.sheets}
+    table = table[["set", "geometry"]].assign(
+        pictures=table.photographs.map(len),
+        photographs=table.photographs.map(set).map(len),
+        skipped=table.skipped.map(len),
+        problems=problems,
+        copies=[len(copies[name]) for name in table.set],
+        copied=["; ".join(f"{copy} of {first}" for copy, first in copies[name].items()) for name in table.set],
+    )
     table.to_csv(snakemake.output[0], index=False)

@@ -29,6 +29,7 @@ with log_to(snakemake.log[0]):
             "versions": models.versions(),
             **params.settings,
             "pictures left out as unreadable": int(images.skipped.sum()),
+            **{f"copies among the {name} photographs": row.copies for name, row in images.iterrows()},
         },
         sections=params.sections,
     )

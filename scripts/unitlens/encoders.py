@@ -5,6 +5,7 @@ ICLR 2014, arXiv 1312.5650): a picture is the probability-weighted mean of the t
 best ImageNet classes. It sees only what those 1000 classes span, and is never called CLIP.
 """
 
+import re
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -151,6 +152,45 @@ def _clip_state(path: Path, architecture: str) -> dict[str, Tensor]:
 def load(encoder: Mapping[str, object], files: Mapping[str, Path], *, device: str) -> Encoder:
     """Load the encoder of the config: ``kind`` names the function above, ``options`` are its keywords."""
     return {"clip": clip, "conse": conse}[encoder["kind"]](files, device=device, **encoder["options"])
+
+
+def weights_source(file: Mapping[str, str]) -> dict[str, str]:
+    """Turn a library's name of weights into the url where they are published, and their hash where it is, too.
+
+    Parameters
+    ----------
+    file : mapping
+        With ``open_clip: <architecture>:<weights>``, and perhaps a ``sha256`` of one's own; others are as for
+        `models.weights_source`.
+
+    Returns
+    -------
+    dict
+        As `sources.fetch` takes it.
+
+    Raises
+    ------
+    ValueError
+        If the library has no such weights.
+    """
+    if "open_clip" not in file:
+        return models.weights_source(file)
+    import open_clip
+
+    architecture, _, tag = file["open_clip"].partition(":")
+    settings = open_clip.get_pretrained_cfg(architecture, tag)
+    if not settings:
+        known = [f"{each}:{name}" for each, name in open_clip.list_pretrained()]
+        raise ValueError(
+            f"open_clip has no weights {file['open_clip']!r}; nearest: {models.nearest(file['open_clip'], known)}"
+        )
+    if url := settings.get("url"):
+        whole = re.search(r"/([0-9a-f]{64})/", url)  # as in OpenAI's addresses
+        found = {"url": url} | ({"sha256": whole[1]} if whole else models.hash_in_name(url))
+    else:
+        repository, _, name = settings["hf_hub"].rpartition("/")
+        found = {"url": models.hub_url(repository, name or "open_clip_model.safetensors")}
+    return found | {key: value for key, value in file.items() if key == "sha256"}
 
 
 def _sentence_encoder(archive: Path, device: torch.device) -> Callable[[Sequence[str]], Tensor]:

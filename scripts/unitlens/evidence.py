@@ -184,12 +184,12 @@ def findings(table: pd.DataFrame, *, alpha: float = 0.05) -> list[str]:
     if living.empty:
         return [f"None of the {len(table)} units responds to anything: all are dead or constant."]
     photographs = f"{living.photographs.iloc[0]} photographs ({living.images.iloc[0]} images)"
-    better = living[living.q_value <= alpha]
+    better, still = living[living.q_value <= alpha], len(table) - len(living)
     lines = [
         f"{len(better)} of {len(living)} living units ({len(better) / len(living):.0%}) have a label that is better "
         f"than chance at q = {alpha:g} (permutation of {photographs}, adjusted for the choice of the concept and for "
         f"the units of a layer; no p-value can be below {living.p_floor.max():.2g}). "
-        f"{len(table) - len(living)} units are dead or constant.",
+        f"{still} {'unit is' if still == 1 else 'units are'} dead or constant.",
         f"Resampling the photographs keeps the label of the median living unit in {living.kept.median():.0%} of the "
         f"resamples, and its group of near-duplicates in {living.kept_group.median():.0%}.",
     ]

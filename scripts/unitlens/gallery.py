@@ -61,7 +61,8 @@ def overview(
     verification : pandas.DataFrame
         Differences and speed ratios of `verify.compare`, joined.
     facts : sequence of mapping
-        For each model ``model, architecture, weights, weights_sha256, parameters, classes, layers, input``.
+        For each model ``model, architecture, weights, weights_sha256, parameters, classes, layers, input,
+        published_input, departures``.
     figures : mapping from name to path
         PNG or SVG files: ``frequent_concepts``, ``distinct_concepts``, ``category_shares``, ``timings``,
         ``grid_<model>`` for every model of `predictions`.
@@ -348,6 +349,9 @@ def _model_facts(fact: Mapping, predictions: pd.DataFrame) -> dict[str, str]:
     weights, sha256, given = fact["weights"], fact["weights_sha256"], fact["input"]
     if isinstance(weights, Mapping):
         weights = "; ".join(str(value) for key, value in weights.items() if key != "sha256")
+    published = "yes" if fact["published_input"] else "not known"
+    if fact["departures"]:
+        published = "no; " + "; ".join(fact["departures"])
     mean, std = (", ".join(f"{channel:g}" for channel in given[key]) for key in ("mean", "std"))
     return {
         "architecture": fact["architecture"],
@@ -357,6 +361,7 @@ def _model_facts(fact: Mapping, predictions: pd.DataFrame) -> dict[str, str]:
         "classes": f"{fact['classes']:,}",
         "input": f"{given['fit']} to {given['resize']}, centre crop {given['crop']}, {given['interpolation']}",
         "mean and standard deviation": f"{mean} and {std}",
+        "input as published with the weights": published,
         "layers": "; ".join(f"{layer}: {'×'.join(map(str, shape))}" for layer, shape in fact["layers"].items()),
         "right predictions": accuracy(predictions),
     }

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
+import scipy.io
 
 from unitlens.images import COLUMNS, MAPS, MAPS_APART, read_rows
 from unitlens.sources import sha256
@@ -20,6 +21,9 @@ from unitlens.sources import sha256
 _SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _BRODEN_CATEGORIES = ("color", "object", "part", "material", "scene", "texture")  # columns of index.csv
 _SYNSET = re.compile(r"n\d{8}")
+_VALIDATION = re.compile(r"ILSVRC2012_val_\d{8}")
+_SOLUTION = "LOC_val_solution.csv"
+_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 _NAMED = 5  # files that a message lists
 
 
@@ -37,8 +41,8 @@ def write_sheet(
     Parameters
     ----------
     path
-        The sheet to write: `COLUMNS`, ``sha256`` of the photograph's file, and ``duplicate_of``, the first row of
-        another file with the same content.
+        The sheet to write: `COLUMNS`, ``class_name`` where folders or ImageNet's lists name it, ``sha256`` of the
+        photograph's file, and ``duplicate_of``, the first row of another file with the same content.
     root
         The folder that the photographs lie below.
     sheet
@@ -66,15 +70,22 @@ def write_sheet(
     maps = [(name, row["image_id"]) for row in rows for column in MAPS for name in map_files(row.get(column, ""))]
     if absent := [f"{name} ({image_id})" for name, image_id in maps if not Path(root, name).is_file()]:
         raise FileNotFoundError(f"{len(absent)} of {len(maps)} label maps are not below {root}: {_some(absent)}")
-    copies = _add_hashes(rows, root)
+    same = _add_hashes(rows, root)
     part = Path(path).with_suffix(".part")
     with part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*COLUMNS, "sha256", "duplicate_of"], extrasaction="ignore", lineterminator="\n")
+        columns = [*COLUMNS, "class_name", "sha256", "duplicate_of"]
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     part.replace(path)
-    print(f"{len(rows)} rows; {len(copies)} photographs are copies of others")
-    print(*(f"  {copy} has the content of {first}" for copy, first in copies.items()), sep="\n")
+    print(f"{len(rows)} rows; {len(same)} photograph{'s are copies' if len(same) != 1 else ' is a copy'} of others")
+    print(*(f"  {copy} has the content of {first}" for copy, first in same.items()), sep="\n")
+
+
+def copies(sheet: str | Path) -> dict[str, str]:
+    """Give the photographs that a sheet of `write_sheet` calls copies, with the first row of what each is a copy of."""
+    rows = read_rows(sheet, 0, sys.maxsize)
+    return {row["path"]: row["duplicate_of"] for row in rows if row["duplicate_of"]}
 
 
 def map_files(cell: str) -> list[str]:
@@ -105,33 +116,38 @@ def class_folders(root: Path) -> list[dict[str, str]]:
     names = sorted({row["path"].partition("/")[0] for row in rows})
     numbers = {name: str(number) for number, name in enumerate(names)}
     print(*(f"class {number}: {name}" for name, number in numbers.items()), sep="\n")
-    return [row | {"label": numbers[row["path"].partition("/")[0]]} for row in rows]
+    folders = [row["path"].partition("/")[0] for row in rows]
+    return [row | {"label": numbers[name], "class_name": name} for row, name in zip(rows, folders, strict=True)]
 
 
 def imagenet_val(root: Path) -> list[dict[str, str]]:
     """List ImageNet's validation photographs with their classes, in the order that networks number them.
 
-    The synset of a photograph is the name of its folder (``n01440764/ILSVRC2012_val_00000293.JPEG``) or stands in
-    `LOC_val_solution.csv`, as ImageNet's challenge distributes it, below `root`.
+    Where files below `root` have the names of the challenge (``ILSVRC2012_val_00000293.JPEG``), only these are listed:
+    `root` may hold the training set, too. The synset of a photograph is the name of its folder (``n01440764``), or
+    stands in a list below `root` as the challenge distributes it: `LOC_val_solution.csv`, or the development kit's
+    `ILSVRC2012_validation_ground_truth.txt` with `meta.mat` beside it.
 
     Raises
     ------
     ValueError
-        If the synset of a photograph is neither.
+        If a photograph has no synset by either, or the development kit's files do not fit together.
+    FileNotFoundError
+        If `meta.mat` is missing.
     """
     numbers = {synset: str(number) for number, synset in enumerate(_imagenet_synsets())}
-    solutions = list(root.rglob("LOC_val_solution.csv"))
-    known = _solution(solutions[0]) if solutions else {}
+    known = _validation_synsets(root)
     rows = []
-    for row in image_folder(root):
+    everything = image_folder(root)
+    for row in [row for row in everything if _VALIDATION.fullmatch(Path(row["path"]).stem)] or everything:
         file = Path(row["path"])
         synset = file.parent.name if _SYNSET.fullmatch(file.parent.name) else known.get(file.stem)
         if synset not in numbers:
             raise ValueError(
                 f"{row['path']}: no synset; it must lie in a folder that names one of ImageNet's 1000, or be listed in "
-                f"LOC_val_solution.csv below {root}"
+                f"{_SOLUTION} or {_TRUTH} below {root}"
             )
-        rows.append({"image_id": file.stem, "path": row["path"], "label": numbers[synset]})
+        rows.append({"image_id": file.stem, "path": row["path"], "label": numbers[synset], "class_name": synset})
     return rows
 
 
@@ -248,7 +264,32 @@ def _imagenet_synsets() -> list[str]:
     return Path(folder, "data/_info/imagenet_synsets.txt").read_text().split()
 
 
+def _validation_synsets(root: Path) -> dict[str, str]:
+    """Read which synset each photograph shows from the lists below `root`; none where there is no list."""
+    lists = sorted(path for path in root.rglob("*") if path.name in (_SOLUTION, _TRUTH))
+    known = {}
+    for path in lists:
+        known |= _solution(path) if path.name == _SOLUTION else _ground_truth(path)
+    return known
+
+
 def _solution(path: Path) -> dict[str, str]:
-    """Read which synset each photograph shows: ``ImageId,PredictionString``, the latter begins with it."""
+    """Read ``ImageId,PredictionString``; the latter begins with the synset."""
     with path.open(newline="", encoding="utf-8") as file:
         return {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(file)}
+
+
+def _ground_truth(path: Path) -> dict[str, str]:
+    """Read the development kit's number for each photograph, from the first on, and from `meta.mat` its synset."""
+    meta = path.with_name("meta.mat")
+    if not meta.is_file():
+        raise FileNotFoundError(f"{path} needs meta.mat of the same development kit beside it")
+    try:
+        synsets = scipy.io.loadmat(meta, squeeze_me=True)["synsets"]
+        names = dict(zip(synsets["ILSVRC2012_ID"].tolist(), synsets["WNID"].tolist(), strict=True))
+        return {
+            f"ILSVRC2012_val_{number:08d}": names[int(line)]
+            for number, line in enumerate(path.read_text(encoding="utf-8").split(), start=1)
+        }
+    except (ValueError, LookupError, TypeError, NotImplementedError, scipy.io.matlab.MatReadError) as error:
+        raise ValueError(f"{path} and meta.mat beside it do not fit together, or are damaged: {error!r}") from error

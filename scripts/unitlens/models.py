@@ -13,6 +13,7 @@ import importlib.util
 import json
 import math
 import pickle
+import re
 import sys
 import time
 import zipfile
@@ -158,7 +159,7 @@ def load(
     model = build(architecture, classes=classes)
     state, own = _LAYOUTS[layout](Path(weights), model), model.state_dict()
     state = {key: own[key] for key in own if key.endswith(".num_batches_tracked")} | state  # not used for inference
-    _check_state(state, own, weights)
+    _check_state(state, own, weights, classes)
     model.load_state_dict(state)
     for module in model.modules():
         if getattr(module, "inplace", False) is True:
@@ -445,20 +446,63 @@ def captions(arrays: Mapping[str, np.ndarray], facts: Mapping[str, object], clas
 
 
 def weights_source(weights: Mapping[str, str]) -> dict[str, str]:
-    """Turn ``torchvision: <Enum>.<MEMBER>`` into the url and hash prefix that torchvision publishes; others are kept.
+    """Turn a library's name of weights into the url where they are published, and their hash where it is, too.
+
+    Parameters
+    ----------
+    weights : mapping
+        With ``torchvision: <Enum>.<MEMBER>``, or ``timm: <network>.<tag>``, and perhaps a ``sha256`` of one's own;
+        others are kept.
+
+    Returns
+    -------
+    dict
+        As `sources.fetch` takes it. Of timm the file on huggingface.co, whose keys are those of the network; those of
+        older addresses are not always.
 
     Raises
     ------
     ValueError
-        If torchvision has no such weights.
+        If the library has no such weights.
     """
-    if "torchvision" not in weights:
+    if "torchvision" in weights:
+        try:
+            url = torchvision.models.get_weight(weights["torchvision"]).url
+        except (ValueError, KeyError, AttributeError) as error:
+            raise ValueError(f"torchvision has no weights {weights['torchvision']!r}: {error}") from None
+        found = {"url": url} | hash_in_name(url)
+    elif "timm" in weights:
+        repository = _timm_settings(weights["timm"]).hf_hub_id
+        if not repository:
+            raise ValueError(f"timm does not publish the weights {weights['timm']!r} on huggingface.co; give a `url`")
+        found = {"url": hub_url(repository, "model.safetensors")}
+    else:
         return dict(weights)
+    return found | {key: value for key, value in weights.items() if key == "sha256"}
+
+
+def hash_in_name(url: str) -> dict[str, str]:
+    """Give the first digits of the sha256 that a name such as ``resnet18-f37072fd.pth`` ends with."""
+    found = re.search(r"-([0-9a-f]{8})\.\w+$", url)
+    return {"sha256": found[1]} if found else {}
+
+
+def hub_url(repository: str, file: str) -> str:
+    """Give the address of a file of a repository on huggingface.co."""
+    return f"https://huggingface.co/{repository}/resolve/main/{file}"
+
+
+def _timm_settings(name: str) -> "timm.models.PretrainedCfg":
+    """Give what timm knows about pretrained weights."""
+    import timm
+
     try:
-        url = torchvision.models.get_weight(weights["torchvision"]).url
-    except (ValueError, KeyError, AttributeError) as error:
-        raise ValueError(f"torchvision has no weights {weights['torchvision']!r}: {error}") from None
-    return {"url": url, "sha256": Path(url).stem.rsplit("-", 1)[-1]}
+        settings = timm.get_pretrained_cfg(name)
+    except RuntimeError:  # the network is known, the tag is not
+        settings = None
+    if settings is None:
+        raise ValueError(f"timm has no weights {name!r}; nearest: {nearest(name, timm.list_pretrained())}")
+    return settings
 
 
 def published_input(architecture: str, weights: Mapping[str, str]) -> dict[str, object] | None:
@@ -474,9 +518,12 @@ def published_input(architecture: str, weights: Mapping[str, str]) -> dict[str, 
     Returns
     -------
     dict or None
-        ``fit, resize, crop, interpolation, mean`` and ``std``, from the ``transforms()`` of torchvision's weights or
-        the ``pretrained_cfg`` of timm's network. None where neither states them in these words.
+        ``fit, resize, crop, interpolation, mean`` and ``std``, from the ``transforms()`` of torchvision's weights, the
+        ``pretrained_cfg`` of timm's network, or the example published with the networks of Places365. None where none
+        of them states them in these words.
     """
+    if weights.get("url", "").startswith(_PLACES365_ADDRESS):
+        return dict(_PLACES365_INPUT)
     if "torchvision" in weights:
         transform = torchvision.models.get_weight(weights["torchvision"]).transforms()
         (crop,), (resize,) = transform.crop_size, transform.resize_size
@@ -487,7 +534,7 @@ def published_input(architecture: str, weights: Mapping[str, str]) -> dict[str, 
         return None
     import timm
 
-    settings = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
+    settings = timm.data.resolve_data_config(pretrained_cfg=_timm_settings(weights.get("timm", name)).to_dict())
     fits = {"center": "short", "squash": "squash"}
     height, width = settings["input_size"][1:]
     if settings["crop_mode"] not in fits or settings["interpolation"] not in ("bilinear", "bicubic") or height != width:
@@ -496,6 +543,13 @@ def published_input(architecture: str, weights: Mapping[str, str]) -> dict[str, 
     keys = {"fit": fits[settings["crop_mode"]], "resize": resize, "crop": height}
     keys["interpolation"] = settings["interpolation"]
     return keys | {"mean": list(settings["mean"]), "std": list(settings["std"])}
+
+
+_PLACES365_ADDRESS = "http://places2.csail.mit.edu/models_places365/"
+_PLACES365_INPUT = {  # run_placesCNN_basic.py of CSAILVision/places365
+    **{"fit": "squash", "resize": 256, "crop": 224, "interpolation": "bilinear"},
+    **{"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+}
 
 
 def departures(used: Mapping[str, object], published: Mapping[str, object] | None) -> list[str]:
@@ -675,9 +729,9 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _check_state(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: str | Path) -> None:
-    missing = [key for key in own if key not in state]
-    extra = [key for key in state if key not in own]
+def _check_state(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: str | Path, classes: int | None) -> None:
+    missing = [f"{key}: {tuple(own[key].shape)}" for key in own if key not in state]
+    extra = [f"{key}: {tuple(state[key].shape)}" for key in state if key not in own]
     reshaped = [
         f"{key}: {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
         for key in own
@@ -690,4 +744,5 @@ def _check_state(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: s
         if keys
     ]
     if lines:
-        raise ValueError(f"{path} does not fit the architecture: {'; '.join(lines)}")
+        hint = f"; `classes` lists {classes}" if reshaped and classes else ""
+        raise ValueError(f"{path} does not fit the architecture: {'; '.join(lines)}{hint}")

@@ -4,18 +4,22 @@ The eight bits after resizing and cropping are the same; the normalised values d
 ``x * (1 / (255 std)) - mean / std`` stands for ``(x / 255 - mean) / std``: at most 1e-6 of values up to 3.
 """
 
+from pathlib import Path
+
 import numpy as np
+import open_clip
 import pytest
 import timm
 import torch
 import torchvision
+import yaml
 from PIL import Image
 from torchvision import transforms
 from unitlens import images, models
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 GEOMETRY = ("fit", "resize", "crop", "interpolation")
-PLACES365 = {"fit": "squash", "resize": 256, "crop": 224, "interpolation": "bilinear", "mean": MEAN, "std": STD}
+CONFIG = yaml.safe_load((Path(__file__).parents[2] / "config/config.yaml").read_text())
 PLACES365_TRANSFORM = transforms.Compose(
     [transforms.Resize((256, 256)), transforms.CenterCrop(224), transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
 )
@@ -29,6 +33,16 @@ def torchvision_pair(name):
 def timm_pair(name):
     settings = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
     return models.published_input(f"timm:{name}", {}), timm.data.create_transform(**settings)
+
+
+def clip_pair():
+    """What the full-scale config says of CLIP's image tower, and open_clip's own transform for the weights it names."""
+    encoder = CONFIG["encoder"]
+    settings = open_clip.get_pretrained_cfg(encoder["architecture"], "openai")
+    assert settings["url"] == encoder["files"]["weights"]["url"]
+    kwargs = {key: settings[key] for key in ("mean", "std", "interpolation", "resize_mode")}
+    side = open_clip.get_model_config(encoder["architecture"])["vision_cfg"]["image_size"]
+    return encoder["preprocessing"], open_clip.image_transform(side, is_train=False, **kwargs)
 
 
 PAIRS = {
@@ -46,7 +60,8 @@ PAIRS = {
         name: timm_pair(name)
         for name in ("tf_efficientnet_lite0", "tf_efficientnet_lite2", "resnet18", "vit_base_patch16_224")
     },
-    "Places365": (PLACES365, PLACES365_TRANSFORM),
+    "Places365": (CONFIG["models"]["resnet18_places365"]["preprocessing"], PLACES365_TRANSFORM),
+    "CLIP": clip_pair(),
 }
 
 
@@ -64,3 +79,11 @@ def test_input_is_that_of_the_publisher(tmp_path, source, size):
     eight_bits = ((theirs * std + mean) * 255).round().byte()
     assert torch.equal(eight_bits.permute(1, 2, 0), torch.from_numpy(pixels.copy()))
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", CONFIG["models"])
+def test_full_scale_experiment_departs_in_nothing_from_what_is_published(name):
+    model = CONFIG["models"][name]
+    published = models.published_input(model["architecture"], model["weights"])
+    assert published == model["preprocessing"]
+    assert models.departures(model["preprocessing"], published) == []

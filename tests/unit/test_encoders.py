@@ -69,6 +69,23 @@ def test_openai_weights_need_quickgelu(tiny, tmp_path):
         encoders.clip({"weights": tmp_path / "weights.bin"}, architecture="tiny", **OPTIONS)
 
 
+def test_weights_by_name_become_their_addresses_and_hashes():
+    openai = encoders.weights_source({"open_clip": "ViT-B-16-quickgelu:openai"})
+    assert openai["url"].endswith(f"/clip/models/{openai['sha256']}/ViT-B-16.pt") and len(openai["sha256"]) == 64
+    prefix = encoders.weights_source({"open_clip": "ViT-B-32-quickgelu:laion400m_e32"})
+    assert prefix["sha256"] == "46683a32" and prefix["url"].startswith("https://github.com/mlfoundations/")
+    repository = "https://huggingface.co/laion/CLIP-ViT-B-32-laion2B-s34B-b79K/resolve/main"
+    pinned = {"open_clip": "ViT-B-32:laion2b_s34b_b79k", "sha256": "0" * 64}
+    assert encoders.weights_source(pinned) == {
+        "url": f"{repository}/open_clip_model.safetensors",
+        "sha256": "0" * 64,
+    }
+    with pytest.raises(ValueError, match="open_clip has no weights 'ViT-B-16:opnai'; nearest: ViT-B-16:openai"):
+        encoders.weights_source({"open_clip": "ViT-B-16:opnai"})
+    classifier = {"torchvision": "ResNet18_Weights.IMAGENET1K_V1"}  # of the surrogate
+    assert encoders.weights_source(classifier)["sha256"] == "f37072fd"
+
+
 def test_an_unknown_architecture_shows_the_nearest():
     with pytest.raises(ValueError, match=r"open_clip has no model 'ViT-B-17'; nearest: .*ViT-B-16"):
         encoders.clip({"weights": "none"}, architecture="ViT-B-17", **OPTIONS)

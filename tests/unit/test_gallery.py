@@ -70,6 +70,8 @@ FACTS = {
     "classes": 1000,
     "layers": {"a": [3, 7, 7], "b": [2]},
     "input": {"fit": "squash", "resize": 256, "crop": 224, "interpolation": "bilinear", "mean": [0.5], "std": [0.25]},
+    "published_input": {"resize": 248},
+    "departures": ["resize: 256, published 248"],
 }
 FIGURES = ["frequent_concepts", "distinct_concepts", "category_shares", "timings", "grid_net"]
 
@@ -226,6 +228,19 @@ def test_page_holds_each_table_and_keeps_percent_signs_on_their_line(tmp_path):
     for cell in ["1,234,567", "0123456789ab<", "3×7×7", "dog (2)", "1.0 among 2", "0.213", "123.0"]:
         assert cell in text
     assert not re.search(r"\d %", text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "cell"),
+    [
+        ({}, "no; resize: 256, published 248"),
+        ({"departures": []}, "yes"),
+        ({"departures": [], "published_input": None}, "not known"),
+    ],
+)
+def test_page_says_whether_the_input_is_that_of_the_publisher(tmp_path, changes, cell):
+    text = write_page(tmp_path, facts=[FACTS | changes])
+    assert re.search(rf"input as published with the weights</th>\s*<td[^>]*>{cell}</td>", text)
 
 
 def test_large_photographs_become_jpeg_and_charts_keep_their_size(tmp_path):

@@ -4,6 +4,7 @@ import csv
 
 import numpy as np
 import pytest
+import scipy.io
 import toy
 from unitlens import image_sets, images
 
@@ -29,7 +30,7 @@ def test_users_rows_are_copied_and_missing_photographs_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"1 of 2 photographs are not below .*: b\.png \(second\)"):
         listed(tmp_path, sheet=tmp_path / "sheet.csv")
     first, second = listed(tmp_path, sheet=tmp_path / "sheet.csv", allow_missing=True)
-    assert list(first) == [*images.COLUMNS, "sha256", "duplicate_of"]
+    assert list(first) == [*images.COLUMNS, "class_name", "sha256", "duplicate_of"]
     assert [first[key] for key in ("image_id", "path", "label", "mask")] == ["first", "a.png", "3", ""]
     assert len(first["sha256"]) == 64 and second["sha256"] == ""
 
@@ -57,7 +58,8 @@ def test_copies_are_reported(tmp_path, capsys):
     write(tmp_path, "set/a.png")
     rows = listed(tmp_path, size=3)
     assert [row["duplicate_of"] for row in rows] == ["", "", "b.png"]
-    assert capsys.readouterr().out == "3 rows; 1 photographs are copies of others\n  c.png has the content of b.png\n"
+    assert capsys.readouterr().out == "3 rows; 1 photograph is a copy of others\n  c.png has the content of b.png\n"
+    assert image_sets.copies(tmp_path / "out.csv") == {"c.png": "b.png"}
 
 
 def test_crops_of_one_photograph_are_no_copies(tmp_path):
@@ -70,10 +72,10 @@ def test_crops_of_one_photograph_are_no_copies(tmp_path):
 def test_one_folder_a_class(tmp_path):
     write(tmp_path, "set/dog/1.png", "set/cat/x/1.png", "set/cat/2.png")
     rows = listed(tmp_path, kind="class_folders", size=3)
-    assert [(row["path"], row["label"]) for row in rows] == [
-        ("cat/2.png", "0"),
-        ("cat/x/1.png", "0"),
-        ("dog/1.png", "1"),
+    assert [(row["path"], row["label"], row["class_name"]) for row in rows] == [
+        ("cat/2.png", "0", "cat"),
+        ("cat/x/1.png", "0", "cat"),
+        ("dog/1.png", "1", "dog"),
     ]
     write(tmp_path, "set/stray.png")
     with pytest.raises(ValueError, match=r"has pictures beside them: stray\.png"):
@@ -93,6 +95,54 @@ def test_imagenet_by_folders_and_by_its_solution(tmp_path):
     solution = "ImageId,PredictionString\nILSVRC2012_val_00000001,n01751748 111 108 230 255 \n"
     write(tmp_path, "set/LOC_val_solution.csv", content=solution)
     assert listed(tmp_path, kind="imagenet_val", size=3)[0]["label"] == "65"
+
+
+@pytest.fixture
+def devkit(tmp_path):
+    """Three flat photographs among others, and a development kit of three leaves and one inner node."""
+    write(tmp_path, *(f"set/val/ILSVRC2012_val_{number:08d}.JPEG" for number in (1, 2, 3)))
+    write(tmp_path, "set/train/n01440764/n01440764_18.JPEG", "set/test/ILSVRC2012_test_00000001.JPEG")
+    folder = tmp_path / "set/ILSVRC2012_devkit_t12/data"
+    folder.mkdir(parents=True)
+    synsets = np.array(
+        [
+            (1, "n02119789", "kit fox", 0),
+            (2, "n02100735", "setter", 0),
+            (3, "n01440764", "tench", 0),
+            (1001, "n1", "", 2),
+        ],
+        dtype=[("ILSVRC2012_ID", float), ("WNID", object), ("words", object), ("num_children", float)],
+    )
+    scipy.io.savemat(folder / "meta.mat", {"synsets": synsets.reshape(-1, 1)})
+    (folder / "ILSVRC2012_validation_ground_truth.txt").write_text("3\n1\n3\n")
+    return folder
+
+
+def test_imagenet_by_its_development_kit(tmp_path, devkit):
+    rows = listed(tmp_path, kind="imagenet_val", size=3)
+    assert [(row["image_id"], row["label"], row["class_name"]) for row in rows] == [
+        ("ILSVRC2012_val_00000001", "0", "n01440764"),
+        ("ILSVRC2012_val_00000002", "278", "n02119789"),
+        ("ILSVRC2012_val_00000003", "0", "n01440764"),
+    ]
+
+
+def test_a_development_kit_that_does_not_fit_is_named(tmp_path, devkit):
+    truth = devkit / "ILSVRC2012_validation_ground_truth.txt"
+    for text, message in (
+        ("3\n1\n9\n", "ground_truth.txt and meta.mat beside it do not fit together, or are damaged: KeyError"),
+        ("3\n1\n", r"val/ILSVRC2012_val_00000003\.JPEG: no synset; .* or be listed in LOC_val_solution\.csv or ILSVRC"),
+        ("3\n1\n1001\n", r"val/ILSVRC2012_val_00000003\.JPEG: no synset"),
+    ):
+        truth.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            listed(tmp_path, kind="imagenet_val", size=3)
+    (devkit / "meta.mat").write_bytes(b"<html>please log in</html>" * 20)
+    with pytest.raises(ValueError, match="or are damaged"):
+        listed(tmp_path, kind="imagenet_val", size=3)
+    (devkit / "meta.mat").unlink()
+    with pytest.raises(FileNotFoundError, match=r"needs meta\.mat of the same development kit beside it"):
+        listed(tmp_path, kind="imagenet_val", size=3)
 
 
 def test_broden_lists_photographs_with_their_label_maps(tmp_path):

@@ -166,9 +166,10 @@ def test_checkpoint_of_torch_02_is_read_as_places365_publishes_it(tmp_path, monk
     loaded = models.load("torchvision:resnet18", tmp_path / "resnet18_places365.pth.tar", classes=365).state_dict()
     assert all(loaded[key].equal(value) for key, value in expected.items())
     with pytest.raises(
-        ValueError, match=r"of another shape \(fc.weight: \(365, 512\) instead of \(1000, 512\), fc.bias"
+        ValueError,
+        match=r"\(fc.weight: \(365, 512\) instead of \(364, 512\), fc.bias: .*\); `classes` lists 364$",
     ):
-        models.load("torchvision:resnet18", tmp_path / "resnet18_places365.pth.tar", classes=1000)
+        models.load("torchvision:resnet18", tmp_path / "resnet18_places365.pth.tar", classes=364)
 
 
 def test_safetensors_are_told_by_their_content(toy, state, tmp_path):
@@ -189,7 +190,9 @@ def test_ordered_weights_go_by_position(toy, state, tmp_path):
     renamed = {f"other.{i}": value for i, value in enumerate(state.values())}
     loaded = models.load(toy, save(renamed, tmp_path / "weights.bin"), layout="ordered").state_dict()
     assert all(loaded[key].equal(value) for key, value in state.items())
-    with pytest.raises(ValueError, match=r"not fit .* 10 missing .* 11 not in the architecture \(other\.0, other\.1"):
+    with pytest.raises(
+        ValueError, match=r"not fit .* 10 missing .* 11 not in the architecture \(other\.0: \(4, 3, 3, 3\), "
+    ):
         models.load(toy, tmp_path / "weights.bin")
     renamed.pop("other.3")
     with pytest.raises(ValueError, match="holds 10 tensors, the architecture has 11"):
@@ -206,11 +209,18 @@ def test_everything_that_does_not_fit_is_told_at_once(toy, state, tmp_path):
     state["0.weight"] = torch.zeros(7, 3, 3, 3)
     state["fc.weight"] = state.pop("3.bias")
     message = (
-        r"weights\.bin does not fit the architecture: 1 missing \(3\.bias\); "
-        r"1 not in the architecture \(fc\.weight\); "
+        r"weights\.bin does not fit the architecture: 1 missing \(3\.bias: \(5,\)\); "
+        r"1 not in the architecture \(fc\.weight: \(5,\)\); "
         r"1 of another shape \(0\.weight: \(7, 3, 3, 3\) instead of \(4, 3, 3, 3\)\)$"
     )
     with pytest.raises(ValueError, match=message):
+        models.load(toy, save(state, tmp_path / "weights.bin"))
+
+
+def test_the_first_five_keys_that_do_not_fit_are_named(toy, state, tmp_path):
+    state |= {f"extra.{number}": torch.zeros(number) for number in range(7)}
+    named = ", ".join(rf"extra\.{number}: \({number},\)" for number in range(5))
+    with pytest.raises(ValueError, match=rf"architecture: 7 not in the architecture \({named}, \.\.\.\)$"):
         models.load(toy, save(state, tmp_path / "weights.bin"))
 
 
@@ -322,7 +332,7 @@ def test_caffes_input_convention_is_folded_into_the_first_layer(caffe_arrays, tm
 def test_caffe_layers_that_do_not_fit_are_named(caffe_arrays, tmp_path):
     arrays = {key: value for key, value in caffe_arrays.items() if key != "fire9/expand3x3"}
     arrays |= {"fire11/squeeze1x1": caffe_arrays["fire9/squeeze1x1"], "loss": caffe_arrays["conv10"]}
-    message = r"2 missing \(features\.12\.expand3x3\.weight, .*4 not in .*\(features\.fire11\.squeeze\.weight, .*loss"
+    message = r"2 missing \(features\.12\.expand3x3\.weight: .*4 not in .*\(features\.fire11\.squeeze\.weight: .*loss"
     with pytest.raises(ValueError, match=message):
         models.load("torchvision:squeezenet1_1", pickled(arrays, tmp_path / "weights.pkl"), layout="squeezenet_caffe")
 
@@ -475,9 +485,23 @@ def test_torchvisions_weights_become_url_and_hash():
     assert source == {"url": "https://download.pytorch.org/models/resnet18-f37072fd.pth", "sha256": "f37072fd"}
     own = {"url": "https://example.org/a.pth", "sha256": "0123abcd"}
     assert models.weights_source(own) == own
+    pinned = models.weights_source({"torchvision": "ResNet18_Weights.IMAGENET1K_V1", "sha256": "f37072fd00"})
+    assert pinned["sha256"] == "f37072fd00"
     for name in ("ResNet18_Weights.NOPE", "ResNet19_Weights.IMAGENET1K_V1", "resnet18"):
         with pytest.raises(ValueError, match=f"torchvision has no weights '{name}'"):
             models.weights_source({"torchvision": name})
+
+
+def test_timms_weights_become_an_address_whose_keys_are_the_networks():
+    url = "https://huggingface.co/timm/resnet18.a1_in1k/resolve/main/model.safetensors"
+    assert models.weights_source({"timm": "resnet18.a1_in1k"}) == {"url": url}
+    assert models.weights_source({"timm": "resnet18", "sha256": "0123abcd"}) == {"url": url, "sha256": "0123abcd"}
+    for name in ("resnet18.a9_in1k", "resnet18x"):
+        with pytest.raises(ValueError, match=f"timm has no weights '{name}'; nearest: resnet18"):
+            models.weights_source({"timm": name})
+    first, other = ({"timm": f"resnet50.{tag}_in1k"} for tag in ("a1", "tv"))
+    assert models.published_input("timm:resnet50", first)["interpolation"] == "bicubic"
+    assert models.published_input("timm:resnet50", other)["interpolation"] == "bilinear"
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-6), ("bf16", 0.05)])

@@ -166,6 +166,21 @@ def in_shards(make, name, size, **options):
     return paths, {key: [row for each in arrays for row in each[key]] for key in arrays[0]}
 
 
+def test_pictures_are_counted_and_copies_named(tmp_path):
+    (tmp_path / "probe.csv").write_text("image_id,path,duplicate_of\na,a.png,\nb,b.png,a\n")
+    files = {"images": [decode(f"{tmp_path}/images.h5")], "sheets": [f"{tmp_path}/probe.csv"]}
+    adapter("summarise_images", files, [f"{tmp_path}/images.csv"], params={"sets": ["probe"]})
+    (row,) = pd.read_csv(tmp_path / "images.csv", keep_default_na=False).to_dict("records")
+    counts = {"pictures": IMAGES, "photographs": IMAGES, "skipped": 0, "problems": ""}
+    assert row == {
+        "set": "probe",
+        "geometry": "squash36-crop32-bilinear",
+        **counts,
+        "copies": 1,
+        "copied": "b.png of a",
+    }
+
+
 def test_check_model_writes_what_the_model_is():
     facts = json.loads(Path("toy.json").read_text())
     assert facts["layers"] == {"relu1": [6, 16, 16], "relu2": [8, 8, 8]}

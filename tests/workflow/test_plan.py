@@ -93,6 +93,19 @@ def test_profile_plans_these_jobs(plan, workflow_copy, profile, jobs):
     assert plan(workflow_copy, "--profile", f"profiles/{profile}") == jobs
 
 
+def test_the_documents_count_the_jobs_of_the_full_experiment():
+    counts = {rule: count for rule, count in FULL.items() if rule != "all"}
+    gpu = sum(count for rule, count in counts.items() if "gpu=GPU" in RULES[rule])
+    local = sum(count for rule, count in counts.items() if "localrule: True" in RULES[rule])
+    jobs = sum(counts.values())
+    page, readme = ((ROOT / name).read_text() for name in ("docs/full-scale.md", "README.md"))
+    assert (
+        f"{jobs} jobs, of which {gpu} use a GPU, {jobs - gpu - local} are other cluster jobs and {local} run where"
+        in page
+    )
+    assert f"| {gpu} starts |" in page and f"{jobs} jobs, {gpu} of them on a GPU" in readme
+
+
 def test_a_thousand_photographs_and_five_explainers_need_fewer_than_200_jobs(plan, workflow_copy):
     settings = yaml.safe_load((workflow_copy / "config/demo.yaml").read_text())
     rows = "".join(f"photo_{number},photo.jpg,0 0 1 1\n" for number in range(1000))
