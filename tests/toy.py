@@ -133,7 +133,7 @@ def write_sentence_encoder(path, *, seed=0):
 BRODEN_LABELS = {  # number: name, category as label.csv writes it
     1: ("red-c", "color(4)"),
     2: ("blue-c", "color(4)"),
-    7: ("street-s", "scene(2)"),
+    7: ("side_street-s", "scene(2)"),
     8: ("dotted", "texture(1)"),
     9: ("woven", "texture(1)"),
     300: ("car", "object(3)"),

@@ -192,7 +192,9 @@ def broden_words(root: str | Path) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``value, word, category``. A label that stands in several categories has the one it is most frequent in.
+        ``value, word, category``. A label that stands in several categories has the one it is most frequent in. The
+        marks of scenes and colours (``street-s``, ``red-c``) are taken off, and ``_`` becomes a space, as in the
+        figures of Broden's authors; a word may thus stand in two rows of different categories.
 
     Raises
     ------
@@ -207,7 +209,8 @@ def broden_words(root: str | Path) -> pd.DataFrame:
     categories = [_most_frequent(cell) for cell in labels.category]
     if unknown := sorted(set(categories) - known):
         raise ValueError(f"label.csv names the category {unknown[0]!r}; category.csv has {', '.join(sorted(known))}")
-    return pd.DataFrame({"value": labels.number.to_numpy(), "word": labels.name.to_numpy(), "category": categories})
+    words = [re.sub("-[sc]$", "", name).replace("_", " ") for name in labels.name]
+    return pd.DataFrame({"value": labels.number.to_numpy(), "word": words, "category": categories})
 
 
 def _most_frequent(cell: str) -> str:

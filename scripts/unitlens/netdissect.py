@@ -401,7 +401,7 @@ def summarise(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
                 "masks": group.masks.iloc[0],
                 "units": len(group),
                 "detectors": len(detectors),
-                "unique_detectors": detectors.mask_concept.nunique(),
+                "unique_detectors": len(detectors[["mask_concept", "mask_category"]].drop_duplicates()),
                 "on_one_photograph": int((detectors.mask_photographs == 1).sum()),
                 "compared": len(compared),
                 "same": int(compared.same.sum()),

@@ -46,6 +46,7 @@ _CHUNK = 1 << 20  # bytes
 _NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
 _WORTH_RETRYING = (408, 416, 429, 500, 502, 503, 504)  # HTTP status codes
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _DAMAGED = (
     tarfile.TarError,
@@ -94,7 +95,7 @@ def fetch(
     ConnectionError
         The network or the server cannot be reached, after some attempts.
     OSError
-        The server refuses, or the disk is full.
+        The server refuses, the disk is full, or `folder` cannot be read or written.
     """
     source = _pinned(source, lock) if lock else source
     kind = _check_source(source, on_trust=lock is not None)
@@ -106,10 +107,12 @@ def fetch(
             raise FileNotFoundError(f"source `path`: there is no file {file}")
         _verify(file, source, "correct `sha256`, or `path`")
     else:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (_from_url if kind == "url" else _from_index)(source, folder, stream)
+        with _naming_a_read_only_folder(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            file = (_from_url if kind == "url" else _from_index)(source, folder, stream)
         if lock:
-            _record(source, file, Path(lock))
+            with _naming_a_read_only_folder(Path(lock).parent):
+                _record(source, file, Path(lock))
     return _extract(file, source["member"], folder) if source.get("member") else file
 
 
@@ -239,8 +242,19 @@ def fetch_images(
     if "files" in source:
         unpack(file, folder, source["files"])
     else:
-        with _naming_a_full_disk(folder), file.open("rb") as reader:
-            _write(reader, Path(folder) / file.name)
+        copy(file, Path(folder) / file.name)
+
+
+def copy(file: str | Path, target: str | Path) -> None:
+    """Copy a file, whole or not at all, whatever else writes the same copy.
+
+    Raises
+    ------
+    OSError
+        If the disk is full; the folder is named.
+    """
+    with _naming_a_full_disk(Path(target).parent), Path(file).open("rb") as reader:
+        _write(reader, Path(target))
 
 
 def sha256(path: str | Path) -> str:
@@ -526,6 +540,18 @@ def _naming_a_full_disk(folder: str | Path, needed: int | None = None) -> Iterat
         if error.errno not in _DISK_FULL:
             raise
         raise _disk_full(folder, needed) from error
+
+
+@contextlib.contextmanager
+def _naming_a_read_only_folder(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _READ_ONLY:
+            raise
+        remedy = "change that, or put a link to a folder of yours in its place"
+        what = f"{folder} must be readable and writable ({error.strerror}: {error.filename}): {remedy}"
+        raise PermissionError(error.errno, what) from error
 
 
 def _check_space(folder: Path, needed: int) -> None:

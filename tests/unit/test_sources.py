@@ -41,7 +41,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
         if self.server.tag:
             self.send_header("ETag", self.server.tag)
-        self.send_header("Content-Length", str(len(body) - start))
+        self.send_header("Content-Length", str(len(body) - start + (1000 if fault == "wrong length" else 0)))
         self.end_headers()
         threading.Event().wait(self.server.delay)
         return self.wfile.write(body[start : start + 300_000] if fault == "cut" else body[start:])
@@ -174,6 +174,13 @@ def test_lasting_fault_ends_with_a_clear_line(server, tmp_path):
     ):
         sources.fetch(source_of(server), tmp_path)
     assert len(server.ranges) == 4
+
+
+def test_a_file_shorter_than_announced_is_refused(server, tmp_path):
+    server.faults = ["wrong length"] * 9
+    with pytest.raises(ConnectionError, match=r"cannot be retrieved: .* cut after 1048576 of 1049576 bytes; run the"):
+        sources.fetch(source_of(server), tmp_path)
+    assert not (tmp_path / "weights.pth").exists()
 
 
 def test_no_network_ends_with_a_clear_line(server, tmp_path):
@@ -405,12 +412,24 @@ def test_proxy_variables_are_honoured(server, tmp_path, monkeypatch):
     assert sources.fetch(source, tmp_path).read_bytes() == CONTENT
 
 
-def test_read_only_folder_is_named(server, tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+@pytest.mark.parametrize("call", ["mkdir", "open"])
+def test_read_only_folder_is_named(server, tmp_path, monkeypatch, number, call):
     def refuse(path, *_, **__):
-        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        raise OSError(number, os.strerror(number), str(path))
 
-    monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(PermissionError, match=str(tmp_path)):
+    monkeypatch.setattr(Path, call, refuse)
+    reason = os.strerror(number)
+    message = rf"{tmp_path} must be readable and writable \({reason}: {tmp_path}.*\): change that, or put a link"
+    with pytest.raises(PermissionError, match=message):
+        sources.fetch(source_of(server), tmp_path)
+    assert server.ranges == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_the_right_to_write_is_named(server, tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError, match=f"{tmp_path} must be readable and writable"):
         sources.fetch(source_of(server), tmp_path)
 
 
@@ -608,6 +627,16 @@ def test_disk_that_fills_during_unpacking(tmp_path, monkeypatch):
     full_disk(monkeypatch, ".part")
     with pytest.raises(OSError, match=rf"no space left in {tmp_path}/out, 4 bytes are needed"):
         sources.unpack(archive, tmp_path / "out", ["*"])
+
+
+def test_copy_is_whole_or_names_the_full_disk(tmp_path, monkeypatch):
+    (tmp_path / "weights.pth").write_bytes(CONTENT)
+    sources.copy(tmp_path / "weights.pth", tmp_path / "new/weights.bin")
+    assert (tmp_path / "new/weights.bin").read_bytes() == CONTENT
+    full_disk(monkeypatch, ".part")
+    with pytest.raises(OSError, match=rf"no space left in {tmp_path}/new: free some"):
+        sources.copy(tmp_path / "weights.pth", tmp_path / "new/other.bin")
+    assert visible(tmp_path / "new") == ["weights.bin"]
 
 
 # installed
