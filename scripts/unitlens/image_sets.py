@@ -78,7 +78,8 @@ def write_sheet(
         writer.writeheader()
         writer.writerows(rows)
     part.replace(path)
-    print(f"{len(rows)} rows; {len(same)} photograph{'s are copies' if len(same) != 1 else ' is a copy'} of others")
+    what = "photograph is a copy of another" if len(same) == 1 else "photographs are copies of others"
+    print(f"{len(rows)} rows; {len(same)} {what}")
     print(*(f"  {copy} has the content of {first}" for copy, first in same.items()), sep="\n")
 
 

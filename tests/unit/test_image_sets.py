@@ -58,7 +58,7 @@ def test_copies_are_reported(tmp_path, capsys):
     write(tmp_path, "set/a.png")
     rows = listed(tmp_path, size=3)
     assert [row["duplicate_of"] for row in rows] == ["", "", "b.png"]
-    assert capsys.readouterr().out == "3 rows; 1 photograph is a copy of others\n  c.png has the content of b.png\n"
+    assert capsys.readouterr().out == "3 rows; 1 photograph is a copy of another\n  c.png has the content of b.png\n"
     assert image_sets.copies(tmp_path / "out.csv") == {"c.png": "b.png"}
 
 
