@@ -191,7 +191,7 @@ def _watch(ended: threading.Event, terminal: IO[str], name: str) -> None:
             print(tell(), flush=True)
         if terminal.isatty() and _stages:
             width = os.get_terminal_size(terminal.fileno()).columns or 80
-            terminal.write(f"\r\x1b[K{f'{name}: {tell()}'[: width - 1]}")
+            terminal.write(f"\r\x1b[K{f'{tell()}; {name}'[: width - 1]}")
             terminal.flush()
             drawn = True
     if drawn:

@@ -193,5 +193,5 @@ print("over")
     pty.spawn(["env", f"PYTHONPATH={SCRIPTS}", sys.executable, "-c", script], read)
     *moving, over = drawn.decode().split("\r\x1b[K")
     assert over.strip() == "over"
-    assert any(re.fullmatch(r"explain/toy/00000: [1-3] of 4 images, .* a second, \d+ s left", line) for line in moving)
+    assert any(re.fullmatch(r"[1-3] of 4 images, .* a second, \d+ s left; explain/toy/00000", line) for line in moving)
     assert "\n" not in "".join(moving)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -144,7 +145,8 @@ def test_appended_photographs_and_a_truncated_one(finished, snakemake, plan, tmp
     one_shard = {rule: max(1, count // 2) for rule, count in new_shards.items()}
     assert plan(project, *EXPLAINED, *CONFIG) == one_shard
     _, *again = shlex.split(failures.partition("make these again:")[2].splitlines()[1])
-    assert plan(project, *again) == {"decode_images": 1}
+    told = snakemake(project, "--dry-run", "--quiet", "rules", *again)
+    assert set(re.findall(r"^(\w+) +(\d+)$", told.stdout, re.MULTILINE)) == {("decode_images", "1"), ("total", "1")}
     result = snakemake(project, *RUN, *EXPLAINED)
     assert result.returncode == 0, result.stdout
     after = digests(project)
