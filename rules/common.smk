@@ -652,6 +652,10 @@ def on_bad_image(wildcards):
     return config["images"][wildcards.dataset]["on_bad_image"]
 
 
+def class_list(wildcards):
+    return {wildcards.model: config["models"][wildcards.model]["classes"]}
+
+
 def class_lists():
     return {model: settings["classes"] for model, settings in config["models"].items()}
 

@@ -15,7 +15,7 @@ rule draw_overlays:
         runtime=minutes(15),
     params:
         shown=config["report"]["photographs"],
-        classes=class_lists(),
+        classes=class_list,
     message:
         "Draw what {wildcards.explainer} shows of {wildcards.model}"
     script:
@@ -44,7 +44,7 @@ rule draw_grid:
         runtime=minutes(15),
     params:
         shown=config["report"]["photographs"],
-        classes=class_lists(),
+        classes=class_list,
     message:
         "Draw the explanations of {wildcards.model} side by side"
     script:

@@ -1,0 +1,115 @@
+"""What runs again after a change: the table in docs/cluster.md, planned on a miniature that pretends to be done."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import toy
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ["--configfile", "config/toy.yaml"]
+SECTION = (ROOT / "docs/cluster.md").read_text().partition("## What a change runs again")[2].partition("\n## ")[0]
+TABLE = {
+    change.replace("`", ""): (dict(re.findall(r"`(\w+)` (\d+)", jobs)), steps)
+    for change, jobs, steps in re.findall(r"^\| (.+?) \| (.+?) \| (\d+) \|$", SECTION, re.MULTILINE)
+}
+LOCAL_RULES = {
+    name
+    for file in ROOT.glob("rules/*.smk")
+    for name, body in re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", file.read_text(), re.MULTILINE | re.DOTALL)
+    if "localrule: True" in body
+}
+
+
+@pytest.fixture(scope="module")
+def finished(new_project, snakemake):
+    """The miniature with an empty file for every output, which Snakemake takes for its own."""
+    project = new_project("pretended")
+    summary = snakemake(project, *CONFIG, "--summary").stdout
+    outputs = re.findall(r"^((?:results|resources)/\S+)\t", summary, re.MULTILINE)
+    for output in outputs:
+        path = project / output
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch() if path.suffix else path.mkdir()
+    result = snakemake(project, *CONFIG, "--touch", "--forceall", "--cores", "1")
+    assert result.returncode == 0 and len(outputs) > 100, result.stdout
+    return project
+
+
+def photographs(name, n):
+    """A sheet of `n` photographs, of which the first are those of the miniature."""
+
+    def change(project, settings):
+        toy.write_sheet(project / f"config/{name}.csv", toy.write_photographs(project / "photographs", n))
+
+    return change
+
+
+def relabelled(project, settings):
+    rows = toy.write_photographs(project / "photographs", 4)
+    toy.write_sheet(project / "config/explain.csv", [*rows[:3], rows[3] | {"label": "0"}])
+
+
+def new_weights(project, settings):
+    toy.save_checkpoint(project / "weights/toy.pt", seed=1)
+
+
+def another_word(project, settings):
+    toy.write_concepts(project / "config/concepts.csv", [*toy.CONCEPTS, ("yellow", "colour")])
+
+
+def value(*keys, to):
+    """A value of the config."""
+
+    def change(project, settings):
+        *sections, key = keys
+        for section in sections:
+            settings = settings.setdefault(section, {})
+        settings[key] = to
+
+    return change
+
+
+def another_model(project, settings):
+    settings["models"]["second"] = settings["models"]["toy"] | {"layers": ["relu2"]}
+
+
+CHANGES = {
+    "batch_size": value("batch_size", to=8),
+    "explain.lime.n_samples": value("explain", "lime", "n_samples", to=30),
+    "dissect.similarity": value("dissect", "similarity", to="cos_similarity_cubed"),
+    "agreement.area": value("agreement", "area", to=0.3),
+    "seed": value("seed", to=1),
+    "one more method in explain.cams": value("explain", "cams", to=["gradcam", "layercam"]),
+    "one more layer of a model": value("models", "toy", "layers", to=["relu1", "relu2", "conv2"]),
+    "one more model, with one layer": another_model,
+    "another checkpoint at weights.path": new_weights,
+    "one more word in the list of concepts": another_word,
+    "three more photographs to label with": photographs("probe", 9),
+    "two more photographs to explain": photographs("explain", 6),
+    "another label of one photograph to explain": relabelled,
+}
+ARGUMENTS = {
+    "-R label_units": ["-R", "label_units"],
+    "-R results/saliency/toy/lime/00000.h5": ["-R", "results/saliency/toy/lime/00000.h5"],
+    "-f results/concepts/toy/relu1.csv": ["-f", "results/concepts/toy/relu1.csv"],
+    "the file results/concepts/toy/relu1.csv as the target": ["results/concepts/toy/relu1.csv"],
+}
+
+
+def test_the_table_has_these_rows():
+    assert list(TABLE) == [*ARGUMENTS, *CHANGES]
+
+
+@pytest.mark.parametrize("change", [*ARGUMENTS, *CHANGES])
+def test_change_runs_these_jobs(finished, plan, tmp_path, change):
+    project = Path(shutil.copytree(finished, tmp_path / "project"))
+    settings = toy.config()
+    if change in CHANGES:
+        CHANGES[change](project, settings)
+        toy.write_config(project, settings)
+    jobs = plan(project, *ARGUMENTS.get(change, []), *CONFIG)
+    jobs.pop("all", None)
+    submitted = {rule: str(count) for rule, count in jobs.items() if rule not in LOCAL_RULES}
+    assert (submitted, str(sum(jobs.values()) - sum(map(int, submitted.values())))) == TABLE[change]
