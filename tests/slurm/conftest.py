@@ -47,6 +47,26 @@ def undisturbed(cluster, tmp_path_factory):
     return run
 
 
+@pytest.fixture
+def new_stub(tmp_path):
+    """Make a folder of a given name with the stub workflow."""
+    return lambda name: write_stub(tmp_path / name)
+
+
+@pytest.fixture(scope="session")
+def start_local():
+    """Start Snakemake on this machine by the script behind `make recover`, in a process group of its own."""
+
+    def start(folder):
+        command = [folder / "profiles/slurm/recover.sh", "--profile", "profiles/local"]
+        with (folder / "run.log").open("a") as log:
+            return subprocess.Popen(
+                command, cwd=folder, env=environment(), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    return start
+
+
 @pytest.fixture(scope="session")
 def bytes_of():
     """Read the results of a folder, as `result_bytes` does."""
@@ -73,6 +93,18 @@ def finished(undisturbed, tmp_path):
     return run
 
 
+def write_stub(folder):
+    """Make a folder with the stub workflow, the profiles and six photographs."""
+    shutil.copytree(STUB, folder)
+    shutil.copytree(ROOT / "profiles", folder / "profiles")
+    (folder / "slurm").symlink_to("profiles/slurm")
+    for name in ("faults", "results", "config"):
+        (folder / name).mkdir()
+    (folder / "config/config.yaml").write_text("{}\n")  # the profile names it
+    toy.write_sheet(folder / "config/sheet.csv", toy.write_photographs(folder / "photographs", 6))
+    return folder
+
+
 class Run:
     """A folder in which the stub runs."""
 
@@ -80,13 +112,7 @@ class Run:
 
     def __init__(self, folder, cluster):
         self.folder, self.cluster, self.processes = folder, cluster, []
-        shutil.copytree(STUB, folder)
-        shutil.copytree(ROOT / "profiles", folder / "profiles")
-        (folder / "slurm").symlink_to("profiles/slurm")
-        for name in ("faults", "results", "config"):
-            (folder / name).mkdir()
-        (folder / "config/config.yaml").write_text("{}\n")  # the profile names it
-        toy.write_sheet(folder / "config/sheet.csv", toy.write_photographs(folder / "photographs", 6))
+        write_stub(folder)
 
     def start(self, *arguments, log="run.log"):
         """Start Snakemake and do not wait; what it prints goes to a file."""

@@ -1,6 +1,7 @@
 """Decode a shard of photographs and write it; what a file `faults/<shard>` says goes wrong in mid-write.
 
-`pause` waits as long as the file is there; `slow` needs more time than at the first attempt, `large` more memory.
+`pause` waits as long as the file is there, `linger` a second; `slow` needs more time than at the first attempt, `large`
+more memory.
 """
 
 from unitlens.logs import log_to
@@ -27,6 +28,8 @@ with log_to(snakemake.log[0]):
                 case "pause":
                     while fault.exists():
                         time.sleep(0.1)
+                case "linger":
+                    time.sleep(1)
                 case "slow":
                     time.sleep(150 if snakemake.resources.runtime == 1 else 0)
                 case "large":
