@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -19,6 +20,7 @@ EVERY = 30.0  # seconds between two lines of a log
 _TICK = 1.0  # seconds between two looks at a terminal
 _opened = time.monotonic()  # when the job's log was opened
 _stages: list["Stage"] = []  # those that run now, each within the one before
+_nvidia_smi: tuple[subprocess.Popen[str], float] | None = None  # what watches the GPU, and since when
 _log: set[str] = set()  # what is known of the open log: that it is "open", that the job has "started up"
 
 
@@ -29,8 +31,9 @@ def log_to(path: str | Path) -> Iterator[IO[str]]:
     File descriptors are redirected, not `sys.stdout`, because CUDA and C libraries write to them directly. An exception
     is printed into the log with its traceback and raised again; its one-line message also goes to the original stderr,
     so that the person at the terminal reads the cause without opening the log. Outside the block both descriptors are
-    as before. The first line says where the job runs, the last one how long it took and how much memory it held; every
-    `EVERY` seconds between them a line says how far the job is. A terminal shows the same in one line that moves.
+    as before. The first line says where the job runs, the last one how long it took, how much memory it held and which
+    share of the time its GPU was busy (`nvidia-smi`, once a second since the first `stage`); every `EVERY` seconds
+    between them a line says how far the job is. A terminal shows the same in one line that moves.
     SIGTERM, by which a cluster ends a job, becomes SystemExit, so that half-written files are removed.
 
     Parameters
@@ -110,6 +113,7 @@ def stage(total: int, what: str) -> Iterator[Stage]:
     if _log == {"open"}:
         print(f"started up in {this.start - _opened:.1f} s: imports, weights, device", flush=True)
         _log.add("started up")
+        _watch_gpu()
     _stages.append(this)
     try:
         yield this
@@ -217,4 +221,32 @@ def _cost() -> str:
     torch = sys.modules.get("torch")
     if torch and torch.cuda.is_initialized():
         line += f" and {torch.cuda.max_memory_allocated() / 2**20:.0f} MiB of {torch.cuda.get_device_name()}"
+        line += f", which was busy {_gpu_busy()} of the time"
     return line
+
+
+def _watch_gpu() -> None:
+    """Start `nvidia-smi` beside the job, if torch uses a GPU."""
+    global _nvidia_smi
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_initialized():
+        command = ["nvidia-smi", f"--id=GPU-{torch.cuda.get_device_properties().uuid}", "--loop=1"]
+        command += ["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        with suppress(OSError):  # it is not installed: the share stays unknown
+            _nvidia_smi = subprocess.Popen(command, text=True, **pipes), time.monotonic()
+
+
+def _gpu_busy() -> str:
+    """Stop watching the GPU and tell which share of the job it was busy; before it was watched it had nothing to do."""
+    global _nvidia_smi
+    if _nvidia_smi is None:
+        return "an unknown share"
+    process, since = _nvidia_smi
+    _nvidia_smi = None
+    end = time.monotonic()
+    process.terminate()
+    percent = [int(line) for line in process.communicate()[0].split() if line.isdigit()]
+    if not percent:
+        return "an unknown share"
+    return f"{sum(percent) / len(percent) * (end - since) / (end - _opened):.0f} %"

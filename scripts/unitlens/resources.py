@@ -41,8 +41,9 @@ def read_jobs(benchmarks: str | Path, logs: str | Path) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a job: ``rule, seconds, cpu_seconds, mem_mb, start_up_seconds, seconds_asked, mem_mb_asked, gpus``. What
-        nobody recorded is NaN: requests without ``benchmark-extended``, start-up of jobs that run no network.
+        One row a job: ``rule, seconds, cpu_seconds, mem_mb, start_up_seconds, seconds_asked, mem_mb_asked, gpus,
+        gpu_busy``. What nobody recorded is NaN: requests without ``benchmark-extended``, start-up of jobs that run no
+        network, the busy share of a GPU without ``nvidia-smi``.
     """
     benchmarks, logs = Path(benchmarks), Path(logs)
     rows = []
@@ -63,6 +64,7 @@ def read_jobs(benchmarks: str | Path, logs: str | Path) -> pd.DataFrame:
                 "seconds_asked": 60 * _number(asked.get("runtime")),
                 "mem_mb_asked": _number(asked.get("mem_mb")),
                 "gpus": _number(asked.get("gpu", 0 if asked else None)),
+                "gpu_busy": _told(r"busy (\d+) % of the time", text) / 100,
             }
         )
     return pd.DataFrame(rows)
@@ -80,11 +82,14 @@ def efficiency(jobs: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame
         `COLUMNS`, the rule that took most time first. ``time_used`` and ``memory_used`` are the largest share of its
-        request that a job used, ``cores_busy`` is CPU seconds over seconds. ``gpu_busy`` is empty: neither Snakemake
-        nor the jobs measure it.
+        request that a job used, ``cores_busy`` is CPU seconds over seconds, ``gpu_busy`` the seconds that the GPU
+        worked over those of the jobs that know it.
     """
     jobs = jobs.assign(
-        time_used=jobs.seconds / jobs.seconds_asked, memory_used=jobs.mem_mb / jobs.mem_mb_asked, gpu_busy=np.nan
+        time_used=jobs.seconds / jobs.seconds_asked,
+        memory_used=jobs.mem_mb / jobs.mem_mb_asked,
+        gpu_seconds=jobs.seconds * jobs.gpu_busy,
+        watched_seconds=jobs.seconds.where(jobs.gpu_busy.notna()),
     )
     rules = jobs.groupby("rule")
     table = rules.agg(
@@ -98,9 +103,9 @@ def efficiency(jobs: pd.DataFrame) -> pd.DataFrame:
         memory_used=("memory_used", "max"),
         start_up_seconds=("start_up_seconds", "mean"),
         gpus=("gpus", "max"),
-        gpu_busy=("gpu_busy", "max"),
     )
     table["cores_busy"] = rules.cpu_seconds.sum() / rules.seconds.sum()
+    table["gpu_busy"] = rules.gpu_seconds.sum() / rules.watched_seconds.sum()  # 0 / 0 is NaN
     order = rules.seconds.sum().sort_values(ascending=False, kind="stable").index
     return table.loc[order].reset_index()[COLUMNS]
 

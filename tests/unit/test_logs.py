@@ -5,7 +5,9 @@ import pty
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from unitlens import logs
@@ -195,3 +197,54 @@ print("over")
     assert over.strip() == "over"
     assert any(re.fullmatch(r"[1-3] of 4 images, .* a second, \d+ s left; explain/toy/00000", line) for line in moving)
     assert "\n" not in "".join(moving)
+
+
+@pytest.fixture
+def gpu(monkeypatch, tmp_path):
+    """A torch that uses a GPU, and the place for an `nvidia-smi`."""
+    cuda = SimpleNamespace(
+        is_initialized=lambda: True,
+        get_device_properties=lambda: SimpleNamespace(uuid="1234"),
+        max_memory_allocated=lambda: 3 * 2**20,
+        get_device_name=lambda: "a GPU",
+    )
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(logs, "_opened", 0)
+    monkeypatch.setattr(logs, "_log", {"open"})
+    return tmp_path / "nvidia-smi"
+
+
+@pytest.mark.parametrize(
+    ("told", "busy"),
+    [
+        ("20\n60", "20 %"),  # 40 % of the second half of the job
+        ("[N/A]", "an unknown share"),
+        ("No devices were found", "an unknown share"),
+    ],
+)
+def test_last_line_tells_which_share_of_the_time_the_gpu_was_busy(gpu, monkeypatch, capsys, told, busy):
+    gpu.write_text(f"""#!/bin/sh
+echo "$@" > {gpu}.arguments
+printf '%b\\n' '{told}'
+touch {gpu}.told
+exec sleep 60
+""")
+    gpu.chmod(0o755)
+    times = iter([30, 30, 60, 60])  # the stage, watching; the end of watching, the end
+    monkeypatch.setattr(logs.time, "monotonic", lambda: next(times))
+    with logs.stage(1, "images"):
+        assert capsys.readouterr().out == "started up in 30.0 s: imports, weights, device\n"
+        logs._log.clear()
+    while not gpu.with_name("nvidia-smi.told").exists():
+        time.sleep(0.01)
+    line = logs._cost()
+    assert line.endswith(f" and 3 MiB of a GPU, which was busy {busy} of the time")
+    asked = gpu.with_name("nvidia-smi.arguments").read_text().split()
+    assert asked == ["--id=GPU-1234", "--loop=1", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+
+
+def test_share_is_unknown_without_the_command(gpu):
+    with logs.stage(1, "images"):
+        logs._log.clear()
+    assert logs._cost().endswith(", which was busy an unknown share of the time")

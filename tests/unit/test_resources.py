@@ -20,9 +20,13 @@ def folder(tmp_path):
 
     asked = "{'tmpdir': '/tmp', 'runtime': 30, 'gpu': 1, 'mem_mb': %d, '_cores': 2}"
     tail = "\t0\texplain\t{}\t{'a': \"it's\"}\t2\t0.0\t" + asked + "\t{}"
-    log = "host a\nstarted up in %s s: imports, weights, device\ntook 9 s, held at most %d MiB\n"
-    job("explain/m/00000", "60.0\t0:01:00\t900.5\t1\t1\t1\t1\t1\t50\t90.0" + tail % 1000, log % (4.0, 800))
-    job("explain/m/00001", "120.0\t0:02:00\t-\t1\t1\t1\t1\t1\t50\t90.0" + tail % 2000, log % (6.0, 1000))
+    log = "host a\nstarted up in %s s: imports, weights, device\ntook 9 s, held at most %d MiB%s\n"
+    job(
+        "explain/m/00000",
+        "60.0\t0:01:00\t900.5\t1\t1\t1\t1\t1\t50\t90.0" + tail % 1000,
+        log % (4.0, 800, " and 9 MiB of a GPU, which was busy 50 % of the time"),
+    )
+    job("explain/m/00001", "120.0\t0:02:00\t-\t1\t1\t1\t1\t1\t50\t90.0" + tail % 2000, log % (6.0, 1000, ""))
     job("index/m", "0.5\t0:00:00\tNA\t1\t1\t1\t1\t1\t0\t0.5", head=HEAD)
     return tmp_path
 
@@ -44,10 +48,11 @@ def test_what_was_asked_and_used(folder):
         "start_up_seconds": 5,
         "cores_busy": 1,
         "gpus": 1,
+        "gpu_busy": 0.5,  # the second job does not know
     }
     pd.testing.assert_series_equal(
         explain[list(expected)].astype(float), pd.Series(expected, dtype=float, name="explain")
     )
     index = table.loc["index"]
     assert index.jobs == 1 and index.seconds_max == 0.5
-    assert np.isnan(index[["mem_mb_asked", "mem_mb_max", "start_up_seconds", "gpus"]].astype(float)).all()
+    assert np.isnan(index[["mem_mb_asked", "mem_mb_max", "start_up_seconds", "gpus", "gpu_busy"]].astype(float)).all()
