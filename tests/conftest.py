@@ -20,7 +20,7 @@ def new_project(tmp_path_factory):
     """Make a folder with a copy of the workflow, so that no run touches this one's results, and the toy inputs."""
 
     def make(name="project"):
-        folder = copy_workflow(tmp_path_factory.mktemp(name))
+        folder = copy_workflow(tmp_path_factory.mktemp(name) / "run")
         toy.write_inputs(folder)
         toy.write_config(folder, toy.config())
         return folder
@@ -43,11 +43,11 @@ def workflow_copy(tmp_path_factory):
 def snakemake():
     """Run Snakemake in a folder; what it printed is in `.stdout`, errors included."""
 
-    def run(folder, *arguments):
+    def run(folder, *arguments, **variables):
         return subprocess.run(
             command(*arguments),
             cwd=folder,
-            env=environment(),
+            env=environment() | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -127,6 +127,7 @@ def browse(chromium):
 
 
 def copy_workflow(folder):
+    folder.mkdir(exist_ok=True)
     for part in WORKFLOW:
         copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
         copy(ROOT / part, folder / part)

@@ -186,5 +186,7 @@ def test_no_clock_in_outputs_and_logs_for_all_rules(demo):
     assert facts["layers"]["features.12"] == [512, 14, 14]
     logged = {path.name for path in (demo / "results/logs").iterdir()}
     assert logged == {path.name for path in (demo / "results/benchmarks").iterdir()}
+    files, jobs = ([path for path in (demo / "results" / part).rglob("*") if path.is_file()] for part in ("", "logs"))
+    assert len(files) < 5 * len(jobs)
     of_broden = {"collect_mask_words"}
     assert logged == {path.stem for path in (demo / "scripts").glob("*.py")} - of_broden

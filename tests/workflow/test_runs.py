@@ -19,20 +19,42 @@ from unitlens import store
 CONFIG = ["--configfile", "config/toy.yaml"]
 RUN = [*CONFIG, "--cores", "2", "--keep-going", "--rerun-incomplete"]
 EXPLAINED = ["results/agreement.csv", "results/predictions.csv", "results/timings/explainers.csv"]
-EVERYTHING = [*EXPLAINED, "results/concepts.csv", "results/comparison/models.csv"]
+EVERYTHING = [
+    *EXPLAINED,
+    "results/concepts.csv",
+    "results/comparison/models.csv",
+    "results/figures/agreement/spearman.svg",
+]
 PHOTOGRAPHS = "results/images/explain/squash36-crop32-bilinear"
 UNREPEATABLE = ("logs", "benchmarks", "timings")  # they hold seconds
 
 
 @pytest.fixture(scope="module")
 def finished(new_project, snakemake):
-    """The miniature, run to its end."""
+    """The miniature, run to its end in a folder that links to the workflow; beside it a home and temporary files."""
     project = new_project("finished")
-    result = snakemake(project, *RUN, *EVERYTHING)
+    surroundings = project.parent
+    for name in ("clone", "home", "tmp"):
+        (surroundings / name).mkdir()
+    for name in ("Snakefile", "rules", "scripts", "envs", "report", "profiles"):  # as `make new` does
+        (project / name).rename(surroundings / "clone" / name)
+        (project / name).symlink_to(surroundings / "clone" / name)
+    shutil.copytree(project / "config", surroundings / "clone/config")
+    before = listing(surroundings)
+    variables = {"HOME": str(surroundings / "home"), "TMPDIR": str(surroundings / "tmp"), "PYTHONDONTWRITEBYTECODE": ""}
+    result = snakemake(project, *RUN, *EVERYTHING, **variables)
     assert result.returncode == 0, result.stdout
-    assert "Jobs done: 35. docs/outputs.md says" in result.stdout
+    assert "Jobs done: 36. docs/outputs.md says" in result.stdout
     assert "results/saliency (4)" in " ".join(result.stdout.split())
+    (surroundings / "written.txt").write_text("\n".join(sorted(listing(surroundings) - before)))
     return project
+
+
+def listing(surroundings):
+    """Every folder beside the run folder, and every file with its size and time."""
+    found = [path for path in surroundings.rglob("*") if path.relative_to(surroundings).parts[0] != "run"]
+    facts = {path: f" {path.lstat().st_size} {path.lstat().st_mtime_ns}" if path.is_file() else "" for path in found}
+    return {f"{path.relative_to(surroundings)}{fact}" for path, fact in facts.items()}
 
 
 def digests(project):
@@ -55,7 +77,17 @@ def test_whole_run(finished):
     assert timings[["explainer", "images"]].values.tolist() == [["gradcam-relu2", 4], ["lime", 4]]
     assert not list((finished / "results").rglob("*.part"))
     logs, tables = names_below(finished / "results/logs"), names_below(finished / "results/benchmarks")
-    assert logs == tables and len(logs) == 35
+    assert logs == tables and len(logs) == 36
+    assert sum(path.is_file() for path in (finished / "results").rglob("*")) < 5 * len(logs)
+
+
+def test_nothing_is_written_beside_the_run_folder_but_caches(finished):
+    """Compiled modules lie beside the library, and docs/cluster.md tells how to move the other two."""
+    caches = ("clone/scripts/unitlens/__pycache__", "home/.cache", "home/.config/matplotlib")
+    written = [path for path in (finished.parent / "written.txt").read_text().splitlines() if path != "home/.config"]
+    assert [path for path in written if not path.startswith(caches)] == []
+    in_cache = {Path(path).parts[2] for path in written if path.startswith("home/.cache/")}
+    assert in_cache <= {"snakemake", "matplotlib"}
 
 
 def names_below(folder):
@@ -72,18 +104,6 @@ def test_every_column_that_was_written_is_described(finished):
 def test_second_run_has_nothing_to_do(finished, snakemake):
     result = snakemake(finished, *RUN, *EVERYTHING)
     assert result.returncode == 0 and "Nothing to be done" in result.stdout
-
-
-def test_new_local_checkpoint_runs_all_that_depends_on_it(finished, plan, tmp_path):
-    project = Path(shutil.copytree(finished, tmp_path / "project"))
-    toy.save_checkpoint(project / "weights/toy.pt", seed=1)
-    jobs = plan(project, *EVERYTHING, *CONFIG)
-    assert {rule: jobs.get(rule) for rule in ("retrieve_weights", "check_model", "explain_lime", "embed_images")} == {
-        "retrieve_weights": 1,
-        "check_model": 1,
-        "explain_lime": 2,
-        "embed_images": None,
-    }
 
 
 def test_killed_run_goes_on_to_the_same_bytes(finished, new_project, snakemake, start_snakemake):
