@@ -54,6 +54,7 @@ bench: env
 	PYTHONPATH=scripts python tests/bench/dissection.py
 	PYTHONPATH=scripts python tests/bench/extraction.py
 	PYTHONPATH=scripts python tests/bench/images.py
+	PYTHONPATH=scripts python tests/bench/scale.py
 
 bench-faithfulness: env
 	PYTHONPATH=scripts$(QUANTUS:%=:%) python tests/bench/faithfulness.py $(BENCH)

@@ -261,7 +261,7 @@ def _open(path: Path) -> h5py.File:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; run the rule that writes it")
     try:
-        file = h5py.File(path, "r", locking=False)
+        file = h5py.File(path, "r", locking=False, rdcc_nbytes=_CHUNK_BYTES)  # for each shard of an index, too
     except OSError as error:
         raise OSError(
             f"{path} is truncated or not an HDF5 file ({error}); delete it and run the workflow again"

@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import torch
-
 
 def status(field: str) -> int:  # bytes
     """Read this process's memory; getrusage would count what the parent used before it started this process."""
@@ -20,6 +18,8 @@ def status(field: str) -> int:  # bytes
 
 def machine(device: str) -> str:
     """Name the processors."""
+    import torch  # here, for processes that measure memory without it
+
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     cpu = f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from cluster import running, tell, wait_until
@@ -203,22 +202,26 @@ def test_photograph_cannot_be_read(run, undisturbed):
 
 
 @pytest.fixture
-def without_sacct(tmp_path, monkeypatch):
-    """Commands of a site without accounting; where sacct is installed the plugin turns to it, which never answers."""
-    folder = tmp_path / "commands"
-    folder.mkdir()
-    commands = {file.name: file for place in os.environ["PATH"].split(":") for file in Path(place).glob("*")}
-    for name in commands.keys() - {"sacct"}:
-        (folder / name).symlink_to(commands[name])
-    monkeypatch.setenv("PATH", str(folder))
+def accounting(tmp_path, monkeypatch):
+    """A sacct that knows what the controller knows, in place of a database: it fails while the controller is away."""
+    sacct = tmp_path / "commands/sacct"
+    sacct.parent.mkdir()
+    sacct.write_text("""#!/bin/sh
+case "$*" in
+  *--name*) exec squeue --noheader --states=all --name="${*##*--name }" --format="%A|%T" ;;
+esac
+""")
+    sacct.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{sacct.parent}:{os.environ['PATH']}")
 
 
-def test_controller_stops_for_a_while(run, undisturbed, without_sacct):
-    process = start_and_wait_for_fault(run, "--retries", "0")
+def test_controller_and_accounting_are_away_for_a_while(run, undisturbed, accounting):
+    longer = ["--set-resources", "write_shard:runtime=30"]  # else the controller finds them out of time
+    process = start_and_wait_for_fault(run, "--retries", "0", "--slurm-status-command", "sacct", *longer)
     run.cluster.stop_controller()
     try:
         run.mend(BAD)
-        time.sleep(75)  # by default the plugin would give up after five attempts of nine seconds
+        time.sleep(75)  # by default the plugin gives up after five attempts of nine seconds, and waits for ever
         assert running(process.pid)
     finally:
         run.cluster.start_controller()

@@ -1,7 +1,10 @@
 import errno
 import os
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -195,6 +198,34 @@ def test_batches_cross_the_shards_of_an_index(tmp_path):
     with store.open(tmp_path / "index.h5") as file:
         batches = [batch[:, 0].tolist() for batch in store.batches(file["activations"], 4)]
     assert batches == [[0, 0, 0, 1], [1, 1, 2, 2], [2]]
+
+
+READ = """
+import sys
+from unitlens import store
+with store.open(sys.argv[1]) as file:
+    rows = sum(map(len, store.batches(file["activations"], 64)))
+(peak,) = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")]
+print(rows, peak)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_memory_does_not_grow_with_the_rows_that_are_read(tmp_path):
+    """Each process reads shards of 8 MiB through an index, two or thirty-two of them."""
+    peaks = []
+    for n in (2, 32):
+        shards = [tmp_path / str(n) / f"{number:05d}.h5" for number in range(n)]
+        for shard in shards:
+            store.create(shard, {"activations": np.ones((2048, 1024), np.float32)}, {})
+        store.index(tmp_path / f"{n}.h5", shards)
+        command = [sys.executable, "-c", READ, tmp_path / f"{n}.h5"]
+        path = {"PYTHONPATH": str(Path(store.__file__).parents[1])}
+        rows, peak = map(int, subprocess.run(command, env=path, capture_output=True, check=True).stdout.split())
+        assert rows == n * 2048
+        peaks.append(peak * 1024)
+    more = 30 * 8 * 2**20
+    assert peaks[1] - peaks[0] < more / 2  # HDF5 keeps a chunk of 1 MiB of every shard; by itself it would keep 8
 
 
 def test_rows_are_picked_from_any_shard(tmp_path):

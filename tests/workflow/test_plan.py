@@ -1,6 +1,7 @@
 """The plan and the form of the workflow: job counts of both configs, lint, profiles, and names that agree."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -114,6 +115,14 @@ def test_a_thousand_photographs_and_five_explainers_need_fewer_than_200_jobs(pla
     settings["explain"] = {"cams": ["gradcam", "gradcam++", "ablationcam", "scorecam"]}
     (workflow_copy / "config/thousand.yaml").write_text(yaml.safe_dump(settings))
     assert sum(plan(workflow_copy, "--configfile", "config/thousand.yaml").values()) < 200
+
+
+def test_fifty_thousand_photographs_are_planned_in_few_jobs_and_little_memory():
+    """Of three models with four layers each; tests/bench/scale.py plans as `snakemake -n` does, and more than this."""
+    command = [sys.executable, "tests/bench/scale.py", "--plan", "50000", "4096"]
+    plan = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    assert plan["jobs"] <= 500
+    assert plan["peak"] < 300  # MiB
 
 
 def test_miniature_plans_these_jobs(plan, project):

@@ -1,0 +1,388 @@
+"""Plan, decode, store and read back hundreds of thousands of images, and write docs/benchmarks-scale.md.
+
+    make bench
+    python tests/bench/scale.py --plan 50000 4096     # one plan: jobs, CPU seconds and peak memory as JSON
+
+Sheets are synthetic, and a few photographs stand for many; every row of the page is a process of its own.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import measure
+import yaml
+
+# Imports that planning does not need are inside functions: the memory of a plan is Snakemake's alone.
+
+ROOT = Path(__file__).parents[2]
+MODELS, LAYERS = 3, 4
+GEOMETRY = {"fit": "squash", "resize": 64, "crop": 64, "interpolation": "bilinear"}
+SHARD, UNITS, BATCH = 4096, 512, 64
+PHOTOGRAPHS = 500  # files; the rows of a sheet name them over and over
+SMALL, LARGE = 25_000, 100_000
+PICTURES = 1024  # of 224 x 224, for the table of HDF5 settings
+PLANS = [(SMALL, SHARD), (50_000, SHARD), (LARGE, SHARD), (1_000_000, 8192)]
+BOUNDS = {50_000: (10, 300, 500), 1_000_000: (60, None, None)}  # seconds, MiB, jobs
+GROWTH, FLAT, PARSE = 4.2, 1.15, 0.2  # times the CPU seconds and the memory from SMALL to LARGE; seconds
+
+
+def main() -> None:
+    """Read the options, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path("docs/benchmarks-scale.md"))
+    parser.add_argument("--plan", nargs=2, type=int, metavar=("IMAGES", "SHARD_SIZE"))
+    parser.add_argument("--alone", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.alone:
+        name, *arguments = options.alone
+        found = ALONE[name](*arguments) or {}
+        print(json.dumps({"cpu": time.process_time(), "peak": measure.status("VmHWM") / 2**20, **found}))
+    elif options.plan:
+        print(json.dumps(measured_plan(*options.plan)))
+    else:
+        write(options.output.absolute())
+
+
+def write(output: Path) -> None:
+    """Measure everything and write the page."""
+    import table
+
+    plans = [(images, size, measured_plan(images, size)) for images, size in PLANS]
+    steps = {images: measured_steps(images) for images in (SMALL, LARGE)}
+    with tempfile.TemporaryDirectory() as folder:
+        write_project(Path(folder), 50_000, SHARD)
+        parse = measured("parse", folder)
+        hdf5 = measured("settings", folder)["rows"]
+    plan_rows = [
+        [f"{images:,}", str(size), str(each["jobs"]), each["seconds"], each["cpu"], each["peak"]]
+        for images, size, each in plans
+    ]
+    step_rows = []
+    for name, small in steps[SMALL].items():
+        large = steps[LARGE][name]
+        step_rows.append([name, small["cpu"], large["cpu"], large["cpu"] / small["cpu"], small["peak"], large["peak"]])
+    flat = max(steps[LARGE][name]["peak"] / steps[SMALL][name]["peak"] for name in STEPS)
+    total = [sum(each["cpu"] for each in steps[images].values()) for images in (SMALL, LARGE)]
+    step_rows.append(["all", *total, total[1] / total[0], None, None])
+    planned = {images: each["cpu"] for images, _, each in plans}
+    step_rows.append(["plan", planned[SMALL], planned[LARGE], planned[LARGE] / planned[SMALL], None, None])
+    checks = [
+        *plan_checks(plans),
+        ["parsing inside a job, 50,000 images", "CPU seconds", PARSE, parse["include"]],
+        [
+            f"decode, store, index and read, {SMALL:,} to {LARGE:,}",
+            "times the CPU seconds",
+            GROWTH,
+            total[1] / total[0],
+        ],
+        ["the same, the step that grows most", "times the peak memory", FLAT, flat],
+    ]
+    page = PAGE.format(
+        machine=measure.machine("cpu"),
+        targets=table.markdown(
+            ["what", "measure", "to reach", "measured", "met"],
+            [[*each[:2], f"≤ {each[2]}", each[3], "yes" if each[3] <= each[2] else "**no**"] for each in checks],
+        ),
+        plans=table.markdown(["images", "shard", "jobs", "seconds", "CPU seconds", "peak memory (MiB)"], plan_rows),
+        parse=table.markdown(
+            ["part", "CPU seconds"],
+            [["whole", parse["include"]], *([name, parse[name]] for name in parse["parts"])],
+        ),
+        steps=table.markdown(
+            [
+                *["step", f"{SMALL:,}: CPU seconds", f"{LARGE:,}: CPU seconds", "times"],
+                *[f"{SMALL:,}: peak memory (MiB)", f"{LARGE:,}: peak memory (MiB)"],
+            ],
+            step_rows,
+        ),
+        settings=table.markdown(
+            ["rows", "chunk", "filters", "size / raw", "written", "read in order", "read at random"], hdf5
+        ),
+        virtual=table.markdown(["read", "rows a second"], [[name, steps[LARGE]["read"][name]] for name in VIRTUAL]),
+    )
+    output.write_text(page, encoding="utf-8")
+    print(f"wrote {output}")
+
+
+def plan_checks(plans: list[tuple[int, int, dict]]) -> list[list[object]]:
+    """Compare plans with their bounds: seconds, memory, jobs."""
+    return [
+        [f"plan of {images:,} images, {MODELS} models x {LAYERS} layers", what, bound, found[key]]
+        for images, _, found in plans
+        if images in BOUNDS
+        for what, key, bound in zip(
+            ("seconds", "peak memory (MiB)", "jobs"), ("seconds", "peak", "jobs"), BOUNDS[images], strict=True
+        )
+        if bound
+    ]
+
+
+def measured(name: str, *arguments: str) -> dict:
+    """Measure one thing in a process of its own."""
+    start = time.perf_counter()
+    found = measure.in_a_process(__file__, "--alone", name, *arguments)
+    found["seconds"] = time.perf_counter() - start
+    print(name, *arguments, {key: value for key, value in found.items() if key != "rows"}, file=sys.stderr, flush=True)
+    return found
+
+
+# ---- plans
+
+
+def measured_plan(images: int, shard_size: int) -> dict:
+    """Plan a run of so many images in a folder of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_project(Path(folder), images, shard_size)
+        return measured("plan", folder)
+
+
+def write_project(folder: Path, images: int, shard_size: int) -> None:
+    """Link to the workflow, as `make new` does, and write a sheet and a config of so many images."""
+    for name in ("Snakefile", "rules", "scripts", "envs", "report", "profiles", "config"):
+        (folder / name).symlink_to(ROOT / name)
+    settings = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+    model = next(iter(settings["models"].values())) | {"layers": [f"layer{number}" for number in range(1, LAYERS + 1)]}
+    settings["models"] = {f"model{number}": model for number in range(1, MODELS + 1)}
+    settings["images"]["probe"] |= {"sheet": "sheet.csv", "shard_size": shard_size}
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    rows = "".join(f"photo_{number:07d},{number % PHOTOGRAPHS:06d}.jpg\n" for number in range(images))
+    (folder / "sheet.csv").write_text("image_id,path\n" + rows)
+
+
+def run_snakemake(folder: str, *arguments: str) -> str:
+    """Run Snakemake in this process; return what it printed."""
+    from snakemake.cli import main
+
+    os.chdir(folder)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        try:
+            main([*arguments, "--configfile", "config.yaml", "--dry-run", "--quiet", "rules"])
+        except SystemExit as end:
+            if end.code:
+                raise RuntimeError(printed.getvalue()) from end
+    return printed.getvalue()
+
+
+def plan(folder: str) -> dict:
+    """Count the jobs of everything."""
+    return {"jobs": int(re.search(r"^total +(\d+)$", run_snakemake(folder), re.MULTILINE)[1])}
+
+
+def parse(folder: str) -> dict:
+    """Plan one job as the job itself does, and time the reading of the Snakefile and of the rules."""
+    import snakemake.cli  # the first: the others import each other
+    import snakemake.utils
+    import snakemake.workflow
+
+    seconds, running = {}, set()
+
+    def timed(module: object, name: str) -> None:
+        function = getattr(module, name)
+
+        def timed_function(*arguments: object, **options: object) -> object:
+            if name in running:  # the Snakefile includes the rules
+                return function(*arguments, **options)
+            running.add(name)
+            start = time.process_time()
+            try:
+                return function(*arguments, **options)
+            finally:
+                seconds[name] = seconds.get(name, 0) + time.process_time() - start
+                running.remove(name)
+
+        setattr(module, name, timed_function)
+
+    parts = {"parse": "Snakemake's translation to Python", "validate": "defaults from the schema"}
+    timed(snakemake.workflow.Workflow, "include")
+    timed(snakemake.workflow, "parse")
+    timed(snakemake.utils, "validate")
+    target = "results/images/probe/squash256-crop227-bilinear/00000.h5"
+    run_snakemake(folder, target, "--mode", "remote")
+    return {"include": seconds["include"], "parts": list(parts.values())} | {
+        title: seconds[name] for name, title in parts.items()
+    }
+
+
+# ---- images
+
+
+def measured_steps(images: int) -> dict[str, dict]:
+    """Decode, store, index and read so many images, each step in a process."""
+    from images import write as write_photographs
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_project(Path(folder), images, SHARD)
+        (Path(folder) / "photographs").mkdir()
+        write_photographs(Path(folder) / "photographs", PHOTOGRAPHS)
+        return {name: measured(name, folder, str(images)) for name in STEPS}
+
+
+def decode(folder: str, images: str) -> None:
+    """Decode every shard as `decode_images` does one."""
+    from unitlens import images as photographs
+    from unitlens import store
+
+    for start in range(0, int(images), SHARD):
+        rows = photographs.read_rows(Path(folder, "sheet.csv"), start, min(start + SHARD, int(images)))
+        pictures, _, _ = photographs.decode(rows, Path(folder, "photographs"), GEOMETRY)
+        ids = [row["image_id"] for row in rows]
+        store.create(Path(folder, f"pictures/{start:07d}.h5"), {"images": pictures, "image_id": ids}, {})
+
+
+def extract(folder: str, images: str) -> None:
+    """Read every shard in batches and write as many activations, pixels instead of a network's."""
+    import numpy as np
+    from unitlens import store
+
+    for shard in sorted(Path(folder, "pictures").iterdir()):
+        with store.open(shard) as file:
+            parts = [batch.reshape(len(batch), -1)[:, :UNITS] for batch in store.batches(file["images"], BATCH)]
+            arrays = {"activations": np.concatenate(parts).astype(np.float32), "image_id": file["image_id"].asstr()[:]}
+        store.create(Path(folder, "activations", shard.name), arrays, {})
+
+
+def index(folder: str, images: str) -> None:
+    """Index the shards."""
+    from unitlens import store
+
+    store.index(Path(folder, "activations.h5"), sorted(Path(folder, "activations").iterdir()))
+
+
+def read(folder: str, images: str) -> dict:
+    """Read all activations in batches, through the index and shard by shard."""
+    from unitlens import store
+
+    shards = sorted(Path(folder, "activations").iterdir())
+    rates = {}
+    for name, paths in zip(VIRTUAL, ([Path(folder, "activations.h5")], shards), strict=True):
+        start, rows = time.process_time(), 0
+        for path in paths:
+            with store.open(path) as file:
+                rows += sum(map(len, store.batches(file["activations"], BATCH)))
+        assert rows == int(images)
+        rates[name] = rows / (time.process_time() - start)
+    return rates
+
+
+# ---- HDF5
+
+
+def settings(folder: str) -> dict:
+    """Write and read pictures, activations and masks with several chunks and filters."""
+    import numpy as np
+    from images import write as write_photographs
+    from unitlens import images
+
+    photographs = Path(folder, "photographs")
+    photographs.mkdir()
+    write_photographs(photographs, PHOTOGRAPHS)
+    named = [{"image_id": str(row), "path": f"{row % PHOTOGRAPHS:06d}.jpg"} for row in range(PICTURES)]
+    pictures, _, _ = images.decode(named, photographs, GEOMETRY | {"resize": 224, "crop": 224})
+    noise = np.random.default_rng(0).standard_normal((50_000, UNITS), dtype=np.float32)
+    arrays = {"pictures": pictures, "activations": np.maximum(noise, 0), "masks": pictures[..., 0] > 128}
+    rows = []
+    for name, array in arrays.items():
+        for size in (2**16, 2**20, 2**23):
+            rows.append([name, *one_setting(Path(folder, "test.h5"), array, size, {"fletcher32": True})])
+        for filters in ({}, {"compression": "lzf", "fletcher32": True}, {"compression": "gzip", "fletcher32": True}):
+            options = filters | ({"compression_opts": 1} if filters.get("compression") == "gzip" else {})
+            rows.append([name, *one_setting(Path(folder, "test.h5"), array, 2**20, options)])
+    return {"rows": rows}
+
+
+def one_setting(path: Path, array: object, chunk: int, filters: dict) -> list[object]:
+    """Write an array and read it; return the setting, its size and rows a second of CPU time, the best of three."""
+    import h5py
+    import numpy as np
+
+    rows = max(1, min(len(array), chunk // array[0].nbytes))
+    picked = np.sort(np.random.default_rng(0).choice(len(array), len(array) // 16, replace=False))
+
+    def write() -> None:
+        with h5py.File(path, "w") as file:
+            file.create_dataset("array", data=array, chunks=(rows, *array.shape[1:]), **filters)
+
+    def in_order() -> None:
+        with h5py.File(path, rdcc_nbytes=2**20) as file:
+            for start in range(0, len(array), BATCH):
+                file["array"][start : start + BATCH]
+
+    def at_random() -> None:
+        with h5py.File(path, rdcc_nbytes=2**20) as file:
+            for start in range(0, len(picked), BATCH):
+                file["array"][picked[start : start + BATCH]]
+
+    rates = [len(array) / best(write), len(array) / best(in_order), len(picked) / best(at_random)]
+    written = path.stat().st_size / array.nbytes
+    return [f"{chunk // 1024} KiB", name_filters(filters), written, *rates]
+
+
+def name_filters(filters: dict) -> str:
+    names = {"fletcher32": "checksum", "compression": filters.get("compression")}
+    return ", ".join(names[key] for key in filters if key in names) or "none"
+
+
+def best(work: Callable[[], None]) -> float:
+    """Time a call three times; return the fewest seconds of CPU time."""
+    seconds = []
+    for _ in range(3):
+        start = time.process_time()
+        work()
+        seconds.append(time.process_time() - start)
+    return min(seconds)
+
+
+VIRTUAL = ["through the index", "shard by shard"]
+STEPS = {"decode": decode, "extract": extract, "index": index, "read": read}
+ALONE = STEPS | {"plan": plan, "parse": parse, "settings": settings}
+
+
+PAGE = f"""# Benchmarks at scale
+
+Written by `make bench` on: {{machine}}. CPU seconds are those of one process with its start and its imports; where they
+are not nearly the seconds, other work had the processors too.
+
+## Targets
+
+{{targets}}
+## Plans
+
+`snakemake -n` of the demonstration with {MODELS} models of {LAYERS} layers each and a sheet of so many photographs to
+label with, the checks of every row included.
+
+{{plans}}
+A job on the cluster reads the Snakefile and the rules again, but checks no sheet. With 50,000 images that takes:
+
+{{parse}}
+## Decoded pictures and activations
+
+{PHOTOGRAPHS} photographs of 256 x 256 pixels, named over and over by the sheet, are decoded to 64 x 64, and {UNITS}
+activations each are taken from the pixels. One process does all shards of {SHARD} one after the other, so its memory is
+that of one job if it does not grow.
+
+{{steps}}
+Rows of {UNITS} activations, {LARGE:,} of them in {-(-LARGE // SHARD)} shards, in batches of {BATCH}:
+
+{{virtual}}
+## Chunks and filters
+
+Rows a second of CPU time, the best of three, in batches of {BATCH}: {PICTURES} pictures of 224 x 224 x 3 bytes, 50,000
+rows of {UNITS} activations of which half are zero, {PICTURES} masks of 224 x 224. At random: a sixteenth of the rows,
+ascending. The cache of an open dataset is 1024 KiB, as the store sets it. The store takes chunks of 1024 KiB and the
+checksum for all, and gzip for masks.
+
+{{settings}}"""
+
+
+if __name__ == "__main__":
+    main()
