@@ -223,7 +223,7 @@ def measured_steps(images: int) -> dict[str, dict]:
     with tempfile.TemporaryDirectory() as folder:
         write_project(Path(folder), images, SHARD)
         (Path(folder) / "photographs").mkdir()
-        write_photographs(Path(folder) / "photographs", PHOTOGRAPHS)
+        write_photographs(Path(folder) / "photographs", PHOTOGRAPHS, 256, 256, maps=[0])
         return {name: measured(name, folder, str(images)) for name in STEPS}
 
 
@@ -285,7 +285,7 @@ def settings(folder: str) -> dict:
 
     photographs = Path(folder, "photographs")
     photographs.mkdir()
-    write_photographs(photographs, PHOTOGRAPHS)
+    write_photographs(photographs, PHOTOGRAPHS, 256, 256, maps=[0])
     named = [{"image_id": str(row), "path": f"{row % PHOTOGRAPHS:06d}.jpg"} for row in range(PICTURES)]
     pictures, _, _ = images.decode(named, photographs, GEOMETRY | {"resize": 224, "crop": 224})
     noise = np.random.default_rng(0).standard_normal((50_000, UNITS), dtype=np.float32)
@@ -368,7 +368,7 @@ A job on the cluster reads the Snakefile and the rules again, but checks no shee
 
 {PHOTOGRAPHS} photographs of 256 x 256 pixels, named over and over by the sheet, are decoded to 64 x 64, and {UNITS}
 activations each are taken from the pixels. One process does all shards of {SHARD} one after the other, so its memory is
-that of one job if it does not grow.
+that of one job if it does not grow. Through an index HDF5 keeps a chunk of every shard that it has read.
 
 {{steps}}
 Rows of {UNITS} activations, {LARGE:,} of them in {-(-LARGE // SHARD)} shards, in batches of {BATCH}:
