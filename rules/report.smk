@@ -258,11 +258,23 @@ rule summarise_resources:
     input:
         all_but_the_resources,
     output:
-        report(
+        table=report(
             RESOURCES,
             category="Resources",
             labels={"result": "table: time and memory, asked and used"},
             caption="../report/resources.rst",
+        ),
+        slowest=report(
+            "results/timings/slowest_jobs.csv",
+            category="Resources",
+            labels={"result": "table: slowest jobs"},
+            caption="../report/slowest_jobs.rst",
+        ),
+        figure=report(
+            "results/timings/resources.svg",
+            category="Resources",
+            labels={"result": "figure: time and memory, asked and used"},
+            caption="../report/resources_figure.rst",
         ),
     log:
         "results/logs/summarise_resources/all.log",

@@ -22,6 +22,7 @@ from unitlens.wording import SIGNIFICANT, explainer_title, machine_title, pair_t
 
 DPI = 150
 WIDEST = 12  # inches
+MOST_RULES = 25  # in the figure of resources, those that took most time
 MOST_FREQUENT = 15  # concepts shown for each model
 SALIENCY_MAP = matplotlib.colormaps["plasma"]
 CATEGORY_COLOURS = {
@@ -879,6 +880,50 @@ def timings(timings: pd.DataFrame, path: str | Path) -> None:
         panel.set_xlim(seconds.min() / 3, seconds.max() * 4)
     panel.set_xlabel("seconds per photograph, wall clock (log scale)")
     _title(figure, "Time to explain a photograph" + (f", on {machines[0]}" if shared else ""))
+    _save(figure, path)
+
+
+@matplotlib.rc_context(STYLE)
+def resources(table: pd.DataFrame, path: str | Path) -> None:
+    """Draw what the jobs of each rule asked for and used: seconds, memory and, where known, how busy their GPU was.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Of `resources.efficiency`; the first `MOST_RULES` rules are drawn.
+    path : path
+        File to write, ``.png`` or ``.svg``.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw, or the suffix is another.
+    """
+    if table.empty:
+        raise ValueError("`table` is empty: no job has left a benchmark")
+    table = table.head(MOST_RULES)
+    columns = 3 if table["gpu_busy"].notna().any() else 2
+    figure = Figure((4.2 + 2.8 * columns, 1.3 + 0.24 * len(table)), layout="constrained")
+    time, memory, *gpu = figure.subplots(1, columns, sharey=True)
+    rows = range(len(table))
+    time.hlines(rows, table["seconds_mean"], table["seconds_max"], color=SERIES_COLOURS[0], linewidth=2)
+    time.scatter(table["seconds_mean"], rows, color=SERIES_COLOURS[0], s=18, label="mean, to the slowest job")
+    time.scatter(table["seconds_asked"], rows, color=SERIES_COLOURS[1], marker="|", s=60, label="asked")
+    time.set_xscale("log")
+    time.set_xlabel("seconds a job (log scale)")
+    memory.barh(rows, table["mem_mb_max"] / 1000, height=0.6, color=SERIES_COLOURS[0], label="most held by a job")
+    memory.scatter(table["mem_mb_asked"] / 1000, rows, color=SERIES_COLOURS[1], marker="|", s=60, label="asked")
+    memory.set_xlabel("memory (GB)")
+    for panel in gpu:
+        panel.barh(rows, 100 * table["gpu_busy"], height=0.6, color=SERIES_COLOURS[0])
+        panel.set_xlim(0, 100)
+        panel.set_xlabel("GPU busy (% of the jobs' time)")
+    names = [f"{row.rule} ({row.jobs})" for row in table.itertuples()]
+    for panel in (time, memory, *gpu):
+        _label_rows(panel, names, stripes=True)
+    for panel in (time, memory):
+        panel.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=8, handletextpad=0.3, borderaxespad=0)
+    _title(figure, "What the jobs of each rule asked for and used (number of jobs)")
     _save(figure, path)
 
 

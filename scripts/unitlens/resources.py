@@ -22,10 +22,14 @@ COLUMNS = [
     "mem_mb_asked",
     "memory_used",
     "start_up_seconds",
+    "rate",
+    "counted",
     "cores_busy",
     "gpus",
     "gpu_busy",
 ]
+SLOWEST = 20  # jobs that are listed
+_PROGRESS = re.compile(r"^\d+ of (\d+) (\w+).*, ([\d.]+) a second", re.MULTILINE)
 
 
 def read_jobs(benchmarks: str | Path, logs: str | Path) -> pd.DataFrame:
@@ -41,9 +45,10 @@ def read_jobs(benchmarks: str | Path, logs: str | Path) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a job: ``rule, seconds, cpu_seconds, mem_mb, start_up_seconds, seconds_asked, mem_mb_asked, gpus,
-        gpu_busy``. What nobody recorded is NaN: requests without ``benchmark-extended``, start-up of jobs that run no
-        network, the busy share of a GPU without ``nvidia-smi``.
+        One row a job: ``rule, job, seconds, cpu_seconds, mem_mb, start_up_seconds, rate, counted, seconds_asked,
+        mem_mb_asked, gpus, gpu_busy``; ``rate`` is how many of what is ``counted`` the job did a second. What nobody
+        recorded is NaN: requests without ``benchmark-extended``, start-up of jobs that run no network, the busy share
+        of a GPU without ``nvidia-smi``.
     """
     benchmarks, logs = Path(benchmarks), Path(logs)
     rows = []
@@ -54,13 +59,17 @@ def read_jobs(benchmarks: str | Path, logs: str | Path) -> pd.DataFrame:
         asked = ast.literal_eval(used.get("resources") or "{}")
         log = logs / name.with_suffix(".log")
         text = log.read_text(errors="replace") if log.exists() else ""
+        *_, (_, counted, rate) = [("", "", np.nan), *_PROGRESS.findall(text)]
         rows.append(
             {
                 "rule": name.parts[0],
+                "job": name.relative_to(name.parts[0]).with_suffix("").as_posix(),
                 "seconds": _number(used["s"]),
                 "cpu_seconds": _number(used["cpu_time"]),
                 "mem_mb": np.fmax(_number(used["max_rss"]), _told(r"held at most (\d+) MiB", text)),
                 "start_up_seconds": _told(r"started up in ([\d.]+) s", text),
+                "rate": float(rate),
+                "counted": counted,
                 "seconds_asked": 60 * _number(asked.get("runtime")),
                 "mem_mb_asked": _number(asked.get("mem_mb")),
                 "gpus": _number(asked.get("gpu", 0 if asked else None)),
@@ -102,12 +111,20 @@ def efficiency(jobs: pd.DataFrame) -> pd.DataFrame:
         mem_mb_asked=("mem_mb_asked", "max"),
         memory_used=("memory_used", "max"),
         start_up_seconds=("start_up_seconds", "mean"),
+        rate=("rate", "mean"),
+        counted=("counted", "first"),
         gpus=("gpus", "max"),
     )
     table["cores_busy"] = rules.cpu_seconds.sum() / rules.seconds.sum()
     table["gpu_busy"] = rules.gpu_seconds.sum() / rules.watched_seconds.sum()  # 0 / 0 is NaN
     order = rules.seconds.sum().sort_values(ascending=False, kind="stable").index
     return table.loc[order].reset_index()[COLUMNS]
+
+
+def slowest(jobs: pd.DataFrame) -> pd.DataFrame:
+    """List the `SLOWEST` jobs that took longest: ``rule, job, seconds, mem_mb, rate, counted, gpu_busy``."""
+    columns = ["rule", "job", "seconds", "mem_mb", "rate", "counted", "gpu_busy"]
+    return jobs.sort_values("seconds", ascending=False, kind="stable")[columns].head(SLOWEST)
 
 
 def _number(value: object) -> float:

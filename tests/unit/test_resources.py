@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from unitlens import resources
+from unitlens import figures, resources
 
 HEAD = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time"
 EXTENDED = "\tjobid\trule_name\twildcards\tparams\tthreads\tcpu_usage\tresources\tinput_size_mb"
@@ -20,7 +20,8 @@ def folder(tmp_path):
 
     asked = "{'tmpdir': '/tmp', 'runtime': 30, 'gpu': 1, 'mem_mb': %d, '_cores': 2}"
     tail = "\t0\texplain\t{}\t{'a': \"it's\"}\t2\t0.0\t" + asked + "\t{}"
-    log = "host a\nstarted up in %s s: imports, weights, device\ntook 9 s, held at most %d MiB%s\n"
+    log = "host a\nstarted up in %s s: imports, weights, device\n5 of 10 photographs, 1 a second, 5 s left\n"
+    log += "10 of 10 photographs (7 of 7 batches), 2.50 a second, 0 s left\ntook 9 s, held at most %d MiB%s\n"
     job(
         "explain/m/00000",
         "60.0\t0:01:00\t900.5\t1\t1\t1\t1\t1\t50\t90.0" + tail % 1000,
@@ -46,6 +47,7 @@ def test_what_was_asked_and_used(folder):
         "mem_mb_asked": 2000,
         "memory_used": 900.5 / 1000,
         "start_up_seconds": 5,
+        "rate": 2.5,
         "cores_busy": 1,
         "gpus": 1,
         "gpu_busy": 0.5,  # the second job does not know
@@ -53,6 +55,24 @@ def test_what_was_asked_and_used(folder):
     pd.testing.assert_series_equal(
         explain[list(expected)].astype(float), pd.Series(expected, dtype=float, name="explain")
     )
+    assert table.counted.tolist() == ["photographs", ""]
     index = table.loc["index"]
     assert index.jobs == 1 and index.seconds_max == 0.5
     assert np.isnan(index[["mem_mb_asked", "mem_mb_max", "start_up_seconds", "gpus", "gpu_busy"]].astype(float)).all()
+
+
+def test_slowest_jobs_come_first(folder):
+    jobs = resources.slowest(resources.read_jobs(folder / "benchmarks", folder / "logs"))
+    assert (jobs.rule + " " + jobs.job).tolist() == ["explain m/00001", "explain m/00000", "index m"]
+    assert jobs.seconds.tolist() == [120, 60, 0.5]
+    assert len(resources.slowest(jobs.assign(rule="x").iloc[np.zeros(50, int)])) == resources.SLOWEST
+
+
+@pytest.mark.parametrize("gpu", [np.nan, 0.5])
+def test_figure_shows_the_gpu_where_it_is_known(folder, tmp_path, gpu):
+    table = resources.efficiency(resources.read_jobs(folder / "benchmarks", folder / "logs"))
+    figures.resources(table.assign(gpu_busy=gpu), tmp_path / "resources.svg")
+    text = (tmp_path / "resources.svg").read_text()
+    assert ("GPU busy" in text) == (gpu == 0.5) and "explain (2)" in text
+    with pytest.raises(ValueError, match="no job has left a benchmark"):
+        figures.resources(table.iloc[:0], tmp_path / "resources.svg")
