@@ -1,6 +1,8 @@
 """All Python of the workflow: what the config must be, shards, and the functions that rules take inputs and params from."""
 
+import copy
 import csv
+import functools
 import hashlib
 import math
 import os
@@ -17,7 +19,6 @@ import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.types import ExecMode
-from snakemake.utils import validate
 
 SHEET_COLUMNS = ["image_id", "path", "label", "mask", "crop", "box", "superpixels"]
 CONCEPT_COLUMNS = ["word", "category"]
@@ -28,7 +29,8 @@ IMAGE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 WORKFLOW = Path(
     workflow.current_basedir.get_path_or_uri(secret_free=True)
 ).parent  # also where another workflow imports this one
-SCHEMA = WORKFLOW / "config" / "schema.yaml"
+YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where there is one: every job reads the schema
+SCHEMA = yaml.load((WORKFLOW / "config" / "schema.yaml").read_text(encoding="utf-8"), YAML_LOADER)
 
 
 # ---- checks, all before the first job
@@ -41,15 +43,29 @@ def check_config():
         raise WorkflowError(
             "There is no config. Choose a profile, for example `--profile profiles/demo`, or give `--configfile`."
         )
-    validator = jsonschema.Draft202012Validator(yaml.safe_load(SCHEMA.read_text()))
+    validator = jsonschema.Draft202012Validator(SCHEMA)
     refuse([line for error in validator.iter_errors(config) for line in explain_violation(error)])
-    validate(config, schema=str(SCHEMA))
+    fill_in_defaults()
     problems = [line for name, images in config["images"].items() for line in check_images(name, images)]
     if config.get("netdissect", {}).get("masks", "broden") != "broden":
         problems += check_table(config["netdissect"]["masks"], "netdissect.masks", MASK_COLUMNS, "value", check_mask)
     problems += check_table(config["concepts"]["list"], "concepts.list", CONCEPT_COLUMNS, "word")
     problems += check_geometries() + check_weights() + check_work() + check_offline() + check_broden() + check_tuning()
     refuse(problems or check_probe())
+
+
+def fill_in_defaults():
+    """Set what the config leaves out to the schema's default, wherever the schema gives one."""
+    check_properties = jsonschema.Draft202012Validator.VALIDATORS["properties"]
+
+    def set_defaults(validator, properties, instance, schema):
+        for name, each in properties.items():
+            if "default" in each and isinstance(instance, dict):
+                instance.setdefault(name, copy.deepcopy(each["default"]))
+        yield from check_properties(validator, properties, instance, schema)
+
+    filling = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"properties": set_defaults})
+    filling(SCHEMA).validate(config)
 
 
 def refuse(problems):
@@ -151,7 +167,7 @@ def check_probe():
     similarity = config["dissect"]["similarity"]
     rows, images = count_rows("probe"), config["images"]["probe"]
     problems = []
-    fewest = yaml.safe_load(SCHEMA.read_text())["properties"]["dissect"]["properties"]["similarity"]["fewestImages"]
+    fewest = SCHEMA["properties"]["dissect"]["properties"]["similarity"]["fewestImages"]
     if rows < (needed := fewest[similarity]):
         problems.append(f"images.probe: {rows} rows, but {similarity} needs at least {needed}")
     if "sheet" in images:
@@ -300,19 +316,22 @@ def check_explained_row(row):
 
 def count_rows(dataset):
     images = config["images"][dataset]
-    return len(sheet_rows(images["sheet"])) if "sheet" in images else images["size"]
+    return count_sheet(images["sheet"]) if "sheet" in images else images["size"]
 
 
-_sheets = {}
+@functools.cache
+def count_sheet(path):
+    """Count the rows of a sheet; a job on the cluster needs no more of most sheets."""
+    with Path(path).open(newline="", encoding="utf-8-sig") as file:
+        return sum(1 for _ in csv.reader(file)) - 1
 
 
+@functools.cache
 def read_sheet(path):
     """Read the columns and the rows of a sheet once per process."""
-    if path not in _sheets:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            columns, *rows = csv.reader(file)
-        _sheets[path] = columns, rows
-    return _sheets[path]
+    with Path(path).open(newline="", encoding="utf-8-sig") as file:
+        columns, *rows = csv.reader(file)
+    return columns, rows
 
 
 def sheet_rows(path):
@@ -812,7 +831,7 @@ def last_words(log):
 if workflow.exec_mode == ExecMode.DEFAULT:
     check_config()
 else:  # a job on a cluster parses this file again and need not check again
-    validate(config, schema=str(SCHEMA))
+    fill_in_defaults()
 if config["offline"]:
     os.environ.update(UNITLENS_OFFLINE="1")  # for the scripts that retrieve, which run on this machine
 GPU = 0 if config["device"] == "cpu" else 1

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import pytest
 import toy
-import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.sourcecache import infer_source_file
 from unitlens import dissect, evidence
@@ -382,12 +381,8 @@ BAD = {
 }
 
 
-# what `snakemake.utils.validate` and the rules ask of a workflow before the first rule
-WORKFLOW = SimpleNamespace(
-    current_basedir=infer_source_file(str(ROOT / "rules")),
-    modifier=SimpleNamespace(skip_validation=False),
-    sourcecache=SimpleNamespace(open=lambda file: file.get_path_or_uri(secret_free=False)),
-)
+# what the rules ask of a workflow before the first rule
+WORKFLOW = SimpleNamespace(current_basedir=infer_source_file(str(ROOT / "rules")))
 
 
 def check(settings):
@@ -425,14 +420,22 @@ def folder(tmp_path, monkeypatch):
 def test_the_fewest_images_are_those_of_the_library():
     names = {"workflow": WORKFLOW, "config": {}}
     exec((ROOT / "rules/common.smk").read_text().partition("\n# ---- checks")[0], names)
-    similarity = yaml.safe_load(names["SCHEMA"].read_text())["properties"]["dissect"]["properties"]["similarity"]
+    similarity = names["SCHEMA"]["properties"]["dissect"]["properties"]["similarity"]
     assert similarity["fewestImages"] == dissect.FEWEST_IMAGES
     assert similarity["enum"] == list(dissect.SIMILARITIES)
     assert names["FEWEST_PHOTOGRAPHS"] == evidence.FEWEST_PHOTOGRAPHS
 
 
-def test_good_config_passes(folder):
-    check(toy.config())
+def test_good_config_passes_and_is_filled_in(folder):
+    settings = toy.config()
+    for key in ("seed", "faithfulness"):
+        settings.pop(key, None)
+    other = copy.deepcopy(settings)
+    check(settings)
+    check(other)
+    assert settings["seed"] == 42 and settings["faithfulness"]["baselines"] == ["blur", "mean"]
+    settings["faithfulness"]["baselines"].append("noise")
+    assert other["faithfulness"]["baselines"] == ["blur", "mean"], "no two configs share a default"
 
 
 @pytest.mark.parametrize("name", BAD)
