@@ -767,15 +767,23 @@ def memory_of_shard(wildcards, attempt):
     return attempt * (1000 + (stop - start) * side**2 * (3 + 2 * maps) // 2**20)
 
 
-def memory(megabytes):
-    """Memory that grows with every attempt."""
-    return lambda wildcards, attempt: megabytes * attempt
+def memory(megabytes, maps=0):
+    """Memory that grows with every attempt and with the maps that a job holds of each photograph of a shard: so many, or
+    those of `all` explainers, 14 bytes a pixel (docs/cluster.md)."""
+
+    def needed(wildcards, attempt):
+        held = len(explainers(wildcards.model)) if maps == "all" else maps
+        photographs = min(config["images"]["explain"]["shard_size"], count_rows("explain"))
+        pixels = preprocessing(wildcards)["crop"] ** 2 if held else 0
+        return attempt * (megabytes + 14 * held * photographs * pixels // 2**20)
+
+    return needed
 
 
-def memory_of_network(megabytes):
+def memory_of_network(megabytes, maps=0):
     """Memory of a job that runs a network: on a GPU CUDA's libraries, on a CPU the activations of a batch (docs/cluster.md)."""
     needs = {"cuda": 2000, "cpu": 65 * config["batch_size"]}
-    return memory(megabytes + needs.get(config["device"], max(needs.values())))
+    return memory(megabytes + needs.get(config["device"], max(needs.values())), maps)
 
 
 def minutes(base):

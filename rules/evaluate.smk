@@ -10,7 +10,7 @@ rule score_agreement:
     conda:
         "../envs/unitlens.yaml"
     resources:
-        mem_mb=memory(1500),
+        mem_mb=memory(2000, maps="all"),
         runtime=minutes(15),
     params:
         agreement=config["agreement"],
@@ -75,7 +75,7 @@ rule measure_images:
     conda:
         "../envs/unitlens.yaml"
     resources:
-        mem_mb=memory(1500),
+        mem_mb=memory(1500, maps="all"),
         runtime=minutes(15),
     params:
         area=config["agreement"]["area"],
@@ -158,7 +158,7 @@ rule score_faithfulness:
     resources:
         gpu=GPU,
         batch_size=config["batch_size"],
-        mem_mb=memory_of_network(1500),
+        mem_mb=memory_of_network(1500, maps="all"),
         runtime=minutes(30),
     params:
         network=network,
@@ -229,7 +229,7 @@ rule score_ground_truth:
     conda:
         "../envs/unitlens.yaml"
     resources:
-        mem_mb=memory(1500),
+        mem_mb=memory(1500, maps="all"),
         runtime=minutes(15),
     params:
         seed=config["seed"],
@@ -301,7 +301,7 @@ rule randomise_model:
     resources:
         gpu=GPU,
         batch_size=config["batch_size"],
-        mem_mb=memory_of_network(1500),
+        mem_mb=memory_of_network(1500, maps=1),
         runtime=minutes(30),
     params:
         network=network,
@@ -334,7 +334,7 @@ rule stabilise_lime:
     resources:
         gpu=GPU,
         batch_size=config["batch_size"],
-        mem_mb=memory_of_network(1500),
+        mem_mb=memory_of_network(1500, maps=2),
         runtime=minutes(30),
     params:
         network=network,

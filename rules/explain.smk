@@ -18,7 +18,7 @@ rule explain_cam:
     resources:
         gpu=GPU,
         batch_size=config["batch_size"],
-        mem_mb=memory_of_network(1000),
+        mem_mb=memory_of_network(1000, maps=1),
         runtime=minutes(30),
     params:
         network=network,
@@ -48,7 +48,7 @@ rule explain_lime:
     resources:
         gpu=GPU,
         batch_size=config["batch_size"],
-        mem_mb=memory_of_network(1000),
+        mem_mb=memory_of_network(1000, maps=2),
         runtime=minutes(30),
     params:
         network=network,
@@ -74,7 +74,7 @@ rule cut_masks:
     conda:
         "../envs/unitlens.yaml"
     resources:
-        mem_mb=memory(1500),
+        mem_mb=memory(1500, maps="all"),
         runtime=minutes(15),
     params:
         area=config["agreement"]["area"],

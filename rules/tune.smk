@@ -17,7 +17,7 @@ rule tune_lime:
     resources:
         gpu=GPU,
         batch_size=config["batch_size"],
-        mem_mb=memory_of_network(1500),
+        mem_mb=memory_of_network(1500, maps=2),
         runtime=minutes(30),
     params:
         network=network,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import toy
+from cluster import wait_until
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[1]
@@ -118,7 +119,8 @@ def browse(chromium):
     yield open_page
     for page in opened:
         for frame in page.frames:
-            frame.wait_for_function("[...document.images].every((i) => i.complete || i.loading === 'lazy')")
+            loading = "[...document.images].filter((i) => !i.complete && i.loading !== 'lazy').length"
+            wait_until(lambda: frame.evaluate(loading) == 0, "loading every image")  # noqa: B023
             problems += frame.evaluate(
                 "[...document.images].filter((i) => i.complete && !i.naturalWidth).map((i) => `not loaded: ${i.alt}`)"
             )

@@ -6,6 +6,7 @@ one image (h, w) or a batch (n, h, w), and an image's result does not depend on 
 masks and scipy.stats.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
@@ -19,6 +20,7 @@ from unitlens.seeds import one_each, stream_seeds
 from unitlens.wording import above_and_below, mean_estimate, pair_title, paired_test
 
 Explanation = tuple[Mapping[str, np.ndarray], Mapping[str, object]]  # arrays and attributes of a file
+_AT_ONCE = 16  # images that are ranked and cut at once
 ORIGIN = ["model", "target", "geometry"]  # what every row of a table names
 PAIR = ["explainer_a", "explainer_b"]
 
@@ -274,29 +276,50 @@ def score_pairs(
     images = image_table(*explanations[0])
     maps = {facts["explainer"]: torch.as_tensor(arrays["saliency"]) for arrays, facts in explanations}
     seeds = {name: stream_seeds(seed, name, images["image_id"]) for name in maps}
-    cuts = {}  # (name, area) -> masks, share decided by ties
-    for one in sorted({area, *areas}):
-        for name, own in maps.items():
-            cuts[name, one] = equal_area_mask(own, one, seed=seeds[name]), tied_share(own, one)
+    scores = defaultdict(lambda: np.empty((2, len(images))))  # of a pair, a measure and a cut: values, tied shares
+    for start in range(0, len(images), _AT_ONCE):
+        rows = slice(start, start + _AT_ONCE)
+        own_maps, own_seeds = ({name: each[rows] for name, each in parts.items()} for parts in (maps, seeds))
+        block = _score_block(own_maps, own_seeds, areas=sorted({area, *areas}), threshold=threshold)
+        for key, values in block.items():
+            scores[key][:, rows] = values
+    chances = {"equal_area_iou": chance_iou, "spearman": lambda _: 0.0}
+    tables = []
+    for (a, b, measure, cut), (values, tied) in scores.items():
+        chance = chances.get(measure, lambda _: np.nan)(cut)
+        cut = np.nan if cut is None else cut
+        pair = images.assign(explainer_a=a, explainer_b=b, measure=measure, cut=cut, value=values, chance=chance)
+        tables.append(pair.assign(tied_share=tied))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _score_block(
+    maps: Mapping[str, Tensor], seeds: Mapping[str, Sequence[int]], *, areas: Sequence[float], threshold: float
+) -> dict[tuple[str, str, str, float | None], tuple[np.ndarray, np.ndarray]]:
+    """Score every two explainers on some images: for each pair, measure and cut the values and the tied shares."""
+    cuts = {  # masks, share decided by ties
+        (name, area): (equal_area_mask(own, area, seed=seeds[name]), tied_share(own, area))
+        for name, own in maps.items()
+        for area in areas
+    }
     high = {name: peak_share_mask(own, threshold) for name, own in maps.items()}
     diagonal = np.hypot(*next(iter(maps.values())).shape[-2:])
-    tables = []
+    scores = {}
     for a, b in combinations(maps, 2):
-        distance = peak_distance(maps[a], maps[b])
-        measures = [("threshold_iou", threshold, iou(high[a], high[b]), np.nan)]
-        measures += [("spearman", np.nan, spearman(maps[a], maps[b]), 0.0)]
-        measures += [("peak_distance", np.nan, distance / diagonal, np.nan)]
-        measures += [("peak_distance_pixels", np.nan, distance, np.nan)]
-        pair = images.assign(explainer_a=a, explainer_b=b)
-        for one in sorted({area, *areas}):
-            (mask_a, tied_a), (mask_b, tied_b) = cuts[a, one], cuts[b, one]
-            table = pair.assign(
-                measure="equal_area_iou", cut=one, value=iou(mask_a, mask_b).numpy(), chance=chance_iou(one)
-            )
-            tables.append(table.assign(tied_share=torch.maximum(tied_a, tied_b).numpy()))
-        for measure, cut, values, chance in measures:
-            tables.append(pair.assign(measure=measure, cut=cut, value=values.numpy(), chance=chance, tied_share=np.nan))
-    return pd.concat(tables, ignore_index=True)
+        for area in areas:
+            (mask_a, tied_a), (mask_b, tied_b) = cuts[a, area], cuts[b, area]
+            tied = torch.maximum(tied_a, tied_b).numpy()
+            scores[a, b, "equal_area_iou", area] = iou(mask_a, mask_b).numpy(), tied
+        distance = peak_distance(maps[a], maps[b]).numpy()
+        values = {
+            ("threshold_iou", threshold): iou(high[a], high[b]).numpy(),
+            ("spearman", None): spearman(maps[a], maps[b]).numpy(),
+            ("peak_distance", None): distance / diagonal,
+            ("peak_distance_pixels", None): distance,
+        }
+        for key, value in values.items():
+            scores[a, b, *key] = value, np.full(len(value), np.nan)
+    return scores
 
 
 def image_table(arrays: Mapping[str, np.ndarray], facts: Mapping[str, object]) -> pd.DataFrame:

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import pandas as pd
 import pytest
+from cluster import wait_until
 from unitlens import gallery, unit_maps
 
 UNITS, LAYERS, PICTURES = 5000, 5, 4000
@@ -118,7 +119,7 @@ def test_scrolling_draws_more(page, browse):
     opened = browse(page)
     before = len(cards(opened))
     opened.mouse.wheel(0, 100_000)
-    opened.wait_for_function(f"document.querySelectorAll('#cards > li').length > {before}")
+    wait_until(lambda: len(cards(opened)) > before, "drawing more")
 
 
 def test_a_unit_has_an_address_and_opens_large(page, browse):
@@ -137,6 +138,7 @@ def test_a_card_opens_by_mouse_and_by_keyboard(page, browse):
     opened.locator("article").nth(1).click()
     opened.get_by_role("dialog").get_by_text("net · 0 · unit 1").wait_for()
     opened.keyboard.press("Escape")
+    opened.wait_for_url("**#/")
     opened.locator("article a").nth(2).focus()
     opened.keyboard.press("Enter")
     opened.get_by_role("dialog").get_by_text("net · 0 · unit 2").wait_for()
@@ -172,6 +174,6 @@ def test_chart_holds_the_units_that_are_shown_and_opens_their_cards(page, browse
     opened.locator("#up").select_option(label="q")
     opened.locator("#chart svg").get_by_text("q", exact=True).wait_for()
     opened.locator("#place").select_option("net/2")
-    opened.wait_for_function("view.data('units').length === 10")
+    wait_until(lambda: points.count() == 10, "drawing fewer points")
     points.first.click(force=True)
     opened.get_by_role("dialog").get_by_text("net · 2 · unit").wait_for()

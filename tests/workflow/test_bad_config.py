@@ -386,11 +386,12 @@ WORKFLOW = SimpleNamespace(current_basedir=infer_source_file(str(ROOT / "rules")
 
 
 def check(settings):
-    """Run the checks of rules/common.smk, which is Python up to the line that calls them."""
+    """Run the checks of rules/common.smk, which is Python up to the line that calls them; give its names."""
     source = (ROOT / "rules/common.smk").read_text().partition("\nif workflow.exec_mode")[0]
     names = {"workflow": WORKFLOW, "config": settings}
     exec(compile(source, "common.smk", "exec"), names)
     names["check_config"]()
+    return names
 
 
 def change(settings, changes):
@@ -436,6 +437,19 @@ def test_good_config_passes_and_is_filled_in(folder):
     assert settings["seed"] == 42 and settings["faithfulness"]["baselines"] == ["blur", "mean"]
     settings["faithfulness"]["baselines"].append("noise")
     assert other["faithfulness"]["baselines"] == ["blur", "mean"], "no two configs share a default"
+
+
+@pytest.mark.parametrize(("shard_size", "photographs"), [(2, 2), (100, 3)])
+def test_memory_follows_the_attempt_and_the_maps_of_a_shard(folder, shard_size, photographs):
+    settings = toy.config()
+    settings["images"]["explain"]["shard_size"] = shard_size
+    names = check(settings)
+    settings["models"]["toy"]["preprocessing"]["crop"] = 2000
+    wildcards, maps = SimpleNamespace(model="toy"), len(names["explainers"]("toy"))
+    for attempt in (1, 2):
+        assert names["memory"](500)(wildcards, attempt) == 500 * attempt
+        expected = attempt * (500 + 14 * maps * photographs * 2000**2 // 2**20)
+        assert names["memory"](500, maps="all")(wildcards, attempt) == expected > 600
 
 
 @pytest.mark.parametrize("name", BAD)
