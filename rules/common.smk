@@ -3,6 +3,7 @@
 import copy
 import csv
 import functools
+import gc
 import hashlib
 import math
 import os
@@ -839,6 +840,7 @@ def last_words(log):
 if workflow.exec_mode == ExecMode.DEFAULT:
     check_config()
 else:  # a job on a cluster parses this file again and need not check again
+    gc.freeze()  # what is loaded stays: collecting it again and again would take as long as reading the rules
     fill_in_defaults()
 if config["offline"]:
     os.environ.update(UNITLENS_OFFLINE="1")  # for the scripts that retrieve, which run on this machine
