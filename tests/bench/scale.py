@@ -60,7 +60,7 @@ def write(output: Path) -> None:
     steps = {images: measured_steps(images) for images in (SMALL, LARGE)}
     with tempfile.TemporaryDirectory() as folder:
         write_project(Path(folder), 50_000, SHARD)
-        parse = measured("parse", folder)
+        parse = sorted((measured("parse", folder) for _ in range(5)), key=lambda each: each["whole"])[2]  # the median
         hdf5 = measured("settings", folder)["rows"]
     plan_rows = [
         [f"{images:,}", str(size), str(each["jobs"]), each["seconds"], each["cpu"], each["peak"]]
