@@ -27,9 +27,8 @@ FAILURES_SHOWN = 20
 FEWEST_PHOTOGRAPHS = 3  # that can be resampled and exchanged
 MASK_COLUMNS = ["value", "word", "category"]
 IMAGE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-WORKFLOW = Path(
-    workflow.current_basedir.get_path_or_uri(secret_free=True)
-).parent  # also where another workflow imports this one
+# not `workflow.basedir`, which is another workflow's where that imports this one
+WORKFLOW = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where there is one: every job reads the schema
 SCHEMA = yaml.load((WORKFLOW / "config" / "schema.yaml").read_text(encoding="utf-8"), YAML_LOADER)
 
@@ -393,10 +392,10 @@ def all_probe_images_of_model(wildcards):
     return [images_of("probe", preprocessing(wildcards), shard) for shard in shards("probe")]
 
 
-def probe_images_of_models():
-    """Every decoded shard that some model's units are labelled on, geometry by geometry."""
-    inputs = [settings["preprocessing"] for settings in config["models"].values() if settings["layers"]]
-    return list(dict.fromkeys(images_of("probe", each, shard) for each in inputs for shard in shards("probe")))
+def images_of_models(dataset, models, those):
+    """Decoded shards of several models, geometry by geometry."""
+    inputs = [config["models"][model]["preprocessing"] for model in models]
+    return list(dict.fromkeys(images_of(dataset, each, shard) for each in inputs for shard in those))
 
 
 def probe_images_of_encoder(wildcards):
@@ -468,7 +467,7 @@ def saliency_of_shard(wildcards):
 
 def decoded_images():
     """Names of the image sets and, beside them, every decoded shard."""
-    labelled = [settings["preprocessing"] for settings in config["models"].values() if settings["layers"]]
+    labelled = [config["models"][model]["preprocessing"] for model in labelled_models()]
     explained = [config["models"][model]["preprocessing"] for model in explained_models()]
     inputs = {"probe": [config["encoder"]["preprocessing"], *labelled], "explain": explained}
     pairs = [
@@ -480,9 +479,19 @@ def decoded_images():
     return tuple(zip(*dict.fromkeys(pairs)))
 
 
+def first_shards(photographs):
+    """Shards that hold so many photographs to explain, the first ones of the sheet."""
+    return shards("explain")[: -(-photographs // config["images"]["explain"]["shard_size"])]
+
+
 def shown_shards():
-    """Shards that hold the photographs that figures show, the first ones of the sheet."""
-    return shards("explain")[: -(-config["report"]["photographs"] // config["images"]["explain"]["shard_size"])]
+    """Shards of the photographs that figures show."""
+    return first_shards(config["report"]["photographs"])
+
+
+def tuned_shards():
+    """Shards of the photographs that LIME is tuned on; none without `tune`."""
+    return first_shards(config.get("tune", {}).get("photographs", 0))
 
 
 def shown_images(wildcards):
@@ -520,59 +529,33 @@ def if_ground_truth(*things):
     return list(things) if given else []
 
 
+def labelled_models():
+    return [model for model in config["models"] if config["models"][model]["layers"]]
+
+
 def explained_models():
     return [model for model in config["models"] if explainers(model)]
 
 
-def per_explainer(pattern):
-    """Expand a pattern over the explained models, their explainers and the shards of photographs."""
-    return [
-        path
-        for model in explained_models()
-        for path in expand(pattern, model=model, explainer=explainers(model), shard=shards("explain"))
-    ]
-
-
-def per_shown_shard(pattern):
-    """Expand a pattern over the explained models and the shards that hold the photographs that figures show."""
-    return expand(pattern, model=explained_models(), shard=shown_shards())
-
-
-def shown_images_of_models():
-    """Every decoded shard that figures of some model show, geometry by geometry."""
-    inputs = [config["models"][model]["preprocessing"] for model in explained_models()]
-    return list(dict.fromkeys(images_of("explain", each, shard) for each in inputs for shard in shown_shards()))
-
-
-def shown_saliency_of_models():
+def per_explainer(pattern, some=None):
+    """Expand a pattern over the explained models, their explainers and all or some shards of photographs."""
     return [
         path
         for model in explained_models()
         for path in expand(
-            f"results/saliency/{model}/{{explainer}}/{{shard}}.h5", explainer=explainers(model), shard=shown_shards()
+            pattern, model=model, explainer=explainers(model), shard=shards("explain") if some is None else some
         )
     ]
 
 
-def per_explained_shard(pattern):
-    """Expand a pattern over the explained models and the shards of photographs."""
-    return expand(pattern, model=explained_models(), shard=shards("explain"))
+def per_explained_shard(pattern, some=None):
+    """Expand a pattern over the explained models and all or some shards of photographs."""
+    return expand(pattern, model=explained_models(), shard=shards("explain") if some is None else some)
 
 
 def all_but_the_resources(wildcards):
     """Everything that `all` asks for: by then every job has left its benchmark and its log."""
     return [path for path in rules.all.input if path != RESOURCES]
-
-
-def tuned_shards():
-    """Shards that hold the photographs that LIME is tuned on, the first ones of the sheet; none without `tune`."""
-    photographs, size = config.get("tune", {}).get("photographs", 0), config["images"]["explain"]["shard_size"]
-    return shards("explain")[: -(-photographs // size)]
-
-
-def per_tuned_shard(pattern):
-    """Expand a pattern over the explained models and the shards of photographs that LIME is tuned on."""
-    return expand(pattern, model=explained_models(), shard=tuned_shards())
 
 
 def saliency_of_reference(wildcards):

@@ -205,7 +205,7 @@ rule write_units:
     input:
         concepts="results/concepts.csv",
         maps=per_layer("results/unit_maps/{model}/{layer}.h5"),
-        images=probe_images_of_models(),
+        images=images_of_models("probe", labelled_models(), shards("probe")),
     output:
         "results/units.html",  # no part of the report: browsers show no embedded page of more than 2 MB
     log:
@@ -225,9 +225,9 @@ rule write_units:
 
 rule write_explanations:
     input:
-        images=shown_images_of_models(),
-        saliency=shown_saliency_of_models(),
-        masks=per_shown_shard("results/masks/{model}/{shard}.h5"),
+        images=images_of_models("explain", explained_models(), shown_shards()),
+        saliency=per_explainer("results/saliency/{model}/{explainer}/{shard}.h5", shown_shards()),
+        masks=per_explained_shard("results/masks/{model}/{shard}.h5", shown_shards()),
         predictions="results/predictions.csv",
         faithfulness="results/faithfulness.csv",
     output:

@@ -34,8 +34,8 @@ rule tune_lime:
 
 rule collect_tuning:
     input:
-        scores=per_tuned_shard("results/tuning/{model}/{shard}.csv"),
-        timings=per_tuned_shard("results/timings/tuning/shards/{model}/{shard}.csv"),
+        scores=per_explained_shard("results/tuning/{model}/{shard}.csv", tuned_shards()),
+        timings=per_explained_shard("results/timings/tuning/shards/{model}/{shard}.csv", tuned_shards()),
     output:
         settings=report(
             "results/tuning.csv",

@@ -6,14 +6,14 @@ with log_to(snakemake.log[0]):
     from itertools import groupby
     from pathlib import Path
 
-    from unitlens import gallery, store
+    from unitlens import explanation_cards, gallery, store
 
     files, shown = snakemake.input, snakemake.params.shown
-    gallery.explanations(
-        snakemake.output[0],
-        explanations=[store.read(path, rows=shown) for path in files.saliency],
-        masks=[store.read(path, rows=shown) for path in files.masks],
-        pictures={
+    masks = [store.read(path, rows=shown) for path in files.masks]
+    cards = explanation_cards.collect(
+        [store.read(path, rows=shown) for path in files.saliency],
+        masks,
+        {
             geometry: store.concatenate(shards, rows=shown)[0]
             for geometry, shards in groupby(files.images, key=lambda path: Path(path).parent.name)
         },
@@ -21,3 +21,4 @@ with log_to(snakemake.log[0]):
         faithfulness=store.read_tables([files.faithfulness]),
         photographs=shown,
     )
+    gallery.explanations(snakemake.output[0], cards, area=masks[0][1]["area"])

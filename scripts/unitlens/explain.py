@@ -20,6 +20,7 @@ SUPERPIXELS = {
     "grid": segment.grid,
 }
 HIDE = {"mean": None, "grey": 128, "black": 0, "white": 255, "blur": "blur", "noise": "noise"}
+ZERO_MAP = "the map is zero everywhere"  # what tables and pages say of one
 # Share of the picture at which repeats of LIME are compared.
 _STABILITY_AREA = 0.2
 

@@ -9,7 +9,7 @@ import pandas as pd
 from PIL import Image
 
 from unitlens import explain, figures, groundtruth, unit_maps
-from unitlens.wording import explainer_title
+from unitlens.wording import counted, explainer_title
 
 # Longest side in pixels and quality of the pictures, the best first; None leaves them as the model sees them.
 FORMS = ((None, 85), (224, 80), (192, 75), (160, 70), (128, 65), (96, 60), (64, 50))
@@ -25,7 +25,6 @@ def collect(
     predictions: pd.DataFrame,
     faithfulness: pd.DataFrame,
     photographs: int,
-    form: tuple[int | None, int] = FORMS[0],
 ) -> list[dict[str, object]]:
     """Collect the data of the page.
 
@@ -39,52 +38,50 @@ def collect(
         Tables of all models, of `models.prediction_table` and `faithfulness.score_shard`.
     photographs : int
         How many are shown, the first ones.
-    form : (int or None, int)
-        One of `FORMS`.
 
     Returns
     -------
     list of dict
-        For each photograph ``image_id, label`` and its ``rows``, one a model: ``model, caption, verdict, picture``,
-        ``aspect`` (width / height), ``object`` (an SVG path on a square of side `unit_maps.CANVAS`, empty where the
-        sheet gives no object) and ``maps``: ``title, heat, mask, scores, warning``. Pictures are data URIs.
+        For each photograph ``image_id, label`` and its ``rows``, one a model: ``model, caption, verdict``, ``picture``
+        (h, w, 3) uint8, ``aspect`` (width / height), ``object`` (an SVG path on a square of side `unit_maps.CANVAS`,
+        empty where the sheet gives no object) and ``maps``: ``title``, ``heat`` (h, w, 3) uint8, ``mask`` (h, w) bool,
+        ``scores, warning``.
 
     Raises
     ------
     ValueError
         As `figures.blend` does.
     """
-    by_model: dict[str, list] = {}
-    for arrays, facts in explanations:
-        by_model.setdefault(facts["model"], []).append((arrays, facts))
+    files_of, cut_of = _by_model(explanations), _by_model(masks)
     told, scores = predictions.set_index(["model", "image_id"]), _scores(faithfulness)
-    photographs_of: dict[str, list] = {}
-    for model, files in by_model.items():
+    rows_of: dict[str, list] = {}
+    for model, files in files_of.items():
         explained = explain.by_explainer(files)
         decoded = pictures[files[0][1]["geometry"]]
-        cut = [arrays for arrays, facts in masks if facts["model"] == model]
-        maps = {
-            name: list(_maps(name, arrays, decoded["images"], cut, form)) for name, (arrays, _) in explained.items()
-        }
-        for i, (image_id, outline) in enumerate(
-            zip(decoded["image_id"][:photographs], _outlines(decoded), strict=False)
-        ):
+        images, outlines = decoded["images"], _outlines(decoded)
+        maps = {name: list(_maps(name, arrays, images, cut_of[model])) for name, (arrays, _) in explained.items()}
+        for i, image_id in enumerate(decoded["image_id"][:photographs]):
             row = told.loc[(model, image_id)]
-            photographs_of.setdefault(image_id, []).append(
+            rows_of.setdefault(image_id, []).append(
                 {
                     "model": model,
                     "caption": f"{row.target_name}, p = {row.target_probability:.2f}",
                     "label": row.label_name if pd.notna(row.label) else "",
                     "verdict": _verdict(row),
-                    "picture": _photograph(decoded["images"][i], form),
-                    "aspect": "{1} / {0}".format(*decoded["images"].shape[1:3]),
-                    "object": outline,
-                    "maps": [maps[name][i] | {"scores": scores.get((model, image_id, name), [])} for name in maps],
+                    "picture": images[i],
+                    "aspect": "{1} / {0}".format(*images.shape[1:3]),
+                    "object": outlines[i],
+                    "maps": [
+                        own[i] | {"scores": scores.get((model, image_id, name), [])} for name, own in maps.items()
+                    ],
                 }
             )
-    return [
-        {"image_id": image_id, "label": rows[0]["label"], "rows": rows} for image_id, rows in photographs_of.items()
-    ]
+    return [{"image_id": image_id, "label": rows[0]["label"], "rows": rows} for image_id, rows in rows_of.items()]
+
+
+def encode(cards: Sequence[Mapping], form: tuple[int | None, int]) -> list[dict[str, object]]:
+    """Replace the pictures of `collect` by data URIs, in one of `FORMS`."""
+    return [card | {"rows": [_encode_row(row, form) for row in card["rows"]]} for card in cards]
 
 
 def explain_page(cards: Sequence[Mapping], area: float) -> dict[str, object]:
@@ -93,7 +90,7 @@ def explain_page(cards: Sequence[Mapping], area: float) -> dict[str, object]:
     models = list(dict.fromkeys(row["model"] for row in rows))
     titles = list(dict.fromkeys(each["title"] for row in rows for each in row["maps"]))
     return {
-        "summary": f"{len(cards)} photograph{'s' * (len(cards) > 1)}, explained for {' and '.join(models)} by "
+        "summary": f"{counted(len(cards), 'photograph')}, explained for {' and '.join(models)} by "
         f"{', '.join(titles)}. Slide from the photograph over the heat map to the mask.",
         "notes": [
             "Above each row: the model, the class that is explained and its probability. Every picture is shown as the "
@@ -108,29 +105,31 @@ def explain_page(cards: Sequence[Mapping], area: float) -> dict[str, object]:
             "(higher is better). One picture proves nothing; the report has means with intervals and tests.",
             "Keys: Tab to the slider, then ← and →.",
         ],
-        "photographs": cards,
         "objects": any(row["object"] for row in rows),
         "canvas": unit_maps.CANVAS,
     }
 
 
+def _by_model(files: Iterable[tuple[Mapping, Mapping]]) -> dict[str, list[tuple[Mapping, Mapping]]]:
+    by_model: dict[str, list] = {}
+    for arrays, facts in files:
+        by_model.setdefault(facts["model"], []).append((arrays, facts))
+    return by_model
+
+
 def _maps(
-    name: str,
-    arrays: Mapping[str, np.ndarray],
-    images: np.ndarray,
-    cut: Sequence[Mapping[str, np.ndarray]],
-    form: tuple[int | None, int],
-) -> Iterator[dict[str, str]]:
-    """Draw the maps of one explainer and their masks."""
-    saliency, shades = explain.scale(arrays["saliency"]), np.concatenate([each[f"{name}:equal_area"] for each in cut])
+    name: str, arrays: Mapping[str, np.ndarray], images: np.ndarray, cut: Sequence[tuple[Mapping, Mapping]]
+) -> Iterator[dict[str, object]]:
+    """Draw the maps of one explainer beside their masks."""
+    saliency = explain.scale(arrays["saliency"])
+    masks = np.concatenate([each[f"{name}:equal_area"] for each, _ in cut])
     segments = arrays.get("segments", [None] * len(images))
-    for image, each, superpixels, mask in zip(images, saliency, segments, shades, strict=True):
-        blended = np.rint(255 * figures.blend(image, each, superpixels)).astype(np.uint8)
+    for image, each, superpixels, mask in zip(images, saliency, segments, masks, strict=True):
         yield {
             "title": explainer_title(name),
-            "heat": _photograph(blended, form),
-            "mask": _shade(mask, form[0]),
-            "warning": "" if each.any() else "the map is zero everywhere",
+            "heat": np.rint(255 * figures.blend(image, each, superpixels)).astype(np.uint8),
+            "mask": mask,
+            "warning": "" if each.any() else explain.ZERO_MAP,
         }
 
 
@@ -159,6 +158,13 @@ def _verdict(row: pd.Series) -> str:
     if row.target != row.predicted:
         return f"predicts {row.predicted_name}, p = {row.probability:.2f}"
     return "" if pd.isna(row.label) else "right" if row.correct else "wrong"
+
+
+def _encode_row(row: Mapping[str, object], form: tuple[int | None, int]) -> dict[str, object]:
+    maps = [
+        each | {"heat": _photograph(each["heat"], form), "mask": _shade(each["mask"], form[0])} for each in row["maps"]
+    ]
+    return row | {"picture": _photograph(row["picture"], form), "maps": maps}
 
 
 def _photograph(picture: np.ndarray, form: tuple[int | None, int]) -> str:

@@ -21,7 +21,7 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from unitlens import explanation_cards, unit_cards
-from unitlens.wording import explainer_title, machine_title
+from unitlens.wording import counted, explainer_title, machine_title, plural
 
 LARGEST_REPORT_PAGE = 1_500_000  # bytes; in base64 it stays below 2 MB, the longest address of a frame in Chromium
 LARGEST_PNG = 500_000  # bytes; larger ones are photographs, and embedded as JPEG
@@ -156,36 +156,22 @@ def units(
     _write_page(path, "units.html.j2", {"data": data, "charts": charts} | unit_cards.explain(concepts, data))
 
 
-def explanations(
-    path: str | Path,
-    *,
-    explanations: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
-    masks: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
-    pictures: Mapping[str, Mapping[str, np.ndarray]],
-    predictions: pd.DataFrame,
-    faithfulness: pd.DataFrame,
-    photographs: int,
-) -> None:
+def explanations(path: str | Path, cards: Sequence[Mapping], *, area: float) -> None:
     """Write the page of explanations: photographs against explainers, to slide from photograph to heat map to mask.
 
     Parameters
     ----------
     path : path
         HTML file to write; below `LARGEST_REPORT_PAGE`, with pictures as large as that allows.
-    explanations, masks, pictures, predictions, faithfulness, photographs
-        As in `explanation_cards.collect`.
-
-    Raises
-    ------
-    ValueError
-        As `explanation_cards.collect` does.
+    cards : sequence of mapping
+        From `explanation_cards.collect`.
+    area : float
+        Share of the picture that a mask covers.
     """
-    tables = {"predictions": predictions, "faithfulness": faithfulness}
-    files = list(explanations), list(masks), pictures
-    area = files[1][0][1]["area"]
+    words = explanation_cards.explain_page(cards, area)
     for form in explanation_cards.FORMS:
-        cards = explanation_cards.collect(*files, **tables, photographs=photographs, form=form)
-        text = _render("explanations.html.j2", explanation_cards.explain_page(cards, area))
+        page = words | {"photographs": explanation_cards.encode(cards, form)}
+        text = _render("explanations.html.j2", page)
         if len(text.encode()) < LARGEST_REPORT_PAGE:
             break
     Path(path).write_text(text, encoding="utf-8")
@@ -236,7 +222,7 @@ def accuracy(predictions: pd.DataFrame) -> str:
         return "no labelled photograph"
     low, high = binomtest(right, n).proportion_ci(method="wilson")
     interval = f"{_percent(right / n)}; 95 % interval {_percents(low, high)}"
-    return f"{right} of {n} labelled {_plural('photograph', n)} ({interval})"
+    return f"{right} of {n} labelled {plural('photograph', n)} ({interval})"
 
 
 _WITHOUT_LABEL = (
@@ -253,11 +239,11 @@ def label_sentences(concepts: pd.DataFrame, encoder: str) -> list[str]:
         counts = group["status"].value_counts()
         labelled, layers = group[group["status"] == "labelled"], group["layer"].nunique()
         sentence = (
-            f"The {encoder} labels {len(labelled):,} of the {len(group):,} units in {layers} "
-            f"{_plural('layer', layers)} of {model} with {labelled['concept'].nunique():,} distinct concepts"
+            f"The {encoder} labels {len(labelled):,} of the {len(group):,} units in "
+            f"{counted(layers, 'layer')} of {model} with {labelled['concept'].nunique():,} distinct concepts"
         )
         others = [
-            f"{counts[status]:,} {_plural('unit', counts[status])} {one if counts[status] == 1 else many}"
+            f"{counted(counts[status], 'unit')} {one if counts[status] == 1 else many}"
             for status, one, many in _WITHOUT_LABEL
             if status in counts
         ]
@@ -270,8 +256,7 @@ def frequency_sentences(frequent: pd.DataFrame) -> list[str]:
     return [
         f"In {model} most units are labelled "
         + _enumerate(
-            f"{row.concept} ({row.units:,} {_plural('unit', row.units)}, {_percent(row.share)})"
-            for row in group.head(3).itertuples()
+            f"{row.concept} ({counted(row.units, 'unit')}, {_percent(row.share)})" for row in group.head(3).itertuples()
         )
         + "; shares are of its labelled units."
         for model, group in frequent[frequent["layer"] == "all"].groupby("model", sort=False)
@@ -323,7 +308,7 @@ def caveats(encoder: str, predictions: pd.DataFrame, *, probe_rows: int, probe_p
         "number of distinct concepts says as much about the probe set as about the network.",
         "Units of a layer are not independent either: Wilson intervals of shares and the chi-square p-value describe "
         "these units and test nothing.",
-        f"{n} {_plural('photograph', n)} {'was' if n == 1 else 'were'} explained"
+        f"{n} {plural('photograph', n)} {'was' if n == 1 else 'were'} explained"
         f"{', which is few' if n < 30 else ''}; the order of two means is no tested difference unless a test is named.",
         "Explainers can agree and be wrong: agreement is not faithfulness. LIME explains the probability of the class, "
         "the class activation maps explain its logit.",
@@ -579,10 +564,6 @@ def _keep_units(value: object) -> object:
 def _enumerate(texts: Iterable[str]) -> str:
     *first, last = texts
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def _plural(noun: str, n: int) -> str:
-    return noun if n == 1 else f"{noun}s"
 
 
 def _percent(share: float) -> str:

@@ -149,12 +149,8 @@ def each(items: Collection[Item], what: str) -> Iterator[Item]:
     what : str
         As in `stage`.
     """
-    with stage(len(items), what) as this:
-        for item in items:
-            this.ahead = 1
-            yield item
-            this.done += 1
-            this.ahead = 0
+    for (item,) in progress(zip(items), len(items), what):
+        yield item
 
 
 def tell() -> str:

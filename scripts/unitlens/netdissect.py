@@ -431,7 +431,8 @@ def findings(summary: pd.DataFrame) -> list[str]:
     for row in summary.itertuples():
         sentence = (
             f"Of the {row.units:,} units of {row.layer} of {row.model}, Network Dissection ({row.masks}) calls "
-            f"{_count(row.detectors, 'detector')}, of {_count(row.unique_detectors, 'different concept')}"
+            f"{wording.counted(row.detectors, 'detector')}, of "
+            f"{wording.counted(row.unique_detectors, 'different concept')}"
         )
         if row.on_one_photograph:
             sentence += f" ({row.on_one_photograph:,} of what a single photograph shows)"
@@ -446,7 +447,3 @@ def findings(summary: pd.DataFrame) -> list[str]:
             f"{row.same:,} name the same."
         )
     return sentences
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"

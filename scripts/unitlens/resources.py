@@ -29,7 +29,7 @@ COLUMNS = [
     "gpu_busy",
 ]
 SLOWEST = 20  # jobs that are listed
-_PROGRESS = re.compile(r"^\d+ of (\d+) (\w+).*, ([\d.]+) a second", re.MULTILINE)
+_PROGRESS = re.compile(r"^\d+ of \d+ (\w+).*, ([\d.]+) a second", re.MULTILINE)  # as `logs.tell` writes it
 
 
 def read_jobs(benchmarks: str | Path, logs: str | Path) -> pd.DataFrame:
@@ -59,7 +59,7 @@ def read_jobs(benchmarks: str | Path, logs: str | Path) -> pd.DataFrame:
         asked = ast.literal_eval(used.get("resources") or "{}")
         log = logs / name.with_suffix(".log")
         text = log.read_text(errors="replace") if log.exists() else ""
-        *_, (_, counted, rate) = [("", "", np.nan), *_PROGRESS.findall(text)]
+        counted, rate = [("", np.nan), *_PROGRESS.findall(text)][-1]
         rows.append(
             {
                 "rule": name.parts[0],

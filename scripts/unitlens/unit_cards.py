@@ -14,6 +14,7 @@ import pandas as pd
 from PIL import Image
 
 from unitlens import figures, unit_maps
+from unitlens.wording import counted
 
 LARGEST_PAGE = 37_000_000  # bytes of data; thumbnails are as large as that allows
 # Side in pixels and quality of thumbnails, the best first: a reader sees the side before the quality.
@@ -112,7 +113,7 @@ def collect(
 def explain(concepts: pd.DataFrame, data: Mapping[str, object]) -> dict[str, object]:
     """Say in words what the page of `collect` shows: ``summary`` and ``notes``."""
     labelled, models = (concepts["status"] == "labelled").sum(), concepts["model"].nunique()
-    of = f"{len(data['groups'])} layer{'s' * (len(data['groups']) > 1)} of {models} model{'s' * (models > 1)}"
+    of = f"{counted(len(data['groups']), 'layer')} of {counted(models, 'model')}"
     return {
         "summary": f"{len(concepts):,} units in {of}; the {concepts['encoder'].iloc[0]} labels {labelled:,} of them.",
         "notes": [

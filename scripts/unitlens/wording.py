@@ -55,7 +55,17 @@ def machine_title(device: str, threads: int) -> str:
         For instance ``CPU, 2 threads``.
     """
     device = "CPU" if device == "cpu" else device
-    return f"{device}, {threads} thread{'' if threads == 1 else 's'}"
+    return f"{device}, {counted(threads, 'thread')}"
+
+
+def counted(n: int, noun: str) -> str:
+    """Write how many there are of what, for instance ``1 unit`` or ``1,024 units``."""
+    return f"{n:,} {plural(noun, n)}"
+
+
+def plural(noun: str, n: int) -> str:
+    """Write a noun as it follows a number."""
+    return noun if n == 1 else f"{noun}s"
 
 
 def estimate(value: float, low: float, high: float, n: int, *, decimals: int = 2) -> str:

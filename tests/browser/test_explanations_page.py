@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from unitlens import gallery
+from unitlens import explanation_cards, gallery
 
 SIDE, PHOTOGRAPHS = 64, 4
 
@@ -21,15 +21,15 @@ def page(tmp_path_factory):
     told |= {"correct": True, "target": 1, "target_name": "cat", "target_probability": 0.5}
     score = {"explainer": names[0], "measure": "deletion", "baseline": "blur", "value": 0.25}
     path = tmp_path_factory.mktemp("page") / "explanations.html"
-    gallery.explanations(
-        path,
-        explanations=[({"image_id": ids, "saliency": saliency}, facts | {"explainer": name}) for name in names],
-        masks=[({f"{name}:equal_area": saliency > 0.8 for name in names}, facts | {"area": 0.2})],
-        pictures={"square": {"image_id": ids, "images": images, "box": box}},
+    cards = explanation_cards.collect(
+        [({"image_id": ids, "saliency": saliency}, facts | {"explainer": name}) for name in names],
+        [({f"{name}:equal_area": saliency > 0.8 for name in names}, facts)],
+        {"square": {"image_id": ids, "images": images, "box": box}},
         predictions=pd.DataFrame([{"model": "net", "image_id": each} | told for each in ids]),
         faithfulness=pd.DataFrame([{"model": "net", "image_id": each} | score for each in ids]),
         photographs=PHOTOGRAPHS,
     )
+    gallery.explanations(path, cards, area=0.2)
     return path
 
 

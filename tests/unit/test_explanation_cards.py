@@ -30,9 +30,7 @@ def inputs(n=3, models=("net", "other"), explainers=("gradcam-layer4", "lime")):
     images = rng.integers(0, 256, (n, 4, 4, 3), dtype=np.uint8).repeat(SIDE // 4, 1).repeat(SIDE // 4, 2)
     pictures = {"image_id": ids, "images": images, "box": box}
     right_half = np.broadcast_to(np.arange(SIDE) >= SIDE // 2, (n, SIDE, SIDE))
-    masks = [
-        ({f"{name}:equal_area": right_half for name in explainers}, {"model": model, "area": 0.5}) for model in models
-    ]
+    masks = [({f"{name}:equal_area": right_half for name in explainers}, {"model": model}) for model in models]
     predictions = pd.DataFrame(
         [
             [model, f"photo_{i}", label, name, 3, "<b>tench</b>", 0.9, correct, target, explained, 0.25]
@@ -98,7 +96,8 @@ def test_scores_are_those_of_the_map_with_the_first_baseline():
 
 def test_pictures_are_the_photograph_its_heat_map_and_darkness_outside_the_mask():
     given = inputs()
-    row = explanation_cards.collect(**given)[0]["rows"][0]
+    (card, *_) = explanation_cards.encode(explanation_cards.collect(**given), explanation_cards.FORMS[0])
+    row = card["rows"][0]
     photograph = decode(row["picture"])[..., :3].astype(float)
     assert (
         np.abs(photograph - given["pictures"]["square"]["images"][0]).mean() < 15
@@ -118,12 +117,12 @@ def test_object_is_outlined_where_the_sheet_gives_one():
 
 
 def test_pictures_shrink_until_the_page_fits(tmp_path, monkeypatch):
-    given = inputs()
-    gallery.explanations(tmp_path / "large.html", **given)
+    cards = explanation_cards.collect(**inputs())
+    gallery.explanations(tmp_path / "large.html", cards, area=0.5)
     page = (tmp_path / "large.html").read_text()
     assert "&lt;b&gt;tench" in page and "<b>tench" not in page
     monkeypatch.setattr(gallery, "LARGEST_REPORT_PAGE", len(page) - 500)
-    gallery.explanations(tmp_path / "small.html", **given)
+    gallery.explanations(tmp_path / "small.html", cards, area=0.5)
     assert len((tmp_path / "small.html").read_text()) < len(page) - 500
 
 
