@@ -21,7 +21,7 @@ $(STAMP): envs/requirements.txt
 demo: env
 	@echo "The demonstration takes about a quarter of an hour on two cores; it is resumed if it is interrupted."
 	snakemake --profile profiles/demo --report results/report.html --report-after-run
-	@echo "The report is results/report.html; results/overview.html is its first page."
+	@echo "Open results/report.html and begin with 1 Overview; overview.html, explanations.html and units.html lie beside it."
 
 # A run of its own: a copy of config/, empty results and resources, links to everything else. make new RUN=<folder>
 new: env
