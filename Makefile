@@ -1,4 +1,4 @@
-# env, demo, new, check, recover, test, test-slow, bench, bench-faithfulness, lint: each makes .venv from the lock if it is missing.
+# env, demo, new, check, recover, test, test-slow, bench, bench-gpu, bench-faithfulness, lint: each makes .venv from the lock if it is missing.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -8,7 +8,7 @@ HERE := $(dir $(realpath $(lastword $(MAKEFILE_LIST))))
 PROFILE ?= slurm
 STAMP = $(VENV)/.unitlens-lock
 
-.PHONY: env demo new check recover test test-slow bench bench-faithfulness lint
+.PHONY: env demo new check recover test test-slow bench bench-gpu bench-faithfulness lint
 
 env: $(STAMP)
 
@@ -55,6 +55,11 @@ bench: env
 	PYTHONPATH=scripts python tests/bench/extraction.py
 	PYTHONPATH=scripts python tests/bench/images.py
 	PYTHONPATH=scripts python tests/bench/scale.py
+
+bench-gpu: env
+	PYTHONPATH=scripts python tests/bench/explainers.py --device cuda $(BENCH)
+	PYTHONPATH=scripts python tests/bench/dissection.py --device cuda
+	PYTHONPATH=scripts python tests/bench/extraction.py --device cuda
 
 bench-faithfulness: env
 	PYTHONPATH=scripts$(QUANTUS:%=:%) python tests/bench/faithfulness.py $(BENCH)

@@ -10,8 +10,10 @@ import hashlib
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import h5py
 import numpy as np
@@ -19,6 +21,7 @@ import pandas as pd
 
 from unitlens import __version__
 
+Part = TypeVar("Part")
 _CHUNK_BYTES = 2**20
 
 
@@ -106,7 +109,7 @@ def damage(path: str | Path) -> str:
         with _open(path) as file:
             for name, dataset in file.items():
                 try:
-                    for _ in () if dataset.is_virtual else batches(dataset, (dataset.chunks or [len(dataset) or 1])[0]):
+                    for _ in () if dataset.is_virtual else _rows(dataset, (dataset.chunks or [len(dataset) or 1])[0]):
                         pass
                 except OSError as error:
                     return _damaged(path, f"{name}: {error}")
@@ -159,12 +162,16 @@ def column(paths: Iterable[str | Path], name: str) -> np.ndarray:
 
 
 def blocks(paths: Iterable[str | Path], names: Iterable[str], size: int) -> Iterator[dict[str, np.ndarray]]:
-    """Read datasets of several shards together, `size` rows at a time; those that a shard lacks are left out."""
-    for path in paths:
-        with open(path) as file:
-            here = [name for name in names if name in file]
-            for start in range(0, len(file[here[0]]), size):
-                yield {name: file[name][start : start + size] for name in here}
+    """Read datasets of several shards together, as `batches` does; those that a shard lacks are left out."""
+
+    def read() -> Iterator[dict[str, np.ndarray]]:
+        for path in paths:
+            with open(path) as file:
+                here = [name for name in names if name in file]
+                for start in range(0, len(file[here[0]]), size):
+                    yield {name: file[name][start : start + size] for name in here}
+
+    return _ahead(read())
 
 
 @contextmanager
@@ -206,9 +213,29 @@ def read_tables(paths: Iterable[str | Path]) -> pd.DataFrame:
 
 
 def batches(dataset: h5py.Dataset, size: int) -> Iterator[np.ndarray]:
-    """Read a dataset `size` rows at a time."""
+    """Read a dataset `size` rows at a time; the next ones are read while the caller works on these."""
+    return _ahead(_rows(dataset, size))
+
+
+def _rows(dataset: h5py.Dataset, size: int) -> Iterator[np.ndarray]:
+    sources = dataset.virtual_sources() if dataset.is_virtual else []
+    shards = {source.vspace.get_select_bounds()[0][0] for source in sources}  # their first rows
     for start in range(0, len(dataset), size):
+        if not shards.isdisjoint(range(start, start + size)):
+            dataset.id.refresh()  # or HDF5 holds every shard open, with a chunk of each
         yield dataset[start : start + size]
+
+
+def _ahead(parts: Iterator[Part]) -> Iterator[Part]:
+    """Iterate as `parts` does; a thread is always one part ahead of the caller.
+
+    Not within a loop over the items of a file: for so long h5py lets no other thread read.
+    """
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, parts, None)
+        while (part := coming.result()) is not None:
+            coming = reader.submit(next, parts, None)
+            yield part
 
 
 def index(path: str | Path, shards: Iterable[str | Path]) -> None:

@@ -1,15 +1,18 @@
 """Time the labelling of one layer at full size, with and without evidence, and write docs/benchmarks-dissection.md.
 
     make bench
+    make bench-gpu      # the similarities on a GPU; writes docs/benchmarks-dissection-gpu.md
 
 Activations and features are random numbers, which is the worst case: the top images of the units are all different.
-Every row is a process of its own that reads HDF5 shards as the workflow does.
+On the CPU every row is a process of its own that reads HDF5 shards as the workflow does.
 """
 
 import argparse
 import json
+import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +26,7 @@ DIMENSION = 512
 SHARD = 8192
 THREADS = 2
 SECONDS, MEMORY = 60, 2000  # to stay below, of the labels of a layer (s) and of the process (MiB)
+SECONDS_GPU, MEMORY_GPU = 3, 4096  # on an H100: of the scores of a layer (s) and of the device (MiB)
 
 
 class Size(NamedTuple):
@@ -35,6 +39,7 @@ class Size(NamedTuple):
 
 
 FULL, HALF = Size(), Size(images=20_000, concepts=5_000, units=128, top_k=50)
+HALF_ON_GPU = Size(images=15_000, concepts=5_000, units=512, top_k=50)
 WITH_EVIDENCE = "with evidence"
 LABELS = "labels alone"
 
@@ -42,13 +47,22 @@ LABELS = "labels alone"
 def main() -> None:
     """Read the options, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("docs/benchmarks-dissection.md"))
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--output", type=Path)
     parser.add_argument("--alone", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    torch.set_num_threads(THREADS)
     if options.alone:
+        torch.set_num_threads(THREADS)
         print(json.dumps(measure_alone(*options.alone)))
         return
+    output = options.output or measure.page("benchmarks-dissection", options.device)
+    output.write_text(page_of_the_gpu() if options.device == "cuda" else page(), encoding="utf-8")
+    print(f"wrote {output}")
+
+
+def page() -> str:
+    """Measure on the CPU."""
+    torch.set_num_threads(THREADS)
     rows = [
         measured("soft_wpmi", LABELS, FULL),
         measured("soft_wpmi", WITH_EVIDENCE, FULL),
@@ -58,15 +72,51 @@ def main() -> None:
         measured("cos_similarity_cubed", LABELS, FULL),
         measured("rank_reorder", LABELS, FULL._replace(units=8)),
     ]
-    page = PAGE.format(
+    return PAGE.format(
         machine=measure.machine("cpu"),
         torch=torch.__version__,
         targets=targets(rows),
         rows=table.markdown(["similarity", "what", "units", "seconds", "CPU seconds", "peak memory (MiB)"], rows),
-        growth=growth(),
+        growth=growth(lambda size: measured("soft_wpmi", "scores", size)[4], HALF),
     )
-    options.output.write_text(page, encoding="utf-8")
-    print(f"wrote {options.output}")
+
+
+def page_of_the_gpu() -> str:
+    """Measure on a GPU."""
+    rows = [measured_on_gpu(name, FULL) for name in dissect.SIMILARITIES if name != "rank_reorder"]
+    rows.append(measured_on_gpu("rank_reorder", FULL._replace(units=32)))
+    return GPU_PAGE.format(
+        machine=measure.machine("cuda"),
+        torch=torch.__version__,
+        targets=table.markdown(
+            CHECKS,
+            [
+                check("scores, soft_wpmi", "seconds", SECONDS_GPU, rows[0][2]),
+                check("scores, soft_wpmi", "peak device memory (MiB)", MEMORY_GPU, rows[0][3]),
+            ],
+        ),
+        rows=table.markdown(["similarity", "units", "seconds", "peak device memory (MiB)"], rows),
+        growth=growth(lambda size: measured_on_gpu("soft_wpmi", size)[2], HALF_ON_GPU),
+    )
+
+
+def measured_on_gpu(similarity: str, size: Size) -> list[object]:
+    """Score one layer of random numbers; return a row of the table: the median of three, after one that warms up."""
+    generator = torch.Generator("cuda").manual_seed(0)
+    shapes = [(size.images, size.units), (size.images, DIMENSION), (size.concepts, DIMENSION)]
+    parts = [torch.randn(shape, generator=generator, device="cuda") for shape in shapes]
+    options = {"top_k": size.top_k} if similarity == "soft_wpmi" else {}
+    seconds = []
+    for _ in range(4):
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        start = time.perf_counter()
+        dissect.SIMILARITIES[similarity](*parts, **options)
+        torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    row = [similarity, str(size.units), statistics.median(seconds[1:]), torch.cuda.max_memory_allocated() / 2**20]
+    print(row, flush=True)
+    return row
 
 
 def measured(similarity: str, what: str, size: Size) -> list[object]:
@@ -113,33 +163,35 @@ def measure_alone(folder: str, similarity: str, what: str, size: str) -> dict[st
     return {"seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu, "peak": measure.status("VmHWM")}
 
 
-def growth() -> str:
+def growth(time_of: Callable[[Size], float], base: Size) -> str:
     """Tabulate the time of soft_wpmi at twice and four times the units, concepts, top images and images."""
     rows = []
     for name in Size._fields:
-        seconds = []
-        for factor in (1, 2, 4):
-            size = HALF._replace(**{name: factor * getattr(HALF, name)})
-            seconds.append(measured("soft_wpmi", "scores", size)[4])
-        rows.append([name.replace("_", " "), str(getattr(HALF, name)), *seconds, seconds[2] / seconds[0]])
+        sizes = [base._replace(**{name: factor * getattr(base, name)}) for factor in (1, 2, 4)]
+        seconds = [time_of(size) for size in sizes]
+        rows.append([name.replace("_", " "), str(getattr(base, name)), *seconds, seconds[2] / seconds[0]])
     return table.markdown(["what grows", "from", "x 1", "x 2", "x 4", "x 4 / x 1"], rows)
 
 
 def targets(rows: list[list[object]]) -> str:
     """Compare the rows of soft_wpmi with what is to be reached."""
     labels, with_evidence = rows[:2]
-    facts = [
-        ["labels alone, soft_wpmi", "seconds", SECONDS, labels[3]],
-        ["labels alone, soft_wpmi", "peak memory (MiB)", MEMORY, labels[5]],
-        ["with evidence, soft_wpmi", "peak memory (MiB)", MEMORY, with_evidence[5]],
-    ]
     checked = [
-        [what, unit, f"< {bound}", table.number(value), "yes" if value < bound else "**no**"]
-        for what, unit, bound, value in facts
+        check("labels alone, soft_wpmi", "seconds", SECONDS, labels[3]),
+        check("labels alone, soft_wpmi", "peak memory (MiB)", MEMORY, labels[5]),
+        check("with evidence, soft_wpmi", "peak memory (MiB)", MEMORY, with_evidence[5]),
     ]
     extra = with_evidence[3] - labels[3]
     checked.append(["what evidence adds, soft_wpmi", "seconds", "–", table.number(extra), "–"])
-    return table.markdown(["what", "measure", "to reach", "measured", "met"], checked)
+    return table.markdown(CHECKS, checked)
+
+
+CHECKS = ["what", "measure", "to reach", "measured", "met"]
+
+
+def check(what: str, unit: str, bound: float, value: float) -> list[str]:
+    """Make a row of the table of targets."""
+    return [what, unit, f"< {bound}", table.number(value), "yes" if value < bound else "**no**"]
 
 
 PAGE = f"""# Benchmarks of the dissection
@@ -168,6 +220,29 @@ labelling of the layer for every resample, and one for as many draws as there ar
 {{growth}}
 CPU seconds, one quantity at a time, from {HALF.images:,} images, {HALF.concepts:,} concepts, {HALF.units} units and
 {HALF.top_k} top images.
+"""
+
+
+GPU_PAGE = f"""# Benchmarks of the dissection on a GPU
+
+Written by `make bench-gpu` on: {{machine}}, torch {{torch}}. The workflow labels units on CPUs; the same functions of
+the library run where their arguments are.
+
+One layer of {FULL.units} units, {FULL.images:,} images x {FULL.concepts:,} concepts x {DIMENSION} dimensions, of random
+numbers on the device. Medians of three after one that is not counted. Memory is all that torch had allocated,
+activations and features included.
+
+## Targets
+
+{{targets}}
+## One layer
+
+{{rows}}
+## Growth of soft_wpmi
+
+{{growth}}
+Seconds, one quantity at a time, from {HALF_ON_GPU.images:,} images, {HALF_ON_GPU.concepts:,} concepts,
+{HALF_ON_GPU.units} units and {HALF_ON_GPU.top_k} top images.
 """
 
 

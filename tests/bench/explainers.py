@@ -1,7 +1,7 @@
 """Time the explainers beside the packages that define them, in one process, and write docs/benchmarks.md and a plot.
 
     make bench
-    make bench BENCH="--device cuda --output docs/benchmarks-h100.md"
+    make bench-gpu      # writes docs/benchmarks-gpu.md
 
 The limit of LIME and Score-CAM is the network alone, channels last, on as many pictures at the same batch size; that of
 the methods by gradients one forward pass and the backward pass to the layer. Networks have random weights: time does
@@ -28,7 +28,7 @@ import table
 import torch
 import tqdm
 from lime.lime_image import LimeImageExplainer
-from measure import machine, status
+from measure import machine, page, status
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from skimage import data, segmentation, transform
 from torch import Tensor, nn
@@ -401,7 +401,8 @@ def write(
     versions = ", ".join(f"{name} {version(name)}" for name in ("lime", "grad-cam", "scikit-image"))
     superpixels = statistics.mean(int(labels.max()) + 1 for labels in segment.quickshift(work.pictures))
     rows = [[name, side, found["seconds"], found["peak"] / 2**20] for (name, side), found in alone.items()]
-    page = PAGE.format(
+    text = PAGE.format(
+        command="make bench" if options.device == "cpu" else "make bench-gpu",
         machine=here,
         torch=torch.__version__,
         versions=versions,
@@ -418,13 +419,13 @@ def write(
         growth=growth,
         alone=table.markdown(["explainer", "side", "seconds a picture", "peak memory (MiB)"], rows),
     )
-    options.output.write_text(page, encoding="utf-8")
+    options.output.write_text(text, encoding="utf-8")
     print(f"wrote {options.output} and {plot}")
 
 
 PAGE = f"""# Benchmarks
 
-Written by `make bench` on: {{machine}}, torch {{torch}}. References: {{versions}}.
+Written by `{{command}}` on: {{machine}}, torch {{torch}}. References: {{versions}}.
 
 ## Targets
 
@@ -490,10 +491,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=TARGET_SAMPLES, help="LIME's, at least 100 (default: 1000)")
     parser.add_argument("--repeats", type=int, default=3, help="rounds, of which the median is taken (default: 3)")
     parser.add_argument("--batch-size", type=int, help="of our explainers; 64 on the CPU, 256 on a GPU")
-    parser.add_argument("--output", type=Path, default=Path("docs/benchmarks.md"), help="(default: docs/benchmarks.md)")
+    parser.add_argument("--output", type=Path, help="(default: docs/benchmarks.md; docs/benchmarks-gpu.md on a GPU)")
     parser.add_argument("--network", default="resnet18", help=argparse.SUPPRESS)
     parser.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    options.output = options.output or page("benchmarks", options.device)
     for name in ("images", "batch_size"):
         if getattr(options, name) is None:
             setattr(options, name, DEFAULTS[options.device][name])

@@ -1,9 +1,9 @@
-"""Time the extraction of activations beside its two limits: the forward passes alone and reading the shard alone.
+"""Time the extraction of activations beside its two limits, and write docs/benchmarks-extraction.md.
 
-    PYTHONPATH=scripts python tests/bench/extraction.py [--device cuda]
+    make bench
+    make bench-gpu      # writes docs/benchmarks-extraction-gpu.md
 
-Extraction should reach 80 % of the lower of the two rates. ResNet-18 with random weights, to its layer4; a shard of
-made pictures of 224 x 224 pixels, written as `decode_images` writes it; medians of interleaved rounds.
+The limits are the forward passes alone and reading the shard alone.
 """
 
 import argparse
@@ -13,12 +13,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import measure
 import numpy as np
+import table
 import torch
 from unitlens import activations, hooks, models, store
 
 ROUNDS = 5
 LAYER = "layer4"
+SHARE = 0.8  # of the lower limit, to reach
+SIZES = {"cpu": (256, 32), "cuda": (4096, 256)}  # pictures, and pictures in a batch
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
@@ -33,16 +37,16 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--images", type=int, default=256)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     device = models.pick_device(options.device)
+    size, batch = SIZES[options.device]
     torch.manual_seed(0)
     model = models.build("torchvision:resnet18").eval().requires_grad_(False)
     model = model.to(device, memory_format=torch.channels_last)
     normalise = models.normaliser([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], device=device)
-    pictures = np.random.default_rng(0).integers(0, 256, (options.images, 224, 224, 3), dtype=np.uint8)
-    batches = [normalise(torch.from_numpy(part)) for part in np.array_split(pictures, options.images // options.batch)]
+    pictures = np.random.default_rng(0).integers(0, 256, (size, 224, 224, 3), dtype=np.uint8)
+    batches = [normalise(torch.from_numpy(part)) for part in np.array_split(pictures, size // batch)]
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "00000.h5")
@@ -50,7 +54,7 @@ def main() -> None:
 
         def read() -> None:
             with store.open(path) as file:
-                for _ in store.batches(file["images"], options.batch):
+                for _ in store.batches(file["images"], batch):
                     pass
 
         def forward() -> None:
@@ -61,18 +65,40 @@ def main() -> None:
         def extract() -> None:
             with store.open(path) as file:
                 to_layer = lambda images: hooks.run_to(model, LAYER, normalise(images))  # noqa: E731
-                list(activations.extract(to_layer, store.batches(file["images"], options.batch)))
+                list(activations.extract(to_layer, store.batches(file["images"], batch)))
 
         work = {"reading alone": read, "forward passes alone": forward, "extraction": extract}
         for each in work.values():
             each()
         rounds = [{name: seconds(each, device) for name, each in work.items()} for _ in range(ROUNDS)]
-    rates = {name: options.images / statistics.median(one[name] for one in rounds) for name in work}
+    rates = {name: size / statistics.median(one[name] for one in rounds) for name in work}
     limit = min(rates["reading alone"], rates["forward passes alone"])
-    print(f"ResNet-18 to {LAYER}, {options.images} pictures, batch {options.batch}, {options.device}")
-    for name, rate in rates.items():
-        print(f"{name}: {rate:.0f} pictures/s")
-    print(f"extraction / lower limit: {rates['extraction'] / limit:.0%} (to reach: 80 %)")
+    share = rates["extraction"] / limit
+    text = PAGE.format(
+        machine=measure.machine(options.device),
+        command="make bench" if options.device == "cpu" else "make bench-gpu",
+        torch=torch.__version__,
+        size=size,
+        batch=batch,
+        rates=table.markdown(["what", "pictures a second"], list(rates.items())),
+        share=f"{share:.0%}",
+        met="met" if share >= SHARE else "**not met**",
+    )
+    output = options.output or measure.page("benchmarks-extraction", options.device)
+    output.write_text(text, encoding="utf-8")
+    print(text)
+
+
+PAGE = f"""# Benchmarks of the extraction
+
+Written by `{{command}}` on: {{machine}}, torch {{torch}}.
+
+ResNet-18 with random weights, to its `{LAYER}`; a shard of {{size}} made pictures of 224 x 224 pixels, written as
+`decode_images` writes it, in batches of {{batch}}. Medians of {ROUNDS} interleaved rounds.
+
+{{rates}}
+Extraction reaches {{share}} of the lower of the two limits; {SHARE:.0%} is to reach: {{met}}.
+"""
 
 
 if __name__ == "__main__":

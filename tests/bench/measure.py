@@ -26,6 +26,11 @@ def machine(device: str) -> str:
     return cpu if device == "cpu" else f"{torch.cuda.get_device_name()}; {cpu}"
 
 
+def page(name: str, device: str) -> Path:
+    """Say where a benchmark is written by default."""
+    return Path("docs", f"{name}.md" if device == "cpu" else f"{name}-gpu.md")
+
+
 def in_a_process(script: str, *arguments: str) -> dict:
     """Run a script in a process of its own; return what its last line says as JSON."""
     output = subprocess.check_output([sys.executable, script, *arguments], text=True)

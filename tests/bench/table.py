@@ -62,10 +62,10 @@ TARGETS = [
 
 
 def targets(measured: Mapping[tuple[str, str], float], where: str) -> str:
-    """Compare ratios, by key, measured on the machine `where` with the `TARGETS`; others are not measured."""
+    """Compare ratios, by key, with the `TARGETS` of the machine `where`; what is missing is not measured."""
     rows = []
-    for target in TARGETS:
-        value = measured.get(target.key) if target.where == where else None
+    for target in (target for target in TARGETS if target.where == where):
+        value = measured.get(target.key)
         if target.at_least is not None:
             bound, met = f"≥ {target.at_least:g}", value is not None and value >= target.at_least
         else:

@@ -224,8 +224,7 @@ def test_memory_does_not_grow_with_the_rows_that_are_read(tmp_path):
         rows, peak = map(int, subprocess.run(command, env=path, capture_output=True, check=True).stdout.split())
         assert rows == n * 2048
         peaks.append(peak * 1024)
-    more = 30 * 8 * 2**20
-    assert peaks[1] - peaks[0] < more / 2  # HDF5 keeps a chunk of 1 MiB of every shard; by itself it would keep 8
+    assert peaks[1] - peaks[0] < 30 * 2**20 / 4  # HDF5 by itself keeps 1 MiB or more of each of the 30 shards
 
 
 def test_rows_are_picked_from_any_shard(tmp_path):

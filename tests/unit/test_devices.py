@@ -1,0 +1,232 @@
+"""What runs on a GPU gives what it gives on the CPU, the same bytes each time, and goes on when memory runs out."""
+
+import re
+import time
+
+import numpy as np
+import pytest
+import torch
+from skimage import data, transform
+from unitlens import (
+    activations,
+    agreement,
+    cam,
+    explain,
+    faithfulness,
+    hooks,
+    imputation,
+    lime,
+    logs,
+    models,
+    netdissect,
+    sanity,
+    segment,
+    unit_maps,
+)
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+SIZE = 128  # pixels
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+TARGETS = [3, 5, 7]
+SEEDS = [11, 12, 13]
+
+
+def photographs(device):
+    pictures = [transform.resize(load()[..., :3], (SIZE, SIZE)) for load in (data.astronaut, data.chelsea, data.coffee)]
+    return torch.as_tensor(np.stack([(255 * picture).round().astype(np.uint8) for picture in pictures])).to(device)
+
+
+def network(device, precision="float32"):
+    """ResNet-18 of random weights, as a job gets one."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = models.build("torchvision:resnet18", classes=10)
+    for module in model.modules():
+        if getattr(module, "inplace", False) is True:
+            module.inplace = False
+    model = model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+    model, dtype = models.set_precision(model, precision)
+    return model, models.normaliser(MEAN, STD, device=device, dtype=dtype)
+
+
+def targets(device):
+    return torch.tensor(TARGETS, device=device)
+
+
+def explained(method, layer):
+    def run(device):
+        model, normalise = network(device)
+        return cam.explain(model, layer, normalise(photographs(device)), targets(device), method=method, chunk=50)
+
+    return run
+
+
+def surrogate(**options):
+    def run(device):
+        predict = models.predictor(*network(device))
+        pictures = photographs(device)
+        labels = segment.grid(pictures, size=32)
+        options_ = {"n_samples": 200, "seeds": SEEDS, "batch_size": 70} | options
+        result = lime.explain(predict, pictures, labels, targets(device), **options_)
+        return torch.cat([result.saliency.flatten(), result.coefficients.flatten(), result.stderr.flatten(), result.r2])
+
+    return run
+
+
+def curves(device):
+    predict = models.predictor(*network(device))
+    maps = faithfulness.random_saliency((SIZE, SIZE), seeds=SEEDS).to(device)
+    plan = faithfulness.Plan(5, ["blur", "mean"], [20, 50, 80])
+    found = faithfulness.curves(
+        predict, photographs(device), {"random": maps}, targets(device), plan=plan, seeds=SEEDS, batch_size=32
+    )
+    return torch.cat([curve.flatten() for curve in found.values()])
+
+
+def filled(device):
+    removed = faithfulness.random_saliency((SIZE, SIZE), seeds=SEEDS).to(device) > 0.3
+    return imputation.impute(photographs(device), removed)
+
+
+def pooled(device):
+    model, normalise = network(device)
+    to_layer = lambda pictures: hooks.run_to(model, "layer3", normalise(pictures))  # noqa: E731
+    return torch.cat(list(activations.extract(to_layer, photographs(device).split(2))))
+
+
+def strongest(device):
+    model, normalise = network(device)
+    rows = np.array([[0, 2], [1, -1]] * 128)
+    pictures = photographs("cpu").numpy()
+    found = unit_maps.activation_maps(model, "layer3", rows, lambda wanted: pictures[wanted], normalise, batch_size=2)
+    return torch.as_tensor(found["peak"])
+
+
+def ranked(device):
+    maps = [explained(method, "layer4")("cpu").to(device) for method in ("gradcam", "layercam")]
+    return agreement.spearman(*maps)
+
+
+CLOSE = {  # what is computed: by how much the CPU and the GPU may differ, as a share of the largest number
+    **{
+        f"{method} of {layer}": (1e-4, explained(method, layer))
+        for method in cam.METHODS
+        for layer in ("layer2", "layer4")
+    },
+    "LIME": (1e-4, surrogate()),
+    "LIME by l2 with few features": (1e-4, surrogate(distance="l2", kernel_width=4, n_features=4)),
+    "LIME that stops early": (1e-4, surrogate(stop_when_stable=2)),
+    "LIME over noise": (1e-4, surrogate(hide="noise")),
+    "LIME over blur": (1e-3, surrogate(hide="blur")),  # some grey levels are rounded the other way
+    "faithfulness": (1e-3, curves),  # likewise
+    "imputation": (2 * imputation.TOLERANCE / 255, filled),
+    "activations": (1e-5, pooled),
+    "strongest activations": (1e-5, strongest),
+    "Spearman": (1e-9, ranked),
+}
+
+
+def thresholds(device):
+    maps = explained("layercam", "layer2")("cpu")[:, None].to(device)  # (images, 1 unit, h, w)
+    return netdissect.thresholds([maps[:2], maps[2:]], 3)
+
+
+def overlaps(device):
+    maps = explained("layercam", "layer2")("cpu")[:, None].to(device)
+    labels = torch.zeros(3, 2, SIZE, SIZE, dtype=torch.int64)
+    labels[:, 0, :50], labels[:, 1, :, 70:] = 1, 2
+    category = torch.tensor([0, 1])
+    found = netdissect.overlaps([(maps, labels)], torch.tensor([0.4], device=device), category)
+    return torch.cat([counts.flatten().cpu() for counts in found])
+
+
+def shuffled(device):
+    model, _ = network(device)
+    sanity.randomise(model, sanity.layers_with_weights(model)[-5:], seed=3)
+    return torch.cat([values.flatten() for values in model.state_dict().values()])
+
+
+EQUAL = {
+    **{
+        method: lambda device, run=run: run(photographs(device))
+        for method, run in explain.SUPERPIXELS.items()
+        if method != "grid"
+    },
+    "grid": lambda device: segment.grid(photographs(device), size=30),
+    "equal area": lambda device: agreement.equal_area_mask(
+        explained("gradcam", "layer4")("cpu").to(device).round(decimals=1), 0.2, seed=SEEDS
+    ),
+    "thresholds": thresholds,
+    "overlaps": overlaps,
+    "random weights": shuffled,
+}
+
+
+@pytest.mark.parametrize("name", CLOSE)
+def test_both_devices_agree(name):
+    tolerance, run = CLOSE[name]
+    ours, theirs = (run(device).cpu().double() for device in ("cuda", "cpu"))
+    assert ours.shape == theirs.shape
+    assert torch.equal(ours.isnan(), theirs.isnan())
+    difference = (ours - theirs).nan_to_num().abs().max() / theirs.nan_to_num().abs().max()
+    print(f"{name}: {difference:.1e}")
+    assert difference <= tolerance
+
+
+@pytest.mark.parametrize("name", EQUAL)
+def test_both_devices_give_the_same(name):
+    assert torch.equal(*(EQUAL[name](device).cpu() for device in ("cuda", "cpu")))
+
+
+@pytest.mark.parametrize("name", [*CLOSE, *EQUAL])
+def test_a_gpu_gives_the_same_bytes_again(name):
+    run = EQUAL[name] if name in EQUAL else CLOSE[name][1]
+    first = run("cuda")
+    for _ in range(3):
+        assert torch.equal(run("cuda").nan_to_num(), first.nan_to_num())
+
+
+@pytest.mark.parametrize("name", ["scorecam", "ablationcam", "LIME"])
+def test_a_batch_that_does_not_fit_is_halved(name, caplog):
+    model, normalise = network("cuda")
+    pictures = photographs("cuda")
+
+    def run(size):
+        if name == "LIME":
+            labels = segment.grid(pictures, size=32)
+            options = {"n_samples": 2000, "seeds": SEEDS, "batch_size": size}
+            return lime.explain(
+                models.predictor(model, normalise), pictures, labels, targets("cuda"), **options
+            ).saliency
+        return cam.explain(model, "layer2", normalise(pictures), targets("cuda"), method=name, chunk=size)
+
+    expected = run(50)
+    total = torch.cuda.get_device_properties().total_memory
+    torch.cuda.empty_cache()
+    try:
+        torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 2**29) / total)
+        found = run(2000)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert "out of memory" in caplog.text
+    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+def test_a_log_tells_the_memory_and_the_busy_share_of_the_gpu(tmp_path):
+    with logs.log_to(tmp_path / "log"):
+        matrix = torch.randn(4096, 4096, device="cuda")
+        end = time.monotonic() + 4
+        for _ in logs.each(range(10**6), "products"):
+            matrix @ matrix
+            torch.cuda.synchronize()
+            if time.monotonic() > end:
+                break
+    last = (tmp_path / "log").read_text().splitlines()[-1]
+    found = re.search(r"and (\d+) MiB of (.+), which was busy (\d+) % of the time", last)
+    assert found, last
+    assert int(found[1]) >= 128
+    assert found[2] == torch.cuda.get_device_name()
+    assert int(found[3]) > 50
