@@ -395,13 +395,17 @@ def _frozen(model: nn.Module) -> Iterator[None]:
     training = [module for module in model.modules() if module.training]
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
-        model.eval().requires_grad_(False)
+        _set(training, trainable, False)
         yield
     finally:
-        for module in training:
-            module.training = True
-        for parameter in trainable:
-            parameter.requires_grad_(True)
+        _set(training, trainable, True)
+
+
+def _set(training: list[nn.Module], trainable: list[nn.Parameter], value: bool) -> None:
+    for module in training:
+        module.training = value
+    for parameter in trainable:
+        parameter.requires_grad_(value)
 
 
 def _forward(model: nn.Module, layer: str, images: Tensor, first: int = 0) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,6 @@ from torch import Tensor
 from unitlens.activations import as_floating, check_finite
 
 BLOCK_ELEMENTS = 2**24  # most numbers of an images x concepts block held at once: 64 MB in float32
-_MORE_ON_ACCELERATOR = 8  # times as many: where memory is fast, work in small pieces is a wait for the next one
 _TOP_IMAGES = 5  # how many of a unit's top images the table names
 _TOP_CONCEPTS = 5  # and how many of its best concepts
 
@@ -313,15 +312,16 @@ def log_likelihood(activations: Tensor, image_features: Tensor, text_features: T
     if not 1 <= top_k <= len(images):
         raise ValueError(f"`top_k` is {top_k} but there are {len(images)} images; allowed: 1 to the number of images")
     top = top_images(activations, top_k)[alive]  # (living units, top_k)
-    elements = BLOCK_ELEMENTS * (1 if images.device.type == "cpu" else _MORE_ON_ACCELERATOR)
-    rows = max(1, elements // len(texts))  # softmax rows held at once
+    rows = max(1, BLOCK_ELEMENTS // len(texts))  # softmax rows held at once
     factors = factors_at_once(terms)
     blocks = []
-    for block in top.split(max(1, rows // top_k)):
+    # All ranks of a few units fit the cache of a CPU; a GPU gets many units at once, or it would wait for work.
+    for block in top.split(max(1, rows // top_k) if top.device.type == "cpu" else rows):
         total = torch.zeros(len(block), len(texts), dtype=torch.float64, device=top.device)
         product = torch.ones_like(total)  # one logarithm for many ranks
-        for first_rank in range(0, top_k, rows):
-            ranked = block[:, first_rank : first_rank + rows]
+        ranks = max(1, rows // max(1, len(block)))
+        for first_rank in range(0, top_k, ranks):
+            ranked = block[:, first_rank : first_rank + ranks]
             needed, position = ranked.unique(return_inverse=True)
             softmax = (images[needed] @ texts.T).mul_(terms.a).softmax(1)  # (needed images, concepts)
             for rank, row in enumerate(position.T, start=first_rank):

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,18 +123,20 @@ def stage(total: int, what: str) -> Iterator[Stage]:
         _stages.remove(this)
 
 
-def progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
-    """Iterate over batches as a stage: what is yielded counts by its length.
+def progress(items: Iterable[Item], total: int, what: str, *, size: Callable[[Item], int] = len) -> Iterator[Item]:
+    """Iterate over batches as a stage.
 
     Parameters
     ----------
     items : iterable
     total, what
         As in `stage`.
+    size : callable
+        From an item to how much it counts.
     """
     with stage(total, what) as this:
         for item in items:
-            this.ahead = len(item)
+            this.ahead = size(item)
             yield item
             this.done += this.ahead
             this.ahead = 0

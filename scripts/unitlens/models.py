@@ -156,6 +156,7 @@ def load(
     device = pick_device(device)
     if device.type == "cpu":
         _keep_freed_memory()
+    torch.backends.cudnn.deterministic = True  # or gradients differ from run to run in their last bits
     model = build(architecture, classes=classes)
     state, own = _LAYOUTS[layout](Path(weights), model), model.state_dict()
     state = {key: own[key] for key in own if key.endswith(".num_batches_tracked")} | state  # not used for inference

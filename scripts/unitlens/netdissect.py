@@ -7,6 +7,7 @@ only the largest activations are kept, as many as lie above the threshold: 0.5 %
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -100,11 +101,12 @@ def dissect(
     if maps(next(iter(blocks()))).ndim == 2:
         return pd.DataFrame(columns=COLUMNS)
     n = len(photographs)
-    limits = thresholds((maps(block) for block in progress(blocks(), n, "images")), n, share=share)
+    through_blocks = partial(progress, total=n, what="images", size=lambda block: len(block["images"]))
+    limits = thresholds((maps(block) for block in through_blocks(blocks())), n, share=share)
     shows: list[np.ndarray] = []
 
     def annotated() -> Iterator[tuple[Tensor, Tensor]]:
-        for block in progress(blocks(), n, "images"):
+        for block in through_blocks(blocks()):
             labels = label_maps(block, words.value.to_numpy(), source=source)
             shows.append(_present(labels, len(words)))
             rows = shows[-1].any(1)

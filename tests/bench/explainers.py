@@ -107,15 +107,19 @@ def main() -> None:
         "reference": lambda name, work: reference_job(name, theirs, work),
         "limit": lambda name, work: limit_job(name, ours, work),
     }
-    times = measure_times(sides, work, options.repeats)
-    growth = measure_growth(sides, work, options.repeats)
-    alone = measure_processes(options, options.network, [(name, side) for name in ALONE for side in _sides(name)])
-    memory = {}
+    measured = {"times": measure_times(sides, work, options.repeats)}
+    write(options, work, **measured)  # now and after every part, for it may be ended before the last
     if options.device == "cuda":
         found = measure_processes(options, "resnet50", [(name, "ours") for name in (FORWARD, "LIME", "Score-CAM")])
         plain = found[FORWARD, "ours"]["peak"]
-        memory = {(name, "memory"): found[name, "ours"]["peak"] / plain for name in ("LIME", "Score-CAM")}
-    write(options, work, times, growth, alone, memory)
+        measured["memory"] = {(name, "memory"): found[name, "ours"]["peak"] / plain for name in ("LIME", "Score-CAM")}
+        write(options, work, **measured)
+    measured["growth"] = measure_growth(sides, work, options.repeats)
+    write(options, work, **measured)
+    which = [(name, side) for name in ALONE for side in _sides(name)]
+    measured["alone"] = measure_processes(options, options.network, which)
+    write(options, work, **measured)
+    print(f"wrote {options.output}")
 
 
 def _sides(name: str) -> list[str]:
@@ -388,19 +392,25 @@ def measure_alone(name: str, side: str, network: str, work: Work) -> dict[str, f
 
 
 def write(
-    options: argparse.Namespace, work: Work, times: Sequence[table.Time], growth: str, alone: dict, memory: dict
+    options: argparse.Namespace,
+    work: Work,
+    *,
+    times: Sequence[table.Time],
+    memory: Mapping[tuple[str, str], float] | None = None,
+    growth: str = f"{table.NOT_MEASURED}\n",
+    alone: Mapping[tuple[str, str], Mapping[str, float]] | None = None,
 ) -> None:
     """Write the page and, in the folder images beside it, the plot."""
     plot = options.output.parent / "images" / f"{options.output.stem}.svg"
     here = machine(options.device)
     table.draw(times, plot, machine=here)
-    measured = table.ratios(times) | memory
+    measured = table.ratios(times) | (memory or {})
     if work.samples != TARGET_SAMPLES:
         measured = {key: ratio for key, ratio in measured.items() if not key[0].startswith("LIME")}
     where = "cpu" if options.device == "cpu" else "H100" if "H100" in torch.cuda.get_device_name() else "another GPU"
     versions = ", ".join(f"{name} {version(name)}" for name in ("lime", "grad-cam", "scikit-image"))
     superpixels = statistics.mean(int(labels.max()) + 1 for labels in segment.quickshift(work.pictures))
-    rows = [[name, side, found["seconds"], found["peak"] / 2**20] for (name, side), found in alone.items()]
+    rows = [[name, side, found["seconds"], found["peak"] / 2**20] for (name, side), found in (alone or {}).items()]
     text = PAGE.format(
         command="make bench" if options.device == "cpu" else "make bench-gpu",
         machine=here,
@@ -417,10 +427,11 @@ def write(
         plot=f"images/{plot.name}",
         seconds=table.seconds(times),
         growth=growth,
-        alone=table.markdown(["explainer", "side", "seconds a picture", "peak memory (MiB)"], rows),
+        alone=table.markdown(["explainer", "side", "seconds a picture", "peak memory (MiB)"], rows)
+        if rows
+        else f"{table.NOT_MEASURED}\n",
     )
     options.output.write_text(text, encoding="utf-8")
-    print(f"wrote {options.output} and {plot}")
 
 
 PAGE = f"""# Benchmarks

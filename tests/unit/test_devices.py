@@ -1,7 +1,11 @@
 """What runs on a GPU gives what it gives on the CPU, the same bytes each time, and goes on when memory runs out."""
 
+import os
 import re
-import time
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,16 +43,13 @@ def photographs(device):
     return torch.as_tensor(np.stack([(255 * picture).round().astype(np.uint8) for picture in pictures])).to(device)
 
 
-def network(device, precision="float32"):
-    """ResNet-18 of random weights, as a job gets one."""
-    with torch.random.fork_rng(devices=[]):
+def network(device):
+    """ResNet-18 of random weights in strict float32, as a job gets one."""
+    with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(0)
-        model = models.build("torchvision:resnet18", classes=10)
-    for module in model.modules():
-        if getattr(module, "inplace", False) is True:
-            module.inplace = False
-    model = model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
-    model, dtype = models.set_precision(model, precision)
+        torch.save(models.build("torchvision:resnet18", classes=10).state_dict(), f"{folder}/weights.pt")
+        model = models.load("torchvision:resnet18", f"{folder}/weights.pt", device=device, classes=10)
+    model, dtype = models.set_precision(model, "float32")
     return model, models.normaliser(MEAN, STD, device=device, dtype=dtype)
 
 
@@ -116,6 +117,8 @@ CLOSE = {  # what is computed: by how much the CPU and the GPU may differ, as a 
         for method in cam.METHODS
         for layer in ("layer2", "layer4")
     },
+    "ablationcam of layer2": (1e-3, explained("ablationcam", "layer2")),  # small differences between rounded logits
+    "gradcam before max pooling": (1e-4, explained("gradcam", "relu")),
     "LIME": (1e-4, surrogate()),
     "LIME by l2 with few features": (1e-4, surrogate(distance="l2", kernel_width=4, n_features=4)),
     "LIME that stops early": (1e-4, surrogate(stop_when_stable=2)),
@@ -189,8 +192,8 @@ def test_a_gpu_gives_the_same_bytes_again(name):
         assert torch.equal(run("cuda").nan_to_num(), first.nan_to_num())
 
 
-@pytest.mark.parametrize("name", ["scorecam", "ablationcam", "LIME"])
-def test_a_batch_that_does_not_fit_is_halved(name, caplog):
+@pytest.mark.parametrize(("name", "room"), [("scorecam", 2**29), ("ablationcam", 2**26), ("LIME", 2**29)])
+def test_a_batch_that_does_not_fit_is_halved(name, room, caplog):
     model, normalise = network("cuda")
     pictures = photographs("cuda")
 
@@ -198,35 +201,42 @@ def test_a_batch_that_does_not_fit_is_halved(name, caplog):
         if name == "LIME":
             labels = segment.grid(pictures, size=32)
             options = {"n_samples": 2000, "seeds": SEEDS, "batch_size": size}
-            return lime.explain(
-                models.predictor(model, normalise), pictures, labels, targets("cuda"), **options
-            ).saliency
+            predict = models.predictor(model, normalise)
+            return lime.explain(predict, pictures, labels, targets("cuda"), **options).saliency
         return cam.explain(model, "layer2", normalise(pictures), targets("cuda"), method=name, chunk=size)
 
     expected = run(50)
-    total = torch.cuda.get_device_properties().total_memory
     torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties().total_memory
     try:
-        torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 2**29) / total)
+        torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + room) / total)
         found = run(2000)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert "out of memory" in caplog.text
-    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
+    assert (found - expected).abs().max() <= 1e-3 * expected.abs().max()
+
+
+BUSY = """
+import sys, time, torch
+from unitlens import logs
+with logs.log_to(sys.argv[1]):
+    matrix = torch.randn(8192, 8192, device="cuda")
+    end = time.monotonic() + 6
+    for _ in logs.each(range(10**6), "products"):
+        matrix @ matrix
+        torch.cuda.synchronize()
+        if time.monotonic() > end:
+            break
+"""
 
 
 def test_a_log_tells_the_memory_and_the_busy_share_of_the_gpu(tmp_path):
-    with logs.log_to(tmp_path / "log"):
-        matrix = torch.randn(4096, 4096, device="cuda")
-        end = time.monotonic() + 4
-        for _ in logs.each(range(10**6), "products"):
-            matrix @ matrix
-            torch.cuda.synchronize()
-            if time.monotonic() > end:
-                break
+    path = {"PYTHONPATH": str(Path(logs.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", BUSY, tmp_path / "log"], env=os.environ | path, check=True)
     last = (tmp_path / "log").read_text().splitlines()[-1]
-    found = re.search(r"and (\d+) MiB of (.+), which was busy (\d+) % of the time", last)
+    found = re.search(r" and (\d+) MiB of (.+), which was busy (\d+) % of the time$", last)
     assert found, last
-    assert int(found[1]) >= 128
+    assert int(found[1]) >= 8192**2 * 4 / 2**20
     assert found[2] == torch.cuda.get_device_name()
-    assert int(found[3]) > 50
+    assert 40 < int(found[3]) <= 100

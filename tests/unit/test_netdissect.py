@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from unitlens import netdissect
+from unitlens import logs, netdissect
 
 
 def in_batches(values, size):
@@ -164,6 +164,13 @@ def test_planted_units_are_found_and_shuffled_masks_are_not():
     assert set(table.masks) == {"masks"}
     shuffled = dissect(images, np.roll(masks.reshape(len(masks), -1), 500, axis=1).reshape(masks.shape))
     assert (shuffled.iou < 0.04).all() and not shuffled.detector.any()
+
+
+def test_the_log_counts_images(tmp_path, capsys):
+    with logs.log_to(tmp_path / "log"):
+        dissect(*composites(), photographs=np.arange(60))
+    counts = [line.split(",")[0] for line in capsys.readouterr().out.splitlines() if " images" in line]
+    assert counts == ["60 of 60 images"] * 2  # once for the thresholds, once for the overlaps
 
 
 def test_a_probe_set_without_masks_is_refused():
