@@ -523,7 +523,7 @@ rule verify_explainers:
     resources:
         gpu=GPU,
         batch_size=config["batch_size"],
-        mem_mb=memory(3500),
+        mem_mb=memory(4500),
         runtime=minutes(30),
     params:
         network=network,

@@ -364,7 +364,7 @@ A job on the cluster reads the Snakefile and the rules again, but checks no shee
 
 {PHOTOGRAPHS} photographs of 256 x 256 pixels, named over and over by the sheet, are decoded to 64 x 64, and {UNITS}
 activations each are taken from the pixels. One process does all shards of {SHARD} one after the other, so its memory is
-that of one job if it does not grow. Through an index HDF5 keeps a chunk of every shard that it has read.
+that of one job if it does not grow.
 
 {{steps}}
 Rows of {UNITS} activations, {LARGE:,} of them in {-(-LARGE // SHARD)} shards, in batches of {BATCH}:
