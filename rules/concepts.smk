@@ -14,7 +14,7 @@ rule embed_images:
     resources:
         gpu=GPU,
         batch_size=config["batch_size"],
-        mem_mb=memory_of_network(1000),
+        mem_mb=memory_of_network(1600),
         runtime=minutes(30),
     params:
         encoder=encoder,
@@ -40,7 +40,7 @@ rule embed_concepts:
     threads: config["threads"]
     resources:
         gpu=GPU,
-        mem_mb=memory_of_network(1000),
+        mem_mb=memory_of_network(1600),
         runtime=minutes(30),
     params:
         encoder=encoder,
