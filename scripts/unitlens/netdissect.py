@@ -92,9 +92,9 @@ def dissect(
         If an activation is not finite, a value has no word, or nothing is annotated.
     """
 
-    def maps(block: Mapping[str, np.ndarray], rows: np.ndarray | slice = slice(None)) -> Tensor:
+    def maps(block: Mapping[str, np.ndarray]) -> Tensor:
         with torch.inference_mode():
-            images = normalise(block["images"][rows])
+            images = normalise(block["images"])
             output = run_to(model, layer, images)
             return output if output.ndim == 2 else as_grid(output, images, layer)
 
@@ -109,9 +109,9 @@ def dissect(
         for block in through_blocks(blocks()):
             labels = label_maps(block, words.value.to_numpy(), source=source)
             shows.append(_present(labels, len(words)))
-            rows = shows[-1].any(1)
-            if rows.any():
-                yield maps(block, rows), torch.from_numpy(labels[rows])
+            rows = shows[-1].any(1).nonzero()[0]
+            if len(rows):  # all of the block are run: on a GPU every new size of a batch costs a search for kernels
+                yield maps(block)[rows], torch.from_numpy(labels[rows])
 
     category = torch.from_numpy(np.unique(words.category, return_inverse=True)[1])
     overlap = overlaps(annotated(), limits, category)
