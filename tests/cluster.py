@@ -19,9 +19,10 @@ FILES = ("slurm.conf", "gres.conf")
 DAEMONS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
 NODES = ("cpu1", "gpu1", "gpu2")
 GPUS = 4  # of each GPU node
+NAME = "unitlens_tests"  # of the cluster
 
 CONFIG = """\
-ClusterName=unitlens
+ClusterName={name}
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ports[0]}
 AuthType=auth/munge
@@ -128,7 +129,7 @@ class Cluster:
         for number in range(GPUS):  # SLURM takes character devices only
             subprocess.run(["mknod", self.folder / f"devices/nvidia{number}", "c", "1", "3"], check=True)
         config = CONFIG.format(
-            folder=self.folder, host=socket.gethostname().split(".")[0], ports=free_ports(4), gpus=GPUS
+            name=NAME, folder=self.folder, host=socket.gethostname().split(".")[0], ports=free_ports(4), gpus=GPUS
         )
         gres = f"NodeName=gpu1,gpu2 Name=gpu Type=a100 File={self.folder}/devices/nvidia[0-{GPUS - 1}]\n"
         SYSTEM.mkdir(exist_ok=True)
@@ -197,14 +198,11 @@ class Cluster:
         """Kill a node's daemon and every process of its jobs, as a power cut would, and mark the node as down."""
         jobs = tell("squeue", "--noheader", f"--nodelist={node}", "--format=%A").split()
         kill(int((self.folder / f"slurmd.{node}.pid").read_text()))
-        for process in Path("/proc").glob("[0-9]*"):
-            with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-                command, environment = (
-                    (process / name).read_bytes().decode(errors="replace") for name in ("cmdline", "environ")
-                )
-                variables = environment.split("\0")
-                if any(f"SLURM_JOB_ID={job}" in variables or f"slurmstepd: [{job}." in command for job in jobs):
-                    kill(int(process.name))
+        kill_where(
+            lambda command, variables: any(
+                f"SLURM_JOB_ID={job}" in variables or f"slurmstepd: [{job}." in command for job in jobs
+            )
+        )
         self.set_state(node, "down")
 
     def set_state(self, node, state):
@@ -218,6 +216,19 @@ class Cluster:
             if state not in ("idle", "mixed", "allocated", "completing"):
                 self.set_state(node, "resume")
         wait_until(lambda: set(self.states()) == {"idle"}, "the nodes' coming back")
+        # SLURM follows parents to find what belongs to a job, and so misses what outlived its parent.
+        kill_where(lambda _, variables: f"SLURM_CLUSTER_NAME={NAME}" in variables)
+
+
+def kill_where(matches):
+    """Kill the processes whose command and environment variables match."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            command, variables = (
+                (process / name).read_bytes().decode(errors="replace") for name in ("cmdline", "environ")
+            )
+            if matches(command, variables.split("\0")):
+                kill(int(process.name))
 
 
 def kill(pid):
