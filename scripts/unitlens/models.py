@@ -144,7 +144,8 @@ def load(
     Returns
     -------
     torch.nn.Module
-        In evaluation mode, without gradients for its parameters, channels last, with no in-place activation.
+        In evaluation mode, without gradients for its parameters, channels last, with no in-place activation. From here
+        on cuDNN takes deterministic algorithms only.
 
     Raises
     ------
@@ -156,7 +157,7 @@ def load(
     device = pick_device(device)
     if device.type == "cpu":
         _keep_freed_memory()
-    torch.backends.cudnn.deterministic = True  # or gradients differ from run to run in their last bits
+    torch.backends.cudnn.deterministic = True  # or gradients would differ from run to run in their last bits
     model = build(architecture, classes=classes)
     state, own = _LAYOUTS[layout](Path(weights), model), model.state_dict()
     state = {key: own[key] for key in own if key.endswith(".num_batches_tracked")} | state  # not used for inference
