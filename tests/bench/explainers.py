@@ -28,7 +28,7 @@ import table
 import torch
 import tqdm
 from lime.lime_image import LimeImageExplainer
-from measure import machine, page, status
+from measure import machine, made_by, page, status
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from skimage import data, segmentation, transform
 from torch import Tensor, nn
@@ -412,7 +412,7 @@ def write(
     superpixels = statistics.mean(int(labels.max()) + 1 for labels in segment.quickshift(work.pictures))
     rows = [[name, side, found["seconds"], found["peak"] / 2**20] for (name, side), found in (alone or {}).items()]
     text = PAGE.format(
-        command="make bench" if options.device == "cpu" else "make bench-gpu",
+        command=made_by(options.device),
         machine=here,
         torch=torch.__version__,
         versions=versions,

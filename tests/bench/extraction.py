@@ -76,7 +76,7 @@ def main() -> None:
     share = rates["extraction"] / limit
     text = PAGE.format(
         machine=measure.machine(options.device),
-        command="make bench" if options.device == "cpu" else "make bench-gpu",
+        command=measure.made_by(options.device),
         torch=torch.__version__,
         size=size,
         batch=batch,

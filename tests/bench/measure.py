@@ -31,6 +31,11 @@ def page(name: str, device: str) -> Path:
     return Path("docs", f"{name}.md" if device == "cpu" else f"{name}-gpu.md")
 
 
+def made_by(device: str) -> str:
+    """Name the command that writes such a page."""
+    return "make bench" if device == "cpu" else "make bench-gpu"
+
+
 def in_a_process(script: str, *arguments: str) -> dict:
     """Run a script in a process of its own; return what its last line says as JSON."""
     output = subprocess.check_output([sys.executable, script, *arguments], text=True)
