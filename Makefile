@@ -1,4 +1,4 @@
-# env, demo, new, check, recover, test, test-slow, bench, bench-gpu, bench-faithfulness, lint: each makes .venv from the lock if it is missing.
+# env, demo, new, check, recover, test, test-slow, mutants, bench, bench-gpu, bench-faithfulness, lint: each makes .venv from the lock if it is missing.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -8,7 +8,7 @@ HERE := $(dir $(realpath $(lastword $(MAKEFILE_LIST))))
 PROFILE ?= slurm
 STAMP = $(VENV)/.unitlens-lock
 
-.PHONY: env demo new check recover test test-slow bench bench-gpu bench-faithfulness lint
+.PHONY: env demo new check recover test test-slow mutants bench bench-gpu bench-faithfulness lint
 
 env: $(STAMP)
 
@@ -48,6 +48,10 @@ test: env
 
 test-slow: env
 	pytest -m "slurm or e2e"
+
+# Which small changes of the library no test notices: ARGS="<modules> --number <in each> --seed <seed>"
+mutants: env
+	nice python tests/mutants.py $(ARGS)
 
 bench: env
 	PYTHONPATH=scripts python tests/bench/explainers.py $(BENCH)
