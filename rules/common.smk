@@ -727,7 +727,8 @@ def caption(name):
 def mask_words(wildcards):
     """What says what is marked: the table of masks, or the classes that boxes are of."""
     masks = mask_table(wildcards)
-    return {"masks": masks} if masks else {"boxes": config["netdissect"]["boxes"]}
+    ours = config["netdissect"].get("masks") == "broden"
+    return {"masks": masks, "ours": ours} if masks else {"boxes": config["netdissect"]["boxes"]}
 
 
 def mask_settings(*keys):

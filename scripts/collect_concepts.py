@@ -3,12 +3,10 @@
 from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
-    import pandas as pd
-    from unitlens import evidence, gallery, store
+    from unitlens import evidence, gallery, tables
 
-    tables = [pd.read_csv(path, keep_default_na=False, dtype=str) for path in snakemake.input]
-    pd.concat(tables).to_csv(snakemake.output.table, index=False)
-    table = store.read_tables([snakemake.output.table])
+    table = tables.read(snakemake.input)
+    tables.write(table, snakemake.output.table)
     sentences = [
         f"{model}: {sentence}"
         for model, group in table.groupby("model", sort=False)

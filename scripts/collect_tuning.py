@@ -8,16 +8,16 @@ with log_to(snakemake.log[0]):
 
     import pandas as pd
     import yaml
-    from unitlens import gallery, store, tune
+    from unitlens import gallery, tables, tune
 
     params, output = snakemake.params, snakemake.output
-    scores = store.read_tables(snakemake.input.scores)
-    seconds = pd.concat([pd.read_csv(path).assign(model=Path(path).parent.name) for path in snakemake.input.timings])
-    tables = tune.tables(scores, seconds, **params.settings)
-    for name, table in tables.items():
-        table.to_csv(output[name], index=False, float_format="%.6g")
+    scores = tables.read(snakemake.input.scores)
+    seconds = pd.concat([tables.read(path).assign(model=Path(path).parent.name) for path in snakemake.input.timings])
+    made = tune.tables(scores, seconds, **params.settings)
+    for name, table in made.items():
+        tables.write(table, output[name])
         print(f"{name}\n{table.to_string()}\n")
-    best = tune.best_settings(tables["settings"], **params.settings)
+    best = tune.best_settings(made["settings"], **params.settings)
     seed = params.settings["seed"]
     for model, config, keywords in zip(params.models, output.best, output.keywords, strict=True):
         Path(config).write_text(yaml.safe_dump(tune.to_config(best[model]), sort_keys=False))
@@ -25,4 +25,4 @@ with log_to(snakemake.log[0]):
     named = tune.named_settings(params.settings["default"], params.settings["presets"])
     written = {name: tune.to_explain_instance(setting, seed=seed) for name, setting in named.items()}
     Path(output.presets).write_text(json.dumps(written, indent=2) + "\n")
-    gallery.write_findings(output.findings, tune.findings(tables["settings"], tables["selection"]))
+    gallery.write_findings(output.findings, tune.findings(made["settings"], made["selection"]))

@@ -3,11 +3,10 @@
 from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
-    import pandas as pd
-    from unitlens import verify
+    from unitlens import tables, verify
 
     for name in ("differences", "timings"):
-        table = pd.concat([pd.read_csv(path) for path in snakemake.input[name]])
-        table.to_csv(snakemake.output[name], index=False, float_format="%.6g")
+        table = tables.read(snakemake.input[name])
+        tables.write(table, snakemake.output[name])
         print(table.to_string(), end="\n\n")
-    verify.require_passed(pd.read_csv(snakemake.output.differences))
+    verify.require_passed(tables.read(snakemake.output.differences))

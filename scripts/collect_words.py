@@ -3,10 +3,9 @@
 from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
-    import pandas as pd
-    from unitlens import dissect
+    from unitlens import dissect, tables
 
-    concepts = pd.read_csv(snakemake.input[0], keep_default_na=False)
+    concepts = tables.read_texts(snakemake.input[0])
     concepts = dissect.with_common_words(concepts, snakemake.params.common_words)
-    concepts.to_csv(snakemake.output[0], index=False)
+    tables.write(concepts, snakemake.output[0])
     print(f"{len(concepts)} concepts: {concepts.category.value_counts().to_dict()}")

@@ -4,7 +4,7 @@ from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
     import torch
-    from unitlens import models, netdissect, store
+    from unitlens import models, netdissect, store, tables
 
     torch.set_num_threads(snakemake.threads)
     params, wildcards, images = snakemake.params, snakemake.wildcards, snakemake.input.images
@@ -24,5 +24,5 @@ with log_to(snakemake.log[0]):
     )
     table.insert(0, "model", wildcards.model)
     table.insert(1, "layer", wildcards.layer)
-    table.to_csv(snakemake.output[0], index=False, float_format="%.6g")
+    tables.write(table, snakemake.output[0])
     print(table.sort_values("iou", ascending=False).head(20).to_string())

@@ -3,10 +3,9 @@
 from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
-    import pandas as pd
-    from unitlens import agreement, figures
+    from unitlens import agreement, figures, tables
 
-    everything, timings = pd.read_csv(snakemake.input.summary), pd.read_csv(snakemake.input.timings)
+    everything, timings = tables.read(snakemake.input.summary), tables.read(snakemake.input.timings)
     summary = agreement.headline(everything, area=snakemake.params.area)
     figures.agreement(summary, snakemake.output.equal_area, measure="equal_area_iou")
     figures.agreement(summary, snakemake.output.threshold, measure="threshold_iou")

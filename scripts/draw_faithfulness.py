@@ -3,10 +3,9 @@
 from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
-    import pandas as pd
-    from unitlens import figures
+    from unitlens import figures, tables
 
-    summary, curves = pd.read_csv(snakemake.input.summary), pd.read_csv(snakemake.input.curves)
+    summary, curves = tables.read(snakemake.input.summary), tables.read(snakemake.input.curves)
     model = snakemake.wildcards.model
     figures.faithfulness_scores(summary, snakemake.output.scores, model=model)
     figures.faithfulness_curves(curves, snakemake.output.curves, model=model)

@@ -3,9 +3,9 @@
 from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from unitlens import figures, saliency, store
+    from unitlens import figures, saliency, tables
 
-    shape, *rest = (store.read_tables([path]) for path in snakemake.input)
+    shape, *rest = (tables.read(path) for path in snakemake.input)
     figures.shape(shape, snakemake.output.shape, titles=saliency.SHAPE_TITLES)
     joined, correlations = saliency.complexity_points(*rest, area=snakemake.params.area)
     figures.complexity(joined, correlations, snakemake.output.complexity, titles=saliency.COMPLEXITY_TITLES)

@@ -3,13 +3,11 @@
 from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
-    import pandas as pd
-    from unitlens import figures
+    from unitlens import figures, tables
 
-    options = {"dtype": {"level": str}, "keep_default_na": False, "na_values": [""]}
-    tables = {name: pd.read_csv(path, **options) for name, path in snakemake.input.items()}
-    figures.tuning_front(tables["settings"], snakemake.output.front, cost="passes")
-    seconds = tables["timings"][["model", "setting", "seconds", "front"]]
-    timed = tables["settings"].drop(columns="front").merge(seconds, on=["model", "setting"])
+    made = {name: tables.read(path) for name, path in snakemake.input.items()}
+    figures.tuning_front(made["settings"], snakemake.output.front, cost="forward_passes")
+    seconds = made["timings"][["model", "setting", "seconds", "front"]]
+    timed = made["settings"].drop(columns="front").merge(seconds, on=["model", "setting"])
     figures.tuning_front(timed, snakemake.output.timings, cost="seconds")
-    figures.tuning_effects(tables["effects"], snakemake.output.effects)
+    figures.tuning_effects(made["effects"], snakemake.output.effects)

@@ -3,13 +3,12 @@
 from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
-    import pandas as pd
     import torch
-    from unitlens import encoders, store
+    from unitlens import encoders, store, tables
 
     torch.set_num_threads(snakemake.threads)
     encoder = encoders.load(snakemake.params.encoder, snakemake.input, device=snakemake.params.device)
-    concepts = pd.read_csv(snakemake.input.concepts, keep_default_na=False)
+    concepts = tables.read(snakemake.input.concepts)
     store.create(
         snakemake.output[0],
         {

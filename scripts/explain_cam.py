@@ -4,7 +4,7 @@ from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
     import torch
-    from unitlens import cam, explain, models, store
+    from unitlens import cam, explain, models, store, tables
 
     torch.set_num_threads(snakemake.threads)
     params, wildcards = snakemake.params, snakemake.wildcards
@@ -24,8 +24,9 @@ with log_to(snakemake.log[0]):
             batch_size=batch_size,
             device=device,
         )
-        facts |= {"explainer": f"{method}-{layer}", "target": params.target, "geometry": file.attrs["geometry"]}
+        facts |= {"explainer": f"{method}-{layer}", "explained_class": str(params.target)}
+        facts["geometry"] = file.attrs["geometry"]
         facts["passes"] = cam.passes(model, layer, normalise(file["images"][:1]), method=method)
     store.create(snakemake.output.saliency, arrays, facts)
     timing = explain.timing_table(facts, len(arrays["saliency"]), seconds, device)
-    timing.to_csv(snakemake.output.timings, index=False)
+    tables.write(timing, snakemake.output.timings)

@@ -6,7 +6,7 @@ with log_to(snakemake.log[0]):
     import json
 
     import torch
-    from unitlens import explain, models, store
+    from unitlens import explain, models, store, tables
 
     torch.set_num_threads(snakemake.threads)
     params, batch_size = snakemake.params, snakemake.resources.batch_size
@@ -21,7 +21,8 @@ with log_to(snakemake.log[0]):
         arrays, seconds = explain.explain_images(
             file, explainer, predict, target=params.target, batch_size=batch_size, device=device
         )
-        facts |= {"explainer": "lime", "target": params.target, "geometry": file.attrs["geometry"]}
+        facts |= {"explainer": "lime", "explained_class": str(params.target)}
+        facts["geometry"] = file.attrs["geometry"]
     store.create(snakemake.output.saliency, arrays, facts | {"lime": json.dumps(params.lime), "seed": params.seed})
     timing = explain.timing_table(facts, len(arrays["saliency"]), seconds, device)
-    timing.to_csv(snakemake.output.timings, index=False)
+    tables.write(timing, snakemake.output.timings)

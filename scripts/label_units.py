@@ -4,7 +4,7 @@ from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
     import torch
-    from unitlens import evidence, store
+    from unitlens import evidence, store, tables
 
     torch.set_num_threads(snakemake.threads)
     params, wildcards = snakemake.params, snakemake.wildcards
@@ -22,5 +22,5 @@ with log_to(snakemake.log[0]):
     )
     table.insert(0, "model", wildcards.model)
     table.insert(1, "layer", wildcards.layer)
-    table.to_csv(snakemake.output[0], index=False, float_format="%.6g")
+    tables.write(table, snakemake.output[0])
     print(*evidence.findings(table), table.group.value_counts().head(10).to_string(), sep="\n")

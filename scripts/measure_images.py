@@ -3,10 +3,10 @@
 from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from unitlens import saliency, store
+    from unitlens import saliency, store, tables
 
     pictures, _ = store.read(snakemake.input.images)
     shape = saliency.score_shape([store.read(path) for path in snakemake.input.saliency], area=snakemake.params.area)
     complexity = saliency.measure_complexity(pictures["images"], *store.read(snakemake.input.lime))
     for name, table in {"shape": shape, "complexity": complexity}.items():
-        table.to_csv(snakemake.output[name], index=False, float_format="%.6g")
+        tables.write(table, snakemake.output[name])

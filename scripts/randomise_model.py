@@ -6,7 +6,7 @@ with log_to(snakemake.log[0]):
     from functools import partial
 
     import torch
-    from unitlens import agreement, models, sanity, store
+    from unitlens import agreement, models, sanity, store, tables
 
     torch.set_num_threads(snakemake.threads)
     params = snakemake.params
@@ -28,4 +28,4 @@ with log_to(snakemake.log[0]):
     images = agreement.image_table(arrays, facts)[first]
     options = {"stages": params.sanity["stages"], "area": params.area, "seed": params.seed}
     table = sanity.check_randomisation(model, explain, images, **options)
-    table.to_csv(snakemake.output[0], index=False, float_format="%.6g")
+    tables.write(table, snakemake.output[0])

@@ -4,7 +4,7 @@ from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
     import torch
-    from unitlens import compare, dissect, evidence, store
+    from unitlens import compare, dissect, evidence, store, tables
 
     torch.set_num_threads(snakemake.threads)
     activations, _ = store.read(snakemake.input.activations)
@@ -23,5 +23,5 @@ with log_to(snakemake.log[0]):
     )
     table.insert(0, "model", snakemake.wildcards.model)
     table.insert(1, "layer", snakemake.wildcards.layer)
-    table.to_csv(snakemake.output[0], index=False, float_format="%.6g")
+    tables.write(table, snakemake.output[0])
     print(table.to_string())

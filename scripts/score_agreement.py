@@ -3,8 +3,8 @@
 from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from unitlens import agreement, store
+    from unitlens import agreement, store, tables
 
     explanations = [store.read(path) for path in snakemake.input]
     table = agreement.score_pairs(explanations, seed=snakemake.params.seed, **snakemake.params.agreement)
-    table.to_csv(snakemake.output[0], index=False, float_format="%.6g")
+    tables.write(table, snakemake.output[0])

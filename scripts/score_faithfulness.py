@@ -4,7 +4,7 @@ from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
     import torch
-    from unitlens import explain, faithfulness, models, seeds, store
+    from unitlens import explain, faithfulness, models, seeds, store, tables
 
     torch.set_num_threads(snakemake.threads)
     params = snakemake.params
@@ -25,7 +25,7 @@ with log_to(snakemake.log[0]):
         batch_size=snakemake.resources.batch_size,
         device=next(model.parameters()).device,
     )
-    about = {"model": facts["model"], "geometry": facts["geometry"], "explained_class": facts["target"]}
+    about = {name: facts[name] for name in ("model", "geometry", "explained_class")}
     table = table.assign(**about)[[*about, *table]]
-    table.to_csv(snakemake.output.scores, index=False, float_format="%.6g")
+    tables.write(table, snakemake.output.scores)
     store.create(snakemake.output.curves, curves, about | {"percentiles": params.faithfulness["percentiles"]})

@@ -3,9 +3,9 @@
 from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from unitlens import groundtruth, store
+    from unitlens import groundtruth, store, tables
 
     pictures, _ = store.read(snakemake.input.images)
     explanations = [store.read(path) for path in snakemake.input.saliency]
     table = groundtruth.score(explanations, pictures, seed=snakemake.params.seed)
-    table.to_csv(snakemake.output[0], index=False, float_format="%.6g")
+    tables.write(table, snakemake.output[0])

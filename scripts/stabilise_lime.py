@@ -4,7 +4,7 @@ from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
     import torch
-    from unitlens import agreement, models, sanity, store
+    from unitlens import agreement, models, sanity, store, tables
 
     torch.set_num_threads(snakemake.threads)
     params, lime = snakemake.params, snakemake.params.lime
@@ -28,4 +28,4 @@ with log_to(snakemake.log[0]):
     )
     options = {"counts": params.sanity["samples"], "top": lime["num_features"], "area": params.area}
     table = sanity.check_stability(samples, segments, images, seed=params.seed, options=lime, **options)
-    table.to_csv(snakemake.output[0], index=False, float_format="%.6g")
+    tables.write(table, snakemake.output[0])

@@ -4,8 +4,8 @@ from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
     import pandas as pd
-    from unitlens import explain, store
+    from unitlens import explain, store, tables
 
     table = pd.concat([explain.explanation_table(*store.read(path)) for path in snakemake.input])
-    table.to_csv(snakemake.output[0], index=False, float_format="%.6g")
+    tables.write(table, snakemake.output[0])
     print(f"{(table.warning != '').sum()} of {len(table)} maps are zero everywhere")

@@ -3,15 +3,15 @@
 from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from unitlens import faithfulness, gallery, store
+    from unitlens import faithfulness, gallery, store, tables
 
-    seed, scores = snakemake.params.seed, store.read_tables(snakemake.input.scores)
-    tables = {
+    seed, scores = snakemake.params.seed, tables.read(snakemake.input.scores)
+    made = {
         "images": scores,
         "summary": faithfulness.summarise(scores, seed=seed),
         "tests": faithfulness.compare(scores, seed=seed),
         "curves": faithfulness.mean_curves(map(store.read, snakemake.input.curves), seed=seed),
     }
-    for name, table in tables.items():
-        table.to_csv(snakemake.output[name], index=False, float_format="%.6g")
-    gallery.write_findings(snakemake.output.findings, faithfulness.findings(tables["summary"], tables["tests"]))
+    for name, table in made.items():
+        tables.write(table, snakemake.output[name])
+    gallery.write_findings(snakemake.output.findings, faithfulness.findings(made["summary"], made["tests"]))

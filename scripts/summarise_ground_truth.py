@@ -3,11 +3,11 @@
 from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from unitlens import figures, gallery, groundtruth, store
+    from unitlens import figures, gallery, groundtruth, tables
 
-    scores = store.read_tables(snakemake.input)
+    scores = tables.read(snakemake.input)
     summary, tests = groundtruth.summarise(scores, seed=snakemake.params.seed)
     for name, table in {"images": scores, "summary": summary, "tests": tests}.items():
-        table.to_csv(snakemake.output[name], index=False, float_format="%.6g")
+        tables.write(table, snakemake.output[name])
     figures.ground_truth(summary, snakemake.output.figure, titles=groundtruth.TITLES)
     gallery.write_findings(snakemake.output.findings, groundtruth.findings(summary, tests))

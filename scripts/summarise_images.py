@@ -7,7 +7,7 @@ with log_to(snakemake.log[0]):
     from pathlib import Path
 
     import pandas as pd
-    from unitlens import image_sets, store
+    from unitlens import image_sets, store, tables
 
     parts = []
     for name, path in zip(snakemake.params.sets, snakemake.input.images, strict=True):
@@ -25,4 +25,4 @@ with log_to(snakemake.log[0]):
         copies=[len(copies[name]) for name in table.set],
         copied=["; ".join(f"{copy} of {first}" for copy, first in copies[name].items()) for name in table.set],
     )
-    table.to_csv(snakemake.output[0], index=False)
+    tables.write(table, snakemake.output[0])

@@ -4,7 +4,7 @@ from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
     import pandas as pd
-    from unitlens import models, store
+    from unitlens import models, store, tables
 
-    tables = [models.prediction_table(*store.read(path), snakemake.params.classes) for path in snakemake.input]
-    pd.concat(tables).to_csv(snakemake.output[0], index=False, float_format="%.6g")
+    parts = [models.prediction_table(*store.read(path), snakemake.params.classes) for path in snakemake.input]
+    tables.write(pd.concat(parts), snakemake.output[0])

@@ -3,11 +3,11 @@
 from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from unitlens import figures, resources
+    from unitlens import figures, resources, tables
 
     jobs = resources.read_jobs("results/benchmarks", "results/logs")
     table = resources.efficiency(jobs)
-    table.to_csv(snakemake.output.table, index=False, float_format="%.3g")
-    resources.slowest(jobs).to_csv(snakemake.output.slowest, index=False, float_format="%.3g")
+    tables.write(table, snakemake.output.table, digits=3)
+    tables.write(resources.slowest(jobs), snakemake.output.slowest, digits=3)
     figures.resources(table, snakemake.output.figure)
     print(f"{len(jobs)} jobs")

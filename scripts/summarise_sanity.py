@@ -3,19 +3,19 @@
 from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from unitlens import figures, gallery, sanity, store
+    from unitlens import figures, gallery, sanity, tables
 
     output, seed = snakemake.output, snakemake.params.seed
     randomisation, stability = (
-        store.read_tables(snakemake.input.randomised),
-        store.read_tables(snakemake.input.stability),
+        tables.read(snakemake.input.randomised),
+        tables.read(snakemake.input.stability),
     )
     randomised = sanity.summarise_randomisation(randomisation, seed=seed)
     stable = sanity.summarise_stability(stability, seed=seed)
-    tables = {"randomisation": randomisation, "randomisation_summary": randomised}
-    tables |= {"stability": stability, "stability_summary": stable}
-    for name, table in tables.items():
-        table.to_csv(output[name], index=False, float_format="%.6g")
+    made = {"randomisation": randomisation, "randomisation_summary": randomised}
+    made |= {"stability": stability, "stability_summary": stable}
+    for name, table in made.items():
+        tables.write(table, output[name])
     figures.randomisation(randomised, output.randomisation_figure)
     figures.stability(stable, output.stability_figure, titles=sanity.STABILITY_TITLES)
     gallery.write_findings(output.randomisation_findings, sanity.randomisation_findings(randomised))

@@ -4,7 +4,7 @@ from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
     import torch
-    from unitlens import explain, models, store, tune
+    from unitlens import explain, models, store, tables, tune
 
     torch.set_num_threads(snakemake.threads)
     params, first = snakemake.params, slice(snakemake.params.photographs)
@@ -25,7 +25,7 @@ with log_to(snakemake.log[0]):
     scores.insert(0, "model", snakemake.wildcards.model)
     scores.insert(2, "photograph", scores.image_id.map(dict(zip(image_ids, reference["photograph"], strict=False))))
     scores["objective"], scores["seed"] = tune.objective_text(**options), params.seed
-    scores["target"], scores["geometry"] = facts["target"], facts["geometry"]
-    scores.to_csv(snakemake.output.scores, index=False, float_format="%.6g")
-    seconds.to_csv(snakemake.output.timings, index=False, float_format="%.4g")
+    scores["explained_class"], scores["geometry"] = facts["explained_class"], facts["geometry"]
+    tables.write(scores, snakemake.output.scores)
+    tables.write(seconds, snakemake.output.timings, digits=4)
     print(f"{len(swept)} settings\n{seconds.to_string()}")

@@ -4,7 +4,7 @@ from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
     import torch
-    from unitlens import explain, models, store, verify
+    from unitlens import explain, models, store, tables, verify
 
     torch.set_num_threads(snakemake.threads)
     params = snakemake.params
@@ -20,7 +20,7 @@ with log_to(snakemake.log[0]):
     options = {"name": facts["model"], "layer": params.layer, "cams": params.cams, "seed": params.seed}
     options |= {"lime_options": params.lime, "samples": params.verify["samples"], "given": given}
     options |= {"batch_size": snakemake.resources.batch_size}
-    tables = verify.compare(model, normalise, pictures, targets, image_ids, **options)
-    for table, path in zip(tables, (snakemake.output.differences, snakemake.output.timings), strict=True):
-        table.to_csv(path, index=False, float_format="%.6g")
+    compared = verify.compare(model, normalise, pictures, targets, image_ids, **options)
+    for table, path in zip(compared, (snakemake.output.differences, snakemake.output.timings), strict=True):
+        tables.write(table, path)
         print(table.to_string(), end="\n\n")

@@ -6,7 +6,7 @@ with log_to(snakemake.log[0]):
     from itertools import groupby
     from pathlib import Path
 
-    from unitlens import explanation_cards, gallery, store
+    from unitlens import explanation_cards, gallery, store, tables
 
     files, shown = snakemake.input, snakemake.params.shown
     masks = [store.read(path, rows=shown) for path in files.masks]
@@ -17,8 +17,8 @@ with log_to(snakemake.log[0]):
             geometry: store.concatenate(shards, rows=shown)[0]
             for geometry, shards in groupby(files.images, key=lambda path: Path(path).parent.name)
         },
-        predictions=store.read_tables([files.predictions]),
-        faithfulness=store.read_tables([files.faithfulness]),
+        predictions=tables.read(files.predictions),
+        faithfulness=tables.read(files.faithfulness),
         photographs=shown,
     )
     gallery.explanations(snakemake.output[0], cards, area=masks[0][1]["area"])

@@ -3,18 +3,17 @@
 from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
-    import pandas as pd
-    from unitlens import gallery, models, store
+    from unitlens import gallery, models, tables
 
     params, files = snakemake.params, snakemake.input
     names = ("concepts", "frequent", "layers", "categories", "models", "timings", "predictions")
-    tables = {name: store.read_tables([files[name]]) for name in names}
-    images = pd.read_csv(files.images).groupby("set").first()
-    verification = pd.read_csv(files.verification).merge(pd.read_csv(files.verification_timings), how="left")
+    shown = {name: tables.read(files[name]) for name in names}
+    images = tables.read(files.images).groupby("set").first()
+    verification = tables.read(files.verification).merge(tables.read(files.verification_timings), how="left")
     gallery.overview(
         snakemake.output.overview,
         snakemake.output.findings,
-        **tables,
+        **shown,
         verification=verification,
         facts=[models.read_facts(path) for path in files.facts],
         figures={
@@ -22,7 +21,7 @@ with log_to(snakemake.log[0]):
             "timings": files.timings_figure,
             **{f"grid_{model}": path for model, path in zip(params.models, files.grids, strict=True)},
         },
-        encoder=tables["concepts"].encoder[0],
+        encoder=shown["concepts"].encoder[0],
         probe_rows=int(images.pictures["probe"]),
         probe_photographs=int(images.photographs["probe"]),
         run={

@@ -7,12 +7,12 @@ with log_to(snakemake.log[0]):
     from itertools import groupby
     from pathlib import Path
 
-    from unitlens import gallery, store
+    from unitlens import gallery, store, tables
 
     with ExitStack() as stack:
         gallery.units(
             snakemake.output[0],
-            concepts=store.read_tables([snakemake.input.concepts]),
+            concepts=tables.read(snakemake.input.concepts),
             maps=map(store.read, snakemake.input.maps),
             pictures={
                 geometry: stack.enter_context(store.picking(list(shards), "images"))

@@ -21,7 +21,7 @@ from unitlens.wording import above_and_below, mean_estimate, pair_title, paired_
 
 Explanation = tuple[Mapping[str, np.ndarray], Mapping[str, object]]  # arrays and attributes of a file
 _AT_ONCE = 16  # images that are ranked and cut at once
-ORIGIN = ["model", "target", "geometry"]  # what every row of a table names
+ORIGIN = ["model", "explained_class", "geometry"]  # what every row of a table names
 PAIR = ["explainer_a", "explainer_b"]
 
 
@@ -247,7 +247,7 @@ def score_pairs(
     ----------
     explanations : sequence
         Arrays and attributes of each explainer's file: ``saliency, image_id, photograph, label, predicted``, and
-        ``model, target, geometry, explainer``.
+        ``model, explained_class, geometry, explainer``.
     area : float
         Share of the picture in the masks that other tables use; swept too if `areas` lacks it.
     areas : sequence of float
@@ -260,12 +260,12 @@ def score_pairs(
     Returns
     -------
     pandas.DataFrame
-        ``model, target, geometry, image_id, photograph, prediction, explainer_a, explainer_b, measure, cut, value,
-        chance, tied_share``, a row for each image, pair and measure: ``equal_area_iou`` and ``threshold_iou`` (`cut` is
-        the area or the threshold), ``spearman``, ``peak_distance`` (share of the picture's diagonal) and
+        ``model, explained_class, geometry, image_id, photograph, prediction, explainer_a, explainer_b, measure, cut,
+        value, chance, tied_share``, a row for each image, pair and measure: ``equal_area_iou`` and ``threshold_iou``
+        (`cut` is the area or the threshold), ``spearman``, ``peak_distance`` (share of the picture's diagonal) and
         ``peak_distance_pixels``. ``prediction`` is ``right`` or ``wrong``, empty without a label. ``chance`` is the
-        expected value for unrelated maps where it is known; ``tied_share`` the larger share of the two equal-area
-        masks that ties, and so a random draw, decided.
+        expected value for unrelated maps where it is known; ``tied_share`` the larger share of the two equal-area masks
+        that ties, and so a random draw, decided.
 
     Raises
     ------
@@ -333,8 +333,8 @@ def image_table(arrays: Mapping[str, np.ndarray], facts: Mapping[str, object]) -
     Returns
     -------
     pandas.DataFrame
-        ``model, target, geometry, image_id, photograph, prediction``; the last is ``right``, ``wrong`` or, without a
-        label, NaN.
+        ``model, explained_class, geometry, image_id, photograph, prediction``; the last is ``right``, ``wrong`` or,
+        without a label, NaN.
     """
     label, right = np.asarray(arrays["label"]), np.asarray(arrays["predicted"]) == np.asarray(arrays["label"])
     table = pd.DataFrame({name: arrays[name] for name in ("image_id", "photograph")})
@@ -356,12 +356,12 @@ def summarise(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``model, target, geometry, subset, explainer_a, explainer_b, measure, cut, n, photographs, undefined, mean, low,
-        high, chance, tied_share, seed``. ``subset`` is ``all``, ``right`` or ``wrong``: all images, or those whose
-        predicted class is the label or is not. A 95 % interval, empty below three photographs; ``undefined`` counts
-        images left out because both masks were empty or a map was constant.
+        ``model, explained_class, geometry, subset, explainer_a, explainer_b, measure, cut, n, photographs, undefined,
+        mean, low, high, chance, tied_share, seed``. ``subset`` is ``all``, ``right`` or ``wrong``: all images, or those
+        whose predicted class is the label or is not. A 95 % interval, empty below three photographs; ``undefined``
+        counts images left out because both masks were empty or a map was constant.
     """
-    known = scores[scores["prediction"].notna()]
+    known = scores[scores["prediction"].isin(["right", "wrong"])]
     scores = pd.concat([scores.assign(subset="all"), known.assign(subset=known["prediction"])])
     keys = [*ORIGIN, "subset", *PAIR, "measure", "cut"]
     also = {"chance": "first", "tied_share": "mean"}

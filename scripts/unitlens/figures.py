@@ -939,7 +939,7 @@ def tuning_front(settings: pd.DataFrame, path: str | Path, *, cost: str) -> None
     path : path
         File to write, ``.png`` or ``.svg``.
     cost : str
-        ``passes`` or ``seconds``.
+        ``forward_passes`` or ``seconds``.
 
     Raises
     ------
@@ -947,7 +947,7 @@ def tuning_front(settings: pd.DataFrame, path: str | Path, *, cost: str) -> None
         If there is nothing to draw, or the suffix is another.
     """
     ranked = settings[settings["rank"].notna()]
-    models, named = _names(ranked, "model", "`settings`"), sorted(ranked["name"].dropna().unique())
+    models, named = _names(ranked, "model", "`settings`"), sorted(set(ranked["name"].dropna()) - {""})
     panels, figure = _panels(len(models), height=3.2, columns=2, sharex=False)
     for panel, model in zip(panels, models, strict=True):
         own = ranked[ranked["model"] == model]
@@ -967,7 +967,9 @@ def tuning_front(settings: pd.DataFrame, path: str | Path, *, cost: str) -> None
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.set_title(f"{_wrap(model, 30)}, n = {own['n'].iloc[0]}", fontsize=9)
     _label_outer(
-        panels, {"passes": "forward passes", "seconds": "modelled seconds"}[cost] + " a photograph", "mean score"
+        panels,
+        {"forward_passes": "forward passes", "seconds": "modelled seconds"}[cost] + " a photograph",
+        "mean score",
     )
     _common_legend(figure, panels[0])
     _title(figure, "Settings of LIME, 95 % bootstrap intervals over photographs. Score: " + _objectives(ranked))

@@ -168,10 +168,10 @@ def score(explanations: Sequence[Explanation], images: Mapping[str, np.ndarray],
     Returns
     -------
     pandas.DataFrame
-        ``model, target, geometry, image_id, photograph, prediction, reference, object_area, explainer, measure, value,
-        chance``, a row for each image with a reference (``mask`` or ``box``), explainer and measure, a key of `TITLES`.
-        ``object_area`` is the object's share of the picture, ``chance`` what unrelated maps score. Without any
-        reference there are no rows.
+        ``model, explained_class, geometry, image_id, photograph, prediction, reference, object_area, explainer,
+        measure, value, chance``, a row for each image with a reference (``mask`` or ``box``), explainer and measure, a
+        key of `TITLES`. ``object_area`` is the object's share of the picture, ``chance`` what unrelated maps score.
+        Without any reference there are no rows.
 
     Raises
     ------
@@ -213,8 +213,8 @@ def summarise(scores: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, pd.
     Returns
     -------
     summary : pandas.DataFrame
-        ``model, target, geometry, reference, measure, explainer, n, photographs, undefined, mean, low, high, chance,
-        seed``, see `stats.mean_table`.
+        ``model, explained_class, geometry, reference, measure, explainer, n, photographs, undefined, mean, low, high,
+        chance, seed``, see `stats.mean_table`.
     tests : pandas.DataFrame
         See `stats.paired_tests`; every two explainers, the floors among them.
     """

@@ -4,7 +4,6 @@ Broden (Bau et al., CVPR 2017) holds photographs and, beside them, label maps as
 `index.csv` says which are which. Only photographs are listed; the maps go into the column `mask`.
 """
 
-import csv
 import importlib.util
 import re
 import sys
@@ -15,7 +14,8 @@ from pathlib import Path
 import pandas as pd
 import scipy.io
 
-from unitlens.images import COLUMNS, MAPS, MAPS_APART, read_rows
+from unitlens import tables
+from unitlens.images import COLUMNS, DUPLICATE_OF, MAPS, MAPS_APART, read_rows
 from unitlens.sources import sha256
 
 _SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -72,11 +72,7 @@ def write_sheet(
         raise FileNotFoundError(f"{len(absent)} of {len(maps)} label maps are not below {root}: {_some(absent)}")
     same = _add_hashes(rows, root)
     part = Path(path).with_suffix(".part")
-    with part.open("w", newline="", encoding="utf-8") as file:
-        columns = [*COLUMNS, "class_name", "sha256", "duplicate_of"]
-        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    tables.write_texts(pd.DataFrame(rows, columns=[*COLUMNS, "class_name", "sha256", DUPLICATE_OF]), part)
     part.replace(path)
     what = "photograph is a copy of another" if len(same) == 1 else "photographs are copies of others"
     print(f"{len(rows)} rows; {len(same)} {what}")
@@ -86,7 +82,7 @@ def write_sheet(
 def copies(sheet: str | Path) -> dict[str, str]:
     """Give the photographs that a sheet of `write_sheet` calls copies, with the first row of what each is a copy of."""
     rows = read_rows(sheet, 0, sys.maxsize)
-    return {row["path"]: row["duplicate_of"] for row in rows if row["duplicate_of"]}
+    return {row["path"]: row[DUPLICATE_OF] for row in rows if row[DUPLICATE_OF]}
 
 
 def map_files(cell: str) -> list[str]:
@@ -162,7 +158,7 @@ def broden(root: Path) -> list[dict[str, str]]:
     """
     index = _broden_file(root, "index.csv")
     folder = index.parent.relative_to(root) / "images"
-    table = pd.read_csv(index, dtype=str, keep_default_na=False)
+    table = tables.read_texts(index)
     if absent := [name for name in ("image", *_BRODEN_CATEGORIES) if name not in table.columns]:
         raise ValueError(f"{index} lacks the column {absent[0]!r}; it has {', '.join(table.columns)}")
     rows = []
@@ -204,14 +200,14 @@ def broden_words(root: str | Path) -> pd.DataFrame:
     ValueError
         If `label.csv` names a category that `category.csv` does not.
     """
-    labels = pd.read_csv(_broden_file(Path(root), "label.csv"), dtype=str, keep_default_na=False)
-    known = set(pd.read_csv(_broden_file(Path(root), "category.csv"), dtype=str, keep_default_na=False).name)
+    labels = tables.read_texts(_broden_file(Path(root), "label.csv"))
+    known = set(tables.read_texts(_broden_file(Path(root), "category.csv")).name)
     labels = labels[labels.number.astype(int) > 0]  # 0 is the background, which is no label
     categories = [_most_frequent(cell) for cell in labels.category]
     if unknown := sorted(set(categories) - known):
         raise ValueError(f"label.csv names the category {unknown[0]!r}; category.csv has {', '.join(sorted(known))}")
     words = [re.sub("-[sc]$", "", name).replace("_", " ") for name in labels.name]
-    return pd.DataFrame({"value": labels.number.to_numpy(), "word": words, "category": categories})
+    return pd.DataFrame({"value": labels.number.astype(int).to_numpy(), "word": words, "category": categories})
 
 
 def _most_frequent(cell: str) -> str:
@@ -246,9 +242,9 @@ def _add_hashes(rows: Sequence[dict[str, str]], root: Path) -> dict[str, str]:
         if path not in hashes:
             hashes[path] = sha256(root / path) if (root / path).is_file() else ""
         original = first.setdefault(hashes[path], row) if hashes[path] else row
-        row |= {"sha256": hashes[path], "duplicate_of": ""}
+        row |= {"sha256": hashes[path], DUPLICATE_OF: ""}
         if original["path"] != path:
-            row["duplicate_of"] = original["image_id"]
+            row[DUPLICATE_OF] = original["image_id"]
             copies[path] = original["path"]
     return copies
 
@@ -279,8 +275,8 @@ def _validation_synsets(root: Path) -> dict[str, str]:
 
 def _solution(path: Path) -> dict[str, str]:
     """Read ``ImageId,PredictionString``; the latter begins with the synset."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(file)}
+    table = tables.read_texts(path)
+    return {image: cell.split()[0] for image, cell in zip(table.ImageId, table.PredictionString, strict=True)}
 
 
 def _ground_truth(path: Path) -> dict[str, str]:

@@ -5,7 +5,6 @@ tested against them. JPEGs are decoded in full: draft mode would be faster and c
 a decode job starts at once.
 """
 
-import csv
 import errno
 import functools
 import struct
@@ -16,9 +15,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from unitlens import tables
 from unitlens.logs import each
 
 COLUMNS = ("image_id", "path", "label", "mask", "crop", "box", "superpixels")
+DUPLICATE_OF = "duplicate_of"  # column of the sheets that `image_sets.write_sheet` writes, of no others
 MAPS = ("mask", "superpixels")  # columns that name label maps
 MAPS_APART = ";"  # between several label maps in one cell
 FITS = ("squash", "short")
@@ -47,7 +48,9 @@ def read_rows(sheet: str | Path, start: int, stop: int) -> list[dict[str, str]]:
     ----------
     sheet
         CSV in UTF-8 with a header. Columns `image_id` and `path`; others are optional: missing ones of `COLUMNS` are
-        given as empty strings, others are kept. Rows are counted from 0 behind the header, blank lines left out.
+        given as empty strings, others are kept. Rows are counted from 0 behind the header, blank lines left out. Cells
+        are read as they are; a sheet with the column `DUPLICATE_OF` is one that `image_sets.write_sheet` wrote, see
+        `tables.write_texts`.
     start, stop
         The range; the sheet may end before `stop`, but not before `start`.
 
@@ -56,19 +59,19 @@ def read_rows(sheet: str | Path, start: int, stop: int) -> list[dict[str, str]]:
     ValueError
         A required column or cell is missing, a row has more or fewer cells than the header, or there is no row `start`.
     """
-    with Path(sheet).open(encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(file)
-        header = next(lines, [])
-        absent = [column for column in COLUMNS[:2] if column not in header]
-        if absent:
-            raise ValueError(f"{sheet} lacks the column {absent[0]!r}; its header is {','.join(header) or 'empty'}")
-        rows = []
-        for cells in islice(filter(None, lines), start, stop):
-            row = dict.fromkeys(COLUMNS, "") | dict(zip(header, cells, strict=False))
-            if len(cells) != len(header) or not row["image_id"] or not row["path"]:
-                expected = f"{len(header)} cells, image_id and path not empty"
-                raise ValueError(f"{sheet}, line {lines.line_num}: expected {expected}, got {','.join(cells)!r}")
-            rows.append(row)
+    lines = tables.lines(sheet)
+    _, header = next(lines, (0, []))
+    absent = [column for column in COLUMNS[:2] if column not in header]
+    if absent:
+        raise ValueError(f"{sheet} lacks the column {absent[0]!r}; its header is {','.join(header) or 'empty'}")
+    ours = DUPLICATE_OF in header
+    rows = []
+    for line, cells in islice(lines, start, stop):
+        row = dict.fromkeys(COLUMNS, "") | dict(zip(header, cells, strict=False))
+        if len(cells) != len(header) or not row["image_id"] or not row["path"]:
+            expected = f"{len(header)} cells, image_id and path not empty"
+            raise ValueError(f"{sheet}, line {line}: expected {expected}, got {','.join(cells)!r}")
+        rows.append({name: tables.restore(cell) for name, cell in row.items()} if ours else row)
     if not rows and stop > start:
         raise ValueError(f"{sheet} has no row {start} (counted from 0 behind the header)")
     return rows

@@ -28,7 +28,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from unitlens import __version__
+from unitlens import __version__, tables
 from unitlens.hooks import capture, find_layer
 
 _LISTED = 5  # how many keys or names an error message lists
@@ -371,7 +371,7 @@ def class_names(classes: str | int) -> list[str]:
     return Path(classes).read_text(encoding="utf-8").splitlines()
 
 
-def mask_words(masks: str | None = None, boxes: str | None = None) -> pd.DataFrame:
+def mask_words(masks: str | None = None, boxes: str | None = None, *, ours: bool = False) -> pd.DataFrame:
     """Say what the masks or boxes of the probe set mark.
 
     Parameters
@@ -380,6 +380,8 @@ def mask_words(masks: str | None = None, boxes: str | None = None) -> pd.DataFra
         CSV file with the columns ``value, word, category``.
     boxes : str, optional
         Names of the classes that the sheet's labels number, as for `class_names`.
+    ours : bool
+        `masks` was written by the workflow, and not by its user.
 
     Returns
     -------
@@ -387,7 +389,8 @@ def mask_words(masks: str | None = None, boxes: str | None = None) -> pd.DataFra
         ``value, word, category``; boxes mark objects.
     """
     if masks:
-        return pd.read_csv(masks, keep_default_na=False)[["value", "word", "category"]]
+        table = tables.read(masks) if ours else tables.read_texts(masks)
+        return table[["value", "word", "category"]].astype({"value": int})
     names = class_names(boxes)
     return pd.DataFrame({"value": range(len(names)), "word": names, "category": "object"})
 

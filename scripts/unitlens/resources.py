@@ -4,12 +4,14 @@ Asked: the extended benchmark tables that Snakemake writes. Used: the same table
 """
 
 import ast
-import csv
 import re
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from unitlens import tables
 
 COLUMNS = [
     "rule",
@@ -54,8 +56,8 @@ def read_jobs(benchmarks: str | Path, logs: str | Path) -> pd.DataFrame:
     rows = []
     for path in sorted(benchmarks.rglob("*.tsv")):
         name = path.relative_to(benchmarks)
-        with path.open(newline="") as file:
-            used = next(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+        (_, header), (_, cells) = islice(tables.lines(path, tabs=True), 2)
+        used = dict(zip(header, cells, strict=True))
         asked = ast.literal_eval(used.get("resources") or "{}")
         log = logs / name.with_suffix(".log")
         text = log.read_text(errors="replace") if log.exists() else ""

@@ -150,9 +150,9 @@ def score_shape(explanations: Sequence[Explanation], *, area: float) -> pd.DataF
     Returns
     -------
     pandas.DataFrame
-        ``model, target, geometry, image_id, photograph, prediction, explainer, measure, value, marked``; measures are
-        the keys of `SHAPE_TITLES`, empty for a map of zeros. ``marked`` is the share of the picture whose pieces were
-        counted, see `untied_mask`.
+        ``model, explained_class, geometry, image_id, photograph, prediction, explainer, measure, value, marked``;
+        measures are the keys of `SHAPE_TITLES`, empty for a map of zeros. ``marked`` is the share of the picture whose
+        pieces were counted, see `untied_mask`.
 
     Raises
     ------
@@ -270,7 +270,7 @@ def measure_complexity(
     Returns
     -------
     pandas.DataFrame
-        ``model, target, geometry, image_id, photograph, prediction`` and the keys of `COMPLEXITY_TITLES`.
+        ``model, explained_class, geometry, image_id, photograph, prediction`` and the keys of `COMPLEXITY_TITLES`.
     """
     table = agreement.image_table(arrays, facts)
     for name, measure in {"edge_density": edge_density, "entropy": entropy, "jpeg_bits": jpeg_bits}.items():
@@ -296,10 +296,11 @@ def correlate_complexity(complexity: pd.DataFrame, scores: pd.DataFrame, *, area
     Returns
     -------
     pandas.DataFrame
-        ``model, target, geometry, agreement, measure, n, photographs, correlation, low, high, p_value, p_adjusted,
-        seed``: Spearman's correlation of each measure with the IoU of the first class activation map and LIME, and with
-        the mean over all pairs; crops of one photograph enter with their mean. Interval by bootstrap, p-value by
-        permutation, both over photographs, and adjusted (Benjamini-Hochberg) over the measures of one agreement.
+        ``model, explained_class, geometry, agreement, measure, n, photographs, correlation, low, high, p_value,
+        p_adjusted, seed``: Spearman's correlation of each measure with the IoU of the first class activation map and
+        LIME, and with the mean over all pairs; crops of one photograph enter with their mean. Interval by bootstrap,
+        p-value by permutation, both over photographs, and adjusted (Benjamini-Hochberg) over the measures of one
+        agreement.
     """
     tables = []
     for key, own in agreement_of_images(scores, area=area).groupby([*ORIGIN, "agreement"], sort=False):
@@ -328,8 +329,8 @@ def agreement_of_images(scores: pd.DataFrame, *, area: float) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``model, target, geometry, image_id, photograph, agreement, value``; ``agreement`` names the pair, or is
-        `MEAN_OF_PAIRS`.
+        ``model, explained_class, geometry, image_id, photograph, agreement, value``; ``agreement`` names the pair, or
+        is `MEAN_OF_PAIRS`.
     """
     scores = scores[(scores["measure"] == "equal_area_iou") & np.isclose(scores["cut"], area)]
     keys = [*ORIGIN, "image_id", "photograph"]

@@ -133,8 +133,8 @@ def summarise_randomisation(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFr
     Returns
     -------
     pandas.DataFrame
-        ``model, target, geometry, explainer, comparison, randomised, layers, deepest, measure, cut, n, photographs,
-        undefined, mean, low, high, chance, seed``, see `stats.mean_table`.
+        ``model, explained_class, geometry, explainer, comparison, randomised, layers, deepest, measure, cut, n,
+        photographs, undefined, mean, low, high, chance, seed``, see `stats.mean_table`.
     """
     keys = [*ORIGIN, "explainer", "comparison", "randomised", "layers", "deepest", "measure", "cut"]
     summary = stats.mean_table(scores, keys, seed=seed)
@@ -319,8 +319,8 @@ def summarise_stability(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``model, target, geometry, seeds, n_samples, measure, n, photographs, undefined, mean, low, high, chance,
-        seed``, see `stats.mean_table`.
+        ``model, explained_class, geometry, seeds, n_samples, measure, n, photographs, undefined, mean, low, high,
+        chance, seed``, see `stats.mean_table`.
     """
     keys = [*ORIGIN, "seeds", "n_samples", "measure"]
     return stats.mean_table(scores, keys, seed=seed, also={"chance": "mean"}).assign(seed=seed)

@@ -17,7 +17,6 @@ from typing import TypeVar
 
 import h5py
 import numpy as np
-import pandas as pd
 
 from unitlens import __version__
 
@@ -204,12 +203,6 @@ def picking(paths: Iterable[str | Path], name: str) -> Iterator[Callable[[np.nda
             return np.concatenate(parts)
 
         yield pick
-
-
-def read_tables(paths: Iterable[str | Path]) -> pd.DataFrame:
-    """Read CSV files of the same columns as one table; only an empty cell is missing, for ``null`` is a word."""
-    options = {"dtype": {"image_id": str, "photograph": str}, "keep_default_na": False, "na_values": [""]}
-    return pd.concat([pd.read_csv(path, **options) for path in paths], ignore_index=True)
 
 
 def batches(dataset: h5py.Dataset, size: int) -> Iterator[np.ndarray]:

@@ -34,6 +34,7 @@ KEYS = (
     "selection",
     "num_features",
 )
+COLUMNS = ("segmentation", *KEYS[1:])  # of tables: the superpixels as a text, for elsewhere the column is their number
 DEFAULT = "default"
 OBJECTIVES = ("equal_area_iou", "mask_iou", "insertion")
 
@@ -387,7 +388,7 @@ def sweep(
         picture and the share of it in LIME's own mask, 0 where no superpixel is positive. Score and area are empty
         where a picture has fewer than two superpixels or more than the setting has samples: `lime.explain` refuses it.
     seconds : pandas.DataFrame
-        ``part, superpixels, pictures, seconds``: the time to segment the pictures, a row for each superpixel setting,
+        ``part, segmentation, pictures, seconds``: the time to segment the pictures, a row for each superpixel setting,
         and to predict perturbed pictures (part ``sample``), those of all designs together.
     """
     seeds = [image_seed(seed, image_id) for image_id in image_ids]
@@ -410,7 +411,7 @@ def sweep(
                 tables.append(pd.DataFrame({"setting": name, **table}))
     seconds.append(["sample", "", predicted, predicting])
     scores = pd.concat(tables).set_index("setting").loc[list(swept)].reset_index()
-    return scores, pd.DataFrame(seconds, columns=["part", "superpixels", "pictures", "seconds"])
+    return scores, pd.DataFrame(seconds, columns=["part", "segmentation", "pictures", "seconds"])
 
 
 def leaderboard(
@@ -439,7 +440,7 @@ def leaderboard(
     Returns
     -------
     pandas.DataFrame
-        ``rank, setting, name``, `KEYS`, ``passes`` (forward passes a picture), ``n, photographs, mean, low, high,
+        ``rank, setting, name``, `COLUMNS`, ``forward_passes`` (a picture), ``n, photographs, mean, low, high,
         mask_area, empty`` (pictures whose mask has no positive superpixel)``, refused, front, difference,
         difference_low, difference_high, p_value, p_adjusted, note``. A setting that refuses a picture has no mean and
         no rank. Of equal means the one with fewer passes comes first. ``front``: no setting scores more for as many
@@ -457,18 +458,18 @@ def leaderboard(
     table = pd.DataFrame(list(swept.values()), index=pd.Index(swept, name="setting"))
     table["name"] = pd.Series(names or {}, dtype=object).reindex(table.index).fillna("")
     table["note"] = pd.Series(notes or {}, dtype=object).reindex(table.index).fillna("")
-    table["superpixels"] = table.superpixels.map(superpixel_text)
+    table["segmentation"] = table.superpixels.map(superpixel_text)
     table["n_features"] = table.n_features.astype("Int64")
-    table["passes"] = table.n_samples
+    table["forward_passes"] = table.n_samples
     table = table.join(means.rename(columns={"undefined": "refused"}))
     table["mask_area"], table["empty"] = masks.mean(), masks.agg(lambda area: (area == 0).sum())
     tested = ["difference", "difference_low", "difference_high", "p_value", "p_adjusted"]
     table = table.join(tests[tested])
-    table["front"] = pareto_front(table["mean"], table.passes)
-    table = table.reset_index().sort_values(["mean", "passes", "setting"], ascending=[False, True, True])
+    table["front"] = pareto_front(table["mean"], table.forward_passes)
+    table = table.reset_index().sort_values(["mean", "forward_passes", "setting"], ascending=[False, True, True])
     table["rank"] = pd.Series(range(1, len(table) + 1), table.index, dtype="Int64").where(table["mean"].notna())
-    first = ["rank", "setting", "name", *KEYS, "passes", "n", "photographs", "mean", "low", "high", "mask_area"]
-    return table[[*first, "empty", "refused", "front", *tested, "note"]].reset_index(drop=True)
+    first = ["rank", "setting", "name", *COLUMNS, "forward_passes", "n", "photographs", "mean", "low", "high"]
+    return table[[*first, "mask_area", "empty", "refused", "front", *tested, "note"]].reset_index(drop=True)
 
 
 def pareto_front(score: Sequence[float], cost: Sequence[float]) -> np.ndarray:
@@ -561,7 +562,7 @@ def selection(scores: pd.DataFrame, board: pd.DataFrame, *, default: str, seed: 
     ranked = board[board["rank"].notna()]
     if ranked.empty:
         raise ValueError("every setting refuses a picture: it has more superpixels than the setting has samples")
-    costs = ranked.set_index("setting").passes
+    costs = ranked.set_index("setting").forward_passes
     table = scores.pivot(index="image_id", columns="setting", values="score")[ranked.setting]
     photograph = scores.drop_duplicates("image_id").set_index("image_id").photograph[table.index].to_numpy()
     held_out, chosen = np.full(len(table), np.nan), set()
@@ -603,13 +604,13 @@ def modelled_cost(board: pd.DataFrame, seconds: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``rank, setting, name, superpixels, n_samples, mean, superpixel_seconds, sample_seconds, seconds, front``: per
+        ``rank, setting, name, segmentation, n_samples, mean, superpixel_seconds, sample_seconds, seconds, front``: per
         picture, per sample, and per picture in all. The front is over mean and seconds.
     """
-    each = seconds[seconds.part == "superpixels"].groupby("superpixels")[["seconds", "pictures"]].sum()
+    each = seconds[seconds.part == "superpixels"].groupby("segmentation")[["seconds", "pictures"]].sum()
     sample = seconds.loc[seconds.part == "sample", ["seconds", "pictures"]].sum()
-    table = board[["rank", "setting", "name", "superpixels", "n_samples", "mean"]].copy()
-    table["superpixel_seconds"] = (each.seconds / each.pictures)[table.superpixels].to_numpy()
+    table = board[["rank", "setting", "name", "segmentation", "n_samples", "mean"]].copy()
+    table["superpixel_seconds"] = (each.seconds / each.pictures)[table.segmentation].to_numpy()
     table["sample_seconds"] = sample.seconds / sample.pictures
     table["seconds"] = table.superpixel_seconds + table.n_samples * table.sample_seconds
     table["front"] = pareto_front(table["mean"], table.seconds)
@@ -631,8 +632,8 @@ def tables(
     Parameters
     ----------
     scores : pandas.DataFrame
-        From `sweep`, with ``model, photograph`` and what holds for all rows of a model: ``objective, target, geometry,
-        seed``.
+        From `sweep`, with ``model, photograph`` and what holds for all rows of a model: ``objective, explained_class,
+        geometry, seed``.
     seconds : pandas.DataFrame
         From `sweep`, with ``model``.
     default, grid, presets, count, seed
@@ -655,7 +656,7 @@ def tables(
     made: dict[str, list] = {"settings": [], "effects": [], "selection": [], "timings": []}
     for model, own in scores.groupby("model", sort=False):
         board = leaderboard(own, swept, default=first, names=names, notes=notes, seed=seed)
-        facts = own[["objective", "target", "geometry", "seed"]].iloc[0].to_dict()
+        facts = own[["objective", "explained_class", "geometry", "seed"]].iloc[0].to_dict()
         made["settings"].append(board.assign(**facts))
         made["effects"].append(main_effects(own, from_grid, seed=seed).assign(**facts))
         made["selection"].append(selection(own, board, default=first, seed=seed).assign(**facts))
@@ -726,8 +727,8 @@ def _findings(model: str, ranked: pd.DataFrame, default: pd.Series, chosen: pd.D
             f"photographs score {mean_estimate(held_out)} on the one "
             f"held out, {held_out.difference:+.2f} to the default, {_supported(held_out.p_value, held_out.n)}."
         )
-    cheapest = ranked[ranked["mean"] >= default["mean"]].sort_values(["passes", "rank"]).iloc[0]
-    if cheapest.passes < min(default.passes, best.passes):
+    cheapest = ranked[ranked["mean"] >= default["mean"]].sort_values(["forward_passes", "rank"]).iloc[0]
+    if cheapest.forward_passes < min(default.forward_passes, best.forward_passes):
         sentences.append(
             f"{model}: the cheapest setting that scores no less than the default is {_line(cheapest)}, "
             f"{mean_estimate(cheapest)}. {_saving(cheapest, default)}"
@@ -743,17 +744,17 @@ def _line(row: pd.Series) -> str:
     """Say a row of a leaderboard in a line."""
     features = "all" if pd.isna(row.n_features) else f"{row.n_features:g}"
     return (
-        f"{row.superpixels}; hidden by {row.hide}; {row.n_samples} samples; {row.distance} distance of width "
+        f"{row.segmentation}; hidden by {row.hide}; {row.n_samples} samples; {row.distance} distance of width "
         f"{row.kernel_width:g}; alpha {row.alpha:g}; {features} superpixels in the surrogate"
     )
 
 
 def _saving(row: pd.Series, default: pd.Series) -> str:
-    saved = 1 - row.passes / default.passes
+    saved = 1 - row.forward_passes / default.forward_passes
     if saved == 0:
         return "It takes as many forward passes as the default."
     change = f"{100 * abs(saved):.0f} % {'fewer' if saved > 0 else 'more'}"
-    return f"It takes {change} forward passes than the default ({default.passes})."
+    return f"It takes {change} forward passes than the default ({default.forward_passes})."
 
 
 def _options(method: str) -> dict[str, object]:

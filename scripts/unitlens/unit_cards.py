@@ -101,7 +101,7 @@ def collect(
         "canvas": unit_maps.CANVAS,
         "groups": groups,
         "columns": [each._asdict() for each in evidence],
-        "chart": _chart(sorted(set(concepts["category"].dropna()))),
+        "chart": _chart(sorted(set(concepts["category"].dropna()) - {""})),
         "units": units,
         "ids": [ids[thumb] for thumb in range(len(ids))],
     }

@@ -143,7 +143,7 @@ def test_bad_input_is_named():
 # tables of images and pairs
 
 
-ORIGIN = {"model": "m", "target": "predicted", "geometry": "g"}
+ORIGIN = {"model": "m", "explained_class": "predicted", "geometry": "g"}
 
 
 def explanations(maps, *, ids="xy", photographs="pp", label=(0, 0), predicted=(0, 0)):

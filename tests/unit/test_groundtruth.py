@@ -8,7 +8,7 @@ import pytest
 import torch
 from unitlens import agreement, groundtruth
 
-FACTS = {"model": "m", "target": "predicted", "geometry": "g"}
+FACTS = {"model": "m", "explained_class": "predicted", "geometry": "g"}
 
 
 def shard(n=3, side=8, **arrays):

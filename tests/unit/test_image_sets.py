@@ -165,7 +165,7 @@ def test_broden_lists_photographs_with_their_label_maps(tmp_path):
 def test_words_of_broden(tmp_path):
     toy.write_broden(tmp_path)
     words = image_sets.broden_words(tmp_path)
-    assert words.set_index("word").loc["wheel"].tolist() == ["301", "part"], "the category it is most frequent in"
+    assert words.set_index("word").loc["wheel"].tolist() == [301, "part"], "the category it is most frequent in"
     assert set(words.category) == {"color", "object", "part", "scene", "texture"}
     assert {"red", "blue", "side street"} < set(words.word), "without the marks -c and -s"
     (tmp_path / "broden1_224/category.csv").write_text("name,first,last,count,frequency\ncolor,1,2,2,9\n")

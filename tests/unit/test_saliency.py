@@ -8,7 +8,7 @@ import pytest
 import torch
 from unitlens import saliency
 
-ORIGIN = {"model": "m", "target": "predicted", "geometry": "g"}
+ORIGIN = {"model": "m", "explained_class": "predicted", "geometry": "g"}
 
 
 def disc(side=41, radius=8.0):

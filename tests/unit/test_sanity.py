@@ -10,7 +10,7 @@ import torch
 import toy
 from unitlens import explain, lime, sanity, segment
 
-FACTS = {"model": "m", "target": "predicted", "geometry": "g"}
+FACTS = {"model": "m", "explained_class": "predicted", "geometry": "g"}
 
 
 def table_of(n):

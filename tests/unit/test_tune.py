@@ -348,7 +348,7 @@ def test_modelled_cost_by_hand():
     board = tune.leaderboard(table({"d": [0.1] * 3, "x": [0.1] * 3}), swept, default="d")
     seconds = pd.DataFrame(
         [["superpixels", "grid, size 4", 3, 0.3], ["superpixels", "grid, size 8", 3, 6.0], ["sample", "", 100, 0.5]],
-        columns=["part", "superpixels", "pictures", "seconds"],
+        columns=["part", "segmentation", "pictures", "seconds"],
     )
     cost = tune.modelled_cost(board, pd.concat([seconds, seconds])).set_index("setting")
     assert cost.loc["d", "seconds"] == pytest.approx(0.1 + 80 * 0.005)

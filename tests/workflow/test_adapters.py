@@ -288,7 +288,7 @@ def test_label_is_explained_on_request():
     images = decode("label/images.h5")
     arrays, facts = store.read(explain("label/gradcam.h5", images, "gradcam", target="label"))
     assert arrays["target"].tolist() == arrays["label"].tolist() == [0, 1, 2, 3, 4, 0]
-    assert facts["target"] == "label"
+    assert facts["explained_class"] == "label"
 
 
 def test_tuning_over_shards_gives_the_same_bytes():

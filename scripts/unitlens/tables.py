@@ -1,0 +1,184 @@
+"""Tables on disk: the one place that reads and writes CSV files.
+
+The type of a column follows from its name, never from its cells: what `TEXT` lists is text, all else numbers, or True
+and False. So a model called 4, a layer called 1.10 and a word like ``null`` come back as they were. An empty cell is
+an empty text, or a missing number.
+
+Spreadsheets run a cell that begins with ``= + - @``, a tab or a line break as a formula. A text like that is written
+with one ``'`` before it, which they do not show, and so is one that begins with ``'`` and goes on like that; reading
+takes the one ``'`` off again. Texts that are plain numbers, as -0.5, stay as they are. Files from outside are read as
+they are.
+"""
+
+import csv
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+TEXT = frozenset(
+    re.findall(
+        r"\w+",
+        """
+    model model_a model_b layer first last deepest image_id photograph geometry set encoder similarity device
+    explained_class target_name label_name predicted_name prediction subset
+    explainer explainer_a explainer_b pair_a pair_b agreement measure baseline comparison reference check passes
+    concept candidate second_concept top_concept top_concepts top_images word category group status concept_list
+    mask_concept mask_category second_mask_concept masks clip_status clip_concept clip_category
+    better more_faithful warning note problems copied
+    setting name segmentation hide distance selection objective parameter level what part
+    rule job counted
+    """,
+    )
+)
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
+_GUARDED = re.compile(r"'+[=+\-@\t\r\n＝＋－＠]")
+_NUMBER = re.compile(r"'*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_QUOTED_OR_END = re.compile(r'("(?:[^"]|"")*")|\r\n')
+_UNREADABLE = (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError)
+
+
+def write(table: pd.DataFrame, path: str | Path, *, digits: int = 6) -> None:
+    """Write a table of the workflow.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Its index is not written.
+    path : str or Path
+        UTF-8, lines end in a line feed.
+    digits : int
+        Significant digits of numbers that are not whole.
+
+    Raises
+    ------
+    ValueError
+        If a column of `TEXT` holds something else, or another one holds text: it would not be read as it was written.
+    """
+    for name in table:
+        wrong = _not_text(table[name]) if name in TEXT else _not_numbers(table[name])
+        if len(wrong):
+            kind, allowed = ("text", "texts") if name in TEXT else ("numbers", "numbers, True and False")
+            raise ValueError(
+                f"{path}: the column {name!r} is one of {kind} by `tables.TEXT` and may hold {allowed}; "
+                f"got {wrong.iloc[0]!r}"
+            )
+    _write(table, path, [name for name in table if name in TEXT], digits)
+
+
+def write_texts(table: pd.DataFrame, path: str | Path) -> None:
+    """Write a table of texts only, whatever its columns are called; `lines` and `restore` read it."""
+    _write(table, path, list(table), 6)
+
+
+def read(paths: str | Path | Iterable[str | Path]) -> pd.DataFrame:
+    """Read one table that `write` has written, or several of the same columns one below the other.
+
+    Raises
+    ------
+    ValueError
+        If a file is no table, holds text in a column of numbers, or has other columns than the first file.
+    """
+    paths = [paths] if isinstance(paths, str | Path) else list(paths)
+    parts = [_read(path) for path in paths]
+    for path, part in zip(paths, parts, strict=True):
+        if list(part) != list(parts[0]):
+            raise ValueError(
+                f"{path} has the columns {', '.join(part)}; {paths[0]} has {', '.join(parts[0])}: "
+                "delete the older one and run the workflow again"
+            )
+    return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)  # no rows, no types
+
+
+def read_texts(path: str | Path) -> pd.DataFrame:
+    """Read a CSV file from outside as it is, every cell a text.
+
+    Raises
+    ------
+    ValueError
+        If the file is no table.
+    """
+    return _parse(path, dtype=str)
+
+
+def lines(path: str | Path, *, tabs: bool = False) -> Iterator[tuple[int, list[str]]]:
+    """Read a CSV file from outside as it is, one record after the other, without holding any.
+
+    Parameters
+    ----------
+    path : str or Path
+        In UTF-8, with or without a byte order mark.
+    tabs : bool
+        Cells are apart by tabs instead of commas, and quotes mean nothing.
+
+    Yields
+    ------
+    tuple of int and list of str
+        The number of the line that the record ends on, from 1, and its cells; blank lines are left out.
+    """
+    with Path(path).open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, **({"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {}))
+        for cells in filter(None, reader):
+            yield reader.line_num, cells
+
+
+def restore(cell: str) -> str:
+    """Take off the ``'`` that `write` and `write_texts` put before a cell that a spreadsheet would run."""
+    return cell[1:] if _GUARDED.match(cell) and not _NUMBER.fullmatch(cell) else cell
+
+
+def _guard(cell: str) -> str:
+    return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
+
+
+def _write(table: pd.DataFrame, path: str | Path, texts: list[str], digits: int) -> None:
+    columns = {name: _each(table[name], _guard) for name in texts}
+    columns |= {name: table[name].astype("Int64") for name in table if name not in texts and _long(table[name], digits)}
+    text = table.assign(**columns).to_csv(index=False, float_format=f"%.{digits}g", lineterminator="\r\n")
+    # The csv module leaves a lone carriage return without quotes unless lines end in one.
+    text = _QUOTED_OR_END.sub(lambda match: match[1] or "\n", text)
+    Path(path).write_text(text, encoding="utf-8", newline="")
+
+
+def _read(path: str | Path) -> pd.DataFrame:
+    table = _parse(path, dtype=dict.fromkeys(TEXT, str), na_values=[""])
+    for name in table:
+        if name in TEXT:
+            table[name] = _each(table[name].fillna(""), restore)
+        elif len(wrong := _not_numbers(table[name])):
+            got = min(wrong, key=lambda cell: bool(_NUMBER.fullmatch(cell)))
+            raise ValueError(f"{path}: the column {name!r} holds numbers, or True and False; got {got!r}")
+    return table
+
+
+def _parse(path: str | Path, **options: object) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, keep_default_na=False, encoding="utf-8-sig", **options)
+    except _UNREADABLE as error:
+        raise ValueError(f"{path} cannot be read as a table ({error})") from error
+
+
+def _each(column: pd.Series, change) -> pd.Series:
+    """Change the texts of a column, each different one once."""
+    changed = {cell: new for cell in column.dropna().unique() if (new := change(cell)) != cell}
+    return column.map(lambda cell: changed.get(cell, cell)) if changed else column
+
+
+def _long(column: pd.Series, digits: int) -> bool:
+    """Tell whether a column has whole numbers only, and such as `digits` would round."""
+    if not pd.api.types.is_float_dtype(column) or not (column.abs() >= 10**digits).any():
+        return False
+    known = column.dropna()
+    return bool((np.isfinite(known) & (known % 1 == 0) & (known.abs() < 2**53)).all())
+
+
+def _not_text(column: pd.Series) -> pd.Series:
+    return column[[not (isinstance(cell, str) or pd.isna(cell)) for cell in column]]
+
+
+def _not_numbers(column: pd.Series) -> pd.Series:
+    if pd.api.types.is_numeric_dtype(column):
+        return column[:0]
+    return column[[isinstance(cell, str) and cell != "" for cell in column]]
