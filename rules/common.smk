@@ -87,7 +87,10 @@ def explain_violation(error):
         choices = " | ".join(" + ".join(required) for required in keys)
         got = ", ".join(key for key in found if key in sum(keys, [])) or "none"
         return [f"{place}: needs {'exactly' if error.validator == 'oneOf' else 'at least'} one of {choices}; got {got}"]
-    return [f"{place}: {error.message}" + (f" ({rule['description']})" if "description" in rule else "")]
+    text = f"{place}: {error.message}"
+    if error.validator_value == "string" and not isinstance(found, (dict, list)):
+        text += ": put it in quotes, for YAML reads some names as numbers, dates, yes and no, or nothing"
+    return [text + (f" ({rule['description']})" if "description" in rule else "")]
 
 
 def check_geometries():

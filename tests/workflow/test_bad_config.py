@@ -70,6 +70,26 @@ BAD = {
         {},
         ["models: 'my model' does not match '^[A-Za-z0-9_-]+$' (Letters, digits, hyphen and underscore.)"],
     ),
+    "a layer that YAML reads as a number": (
+        {"models.toy.layers": [1.1], "models.toy.cam_layer": 4},
+        {},
+        [
+            "models.toy.layers.0: 1.1 is not of type 'string': put it in quotes, for YAML reads some names as numbers, "
+            "dates, yes and no, or nothing",
+            "models.toy.cam_layer: 4 is not of type 'string': put it in quotes, for YAML reads some names as numbers, "
+            "dates, yes and no, or nothing (Dotted name of the layer at which class activation maps are computed; without "
+            "it the model is not explained.)",
+        ],
+    ),
+    "models that YAML reads as a number, as yes and as nothing": (
+        {"models": dict.fromkeys([18, True, None], copy.deepcopy(toy.config()["models"]["toy"]))},
+        {},
+        [
+            f"models: {name} is not of type 'string': put it in quotes, for YAML reads some names as numbers, dates, yes "
+            "and no, or nothing (Letters, digits, hyphen and underscore.)"
+            for name in ("18", "True", "None")
+        ],
+    ),
     "a model with nothing to do": (
         {"models.toy.layers": DELETE, "models.toy.cam_layer": DELETE},
         {},
