@@ -69,6 +69,7 @@ STYLE = {
     "figure.titlesize": 11,
     "legend.frameon": False,
     "svg.hashsalt": "unitlens",
+    "text.parse_math": False,  # names may hold $
 }
 CHANCE_LINE = {"color": "#333333", "linestyle": "--", "linewidth": 1, "label": "chance"}
 NO_LABEL = "No unit has a label better than chance."
@@ -875,7 +876,7 @@ def timings(timings: pd.DataFrame, path: str | Path) -> None:
         ]
         _label_rows(panel, names)
         panel.set_title(_wrap(model, 44))
-        panel.set_xscale("log")
+        _log_scale(panel)
         seconds = timings["seconds_per_image"]
         panel.set_xlim(seconds.min() / 3, seconds.max() * 4)
     panel.set_xlabel("seconds per photograph, wall clock (log scale)")
@@ -909,7 +910,7 @@ def resources(table: pd.DataFrame, path: str | Path) -> None:
     time.hlines(rows, table["seconds_mean"], table["seconds_max"], color=SERIES_COLOURS[0], linewidth=2)
     time.scatter(table["seconds_mean"], rows, color=SERIES_COLOURS[0], s=18, label="mean, to the slowest job")
     time.scatter(table["seconds_asked"], rows, color=SERIES_COLOURS[1], marker="|", s=60, label="asked")
-    time.set_xscale("log")
+    _log_scale(time)
     time.set_xlabel("seconds a job (log scale)")
     memory.barh(rows, table["mem_mb_max"] / 1000, height=0.6, color=SERIES_COLOURS[0], label="most held by a job")
     memory.scatter(table["mem_mb_asked"] / 1000, rows, color=SERIES_COLOURS[1], marker="|", s=60, label="asked")
@@ -961,10 +962,8 @@ def tuning_front(settings: pd.DataFrame, path: str | Path, *, cost: str) -> None
             at = rows[cost] * 1.05**position  # intervals beside, not on each other
             panel.vlines(at, rows["low"], rows["high"], color=colour, linewidth=1.2)
             panel.plot(at, rows["mean"], marker, color=colour, markersize=6, label=_wrap(label, 60))
-        panel.set_xscale("log")
+        _log_scale(panel)
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panel.xaxis.set_major_formatter("{x:g}")
-        panel.xaxis.set_minor_formatter(NullFormatter())
         panel.set_title(f"{_wrap(model, 30)}, n = {own['n'].iloc[0]}", fontsize=9)
     _label_outer(
         panels,
@@ -1199,8 +1198,15 @@ def _saliency_bar(figure: Figure, *, left: float, top: float, width: float) -> N
     )
 
 
+def _log_scale(panel: Axes) -> None:
+    panel.set_xscale("log")
+    panel.xaxis.set_major_formatter("{x:g}")
+    panel.xaxis.set_minor_formatter(NullFormatter())
+
+
 def _wrap(text: str, width: int) -> str:
-    return "\n".join(textwrap.wrap(text, width)) or " "
+    hidden = "\u200b" if text.startswith("_") else ""  # of no width; legends leave out what begins with _
+    return hidden + "\n".join(textwrap.wrap(text, width)) or " "
 
 
 def _title(figure: Figure, text: str) -> None:

@@ -1,3 +1,5 @@
+import html
+import re
 from itertools import combinations
 
 import numpy as np
@@ -366,3 +368,22 @@ def test_nothing_to_draw_and_unknown_suffix_are_errors(tmp_path):
         figures.timings(table[:0], tmp_path / "x.png")
     with pytest.raises(ValueError, match=r"'.gif'; allowed: .png, .svg"):
         figures.timings(table, tmp_path / "x.gif")
+
+
+ODD_NAMES = ["$x_{$", "_conv_head", "1.10", "4", "NA", "a < b & c", "Bär, größer"]
+
+
+def test_names_are_drawn_as_they_are(tmp_path):
+    """Not as mathematics, for which matplotlib takes what stands between two $; nor left out for a leading _."""
+    models = dict.fromkeys(ODD_NAMES[:2], ODD_NAMES)
+    figures.rarefaction(curve(models), probe_sizes(models), tmp_path / "a.svg", encoder="CLIP")
+    drawn = [text.lstrip("\u200b") for text in re.findall("<!-- (.*) -->", (tmp_path / "a.svg").read_text())]
+    assert [drawn.count(name) for name in map(html.escape, ODD_NAMES)] == [3, 3, 2, 2, 2, 2, 2]  # titles, two legends
+
+
+def test_powers_of_ten_need_no_mathematics(tmp_path):
+    table = pd.DataFrame({"model": ["m", "m"], "explainer": ["gradcam-a", "lime"], "seconds_per_image": [0.01, 100]})
+    figures.timings(table.assign(device="cpu", threads=1), tmp_path / "a.svg")
+    drawn = re.findall("<!-- (.*) -->", (tmp_path / "a.svg").read_text())
+    assert {"0.01", "0.1", "1", "10", "100"} <= set(drawn)
+    assert not [text for text in drawn if "$" in text]

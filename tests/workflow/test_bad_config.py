@@ -20,6 +20,7 @@ KEYS = (
     "device, precision, offline, seed, threads, batch_size, models, images, encoder, concepts, dissect, "
     "netdissect, explain, agreement, faithfulness, tune, verify, sanity, report"
 )
+IN_QUOTES = "put it in quotes, for YAML reads some names as numbers, dates, yes and no, or nothing"
 SOURCES = "path | url | package + sha256 | torchvision | timm | open_clip"
 
 # name: (changed keys, changed files, the lines of the message)
@@ -74,19 +75,16 @@ BAD = {
         {"models.toy.layers": [1.1], "models.toy.cam_layer": 4},
         {},
         [
-            "models.toy.layers.0: 1.1 is not of type 'string': put it in quotes, for YAML reads some names as numbers, "
-            "dates, yes and no, or nothing",
-            "models.toy.cam_layer: 4 is not of type 'string': put it in quotes, for YAML reads some names as numbers, "
-            "dates, yes and no, or nothing (Dotted name of the layer at which class activation maps are computed; without "
-            "it the model is not explained.)",
+            f"models.toy.layers.0: 1.1 is not of type 'string': {IN_QUOTES}",
+            f"models.toy.cam_layer: 4 is not of type 'string': {IN_QUOTES} (Dotted name of the layer at which class "
+            "activation maps are computed; without it the model is not explained.)",
         ],
     ),
     "models that YAML reads as a number, as yes and as nothing": (
         {"models": dict.fromkeys([18, True, None], copy.deepcopy(toy.config()["models"]["toy"]))},
         {},
         [
-            f"models: {name} is not of type 'string': put it in quotes, for YAML reads some names as numbers, dates, yes "
-            "and no, or nothing (Letters, digits, hyphen and underscore.)"
+            f"models: {name} is not of type 'string': {IN_QUOTES} (Letters, digits, hyphen and underscore.)"
             for name in ("18", "True", "None")
         ],
     ),
