@@ -50,7 +50,8 @@ def check_config():
     if config.get("netdissect", {}).get("masks", "broden") != "broden":
         problems += check_table(config["netdissect"]["masks"], "netdissect.masks", MASK_COLUMNS, "value", check_mask)
     problems += check_table(config["concepts"]["list"], "concepts.list", CONCEPT_COLUMNS, "word")
-    problems += check_geometries() + check_weights() + check_work() + check_offline() + check_broden() + check_tuning()
+    problems += check_geometries() + check_weights() + check_layers() + check_work()
+    problems += check_offline() + check_broden() + check_tuning()
     refuse(problems or check_probe())
 
 
@@ -107,6 +108,14 @@ def check_weights():
         f"models.{name}.weights: open_clip publishes image-text encoders, no classifiers"
         for name, model in config["models"].items()
         if "open_clip" in model["weights"]
+    ]
+
+
+def check_layers():
+    return [
+        f"models.{name}.layers: tables call all layers of a model together 'all', so no layer can have that name"
+        for name, model in config["models"].items()
+        if "all" in model["layers"]
     ]
 
 

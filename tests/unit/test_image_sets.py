@@ -24,6 +24,22 @@ def listed(tmp_path, **options):
         return list(csv.DictReader(file))
 
 
+def test_names_that_a_spreadsheet_would_run_come_back(tmp_path):
+    write(tmp_path, "set/=a.png", "set/@b/-c.png", content="the same")
+    write(tmp_path, "set/'=d.png")
+    rows = listed(tmp_path, size=3)
+    assert [row["path"] for row in rows] == ["''=d.png", "'=a.png", "'@b/-c.png"], "as written"
+    read = images.read_rows(tmp_path / "out.csv", 0, 9)
+    assert [row["path"] for row in read] == ["'=d.png", "=a.png", "@b/-c.png"]
+    assert image_sets.copies(tmp_path / "out.csv") == {"@b/-c.png": "_a.png"}
+    (tmp_path / "sheet.csv").write_text("image_id,path\n007,'=d.png\n1.10,=a.png\n")
+    read = images.read_rows(tmp_path / "sheet.csv", 0, 9)
+    assert [(row["image_id"], row["path"]) for row in read] == [("007", "'=d.png"), ("1.10", "=a.png")], "as it is"
+    listed(tmp_path, sheet=tmp_path / "sheet.csv")
+    copied = images.read_rows(tmp_path / "out.csv", 0, 9)
+    assert [(row["image_id"], row["path"]) for row in copied] == [("007", "'=d.png"), ("1.10", "=a.png")]
+
+
 def test_users_rows_are_copied_and_missing_photographs_named(tmp_path):
     write(tmp_path, "set/a.png")
     (tmp_path / "sheet.csv").write_text("image_id,path,label\nfirst,a.png,3\nsecond,b.png,\n")

@@ -9,12 +9,13 @@ from collections import OrderedDict
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 import pytest
 import safetensors.torch
 import torch
 import torchvision
 from torch import nn
-from unitlens import models
+from unitlens import models, tables
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
@@ -516,3 +517,12 @@ def test_precision_changes_the_arithmetic_and_not_the_types(precision, tolerance
     assert next(model.parameters()).dtype == dtype
     assert predict(images).dtype == torch.float32
     torch.testing.assert_close(predict(images), expected, rtol=0, atol=tolerance)
+
+
+def test_words_of_masks_are_text_and_their_values_numbers(tmp_path):
+    words = {"value": [7, 300], "word": ["=1", "null"], "category": ["1.10", "NA"]}
+    tables.write(pd.DataFrame(words), tmp_path / "ours.csv")
+    assert models.mask_words(str(tmp_path / "ours.csv"), ours=True).to_dict("list") == words
+    (tmp_path / "users.csv").write_text("word,value,category\n'=1,007,\n1e5,300,part\n")
+    read = models.mask_words(str(tmp_path / "users.csv"))
+    assert read.to_dict("list") == {"value": [7, 300], "word": ["'=1", "1e5"], "category": ["", "part"]}

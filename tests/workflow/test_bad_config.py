@@ -88,6 +88,11 @@ BAD = {
             for name in ("18", "True", "None")
         ],
     ),
+    "a layer that is called as all layers together are": (
+        {"models.toy.layers": ["relu1", "all"]},
+        {},
+        ["models.toy.layers: tables call all layers of a model together 'all', so no layer can have that name"],
+    ),
     "a model with nothing to do": (
         {"models.toy.layers": DELETE, "models.toy.cam_layer": DELETE},
         {},
