@@ -34,7 +34,8 @@ import yaml
 ROOT, LIBRARY = Path(__file__).parents[1], Path("scripts/unitlens")
 HEAVY = ["torch", "torchvision", "timm", "pandas", "scipy.stats", "h5py", "skimage.segmentation", "matplotlib.pyplot"]
 IN_ALL, IN_EACH = 0.95, 0.9  # shares that must be killed
-UNTOLD = ("strict",)  # arguments that only guard against a mistake elsewhere: no caller of ours can tell
+# Arguments that only guard against a mistake elsewhere, or that only a GPU can tell.
+UNTOLD = ("strict", "device")
 MEMORY = 16 << 30  # bytes a mutant may allocate
 
 SWAPS = {

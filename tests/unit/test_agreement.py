@@ -192,7 +192,8 @@ def test_pairs_are_scored_by_hand():
     table = table.droplevel("cut")
     spearman = table.loc[("a", "b", "spearman")]
     assert spearman.loc["x", "value"] == pytest.approx(0.8)  # ranks 4 3 2 1 and 4 2 3 1: 1 - 6 * 2 / (4 * 15)
-    assert spearman["tied_share"].isna().all()
+    assert spearman["tied_share"].isna().all() and spearman["chance"].tolist() == [0, 0]
+    assert table.loc[("a", "c", "peak_distance"), "chance"].isna().all()
     assert math.isnan(spearman.loc["y", "value"])
     assert table.loc[("b", "c", "spearman", "y"), "value"].item() == pytest.approx(1)
     assert table.loc[("a", "c", "peak_distance_pixels", "x"), "value"].item() == 3
@@ -284,7 +285,8 @@ def test_headline_and_tests_are_of_one_area():
     )
     rounded = agreement.summarise(scores).round(6)  # as tables are written
     assert agreement.headline(rounded, area=1 / 3)["mean"].tolist() == pytest.approx([0.4, 0.2])
-    (test,) = agreement.compare_pairs(scores.round(6), area=1 / 3).to_dict("records")
+    (test,) = agreement.compare_pairs(scores.round(6), area=1 / 3, seed=7).to_dict("records")
+    assert test["seed"] == 7
     assert (test["pair_a"], test["pair_b"]) == ("lime & cam", "lime & rise")
     assert (test["difference"], test["n"], test["p_value"]) == (pytest.approx(0.2), 3, 0.25)
 
@@ -303,3 +305,24 @@ def test_findings_say_what_the_numbers_say():
         "above it. The first pair differs from 0 of the 1 others beyond chance (paired permutation test by "
         "photograph, adjusted p < 0.05; smallest p = 0.25)."
     ]
+
+
+def test_label_0_is_a_label():
+    arrays, facts = explanations({"a": np.zeros((3, 2, 2))}, ids="xyz", photographs="ppp")[0]
+    arrays |= {"label": np.array([0, 0, -1]), "predicted": np.array([0, 1, 0])}
+    assert agreement.image_table(arrays, facts)["prediction"].fillna("none").tolist() == ["right", "wrong", "none"]
+
+
+def test_findings_name_the_first_and_the_last_of_all_pairs_and_its_own_tests():
+    means = {("a", "b"): 0.3, ("a", "c"): 0.5, ("b", "c"): 0.1}
+    scores = pd.concat(
+        table_of([mean, mean + 0.01, mean - 0.01], "pqr", explainer_a=a, explainer_b=b, model=model)
+        for model in ("z", "m")
+        for (a, b), mean in means.items()
+    )
+    summary, tests = agreement.summarise(scores), agreement.compare_pairs(scores, area=0.2)
+    sentences = agreement.findings(summary, tests, area=0.2)
+    assert [sentence[:2] for sentence in sentences] == ["z:", "m:"]
+    for sentence in sentences:
+        assert "a and c agree most: IoU 0.50" in sentence and "b and c least: 0.10" in sentence
+        assert "from 0 of the 2 others" in sentence

@@ -470,3 +470,31 @@ def test_passes_say_what_is_run_for_each_channel():
     images = torch.rand(1, 3, 8, 8)
     said = {method: cam.passes(model, "1", images, method=method) for method in ("gradcam", "ablationcam", "scorecam")}
     assert said == {"gradcam": "", "ablationcam": "traced", "scorecam": "full"}
+
+
+class Wobbly(nn.Module):
+    """Gives batches of another size than three a share more."""
+
+    def __init__(self, share):
+        super().__init__()
+        self.share = share
+
+    def forward(self, x):
+        return x * (1 if len(x) == 3 else 1 + self.share)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "share", "mode"),
+    [
+        (torch.float32, 0.005, "traced"),
+        (torch.float32, 0.02, "full"),
+        (torch.float16, 0.02, "traced"),  # allowed: the root of the type's precision, 3 % here and 9 % below
+        (torch.float16, 0.05, "full"),
+        (torch.bfloat16, 0.05, "traced"),
+    ],
+)
+def test_half_precision_allows_what_its_rounding_may_change(dtype, share, mode):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5), Wobbly(share))
+    model = model.eval().to(dtype)
+    assert cam.ablation_mode(model, "0", torch.randn(3, 3, 8, 8).to(dtype)) == mode

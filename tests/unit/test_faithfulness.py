@@ -311,3 +311,87 @@ def test_bad_order_and_percentiles():
         faithfulness.road(*inputs, percentiles=[10], order="first")
     with pytest.raises(ValueError, match="`percentiles` holds 100; allowed: above 0 and below 100"):
         faithfulness.road(*inputs, percentiles=[50, 100], order="morf")
+
+
+def test_scores_by_hand():
+    curves = {
+        ("", "picture", ""): [[0.8]],
+        ("a", "deletion", "mean"): [[1.0, 0.5, 0.0]],
+        ("a", "road_morf", "imputed"): [[0.2, 0.4]],
+        ("a", "road_lerf", "imputed"): [[0.9, 0.7]],
+        ("a", "masked", "black"): [[0.6]],
+    }
+    found = faithfulness.scores({key: torch.tensor(curve, dtype=torch.float64) for key, curve in curves.items()})
+    assert {key[1]: value.item() for key, value in found.items()} == {
+        "deletion": pytest.approx((1 / 2 + 0.5 + 0) / 2),
+        "road_morf": pytest.approx(0.3),
+        "road_lerf": pytest.approx(0.8),
+        "road": pytest.approx((0.8 - 0.3) / 2),
+        "average_drop": pytest.approx(0.25),
+        "increase": 0,
+    }
+
+
+def test_the_noise_of_road_is_a_hundredth_of_the_range():
+    seen = []
+
+    def predict(pictures):
+        seen.append(pictures)
+        return brightness(pictures)
+
+    grey = torch.full((10, SIDE, SIDE, 3), 128, dtype=torch.uint8)
+    faithfulness.road(
+        predict, grey, torch.rand(10, SIDE, SIDE), ones(10), percentiles=[75], order="morf", seeds=range(10)
+    )
+    imputed = torch.cat(seen)[1::2].double() - 128
+    changed = imputed.square().sum() / (10 * 0.75 * SIDE * SIDE * 3)
+    # 0.01 of 255 grey levels and what rounding adds; 23,040 draws: 0.02 are more than four standard errors
+    assert changed.sqrt().item() == pytest.approx((2.55**2 + 1 / 12) ** 0.5, rel=0.02)
+
+
+def test_a_flat_map_is_masked_by_its_random_order_from_one_to_zero():
+    white = torch.full((1, SIDE, SIDE, 3), 255, dtype=torch.uint8)
+    drop, increase = faithfulness.average_drop(brightness, white, torch.zeros(1, SIDE, SIDE), ones(1))
+    assert drop.item() == pytest.approx(0.5, abs=1e-3)  # half a grey level of 255 is lost in rounding
+    assert increase.item() == 0
+
+
+def curve_files():
+    """Curves of two shards of two models; the second model comes first in the alphabet."""
+    for model, shift in (("z", 0.0), ("a", 0.5)):
+        for shard in (0, 1):
+            curve = np.array([[0.4, 0.2, 0.0], [0.2, 0.0, 0.0]]) + 0.1 * shard + shift
+            arrays = {"lime:deletion:mean": curve, "lime:road_morf:imputed": curve[:, :2], "lime:masked:black": curve}
+            names = np.array([f"p{shard}", f"q{shard}"], dtype=object)
+            yield arrays | {"picture": curve[:, :1], "photograph": names}, {"model": model, "percentiles": [20, 60]}
+
+
+def test_mean_curves_by_hand():
+    table = faithfulness.mean_curves(curve_files())
+    assert table[["model", "measure", "baseline", "explainer"]].drop_duplicates().to_numpy().tolist() == [
+        ["z", "deletion", "mean", "lime"],
+        ["z", "road_morf", "imputed", "lime"],
+        ["a", "deletion", "mean", "lime"],
+        ["a", "road_morf", "imputed", "lime"],
+    ]
+    rows = table.set_index(["model", "measure"]).loc[("z", "deletion")]
+    assert rows["share"].tolist() == [0, 0.5, 1]
+    assert rows["mean"].tolist() == pytest.approx([0.35, 0.15, 0.05])
+    assert rows["n"].tolist() == rows["photographs"].tolist() == [4, 4, 4]
+    rows = table.set_index(["model", "measure"]).loc[("a", "road_morf")]
+    assert rows["share"].tolist() == [0.2, 0.6]
+    assert rows["mean"].tolist() == pytest.approx([0.85, 0.65])
+
+
+def test_findings_keep_the_order_of_models_and_support_only_what_is_tested():
+    """Lower is better for deletion: `good` wins by a little on average, but not on every photograph."""
+    rng = np.random.default_rng(0)
+    noise = {name: torch.tensor(rng.normal(mean, 0.3, 12)) for name, mean in (("good", 0.5), ("bad", 0.9))}
+    floors = {"random": torch.tensor(rng.normal(2, 0.1, 12)), "gaussian": noise["good"] + 0.001}
+    table = rows_of({(name, "deletion", "mean"): values for name, values in (noise | floors).items()}, 12)
+    table.loc[table.explainer == "gaussian", "value"] += np.tile([0.3, -0.3], 6)
+    sentences = faithfulness.findings(*both(pd.concat([table.assign(model="z"), table.assign(model="a")])))
+    assert [sentence[:2] for sentence in sentences] == ["z:", "a:"]
+    assert "good scores best" in sentences[0]
+    assert "good over the second, bad: supported (adjusted p" in sentences[0]
+    assert "; over a Gaussian in the middle: not supported at n = 12 (adjusted p" in sentences[0]

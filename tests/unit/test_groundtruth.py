@@ -107,6 +107,7 @@ def test_only_images_with_a_reference_are_scored():
     images = shard(box=box, mask=mask, has_mask=has_mask)
     maps = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))
     scores = groundtruth.score([explanation("lime", maps, images)], images, seed=0)
+    assert scores.index.tolist() == list(range(len(scores)))
     counts = scores[scores["measure"] == "iou"].groupby(["reference", "explainer"])["image_id"].apply(list)
     assert counts["box", "lime"] == ["i0", "i2"] and counts["mask", "lime"] == ["i2"]
     assert scores.loc[scores["reference"] == "mask", "value"].isna().all()  # the mask is empty
@@ -128,3 +129,24 @@ def test_other_images_are_refused():
     images = shard()
     with pytest.raises(ValueError, match="the explanations by the decoded photographs are of other images"):
         groundtruth.score([explanation("lime", np.ones((2, 8, 8)), shard(2))], images, seed=0)
+
+
+def test_edges_of_a_box_that_are_centres_of_pixels_belong_to_one_of_two_boxes():
+    left, right = groundtruth.box_mask(torch.tensor([[0.5, 0.5, 2.5, 1.5], [2.5, 0.5, 3.5, 1.5]]), (2, 4))
+    assert left.int().tolist() == [[1, 1, 0, 0], [0, 0, 0, 0]] and right.int().tolist() == [[0, 0, 1, 0], [0, 0, 0, 0]]
+
+
+def test_findings_are_of_each_models_own_tests_and_say_where_nothing_is_defined():
+    images = shard(4)
+    inside = groundtruth.box_mask(images["box"], (8, 8)).float()
+    scores = groundtruth.score([explanation("lime", inside, images)], images, seed=1)
+    flat = groundtruth.score([explanation("lime", inside * 0, images)], images, seed=1).assign(model="flat")
+    summary, tests = groundtruth.summarise(pd.concat([scores, flat]), seed=3)
+    assert set(summary["seed"]) == set(tests["seed"]) == {3}
+    sentences = groundtruth.findings(summary, tests)
+    assert [sentence.partition(",")[0] for sentence in sentences] == ["m"] * 3 + ["flat"] * 3
+    assert all("Of 1 explainers, 0 are above the Gaussian" in sentence for sentence in sentences[:4])
+    assert sentences[4:] == [
+        "flat, share of the peak inside (pointing game) against the box: undefined for every photograph.",
+        "flat, share of the saliency inside against the box: undefined for every photograph.",
+    ]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from unitlens.hooks import capture, find_layer, run_to
+from unitlens.hooks import capture, channel_axis, find_layer, run_to
 
 
 class Block(nn.Module):
@@ -43,6 +43,14 @@ def test_find_layer_names_the_nearest_layers():
         find_layer(model, "layer9", model_name="resnet50")
     with pytest.raises(ValueError, match=r"^ModuleDict has no layer ''"):
         find_layer(model, "")
+    with pytest.raises(ValueError, match=r"has no layer '#'; nearest: \w+, \w+$"):
+        find_layer(model, "#")
+
+
+def test_a_layer_that_has_two_names_is_found_by_both():
+    shared = nn.ReLU()
+    model = nn.Sequential(shared, nn.Identity(), shared)
+    assert find_layer(model, "2") is find_layer(model, "0") is shared
 
 
 def test_capture_keeps_the_layers_own_output_before_an_in_place_module(model):
@@ -93,8 +101,10 @@ def test_stop_of_a_layer_that_never_runs_is_an_error():
 
 
 def test_stop_passes_through_an_inner_capture(model):
-    with capture(model, ["0"], stop=True) as outer, capture(model, ["1"]) as inner:
-        model(torch.tensor([3.0]))
+    with capture(model, ["0"], stop=True) as outer:
+        with capture(model, ["1"]) as inner:
+            model(torch.tensor([3.0]))
+        pytest.fail("the outer block goes on")
     assert list(outer) == ["0"]
     assert inner == {}
 
@@ -152,3 +162,20 @@ def test_run_to_a_layer_that_does_not_exist_or_run_is_an_error(model):
     with pytest.raises(ValueError, match=r"never ran '0\.unused'"):
         run_to(model, "0.unused", torch.zeros(1))
     assert hook_count(model) == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "axis"),
+    [
+        ((2, 16, 4, 8), (32, 64), 1),
+        ((2, 4, 8, 3), (32, 64), 3),
+        ((2, 16, 8, 4), (64, 32), 1),
+        ((2, 8, 4, 16), (64, 32), 3),
+        ((2, 8, 8, 8), (64, 64), 1),  # either would do
+        ((2, 4, 4, 16), (64, 64), 3),
+        ((2, 7, 5, 5), (60, 64), 1),
+        ((2, 50, 16), (64, 32), 2),
+    ],
+)
+def test_channels_lie_where_the_rest_has_the_shape_of_the_input(shape, size, axis):
+    assert channel_axis(torch.zeros(shape), *size) == axis

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from unitlens import imputation
 from unitlens.imputation import TOLERANCE, impute
 
 
@@ -79,3 +80,9 @@ def test_bad_input():
         impute(ramp(4, 4), torch.ones(1, 4, 4, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"`removed` has shape \(1, 4, 5\), the images have \(1, 4, 4\)"):
         impute(ramp(4, 4), torch.zeros(1, 4, 5, dtype=torch.bool))
+
+
+def test_a_solution_that_is_not_reached_is_an_error(monkeypatch):
+    monkeypatch.setattr(imputation, "_MOST_ROUNDS", 1)
+    with pytest.raises(RuntimeError, match=r"imputation has not come within 0\.05 grey levels after 1 rounds"):
+        impute(255 * holes(1, 40, 40, 1, share=0.5).float(), holes(1, 40, 40, share=0.9, seed=1))

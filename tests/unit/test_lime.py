@@ -1,3 +1,4 @@
+import inspect
 import logging
 import math
 from functools import partial
@@ -95,6 +96,25 @@ def test_constant_prediction_is_explained_by_nothing():
     assert own.coefficients.tolist() == [[0.0] * 6]
     assert own.intercept.item() == pytest.approx(0.1)
     assert own.r2.isnan().all()
+
+
+@pytest.mark.parametrize("options", [{}, {"alpha": 0.01, "kernel_width": 0.5}, {"distance": "l2", "kernel_width": 2}])
+def test_standard_errors_are_those_of_hc3(options):
+    """The formulas in plain numpy, a sample after the other, where few samples make leverages large."""
+    design = lime.perturbations(4, 12, seeded(0)).double().numpy()
+    y = torch.randn(12, generator=seeded(1), dtype=torch.float64).numpy()
+    settings = {"alpha": 1.0, "kernel_width": 0.25, "distance": "cosine"} | options
+    visible = design.sum(1)
+    away = 1 - np.sqrt(visible / 4) if settings["distance"] == "cosine" else np.sqrt(4 - visible)
+    w = np.sqrt(np.exp(-(away**2) / settings["kernel_width"] ** 2))
+    x = design - w @ design / w.sum()
+    hat = np.linalg.inv(x.T @ np.diag(w) @ x + settings["alpha"] * np.eye(4)) @ x.T @ np.diag(w)
+    centered = y - w @ y / w.sum()
+    residual = centered - x @ hat @ centered
+    leverage = [w[i] / w.sum() + x[i] @ hat[:, i] for i in range(12)]
+    expected = [sum((hat[j, i] * residual[i] / (1 - leverage[i])) ** 2 for i in range(12)) ** 0.5 for j in range(4)]
+    assert max(leverage) > 0.25
+    assert lime.standard_errors(design, y, **options)[0].tolist() == pytest.approx(expected, rel=1e-9)
 
 
 def test_standard_errors_equal_the_spread_over_draws():
@@ -411,3 +431,68 @@ def test_bad_options_of_fit_are_named():
         lime.perturbations(0, 5, seeded(0))
     with pytest.raises(ValueError, match=r"`num_features` is 0"):
         lime.mask(torch.ones(1, 2), torch.zeros(1, 2, 2), num_features=0)
+
+
+# the package's own signature
+
+
+def defaults(function):
+    return {name: each.default for name, each in inspect.signature(function).parameters.items()}
+
+
+def test_defaults_are_those_of_the_package():
+    from lime.lime_base import LimeBase
+    from lime.lime_image import LimeImageExplainer
+    from sklearn.linear_model import Ridge
+
+    theirs = defaults(LimeImageExplainer.explain_instance)
+    assert defaults(LimeBase.explain_instance_with_data)["model_regressor"] is None  # then Ridge(alpha=1)
+    expected = {
+        "n_samples": theirs["num_samples"],
+        "batch_size": theirs["batch_size"],
+        "hide": theirs["hide_color"],
+        "distance": theirs["distance_metric"],
+        "kernel_width": defaults(LimeImageExplainer)["kernel_width"],
+        "selection": defaults(LimeImageExplainer)["feature_selection"],
+        "alpha": defaults(Ridge)["alpha"],
+    }
+    for function in (lime.explain, lime.explain_with_package):
+        assert expected.items() <= defaults(function).items()
+    for function in (lime.fit, lime.standard_errors):
+        assert defaults(function).items() >= {key: expected.get(key) for key in lime.SURROGATE}.items()
+    assert set(lime.SURROGATE) == set(defaults(lime.fit)) - {"design", "predictions"}
+
+
+def test_the_package_is_called_with_every_option_under_a_keyword_of_its_own(monkeypatch):
+    from lime import lime_image
+
+    calls = []
+    explainer, run = lime_image.LimeImageExplainer, lime_image.LimeImageExplainer.explain_instance
+
+    def explain_instance(self, *arguments, **options):
+        calls.append(inspect.signature(run).bind(self, *arguments, **options).arguments)
+        return run(self, *arguments, **options)
+
+    def build(*arguments, **options):
+        calls.append(inspect.signature(explainer).bind(*arguments, **options).arguments)
+        return explainer(*arguments, **options)
+
+    monkeypatch.setattr(explainer, "explain_instance", explain_instance)
+    monkeypatch.setattr(lime_image, "LimeImageExplainer", build)
+    options = {"n_samples": 40, "hide": 9, "batch_size": 7, "kernel_width": 0.5, "distance": "l2", "alpha": 3.0}
+    images = pictures(1)
+    lime.explain_with_package(
+        *(predict, images, segment.grid(images, size=4), torch.tensor([2])),
+        **options | {"seeds": [2**32 + 5], "n_features": 4, "selection": "highest_weights"},
+    )
+    built, called = calls
+    assert built == {"kernel_width": 0.5, "feature_selection": "highest_weights", "random_state": 5}
+    regressor = called.pop("model_regressor")
+    assert (type(regressor).__name__, regressor.alpha) == ("Ridge", 3.0)
+    given = ("labels", "hide_color", "top_labels", "num_features", "num_samples", "batch_size", "distance_metric")
+    assert [called[name] for name in (*given, "random_seed")] == [[2], 9, None, 4, 40, 7, "l2", 0]
+    assert (
+        not set(defaults(run))
+        - {*given, "random_seed", "self", "image", "classifier_fn", "segmentation_fn"}
+        - {"model_regressor"}
+    )

@@ -99,6 +99,8 @@ def test_boxes_become_label_maps():
     assert labels.shape == (3, 1, 4, 5)
     assert labels[0, 0].tolist() == [[0, 2, 2, 0, 0], [0, 2, 2, 0, 0], [0] * 5, [0] * 5]
     assert not labels[1:].any()  # a box without a label, and a label without a box, mark nothing
+    block["label"][0] = 0  # the first class
+    assert netdissect.label_maps(block, np.array([9, 7, 0]), source="boxes")[0, 0, 0].tolist() == [0, 3, 3, 0, 0]
 
 
 def test_masks_become_label_maps():
@@ -109,6 +111,9 @@ def test_masks_become_label_maps():
     assert not netdissect.label_maps({"images": images}, np.array([4]), source="masks").any()
     with pytest.raises(ValueError, match=r"marks 300, which has no word; values with one: 4$"):
         netdissect.label_maps({"images": images, "mask": mask}, np.array([4]), source="masks")
+    for many, listed in ((5, "0, 1, 2, 3, 4"), (6, r"0, 1, 2, 3, 4, \.\.\.")):
+        with pytest.raises(ValueError, match=f"; values with one: {listed}$"):
+            netdissect.label_maps({"images": images, "mask": mask}, np.arange(many), source="masks")
 
 
 SIDE = 32
@@ -257,4 +262,20 @@ def test_agreement_beyond_chance_is_said_and_what_is_not_supported_too():
 def test_no_detector_with_a_label_leaves_nothing_to_compare():
     summary = netdissect.summarise(agreement(["dog", ""], ["", "dog"]))
     assert summary.compared.item() == 0 and np.isnan(summary.p_value.item())
+    assert summary.cosine.dtype == summary.cosine_chance.dtype == float
     assert "none of them has a CLIP label" in netdissect.findings(summary)[0]
+
+
+def test_the_defaults_are_those_of_the_paper():
+    """Bau et al.: 0.5 % of the activations lie above the threshold, a detector has an IoU of more than 4 %."""
+    values = np.random.default_rng(0).standard_normal((40, 1, 10, 10)).astype(np.float32)
+    expected = np.quantile(values, 0.995, method="inverted_cdf")
+    assert netdissect.thresholds(in_batches(values, 9), 40).item() == expected
+    assert (netdissect.SHARE, netdissect.DETECTOR) == (0.005, 0.04)
+
+
+def test_a_single_concept_has_no_second():
+    images, masks = composites()
+    table = dissect(images, (masks == 1).astype(np.uint16), words=WORDS[:1])
+    assert table.mask_concept[0] == "stripes" and table.iou[0] == 1
+    assert set(table.second_mask_concept) == {""} and set(table.second_iou) == {0}

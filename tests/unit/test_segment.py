@@ -1,7 +1,9 @@
+import inspect
 import math
 
 import pytest
 import torch
+from skimage import segmentation
 from unitlens import segment
 
 
@@ -84,3 +86,23 @@ def test_bad_input_is_named():
         segment.relabel(torch.zeros(2, 2, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"allowed: \(2, 20, 24\), that of the images"):
         segment.relabel(torch.zeros(2, 20, 25, dtype=torch.int64), shape=images.shape[:3])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "others"),
+    [
+        ("felzenszwalb", {"scale": 30.0, "sigma": 0.5, "min_size": 7}, {"scale": 300.0, "sigma": 2.0, "min_size": 80}),
+        (
+            "slic",
+            {"n_segments": 12, "compactness": 5.0, "sigma": 1.0},
+            {"n_segments": 40, "compactness": 60.0, "sigma": 3.0},
+        ),
+    ],
+)
+def test_every_option_reaches_scikit_image(name, options, others):
+    images, cut, reference = pictures(1, 40, 48), getattr(segment, name), getattr(segmentation, name)
+    labels = cut(images, **options)
+    assert torch.equal(labels[0], segment.relabel(torch.as_tensor(reference(images[0].numpy(), **options))[None])[0])
+    assert all(not torch.equal(cut(images, **options | {key: value}), labels) for key, value in others.items())
+    theirs, ours = (inspect.signature(function).parameters for function in (reference, cut))
+    assert all(ours[key].default == theirs[key].default for key in options)

@@ -15,6 +15,8 @@ def test_interval_of_a_mean_is_that_of_the_normal_approximation():
     half = 1.96 * values.std() / math.sqrt(len(values))
     assert (result.n, result.n_groups, result.mean) == (400, 400, values.mean())
     assert (result.low, result.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)
+    assert stats.mean_with_interval(values) == stats.mean_with_interval(values, level=0.95, n_resamples=2000, seed=0)
+    assert stats.bootstrap_interval(values) == stats.mean_with_interval(values)[3:]
 
 
 def test_groups_are_resampled_whole():
@@ -31,6 +33,7 @@ def test_group_names_and_row_order_do_not_matter():
     order = np.random.default_rng(2).permutation(12)
     shuffled = stats.mean_with_interval(values[order], groups=groups[order])
     assert shuffled == pytest.approx(stats.mean_with_interval(values, groups=groups))
+    assert stats.bootstrap_interval([3.0] * 12, groups=groups) == (3.0, 3.0), "each sum goes with its own number"
     assert (shuffled.n, shuffled.n_groups, shuffled.mean) == (12, 4, 5.5)
 
 
@@ -124,6 +127,18 @@ def test_mean_table_by_hand():
     ]
     assert rows.iloc[:, :6].values.tolist() == [["m", "a", 2, 2, 1, 2.0], ["m", "b", 1, 1, 0, 5.0]]
     assert rows[["low", "high"]].isna().all(axis=None)
+
+
+def test_rows_keep_their_order_and_an_empty_key_is_one():
+    table = pd.concat(
+        [scores([1.0, 2.0], "zz", "pq").assign(cut=np.nan), scores([3.0, 5.0], "aa", "pq").assign(cut=0.2)]
+    )
+    rows = stats.mean_table(table, ["explainer", "cut"], also={"image_id": "first"})
+    assert rows[["explainer", "mean", "image_id"]].values.tolist() == [["z", 1.5, "p"], ["a", 4.0, "p"]]
+    table = pd.concat([table.assign(pair="x"), table.assign(pair="y", value=0.0)])
+    tests = stats.paired_tests(table, ["explainer", "cut"], "pair")
+    assert tests["explainer"].tolist() == ["z", "a"] and tests["cut"].isna().tolist() == [True, False]
+    assert tests["difference"].tolist() == [1.5, 4.0]
 
 
 def test_paired_tests_by_hand():
