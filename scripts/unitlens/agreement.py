@@ -17,7 +17,7 @@ from torch import Tensor
 
 from unitlens import stats
 from unitlens.seeds import one_each, stream_seeds
-from unitlens.wording import above_and_below, mean_estimate, pair_title, paired_test
+from unitlens.wording import above_and_below, counted, mean_estimate, pair_title, paired_test
 
 Explanation = tuple[Mapping[str, np.ndarray], Mapping[str, object]]  # arrays and attributes of a file
 _AT_ONCE = 16  # images that are ranked and cut at once
@@ -376,7 +376,9 @@ def headline(summary: pd.DataFrame, *, area: float) -> pd.DataFrame:
 
 
 def compare_pairs(scores: pd.DataFrame, *, area: float, seed: int = 0) -> pd.DataFrame:
-    """Test whether one pair of explainers agrees more than another on the same images.
+    """Test whether the pair of explainers that agrees most does so more than every other pair, on the same images.
+
+    The tests take the first pair as given: they do not account for its being chosen as the one with the highest mean.
 
     Parameters
     ----------
@@ -389,18 +391,31 @@ def compare_pairs(scores: pd.DataFrame, *, area: float, seed: int = 0) -> pd.Dat
     Returns
     -------
     pandas.DataFrame
-        See `stats.paired_tests`; ``pair_a`` and ``pair_b`` hold two explainers each, joined by ``" & "``.
+        See `stats.paired_tests`; ``pair_a`` and ``pair_b`` hold two explainers each, joined by ``" & "``. ``pair_a`` is
+        the pair with the highest mean of the model and measure, the first of equal ones; p-values are adjusted for as
+        many tests as there are other pairs.
     """
     shown = (scores["measure"] == "equal_area_iou") & np.isclose(scores["cut"], area) | (
         scores["measure"] == "spearman"
     )
     scores = scores[shown]
     scores = scores.assign(pair=scores["explainer_a"] + " & " + scores["explainer_b"])
-    return stats.paired_tests(scores, [*ORIGIN, "measure", "cut"], "pair", seed=seed).assign(seed=seed)
+    return stats.paired_tests(scores, [*ORIGIN, "measure", "cut"], "pair", pairs=_first_and_others, seed=seed).assign(
+        seed=seed
+    )
+
+
+def _first_and_others(scores: pd.DataFrame) -> list[tuple[str, str]]:
+    """Pair the pair of explainers with the highest mean with every other one."""
+    defined = scores[scores["value"].notna()]
+    means = defined.groupby("pair", sort=False)["value"].apply(np.mean).sort_values(ascending=False, kind="stable")
+    return (
+        [(means.index[0], other) for other in scores["pair"].unique() if other != means.index[0]] if len(means) else []
+    )
 
 
 def findings(summary: pd.DataFrame, tests: pd.DataFrame, *, area: float) -> list[str]:
-    """Say which explainers agree most and least, whether above chance, and which differences are tested.
+    """Say which explainers agree most and least, whether above chance, and than how many the first agree more.
 
     Parameters
     ----------
@@ -417,25 +432,25 @@ def findings(summary: pd.DataFrame, tests: pd.DataFrame, *, area: float) -> list
     shown = headline(summary, area=area)
     sentences = []
     for model, group in shown[shown["measure"] == "equal_area_iou"].groupby("model", sort=False):
-        ranked = group.sort_values("mean", ascending=False, kind="stable")
+        ranked = group[group["mean"].notna()].sort_values("mean", ascending=False, kind="stable")
+        if ranked.empty:
+            sentences.append(f"{model}: there is no photograph on which two explainers can be compared.")
+            continue
         best, worst, chance = ranked.iloc[0], ranked.iloc[-1], ranked["chance"].iloc[0]
-        sentence = (
-            f"{model}: cut at {100 * area:g} % of the picture, {_named(best)} agree most: IoU {mean_estimate(best)}"
-        )
+        sentence = f"{model}: cut at {100 * area:g} % of the picture, {_named(best)} agree"
+        sentence += f"{' most' if len(ranked) > 1 else ''}: IoU {mean_estimate(best)}"
         if len(ranked) > 1:
             sentence += f"; {_named(worst)} least: {mean_estimate(worst)}"
-        above = int((ranked["low"] > chance).sum())
-        sentence += f". Chance is {chance:.2f}; {above} of {len(ranked)} intervals lie above it."
+        sentence += f". Chance is {chance:.2f}"
+        if known := int(ranked["low"].notna().sum()):
+            above, below = int((ranked["low"] > chance).sum()), int((ranked["high"] < chance).sum())
+            sentence += f"; of {counted(known, 'interval')} {above} above it, {below} below it"
         own = tests[(tests["model"] == model) & (tests["measure"] == "equal_area_iou")]
-        name = f"{best['explainer_a']} & {best['explainer_b']}"
-        with_best = own[(own["pair_a"] == name) | (own["pair_b"] == name)]
-        if len(with_best):
-            clear = sum(above_and_below(with_best))
-            sentence += (
-                f" The first pair differs from {clear} of the {len(with_best)} others beyond chance "
-                f"({paired_test(with_best)})."
-            )
-        sentences.append(sentence)
+        if len(own):
+            above, below = above_and_below(own)
+            sentence += f". Beyond chance the first pair agrees more than {above} of {counted(len(own), 'other pair')}"
+            sentence += f"{f' and less than {below}' if below else ''} ({paired_test(own)})"
+        sentences.append(f"{sentence}.")
     return sentences
 
 

@@ -19,7 +19,7 @@ from scipy import special, stats
 
 from unitlens import dissect
 from unitlens.stats import benjamini_hochberg, gini
-from unitlens.wording import SIGNIFICANT, p_value
+from unitlens.wording import SIGNIFICANT, adjusted, counted, p_value
 
 ALL = "all"  # the layer column of rows that pool the configured layers
 CURVE_POINTS = 32  # most sizes at which a rarefaction curve is computed
@@ -275,10 +275,10 @@ def unique_concepts(concepts: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``model, concept, category, units, labelled, labelled_others, p_value, p_adjusted``, most units first. The
-        p-value is Fisher's, of units of the model carrying the concept as often as those of the others; adjusted over
-        all concepts of all models, not only those listed. A concept of few units may be missing elsewhere by chance.
-        Empty where there is one model.
+        ``model, concept, category, units, labelled, labelled_others, p_value, p_adjusted, tests``, most units first.
+        The p-value is Fisher's, of units of the model carrying the concept as often as those of the others; adjusted
+        for as many ``tests`` as all models have concepts, not only those listed. A concept of few units may be missing
+        elsewhere by chance. Empty where there is one model.
 
     Raises
     ------
@@ -298,6 +298,7 @@ def unique_concepts(concepts: pd.DataFrame) -> pd.DataFrame:
     columns = ["model", "concept", "category", "units", "labelled", "labelled_others", "p_value", "elsewhere"]
     table = pd.DataFrame(rows, columns=columns)
     table["p_adjusted"] = benjamini_hochberg(table.p_value)
+    table["tests"] = len(table)
     return table[table.elsewhere == 0].drop(columns="elsewhere").reset_index(drop=True)
 
 
@@ -548,9 +549,9 @@ def findings(
     sentences = [_rarefied_sentence(row) for row in models.itertuples() if row.rarefied_units]
     pooled = differences[differences.layer == ALL]
     for (a, b), group in pooled.groupby(["model_a", "model_b"], sort=False):
-        sentences.append(_difference_sentence(a, b, group, len(differences)))
+        sentences.append(_difference_sentence(a, b, group, adjusted(differences)))
     sentences += [_unique_sentence(model, group) for model, group in unique.groupby("model", sort=False)]
-    sentences += [_trend_sentence(model, group, len(trend)) for model, group in trend.groupby("model", sort=False)]
+    sentences += [_trend_sentence(model, group, adjusted(trend)) for model, group in trend.groupby("model", sort=False)]
     sentences += [_concentration_sentence(model, group) for model, group in layers.groupby("model", sort=False)]
     sentences += [_probe_sentence(model, group) for model, group in probe_sizes.groupby("model", sort=False)]
     return [
@@ -568,47 +569,51 @@ def _rarefied_sentence(row: NamedTuple) -> str:
     if np.isnan(row.difference_low):
         return f"{sentence}; without an interval, for there are fewer than {FEWEST} units or none makes a difference."
     interval = f"95 % interval of the difference {row.difference_low:.1f} to {row.difference_high:.1f}"
-    supported = row.difference_low > 0 or row.difference_high < 0
-    return f"{sentence} ({interval}): a difference is {'' if supported else 'not '}supported."
+    if row.difference_low <= 0 <= row.difference_high:
+        return f"{sentence} ({interval}): a difference is not supported."
+    more = row.model_a if row.difference_low > 0 else row.model_b
+    return f"{sentence} ({interval}): a difference is supported, {more} names more."
 
 
-def _difference_sentence(a: str, b: str, group: pd.DataFrame, tests: int) -> str:
+def _difference_sentence(a: str, b: str, group: pd.DataFrame, family: str) -> str:
     first = group.iloc[0]
-    size = f"{first.labelled_a:,} and {first.labelled_b:,} labelled units"
+    size = f"{first.labelled_a:,} and {counted(first.labelled_b, 'labelled unit')}"
     found = group[group.p_adjusted < SIGNIFICANT]
     if found.empty:
         return (
-            f"No difference of category shares between {a} and {b} is supported at {size}; {_smallest(group, tests)}."
+            f"No difference of category shares between {a} and {b} is supported at {size}; {_smallest(group, family)}."
         )
     parts = [
         f"{row.category} {_percent(row.share_a)} and {_percent(row.share_b)} (difference {100 * row.difference:+.1f} "
         f"points, 95 % interval {100 * row.low:+.1f} to {100 * row.high:+.1f}; {p_value(row.p_adjusted)})"
         for row in found.sort_values("p_adjusted", kind="stable").itertuples()
     ]
-    return f"Category shares of {a} and {b} that differ ({size}; p adjusted for {tests} tests): {'; '.join(parts)}."
+    return f"Category shares of {a} and {b} that differ ({size}; p {family}): {'; '.join(parts)}."
 
 
 def _unique_sentence(model: str, group: pd.DataFrame) -> str:
     top, supported = group.iloc[0], int((group.p_adjusted < SIGNIFICANT).sum())
-    listed = f"{len(group):,} concept{'s occur' if len(group) > 1 else ' occurs'} in {model} only"
+    listed = f"{counted(len(group), 'concept')} {'occur' if len(group) > 1 else 'occurs'} in {model} only"
     return (
-        f"{listed}, most often {top.concept} ({top.units:,} of {top.labelled:,} labelled units); for "
-        f"{supported or 'none'} of them is that more than chance."
+        f"{listed}, most often {top.concept} ({top.units:,} of {counted(top.labelled, 'labelled unit')}); for "
+        f"{supported or 'none'} of them is that more than chance (p < {SIGNIFICANT} adjusted for "
+        f"{counted(top.tests, 'test')})."
     )
 
 
-def _trend_sentence(model: str, group: pd.DataFrame, tests: int) -> str:
+def _trend_sentence(model: str, group: pd.DataFrame, family: str) -> str:
     one = group.iloc[0]
-    over = f"from {one['first']} to {one['last']} of {model} ({one.layers} layers, {one.labelled:,} labelled units)"
+    over = f"from {one['first']} to {one['last']} of {model} ({one.layers} layers, "
+    over += f"{counted(one.labelled, 'labelled unit')})"
     found = group[group.p_adjusted < SIGNIFICANT]
     if found.empty:
-        return f"No rise or fall of a category's share is supported {over}; {_smallest(group, tests)}."
+        return f"No rise or fall of a category's share is supported {over}; {_smallest(group, family)}."
     parts = [
         f"{row.category} {'rises' if row.slope > 0 else 'falls'} by {100 * abs(row.slope):.1f} points a layer (95 % "
         f"interval {100 * row.low:+.1f} to {100 * row.high:+.1f}; {p_value(row.p_adjusted)})"
         for row in found.sort_values("p_adjusted", kind="stable").itertuples()
     ]
-    return f"{over[0].upper()}{over[1:]}: {'; '.join(parts)}."
+    return f"{over[0].upper()}{over[1:-1]}; p {family}): {'; '.join(parts)}."
 
 
 def _concentration_sentence(model: str, group: pd.DataFrame) -> str | None:
@@ -616,7 +621,7 @@ def _concentration_sentence(model: str, group: pd.DataFrame) -> str | None:
     for row in group[group.labelled > 0].itertuples():
         interval = f", 95 % interval {_percent(row.top10_low)} to {_percent(row.top10_high)}"
         known = interval if pd.notna(row.top10_low) else ""
-        parts.append(f"{_percent(row.top10_share)} in {row.layer} ({row.labelled:,} units{known})")
+        parts.append(f"{_percent(row.top10_share)} in {row.layer} ({counted(row.labelled, 'unit')}{known})")
     return (
         f"The ten most frequent concepts name, of the labelled units of {model}, {'; '.join(parts)}." if parts else None
     )
@@ -629,15 +634,20 @@ def _probe_sentence(model: str, group: pd.DataFrame) -> str | None:
         if small.fraction < whole.fraction:
             parts.append(
                 f"{layer} {small.distinct:.4g} on {small.photographs:.0f} and {whole.distinct:.0f} on "
-                f"{whole.photographs:.0f} photographs ({_percent(small.kept)} of the units keep their concept)"
+                f"{counted(round(whole.photographs), 'photograph')} ({_percent(small.kept)} of the units keep their "
+                f"concept)"
             )
     if not parts:
         return None
-    return f"The number of distinct concepts depends on the size of the probe set; {model}: {'; '.join(parts)}."
+    return (
+        f"The number of distinct concepts depends on the size of the probe set; {model}, with every living unit "
+        f"labelled "
+        f"whatever its evidence: {'; '.join(parts)}."
+    )
 
 
-def _smallest(group: pd.DataFrame, tests: int) -> str:
-    return f"smallest {p_value(group.p_adjusted.min())}, adjusted for {tests} tests"
+def _smallest(group: pd.DataFrame, family: str) -> str:
+    return f"smallest {p_value(group.p_adjusted.min())}, {family}"
 
 
 def _percent(share: float) -> str:

@@ -18,6 +18,7 @@ from torch import Tensor
 from unitlens import dissect, stats
 from unitlens.dissect import BLOCK_ELEMENTS, Terms
 from unitlens.logs import each
+from unitlens.wording import SIGNIFICANT, counted
 
 BEST = 50  # concepts of a unit that compete in the bootstrap of `soft_wpmi` and `wpmi`
 ACTIVE_SHARE = 0.05  # of the held-out images, those on which a unit counts as active
@@ -156,6 +157,7 @@ def label_table(
         statistic=observed,
         p_value=p,
         q_value=stats.benjamini_hochberg(p),
+        alpha=alpha,
         p_floor=1 / (1 + len(null)),
         held_out_correlation=held_out.correlation,
         held_out_auprc=held_out.auprc,
@@ -166,33 +168,40 @@ def label_table(
     return _without_weak_labels(table, alpha)[_COLUMNS]
 
 
-def findings(table: pd.DataFrame, *, alpha: float = 0.05) -> list[str]:
+def findings(table: pd.DataFrame) -> list[str]:
     """Say in sentences what the evidence amounts to.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        Of `label_table`, of one or more layers.
-    alpha : float
-        Adjusted p-value up to which a label is better than chance.
+        Of `label_table`, of one or more layers that were labelled with one ``alpha``.
 
     Returns
     -------
     list of str
+        With an ``alpha`` of 1, which asks nothing of a label, the units that are better than chance are those at 0.05.
     """
     living = table[~table.status.isin(["dead", "constant"])]
     if living.empty:
-        return [f"None of the {len(table)} units responds to anything: all are dead or constant."]
-    photographs = f"{living.photographs.iloc[0]} photographs ({living.images.iloc[0]} images)"
-    better, still = living[living.q_value <= alpha], len(table) - len(living)
+        return [f"None of the {counted(len(table), 'unit')} responds to anything: all are dead or constant."]
+    tested, still = living[living.p_value.notna()], len(table) - len(living)
+    still = f"{counted(still, 'unit')} {'is' if still == 1 else 'are'} dead or constant."
+    if tested.empty:
+        return [f"None of {counted(len(living), 'living unit')} could be tested, so none has a label. {still}"]
+    asked = living.alpha.iloc[0]
+    bar = SIGNIFICANT if asked == 1 else asked
+    better = living[living.q_value <= bar]
+    photographs = f"{counted(living.photographs.iloc[0], 'photograph')} ({counted(living.images.iloc[0], 'image')})"
     lines = [
-        f"{len(better)} of {len(living)} living units ({len(better) / len(living):.0%}) have a label that is better "
-        f"than chance at q = {alpha:g} (permutation of {photographs}, adjusted for the choice of the concept and for "
-        f"the units of a layer; no p-value can be below {living.p_floor.max():.2g}). "
-        f"{still} {'unit is' if still == 1 else 'units are'} dead or constant.",
+        f"{len(better):,} of {counted(len(living), 'living unit')} ({len(better) / len(living):.0%}) "
+        f"{'has' if len(better) == 1 else 'have'} a label that is better than chance at q = {bar:g} (permutation of "
+        f"{photographs}, adjusted for the choice of the concept and for the units of a layer; no p-value can be below "
+        f"{living.p_floor.max():.2g}). {still}",
         f"Resampling the photographs keeps the label of the median living unit in {living.kept.median():.0%} of the "
         f"resamples, and its group of near-duplicates in {living.kept_group.median():.0%}.",
     ]
+    if asked == 1:
+        lines[0] += f" With an alpha of 1 all {len(tested):,} that could be tested are labelled nevertheless."
     if better.empty:
         lines.append(f"Not supported at n = {photographs}: that any unit has the concept it is labelled with.")
     for name, units in (("all living units", living), ("those better than chance", better)):
@@ -715,6 +724,7 @@ _COLUMNS = [
     "statistic",
     "p_value",
     "q_value",
+    "alpha",
     "p_floor",
     "held_out_correlation",
     "held_out_auprc",

@@ -436,8 +436,7 @@ def summarise(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
         p-value from sign flips of photographs, adjusted for all comparisons of this table.
     """
     summary = stats.mean_table(table, [*_KEYS, "explainer"], seed=seed, also={"flat": "sum"})
-    pairs = [(explainer, "random") for explainer in table["explainer"].unique() if explainer != "random"]
-    over = _tests(table, pairs, seed).rename(
+    over = _tests(table, _against_random, seed).rename(
         columns={"explainer_a": "explainer", "difference": "over_random", "low": "over_low", "high": "over_high"}
     )
     over = over.drop(columns=["explainer_b", "n", "photographs"])
@@ -467,18 +466,13 @@ def compare(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     return tests.assign(more_faithful=np.select([favour > 0, favour < 0], [a, b], default=""))
 
 
-def _tests(table: pd.DataFrame, pairs: Sequence[tuple[str, str]] | None, seed: int) -> pd.DataFrame:
+def _against_random(table: pd.DataFrame) -> list[tuple[str, str]]:
+    return [(name, "random") for name in table["explainer"].unique() if name != "random"]
+
+
+def _tests(table: pd.DataFrame, pairs: Callable | None, seed: int) -> pd.DataFrame:
     """Compare explainers within every model, measure and baseline, adjusted over all of them."""
-    tests = pd.concat(
-        stats.paired_tests(
-            model,
-            _KEYS,
-            "explainer",
-            pairs=pairs and [pair for pair in pairs if pair[0] in set(model["explainer"])],
-            seed=seed,
-        )
-        for _, model in table.groupby("model", sort=False)
-    )
+    tests = stats.paired_tests(table, _KEYS, "explainer", pairs=pairs, seed=seed)
     return tests.assign(p_adjusted=stats.benjamini_hochberg(tests["p_value"]))
 
 
@@ -506,7 +500,9 @@ def mean_curves(
         for key, curve in arrays.items()
         if key.count(":") == 2 and not key.endswith(":masked:black")
     ]
-    return stats.mean_table(pd.concat(tables), [*_KEYS, "explainer", "share"], seed=seed)
+    keys = [*_KEYS, "explainer", "share"]
+    together = pd.concat(tables) if tables else pd.DataFrame(columns=[*keys, "value", "photograph"])
+    return stats.mean_table(together, keys, seed=seed)
 
 
 def _curve_table(key: str, curve: np.ndarray, photographs: np.ndarray, facts: Mapping[str, object]) -> pd.DataFrame:
@@ -539,31 +535,47 @@ def findings(summary: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
         A sentence for each model and each of deletion, insertion and ROAD, the first two with the first baseline.
     """
     return [
-        _finding(rows, tests[tests["model"].eq(model) & tests["measure"].eq(measure) & tests["baseline"].eq(baseline)])
-        for model, of_model in summary.groupby("model", sort=False)
-        for measure, of_measure in of_model[of_model["measure"].isin(_HEADLINES)].groupby("measure", sort=False)
-        for baseline, rows in [next(iter(of_measure.groupby("baseline", sort=False)))]
+        _finding(rows, summary, tests)
+        for _, of_model in summary.groupby("model", sort=False)
+        for _, of_measure in of_model[of_model["measure"].isin(_HEADLINES)].groupby("measure", sort=False)
+        for _, rows in [next(iter(of_measure.groupby("baseline", sort=False)))]
     ]
 
 
-def _finding(rows: pd.DataFrame, tests: pd.DataFrame) -> str:
+def _finding(rows: pd.DataFrame, summary: pd.DataFrame, tests: pd.DataFrame) -> str:
+    """Say what one measure tells of one model, by its rows of the summary; all tests of a table are one family."""
     first = rows.iloc[0]
     sign = BETTER[first["measure"]]
-    ranked = rows[~rows["explainer"].isin(FLOORS)].sort_values("mean", ascending=sign < 0, kind="stable")
-    best, random = ranked.iloc[0], rows[rows["explainer"] == "random"].iloc[0]
-    how = f"{_HEADLINES[first['measure']]} ({first['baseline']}; {first['better']} is more faithful)"
-    score = wording.mean_estimate(best)
-    text = f"{first['model']}: by {how}, {wording.explainer_title(best['explainer'])} scores best with {score}, "
-    text += f"random maps {random['mean']:.2f}"
+    ranked = rows[~rows["explainer"].isin(FLOORS) & rows["mean"].notna()]
+    ranked = ranked.sort_values("mean", ascending=sign < 0, kind="stable")
+    text = (
+        f"{first['model']}: by {_HEADLINES[first['measure']]} ({first['baseline']}; {first['better']} is more faithful)"
+    )
+    if ranked.empty:
+        return f"{text}, no explanation could be scored."
+    best = ranked.iloc[0]
+    title = wording.explainer_title(best["explainer"])
+    text += f", {title} scores best with {wording.mean_estimate(best)}"
+    text += "".join(f", random maps {mean:.2f}" for mean in rows.loc[rows["explainer"] == "random", "mean"])
     if best["photographs"] < _FEWEST:
-        return f"{text}. {best['photographs']} photographs are too few for a test."
-    beats = (sign * ranked["over_random"] > 0) & (ranked["p_adjusted"] < wording.SIGNIFICANT)
-    text += f". {beats.sum()} of {len(ranked)} explainers beat random maps (adjusted p < {wording.SIGNIFICANT}"
-    if not beats.all():
-        others = ", ".join(map(wording.explainer_title, ranked["explainer"][~beats]))
-        text += f"; not supported at n = {best['n']} for {others}"
-    ahead = [_ahead(best, other, title, tests) for other, title in _rivals(ranked)]
-    return f"{text}). {wording.explainer_title(best['explainer'])} over {'; over '.join(ahead)}."
+        verb = "is" if best["photographs"] == 1 else "are"
+        return f"{text}. {wording.counted(best['photographs'], 'photograph')} {verb} too few for a test."
+    clear = ranked["p_adjusted"] < wording.SIGNIFICANT
+    beats, loses = (clear & (side * ranked["over_random"] > 0) for side in (sign, -sign))
+    text += f". {beats.sum()} of {wording.counted(len(ranked), 'explainer')} beat random maps "
+    text += f"({wording.significant(summary)}"
+    if loses.any():
+        text += f"; worse than random maps: {_titles(ranked[loses])}"
+    if (open_ones := ~(beats | loses)).any():
+        text += f"; not supported at n = {best['n']} for {_titles(ranked[open_ones])}"
+    own = tests[(tests[_KEYS] == first[_KEYS]).all(axis=1)]
+    ahead = [_ahead(best, other, name, own) for other, name in _rivals(ranked)]
+    ahead = "; over ".join(filter(None, ahead))
+    return f"{text})." + (f" {title} over {ahead} ({wording.adjusted(tests)})." if ahead else "")
+
+
+def _titles(rows: pd.DataFrame) -> str:
+    return ", ".join(map(wording.explainer_title, rows["explainer"]))
 
 
 def _rivals(ranked: pd.DataFrame) -> list[tuple[str, str]]:
@@ -573,11 +585,17 @@ def _rivals(ranked: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _ahead(best: pd.Series, other: str, title: str, tests: pd.DataFrame) -> str:
+    """Say whether the best is more faithful than another; nothing where both were scored on no photograph."""
     pair = [best["explainer"], other]
-    test = tests[tests["explainer_a"].isin(pair) & tests["explainer_b"].isin(pair)].iloc[0]
-    supported = test["p_adjusted"] < wording.SIGNIFICANT and test["more_faithful"] == best["explainer"]
-    verdict = "supported" if supported else f"not supported at n = {test['n']}"
-    return f"{title}: {verdict} (adjusted {wording.p_value(test['p_adjusted'])})"
+    found = tests[tests["explainer_a"].isin(pair) & tests["explainer_b"].isin(pair) & tests["p_adjusted"].notna()]
+    if found.empty:
+        return ""
+    test, verdict = found.iloc[0], "supported"
+    if not test["p_adjusted"] < wording.SIGNIFICANT:
+        verdict = f"not supported at n = {test['n']}"
+    elif test["more_faithful"] == other:
+        verdict = "the opposite is supported"
+    return f"{title}: {verdict} ({wording.p_value(test['p_adjusted'])})"
 
 
 # ---- perturbed pictures

@@ -1,11 +1,14 @@
 """Draw the report's figures from finished tables and arrays, as PNG (150 dpi) or SVG by the path's suffix.
 
-Nothing is computed here but layout, and the same input gives the same bytes. Series differ by marker as well as by a
+Nothing is computed here but layout, and the same input gives the same bytes. Where there is nothing to show, a figure
+is a sentence that says so. Series differ by marker as well as by a
 colour of Okabe and Ito's colour-blind-safe set; maps are perceptually uniform (plasma for saliency, viridis for depth).
 """
 
+import functools
+import inspect
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -18,7 +21,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter
 from skimage.segmentation import find_boundaries
 
-from unitlens.wording import SIGNIFICANT, explainer_title, machine_title, pair_title
+from unitlens.wording import SIGNIFICANT, counted, explainer_title, machine_title, pair_title
 
 DPI = 150
 WIDEST = 12  # inches
@@ -73,9 +76,31 @@ STYLE = {
 }
 CHANCE_LINE = {"color": "#333333", "linestyle": "--", "linewidth": 1, "label": "chance"}
 NO_LABEL = "No unit has a label better than chance."
+NO_SCORE = "There is no photograph on which an explanation was scored."
+NO_PAIR = "There is no photograph on which two explainers can be compared."
 
 
-@matplotlib.rc_context(STYLE)
+class _Nothing(Exception):
+    """Why there is nothing to show."""
+
+
+def _figure(draw: Callable[..., None]) -> Callable[..., None]:
+    """Draw in the style of all figures, and where there is nothing to show only the sentence that says so."""
+
+    @functools.wraps(draw)
+    def drawn(*given: object, **options: object) -> None:
+        with matplotlib.rc_context(STYLE):
+            try:
+                draw(*given, **options)
+            except _Nothing as nothing:
+                figure = Figure((7.2, 0.8))
+                figure.text(0.02, 0.5, _wrap(str(nothing), 100), va="center")
+                _save(figure, inspect.signature(draw).bind(*given, **options).arguments["path"])
+
+    return drawn
+
+
+@_figure
 def frequent_concepts(frequent: pd.DataFrame, path: str | Path, *, encoder: str) -> None:
     """Draw the concepts that most units of each model are labelled with, one panel a model.
 
@@ -94,10 +119,8 @@ def frequent_concepts(frequent: pd.DataFrame, path: str | Path, *, encoder: str)
         If the suffix is another.
     """
     overall = frequent[frequent["layer"] == "all"]
-    if overall.empty:
-        _nothing(path, f"Most frequent labels ({encoder})", NO_LABEL)
-        return
-    models = _names(overall, "model", "`frequent` (layer 'all')")
+    _require(overall, "units", NO_LABEL)
+    models = _names(overall, "model")
     columns = min(len(models), 3)
     rows = -(-len(models) // columns)
     longest = min(overall.groupby("model").size().max(), MOST_FREQUENT)
@@ -122,7 +145,7 @@ def frequent_concepts(frequent: pd.DataFrame, path: str | Path, *, encoder: str)
     _save(figure, path)
 
 
-@matplotlib.rc_context(STYLE)
+@_figure
 def distinct_concepts(layers: pd.DataFrame, path: str | Path, *, encoder: str) -> None:
     """Draw how many distinct concepts the units of each layer name: at an equal number of units, and in all.
 
@@ -136,9 +159,11 @@ def distinct_concepts(layers: pd.DataFrame, path: str | Path, *, encoder: str) -
     Raises
     ------
     ValueError
-        If there is nothing to draw, or the suffix is another.
+        If the suffix is another.
     """
-    panels, figure = _stack(layers, "`layers`", row_height=0.36)
+    if not (layers["distinct"] > 0).any():
+        raise _Nothing(NO_LABEL)
+    panels, figure = _stack(layers, row_height=0.36)
     drawn = " or ".join(f"{units:,}" for units in sorted(layers["rarefied_units"].unique()))
     for (model, group), panel in panels:
         rows = range(len(group))
@@ -147,7 +172,7 @@ def distinct_concepts(layers: pd.DataFrame, path: str | Path, *, encoder: str) -
         )
         panel.plot(group["distinct"], rows, "D", color="#000000", markersize=5)
         for row, each in zip(rows, group.itertuples(), strict=True):
-            note = f"{each.distinct:,} of {each.units - each.dead:,} units"
+            note = f"{each.distinct:,} of {counted(each.labelled, 'unit')}"
             panel.annotate(note, (each.distinct, row), (7, 0), textcoords="offset points", va="center", fontsize=8)
         _label_rows(panel, [_wrap(layer, 30) for layer in group["layer"]])
         panel.set_title(_wrap(model, 44))
@@ -166,7 +191,7 @@ def distinct_concepts(layers: pd.DataFrame, path: str | Path, *, encoder: str) -
     _save(figure, path)
 
 
-@matplotlib.rc_context(STYLE)
+@_figure
 def category_shares(categories: pd.DataFrame, path: str | Path, *, encoder: str) -> None:
     """Draw the share of each category of concepts by layer, one panel a model, with Wilson's 95 % intervals.
 
@@ -183,12 +208,10 @@ def category_shares(categories: pd.DataFrame, path: str | Path, *, encoder: str)
         If the suffix is another.
     """
     by_layer = categories[categories["layer"] != "all"]
-    if by_layer.empty:
-        _nothing(path, f"Categories of the labels by layer ({encoder})", NO_LABEL)
-        return
-    models = _names(by_layer, "model", "`categories`")
+    _require(by_layer, "share", NO_LABEL)
+    models = _names(by_layer, "model")
     known = list(CATEGORY_COLOURS)
-    names = sorted(_names(by_layer, "category", "`categories`"), key=lambda name: known.index(_category(name)))
+    names = sorted(_names(by_layer, "category"), key=lambda name: known.index(_category(name)))
     most = by_layer.groupby("model")["layer"].nunique().max()
     figure = Figure((7.2, 0.9 + len(models) * (0.9 + len(names) * max(0.3, 0.13 * most))), layout="constrained")
     panels = figure.subplots(len(models), 1, sharex=True, squeeze=False).ravel()
@@ -207,7 +230,7 @@ def category_shares(categories: pd.DataFrame, path: str | Path, *, encoder: str)
     _save(figure, path)
 
 
-@matplotlib.rc_context(STYLE)
+@_figure
 def rarefaction(curve: pd.DataFrame, probe_sizes: pd.DataFrame, path: str | Path, *, encoder: str) -> None:
     """Draw distinct concepts against the number of units (left) and of probe photographs (right), a row a model.
 
@@ -223,15 +246,16 @@ def rarefaction(curve: pd.DataFrame, probe_sizes: pd.DataFrame, path: str | Path
     Raises
     ------
     ValueError
-        If there is nothing to draw, or the suffix is another.
+        If the suffix is another.
     """
-    curve = curve[curve["layer"] != "all"]
-    models = _names(curve, "model", "`curve`")
+    both = pd.concat([curve[curve["layer"] != "all"], probe_sizes])
+    _require(both, "distinct", "No unit has a label, on all photographs or on some.")
+    models = _names(both, "model")
     figure = Figure((8.4, 0.6 + 2.6 * len(models)), layout="constrained")
     panels = figure.subplots(len(models), 2, sharex="col", sharey="row", squeeze=False)
     for (left, right), model in zip(panels, models, strict=True):
         by_units, by_photographs = (table[table["model"] == model] for table in (curve, probe_sizes))
-        layers = list(by_photographs["layer"].unique())
+        layers = _names(both[both["model"] == model], "layer")
         for position, (layer, colour) in enumerate(zip(layers, _depths(len(layers)), strict=True)):
             one = by_units[by_units["layer"] == layer]
             left.fill_between(one["units"], one["low"], one["high"], color=colour, alpha=0.2, linewidth=0)
@@ -254,25 +278,26 @@ def rarefaction(curve: pd.DataFrame, probe_sizes: pd.DataFrame, path: str | Path
     _save(figure, path)
 
 
-@matplotlib.rc_context(STYLE)
+@_figure
 def score_against_null(concepts: pd.DataFrame, path: str | Path, *, encoder: str) -> None:
     """Draw, for every layer, what share of its units and of the null's draws exceeds a value of the test statistic.
 
     Parameters
     ----------
     concepts : pandas.DataFrame
-        ``model, layer, statistic, p_value, q_value`` of `evidence.label_table`; units without a p-value are left out.
+        ``model, layer, statistic, p_value, q_value, alpha`` of `evidence.label_table`; units without a p-value are left
+        out.
     path, encoder
         As in `frequent_concepts`.
 
     Raises
     ------
     ValueError
-        If there is nothing to draw, or the suffix is another.
+        If the suffix is another.
     """
     tested = concepts[concepts["p_value"].notna()]
-    models = _names(tested, "model", "`concepts` (units with a p-value)")
-    layers = {model: list(tested.loc[tested["model"] == model, "layer"].unique()) for model in models}
+    _require(tested, "p_value", "No unit could be tested: none is above its lowest activation on enough images.")
+    layers = {model: _names(group, "layer") for model, group in tested.groupby("model", sort=False)}
     columns = min(max(map(len, layers.values())), 4)
     rows = sum(-(-len(names) // columns) for names in layers.values())
     figure = Figure((max(4.5, 2.8 * columns), 0.9 + 2.3 * rows), layout="constrained")
@@ -295,14 +320,15 @@ def _tail_shares(panel: Axes, units: pd.DataFrame) -> None:
     share = 100 * np.arange(1, len(units) + 1) / len(units)
     panel.step(units["statistic"], share, where="post", color=SERIES_COLOURS[0], label="units")
     panel.plot(units["statistic"], 100 * units["p_value"], "--", color=SERIES_COLOURS[1], label="null")
-    bar = units.loc[units["q_value"] <= SIGNIFICANT, "statistic"].min()
-    panel.axvline(bar, color="#333333", linewidth=1, linestyle=":", label=f"least with q ≤ {SIGNIFICANT}, if any")
+    alpha = units["alpha"].iloc[0]
+    bar = units.loc[units["q_value"] <= alpha, "statistic"].min()
+    panel.axvline(bar, color="#333333", linewidth=1, linestyle=":", label=f"least with q ≤ {alpha:g}, if any")
     panel.grid(color="#DDDDDD", linewidth=0.6)
     panel.tick_params(labelleft=True)
     panel.set(xlabel="test statistic of the label", ylabel="share that reaches it (%)", ylim=(0, 100))
 
 
-@matplotlib.rc_context(STYLE)
+@_figure
 def category_trend(trend: pd.DataFrame, path: str | Path, *, encoder: str) -> None:
     """Draw how each category's share changes from layer to layer, by model, with 95 % intervals.
 
@@ -328,7 +354,7 @@ def category_trend(trend: pd.DataFrame, path: str | Path, *, encoder: str) -> No
     )
 
 
-@matplotlib.rc_context(STYLE)
+@_figure
 def category_differences(differences: pd.DataFrame, path: str | Path, *, encoder: str) -> None:
     """Draw how the category shares of every two models differ, with 95 % intervals.
 
@@ -395,7 +421,7 @@ def blend(image: np.ndarray, saliency: np.ndarray, segments: np.ndarray | None =
     return blended
 
 
-@matplotlib.rc_context(STYLE)
+@_figure
 def overlay(
     image: np.ndarray, saliency: np.ndarray, path: str | Path, *, segments: np.ndarray | None = None, title: str
 ) -> None:
@@ -430,7 +456,7 @@ def overlay(
     _save(figure, path)
 
 
-@matplotlib.rc_context(STYLE)
+@_figure
 def explanation_grid(
     images: np.ndarray,
     saliencies: Mapping[str, np.ndarray],
@@ -466,6 +492,8 @@ def explanation_grid(
     for name, given in {"captions": captions, **saliencies}.items():
         if len(given) != n:
             raise ValueError(f"`{name}` has {len(given)} entries for {n} `images`")
+    if not n:
+        raise _Nothing("No photograph was explained.")
     columns, gap, strip, head = 1 + len(saliencies), 0.06, 0.3, 0.95
     cell = min(max(1, round(224 / pixels_wide)) * pixels_wide / DPI, (WIDEST - gap) / columns - gap)
     cell_height = cell * pixels_high / pixels_wide
@@ -490,7 +518,7 @@ def explanation_grid(
     _save(figure, path)
 
 
-@matplotlib.rc_context(STYLE)
+@_figure
 def agreement(summary: pd.DataFrame, path: str | Path, *, measure: str) -> None:
     """Draw the mean agreement of every two explainers with its 95 % interval, by model.
 
@@ -506,12 +534,12 @@ def agreement(summary: pd.DataFrame, path: str | Path, *, measure: str) -> None:
     Raises
     ------
     ValueError
-        If there is nothing to draw, or the suffix is another.
+        If the suffix is another.
     """
     rows = summary[summary["measure"] == measure]
+    _require(rows, "mean", NO_PAIR)
     rows = _with_pairs(rows)
-    models = _names(rows, "model", f"`summary` (measure {measure!r})")
-    pairs = _names(rows, "pair", "`summary`")
+    models, pairs = _names(rows, "model"), _names(rows, "pair")
     figure = Figure((7.2, 1.3 + len(pairs) * max(0.42, 0.2 * len(models))), layout="constrained")
     panel = figure.subplots()
     _dots(panel, rows, rows=("pair", pairs), series=("model", models))
@@ -529,7 +557,7 @@ def agreement(summary: pd.DataFrame, path: str | Path, *, measure: str) -> None:
     _save(figure, path)
 
 
-@matplotlib.rc_context(STYLE)
+@_figure
 def agreement_sweep(summary: pd.DataFrame, path: str | Path) -> None:
     """Draw the equal-area IoU of every two explainers against the area that maps are cut to, one panel a pair.
 
@@ -543,11 +571,12 @@ def agreement_sweep(summary: pd.DataFrame, path: str | Path) -> None:
     Raises
     ------
     ValueError
-        If there is nothing to draw, or the suffix is another.
+        If the suffix is another.
     """
     rows = summary[(summary["measure"] == "equal_area_iou") & (summary["subset"] == "all")]
+    _require(rows, "mean", NO_PAIR)
     rows = _with_pairs(rows)
-    pairs, models = _names(rows, "pair", "`summary`"), _names(rows, "model", "`summary`")
+    pairs, models = _names(rows, "pair"), _names(rows, "model")
     panels, figure = _panels(len(pairs), height=2.1)
     areas = np.linspace(0, rows["cut"].max(), 100)
     for panel, pair in zip(panels, pairs, strict=True):
@@ -564,7 +593,7 @@ def agreement_sweep(summary: pd.DataFrame, path: str | Path) -> None:
     _save(figure, path)
 
 
-@matplotlib.rc_context(STYLE)
+@_figure
 def shape(summary: pd.DataFrame, path: str | Path, *, titles: Mapping[str, str]) -> None:
     """Draw the mean shape of each explainer's maps with its 95 % interval, one panel a measure.
 
@@ -580,9 +609,10 @@ def shape(summary: pd.DataFrame, path: str | Path, *, titles: Mapping[str, str])
     Raises
     ------
     ValueError
-        If there is nothing to draw, or the suffix is another.
+        If the suffix is another.
     """
-    models = _names(summary, "model", "`summary`")
+    _require(summary, "mean", "There is no map that has a shape.")
+    models = _names(summary, "model")
     rows = summary.assign(title=summary["explainer"].map(explainer_title))
     explainers, measures = list(rows["title"].unique()), list(rows["measure"].unique())
     figure = Figure((9.5, 1.3 + len(explainers) * max(0.36, 0.16 * len(models))), layout="constrained")
@@ -598,7 +628,7 @@ def shape(summary: pd.DataFrame, path: str | Path, *, titles: Mapping[str, str])
     _save(figure, path)
 
 
-@matplotlib.rc_context(STYLE)
+@_figure
 def ground_truth(summary: pd.DataFrame, path: str | Path, *, titles: Mapping[str, str]) -> None:
     """Draw how well explainers find the objects, a row of panels a reference, a panel a measure.
 
@@ -614,9 +644,10 @@ def ground_truth(summary: pd.DataFrame, path: str | Path, *, titles: Mapping[str
     Raises
     ------
     ValueError
-        If there is nothing to draw, or the suffix is another.
+        If the suffix is another.
     """
-    references, models = _names(summary, "reference", "`summary`"), _names(summary, "model", "`summary`")
+    _require(summary, "mean", "There is no photograph with an object that a map can be scored against.")
+    references, models = _names(summary, "reference"), _names(summary, "model")
     rows = summary.assign(title=summary["explainer"].map(explainer_title))
     explainers = list(rows["title"].unique())
     height = len(explainers) * max(0.36, 0.16 * len(models)) + 0.6
@@ -636,7 +667,7 @@ def ground_truth(summary: pd.DataFrame, path: str | Path, *, titles: Mapping[str
     _save(figure, path)
 
 
-@matplotlib.rc_context(STYLE)
+@_figure
 def randomisation(summary: pd.DataFrame, path: str | Path) -> None:
     """Draw how like maps of a network stay as its layers are randomised, one panel a model.
 
@@ -650,20 +681,21 @@ def randomisation(summary: pd.DataFrame, path: str | Path) -> None:
     Raises
     ------
     ValueError
-        If there is nothing to draw, or the suffix is another.
+        If the suffix is another.
     """
     rows = summary[summary["measure"] == "equal_area_iou"]
-    models, explainers = _names(rows, "model", "`summary`"), list(rows["explainer"].map(explainer_title).unique())
+    _require(rows, "mean", "There is no photograph on which maps of a randomised network can be compared.")
+    models, explainers = _names(rows, "model"), list(rows["explainer"].map(explainer_title).unique())
     panels, figure = _panels(len(models), height=2.6, columns=2, sharex=False)
     for panel, model in zip(panels, models, strict=True):
         own = rows[rows["model"] == model]
-        stages = sorted(own["randomised"].unique())
+        stages = sorted({0, *own["randomised"]})
         for position, title in enumerate(explainers):
             one = own[own["explainer"].map(explainer_title) == title].sort_values("randomised")
             one = pd.concat(
                 [one.iloc[:1].assign(randomised=0, mean=1.0, low=1.0, high=1.0), one[one["randomised"] > 0]]
             )
-            at = [stages.index(number) if number else 0 for number in one["randomised"]]
+            at = [stages.index(number) for number in one["randomised"]]
             _band(panel, at, one[["mean", "low", "high"]], label=title, position=position)
         other = own.loc[own["randomised"] == 0, "mean"]
         if len(other):
@@ -679,7 +711,7 @@ def randomisation(summary: pd.DataFrame, path: str | Path) -> None:
     _save(figure, path)
 
 
-@matplotlib.rc_context(STYLE)
+@_figure
 def stability(summary: pd.DataFrame, path: str | Path, *, titles: Mapping[str, str]) -> None:
     """Draw how far LIME agrees with itself, by the number of samples, one panel a measure.
 
@@ -695,9 +727,10 @@ def stability(summary: pd.DataFrame, path: str | Path, *, titles: Mapping[str, s
     Raises
     ------
     ValueError
-        If there is nothing to draw, or the suffix is another.
+        If the suffix is another.
     """
-    models = _names(summary, "model", "`summary`")
+    _require(summary, "mean", "There is no photograph on which LIME can be compared with itself.")
+    models = _names(summary, "model")
     panels, figure = _panels(len(titles), height=2.6)
     for panel, (measure, title) in zip(panels, titles.items(), strict=True):
         own = summary[summary["measure"] == measure]
@@ -714,7 +747,7 @@ def stability(summary: pd.DataFrame, path: str | Path, *, titles: Mapping[str, s
     _save(figure, path)
 
 
-@matplotlib.rc_context(STYLE)
+@_figure
 def complexity(
     joined: pd.DataFrame, correlations: pd.DataFrame, path: str | Path, *, titles: Mapping[str, str]
 ) -> None:
@@ -734,14 +767,15 @@ def complexity(
     Raises
     ------
     ValueError
-        If there is nothing to draw, or the suffix is another.
+        If the suffix is another.
     """
-    models = _names(joined, "model", "`joined`")
+    _require(joined, "value", NO_PAIR)
+    models = _names(joined, "model")
     figure = Figure((min(WIDEST, max(6.0, 2.1 * len(titles))), 0.6 + 2.2 * len(models)), layout="constrained")
     panels = figure.subplots(len(models), len(titles), sharey=True, sharex="col", squeeze=False)
     for row, model in enumerate(models):
         own = joined[joined["model"] == model]
-        known = correlations[correlations["model"] == model].set_index("measure")
+        known = correlations[correlations["model"] == model].set_index("measure").reindex(list(titles))
         for panel, (measure, title) in zip(panels[row], titles.items(), strict=True):
             panel.plot(
                 own[measure], own["value"], MARKERS[row % len(MARKERS)], color=SERIES_COLOURS[row % 7], markersize=4
@@ -760,7 +794,7 @@ def complexity(
     _save(figure, path)
 
 
-@matplotlib.rc_context(STYLE)
+@_figure
 def faithfulness_scores(summary: pd.DataFrame, path: str | Path, *, model: str) -> None:
     """Draw the mean scores of one model's explainers and of the two floors, one panel a measure.
 
@@ -776,14 +810,16 @@ def faithfulness_scores(summary: pd.DataFrame, path: str | Path, *, model: str) 
     Raises
     ------
     ValueError
-        If there is nothing to draw, or the suffix is another.
+        If the suffix is another.
     """
     rows = summary[(summary["model"] == model) & summary["measure"].isin(FAITHFULNESS_TITLES)]
-    explainers = _names(rows, "explainer", f"`summary` (model {model!r})")
-    panels, figure = _panels(len(FAITHFULNESS_TITLES), height=0.7 + 0.3 * len(explainers), columns=2, sharex=False)
+    _require(rows, "mean", NO_SCORE)
+    explainers = _names(rows, "explainer")
+    titles = {measure: title for measure, title in FAITHFULNESS_TITLES.items() if measure in set(rows["measure"])}
+    panels, figure = _panels(len(titles), height=0.7 + 0.3 * len(explainers), columns=2, sharex=False)
     figure.set_figwidth(7.2)
     positions = {name: number for number, name in enumerate(dict.fromkeys(rows["baseline"]))}
-    for panel, (measure, title) in zip(panels, FAITHFULNESS_TITLES.items(), strict=True):
+    for panel, (measure, title) in zip(panels, titles.items(), strict=True):
         of_measure = rows[rows["measure"] == measure]
         baselines = list(of_measure["baseline"].unique())
         for number, baseline in enumerate(baselines):
@@ -792,7 +828,7 @@ def faithfulness_scores(summary: pd.DataFrame, path: str | Path, *, model: str) 
             heights = np.arange(len(explainers)) + _offset(number, len(baselines))
             look = {"label": BASELINE_TITLES[baseline], "position": positions[baseline], "colour": colour}
             _intervals(panel, one[["mean", "low", "high"]], heights, **look)
-            panel.axvline(one.loc["random", "mean"], color=colour, linestyle="--", linewidth=1)
+            panel.axvline(one["mean"].get("random", np.nan), color=colour, linestyle="--", linewidth=1)
         _label_rows(panel, [explainer_title(name) for name in explainers], stripes=True)
         panel.set_title(title, fontsize=9)
         panel.set_xlabel(f"{of_measure['better'].iloc[0]} is more faithful", fontsize=8)
@@ -803,7 +839,7 @@ def faithfulness_scores(summary: pd.DataFrame, path: str | Path, *, model: str) 
     _save(figure, path)
 
 
-@matplotlib.rc_context(STYLE)
+@_figure
 def faithfulness_curves(curves: pd.DataFrame, path: str | Path, *, model: str) -> None:
     """Draw how the probability of the explained class follows the share of removed or inserted pixels.
 
@@ -819,10 +855,11 @@ def faithfulness_curves(curves: pd.DataFrame, path: str | Path, *, model: str) -
     Raises
     ------
     ValueError
-        If there is nothing to draw, or the suffix is another.
+        If the suffix is another.
     """
     rows = curves[curves["model"] == model]
-    explainers = [name for name in _names(rows, "explainer", f"`curves` (model {model!r})") if name not in FLOOR_LINES]
+    _require(rows, "mean", NO_SCORE)
+    explainers = [name for name in _names(rows, "explainer") if name not in FLOOR_LINES]
     kinds = rows[["measure", "baseline"]].drop_duplicates()
     kinds = kinds.sort_values("measure", key=lambda names: names.map(list(CURVE_TITLES).index), kind="stable")
     panels, figure = _panels(len(kinds), height=2.4, columns=2)
@@ -844,7 +881,7 @@ def faithfulness_curves(curves: pd.DataFrame, path: str | Path, *, model: str) -
     _save(figure, path)
 
 
-@matplotlib.rc_context(STYLE)
+@_figure
 def timings(timings: pd.DataFrame, path: str | Path) -> None:
     """Draw the wall-clock seconds that each explainer takes for a photograph, one panel a model, on a log scale.
 
@@ -858,11 +895,12 @@ def timings(timings: pd.DataFrame, path: str | Path) -> None:
     Raises
     ------
     ValueError
-        If there is nothing to draw, or the suffix is another.
+        If the suffix is another.
     """
+    _require(timings, "seconds_per_image", "No explainer was timed.")
     machines = [machine_title(row.device, row.threads) for row in timings.itertuples()]
     shared = len(set(machines)) == 1
-    panels, figure = _stack(timings, "`timings`", row_height=0.3 if shared else 0.55)
+    panels, figure = _stack(timings, row_height=0.3 if shared else 0.55)
     timings = timings.assign(machine=machines)
     for (model, _), panel in panels:
         group = timings[timings["model"] == model]
@@ -884,7 +922,7 @@ def timings(timings: pd.DataFrame, path: str | Path) -> None:
     _save(figure, path)
 
 
-@matplotlib.rc_context(STYLE)
+@_figure
 def resources(table: pd.DataFrame, path: str | Path) -> None:
     """Draw what the jobs of each rule asked for and used: seconds, memory and, where known, how busy their GPU was.
 
@@ -898,10 +936,10 @@ def resources(table: pd.DataFrame, path: str | Path) -> None:
     Raises
     ------
     ValueError
-        If there is nothing to draw, or the suffix is another.
+        If the suffix is another.
     """
-    if table.empty:
-        raise ValueError("`table` is empty: no job has left a benchmark")
+    _require(table, "seconds_mean", "No job has left a benchmark.")
+    which = f"the {MOST_RULES} of {len(table)} rules that took most time" if len(table) > MOST_RULES else "each rule"
     table = table.head(MOST_RULES)
     columns = 3 if table["gpu_busy"].notna().any() else 2
     figure = Figure((4.2 + 2.8 * columns, 1.3 + 0.24 * len(table)), layout="constrained")
@@ -924,11 +962,11 @@ def resources(table: pd.DataFrame, path: str | Path) -> None:
         _label_rows(panel, names, stripes=True)
     for panel in (time, memory):
         panel.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=8, handletextpad=0.3, borderaxespad=0)
-    _title(figure, "What the jobs of each rule asked for and used (number of jobs)")
+    _title(figure, f"What the jobs of {which} asked for and used (number of jobs)")
     _save(figure, path)
 
 
-@matplotlib.rc_context(STYLE)
+@_figure
 def tuning_front(settings: pd.DataFrame, path: str | Path, *, cost: str) -> None:
     """Draw the mean score of every setting of LIME against its cost, one panel a model, and join those that none beats.
 
@@ -945,10 +983,11 @@ def tuning_front(settings: pd.DataFrame, path: str | Path, *, cost: str) -> None
     Raises
     ------
     ValueError
-        If there is nothing to draw, or the suffix is another.
+        If the suffix is another.
     """
     ranked = settings[settings["rank"].notna()]
-    models, named = _names(ranked, "model", "`settings`"), sorted(set(ranked["name"].dropna()) - {""})
+    _require(ranked, "mean", "No setting of LIME could be used on every photograph.")
+    models, named = _names(ranked, "model"), sorted(set(ranked["name"].dropna()) - {""})
     panels, figure = _panels(len(models), height=3.2, columns=2, sharex=False)
     for panel, model in zip(panels, models, strict=True):
         own = ranked[ranked["model"] == model]
@@ -964,7 +1003,7 @@ def tuning_front(settings: pd.DataFrame, path: str | Path, *, cost: str) -> None
             panel.plot(at, rows["mean"], marker, color=colour, markersize=6, label=_wrap(label, 60))
         _log_scale(panel)
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panel.set_title(f"{_wrap(model, 30)}, n = {own['n'].iloc[0]}", fontsize=9)
+        panel.set_title(_wrap(f"{model}, n = {own['n'].iloc[0]}", 24), fontsize=9)
     _label_outer(
         panels,
         {"forward_passes": "forward passes", "seconds": "modelled seconds"}[cost] + " a photograph",
@@ -975,7 +1014,7 @@ def tuning_front(settings: pd.DataFrame, path: str | Path, *, cost: str) -> None
     _save(figure, path)
 
 
-@matplotlib.rc_context(STYLE)
+@_figure
 def tuning_effects(effects: pd.DataFrame, path: str | Path) -> None:
     """Draw the mean score over all settings of LIME that share a value, one panel a parameter.
 
@@ -989,10 +1028,11 @@ def tuning_effects(effects: pd.DataFrame, path: str | Path) -> None:
     Raises
     ------
     ValueError
-        If there is nothing to draw, or the suffix is another.
+        If the suffix is another.
     """
-    models, parameters = _names(effects, "model", "`effects`"), _names(effects, "parameter", "`effects`")
-    levels = {name: _names(effects[effects["parameter"] == name], "level", "`effects`") for name in parameters}
+    _require(effects, "mean", "No parameter of LIME has two values that could be scored.")
+    models, parameters = _names(effects, "model"), _names(effects, "parameter")
+    levels = {name: _names(effects[effects["parameter"] == name], "level") for name in parameters}
     heights = [max(0.3, 0.17 * len(models)) * len(own) + 0.3 for own in levels.values()]
     figure = Figure((7.2, 1.3 + sum(heights) + 0.2 * len(heights)), layout="constrained")
     panels = figure.subplots(len(levels), 1, sharex=True, squeeze=False, height_ratios=heights).ravel()
@@ -1000,9 +1040,9 @@ def tuning_effects(effects: pd.DataFrame, path: str | Path) -> None:
         of_parameter = effects[effects["parameter"] == parameter]
         _dots(panel, of_parameter, rows=("level", own), series=("model", models))
         counts = of_parameter.groupby("level")["settings"].max()
-        _label_rows(panel, [f"{_wrap(level, 40)} ({counts[level]} settings)" for level in own], stripes=True)
+        _label_rows(panel, [f"{_wrap(level, 40)} ({counted(counts[level], 'setting')})" for level in own], stripes=True)
         panel.set_title(parameter, fontsize=9)
-    panels[-1].set_xlabel(f"mean score, n = {effects['n'].max()} photographs, 95 % bootstrap interval")
+    panels[-1].set_xlabel(f"mean score, n = {counted(effects['n'].max(), 'photograph')}, 95 % bootstrap interval")
     _common_legend(figure, panels[0])
     _title(figure, "What each parameter of LIME does. Score: " + _objectives(effects))
     _save(figure, path)
@@ -1012,20 +1052,23 @@ def _objectives(table: pd.DataFrame) -> str:
     return " | ".join(table["objective"].unique())
 
 
-def _names(table: pd.DataFrame, column: str, what: str) -> list[str]:
-    names = list(table[column].unique())
-    if not names:
-        raise ValueError(f"{what} has no rows, so there is nothing to draw")
-    return names
+def _require(rows: pd.DataFrame, column: str, reason: str) -> None:
+    """Leave the figure to the `reason` where no row has a number in the column."""
+    if rows[column].isna().all():
+        raise _Nothing(reason)
+
+
+def _names(table: pd.DataFrame, column: str) -> list[str]:
+    return list(table[column].unique())
 
 
 def _category(name: str) -> str:
     return name if name in CATEGORY_COLOURS else "other"
 
 
-def _stack(table: pd.DataFrame, what: str, *, row_height: float) -> tuple[list, Figure]:
+def _stack(table: pd.DataFrame, *, row_height: float) -> tuple[list, Figure]:
     """Panels below each other with a common horizontal axis, one a model and as high as its rows need."""
-    groups = [(model, table[table["model"] == model]) for model in _names(table, "model", what)]
+    groups = [(model, table[table["model"] == model]) for model in _names(table, "model")]
     heights = [len(group) * row_height + 0.3 for _, group in groups]
     figure = Figure((7.2, 1.2 + sum(heights) + 0.3 * len(groups)), layout="constrained")
     panels = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=heights).ravel()
@@ -1129,12 +1172,10 @@ def _intervals(
 
 def _changes(rows: pd.DataFrame, path: str | Path, *, title: str, axis: str, empty: str) -> None:
     """Draw ``value``, ``low`` and ``high`` of every category and series, filled where the adjusted p is below 0.05."""
+    _require(rows, "value", empty)
     known = list(CATEGORY_COLOURS)
     names = sorted(rows["category"].unique(), key=lambda name: known.index(_category(name)))
     series = list(rows["series"].unique())
-    if rows.empty:
-        _nothing(path, title, empty)
-        return
     figure = Figure((7.2, 1.6 + len(names) * max(0.32, 0.16 * len(series)) + 0.2 * len(series)), layout="constrained")
     panel = figure.subplots()
     for position, label in enumerate(series):
@@ -1151,14 +1192,6 @@ def _changes(rows: pd.DataFrame, path: str | Path, *, title: str, axis: str, emp
     label = f"filled: adjusted p < {SIGNIFICANT}"
     filled = Line2D([], [], color="#333333", marker="o", linestyle="", markersize=5, label=label)
     figure.legend(handles=[*handles, filled], loc="outside lower center", ncols=1 if len(series) > 2 else 2)
-    _title(figure, title)
-    _save(figure, path)
-
-
-def _nothing(path: str | Path, title: str, reason: str) -> None:
-    """Draw a figure that says why there is none."""
-    figure = Figure((7.2, 1.2))
-    figure.text(0.02, 0.4, reason)
     _title(figure, title)
     _save(figure, path)
 

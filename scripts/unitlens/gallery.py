@@ -233,14 +233,17 @@ _WITHOUT_LABEL = (
 
 
 def label_sentences(concepts: pd.DataFrame, encoder: str) -> list[str]:
-    """Say how many units of each model have a label, how many concepts these name, and why the others have none."""
+    """Say how many units of each model have a label, how many concepts these name, and why the others have none.
+
+    Near-duplicates count as one concept, as in every table of `compare`.
+    """
     sentences = []
     for model, group in concepts.groupby("model", sort=False):
         counts = group["status"].value_counts()
         labelled, layers = group[group["status"] == "labelled"], group["layer"].nunique()
         sentence = (
             f"The {encoder} labels {len(labelled):,} of the {len(group):,} units in "
-            f"{counted(layers, 'layer')} of {model} with {labelled['concept'].nunique():,} distinct concepts"
+            f"{counted(layers, 'layer')} of {model} with {counted(labelled['group'].nunique(), 'distinct concept')}"
         )
         others = [
             f"{counted(counts[status], 'unit')} {one if counts[status] == 1 else many}"
@@ -371,7 +374,15 @@ def _layers_table(layers: pd.DataFrame, frequent: pd.DataFrame) -> dict[str, obj
         counts = [f"{row.units:,}", f"{row.dead:,}", f"{row.distinct:,}"]
         expected = f"{_decimals(row.distinct_rarefied, 1)} among {row.rarefied_units:,}"
         rows.append([row.model, row.layer, *counts, expected, names or "none"])
-    columns = ["model", "layer", "units", "dead", "distinct concepts", "expected distinct", "most frequent (units)"]
+    columns = [
+        "model",
+        "layer",
+        "units",
+        "dead or constant",
+        "distinct concepts",
+        "expected distinct",
+        "most frequent (units)",
+    ]
     caption = (
         "Labels by layer. Expected distinct: concepts among equally many labelled units drawn at random (rarefaction). "
         "results/concepts.csv holds every unit with its label, score, second concept and top images."
@@ -562,7 +573,7 @@ def _keep_units(value: object) -> object:
 
 
 def _enumerate(texts: Iterable[str]) -> str:
-    *first, last = texts
+    *first, last = list(texts) or ["none"]
     return f"{', '.join(first)} and {last}" if first else last
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from unitlens import agreement, faithfulness, stats
 from unitlens.agreement import ORIGIN, Explanation
 from unitlens.seeds import stream_seeds
-from unitlens.wording import above_and_below, explainer_title, mean_estimate, paired_test
+from unitlens.wording import above_and_below, counted, explainer_title, mean_estimate, paired_test
 
 TITLES = {
     "iou": "IoU at the object's own area",
@@ -233,16 +233,17 @@ def findings(summary: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
             continue
         best = explainers.loc[explainers["mean"].idxmax()]
         tied = ", ".join(map(explainer_title, explainers.loc[explainers["mean"] == best["mean"], "explainer"]))
-        gaussian = group[group["explainer"] == "gaussian"].iloc[0]
-        own = tests[(tests["model"] == model) & (tests["reference"] == reference) & (tests["measure"] == measure)]
-        own = own[(own["explainer_b"] == "gaussian") & own["explainer_a"].isin(explainers["explainer"])]
-        above, below = above_and_below(own)
-        sentences.append(
-            f"{model}, {TITLES[measure]} against the {reference}: highest for {tied}, "
-            f"{mean_estimate(best)}; a centred Gaussian has "
-            f"{gaussian['mean']:.2f}, chance is {gaussian['chance']:.2f}. Of {len(own)} explainers, {above} are above "
-            f"the Gaussian and {below} below it ({paired_test(own)})."
-        )
+        sentence = f"{model}, {TITLES[measure]} against the {reference}: highest for {tied}, {mean_estimate(best)}"
+        for gaussian in group.loc[group["explainer"] == "gaussian", "mean"]:
+            sentence += f"; a centred Gaussian has {gaussian:.2f}"
+        sentence += f", chance is {best['chance']:.2f}."
+        family = tests[(tests["model"] == model) & (tests["reference"] == reference) & (tests["measure"] == measure)]
+        own = family[(family["explainer_b"] == "gaussian") & family["explainer_a"].isin(explainers["explainer"])]
+        if len(own):
+            above, below = above_and_below(own)
+            sentence += f" Of {counted(len(own), 'explainer')} {above} above the Gaussian, {below} below it "
+            sentence += f"({paired_test(own, family)})."
+        sentences.append(sentence)
     return sentences
 
 

@@ -441,11 +441,14 @@ def findings(summary: pd.DataFrame) -> list[str]:
         if not row.compared:
             sentences.append(f"{sentence}; none of them has a CLIP label to compare.")
             continue
-        supported = "" if row.p_adjusted < wording.SIGNIFICANT else "not "
+        verdict = "agreement beyond chance is not supported"
+        if row.p_adjusted < wording.SIGNIFICANT:
+            above = row.cosine > row.cosine_chance
+            verdict = f"{'agreement beyond' if above else 'less agreement than by'} chance is supported"
         sentences.append(
             f"{sentence}. The two labels of {row.compared:,} of them have a mean text cosine of {row.cosine:.2f}, "
-            f"against {row.cosine_chance:.2f} if dealt at random: agreement beyond chance is {supported}supported "
-            f"({wording.p_value(row.p_adjusted)}, adjusted for {len(summary)} layers, units taken as independent); "
-            f"{row.same:,} name the same."
+            f"against {row.cosine_chance:.2f} if dealt at random: {verdict} ({wording.p_value(row.p_adjusted)}, "
+            f"{wording.adjusted(summary)}, units taken as independent); {row.same:,} "
+            f"{'names' if row.same == 1 else 'name'} the same."
         )
     return sentences

@@ -30,6 +30,20 @@ COLUMNS = [
     "gpus",
     "gpu_busy",
 ]
+JOB_COLUMNS = [
+    "rule",
+    "job",
+    "seconds",
+    "cpu_seconds",
+    "mem_mb",
+    "start_up_seconds",
+    "rate",
+    "counted",
+    "seconds_asked",
+    "mem_mb_asked",
+    "gpus",
+    "gpu_busy",
+]
 SLOWEST = 20  # jobs that are listed
 _PROGRESS = re.compile(r"^\d+ of \d+ (\w+).*, ([\d.]+) a second", re.MULTILINE)  # as `logs.tell` writes it
 
@@ -78,7 +92,7 @@ def read_jobs(benchmarks: str | Path, logs: str | Path) -> pd.DataFrame:
                 "gpu_busy": _told(r"busy (\d+) % of the time", text) / 100,
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=JOB_COLUMNS)
 
 
 def efficiency(jobs: pd.DataFrame) -> pd.DataFrame:

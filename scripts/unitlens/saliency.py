@@ -19,6 +19,8 @@ from unitlens.agreement import ORIGIN, Explanation
 from unitlens.wording import (
     SIGNIFICANT,
     above_and_below,
+    adjusted,
+    counted,
     estimate,
     explainer_title,
     mean_estimate,
@@ -189,12 +191,9 @@ def summarise_shape(scores: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFram
         See `stats.paired_tests`: a class activation map less LIME, adjusted over those of one model and measure.
     """
     keys = [*ORIGIN, "measure"]
-    tests = [
-        stats.paired_tests(own, keys, "explainer", pairs=_against_lime(own), seed=seed)
-        for _, own in scores.groupby("model", sort=False)
-    ]
+    tests = stats.paired_tests(scores, keys, "explainer", pairs=_against_lime, seed=seed)
     summary = stats.mean_table(scores, [*keys, "explainer"], seed=seed)
-    return summary.assign(seed=seed), pd.concat(tests, ignore_index=True).assign(seed=seed)
+    return summary.assign(seed=seed), tests.assign(seed=seed)
 
 
 def _against_lime(scores: pd.DataFrame) -> list[tuple[str, str]]:
@@ -206,13 +205,14 @@ def shape_findings(summary: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
     sentences = []
     for (model, measure), group in summary.groupby(["model", "measure"], sort=False):
         own = tests[(tests["model"] == model) & (tests["measure"] == measure)]
-        above, below = above_and_below(own)
         shown = group[group["explainer"].isin([group["explainer"].iloc[0], "lime"])]
         named = ", ".join(f"{explainer_title(row['explainer'])} {mean_estimate(row)}" for _, row in shown.iterrows())
-        sentences.append(
-            f"{model}, {SHAPE_TITLES[measure]}: {named}. Of {len(own)} class activation maps, {above} are above LIME "
-            f"and {below} below it ({paired_test(own)})."
-        )
+        sentence = f"{model}, {SHAPE_TITLES[measure]}: {named}."
+        if len(own):
+            above, below = above_and_below(own)
+            sentence += f" Of {counted(len(own), 'class activation map')} {above} above LIME, {below} below it "
+            sentence += f"({paired_test(own)})."
+        sentences.append(sentence)
     return sentences
 
 
@@ -372,18 +372,18 @@ def complexity_findings(correlations: pd.DataFrame) -> list[str]:
         n = int(group["photographs"].max())
         question = f"{model}, does complexity explain agreement? Equal-area IoU{pair}: "
         if known.empty:
-            sentences.append(f"{question}no correlation can be computed from {n} photographs.")
+            sentences.append(f"{question}no correlation can be computed from {counted(n, 'photograph')}.")
             continue
         clear = known[known["p_adjusted"] < SIGNIFICANT]
         shown = known.loc[[known["p_value"].idxmin()]] if clear.empty else clear
         named = "; ".join(
             f"{COMPLEXITY_TITLES[row.measure]} {estimate(row.correlation, row.low, row.high, row.photographs)}, "
-            f"adjusted {p_value(row.p_adjusted)}"
+            f"{p_value(row.p_adjusted)}"
             for row in shown.itertuples()
         )
         if clear.empty:
-            verdict = f"not supported at n = {n}; the clearest Spearman correlation is that of {named}."
+            verdict = f"not supported at n = {n}; the clearest Spearman correlation is that of {named}"
         else:
-            verdict = f"Spearman correlations that differ from zero: {named}."
-        sentences.append(question + verdict)
+            verdict = f"Spearman correlations that differ from zero: {named}"
+        sentences.append(f"{question}{verdict} ({adjusted(known)}).")
     return sentences

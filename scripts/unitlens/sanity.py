@@ -19,7 +19,7 @@ from unitlens import agreement, cam, explain, lime, stats
 from unitlens.agreement import ORIGIN
 from unitlens.logs import each
 from unitlens.seeds import image_seed, repeated_ids, stream_seeds
-from unitlens.wording import explainer_title, mean_estimate
+from unitlens.wording import counted, explainer_title, mean_estimate
 
 STABILITY_TITLES = {
     "top_jaccard": "Jaccard index of the top superpixels of two seeds",
@@ -148,19 +148,26 @@ def randomisation_findings(summary: pd.DataFrame) -> list[str]:
     shown = summary[summary["measure"] == "equal_area_iou"]
     for model, group in shown.groupby("model", sort=False):
         last = group[(group["comparison"] == RANDOMISED) & (group["randomised"] == group["layers"])]
+        if last["mean"].isna().all():
+            sentences.append(f"{model}: there is no photograph on which maps of a randomised network can be compared.")
+            continue
         other = group[group["comparison"] == OTHER].set_index("explainer")["mean"].reindex(last["explainer"])
-        floor = np.fmax(other.to_numpy(), last["chance"].to_numpy())
+        levels = "both" if other.notna().any() else "it"
+        floor = np.maximum(other.fillna(0).to_numpy(), last["chance"].to_numpy())
         unchanged = last[last["low"].to_numpy() > floor]
         named = "; ".join(f"{explainer_title(row['explainer'])} {mean_estimate(row)}" for _, row in last.iterrows())
         if last["low"].isna().all():
             verdict = "too few photographs to say which explainers do not change"
         elif unchanged.empty:
-            verdict = "no explainer's interval lies above both, so none is shown to ignore what the network has learned"
+            verdict = (
+                f"no interval lies above {levels}, so no explainer is shown to ignore what the network has learned"
+            )
         else:
-            verdict = f"still above both: {', '.join(map(explainer_title, unchanged['explainer']))}"
+            verdict = f"still above {levels}: {', '.join(map(explainer_title, unchanged['explainer']))}"
         between = f", {other.mean():.2f} between maps of different photographs" if other.notna().any() else ""
         sentences.append(
-            f"{model}, all {last['layers'].iloc[0]} layers randomised: equal-area IoU with the original map: {named}. "
+            f"{model}, all {counted(last['layers'].iloc[0], 'layer')} randomised: equal-area IoU with the original "
+            f"map: {named}. "
             f"Chance is {last['chance'].iloc[0]:.2f}{between}; {verdict}."
         )
     return sentences
@@ -333,20 +340,45 @@ def settled_at(summary: pd.DataFrame) -> int | None:
     return int(settled["n_samples"].min()) if len(settled) else None
 
 
-def stability_findings(summary: pd.DataFrame, *, top: int) -> list[str]:
-    """Say how many samples LIME needs until its top superpixels settle; a sentence a model."""
+def stability_findings(summary: pd.DataFrame, *, top: int, n_samples: int) -> list[str]:
+    """Say how many samples LIME needs until its top superpixels settle, and how stable it is with those it has.
+
+    Parameters
+    ----------
+    summary : pandas.DataFrame
+        From `summarise_stability`.
+    top : int
+        How many superpixels were compared.
+    n_samples : int
+        Samples of the maps that the run shows; among those of the table.
+
+    Returns
+    -------
+    list of str
+        A text for each model.
+    """
     sentences = []
     for model, group in summary.groupby("model", sort=False):
-        most = group["n_samples"].max()
-        rows = group[group["n_samples"] == most].set_index("measure")
-        written = {name: mean_estimate(rows.loc[name]) for name in ("top_jaccard", "equal_area_iou")}
-        found = settled_at(group)
-        verdict = f"settled at {found} samples" if found else f"not settled at {most} samples"
+        rows = group[group["n_samples"] == n_samples].set_index("measure")
+        if rows["mean"].isna().all():
+            sentences.append(f"{model}: there is no photograph on which LIME can be compared with itself.")
+            continue
+        found, most = settled_at(group), group["n_samples"].max()
+        verdict = f"settled at {counted(found, 'sample')}" if found else f"not settled at {counted(most, 'sample')}"
+        if found and found > n_samples:
+            verdict += f", more than the {n_samples:,} of the maps"
+        now = [
+            f"{name} is {mean_estimate(row)}, chance {row['chance']:.2f}"
+            for name, row in (
+                ("it", rows.loc["top_jaccard"]),
+                ("the equal-area IoU of two seeds' maps", rows.loc["equal_area_iou"]),
+            )
+        ]
         sentences.append(
-            f"{model}: LIME's {top} most important superpixels are {verdict} (mean Jaccard index of two seeds at least "
-            f"{SETTLED}, over {rows['seeds'].iloc[0]} seeds). At {most} samples it is {written['top_jaccard']}, chance "
-            f"{rows.loc['top_jaccard', 'chance']:.2f}, and the equal-area IoU of two seeds' maps "
-            f"{written['equal_area_iou']}, chance {rows.loc['equal_area_iou', 'chance']:.2f}."
+            f"{model}: LIME's {counted(top, 'most important superpixel')} {'is' if top == 1 else 'are'} {verdict} "
+            f"(mean "
+            f"Jaccard index of two seeds at least {SETTLED}, over {rows['seeds'].iloc[0]} seeds). With the "
+            f"{counted(n_samples, 'sample')} of the maps {' and '.join(now)}."
         )
     return sentences
 

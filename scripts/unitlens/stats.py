@@ -4,7 +4,7 @@ Crops of one photograph are one sample: where `groups` is given, whole groups ar
 bootstrap, permutation tests and Benjamini-Hochberg (1995) by way of scipy.stats.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -270,7 +270,7 @@ def paired_tests(
     item: str,
     *,
     value: str = "value",
-    pairs: Sequence[tuple[str, str]] | None = None,
+    pairs: Sequence[tuple[str, str]] | Callable[[pd.DataFrame], Sequence[tuple[str, str]]] | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Compare items, such as explainers, by their values on the same images.
@@ -285,8 +285,8 @@ def paired_tests(
         Column that holds the names of the items.
     value : str
         Column to compare; an image counts where the values of both items are defined.
-    pairs : sequence of (str, str), optional
-        Which items to compare; by default every two.
+    pairs : sequence of (str, str) or callable, optional
+        Which items to compare, or what gives these from the rows with the same keys; by default every two.
     seed : int
         As in `paired_permutation_test`.
 
@@ -303,9 +303,12 @@ def paired_tests(
         wide = group.pivot(index="image_id", columns=item, values=value)
         photographs = group.drop_duplicates("image_id").set_index("image_id")["photograph"][wide.index]
         rows = []
-        for a, b in combinations(group[item].unique(), 2) if pairs is None else pairs:
-            both = wide[[a, b]].notna().all(axis=1)
-            difference, own = (wide.loc[both, a] - wide.loc[both, b]).to_numpy(), photographs[both].to_numpy()
+        compared = (
+            combinations(group[item].unique(), 2) if pairs is None else pairs(group) if callable(pairs) else pairs
+        )
+        for a, b in compared:
+            two = wide.reindex(columns=[a, b]).dropna()
+            difference, own = (two[a] - two[b]).to_numpy(), photographs[two.index].to_numpy()
             if len(difference) == 0:
                 rows.append([*key, a, b, 0, 0, *[np.nan] * 4])
                 continue

@@ -20,7 +20,7 @@ from torch import Tensor
 from unitlens import agreement, explain, faithfulness, lime, stats
 from unitlens.logs import each
 from unitlens.seeds import image_seed, stream_seeds
-from unitlens.wording import SIGNIFICANT, explainer_title, mean_estimate, p_value
+from unitlens.wording import SIGNIFICANT, adjusted, counted, explainer_title, mean_estimate, p_value
 
 # The keys of a setting. `kernel` of a grid is a distance with its width, for neither means much without the other.
 KEYS = (
@@ -552,30 +552,25 @@ def selection(scores: pd.DataFrame, board: pd.DataFrame, *, default: str, seed: 
         different ones were chosen; ``default``. The difference is to the default, with the p-value of a paired
         sign-flip test; that of the best is left out, for it was chosen to be large. Held-out scores share most of the
         photographs that they were chosen on: their interval is a little too narrow. What cannot be had, from one
-        photograph or with a default that refuses a picture, is empty.
-
-    Raises
-    ------
-    ValueError
-        If no setting could be used on every picture.
+        photograph or with a default that refuses a picture, is empty; so is all where no setting could be used on every
+        picture.
     """
     ranked = board[board["rank"].notna()]
-    if ranked.empty:
-        raise ValueError("every setting refuses a picture: it has more superpixels than the setting has samples")
     costs = ranked.set_index("setting").forward_passes
     table = scores.pivot(index="image_id", columns="setting", values="score")[ranked.setting]
     photograph = scores.drop_duplicates("image_id").set_index("image_id").photograph[table.index].to_numpy()
     held_out, chosen = np.full(len(table), np.nan), set()
-    for group in np.unique(photograph) if len(set(photograph)) > 1 else []:
+    for group in np.unique(photograph) if len(set(photograph)) > 1 and len(ranked) else []:
         others = table[photograph != group].mean()
         order = pd.DataFrame({"mean": others, "passes": costs}).sort_values(["mean", "passes"], ascending=[False, True])
         best = sorted(order.index[(order["mean"] == order["mean"].iloc[0]) & (order.passes == order.passes.iloc[0])])[0]
         held_out[photograph == group] = table.loc[photograph == group, best]
         chosen.add(best)
+    none, first = pd.Series(np.nan, table.index), next(iter(ranked.setting), "")
     compared = {
-        "best": (ranked.setting.iloc[0], table[ranked.setting.iloc[0]]),
+        "best": (first, table.get(first, none)),
         "held out": (f"{len(chosen)} chosen", pd.Series(held_out, table.index)),
-        "default": (default, table.get(default, pd.Series(np.nan, table.index))),
+        "default": (default, table.get(default, none)),
     }
     values = pd.concat(
         pd.DataFrame({"model": "", "what": what, "photograph": photograph, "score": own}).reset_index()
@@ -667,7 +662,7 @@ def tables(
 
 
 def best_settings(board: pd.DataFrame, **options: object) -> dict[str, Setting]:
-    """Return each model's best setting.
+    """Return each model's best setting, or the default where no setting could be used on every picture.
 
     Parameters
     ----------
@@ -681,8 +676,8 @@ def best_settings(board: pd.DataFrame, **options: object) -> dict[str, Setting]:
     dict
         Settings by model.
     """
-    swept, best = all_settings(**options), board[board["rank"] == 1]
-    return {row.model: swept[row.setting] for row in best.itertuples()}
+    swept, best = all_settings(**options), board[board["rank"] == 1].set_index("model")["setting"]
+    return {model: swept[best.get(model, next(iter(swept)))] for model in board["model"].unique()}
 
 
 def findings(board: pd.DataFrame, choice: pd.DataFrame) -> list[str]:
@@ -704,28 +699,37 @@ def findings(board: pd.DataFrame, choice: pd.DataFrame) -> list[str]:
     for model, own in board.groupby("model", sort=False):
         chosen = choice[choice.model == model].set_index("what")
         ranked = own[own["rank"].notna()]
+        if ranked.empty:
+            sentences.append(
+                f"{model}: none of {counted(len(own), 'setting')} of LIME could be used on every photograph, so there "
+                f"is "
+                "no best one, and the default stays."
+            )
+            continue
         sentences += _findings(model, ranked, own[own.setting == chosen.loc["default", "setting"]].iloc[0], chosen)
     return sentences
 
 
 def _findings(model: str, ranked: pd.DataFrame, default: pd.Series, chosen: pd.DataFrame) -> list[str]:
     best = ranked.iloc[0]
-    first = f"{model}, scored by {best.objective}: the best of {len(ranked)} settings of LIME is {_line(best)}, "
-    first += f"{mean_estimate(best)}."
+    first = f"{model}, scored by {best.objective}: the best of {counted(len(ranked), 'setting')} of LIME is "
+    first += f"{_line(best)}, {mean_estimate(best)}."
     if best.setting == default.setting:
         return [f"{first} It is the default."]
     if pd.isna(default["mean"]):
-        return [f"{first} The default cannot be compared: it refuses {default.refused} photographs."]
+        refused = counted(int(default.refused), "photograph")
+        return [f"{first} The default cannot be compared: it refuses {refused}."]
     first += (
-        f" The default scores {mean_estimate(default)}; the difference is "
-        f"{best.difference:.2f}, corrected {_supported(best.p_adjusted, best.n)}. {_saving(best, default)}"
+        f" The default scores {mean_estimate(default)}; the difference is {best.difference:+.2f}, "
+        f"{_supported(best.p_adjusted, best.n)} ({adjusted(ranked)}). {_saving(best, default)}"
     )
     sentences, held_out = [first], chosen.loc["held out"]
     if pd.notna(held_out["mean"]):
         sentences.append(
             f"{model}: the best of many settings owes part of its score to luck. Settings chosen on all other "
             f"photographs score {mean_estimate(held_out)} on the one "
-            f"held out, {held_out.difference:+.2f} to the default, {_supported(held_out.p_value, held_out.n)}."
+            f"held out, {held_out.difference:+.2f} to the default, {_supported(held_out.p_value, held_out.n)}"
+            f"{'' if held_out.difference > 0 or held_out.p_value >= SIGNIFICANT else ': the default is better'}."
         )
     cheapest = ranked[ranked["mean"] >= default["mean"]].sort_values(["forward_passes", "rank"]).iloc[0]
     if cheapest.forward_passes < min(default.forward_passes, best.forward_passes):
@@ -742,10 +746,10 @@ def _supported(p: float, n: int) -> str:
 
 def _line(row: pd.Series) -> str:
     """Say a row of a leaderboard in a line."""
-    features = "all" if pd.isna(row.n_features) else f"{row.n_features:g}"
+    features = "all superpixels" if pd.isna(row.n_features) else counted(int(row.n_features), "superpixel")
     return (
-        f"{row.segmentation}; hidden by {row.hide}; {row.n_samples} samples; {row.distance} distance of width "
-        f"{row.kernel_width:g}; alpha {row.alpha:g}; {features} superpixels in the surrogate"
+        f"{row.segmentation}; hidden by {row.hide}; {counted(row.n_samples, 'sample')}; {row.distance} distance of "
+        f"width {row.kernel_width:g}; alpha {row.alpha:g}; {features} in the surrogate"
     )
 
 

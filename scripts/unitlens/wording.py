@@ -71,8 +71,10 @@ def plural(noun: str, n: int) -> str:
 def estimate(value: float, low: float, high: float, n: int, *, decimals: int = 2) -> str:
     """Write an estimate with its interval and its number, for instance ``0.31 (95 % interval 0.22 to 0.40, n = 10)``.
 
-    An interval that is NaN, for lack of photographs, is named as missing.
+    An estimate or an interval that is NaN, for lack of photographs, is named as missing.
     """
+    if pd.isna(value):
+        return f"undefined (n = {n})"
     if pd.isna(low):
         interval = "no interval below three photographs"
     else:
@@ -91,10 +93,35 @@ def above_and_below(tests: pd.DataFrame) -> tuple[int, int]:
     return int((significant > 0).sum()), int((significant < 0).sum())
 
 
-def paired_test(tests: pd.DataFrame) -> str:
-    """Name the tests of `stats.paired_tests` and the smallest of their adjusted p-values."""
-    smallest = p_value(tests["p_adjusted"].min())
-    return f"paired permutation test by photograph, adjusted p < {SIGNIFICANT}; smallest {smallest}"
+def paired_test(tests: pd.DataFrame, family: pd.DataFrame | None = None) -> str:
+    """Name the tests of `stats.paired_tests`, and the smallest of their adjusted p-values.
+
+    Parameters
+    ----------
+    tests : pandas.DataFrame
+        Those that are spoken of.
+    family : pandas.DataFrame, optional
+        Those that were adjusted together; the same by default.
+
+    Returns
+    -------
+    str
+        For instance ``paired permutation test by photograph, p < 0.05 adjusted for 2 tests; smallest p = 0.25``.
+    """
+    if tests["p_adjusted"].isna().all():
+        return "no photograph to test on"
+    how = f"paired permutation test by photograph, {significant(tests if family is None else family)}"
+    return f"{how}; smallest {p_value(tests['p_adjusted'].min())}"
+
+
+def significant(family: pd.DataFrame) -> str:
+    """Say what counts as significant, for instance ``p < 0.05 adjusted for 2 tests``, of tests adjusted together."""
+    return f"p < {SIGNIFICANT} {adjusted(family)}"
+
+
+def adjusted(family: pd.DataFrame) -> str:
+    """Say for how many tests a column ``p_adjusted`` is adjusted; rows without a p-value were no tests."""
+    return f"adjusted for {counted(int(family['p_adjusted'].notna().sum()), 'test')}"
 
 
 def p_value(p: float) -> str:

@@ -301,9 +301,9 @@ def test_findings_say_what_the_numbers_say():
     summary, tests = agreement.summarise(scores), agreement.compare_pairs(scores, area=0.2)
     assert agreement.findings(summary, tests, area=0.2) == [
         "m: cut at 20 % of the picture, LIME and Grad-CAM agree most: IoU 0.40 (95 % interval 0.30 to 0.50, n = 3); "
-        "LIME and Score-CAM least: 0.10 (95 % interval 0.10 to 0.10, n = 3). Chance is 0.11; 1 of 2 intervals lie "
-        "above it. The first pair differs from 0 of the 1 others beyond chance (paired permutation test by "
-        "photograph, adjusted p < 0.05; smallest p = 0.25)."
+        "LIME and Score-CAM least: 0.10 (95 % interval 0.10 to 0.10, n = 3). Chance is 0.11; of 2 intervals 1 above "
+        "it, 1 below it. Beyond chance the first pair agrees more than 0 of 1 other pair (paired permutation test by "
+        "photograph, p < 0.05 adjusted for 1 test; smallest p = 0.25)."
     ]
 
 

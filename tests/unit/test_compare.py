@@ -274,9 +274,9 @@ def test_unique_concepts_by_hand(concepts):
     table = compare.unique_concepts(concepts)
     rows = table.drop(columns=["p_value", "p_adjusted"]).itertuples(index=False, name=None)
     assert list(rows) == [
-        ("a", "dog", "object", 3, 6, 4),
-        ("a", "cat", "object", 2, 6, 4),
-        ("b", "red", "color", 3, 4, 6),
+        ("a", "dog", "object", 3, 6, 4, 5),
+        ("a", "cat", "object", 2, 6, 4, 5),
+        ("b", "red", "color", 3, 4, 6, 5),
     ]
     # three of a's six units and none of b's four: C(6, 3) / C(10, 3), and as extreme: C(4, 3) / C(10, 3)
     assert table.p_value.tolist()[0] == pytest.approx((20 + 4) / 120)

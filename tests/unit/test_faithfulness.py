@@ -189,8 +189,10 @@ def both(table):
 def test_findings_name_the_winner(planted):
     text = " ".join(faithfulness.findings(*both(planted)))
     assert text.count("true scores best") == 3
-    assert "1 of 2 explainers beat random maps (adjusted p < 0.05; not supported at n = 12 for other)" in text
-    assert "true over the second, other: supported (adjusted p" in text
+    assert (
+        "1 of 2 explainers beat random maps (p < 0.05 adjusted for 27 tests; not supported at n = 12 for other)" in text
+    )
+    assert "true over the second, other: supported (p" in text
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])

@@ -1,4 +1,5 @@
 import html
+import inspect
 import re
 from itertools import combinations
 
@@ -34,7 +35,7 @@ def frequent(models):
 
 def layers(models):
     rows = [
-        [model, layer, 128, 128 if i == 1 else 3, 0 if i == 1 else 60, 40, 0 if i == 1 else 30.5, None, 7]
+        [model, layer, 128, *((128, 0, 0, 40, 0) if i == 1 else (3, 90, 60, 40, 30.5)), None, 7]
         for model, names in models.items()
         for i, layer in enumerate(names)
     ]
@@ -43,6 +44,7 @@ def layers(models):
         "layer",
         "units",
         "dead",
+        "labelled",
         "distinct",
         "rarefied_units",
         "distinct_rarefied",
@@ -122,7 +124,7 @@ def evidence(models):
             statistic = rng.standard_normal(40) + 2
             q_value = np.where(statistic > 3, 0.01, 0.6)
             facts = {"model": model, "layer": layer, "statistic": statistic, "p_value": np.exp(-np.abs(statistic))}
-            parts.append(pd.DataFrame(facts | {"q_value": q_value}))
+            parts.append(pd.DataFrame(facts | {"q_value": q_value, "alpha": 0.2}))
     return pd.concat(parts)
 
 
@@ -244,39 +246,73 @@ def pictures(n, size=(24, 30)):
     return images, saliency, segments
 
 
+def used(rules):
+    rows = [[f"rule_{i}", 3, 5.0, 9.0, 600, 900, 1500, np.nan] for i in range(rules)]
+    columns = ["rule", "jobs", "seconds_mean", "seconds_max", "seconds_asked", "mem_mb_max", "mem_mb_asked", "gpu_busy"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def settings(models):
+    rows = [
+        [model, rank, name, passes, mean, mean - 0.1, mean + 0.1, front, 10, "IoU"]
+        for model in models
+        for rank, name, passes, mean, front in [
+            (1, "", 1000, 0.6, True),
+            (2, "default", 100, 0.5, True),
+            (None, "", 50, np.nan, False),
+        ]
+    ]
+    columns = ["model", "rank", "name", "forward_passes", "mean", "low", "high", "front", "n", "objective"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def effects(models):
+    rows = [
+        [model, parameter, level, 4, 0.5, 0.4, 0.6, 10, "IoU"]
+        for model in models
+        for parameter, level in [("alpha", "0.1"), ("alpha", "1"), ("hide", "mean"), ("hide", "grey")]
+    ]
+    columns = ["model", "parameter", "level", "settings", "mean", "low", "high", "n", "objective"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def charts(models):
+    """Give every figure that is drawn from tables: function, tables, options."""
+    encoder, first = {"encoder": "ConSE surrogate"}, {"model": next(iter(models))}
+    curves = faithfulness(models, curves=True)
+    return {
+        "frequent": (figures.frequent_concepts, [frequent(models)], encoder),
+        "distinct": (figures.distinct_concepts, [layers(models)], encoder),
+        "shares": (figures.category_shares, [categories(models)], encoder),
+        "sweep": (figures.agreement_sweep, [sweep(models)], {}),
+        "rarefaction": (figures.rarefaction, [curve(models), probe_sizes(models)], encoder),
+        "null": (figures.score_against_null, [evidence(models)], encoder),
+        "trend": (figures.category_trend, [trend(models)], encoder),
+        "differences": (figures.category_differences, [differences(models)], encoder),
+        "found": (figures.ground_truth, [found(models)], {"titles": TITLES}),
+        "randomised": (figures.randomisation, [randomised(models)], {}),
+        "stable": (figures.stability, [stable(models)], {"titles": TITLES}),
+        "shape": (figures.shape, [shapes(models)], {"titles": TITLES}),
+        "complexity": (figures.complexity, [points(models), correlations(models)], {"titles": TITLES}),
+        "scores": (figures.faithfulness_scores, [faithfulness(models)], first),
+        "curves": (figures.faithfulness_curves, [curves], first),
+        "timings": (figures.timings, [timings(models)], {}),
+        "devices": (figures.timings, [timings(models, ("cpu", "NVIDIA H100 80GB HBM3"))], {}),
+        "resources": (figures.resources, [used(3)], {}),
+        "front": (figures.tuning_front, [settings(models)], {"cost": "forward_passes"}),
+        "effects": (figures.tuning_effects, [effects(models)], {}),
+    } | {measure: (figures.agreement, [summary(models)], {"measure": measure}) for measure in figures.MEASURE_TITLES}
+
+
 def draw_all(models, folder, suffix):
-    drawn = {
-        "frequent": lambda path: figures.frequent_concepts(frequent(models), path, encoder="ConSE surrogate"),
-        "distinct": lambda path: figures.distinct_concepts(layers(models), path, encoder="ConSE surrogate"),
-        "shares": lambda path: figures.category_shares(categories(models), path, encoder="ConSE surrogate"),
-        "sweep": lambda path: figures.agreement_sweep(sweep(models), path),
-        "rarefaction": lambda path: figures.rarefaction(curve(models), probe_sizes(models), path, encoder="ConSE"),
-        "null": lambda path: figures.score_against_null(evidence(models), path, encoder="ConSE surrogate"),
-        "trend": lambda path: figures.category_trend(trend(models), path, encoder="ConSE surrogate"),
-        "differences": lambda path: figures.category_differences(differences(models), path, encoder="ConSE surrogate"),
-        "found": lambda path: figures.ground_truth(found(models), path, titles=TITLES),
-        "randomised": lambda path: figures.randomisation(randomised(models), path),
-        "stable": lambda path: figures.stability(stable(models), path, titles=TITLES),
-        "shape": lambda path: figures.shape(shapes(models), path, titles=TITLES),
-        "complexity": lambda path: figures.complexity(points(models), correlations(models), path, titles=TITLES),
-        "scores": lambda path: figures.faithfulness_scores(faithfulness(models), path, model=next(iter(models))),
-        "curves": lambda path: figures.faithfulness_curves(
-            faithfulness(models, curves=True), path, model=next(iter(models))
-        ),
-        "timings": lambda path: figures.timings(timings(models), path),
-        "devices": lambda path: figures.timings(timings(models, ("cpu", "NVIDIA H100 80GB HBM3")), path),
-    } | {
-        measure: lambda path, measure=measure: figures.agreement(summary(models), path, measure=measure)
-        for measure in figures.MEASURE_TITLES
-    }
-    for name, draw in drawn.items():
-        draw(folder / f"{name}{suffix}")
+    for name, (draw, tables, options) in charts(models).items():
+        draw(*tables, folder / f"{name}{suffix}", **options)
     return sorted(folder.glob(f"*{suffix}"))
 
 
 def test_charts_are_drawn_within_bounds(models, tmp_path):
     paths = draw_all(models, tmp_path, ".png")
-    assert len(paths) == 20
+    assert len(paths) == len(charts(models))
     for path in paths:
         image = Image.open(path)
         assert round(image.info["dpi"][0]) == 150
@@ -356,18 +392,9 @@ def test_grid_refuses_wrong_numbers(tmp_path):
         figures.explanation_grid(images, {"lime": saliency[:1]}, tmp_path / "x.png", captions=["a", "b"], model="m")
 
 
-@pytest.mark.parametrize("draw", [figures.frequent_concepts, figures.category_shares])
-def test_a_run_without_any_supported_label_has_figures_that_say_so(tmp_path, draw):
-    draw(pd.DataFrame(columns=["model", "layer", "concept", "category", "share"]), tmp_path / "x.svg", encoder="CLIP")
-    assert (tmp_path / "x.svg").stat().st_size > 1000
-
-
-def test_nothing_to_draw_and_unknown_suffix_are_errors(tmp_path):
-    table = timings(MODELS["two models"])
-    with pytest.raises(ValueError, match="`timings` has no rows"):
-        figures.timings(table[:0], tmp_path / "x.png")
-    with pytest.raises(ValueError, match=r"'.gif'; allowed: .png, .svg"):
-        figures.timings(table, tmp_path / "x.gif")
+def text_of(path):
+    """Give the texts of an SVG, which Matplotlib writes as comments beside the outlines of their letters."""
+    return [" ".join(each.split()) for each in re.findall(r"<!-- (.*?) -->", path.read_text(), re.DOTALL)]
 
 
 ODD_NAMES = ["$x_{$", "_conv_head", "1.10", "4", "NA", "a < b & c", "Bär, größer"]
@@ -387,3 +414,86 @@ def test_powers_of_ten_need_no_mathematics(tmp_path):
     drawn = re.findall("<!-- (.*) -->", (tmp_path / "a.svg").read_text())
     assert {"0.01", "0.1", "1", "10", "100"} <= set(drawn)
     assert not [text for text in drawn if "$" in text]
+
+
+def without_numbers(table):
+    return table.assign(**dict.fromkeys(table.select_dtypes("number"), np.nan))
+
+
+ONE = MODELS["one model and layer"]
+SENTENCES = {  # of figures that have nothing to show
+    "frequent": figures.NO_LABEL,
+    "distinct": figures.NO_LABEL,
+    "shares": figures.NO_LABEL,
+    "rarefaction": "No unit has a label, on all photographs or on some.",
+    "null": "No unit could be tested: none is above its lowest activation on enough images.",
+    "trend": "No model has labels in two layers, so there is no trend.",
+    "differences": "There is one model with labels, so there is no difference.",
+    "found": "There is no photograph with an object that a map can be scored against.",
+    "randomised": "There is no photograph on which maps of a randomised network can be compared.",
+    "stable": "There is no photograph on which LIME can be compared with itself.",
+    "shape": "There is no map that has a shape.",
+    "scores": figures.NO_SCORE,
+    "curves": figures.NO_SCORE,
+    "timings": "No explainer was timed.",
+    "devices": "No explainer was timed.",
+    "resources": "No job has left a benchmark.",
+    "front": "No setting of LIME could be used on every photograph.",
+    "effects": "No parameter of LIME has two values that could be scored.",
+}
+
+
+def test_every_public_figure_is_walked():
+    public = {name for name, each in vars(figures).items() if inspect.isfunction(each) and name[0] != "_"}
+    own = {name for name in public if vars(figures)[name].__module__ == figures.__name__}
+    assert own - {draw.__name__ for draw, *_ in charts(ONE).values()} == {"blend", "overlay", "explanation_grid"}
+
+
+@pytest.mark.parametrize("change", [lambda table: table[:0], without_numbers], ids=["empty", "no number"])
+@pytest.mark.parametrize("name", charts(ONE))
+def test_a_figure_with_nothing_to_show_says_so(name, change, tmp_path):
+    draw, tables, options = charts(MODELS["two models"])[name]
+    draw(*map(change, tables), tmp_path / "x.svg", **options)
+    assert text_of(tmp_path / "x.svg") == [SENTENCES.get(name, figures.NO_PAIR)]
+
+
+@pytest.mark.parametrize("name", charts(ONE))
+def test_a_figure_of_any_one_row_is_drawn(name, tmp_path):
+    draw, tables, options = charts(MODELS["two models"])[name]
+    for row in range(0, len(tables[0]), max(1, len(tables[0]) // 3)):
+        draw(tables[0][row : row + 1], *(each[:1] for each in tables[1:]), tmp_path / "x.svg", **options)
+        assert (tmp_path / "x.svg").stat().st_size > 1000
+
+
+def test_a_grid_of_no_photograph_says_so(tmp_path):
+    figures.explanation_grid(pictures(1)[0][:0], {}, tmp_path / "x.svg", captions=[], model="m")
+    assert text_of(tmp_path / "x.svg") == ["No photograph was explained."]
+
+
+def test_a_network_that_is_randomised_at_once_keeps_its_stage_without_another_photograph(tmp_path):
+    table = randomised(ONE)
+    figures.randomisation(table[table["randomised"] > 0], tmp_path / "x.svg")
+    ticks = text_of(tmp_path / "x.svg")
+    assert [ticks.index(each) for each in ("none", "1", "50", "99")] == [0, 1, 2, 3]
+
+
+def test_the_bar_of_the_null_is_that_of_the_labels(tmp_path):
+    figures.score_against_null(evidence(ONE), tmp_path / "x.svg", encoder="CLIP")
+    assert "least with q ≤ 0.2, if any" in text_of(tmp_path / "x.svg")
+
+
+def test_concepts_are_counted_among_labelled_units(tmp_path):
+    figures.distinct_concepts(layers(ONE), tmp_path / "x.svg", encoder="CLIP")
+    assert "60 of 90 units" in text_of(tmp_path / "x.svg")
+
+
+@pytest.mark.parametrize(("rules", "which"), [(25, "each rule"), (26, "the 25 of 26 rules that took most time")])
+def test_resources_say_how_many_rules_are_shown(rules, which, tmp_path):
+    figures.resources(used(rules), tmp_path / "x.svg")
+    assert f"What the jobs of {which} asked for and used (number of jobs)" in text_of(tmp_path / "x.svg")
+
+
+def test_an_unknown_suffix_is_an_error(tmp_path):
+    for table in (timings(ONE), timings(ONE)[:0]):
+        with pytest.raises(ValueError, match=r"'.gif'; allowed: .png, .svg"):
+            figures.timings(table, tmp_path / "x.gif")

@@ -14,7 +14,8 @@ CONCEPTS = pd.DataFrame(
         "layer": ["a", "a", "a", "b", "b"],
         "unit": [0, 1, 2, 0, 1],
         "status": ["labelled", "labelled", "dead", "labelled", "labelled"],
-        "concept": ["dog", "dog", None, "red", "sky"],
+        "concept": ["dog", "puppy", None, "red", "sky"],
+        "group": ["dog", "dog", None, "red", "sky"],
     }
 )
 FREQUENT = pd.DataFrame(

@@ -97,7 +97,7 @@ def test_random_maps_score_by_chance_and_a_planted_one_fully():
         "m, IoU at the object's own area against the box: highest for Grad-CAM, 1.00 (95 % interval 1.00 to 1.00, "
         "n = 60); a centred Gaussian has"
     )
-    assert "Of 2 explainers, 1 are above the Gaussian and " in first
+    assert "Of 2 explainers 1 above the Gaussian, " in first
 
 
 def test_only_images_with_a_reference_are_scored():

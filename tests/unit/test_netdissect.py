@@ -256,7 +256,7 @@ def test_agreement_beyond_chance_is_said_and_what_is_not_supported_too():
     )
     assert "20 name the same" in sentence
     (sentence,) = netdissect.findings(netdissect.summarise(agreement(words, ["sun"] * 20)))
-    assert "is not supported (p = 1, adjusted for 1 layers, units taken as independent); 0 name" in sentence
+    assert "is not supported (p = 1, adjusted for 1 test, units taken as independent); 0 name" in sentence
 
 
 def test_no_detector_with_a_label_leaves_nothing_to_compare():

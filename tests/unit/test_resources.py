@@ -74,5 +74,9 @@ def test_figure_shows_the_gpu_where_it_is_known(folder, tmp_path, gpu):
     figures.resources(table.assign(gpu_busy=gpu), tmp_path / "resources.svg")
     text = (tmp_path / "resources.svg").read_text()
     assert ("GPU busy" in text) == (gpu == 0.5) and "explain (2)" in text
-    with pytest.raises(ValueError, match="no job has left a benchmark"):
-        figures.resources(table.iloc[:0], tmp_path / "resources.svg")
+
+
+def test_a_run_without_benchmarks_has_empty_tables(tmp_path):
+    jobs = resources.read_jobs(tmp_path, tmp_path)
+    assert list(resources.efficiency(jobs)) == resources.COLUMNS
+    assert resources.efficiency(jobs).empty and resources.slowest(jobs).empty

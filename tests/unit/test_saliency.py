@@ -89,8 +89,8 @@ def test_shapes_are_tabulated_and_tested_against_lime():
     assert tests["p_value"][0] == 0.25  # three photographs can give no less
     assert saliency.shape_findings(summary, tests)[0] == (
         "m, share of the picture above half of the maximum: Grad-CAM 0.18 (95 % interval 0.18 to 0.18, n = 3), LIME "
-        "0.03 (95 % interval 0.03 to 0.03, n = 3). Of 2 class activation maps, 0 are above LIME and 0 below it (paired "
-        "permutation test by photograph, adjusted p < 0.05; smallest p = 0.5)."
+        "0.03 (95 % interval 0.03 to 0.03, n = 3). Of 2 class activation maps 0 above LIME, 0 below it (paired "
+        "permutation test by photograph, p < 0.05 adjusted for 2 tests; smallest p = 0.5)."
     )
 
 
@@ -166,7 +166,7 @@ def test_a_planted_relation_is_found_and_named():
     first, mean = saliency.complexity_findings(found)
     assert first.startswith(
         "m, does complexity explain agreement? Equal-area IoU of Grad-CAM and LIME: Spearman correlations that differ "
-        "from zero: edge density -1.00 (95 % interval -1.00 to -1.00, n = 30), adjusted p"
+        "from zero: edge density -1.00 (95 % interval -1.00 to -1.00, n = 30), p"
     )
     assert "Equal-area IoU, mean of all pairs: " in mean
 

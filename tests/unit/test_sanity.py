@@ -148,7 +148,7 @@ def test_planted_superpixels_settle():
     summary = sanity.summarise_stability(scores)
     assert summary["low"].isna().all()  # two photographs
     assert sanity.settled_at(summary) <= 400
-    assert "superpixels are settled at" in sanity.stability_findings(summary, top=3)[0]
+    assert "superpixels are settled at" in sanity.stability_findings(summary, top=3, n_samples=400)[0]
 
 
 def test_noise_stays_at_chance_and_does_not_settle():
@@ -161,7 +161,7 @@ def test_noise_stays_at_chance_and_does_not_settle():
     assert early["value"].mean() == pytest.approx(3 / 12, abs=0.12)
     summary = sanity.summarise_stability(scores)
     assert sanity.settled_at(summary) is None
-    assert "are not settled at 400 samples" in sanity.stability_findings(summary, top=3)[0]
+    assert "are not settled at 400 samples" in sanity.stability_findings(summary, top=3, n_samples=400)[0]
 
 
 def test_settled_means_from_there_on():

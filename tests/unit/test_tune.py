@@ -221,8 +221,15 @@ def test_all_settings_refused(pictures, reference):
     scores, seconds = run(pictures, reference, swept)
     board = tune.leaderboard(with_photographs(scores), swept, default=next(iter(swept)))
     assert seconds.pictures.tolist() == [3, 0]
-    with pytest.raises(ValueError, match="every setting refuses a picture"):
-        tune.selection(with_photographs(scores), board, default=next(iter(swept)))
+    choice = tune.selection(with_photographs(scores), board, default=next(iter(swept)))
+    assert choice["what"].tolist() == ["best", "held out", "default"] and choice["n"].tolist() == [0, 0, 0]
+    facts = {"model": "m", "objective": "agreement"}
+    assert tune.findings(board.assign(**facts), choice.assign(**facts)) == [
+        "m: none of 1 setting of LIME could be used on every photograph, so there is no best one, and the default "
+        "stays."
+    ]
+    options = {"default": {**DEFAULT, "n_samples": 10}, "grid": {}}
+    assert tune.best_settings(board.assign(model="m"), **options) == {"m": next(iter(swept.values()))}
 
 
 def table(values, photographs=None):
@@ -314,7 +321,7 @@ def test_findings_at_three_photographs_support_nothing():
     text = said({"d": [0.1, 0.2, 0.3], "x": [0.4, 0.5, 0.6]}, {"d": 1000, "x": 200})
     assert text.startswith("m, scored by agreement: the best of 2 settings of LIME is grid, size 4; hidden by grey;")
     assert "0.50 (95 % interval 0.40 to 0.60, n = 3)." in text and "The default scores 0.20 (" in text
-    assert "the difference is 0.30, corrected p = 0.25: not supported at n = 3." in text
+    assert "the difference is +0.30, p = 0.25: not supported at n = 3 (adjusted for 1 test)." in text
     assert "80 % fewer forward passes than the default (1000)" in text
     assert "+0.30 to the default, p = 0.25: not supported at n = 3." in text
 

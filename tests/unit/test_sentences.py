@@ -1,0 +1,538 @@
+"""Every finding says the right direction: whole sentences of hand-made tables, on both sides, and with next to "
+"nothing."""
+
+import inspect
+
+import numpy as np
+import pandas as pd
+import pytest
+from unitlens import (
+    agreement,
+    compare,
+    evidence,
+    faithfulness,
+    gallery,
+    groundtruth,
+    netdissect,
+    saliency,
+    sanity,
+    tune,
+)
+
+MODULES = [agreement, compare, evidence, faithfulness, gallery, groundtruth, netdissect, saliency, sanity, tune]
+NAN = np.nan
+
+
+def means(key, rows, **same):
+    """Rows of `stats.mean_table`: of each item the mean, low, high, n."""
+    table = pd.DataFrame(
+        [[name, n, n, 0, mean, low, high] for name, (mean, low, high, n) in rows.items()],
+        columns=[key, "n", "photographs", "undefined", "mean", "low", "high"],
+    )
+    return table.assign(model="m", **same)
+
+
+def paired(key, rows, **same):
+    """Rows of `stats.paired_tests`: of each two items the difference and its adjusted p-value."""
+    table = pd.DataFrame(
+        [[*pair, difference, p] for pair, (difference, p) in rows.items()],
+        columns=[f"{key}_a", f"{key}_b", "difference", "p_adjusted"],
+    )
+    return table.assign(model="m", n=10, photographs=10, **same)
+
+
+# ---- agreement
+
+PAIRS = {"g & l": ("gradcam-x", "lime"), "s & l": ("scorecam-x", "lime"), "g & s": ("gradcam-x", "scorecam-x")}
+
+
+def agreeing(rows, p):
+    summary = means("pair", rows, measure="equal_area_iou", cut=0.2, subset="all", chance=1 / 9)
+    summary[["explainer_a", "explainer_b"]] = [PAIRS[name] for name in summary["pair"]]
+    names = [" & ".join(PAIRS[name]) for name in rows]
+    tests = paired("pair", {(names[0], other): each for other, each in zip(names[1:], p, strict=True)})
+    return agreement.findings(summary, tests.assign(measure="equal_area_iou"), area=0.2)
+
+
+def test_agreement_above_and_below():
+    rows = {"g & l": (0.6, 0.5, 0.7, 10), "s & l": (0.3, 0.2, 0.4, 10), "g & s": (0.05, 0.01, 0.1, 10)}
+    first = (
+        "m: cut at 20 % of the picture, Grad-CAM and LIME agree most: IoU 0.60 (95 % interval 0.50 to 0.70, n = 10); "
+        "Grad-CAM and Score-CAM least: 0.05 (95 % interval 0.01 to 0.10, n = 10). Chance is 0.11; of 3 intervals 2 "
+        "above "
+        "it, 1 below it. Beyond chance the first pair agrees more than {} (paired permutation test by photograph, "
+        "p < 0.05 adjusted for 2 tests; smallest {})."
+    )
+    of = "of 2 other pairs"
+    assert agreeing(rows, [(0.3, 0.01), (0.5, 0.2)]) == [first.format(f"1 {of}", "p = 0.01")]
+    assert agreeing(rows, [(-0.3, 0.01), (0.5, 0.0001)]) == [first.format(f"1 {of} and less than 1", "p < 0.001")]
+    assert agreeing(rows, [(0.3, 0.05), (0.5, 0.2)]) == [first.format(f"0 {of}", "p = 0.05")]
+
+
+def test_agreement_on_too_few_photographs():
+    assert agreeing({"g & l": (0.6, NAN, NAN, 2), "s & l": (0.3, NAN, NAN, 2)}, [(0.3, 0.5)]) == [
+        "m: cut at 20 % of the picture, Grad-CAM and LIME agree most: IoU 0.60 (no interval below three photographs, "
+        "n = 2); Score-CAM and LIME least: 0.30 (no interval below three photographs, n = 2). Chance is 0.11. Beyond "
+        "chance the first pair agrees more than 0 of 1 other pair (paired permutation test by photograph, p < 0.05 "
+        "adjusted for 1 test; smallest p = 0.5)."
+    ]
+    assert agreeing({"g & l": (0.6, NAN, NAN, 2)}, []) == [
+        "m: cut at 20 % of the picture, Grad-CAM and LIME agree: IoU 0.60 (no interval below three photographs, n = "
+        "2). "
+        "Chance is 0.11."
+    ]
+    assert agreeing({"g & l": (NAN, NAN, NAN, 0), "s & l": (NAN, NAN, NAN, 0)}, [(NAN, NAN)]) == [
+        "m: there is no photograph on which two explainers can be compared."
+    ]
+
+
+# ---- shape and complexity
+
+
+def shaped(explainers, against):
+    summary = means("explainer", explainers, measure="gini")
+    tests = paired("explainer", {(name, "lime"): each for name, each in against.items()}, measure="gini")
+    return saliency.shape_findings(summary, tests)
+
+
+def test_shape_above_and_below_lime():
+    rows = {"gradcam-x": (0.5, 0.4, 0.6, 10), "scorecam-x": (0.2, 0.1, 0.3, 10), "lime": (0.3, 0.2, 0.4, 10)}
+    first = (
+        "m, Gini coefficient of the saliency: Grad-CAM 0.50 (95 % interval 0.40 to 0.60, n = 10), LIME 0.30 (95 % "
+        "interval 0.20 to 0.40, n = 10). Of 2 class activation maps {} above LIME, {} below it (paired permutation "
+        "test "
+        "by photograph, p < 0.05 adjusted for 2 tests; smallest p = {})."
+    )
+    sides = {(0.2, -0.1): (1, 1), (0.2, 0.1): (2, 0), (-0.2, -0.1): (0, 2)}
+    for (one, two), counts in sides.items():
+        against = {"gradcam-x": (one, 0.01), "scorecam-x": (two, 0.04)}
+        assert shaped(rows, against) == [first.format(*counts, "0.01")]
+    assert shaped(rows, {"gradcam-x": (0.2, 0.05), "scorecam-x": (-0.1, 0.5)}) == [first.format(0, 0, "0.05")]
+
+
+def test_shape_of_nothing():
+    none = (NAN, NAN, NAN, 0)
+    assert shaped({"gradcam-x": none, "lime": none}, {"gradcam-x": (NAN, NAN)}) == [
+        "m, Gini coefficient of the saliency: Grad-CAM undefined (n = 0), LIME undefined (n = 0). Of 1 class "
+        "activation "
+        "map 0 above LIME, 0 below it (no photograph to test on)."
+    ]
+
+
+def complex_(*rows):
+    columns = ["measure", "correlation", "low", "high", "p_value", "p_adjusted"]
+    table = pd.DataFrame(rows, columns=columns).assign(model="m", agreement="gradcam-x & lime", photographs=1)
+    return saliency.complexity_findings(table.assign(photographs=1 if table["correlation"].isna().all() else 20))
+
+
+def test_complexity_up_down_and_neither():
+    start = "m, does complexity explain agreement? Equal-area IoU of Grad-CAM and LIME: "
+    assert complex_(("entropy", -0.8, -0.9, -0.6, 0.001, 0.002), ("edge_density", 0.7, 0.5, 0.9, 0.01, 0.01)) == [
+        f"{start}Spearman correlations that differ from zero: grey-level entropy -0.80 (95 % interval -0.90 to -0.60, "
+        "n = 20), p = 0.002; edge density 0.70 (95 % interval 0.50 to 0.90, n = 20), p = 0.01 (adjusted for 2 tests)."
+    ]
+    assert complex_(("entropy", -0.3, -0.6, 0.1, 0.2, 0.3), ("confidence", NAN, NAN, NAN, NAN, NAN)) == [
+        f"{start}not supported at n = 20; the clearest Spearman correlation is that of grey-level entropy -0.30 (95 % "
+        "interval -0.60 to 0.10, n = 20), p = 0.3 (adjusted for 1 test)."
+    ]
+    assert complex_(("entropy", NAN, NAN, NAN, NAN, NAN)) == [
+        f"{start}no correlation can be computed from 1 photograph."
+    ]
+
+
+# ---- ground truth
+
+
+def located(gaussian, against, n=10):
+    spread = (0.1, NAN)[n < 3]
+    rows = {
+        "gradcam-x": (0.5, 0.5 - spread, 0.5 + spread, n),
+        "lime": (0.4, 0.3, 0.5, n),
+        "random": (0.2, 0.1, 0.3, n),
+        "gaussian": (gaussian, 0.1, 0.9, n),
+    }
+    same = {"reference": "box", "measure": "pointing"}
+    tests = {
+        ("gradcam-x", "gaussian"): against[0],
+        ("lime", "gaussian"): against[1],
+        ("gradcam-x", "lime"): (0.1, 1e-9),
+    }
+    summary = means("explainer", rows, chance=0.25, **same)
+    return groundtruth.findings(summary, paired("explainer", tests, **same))
+
+
+def test_ground_truth_above_and_below_the_gaussian():
+    first = (
+        "m, share of the peak inside (pointing game) against the box: highest for Grad-CAM, 0.50 (95 % interval 0.40 "
+        "to "
+        "0.60, n = 10); a centred Gaussian has {}, chance is 0.25. Of 2 explainers {} above the Gaussian, {} below it "
+        "(paired permutation test by photograph, p < 0.05 adjusted for 3 tests; smallest p = {})."
+    )
+    assert located(0.3, [(0.2, 0.01), (0.1, 0.6)]) == [first.format("0.30", 1, 0, "0.01")]
+    assert located(0.8, [(-0.3, 0.01), (-0.4, 0.02)]) == [first.format("0.80", 0, 2, "0.01")]
+    assert located(0.5, [(0, 0.9), (-0.1, 0.7)]) == [first.format("0.50", 0, 0, "0.7")]
+    assert "0.50 (no interval below three photographs, n = 2)" in located(0.5, [(0, 1), (-0.1, 1)], n=2)[0]
+
+
+# ---- faithfulness
+
+
+def faithful(measure, scores, over, ahead, n=10):
+    """Findings of two explainers: mean scores, p and difference to random maps, p and difference to each other."""
+    better = {1: "higher", -1: "lower"}[faithfulness.BETTER[measure]]
+    rows = {name: (mean, mean - 0.05, mean + 0.05, n) for name, mean in scores.items()}
+    summary = means("explainer", rows, measure=measure, baseline="blur", better=better)
+    summary["over_random"] = [over.get(name, (NAN,))[0] for name in summary["explainer"]]
+    summary["p_adjusted"] = [over.get(name, (NAN, NAN))[1] for name in summary["explainer"]]
+    tests = paired("explainer", ahead, measure=measure, baseline="blur")
+    favour = np.sign(tests["difference"]) * faithfulness.BETTER[measure]
+    tests["more_faithful"] = np.select([favour > 0, favour < 0], [tests["explainer_a"], tests["explainer_b"]], "")
+    return faithfulness.findings(summary, tests)
+
+
+SCORES = {"gradcam-x": 0.2, "lime": 0.4, "random": 0.5, "gaussian": 0.3}
+
+
+def test_the_lower_deletion_is_the_better_one():
+    over = {"gradcam-x": (-0.3, 0.01), "lime": (-0.1, 0.3), "gaussian": (-0.2, 0.01)}
+    ahead = {("gradcam-x", "lime"): (-0.2, 0.02), ("gradcam-x", "gaussian"): (-0.1, 0.4)}
+    assert faithful("deletion", SCORES, over, ahead) == [
+        "m: by deletion (blur; lower is more faithful), Grad-CAM scores best with 0.20 (95 % interval 0.15 to 0.25, "
+        "n = 10), random maps 0.50. 1 of 2 explainers beat random maps (p < 0.05 adjusted for 3 tests; not supported "
+        "at "
+        "n = 10 for LIME). Grad-CAM over the second, LIME: supported (p = 0.02); over a Gaussian in the middle: not "
+        "supported at n = 10 (p = 0.4) (adjusted for 2 tests)."
+    ]
+
+
+def test_the_higher_insertion_is_the_better_one_and_what_is_worse_is_called_so():
+    over = {"gradcam-x": (-0.3, 0.01), "lime": (-0.1, 0.04), "gaussian": (-0.2, 0.01)}
+    ahead = {("gradcam-x", "lime"): (-0.2, 0.02), ("lime", "gaussian"): (-0.1, 0.001)}
+    assert faithful("insertion", SCORES | {"gaussian": 0.6}, over, ahead) == [
+        "m: by insertion (blur; higher is more faithful), LIME scores best with 0.40 (95 % interval 0.35 to 0.45, "
+        "n = 10), random maps 0.50. 0 of 2 explainers beat random maps (p < 0.05 adjusted for 3 tests; worse than "
+        "random "
+        "maps: LIME, Grad-CAM). LIME over the second, Grad-CAM: supported (p = 0.02); over a Gaussian in the middle: "
+        "the opposite is supported (p = 0.001) (adjusted for 2 tests)."
+    ]
+
+
+def test_all_beat_random_maps_by_road():
+    over = {"gradcam-x": (0.3, 0.01), "lime": (0.1, 0.04)}
+    assert faithful("road", SCORES, over, {}) == [
+        "m: by ROAD (blur; higher is more faithful), LIME scores best with 0.40 (95 % interval 0.35 to 0.45, n = 10), "
+        "random maps 0.50. 2 of 2 explainers beat random maps (p < 0.05 adjusted for 2 tests)."
+    ]
+
+
+def test_faithfulness_of_next_to_nothing():
+    assert faithful("road", {"lime": 0.4}, {}, {}, n=1) == [
+        "m: by ROAD (blur; higher is more faithful), LIME scores best with 0.40 (95 % interval 0.35 to 0.45, n = 1). "
+        "1 photograph is too few for a test."
+    ]
+    assert faithful("road", {"lime": NAN, "random": 0.5}, {}, {}, n=0) == [
+        "m: by ROAD (blur; higher is more faithful), no explanation could be scored."
+    ]
+
+
+# ---- sanity
+
+
+def randomised(rows, other=0.3, layers=5):
+    last = means("explainer", rows, comparison=sanity.RANDOMISED, randomised=layers, layers=layers, chance=1 / 9)
+    same = {name: (other, 0.2, 0.4, 10) for name in rows if not np.isnan(other)}
+    between = means("explainer", same, comparison=sanity.OTHER, randomised=0, layers=layers, chance=1 / 9)
+    return sanity.randomisation_findings(pd.concat([last, between]).assign(measure="equal_area_iou"))
+
+
+def test_maps_that_do_not_change_are_named_and_only_those():
+    start = "m, all {} randomised: equal-area IoU with the original map: Grad-CAM {}. Chance is 0.11{}; {}."
+    above, at = "0.80 (95 % interval 0.70 to 0.90, n = 10)", "0.35 (95 % interval 0.30 to 0.40, n = 10)"
+    between, none = (
+        ", 0.30 between maps of different photographs",
+        "so no explainer is shown to ignore what the network has learned",
+    )
+    assert randomised({"gradcam-x": (0.8, 0.7, 0.9, 10)}) == [
+        start.format("5 layers", above, between, "still above both: Grad-CAM")
+    ]
+    assert randomised({"gradcam-x": (0.35, 0.3, 0.4, 10)}) == [
+        start.format("5 layers", at, between, f"no interval lies above both, {none}")
+    ]
+    assert randomised({"gradcam-x": (0.35, 0.3, 0.4, 10)}, NAN, 1) == [
+        start.format("1 layer", at, "", "still above it: Grad-CAM")
+    ]
+    assert randomised({"gradcam-x": (0.8, NAN, NAN, 2)}) == [
+        start.format(
+            "5 layers",
+            "0.80 (no interval below three photographs, n = 2)",
+            between,
+            "too few photographs to say which explainers do not change",
+        )
+    ]
+    assert randomised({"gradcam-x": (NAN, NAN, NAN, 0)}, NAN) == [
+        "m: there is no photograph on which maps of a randomised network can be compared."
+    ]
+
+
+def stable(jaccards, *, n_samples, top=5):
+    tables = [
+        means("measure", dict.fromkeys(sanity.STABILITY_TITLES, (mean, mean - 0.1, mean + 0.1, 10)), n_samples=count)
+        for count, mean in jaccards.items()
+    ]
+    return sanity.stability_findings(pd.concat(tables).assign(seeds=3, chance=0.2), top=top, n_samples=n_samples)
+
+
+def test_stability_is_told_at_the_samples_of_the_maps():
+    start = (
+        "m: LIME's {} {} (mean Jaccard index of two seeds at least 0.8, over 3 seeds). With the {} samples of the "
+        "maps it "
+        "is {}, chance 0.20, and the equal-area IoU of two seeds' maps is {}, chance 0.20."
+    ).replace(", and the equal", " and the equal")
+    five, low, high = (
+        "5 most important superpixels are",
+        "0.50 (95 % interval 0.40 to 0.60, n = 10)",
+        "0.90 (95 % interval 0.80 to 1.00, n = 10)",
+    )
+    counts = {50: 0.2, 200: 0.5, 1000: 0.9}
+    assert stable(counts, n_samples=1000) == [start.format(five, "settled at 1,000 samples", "1,000", high, high)]
+    assert stable(counts, n_samples=200) == [
+        start.format(five, "settled at 1,000 samples, more than the 200 of the maps", "200", low, low)
+    ]
+    assert stable(counts | {1000: 0.5}, n_samples=200, top=1) == [
+        start.format("1 most important superpixel is", "not settled at 1,000 samples", "200", low, low)
+    ]
+    assert stable({200: NAN}, n_samples=200) == ["m: there is no photograph on which LIME can be compared with itself."]
+
+
+# ---- networks compared
+
+
+def rarefied(low, high, units=100):
+    row = {"model_a": "a", "model_b": "b", "rarefied_units": units, "rarefied_a": 40.0, "rarefied_b": 30.0}
+    table = pd.DataFrame([row | {"difference_low": low, "difference_high": high}])
+    return compared(models=table)[:-1]
+
+
+def compared(**tables):
+    columns = {
+        "layers": ["model", "layer", "labelled"],
+        "models": ["rarefied_units"],
+        "differences": ["model_a", "model_b", "layer", "p_adjusted"],
+        "unique": ["model"],
+        "trend": ["model", "p_adjusted"],
+        "probe_sizes": ["model", "units"],
+    }
+    return compare.findings(**{name: tables.get(name, pd.DataFrame(columns=columns[name])) for name in columns})
+
+
+def test_a_difference_of_distinct_concepts_has_a_side():
+    start = "Among 100 labelled units of each, a names 40.0 and b 30.0 distinct concepts"
+    assert rarefied(1, 9) == [
+        f"{start} (95 % interval of the difference 1.0 to 9.0): a difference is supported, a names more."
+    ]
+    assert rarefied(-9, -1) == [
+        f"{start} (95 % interval of the difference -9.0 to -1.0): a difference is supported, b names more."
+    ]
+    assert rarefied(-1, 9) == [f"{start} (95 % interval of the difference -1.0 to 9.0): a difference is not supported."]
+    assert rarefied(0, 9) == [f"{start} (95 % interval of the difference 0.0 to 9.0): a difference is not supported."]
+    assert rarefied(NAN, NAN) == [
+        f"{start}; without an interval, for there are fewer than 50 units or none makes a difference."
+    ]
+    assert rarefied(NAN, NAN, units=0) == []
+
+
+def shares(difference, p):
+    row = {"model_a": "a", "model_b": "b", "layer": "all", "category": "scene", "labelled_a": 50, "labelled_b": 1}
+    row |= {"share_a": 0.5 + difference, "share_b": 0.5, "difference": difference, "p_adjusted": p}
+    row |= {"low": difference - 0.1, "high": difference + 0.1}
+    other = row | {"layer": "x", "p_adjusted": 1.0}
+    return compared(differences=pd.DataFrame([row, other]))[:-1]
+
+
+def test_differences_of_shares_have_a_sign():
+    start = "Category shares of a and b that differ (50 and 1 labelled unit; p adjusted for 2 tests): scene "
+    assert shares(0.2, 0.01) == [
+        f"{start}70 % and 50 % (difference +20.0 points, 95 % interval +10.0 to +30.0; p = 0.01)."
+    ]
+    assert shares(-0.2, 0.01) == [
+        f"{start}30 % and 50 % (difference -20.0 points, 95 % interval -30.0 to -10.0; p = 0.01)."
+    ]
+    assert shares(0.2, 0.05) == [
+        "No difference of category shares between a and b is supported at 50 and 1 labelled unit; smallest p = 0.05, "
+        "adjusted for 2 tests."
+    ]
+
+
+@pytest.mark.parametrize(("p", "how_many"), [((0.01, 0.9), "1"), ((0.05, 0.9), "none"), ((0.01, 0.02), "2")])
+def test_concepts_of_one_model_only(p, how_many):
+    row = {"model": "a", "units": 3, "labelled": 6, "tests": 7}
+    table = pd.DataFrame([row | {"concept": "dog", "p_adjusted": p[0]}, row | {"concept": "cat", "p_adjusted": p[1]}])
+    end = f"for {how_many} of them is that more than chance (p < 0.05 adjusted for 7 tests)."
+    assert compared(unique=table)[:-1] == [f"2 concepts occur in a only, most often dog (3 of 6 labelled units); {end}"]
+    assert compared(unique=table[1:])[0].startswith("1 concept occurs in a only, most often cat")
+
+
+def rising(slope, p):
+    row = {"model": "a", "category": "scene", "first": "x", "last": "y", "layers": 2, "labelled": 90, "slope": slope}
+    row |= {"low": slope - 0.01, "high": slope + 0.01, "p_adjusted": p}
+    return compared(trend=pd.DataFrame([row]))[:-1]
+
+
+def test_trends_rise_fall_or_are_not_supported():
+    start = "From x to y of a (2 layers, 90 labelled units; p adjusted for 1 test): scene "
+    assert rising(0.05, 0.01) == [f"{start}rises by 5.0 points a layer (95 % interval +4.0 to +6.0; p = 0.01)."]
+    assert rising(-0.05, 0.01) == [f"{start}falls by 5.0 points a layer (95 % interval -6.0 to -4.0; p = 0.01)."]
+    assert rising(0.05, 0.05) == [
+        "No rise or fall of a category's share is supported from x to y of a (2 layers, 90 labelled units); smallest "
+        "p = 0.05, adjusted for 1 test."
+    ]
+
+
+# ---- labels
+
+
+def labels(q, alpha, **changes):
+    facts = {"status": "labelled", "photographs": 40, "images": 50, "p_floor": 0.001, "kept": 0.5, "kept_group": 0.75}
+    table = pd.DataFrame({"q_value": q, "p_value": q, "held_out_correlation": NAN}).assign(alpha=alpha, **facts)
+    return evidence.findings(table.assign(**changes))
+
+
+def test_labels_are_better_than_chance_up_to_the_alpha_in_use():
+    start = (
+        "{} a label that is better than chance at q = {} (permutation of 40 photographs (50 images), adjusted for the "
+        "choice of the concept and for the units of a layer; no p-value can be below 0.001). 0 units are dead or "
+        "constant."
+    )
+    q = [0.01, 0.1, 0.2, 0.5]
+    assert labels(q, 0.2)[0] == start.format("3 of 4 living units (75%) have", "0.2")
+    assert labels(q, 0.05)[0] == start.format("1 of 4 living units (25%) has", "0.05")
+    assert labels(q, 0.001)[0] == start.format("0 of 4 living units (0%) have", "0.001")
+    assert labels(q, 0.001)[2] == (
+        "Not supported at n = 40 photographs (50 images): that any unit has the concept it is labelled with."
+    )
+    assert labels(q, 1)[0] == start.format("1 of 4 living units (25%) has", "0.05") + (
+        " With an alpha of 1 all 4 that could be tested are labelled nevertheless."
+    )
+
+
+def test_labels_that_could_not_be_tested():
+    assert labels([NAN, NAN], 0.05) == [
+        "None of 2 living units could be tested, so none has a label. 0 units are dead or constant."
+    ]
+    assert labels([NAN], 0.05, status="dead") == ["None of the 1 unit responds to anything: all are dead or constant."]
+
+
+def dissected(cosine, p, detectors=10):
+    row = {"model": "m", "layer": "x", "masks": "masks", "units": 20, "detectors": detectors, "unique_detectors": 1}
+    row |= {"on_one_photograph": 0, "compared": detectors, "same": 1, "cosine": cosine, "cosine_chance": 0.5}
+    return netdissect.findings(pd.DataFrame([row | {"p_value": p, "p_adjusted": p}]))
+
+
+def test_two_methods_agree_more_less_or_neither():
+    text = (
+        "Of the 20 units of x of m, Network Dissection (masks) calls 10 detectors, of 1 different concept. The two "
+        "labels "
+        "of 10 of them have a mean text cosine of {:.2f}, against 0.50 if dealt at random: {} (p = {}, adjusted for 1 "
+        "test, units taken as independent); 1 names the same."
+    )
+    assert dissected(0.9, 0.01) == [text.format(0.9, "agreement beyond chance is supported", 0.01)]
+    assert dissected(0.1, 0.01) == [text.format(0.1, "less agreement than by chance is supported", 0.01)]
+    assert dissected(0.9, 0.05) == [text.format(0.9, "agreement beyond chance is not supported", 0.05)]
+    assert dissected(NAN, NAN, detectors=0) == [
+        "Of the 20 units of x of m, Network Dissection (masks) calls 0 detectors, of 1 different concept; none of them "
+        "has a CLIP label to compare."
+    ]
+
+
+# ---- tuning
+
+
+def tuned(gain, p, held_out, held_out_p):
+    facts = {"objective": "IoU", "segmentation": "grid", "hide": "mean", "distance": "cosine", "kernel_width": 0.25}
+    facts |= {"alpha": 1.0, "n_features": NAN, "model": "m", "refused": 0}
+    rows = {"best": (0.5, 0.4, 0.6, 10), "default": (0.3, 0.2, 0.4, 10)}
+    board = means("setting", rows).assign(rank=[1, 2], n_samples=[100, 200], forward_passes=[100, 200], **facts)
+    board = board.assign(difference=[gain, NAN], p_adjusted=[p, NAN])
+    chosen = means("what", {"held out": (0.4, 0.3, 0.5, 10), "default": rows["default"]})
+    chosen = chosen.assign(setting=["1 chosen", "default"], difference=[held_out, NAN], p_value=[held_out_p, NAN])
+    return tune.findings(board, chosen)[:2]
+
+
+def test_gains_of_tuning_have_a_sign_and_a_test():
+    best = (
+        "m, scored by IoU: the best of 2 settings of LIME is grid; hidden by mean; 100 samples; cosine distance of "
+        "width "
+        "0.25; alpha 1; all superpixels in the surrogate, 0.50 (95 % interval 0.40 to 0.60, n = 10). The default "
+        "scores "
+        "0.30 (95 % interval 0.20 to 0.40, n = 10); the difference is +0.20, {} (adjusted for 1 test). It takes 50 % "
+        "fewer forward passes than the default (200)."
+    )
+    luck = (
+        "m: the best of many settings owes part of its score to luck. Settings chosen on all other photographs score "
+        "0.40 "
+        "(95 % interval 0.30 to 0.50, n = 10) on the one held out, {}."
+    )
+    assert tuned(0.2, 0.01, 0.1, 0.02) == [best.format("p = 0.01"), luck.format("+0.10 to the default, p = 0.02")]
+    assert tuned(0.2, 0.05, -0.1, 0.02) == [
+        best.format("p = 0.05: not supported at n = 10"),
+        luck.format("-0.10 to the default, p = 0.02: the default is better"),
+    ]
+    assert tuned(0.2, 0.01, -0.1, 0.2)[1] == luck.format("-0.10 to the default, p = 0.2: not supported at n = 10")
+
+
+# ---- every sentence of tables without rows
+
+
+def test_every_finding_is_walked():
+    found = {
+        f"{module.__name__.rpartition('.')[2]}.{name}"
+        for module in MODULES
+        for name, each in vars(module).items()
+        if name.endswith(("findings", "_sentences"))
+        and name[0] != "_"
+        and inspect.isfunction(each)
+        and each.__module__ == module.__name__
+    }
+    assert found - set(EMPTY) == {"gallery.write_findings"}
+
+
+SUMMARY = ["model", "measure", "cut", "subset", "explainer_a", "explainer_b", "mean", "low", "high", "n", "chance"]
+EMPTY = {  # the columns of the tables, and options
+    "agreement.findings": ([SUMMARY, ["model", "measure"]], {"area": 0.2}),
+    "compare.findings": (
+        [
+            ["model", "labelled"],
+            ["rarefied_units"],
+            ["model_a", "model_b", "layer", "p_adjusted"],
+            ["model"],
+            ["model", "p_adjusted"],
+            ["model"],
+        ],
+        {},
+    ),
+    "evidence.findings": ([["status"]], {}),
+    "faithfulness.findings": ([["model", "measure", "baseline"], ["model", "measure", "baseline"]], {}),
+    "groundtruth.findings": ([["model", "reference", "measure"], ["model"]], {}),
+    "netdissect.findings": ([["model"]], {}),
+    "saliency.shape_findings": ([["model", "measure"], ["model"]], {}),
+    "saliency.complexity_findings": ([["model", "agreement"]], {}),
+    "sanity.randomisation_findings": ([["model", "measure"]], {}),
+    "sanity.stability_findings": ([["model", "measure", "n_samples"]], {"top": 5, "n_samples": 100}),
+    "tune.findings": ([["model"], ["model"]], {}),
+    "gallery.accuracy_sentences": ([["model"]], {}),
+    "gallery.label_sentences": ([["model"]], {"encoder": "CLIP"}),
+    "gallery.frequency_sentences": ([["model", "layer"]], {}),
+    "gallery.category_sentences": ([["model", "layer"]], {}),
+    "gallery.timing_sentences": ([["model", "device", "threads"]], {}),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_tables_without_rows_give_no_claim(name):
+    module, function = name.split(".")
+    columns, options = EMPTY[name]
+    finding = getattr(next(each for each in MODULES if each.__name__.endswith(f".{module}")), function)
+    said = finding(*(pd.DataFrame(columns=own) for own in columns), **options)
+    nothing = "None of the 0 units responds to anything: all are dead or constant."
+    caveat = compared()[-1]
+    assert said in ([], [nothing], [caveat])
