@@ -605,6 +605,11 @@ def tuning_objective(wildcards):
     }
 
 
+def stability_counts():
+    """Numbers of samples at which LIME is compared with itself: those asked for, and that of the maps."""
+    return sorted({*config["sanity"]["samples"], config["explain"]["lime"]["n_samples"]})
+
+
 def network(wildcards):
     """What a script needs to load a model and to feed it."""
     model = config["models"][wildcards.model]

@@ -340,6 +340,7 @@ rule stabilise_lime:
         network=network,
         device=config["device"],
         lime=config["explain"]["lime"],
+        counts=stability_counts(),
         sanity=config["sanity"],
         area=config["agreement"]["area"],
         seed=config["seed"],
@@ -400,7 +401,7 @@ rule summarise_sanity:
     conda:
         "../envs/unitlens.yaml"
     params:
-        top=config["explain"]["lime"]["num_features"],
+        lime={"top": config["explain"]["lime"]["num_features"], "n_samples": config["explain"]["lime"]["n_samples"]},
         seed=config["seed"],
     message:
         "Summarise how maps change with a randomised network, and LIME with its seed"

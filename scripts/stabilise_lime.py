@@ -21,11 +21,11 @@ with log_to(snakemake.log[0]):
         models.predictor(model, normalise),
         *(pictures, segments, targets, images["image_id"].tolist()),
         repeats=params.sanity["seeds"],
-        n_samples=max(params.sanity["samples"]),
+        n_samples=max(params.counts),
         hide=lime["hide"],
         batch_size=snakemake.resources.batch_size,
         seed=params.seed,
     )
-    options = {"counts": params.sanity["samples"], "top": lime["num_features"], "area": params.area}
+    options = {"counts": params.counts, "top": lime["num_features"], "area": params.area}
     table = sanity.check_stability(samples, segments, images, seed=params.seed, options=lime, **options)
     tables.write(table, snakemake.output[0])

@@ -19,4 +19,4 @@ with log_to(snakemake.log[0]):
     figures.randomisation(randomised, output.randomisation_figure)
     figures.stability(stable, output.stability_figure, titles=sanity.STABILITY_TITLES)
     gallery.write_findings(output.randomisation_findings, sanity.randomisation_findings(randomised))
-    gallery.write_findings(output.stability_findings, sanity.stability_findings(stable, top=snakemake.params.top))
+    gallery.write_findings(output.stability_findings, sanity.stability_findings(stable, **snakemake.params.lime))

@@ -378,15 +378,17 @@ def test_sanity_checks():
     adapter("randomise_model", files, ["sane/randomised.csv"], params=params | {"layer": "relu2"}, model="toy")
     randomised = pd.read_csv("sane/randomised.csv")
     assert len(randomised) == 2 * 3 * 2 * 4  # explainers; stages and another photograph; measures; photographs
-    adapter("stabilise_lime", files | {"explanations": lime}, ["sane/stable.csv"], params=params | {"lime": LIME})
+    params |= {"lime": LIME, "counts": [20, 30, 40]}
+    adapter("stabilise_lime", files | {"explanations": lime}, ["sane/stable.csv"], params=params)
     stable = pd.read_csv("sane/stable.csv")
-    assert len(stable) == 4 * 2 * 3 and (stable.seeds == 2).all()
+    assert len(stable) == 4 * 3 * 3 and (stable.seeds == 2).all() and set(stable.n_samples) == {20, 30, 40}
     outputs = {name: f"sane/{name}.csv" for name in ("randomisation", "stability")}
     outputs |= {f"{name}_summary": f"sane/{name}_summary.csv" for name in ("randomisation", "stability")}
     outputs |= {f"{name}_figure": f"sane/{name}.svg" for name in ("randomisation", "stability")}
     outputs |= {f"{name}_findings": f"sane/{name}.json" for name in ("randomisation", "stability")}
     files = {"randomised": ["sane/randomised.csv"], "stability": ["sane/stable.csv"]}
-    adapter("summarise_sanity", files, outputs, params={"top": 3, "seed": 42})
+    adapter("summarise_sanity", files, outputs, params={"lime": {"top": 3, "n_samples": 30}, "seed": 42})
+    assert "With the 30 samples of the maps it is" in Path(outputs["stability_findings"]).read_text()
     assert pd.read_csv(outputs["stability_summary"]).photographs.eq(4).all()
 
 
@@ -400,7 +402,7 @@ def test_summaries():
     means = table.groupby(["measure", "cut"], dropna=False).value.mean()
     everything = summary[summary.subset == "all"].set_index(["measure", "cut"])["mean"]
     np.testing.assert_allclose(everything.sort_index(), means.sort_index(), rtol=1e-5)
-    assert "agree most" in Path(outputs["findings"]).read_text()
+    assert "Grad-CAM and LIME agree: IoU" in Path(outputs["findings"]).read_text()
     assert len(pd.read_csv(outputs["tests"])) == 0  # one pair has no other to be compared with
 
     measures = {"shape": "summarised/measured_shape.csv", "complexity": "summarised/measured_complexity.csv"}
