@@ -595,7 +595,7 @@ def _ahead(best: pd.Series, other: str, title: str, tests: pd.DataFrame) -> str:
         verdict = f"not supported at n = {test['n']}"
     elif test["more_faithful"] == other:
         verdict = "the opposite is supported"
-    return f"{title}: {verdict} ({wording.p_value(test['p_adjusted'])})"
+    return f"{title}: {verdict} (adjusted {wording.p_value(test['p_adjusted'])})"
 
 
 # ---- perturbed pictures

@@ -325,4 +325,4 @@ def test_findings_name_the_first_and_the_last_of_all_pairs_and_its_own_tests():
     assert [sentence[:2] for sentence in sentences] == ["z:", "m:"]
     for sentence in sentences:
         assert "a and c agree most: IoU 0.50" in sentence and "b and c least: 0.10" in sentence
-        assert "from 0 of the 2 others" in sentence
+        assert "more than 0 of 2 other pairs" in sentence

@@ -192,7 +192,7 @@ def test_findings_name_the_winner(planted):
     assert (
         "1 of 2 explainers beat random maps (p < 0.05 adjusted for 27 tests; not supported at n = 12 for other)" in text
     )
-    assert "true over the second, other: supported (p" in text
+    assert "true over the second, other: supported (adjusted p" in text
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])

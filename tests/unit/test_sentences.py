@@ -200,8 +200,9 @@ def test_the_lower_deletion_is_the_better_one():
         "m: by deletion (blur; lower is more faithful), Grad-CAM scores best with 0.20 (95 % interval 0.15 to 0.25, "
         "n = 10), random maps 0.50. 1 of 2 explainers beat random maps (p < 0.05 adjusted for 3 tests; not supported "
         "at "
-        "n = 10 for LIME). Grad-CAM over the second, LIME: supported (p = 0.02); over a Gaussian in the middle: not "
-        "supported at n = 10 (p = 0.4) (adjusted for 2 tests)."
+        "n = 10 for LIME). Grad-CAM over the second, LIME: supported (adjusted p = 0.02); over a Gaussian in the "
+        "middle: not "
+        "supported at n = 10 (adjusted p = 0.4) (adjusted for 2 tests)."
     ]
 
 
@@ -212,8 +213,9 @@ def test_the_higher_insertion_is_the_better_one_and_what_is_worse_is_called_so()
         "m: by insertion (blur; higher is more faithful), LIME scores best with 0.40 (95 % interval 0.35 to 0.45, "
         "n = 10), random maps 0.50. 0 of 2 explainers beat random maps (p < 0.05 adjusted for 3 tests; worse than "
         "random "
-        "maps: LIME, Grad-CAM). LIME over the second, Grad-CAM: supported (p = 0.02); over a Gaussian in the middle: "
-        "the opposite is supported (p = 0.001) (adjusted for 2 tests)."
+        "maps: LIME, Grad-CAM). LIME over the second, Grad-CAM: supported (adjusted p = 0.02); over a Gaussian in the "
+        "middle: "
+        "the opposite is supported (adjusted p = 0.001) (adjusted for 2 tests)."
     ]
 
 
