@@ -152,8 +152,7 @@ def test_lime_finds_the_planted_region(planted, engine):
         assert (saliency[corner].min() > 20 * saliency[~corner].max()).item()
     # hidden, the corner shows 128: its effect, a little shrunk by the ridge, and that of no other superpixel
     effects = (torch.tensor([250, 180]).double() - 128) / 255
-    assert result["coefficients"][:, 0].tolist() == pytest.approx(effects.tolist(), rel=0.2)
-    assert (result["coefficients"][:, 0] < effects).all()
+    assert ((result["coefficients"][:, 0] / effects > 0.9) & (result["coefficients"][:, 0] < effects)).all()
     assert result["r2"].min() > 0.9
 
 
