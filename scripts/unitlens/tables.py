@@ -175,6 +175,8 @@ def _long(column: pd.Series, digits: int) -> bool:
 
 
 def _not_text(column: pd.Series) -> pd.Series:
+    if isinstance(column.dtype, pd.StringDtype):
+        return column[:0]
     return column[[not (isinstance(cell, str) or pd.isna(cell)) for cell in column]]
 
 
