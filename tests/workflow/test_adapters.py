@@ -12,7 +12,7 @@ import torch
 import toy
 import yaml
 from snakemake.iocontainers import Namedlist
-from unitlens import store
+from unitlens import store, tables
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 GEOMETRY = {key: toy.PREPROCESSING[key] for key in ("fit", "resize", "crop", "interpolation")}
@@ -28,6 +28,7 @@ LIME = {"n_samples": 30, "superpixels": {"method": "grid", "size": 8}, "hide": "
 AGREEMENT = {"area": 0.2, "areas": [0.1, 0.2], "threshold": 0.5}
 CAMS = ["gradcam", "hirescam", "gradcam++", "xgradcam", "layercam", "ablationcam", "scorecam"]
 IMAGES = 6
+MODEL = "NA"  # which pandas takes for a missing value
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def named(items):
 
 def check_model(layers):
     params = {"network": NETWORK, "layers": layers, "preprocessing": toy.PREPROCESSING, "source": {"path": "toy.bin"}}
-    adapter("check_model", {"weights": "toy.bin"}, ["toy.json"], params=params, model="toy")
+    adapter("check_model", {"weights": "toy.bin"}, ["toy.json"], params=params, model=MODEL)
 
 
 def decode(output, start=0, stop=IMAGES, *, sheet="sheet.csv", on_bad_image="fail"):
@@ -100,9 +101,9 @@ def explain(output, images, method, *, batch_size=4, target="predicted"):
     params = {"network": NETWORK, "device": "cpu", "target": target}
     if method == "lime":
         params |= {"lime": LIME, "seed": 42}
-        adapter("explain_lime", model_inputs(images), outputs, params=params, batch_size=batch_size, model="toy")
+        adapter("explain_lime", model_inputs(images), outputs, params=params, batch_size=batch_size, model=MODEL)
     else:
-        wildcards = {"model": "toy", "method": method, "layer": "relu2"}
+        wildcards = {"model": MODEL, "method": method, "layer": "relu2"}
         adapter("explain_cam", model_inputs(images), outputs, params=params, batch_size=batch_size, **wildcards)
     return output
 
@@ -112,8 +113,8 @@ def compare(folder):
     images = decode(f"{folder}/images.h5")
     saliency = [explain(f"{folder}/{method}.h5", images, method) for method in ("gradcam", "lime")]
     masks, scores = f"{folder}/masks.h5", f"{folder}/scores.csv"
-    adapter("cut_masks", saliency, [masks], params={"area": 0.2, "threshold": 0.5, "seed": 42}, model="toy")
-    adapter("score_agreement", saliency, [scores], params={"agreement": AGREEMENT, "seed": 42}, model="toy")
+    adapter("cut_masks", saliency, [masks], params={"area": 0.2, "threshold": 0.5, "seed": 42}, model=MODEL)
+    adapter("score_agreement", saliency, [scores], params={"agreement": AGREEMENT, "seed": 42}, model=MODEL)
     return [images, *saliency, masks, scores]
 
 
@@ -135,9 +136,9 @@ def tune(folder, sizes):
         images = decode(f"{folder}/images-{number}.h5", start, start + 3)
         files = model_inputs(images) | {"saliency": explain(f"{folder}/gradcam-{number}.h5", images, "gradcam")}
         scores.append(f"{folder}/{number}.csv")
-        timings.append(f"{folder}/toy/{number}.csv")
+        timings.append(f"{folder}/{MODEL}/{number}.csv")
         outputs = {"scores": scores[-1], "timings": timings[-1]}
-        adapter("tune_lime", files, outputs, params=params | {"photographs": size}, model="toy")
+        adapter("tune_lime", files, outputs, params=params | {"photographs": size}, model=MODEL)
         start += 3
     inputs = Namedlist([*scores, *timings])
     inputs._set_name("scores", 0, end=len(scores))
@@ -149,10 +150,10 @@ def tune(folder, sizes):
     for name, path in one.items():
         outputs.append(path)
         outputs._set_name(name, len(outputs) - 1, end=len(outputs))
-    adapter("collect_tuning", inputs, outputs, params={"settings": TUNE, "models": ["toy"]})
+    adapter("collect_tuning", inputs, outputs, params={"settings": TUNE, "models": [MODEL]})
     figures = {name: f"{folder}/{name}.svg" for name in ("front", "effects", "timings")}
-    tables = {name: f"{folder}/{name}.csv" for name in ("settings", "effects", "timings")}
-    adapter("draw_tuning", tables, figures)
+    drawn = {name: f"{folder}/{name}.csv" for name in ("settings", "effects", "timings")}
+    adapter("draw_tuning", drawn, figures)
     return [*made.values(), *one.values(), figures["front"], figures["effects"]]
 
 
@@ -170,7 +171,7 @@ def test_pictures_are_counted_and_copies_named(tmp_path):
     (tmp_path / "probe.csv").write_text("image_id,path,duplicate_of\na,a.png,\nb,b.png,a\n")
     files = {"images": [decode(f"{tmp_path}/images.h5")], "sheets": [f"{tmp_path}/probe.csv"]}
     adapter("summarise_images", files, [f"{tmp_path}/images.csv"], params={"sets": ["probe"]})
-    (row,) = pd.read_csv(tmp_path / "images.csv", keep_default_na=False).to_dict("records")
+    (row,) = tables.read(tmp_path / "images.csv").to_dict("records")
     counts = {"pictures": IMAGES, "photographs": IMAGES, "skipped": 0, "problems": ""}
     assert row == {
         "set": "probe",
@@ -184,12 +185,12 @@ def test_pictures_are_counted_and_copies_named(tmp_path):
 def test_check_model_writes_what_the_model_is():
     facts = json.loads(Path("toy.json").read_text())
     assert facts["layers"] == {"relu1": [6, 16, 16], "relu2": [8, 8, 8]}
-    assert (facts["model"], facts["classes"], facts["weights"]) == ("toy", 5, {"path": "toy.bin"})
+    assert (facts["model"], facts["classes"], facts["weights"]) == (MODEL, 5, {"path": "toy.bin"})
     assert facts["parameters"] == (3 * 9 + 1) * 6 + (6 * 9 + 1) * 8 + (8 + 1) * 5
 
 
 def test_misspelt_layer_is_named_with_its_nearest():
-    with pytest.raises(ValueError, match=r"^toy has no layer 'rellu2'; nearest: relu2"):
+    with pytest.raises(ValueError, match=r"^NA has no layer 'rellu2'; nearest: relu2"):
         check_model(["relu1", "rellu2"])
 
 
@@ -233,7 +234,7 @@ def test_activations_depend_on_no_shard_or_batch_size(size):
     adapter("index_activations", paths, [f"index-{size}.h5"])
     index, facts = store.read(f"index-{size}.h5")
     np.testing.assert_array_equal(index["activations"], parts["activations"])
-    assert (facts["model"], facts["layer"], facts["pooling"]) == ("toy", "relu2", "avg")
+    assert (facts["model"], facts["layer"], facts["pooling"]) == (MODEL, "relu2", "avg")
 
 
 def test_gallery_of_units():
@@ -247,7 +248,7 @@ def test_gallery_of_units():
     inputs._set_name("images", 3, end=5)
     for batch_size in (1, 6):
         output = f"units/{batch_size}.h5"
-        adapter("map_units", inputs, [output], params=params, batch_size=batch_size, model="toy", layer="relu2")
+        adapter("map_units", inputs, [output], params=params, batch_size=batch_size, model=MODEL, layer="relu2")
     maps, facts = store.read("units/6.h5")
     assert maps["maps"].shape == (8, 5, 8, 8) and facts["geometry"] == "squash36-crop32-bilinear"
     index, _ = store.read("units-3/index.h5")
@@ -262,9 +263,9 @@ def test_gallery_of_units():
         else:
             assert (array == maps[name]).all()
 
-    rows = [{"model": "toy", "layer": "relu2", "unit": unit, "status": "labelled"} for unit in range(8)]
+    rows = [{"model": MODEL, "layer": "relu2", "unit": unit, "status": "labelled"} for unit in range(8)]
     evidence = {"concept": "null", "category": "", "score": 1, "top_concepts": "null; red", "encoder": "ConSE"}
-    pd.DataFrame(rows).assign(**evidence).to_csv("units/concepts.csv", index=False)
+    tables.write(pd.DataFrame(rows).assign(**evidence), "units/concepts.csv")
     inputs = Namedlist(["units/concepts.csv", "units/6.h5", *images])
     inputs._set_name("concepts", 0)
     inputs._set_name("maps", 1, end=2)
@@ -295,8 +296,8 @@ def test_tuning_over_shards_gives_the_same_bytes():
     first, second = tune("tuned", [3, 1]), tune("tuned_again", [3, 1])
     for one, other in zip(first, second, strict=True):
         assert Path(one).read_bytes() == Path(other).read_bytes(), one
-    table = pd.read_csv("tuned/settings.csv", keep_default_na=False)
-    assert len(table) == 7 and set(table.n) == {4} and set(table.model) == {"toy"}
+    table = tables.read("tuned/settings.csv")
+    assert len(table) == 7 and set(table.n) == {4} and set(table.model) == {MODEL}
     assert set(table.name) == {"", "default", "grey one"}
     best = yaml.safe_load(Path("tuned/best.yaml").read_text())
     assert best["n_samples"] == table.n_samples[0] and best["hide"] == table.hide[0]
@@ -326,10 +327,10 @@ def test_network_dissection(words):
     output = "dissected/toy.csv"
 
     def dissect(batch_size):
-        wildcards = {"model": "toy", "layer": "relu2"}
+        wildcards = {"model": MODEL, "layer": "relu2"}
         files = {**model_inputs(images), "masks": []}
         adapter("dissect_network", files, [output], params=params, batch_size=batch_size, **wildcards)
-        return pd.read_csv(output, keep_default_na=False)
+        return tables.read(output)
 
     if "masks" in words:
         with pytest.raises(ValueError, match="no image of the probe set has masks"):
@@ -349,8 +350,8 @@ def test_masks_and_scores():
     for explainer in ("gradcam-relu2", "lime"):
         assert (arrays[f"{explainer}:equal_area"].sum((1, 2)) == area).all()
     assert "lime:selected" in arrays
-    table = pd.read_csv(scores)
-    assert set(table.model) == {"toy"} and set(table.image_id) == {f"toy_{number:02d}" for number in range(IMAGES)}
+    table = tables.read(scores)
+    assert set(table.model) == {MODEL} and set(table.image_id) == {f"toy_{number:02d}" for number in range(IMAGES)}
     assert set(zip(table.explainer_a, table.explainer_b, strict=True)) == {("gradcam-relu2", "lime")}
     assert table.groupby(["measure", "cut"], dropna=False).size().eq(IMAGES).all()
 
@@ -360,11 +361,11 @@ def test_boxes_are_scored_and_summarised():
     arrays, facts = store.read(images)
     store.create(images, arrays | {"box": np.tile(np.float32([4, 4, 20, 20]), (IMAGES, 1))}, facts)
     files = {"images": images, "saliency": [gradcam, lime]}
-    adapter("score_ground_truth", files, ["boxed/found.csv"], params={"seed": 42}, model="toy")
+    adapter("score_ground_truth", files, ["boxed/found.csv"], params={"seed": 42}, model=MODEL)
     outputs = {name: f"boxed/{name}.csv" for name in ("images", "summary", "tests")}
     outputs |= {"figure": "boxed/found.svg", "findings": "boxed/found.json"}
     adapter("summarise_ground_truth", ["boxed/found.csv"], outputs, params={"seed": 42})
-    summary = pd.read_csv(outputs["summary"])
+    summary = tables.read(outputs["summary"])
     assert len(summary) == 4 * 3 and set(summary.reference) == {"box"}  # two explainers and two floors, measures
     assert len(json.loads(Path(outputs["findings"]).read_text())) == 3
     assert Path(outputs["figure"]).stat().st_size
@@ -375,12 +376,12 @@ def test_sanity_checks():
     settings = {"photographs": 4, "cams": ["gradcam", "layercam"], "stages": 2, "seeds": 2, "samples": [20, 40]}
     params = {"network": NETWORK, "device": "cpu", "sanity": settings, "area": 0.2, "seed": 42}
     files = model_inputs(images) | {"explanations": gradcam}
-    adapter("randomise_model", files, ["sane/randomised.csv"], params=params | {"layer": "relu2"}, model="toy")
-    randomised = pd.read_csv("sane/randomised.csv")
+    adapter("randomise_model", files, ["sane/randomised.csv"], params=params | {"layer": "relu2"}, model=MODEL)
+    randomised = tables.read("sane/randomised.csv")
     assert len(randomised) == 2 * 3 * 2 * 4  # explainers; stages and another photograph; measures; photographs
     params |= {"lime": LIME, "counts": [20, 30, 40]}
     adapter("stabilise_lime", files | {"explanations": lime}, ["sane/stable.csv"], params=params)
-    stable = pd.read_csv("sane/stable.csv")
+    stable = tables.read("sane/stable.csv")
     assert len(stable) == 4 * 3 * 3 and (stable.seeds == 2).all() and set(stable.n_samples) == {20, 30, 40}
     outputs = {name: f"sane/{name}.csv" for name in ("randomisation", "stability")}
     outputs |= {f"{name}_summary": f"sane/{name}_summary.csv" for name in ("randomisation", "stability")}
@@ -389,7 +390,7 @@ def test_sanity_checks():
     files = {"randomised": ["sane/randomised.csv"], "stability": ["sane/stable.csv"]}
     adapter("summarise_sanity", files, outputs, params={"lime": {"top": 3, "n_samples": 30}, "seed": 42})
     assert "With the 30 samples of the maps it is" in Path(outputs["stability_findings"]).read_text()
-    assert pd.read_csv(outputs["stability_summary"]).photographs.eq(4).all()
+    assert tables.read(outputs["stability_summary"]).photographs.eq(4).all()
 
 
 def test_summaries():
@@ -397,40 +398,40 @@ def test_summaries():
     outputs = {name: f"summarised/{name}.csv" for name in ("images", "summary", "tests")}
     outputs["findings"] = "summarised/findings.json"
     adapter("summarise_agreement", [scores], outputs, params={"seed": 42, "area": 0.2})
-    table, summary = pd.read_csv(outputs["images"]), pd.read_csv(outputs["summary"])
-    assert table.equals(pd.read_csv(scores))
+    table, summary = tables.read(outputs["images"]), tables.read(outputs["summary"])
+    assert table.equals(tables.read(scores))
     means = table.groupby(["measure", "cut"], dropna=False).value.mean()
     everything = summary[summary.subset == "all"].set_index(["measure", "cut"])["mean"]
     np.testing.assert_allclose(everything.sort_index(), means.sort_index(), rtol=1e-5)
     assert "Grad-CAM and LIME agree: IoU" in Path(outputs["findings"]).read_text()
-    assert len(pd.read_csv(outputs["tests"])) == 0  # one pair has no other to be compared with
+    assert len(tables.read(outputs["tests"])) == 0  # one pair has no other to be compared with
 
     measures = {"shape": "summarised/measured_shape.csv", "complexity": "summarised/measured_complexity.csv"}
     files = {"images": "summarised/images.h5", "saliency": [gradcam, lime], "lime": lime}
-    adapter("measure_images", files, measures, params={"area": 0.2}, model="toy")
+    adapter("measure_images", files, measures, params={"area": 0.2}, model=MODEL)
     outputs |= {name: f"summarised/{name}.csv" for name in ("shape", "shape_summary", "shape_tests")}
     outputs |= {name: f"summarised/{name}.csv" for name in ("complexity", "correlations")}
     outputs |= {f"{name}_findings": f"summarised/{name}.json" for name in ("shape", "complexity")}
     files = {"shape": [measures["shape"]], "complexity": [measures["complexity"]], "agreement": outputs["images"]}
     adapter("summarise_measures", files, outputs, params={"seed": 42, "area": 0.2})
-    assert len(pd.read_csv(outputs["shape"])) == 2 * 3 * IMAGES  # explainers, measures
-    assert pd.read_csv(outputs["shape_tests"]).explainer_a.tolist() == ["gradcam-relu2"] * 3
-    correlations = pd.read_csv(outputs["correlations"])
+    assert len(tables.read(outputs["shape"])) == 2 * 3 * IMAGES  # explainers, measures
+    assert tables.read(outputs["shape_tests"]).explainer_a.tolist() == ["gradcam-relu2"] * 3
+    correlations = tables.read(outputs["correlations"])
     assert len(correlations) == 2 * 5 and (correlations.photographs == IMAGES).all()
-    assert pd.read_csv(outputs["complexity"]).superpixels.tolist() == [16] * IMAGES
+    assert tables.read(outputs["complexity"]).superpixels.tolist() == [16] * IMAGES
 
     files = {"images": "summarised/images.h5", "saliency": [gradcam, lime]}
-    adapter("score_ground_truth", files, ["summarised/found.csv"], params={"seed": 42}, model="toy")
-    assert len(pd.read_csv("summarised/found.csv")) == 0  # the sheet gives neither mask nor box
+    adapter("score_ground_truth", files, ["summarised/found.csv"], params={"seed": 42}, model=MODEL)
+    assert len(tables.read("summarised/found.csv")) == 0  # the sheet gives neither mask nor box
 
     adapter("summarise_timings", [f"{gradcam}.csv", f"{lime}.csv"], ["summarised/timings.csv"])
-    timings = pd.read_csv("summarised/timings.csv")
+    timings = tables.read("summarised/timings.csv")
     assert timings.explainer.tolist() == ["gradcam-relu2", "lime"] and timings.images.tolist() == [IMAGES, IMAGES]
     np.testing.assert_allclose(timings.seconds_per_image, timings.seconds / IMAGES, rtol=1e-3)
 
-    params = {"classes": {"toy": "classes.txt"}}
+    params = {"classes": {MODEL: "classes.txt"}}
     adapter("summarise_predictions", [lime], ["summarised/predictions.csv"], params=params)
-    predictions = pd.read_csv("summarised/predictions.csv")
+    predictions = tables.read("summarised/predictions.csv")
     assert predictions.label_name.tolist() == [toy.CLASSES[number % 5] for number in range(IMAGES)]
     assert (predictions.target == predictions.predicted).all()
 
@@ -446,7 +447,7 @@ def score_faithfulness(folder, *, batch_size=4):
     outputs = {"scores": f"{folder}/scores.csv", "curves": f"{folder}/curves.h5"}
     settings = {"steps": 4, "baselines": ["blur", "mean"], "percentiles": [30, 60]}
     params = {"network": NETWORK, "device": "cpu", "faithfulness": settings, "seed": 42}
-    adapter("score_faithfulness", files, outputs, params=params, batch_size=batch_size, model="toy")
+    adapter("score_faithfulness", files, outputs, params=params, batch_size=batch_size, model=MODEL)
     return outputs["scores"], outputs["curves"]
 
 
@@ -455,7 +456,7 @@ def test_faithfulness():
     names = ["images", "summary", "tests", "curves"]
     outputs = {name: f"faithful/{name}.csv" for name in names} | {"findings": "faithful/findings.json"}
     adapter("summarise_faithfulness", {"scores": [scores], "curves": [curves]}, outputs, params={"seed": 42})
-    images, summary, tests, means = (pd.read_csv(outputs[name]) for name in names)
+    images, summary, tests, means = (tables.read(outputs[name]) for name in names)
     assert images.groupby(["explainer", "measure", "baseline"]).size().eq(IMAGES).all()
     assert set(images.explainer) == {"gradcam-relu2", "lime", "random", "gaussian"}
     assert set(images.explained_class) == {"predicted"} and set(images.geometry) == {"squash36-crop32-bilinear"}
@@ -468,14 +469,14 @@ def test_faithfulness():
     assert sorted(means[means.measure == "road_lerf"].share.unique()) == [0.3, 0.6]
     assert len(json.loads(Path(outputs["findings"]).read_text())) == 3  # deletion, insertion, ROAD
     figures = {name: f"faithful/{name}.svg" for name in ("scores", "curves")}
-    adapter("draw_faithfulness", {"summary": outputs["summary"], "curves": outputs["curves"]}, figures, model="toy")
+    adapter("draw_faithfulness", {"summary": outputs["summary"], "curves": outputs["curves"]}, figures, model=MODEL)
     assert all(Path(path).stat().st_size for path in figures.values())
 
 
 def test_faithfulness_depends_on_no_batch_size():
-    tables = [pd.read_csv(score_faithfulness(f"by-{size}", batch_size=size)[0]) for size in (1, 64)]
+    scored = [tables.read(score_faithfulness(f"by-{size}", batch_size=size)[0]) for size in (1, 64)]
     keys = ["image_id", "explainer", "measure", "baseline"]
-    one, other = (table.set_index(keys).value for table in tables)
+    one, other = (table.set_index(keys).value for table in scored)
     np.testing.assert_allclose(one, other[one.index], rtol=1e-4, atol=1e-4)
 
 
@@ -500,14 +501,14 @@ def label_units(folder, similarity="cos_similarity"):
     files = {"activations": f"{folder}/activations.h5", "images": images, "concepts": f"{folder}/concepts.h5"}
     params = {"similarity": similarity, "seed": 1, "evidence": EVIDENCE}
     return shards, lambda: adapter(
-        "label_units", files, [f"{folder}/relu1.csv"], params=params, model="toy", layer="relu1"
+        "label_units", files, [f"{folder}/relu1.csv"], params=params, model=MODEL, layer="relu1"
     )
 
 
 def test_labels_with_evidence():
     _, run = label_units("labelled")
     run()
-    table = pd.read_csv("labelled/relu1.csv", keep_default_na=False, na_values=[""])
+    table = tables.read("labelled/relu1.csv")
     assert table.status.tolist() == ["labelled"] * 3 and set(table.layer) == {"relu1"}
     columns = ["kept", "kept_group", "score_low", "score_high", "p_value", "q_value", "held_out_correlation"]
     assert table[columns].notna().all(axis=None)
@@ -515,7 +516,7 @@ def test_labels_with_evidence():
     outputs = {"table": "labelled/concepts.csv", "findings": "labelled/evidence.json"}
     adapter("collect_concepts", ["labelled/relu1.csv"], outputs)
     sentences = json.loads(Path("labelled/evidence.json").read_text())
-    assert sentences[0].startswith("toy: ") and "of 3 living units" in sentences[0]
+    assert sentences[0].startswith(f"{MODEL}: ") and "of 3 living units" in sentences[0]
 
 
 def test_a_purged_shard_of_activations_is_named():
