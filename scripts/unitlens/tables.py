@@ -5,7 +5,7 @@ and False. So a model called 4, a layer called 1.10 and a word like ``null`` com
 an empty text, or a missing number.
 
 Spreadsheets run a cell that begins with ``= + - @``, a tab or a line break as a formula. A text like that is written
-with one ``'`` before it, which they do not show, and so is one that begins with ``'`` and goes on like that; reading
+with one ``'`` before it, and so is one that begins with ``'`` and goes on like that; reading
 takes the one ``'`` off again. Texts that are plain numbers, as -0.5, stay as they are. Files from outside are read as
 they are.
 """
