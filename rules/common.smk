@@ -418,18 +418,6 @@ def explain_images_of_model(wildcards):
     return images_of("explain", preprocessing(wildcards), wildcards.shard)
 
 
-def first_images_of_model(wildcards):
-    return images_of("explain", preprocessing(wildcards), shards("explain")[0])
-
-
-def first_cam_of_model(wildcards):
-    return f"results/saliency/{wildcards.model}/{explainers(wildcards.model)[0]}/{shards('explain')[0]}.h5"
-
-
-def first_lime_of_model(wildcards):
-    return f"results/saliency/{wildcards.model}/lime/{shards('explain')[0]}.h5"
-
-
 def committed_sheet(wildcards):
     """The user's sheet. Ancient: a longer sheet must run new shards only, and Snakemake skips what lies behind a job
     that runs again and whose outputs are ancient."""
@@ -491,32 +479,23 @@ def decoded_images():
     return tuple(zip(*dict.fromkeys(pairs)))
 
 
-def first_shards(photographs):
-    """Shards that hold so many photographs to explain, the first ones of the sheet."""
+def first_shards(section):
+    """Shards of the first photographs to explain, as many as a section of the config says; none without the section."""
+    photographs = config.get(section, {}).get("photographs", 0)
     return shards("explain")[: -(-photographs // config["images"]["explain"]["shard_size"])]
 
 
-def shown_shards():
-    """Shards of the photographs that figures show."""
-    return first_shards(config["report"]["photographs"])
+def first_images(section):
+    """Decoded shards of a model's first photographs, as many as a section of the config says."""
+    return lambda wildcards: [images_of("explain", preprocessing(wildcards), shard) for shard in first_shards(section)]
 
 
-def tuned_shards():
-    """Shards of the photographs that LIME is tuned on; none without `tune`."""
-    return first_shards(config.get("tune", {}).get("photographs", 0))
-
-
-def shown_images(wildcards):
-    return [images_of("explain", preprocessing(wildcards), shard) for shard in shown_shards()]
-
-
-def shown_saliency(wildcards):
-    return expand("results/saliency/{{model}}/{{explainer}}/{shard}.h5", shard=shown_shards())
-
-
-def shown_saliency_of_all(wildcards):
-    return expand(
-        "results/saliency/{{model}}/{explainer}/{shard}.h5", explainer=explainers(wildcards.model), shard=shown_shards()
+def first_saliency(section, some=slice(None)):
+    """Shards of a model's explanations of these by all or some explainers."""
+    return lambda wildcards: expand(
+        "results/saliency/{{model}}/{explainer}/{shard}.h5",
+        explainer=explainers(wildcards.model)[some],
+        shard=first_shards(section),
     )
 
 
@@ -696,9 +675,17 @@ def overview_settings():
         "concept list": config["concepts"]["list"],
         "common words added": config["concepts"].get("common_words", 0),
         "explained class": config["explain"]["target"],
+        "photographs shown": some_of_explained("report"),
+        "photographs of the sanity checks": some_of_explained("sanity"),
+        "photographs of the verification": some_of_explained("verify"),
         **{f"LIME: {key.replace('_', ' ')}": value for key, value in lime.items() if key != "superpixels"},
         "LIME: superpixels": ", ".join(f"{key} {value}" for key, value in lime["superpixels"].items()),
     }
+
+
+def some_of_explained(section):
+    count = count_rows("explain")
+    return f"{min(config[section]['photographs'], count)} of {count}"
 
 
 def overview_files(wildcards):
@@ -769,23 +756,25 @@ def memory_of_shard(wildcards, attempt):
     return attempt * (1000 + (stop - start) * side**2 * (3 + 2 * maps) // 2**20)
 
 
-def memory(megabytes, maps=0):
-    """Memory that grows with every attempt and with the maps that a job holds of each photograph of a shard: so many, or
-    those of `all` explainers, 14 bytes a pixel (docs/cluster.md)."""
+def memory(megabytes, maps=0, section=None):
+    """Memory that grows with every attempt and with the maps that a job holds of each photograph of a shard, or of the
+    first ones that a `section` of the config names: so many, or those of `all` explainers, 14 bytes a pixel
+    (docs/cluster.md)."""
 
     def needed(wildcards, attempt):
         held = len(explainers(wildcards.model)) if maps == "all" else maps
-        photographs = min(config["images"]["explain"]["shard_size"], count_rows("explain"))
+        most = config[section]["photographs"] if section else config["images"]["explain"]["shard_size"]
+        photographs = min(most, count_rows("explain"))
         pixels = preprocessing(wildcards)["crop"] ** 2 if held else 0
         return attempt * (megabytes + 14 * held * photographs * pixels // 2**20)
 
     return needed
 
 
-def memory_of_network(megabytes, maps=0):
+def memory_of_network(megabytes, maps=0, section=None):
     """Memory of a job that runs a network: on a GPU CUDA's libraries, on a CPU the activations of a batch (docs/cluster.md)."""
     needs = {"cuda": 2000, "cpu": 65 * config["batch_size"]}
-    return memory(megabytes + needs.get(config["device"], max(needs.values())), maps)
+    return memory(megabytes + needs.get(config["device"], max(needs.values())), maps, section)
 
 
 def minutes(base):

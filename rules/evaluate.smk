@@ -287,8 +287,8 @@ rule randomise_model:
     input:
         model="results/models/{model}.json",
         weights="resources/weights/{model}.bin",
-        images=first_images_of_model,
-        explanations=first_cam_of_model,
+        images=first_images("sanity"),
+        explanations=first_saliency("sanity", slice(1)),
     output:
         "results/sanity/randomisation/{model}.csv",
     log:
@@ -301,7 +301,7 @@ rule randomise_model:
     resources:
         gpu=GPU,
         batch_size=config["batch_size"],
-        mem_mb=memory_of_network(1500, maps=1),
+        mem_mb=memory_of_network(1500, maps=1, section="sanity"),
         runtime=minutes(30),
     params:
         network=network,
@@ -320,8 +320,8 @@ rule stabilise_lime:
     input:
         model="results/models/{model}.json",
         weights="resources/weights/{model}.bin",
-        images=first_images_of_model,
-        explanations=first_lime_of_model,
+        images=first_images("sanity"),
+        explanations=expand("results/saliency/{{model}}/lime/{shard}.h5", shard=first_shards("sanity")),
     output:
         "results/sanity/stability/{model}.csv",
     log:
@@ -334,7 +334,7 @@ rule stabilise_lime:
     resources:
         gpu=GPU,
         batch_size=config["batch_size"],
-        mem_mb=memory_of_network(1500, maps=2),
+        mem_mb=memory_of_network(1500, maps=2, section="sanity"),
         runtime=minutes(30),
     params:
         network=network,
@@ -510,7 +510,7 @@ rule verify_explainers:
     input:
         model="results/models/{model}.json",
         weights="resources/weights/{model}.bin",
-        images=first_images_of_model,
+        images=first_images("verify"),
     output:
         differences="results/verification/{model}.csv",
         timings="results/timings/verification/{model}.csv",

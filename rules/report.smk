@@ -1,7 +1,7 @@
 rule draw_overlays:
     input:
-        images=shown_images,
-        saliency=shown_saliency,
+        images=first_images("report"),
+        saliency=expand("results/saliency/{{model}}/{{explainer}}/{shard}.h5", shard=first_shards("report")),
     output:
         directory("results/overlays/{model}/{explainer}"),  # not in the report, whose page of explanations shows them
     log:
@@ -24,8 +24,8 @@ rule draw_overlays:
 
 rule draw_grid:
     input:
-        images=shown_images,
-        saliency=shown_saliency_of_all,
+        images=first_images("report"),
+        saliency=first_saliency("report"),
     output:
         report(
             "results/figures/explanations/{model}.png",
@@ -225,9 +225,9 @@ rule write_units:
 
 rule write_explanations:
     input:
-        images=images_of_models("explain", explained_models(), shown_shards()),
-        saliency=per_explainer("results/saliency/{model}/{explainer}/{shard}.h5", shown_shards()),
-        masks=per_explained_shard("results/masks/{model}/{shard}.h5", shown_shards()),
+        images=images_of_models("explain", explained_models(), first_shards("report")),
+        saliency=per_explainer("results/saliency/{model}/{explainer}/{shard}.h5", first_shards("report")),
+        masks=per_explained_shard("results/masks/{model}/{shard}.h5", first_shards("report")),
         predictions="results/predictions.csv",
         faithfulness="results/faithfulness.csv",
     output:

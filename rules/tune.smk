@@ -34,8 +34,8 @@ rule tune_lime:
 
 rule collect_tuning:
     input:
-        scores=per_explained_shard("results/tuning/{model}/{shard}.csv", tuned_shards()),
-        timings=per_explained_shard("results/timings/tuning/shards/{model}/{shard}.csv", tuned_shards()),
+        scores=per_explained_shard("results/tuning/{model}/{shard}.csv", first_shards("tune")),
+        timings=per_explained_shard("results/timings/tuning/shards/{model}/{shard}.csv", first_shards("tune")),
     output:
         settings=report(
             "results/tuning.csv",

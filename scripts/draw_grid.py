@@ -7,13 +7,15 @@ with log_to(snakemake.log[0]):
 
     rows, model = snakemake.params.shown, snakemake.wildcards.model
     pictures, _ = store.concatenate(snakemake.input.images, rows=rows)
-    explanations = explain.by_explainer(store.read(path, rows=rows) for path in snakemake.input.saliency)
+    explanations = {
+        facts["explainer"]: (arrays, facts) for arrays, facts in store.by_folder(snakemake.input.saliency, rows=rows)
+    }
     lime, facts = explanations["lime"]
     figures.explanation_grid(
-        pictures["images"][:rows],
-        {name: explain.scale(arrays["saliency"])[:rows] for name, (arrays, _) in explanations.items()},
+        pictures["images"],
+        {name: explain.scale(arrays["saliency"]) for name, (arrays, _) in explanations.items()},
         snakemake.output[0],
-        captions=models.captions(lime, facts, snakemake.params.classes)[:rows],
-        segments=lime["segments"][:rows],
+        captions=models.captions(lime, facts, snakemake.params.classes),
+        segments=lime["segments"],
         model=model,
     )

@@ -15,7 +15,7 @@ with log_to(snakemake.log[0]):
     folder = Path(snakemake.output[0])
     folder.mkdir(parents=True)
     title = wording.explainer_title(facts["explainer"])
-    for i in logs.each(range(min(shown, len(maps))), "pictures"):
+    for i in logs.each(range(len(maps)), "pictures"):
         path = folder / f"{arrays['image_id'][i]}.png"
         segments = arrays["segments"][i] if "segments" in arrays else None
         figures.overlay(pictures["images"][i], maps[i], path, segments=segments, title=f"{title}: {captions[i]}")

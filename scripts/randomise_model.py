@@ -13,19 +13,18 @@ with log_to(snakemake.log[0]):
     model, normalise, _ = models.load_network(
         params.network, snakemake.input.weights, snakemake.input.model, device=params.device
     )
-    device, first = next(model.parameters()).device, slice(params.sanity["photographs"])
-    arrays, facts = store.read(snakemake.input.explanations)
-    with store.open(snakemake.input.images) as file:
-        pictures = torch.as_tensor(file["images"][first]).to(device)
+    device, rows = next(model.parameters()).device, params.sanity["photographs"]
+    decoded, _ = store.concatenate(snakemake.input.images, rows=rows)
+    arrays, facts = store.concatenate(snakemake.input.explanations, rows=rows)
     explain = partial(
         sanity.cam_maps,
-        inputs=normalise(pictures),
-        targets=torch.as_tensor(arrays["target"][first]).to(device),
+        inputs=normalise(torch.as_tensor(decoded["images"]).to(device)),
+        targets=torch.as_tensor(arrays["target"]).to(device),
         layer=params.layer,
         methods=params.sanity["cams"],
         chunk=snakemake.resources.batch_size,
     )
-    images = agreement.image_table(arrays, facts)[first]
+    images = agreement.image_table(arrays, facts)
     options = {"stages": params.sanity["stages"], "area": params.area, "seed": params.seed}
     table = sanity.check_randomisation(model, explain, images, **options)
     tables.write(table, snakemake.output[0])

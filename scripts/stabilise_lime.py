@@ -11,12 +11,12 @@ with log_to(snakemake.log[0]):
     model, normalise, _ = models.load_network(
         params.network, snakemake.input.weights, snakemake.input.model, device=params.device
     )
-    device, first = next(model.parameters()).device, slice(params.sanity["photographs"])
-    arrays, facts = store.read(snakemake.input.explanations)
-    with store.open(snakemake.input.images) as file:
-        pictures = torch.as_tensor(file["images"][first]).to(device)
-    segments, targets = (torch.as_tensor(arrays[name][first]).to(device) for name in ("segments", "target"))
-    images = agreement.image_table(arrays, facts)[first]
+    device, rows = next(model.parameters()).device, params.sanity["photographs"]
+    decoded, _ = store.concatenate(snakemake.input.images, rows=rows)
+    arrays, facts = store.concatenate(snakemake.input.explanations, rows=rows)
+    pictures = torch.as_tensor(decoded["images"]).to(device)
+    segments, targets = (torch.as_tensor(arrays[name]).to(device) for name in ("segments", "target"))
+    images = agreement.image_table(arrays, facts)
     samples = sanity.draw(
         models.predictor(model, normalise),
         *(pictures, segments, targets, images["image_id"].tolist()),

@@ -11,12 +11,11 @@ with log_to(snakemake.log[0]):
     model, normalise, facts = models.load_network(
         params.network | {"precision": "float32"}, snakemake.input.weights, snakemake.input.model, device=params.device
     )
-    predict, first = models.predictor(model, normalise), slice(params.verify["photographs"])
-    with store.open(snakemake.input.images) as file:
-        pictures = torch.as_tensor(file["images"][first]).to(next(model.parameters()).device)
-        given = explain.given_superpixels(file)
-        image_ids, labels = file["image_id"].asstr()[first], file["label"][first]
-    targets = models.choose_targets(predict(pictures), labels, params.target, image_ids)
+    predict = models.predictor(model, normalise)
+    decoded, _ = store.concatenate(snakemake.input.images, rows=params.verify["photographs"])
+    pictures = torch.as_tensor(decoded["images"]).to(next(model.parameters()).device)
+    image_ids, given = decoded["image_id"], explain.given_superpixels(decoded)
+    targets = models.choose_targets(predict(pictures), decoded["label"], params.target, image_ids)
     options = {"name": facts["model"], "layer": params.layer, "cams": params.cams, "seed": params.seed}
     options |= {"lime_options": params.lime, "samples": params.verify["samples"], "given": given}
     options |= {"batch_size": snakemake.resources.batch_size}

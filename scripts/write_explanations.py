@@ -3,20 +3,14 @@
 from unitlens.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from itertools import groupby
-    from pathlib import Path
-
     from unitlens import explanation_cards, gallery, store, tables
 
     files, shown = snakemake.input, snakemake.params.shown
-    masks = [store.read(path, rows=shown) for path in files.masks]
+    masks = store.by_folder(files.masks, rows=shown)
     cards = explanation_cards.collect(
-        [store.read(path, rows=shown) for path in files.saliency],
+        store.by_folder(files.saliency, rows=shown),
         masks,
-        {
-            geometry: store.concatenate(shards, rows=shown)[0]
-            for geometry, shards in groupby(files.images, key=lambda path: Path(path).parent.name)
-        },
+        {facts["geometry"]: arrays for arrays, facts in store.by_folder(files.images, rows=shown)},
         predictions=tables.read(files.predictions),
         faithfulness=tables.read(files.faithfulness),
         photographs=shown,

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
@@ -137,7 +138,7 @@ def read(path: str | Path, *, rows: int | None = None) -> tuple[dict[str, np.nda
 def concatenate(
     paths: Iterable[str | Path], *, rows: int | None = None
 ) -> tuple[dict[str, np.ndarray], dict[str, object]]:
-    """Read several shards as one, or the first `rows` of each: arrays one below the other, and common attributes.
+    """Read several shards as one, or the first `rows` of all: arrays one below the other, and common attributes.
 
     Raises
     ------
@@ -145,10 +146,29 @@ def concatenate(
         If two shards differ in an attribute.
     """
     paths = [Path(path) for path in paths]
-    arrays, attributes = zip(*(read(path, rows=rows) for path in paths), strict=True)
+    arrays, attributes = zip(*_read_first(paths, rows), strict=True)
     for path, facts in zip(paths, attributes, strict=True):
         _check_same(path, facts, paths[0], attributes[0])
     return {name: np.concatenate([each[name] for each in arrays]) for name in arrays[0]}, attributes[0]
+
+
+def by_folder(
+    paths: Iterable[str | Path], *, rows: int | None = None
+) -> list[tuple[dict[str, np.ndarray], dict[str, object]]]:
+    """Read the shards of each folder, which follow each other, as `concatenate` does: a pair for each folder."""
+    groups = groupby(map(Path, paths), key=lambda path: path.parent)
+    return [concatenate(shards, rows=rows) for _, shards in groups]
+
+
+def _read_first(
+    paths: Iterable[str | Path], rows: int | None
+) -> Iterator[tuple[dict[str, np.ndarray], dict[str, object]]]:
+    """Read shard after shard as `read` does until there are so many `rows`; what follows is read with none."""
+    for path in paths:
+        arrays, attributes = read(path, rows=rows)
+        if rows is not None:
+            rows -= max(map(len, arrays.values()), default=0)
+        yield arrays, attributes
 
 
 def column(paths: Iterable[str | Path], name: str) -> np.ndarray:

@@ -172,6 +172,15 @@ def test_shards_are_concatenated_in_the_order_given(tmp_path):
     assert attributes == store.read(tmp_path / "2.h5")[1]
 
 
+@pytest.mark.parametrize(("rows", "expected"), [(0, []), (1, [2]), (2, [2, 2]), (4, [2, 2, 1]), (None, [2, 2, 1])])
+def test_the_first_rows_are_those_of_all_shards_together(tmp_path, rows, expected):
+    for i in range(3):
+        write(tmp_path / f"{i}.h5", rows=i, value=i)
+    arrays, _ = store.concatenate([tmp_path / f"{i}.h5" for i in (2, 0, 1)], rows=rows)
+    assert arrays["activations"][:, 0].tolist() == expected
+    assert len(arrays["image_id"]) == len(expected)
+
+
 def test_shards_that_differ_in_a_fact_are_not_concatenated(tmp_path):
     write(tmp_path / "0.h5")
     write(tmp_path / "1.h5", encoder="clip")

@@ -167,6 +167,17 @@ def in_shards(make, name, size, **options):
     return paths, {key: [row for each in arrays for row in each[key]] for key in arrays[0]}
 
 
+def explained_in_shards(folder, sizes, images="images"):
+    """Decode shards of these sizes and explain them; give the files of the photographs, of a CAM and of LIME."""
+    decoded, explained, start = [], ([], []), 0
+    for number, size in enumerate(sizes):
+        decoded.append(decode(f"{folder}/{images}/{number}.h5", start, start + size))
+        for files, method in zip(explained, ("gradcam", "lime"), strict=True):
+            files.append(explain(f"{folder}/{method}/{number}.h5", decoded[-1], method))
+        start += size
+    return decoded, explained
+
+
 def test_pictures_are_counted_and_copies_named(tmp_path):
     (tmp_path / "probe.csv").write_text("image_id,path,duplicate_of\na,a.png,\nb,b.png,a\n")
     files = {"images": [decode(f"{tmp_path}/images.h5")], "sheets": [f"{tmp_path}/probe.csv"]}
@@ -372,7 +383,7 @@ def test_boxes_are_scored_and_summarised():
 
 
 def test_sanity_checks():
-    images, gradcam, lime, *_ = compare("sane")
+    images, (gradcam, lime) = explained_in_shards("sane", [IMAGES])
     settings = {"photographs": 4, "cams": ["gradcam", "layercam"], "stages": 2, "seeds": 2, "samples": [20, 40]}
     params = {"network": NETWORK, "device": "cpu", "sanity": settings, "area": 0.2, "seed": 42}
     files = model_inputs(images) | {"explanations": gradcam}
@@ -391,6 +402,61 @@ def test_sanity_checks():
     adapter("summarise_sanity", files, outputs, params={"lime": {"top": 3, "n_samples": 30}, "seed": 42})
     assert "With the 30 samples of the maps it is" in Path(outputs["stability_findings"]).read_text()
     assert tables.read(outputs["stability_summary"]).photographs.eq(4).all()
+
+
+@pytest.mark.parametrize("sizes", [[1] * IMAGES, [3, 3]])
+def test_checks_of_a_few_photographs_are_of_the_first_ones_whatever_the_shards(sizes):
+    """Four photographs, with seeds of their own, whose rows lie in one shard or in several."""
+    settings = {"photographs": 4, "cams": ["gradcam"], "stages": 1, "seeds": 2, "samples": [20, 40]}
+    params = {"network": NETWORK, "device": "cpu", "sanity": settings, "area": 0.2, "seed": 42, "target": "predicted"}
+    params |= {
+        "lime": LIME,
+        "counts": [20, 40],
+        "layer": "relu2",
+        "cams": ["gradcam"],
+        "verify": {"photographs": 4, "samples": 20},
+    }
+    made = {}
+    for name, lengths in {"whole": [IMAGES], "parts": sizes}.items():
+        images, (gradcam, lime) = explained_in_shards(f"first-{len(sizes)}/{name}", lengths)
+        files, tables = model_inputs(images), [f"first-{len(sizes)}/{name}-{number}.csv" for number in range(4)]
+        adapter("randomise_model", files | {"explanations": gradcam}, tables[:1], params=params, model=MODEL)
+        adapter("stabilise_lime", files | {"explanations": lime}, tables[1:2], params=params, model=MODEL)
+        outputs = dict(zip(("differences", "timings"), tables[2:], strict=True))
+        adapter("verify_explainers", files, outputs, params=params, model=MODEL)
+        made[name] = [pd.read_csv(table) for table in tables]
+    for of_parts, of_whole in zip(made["parts"][:3], made["whole"][:3], strict=True):
+        pd.testing.assert_frame_equal(of_parts, of_whole)
+    for table in made["parts"][:2]:
+        assert sorted(set(table["image_id"])) == [f"toy_{number:02d}" for number in range(4)]
+    assert made["parts"][2]["images"].eq(4).all()
+
+
+@pytest.mark.parametrize(("sizes", "shown"), [([1] * IMAGES, 3), ([2, 2, 2], 3), ([2, 2, 2], 100), ([IMAGES], 3)])
+def test_figures_show_the_first_photographs_whatever_the_shards(sizes, shown, tmp_path):
+    images, (gradcam, lime) = explained_in_shards(tmp_path, sizes, images="squash36-crop32-bilinear")
+    n, masks, scores = min(shown, IMAGES), [], []
+    settings = {"steps": 3, "baselines": ["mean"], "percentiles": [50]}
+    cut = {"area": 0.2, "threshold": 0.5, "seed": 42}
+    score = {"network": NETWORK, "device": "cpu", "faithfulness": settings, "seed": 42}
+    for number, (decoded, *files) in enumerate(zip(images, gradcam, lime, strict=True)):
+        masks.append(f"{tmp_path}/masks/{number}.h5")
+        adapter("cut_masks", files, masks[-1:], params=cut, model=MODEL)
+        outputs = {"scores": f"{tmp_path}/{number}.csv", "curves": f"{tmp_path}/{number}.h5"}
+        adapter("score_faithfulness", model_inputs(decoded) | {"saliency": files}, outputs, params=score, model=MODEL)
+        scores.append(outputs["scores"])
+    tables.write(tables.read(scores), f"{tmp_path}/faithfulness.csv")
+    params = {"shown": shown, "classes": {MODEL: "classes.txt"}}
+    adapter("summarise_predictions", lime, [f"{tmp_path}/predictions.csv"], params=params)
+    shards = {"images": images, "saliency": gradcam + lime}
+    adapter("draw_grid", shards, [f"{tmp_path}/grid.png"], params=params, model=MODEL)
+    adapter("draw_overlays", {"images": images, "saliency": lime}, [f"{tmp_path}/overlays"], params=params, model=MODEL)
+    assert sorted(path.stem for path in Path(tmp_path, "overlays").iterdir()) == [f"toy_{i:02d}" for i in range(n)]
+    files = shards | {"masks": masks}
+    files |= {name: f"{tmp_path}/{name}.csv" for name in ("predictions", "faithfulness")}
+    adapter("write_explanations", files, [f"{tmp_path}/page.html"], params=params)
+    page = Path(tmp_path, "page.html").read_text()
+    assert [f"toy_{i:02d}" in page for i in range(IMAGES)] == [i < n for i in range(IMAGES)]
 
 
 def test_summaries():
