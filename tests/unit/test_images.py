@@ -1,14 +1,16 @@
 """Photographs of every mode and every way to be broken; geometry against torchvision's transforms."""
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from torchvision import transforms
-from unitlens import images
+from unitlens import image_sets, images
 
 IDENTITY = {"fit": "squash", "resize": 4, "crop": 4, "interpolation": "bilinear"}  # for pictures of 4 x 4 pixels
 SIXTEEN = {"fit": "squash", "resize": 16, "crop": 16, "interpolation": "bilinear"}
@@ -289,6 +291,24 @@ def test_path_outside_the_root_is_never_skipped(tmp_path, path):
 def test_faulty_crop_is_never_skipped(tmp_path):
     with pytest.raises(ValueError, match=r"image_id 'a': `crop` must be .*got '0 0 one 1'"):
         images.decode([row("a.png", crop="0 0 one 1")], tmp_path, SIXTEEN, on_bad_image="skip")
+
+
+def test_an_unreadable_photograph_is_refused_unless_asked_otherwise(tmp_path, broken):
+    """The default of the function, and that of the config, which is the one in use."""
+    with pytest.raises(ValueError, match=r"^7 of 9 photographs cannot be decoded"):
+        images.decode(broken, tmp_path, SIXTEEN)
+    schema = yaml.safe_load((Path(__file__).parents[2] / "config/schema.yaml").read_text())
+    found = [each["on_bad_image"] for each in properties(schema) if "on_bad_image" in each]
+    assert [(each["default"], each["enum"]) for each in found] == [("fail", ["fail", "skip"])]
+    assert inspect.signature(image_sets.write_sheet).parameters["allow_missing"].default is False
+
+
+def properties(schema):
+    """All mappings of properties in a schema, however deep."""
+    for key, value in schema.items() if isinstance(schema, dict) else ():
+        if key == "properties":
+            yield value
+        yield from properties(value)
 
 
 def test_unknown_policy_is_named(tmp_path):

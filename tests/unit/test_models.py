@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 import torchvision
 from torch import nn
-from unitlens import models, tables
+from unitlens import explanation_cards, gallery, models, tables
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
@@ -463,6 +463,20 @@ def test_the_prediction_table_by_hand(tmp_path):
             "target_probability": 0.25,
         },
     ]
+
+
+def test_label_0_is_a_label_and_class_0_may_be_explained(tmp_path):
+    """In the table, in what is read from its file, and in the sentences and pages that count labels."""
+    arrays = explained(label=np.array([0, 0]), predicted=np.array([0, 1]), target=np.array([0, 0]))
+    table = models.prediction_table(arrays, {"model": "m"}, {"m": 3})
+    assert table[["label", "correct", "target"]].to_numpy().tolist() == [[0, True, 0], [0, False, 0]]
+    tables.write(table, tmp_path / "predictions.csv")
+    read = tables.read(tmp_path / "predictions.csv")
+    assert gallery.accuracy_sentences(read)[0].startswith("m predicts the label of 1 of 2 labelled photographs")
+    assert [row[5] for row in gallery._predictions_table(read)["rows"]] == ["yes", "no"]
+    assert [explanation_cards._verdict(row) for _, row in read.iterrows()] == ["right", "predicts class 1, p = 0.50"]
+    probabilities = torch.tensor([[0.1, 0.9]])
+    assert models.choose_targets(probabilities, [-1], 0, ["a"]).tolist() == [0]
 
 
 def test_a_label_that_the_model_does_not_know_is_named():

