@@ -13,6 +13,7 @@ import sys
 import textwrap
 from collections import Counter
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 import jsonschema
@@ -724,8 +725,18 @@ def overview_sections(wildcards):
     ]
 
 
+def overview_captions(wildcards):
+    """Captions of the figures that stand in no section, by the name that the overview has for each."""
+    names = {"frequent_concepts": "frequent", "distinct_concepts": "distinct", "category_shares": "categories"}
+    return {name: caption(file) for name, file in (names | {"grid": "grid", "timings": "timings"}).items()}
+
+
 def caption(name):
-    return (WORKFLOW / "report" / f"{name}.rst").read_text(encoding="utf-8").strip()
+    """A caption of the report, which is a template that reads the config, as Snakemake fills it in."""
+    from jinja2 import Template  # here: jobs on a cluster need none
+
+    text = (WORKFLOW / "report" / f"{name}.rst").read_text(encoding="utf-8")
+    return Template(text).render(snakemake=SimpleNamespace(config=config)).strip()
 
 
 def mask_words(wildcards):

@@ -356,6 +356,8 @@ rule write_overview:
     params:
         settings=overview_settings(),
         sections=overview_sections,
+        captions=overview_captions,
+        shown=config["report"]["photographs"],
         models=explained_models(),
     message:
         "Write the overview"

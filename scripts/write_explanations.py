@@ -6,13 +6,14 @@ with log_to(snakemake.log[0]):
     from unitlens import explanation_cards, gallery, store, tables
 
     files, shown = snakemake.input, snakemake.params.shown
-    masks = store.by_folder(files.masks, rows=shown)
+    predictions, masks = tables.read(files.predictions), store.by_folder(files.masks, rows=shown)
     cards = explanation_cards.collect(
         store.by_folder(files.saliency, rows=shown),
         masks,
         {facts["geometry"]: arrays for arrays, facts in store.by_folder(files.images, rows=shown)},
-        predictions=tables.read(files.predictions),
+        predictions=predictions,
         faithfulness=tables.read(files.faithfulness),
         photographs=shown,
     )
-    gallery.explanations(snakemake.output[0], cards, area=masks[0][1]["area"])
+    explained = predictions.image_id.nunique()
+    gallery.explanations(snakemake.output[0], cards, area=masks[0][1]["area"], explained=explained)

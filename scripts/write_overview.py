@@ -31,4 +31,6 @@ with log_to(snakemake.log[0]):
             **{f"copies among the {name} photographs": row.copies for name, row in images.iterrows()},
         },
         sections=params.sections,
+        captions=params.captions,
+        shown=params.shown,
     )

@@ -84,13 +84,17 @@ def encode(cards: Sequence[Mapping], form: tuple[int | None, int]) -> list[dict[
     return [card | {"rows": [_encode_row(row, form) for row in card["rows"]]} for card in cards]
 
 
-def explain_page(cards: Sequence[Mapping], area: float) -> dict[str, object]:
-    """Say in words what the page of `collect` shows, with masks that cover a share `area` of the picture."""
+def explain_page(cards: Sequence[Mapping], area: float, explained: int) -> dict[str, object]:
+    """Say in words what the page of `collect` shows, with masks that cover a share `area` of the picture.
+
+    The page may show the first of all `explained` photographs.
+    """
+    of = f"{len(cards):,} of " if explained > len(cards) else ""
     rows = [row for card in cards for row in card["rows"]]
     models = list(dict.fromkeys(row["model"] for row in rows))
     titles = list(dict.fromkeys(each["title"] for row in rows for each in row["maps"]))
     return {
-        "summary": f"{counted(len(cards), 'photograph')}, explained for {' and '.join(models)} by "
+        "summary": f"{of}{counted(explained, 'photograph')}, explained for {' and '.join(models)} by "
         f"{', '.join(titles)}. Slide from the photograph over the heat map to the mask.",
         "notes": [
             "Above each row: the model, the class that is explained and its probability. Every picture is shown as the "

@@ -24,6 +24,7 @@ from unitlens import explanation_cards, unit_cards
 from unitlens.wording import counted, explainer_title, machine_title, plural
 
 LARGEST_REPORT_PAGE = 1_500_000  # bytes; in base64 it stays below 2 MB, the longest address of a frame in Chromium
+MOST_PREDICTIONS = 200  # rows of the table of predictions, so that the page stays below that
 LARGEST_PNG = 500_000  # bytes; larger ones are photographs, and embedded as JPEG
 
 
@@ -41,6 +42,8 @@ def overview(
     verification: pd.DataFrame,
     facts: Sequence[Mapping],
     figures: Mapping[str, str | Path],
+    captions: Mapping[str, str],
+    shown: int,
     encoder: str,
     probe_rows: int,
     probe_photographs: int,
@@ -66,6 +69,10 @@ def overview(
     figures : mapping from name to path
         PNG or SVG files: ``frequent_concepts``, ``distinct_concepts``, ``category_shares``, ``timings``,
         ``grid_<model>`` for every model of `predictions`.
+    captions : mapping from str to str
+        What stands below these figures; ``grid`` below all grids.
+    shown : int
+        Photographs in a grid at most, the first of `predictions`.
     encoder : str
         What gave the labels, for instance ``ConSE surrogate``.
     probe_rows, probe_photographs : int
@@ -86,8 +93,10 @@ def overview(
     if missing := [name for name in needed if name not in figures]:
         raise ValueError(f"`figures` lacks {', '.join(missing)}")
 
-    def figure(name: str, alt: str, caption: str) -> dict[str, object]:
-        return {"caption": caption, "alt": alt} | _embed(figures[name])
+    def figure(name: str, alt: str) -> dict[str, object]:
+        return {"caption": captions[name.partition("_")[0] if name in grids.values() else name], "alt": alt} | _embed(
+            figures[name]
+        )
 
     further = {
         section["title"]: {
@@ -110,18 +119,15 @@ def overview(
         "models": _models_table(facts, predictions),
         "predictions": _predictions_table(predictions),
         "concept_figures": [
-            figure("frequent_concepts", _frequent_alt(frequent), FREQUENT_CAPTION.format(encoder=encoder)),
-            figure("distinct_concepts", _layers_alt(layers), DISTINCT_CAPTION.format(encoder=encoder)),
-            figure("category_shares", _categories_alt(categories), CATEGORIES_CAPTION.format(encoder=encoder)),
+            figure("frequent_concepts", _frequent_alt(frequent)),
+            figure("distinct_concepts", _layers_alt(layers)),
+            figure("category_shares", _categories_alt(categories)),
         ],
         "layers": _layers_table(layers, frequent),
         "categories": _categories_table(categories),
         "comparison": _comparison_table(models),
-        "grids": [
-            figure(name, _grid_alt(predictions, model, timings), GRID_CAPTION.format(model=model))
-            for model, name in grids.items()
-        ],
-        "timings_figure": figure("timings", _timings_alt(timings), TIMINGS_CAPTION),
+        "grids": [figure(name, _grid_alt(predictions, model, timings, shown)) for model, name in grids.items()],
+        "timings_figure": figure("timings", _timings_alt(timings)),
         "timings": _timings_table(timings),
         "verification": _verification_table(verification),
         "sections": further,
@@ -156,7 +162,7 @@ def units(
     _write_page(path, "units.html.j2", {"data": data, "charts": charts} | unit_cards.explain(concepts, data))
 
 
-def explanations(path: str | Path, cards: Sequence[Mapping], *, area: float) -> None:
+def explanations(path: str | Path, cards: Sequence[Mapping], *, area: float, explained: int) -> None:
     """Write the page of explanations: photographs against explainers, to slide from photograph to heat map to mask.
 
     Parameters
@@ -167,8 +173,10 @@ def explanations(path: str | Path, cards: Sequence[Mapping], *, area: float) -> 
         From `explanation_cards.collect`.
     area : float
         Share of the picture that a mask covers.
+    explained : int
+        Photographs that were explained, of which the page shows the first.
     """
-    words = explanation_cards.explain_page(cards, area)
+    words = explanation_cards.explain_page(cards, area, explained)
     for form in explanation_cards.FORMS:
         page = words | {"photographs": explanation_cards.encode(cards, form)}
         text = _render("explanations.html.j2", page)
@@ -357,12 +365,14 @@ def _model_facts(fact: Mapping, predictions: pd.DataFrame) -> dict[str, str]:
 
 def _predictions_table(predictions: pd.DataFrame) -> dict[str, object]:
     rows = []
-    for row in predictions.itertuples():
+    for row in predictions.head(MOST_PREDICTIONS).itertuples():
         label, right = (row.label_name, "yes" if row.correct else "no") if pd.notna(row.label) else ("none", "–")
         predicted = [row.predicted_name, f"{row.probability:.3f}", right]
         rows.append([row.model, row.image_id, label, *predicted, row.target_name, f"{row.target_probability:.3f}"])
     columns = ["model", "photograph", "label", "predicted", "probability", "right", "explained", "its probability"]
     caption = "Predictions for the photographs that are explained. Probabilities are the models' softmax outputs."
+    if len(predictions) > len(rows):
+        caption += f" The first {len(rows):,} of {len(predictions):,} rows; results/predictions.csv has all."
     return _table(caption, columns, rows, numeric=("probability", "its probability"))
 
 
@@ -468,32 +478,6 @@ def _table(
 
 # ---- figures
 
-FREQUENT_CAPTION = (
-    "The concepts that most units of each model are labelled with, at most 15, all configured layers together. "
-    "Horizontal axis: share of the model's labelled units; at the bar: number of units; colour: category of the "
-    "concept. Labels by {encoder}."
-)
-DISTINCT_CAPTION = (
-    "Distinct concepts of each layer. Bars: expected number among equally many labelled units drawn at random without "
-    "replacement (rarefaction), which is comparable between layers. Diamonds: number among all labelled units, which "
-    "grows with the width of the layer. Labels by {encoder}."
-)
-CATEGORIES_CAPTION = (
-    "Share of each category among the labelled units of a layer (horizontal axis), with Wilson's 95 % interval, which "
-    "takes units as independent. Colour and marker: layer, from the first (dark) to the last (light). Labels by "
-    "{encoder}."
-)
-GRID_CAPTION = (
-    "Explanations of {model}: photographs as the model sees them, and the saliency of each explainer over them in "
-    "grey. Above each row: the class that is explained and its probability. Saliency runs from 0 to 1 within each map, "
-    "so colours do not compare strength between maps. White lines in LIME's column bound the superpixels; only "
-    "positive weights show."
-)
-TIMINGS_CAPTION = (
-    "Wall-clock seconds for one photograph (horizontal axis, logarithmic) by explainer and model, on the device that "
-    "is named."
-)
-
 
 def _frequent_alt(frequent: pd.DataFrame) -> str:
     panels = [
@@ -518,11 +502,15 @@ def _categories_alt(categories: pd.DataFrame) -> str:
     return f"Dot plots of category shares by layer. All layers together: {'; '.join(panels)}."
 
 
-def _grid_alt(predictions: pd.DataFrame, model: str, timings: pd.DataFrame) -> str:
+def _grid_alt(predictions: pd.DataFrame, model: str, timings: pd.DataFrame, shown: int) -> str:
     explainers = [explainer_title(name) for name in timings.loc[timings["model"] == model, "explainer"].unique()]
     rows = predictions[predictions["model"] == model]
-    names = [f"{row.image_id} as {row.target_name}" for row in rows.head(20).itertuples()]
-    return f"Photographs with heat maps of {_enumerate(explainers)} for {model}: {'; '.join(names)}."
+    names = [f"{row.image_id} as {row.target_name}" for row in rows.head(shown).itertuples()]
+    of = f"{len(names):,} of " if len(rows) > len(names) else ""
+    return (
+        f"{of}{counted(len(rows), 'photograph')} with heat maps of {_enumerate(explainers)} for {model}: "
+        f"{'; '.join(names)}."
+    )
 
 
 def _timings_alt(timings: pd.DataFrame) -> str:

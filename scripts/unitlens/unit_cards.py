@@ -126,11 +126,21 @@ def explain(concepts: pd.DataFrame, data: Mapping[str, object]) -> dict[str, obj
             "token ranks the photographs and the other tokens are outlined.",
             "A label is the best of the listed concepts, not a proof that the unit stands for it. A unit that is "
             "unlabelled has no concept that its evidence supports; one that is dead or constant answers every "
-            "photograph alike. A label marked q > 0.05 fits no better than labels of shuffled photographs do.",
+            "photograph alike." + _bar(concepts),
             "Search finds units whose label contains every word; in quotation marks, whose label is exactly that. "
             "Keys: / to search, Tab and Enter to open a card, ← and → for its neighbours, Esc to close.",
         ],
     }
+
+
+def _bar(concepts: pd.DataFrame) -> str:
+    """Say up to which q units are labelled, where the table tells."""
+    if "alpha" not in concepts:
+        return ""
+    return (
+        f" Units are labelled up to a q of {concepts['alpha'].iloc[0]:g}; one of 1 means that labels of shuffled "
+        "photographs fit as well."
+    )
 
 
 def _chart(categories: Sequence[str]) -> dict[str, object]:

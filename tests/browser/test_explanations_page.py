@@ -29,7 +29,7 @@ def page(tmp_path_factory):
         faithfulness=pd.DataFrame([{"model": "net", "image_id": each} | score for each in ids]),
         photographs=PHOTOGRAPHS,
     )
-    gallery.explanations(path, cards, area=0.2)
+    gallery.explanations(path, cards, area=0.2, explained=len(cards))
     return path
 
 

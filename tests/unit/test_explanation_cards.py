@@ -88,6 +88,12 @@ def test_words_say_what_is_explained_and_what_is_predicted():
     assert [row["maps"][0]["warning"] for row in rows] == ["", "", "the map is zero everywhere"]
 
 
+@pytest.mark.parametrize(("shown", "explained", "said"), [(1, 1, "1 photograph, "), (1, 2, "1 of 2 photographs, ")])
+def test_a_page_says_of_how_many_photographs_it_shows_the_first(shown, explained, said):
+    cards = explanation_cards.collect(**inputs())[:shown]
+    assert explanation_cards.explain_page(cards, 0.2, explained)["summary"].startswith(said)
+
+
 def test_scores_are_those_of_the_map_with_the_first_baseline():
     first, *others = explanation_cards.collect(**inputs())
     assert first["rows"][0]["maps"][1]["scores"] == [("deletion", "0.13"), ("ROAD", "\u22120.50")]
@@ -118,11 +124,12 @@ def test_object_is_outlined_where_the_sheet_gives_one():
 
 def test_pictures_shrink_until_the_page_fits(tmp_path, monkeypatch):
     cards = explanation_cards.collect(**inputs())
-    gallery.explanations(tmp_path / "large.html", cards, area=0.5)
+    gallery.explanations(tmp_path / "large.html", cards, area=0.5, explained=24)
     page = (tmp_path / "large.html").read_text()
+    assert "<p>3 of 24 photographs, explained for net and other by Grad-CAM, LIME." in page
     assert "&lt;b&gt;tench" in page and "<b>tench" not in page
     monkeypatch.setattr(gallery, "LARGEST_REPORT_PAGE", len(page) - 500)
-    gallery.explanations(tmp_path / "small.html", cards, area=0.5)
+    gallery.explanations(tmp_path / "small.html", cards, area=0.5, explained=24)
     assert len((tmp_path / "small.html").read_text()) < len(page) - 500
 
 

@@ -183,6 +183,7 @@ def write_page(folder, **changes):
         "concepts": CONCEPTS, "frequent": FREQUENT, "layers": LAYERS, "categories": CATEGORIES, "models": COMPARED,
         "timings": TIMINGS, "predictions": PREDICTIONS,
         "verification": VERIFICATION, "facts": [FACTS], "figures": figures,
+        "captions": dict.fromkeys(FIGURES[:4], "What is drawn.") | {"grid": "A grid."}, "shown": 2,
         "encoder": "ConSE surrogate", "probe_rows": 1000, "probe_photographs": 49,
         "run": {"seed": 42, "<script>": "alert(1)"},
     }  # fmt: skip
@@ -250,6 +251,14 @@ def test_large_photographs_become_jpeg_and_charts_keep_their_size(tmp_path):
     assert base64.b64decode(jpeg)[:2] == b"\xff\xd8"
     assert "clamp(408px, 100%, 600px)" in text  # 360 pt are 480 CSS pixels
     assert "clamp(272px, 100%, 400px)" in text  # 500 pixels at 150 dpi are 320
+
+
+def test_grid_and_predictions_say_of_how_many_they_show_the_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "MOST_PREDICTIONS", 2)
+    text = write_page(tmp_path)
+    assert 'alt="2 of 3 photographs with heat maps of LIME and Grad-CAM for net: one as' in text
+    assert "three" not in text and "The first 2 of 3 rows; results/predictions.csv has all." in text
+    assert 'alt="3 photographs with heat maps' in write_page(tmp_path, shown=20)
 
 
 def test_page_of_one_model_has_no_comparison(tmp_path):

@@ -41,6 +41,18 @@ def test_every_table_and_array_file_of_a_rule_has_its_section():
     assert not [name for name, one in concrete.items() if not any(outputs.matches(each, one) for each in patterns)]
 
 
+def test_captions_read_from_the_config_what_it_may_change():
+    schema, read = yaml.safe_load((ROOT / "config/schema.yaml").read_text()), set()
+    for file in (ROOT / "report").glob("*.rst"):
+        for keys in re.findall(r"snakemake\.config((?:\[\"\w+\"\])+)", text := file.read_text()):
+            entry, path = schema, re.findall(r"\w+", keys)
+            for key in path:
+                entry = entry["properties"][key]
+            read.add(".".join(path))
+        assert not re.findall(r"\(0\.\d+\)", text), f"{file.name} repeats what the config may change"
+    assert {"dissect.evidence.alpha", "dissect.evidence.near_duplicate", "agreement.area", "netdissect.share"} <= read
+
+
 @pytest.mark.parametrize(
     "command", re.findall(r"`(snakemake --profile profiles/[^`]*)`", (ROOT / "README.md").read_text())
 )
