@@ -9,6 +9,7 @@ import timm
 import torch
 import torchvision
 from torch import nn
+from torchvision.models.resnet import BasicBlock, ResNet
 from unitlens import cam
 from unitlens.hooks import channel_axis
 
@@ -27,9 +28,9 @@ REFERENCES = {
 # Layers whose output no in-place module changes afterwards (the reference would take the changed values) and whose
 # minimum is 0 (elsewhere the reference ablates to minimum - 1e7 in place of 0).
 CASES = {
-    "resnet18": (torchvision.models.resnet18, "layer4", 64),
-    "squeezenet1_1": (torchvision.models.squeezenet1_1, "features.12", 64),
-    "tf_efficientnet_lite0": (lambda: timm.create_model("tf_efficientnet_lite0"), "bn2", 64),
+    "resnet10": (lambda: ResNet(BasicBlock, [1, 1, 1, 1]), "layer3", 64),
+    "squeezenet1_1": (torchvision.models.squeezenet1_1, "features.7", 64),
+    "tf_mobilenetv3_small_minimal_100": (lambda: timm.create_model("tf_mobilenetv3_small_minimal_100"), "blocks.5", 64),
 }
 
 
