@@ -239,6 +239,11 @@ def test_agreement_by_hand():
     assert table.cosine.tolist() == pytest.approx([1, 0, np.nan, np.nan], nan_ok=True)
     assert table.cosine_chance.tolist() == pytest.approx([1 / 2, 0, np.nan, np.nan], nan_ok=True)
     assert table.same.tolist()[:2] == [True, False] and table.same[2:].isna().all()
+    words = netdissect.words_of(table)
+    exactly = netdissect.with_agreement(
+        table[["model", "layer", "mask_concept", "clip_concept"]], words, np.eye(5)[[0, 1, 1, 2]], same=1
+    )
+    assert exactly.same.tolist()[:2] == [True, False], "from `same` on"
     (row,) = netdissect.summarise(table).to_dict("records")
     assert (row["units"], row["detectors"], row["unique_detectors"], row["compared"], row["same"]) == (4, 3, 3, 2, 1)
     assert (row["cosine"], row["cosine_chance"]) == (0.5, 0.25)
@@ -279,3 +284,8 @@ def test_a_single_concept_has_no_second():
     table = dissect(images, (masks == 1).astype(np.uint16), words=WORDS[:1])
     assert table.mask_concept[0] == "stripes" and table.iou[0] == 1
     assert set(table.second_mask_concept) == {""} and set(table.second_iou) == {0}
+
+
+def test_one_pixel_shows_a_concept():
+    labels = np.array([[[[0, 2], [0, 0]]], [[[0, 0], [0, 0]]]])
+    assert netdissect._present(labels, 3).tolist() == [[False, True, False], [False] * 3]
