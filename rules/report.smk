@@ -324,6 +324,7 @@ rule write_overview:
         facts=expand("results/models/{model}.json", model=config["models"]),
         images="results/images.csv",
         predictions="results/predictions.csv",
+        explanations="results/explanations.csv",
         concepts="results/concepts.csv",
         frequent="results/comparison/frequent_concepts.csv",
         layers="results/comparison/layers.csv",

@@ -16,9 +16,7 @@ with log_to(snakemake.log[0]):
     with store.open(snakemake.input.images) as file:
         arrays, seconds = explain.explain_images(
             file,
-            lambda images, targets, image_ids: {
-                "saliency": cam.explain(model, layer, normalise(images), targets, method=method, chunk=batch_size)
-            },
+            explain.cam_explainer(model, layer, normalise, method=method, batch_size=batch_size),
             models.predictor(model, normalise),
             target=params.target,
             batch_size=batch_size,

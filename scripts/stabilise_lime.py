@@ -17,7 +17,7 @@ with log_to(snakemake.log[0]):
     pictures = torch.as_tensor(decoded["images"]).to(device)
     segments, targets = (torch.as_tensor(arrays[name]).to(device) for name in ("segments", "target"))
     images = agreement.image_table(arrays, facts)
-    samples = sanity.draw(
+    samples, without = sanity.draw(
         models.predictor(model, normalise),
         *(pictures, segments, targets, images["image_id"].tolist()),
         repeats=params.sanity["seeds"],
@@ -26,6 +26,6 @@ with log_to(snakemake.log[0]):
         batch_size=snakemake.resources.batch_size,
         seed=params.seed,
     )
-    options = {"counts": params.counts, "top": lime["num_features"], "area": params.area}
+    options = {"counts": params.counts, "top": lime["num_features"], "area": params.area, "without": without}
     table = sanity.check_stability(samples, segments, images, seed=params.seed, options=lime, **options)
     tables.write(table, snakemake.output[0])

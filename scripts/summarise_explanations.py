@@ -6,6 +6,6 @@ with log_to(snakemake.log[0]):
     import pandas as pd
     from unitlens import explain, store, tables
 
-    table = pd.concat([explain.explanation_table(*store.read(path)) for path in snakemake.input])
+    table = pd.concat([explain.explanation_table(*store.columns(path)) for path in snakemake.input])
     tables.write(table, snakemake.output[0])
-    print(f"{(table.warning != '').sum()} of {len(table)} maps are zero everywhere")
+    print(*explain.no_map_sentences(table), sep="\n")

@@ -6,5 +6,5 @@ with log_to(snakemake.log[0]):
     import pandas as pd
     from unitlens import models, store, tables
 
-    parts = [models.prediction_table(*store.read(path), snakemake.params.classes) for path in snakemake.input]
+    parts = [models.prediction_table(*store.columns(path), snakemake.params.classes) for path in snakemake.input]
     tables.write(pd.concat(parts), snakemake.output[0])

@@ -6,7 +6,7 @@ with log_to(snakemake.log[0]):
     from unitlens import gallery, models, tables
 
     params, files = snakemake.params, snakemake.input
-    names = ("concepts", "frequent", "layers", "categories", "models", "timings", "predictions")
+    names = ("concepts", "frequent", "layers", "categories", "models", "timings", "predictions", "explanations")
     shown = {name: tables.read(files[name]) for name in names}
     images = tables.read(files.images).groupby("set").first()
     verification = tables.read(files.verification).merge(tables.read(files.verification_timings), how="left")

@@ -222,6 +222,14 @@ def peak_distance(a: Tensor, b: Tensor) -> Tensor:
     return (_peak(a) - _peak(b)).norm(dim=1).view(batch[:-2])
 
 
+def has_map(saliency: Tensor) -> Tensor:
+    """Tell which maps (n, h, w) say anything; one that is zero everywhere is no explanation and counts in no mean.
+
+    Where an explainer fails on an image its file holds such a map, with the reason.
+    """
+    return torch.as_tensor(saliency).flatten(1).any(1)
+
+
 def check_same_images(explanations: Sequence[Explanation]) -> None:
     """Refuse files of explanations that are not of the same images in the same order.
 
@@ -265,7 +273,8 @@ def score_pairs(
         (`cut` is the area or the threshold), ``spearman``, ``peak_distance`` (share of the picture's diagonal) and
         ``peak_distance_pixels``. ``prediction`` is ``right`` or ``wrong``, empty without a label. ``chance`` is the
         expected value for unrelated maps where it is known; ``tied_share`` the larger share of the two equal-area masks
-        that ties, and so a random draw, decided.
+        that ties, and so a random draw, decided. Values of images without a map by one of the two (see `has_map`) are
+        NaN.
 
     Raises
     ------
@@ -285,7 +294,9 @@ def score_pairs(
             scores[key][:, rows] = values
     chances = {"equal_area_iou": chance_iou, "spearman": lambda _: 0.0}
     tables = []
+    scored = {name: has_map(own).numpy() for name, own in maps.items()}
     for (a, b, measure, cut), (values, tied) in scores.items():
+        values, tied = (np.where(scored[a] & scored[b], own, np.nan) for own in (values, tied))
         chance = chances.get(measure, lambda _: np.nan)(cut)
         cut = np.nan if cut is None else cut
         pair = images.assign(explainer_a=a, explainer_b=b, measure=measure, cut=cut, value=values, chance=chance)
@@ -334,11 +345,14 @@ def image_table(arrays: Mapping[str, np.ndarray], facts: Mapping[str, object]) -
     -------
     pandas.DataFrame
         ``model, explained_class, geometry, image_id, photograph, prediction``; the last is ``right``, ``wrong`` or,
-        without a label, NaN.
+        without a label or a prediction, NaN.
     """
-    label, right = np.asarray(arrays["label"]), np.asarray(arrays["predicted"]) == np.asarray(arrays["label"])
+    label, predicted = np.asarray(arrays["label"]), np.asarray(arrays["predicted"])
+    right = predicted == label
     table = pd.DataFrame({name: arrays[name] for name in ("image_id", "photograph")})
-    table["prediction"] = pd.Series(np.where(right, "right", "wrong"), dtype=object).where(label >= 0)
+    table["prediction"] = pd.Series(np.where(right, "right", "wrong"), dtype=object).where(
+        (label >= 0) & (predicted >= 0)
+    )
     for position, name in enumerate(ORIGIN):
         table.insert(position, name, facts[name])
     return table

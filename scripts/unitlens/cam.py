@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate
 
+from unitlens import items
 from unitlens.hooks import capture, channel_axis, find_layer
 from unitlens.logs import progress
 
@@ -491,9 +492,11 @@ def _min_max(maps: Tensor, epsilon: float) -> Tensor:
 
 def _check_finite(values: Tensor, what: str, layer: str, first: int) -> None:
     """Raise if the values (n, ...) of an image are not all finite; `first` is the index of the first image."""
-    bad = (~values.isfinite().flatten(1).all(1)).nonzero().flatten()
-    if len(bad):
-        raise ValueError(f"NaN or infinite {what}: layer {layer!r}, image {first + int(bad[0])}")
+    bad = (first + (~values.isfinite().flatten(1).all(1)).nonzero().flatten()).tolist()
+    if bad:
+        raise items.ItemError(
+            f"NaN or infinite {what}: layer {layer!r}, image {bad[0]}", dict.fromkeys(bad, items.NOT_FINITE)
+        )
 
 
 def _check_arguments(images: Tensor, targets: Tensor, method: str, chunk: int) -> tuple[Tensor, Tensor]:

@@ -7,11 +7,12 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from unitlens import agreement, lime, models, segment
+from unitlens import agreement, cam, items, lime, models, segment
 from unitlens.logs import progress
 from unitlens.seeds import image_seed, repeated_ids, stream_seeds
+from unitlens.wording import explainer_title
 
 SUPERPIXELS = {
     "quickshift": segment.quickshift,
@@ -20,13 +21,13 @@ SUPERPIXELS = {
     "grid": segment.grid,
 }
 HIDE = {"mean": None, "grey": 128, "black": 0, "white": 255, "blur": "blur", "noise": "noise"}
-ZERO_MAP = "the map is zero everywhere"  # what tables and pages say of one
 # Share of the picture at which repeats of LIME are compared.
 _STABILITY_AREA = 0.2
+_NAMED = 5  # images in a sentence
 
 Explainer = Callable[
     [Tensor, Tensor, Sequence[str]], dict[str, Tensor]
-]  # (pictures, targets, image ids) -> named arrays
+]  # (pictures, targets, image ids) -> named arrays; `warning`, texts, where a picture has no explanation
 
 
 def explain_images(
@@ -46,7 +47,7 @@ def explain_images(
         ``images`` (n, h, w, 3) uint8, ``image_id``, ``photograph`` and ``label``; arrays or open datasets.
     explainer : callable
         Takes uint8 pictures on `device`, target classes and image ids; returns arrays with a row a picture,
-        ``saliency`` among them.
+        ``saliency`` among them and, where it fails on some, ``warning``, an array of texts that says why.
     predict : callable
         uint8 pictures -> probabilities.
     target : {"predicted", "label"} or int
@@ -59,30 +60,116 @@ def explain_images(
     -------
     arrays : dict
         What the explainer returned, and ``target, target_probability, predicted, predicted_probability, label,
-        image_id, photograph``.
+        image_id, photograph, warning``. ``warning`` says why a picture has no explanation, or that its map is zero
+        everywhere; it is empty where there is a map. Without an explanation the saliency is 0 everywhere, and so are
+        other whole numbers and masks; other numbers are NaN. A class that is not known is -1.
     seconds : float
         Spent in the explainer.
     """
     facts = {name: _texts(images[name]) for name in ("image_id", "photograph")} | {"label": np.asarray(images["label"])}
-    total, seconds, parts = len(facts["image_id"]), 0.0, []
+    total, seconds, parts, warnings = len(facts["image_id"]), 0.0, [], []
     starts = range(0, total, batch_size)
     for rows in progress((range(start, min(start + batch_size, total)) for start in starts), total, "images"):
         pictures = torch.as_tensor(images["images"][rows.start : rows.stop]).to(device)
         ids = facts["image_id"][rows.start : rows.stop]
         probabilities = predict(pictures)
         targets = models.choose_targets(probabilities, facts["label"][rows.start : rows.stop], target, ids)
+        predicted = models.predicted_class(probabilities)
         start = now(device)
-        explanation = explainer(pictures, targets, ids)
+        explanation, warning = _explain_batch(explainer, pictures, targets, ids, predicted)
         seconds += now(device) - start
-        probability, predicted = probabilities.max(1)
+        zero = ~agreement.has_map(explanation["saliency"]).cpu().numpy()
+        warnings.append(np.where(zero & (warning == ""), items.ZERO_MAP, warning))
         explanation |= {
             "target": targets,
-            "target_probability": probabilities.gather(1, targets[:, None])[:, 0],
+            "target_probability": _chosen(probabilities, targets),
             "predicted": predicted,
-            "predicted_probability": probability,
+            "predicted_probability": _chosen(probabilities, predicted),
         }
         parts.append({name: array.cpu().numpy() for name, array in explanation.items()})
+    facts["warning"] = np.concatenate(warnings)
     return {name: stack([part[name] for part in parts]) for name in parts[0]} | facts, seconds
+
+
+def _explain_batch(
+    explainer: Explainer, pictures: Tensor, targets: Tensor, image_ids: Sequence[str], predicted: Tensor
+) -> tuple[dict[str, Tensor], np.ndarray]:
+    """Explain a batch but for the pictures without a prediction or a target; say why a picture has no explanation."""
+    reasons = dict.fromkeys((targets < 0).nonzero()[:, 0].tolist(), items.NO_LABEL)
+    reasons |= dict.fromkeys((predicted < 0).nonzero()[:, 0].tolist(), items.NOT_FINITE)
+
+    def run(places: list[int]) -> dict[str, Tensor]:
+        return explainer(pictures[places], targets[places].clamp(min=0), [image_ids[place] for place in places])
+
+    arrays, reasons = items.without_failing(run, len(pictures), reasons)
+    if arrays is None:  # no picture is good: what the explainer returns has the right names and shapes, and is emptied
+        arrays = run(list(range(len(pictures))))
+    warning = arrays.pop("warning", items.texts({}, len(pictures)))
+    texts = items.texts(reasons, len(pictures))
+    return _emptied(arrays, reasons), np.where(texts == "", warning, texts)
+
+
+def _emptied(arrays: Mapping[str, Tensor], rows: Iterable[int]) -> dict[str, Tensor]:
+    """Take what is known away from some rows: NaN, but saliency and whole numbers 0."""
+    rows, result = list(rows), dict(arrays)
+    for name, array in arrays.items() if rows else ():
+        result[name] = array.clone()
+        result[name][rows] = torch.nan if array.is_floating_point() and name != "saliency" else 0
+    return result
+
+
+def _chosen(probabilities: Tensor, classes: Tensor) -> Tensor:
+    """Give the probability (n,) of each row's class (n,), NaN where that is -1."""
+    return probabilities.gather(1, classes.clamp(min=0)[:, None])[:, 0].masked_fill(classes < 0, torch.nan)
+
+
+def cam_explainer(
+    model: nn.Module, layer: str, normalise: Callable[[Tensor], Tensor], *, method: str, batch_size: int
+) -> Explainer:
+    """Make the explainer that draws one class activation map.
+
+    Parameters
+    ----------
+    model, layer, method
+        As in `cam.explain`.
+    normalise : callable
+        uint8 pictures -> the model's input.
+    batch_size : int
+        Pictures in flight at once.
+
+    Returns
+    -------
+    callable
+        Gives ``saliency`` and, where a picture has none, ``warning``.
+    """
+
+    def run(pictures: Tensor, targets: Tensor, image_ids: Sequence[str]) -> dict[str, Tensor]:
+        maps, reasons = cam_maps(model, layer, normalise(pictures), targets, method=method, chunk=batch_size)
+        return {"saliency": maps} | _warning(reasons, len(pictures))
+
+    return run
+
+
+def cam_maps(
+    model: nn.Module, layer: str, inputs: Tensor, targets: Tensor, *, method: str, chunk: int
+) -> tuple[Tensor, dict[int, str]]:
+    """Do as `cam.explain`, but give images that fail, and those of target -1, a map of zeros.
+
+    Returns
+    -------
+    maps : Tensor
+        (n, h, w) in [0, 1].
+    reasons : dict
+        Why images have no map, by their number.
+    """
+
+    def draw(places: list[int]) -> Tensor:
+        return cam.explain(model, layer, inputs[places], targets[places], method=method, chunk=chunk)
+
+    unknown = dict.fromkeys((targets < 0).nonzero()[:, 0].tolist(), items.NO_LABEL)
+    maps, reasons = items.without_failing(draw, len(inputs), unknown)
+    maps = torch.zeros(len(inputs), *inputs.shape[-2:], device=inputs.device) if maps is None else maps
+    return _emptied({"saliency": maps}, reasons)["saliency"], reasons
 
 
 def lime_explainer(
@@ -127,8 +214,10 @@ def lime_explainer(
     Returns
     -------
     callable
-        Gives ``saliency, selected`` (the binary mask)``, segments, coefficients, stderr, intercept, r2, n_used`` and,
-        with `repeats` above 1, ``stability`` (n,): see `stability`, at a fifth of the picture.
+        Gives ``saliency, selected`` (the binary mask)``, segments, superpixels`` (their number)``, coefficients,
+        stderr, intercept, r2, n_used`` and, with `repeats` above 1, ``stability`` (n,): see `stability`, at a fifth of
+        the picture; and ``warning`` where LIME cannot explain a picture, because it has one superpixel, or more than
+        there are samples, or its predictions are not finite. It costs no other picture.
 
     Raises
     ------
@@ -141,18 +230,28 @@ def lime_explainer(
     fixed = {"n_samples": n_samples, "hide": HIDE[hide], "batch_size": batch_size, **surrogate}
 
     def run(pictures: Tensor, targets: Tensor, image_ids: Sequence[str]) -> dict[str, Tensor]:
-        segments = superpixels_of(pictures, image_ids, superpixels, given)
+        segments, absent = superpixels_of(pictures, image_ids, superpixels, given)
         names = repeated_ids(image_ids, repeats)
-        results = [
-            explain_pictures(predict, pictures, segments, targets, seeds=seeds, image_ids=image_ids, **fixed)
-            for seeds in ([image_seed(seed, name) for name in own] for own in names)
-        ]
-        selected = lime.mask(results[0].coefficients, segments, num_features=num_features)
-        arrays = {**results[0]._asdict(), "segments": segments.int(), "selected": selected}
+
+        def explain_repeatedly(places: list[int]) -> list[lime.LimeResult]:
+            inputs = (predict, pictures[places], segments[places], targets[places])
+            ids = [[own[place] for place in places] for own in names]
+            seeds = [[image_seed(seed, name) for name in own] for own in ids]
+            return [explain_pictures(*inputs, seeds=each, image_ids=ids[0], **fixed) for each in seeds]
+
+        results, reasons = items.without_failing(explain_repeatedly, len(pictures), absent)
+        results = results or [lime.no_explanation(segments)] * repeats
+        arrays = results[0]._asdict()
         if repeats > 1:
             seeds = [[image_seed(seed, f"{name}/ties") for name in own] for own in names]
             arrays["stability"] = stability([result.saliency for result in results], _STABILITY_AREA, seeds=seeds)
-        return arrays
+        arrays = _emptied(arrays, reasons)
+        explained = _emptied({"segments": segments}, reasons)["segments"]
+        arrays["selected"] = lime.mask(arrays["coefficients"], explained, num_features=num_features)
+        counts = segments.flatten(1).amax(1) + 1
+        counts[list(absent)] = 0
+        arrays |= {"segments": segments.int(), "superpixels": counts}
+        return arrays | _warning(reasons, len(pictures))
 
     return run
 
@@ -162,7 +261,7 @@ def superpixels_of(
     image_ids: Sequence[str],
     superpixels: Mapping[str, object],
     given: Mapping[str, np.ndarray] | None = None,
-) -> Tensor:
+) -> tuple[Tensor, dict[int, str]]:
     """Segment pictures, or take the label maps that the user gave for them.
 
     Parameters
@@ -174,24 +273,19 @@ def superpixels_of(
 
     Returns
     -------
-    Tensor
+    segments : Tensor
         (n, h, w) int64, dense from 0 in each picture.
-
-    Raises
-    ------
-    ValueError
-        If the method is "given" and there is no map for a picture.
+    absent : dict
+        From the number of each picture for which the method "given" has no map to the reason; its segments are 0.
     """
     options = {key: value for key, value in superpixels.items() if key != "method"}
     if superpixels["method"] != "given":
-        return SUPERPIXELS[superpixels["method"]](pictures, **options)
-    if absent := [image_id for image_id in image_ids if image_id not in (given or {})]:
-        raise ValueError(
-            f"image {absent[0]!r} has no label map for the superpixel method 'given'; "
-            "name one in the column `superpixels` of its sheet"
-        )
-    maps = np.stack([given[image_id] for image_id in image_ids]).astype(np.int64)
-    return segment.relabel(torch.as_tensor(maps), shape=tuple(pictures.shape[:3])).to(pictures.device)
+        return SUPERPIXELS[superpixels["method"]](pictures, **options), {}
+    absent = [place for place, image_id in enumerate(image_ids) if image_id not in (given or {})]
+    nothing = np.zeros(pictures.shape[1:3], dtype=np.int64)
+    maps = np.stack([nothing if place in absent else given[name] for place, name in enumerate(image_ids)])
+    segments = segment.relabel(torch.as_tensor(maps.astype(np.int64)), shape=tuple(pictures.shape[:3]))
+    return segments.to(pictures.device), dict.fromkeys(absent, items.NO_LABEL_MAP)
 
 
 def given_superpixels(images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -232,39 +326,64 @@ def timing_table(facts: Mapping[str, object], images: int, seconds: float, devic
     )
 
 
-def explanation_table(arrays: Mapping[str, np.ndarray], facts: Mapping[str, object]) -> pd.DataFrame:
+def explanation_table(columns: Mapping[str, np.ndarray], facts: Mapping[str, object]) -> pd.DataFrame:
     """Tabulate what is to know about each explanation of a file.
 
     Parameters
     ----------
-    arrays, facts : mapping
-        A file of explanations as `store.read` gives it.
+    columns, facts : mapping
+        A file of explanations as `store.columns` gives it, without its maps.
 
     Returns
     -------
     pandas.DataFrame
         ``model, explainer, image_id, target, warning, passes, superpixels, samples, r2, stability``. ``warning`` says
-        that a map is zero everywhere, ``passes`` what is run for each channel (see `cam.passes`); what an explainer
-        does not have is empty.
+        why there is no map, ``passes`` what is run for each channel (see `cam.passes`); what an explainer does not have
+        is empty.
     """
-    images = len(arrays["image_id"])
+    images = len(columns["image_id"])
     nothing = np.full(images, np.nan)
-    zero = arrays["saliency"].max((1, 2)) == 0
-    superpixels = arrays["segments"].max((1, 2)) + 1 if "segments" in arrays else np.full(images, pd.NA)
+    target = pd.Series(columns["target"], dtype="Int64")
     return pd.DataFrame(
         {
             "model": facts["model"],
             "explainer": facts["explainer"],
-            "image_id": arrays["image_id"],
-            "target": arrays["target"],
-            "warning": np.where(zero, "the map is zero everywhere", ""),
+            "image_id": columns["image_id"],
+            "target": target.mask(target < 0),
+            "warning": columns["warning"],
             "passes": facts.get("passes", ""),
-            "superpixels": superpixels,
-            "samples": arrays.get("n_used", np.full(images, pd.NA)),
-            "r2": arrays.get("r2", nothing),
-            "stability": arrays.get("stability", nothing),
+            "superpixels": columns.get("superpixels", np.full(images, pd.NA)),
+            "samples": columns.get("n_used", np.full(images, pd.NA)),
+            "r2": columns.get("r2", nothing),
+            "stability": columns.get("stability", nothing),
         }
     )
+
+
+def no_map_sentences(explanations: pd.DataFrame) -> list[str]:
+    """Say which explainers have no map of which pictures, and why.
+
+    Parameters
+    ----------
+    explanations : pandas.DataFrame
+        Tables of `explanation_table`, below each other.
+
+    Returns
+    -------
+    list of str
+        A sentence for each model, explainer and reason.
+    """
+    sentences = []
+    every = explanations.groupby(["model", "explainer"], sort=False).size()
+    without = explanations[explanations["warning"].fillna("") != ""]
+    for (model, explainer, warning), group in without.groupby(["model", "explainer", "warning"], sort=False):
+        ids = [str(image_id) for image_id in group["image_id"]]
+        more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
+        sentences.append(
+            f"{model}: {explainer_title(explainer)} has no map of {len(ids)} of {every[model, explainer]} images, "
+            f"which count in no mean of its maps: {warning} ({', '.join(ids[:_NAMED])}{more})."
+        )
+    return sentences
 
 
 def masks(
@@ -291,7 +410,7 @@ def masks(
     -------
     dict
         ``image_id``, ``photograph``, and (n, h, w) bool ``<explainer>:equal_area``, ``<explainer>:threshold`` and,
-        where the explainer selects superpixels itself, ``<explainer>:selected``.
+        where the explainer selects superpixels itself, ``<explainer>:selected``; empty where a map is all zero.
 
     Raises
     ------
@@ -303,7 +422,8 @@ def masks(
     for arrays, facts in explanations:
         name, saliency = facts["explainer"], torch.as_tensor(arrays["saliency"])
         seeds = stream_seeds(seed, name, arrays["image_id"])
-        result[f"{name}:equal_area"] = agreement.equal_area_mask(saliency, area, seed=seeds).numpy()
+        mask = agreement.equal_area_mask(saliency, area, seed=seeds) & agreement.has_map(saliency)[:, None, None]
+        result[f"{name}:equal_area"] = mask.numpy()
         result[f"{name}:threshold"] = agreement.peak_share_mask(saliency, threshold).numpy()
         if "selected" in arrays:
             result[f"{name}:selected"] = arrays["selected"]
@@ -347,6 +467,10 @@ def _check_engine(engine: str, hide: str, repeats: int, surrogate: Mapping[str, 
         raise ValueError(
             f"`stop_when_stable` is {surrogate['stop_when_stable']}; `engine` 'lime' draws every sample: leave it out"
         )
+
+
+def _warning(reasons: Mapping[int, str], count: int) -> dict[str, np.ndarray]:
+    return {"warning": items.texts(reasons, count)} if reasons else {}
 
 
 def _texts(column: object) -> np.ndarray:

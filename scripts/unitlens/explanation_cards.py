@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from unitlens import explain, figures, groundtruth, unit_maps
+from unitlens import explain, figures, groundtruth, items, models, unit_maps
 from unitlens.wording import counted, explainer_title
 
 # Longest side in pixels and quality of the pictures, the best first; None leaves them as the model sees them.
@@ -65,7 +65,7 @@ def collect(
             rows_of.setdefault(image_id, []).append(
                 {
                     "model": model,
-                    "caption": f"{row.target_name}, p = {row.target_probability:.2f}",
+                    "caption": models.explained_class(row.target_name, row.target_probability),
                     "label": row.label_name if pd.notna(row.label) else "",
                     "verdict": _verdict(row),
                     "picture": images[i],
@@ -128,12 +128,14 @@ def _maps(
     saliency = explain.scale(arrays["saliency"])
     masks = np.concatenate([each[f"{name}:equal_area"] for each, _ in cut])
     segments = arrays.get("segments", [None] * len(images))
-    for image, each, superpixels, mask in zip(images, saliency, segments, masks, strict=True):
+    for image, each, superpixels, mask, warning in zip(
+        images, saliency, segments, masks, arrays["warning"], strict=True
+    ):
         yield {
             "title": explainer_title(name),
             "heat": np.rint(255 * figures.blend(image, each, superpixels)).astype(np.uint8),
             "mask": mask,
-            "warning": "" if each.any() else explain.ZERO_MAP,
+            "warning": warning,
         }
 
 
@@ -142,7 +144,7 @@ def _scores(table: pd.DataFrame) -> dict[tuple[str, str, str], list[tuple[str, s
     first = table.drop_duplicates(["model", "measure"])[["model", "measure", "baseline"]]
     shown = table[table["measure"].isin(list(SCORES))].merge(first)
     scores: dict[tuple[str, str, str], list] = {}
-    for row in shown.itertuples():
+    for row in shown[shown["value"].notna()].itertuples():
         value = f"{row.value:.2f}".replace("-", "\u2212")
         scores.setdefault((row.model, row.image_id, row.explainer), []).append((SCORES[row.measure], value))
     return scores
@@ -159,6 +161,8 @@ def _outlines(decoded: Mapping[str, np.ndarray]) -> list[str]:
 
 def _verdict(row: pd.Series) -> str:
     """Say whether the model is right, and what it predicts where another class is explained."""
+    if pd.isna(row.predicted):
+        return items.NOT_FINITE
     if row.target != row.predicted:
         return f"predicts {row.predicted_name}, p = {row.probability:.2f}"
     return "" if pd.isna(row.label) else "right" if row.correct else "wrong"

@@ -6,6 +6,7 @@ random order of each image, so that sparse and binary maps are scored as they ar
 against `grad-cam`.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from unitlens import lime, stats, wording
+from unitlens import agreement, lime, stats, wording
 from unitlens.imputation import impute
 from unitlens.logs import each
 from unitlens.seeds import one_each
@@ -374,6 +375,7 @@ def score_shard(
     table : pandas.DataFrame
         ``image_id, photograph, explainer, measure, baseline, value, target, target_probability, flat``, a row for each
         image, explainer and measure; ``flat`` says that the map is constant or not finite, so that its order is random.
+        A map that is zero everywhere has no scores (see `agreement.has_map`), an image without a target none at all.
     curves : dict
         Arrays for `store.create`: ``<explainer>:<measure>:<baseline>`` (n, points), ``image_id``, ``photograph``.
 
@@ -383,24 +385,28 @@ def score_shard(
         If the explainers explain other images or classes than each other.
     """
     facts = _common(explanations)
+    targets = torch.as_tensor(facts["target"])
     maps = {name: torch.as_tensor(arrays["saliency"]).to(device) for name, arrays in explanations.items()}
     maps |= {name: floor.to(device) for name, floor in floor_maps(images.shape[1:3], seeds=floor_seeds).items()}
     found = curves(
         predict,
         torch.as_tensor(images).to(device),
         maps,
-        torch.as_tensor(facts["target"]),
+        targets.clamp(min=0),
         plan=plan,
         seeds=seeds,
         batch_size=batch_size,
     )
+    scored = {name: agreement.has_map(each).cpu() & (targets >= 0) for name, each in maps.items()} | {"": targets >= 0}
+    found = {key: curve.where(scored[key[0]][:, None], torch.nan) for key, curve in found.items()}
     flat = {name: is_flat(each).cpu().numpy() for name, each in maps.items()}
     tables = []
     for (explainer, measure, baseline), values in scores(found).items():
         table = pd.DataFrame({name: facts[name] for name in ("image_id", "photograph")})
         table[["explainer", "measure", "baseline"]] = explainer, measure, baseline
-        given = {name: facts[name] for name in ("target", "target_probability")}
-        tables.append(table.assign(value=values.numpy(), **given, flat=flat[explainer]))
+        table = table.assign(value=values.numpy(), target=pd.Series(facts["target"], dtype="Int64"))
+        table["target"] = table["target"].mask(table["target"] < 0)
+        tables.append(table.assign(target_probability=facts["target_probability"], flat=flat[explainer]))
     arrays = {":".join(key).strip(":"): curve.numpy() for key, curve in found.items()}
     return pd.concat(tables, ignore_index=True), arrays | {name: facts[name] for name in ("image_id", "photograph")}
 
@@ -494,15 +500,19 @@ def mean_curves(
         of the explained class with ``share`` of the pixels removed (in insertion: inserted), and its 95 % interval over
         photographs, empty below three.
     """
-    tables = [
-        _curve_table(key, curve, arrays["photograph"], facts)
-        for arrays, facts in files
-        for key, curve in arrays.items()
-        if key.count(":") == 2 and not key.endswith(":masked:black")
+    shards = defaultdict(list)
+    for arrays, facts in files:
+        for key, curve in arrays.items():
+            if key.count(":") == 2 and not key.endswith(":masked:black"):
+                shards[facts["model"], key].append((curve, arrays["photograph"], facts))
+    keys = [*_KEYS, "explainer", "share"]  # unfolded one curve at a time: all of them would be a row a point
+    means = [
+        stats.mean_table(pd.concat(_curve_table(key, *each) for each in parts), keys, seed=seed)
+        for (_, key), parts in shards.items()
     ]
-    keys = [*_KEYS, "explainer", "share"]
-    together = pd.concat(tables) if tables else pd.DataFrame(columns=[*keys, "value", "photograph"])
-    return stats.mean_table(together, keys, seed=seed)
+    if not means:
+        return stats.mean_table(pd.DataFrame(columns=[*keys, "value", "photograph"]), keys, seed=seed)
+    return pd.concat(means, ignore_index=True)
 
 
 def _curve_table(key: str, curve: np.ndarray, photographs: np.ndarray, facts: Mapping[str, object]) -> pd.DataFrame:
@@ -750,7 +760,8 @@ def _area(curve: Tensor) -> Tensor:
 def _drop(picture: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
     """From probabilities (n, 1)."""
     drop = (picture - masked).clamp(min=0) / picture
-    return drop[:, 0], (masked > picture).double()[:, 0]
+    increase = (masked > picture).double().where(~(masked - picture).isnan(), torch.nan)
+    return drop[:, 0], increase[:, 0]
 
 
 # ---- checks

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from PIL import Image
 from scipy.stats import binomtest
 
-from unitlens import explanation_cards, unit_cards
+from unitlens import explain, explanation_cards, unit_cards
 from unitlens.wording import counted, explainer_title, machine_title, plural
 
 LARGEST_REPORT_PAGE = 1_500_000  # bytes; in base64 it stays below 2 MB, the longest address of a frame in Chromium
@@ -39,6 +39,7 @@ def overview(
     models: pd.DataFrame,
     timings: pd.DataFrame,
     predictions: pd.DataFrame,
+    explanations: pd.DataFrame,
     verification: pd.DataFrame,
     facts: Sequence[Mapping],
     figures: Mapping[str, str | Path],
@@ -61,6 +62,8 @@ def overview(
         Labels of the units and the tables that `compare` makes of them.
     timings, predictions : pandas.DataFrame
         Seconds of every explainer, and what every model predicts for the photographs that are explained.
+    explanations : pandas.DataFrame
+        What is to know about every explanation, of `explain.explanation_table`.
     verification : pandas.DataFrame
         Differences and speed ratios of `verify.compare`, joined.
     facts : sequence of mapping
@@ -111,7 +114,7 @@ def overview(
             "Concepts": label_sentences(concepts, encoder)
             + frequency_sentences(frequent)
             + category_sentences(categories),
-            "Explanations": timing_sentences(timings),
+            "Explanations": timing_sentences(timings) + explain.no_map_sentences(explanations),
             **{title: _headlines(section["findings"], facts) for title, section in further.items()},
         },
         "caveats": caveats(encoder, predictions, probe_rows=probe_rows, probe_photographs=probe_photographs),
@@ -216,15 +219,15 @@ def accuracy_sentences(predictions: pd.DataFrame) -> list[str]:
     """Say how many labelled photographs each model gets right."""
     return [
         f"{model} predicts the label of {accuracy(group)}."
-        if group["label"].notna().any()
-        else f"No photograph that is explained for {model} has a label, so there is no accuracy."
+        if group["correct"].notna().any()
+        else f"No photograph that is explained for {model} has a label and a prediction, so there is no accuracy."
         for model, group in predictions.groupby("model", sort=False)
     ]
 
 
 def accuracy(predictions: pd.DataFrame) -> str:
     """Count right predictions of one model among its labelled photographs, with Wilson's 95 % interval."""
-    labelled = predictions[predictions["label"].notna()]
+    labelled = predictions[predictions["correct"].notna()]
     right, n = int(labelled["correct"].astype(bool).sum()), len(labelled)
     if not n:
         return "no labelled photograph"
@@ -366,9 +369,11 @@ def _model_facts(fact: Mapping, predictions: pd.DataFrame) -> dict[str, str]:
 def _predictions_table(predictions: pd.DataFrame) -> dict[str, object]:
     rows = []
     for row in predictions.head(MOST_PREDICTIONS).itertuples():
-        label, right = (row.label_name, "yes" if row.correct else "no") if pd.notna(row.label) else ("none", "–")
-        predicted = [row.predicted_name, f"{row.probability:.3f}", right]
-        rows.append([row.model, row.image_id, label, *predicted, row.target_name, f"{row.target_probability:.3f}"])
+        label = row.label_name if pd.notna(row.label) else "none"
+        right = {True: "yes", False: "no"}.get(row.correct, "–")
+        predicted = [row.predicted_name or "none", _decimals(row.probability, 3), right]
+        explained = [row.target_name or "none", _decimals(row.target_probability, 3)]
+        rows.append([row.model, row.image_id, label, *predicted, *explained])
     columns = ["model", "photograph", "label", "predicted", "probability", "right", "explained", "its probability"]
     caption = "Predictions for the photographs that are explained. Probabilities are the models' softmax outputs."
     if len(predictions) > len(rows):
@@ -450,7 +455,7 @@ def _timings_table(timings: pd.DataFrame) -> dict[str, object]:
 def _verification_table(verification: pd.DataFrame) -> dict[str, object]:
     rows = [
         [
-            *(row.model, row.check, row.reference, row.images, f"{row.largest_difference:.1e}"),
+            *(row.model, row.check, row.reference, row.images, _scientific(row.largest_difference)),
             *(f"{row.tolerance:g}" if pd.notna(row.tolerance) else "any", _decimals(row.speed_ratio, 1)),
             row.note if pd.notna(row.note) else "",
         ]
@@ -505,7 +510,7 @@ def _categories_alt(categories: pd.DataFrame) -> str:
 def _grid_alt(predictions: pd.DataFrame, model: str, timings: pd.DataFrame, shown: int) -> str:
     explainers = [explainer_title(name) for name in timings.loc[timings["model"] == model, "explainer"].unique()]
     rows = predictions[predictions["model"] == model]
-    names = [f"{row.image_id} as {row.target_name}" for row in rows.head(shown).itertuples()]
+    names = [f"{row.image_id} as {row.target_name or 'no class'}" for row in rows.head(shown).itertuples()]
     of = f"{len(names):,} of " if len(rows) > len(names) else ""
     return (
         f"{of}{counted(len(rows), 'photograph')} with heat maps of {_enumerate(explainers)} for {model}: "
@@ -571,6 +576,10 @@ def _percent(share: float) -> str:
 
 def _percents(low: float, high: float) -> str:
     return f"{_percent(low)} to {_percent(high)}" if pd.notna(low) else "none"
+
+
+def _scientific(value: float) -> str:
+    return f"{value:.1e}" if pd.notna(value) else "–"
 
 
 def _decimals(value: float, digits: int) -> str:

@@ -171,7 +171,8 @@ def score(explanations: Sequence[Explanation], images: Mapping[str, np.ndarray],
         ``model, explained_class, geometry, image_id, photograph, prediction, reference, object_area, explainer,
         measure, value, chance``, a row for each image with a reference (``mask`` or ``box``), explainer and measure, a
         key of `TITLES`. ``object_area`` is the object's share of the picture, ``chance`` what unrelated maps score.
-        Without any reference there are no rows.
+        Both are NaN where a map is zero everywhere (see `agreement.has_map`), or nothing is left of an object. Without
+        any reference there are no rows.
 
     Raises
     ------
@@ -196,6 +197,8 @@ def score(explanations: Sequence[Explanation], images: Mapping[str, np.ndarray],
                 "energy": (energy_inside(own, mask), area),
             }
             for measure, (values, chance) in measures.items():
+                values = values.where(agreement.has_map(own), torch.nan)
+                chance = chance.where(~values.isnan(), torch.nan)
                 table = rows.assign(explainer=name, measure=measure, value=values.numpy(), chance=chance.numpy())
                 tables.append(table[known.numpy()])
     return pd.concat(tables[1:] or tables, ignore_index=True)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from unitlens import items
 from unitlens.logs import stage
 
 _logger = logging.getLogger(__name__)
@@ -275,6 +276,9 @@ def explain(
     ValueError
         If an input has the wrong shape, type or range, or a prediction is NaN or infinite; the message names the
         images.
+    ItemError
+        A ValueError, with the reasons by image: some have one superpixel or more than samples, predictions that are not
+        finite, or superpixels that depend on each other where `alpha` is 0.
     torch.OutOfMemoryError
         If not even one picture at a time fits.
     """
@@ -292,8 +296,14 @@ def explain(
         designs=designs,
         image_ids=image_ids,
     )
-    rows = zip(*samples, strict=True)
-    fits, stderr = zip(*(_fit(z[:n], y[:n], *ridge, n_features, selection) for z, y, n in rows), strict=True)
+    fits, stderr = [], []
+    for i, (z, y, n) in enumerate(zip(*samples, strict=True)):
+        try:
+            own = _fit(z[:n], y[:n], *ridge, n_features, selection)
+        except _DependentError as error:
+            raise items.ItemError(str(error), {i: items.DEPENDENT}) from error
+        fits.append(own[0])
+        stderr.append(own[1])
     segments = torch.as_tensor(segments, device=samples.predictions.device).long()
     return _result(fits, stderr, samples.n_used, segments, with_target_axis=torch.as_tensor(targets).ndim == 2)
 
@@ -410,7 +420,7 @@ def explain_with_package(
             with torch.no_grad():
                 probabilities = predict(torch.as_tensor(batch, device=images.device))
             _check_probabilities(probabilities, len(batch), target)
-            _check_finite(probabilities[None, :, target], image_ids[i : i + 1])
+            _check_finite(probabilities[None, :, target], image_ids, first=i)
             return probabilities.double().cpu().numpy()
 
         explainer = LimeImageExplainer(kernel_width, feature_selection=selection, random_state=int(seeds[i]) % 2**32)
@@ -437,6 +447,15 @@ def explain_with_package(
     fits = [explain_image(i) for i in range(len(images))]
     stderr = [torch.full_like(own.coefficients, torch.nan) for own in fits]
     return _result(fits, stderr, [n_samples] * len(fits), segments, with_target_axis=False)
+
+
+def no_explanation(segments: torch.Tensor) -> LimeResult:
+    """Make the result of images (n, h, w) of which none can be explained: zeros, NaN and no samples."""
+    count, device = len(segments), segments.device
+    unknown = torch.full((count, 1), torch.nan, dtype=torch.float64, device=device)
+    saliency = torch.zeros(segments.shape, dtype=torch.float32, device=device)
+    n_used = torch.zeros(count, dtype=torch.int64, device=device)
+    return LimeResult(saliency, unknown, unknown, unknown[:, 0], unknown[:, 0], n_used)
 
 
 def mask(coefficients: torch.Tensor, segments: torch.Tensor, *, num_features: int = 5) -> torch.Tensor:
@@ -467,6 +486,10 @@ def mask(coefficients: torch.Tensor, segments: torch.Tensor, *, num_features: in
     largest = coefficients.nan_to_num(0).sort(dim=-1, descending=True, stable=True).indices[..., :num_features]
     shown = torch.zeros_like(coefficients, dtype=torch.bool).scatter(-1, largest, True) & (coefficients > 0)
     return torch.stack([own[..., labels] for own, labels in zip(shown, segments.long(), strict=True)])
+
+
+class _DependentError(ValueError):
+    """Superpixels are linearly dependent in the samples of an image."""
 
 
 class _Parts(NamedTuple):
@@ -731,7 +754,7 @@ def _factor(columns: torch.Tensor, weights: torch.Tensor, alpha: float) -> torch
         raise ValueError(f"`alpha` is {alpha}; allowed: 0 or more")
     gram = (columns * weights) @ columns.mT
     if alpha == 0 and (torch.linalg.matrix_rank(gram, hermitian=True) < gram.shape[1]).any():
-        raise ValueError("`alpha` is 0 but superpixels are linearly dependent in the samples; allowed: above 0")
+        raise _DependentError("`alpha` is 0 but superpixels are linearly dependent in the samples; allowed: above 0")
     gram.diagonal(dim1=1, dim2=2).add_(alpha)
     return torch.linalg.cholesky(gram)
 
@@ -766,12 +789,19 @@ def _checked_images(
     _check_one_each("image_ids", image_ids, images)
     if wrong := [image_ids[i] for i, d in enumerate(n_segments) if not dense[i] or d != highest[i]]:
         raise ValueError(f"`segments` of images {wrong} are not numbered 0, 1, 2, ... without gaps: relabel them")
-    if single := [image_ids[i] for i, d in enumerate(n_segments) if d == 1]:
-        raise ValueError(f"images {single} have only one superpixel; allowed: two or more, so segment them more finely")
-    if many := {image_ids[i]: d for i, d in enumerate(n_segments) if d > n_samples}:
-        raise ValueError(
-            f"`n_samples` is {n_samples}, fewer than the superpixels of these images (image: superpixels): {many}; "
-            "allowed: at least as many samples as superpixels, so draw more or segment more coarsely"
+    if single := [i for i, d in enumerate(n_segments) if d == 1]:
+        raise items.ItemError(
+            f"images {[image_ids[i] for i in single]} have only one superpixel; allowed: two or more, so segment them "
+            "more finely",
+            dict.fromkeys(single, items.ONE_SUPERPIXEL),
+        )
+    if many := {i: d for i, d in enumerate(n_segments) if d > n_samples}:
+        counts = {image_ids[i]: d for i, d in many.items()}
+        raise items.ItemError(
+            f"`n_samples` is {n_samples}, fewer than the superpixels of these images (image: superpixels): "
+            f"{counts}; "
+            "allowed: at least as many samples as superpixels, so draw more or segment more coarsely",
+            {i: items.MANY_SUPERPIXELS.format(superpixels=d, samples=n_samples) for i, d in many.items()},
         )
     return images, segments, n_segments, image_ids
 
@@ -819,7 +849,10 @@ def _check_probabilities(probabilities: torch.Tensor, n_pictures: int, highest: 
         )
 
 
-def _check_finite(samples: torch.Tensor, image_ids: list) -> None:
-    finite = samples.isfinite().flatten(1).all(1).tolist()  # (n,)
-    if bad := [image_id for image_id, good in zip(image_ids, finite, strict=True) if not good]:
-        raise ValueError(f"`predict` returned NaN or infinite probabilities for images {bad}")
+def _check_finite(samples: torch.Tensor, image_ids: list, *, first: int = 0) -> None:
+    finite = samples.isfinite().flatten(1).all(1)  # (n,)
+    if bad := (first + (~finite).nonzero()[:, 0]).tolist():
+        raise items.ItemError(
+            f"`predict` returned NaN or infinite probabilities for images {[image_ids[i] for i in bad]}",
+            dict.fromkeys(bad, items.NOT_FINITE),
+        )

@@ -325,7 +325,8 @@ def choose_targets(probabilities: Tensor, labels: Sequence[int], target: str | i
     Returns
     -------
     Tensor, shape (n,), int64
-        On the device of `probabilities`.
+        On the device of `probabilities`; -1 where there is none: for the sheet's class without a label, for the
+        predicted one where a probability is NaN.
 
     Raises
     ------
@@ -333,16 +334,21 @@ def choose_targets(probabilities: Tensor, labels: Sequence[int], target: str | i
         If a class or label is asked for that the model has no output for.
     """
     if target == "predicted":
-        return probabilities.argmax(1)
+        return predicted_class(probabilities)
     n, classes = probabilities.shape
     if target != "label":
         if not 0 <= target < classes:
             raise ValueError(f"explain.target is class {target}; the model's classes are 0 to {classes - 1}")
         return torch.full((n,), target, device=probabilities.device)
     for image_id, label in zip(image_ids, labels, strict=True):
-        if not 0 <= label < classes:
+        if label >= classes:
             raise ValueError(f"image {image_id!r} has label {label}; the model's classes are 0 to {classes - 1}")
-    return torch.as_tensor(labels, device=probabilities.device)
+    return torch.as_tensor(labels, device=probabilities.device).long()
+
+
+def predicted_class(probabilities: Tensor) -> Tensor:
+    """Give the class of highest probability (n,), -1 where one of (n, classes) is NaN or infinite."""
+    return probabilities.argmax(1).masked_fill(~probabilities.isfinite().all(1), -1)
 
 
 def class_names(classes: str | int) -> list[str]:
@@ -411,19 +417,20 @@ def prediction_table(
     -------
     pandas.DataFrame
         ``model, image_id, label, label_name, predicted, predicted_name, probability, correct, target, target_name,
-        target_probability``; the label's columns are empty where the sheet gives none.
+        target_probability``; the label's columns are empty where the sheet gives none, those of a class where the
+        network returns NaN or, explaining labels, there is none.
 
     Raises
     ------
     ValueError
         If a picture's label is no class of the model.
     """
-    names = np.array(class_names(classes[facts["model"]]), dtype=object)
+    names = np.array([*class_names(classes[facts["model"]]), ""], dtype=object)  # of number -1: there is none
     label, predicted, target = (arrays[name] for name in ("label", "predicted", "target"))
     for image_id, number in zip(arrays["image_id"], label, strict=True):
-        if number >= len(names):
+        if number >= len(names) - 1:
             raise ValueError(
-                f"image {image_id!r} has label {number}; {facts['model']} has {len(names)} classes, from 0"
+                f"image {image_id!r} has label {number}; {facts['model']} has {len(names) - 1} classes, from 0"
             )
     table = pd.DataFrame(
         {
@@ -431,23 +438,35 @@ def prediction_table(
             "image_id": arrays["image_id"],
             "label": label.astype(object),
             "label_name": names[label],
-            "predicted": predicted,
+            "predicted": predicted.astype(object),
             "predicted_name": names[predicted],
             "probability": arrays["predicted_probability"],
             "correct": (predicted == label).astype(object),
-            "target": target,
+            "target": target.astype(object),
             "target_name": names[target],
             "target_probability": arrays["target_probability"],
         }
     )
-    table.loc[label < 0, ["label", "label_name", "correct"]] = ""
+    table.loc[label < 0, ["label", "label_name"]] = ""
+    table.loc[predicted < 0, "predicted"] = ""
+    table.loc[target < 0, "target"] = ""
+    table.loc[(label < 0) | (predicted < 0), "correct"] = ""
     return table
 
 
 def captions(arrays: Mapping[str, np.ndarray], facts: Mapping[str, object], classes: Mapping[str, str]) -> list[str]:
-    """Name every picture's explained class with its probability; arguments as in `prediction_table`."""
+    """Name every picture's explained class with its probability, and what is wrong with its map, if anything.
+
+    Arguments are as in `prediction_table`, with ``warning`` among the arrays.
+    """
     table = prediction_table(arrays, facts, classes)
-    return [f"{name}, p = {p:.2f}" for name, p in zip(table.target_name, table.target_probability, strict=True)]
+    named = zip(table.target_name, table.target_probability, arrays["warning"], strict=True)
+    return [", ".join(filter(None, [explained_class(name, p), warning])) for name, p, warning in named]
+
+
+def explained_class(name: str, probability: float) -> str:
+    """Name a class with its probability, for a caption."""
+    return f"{name}, p = {probability:.2f}" if name else "no class"
 
 
 def weights_source(weights: Mapping[str, str]) -> dict[str, str]:

@@ -265,7 +265,7 @@ def measure_complexity(
     images : array, uint8, shape (n, h, w, 3)
         Photographs in the model's geometry.
     arrays, facts : mapping
-        LIME's file of explanations of the same photographs, with ``segments`` and ``predicted_probability``.
+        LIME's file of explanations of the same photographs, with ``superpixels`` and ``predicted_probability``.
 
     Returns
     -------
@@ -275,7 +275,7 @@ def measure_complexity(
     table = agreement.image_table(arrays, facts)
     for name, measure in {"edge_density": edge_density, "entropy": entropy, "jpeg_bits": jpeg_bits}.items():
         table[name] = [measure(image) for image in images]
-    table["superpixels"] = arrays["segments"].max((1, 2)) + 1
+    table["superpixels"] = pd.Series(arrays["superpixels"], dtype="Int64").mask(arrays["superpixels"] == 0)
     table["confidence"] = arrays["predicted_probability"]
     return table
 
@@ -305,11 +305,11 @@ def correlate_complexity(complexity: pd.DataFrame, scores: pd.DataFrame, *, area
     tables = []
     for key, own in agreement_of_images(scores, area=area).groupby([*ORIGIN, "agreement"], sort=False):
         joined = own.merge(complexity, on=[*ORIGIN, "image_id", "photograph"])
-        results = {
-            measure: stats.rank_correlation(joined[measure], joined["value"], groups=joined["photograph"], seed=seed)
-            for measure in COMPLEXITY_TITLES
-        }
-        rows = [[*key, measure, len(joined), *result] for measure, result in results.items()]
+        rows = []
+        for measure in COMPLEXITY_TITLES:
+            known = joined[joined[[measure, "value"]].notna().all(axis=1)]
+            result = stats.rank_correlation(known[measure], known["value"], groups=known["photograph"], seed=seed)
+            rows.append([*key, measure, len(known), *result])
         columns = [*ORIGIN, "agreement", "measure", "n", "photographs", "correlation", "low", "high", "p_value"]
         table = pd.DataFrame(rows, columns=columns)
         tables.append(table.assign(p_adjusted=stats.benjamini_hochberg(table["p_value"]), seed=seed))
@@ -337,7 +337,9 @@ def agreement_of_images(scores: pd.DataFrame, *, area: float) -> pd.DataFrame:
     with_lime = scores[scores["explainer_b"] == "lime"]
     first = with_lime.drop_duplicates(keys)
     first = first.assign(agreement=first["explainer_a"] + " & lime")
-    mean = scores.groupby(keys, sort=False)["value"].mean().reset_index().assign(agreement=MEAN_OF_PAIRS)
+    pairs = scores.groupby(keys, sort=False)["value"]
+    mean = pairs.mean().where(pairs.count() == pairs.size())  # over all pairs or over none
+    mean = mean.rename("value").reset_index().assign(agreement=MEAN_OF_PAIRS)
     return pd.concat([first, mean], ignore_index=True)[[*keys, "agreement", "value"]]
 
 

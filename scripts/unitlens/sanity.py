@@ -6,7 +6,7 @@ samples: the surrogate is fitted to prefixes of one set of samples a seed. Teste
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from scipy.stats import hypergeom
 from torch import Tensor, nn
 
-from unitlens import agreement, cam, explain, lime, stats
+from unitlens import agreement, explain, items, lime, stats
 from unitlens.agreement import ORIGIN
 from unitlens.logs import each
 from unitlens.seeds import image_seed, repeated_ids, stream_seeds
@@ -99,7 +99,7 @@ def check_randomisation(
         chance``: a map against that of the randomised network (``randomised`` of ``layers`` layers, down to
         ``deepest``), or against that of the next photograph by the same explainer, which tells what maps of one
         explainer have in common anyway. Measures are ``equal_area_iou`` and ``spearman``; the latter is empty where a
-        map is constant.
+        map is constant, both where one is zero everywhere.
     """
     names = layers_with_weights(model)
     original = explain(model)
@@ -120,9 +120,9 @@ def check_randomisation(
 def cam_maps(
     model: nn.Module, *, inputs: Tensor, targets: Tensor, layer: str, methods: Sequence[str], chunk: int
 ) -> dict[str, Tensor]:
-    """Explain normalised `inputs` with several class activation maps, on the CPU; arguments as of `cam.explain`."""
+    """Explain normalised `inputs` by several class activation maps, on the CPU; arguments as of `explain.cam_maps`."""
     return {
-        f"{method}-{layer}": cam.explain(model, layer, inputs, targets, method=method, chunk=chunk).cpu()
+        f"{method}-{layer}": explain.cam_maps(model, layer, inputs, targets, method=method, chunk=chunk)[0].cpu()
         for method in methods
     }
 
@@ -192,9 +192,12 @@ def _compare(
             "equal_area_iou": agreement.equal_area_iou(original[name], maps, area, seeds=tuple(seeds)),
             "spearman": agreement.spearman(original[name], maps),
         }
+        known = agreement.has_map(original[name]) & agreement.has_map(maps)
         chance = {"equal_area_iou": agreement.chance_iou(area), "spearman": 0.0}
         for measure, own in values.items():
-            scored = images.assign(explainer=name, measure=measure, cut=area, value=own.cpu().numpy())
+            scored = images.assign(
+                explainer=name, measure=measure, cut=area, value=own.where(known, torch.nan).cpu().numpy()
+            )
             tables.append(scored.assign(chance=chance[measure]))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
@@ -214,7 +217,7 @@ def draw(
     hide: str,
     batch_size: int,
     seed: int,
-) -> list[lime.Samples]:
+) -> tuple[list[lime.Samples | None], dict[int, str]]:
     """Draw the samples of LIME several times, each time with another seed; the first are those of the explanation.
 
     Parameters
@@ -228,28 +231,42 @@ def draw(
         A key of `explain.HIDE`.
     seed : int
         With image id and repeat it fixes the samples, as in `explain.lime_explainer`.
+
+    Returns
+    -------
+    samples : list of lime.Samples or None
+        One for each seed, None where LIME can explain no image.
+    reasons : dict
+        Why it cannot explain an image, by its number.
     """
-    return [
-        lime.sample(
-            predict,
-            pictures,
-            segments,
-            targets,
-            n_samples=n_samples,
-            hide=explain.HIDE[hide],
-            batch_size=batch_size,
-            seeds=[image_seed(seed, name) for name in own],
-            image_ids=image_ids,
-        )
-        for own in each(repeated_ids(image_ids, repeats), "draws of LIME")
-    ]
+
+    def sample(places: list[int]) -> list[lime.Samples]:
+        return [
+            lime.sample(
+                predict,
+                pictures[places],
+                segments[places],
+                targets[places],
+                n_samples=n_samples,
+                hide=explain.HIDE[hide],
+                batch_size=batch_size,
+                seeds=[image_seed(seed, own[place]) for place in places],
+                image_ids=[image_ids[place] for place in places],
+            )
+            for own in each(repeated_ids(image_ids, repeats), "draws of LIME")
+        ]
+
+    unknown = dict.fromkeys((targets < 0).nonzero()[:, 0].tolist(), items.NO_LABEL)
+    samples, reasons = items.without_failing(sample, len(pictures), unknown)
+    return samples or [None] * repeats, reasons
 
 
 def check_stability(
-    samples: Sequence[lime.Samples],
+    samples: Sequence[lime.Samples | None],
     segments: Tensor,
     images: pd.DataFrame,
     *,
+    without: Container[int] = (),
     counts: Sequence[int],
     top: int,
     area: float,
@@ -261,11 +278,13 @@ def check_stability(
     Parameters
     ----------
     samples : sequence of lime.Samples
-        One for each seed, of the same images and one target each.
+        One for each seed, of the same images and one target each, as `draw` gives them.
     segments : Tensor, shape (n, h, w)
         Superpixels.
     images : pandas.DataFrame
         ``image_id`` and further columns to keep, a row an image.
+    without : container of int
+        Numbers of the images that LIME cannot explain: their values are NaN.
     counts : sequence of int
         Numbers of samples; the surrogate is fitted to so many of the first ones. The largest is the full count.
     top : int
@@ -290,6 +309,10 @@ def check_stability(
     for i, image in enumerate(each(images.to_dict("records"), "photographs")):
         labels = segments[i].long()
         d = int(labels.max()) + 1
+        if i in without:
+            facts = image | {"seeds": len(samples), "superpixels": d, "value": np.nan, "chance": np.nan}
+            rows += [facts | {"n_samples": n, "measure": name} for n in sorted(counts) for name in STABILITY_TITLES]
+            continue
         size = min(top, d)
         chance = {
             "top_jaccard": expected_jaccard(d, size),

@@ -171,6 +171,12 @@ def _read_first(
         yield arrays, attributes
 
 
+def columns(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, object]]:
+    """Read the datasets of a file that have one number or text (n,) a row, and its attributes; never its maps."""
+    with open(path) as file:
+        return {name: _read(dataset) for name, dataset in file.items() if dataset.ndim == 1}, dict(file.attrs)
+
+
 def column(paths: Iterable[str | Path], name: str) -> np.ndarray:
     """Read one dataset of several shards, one below the other (rows, ...), and none of their other datasets."""
     parts = []

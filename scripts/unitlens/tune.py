@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from unitlens import agreement, explain, faithfulness, lime, stats
+from unitlens import agreement, explain, faithfulness, items, lime, stats
 from unitlens.logs import each
 from unitlens.seeds import image_seed, stream_seeds
 from unitlens.wording import SIGNIFICANT, adjusted, counted, explainer_title, mean_estimate, p_value
@@ -314,7 +314,8 @@ def make_score(
     Returns
     -------
     callable
-        (saliency, LIME's masks, rows of the pictures) -> scores.
+        (saliency, LIME's masks, rows of the pictures) -> scores; NaN where a reference that is needed is zero
+        everywhere.
 
     Raises
     ------
@@ -323,15 +324,17 @@ def make_score(
     """
     if objective not in OBJECTIVES:
         raise ValueError(f"`objective` is {objective!r}; allowed: {', '.join(OBJECTIVES)}")
+    known = agreement.has_map(reference)
     theirs = agreement.equal_area_mask(reference, area, seed=stream_seeds(seed, explainer, image_ids))
     ties = stream_seeds(seed, "lime", image_ids)
 
     def score(saliency: Tensor, selected: Tensor, rows: Sequence[int]) -> Tensor:
         own = [ties[row] for row in rows]
         if objective == "equal_area_iou":
-            return agreement.iou(agreement.equal_area_mask(saliency, area, seed=own), theirs[rows])
+            cut = agreement.equal_area_mask(saliency, area, seed=own) & agreement.has_map(saliency)[:, None, None]
+            return agreement.iou(cut, theirs[rows]).where(known[rows], torch.nan)
         if objective == "mask_iou":
-            return agreement.iou(selected, theirs[rows])
+            return agreement.iou(selected, theirs[rows]).where(known[rows], torch.nan)
         options = {"steps": steps, "baseline": baseline, "seeds": own, "batch_size": batch_size}
         return faithfulness.insertion(predict, images[rows], saliency, targets[rows], **options)[1]
 
@@ -395,12 +398,13 @@ def sweep(
     tables, seconds, predicted, predicting = [], [], 0, 0.0
     for superpixels, of_superpixels in each(_grouped(swept, "superpixels"), "kinds of superpixels"):
         start = explain.now(images.device)
-        segments = explain.superpixels_of(images, image_ids, superpixels, given)
+        segments, absent = explain.superpixels_of(images, image_ids, superpixels, given)
         seconds.append(["superpixels", superpixel_text(superpixels), len(images), explain.now(images.device) - start])
         counts = segments.flatten(1).amax(1) + 1
+        counts[list(absent)] = 0
         for hide, of_design in each(_grouped(of_superpixels, "hide"), "kinds of hiding"):
             most = max(setting["n_samples"] for setting in of_design.values())
-            rows = [row for row, count in enumerate(counts.tolist()) if 2 <= count <= most]
+            rows = [row for row, count in enumerate(counts.tolist()) if 2 <= count <= most and targets[row] >= 0]
             start = explain.now(images.device)
             samples = _sample(predict, images, segments, targets, seeds, image_ids, rows, hide, most, batch_size)
             predicting += explain.now(images.device) - start
@@ -441,12 +445,14 @@ def leaderboard(
     -------
     pandas.DataFrame
         ``rank, setting, name``, `COLUMNS`, ``forward_passes`` (a picture), ``n, photographs, mean, low, high,
-        mask_area, empty`` (pictures whose mask has no positive superpixel)``, refused, front, difference,
+        mask_area, empty`` (pictures whose mask has no positive superpixel)``, refused, left_out, front, difference,
         difference_low, difference_high, p_value, p_adjusted, note``. A setting that refuses a picture has no mean and
-        no rank. Of equal means the one with fewer passes comes first. ``front``: no setting scores more for as many
-        passes or fewer. ``difference`` is to the default, with its interval, the p-value of a paired sign-flip test and
-        Benjamini and Hochberg's correction for all settings.
+        no rank; ``left_out`` are pictures that none could be scored on, which count nowhere. Of equal means the one
+        with fewer passes comes first. ``front``: no setting scores more for as many passes or fewer. ``difference`` is
+        to the default, with its interval, the p-value of a paired sign-flip test and Benjamini and Hochberg's
+        correction for all settings.
     """
+    scores, left_out = _scored(scores)
     means = stats.mean_table(scores, ["setting"], value="score", seed=seed).set_index("setting")
     usable = means.index[means.undefined == 0]
     means.loc[means.undefined > 0, ["mean", "low", "high"]] = np.nan
@@ -467,9 +473,16 @@ def leaderboard(
     table = table.join(tests[tested])
     table["front"] = pareto_front(table["mean"], table.forward_passes)
     table = table.reset_index().sort_values(["mean", "forward_passes", "setting"], ascending=[False, True, True])
+    table["refused"], table["left_out"] = table["refused"].fillna(0).astype(int), left_out
     table["rank"] = pd.Series(range(1, len(table) + 1), table.index, dtype="Int64").where(table["mean"].notna())
     first = ["rank", "setting", "name", *COLUMNS, "forward_passes", "n", "photographs", "mean", "low", "high"]
-    return table[[*first, "mask_area", "empty", "refused", "front", *tested, "note"]].reset_index(drop=True)
+    return table[[*first, "mask_area", "empty", "refused", "left_out", "front", *tested, "note"]].reset_index(drop=True)
+
+
+def _scored(scores: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Leave out the pictures that no setting could be scored on, and count them."""
+    scored = scores.groupby("image_id").score.transform("count") > 0
+    return scores[scored], scores.image_id[~scored].nunique()
 
 
 def pareto_front(score: Sequence[float], cost: Sequence[float]) -> np.ndarray:
@@ -508,6 +521,7 @@ def main_effects(scores: pd.DataFrame, swept: Mapping[str, Setting], *, seed: in
         Settings that refuse a picture are left out and counted.
     """
     levels = pd.DataFrame({name: _levels(setting) for name, setting in swept.items()}).T.rename_axis("setting")
+    scores, _ = _scored(scores)
     scores = scores[scores.setting.isin(list(swept))]
     refusing = set(scores.setting[scores.score.isna()])
     rows = []
@@ -650,8 +664,8 @@ def tables(
         notes[own] = notes.get(own, "") + "".join(f"{name} ignores {note}. " for note in ignored)
     made: dict[str, list] = {"settings": [], "effects": [], "selection": [], "timings": []}
     for model, own in scores.groupby("model", sort=False):
-        board = leaderboard(own, swept, default=first, names=names, notes=notes, seed=seed)
         facts = own[["objective", "explained_class", "geometry", "seed"]].iloc[0].to_dict()
+        board = leaderboard(own, swept, default=first, names=names, notes=notes, seed=seed)
         made["settings"].append(board.assign(**facts))
         made["effects"].append(main_effects(own, from_grid, seed=seed).assign(**facts))
         made["selection"].append(selection(own, board, default=first, seed=seed).assign(**facts))
@@ -698,12 +712,16 @@ def findings(board: pd.DataFrame, choice: pd.DataFrame) -> list[str]:
     sentences = []
     for model, own in board.groupby("model", sort=False):
         chosen = choice[choice.model == model].set_index("what")
-        ranked = own[own["rank"].notna()]
+        ranked, left_out = own[own["rank"].notna()], int(own["left_out"].iloc[0])
+        if left_out:
+            sentences.append(
+                f"{model}: {counted(left_out, 'photograph')} left out of the tuning, for no setting of LIME could be "
+                "scored there."
+            )
         if ranked.empty:
             sentences.append(
                 f"{model}: none of {counted(len(own), 'setting')} of LIME could be used on every photograph, so there "
-                f"is "
-                "no best one, and the default stays."
+                "is no best one, and the default stays."
             )
             continue
         sentences += _findings(model, ranked, own[own.setting == chosen.loc["default", "setting"]].iloc[0], chosen)
@@ -807,21 +825,29 @@ def _sample(
     n_samples: int,
     batch_size: int,
 ) -> dict[int, tuple[Tensor, Tensor]]:
-    """Return design and predictions of the pictures in `rows`."""
+    """Return design and predictions of the pictures in `rows`, but for those whose predictions are not finite."""
     if not rows:
         return {}
-    samples = lime.sample(
-        predict,
-        images[rows],
-        segments[rows],
-        targets[rows],
-        n_samples=n_samples,
-        hide=explain.HIDE[hide],
-        batch_size=batch_size,
-        seeds=[seeds[row] for row in rows],
-        image_ids=[image_ids[row] for row in rows],
-    )
-    return dict(zip(rows, zip(samples.designs, samples.predictions, strict=True), strict=True))
+
+    def sample(places: list[int]) -> lime.Samples:
+        own = [rows[place] for place in places]
+        return lime.sample(
+            predict,
+            images[own],
+            segments[own],
+            targets[own],
+            n_samples=n_samples,
+            hide=explain.HIDE[hide],
+            batch_size=batch_size,
+            seeds=[seeds[row] for row in own],
+            image_ids=[image_ids[row] for row in own],
+        )
+
+    samples, failing = items.without_failing(sample, len(rows))
+    if samples is None:
+        return {}
+    drawn = zip(rows, samples.designs, samples.predictions, strict=True)
+    return {row: (design, own) for place, (row, design, own) in enumerate(drawn) if place not in failing}
 
 
 def _score_setting(

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from unitlens import cam, explain, lime, models
+from unitlens import cam, explain, items, lime, models
 from unitlens.hooks import capture, channel_axis, find_layer
 from unitlens.logs import each
 from unitlens.seeds import image_seed
@@ -126,7 +126,10 @@ def compare(
     channels to 0 and does not divide by the logit; the note says so.
     """
     superpixels = lime_options["superpixels"]
-    segments = explain.superpixels_of(pictures, image_ids, superpixels, given)
+    segments, absent = explain.superpixels_of(pictures, image_ids, superpixels, given)
+    predict = models.predictor(model, normalise)
+    without, without_lime = _reasons(predict, pictures, targets, segments, absent)
+    targets = targets.clamp(min=0)
     seeds = [image_seed(seed, image_id) % 2**32 for image_id in image_ids]  # what numpy's generator takes
 
     def explainers(model: nn.Module, normalise: Callable[[Tensor], Tensor]) -> list[Check]:
@@ -140,22 +143,28 @@ def compare(
             -1, _quickshift_check(pictures, {key: superpixels[key] for key in superpixels.keys() - {"method"}})
         )
     device = torch.cuda.get_device_name(pictures.device) if pictures.device.type == "cuda" else "cpu"
-    strict, differences, timings = {}, [], []
+    strict, usable, differences, timings = {}, {}, [], []
     for check in each(checks, "checks"):
-        strict[check.name], our_seconds = _timed(check.ours, len(pictures))
-        theirs, their_seconds = _timed(check.theirs, len(pictures))
+        left_out = without_lime if check.name == "lime" else without if check.name in GRAD_CAM else {}
+        rows = [row for row in range(len(pictures)) if row not in left_out]
+        usable[check.name] = rows
+        strict[check.name], our_seconds = _timed(check.ours, rows)
+        theirs, their_seconds = _timed(check.theirs, rows)
         difference = _largest(check.difference, strict[check.name], theirs)
-        row = {"model": name, "check": check.name, "reference": check.reference, "images": len(pictures)}
-        passed = {"tolerance": check.tolerance, "passed": difference <= check.tolerance, "note": check.note}
+        row = {"model": name, "check": check.name, "reference": check.reference, "images": len(rows)}
+        note = "; ".join(
+            [*filter(None, [check.note]), *(f"without {image_ids[row]}: {why}" for row, why in left_out.items())]
+        )
+        passed = {"tolerance": check.tolerance, "passed": difference <= check.tolerance if rows else None, "note": note}
         differences.append(row | {"largest_difference": difference} | passed)
         seconds = {"seconds_ours": our_seconds, "seconds_reference": their_seconds}
-        seconds["speed_ratio"] = their_seconds / our_seconds
+        seconds["speed_ratio"] = their_seconds / our_seconds if rows else np.nan
         timings.append(row | seconds | {"device": device, "threads": torch.get_num_threads()})
     for precision in ["tf32", "bf16"] if pictures.is_cuda else ["bf16"]:
         network, dtype = models.set_precision(copy.deepcopy(model), precision)
         for check in explainers(network, lambda pictures, dtype=dtype: normalise(pictures).to(dtype)):
-            fast = [_array(check.ours(index)) for index in range(len(pictures))]
-            row = {"model": name, "check": check.name, "reference": "float32", "images": len(pictures)}
+            fast = [_array(check.ours(index)) for index in usable[check.name]]
+            row = {"model": name, "check": check.name, "reference": "float32", "images": len(fast)}
             row["largest_difference"] = _largest(_largest_difference, fast, strict[check.name])
             differences.append(row | {"tolerance": np.nan, "passed": None, "note": f"{precision}: for information"})
     models.set_precision(model, "float32")
@@ -183,10 +192,21 @@ def require_passed(differences: pd.DataFrame) -> None:
         raise ValueError("explainers do not give what their reference packages give: " + "; ".join(failed))
 
 
-def _timed(function: Callable[[int], Tensor | np.ndarray], n: int) -> tuple[list[np.ndarray], float]:
+def _reasons(
+    predict: Callable[[Tensor], Tensor], pictures: Tensor, targets: Tensor, segments: Tensor, absent: Mapping[int, str]
+) -> tuple[dict[int, str], dict[int, str]]:
+    """Say why photographs, by their number, cannot be explained at all, and why not by LIME."""
+    single = (segments.flatten(1).amax(1) == 0).nonzero()[:, 0].tolist()
+    unknown = (models.predicted_class(predict(pictures)) < 0).nonzero()[:, 0].tolist()
+    unlabelled = (targets < 0).nonzero()[:, 0].tolist()
+    reasons = dict.fromkeys(unlabelled, items.NO_LABEL) | dict.fromkeys(unknown, items.NOT_FINITE)
+    return reasons, dict.fromkeys(single, items.ONE_SUPERPIXEL) | dict(absent) | reasons
+
+
+def _timed(function: Callable[[int], Tensor | np.ndarray], rows: Sequence[int]) -> tuple[list[np.ndarray], float]:
     for _ in range(2):
         start = time.perf_counter()
-        arrays = [_array(function(index)) for index in range(n)]
+        arrays = [_array(function(index)) for index in rows]
         seconds = time.perf_counter() - start
         if seconds > _LONG_SECONDS:
             break
@@ -198,7 +218,7 @@ def _array(result: Tensor | np.ndarray) -> np.ndarray:
 
 
 def _largest(difference: Callable[[np.ndarray, np.ndarray], float], ours: list, theirs: list) -> float:
-    return float(np.max(list(map(difference, ours, theirs))))
+    return float(np.max(list(map(difference, ours, theirs)))) if ours else np.nan
 
 
 def _largest_difference(ours: np.ndarray, theirs: np.ndarray) -> float:

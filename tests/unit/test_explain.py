@@ -72,8 +72,9 @@ def test_the_label_may_be_the_target(images):
     np.testing.assert_array_equal(arrays["target"], labelled["label"])
     np.testing.assert_array_equal(arrays["target_probability"], shares[range(6), labelled["label"]])
     np.testing.assert_array_equal(arrays["predicted"], shares.argmax(1))
-    with pytest.raises(ValueError, match="image 'photo3-crop0' has label -1; the model's classes are 0 to 2"):
-        explain.explain_images(images, channel_as_saliency, mean_colour, target="label", batch_size=7)
+    images["label"][2] = 3
+    with pytest.raises(ValueError, match="image 'photo1-crop0' has label 3; the model's classes are 0 to 2"):
+        explain.explain_images(images, channel_as_saliency, mean_colour, target="label", batch_size=4)
 
 
 def test_one_class_may_be_the_target_of_all(images):
@@ -173,14 +174,6 @@ def test_lime_takes_the_users_label_maps(images):
     )
     arrays, _ = explain.explain_images(images, explainer, mean_colour, target="predicted", batch_size=3)
     np.testing.assert_array_equal(arrays["segments"], np.searchsorted([0, 7, 9], labels))
-    labels[2] = 0
-    with pytest.raises(ValueError, match=r"image 'photo1-crop0' has no label map .*column `superpixels`"):
-        explain.superpixels_of(
-            torch.from_numpy(images["images"]),
-            IDS,
-            {"method": "given"},
-            explain.given_superpixels(images | {"superpixels": labels}),
-        )
 
 
 def test_limes_result_depends_on_seed_and_id_alone(planted):
@@ -278,12 +271,21 @@ def test_stability_of_nothing_is_that_of_chance():
     assert result.mean().item() == pytest.approx(explain.agreement.chance_iou(0.2), abs=0.005)
 
 
-@pytest.mark.parametrize("engine", ["unitlens", "lime"])
+@pytest.mark.parametrize("engine", ["explain", "explain_with_package"])
 def test_pictures_that_lime_cannot_explain_are_named(planted, engine):
-    with pytest.raises(ValueError, match=r"images \['photo0-crop0', 'photo0-crop1'\] have only one superpixel"):
-        explain_corner(planted, engine=engine, superpixels={"method": "grid", "size": 32})
-    with pytest.raises(ValueError, match=r"`n_samples` is 11, fewer .*: \{'photo0-crop0': 12, 'photo0-crop1': 12\}"):
-        explain_corner(planted, engine=engine, n_samples=11)
+    run, targets = getattr(explain.lime, engine), torch.zeros(2, dtype=torch.int64)
+    options = {"seeds": [0, 1], "image_ids": IDS[:2]}
+    with pytest.raises(
+        ValueError, match=r"images \['photo0-crop0', 'photo0-crop1'\] have only one superpixel"
+    ) as error:
+        run(brightness_of_the_corner, planted, torch.zeros(2, 24, 32, dtype=torch.int64), targets, **options)
+    assert error.value.reasons == dict.fromkeys(range(2), "there is only one superpixel, LIME needs two")
+    grid = explain.segment.grid(planted, size=8)
+    with pytest.raises(
+        ValueError, match=r"`n_samples` is 11, fewer .*: \{'photo0-crop0': 12, 'photo0-crop1': 12\}"
+    ) as error:
+        run(brightness_of_the_corner, planted, grid, targets, n_samples=11, **options)
+    assert error.value.reasons[1] == "there are 12 superpixels, more than LIME's 11 samples"
 
 
 @pytest.mark.parametrize(
@@ -312,12 +314,12 @@ def explanations(**saliency_of):
 
 
 def test_masks_have_the_exact_area_and_the_threshold_of_each_maps_own_maximum():
-    saliency = np.zeros((3, 5, 4), dtype=np.float32)  # the third is constant
+    saliency = np.zeros((3, 5, 4), dtype=np.float32)  # the third is no map
     saliency[0].flat[:4] = [8, 5, 4, 3]
     saliency[1] = np.arange(20).reshape(5, 4) / 1000
     masks = explain.masks(explanations(cam=saliency), area=0.25, threshold=0.5, seed=0)
     assert list(masks) == ["image_id", "photograph", "cam:equal_area", "cam:threshold"]
-    assert masks["cam:equal_area"].sum((1, 2)).tolist() == [5, 5, 5]
+    assert masks["cam:equal_area"].sum((1, 2)).tolist() == [5, 5, 0]
     assert masks["cam:equal_area"][0].flat[:4].all()
     assert np.flatnonzero(masks["cam:equal_area"][1]).tolist() == [15, 16, 17, 18, 19]
     assert np.flatnonzero(masks["cam:threshold"][0]).tolist() == [0, 1]  # 4 is not above half of 8
@@ -326,7 +328,7 @@ def test_masks_have_the_exact_area_and_the_threshold_of_each_maps_own_maximum():
 
 
 def test_ties_are_broken_in_an_order_of_its_own_for_each_image_and_explainer():
-    flat = np.zeros((3, 20, 20), dtype=np.float32)
+    flat = np.ones((3, 20, 20), dtype=np.float32)
     masks = explain.masks(explanations(a=flat, b=flat), area=0.5, threshold=0.5, seed=0)
     maps = [*masks["a:equal_area"], *masks["b:equal_area"]]
     overlaps = [(x & y).sum() for i, x in enumerate(maps) for y in maps[:i]]
@@ -382,9 +384,9 @@ def test_the_timing_table_is_one_row():
 
 def test_a_map_of_zeros_is_named_and_what_an_explainer_lacks_is_empty():
     arrays = {"image_id": np.array(["a", "b"], object), "target": np.array([1, 2]), "saliency": np.zeros((2, 3, 3))}
-    arrays["saliency"][0, 1, 1] = 1
+    arrays["warning"] = np.array(["", "the map is zero everywhere"], object)
     table = explain.explanation_table(arrays, {"model": "m", "explainer": "gradcam-x"})
     assert table.warning.tolist() == ["", "the map is zero everywhere"]
     assert table[["superpixels", "samples", "r2", "stability"]].isna().all(axis=None)
-    lime = arrays | {"segments": np.array([[[0, 4, 2]], [[0, 1, 1]]]), "n_used": np.array([9, 9]), "r2": np.ones(2)}
+    lime = arrays | {"superpixels": np.array([5, 2]), "n_used": np.array([9, 9]), "r2": np.ones(2)}
     assert explain.explanation_table(lime, {"model": "m", "explainer": "lime"}).superpixels.tolist() == [5, 2]

@@ -17,6 +17,7 @@ def explanation(model, explainer, n=3):
     saliency = np.broadcast_to(np.linspace(0, 5, SIDE), (n, SIDE, SIDE)).copy()
     saliency[-1] = 0
     arrays = {"image_id": np.array([f"photo_{i}" for i in range(n)], dtype=object), "saliency": saliency}
+    arrays["warning"] = np.array([*[""] * (n - 1), "the map is zero everywhere"], dtype=object)
     if explainer == "lime":
         arrays["segments"] = np.broadcast_to(np.arange(SIDE) // 16, (n, SIDE, SIDE))
     return arrays, {"model": model, "explainer": explainer, "geometry": "square"}

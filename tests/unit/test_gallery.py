@@ -82,7 +82,7 @@ def test_accuracy_counts_labelled_photographs_only():
         "net predicts the label of 1 of 2 labelled photographs (50 %; 95 % interval 9.5 % to 91 %)."
     ]
     assert gallery.accuracy_sentences(PREDICTIONS[2:]) == [
-        "No photograph that is explained for net has a label, so there is no accuracy."
+        "No photograph that is explained for net has a label and a prediction, so there is no accuracy."
     ]
 
 
@@ -159,6 +159,14 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
+EXPLANATIONS = pd.DataFrame(
+    {
+        "model": "net",
+        "explainer": ["gradcam-layer4", "lime", "lime"],
+        "image_id": ["a", "a", "b"],
+        "warning": ["", "there is only one superpixel, LIME needs two", ""],
+    }
+)
 VERIFICATION = pd.DataFrame(
     {
         "model": ["net"],
@@ -181,7 +189,7 @@ def write_page(folder, **changes):
     Image.fromarray(noise).save(folder / "grid.png", dpi=(150, 150))
     given = {
         "concepts": CONCEPTS, "frequent": FREQUENT, "layers": LAYERS, "categories": CATEGORIES, "models": COMPARED,
-        "timings": TIMINGS, "predictions": PREDICTIONS,
+        "timings": TIMINGS, "predictions": PREDICTIONS, "explanations": EXPLANATIONS,
         "verification": VERIFICATION, "facts": [FACTS], "figures": figures,
         "captions": dict.fromkeys(FIGURES[:4], "What is drawn.") | {"grid": "A grid."}, "shown": 2,
         "encoder": "ConSE surrogate", "probe_rows": 1000, "probe_photographs": 49,
@@ -207,6 +215,13 @@ def test_page_is_self_contained_and_readable_without_seeing(tmp_path):
     loaded = [value for _, attributes in page.tags for name, value in attributes.items() if name in ("src", "srcset")]
     assert not any("http" in value[:20] for value in loaded)
     assert not re.search(r"url\(|@import", text)
+
+
+def test_page_names_the_photographs_without_a_map(tmp_path):
+    assert (
+        "net: LIME has no map of 1 of 2 images, which count in no mean of its maps: there is only one superpixel, LIME "
+        "needs two (a)." in write_page(tmp_path)
+    )
 
 
 def test_the_page_without_figures_is_else_the_same(tmp_path):

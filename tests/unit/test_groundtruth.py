@@ -150,8 +150,9 @@ def test_findings_are_of_each_models_own_tests_and_say_where_nothing_is_defined(
     assert set(summary["seed"]) == set(tests["seed"]) == {3}
     sentences = groundtruth.findings(summary, tests)
     assert [sentence.partition(",")[0] for sentence in sentences] == ["m"] * 3 + ["flat"] * 3
-    assert all("Of 1 explainer 0 above the Gaussian" in sentence for sentence in sentences[:4])
-    assert sentences[4:] == [
+    assert all("Of 1 explainer 0 above the Gaussian" in sentence for sentence in sentences[:3])
+    assert sentences[3:] == [
+        "flat, IoU at the object's own area against the box: undefined for every photograph.",
         "flat, share of the peak inside (pointing game) against the box: undefined for every photograph.",
         "flat, share of the saliency inside against the box: undefined for every photograph.",
     ]

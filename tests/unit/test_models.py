@@ -420,9 +420,11 @@ def test_targets_are_the_predicted_classes_or_the_labels():
     probabilities = torch.tensor([[0.1, 0.9], [0.8, 0.2]])
     assert models.choose_targets(probabilities, [-1, -1], "predicted", ["a", "b"]).tolist() == [1, 0]
     assert models.choose_targets(probabilities, np.array([0, 1]), "label", ["a", "b"]).tolist() == [0, 1]
-    for label in (2, -1):
-        with pytest.raises(ValueError, match=f"image 'b' has label {label}; the model's classes are 0 to 1"):
-            models.choose_targets(probabilities, [0, label], "label", ["a", "b"])
+    assert models.choose_targets(probabilities, np.array([0, -1]), "label", ["a", "b"]).tolist() == [0, -1]
+    with pytest.raises(ValueError, match="image 'b' has label 2; the model's classes are 0 to 1"):
+        models.choose_targets(probabilities, [0, 2], "label", ["a", "b"])
+    probabilities[1, 0] = torch.nan
+    assert models.choose_targets(probabilities, [-1, -1], "predicted", ["a", "b"]).tolist() == [1, -1]
 
 
 def test_class_names_come_from_imagenet_a_file_or_a_number(tmp_path):

@@ -132,12 +132,12 @@ def test_jpeg_bits_count_the_file(tmp_path):
 
 def test_complexity_is_tabulated():
     arrays, facts = explanation("lime", np.zeros((3, 16, 16)))
-    arrays["segments"] = np.stack([np.arange(256).reshape(16, 16) // size for size in (128, 64, 16)])
+    arrays["superpixels"] = np.array([2, 4, 0])  # 0: there is no label map of them
     images = np.stack([picture([90] * 16), picture([0] * 8 + [255] * 8), picture(range(0, 256, 16))])
     table = saliency.measure_complexity(images, arrays, facts)
     assert table.columns[-5:].tolist() == ["edge_density", "entropy", "jpeg_bits", "superpixels", "confidence"]
     assert table["entropy"].tolist() == [0, 1, 4]
-    assert table["superpixels"].tolist() == [2, 4, 16]
+    assert table["superpixels"].tolist() == [2, 4, pd.NA]
     assert table["confidence"].tolist() == [0.2, 0.5, 0.9]
 
 

@@ -210,7 +210,7 @@ def test_the_first_draw_is_that_of_the_explanation(network):
 
     settings = {"n_samples": 40, "hide": "mean", "batch_size": 8, "seed": 5}
     targets, ids = torch.tensor([0, 1]), ["a", "b"]
-    draws = sanity.draw(predict, pictures, segments, targets, ids, repeats=2, **settings)
+    draws, _ = sanity.draw(predict, pictures, segments, targets, ids, repeats=2, **settings)
     explainer = explain.lime_explainer(
         predict, superpixels={"method": "grid", "size": 8}, num_features=3, repeats=2, **settings
     )

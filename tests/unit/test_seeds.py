@@ -61,7 +61,7 @@ def test_one_seed_is_that_of_every_image():
 N = 18  # photographs: their 2^18 sign flips are too many to be taken all, so that p-values are drawn
 ORIGIN = {"model": "m", "explained_class": "predicted", "geometry": "g"}
 IDS = [f"i{number}" for number in range(N)]
-FLAT = torch.zeros(2, 8, 8)
+FLAT = torch.ones(2, 8, 8)
 ONES = torch.ones(2, dtype=torch.int64)
 MASK = torch.eye(8, dtype=torch.bool).expand(2, 8, 8)
 
@@ -305,7 +305,7 @@ CASES = {
         own.designs
         for own in sanity.draw(
             predict, PICTURES, SQUARES, ONES, ["a", "b"], repeats=2, n_samples=20, hide="mean", batch_size=8, seed=s
-        )
+        )[0]
     ],
     "sanity.check_stability": stability_of_lime,
     "sanity.summarise_stability": lambda s: sanity.summarise_stability(

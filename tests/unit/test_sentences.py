@@ -451,7 +451,7 @@ def test_two_methods_agree_more_less_or_neither():
 
 def tuned(gain, p, held_out, held_out_p):
     facts = {"objective": "IoU", "segmentation": "grid", "hide": "mean", "distance": "cosine", "kernel_width": 0.25}
-    facts |= {"alpha": 1.0, "n_features": NAN, "model": "m", "refused": 0}
+    facts |= {"alpha": 1.0, "n_features": NAN, "model": "m", "refused": 0, "left_out": 0}
     rows = {"best": (0.5, 0.4, 0.6, 10), "default": (0.3, 0.2, 0.4, 10)}
     board = means("setting", rows).assign(rank=[1, 2], n_samples=[100, 200], forward_passes=[100, 200], **facts)
     board = board.assign(difference=[gain, NAN], p_adjusted=[p, NAN])

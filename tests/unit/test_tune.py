@@ -225,8 +225,9 @@ def test_all_settings_refused(pictures, reference):
     assert choice["what"].tolist() == ["best", "held out", "default"] and choice["n"].tolist() == [0, 0, 0]
     facts = {"model": "m", "objective": "agreement"}
     assert tune.findings(board.assign(**facts), choice.assign(**facts)) == [
+        "m: 3 photographs left out of the tuning, for no setting of LIME could be scored there.",
         "m: none of 1 setting of LIME could be used on every photograph, so there is no best one, and the default "
-        "stays."
+        "stays.",
     ]
     options = {"default": {**DEFAULT, "n_samples": 10}, "grid": {}}
     assert tune.best_settings(board.assign(model="m"), **options) == {"m": next(iter(swept.values()))}
@@ -312,7 +313,7 @@ def test_selection_by_hand():
 def said(values, passes, photographs=None):
     swept = {name: plain(n_samples=number) for name, number in passes.items()}
     scores = table(values, photographs)
-    board = tune.leaderboard(scores, swept, default="d").assign(model="m", objective="agreement")
+    board = tune.leaderboard(scores, swept, default="d").assign(model="m", objective="agreement", left_out=0)
     choice = tune.selection(scores, tune.leaderboard(scores, swept, default="d"), default="d").assign(model="m")
     return " ".join(tune.findings(board, choice))
 

@@ -1,0 +1,73 @@
+"""One image that fails costs that image: what cannot work on some images names them, and the rest goes on.
+
+The text of every reason stands here, once; tables and pages quote it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import numpy as np
+
+NOT_FINITE = "the network returns NaN or infinity"
+NO_LABEL = "the sheet gives no label to explain"
+NO_LABEL_MAP = "the sheet gives no label map of superpixels"
+ONE_SUPERPIXEL = "there is only one superpixel, LIME needs two"
+MANY_SUPERPIXELS = "there are {superpixels} superpixels, more than LIME's {samples} samples"
+DEPENDENT = "superpixels are linearly dependent in LIME's samples, and `alpha` is 0"
+ZERO_MAP = "the map is zero everywhere"
+
+Result = TypeVar("Result")
+
+
+class ItemError(ValueError):
+    """Some images of a batch cannot be worked on; the message names them.
+
+    Attributes
+    ----------
+    reasons : dict
+        From the index of each such image in its batch to the reason.
+    """
+
+    def __init__(self, message: str, reasons: Mapping[int, str]) -> None:
+        super().__init__(message)
+        self.reasons = dict(reasons)
+
+
+def without_failing(
+    run: Callable[[list[int]], Result], count: int, reasons: Mapping[int, str] | None = None
+) -> tuple[Result | None, dict[int, str]]:
+    """Run a batch; where some of its images fail, run it again with the first good one in their place.
+
+    The batch keeps its size, so that the results of the others stay the same to the byte. Those at the places of the
+    failing ones are copies, to be thrown away.
+
+    Parameters
+    ----------
+    run : callable
+        From the indices of the images to take, one for each place, to a result. Raises `ItemError`.
+    count : int
+        Images of the batch.
+    reasons : mapping, optional
+        Why some are left out from the start, by their index.
+
+    Returns
+    -------
+    result
+        None where no image is good.
+    reasons : dict
+        Why images were left out, by their index.
+    """
+    reasons = dict(reasons or {})
+    while len(reasons) < count:
+        first = min(set(range(count)) - reasons.keys())
+        places = [first if place in reasons else place for place in range(count)]
+        try:
+            return run(places), dict(sorted(reasons.items()))
+        except ItemError as error:
+            reasons |= {places[place]: reason for place, reason in error.reasons.items()}
+    return None, dict(sorted(reasons.items()))
+
+
+def texts(reasons: Mapping[int, str], count: int) -> np.ndarray:
+    """Write reasons as a column (count,) of text, empty where there is none."""
+    return np.array([reasons.get(place, "") for place in range(count)], dtype=object)
