@@ -15,8 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from unitlens import models
+from unitlens import checkpoints, models
 from unitlens.logs import progress
+from unitlens.sources import sha256
 
 _TOP_CLASSES = 10  # ConSE's T
 _TEXT_BATCH = 256
@@ -109,7 +110,8 @@ def clip(
     Raises
     ------
     ValueError
-        If open_clip has no such architecture, or OpenAI's weights are to fill one without QuickGELU.
+        If open_clip has no such architecture, the checkpoint is damaged, does not fit or is a program that OpenAI has
+        not published, or OpenAI's weights are to fill an architecture without QuickGELU.
     """
     import open_clip
 
@@ -119,7 +121,8 @@ def clip(
         )
     where = models.pick_device(device)
     model = open_clip.create_model(architecture, load_weights=False)
-    model.load_state_dict(_clip_state(files["weights"], architecture))
+    path = Path(files["weights"])
+    checkpoints.fill(model, _clip_state(path, architecture, model), path)
     model = model.eval().to(where)
     tokenize = open_clip.get_tokenizer(architecture)
     normalise = models.normaliser(mean, std, device=where)
@@ -137,16 +140,36 @@ def clip(
     return Encoder(image, text, f"CLIP {architecture}")
 
 
-def _clip_state(path: Path, architecture: str) -> dict[str, Tensor]:
-    """Read a checkpoint of tensors, or the parameters of a TorchScript archive, as OpenAI publishes its weights."""
-    try:
-        archive = torch.jit.load(path, map_location="cpu")
-    except RuntimeError:  # not TorchScript
-        return models.read_checkpoint(Path(path))
+def _clip_state(path: Path, architecture: str, model: nn.Module) -> dict[str, Tensor]:
+    """Read a checkpoint of tensors, or the parameters of one of OpenAI's own TorchScript archives.
+
+    Loading such an archive runs code that it holds: no other one is.
+    """
+    if not checkpoints.is_program(path):
+        return checkpoints.read(path, "named", model)
+    if (digest := sha256(path)) not in _published_programs():
+        raise ValueError(
+            f"{path} is a TorchScript archive, which is a program, with sha256 {digest}; only those that OpenAI has "
+            "published are loaded. Save model.state_dict() of it where you trust it"
+        )
     if "quickgelu" not in architecture:
         raise ValueError(f"{path} holds OpenAI's weights, which need QuickGELU: architecture {architecture}-quickgelu")
     sizes = ("input_resolution", "context_length", "vocab_size")  # facts that lie among the parameters
-    return {name: value.float() for name, value in archive.state_dict().items() if name not in sizes}
+    state = torch.jit.load(path, map_location="cpu").state_dict()
+    return {name: value for name, value in state.items() if name not in sizes}
+
+
+def _published_programs() -> set[str]:
+    """List the sha256 of OpenAI's archives, which stand in their addresses."""
+    import open_clip
+
+    known = (open_clip.get_pretrained_cfg(*names) for names in open_clip.list_pretrained())
+    return {_hash_of_address(settings.get("url") or "").get("sha256") for settings in known} - {None}
+
+
+def _hash_of_address(url: str) -> dict[str, str]:
+    found = re.search(r"^https://openaipublic\.azureedge\.net/clip/models/([0-9a-f]{64})/", url)
+    return {"sha256": found[1]} if found else {}
 
 
 def load(encoder: Mapping[str, object], files: Mapping[str, Path], *, device: str) -> Encoder:
@@ -185,8 +208,7 @@ def weights_source(file: Mapping[str, str]) -> dict[str, str]:
             f"open_clip has no weights {file['open_clip']!r}; nearest: {models.nearest(file['open_clip'], known)}"
         )
     if url := settings.get("url"):
-        whole = re.search(r"/([0-9a-f]{64})/", url)  # as in OpenAI's addresses
-        found = {"url": url} | ({"sha256": whole[1]} if whole else models.hash_in_name(url))
+        found = {"url": url} | (_hash_of_address(url) or models.hash_in_name(url))
     else:
         repository, _, name = settings["hf_hub"].rpartition("/")
         found = {"url": models.hub_url(repository, name or "open_clip_model.safetensors")}

@@ -1,8 +1,7 @@
 """Load an image classifier: architecture by name, weights by layout, and what is known about its input and its classes.
 
 Architectures come from torchvision, timm or any importable function; weights from a file that was retrieved before.
-Nothing is unpickled blindly: checkpoints are read with ``weights_only=True``, and the one format that is a pickle of
-numpy arrays goes through an unpickler that knows nothing else.
+`checkpoints` reads these files.
 """
 
 import ctypes
@@ -12,39 +11,21 @@ import importlib
 import importlib.util
 import json
 import math
-import pickle
 import re
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pandas as pd
-import safetensors.torch
 import torch
 import torchvision
 from torch import Tensor, nn
 
-from unitlens import __version__, tables
+from unitlens import __version__, checkpoints, tables
 from unitlens.hooks import capture, find_layer
-
-_LISTED = 5  # how many keys or names an error message lists
-# What torch's reader and that of safetensors raise on files that are no checkpoints.
-_UNREADABLE = (
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    safetensors.SafetensorError,
-    RuntimeError,
-    EOFError,
-    LookupError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-)
 
 
 def build(architecture: str, *, classes: int | None = None) -> nn.Module:
@@ -150,7 +131,7 @@ def load(
     Raises
     ------
     ValueError
-        If keys are missing, left over or of another shape (the first five are named).
+        If `weights` is no checkpoint, or its keys do not fit: see `checkpoints.read` and `checkpoints.fill`.
     RuntimeError
         If `device` is "cuda" and there is none.
     """
@@ -159,10 +140,7 @@ def load(
         _keep_freed_memory()
     torch.backends.cudnn.deterministic = True  # or gradients would differ from run to run in their last bits
     model = build(architecture, classes=classes)
-    state, own = _LAYOUTS[layout](Path(weights), model), model.state_dict()
-    state = {key: own[key] for key in own if key.endswith(".num_batches_tracked")} | state  # not used for inference
-    _check_state(state, own, weights, classes)
-    model.load_state_dict(state)
+    checkpoints.fill(model, checkpoints.read(weights, layout, model), weights, classes=classes)
     for module in model.modules():
         if getattr(module, "inplace", False) is True:
             module.inplace = False
@@ -657,116 +635,3 @@ def _keep_freed_memory() -> None:
         if not libc.mallopt(mmap_threshold, 1 << 30):  # more than glibc before 2.35 allows
             libc.mallopt(mmap_max, 0)
         libc.mallopt(trim_threshold, (1 << 31) - 1)
-
-
-def _named(path: Path, model: nn.Module) -> dict[str, Tensor]:
-    del model
-    state = read_checkpoint(path)
-    return {key.removeprefix("module."): value for key, value in state.items()}
-
-
-def _ordered(path: Path, model: nn.Module) -> dict[str, Tensor]:
-    """Give the checkpoint's tensors the model's names, by position; `_check_state` then compares the shapes."""
-    own, state = model.state_dict(), read_checkpoint(path)
-    if len(own) != len(state):
-        raise ValueError(
-            f"{path} holds {len(state)} tensors, the architecture has {len(own)}; layout: ordered needs as many"
-        )
-    return dict(zip(own, state.values(), strict=True))
-
-
-def _squeezenet_caffe(path: Path, model: nn.Module) -> dict[str, Tensor]:
-    """Map Caffe's SqueezeNet 1.1 to torchvision's names, its input convention (BGR, 0..255, mean) folded into conv1."""
-    del model
-    arrays = _read_arrays(path)
-    places = dict(zip((f"fire{i}" for i in range(2, 10)), (3, 4, 6, 7, 9, 10, 11, 12), strict=True))
-    state = {}
-    for key, (kernel, bias) in arrays.items():
-        block, _, part = key.partition("/")
-        if part:
-            name = f"features.{places.get(block, block)}.{part.replace('squeeze1x1', 'squeeze')}"
-        else:
-            name = {"conv1": "features.0", "conv10": "classifier.1"}.get(block, block)
-        state[f"{name}.weight"] = torch.from_numpy(np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)))  # HWIO -> OIHW
-        state[f"{name}.bias"] = torch.from_numpy(bias.copy())
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    caffe_mean = torch.tensor([122.679, 116.669, 104.006])  # RGB
-    kernel = state["features.0.weight"].flip(1)  # BGR -> RGB
-    state["features.0.bias"] += (kernel * (255 * mean - caffe_mean).view(1, 3, 1, 1)).sum((1, 2, 3))
-    state["features.0.weight"] = kernel * (255 * std).view(1, 3, 1, 1)
-    return state
-
-
-_LAYOUTS = {"named": _named, "ordered": _ordered, "squeezenet_caffe": _squeezenet_caffe}
-
-
-_PICKLED_ARRAYS = {  # all that a pickle of numpy arrays asks for
-    "numpy.core.multiarray._reconstruct": np._core.multiarray._reconstruct,  # written by numpy 1
-    "numpy._core.multiarray._reconstruct": np._core.multiarray._reconstruct,
-    "numpy.ndarray": np.ndarray,
-    "numpy.dtype": np.dtype,
-}
-
-
-class _NumpyUnpickler(pickle.Unpickler):
-    """Read pickles of dictionaries, lists and numpy arrays; refuse every other object."""
-
-    def find_class(self, module: str, name: str) -> object:
-        if f"{module}.{name}" not in _PICKLED_ARRAYS:
-            raise pickle.UnpicklingError(f"the file asks for {module}.{name}; only numpy arrays are read")
-        return _PICKLED_ARRAYS[f"{module}.{name}"]
-
-
-def _read_arrays(path: Path) -> dict[str, tuple[np.ndarray, ...]]:
-    try:
-        with path.open("rb") as file:
-            arrays = _NumpyUnpickler(file, encoding="latin1").load()
-    except _UNREADABLE as error:
-        raise ValueError(f"{path} is no pickle of numpy arrays: {error}") from error
-    if not isinstance(arrays, dict):
-        raise ValueError(f"{path} is no pickle of numpy arrays: it holds a {type(arrays).__name__}")
-    return arrays
-
-
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Read a dictionary of tensors from a torch or safetensors file, unpickling nothing else.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged, or holds anything but tensors by name.
-    """
-    with path.open("rb") as file:
-        head = file.read(9)
-    try:
-        if head.endswith(b"{"):  # safetensors: the length of a JSON header in eight bytes, then the header
-            state = safetensors.torch.load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        raise ValueError(
-            f"{path} is no checkpoint of tensors: it is damaged or holds other objects; save model.state_dict()"
-        ) from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds a {type(state).__name__}, not a dictionary of tensors; save model.state_dict()")
-    return state
-
-
-def _check_state(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: str | Path, classes: int | None) -> None:
-    missing = [f"{key}: {tuple(own[key].shape)}" for key in own if key not in state]
-    extra = [f"{key}: {tuple(state[key].shape)}" for key in state if key not in own]
-    reshaped = [
-        f"{key}: {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
-        for key in own
-        if key in state and state[key].shape != own[key].shape
-    ]
-    problems = {"missing": missing, "not in the architecture": extra, "of another shape": reshaped}
-    lines = [
-        f"{len(keys)} {kind} ({', '.join(keys[:_LISTED])}{', ...' if len(keys) > _LISTED else ''})"
-        for kind, keys in problems.items()
-        if keys
-    ]
-    if lines:
-        hint = f"; `classes` lists {classes}" if reshaped and classes else ""
-        raise ValueError(f"{path} does not fit the architecture: {'; '.join(lines)}{hint}")

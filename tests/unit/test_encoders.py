@@ -1,10 +1,10 @@
-"""CLIP from local checkpoints: a miniature, as a state dict and as an archive like those that OpenAI publishes."""
+"""CLIP from local checkpoints: a miniature, as a state dict and as a program like those that OpenAI publishes."""
 
 import json
 
 import pytest
 import torch
-from unitlens import encoders
+from unitlens import encoders, sources
 
 open_clip = pytest.importorskip("open_clip")
 
@@ -46,13 +46,26 @@ class Archive(torch.nn.Module):
         return x
 
 
-@pytest.mark.parametrize("form", ["state dict", "archive"])
-def test_clip_gives_the_features_of_the_network_it_was_saved_from(form, tiny, tmp_path):
+def program(module, path, monkeypatch=None):
+    """Save a TorchScript archive; with `monkeypatch`, as if its hash were one of those that OpenAI has published."""
+    torch.jit.script(module).save(path)
+    if monkeypatch:
+        monkeypatch.setattr(encoders, "_published_programs", lambda: {sources.sha256(path)})
+    return path
+
+
+@pytest.mark.parametrize("form", ["state dict", "training", "archive"])
+def test_clip_gives_the_features_of_the_network_it_was_saved_from(form, tiny, tmp_path, monkeypatch):
     weights = tmp_path / "weights.bin"
+    state = tiny.state_dict()
     if form == "archive":
-        torch.jit.script(Archive(tiny.state_dict())).save(weights)
+        program(Archive(state), weights, monkeypatch)
+    elif form == "training":
+        torch.save({"epoch": 3, "state_dict": {f"module.{key}": value.half() for key, value in state.items()}}, weights)
+        tiny = open_clip.create_model("tiny-quickgelu", load_weights=False).eval()
+        tiny.load_state_dict({key: value.half() for key, value in state.items()})
     else:
-        torch.save(tiny.state_dict(), weights)
+        torch.save(state, weights)
     encoder = encoders.clip({"weights": weights}, architecture="tiny-quickgelu", **OPTIONS)
     images = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
     pixels = ((images / 255 - 0.5) / 0.25).permute(0, 3, 1, 2)
@@ -63,10 +76,59 @@ def test_clip_gives_the_features_of_the_network_it_was_saved_from(form, tiny, tm
     assert encoder.title == "CLIP tiny-quickgelu"
 
 
-def test_openai_weights_need_quickgelu(tiny, tmp_path):
-    torch.jit.script(Archive(tiny.state_dict())).save(tmp_path / "weights.bin")
+def test_openai_weights_need_quickgelu(tiny, tmp_path, monkeypatch):
+    weights = program(Archive(tiny.state_dict()), tmp_path / "weights.bin", monkeypatch)
     with pytest.raises(ValueError, match="need QuickGELU: architecture tiny-quickgelu"):
-        encoders.clip({"weights": tmp_path / "weights.bin"}, architecture="tiny", **OPTIONS)
+        encoders.clip({"weights": weights}, architecture="tiny", **OPTIONS)
+
+
+class Overwriting(torch.nn.Module):
+    """A program that overwrites a file of the user when it is loaded."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    @torch.jit.export
+    def __getstate__(self):
+        return self.path, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[str, bool]):
+        self.path = state[0]
+        self.training = state[1]
+        torch.from_file(self.path, True, 4, dtype=torch.uint8).fill_(0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+@pytest.mark.parametrize("name", ["tiny-quickgelu", "tiny"])
+def test_a_program_that_openai_has_not_published_is_never_run(name, tiny, tmp_path):
+    (tmp_path / "mine").write_bytes(b"mine")
+    weights = program(Overwriting(str(tmp_path / "mine")), tmp_path / "weights.bin")
+    (tmp_path / "mine").write_bytes(b"mine")
+    message = f"weights.bin is a TorchScript archive, which is a program, with sha256 {sources.sha256(weights)}; only"
+    with pytest.raises(ValueError, match=message):
+        encoders.clip({"weights": weights}, architecture=name, **OPTIONS)
+    assert (tmp_path / "mine").read_bytes() == b"mine"
+
+
+def test_the_programs_that_run_are_those_of_openais_addresses():
+    programs = encoders._published_programs()
+    assert len(programs) == 9 and all(len(digest) == 64 for digest in programs)
+    assert encoders.weights_source({"open_clip": "ViT-B-16-quickgelu:openai"})["sha256"] in programs
+
+
+def test_clip_weights_that_do_not_fit_are_named(tiny, tmp_path):
+    state = tiny.state_dict() | {"logit_scale": torch.tensor(1), "extra": torch.zeros(3)}
+    torch.save(state, tmp_path / "weights.bin")
+    message = (
+        r"weights.bin does not fit the architecture: 1 not in the architecture \(extra: \(3,\)\); "
+        r"1 of another kind of number \(logit_scale: int64 instead of float32\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        encoders.clip({"weights": tmp_path / "weights.bin"}, architecture="tiny-quickgelu", **OPTIONS)
 
 
 def test_weights_by_name_become_their_addresses_and_hashes():

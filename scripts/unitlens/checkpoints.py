@@ -1,0 +1,443 @@
+"""Read files of weights as data: nothing that a file asks for is imported or called.
+
+torch's files are read with ``weights_only=True``, after the check sums of a zip. A pickle of numpy arrays is read from
+the list of its operations, which the standard library gives, and its arrays are made here.
+"""
+
+import errno
+import math
+import mmap
+import pickle
+import pickletools
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+_LISTED = 5  # how many keys an error message lists
+_NESTED = 20  # tuples in tuples: those of a checkpoint are three deep, and Python's hash of a million ends the process
+_FOLDER = 0x10  # in the attributes of a member; torch's reader then takes what the memory happens to hold
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # narrower ones come with scales
+_COUNTER = ".num_batches_tracked"  # of batch normalisation, not used for inference
+# What torch's reader, that of safetensors and the standard library raise on files that are no checkpoints.
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    safetensors.SafetensorError,
+    struct.error,
+    zlib.error,
+    RuntimeError,
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+)
+
+
+def read(path: str | Path, layout: str, model: nn.Module) -> dict[str, Tensor]:
+    """Read a checkpoint under the names of a model's parameters.
+
+    Parameters
+    ----------
+    path : str or Path
+    layout : {"named", "ordered", "squeezenet_caffe"}
+        See `models.load`.
+    model : torch.nn.Module
+        Whose names ``ordered`` takes.
+
+    Returns
+    -------
+    dict
+        Tensors by name.
+
+    Raises
+    ------
+    ValueError
+        If `path` is no file, is damaged or holds anything but tensors by name.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path} is {'a folder' if path.is_dir() else 'no file'}; weights are one file")
+    return _LAYOUTS[layout](path, model)
+
+
+def fill(model: nn.Module, state: Mapping[str, Tensor], path: str | Path, *, classes: int | None = None) -> None:
+    """Give a model its weights, each checked to be there, of the right shape and kind of number.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    state : mapping
+        Tensors by name. The counters of batch normalisation may be missing.
+    path : str or Path
+        The file they come from, for messages.
+    classes : int, optional
+        How many class names the config lists, for messages.
+
+    Raises
+    ------
+    ValueError
+        If keys are missing, left over, of another shape or kind of number (the first five are named).
+    """
+    own = model.state_dict()
+    state = {key: own[key] for key in own if key.endswith(_COUNTER)} | dict(state)
+    _check_state(state, own, path, classes)
+    model.load_state_dict(state)
+
+
+def is_program(path: str | Path) -> bool:
+    """Tell whether a file is a TorchScript archive, which holds code beside tensors."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return any(name.rpartition("/")[2] == "constants.pkl" for name in file.namelist())
+    except _UNREADABLE:  # no archive
+        return False
+
+
+def _named(path: Path, model: nn.Module) -> dict[str, Tensor]:
+    del model
+    state = _read_tensors(path)
+    return _rename({key: key.removeprefix("module.") for key in state}, state, path)
+
+
+def _rename(names: Mapping[str, str], values: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Give values other names; two that would get the same one are an error, or one would be lost."""
+    first = {}
+    for old, new in names.items():
+        if first.setdefault(new, old) != old:
+            raise ValueError(f"{path} holds both {first[new]!r} and {old!r}, which are the same parameter {new!r}")
+    return {new: values[old] for new, old in first.items()}
+
+
+def _ordered(path: Path, model: nn.Module) -> dict[str, Tensor]:
+    """Give the checkpoint's tensors the model's names, by position; `fill` then compares the shapes."""
+    own, state = model.state_dict(), _read_tensors(path)
+    if len(own) != len(state):
+        raise ValueError(
+            f"{path} holds {len(state)} tensors, the architecture has {len(own)}; layout: ordered needs as many"
+        )
+    return dict(zip(own, state.values(), strict=True))
+
+
+def _squeezenet_caffe(path: Path, model: nn.Module) -> dict[str, Tensor]:
+    """Map Caffe's SqueezeNet 1.1 to torchvision's names, its input convention (BGR, 0..255, mean) folded into conv1."""
+    places = dict(zip((f"fire{i}" for i in range(2, 10)), (3, 4, 6, 7, 9, 10, 11, 12), strict=True))
+    names, values = {}, {}
+    for key, (kernel, bias) in _read_arrays(path).items():
+        block, _, part = key.partition("/")
+        if part:
+            name = f"features.{places.get(block, block)}.{part.replace('squeeze1x1', 'squeeze')}"
+        else:
+            name = {"conv1": "features.0", "conv10": "classifier.1"}.get(block, block)
+        names |= {f"{key} (kernel)": f"{name}.weight", f"{key} (bias)": f"{name}.bias"}
+        values[f"{key} (kernel)"] = torch.from_numpy(np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)))  # HWIO -> OIHW
+        values[f"{key} (bias)"] = torch.from_numpy(bias)
+    state, own = _rename(names, values, path), model.state_dict()
+    folded = ("features.0.weight", "features.0.bias")
+    if any(name not in state or name not in own or state[name].shape != own[name].shape for name in folded):
+        return state  # `fill` says what is wrong
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    caffe_mean = torch.tensor([122.679, 116.669, 104.006])  # RGB
+    kernel = state["features.0.weight"].flip(1)  # BGR -> RGB
+    state["features.0.bias"] += (kernel * (255 * mean - caffe_mean).view(1, 3, 1, 1)).sum((1, 2, 3))
+    state["features.0.weight"] = kernel * (255 * std).view(1, 3, 1, 1)
+    return state
+
+
+_LAYOUTS = {"named": _named, "ordered": _ordered, "squeezenet_caffe": _squeezenet_caffe}
+
+
+def _check_state(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: str | Path, classes: int | None) -> None:
+    both = [key for key in own if key in state]
+    missing = [f"{key}: {tuple(own[key].shape)}" for key in own if key not in state]
+    extra = [f"{key}: {tuple(state[key].shape)}" for key in state if key not in own]
+    reshaped = [
+        f"{key}: {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
+        for key in both
+        if state[key].shape != own[key].shape
+    ]
+    changed = [
+        f"{key}: {_word(state[key])} instead of {_word(own[key])}"
+        for key in both
+        if _kind(state[key]) != _kind(own[key]) and not key.endswith(_COUNTER)
+    ]
+    problems = {
+        "missing": missing,
+        "not in the architecture": extra,
+        "of another shape": reshaped,
+        "of another kind of number": changed,
+    }
+    lines = [
+        f"{len(keys)} {kind} ({', '.join(keys[:_LISTED])}{', ...' if len(keys) > _LISTED else ''})"
+        for kind, keys in problems.items()
+        if keys
+    ]
+    if lines:
+        hint = f"; `classes` lists {classes}" if reshaped and classes else ""
+        raise ValueError(f"{path} does not fit the architecture: {'; '.join(lines)}{hint}")
+
+
+def _kind(tensor: Tensor) -> str:
+    """Name what may be converted into each other without a loss of meaning; other types only into themselves."""
+    if tensor.dtype in _FLOATS:
+        return "floating point"
+    whole = tensor.dtype != torch.bool and not (tensor.is_floating_point() or tensor.is_complex())
+    return "whole number" if whole else _word(tensor)
+
+
+def _word(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a dictionary of tensors from a torch or safetensors file."""
+    if is_program(path):
+        raise ValueError(f"{path} is a TorchScript archive, which is a program, not weights; save model.state_dict()")
+    with path.open("rb") as file:
+        head = file.read(9)
+    try:
+        if head.endswith(b"{"):  # safetensors: the length of a JSON header in eight bytes, then the header
+            state = safetensors.torch.load_file(path)
+        else:
+            _check_torch_file(path, zipped=head.startswith(b"PK"))
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except _UNREADABLE as error:
+        raise ValueError(
+            f"{path} is no checkpoint of tensors: it is damaged or holds other objects; save model.state_dict()"
+        ) from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path} holds a {type(state).__name__}, not a dictionary of tensors; save model.state_dict()")
+    for key, value in state.items():
+        plain = type(value) in (Tensor, nn.Parameter) and value.layout is torch.strided and value.device.type == "cpu"
+        if not isinstance(key, str) or not plain or value.is_quantized:
+            raise ValueError(f"{path} holds {key!r}, which is no plain tensor with a name; save model.state_dict()")
+    return state
+
+
+def _check_torch_file(path: Path, *, zipped: bool) -> None:
+    """Refuse a file with a wrong check sum, and pickles that would end the process in torch's reader."""
+    if not zipped:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            for _ in range(5):  # of torch before 1.6: a magic number, a version, the system, the objects, the storages
+                _operate(content)
+        return
+    with zipfile.ZipFile(path) as file:
+        if len(set(file.namelist())) < len(file.namelist()):
+            raise zipfile.BadZipFile("two members have one name")
+        if sum(info.file_size for info in file.infolist()) > path.stat().st_size:
+            raise zipfile.BadZipFile("its members overlap or are compressed, which torch.save never does")
+        if any(info.external_attr & _FOLDER or info.compress_type != zipfile.ZIP_STORED for info in file.infolist()):
+            raise zipfile.BadZipFile("a member is marked as a folder or compressed, which torch.save never does")
+        try:
+            damaged = file.testzip()
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise zipfile.BadZipFile("a member begins before the file") from error
+        if damaged:
+            raise zipfile.BadZipFile(f"the check sum of {damaged} is wrong")
+        for name in file.namelist():
+            if name.endswith(".pkl"):
+                with file.open(name) as content:
+                    _operate(content)
+
+
+_ARRAYS = (  # all that a pickle of numpy arrays names
+    "numpy.core.multiarray._reconstruct",  # written by numpy 1
+    "numpy._core.multiarray._reconstruct",
+    "numpy.ndarray",
+    "numpy.dtype",
+)
+
+
+def _read_arrays(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Read a pickled dictionary of pairs of arrays, kernel (h, w, in, out) and bias (out,), each of its own memory."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            pairs = _operate(content, _ARRAYS)
+    except _UNREADABLE as error:
+        raise ValueError(f"{path} is no pickle of numpy arrays: {error}") from error
+    if not isinstance(pairs, dict):
+        what = {_Name: "name", _Made: "single object"}.get(type(pairs), type(pairs).__name__)
+        raise ValueError(f"{path} is no pickle of numpy arrays: it holds a {what}")
+    arrays = {}
+    for key, pair in pairs.items():
+        if not isinstance(key, str) or not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise ValueError(f"{path}: {str(key)[:80]!r} must be a pair of numpy arrays, kernel and bias, by name")
+        try:
+            kernel, bias = arrays[key] = (_array(pair[0]), _array(pair[1]))
+        except ValueError as error:
+            raise ValueError(f"{path}: {key!r} is no pair of numpy arrays: {error}") from error
+        if kernel.ndim != 4 or bias.ndim != 1:
+            raise ValueError(
+                f"{path}: {key!r} has shapes {kernel.shape} and {bias.shape}; a kernel has four axes, a bias one"
+            )
+    return arrays
+
+
+def _array(made: object) -> np.ndarray:
+    """Make one array of floating-point numbers from what a pickle says of it."""
+    match made:
+        case _Made(
+            "numpy.core.multiarray._reconstruct" | "numpy._core.multiarray._reconstruct",
+            state=(
+                _,
+                tuple() as shape,
+                _Made("numpy.dtype", arguments=(str() as code, *_), state=state),
+                fortran,
+                data,
+            ),
+        ):
+            pass
+        case _:
+            raise ValueError("it holds something else")
+    if not re.fullmatch(r"f[248]", code):
+        raise ValueError(f"numbers of type {code[:20]!r}; allowed are f2, f4 and f8, floating point")
+    order = state[1] if isinstance(state, tuple) and len(state) > 1 else "="
+    if order not in ("<", ">", "="):
+        raise ValueError("a byte order other than <, > or =")
+    if not all(type(side) is int and side > 0 for side in shape) or len(shape) > _NESTED:
+        raise ValueError("a shape of other than positive whole numbers")
+    data = data.encode("latin1") if isinstance(data, str) else data  # written by Python 2
+    dtype = np.dtype(f"{order}{code}")
+    if not isinstance(data, bytes) or len(data) != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"the shape {tuple(shape)} needs {math.prod(shape) * dtype.itemsize} bytes, there are others")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C").astype(dtype.newbyteorder("="))
+
+
+class _Name(str):
+    """The name of something that a pickle would import."""
+
+    __slots__ = ()
+
+
+@dataclass(eq=False, slots=True)
+class _Made:
+    """What a pickle would make: with which function, from which arguments, and the state that it would then set."""
+
+    function: object
+    arguments: object
+    state: object = None
+
+
+class _Tuple(tuple):
+    """A tuple that knows how many tuples lie in each other in it."""
+
+    def __init__(self, items: Collection[object] = ()):
+        self.level = 1 + max((item.level for item in items if isinstance(item, _Tuple)), default=0)
+        if self.level > _NESTED:
+            raise pickle.UnpicklingError(f"more than {_NESTED} tuples lie in each other")
+
+
+_PLAIN = re.compile("(BIN)?(INT|FLOAT|STRING|UNICODE|BYTES)[128]?|LONG[14]?|SHORT_BIN(STRING|UNICODE|BYTES)")
+_MAKERS = {
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+    "EMPTY_DICT": dict,
+    "EMPTY_LIST": list,
+    "EMPTY_SET": set,
+    "EMPTY_TUPLE": _Tuple,
+}
+
+
+def _operate(file: IO[bytes] | mmap.mmap, names: Collection[str] | None = None) -> object:
+    """Go through the operations of the next pickle in a file, with `_Made` in place of whatever it would make.
+
+    Strings of Python 2 become text, byte by byte. With `names`, any other name is an error.
+    """
+    stack, marks, memo = [], [], {}
+
+    def pop(count: int) -> list[object]:
+        if count > len(stack):
+            raise pickle.UnpicklingError("it takes more than it has put")
+        items = stack[len(stack) - count :]
+        del stack[len(stack) - count :]
+        return items
+
+    def since_mark() -> list[object]:
+        return pop(len(stack) - marks.pop())
+
+    def add(items: list[object]) -> None:
+        if isinstance(stack[-1], list):
+            stack[-1].extend(items)
+        elif not isinstance(stack[-1], _Made):
+            raise pickle.UnpicklingError("it appends to something other than a list")
+
+    def set_items(items: list[object]) -> None:
+        if isinstance(stack[-1], dict):
+            stack[-1].update(zip(items[::2], items[1::2], strict=True))
+        elif not isinstance(stack[-1], _Made):
+            raise pickle.UnpicklingError("it sets items of something other than a dictionary")
+
+    def name(text: str) -> None:
+        if names is not None and text not in names:
+            raise pickle.UnpicklingError(f"the file asks for {text}; only numpy arrays are read")
+        stack.append(_Name(text))
+
+    for opcode, argument, _ in pickletools.genops(file):
+        match opcode.name:
+            case "PROTO" | "FRAME":
+                pass
+            case code if _PLAIN.fullmatch(code):
+                stack.append(argument)
+            case code if code in _MAKERS:
+                stack.append(_MAKERS[code]())
+            case "MARK":
+                marks.append(len(stack))
+            case "TUPLE":
+                stack.append(_Tuple(since_mark()))
+            case "TUPLE1" | "TUPLE2" | "TUPLE3" as code:
+                stack.append(_Tuple(pop(int(code[-1]))))
+            case "LIST":
+                stack.append(since_mark())
+            case "DICT":
+                items = since_mark()
+                stack.append({})
+                set_items(items)
+            case "APPEND":
+                add(pop(1))
+            case "APPENDS":
+                add(since_mark())
+            case "SETITEM":
+                set_items(pop(2))
+            case "SETITEMS":
+                set_items(since_mark())
+            case "PUT" | "BINPUT" | "LONG_BINPUT":
+                memo[argument] = stack[-1]
+            case "MEMOIZE":
+                memo[len(memo)] = stack[-1]
+            case "GET" | "BINGET" | "LONG_BINGET":
+                stack.append(memo[argument])
+            case "GLOBAL":
+                name(argument.replace(" ", "."))
+            case "STACK_GLOBAL":
+                name(".".join(pop(2)))
+            case "REDUCE" | "NEWOBJ":
+                stack.append(_Made(*pop(2)))
+            case "BINPERSID":
+                stack.append(_Made(_Name("persistent"), pop(1)[0]))
+            case "BUILD":
+                (state,) = pop(1)
+                if not isinstance(stack[-1], _Made):
+                    raise pickle.UnpicklingError("it sets the state of something that it has not made")
+                stack[-1].state = state
+            case "STOP":
+                return stack.pop()
+            case code:
+                raise pickle.UnpicklingError(f"it holds the operation {code}")
+    raise EOFError
