@@ -384,6 +384,8 @@ def test_a_palette_counts_by_index_and_sixteen_bits_are_kept(tmp_path):
     truth = images.ground_truth([annotated(mask="p.png", superpixels="q.png")], tmp_path, IDENTITY)
     assert (truth["mask"] == 3).all()
     assert (truth["superpixels"] == 40000).all()
+    save(tmp_path, np.full((4, 4), 65535, np.uint16), "most.png")
+    assert (images.ground_truth([annotated(mask="most.png")], tmp_path, IDENTITY)["mask"] == 65535).all()
 
 
 def test_ground_truth_of_a_turned_photograph_counts_upright(tmp_path):
@@ -431,3 +433,31 @@ def test_several_masks_of_broden_overlap_and_a_number_marks_all(tmp_path):
     assert truth["mask"][1, :, 0, 0].tolist() == [7, 0] and not truth["mask"][2].any()
     assert truth["has_mask"].tolist() == [True, True, False]
     assert images.ground_truth(rows[1:], tmp_path, IDENTITY)["mask"].shape == (2, 4, 4)
+
+
+@pytest.mark.parametrize("name", ["a.tga", "a.pcx", "a.ico"])
+def test_formats_beyond_those_of_photographs_are_not_tried(tmp_path, name):
+    """The fewer parsers an image from outside reaches, the better; its name does not matter."""
+    save(tmp_path, np.zeros((16, 16, 3), np.uint8), name).rename(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png: cannot be read as a picture \(cannot identify image file"):
+        images.decode([row("a.png")], tmp_path, SIXTEEN)
+    with pytest.raises(ValueError, match=r"a\.png: cannot be read as a picture"):
+        images.ground_truth([annotated(box="0 0 1 1")], tmp_path, SIXTEEN)
+    save(tmp_path, np.zeros((16, 16, 3), np.uint8), "good.png")
+    save(tmp_path, np.zeros((16, 16), np.uint8), "m.bmp").rename(tmp_path / "m.png")
+    with pytest.raises(ValueError, match=r"m\.png cannot be read as a PNG or TIFF"):
+        images.ground_truth([annotated("good.png", mask="m.png")], tmp_path, SIXTEEN)
+
+
+def test_a_box_follows_a_crop_in_the_middle(tmp_path):
+    """Columns 60 to 180 and rows 20 to 80 of 200 x 100: halved to 60 x 30, and of these the middle 30 x 30."""
+    save(tmp_path, np.zeros((100, 200, 3), np.uint8), "a.png")
+    geometry = {"fit": "short", "resize": 30, "crop": 30, "interpolation": "bilinear"}
+    found = images.ground_truth([annotated(box="0.5 0.3 0.65 0.7", crop="0.3 0.2 0.9 0.8")], tmp_path, geometry)["box"]
+    # columns 100 to 130 are 40 to 70 of the crop, 20 to 35 halved, 5 to 20 less 15; rows 30 to 70 are 10 to 50, 5 to 25
+    np.testing.assert_allclose(found[0], [5, 5, 20, 25], rtol=1e-6)
+
+
+def test_no_rows_give_arrays_of_the_same_kinds(tmp_path):
+    truth = images.ground_truth([], tmp_path, SIXTEEN)
+    assert truth["box"].shape == (0, 4) and truth["has_mask"].dtype == bool
