@@ -25,21 +25,3 @@ rule extract_activations:
         "Extract activations of {wildcards.model} {wildcards.layer}, shard {wildcards.shard}"
     script:
         "../scripts/extract_activations.py"
-
-
-rule index_activations:
-    input:
-        expand("results/activations/{{model}}/{{layer}}/{shard}.h5", shard=shards("probe")),
-    output:
-        "results/activations/{model}/{layer}.h5",
-    log:
-        "results/logs/index_activations/{model}/{layer}.log",
-    benchmark:
-        "results/benchmarks/index_activations/{model}/{layer}.tsv"
-    localrule: True
-    conda:
-        "../envs/unitlens.yaml"
-    message:
-        "Index the activations of {wildcards.model} {wildcards.layer}"
-    script:
-        "../scripts/index_activations.py"

@@ -53,8 +53,7 @@ rule embed_concepts:
 
 rule label_units:
     input:
-        activations="results/activations/{model}/{layer}.h5",
-        shards=expand("results/activations/{{model}}/{{layer}}/{shard}.h5", shard=shards("probe")),
+        activations=expand("results/activations/{{model}}/{{layer}}/{shard}.h5", shard=shards("probe")),
         images=expand("results/embeddings/images/{encoder}/{shard}.h5", encoder=ENCODER, shard=shards("probe")),
         concepts=f"results/embeddings/concepts/{ENCODER}.h5",
     output:
@@ -84,8 +83,7 @@ rule map_units:
         model="results/models/{model}.json",
         weights="resources/weights/{model}.bin",
         images=all_probe_images_of_model,
-        activations="results/activations/{model}/{layer}.h5",
-        shards=expand("results/activations/{{model}}/{{layer}}/{shard}.h5", shard=shards("probe")),
+        activations=expand("results/activations/{{model}}/{{layer}}/{shard}.h5", shard=shards("probe")),
     output:
         "results/unit_maps/{model}/{layer}.h5",
     log:
@@ -135,8 +133,7 @@ rule collect_concepts:
 
 rule rarefy_probe:
     input:
-        activations="results/activations/{model}/{layer}.h5",
-        shards=expand("results/activations/{{model}}/{{layer}}/{shard}.h5", shard=shards("probe")),
+        activations=expand("results/activations/{{model}}/{{layer}}/{shard}.h5", shard=shards("probe")),
         images=expand("results/embeddings/images/{encoder}/{shard}.h5", encoder=ENCODER, shard=shards("probe")),
         concepts=f"results/embeddings/concepts/{ENCODER}.h5",
     output:

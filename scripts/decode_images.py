@@ -5,6 +5,7 @@ from unitlens.logs import log_to
 with log_to(snakemake.log[0]):
     import json
 
+    import numpy as np
     from unitlens import images, store
 
     rows = images.read_rows(snakemake.input.sheet, *snakemake.params.rows)
@@ -16,9 +17,9 @@ with log_to(snakemake.log[0]):
         snakemake.output[0],
         {
             "images": pictures,
-            "image_id": [row["image_id"] for row in rows],
-            "photograph": [row["path"] for row in rows],
-            "label": [int(row["label"] or -1) for row in rows],
+            "image_id": np.array([row["image_id"] for row in rows], dtype=str),
+            "photograph": np.array([row["path"] for row in rows], dtype=str),
+            "label": np.array([int(row["label"] or -1) for row in rows], dtype=np.int64),
             **images.ground_truth(rows, snakemake.params.folder, snakemake.params.geometry),
         },
         {"geometry": snakemake.wildcards.geometry, "skipped": json.dumps(problems)},

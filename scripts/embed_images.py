@@ -14,6 +14,7 @@ with log_to(snakemake.log[0]):
         parts = [part.cpu() for part in logs.progress(features, len(file["images"]), "images")]
         store.create(
             snakemake.output[0],
-            {name: file[name].asstr()[:] for name in ("image_id", "photograph")} | {"features": torch.cat(parts)},
-            {"encoder": encoder.title, "geometry": file.attrs["geometry"], "torch": torch.__version__},
+            {name: file[name].asstr()[:] for name in ("image_id", "photograph")}
+            | {"features": torch.cat([torch.empty(0), *parts])},
+            {"encoder": encoder.title, "geometry": store.attributes_of(file)["geometry"], "torch": torch.__version__},
         )

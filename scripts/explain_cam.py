@@ -23,7 +23,7 @@ with log_to(snakemake.log[0]):
             device=device,
         )
         facts |= {"explainer": f"{method}-{layer}", "explained_class": str(params.target)}
-        facts["geometry"] = file.attrs["geometry"]
+        facts["geometry"] = store.attributes_of(file)["geometry"]
         facts["passes"] = cam.passes(model, layer, normalise(file["images"][:1]), method=method)
     store.create(snakemake.output.saliency, arrays, facts)
     timing = explain.timing_table(facts, len(arrays["saliency"]), seconds, device)

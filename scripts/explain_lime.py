@@ -22,7 +22,7 @@ with log_to(snakemake.log[0]):
             file, explainer, predict, target=params.target, batch_size=batch_size, device=device
         )
         facts |= {"explainer": "lime", "explained_class": str(params.target)}
-        facts["geometry"] = file.attrs["geometry"]
+        facts["geometry"] = store.attributes_of(file)["geometry"]
     store.create(snakemake.output.saliency, arrays, facts | {"lime": json.dumps(params.lime), "seed": params.seed})
     timing = explain.timing_table(facts, len(arrays["saliency"]), seconds, device)
     tables.write(timing, snakemake.output.timings)

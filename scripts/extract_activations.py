@@ -20,6 +20,6 @@ with log_to(snakemake.log[0]):
         parts = [part.cpu() for part in logs.progress(pooled, len(file["images"]), "images")]
         store.create(
             snakemake.output[0],
-            {"activations": torch.cat(parts), "image_id": file["image_id"].asstr()[:]},
-            {**facts, "layer": layer, "pooling": params.pooling, "geometry": file.attrs["geometry"]},
+            {"activations": torch.cat([torch.empty(0), *parts]), "image_id": file["image_id"].asstr()[:]},
+            {**facts, "layer": layer, "pooling": params.pooling, "geometry": store.attributes_of(file)["geometry"]},
         )

@@ -8,7 +8,7 @@ with log_to(snakemake.log[0]):
 
     torch.set_num_threads(snakemake.threads)
     params, wildcards = snakemake.params, snakemake.wildcards
-    activations, _ = store.read(snakemake.input.activations)
+    activations, _ = store.concatenate(snakemake.input.activations)
     images, image_facts = store.concatenate(snakemake.input.images)
     concepts, concept_facts = store.read(snakemake.input.concepts)
     table = evidence.label_table(

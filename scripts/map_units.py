@@ -12,10 +12,11 @@ with log_to(snakemake.log[0]):
         params.network, snakemake.input.weights, snakemake.input.model, device=params.device
     )
     image_id, photograph = (store.column(images, name) for name in ("image_id", "photograph"))
-    with store.open(snakemake.input.activations) as file, store.picking(images, "images") as pictures:
-        top = unit_maps.top_photographs(file["activations"], file["image_id"].asstr()[:], image_id, photograph)
+    arrays, about = store.concatenate(snakemake.input.activations)
+    top = unit_maps.top_photographs(arrays["activations"], arrays["image_id"], image_id, photograph)
+    with store.picking(images, "images") as pictures:
         maps = unit_maps.activation_maps(
             model, layer, top["row"], pictures, normalise, batch_size=snakemake.resources.batch_size
         )
-        facts |= {"layer": layer, "geometry": file.attrs["geometry"]}
-        store.create(snakemake.output[0], top | maps, facts)
+    facts |= {"layer": layer, "geometry": about["geometry"]}
+    store.create(snakemake.output[0], top | maps, facts)

@@ -7,7 +7,7 @@ with log_to(snakemake.log[0]):
     from unitlens import compare, dissect, evidence, store, tables
 
     torch.set_num_threads(snakemake.threads)
-    activations, _ = store.read(snakemake.input.activations)
+    activations, _ = store.concatenate(snakemake.input.activations)
     images, _ = store.concatenate(snakemake.input.images)
     concepts, _ = store.read(snakemake.input.concepts)
     texts = dissect.normalised(concepts["features"], "text_features")

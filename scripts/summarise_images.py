@@ -12,8 +12,9 @@ with log_to(snakemake.log[0]):
     parts = []
     for name, path in zip(snakemake.params.sets, snakemake.input.images, strict=True):
         with store.open(path) as file:
-            facts = {"set": name, "geometry": file.attrs["geometry"], "skipped": json.loads(file.attrs["skipped"])}
-            parts.append(facts | {"photographs": file["photograph"].asstr()[:].tolist()})
+            own, photographs = store.attributes_of(file), file["photograph"].asstr()[:].tolist()
+        facts = {"set": name, "geometry": own["geometry"], "skipped": json.loads(own["skipped"])}
+        parts.append(facts | {"photographs": photographs})
     table = pd.DataFrame(parts).groupby(["set", "geometry"], sort=False).sum().reset_index()
     problems = ["; ".join(f"{image}: {message}" for image, message in skipped) for skipped in table.skipped]
     copies = {Path(sheet).stem: image_sets.copies(sheet) for sheet in snakemake.input.sheets}

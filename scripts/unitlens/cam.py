@@ -138,7 +138,7 @@ def passes(model: nn.Module, layer: str, images: Tensor, *, method: str) -> str:
         pass for all channels.
     """
     if method == "ablationcam":
-        return ablation_mode(model, layer, images)
+        return ablation_mode(model, layer, images) if len(images) else ""
     return "full" if method == "scorecam" else ""
 
 

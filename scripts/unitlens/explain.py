@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from unitlens import agreement, cam, items, lime, models, segment
+from unitlens import agreement, cam, items, lime, models, segment, store
 from unitlens.logs import progress
 from unitlens.seeds import image_seed, repeated_ids, stream_seeds
 from unitlens.wording import explainer_title
@@ -86,9 +86,9 @@ def explain_images(
             "predicted": predicted,
             "predicted_probability": _chosen(probabilities, predicted),
         }
-        parts.append({name: array.cpu().numpy() for name, array in explanation.items()})
-    facts["warning"] = np.concatenate(warnings)
-    return {name: stack([part[name] for part in parts]) for name in parts[0]} | facts, seconds
+        parts.append(({name: array.cpu().numpy() for name, array in explanation.items()}, {}))
+    facts["warning"] = np.concatenate([*warnings, np.empty(0, dtype=object)])
+    return (store.join(parts)[0] if parts else _nothing(images["images"].shape[1:3])) | facts, seconds
 
 
 def _explain_batch(
@@ -439,14 +439,11 @@ def scale(saliency: np.ndarray) -> np.ndarray:
 def by_explainer(
     files: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
 ) -> dict[str, tuple[dict[str, np.ndarray], Mapping[str, object]]]:
-    """Gather the shards of each explainer: its arrays, one below the other, and its attributes."""
+    """Gather the shards of each explainer, put one below the other by `store.join`."""
     shards: dict[str, list] = {}
     for arrays, facts in files:
         shards.setdefault(facts["explainer"], []).append((arrays, facts))
-    return {
-        name: ({key: stack([arrays[key] for arrays, _ in parts]) for key in parts[0][0]}, parts[0][1])
-        for name, parts in shards.items()
-    }
+    return {name: store.join(parts) for name, parts in shards.items()}
 
 
 def now(device: torch.device | str) -> float:
@@ -477,9 +474,8 @@ def _texts(column: object) -> np.ndarray:
     return np.asarray(column.asstr()[:] if hasattr(column, "asstr") else column, dtype=object)
 
 
-def stack(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Concatenate (n, ...) along the first axis; shorter rows, as of coefficients, are filled up with NaN."""
-    if parts[0].ndim == 2:
-        width = max(part.shape[1] for part in parts)
-        parts = [np.pad(part, ((0, 0), (0, width - part.shape[1])), constant_values=np.nan) for part in parts]
-    return np.concatenate(parts)
+def _nothing(size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Explain no picture of a size: a shard whose pictures were all skipped."""
+    whole, share = np.zeros(0, np.int64), np.zeros(0)
+    arrays = {"saliency": np.zeros((0, *size), np.float32), "target": whole, "target_probability": share}
+    return arrays | {"predicted": whole, "predicted_probability": share}

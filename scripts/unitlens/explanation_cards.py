@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from unitlens import explain, figures, groundtruth, items, models, unit_maps
+from unitlens import explain, figures, groundtruth, items, models, store, unit_maps
 from unitlens.wording import counted, explainer_title
 
 # Longest side in pixels and quality of the pictures, the best first; None leaves them as the model sees them.
@@ -126,7 +126,7 @@ def _maps(
 ) -> Iterator[dict[str, object]]:
     """Draw the maps of one explainer beside their masks."""
     saliency = explain.scale(arrays["saliency"])
-    masks = np.concatenate([each[f"{name}:equal_area"] for each, _ in cut])
+    masks = store.join(cut)[0][f"{name}:equal_area"]
     segments = arrays.get("segments", [None] * len(images))
     for image, each, superpixels, mask, warning in zip(
         images, saliency, segments, masks, arrays["warning"], strict=True

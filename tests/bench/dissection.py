@@ -132,16 +132,13 @@ def measured(similarity: str, what: str, size: Size) -> list[object]:
 def write_layer(folder: Path, size: Size) -> None:
     """Write random activations, image features in shards, and concepts, as the rules do."""
     rng = np.random.default_rng(0)
-    shards = []
     for number, start in enumerate(range(0, size.images, SHARD)):
         ids = np.array([f"image{row}" for row in range(start, min(start + SHARD, size.images))], dtype=object)
         activations, features = (
             rng.standard_normal((len(ids), width), dtype=np.float32) for width in (size.units, DIMENSION)
         )
-        shards.append(folder / f"activations-{number:05d}.h5")
-        store.create(shards[-1], {"activations": activations, "image_id": ids}, {})
+        store.create(folder / f"activations-{number:05d}.h5", {"activations": activations, "image_id": ids}, {})
         store.create(folder / f"images-{number:05d}.h5", {"features": features, "image_id": ids, "photograph": ids}, {})
-    store.index(folder / "activations.h5", shards)
     words = np.array([f"word{number}" for number in range(size.concepts)], dtype=object)
     features = rng.standard_normal((size.concepts, DIMENSION), dtype=np.float32)
     store.create(folder / "concepts.h5", {"features": features, "word": words, "category": words}, {})
@@ -149,7 +146,7 @@ def write_layer(folder: Path, size: Size) -> None:
 
 def measure_alone(folder: str, similarity: str, what: str, size: str) -> dict[str, float]:
     """Read a layer and label it; return the seconds of the labelling and the peak memory of this process in bytes."""
-    activations, _ = store.read(Path(folder) / "activations.h5")
+    activations, _ = store.concatenate(sorted(Path(folder).glob("activations-*.h5")))
     images, _ = store.concatenate(sorted(Path(folder).glob("images-*.h5")))
     concepts, _ = store.read(Path(folder) / "concepts.h5")
     start, cpu = time.perf_counter(), time.process_time()

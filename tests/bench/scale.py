@@ -79,7 +79,7 @@ def write(output: Path) -> None:
         *plan_checks(plans),
         ["parsing inside a job, 50,000 images", "CPU seconds", PARSE, parse["whole"]],
         [
-            f"decode, store, index and read, {SMALL:,} to {LARGE:,}",
+            f"decode, store and read, {SMALL:,} to {LARGE:,}",
             "times the CPU seconds",
             GROWTH,
             total[1] / total[0],
@@ -107,7 +107,6 @@ def write(output: Path) -> None:
         settings=table.markdown(
             ["rows", "chunk", "filters", "size / raw", "written", "read in order", "read at random"], hdf5
         ),
-        virtual=table.markdown(["read", "rows a second"], [[name, steps[LARGE]["read"][name]] for name in VIRTUAL]),
     )
     output.write_text(page, encoding="utf-8")
     print(f"wrote {output}")
@@ -213,7 +212,7 @@ def parse(folder: str) -> dict:
 
 
 def measured_steps(images: int) -> dict[str, dict]:
-    """Decode, store, index and read so many images, each step in a process."""
+    """Decode, store and read so many images, each step in a process."""
     from images import write as write_photographs
 
     with tempfile.TemporaryDirectory() as folder:
@@ -247,27 +246,12 @@ def extract(folder: str, images: str) -> None:
         store.create(Path(folder, "activations", shard.name), arrays, {})
 
 
-def index(folder: str, images: str) -> None:
-    """Index the shards."""
+def read(folder: str, images: str) -> None:
+    """Read all activations in batches, shard by shard."""
     from unitlens import store
 
-    store.index(Path(folder, "activations.h5"), sorted(Path(folder, "activations").iterdir()))
-
-
-def read(folder: str, images: str) -> dict:
-    """Read all activations in batches, through the index and shard by shard."""
-    from unitlens import store
-
-    shards = sorted(Path(folder, "activations").iterdir())
-    rates = {}
-    for name, paths in zip(VIRTUAL, ([Path(folder, "activations.h5")], shards), strict=True):
-        start, rows = time.process_time(), 0
-        for path in paths:
-            with store.open(path) as file:
-                rows += sum(map(len, store.batches(file["activations"], BATCH)))
-        assert rows == int(images)
-        rates[name] = rows / (time.process_time() - start)
-    return rates
+    blocks = store.blocks(sorted(Path(folder, "activations").iterdir()), ["activations"], BATCH)
+    assert sum(len(block["activations"]) for block in blocks) == int(images)
 
 
 # ---- HDF5
@@ -338,8 +322,7 @@ def best(work: Callable[[], None]) -> float:
     return min(seconds)
 
 
-VIRTUAL = ["through the index", "shard by shard"]
-STEPS = {"decode": decode, "extract": extract, "index": index, "read": read}
+STEPS = {"decode": decode, "extract": extract, "read": read}
 ALONE = STEPS | {"plan": plan, "parse": parse, "settings": settings}
 
 
@@ -367,15 +350,12 @@ activations each are taken from the pixels. One process does all shards of {SHAR
 that of one job if it does not grow.
 
 {{steps}}
-Rows of {UNITS} activations, {LARGE:,} of them in {-(-LARGE // SHARD)} shards, in batches of {BATCH}:
-
-{{virtual}}
 ## Chunks and filters
 
 Rows a second of CPU time, the best of three, in batches of {BATCH}: {PICTURES} pictures of 224 x 224 x 3 bytes, 50,000
 rows of {UNITS} activations of which half are zero, {PICTURES} masks of 224 x 224. At random: a sixteenth of the rows,
 ascending. The cache of an open dataset is 1024 KiB, as the store sets it. The store takes chunks of 1024 KiB and the
-checksum for all, and gzip for masks.
+checksum for all, and gzip for masks and text.
 
 {{settings}}"""
 

@@ -12,7 +12,7 @@ from cluster import running, tell, wait_until
 pytestmark = pytest.mark.slurm
 
 SHARDS = ["00000", "00001", "00002"]
-EVERY_JOB = [*(f"write_shard {shard}" for shard in SHARDS), "index_shards all", "write_table all"]
+EVERY_JOB = [*(f"write_shard {shard}" for shard in SHARDS), "write_table all"]
 BAD = "00001"
 
 
@@ -179,7 +179,7 @@ def test_shard_is_damaged_afterwards(finished, undisturbed, harm):
     assert status != 0 and f"results/images/{BAD}.h5 is " in text
     status, text = finished.make("check")
     assert status != 0 and f"results/images/{BAD}.h5 is " in text and not shard.exists()
-    again = ["write_table all"] * 2 + ["index_shards all", f"write_shard {BAD}"]
+    again = ["write_table all"] * 2 + [f"write_shard {BAD}"]
     rerun(finished, undisturbed, *again)
     assert finished.make("check") == (0, "")
 
@@ -187,7 +187,7 @@ def test_shard_is_damaged_afterwards(finished, undisturbed, harm):
 def test_shard_is_deleted_afterwards(finished, undisturbed):
     (finished.folder / f"results/images/{BAD}.h5").unlink()
     (finished.folder / "results/table.csv").unlink()
-    rerun(finished, undisturbed, "write_table all", "index_shards all", f"write_shard {BAD}")
+    rerun(finished, undisturbed, "write_table all", f"write_shard {BAD}")
 
 
 def test_photograph_cannot_be_read(run, undisturbed):

@@ -102,11 +102,16 @@ def test_pictures_are_read_from_an_open_file_batch_by_batch(images, tmp_path):
     assert read == [(0, 3), (3, 6), (6, 7)]
 
 
-def test_stack_fills_short_rows_with_nan_and_leaves_maps_alone():
-    rows = explain.stack([np.array([[1.0]]), np.array([[2.0, 3.0], [4.0, np.nan]])])
-    np.testing.assert_array_equal(rows, [[1, np.nan], [2, 3], [4, np.nan]])
-    assert explain.stack([np.ones((2, 3, 4)), np.ones((1, 3, 4))]).shape == (3, 3, 4)
-    assert explain.stack([np.array([1]), np.array([2, 3])]).tolist() == [1, 2, 3]
+def test_a_shard_without_pictures_is_explained_and_joins_the_others(images):
+    def run(rows):
+        own = {name: array[rows] for name, array in images.items()}
+        arrays, _ = explain.explain_images(own, channel_as_saliency, mean_colour, target="predicted", batch_size=3)
+        return arrays, {"explainer": "lime"}
+
+    empty, whole = run(slice(0)), run(slice(None))
+    assert empty[0]["saliency"].shape == (0, 16, 16) and len(empty[0]["image_id"]) == 0
+    for shards in ([empty, whole], [run(slice(2)), empty, run(slice(2, 3)), run(slice(3, None))]):
+        assert_equal(explain.by_explainer(shards)["lime"][0], whole[0])
 
 
 def test_image_seeds_are_the_same_everywhere():

@@ -11,6 +11,7 @@ import pytest
 import torch
 import toy
 import yaml
+from PIL import Image
 from snakemake.iocontainers import Namedlist
 from unitlens import store, tables
 
@@ -95,12 +96,12 @@ def extract(output, images, *, batch_size=4):
     return output
 
 
-def explain(output, images, method, *, batch_size=4, target="predicted"):
+def explain(output, images, method, *, batch_size=4, target="predicted", lime=LIME):
     """Explain with a CAM or, where `method` is "lime", with LIME."""
     outputs = {"saliency": output, "timings": f"{output}.csv"}
     params = {"network": NETWORK, "device": "cpu", "target": target}
     if method == "lime":
-        params |= {"lime": LIME, "seed": 42}
+        params |= {"lime": lime, "seed": 42}
         adapter("explain_lime", model_inputs(images), outputs, params=params, batch_size=batch_size, model=MODEL)
     else:
         wildcards = {"model": MODEL, "method": method, "layer": "relu2"}
@@ -242,30 +243,25 @@ def test_activations_depend_on_no_shard_or_batch_size(size):
     paths, parts = in_shards(extract, "activations", size, batch_size=2)
     assert parts["image_id"] == whole["image_id"]
     np.testing.assert_allclose(parts["activations"], whole["activations"], rtol=1e-5, atol=1e-6)
-    adapter("index_activations", paths, [f"index-{size}.h5"])
-    index, facts = store.read(f"index-{size}.h5")
-    np.testing.assert_array_equal(index["activations"], parts["activations"])
+    together, facts = store.concatenate(paths)
+    np.testing.assert_array_equal(together["activations"], parts["activations"])
     assert (facts["model"], facts["layer"], facts["pooling"]) == (MODEL, "relu2", "avg")
 
 
 def test_gallery_of_units():
     paths, _ = in_shards(extract, "units", 3)
     images = [decode(f"squash36-crop32-bilinear/{start}.h5", start, start + 3) for start in (0, 3)]
-    adapter("index_activations", paths, ["units-3/index.h5"])
     params = {"network": NETWORK, "device": "cpu"}
-    inputs = Namedlist(["toy.json", "toy.bin", "units-3/index.h5", *images])
-    for number, name in enumerate(("model", "weights", "activations")):
-        inputs._set_name(name, number)
-    inputs._set_name("images", 3, end=5)
+    inputs = {"model": "toy.json", "weights": "toy.bin", "activations": paths, "images": images}
     for batch_size in (1, 6):
         output = f"units/{batch_size}.h5"
         adapter("map_units", inputs, [output], params=params, batch_size=batch_size, model=MODEL, layer="relu2")
     maps, facts = store.read("units/6.h5")
     assert maps["maps"].shape == (8, 5, 8, 8) and facts["geometry"] == "squash36-crop32-bilinear"
-    index, _ = store.read("units-3/index.h5")
+    activations = store.column(paths, "activations")
     for unit, rows in enumerate(maps["row"]):
-        living = np.ptp(index["activations"][:, unit]) > 0
-        assert rows[0] == (index["activations"][:, unit].argmax() if living else -1)
+        living = np.ptp(activations[:, unit]) > 0
+        assert rows[0] == (activations[:, unit].argmax() if living else -1)
     for name, array in store.read("units/1.h5")[0].items():
         if array.dtype == np.uint8:
             assert np.abs(array.astype(int) - maps[name]).max() <= 1
@@ -539,6 +535,117 @@ def test_faithfulness():
     assert all(Path(path).stat().st_size for path in figures.values())
 
 
+@pytest.fixture(scope="module")
+def uneven(inputs):
+    """Shards of two photographs and of one, which alone has a mask, beside one that was skipped; explained."""
+    Path(inputs, "photographs/broken.jpg").write_bytes(toy.truncated_jpeg())
+    Image.fromarray(np.eye(4, dtype=np.uint8).repeat(10, 0).repeat(12, 1)).save(inputs / "photographs/mask.png")
+    rows = [
+        "toy_00,toy_00.png,0,,",
+        "toy_01,toy_01.png,,,",
+        "bad,broken.jpg,1,,",
+        "toy_02,toy_02.png,2,mask.png,0 0 1 1",
+    ]
+    (inputs / "uneven.csv").write_text("\n".join(["image_id,path,label,mask,box", *rows]) + "\n")
+    lime = LIME | {"n_samples": 80, "superpixels": {"method": "felzenszwalb", "scale": 50, "min_size": 4}, "repeats": 2}
+    made = {name: [] for name in ("images", "features", "gradcam", "ablationcam", "lime", "masks", "activations")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(inputs)
+        for number, (start, stop) in enumerate([(0, 2), (2, 4)]):
+            at = f"{number:05d}.h5"
+            images = decode(
+                f"uneven/squash36-crop32-bilinear/{at}", start, stop, sheet="uneven.csv", on_bad_image="skip"
+            )
+            made["images"].append(images)
+            made["activations"].append(extract(f"uneven/activations/{at}", images))
+            for name in ("gradcam", "ablationcam", "lime"):
+                made[name].append(explain(f"uneven/{name}/{at}", images, name, batch_size=1, lime=lime))
+            made["masks"].append(f"uneven/masks/{at}")
+            cuts = {"area": 0.2, "threshold": 0.5, "seed": 42}
+            files = [made[name][-1] for name in ("gradcam", "ablationcam", "lime")]
+            adapter("cut_masks", files, made["masks"][-1:], params=cuts, model=MODEL)
+    return made
+
+
+def test_uneven_shards_are_read_as_one(uneven):
+    lime, facts = store.concatenate(uneven["lime"])
+    found = lime["segments"].max((1, 2)) + 1
+    assert len(set(found)) == 3 and lime["coefficients"].shape == (3, max(found))
+    assert lime["coefficients"].shape[1] - np.isnan(lime["coefficients"]).sum(1) == pytest.approx(found)
+    assert np.isfinite(lime["stability"]).all() and facts["explainer"] == "lime"
+    images, facts = store.concatenate(uneven["images"])
+    assert images["image_id"].tolist() == ["toy_00", "toy_01", "toy_02"] and images["label"].tolist() == [0, -1, 2]
+    assert images["has_mask"].tolist() == [False, False, True] and images["mask"].any((1, 2)).tolist() == [0, 0, 1]
+    assert [image_id for image_id, _ in json.loads(facts["skipped"])] == ["bad"]
+    assert store.column(uneven["activations"], "activations").shape == (3, 8)
+    assert store.concatenate(uneven["ablationcam"])[1]["passes"] == "traced"
+
+
+def test_uneven_shards_are_scored_and_summarised(uneven):
+    of_shards = list(zip(*(uneven[name] for name in ("images", "gradcam", "ablationcam", "lime")), strict=True))
+    names = ("agreement", "truth", "shape", "complexity", "faithfulness")
+    tables = {name: [f"uneven/{name}/{number}.csv" for number in range(2)] for name in names}
+    curves = [f"uneven/curves/{number}.h5" for number in range(2)]
+    settings = {"steps": 4, "baselines": ["blur"], "percentiles": [30, 60]}
+    faithful = {"network": NETWORK, "device": "cpu", "faithfulness": settings, "seed": 42}
+    for number, (images, *saliency) in enumerate(of_shards):
+        files, own = {"images": images, "saliency": saliency}, {name: paths[number] for name, paths in tables.items()}
+        options = {"params": {"agreement": AGREEMENT, "seed": 42}, "model": "toy"}
+        adapter("score_agreement", saliency, [own["agreement"]], **options)
+        adapter("score_ground_truth", files, [own["truth"]], params={"seed": 42}, model=MODEL)
+        measured = {name: own[name] for name in ("shape", "complexity")}
+        adapter("measure_images", files | {"lime": saliency[-1]}, measured, params={"area": 0.2}, model=MODEL)
+        outputs = {"scores": own["faithfulness"], "curves": curves[number]}
+        adapter("score_faithfulness", model_inputs(images) | files, outputs, params=faithful, model=MODEL)
+    params = {"seed": 42, "area": 0.2}
+    outputs = {name: f"uneven/agreement_{name}.csv" for name in ("images", "summary", "tests")}
+    adapter("summarise_agreement", tables["agreement"], outputs | {"findings": "uneven/agreement.json"}, params=params)
+    assert set(pd.read_csv(outputs["images"]).image_id) == {"toy_00", "toy_01", "toy_02"}
+
+    outputs = {name: f"uneven/truth_{name}.csv" for name in ("images", "summary", "tests")}
+    outputs |= {"figure": "uneven/truth.svg", "findings": "uneven/truth.json"}
+    adapter("summarise_ground_truth", tables["truth"], outputs, params={"seed": 42})
+    found = pd.read_csv(outputs["images"])
+    assert set(found.image_id) == {"toy_02"} and set(found.reference) == {"mask", "box"}
+
+    outputs = {name: f"uneven/{name}.csv" for name in ("shape", "shape_summary", "shape_tests")}
+    outputs |= {name: f"uneven/{name}.csv" for name in ("complexity", "correlations")}
+    outputs |= {f"{name}_findings": f"uneven/{name}.json" for name in ("shape", "complexity")}
+    files = {name: tables[name] for name in ("shape", "complexity")} | {"agreement": "uneven/agreement_images.csv"}
+    adapter("summarise_measures", files, outputs, params=params)
+    assert pd.read_csv(outputs["complexity"]).superpixels.nunique() == 3
+
+    names = ("images", "summary", "tests", "curves")
+    outputs = {name: f"uneven/faithful_{name}.csv" for name in names} | {"findings": "uneven/faithful.json"}
+    files = {"scores": tables["faithfulness"], "curves": curves}
+    adapter("summarise_faithfulness", files, outputs, params={"seed": 42})
+    scored = pd.read_csv(outputs["images"])
+    assert set(scored.image_id) == {"toy_00", "toy_01", "toy_02"} and set(pd.read_csv(outputs["curves"]).n) == {3}
+
+    params = {"classes": {MODEL: "classes.txt"}}
+    adapter("summarise_predictions", uneven["lime"], ["uneven/predictions.csv"], params=params)
+    adapter("summarise_explanations", uneven["lime"], ["uneven/explanations.csv"])
+    assert len(pd.read_csv("uneven/predictions.csv")) == 3
+    explained = pd.read_csv("uneven/explanations.csv")
+    assert explained.superpixels.nunique() == 3 and explained.stability.notna().all()
+
+    saliency = [path for name in ("gradcam", "ablationcam", "lime") for path in uneven[name]]
+    files = {"images": uneven["images"], "saliency": saliency, "masks": uneven["masks"]}
+    files |= {"predictions": "uneven/predictions.csv", "faithfulness": "uneven/faithful_images.csv"}
+    adapter("write_explanations", files, ["uneven/explanations.html"], params={"shown": 3})
+    page = Path("uneven/explanations.html").read_text()
+    assert all(name in page for name in ("toy_00", "toy_01", "toy_02"))
+    params |= {"shown": 3}
+    adapter("draw_grid", files, ["uneven/grid.svg"], params=params, model=MODEL)
+    assert Path("uneven/grid.svg").stat().st_size
+    adapter("draw_overlays", files | {"saliency": uneven["lime"]}, ["uneven/overlays"], params=params, model=MODEL)
+    assert sorted(path.stem for path in Path("uneven/overlays").iterdir()) == ["toy_00", "toy_01", "toy_02"]
+    sheets = {"images": uneven["images"], "sheets": ["uneven.csv"]}
+    Path("uneven.csv").write_text("image_id,path,duplicate_of\na,a.png,\n")
+    adapter("summarise_images", sheets, ["uneven/images.csv"], params={"sets": ["uneven"] * 2})
+    assert pd.read_csv("uneven/images.csv")[["pictures", "skipped"]].to_numpy().tolist() == [[3, 1]]
+
+
 def test_faithfulness_depends_on_no_batch_size():
     scored = [tables.read(score_faithfulness(f"by-{size}", batch_size=size)[0]) for size in (1, 64)]
     keys = ["image_id", "explainer", "measure", "baseline"]
@@ -560,11 +667,10 @@ def label_units(folder, similarity="cos_similarity"):
         store.create(shards[-1], {"activations": rng.random((12, 3)), "image_id": ids}, {"layer": "relu1"})
         arrays = {"features": rng.random((12, 4)), "image_id": ids, "photograph": ids}
         store.create(images[-1], arrays, {"encoder": "ConSE surrogate"})
-    store.index(f"{folder}/activations.h5", shards)
     words = np.array(["null", "dog", "sky"], dtype=object)
     arrays = {"features": rng.random((3, 4)), "word": words, "category": words}
     store.create(f"{folder}/concepts.h5", arrays, {"encoder": "ConSE surrogate"})
-    files = {"activations": f"{folder}/activations.h5", "images": images, "concepts": f"{folder}/concepts.h5"}
+    files = {"activations": shards, "images": images, "concepts": f"{folder}/concepts.h5"}
     params = {"similarity": similarity, "seed": 1, "evidence": EVIDENCE}
     return shards, lambda: adapter(
         "label_units", files, [f"{folder}/relu1.csv"], params=params, model=MODEL, layer="relu1"

@@ -11,6 +11,7 @@ import numpy as np
 import outputs
 import pandas as pd
 import pytest
+from unitlens import store
 
 pytestmark = pytest.mark.e2e
 
@@ -68,13 +69,10 @@ def test_every_unit_has_one_row_with_evidence(demo):
     assert lines[0] == one[0]
 
 
-def test_activations_are_indexed_over_their_shards(demo):
-    with h5py.File(demo / "results/activations/squeezenet1_1/features.12.h5") as index:
-        assert index["activations"].shape == (1020, 512)
-        assert index["activations"].is_virtual
-        assert np.isfinite(index["activations"][:]).all()
-        assert len(index.attrs["weights_sha256"]) == 64
-        assert index.attrs["geometry"] == "squash256-crop227-bilinear"
+def test_activations_of_all_shards(demo):
+    arrays, facts = store.concatenate(sorted((demo / "results/activations/squeezenet1_1/features.12").iterdir()))
+    assert arrays["activations"].shape == (1020, 512) and np.isfinite(arrays["activations"]).all()
+    assert len(facts["weights_sha256"]) == 64 and facts["geometry"] == "squash256-crop227-bilinear"
 
 
 @pytest.mark.parametrize(

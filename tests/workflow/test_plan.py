@@ -30,7 +30,6 @@ DEMO = {
     "retrieve_images": 2,
     "decode_images": 8,  # 3 geometries (2 models, 1 encoder) x 2 shards, and 2 geometries x 1 shard to explain
     "extract_activations": 12,  # 2 models x 3 layers x 2 shards
-    "index_activations": 6,
     "retrieve_encoder": 2,  # ConSE's classifier and sentence encoder
     "collect_words": 1,
     "embed_images": 2,

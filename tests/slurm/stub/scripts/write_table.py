@@ -1,4 +1,4 @@
-"""Write one line for each photograph, read through the index."""
+"""Write one line for each photograph, read from all shards as one."""
 
 from unitlens.logs import log_to
 
@@ -9,7 +9,7 @@ with log_to(snakemake.log[0]):
 
     with Path("executed.txt").open("a") as file:
         file.write("write_table all\n")
-    arrays, _ = store.read(snakemake.input.index)
+    arrays, _ = store.concatenate(snakemake.input)
     lines = [
         f"{name},{picture.sum()},{noise.sum()}\n"
         for name, picture, noise in zip(*(arrays[key] for key in ("image_id", "images", "noise")), strict=True)
