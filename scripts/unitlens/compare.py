@@ -107,7 +107,9 @@ def layers(concepts: pd.DataFrame) -> pd.DataFrame:
                 **_concentration(count.to_numpy()),
             }
         )
-    return pd.DataFrame(rows)
+    columns = "model layer units dead labelled distinct rarefied_units distinct_rarefied distinct_low distinct_high"
+    columns += " top_concept top_units gini gini_low gini_high top10_share top10_low top10_high"
+    return pd.DataFrame(rows, columns=columns.split())
 
 
 def rarefaction(concepts: pd.DataFrame) -> pd.DataFrame:

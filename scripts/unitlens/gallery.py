@@ -253,7 +253,7 @@ def label_sentences(concepts: pd.DataFrame, encoder: str) -> list[str]:
         counts = group["status"].value_counts()
         labelled, layers = group[group["status"] == "labelled"], group["layer"].nunique()
         sentence = (
-            f"The {encoder} labels {len(labelled):,} of the {len(group):,} units in "
+            f"The {encoder} labels {len(labelled):,} of the {counted(len(group), 'unit')} in "
             f"{counted(layers, 'layer')} of {model} with {counted(labelled['group'].nunique(), 'distinct concept')}"
         )
         others = [
@@ -317,7 +317,8 @@ def caveats(encoder: str, predictions: pd.DataFrame, *, probe_rows: int, probe_p
         surrogate if "conse" in encoder.lower() else f"Labels come from {encoder}, and inherit what it confuses.",
         "A label is the best match in the concept list, not proof that the unit detects the concept. Scores depend on "
         "the list and on the layer's other units: they are not comparable between layers or models.",
-        f"Units were labelled on {probe_rows:,} pictures, whole or cut from {probe_photographs:,} photographs; crops "
+        f"Units were labelled on {counted(probe_rows, 'picture')}, whole or cut from "
+        f"{counted(probe_photographs, 'photograph')}; crops "
         "of one photograph are not independent. A small probe set gives units many different labels by chance: the "
         "number of distinct concepts says as much about the probe set as about the network.",
         "Units of a layer are not independent either: Wilson intervals of shares and the chi-square p-value describe "

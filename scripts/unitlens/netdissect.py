@@ -432,7 +432,8 @@ def findings(summary: pd.DataFrame) -> list[str]:
     sentences = []
     for row in summary.itertuples():
         sentence = (
-            f"Of the {row.units:,} units of {row.layer} of {row.model}, Network Dissection ({row.masks}) calls "
+            f"Of the {wording.counted(row.units, 'unit')} of {row.layer} of {row.model}, "
+            f"Network Dissection ({row.masks}) calls "
             f"{wording.counted(row.detectors, 'detector')}, of "
             f"{wording.counted(row.unique_detectors, 'different concept')}"
         )

@@ -302,6 +302,7 @@ def correlate_complexity(complexity: pd.DataFrame, scores: pd.DataFrame, *, area
         p-value by permutation, both over photographs, and adjusted (Benjamini-Hochberg) over the measures of one
         agreement.
     """
+    columns = [*ORIGIN, "agreement", "measure", "n", "photographs", "correlation", "low", "high", "p_value"]
     tables = []
     for key, own in agreement_of_images(scores, area=area).groupby([*ORIGIN, "agreement"], sort=False):
         joined = own.merge(complexity, on=[*ORIGIN, "image_id", "photograph"])
@@ -310,10 +311,9 @@ def correlate_complexity(complexity: pd.DataFrame, scores: pd.DataFrame, *, area
             known = joined[joined[[measure, "value"]].notna().all(axis=1)]
             result = stats.rank_correlation(known[measure], known["value"], groups=known["photograph"], seed=seed)
             rows.append([*key, measure, len(known), *result])
-        columns = [*ORIGIN, "agreement", "measure", "n", "photographs", "correlation", "low", "high", "p_value"]
         table = pd.DataFrame(rows, columns=columns)
         tables.append(table.assign(p_adjusted=stats.benjamini_hochberg(table["p_value"]), seed=seed))
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(tables or [pd.DataFrame(columns=[*columns, "p_adjusted", "seed"])], ignore_index=True)
 
 
 def agreement_of_images(scores: pd.DataFrame, *, area: float) -> pd.DataFrame:

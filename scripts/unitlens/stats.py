@@ -261,7 +261,8 @@ def mean_table(
     means = pd.DataFrame(rows, columns=[*keys, "n", "photographs", "undefined", "mean", "low", "high"])
     if also is None:
         return means
-    return means.merge(table.groupby(list(keys), sort=False, dropna=False).agg(dict(also)).reset_index(), on=list(keys))
+    condensed = table.groupby(list(keys), sort=False, dropna=False).agg(dict(also)).reset_index(drop=True)
+    return pd.concat([means, condensed], axis=1)
 
 
 def paired_tests(

@@ -115,7 +115,8 @@ def explain(concepts: pd.DataFrame, data: Mapping[str, object]) -> dict[str, obj
     labelled, models = (concepts["status"] == "labelled").sum(), concepts["model"].nunique()
     of = f"{counted(len(data['groups']), 'layer')} of {counted(models, 'model')}"
     return {
-        "summary": f"{len(concepts):,} units in {of}; the {concepts['encoder'].iloc[0]} labels {labelled:,} of them.",
+        "summary": f"{counted(len(concepts), 'unit')} in {of}; "
+        f"the {concepts['encoder'].iloc[0]} labels {labelled:,} of them.",
         "notes": [
             "Photographs: the five that activate the unit most, strongest first. Where the probe set holds crops of a "
             "photograph, only its strongest crop is shown. In the large view the number is the activation, pooled over "

@@ -1,0 +1,150 @@
+"""Tables of no row, of one, and without a number: what summarises them ends no run, and keeps its columns."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from unitlens import agreement, compare, faithfulness, groundtruth, netdissect, resources, saliency, sanity, stats
+
+ORIGIN = dict.fromkeys(agreement.ORIGIN, "m")
+EXPLAINERS = ["gradcam-x", "scorecam-x", "lime", "random", "gaussian"]
+
+
+def images(n=3):
+    return pd.DataFrame({**ORIGIN, "image_id": [f"i{i}" for i in range(n)], "photograph": "p", "prediction": "right"})
+
+
+def each(column, names, n=3, **facts):
+    """Rows of every image and item."""
+    rows = [images(n).assign(**{column: name}, value=np.linspace(0.1, 0.9, n)) for name in names]
+    return pd.concat(rows, ignore_index=True).assign(**facts)
+
+
+def pairs():
+    table = each("explainer_a", ["gradcam-x", "scorecam-x"], explainer_b="lime", cut=0.2, chance=0.1, tied_share=0.0)
+    return pd.concat([table.assign(measure=name) for name in ("equal_area_iou", "spearman")], ignore_index=True)
+
+
+def scored():
+    facts = {"measure": "deletion", "baseline": "blur", "flat": False}
+    return each("explainer", EXPLAINERS, **facts)
+
+
+def randomised():
+    facts = {"comparison": sanity.RANDOMISED, "randomised": 1, "layers": 1, "deepest": "x", "cut": 0.2}
+    return each("explainer", EXPLAINERS[:1], measure="equal_area_iou", **facts)
+
+
+def complexity():
+    return images().assign(**{name: [0.1, 0.5, 0.3] for name in saliency.COMPLEXITY_TITLES})
+
+
+def concepts(status="labelled"):
+    words = ["dog", "dog", "sky"]
+    facts = {"model": "m", "layer": ["x", "x", "y"], "unit": [0, 1, 0], "encoder": "e", "similarity": "s"}
+    return pd.DataFrame({**facts, "concept_list": "l", "status": status, "concept": words, "group": words}).assign(
+        category=["object", "object", "scene"]
+    )
+
+
+def dissected():
+    words = {"mask_concept": "dog", "mask_category": "object", "masks": "masks", "detector": True}
+    numbers = {"mask_photographs": 1, "cosine": 0.5, "cosine_chance": 0.4, "same": True}
+    return concepts().assign(**words, **numbers)
+
+
+def draws():
+    facts = {"model": "m", "layer": "x", "fraction": 1.0, "draw": 0, "photographs": 3, "images": 3}
+    return pd.DataFrame([facts | {"units": 2, "distinct": 1.0, "kept": 1.0}])
+
+
+def jobs():
+    table = pd.DataFrame([dict.fromkeys(resources.JOB_COLUMNS, 1.0)])
+    return table.assign(rule="r", job="j", counted="images")
+
+
+def curve_files(table):
+    """Files of curves of as many photographs as the table has rows."""
+    n = len(table)
+    arrays = {"lime:deletion:blur": np.full((n, 3), 0.5), "photograph": np.array(["p"] * n, dtype=object)}
+    return [(arrays, {"model": "m", "percentiles": [50]})][: n or 1]
+
+
+SUMMARIES = {
+    "agreement.summarise": (pairs, agreement.summarise),
+    "agreement.compare_pairs": (pairs, lambda table: agreement.compare_pairs(table, area=0.2)),
+    "saliency.summarise_shape": (lambda: each("explainer", EXPLAINERS[:3], measure="gini"), saliency.summarise_shape),
+    "saliency.correlate_complexity": (
+        pairs,
+        lambda table: saliency.correlate_complexity(complexity()[: len(table)], table, area=0.2),
+    ),
+    "faithfulness.summarise": (scored, faithfulness.summarise),
+    "faithfulness.compare": (scored, faithfulness.compare),
+    "faithfulness.mean_curves": (scored, lambda table: faithfulness.mean_curves(curve_files(table))),
+    "groundtruth.summarise": (
+        lambda: each("explainer", EXPLAINERS, reference="box", measure="iou", chance=0.1),
+        groundtruth.summarise,
+    ),
+    "sanity.summarise_randomisation": (randomised, sanity.summarise_randomisation),
+    "sanity.summarise_stability": (
+        lambda: each("measure", sanity.STABILITY_TITLES, seeds=2, n_samples=100, chance=0.1),
+        sanity.summarise_stability,
+    ),
+    "netdissect.summarise": (dissected, netdissect.summarise),
+    "compare.probe_sizes": (draws, compare.probe_sizes),
+    "resources.efficiency": (jobs, resources.efficiency),
+    "resources.slowest": (jobs, resources.slowest),
+    "stats.mean_table": (scored, lambda table: stats.mean_table(table, ["model", "explainer"])),
+    "stats.paired_tests": (scored, lambda table: stats.paired_tests(table, ["model"], "explainer")),
+} | {
+    f"compare.{name}": (concepts, getattr(compare, name))
+    for name in (
+        *("frequent", "layers", "rarefaction", "categories"),
+        *("models", "category_differences", "trend", "unique_concepts"),
+    )
+}
+SIZES = {
+    "empty": lambda table: table[:0],
+    "one row": lambda table: table[:1],
+    "no number": lambda table: without(table),
+}
+
+
+def without(table):
+    """The table with no value that was measured."""
+    measured = [name for name in ("value", "cosine", "cosine_chance", "distinct", "kept") if name in table]
+    return table.assign(**dict.fromkeys(measured, np.nan))
+
+
+def columns(result):
+    return [list(each) for each in (result if isinstance(result, tuple) else (result,))]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_summaries_of_next_to_nothing_have_the_columns_of_others(name, size):
+    make, summarise = SUMMARIES[name]
+    assert columns(summarise(SIZES[size](make()))) == columns(summarise(make()))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in SUMMARIES if name.startswith("compare.") and name[8:] != "probe_sizes"]
+)
+def test_a_run_in_which_no_unit_has_a_label_has_its_tables(name):
+    _, summarise = SUMMARIES[name]
+    table = summarise(concepts("unlabelled"))
+    assert list(table) == list(summarise(concepts()))
+    assert len(table) == (2 if name == "compare.layers" else 0)  # the layers are told, with no label
+
+
+def test_two_networks_without_a_label_are_compared_as_such():
+    none = pd.concat([concepts("unlabelled"), concepts("unlabelled").assign(model="n")])
+    (row,) = compare.models(none).to_dict("records")
+    assert (row["distinct_a"], row["distinct_b"], row["shared"], row["rarefied_units"]) == (0, 0, 0, 0)
+    tables = [getattr(compare, name)(none) for name in ("layers", "models", "category_differences", "unique_concepts")]
+    assert len(compare.findings(*tables, compare.trend(none), compare.probe_sizes(draws()[:0]))) == 1
+
+
+def test_points_of_no_photograph():
+    found = saliency.correlate_complexity(complexity()[:0], pairs()[:0], area=0.2)
+    points, correlations = saliency.complexity_points(pairs()[:0], complexity()[:0], found, area=0.2)
+    assert points.empty and correlations.empty and saliency.complexity_findings(found) == []
