@@ -13,6 +13,7 @@ from torch import Tensor
 
 from unitlens import agreement, faithfulness, stats
 from unitlens.agreement import ORIGIN, Explanation
+from unitlens.images import box_pixels
 from unitlens.seeds import stream_seeds
 from unitlens.wording import above_and_below, counted, explainer_title, mean_estimate, paired_test
 
@@ -35,7 +36,8 @@ def reference_masks(images: Mapping[str, np.ndarray]) -> dict[str, tuple[Tensor,
     Returns
     -------
     dict
-        From ``mask`` and ``box``, where given, to the objects (n, h, w) bool and which images have one (n,) bool.
+        From ``mask`` and ``box``, where given, to the objects (n, h, w) bool and which images have one (n,) bool;
+        `images.box_pixels` says what a box covers.
 
     Raises
     ------
@@ -48,30 +50,11 @@ def reference_masks(images: Mapping[str, np.ndarray]) -> dict[str, tuple[Tensor,
         if images["mask"].shape != shape:
             raise ValueError(f"`mask` has shape {images['mask'].shape}; allowed: {shape}, that of the photographs")
         references["mask"] = torch.as_tensor(images["mask"] != 0), torch.as_tensor(images["has_mask"])
-    box = torch.as_tensor(images["box"])
-    if not box.isnan().all():
-        references["box"] = box_mask(box, shape[1:]), ~box.isnan().any(1)
+    box = np.asarray(images["box"])
+    if not np.isnan(box).all():
+        known = torch.as_tensor(~np.isnan(box).any(1))
+        references["box"] = torch.as_tensor(box_pixels(box, shape[1:])), known
     return references
-
-
-def box_mask(box: Tensor, size: tuple[int, int]) -> Tensor:
-    """Mark the pixels whose centres lie in a box.
-
-    Parameters
-    ----------
-    box : Tensor, shape (n, 4)
-        Left, top, right and bottom in pixels.
-    size : (height, width)
-
-    Returns
-    -------
-    Tensor, bool, shape (n, height, width)
-        Empty for a box of NaN, or one outside the picture.
-    """
-    left, top, right, bottom = torch.as_tensor(box).T[..., None]  # (n, 1) each
-    rows, columns = (torch.arange(side) + 0.5 for side in size)
-    inside = (top <= rows) & (rows < bottom), (left <= columns) & (columns < right)  # (n, height), (n, width)
-    return inside[0][:, :, None] & inside[1][:, None]
 
 
 def object_iou(saliency: Tensor, mask: Tensor, *, seeds: Sequence[int]) -> Tensor:

@@ -184,6 +184,27 @@ def ground_truth(rows: Sequence[Mapping[str, str]], root: str | Path, geometry: 
     return {name: array[:, 0] if counts.get(name) == 1 else array for name, array in arrays.items()}
 
 
+def box_pixels(box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Mark the pixels of boxes: those whose centers lie inside, the left and top edge included.
+
+    Parameters
+    ----------
+    box : array, shape (n, 4)
+        Left, top, right and bottom in pixels.
+    size : (height, width)
+
+    Returns
+    -------
+    array of bool, shape (n, height, width)
+        Two boxes that share an edge share no pixel. Nothing for a box of NaN, one outside the picture, or one so small
+        that it holds no center.
+    """
+    left, top, right, bottom = np.asarray(box).T[..., None]  # (n, 1) each
+    rows, columns = (np.arange(side) + 0.5 for side in size)
+    inside = (top <= rows) & (rows < bottom), (left <= columns) & (columns < right)  # (n, height), (n, width)
+    return inside[0][:, :, None] & inside[1][:, None]
+
+
 def load(path: str | Path, *, crop: Sequence[float] | None = None, geometry: Mapping) -> np.ndarray:
     """Decode one photograph: upright by its EXIF tag, 8-bit RGB, `crop`, then `geometry`.
 

@@ -3,9 +3,10 @@
 Bau et al., CVPR 2017. The intersection over union is summed over the images that are annotated with the concept's
 category, as in the paper; NetDissect-Lite counts a unit's mask only where a pixel of the category lies inside it, so
 its numbers differ. Thresholds are exact, tested against numpy's quantiles. Two passes over the images; of the maps,
-only the largest activations are kept, as many as lie above the threshold: 0.5 % of them.
+only the largest activations are kept, 0.5 % of them. Where even these are too many, further passes count their bits.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from unitlens import stats, wording
 from unitlens.cam import as_grid
 from unitlens.hooks import run_to
+from unitlens.images import box_pixels
 from unitlens.logs import progress
 
 SHARE = 0.005  # of a unit's activations that lie above its threshold
@@ -37,6 +39,7 @@ COLUMNS = [
     "mask_photographs",
     "masks",
 ]
+_HELD = 2**28  # most bytes that the search for thresholds holds
 _BLOCK = 2**24  # most numbers of an enlarged map held at once
 
 
@@ -102,7 +105,7 @@ def dissect(
         return pd.DataFrame(columns=COLUMNS)
     n = len(photographs)
     through_blocks = partial(progress, total=n, what="images", size=lambda block: len(block["images"]))
-    limits = thresholds((maps(block) for block in through_blocks(blocks())), n, share=share)
+    limits = thresholds(lambda: (maps(block) for block in through_blocks(blocks())), n, share=share)
     shows: list[np.ndarray] = []
 
     def annotated() -> Iterator[tuple[Tensor, Tensor]]:
@@ -123,42 +126,103 @@ def dissect(
     return table.assign(detector=table.iou >= detector, masks=SOURCES[source])[COLUMNS]
 
 
-def thresholds(maps: Iterable[Tensor], images: int, *, share: float = SHARE) -> Tensor:
+def thresholds(
+    maps: Iterable[Tensor] | Callable[[], Iterable[Tensor]], images: int, *, share: float = SHARE, memory: int = _HELD
+) -> Tensor:
     """Compute the value of each unit that a given share of its activations exceeds, over all positions and images.
 
     Parameters
     ----------
-    maps : iterable of Tensor, shape (n, units, h, w)
-        All images, a batch at a time; h and w stay the same.
+    maps : iterable of Tensor, shape (n, units, h, w), or callable
+        All images, a batch at a time; h and w stay the same. A callable starts anew; of an iterator, which cannot be
+        read again, the largest activations must fit into `memory`.
     images : int
         How many images there are in all.
     share : float
         Of the ``images * h * w`` activations.
+    memory : int
+        Bytes to hold beside a batch. Where the largest activations, that share of them, fit, one pass finds the value.
+        Else bits of all are counted, the highest first and as many at a time as fit: for float32 two passes with up to
+        512 units, three with up to 131,072.
 
     Returns
     -------
     Tensor, shape (units,)
         The smallest activation that at most that share exceeds: exact, numpy's quantile of 1 - share by the method
-        ``inverted_cdf``. Only the largest activations, that share of them, are held at a time.
+        ``inverted_cdf``.
 
     Raises
     ------
     ValueError
         If an activation is not finite, or there are more or fewer images.
     """
-    largest, seen = None, 0
+    start = maps if callable(maps) else lambda: maps
+    largest = None
+    for part in _checked(start(), images):
+        values = _by_unit(part)
+        keep = int(share * images * part[0, 0].numel() * (1 + 1e-12)) + 1
+        if keep * part.shape[1] * part.element_size() > memory:
+            break
+        values = values if largest is None else torch.cat([largest, values], dim=1)
+        largest = values.topk(min(keep, values.shape[1]), dim=1).values
+    else:
+        return largest.amin(1)
+    return _counted_thresholds(lambda: _checked(start(), images), keep, memory)
+
+
+def _checked(maps: Iterable[Tensor], images: int) -> Iterator[Tensor]:
+    """Refuse maps that are not finite, and another number of images than `images`."""
+    seen = 0
     for part in maps:
         if not part.isfinite().all():
             row, unit = (~part.isfinite()).nonzero()[0, :2].tolist()
             raise ValueError(f"an activation of unit {unit} at image row {seen + row} is NaN or infinite")
         seen += len(part)
-        values = part.transpose(0, 1).flatten(1)  # (n, units, h, w) -> (units, n * h * w)
-        keep = int(share * images * part[0, 0].numel() * (1 + 1e-12)) + 1
-        values = values if largest is None else torch.cat([largest, values], dim=1)
-        largest = values.topk(min(keep, values.shape[1]), dim=1).values
+        yield part
     if seen != images:
         raise ValueError(f"`images` is {images}, but there were maps of {seen}")
-    return largest.amin(1)
+
+
+def _by_unit(part: Tensor) -> Tensor:
+    return part.transpose(0, 1).flatten(1)  # (n, units, h, w) -> (units, n * h * w)
+
+
+def _counted_thresholds(maps: Callable[[], Iterable[Tensor]], rank: int, memory: int) -> Tensor:
+    """Find the activation of each unit that has `rank` - 1 larger ones, by counting its bits, the highest first."""
+    kind, found, known, width = None, None, 0, 64
+    while known < width:
+        counts = None
+        for part in maps():
+            keys = _keys(_by_unit(part))  # (units, m)
+            if counts is None:
+                units, device, kind, width = len(keys), part.device, part.dtype, 8 * part.element_size()
+                bits = min(max(int(math.log2(memory / (8 * units))), 1), width - known)
+                counts = torch.zeros(units * 2**bits, dtype=torch.int64, device=device)
+                found = torch.zeros(units, 1, dtype=torch.int64, device=device) if found is None else found
+                ranks = torch.full((units, 1), rank, device=device) if known == 0 else ranks
+                lowest = (found << bits) if known else found - 2 ** (bits - 1)
+            of_found = (keys >> (width - known) == found) if known else torch.ones_like(keys, dtype=torch.bool)
+            place = (keys >> (width - known - bits)) - lowest + torch.arange(units, device=device)[:, None] * 2**bits
+            counts.index_add_(
+                0, place[of_found], torch.ones(1, dtype=torch.int64, device=device).expand(of_found.sum())
+            )
+        larger = counts.view(units, -1).flip(1).cumsum_(1)  # so many from the highest down to each
+        step = (larger < ranks).sum(1, keepdim=True)  # places from the highest
+        ranks = ranks - larger.gather(1, (step - 1).clamp(min=0)).masked_fill(step == 0, 0)
+        found, known = lowest + larger.shape[1] - 1 - step, known + bits
+    return _values(found[:, 0], kind)
+
+
+def _keys(values: Tensor) -> Tensor:
+    """Give whole numbers of as many bits as the floats have, in the same order."""
+    whole = (values + 0.0).contiguous().view({4: torch.int32, 8: torch.int64}[values.element_size()])  # no minus zero
+    return torch.where(whole < 0, whole ^ torch.iinfo(whole.dtype).max, whole).long()
+
+
+def _values(keys: Tensor, kind: torch.dtype) -> Tensor:
+    """Undo `_keys`."""
+    whole = keys.to({torch.float32: torch.int32, torch.float64: torch.int64}[kind])
+    return torch.where(whole < 0, whole ^ torch.iinfo(whole.dtype).max, whole).view(kind)
 
 
 def overlaps(annotated: Iterable[tuple[Tensor, Tensor]], limits: Tensor, category: Tensor) -> Overlap | None:
@@ -239,7 +303,7 @@ def label_maps(block: Mapping[str, np.ndarray], values: np.ndarray, *, source: s
     block : mapping
         For masks, ``mask`` (n, h, w) or (n, layers, h, w) of whole numbers, 0 where nothing is marked; without it
         nothing is. For boxes, ``images`` (n, h, w, 3), ``label`` (n,) and ``box`` (n, 4): left, top, right, bottom in
-        pixels, NaN where there is none; a box covers the pixels whose centres lie in it.
+        pixels, NaN where there is none; `images.box_pixels` says which pixels it covers.
     values : array, shape (concepts,)
         The value, or the label, that means each concept.
     source : str
@@ -262,9 +326,9 @@ def label_maps(block: Mapping[str, np.ndarray], values: np.ndarray, *, source: s
         marked = marked if marked.ndim == 4 else marked[:, None]
         return _concepts(marked, values, known={0: 0})
     boxed = (~np.isnan(block["box"]).any(1) & (block["label"] >= 0)).nonzero()[0]
-    for row, concept in zip(boxed, _concepts(block["label"][boxed], values, known={}), strict=True):
-        left, top, right, bottom = np.rint(block["box"][row]).astype(int)
-        marked[row, 0, top:bottom, left:right] = concept
+    inside = box_pixels(block["box"][boxed], shape[1:])
+    concepts = _concepts(block["label"][boxed], values, known={})
+    marked[boxed, 0] = np.where(inside, concepts[:, None, None], 0)
     return marked
 
 

@@ -1,12 +1,11 @@
 """Scores against masks and boxes, by hand, with random maps at chance and a planted explanation at the top."""
 
-import math
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from unitlens import agreement, faithfulness, groundtruth
+from unitlens.images import box_pixels
 from unitlens.seeds import stream_seeds
 
 FACTS = {"model": "m", "explained_class": "predicted", "geometry": "g"}
@@ -27,13 +26,6 @@ def explanation(name, maps, images):
     arrays = {key: images[key] for key in ("image_id", "photograph")}
     arrays |= {"label": np.zeros(len(maps), int), "predicted": np.zeros(len(maps), int), "saliency": np.asarray(maps)}
     return arrays, {**FACTS, "explainer": name}
-
-
-def test_a_box_marks_the_pixels_whose_centres_it_holds():
-    box = torch.tensor([[1.0, 0.0, 3.0, 1.0], [0.6, 0.6, 1.4, 3.5], [9.0, 9.0, 12.0, 12.0], [math.nan] * 4])
-    masks = groundtruth.box_mask(box, (3, 4))
-    assert masks[0].int().tolist() == [[0, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
-    assert not masks[1, :, 0].any() and not masks[2].any() and not masks[3].any()
 
 
 def test_references_are_masks_of_any_palette_and_boxes():
@@ -76,7 +68,7 @@ def test_nothing_to_point_at_and_maps_of_nothing_are_undefined():
 
 def test_random_maps_score_by_chance_and_a_planted_one_fully():
     images = shard(60, side=32)
-    planted = groundtruth.box_mask(images["box"], (32, 32)).float()
+    planted = torch.tensor(box_pixels(images["box"], (32, 32))).float()
     noise = torch.rand(60, 32, 32, generator=torch.Generator().manual_seed(0))
     files = [explanation("gradcam-x", planted, images), explanation("lime", noise, images)]
     scores = groundtruth.score(files, images, seed=1)
@@ -136,14 +128,9 @@ def test_other_images_are_refused():
         groundtruth.score([explanation("lime", np.ones((2, 8, 8)), shard(2))], images, seed=0)
 
 
-def test_edges_of_a_box_that_are_centres_of_pixels_belong_to_one_of_two_boxes():
-    left, right = groundtruth.box_mask(torch.tensor([[0.5, 0.5, 2.5, 1.5], [2.5, 0.5, 3.5, 1.5]]), (2, 4))
-    assert left.int().tolist() == [[1, 1, 0, 0], [0, 0, 0, 0]] and right.int().tolist() == [[0, 0, 1, 0], [0, 0, 0, 0]]
-
-
 def test_findings_are_of_each_models_own_tests_and_say_where_nothing_is_defined():
     images = shard(4)
-    inside = groundtruth.box_mask(images["box"], (8, 8)).float()
+    inside = torch.tensor(box_pixels(images["box"], (8, 8))).float()
     scores = groundtruth.score([explanation("lime", inside, images)], images, seed=1)
     flat = groundtruth.score([explanation("lime", inside * 0, images)], images, seed=1).assign(model="flat")
     summary, tests = groundtruth.summarise(pd.concat([scores, flat]), seed=3)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 from torchvision import transforms
-from unitlens import image_sets, images
+from unitlens import groundtruth, image_sets, images, netdissect
 
 IDENTITY = {"fit": "squash", "resize": 4, "crop": 4, "interpolation": "bilinear"}  # for pictures of 4 x 4 pixels
 SIXTEEN = {"fit": "squash", "resize": 16, "crop": 16, "interpolation": "bilinear"}
@@ -461,3 +461,28 @@ def test_a_box_follows_a_crop_in_the_middle(tmp_path):
 def test_no_rows_give_arrays_of_the_same_kinds(tmp_path):
     truth = images.ground_truth([], tmp_path, SIXTEEN)
     assert truth["box"].shape == (0, 4) and truth["has_mask"].dtype == bool
+
+
+@pytest.mark.parametrize(
+    ("box", "pixels"),
+    [
+        ((1, 0, 3, 1), [(0, 1), (0, 2)]),
+        ((0.5, 0.5, 2.5, 1.5), [(0, 0), (0, 1)]),  # an edge on a center takes it at the left and top, not again beyond
+        ((2.5, 0.5, 3.5, 1.5), [(0, 2)]),  # what adjoins shares no pixel
+        ((1.5, 0.5, 2.5, 1.5), [(0, 1)]),  # rounded to even it would be nothing
+        ((0.6, 0.6, 1.4, 3.5), []),  # smaller than a pixel, between centers
+        ((1.4, 1.4, 1.6, 1.6), [(1, 1)]),  # smaller than a pixel, around a center
+        ((-3, -3, 1, 1), [(0, 0)]),
+        ((3, 2, 9, 9), [(2, 3)]),
+        ((9, 9, 12, 12), []),
+        ((0, 0, 0, 3), []),
+        ((np.nan,) * 4, []),
+    ],
+)
+def test_a_box_has_the_pixels_whose_centers_it_holds_wherever_it_is_read(box, pixels):
+    inside = images.box_pixels(np.array([box], np.float32), (3, 4))[0]
+    assert list(zip(*(axis.tolist() for axis in inside.nonzero()), strict=True)) == pixels
+    block = {"images": np.zeros((1, 3, 4, 3), np.uint8), "box": np.array([box], np.float32), "label": np.array([7])}
+    np.testing.assert_array_equal(netdissect.label_maps(block, np.array([7]), source="boxes")[0, 0], inside)
+    references = groundtruth.reference_masks(block)
+    np.testing.assert_array_equal(references["box"][0][0] if references else np.zeros((3, 4)), inside)

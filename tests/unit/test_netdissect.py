@@ -24,6 +24,40 @@ def test_thresholds_are_numpys_quantiles(share, size):
     assert ((values > found[:, None]).mean(1) <= share).all()
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize(("memory", "passes"), [(8 * 3 * 2**16, 2), (8 * 3 * 2**11, 3), (8 * 3 * 2, 32)])
+def test_thresholds_are_as_exact_where_the_largest_activations_do_not_fit(monkeypatch, kind, memory, passes):
+    rng = np.random.default_rng(0)
+    maps = np.stack([rng.standard_normal((500, 5, 7)), rng.integers(-2, 3, (500, 5, 7)), -rng.random((500, 5, 7))], 1)
+    maps = (maps * [[[[1]], [[1]], [[1e-30]]]]).astype(kind)
+    maps[7, 1] = -0.0
+    held, started, zeros = [], [], torch.zeros
+    monkeypatch.setattr(torch, "zeros", lambda *args, **options: held.append(made := zeros(*args, **options)) or made)
+
+    def start():
+        started.append(1)
+        return torch.as_tensor(maps).split(64)
+
+    values = maps.swapaxes(0, 1).reshape(3, -1)
+    for share in (0.8, 0.37, 0.9999):
+        started.clear()
+        found = netdissect._counted_thresholds(start, int(share * values.shape[1] * (1 + 1e-12)) + 1, memory)
+        np.testing.assert_array_equal(found, np.quantile(values, 1 - share, axis=1, method="inverted_cdf"))
+        assert len(started) == passes * (2 if kind is np.float64 else 1)
+        whole = netdissect.thresholds(start, 500, share=share)
+        np.testing.assert_array_equal(netdissect.thresholds(start, 500, share=share, memory=memory), whole)
+    assert max(each.nbytes for each in held) <= memory
+
+
+def test_an_iterator_is_enough_where_the_largest_activations_fit():
+    maps = np.random.default_rng(0).standard_normal((9, 2, 3, 3)).astype(np.float32)
+    once, again = in_batches(maps, 2), netdissect.thresholds(lambda: in_batches(maps, 2), 9)
+    assert netdissect.thresholds(once, 9).equal(again)
+    with pytest.raises(ValueError, match="unit 1 at image row 8 is NaN"):
+        maps[8, 1] = np.nan
+        netdissect.thresholds(lambda: in_batches(maps, 2), 9, share=1, memory=8)
+
+
 def test_tied_activations_lie_above_the_threshold_at_most_as_often_as_asked():
     maps = np.random.default_rng(0).integers(0, 3, (50, 2, 4, 4))
     found = netdissect.thresholds(in_batches(maps, 7), 50, share=0.005)
