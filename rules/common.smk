@@ -5,12 +5,15 @@ import csv
 import functools
 import gc
 import hashlib
+import json
 import math
 import os
 import re
 import shlex
+import stat
 import sys
 import textwrap
+import unicodedata
 from collections import Counter
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
@@ -27,7 +30,11 @@ CONCEPT_COLUMNS = ["word", "category"]
 FAILURES_SHOWN = 20
 FEWEST_PHOTOGRAPHS = 3  # that can be resampled and exchanged
 MASK_COLUMNS = ["value", "word", "category"]
-IMAGE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+IMAGE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")  # some file systems allow 255 bytes, endings included
+NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # the last half an emoji, which no file can hold
+MOST_SHARDS = 10**5  # that five digits number
+PROBLEMS_SHOWN = 100  # of one table
 # not `workflow.basedir`, which is another workflow's where that imports this one
 WORKFLOW = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where there is one: every job reads the schema
@@ -44,16 +51,67 @@ def check_config():
         raise WorkflowError(
             "There is no config. Choose a profile, for example `--profile profiles/demo`, or give `--configfile`."
         )
-    validator = jsonschema.Draft202012Validator(SCHEMA)
-    refuse([line for error in validator.iter_errors(config) for line in explain_violation(error)])
+    validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=type_checker())(SCHEMA)
+    problems = [line for path in workflow.configfiles for line in repeated_keys(path)]
+    refuse(problems + [line for error in validator.iter_errors(config) for line in explain_violation(error)])
     fill_in_defaults()
     problems = [line for name, images in config["images"].items() for line in check_images(name, images)]
     if config.get("netdissect", {}).get("masks", "broden") != "broden":
         problems += check_table(config["netdissect"]["masks"], "netdissect.masks", MASK_COLUMNS, "value", check_mask)
-    problems += check_table(config["concepts"]["list"], "concepts.list", CONCEPT_COLUMNS, "word")
-    problems += check_geometries() + check_weights() + check_layers() + check_work()
-    problems += check_offline() + check_broden() + check_tuning()
-    refuse(problems or check_probe())
+    check_word = functools.partial(check_words, {})
+    problems += check_table(config["concepts"]["list"], "concepts.list", CONCEPT_COLUMNS, "word", check_word)
+    problems += check_geometries() + check_files() + check_weights() + check_models() + check_layers() + check_work()
+    problems += check_classes() + check_steps() + check_offline() + check_broden() + check_tuning()
+    refuse(problems or check_shards() + check_probe())
+
+
+def repeated_keys(path):
+    """List the keys that stand twice in a mapping of a YAML or JSON file, of which Snakemake takes the last."""
+    text, problems, seen = Path(path).read_text(encoding="utf-8"), [], set()
+    try:
+        nodes = [yaml.compose(text, YAML_LOADER)]
+    except yaml.YAMLError:  # JSON that is no YAML, with tabs for example
+        repeated = []
+        json.loads(text, object_pairs_hook=lambda pairs: repeated.extend(Counter(key for key, _ in pairs).items()))
+        return [f"{path}: the key {key!r} stands there {count} times" for key, count in repeated if count > 1]
+    while nodes:
+        node = nodes.pop()
+        if node is None or isinstance(node, yaml.ScalarNode) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+            continue
+        lines = {}
+        for key, value in node.value:
+            line, name = key.start_mark.line + 1, (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None
+            if name in lines:
+                where = f"{path} line {line}"
+                problems.append(f"{where}: the key {key.value!r} stands on line {lines[name]} already; keep one")
+            elif name:
+                lines[name] = line
+            nodes.append(value)
+    return problems
+
+
+def type_checker():
+    """JSON Schema's types without what no key takes: text that is empty or holds control characters, numbers that are not
+    finite, and whole numbers that are written as others."""
+    return jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {
+            "string": lambda checker, value: isinstance(value, str) and not text_problem(value),
+            "integer": lambda checker, value: type(value) is int,
+            "number": lambda checker, value: type(value) is int or (type(value) is float and math.isfinite(value)),
+        }
+    )
+
+
+def text_problem(text):
+    if not text:
+        return "is empty"
+    if found := CONTROL.search(text):
+        return f"has the control character U+{ord(found[0]):04X}"
+    return f"has {len(text)} characters, at most 4096 are allowed" if len(text) > 4096 else ""
 
 
 def fill_in_defaults():
@@ -77,7 +135,7 @@ def refuse(problems):
 
 def explain_violation(error):
     """Say in a line each where the config departs from the schema and what is allowed there."""
-    place = ".".join(str(part) for part in error.absolute_path) or "config"
+    place = CONTROL.sub("?", ".".join(map(str, error.absolute_path))) or "config"
     found, rule = error.instance, error.schema
     if error.validator == "additionalProperties":
         allowed = ", ".join(rule["properties"])
@@ -89,10 +147,156 @@ def explain_violation(error):
         choices = " | ".join(" + ".join(required) for required in keys)
         got = ", ".join(key for key in found if key in sum(keys, [])) or "none"
         return [f"{place}: needs {'exactly' if error.validator == 'oneOf' else 'at least'} one of {choices}; got {got}"]
-    text = f"{place}: {error.message}"
-    if error.validator_value == "string" and not isinstance(found, (dict, list)):
+    text = f"{place}: {shorten(error.message)}"
+    if error.validator == "type" and isinstance(found, str):
+        if "string" in error.validator_value:
+            text = f"{place}: {shorten(repr(found))} {text_problem(found)}"
+        elif is_number(found):
+            text += ": write it without quotes and with a point, 0.001 or 1.0e-3"
+    elif error.validator == "type" and isinstance(found, float) and not math.isfinite(found):
+        text = f"{place}: {found} is not a finite number"
+    elif error.validator_value == "string" and not isinstance(found, (dict, list)):
         text += ": put it in quotes, for YAML reads some names as numbers, dates, yes and no, or nothing"
     return [text + (f" ({rule['description']})" if "description" in rule else "")]
+
+
+def shorten(text):
+    return text if len(text) <= 400 else f"{text[:200]} … {text[-180:]}"
+
+
+def is_number(text):
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def check_files():
+    """List checkpoints that are there and cannot be read as one; what is not there may still be made."""
+    networks = {f"models.{name}.weights": model["weights"] for name, model in config["models"].items()}
+    networks |= {f"encoder.files.{part}": file for part, file in config["encoder"]["files"].items()}
+    files = {f"{key}.path": Path(file["path"]).expanduser() for key, file in networks.items() if "path" in file}
+    return [f"{key}: {reason}" for key, path in files.items() if (reason := unreadable(path)) and os.path.lexists(path)]
+
+
+def unreadable(path):
+    """Say why a path is no file that can be read whole; nothing if it is one. To open a pipe would wait for ever."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return f"there is no file {path}"
+    except (OSError, ValueError) as error:
+        return f"{path} cannot be read ({getattr(error, 'strerror', None) or error})"
+    if stat.S_ISDIR(found.st_mode):
+        return f"{path} is a folder, not a file"
+    if not stat.S_ISREG(found.st_mode):
+        return f"{path} is not a regular file"
+    if not os.access(path, os.R_OK):
+        return f"{path} cannot be read (Permission denied)"
+    return "" if found.st_size else f"{path} is empty"
+
+
+def check_models():
+    """Two names of one thing would share files, or compare a thing with itself."""
+    models, problems = config["models"], []
+    for name, twin in case_twins(models):
+        problems.append(
+            f"models: {twin} and {name} differ in case only, and some file systems take both for one folder"
+        )
+    for name, model in models.items():
+        for layer, twin in case_twins(model["layers"]):
+            problems.append(
+                f"models.{name}.layers: {twin} and {layer} differ in case only, and some file systems take both for one"
+            )
+    names = list(models)
+    for number, name in enumerate(names):
+        if twin := next((other for other in names[:number] if models[other] == models[name]), None):
+            problems.append(f"models.{name}: the same as models.{twin}, so there is nothing to compare; keep one")
+    return problems
+
+
+def case_twins(names):
+    """Give each name beside an earlier one that differs from it in case only."""
+    seen = {}
+    return [(name, twin) for name in names if (twin := seen.setdefault(name.lower(), name)) != name]
+
+
+def check_classes():
+    """Lists of classes, and the class that is explained."""
+    lists = {f"models.{name}.classes": model["classes"] for name, model in config["models"].items()}
+    if "boxes" in config.get("netdissect", {}):
+        lists["netdissect.boxes"] = config["netdissect"]["boxes"]
+    files = {key: path for key, path in lists.items() if isinstance(path, str) and path != "imagenet"}
+    problems = [line for key, path in files.items() for line in check_names(path, key)]
+    target = config["explain"]["target"]
+    if problems or not isinstance(target, int):
+        return problems
+    return [
+        f"explain.target: {target} must be below {count}, the number of classes of {name}"
+        for name, count in explained_classes().items()
+        if target >= count
+    ]
+
+
+def check_names(path, key):
+    """List what is wrong with a text file that has a name in each line."""
+    if reason := unreadable(path):
+        return [f"{key}: {reason}"]
+    try:
+        names = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        return [f"{path} ({key}): not UTF-8 text ({error.reason} at byte {error.start})"]
+    problems, seen = [], {}
+    for line, name in enumerate(names, start=1):
+        first = seen.setdefault(unicodedata.normalize("NFC", name.strip()), line)
+        if not name.strip():
+            problems.append(f"{path} line {line} ({key}): the line is blank; every line must name a class")
+        elif first != line:
+            problems.append(f"{path} line {line} ({key}): the class {name!r} stands on line {first} already")
+        elif reason := word_problem(name):
+            problems.append(f"{path} line {line} ({key}): the class {name!r} {reason}")
+    return some_of(problems, f"{path} ({key})")
+
+
+def word_problem(word):
+    """Say why tables cannot hold a word or a name among others."""
+    if "; " in word:
+        return "must not have '; ' in it, which stands between words in tables"
+    return text_problem(word) if CONTROL.search(word) or len(word) > 4096 else ""
+
+
+def some_of(problems, where):
+    more = len(problems) - PROBLEMS_SHOWN
+    return problems if more <= 0 else [*problems[:PROBLEMS_SHOWN], f"{where}: and {more} more problems"]
+
+
+@functools.cache
+def count_classes(classes):
+    """How many classes a list of `models` has; 0 where it cannot be read, which is a problem of its own."""
+    if isinstance(classes, int):
+        return classes
+    if classes == "imagenet":
+        return 1000
+    return 0 if check_names(classes, "") else len(Path(classes).read_text(encoding="utf-8-sig").splitlines())
+
+
+def explained_classes():
+    """How many classes each explained model has, where that can be told."""
+    counts = {name: count_classes(config["models"][name]["classes"]) for name in explained_models()}
+    return {name: count for name, count in counts.items() if count}
+
+
+def check_shards():
+    problems = []
+    for name, images in config["images"].items():
+        rows = count_rows(name)
+        if -(-rows // images["shard_size"]) > MOST_SHARDS:
+            least = -(-rows // MOST_SHARDS)
+            problems.append(
+                f"images.{name}.shard_size: {images['shard_size']} makes more than {MOST_SHARDS} shards of {rows} rows; "
+                f"at least {least} is needed"
+            )
+    return problems
 
 
 def check_geometries():
@@ -101,6 +305,16 @@ def check_geometries():
         f"{key}.preprocessing: crop {each['crop']} must not be larger than resize {each['resize']}"
         for key, each in ((key, settings["preprocessing"]) for key, settings in networks.items())
         if each["crop"] > each["resize"]
+    ]
+
+
+def check_steps():
+    """A curve of deletion or insertion has at most as many points as there are pixels."""
+    steps = config["faithfulness"]["steps"]
+    return [
+        f"faithfulness.steps: {steps} are more than the {side**2} pixels that {name} sees"
+        for name in explained_models()
+        if (side := config["models"][name]["preprocessing"]["crop"]) ** 2 < steps
     ]
 
 
@@ -204,6 +418,12 @@ def check_tuning():
         problems.append("tune.grid.num_features: several values matter to the objective mask_iou only; give one")
     if all(len(values) == 1 for values in tune["grid"].values()):
         problems.append("tune.grid: no key has several values, so there is nothing to compare")
+    problems += [
+        f"tune.grid.{key}: {values[number]} stands there already; give each value once"
+        for key, values in tune["grid"].items()
+        for number in range(len(values))
+        if values[number] in values[:number]
+    ]
     combinations = math.prod(len(values) for values in tune["grid"].values())
     if tune.get("settings", 0) > combinations:
         problems.append(f"tune.settings: {tune['settings']} are more than the grid's {combinations} combinations")
@@ -217,78 +437,118 @@ def check_images(name, images):
     if folders and len(images["photographs"]) > 1:
         problems.append(f"{key}.photographs: a folder is used where it lies, so it must be the only source")
     problems += [
-        f"{key}: there is no folder {source['folder']}" for source in folders if not Path(source["folder"]).is_dir()
+        (
+            f"{key}: {source['folder']} is not a folder"
+            if os.path.lexists(source["folder"])
+            else f"{key}: there is no folder {source['folder']}"
+        )
+        for source in folders
+        if not os.path.isdir(source["folder"])
     ]
     if "sheet" in images:
-        check_row = check_explained_row if name == "explain" else check_image_row
+        check_row = check_explained_row if name == "explain" else check_probe_row
         problems += check_table(images["sheet"], f"{key}.sheet", SHEET_COLUMNS, "image_id", check_row)
     return problems
 
 
 def check_table(path, key, columns, unique, check_row=lambda row: []):
     """List what is wrong with a CSV file that has the given columns and one column of unique, non-empty values."""
+    if (reason := unreadable(path)) and "is empty" not in reason:
+        return [f"{key}: {reason}"]
+    problems, seen, line = [], {}, 0
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            names = reader.fieldnames or []
+            reader = csv.reader(file)
+            names = next(reader, [])
             if [name for name in columns[:2] if name not in names]:
-                got = ", ".join(names) or "nothing"
+                got = shorten(", ".join(names)) or "nothing"
                 return [f"{path} ({key}): the first line must name the columns {', '.join(columns)}; got {got}"]
             if unknown := [name for name in names if name not in columns or names.count(name) > 1]:
                 return [f"{path} ({key}): unknown or repeated column {unknown[0]!r}; allowed: {', '.join(columns)}"]
-            problems, seen = [], {}
-            if blank := first_blank_line(path):
-                problems.append(f"{path} line {blank} ({key}): the line is blank; remove it")
-            for row in reader:
-                where, value = f"{path} line {reader.line_num} ({key})", row[unique]
-                if None in row or None in row.values():
-                    problems.append(
-                        f"{where}: the row must have {len(reader.fieldnames)} values, as the first line has"
-                    )
+            for cells in reader:
+                line, where = reader.line_num, f"{path} line {reader.line_num} ({key})"
+                if not any(cell.strip() for cell in cells) and len(cells) < 2:
+                    problems.append(f"{where}: the line is blank; remove it")
+                    continue
+                row = dict(zip(names, cells, strict=False))
+                value = row.get(unique, "")
+                same = unicodedata.normalize("NFC", value.strip())
+                same = same.lower() if unique == "image_id" else same
+                if len(cells) != len(names):
+                    problems.append(f"{where}: the row must have {len(names)} values, as the first line has")
                 elif not value.strip():
                     problems.append(f"{where}: {unique} is empty")
-                elif value in seen:
-                    problems.append(f"{where}: {unique} {value!r} stands on line {seen[value]} already")
+                elif same in seen:
+                    first, line = seen[same]
+                    but = (
+                        ""
+                        if first == value
+                        else f" as {first!r}, which some file systems and readers take for the same"
+                    )
+                    problems.append(f"{where}: {unique} {value!r} stands on line {line} already{but}")
                 else:
                     problems += [f"{where}: {problem}" for problem in check_row(row)]
-                seen.setdefault(value, reader.line_num)
-    except FileNotFoundError:
-        return [f"{key}: there is no file {path}"]
+                seen.setdefault(same, (value, reader.line_num))
     except (OSError, csv.Error) as error:
-        return [f"{key}: {path} cannot be read as a table ({getattr(error, 'strerror', None) or error})"]
+        return [
+            f"{key}: {path} cannot be read as a table ({getattr(error, 'strerror', None) or error}, behind line {line})"
+        ]
     except UnicodeDecodeError as error:
         return [f"{path} ({key}): not UTF-8 text ({error.reason} at byte {error.start})"]
     if not seen:
         problems.append(f"{path} ({key}): there is no row below the first line")
+    return some_of(problems, f"{path} ({key})")
+
+
+def check_words(categories, row):
+    """Words and categories stand beside others in tables; of categories, `categories` holds how each is written first."""
+    problems = [f"{name} {row[name]!r} {reason}" for name in CONCEPT_COLUMNS if (reason := word_problem(row[name]))]
+    first = categories.setdefault(unicodedata.normalize("NFC", row["category"].strip()), row["category"])
+    if first != row["category"]:
+        problems.append(f"category {row['category']!r} is written {first!r} further up; write it in one way")
     return problems
-
-
-def first_blank_line(path):
-    with Path(path).open(encoding="utf-8-sig") as file:
-        return next((number for number, line in enumerate(file, 1) if not line.strip()), None)
 
 
 def check_image_row(row):
     problems = []
     if not IMAGE_ID.fullmatch(row["image_id"]):
         problems.append(
-            f"image_id {row['image_id']!r} must be of letters, digits, '_', '.' and '-' (the last two not first), "
-            "for it names files"
+            f"image_id {shorten(row['image_id'])!r} must be of letters, digits, '_', '.' and '-' (the last two not first), "
+            "at most 200, for it names files"
         )
     for column in ("path", "mask", "superpixels"):
         cell = row.get(column) or ""
-        paths = [Path(name) for name in (cell.split(";") if column == "mask" else [cell])]
+        paths = [PurePosixPath(name) for name in (cell.split(";") if column == "mask" else [cell])]
         if any(path.is_absolute() or ".." in path.parts for path in paths):
-            problems.append(f"{column} {row[column]!r} must stay below the folder of the photographs")
+            problems.append(f"{column} {cell!r} must stay below the folder of the photographs")
+        elif "\0" in cell or any(len(os.fsencode(part)) > 255 for path in paths for part in path.parts):
+            problems.append(
+                f"{column} {shorten(cell)!r} cannot name a file: at most 255 bytes between slashes, none zero"
+            )
     if not row["path"]:
         problems.append("path is empty")
     for column in ("crop", "box"):
         if (edges := row.get(column)) and not is_rectangle(edges):
             problems.append(f"{column} {edges!r} must be four fractions 'left top right bottom' between 0 and 1")
-    if label := row.get("label"):
-        if not (label.isascii() and label.isdigit()):
-            problems.append(f"label {label!r} must be the number of a class, from 0")
+    if (label := row.get("label")) and not NUMBER.fullmatch(label):
+        problems.append(f"label {label!r} must be the number of a class, from 0")
     return problems
+
+
+def check_probe_row(row):
+    """Labels of the probe set count where boxes are of their classes."""
+    problems, boxes = check_image_row(row), config.get("netdissect", {}).get("boxes")
+    if not problems and boxes and row.get("box") and (label := row.get("label")):
+        problems += check_label(label, {boxes: count_classes(boxes)})
+    return problems
+
+
+def check_label(label, counts):
+    return [
+        f"label {label!r} must be below {count}, the number of classes of {name}"
+        for name, count in counts.items()
+        if 0 < count <= int(label)
+    ]
 
 
 def check_broden():
@@ -299,9 +559,13 @@ def check_broden():
 
 def check_mask(row):
     value = row["value"]
-    known = value.isascii() and value.isdigit() and 0 < int(value) < 2**16
+    known = NUMBER.fullmatch(value) and 0 < int(value) < 2**16
     problems = [] if known else [f"value {value!r} must be a whole number from 1 to 65535"]
-    return problems + [f"{column} is empty" for column in MASK_COLUMNS[1:] if not row.get(column)]
+    for column in MASK_COLUMNS[1:]:
+        cell = row.get(column) or ""
+        if reason := word_problem(cell) if cell.strip() else "is empty":
+            problems.append(f"{column} {cell!r} {reason}" if cell.strip() else f"{column} {reason}")
+    return problems
 
 
 def is_rectangle(edges):
@@ -315,6 +579,8 @@ def is_rectangle(edges):
 def check_explained_row(row):
     explain = config["explain"]
     problems = check_image_row(row)
+    if not problems and (label := row.get("label")):
+        problems += check_label(label, explained_classes())
     if ";" in (row.get("mask") or ""):
         problems.append(f"mask {row['mask']!r} must be one label map: that of the object")
     if explain["target"] == "label" and not row.get("label"):

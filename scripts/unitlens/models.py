@@ -352,7 +352,7 @@ def class_names(classes: str | int) -> list[str]:
         return list(torchvision.models._meta._IMAGENET_CATEGORIES)
     if not Path(classes).is_file():
         raise FileNotFoundError(f"classes: {classes} is neither 'imagenet' nor a file with one class name a line")
-    return Path(classes).read_text(encoding="utf-8").splitlines()
+    return Path(classes).read_text(encoding="utf-8-sig").splitlines()
 
 
 def mask_words(masks: str | None = None, boxes: str | None = None, *, ours: bool = False) -> pd.DataFrame:

@@ -150,7 +150,9 @@ def write_project(folder: Path, images: int, shard_size: int) -> None:
         (folder / name).symlink_to(ROOT / name)
     settings = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
     model = next(iter(settings["models"].values())) | {"layers": [f"layer{number}" for number in range(1, LAYERS + 1)]}
-    settings["models"] = {f"model{number}": model for number in range(1, MODELS + 1)}
+    settings["models"] = {
+        f"model{number}": model | {"weights": {"torchvision": f"A.V{number}"}} for number in range(1, MODELS + 1)
+    }
     settings["images"]["probe"] |= {"sheet": "sheet.csv", "shard_size": shard_size}
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     rows = "".join(f"photo_{number:07d},{number % PHOTOGRAPHS:06d}.jpg\n" for number in range(images))

@@ -431,7 +431,7 @@ def test_class_names_come_from_imagenet_a_file_or_a_number(tmp_path):
     imagenet = models.class_names("imagenet")
     assert len(imagenet) == 1000
     assert (imagenet[0], imagenet[207], imagenet[999]) == ("tench", "golden retriever", "toilet tissue")
-    (tmp_path / "scenes.txt").write_text("café\nattic\n", encoding="utf-8")
+    (tmp_path / "scenes.txt").write_text("café\nattic\n", encoding="utf-8-sig")
     assert models.class_names(str(tmp_path / "scenes.txt")) == ["café", "attic"]
     assert models.class_names(2) == ["class 0", "class 1"]
     with pytest.raises(FileNotFoundError, match="classes: imagnet is neither 'imagenet' nor a file"):

@@ -1,18 +1,24 @@
 """A mistake in the config, a sheet or the concept list is told before the first job, in one line that names it."""
 
 import copy
+import csv
+import datetime
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import toy
+import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.sourcecache import infer_source_file
 from unitlens import dissect, evidence
 
 ROOT = Path(__file__).parents[2]
 DELETE = object()
-SHEET, EXPLAIN, CONCEPTS = "config/probe.csv", "config/explain.csv", "config/concepts.csv"
+SHEET, EXPLAIN, CONCEPTS, CLASSES = (
+    f"config/{name}" for name in ("probe.csv", "explain.csv", "concepts.csv", "classes.txt")
+)
 IN_SHEET, IN_CONCEPTS = "(images.probe.sheet)", "(concepts.list)"
 HEADER = "image_id,path,label,mask,crop\n"
 COLUMNS = "image_id, path, label, mask, crop, box, superpixels"
@@ -21,7 +27,27 @@ KEYS = (
     "netdissect, explain, agreement, faithfulness, tune, verify, sanity, report"
 )
 IN_QUOTES = "put it in quotes, for YAML reads some names as numbers, dates, yes and no, or nothing"
+LAYER = "Dotted name of a layer, at most 128 characters."
+NO_QUOTES = "write it without quotes and with a point, 0.001 or 1.0e-3"
+APART = "must not have '; ' in it, which stands between words in tables"
+SAME = "which some file systems and readers take for the same"
+SLUG = "Letters, digits, hyphen (not first) and underscore, at most 64."
 SOURCES = "path | url | package + sha256 | torchvision | timm | open_clip"
+
+SCHEMA = yaml.safe_load((ROOT / "config/schema.yaml").read_text())
+
+
+def meaning(*keys):
+    """What the schema says of a key."""
+    entry = SCHEMA
+    for key in keys:
+        entry = entry["properties"][key]
+    return entry["description"]
+
+
+def another_model():
+    return toy.config()["models"]["toy"] | {"layers": ["relu2"]}
+
 
 # name: (changed keys, changed files, the lines of the message)
 BAD = {
@@ -69,24 +95,20 @@ BAD = {
     "a name that cannot name a folder": (
         {"models.my model": copy.deepcopy(toy.config()["models"]["toy"])},
         {},
-        ["models: 'my model' does not match '^[A-Za-z0-9_-]+$' (Letters, digits, hyphen and underscore.)"],
+        [f"models: 'my model' does not match '^[A-Za-z0-9_][A-Za-z0-9_-]{{0,63}}$' ({SLUG})"],
     ),
     "a layer that YAML reads as a number": (
         {"models.toy.layers": [1.1], "models.toy.cam_layer": 4},
         {},
         [
-            f"models.toy.layers.0: 1.1 is not of type 'string': {IN_QUOTES}",
-            f"models.toy.cam_layer: 4 is not of type 'string': {IN_QUOTES} (Dotted name of the layer at which class "
-            "activation maps are computed; without it the model is not explained.)",
+            f"models.toy.layers.0: 1.1 is not of type 'string': {IN_QUOTES} ({LAYER})",
+            f"models.toy.cam_layer: 4 is not of type 'string': {IN_QUOTES} ({LAYER})",
         ],
     ),
     "models that YAML reads as a number, as yes and as nothing": (
         {"models": dict.fromkeys([18, True, None], copy.deepcopy(toy.config()["models"]["toy"]))},
         {},
-        [
-            f"models: {name} is not of type 'string': {IN_QUOTES} (Letters, digits, hyphen and underscore.)"
-            for name in ("18", "True", "None")
-        ],
+        [f"models: {name} is not of type 'string': {IN_QUOTES} ({SLUG})" for name in ("18", "True", "None")],
     ),
     "a layer that is called as all layers together are": (
         {"models.toy.layers": ["relu1", "all"]},
@@ -197,8 +219,9 @@ BAD = {
             "num_samples, batch_size, segmentation_fn, distance_metric, model_regressor, random_seed, progress_bar",
             "tune.presets.a.model_regressor: unknown key 'Lasso'; allowed: Ridge",
             "tune.presets.a.model_regressor: 'Ridge' is a required property (The surrogate, `{Ridge: {alpha: 1}}`.)",
-            "tune.presets: 'default' does not match '^(?!default$)[A-Za-z0-9_.-]+$' (Any name but `default`, which is "
-            "that of `explain.lime`.)",
+            "tune.presets: 'default' does not match '^(?!default$)[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$' (Letters, digits, "
+            "hyphen and dot (neither first) and underscore, at most 100; not `default`, which is that of "
+            "`explain.lime`.)",
         ],
     ),
     "masks and boxes": (
@@ -255,7 +278,7 @@ BAD = {
     "a folder for a sheet": (
         {"images.probe.sheet": "config"},
         {},
-        ["images.probe.sheet: config cannot be read as a table (Is a directory)"],
+        ["images.probe.sheet: config is a folder, not a file"],
     ),
     "a sheet of zero bytes": (
         {},
@@ -294,7 +317,7 @@ BAD = {
             f"{SHEET} line 3 {IN_SHEET}: image_id 'a' stands on line 2 already",
             *(
                 f"{SHEET} line {line} {IN_SHEET}: image_id {value!r} must be of letters, digits, '_', '.' and '-' "
-                "(the last two not first), for it names files"
+                "(the last two not first), at most 200, for it names files"
                 for line, value in [(5, "/b"), (6, "..")]
             ),
             f"{SHEET} line 7 {IN_SHEET}: path '/c.png' must stay below the folder of the photographs",
@@ -381,6 +404,216 @@ BAD = {
             "crops of one photograph count as one",
         ],
     ),
+    "numbers that are none, and text for numbers": (
+        {
+            "models.toy.preprocessing.mean": [float("nan"), 0.5, 0.5],
+            "models.toy.preprocessing.std": [0, -0.25, float("inf")],
+            "agreement": {"area": float("nan"), "areas": [0.1, float("-inf")]},
+            "explain.lime.alpha": "1e-3",
+            "explain.lime.kernel_width": float("inf"),
+            "threads": 2.0,
+            "batch_size": True,
+            "seed": "42",
+        },
+        {},
+        [
+            f"threads: 2.0 is not of type 'integer' ({meaning('threads')})",
+            f"batch_size: True is not of type 'integer' ({meaning('batch_size')})",
+            f"seed: '42' is not of type 'integer': {NO_QUOTES} ({meaning('seed')})",
+            "models.toy.preprocessing.mean.0: nan is not a finite number",
+            "models.toy.preprocessing.std.0: 0 is less than the minimum of 0.001",
+            "models.toy.preprocessing.std.1: -0.25 is less than the minimum of 0.001",
+            "models.toy.preprocessing.std.2: inf is not a finite number",
+            f"agreement.area: nan is not a finite number ({meaning('agreement', 'area')})",
+            "agreement.areas.1: -inf is not a finite number",
+            f"explain.lime.alpha: '1e-3' is not of type 'number': {NO_QUOTES} ({meaning('explain', 'lime', 'alpha')})",
+            f"explain.lime.kernel_width: inf is not a finite number ({meaning('explain', 'lime', 'kernel_width')})",
+        ],
+    ),
+    "sizes without measure": (
+        {
+            "models.toy.preprocessing.crop": 10**9,
+            "models.toy.preprocessing.resize": 10**9,
+            "explain.lime.n_samples": 10**9,
+            "images.probe.shard_size": 10**9,
+            "threads": 10**9,
+            "seed": 10**20,
+        },
+        {},
+        [
+            f"threads: 1000000000 is greater than the maximum of 1024 ({meaning('threads')})",
+            f"seed: 100000000000000000000 is greater than the maximum of 4294967295 ({meaning('seed')})",
+            "models.toy.preprocessing.resize: 1000000000 is greater than the maximum of 8192 (Pixels after resizing.)",
+            "models.toy.preprocessing.crop: 1000000000 is greater than the maximum of 8192 (Side of the centre crop in "
+            "pixels; the network's input.)",
+            "images.probe.shard_size: 1000000000 is greater than the maximum of 1000000 (Rows of the sheet that one "
+            "job works on.)",
+            "explain.lime.n_samples: 1000000000 is greater than the maximum of 1000000 (Perturbed pictures for each "
+            "photograph.)",
+        ],
+    ),
+    "texts that no key takes": (
+        {
+            "models.toy\n": copy.deepcopy(toy.config()["models"]["toy"]),
+            "models.toy.layers": ["relu1\n"],
+            "models.toy.weights": {"url": "https://example.org/a\n"},
+            "concepts.list": "",
+            "images.probe.photographs": [{"folder": "a\u2028b"}],
+        },
+        {},
+        [
+            f"models: 'toy\\n' has the control character U+000A ({SLUG})",
+            f"models.toy.layers.0: 'relu1\\n' has the control character U+000A ({LAYER})",
+            "models.toy.weights.url: 'https://example.org/a\\n' has the control character U+000A (A web address.)",
+            "concepts.list: '' is empty (CSV file with the columns word and category.)",
+            "images.probe.photographs.0.folder: 'a\\u2028b' has the control character U+2028 (A local folder; used "
+            "where it lies.)",
+        ],
+    ),
+    "names that name no file": (
+        {
+            f"models.{'m' * 65}": copy.deepcopy(toy.config()["models"]["toy"]),
+            "models.-rf": copy.deepcopy(toy.config()["models"]["toy"]),
+            "models.toy.cam_layer": "l" * 129,
+        },
+        {},
+        [
+            *(
+                f"models: {name!r} does not match '^[A-Za-z0-9_][A-Za-z0-9_-]{{0,63}}$' ({SLUG})"
+                for name in ("m" * 65, "-rf")
+            ),
+            f"models.toy.cam_layer: {'l' * 129!r} is too long ({LAYER})",
+        ],
+    ),
+    "names that differ in case only": (
+        {"models.Toy": another_model(), "models.toy.layers": ["relu1", "Relu1"]},
+        {EXPLAIN: "image_id,path\na,a.png\nA,b.png\n" + f"{'i' * 255},c.png\n"},
+        [
+            "models: toy and Toy differ in case only, and some file systems take both for one folder",
+            "models.toy.layers: relu1 and Relu1 differ in case only, and some file systems take both for one",
+            f"{EXPLAIN} line 3 (images.explain.sheet): image_id 'A' stands on line 2 already as 'a', {SAME}",
+            f"{EXPLAIN} line 4 (images.explain.sheet): image_id '{'i' * 255}' must be of letters, digits, '_', '.' and "
+            "'-' (the last two not first), at most 200, for it names files",
+        ],
+    ),
+    "one model under two names": (
+        {"models.again": copy.deepcopy(toy.config()["models"]["toy"])},
+        {},
+        ["models.again: the same as models.toy, so there is nothing to compare; keep one"],
+    ),
+    "checkpoints that are none": (
+        {"models.toy.weights.path": "photographs", "encoder.files.text.path": "empty.zip"},
+        {"empty.zip": ""},
+        [
+            "models.toy.weights.path: photographs is a folder, not a file",
+            "encoder.files.text.path: empty.zip is empty",
+        ],
+    ),
+    "a file for a folder": (
+        {"images.probe.photographs": [{"folder": SHEET}]},
+        {},
+        [f"images.probe: {SHEET} is not a folder"],
+    ),
+    "no file of classes": ({"models.toy.classes": "no.txt"}, {}, ["models.toy.classes: there is no file no.txt"]),
+    "an empty file of classes": ({}, {CLASSES: ""}, [f"models.toy.classes: {CLASSES} is empty"]),
+    "a file of classes in Latin-1": (
+        {},
+        {CLASSES: b"caf\xe9\n"},
+        [f"{CLASSES} (models.toy.classes): not UTF-8 text (invalid continuation byte at byte 3)"],
+    ),
+    "lines of a file of classes": (
+        {},
+        {CLASSES: "a\n\nb\na\ncaf\u00e9\ncafe\u0301\nx; y\nz\0\n\n"},
+        [
+            f"{CLASSES} line 2 (models.toy.classes): the line is blank; every line must name a class",
+            f"{CLASSES} line 4 (models.toy.classes): the class 'a' stands on line 1 already",
+            f"{CLASSES} line 6 (models.toy.classes): the class 'cafe\u0301' stands on line 5 already",
+            f"{CLASSES} line 7 (models.toy.classes): the class 'x; y' {APART}",
+            f"{CLASSES} line 8 (models.toy.classes): the class 'z\\x00' has the control character U+0000",
+            f"{CLASSES} line 9 (models.toy.classes): the line is blank; every line must name a class",
+        ],
+    ),
+    "words that tables cannot hold": (
+        {},
+        {CONCEPTS: "word,category\n" + 'a; b,x\n"c\nd",x\ncaf\u00e9,\u00e9\ncafe\u0301,x\ne,"x; y"\nf,e\u0301\n'},
+        [
+            f"{CONCEPTS} line 2 {IN_CONCEPTS}: word 'a; b' {APART}",
+            f"{CONCEPTS} line 4 {IN_CONCEPTS}: word 'c\\nd' has the control character U+000A",
+            f"{CONCEPTS} line 6 {IN_CONCEPTS}: word 'cafe\u0301' stands on line 5 already as 'caf\u00e9', {SAME}",
+            f"{CONCEPTS} line 7 {IN_CONCEPTS}: category 'x; y' {APART}",
+            f"{CONCEPTS} line 8 {IN_CONCEPTS}: category 'e\u0301' is written '\u00e9' further up; write it in one way",
+        ],
+    ),
+    "labels and edges of no class and no picture": (
+        {"explain.target": 5},
+        {
+            EXPLAIN: "image_id,path,label,box\na,a.png,0,\nb,b.png,5,\nc,c.png,-1,\nd,d.png,007,\ne,e.png,1.0,\n"
+            "f,f.png,,nan 0 1 1\ng,g.png,,0 0 inf 1\nh,h.png,,1 0 0 1\ni,i\0.png,,\n" + f"j,{'j' * 256},,\n",
+        },
+        [
+            "explain.target: 5 must be below 5, the number of classes of toy",
+            f"{EXPLAIN} line 3 (images.explain.sheet): label '5' must be below 5, the number of classes of toy",
+            *(
+                f"{EXPLAIN} line {line} (images.explain.sheet): label {label!r} must be the number of a class, from 0"
+                for line, label in [(4, "-1"), (5, "007"), (6, "1.0")]
+            ),
+            *(
+                f"{EXPLAIN} line {line} (images.explain.sheet): box {box!r} must be four fractions 'left top right "
+                "bottom' between 0 and 1"
+                for line, box in [(7, "nan 0 1 1"), (8, "0 0 inf 1"), (9, "1 0 0 1")]
+            ),
+            *(
+                f"{EXPLAIN} line {line} (images.explain.sheet): path {path!r} cannot name a file: at most 255 bytes "
+                "between slashes, none zero"
+                for line, path in [(10, "i\0.png"), (11, "j" * 256)]
+            ),
+        ],
+    ),
+    "a field that is too long": (
+        {},
+        {SHEET: HEADER + f"a,a.png,,,\nb,{'b' * 200_000},,,\n"},
+        [
+            f"images.probe.sheet: {SHEET} cannot be read as a table (field larger than field limit "
+            "(131072), behind line 2)"
+        ],
+    ),
+    "more shards than five digits number": (
+        {"images.probe": {"size": 10**6, "shard_size": 1, "photographs": [{"folder": "photographs"}]}},
+        {},
+        [
+            "images.probe.shard_size: 1 makes more than 100000 shards of 1000000 rows; at least 10 is needed",
+        ],
+    ),
+    "more points than pixels": (
+        {"faithfulness.steps": 1025},
+        {},
+        ["faithfulness.steps: 1025 are more than the 1024 pixels that toy sees"],
+    ),
+    "values twice": (
+        {
+            "models.toy.layers": ["relu1", "relu1"],
+            "explain.cams": ["gradcam", "gradcam"],
+            "faithfulness.percentiles": [50, 50.0, 100],
+        },
+        {},
+        [
+            "models.toy.layers: ['relu1', 'relu1'] has non-unique elements (Dotted names of the layers whose units are "
+            "labelled; none, and the model is only explained.)",
+            "explain.cams: ['gradcam', 'gradcam'] has non-unique elements (Class activation maps to compute at each "
+            "model's `cam_layer`.)",
+            "faithfulness.percentiles: [50, 50.0, 100] has non-unique elements (Shares of the pixels, in percent, that "
+            "ROAD removes.)",
+            "faithfulness.percentiles.2: 100 is greater than or equal to the maximum of 100",
+        ],
+    ),
+    "values of a grid twice": (
+        {"tune": {"grid": {"alpha": [1, 1.0], "superpixels": [{}, {"method": "quickshift"}], "n_features": [8, None]}}},
+        {},
+        [
+            "tune.grid.alpha: 1.0 stands there already; give each value once",
+            "tune.grid.superpixels: {'method': 'quickshift'} stands there already; give each value once",
+        ],
+    ),
     "missing concept list": (
         {"concepts.list": "no.csv"},
         {},
@@ -405,7 +638,7 @@ BAD = {
 
 
 # what the rules ask of a workflow before the first rule
-WORKFLOW = SimpleNamespace(current_basedir=infer_source_file(str(ROOT / "rules")))
+WORKFLOW = SimpleNamespace(current_basedir=infer_source_file(str(ROOT / "rules")), configfiles=[])
 
 
 def check(settings):
@@ -437,6 +670,7 @@ def folder(tmp_path, monkeypatch):
     toy.write_sheet(tmp_path / SHEET, rows)
     toy.write_sheet(tmp_path / EXPLAIN, rows)
     toy.write_concepts(tmp_path / CONCEPTS)
+    (tmp_path / CLASSES).write_text("\n".join(toy.CLASSES))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -489,6 +723,135 @@ def test_message(folder, name):
     assert sorted(lines) == sorted(f"  {line}" for line in expected)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("threads: 1\nimages:\n  probe: {size: 1, size: 2}\nthreads: 2\n", [(3, "size", 3), (4, "threads", 1)]),
+        ("a: [{b: 1,\n  'b': 2}]\n", [(2, "b", 1)]),
+        ('{"a": {"b": 1, "b": 2}, "a": 3}', [(1, "a", 1), (1, "b", 1)]),
+        ("a: &a {x: 1}\nb: {<<: *a, x: 2}\nc: [*a, *a]\n", []),
+        ("a: &a {x: 1}\nb: {<<: *a, <<: *a}\n", [(2, "<<", 2)]),
+        ("a: &a [*a]\n1: x\n'1': y\n", []),
+        ("", []),
+    ],
+)
+def test_keys_that_stand_twice(folder, text, expected):
+    (folder / "config.yaml").write_text(text)
+    found = check(toy.config())["repeated_keys"]("config.yaml")
+    lines = [
+        f"config.yaml line {line}: the key {key!r} stands on line {first} already; keep one"
+        for line, key, first in expected
+    ]
+    assert sorted(found) == sorted(lines)
+
+
+def test_keys_that_stand_twice_in_json_that_is_no_yaml(folder):
+    (folder / "config.json").write_text('{"a": "\x7f", "a": {"b": 1, "b": 2}}')
+    found = check(toy.config())["repeated_keys"]("config.json")
+    assert found == ["config.json: the key 'b' stands there 2 times", "config.json: the key 'a' stands there 2 times"]
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "config/demo.yaml"])
+def test_no_config_of_ours_has_a_key_twice(folder, name):
+    assert check(toy.config())["repeated_keys"](ROOT / "config" / Path(name).name) == []
+
+
+WRONG = [None, True, 0, -1, 1.5, 10**30, 1e308, float("nan"), float("-inf"), datetime.date(2026, 1, 1), b"x"]
+WRONG += ["", "x", "a\nb", "..", "-x", "/", "1e3", "z" * 5000, [], [[]], [None], {}, {"": {}}, {1: 2}, {None: None}]
+
+
+def places(entry, path=()):
+    """Every key and the first element of every list of a config, by its path."""
+    items = entry.items() if isinstance(entry, dict) else enumerate(entry[:1]) if isinstance(entry, list) else []
+    for key, value in items:
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+def rich_config():
+    """A config that has every section, and at least one of every kind of key."""
+    grid = {
+        "superpixels": [{"method": "slic", "n_segments": 9}, {"method": "grid", "size": 8}],
+        "kernel": [{"distance": "cosine", "kernel_width": 0.25}],
+        "n_features": [5, None],
+    }
+    preset = {"segmentation_fn": {"algo_type": "slic"}, "model_regressor": {"Ridge": {"alpha": 1}}, "labels": [1]}
+    return toy.config() | {
+        "tune": {"grid": grid, "presets": {"one": preset}},
+        "netdissect": {"boxes": "config/classes.txt"},
+        "dissect": {"similarity": "cos_similarity", "probe_sizes": [2]},
+        "agreement": {"areas": [0.1]},
+    }
+
+
+def test_no_value_whatever_ends_in_a_traceback(folder):
+    """Each key in turn gets values of all types and sizes; what is not refused makes a plan."""
+    names = check(rich_config())
+    assert names["config"]["sanity"]["samples"], "the defaults are there"
+    settings, passed = names["config"], 0
+    for path in places(copy.deepcopy(settings)):
+        for value in WRONG:
+            names["config"] = copy.deepcopy(settings)
+            place = names["config"]
+            for key in path[:-1]:
+                place = place[key]
+            place[path[-1]] = value
+            try:
+                names["check_config"]()
+            except WorkflowError as error:
+                _, *lines = str(error).splitlines()
+                assert lines and all(line.startswith("  ") for line in lines), (path, value)
+                assert max(map(len, lines)) < 2000, (path, value)
+            else:
+                passed += 1
+                assert names["shards"]("probe") and names["overview_settings"](), (path, value)
+    assert passed > 20, "some values are allowed in some places"
+
+
+def test_pipes_sockets_devices_and_loops_are_no_files(folder):
+    """None is opened, for that would wait for ever."""
+    os.mkfifo("pipe")
+    Path("loop").symlink_to("loop")
+    Path("dangling").symlink_to("nowhere")
+    settings = toy.config()
+    names = {"images.probe.sheet": "pipe", "images.explain.sheet": "loop", "concepts.list": "/dev/zero"}
+    names |= {"models.toy.classes": "dangling", "models.toy.weights.path": "loop", "encoder.files.text.path": "pipe"}
+    change(settings, names)
+    with pytest.raises(WorkflowError) as error:
+        check(settings)
+    assert sorted(str(error.value).splitlines()[1:]) == [
+        "  concepts.list: /dev/zero is not a regular file",
+        "  encoder.files.text.path: pipe is not a regular file",
+        "  images.explain.sheet: loop cannot be read (Too many levels of symbolic links)",
+        "  images.probe.sheet: pipe is not a regular file",
+        "  models.toy.classes: there is no file dangling",
+        "  models.toy.weights.path: loop cannot be read (Too many levels of symbolic links)",
+    ]
+
+
+def test_names_that_must_work(folder):
+    """Spaces, quotes, line breaks and every script in paths, words and classes; one sheet for both sets."""
+    paths = [
+        "a b.png",
+        "$HOME.png",
+        "a,b.png",
+        "<b>.png",
+        "größe.png",
+        "😀👨‍👩‍👧.png",
+        "a\nb.png",
+        "ein/zwei.png",
+        "#;'.png",
+    ]
+    with (folder / SHEET).open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.writer(file, lineterminator="\r\n")
+        writer.writerows([["image_id", "path", "label"], *((f"i{i}", path, "0") for i, path in enumerate(paths))])
+    (folder / CONCEPTS).write_text('word,category\n"a, b",x\n$x_1$,x\n<b>,größe\n=1+1,😀\n')
+    (folder / CLASSES).write_text("größe\n<b>\na, b\n$x$\n😀\n")
+    settings = toy.config()
+    settings["images"]["explain"]["sheet"] = SHEET
+    assert check(settings)["count_rows"]("explain") == len(paths)
+
+
 def test_offline_accepts_what_was_put_in_place(folder):
     settings = toy.config()
     change(settings, BAD["offline and not there"][0])
@@ -528,6 +891,15 @@ def test_snakemake_stops_before_the_first_job(snakemake, project, changes, expec
     assert [text for text in expected if text not in result.stdout] == []
     assert "Traceback" not in result.stdout
     assert not (project / "results").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["--directory", "elsewhere"]])
+def test_snakemake_takes_no_key_twice(snakemake, project, arguments):
+    config = project / "config/toy.yaml"
+    config.write_text(config.read_text().replace('"threads": 1,', '"threads": 1,\n  "threads": 1,', 1))
+    result = snakemake(project, "--configfile", "config/toy.yaml", "--cores", "1", *arguments)
+    assert result.returncode != 0
+    assert f"{config} line 4: the key 'threads' stands on line 3 already; keep one" in result.stdout
 
 
 def test_no_config(snakemake, workflow_copy):
