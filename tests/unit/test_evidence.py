@@ -296,6 +296,7 @@ def test_a_layer_of_dead_units():
 def test_without_a_bar_every_living_unit_has_a_label():
     table = label(planted_layer(150, 1), alpha=1.0)
     assert set(table.status) == {"labelled"} and (table.concept == table.candidate).all()
+    assert set(table.alpha) == {1.0}  # for sentences and figures
 
 
 def test_half_a_probe_set_can_be_too_few_images():
