@@ -56,6 +56,18 @@ def test_randomising_shuffles_values_of_those_layers_alone(network):
     assert not torch.equal(other.conv2.weight, network.conv2.weight)
 
 
+def test_what_lies_inside_a_layer_is_left_alone():
+    class Outer(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.own, self.inside = torch.nn.Parameter(torch.arange(50.0)), torch.nn.BatchNorm1d(50)
+            self.inside.running_var.copy_(torch.arange(50.0))
+
+    outer = Outer()
+    sanity.randomise(torch.nn.Sequential(outer), ["0"], seed=0)
+    assert not torch.equal(outer.own, torch.arange(50.0)) and torch.equal(outer.inside.running_var, torch.arange(50.0))
+
+
 def test_running_statistics_are_shuffled_and_variances_stay_positive():
     norm = torch.nn.BatchNorm2d(50)
     norm.running_var.copy_(torch.rand(50) + 0.1)
@@ -81,6 +93,8 @@ def test_an_explainer_that_ignores_the_network_is_found(network):
     assert all(torch.equal(weights[name], values) for name, values in network.state_dict().items()), "left as it was"
     assert scores["randomised"].unique().tolist() == [0, 1, 2, 3] and set(scores["layers"]) == {3}
     assert scores.drop_duplicates("randomised")["deepest"].tolist() == ["", "head", "conv2", "conv1"]
+    chance = scores.groupby("measure")["chance"].unique().map(list)
+    assert chance.to_dict() == {"equal_area_iou": [pytest.approx(0.2 / 1.8)], "spearman": [0]}
     summary = sanity.summarise_randomisation(scores)
     rows = summary[(summary["randomised"] == 3)].set_index(["explainer", "measure"])
     assert rows.loc[("edges", "equal_area_iou"), "mean"] == 1 and rows.loc[
@@ -198,6 +212,7 @@ def test_superpixels_that_were_not_selected_do_not_agree():
     top = sanity._top(torch.tensor([[0.0, 0.5, 0.0, 0.2], [0.0, 0.0, 0.0, 0.1]]), 3)
     assert top.int().tolist() == [[0, 1, 0, 1], [0, 0, 0, 1]]
     assert sanity._mean_jaccard(top) == pytest.approx(0.5)
+    assert sanity._top(torch.ones(1, 500), 3)[0].nonzero()[:, 0].tolist() == [0, 1, 2], "the first of equals"
     assert math.isnan(sanity._mean_jaccard(torch.zeros(2, 4, dtype=torch.bool)))
 
 

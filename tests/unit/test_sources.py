@@ -411,6 +411,23 @@ def test_damaged_lock_is_named(server, tmp_path, content, message):
     assert server.ranges == [], "nothing was asked for"
 
 
+def test_a_lock_is_sorted_and_makes_its_folder(server, tmp_path):
+    lock = tmp_path / "deep/down/lock.json"
+    for name in ("b.pth", "a.pth", "c.pth"):
+        sources.fetch({"url": source_of(server, name)["url"]}, tmp_path / "downloads", lock=lock)
+    assert [Path(address).name for address in json.loads(lock.read_text())] == ["a.pth", "b.pth", "c.pth"]
+
+
+def test_a_folder_without_file_locks_is_told_beside_the_output(server, tmp_path, monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(sources.fcntl, "flock", refuse)
+    assert sources.fetch(source_of(server), tmp_path).read_bytes() == CONTENT
+    out, err = capsys.readouterr()
+    assert err == f"{tmp_path} has no file locks: retrieve weights.pth once at a time\n" and out == ""
+
+
 def test_a_lock_holds_the_full_hash_however_short_the_config_is(tmp_path):
     """A prefix of eight digits in the config is met by the lock, and does not take the place of its 64."""
     source, lock = {"url": "https://a.example/b.pth", "sha256": HASH[:8]}, tmp_path / "lock.json"
