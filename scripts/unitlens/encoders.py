@@ -5,9 +5,9 @@ ICLR 2014, arXiv 1312.5650): a picture is the probability-weighted mean of the t
 best ImageNet classes. It sees only what those 1000 classes span, and is never called CLIP.
 """
 
+import json
 import re
 import tempfile
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from unitlens import checkpoints, models
 from unitlens.logs import progress
-from unitlens.sources import sha256
+from unitlens.sources import sha256, unpack
 
 _TOP_CLASSES = 10  # ConSE's T
 _TEXT_BATCH = 256
@@ -215,19 +215,51 @@ def weights_source(file: Mapping[str, str]) -> dict[str, str]:
     return found | {key: value for key, value in file.items() if key == "sha256"}
 
 
+_ENCODER_FILES = ("config.json", "model.safetensors", "tokenizer.json")
+_FROM_ELSEWHERE = ("auto_map", "attn_implementation", "quantization_config")  # keys that lead to other code
+_MOST = {"num_hidden_layers": 1000}  # of any other number: 2^20
+
+
+def _check_settings(path: Path, archive: Path) -> None:
+    """Refuse settings of a network that ask for code from elsewhere, or for more than any network has."""
+
+    def check(items: list[tuple[str, object]]) -> dict[str, object]:
+        for key, value in items:
+            if any(name in key for name in _FROM_ELSEWHERE):
+                raise ValueError(f"{key!r} asks for code from elsewhere, and none is run")
+            most = _MOST.get(key, 1 << 20)
+            if isinstance(value, int | float) and not abs(value) <= most:
+                raise ValueError(f"{key} is {value!r}, and {most:,} is the most")
+        return dict(items)
+
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=check)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{archive}: config.json is refused: {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{archive}: config.json must hold the settings of a network, by name")
+
+
 def _sentence_encoder(archive: Path, device: torch.device) -> Callable[[Sequence[str]], Tensor]:
     """Mean-pooled, unit-length sentence embeddings from a zip archive; nothing is looked up on a model hub."""
     from tokenizers import Tokenizer
     from transformers import AutoModel
 
     with tempfile.TemporaryDirectory() as folder:
-        with zipfile.ZipFile(archive) as file:
-            for name in ("config.json", "model.safetensors", "tokenizer.json"):
-                if name not in file.namelist():
-                    raise ValueError(f"{archive} holds no {name}; a sentence encoder needs it")
-                file.extract(name, folder)
-        tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
-        model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval().to(device)
+        unpack(archive, folder, _ENCODER_FILES)
+        if missing := [name for name in _ENCODER_FILES if not Path(folder, name).is_file()]:
+            raise ValueError(f"{archive} holds {missing[0]} in a folder only; a sentence encoder needs it at the top")
+        _check_settings(Path(folder, "config.json"), archive)
+        try:
+            tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
+            model, told = AutoModel.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            )
+        except Exception as error:  # tokenizers raises nothing narrower
+            raise ValueError(f"{archive} holds no sentence encoder: {str(error).partition(chr(10))[0]}") from error
+    if absent := sorted(key for key in told["missing_keys"] if not key.startswith("pooler.")):  # it is not used
+        raise ValueError(f"{archive}: model.safetensors lacks {len(absent)} tensors of the network, {absent[0]} first")
+    model = model.eval().to(device)
     tokenizer.enable_padding()
     tokenizer.enable_truncation(model.config.max_position_embeddings)
 

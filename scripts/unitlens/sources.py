@@ -6,6 +6,7 @@ A lock file remembers the hash of everything that was ever retrieved, so that a 
 With the environment variable UNITLENS_OFFLINE set, nothing is retrieved and what is missing is an error.
 """
 
+import bz2
 import contextlib
 import errno
 import fcntl
@@ -23,10 +24,12 @@ import shutil
 import socket
 import ssl
 import stat
+import struct
 import subprocess
 import sys
 import tarfile
 import time
+import unicodedata
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -48,6 +51,14 @@ _WORTH_RETRYING = (408, 416, 429, 500, 502, 503, 504)  # HTTP status codes
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_COMPRESSED = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+    b"]\0\0": lzma.open,
+}  # beginnings of tar
+_LEAST = 2048  # bytes that a member counts for, however small: each is a file, and a header packs to next to nothing
+_LONGEST = 255  # bytes of one name in a path, on the usual file systems
 _DAMAGED = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -55,6 +66,7 @@ _DAMAGED = (
     zlib.error,
     lzma.LZMAError,
     EOFError,
+    struct.error,
     NotImplementedError,  # a zip compressed in a way that zipfile does not know
     RuntimeError,  # a zip with a password
 )
@@ -137,7 +149,7 @@ def unpack(
         ``foolbox/data/a.jpg`` but not ``data/more/a.jpg``.
     max_bytes, max_members
         The archive is refused before anything is written if it declares more, or unpacks to more than 64 MiB and
-        100 times its own size.
+        100 times its own size; a member counts as 2 KiB at least. A member that is longer than it says is refused, too.
 
     Returns
     -------
@@ -147,7 +159,8 @@ def unpack(
     Raises
     ------
     ValueError
-        Not an archive, damaged, a pattern without a match, a member that leaves `folder`, a link, or absurd sizes.
+        Not an archive, damaged, a pattern without a match, a member that leaves `folder` or has the place of another
+        one, a link, or absurd sizes.
     OSError
         The disk is full.
     """
@@ -155,15 +168,16 @@ def unpack(
     limit = min(max_bytes, max(64 << 20, 100 * archive.stat().st_size))
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with _open_archive(archive) as everything:
+        with _open_archive(archive, limit) as everything:
             members = _select(_within(everything, archive, limit, max_members), patterns, archive)
             targets = [_target(member, folder, archive) for member in members]
+            _check_places(members, archive)
             needed = sum(member.size for member in members)
             _check_space(folder, needed)
-            with _naming_a_full_disk(folder, needed):
+            with _naming_a_full_disk(folder, needed), _parsing():
                 for member, target in zip(members, targets, strict=True):
                     with member.open() as reader:
-                        _write(reader, target)
+                        _write(reader, target, size=member.size)
     except _DAMAGED as error:
         raise ValueError(
             f"{archive} cannot be unpacked, it may be damaged: {error}; remove it to fetch it again"
@@ -567,49 +581,125 @@ def _disk_full(folder: str | Path, needed: int | None) -> OSError:
 class _Member(NamedTuple):
     name: str
     size: int  # bytes, unpacked
+    folder: bool
     regular: bool  # neither link nor device
     open: Callable[[], IO[bytes]]
 
 
+class _Stream:
+    """An unpacked tar archive of which only so much is read, at once and in all: a header may ask for anything."""
+
+    def __init__(self, file: IO[bytes], limit: int):
+        self.file, self.limit, self.tell = file, limit, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= 16 * _CHUNK:
+            raise tarfile.StreamError(f"a header of {size:,} bytes")
+        self._check(self.tell())
+        return self.file.read(size)
+
+    def seek(self, position: int) -> int:
+        self._check(position)
+        return self.file.seek(position)
+
+    def _check(self, position: int) -> None:
+        if not 0 <= position <= self.limit:
+            raise tarfile.StreamError(f"it leads to byte {position:,}, of {self.limit:,} that are allowed for its size")
+
+
 @contextlib.contextmanager
-def _open_archive(archive: Path) -> Iterator[Iterator[_Member]]:
-    """Open a zip or tar archive and iterate over its members, folders left out."""
-    if tarfile.is_tarfile(archive):
-        with tarfile.open(archive) as tar:
-            yield _tar_members(tar)
-    elif zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as file:
-            yield _zip_members(file)
-    else:
-        raise ValueError(f"{archive} is neither a zip nor a tar archive, or it is damaged")
+def _parsing() -> Iterator[None]:
+    """Call damage what the standard library raises on headers that make no sense, beside its own errors."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (None, errno.EINVAL) or isinstance(error, _DAMAGED):
+            raise
+        raise tarfile.ReadError(str(error)) from error
+    except (ValueError, LookupError, ArithmeticError, AttributeError, TypeError) as error:
+        raise tarfile.ReadError(str(error)) from error
+
+
+@contextlib.contextmanager
+def _open_archive(archive: Path, limit: int) -> Iterator[Iterator[_Member]]:
+    """Open a zip or tar archive and iterate over its members."""
+    with archive.open("rb") as file:
+        head = file.read(6)
+    open_tar = next((opener for magic, opener in _COMPRESSED.items() if head.startswith(magic)), open)
+    with contextlib.ExitStack() as stack:
+        with _parsing():
+            if not head.startswith(b"PK") and (tar := _tar(stack.enter_context(open_tar(archive, "rb")), limit)):
+                members = _tar_members(stack.enter_context(tar))
+            elif zipfile.is_zipfile(archive):
+                members = _zip_members(stack.enter_context(zipfile.ZipFile(archive)), _declared_members(archive))
+            else:
+                members = None
+        if members is None:
+            raise ValueError(f"{archive} is neither a zip nor a tar archive, or it is damaged")
+        yield _parsed(members)
+
+
+def _tar(file: IO[bytes], limit: int) -> tarfile.TarFile | None:
+    """Open a tar archive, headers and padding not counted in `limit`; None where it is not one."""
+    try:
+        return tarfile.open(fileobj=_Stream(file, 2 * limit + 16 * _CHUNK), mode="r:")
+    except tarfile.ReadError:
+        return None
+
+
+def _parsed(members: Iterator[_Member]) -> Iterator[_Member]:
+    while True:
+        with _parsing():
+            member = next(members, None)
+        if member is None:
+            return
+        yield member
 
 
 def _tar_members(tar: tarfile.TarFile) -> Iterator[_Member]:
     for info in tar:
-        if not info.isdir():
-            yield _Member(info.name, info.size, info.isreg(), partial(tar.extractfile, info))
+        regular = info.isreg() and not info.issparse()
+        yield _Member(info.name, info.size, info.isdir(), regular, partial(tar.extractfile, info))
+    tar.fileobj.seek(tar.offset)  # where the standard library found no further header, and says nothing
+    if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("it ends without the mark of its end")
     while tar.fileobj.read(_CHUNK):  # gzip checks its sum only at the very end
         pass
 
 
-def _zip_members(file: zipfile.ZipFile) -> Iterator[_Member]:
+def _declared_members(archive: Path) -> int:
+    """Read how many members a zip has, modulo 65536, which the standard library does not compare with what it found."""
+    with archive.open("rb") as file:
+        file.seek(-min(archive.stat().st_size, 1 << 17), os.SEEK_END)
+        tail = file.read()
+    (count,) = struct.unpack_from("<H", tail, tail.rindex(b"PK\5\6") + 10)
+    if count == 0xFFFF and (large := tail.rfind(b"PK\6\6")) >= 0:
+        (count,) = struct.unpack_from("<H", tail, large + 32)
+    return count
+
+
+def _zip_members(file: zipfile.ZipFile, declared: int) -> Iterator[_Member]:
+    if declared != len(file.infolist()) & 0xFFFF:
+        raise zipfile.BadZipFile(f"{len(file.infolist()):,} members are found, its end declares others")
     for info in file.infolist():
-        if not info.is_dir():
-            regular = stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG)
-            yield _Member(info.filename, info.file_size, regular, partial(file.open, info))
+        regular = stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG)
+        yield _Member(info.filename, info.file_size, info.is_dir(), regular, partial(file.open, info))
 
 
 def _within(members: Iterator[_Member], archive: Path, max_bytes: int, max_members: int) -> Iterator[_Member]:
-    """Pass members on for as long as the archive stays within reason."""
+    """Pass members on for as long as the archive stays within reason, folders counted and left out."""
     total = 0
     for count, member in enumerate(members, start=1):
-        total += member.size
+        if member.size < 0:
+            raise ValueError(f"{archive}: member {member.name!r} has a negative size, {member.size:,} bytes")
+        total += max(member.size, _LEAST)
         if total > max_bytes or count > max_members:
             allowed = f"{max_bytes:,} bytes and {max_members:,} members are allowed for its size"
             raise ValueError(
                 f"{archive} unpacks to an absurd size, {total:,} bytes or more in {count:,} members: {allowed}"
             )
-        yield member
+        if not member.folder:
+            yield member
 
 
 def _select(members: Iterator[_Member], patterns: Sequence[str], archive: Path) -> list[_Member]:
@@ -631,18 +721,44 @@ def _target(member: _Member, folder: Path, archive: Path) -> Path:
     target = folder / member.name
     if not member.regular:
         raise ValueError(f"{archive}: member {member.name!r} is a link or a device; nothing was unpacked")
+    if re.search(r"[\x00-\x1f\x7f]", member.name):
+        raise ValueError(f"{archive}: member {member.name!r} has control characters in its name; nothing was unpacked")
+    if len(str(target)) > 1000 or any(len(part.encode(errors="replace")) > _LONGEST for part in target.parts):
+        raise ValueError(f"{archive}: member '{member.name[:80]}...' has too long a name; nothing was unpacked")
     if folder.resolve() not in target.resolve().parents:
         raise ValueError(f"{archive}: member {member.name!r} would land outside {folder}; nothing was unpacked")
     return target
 
 
-def _write(reader: IO[bytes], target: Path) -> None:
-    """Write a file whole or not at all, and leave an equal one untouched, its time stamp too."""
+def _check_places(members: Sequence[_Member], archive: Path) -> None:
+    """Refuse two members with one place, also where a file system does not tell small letters from capitals."""
+    taken = {}
+    for member in members:
+        place = unicodedata.normalize("NFC", os.path.normpath(member.name)).casefold()
+        if (other := taken.setdefault(place, member)) is not member:
+            raise ValueError(
+                f"{archive}: members {other.name!r} and {member.name!r} have one place; nothing was unpacked"
+            )
+    for place, member in taken.items():
+        for parent in PurePosixPath(place).parents:
+            if other := taken.get(str(parent)):
+                raise ValueError(
+                    f"{archive}: member {other.name!r} is the folder of {member.name!r}, too; nothing was unpacked"
+                )
+
+
+def _write(reader: IO[bytes], target: Path, *, size: int | None = None) -> None:
+    """Write a file whole or not at all, `size` bytes where given; leave an equal one untouched, its time stamp too."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.{socket.gethostname()}-{os.getpid()}.part")
+    part = target.with_name(f"{socket.gethostname()}-{os.getpid()}.part")
     try:
         with part.open("wb") as writer:
-            shutil.copyfileobj(reader, writer, _CHUNK)
+            written = 0
+            while (size is None or written <= size) and (chunk := reader.read(_CHUNK)):
+                written += len(chunk)
+                writer.write(chunk)
+        if size not in (None, written):
+            raise tarfile.ReadError(f"{target.name} has other than the {size:,} bytes that the archive declares")
         if not (target.is_file() and filecmp.cmp(part, target, shallow=False)):
             part.replace(target)
     finally:

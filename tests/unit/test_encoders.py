@@ -1,9 +1,12 @@
 """CLIP from local checkpoints: a miniature, as a state dict and as a program like those that OpenAI publishes."""
 
 import json
+import zipfile
 
 import pytest
+import safetensors.torch
 import torch
+import toy
 from unitlens import encoders, sources
 
 open_clip = pytest.importorskip("open_clip")
@@ -151,3 +154,95 @@ def test_weights_by_name_become_their_addresses_and_hashes():
 def test_an_unknown_architecture_shows_the_nearest():
     with pytest.raises(ValueError, match=r"open_clip has no model 'ViT-B-17'; nearest: .*ViT-B-16"):
         encoders.clip({"weights": "none"}, architecture="ViT-B-17", **OPTIONS)
+
+
+# the text encoder's archive
+
+
+@pytest.fixture(scope="module")
+def text_archive(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "text.zip"
+    toy.write_sentence_encoder(path)
+    return path
+
+
+def rewrite(archive, path, **contents):
+    """Copy an archive, with other contents of some members (None: without it)."""
+    with zipfile.ZipFile(archive) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            content = contents.get(name.partition(".")[0], old.read(name))
+            if content is not None:
+                new.writestr(name, content)
+    return path
+
+
+def settings_of(archive, **changes):
+    with zipfile.ZipFile(archive) as file:
+        return json.dumps(json.loads(file.read("config.json")) | changes)
+
+
+def test_a_sentence_encoder_gives_unit_vectors(text_archive):
+    embed = encoders._sentence_encoder(text_archive, torch.device("cpu"))
+    torch.testing.assert_close(embed(["dog", "a cat"]).norm(dim=1), torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"auto_map": {"AutoModel": "modeling.Evil"}}, "'auto_map' asks for code from elsewhere, and none is run"),
+        ({"text_config": {"auto_map": {}}}, "'auto_map' asks for code"),
+        ({"_attn_implementation": "someone/kernel"}, "'_attn_implementation' asks for code"),
+        ({"attn_implementation": "someone/kernel"}, "'attn_implementation' asks for code"),
+        ({"quantization_config": {"quant_method": "x"}}, "'quantization_config' asks for code"),
+        ({"num_hidden_layers": 1001}, "num_hidden_layers is 1001, and 1,000 is the most"),
+        ({"hidden_size": 1 << 21}, "hidden_size is 2097152, and 1,048,576 is the most"),
+        ({"hidden_size": -(1 << 21)}, "hidden_size is -2097152, and 1,048,576 is the most"),
+        ({"layer_norm_eps": float("nan")}, "layer_norm_eps is nan, and 1,048,576 is the most"),
+    ],
+)
+def test_settings_that_lead_elsewhere_are_refused(text_archive, tmp_path, changes, message):
+    archive = rewrite(text_archive, tmp_path / "text.zip", config=settings_of(text_archive, **changes))
+    with pytest.raises(ValueError, match=f"text.zip: config.json is refused: {message}"):
+        encoders._sentence_encoder(archive, torch.device("cpu"))
+
+
+def test_an_unknown_type_of_network_prompts_for_nothing(text_archive, tmp_path, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked whether to run code"))
+    archive = rewrite(text_archive, tmp_path / "text.zip", config=settings_of(text_archive, model_type="evil"))
+    with pytest.raises(ValueError, match=r"text\.zip holds no sentence encoder: .*`evil`"):
+        encoders._sentence_encoder(archive, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        ({"config": "{"}, r"text\.zip: config\.json is refused: Expecting"),
+        ({"config": "[]"}, r"text\.zip: config\.json must hold the settings of a network, by name"),
+        ({"config": "[" * 100_000}, r"text\.zip: config\.json is refused: "),
+        ({"tokenizer": "{"}, r"text\.zip holds no sentence encoder: EOF while parsing"),
+        ({"model": bytes(100)}, r"text\.zip holds no sentence encoder: "),
+        ({"tokenizer": None}, r"text\.zip has no member 'tokenizer\.json'; it has, for example, config\.json, model"),
+        ({"tokenizer": bytes(65 << 20)}, r"text\.zip unpacks to an absurd size"),
+    ],
+)
+def test_an_archive_without_a_sentence_encoder_is_named(text_archive, tmp_path, contents, message):
+    with pytest.raises(ValueError, match=message):
+        encoders._sentence_encoder(rewrite(text_archive, tmp_path / "text.zip", **contents), torch.device("cpu"))
+
+
+def test_a_sentence_encoder_lies_at_the_top_of_its_archive(text_archive, tmp_path):
+    with zipfile.ZipFile(text_archive) as old, zipfile.ZipFile(tmp_path / "text.zip", "w") as new:
+        for name in old.namelist():
+            new.writestr(f"folder/{name}", old.read(name))
+    with pytest.raises(ValueError, match=r"text\.zip holds config\.json in a folder only"):
+        encoders._sentence_encoder(tmp_path / "text.zip", torch.device("cpu"))
+
+
+def test_weights_that_a_sentence_encoder_lacks_are_not_made_up(text_archive, tmp_path):
+    with zipfile.ZipFile(text_archive) as file:
+        state = safetensors.torch.load(file.read("model.safetensors"))
+    state.pop("embeddings.LayerNorm.weight")
+    archive = rewrite(text_archive, tmp_path / "text.zip", model=safetensors.torch.save(state, {"format": "pt"}))
+    message = r"text\.zip: model\.safetensors lacks 1 tensors of the network, embeddings\.LayerNorm\.weight first"
+    with pytest.raises(ValueError, match=message):
+        encoders._sentence_encoder(archive, torch.device("cpu"))

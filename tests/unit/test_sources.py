@@ -1,13 +1,18 @@
 """Retrieval against a loopback server that fails in every usual way, hostile archives, the real package index."""
 
+import bz2
 import errno
+import gzip
 import hashlib
 import http.server
 import io
 import json
+import lzma
 import os
+import random
 import re
 import socket
+import struct
 import subprocess
 import sys
 import tarfile
@@ -696,6 +701,186 @@ def test_damaged_archive_is_named(tmp_path, make):
     archive.write_bytes(content[:40_000])
     with pytest.raises(ValueError, match=r"archive .*damaged"):
         sources.unpack(archive, tmp_path / "out", ["*"])
+
+
+def header(name, *, size, kind=tarfile.REGTYPE):
+    """A tar header of any size, also of a negative one."""
+    block = bytearray(tarfile.TarInfo(name).tobuf())
+    block[124:136] = (size % (1 << 96)).to_bytes(12, "big") if size < 0 else b"%011o\0" % size
+    block[156:157] = kind
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+END = bytes(1024)
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, b"9"])
+@pytest.mark.parametrize("size", [-1, -512, -(1 << 40)])
+def test_a_negative_size_is_refused(tmp_path, size, kind):
+    """Each would take from the sum of sizes what another member writes beyond the limit, or begin the archive anew."""
+    content = header("zeros.bin", size=65 << 20) + bytes(65 << 20) + header("less.bin", size=size, kind=kind) + END
+    with gzip.open(tmp_path / "a.tar.gz", "wb", compresslevel=1) as file:
+        file.write(header("less.bin", size=size, kind=kind) + content)
+    with pytest.raises(ValueError, match=rf"a.tar.gz: member 'less.bin' has a negative size, {size:,} bytes"):
+        sources.unpack(tmp_path / "a.tar.gz", tmp_path / "out", ["*"])
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+@pytest.mark.parametrize("size", [-512, 17 << 20, 1 << 40])
+def test_a_header_is_not_read_whatever_its_size(tmp_path, kind, size):
+    """Long names and the like are read into memory before any member is seen, behind a first one or as the first."""
+    for begin in (b"", header("a.bin", size=0)):
+        (tmp_path / "a.tar").write_bytes(begin + header("x", size=size, kind=kind) + END)
+        with pytest.raises(ValueError, match=r"a.tar cannot be unpacked, .* damaged: a header of -?[\d,]+ bytes"):
+            sources.unpack(tmp_path / "a.tar", tmp_path / "out", ["*"])
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.DIRTYPE])
+def test_very_many_tiny_members_are_refused(tmp_path, kind):
+    with gzip.open(tmp_path / "a.tar.gz", "wb", compresslevel=1) as file:
+        file.write(b"".join(header(str(number), size=0, kind=kind) for number in range(33_000)))
+    with pytest.raises(ValueError, match="absurd size, 67,110,912 bytes or more in 32,769 members"):
+        sources.unpack(tmp_path / "a.tar.gz", tmp_path / "out", ["*"])
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_follows_the_end_of_a_tar_has_a_limit(tmp_path):
+    with gzip.open(tmp_path / "a.tar.gz", "wb", compresslevel=1) as file:
+        file.write(header("a.bin", size=0) + bytes(160 << 20))
+    with pytest.raises(ValueError, match=r"leads to byte [\d,]+, of [\d,]+ that are allowed for its size"):
+        sources.unpack(tmp_path / "a.tar.gz", tmp_path / "out", ["*"])
+
+
+@pytest.mark.parametrize("number", [3, 65_535, 65_536])
+def test_as_many_members_are_found_as_a_zip_declares(tmp_path, number):
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for each in range(number):
+            file.writestr(zipfile.ZipInfo(f"{each}.txt"), "")
+    assert sources._declared_members(archive) == number % 65_536
+    assert len(sources.unpack(archive, tmp_path / "out", ["1.txt"])) == 1
+
+
+@pytest.mark.parametrize("opener", [open, gzip.open, bz2.open, lzma.open])
+def test_every_usual_compression_of_a_tar_is_unpacked(tmp_path, opener):
+    with tarfile.open(tmp_path / "plain", "w") as file:
+        file.addfile(tarfile.TarInfo("set/a.jpg"))
+    with opener(tmp_path / "archive", "wb") as file:
+        file.write((tmp_path / "plain").read_bytes())
+    assert sources.unpack(tmp_path / "archive", tmp_path / "out", ["*.jpg"]) == [tmp_path / "out/set/a.jpg"]
+    whole = (tmp_path / "archive").read_bytes()
+    for content in (whole[:-20], b"\0" * 100 + whole):
+        if opener is not open:
+            (tmp_path / "archive").write_bytes(content)
+            with pytest.raises(ValueError, match=r"archive (cannot be unpacked|is neither a zip nor a tar archive)"):
+                sources.unpack(tmp_path / "archive", tmp_path / "out", ["*.jpg"])
+
+
+@pytest.mark.parametrize("damage", ["header", "cut"])
+def test_members_are_not_lost_in_silence(tmp_path, damage):
+    """The standard library takes a header that makes no sense, or the end of the file, for the end of the archive."""
+    content = header("a.jpg", size=0) + header("b.jpg", size=0)
+    if damage == "header":
+        content += b"\1" + header("c.jpg", size=0)[1:] + header("d.jpg", size=0) + END
+    (tmp_path / "a.tar").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a.tar cannot be unpacked.* it ends without the mark of its end"):
+        sources.unpack(tmp_path / "a.tar", tmp_path / "out", ["*.jpg"])
+
+
+def lying_zip(path, content, declared, method):
+    """A zip whose one member declares another size than it has."""
+    info = zipfile.ZipInfo("a.bin")
+    with zipfile.ZipFile(path, "w", method) as file:
+        file.writestr(info, content)
+    real, lie = struct.pack("<L", len(content)), struct.pack("<L", declared)
+    packed = path.read_bytes()
+    for signature, place in ((b"PK\1\2", 24), (b"PK\3\4", 22)):
+        start = packed.index(signature) + place
+        assert packed[start : start + 4] == real
+        packed = packed[:start] + lie + packed[start + 4 :]
+    path.write_bytes(packed)
+    return path
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("declared", [10, 1_000_000])
+def test_a_size_that_is_a_lie_is_refused(tmp_path, declared, method):
+    archive = lying_zip(tmp_path / "a.zip", b"x" * 5000, declared, method)
+    with pytest.raises(ValueError, match=r"a.zip cannot be unpacked, it may be damaged"):
+        sources.unpack(archive, tmp_path / "out", ["*"])
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_bytes_are_counted_as_they_are_written(tmp_path):
+    class Endless:
+        def read(self, size):
+            return bytes(size)
+
+    with pytest.raises(tarfile.ReadError, match=r"a.bin has other than the 10 bytes that the archive declares"):
+        sources._write(Endless(), tmp_path / "a.bin", size=10)
+    with pytest.raises(tarfile.ReadError, match=r"a.bin has other than the 10 bytes that the archive declares"):
+        sources._write(io.BytesIO(b"few"), tmp_path / "a.bin", size=10)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("a.jpg", "./a.jpg"), "members 'a.jpg' and './a.jpg' have one place; nothing was unpacked"),
+        (("set/a.jpg", "set/A.JPG"), "members 'set/a.jpg' and 'set/A.JPG' have one place"),
+        (("caf\u00e9.jpg", "cafe\u0301.jpg"), "have one place"),
+        (("a", "a/b.jpg"), "member 'a' is the folder of 'a/b.jpg', too; nothing was unpacked"),
+        (("A/b/c.jpg", "a"), "member 'a' is the folder of 'A/b/c.jpg', too"),
+        (("a\nb.jpg",), r"member 'a\\nb.jpg' has control characters in its name; nothing was unpacked"),
+        (("a" * 300,), r"member 'a{80}...' has too long a name; nothing was unpacked"),
+        (("a/" * 600 + "b",), "has too long a name"),
+    ],
+)
+def test_names_without_a_place_of_their_own_are_refused(tmp_path, make, names, message):
+    archive = make(tmp_path / "archive", dict.fromkeys(names, b""))
+    with pytest.raises(ValueError, match=message):
+        sources.unpack(archive, tmp_path / "out", ["*"])
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_name_twice_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for content in (b"first", b"second"):
+            file.writestr("a.jpg", content)
+    with pytest.raises(ValueError, match=r"members 'a.jpg' and 'a.jpg' have one place"):
+        sources.unpack(tmp_path / "a.zip", tmp_path / "out", ["*"])
+
+
+def test_a_sparse_member_is_refused(tmp_path):
+    content = header("a.bin", size=0, kind=tarfile.GNUTYPE_SPARSE)
+    (tmp_path / "a.tar").write_bytes(content + END)
+    with pytest.raises(ValueError, match=r"member 'a.bin' is a link or a device"):
+        sources.unpack(tmp_path / "a.tar", tmp_path / "out", ["*"])
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "gz"])
+def test_a_flipped_bit_never_ends_in_anything_but_a_clear_line(tmp_path, kind):
+    """Or in the same bytes, where it is in padding, dates and rights."""
+    archive = make_zip(tmp_path / "a", MEMBERS) if kind == "zip" else make_tar(tmp_path / "a", MEMBERS)
+    if kind == "tar":
+        archive.write_bytes(gzip.decompress(archive.read_bytes()))
+    content = archive.read_bytes()
+    random.seed(0)
+    for number, place in enumerate(random.sample(range(len(content) * 8), 300)):
+        flipped = bytearray(content)
+        flipped[place // 8] ^= 1 << place % 8
+        archive.write_bytes(flipped)
+        try:
+            files = sources.unpack(archive, tmp_path / str(number), ["*"])
+        except ValueError as error:
+            assert str(archive) in str(error)
+        else:
+            assert len(files) == len(MEMBERS)  # nothing is lost
 
 
 def test_no_archive_at_all(tmp_path):
