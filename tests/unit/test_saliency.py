@@ -88,6 +88,8 @@ def test_shapes_are_tabulated_and_tested_against_lime():
     distance = rows**2 + columns**2
     assert tests["difference"][0] == pytest.approx((distance < 10**2).mean() - (distance < 4**2).mean())
     assert tests["p_value"][0] == 0.25  # three photographs can give no less
+    assert set(tests["seed"]) == set(summary["seed"]) == {0}
+    assert all(set(table["seed"]) == {3} for table in saliency.summarise_shape(scores, seed=3))
     assert saliency.shape_findings(summary, tests)[0] == (
         "m, share of the picture above half of the maximum: Grad-CAM 0.18 (95 % interval 0.18 to 0.18, n = 3), LIME "
         "0.03 (95 % interval 0.03 to 0.03, n = 3). Of 2 class activation maps 0 above LIME, 0 below it (paired "
@@ -154,6 +156,7 @@ def tables(n, relation, photographs=None, seed=0):
     pairs = {"explainer_a": "gradcam-x", "explainer_b": "lime", "measure": "equal_area_iou", "cut": 0.2}
     other = {**pairs, "explainer_a": "scorecam-x"}
     scores = [pd.DataFrame({**images, **pair, "value": value}) for pair in (pairs, other, {**pairs, "cut": 0.5})]
+    scores.append(pd.DataFrame({**images, **pairs, "measure": "threshold_iou", "value": rng.random(n)}))  # at 0.2 too
     return complexity, pd.concat(scores, ignore_index=True)
 
 
