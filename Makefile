@@ -1,4 +1,4 @@
-# env, demo, new, check, recover, test, test-slow, mutants, bench, bench-gpu, bench-faithfulness, lint: each makes .venv from the lock if it is missing.
+# env, demo, new, check, report, recover, test, test-slow, mutants, bench, bench-gpu, bench-faithfulness, lint: each makes .venv from the lock if it is missing.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -8,7 +8,7 @@ HERE := $(dir $(realpath $(lastword $(MAKEFILE_LIST))))
 PROFILE ?= slurm
 STAMP = $(VENV)/.unitlens-lock
 
-.PHONY: env demo new check recover test test-slow mutants bench bench-gpu bench-faithfulness lint
+.PHONY: env demo new check report recover test test-slow mutants bench bench-gpu bench-faithfulness lint
 
 env: $(STAMP)
 
@@ -38,6 +38,16 @@ new: env
 # Read every array file; name and delete the damaged ones, which the next run makes again.
 check: env
 	@PYTHONPATH="$(HERE)scripts" python -c 'import sys; from unitlens import store; sys.exit("\n".join(store.remove_damaged("results")) or None)'
+
+# The report of a run that failed, was killed or still runs: of what exists, in results/partial/. PROFILE=<none, slurm, …> ARGS=<its other arguments>
+report: RUN = snakemake $(PROFILE:%=--profile %) $(ARGS)
+report: PAGES = write_partial_overview write_partial_explanations write_partial_units
+report: env
+	@rm -rf results/partial && mkdir -p results/partial
+	$(RUN) --rerun-triggers mtime params input --summary > results/partial/summary.tsv
+	-$(RUN) --nolock --keep-going --allowed-rules partial $(PAGES) -- partial
+	$(RUN) --report results/partial/report.html -- $$(ls results/partial/*.html)
+	@echo "Open results/partial/report.html or, beside it, overview.html: they begin with what is missing."
 
 # After Snakemake was killed: cancel its jobs, remove half-written files, unlock, go on. PROFILE=slurm ARGS=<more arguments>
 recover: env

@@ -16,15 +16,15 @@ include: "rules/explain.smk"
 include: "rules/evaluate.smk"
 include: "rules/tune.smk"
 include: "rules/report.smk"
+include: "rules/partial.smk"
 
 
 onsuccess:
-    say_what_was_made()
+    say_at_the_end(failed=False)
 
 
 onerror:
-    say_what_failed()
-    say_what_was_made()
+    say_at_the_end(failed=True)
 
 
 rule all:
@@ -50,4 +50,10 @@ rule all:
         expand("results/figures/explanations/{model}.png", model=explained_models()),
         expand("results/figures/faithfulness/{model}/curves.svg", model=explained_models()),
         if_configured("tune", "results/findings/tuning.json", "results/figures/tuning/tuning_front.svg"),
+    localrule: True
+
+
+rule partial:
+    input:
+        partial_pages,  # of a run that is not finished: `make report`
     localrule: True

@@ -1,5 +1,6 @@
 """All Python of the workflow: what the config must be, shards, and the functions that rules take inputs and params from."""
 
+import argparse
 import copy
 import csv
 import functools
@@ -1059,7 +1060,164 @@ def minutes(base):
     return lambda wildcards, attempt: base * attempt
 
 
+# ---- what exists of a run that is not finished, by the summary that `make report` lets Snakemake write
+
+
+@functools.cache
+def jobs_of_run():
+    """Every job of the run by its log: its rule, its outputs that exist, and what became of it."""
+    with Path(SUMMARY).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    jobs = {}
+    for row in rows:
+        log = log_of(row["rule"], row["output_file"])
+        job = jobs.setdefault(log, {"rule": row["rule"], "log": log, "made": [], "pending": False})
+        job["made"] += [row["output_file"]] if row["status"] != "missing" else []
+        job["pending"] |= row["plan"] != "no update"
+    for job in jobs.values():
+        job |= what_became_of(job)
+    return list(jobs.values())
+
+
+def log_of(rule, output):
+    """The log of the job that writes an output."""
+    for pattern in getattr(rules, rule).output:
+        parts = re.split(r"\{(\w+)\}", pattern)
+        names = parts[1::2]
+        parts[1::2] = [f"(?P<{name}>{WILDCARDS.get(name, '.+')})" for name in names]
+        parts[::2] = map(re.escape, parts[::2])
+        if found := re.fullmatch("".join(parts), output):
+            return str(getattr(rules, rule).log[0]).format(**found.groupdict())
+    raise WorkflowError(f"{SUMMARY}: rule {rule} does not write {output}")
+
+
+def what_became_of(job):
+    """Tell by a job's log how it ended, and why. What is half written may look finished, so the log decides there."""
+    lines = read_log(job["log"])
+    if not Path(job["log"]).is_file():
+        return {"state": "not begun" if job["pending"] else "done", "reason": ""}
+    if not any(line.startswith(CLOSING) for line in lines[-1:]):
+        return {
+            "state": "cut off",
+            "reason": f"killed, or still running; last line of its log: {last_words(job['log'])}",
+        }
+    if not job["pending"]:
+        return {"state": "done", "reason": ""}
+    if any(line.startswith("Traceback (most recent call last)") for line in lines):
+        return {"state": "failed", "reason": last_words(job["log"])}
+    return {"state": "out of date", "reason": ""}
+
+
+@functools.cache
+def all_made():
+    return {path for job in jobs_of_run() if job["state"] == "done" for path in job["made"]}
+
+
+def made(paths):
+    """Those of the files that are finished and up to date."""
+    return [path for path in map(str, paths) if path in all_made()]
+
+
+def made_results(wildcards):
+    """All that Snakemake's report can show, but for the pages, which are made anew."""
+    return sorted(path for path in all_made() if path.startswith("results/") and not path.endswith((".h5", ".html")))
+
+
+def missing_jobs(wildcards):
+    """The jobs whose results are missing: those that failed or were cut off, and how many of each rule wait."""
+    missing = [job for job in jobs_of_run() if job["state"] != "done"]
+    broken = [job for job in missing if job["state"] in ("failed", "cut off")]
+    waiting = Counter((job["rule"], job["state"]) for job in missing if job not in broken)
+    return {
+        "done": len(jobs_of_run()) - len(missing),
+        "jobs": [
+            {"job": name_of_job(job["log"])} | {key: job[key] for key in ("state", "reason", "log")}
+            for job in sorted(broken, key=lambda job: (job["state"] != "failed", job["log"]))
+        ],
+        "waiting": [[rule, state, count] for (rule, state), count in sorted(waiting.items())],
+    }
+
+
+def name_of_job(log):
+    return " ".join(PurePosixPath(log).relative_to("results/logs").with_suffix("").parts)
+
+
+def made_layers():
+    """Layers, as model and layer, of which everything is there that the gallery of units shows."""
+    pairs = [(model, layer) for model in labelled_models() for layer in config["models"][model]["layers"]]
+    return [
+        (model, layer)
+        for model, layer in pairs
+        if len(made([f"results/concepts/{model}/{layer}.csv", f"results/unit_maps/{model}/{layer}.h5"])) == 2
+    ]
+
+
+def made_units(pattern):
+    return lambda wildcards: [pattern.format(model=model, layer=layer) for model, layer in made_layers()]
+
+
+def made_probe_images(wildcards):
+    return images_of_models("probe", [model for model, _ in made_layers()], shards("probe"))
+
+
+def missing_layers(wildcards):
+    pairs = [(model, layer) for model in labelled_models() for layer in config["models"][model]["layers"]]
+    return [f"{model} {layer}" for model, layer in pairs if (model, layer) not in made_layers()]
+
+
+def made_inputs(rule):
+    """Those inputs of another rule that are finished, by their names; `unpack` spreads them."""
+
+    def inputs(wildcards):
+        return {
+            name: made(paths) if isinstance(paths, list) else next(iter(made([paths])), [])
+            for name, paths in getattr(rules, rule).input.items()
+            if not callable(paths)
+        }
+
+    return inputs
+
+
+def missing_explanations(wildcards):
+    """Explanations that the page would show, by explainer, model and shard."""
+    paths = per_explainer("results/saliency/{model}/{explainer}/{shard}.h5", first_shards("report"))
+    missing = [PurePosixPath(path) for path in paths if path not in all_made()]
+    return [f"{path.parts[-3]} {path.parts[-2]} {path.stem}" for path in missing]
+
+
+def partial_pages(wildcards):
+    """Pages that can be made of what exists; the overview says what is missing, so it always can."""
+    explained = made(per_explainer("results/saliency/{model}/{explainer}/{shard}.h5", first_shards("report")))
+    pages = {"overview": True, "explanations": explained, "units": made_layers()}
+    return [f"results/partial/{name}.html" for name, possible in pages.items() if possible]
+
+
+def pages_beside(wildcards):
+    return [PurePosixPath(path).stem for path in partial_pages(wildcards) if not path.endswith("overview.html")]
+
+
+def made_overview_sections(wildcards):
+    """Those sections of the overview whose findings exist, with those of their figures that do."""
+    return [
+        each | {"figures": {path: text for path, text in each["figures"].items() if path in all_made()}}
+        for each in overview_sections(wildcards)
+        if each["findings"] in all_made()
+    ]
+
+
 # ---- what is said at the end of a run
+
+
+def say_at_the_end(failed):
+    """Say what failed, what was made and how to go on. What Snakemake keeps of its jobs is no interface: where it is
+    not as expected a line says so, and the run ends as it would have."""
+    of_pages = "partial" in sys.argv  # `make report`, which itself says what comes next
+    told = [say_what_failed, say_what_was_made, say_how_to_go_on] if failed else [say_what_was_made]
+    for say in told[:1] if of_pages else told:
+        try:
+            say()
+        except Exception as error:
+            logger.warning(f"Left out of this summary: {say.__name__} ({type(error).__name__}: {error}).")
 
 
 def say_what_was_made():
@@ -1078,12 +1236,12 @@ def say_what_was_made():
     logger.info(f"Jobs done: {len(done)}. docs/outputs.md says what is in each file.")
     for name, places in lines.items():
         if places:
-            text = f"{name + ':':9}{', '.join(map(str, places))}"
+            text = f"{name}:".ljust(9) + ", ".join(map(str, places))
             logger.info(textwrap.fill(text, 120, initial_indent="  ", subsequent_indent=" " * 11))
 
 
 def say_what_failed():
-    """Name the jobs that failed, each with its cause and its log, and the commands that make them and the rest again."""
+    """Name the jobs that failed, each with its cause and its log, and the command that makes them again."""
     failed = sorted(workflow.scheduler.failed, key=lambda job: (job.rule.name, list(job.wildcards)))
     waiting = [job for job in workflow.dag.needrun_jobs() if job.output and job not in workflow.scheduler.failed]
     logger.error(f"Jobs failed: {len(failed)}; not done for want of them: {len(waiting)}.")
@@ -1091,17 +1249,42 @@ def say_what_failed():
         logger.error(f"  {job.rule.name} {' '.join(job.wildcards)}: {last_words(job.log[0])}\n    log: {job.log[0]}")
     if len(failed) > FAILURES_SHOWN:
         logger.error(f"  and {len(failed) - FAILURES_SHOWN} more")
-    options = [word for word in sys.argv[1:] if word not in workflow.dag_settings.targets and word != "--"]
     if failed:
-        again = shlex.join(["snakemake", *options, "--", *(job.output[0] for job in failed)])
+        again = shlex.join(["snakemake", *options_of_run(), "--", *(job.output[0] for job in failed)])
         logger.error(f"Once their cause is mended, make these again:\n  {again}")
+
+
+def say_how_to_go_on():
     logger.error("The command of this run, given again, makes all that is missing.")
+    if Path("Makefile").is_file():
+        logger.error(f"A report of what exists, that says what is missing:\n  {command_of_report()}")
+
+
+def options_of_run():
+    """The arguments of this run but for its targets."""
+    targets = getattr(getattr(workflow, "dag_settings", None), "targets", ())
+    return [word for word in sys.argv[1:] if word not in targets and word != "--"]
+
+
+def command_of_report():
+    """`make report` with this run's profile and options."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--profile", default="")
+    parser.add_argument("--report")
+    parser.add_argument("--report-after-run", action="store_true")
+    known, options = parser.parse_known_args(options_of_run())
+    words = [f"ARGS={shlex.join(options)}".replace("$", "$$")] if options else []
+    return shlex.join(["make", "report", f"PROFILE={known.profile}", *words])
+
+
+def read_log(log):
+    return Path(log).read_text(encoding="utf-8", errors="replace").splitlines() if Path(log).is_file() else []
 
 
 def last_words(log):
     """The last line of a log but for the one that tells the cost: the error, where there is one."""
-    lines = Path(log).read_text(errors="replace").splitlines() if Path(log).is_file() else []
-    return next((line for line in reversed(lines) if line.strip() and not line.startswith("took ")), "it has no log")
+    lines = [line for line in read_log(log) if line.strip() and not line.startswith(CLOSING)]
+    return lines[-1] if lines else "it has no log"
 
 
 if workflow.exec_mode == ExecMode.DEFAULT:
@@ -1114,13 +1297,18 @@ if config["offline"]:
 GPU = 0 if config["device"] == "cpu" else 1
 ENCODER = config["encoder"]["kind"]
 RESOURCES = "results/timings/resources.csv"
+SUMMARY = "results/partial/summary.tsv"  # what exists, by `snakemake --summary`
+CLOSING = "took "  # how the last line of a job's log begins
+WILDCARDS = {
+    "model": r"[A-Za-z0-9_-]+",
+    "dataset": "probe|explain",
+    "encoder": "clip|conse",
+    "shard": r"\d{5}",
+    "layer": r"[A-Za-z0-9_.]+",
+    "geometry": r"(squash|short)\d+-crop\d+-[a-z]+",
+    "explainer": r"lime|[a-z+]+-[A-Za-z0-9_.]+",
+}
 
 
 wildcard_constraints:
-    model=r"[A-Za-z0-9_-]+",
-    dataset="probe|explain",
-    encoder="clip|conse",
-    shard=r"\d{5}",
-    layer=r"[A-Za-z0-9_.]+",
-    geometry=r"(squash|short)\d+-crop\d+-[a-z]+",
-    explainer=r"lime|[a-z+]+-[A-Za-z0-9_.]+",
+    **WILDCARDS,

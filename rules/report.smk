@@ -203,7 +203,7 @@ rule draw_measures:
 
 rule write_units:
     input:
-        concepts="results/concepts.csv",
+        concepts=per_layer("results/concepts/{model}/{layer}.csv"),
         maps=per_layer("results/unit_maps/{model}/{layer}.h5"),
         images=images_of_models("probe", labelled_models(), shards("probe")),
     output:
@@ -217,6 +217,8 @@ rule write_units:
     resources:
         mem_mb=memory(2000),
         runtime=minutes(30),
+    params:
+        missing=[],
     message:
         "Write the gallery of units"
     script:
@@ -229,7 +231,7 @@ rule write_explanations:
         saliency=per_explainer("results/saliency/{model}/{explainer}/{shard}.h5", first_shards("report")),
         masks=per_explained_shard("results/masks/{model}/{shard}.h5", first_shards("report")),
         predictions="results/predictions.csv",
-        faithfulness="results/faithfulness.csv",
+        faithfulness=per_explained_shard("results/faithfulness/{model}/{shard}.csv", first_shards("report")),
     output:
         report(
             "results/explanations.html",
@@ -248,6 +250,9 @@ rule write_explanations:
         runtime=minutes(15),
     params:
         shown=config["report"]["photographs"],
+        classes=class_lists(),
+        area=config["agreement"]["area"],
+        missing=[],
     message:
         "Write the page of explanations"
     script:
@@ -359,7 +364,8 @@ rule write_overview:
         sections=overview_sections,
         captions=overview_captions,
         shown=config["report"]["photographs"],
-        models=explained_models(),
+        beside=["explanations", "units"],
+        missing=None,
     message:
         "Write the overview"
     script:

@@ -18,4 +18,5 @@ with log_to(snakemake.log[0]):
                 geometry: stack.enter_context(store.picking(list(shards), "images"))
                 for geometry, shards in groupby(snakemake.input.images, key=lambda path: Path(path).parent.name)
             },
+            missing=snakemake.params.missing,
         )

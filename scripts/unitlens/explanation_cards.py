@@ -2,13 +2,13 @@
 
 import base64
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from unitlens import explain, figures, groundtruth, items, models, store, unit_maps
+from unitlens import explain, figures, groundtruth, items, models, unit_maps
 from unitlens.wording import counted, explainer_title
 
 # Longest side in pixels and quality of the pictures, the best first; None leaves them as the model sees them.
@@ -23,7 +23,7 @@ def collect(
     pictures: Mapping[str, Mapping[str, np.ndarray]],
     *,
     predictions: pd.DataFrame,
-    faithfulness: pd.DataFrame,
+    faithfulness: pd.DataFrame | None,
     photographs: int,
 ) -> list[dict[str, object]]:
     """Collect the data of the page.
@@ -31,11 +31,11 @@ def collect(
     Parameters
     ----------
     explanations, masks : iterable of (arrays, facts)
-        Files of explanations and of masks of all models; shards of one explainer in their order.
+        Files of explanations and of masks of all models, those that there are: pictures are found by ``image_id``.
     pictures : mapping from geometry to mapping
         Decoded photographs ``image_id``, ``images``, ``box`` and, where there are any, ``mask`` with ``has_mask``.
     predictions, faithfulness : pandas.DataFrame
-        Tables of all models, of `models.prediction_table` and `faithfulness.score_shard`.
+        Tables of all models, of `models.prediction_table` and `faithfulness.score_shard`, if that is there.
     photographs : int
         How many are shown, the first ones.
 
@@ -44,39 +44,50 @@ def collect(
     list of dict
         For each photograph ``image_id, label`` and its ``rows``, one a model: ``model, caption, verdict``, ``picture``
         (h, w, 3) uint8, ``aspect`` (width / height), ``object`` (an SVG path on a square of side `unit_maps.CANVAS`,
-        empty where the sheet gives no object) and ``maps``: ``title``, ``heat`` (h, w, 3) uint8, ``mask`` (h, w) bool,
-        ``scores, warning``.
+        empty where the sheet gives no object) and ``maps``: ``title``, ``heat`` (h, w, 3) uint8, ``mask`` (h, w) bool
+        or None, ``scores, warning``.
 
     Raises
     ------
     ValueError
         As `figures.blend` does.
     """
-    files_of, cut_of = _by_model(explanations), _by_model(masks)
     told, scores = predictions.set_index(["model", "image_id"]), _scores(faithfulness)
-    rows_of: dict[str, list] = {}
-    for model, files in files_of.items():
-        explained = explain.by_explainer(files)
-        decoded = pictures[files[0][1]["geometry"]]
-        images, outlines = decoded["images"], _outlines(decoded)
-        maps = {name: list(_maps(name, arrays, images, cut_of[model])) for name, (arrays, _) in explained.items()}
-        for i, image_id in enumerate(decoded["image_id"][:photographs]):
-            row = told.loc[(model, image_id)]
-            rows_of.setdefault(image_id, []).append(
+    cut = {
+        (facts["model"], image_id): (arrays, i)
+        for arrays, facts in masks
+        for i, image_id in enumerate(arrays["image_id"])
+    }
+    rows = {
+        geometry: {each: i for i, each in enumerate(its["image_id"][:photographs])}
+        for geometry, its in pictures.items()
+    }
+    outlines = {geometry: _outlines(its) for geometry, its in pictures.items()}
+    cards: dict[tuple[str, str], dict] = {}  # by image and model
+    for arrays, facts in explanations:
+        model, geometry = facts["model"], facts["geometry"]
+        for j, image_id in enumerate(arrays["image_id"]):
+            if (i := rows[geometry].get(image_id)) is None:
+                continue
+            picture, row = pictures[geometry]["images"][i], told.loc[(model, image_id)]
+            card = cards.setdefault(
+                (image_id, model),
                 {
                     "model": model,
                     "caption": models.explained_class(row.target_name, row.target_probability),
-                    "label": row.label_name if pd.notna(row.label) else "",
+                    "label": row.label_name if _has_label(row) else "",
                     "verdict": _verdict(row),
-                    "picture": images[i],
-                    "aspect": "{1} / {0}".format(*images.shape[1:3]),
-                    "object": outlines[i],
-                    "maps": [
-                        own[i] | {"scores": scores.get((model, image_id, name), [])} for name, own in maps.items()
-                    ],
-                }
+                    "picture": picture,
+                    "aspect": "{1} / {0}".format(*picture.shape[:2]),
+                    "object": outlines[geometry][i],
+                    "maps": [],
+                },
             )
-    return [{"image_id": image_id, "label": rows[0]["label"], "rows": rows} for image_id, rows in rows_of.items()]
+            shown = _map(facts["explainer"], arrays, j, picture, cut.get((model, image_id)))
+            card["maps"].append(shown | {"scores": scores.get((model, image_id, facts["explainer"]), [])})
+    order = list(dict.fromkeys(image_id for its in rows.values() for image_id in its))
+    rows_of = {image_id: [card for (each, _), card in cards.items() if each == image_id] for image_id in order}
+    return [{"image_id": each, "label": own[0]["label"], "rows": own} for each, own in rows_of.items() if own]
 
 
 def encode(cards: Sequence[Mapping], form: tuple[int | None, int]) -> list[dict[str, object]]:
@@ -114,33 +125,24 @@ def explain_page(cards: Sequence[Mapping], area: float, explained: int) -> dict[
     }
 
 
-def _by_model(files: Iterable[tuple[Mapping, Mapping]]) -> dict[str, list[tuple[Mapping, Mapping]]]:
-    by_model: dict[str, list] = {}
-    for arrays, facts in files:
-        by_model.setdefault(facts["model"], []).append((arrays, facts))
-    return by_model
+def _map(
+    name: str, arrays: Mapping[str, np.ndarray], i: int, picture: np.ndarray, cut: tuple[Mapping, int] | None
+) -> dict[str, object]:
+    """Draw a map of one explainer beside its mask, if one was cut."""
+    (saliency,) = explain.scale(arrays["saliency"][i : i + 1])
+    superpixels = arrays["segments"][i] if "segments" in arrays else None
+    return {
+        "title": explainer_title(name),
+        "heat": np.rint(255 * figures.blend(picture, saliency, superpixels)).astype(np.uint8),
+        "mask": cut[0][f"{name}:equal_area"][cut[1]] if cut else None,
+        "warning": arrays["warning"][i],
+    }
 
 
-def _maps(
-    name: str, arrays: Mapping[str, np.ndarray], images: np.ndarray, cut: Sequence[tuple[Mapping, Mapping]]
-) -> Iterator[dict[str, object]]:
-    """Draw the maps of one explainer beside their masks."""
-    saliency = explain.scale(arrays["saliency"])
-    masks = store.join(cut)[0][f"{name}:equal_area"]
-    segments = arrays.get("segments", [None] * len(images))
-    for image, each, superpixels, mask, warning in zip(
-        images, saliency, segments, masks, arrays["warning"], strict=True
-    ):
-        yield {
-            "title": explainer_title(name),
-            "heat": np.rint(255 * figures.blend(image, each, superpixels)).astype(np.uint8),
-            "mask": mask,
-            "warning": warning,
-        }
-
-
-def _scores(table: pd.DataFrame) -> dict[tuple[str, str, str], list[tuple[str, str]]]:
+def _scores(table: pd.DataFrame | None) -> dict[tuple[str, str, str], list[tuple[str, str]]]:
     """Name and value of every score of a map, for the first baseline of each measure."""
+    if table is None:
+        return {}
     first = table.drop_duplicates(["model", "measure"])[["model", "measure", "baseline"]]
     shown = table[table["measure"].isin(list(SCORES))].merge(first)
     scores: dict[tuple[str, str, str], list] = {}
@@ -165,12 +167,21 @@ def _verdict(row: pd.Series) -> str:
         return items.NOT_FINITE
     if row.target != row.predicted:
         return f"predicts {row.predicted_name}, p = {row.probability:.2f}"
-    return "" if pd.isna(row.label) else "right" if row.correct else "wrong"
+    return ("right" if row.correct else "wrong") if _has_label(row) else ""
+
+
+def _has_label(row: pd.Series) -> bool:
+    return pd.notna(row.label) and row.label != ""
 
 
 def _encode_row(row: Mapping[str, object], form: tuple[int | None, int]) -> dict[str, object]:
     maps = [
-        each | {"heat": _photograph(each["heat"], form), "mask": _shade(each["mask"], form[0])} for each in row["maps"]
+        each
+        | {
+            "heat": _photograph(each["heat"], form),
+            "mask": None if each["mask"] is None else _shade(each["mask"], form[0]),
+        }
+        for each in row["maps"]
     ]
     return row | {"picture": _photograph(row["picture"], form), "maps": maps}
 

@@ -25,31 +25,35 @@ from unitlens.wording import counted, explainer_title, machine_title, plural
 
 LARGEST_REPORT_PAGE = 1_500_000  # bytes; in base64 it stays below 2 MB, the longest address of a frame in Chromium
 MOST_PREDICTIONS = 200  # rows of the table of predictions, so that the page stays below that
+TABLES = (
+    "concepts",
+    "frequent",
+    "layers",
+    "categories",
+    "models",
+    "timings",
+    "predictions",
+    "images",
+    "explanations",
+    "verification",
+)
+MOST_MISSING = 200  # jobs that are listed; logs tell of the others
 LARGEST_PNG = 500_000  # bytes; larger ones are photographs, and embedded as JPEG
 
 
 def overview(
     path: str | Path,
     findings_path: str | Path,
+    tables: Mapping[str, pd.DataFrame],
     *,
-    concepts: pd.DataFrame,
-    frequent: pd.DataFrame,
-    layers: pd.DataFrame,
-    categories: pd.DataFrame,
-    models: pd.DataFrame,
-    timings: pd.DataFrame,
-    predictions: pd.DataFrame,
-    explanations: pd.DataFrame,
-    verification: pd.DataFrame,
     facts: Sequence[Mapping],
     figures: Mapping[str, str | Path],
     captions: Mapping[str, str],
     shown: int,
-    encoder: str,
-    probe_rows: int,
-    probe_photographs: int,
     run: Mapping[str, object],
     sections: Sequence[Mapping] = (),
+    beside: Sequence[str] = (),
+    missing: Mapping[str, object] | None = None,
 ) -> None:
     """Write the overview page, and once more without figures.
 
@@ -58,48 +62,55 @@ def overview(
     path, findings_path : path
         HTML files to write: the page, and the one without figures, which stays below the 2 MB that Chromium shows
         inside Snakemake's report.
-    concepts, frequent, layers, categories, models : pandas.DataFrame
-        Labels of the units and the tables that `compare` makes of them.
-    timings, predictions : pandas.DataFrame
-        Seconds of every explainer, and what every model predicts for the photographs that are explained.
-    explanations : pandas.DataFrame
-        What is to know about every explanation, of `explain.explanation_table`.
-    verification : pandas.DataFrame
-        Differences and speed ratios of `verify.compare`, joined.
+    tables : mapping from name to pandas.DataFrame
+        `TABLES`: labels of the units (``concepts``) and the tables that `compare` makes of them (``frequent, layers,
+        categories, models``); seconds of every explainer (``timings``); what every model predicts for the photographs
+        that are explained (``predictions``); the image sets (``images``); what is to know about every
+        explanation (``explanations``); differences and speed ratios of
+        `verify.compare`, joined (``verification``).
     facts : sequence of mapping
         For each model ``model, architecture, weights, weights_sha256, parameters, classes, layers, input,
         published_input, departures``.
     figures : mapping from name to path
         PNG or SVG files: ``frequent_concepts``, ``distinct_concepts``, ``category_shares``, ``timings``,
-        ``grid_<model>`` for every model of `predictions`.
+        ``grid_<model>`` for every model of the predictions.
     captions : mapping from str to str
         What stands below these figures; ``grid`` below all grids.
     shown : int
-        Photographs in a grid at most, the first of `predictions`.
-    encoder : str
-        What gave the labels, for instance ``ConSE surrogate``.
-    probe_rows, probe_photographs : int
-        Pictures on which units were labelled, and the photographs they are crops of.
+        Photographs in a grid at most, the first of the predictions.
     run : mapping from str
         What was run, as shown: versions, seed, similarity, samples of LIME.
     sections : sequence of mapping
         Further sections: ``title``; ``findings``, a JSON file with a list of sentences, of which the
         first one on each model also stands on top of the page; and ``figures``, from path to caption.
+    beside : sequence of str
+        Pages that lie beside this one, of ``explanations`` and ``units``.
+    missing : mapping, optional
+        Of a run that is not finished, whose tables and figures need not all be there: ``done``, the number of finished
+        jobs; ``jobs``, those that failed or were cut off (``job, state, reason, log``); ``waiting``, rows of rule,
+        state and number of jobs.
 
     Raises
     ------
     ValueError
-        If a figure is missing.
+        If a table or a figure of a finished run is missing.
     """
-    grids = {model: f"grid_{model}" for model in predictions["model"].unique()}
-    needed = ["frequent_concepts", "distinct_concepts", "category_shares", "timings", *grids.values()]
-    if missing := [name for name in needed if name not in figures]:
-        raise ValueError(f"`figures` lacks {', '.join(missing)}")
+    predictions = tables.get("predictions")
+    models = [] if predictions is None else list(predictions["model"].unique())
+    needed = ["frequent_concepts", "distinct_concepts", "category_shares", "timings", *map("grid_{}".format, models)]
+    for name, needs, given in (("tables", TABLES, tables), ("figures", needed, figures)):
+        if missing is None and (lacks := [each for each in needs if each not in given]):
+            raise ValueError(f"`{name}` lacks {', '.join(lacks)}")
 
-    def figure(name: str, alt: str) -> dict[str, object]:
-        return {"caption": captions[name.partition("_")[0] if name in grids.values() else name], "alt": alt} | _embed(
-            figures[name]
-        )
+    def of(make: Callable, *names: str, **options: object) -> object:
+        """Make a part of the page of some tables; nothing, if one of them is missing."""
+        return make(*(tables[name] for name in names), **options) if tables.keys() >= set(names) else []
+
+    def figure(name: str, alt: str) -> dict[str, object] | None:
+        if not figures.get(name):
+            return None
+        caption = captions["grid" if name.startswith("grid_") else name]
+        return {"caption": caption, "alt": alt or caption.partition(". ")[0]} | _embed(figures[name])
 
     further = {
         section["title"]: {
@@ -108,31 +119,40 @@ def overview(
         }
         for section in sections
     }
+    encoder = tables["concepts"]["encoder"].iloc[0] if "concepts" in tables else ""
     page = {
+        "missing": missing and _missing(missing),
+        "beside": beside,
         "findings": {
-            "Predictions": accuracy_sentences(predictions),
-            "Concepts": label_sentences(concepts, encoder)
-            + frequency_sentences(frequent)
-            + category_sentences(categories),
-            "Explanations": timing_sentences(timings) + explain.no_map_sentences(explanations),
+            "Predictions": of(accuracy_sentences, "predictions"),
+            "Concepts": of(label_sentences, "concepts", encoder=encoder)
+            + of(frequency_sentences, "frequent")
+            + of(category_sentences, "categories"),
+            "Explanations": of(timing_sentences, "timings") + of(explain.no_map_sentences, "explanations"),
             **{title: _headlines(section["findings"], facts) for title, section in further.items()},
         },
-        "caveats": caveats(encoder, predictions, probe_rows=probe_rows, probe_photographs=probe_photographs),
-        "run": _table("Versions and settings.", ["setting", "value"], run.items()),
-        "models": _models_table(facts, predictions),
-        "predictions": _predictions_table(predictions),
+        "caveats": of(caveats, "predictions", "images", encoder=encoder) if encoder else [],
+        "run": _table(
+            "Versions and settings.", ["setting", "value"], [*run.items(), *dict(of(_images_facts, "images")).items()]
+        ),
+        "models": _models_table(facts, predictions) if facts else None,
+        "predictions": of(_predictions_table, "predictions"),
         "concept_figures": [
-            figure("frequent_concepts", _frequent_alt(frequent)),
-            figure("distinct_concepts", _layers_alt(layers)),
-            figure("category_shares", _categories_alt(categories)),
+            figure("frequent_concepts", of(_frequent_alt, "frequent")),
+            figure("distinct_concepts", of(_layers_alt, "layers")),
+            figure("category_shares", of(_categories_alt, "categories")),
         ],
-        "layers": _layers_table(layers, frequent),
-        "categories": _categories_table(categories),
-        "comparison": _comparison_table(models),
-        "grids": [figure(name, _grid_alt(predictions, model, timings, shown)) for model, name in grids.items()],
-        "timings_figure": figure("timings", _timings_alt(timings)),
-        "timings": _timings_table(timings),
-        "verification": _verification_table(verification),
+        "layers": of(_layers_table, "layers", "frequent"),
+        "categories": of(_categories_table, "categories"),
+        "comparison": of(_comparison_table, "models"),
+        "grids": [
+            figure(name, of(_grid_alt, "predictions", "timings", model=name.removeprefix("grid_"), shown=shown))
+            for name in figures
+            if name.startswith("grid_")
+        ],
+        "timings_figure": figure("timings", of(_timings_alt, "timings")),
+        "timings": of(_timings_table, "timings"),
+        "verification": of(_verification_table, "verification"),
         "sections": further,
     }
     _write_page(path, "overview.html.j2", page | {"with_figures": True})
@@ -145,6 +165,7 @@ def units(
     concepts: pd.DataFrame,
     maps: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
     pictures: Mapping[str, Callable[[np.ndarray], np.ndarray]],
+    missing: Sequence[str] = (),
 ) -> None:
     """Write the gallery of units: a card for each, to search, filter and sort.
 
@@ -154,6 +175,8 @@ def units(
         HTML file to write.
     concepts, maps, pictures
         As in `unit_cards.collect`.
+    missing : sequence of str
+        Layers that are left out because the run is not finished.
 
     Raises
     ------
@@ -162,10 +185,14 @@ def units(
     """
     data = unit_cards.collect(concepts, maps, pictures)
     charts = Markup(vl_convert.javascript_bundle())  # Vega-Lite, so that the page needs no network
-    _write_page(path, "units.html.j2", {"data": data, "charts": charts} | unit_cards.explain(concepts, data))
+    _write_page(
+        path, "units.html.j2", {"data": data, "charts": charts, "missing": missing} | unit_cards.explain(concepts, data)
+    )
 
 
-def explanations(path: str | Path, cards: Sequence[Mapping], *, area: float, explained: int) -> None:
+def explanations(
+    path: str | Path, cards: Sequence[Mapping], *, area: float, explained: int, missing: Sequence[str] = ()
+) -> None:
     """Write the page of explanations: photographs against explainers, to slide from photograph to heat map to mask.
 
     Parameters
@@ -178,8 +205,10 @@ def explanations(path: str | Path, cards: Sequence[Mapping], *, area: float, exp
         Share of the picture that a mask covers.
     explained : int
         Photographs that were explained, of which the page shows the first.
+    missing : sequence of str
+        Explanations that are left out because the run is not finished.
     """
-    words = explanation_cards.explain_page(cards, area, explained)
+    words = explanation_cards.explain_page(cards, area, explained) | {"missing": missing}
     for form in explanation_cards.FORMS:
         page = words | {"photographs": explanation_cards.encode(cards, form)}
         text = _render("explanations.html.j2", page)
@@ -306,8 +335,9 @@ def timing_sentences(timings: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def caveats(encoder: str, predictions: pd.DataFrame, *, probe_rows: int, probe_photographs: int) -> list[str]:
+def caveats(predictions: pd.DataFrame, images: pd.DataFrame, *, encoder: str) -> list[str]:
     """Say what the numbers do not carry."""
+    probe = images[images["set"] == "probe"].iloc[0]
     n = predictions["image_id"].nunique()
     surrogate = (
         f"Labels come from the {encoder}, which is not CLIP: it sees only what the 1000 ImageNet classes span, and "
@@ -317,8 +347,8 @@ def caveats(encoder: str, predictions: pd.DataFrame, *, probe_rows: int, probe_p
         surrogate if "conse" in encoder.lower() else f"Labels come from {encoder}, and inherit what it confuses.",
         "A label is the best match in the concept list, not proof that the unit detects the concept. Scores depend on "
         "the list and on the layer's other units: they are not comparable between layers or models.",
-        f"Units were labelled on {counted(probe_rows, 'picture')}, whole or cut from "
-        f"{counted(probe_photographs, 'photograph')}; crops "
+        f"Units were labelled on {counted(int(probe.pictures), 'picture')}, whole or cut from "
+        f"{counted(int(probe.photographs), 'photograph')}; crops "
         "of one photograph are not independent. A small probe set gives units many different labels by chance: the "
         "number of distinct concepts says as much about the probe set as about the network.",
         "Units of a layer are not independent either: Wilson intervals of shares and the chi-square p-value describe "
@@ -334,9 +364,50 @@ def caveats(encoder: str, predictions: pd.DataFrame, *, probe_rows: int, probe_p
 # ---- tables
 
 
-def _models_table(facts: Sequence[Mapping], predictions: pd.DataFrame) -> dict[str, object]:
+_STATES = {
+    "failed": "failed",
+    "cut off": "cut off or still running",
+    "out of date": "out of date (what they read or their settings changed)",
+    "not begun": "not begun",
+}
+
+
+def _missing(missing: Mapping) -> dict[str, object]:
+    """Say of a run that is not finished how far it is, and put what failed and what waits into tables."""
+    jobs, waiting = missing["jobs"], missing["waiting"]
+    counts = dict.fromkeys(_STATES, 0)
+    for state, n in [(job["state"], 1) for job in jobs] + [(state, n) for _, state, n in waiting]:
+        counts[state] += n
+    told = [f"{n:,} {_STATES[state]}" for state, n in counts.items() if n]
+    caption = "Jobs that failed or were cut off, each with the last words of its log."
+    if len(jobs) > MOST_MISSING:
+        caption += f" {MOST_MISSING} of {len(jobs):,} are listed; results/logs has the others."
+    rows = [[job[key] for key in ("job", "state", "reason", "log")] for job in jobs[:MOST_MISSING]]
+    about = "Jobs that wait for those above, or that the run did not come to."
+    return {
+        "summary": f"This run is not finished. Jobs done: {missing['done']:,}; of the others {_enumerate(told)}."
+        if told
+        else f"Nothing: all {counted(missing['done'], 'job')} of this run are done.",
+        "nothing_done": not missing["done"],
+        "broken": _table(caption, ["job", "state", "reason", "log"], rows),
+        "waiting": _table(about, ["rule", "state", "jobs"], waiting, numeric=("jobs",)),
+    }
+
+
+def _images_facts(images: pd.DataFrame) -> dict[str, object]:
+    """Say what is remarkable of the image sets."""
+    sets = images.groupby("set").first()
+    return {"pictures left out as unreadable": int(sets["skipped"].sum())} | {
+        f"copies among the {name} photographs": row["copies"] for name, row in sets.iterrows()
+    }
+
+
+def _models_table(facts: Sequence[Mapping], predictions: pd.DataFrame | None) -> dict[str, object]:
     """Give each model a column: there are few, and their facts are long."""
-    columns = [_model_facts(fact, predictions[predictions["model"] == fact["model"]]) for fact in facts]
+    columns = [
+        _model_facts(fact, None if predictions is None else predictions[predictions["model"] == fact["model"]])
+        for fact in facts
+    ]
     rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
     caption = (
         "The models. Layers have the shape of their output (channels×height×width). A prediction is right where the "
@@ -345,7 +416,7 @@ def _models_table(facts: Sequence[Mapping], predictions: pd.DataFrame) -> dict[s
     return _table(caption, ["", *(fact["model"] for fact in facts)], rows)
 
 
-def _model_facts(fact: Mapping, predictions: pd.DataFrame) -> dict[str, str]:
+def _model_facts(fact: Mapping, predictions: pd.DataFrame | None) -> dict[str, str]:
     weights, sha256, given = fact["weights"], fact["weights_sha256"], fact["input"]
     if isinstance(weights, Mapping):
         weights = "; ".join(str(value) for key, value in weights.items() if key != "sha256")
@@ -363,7 +434,7 @@ def _model_facts(fact: Mapping, predictions: pd.DataFrame) -> dict[str, str]:
         "mean and standard deviation": f"{mean} and {std}",
         "input as published with the weights": published,
         "layers": "; ".join(f"{layer}: {'×'.join(map(str, shape))}" for layer, shape in fact["layers"].items()),
-        "right predictions": accuracy(predictions),
+        "right predictions": "not known" if predictions is None else accuracy(predictions),
     }
 
 
@@ -508,7 +579,7 @@ def _categories_alt(categories: pd.DataFrame) -> str:
     return f"Dot plots of category shares by layer. All layers together: {'; '.join(panels)}."
 
 
-def _grid_alt(predictions: pd.DataFrame, model: str, timings: pd.DataFrame, shown: int) -> str:
+def _grid_alt(predictions: pd.DataFrame, timings: pd.DataFrame, *, model: str, shown: int) -> str:
     explainers = [explainer_title(name) for name in timings.loc[timings["model"] == model, "explainer"].unique()]
     rows = predictions[predictions["model"] == model]
     names = [f"{row.image_id} as {row.target_name or 'no class'}" for row in rows.head(shown).itertuples()]

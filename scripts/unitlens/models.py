@@ -14,7 +14,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -430,6 +430,14 @@ def prediction_table(
     table.loc[target < 0, "target"] = ""
     table.loc[(label < 0) | (predicted < 0), "correct"] = ""
     return table
+
+
+def predictions(
+    explanations: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]], classes: Mapping[str, str]
+) -> pd.DataFrame:
+    """Put the tables of `prediction_table` of several files of explanations below each other, every picture once."""
+    parts = [prediction_table(arrays, facts, classes) for arrays, facts in explanations]
+    return pd.concat(parts).drop_duplicates(["model", "image_id"], ignore_index=True)
 
 
 def captions(arrays: Mapping[str, np.ndarray], facts: Mapping[str, object], classes: Mapping[str, str]) -> list[str]:

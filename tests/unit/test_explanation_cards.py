@@ -31,7 +31,10 @@ def inputs(n=3, models=("net", "other"), explainers=("gradcam-layer4", "lime")):
     images = rng.integers(0, 256, (n, 4, 4, 3), dtype=np.uint8).repeat(SIDE // 4, 1).repeat(SIDE // 4, 2)
     pictures = {"image_id": ids, "images": images, "box": box}
     right_half = np.broadcast_to(np.arange(SIDE) >= SIDE // 2, (n, SIDE, SIDE))
-    masks = [({f"{name}:equal_area": right_half for name in explainers}, {"model": model}) for model in models]
+    masks = [
+        ({"image_id": ids} | {f"{name}:equal_area": right_half for name in explainers}, {"model": model})
+        for model in models
+    ]
     predictions = pd.DataFrame(
         [
             [model, f"photo_{i}", label, name, 3, "<b>tench</b>", 0.9, correct, target, explained, 0.25]
@@ -139,3 +142,30 @@ def test_sizes_that_differ_are_named():
     given["pictures"]["square"]["images"] = given["pictures"]["square"]["images"][:, :16]
     with pytest.raises(ValueError, match=r"`saliency` has shape \(32, 32\), the photograph has \(16, 32\)"):
         explanation_cards.collect(**given)
+
+
+def part(arrays, rows):
+    return {name: array[rows] for name, array in arrays.items()}
+
+
+def test_shards_and_masks_that_are_missing_leave_out_their_maps_only():
+    """LIME failed in the second shard, so that no masks are cut there either; of `other` only that shard exists."""
+    given = inputs()
+    (cam, facts), (lime, of_lime), (other, of_other), _ = given["explanations"]
+    given["explanations"] = [
+        *((part(cam, slice(2)), facts), (part(cam, slice(2, 3)), facts), (part(lime, slice(2)), of_lime)),
+        (part(other, slice(2, 3)), of_other),
+    ]
+    given["masks"] = [(part(given["masks"][0][0], slice(2)), {"model": "net"})]
+    cards = explanation_cards.collect(**given | {"faithfulness": None})
+    shown = [[(row["model"], [each["title"] for each in row["maps"]]) for row in card["rows"]] for card in cards]
+    assert shown == [[("net", ["Grad-CAM", "LIME"])]] * 2 + [[("net", ["Grad-CAM"]), ("other", ["Grad-CAM"])]]
+    assert [card["rows"][0]["maps"][0]["mask"] is None for card in cards] == [False, False, True]
+
+
+def test_page_of_an_unfinished_run_names_the_explanations_and_masks_that_are_missing(tmp_path):
+    cards = explanation_cards.collect(**inputs() | {"masks": []})
+    gallery.explanations(tmp_path / "page.html", cards, area=0.5, missing=["net lime 00001"])
+    page = (tmp_path / "page.html").read_text()
+    assert "Missing here: net lime 00001." in page and page.count("(its mask is missing)") == 12
+    assert '<img class="mask"' not in page

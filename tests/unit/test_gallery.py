@@ -16,6 +16,7 @@ CONCEPTS = pd.DataFrame(
         "status": ["labelled", "labelled", "dead", "labelled", "labelled"],
         "concept": ["dog", "puppy", None, "red", "sky"],
         "group": ["dog", "dog", None, "red", "sky"],
+        "encoder": "ConSE surrogate",
     }
 )
 FREQUENT = pd.DataFrame(
@@ -128,7 +129,7 @@ def test_timings_name_the_device():
 
 @pytest.mark.parametrize(("encoder", "first"), [("ConSE surrogate", "not CLIP"), ("CLIP ViT-B/16", "CLIP ViT-B/16")])
 def test_caveats_name_the_limits(encoder, first):
-    lines = gallery.caveats(encoder, PREDICTIONS, probe_rows=1000, probe_photographs=49)
+    lines = gallery.caveats(PREDICTIONS, IMAGES, encoder=encoder)
     assert first in lines[0]
     text = " ".join(lines)
     for limit in [
@@ -167,6 +168,10 @@ EXPLANATIONS = pd.DataFrame(
         "warning": ["", "there is only one superpixel, LIME needs two", ""],
     }
 )
+IMAGES = pd.DataFrame(
+    [["probe", "square", 1000, 49, 1, "broken", 2, "a of b"], ["explain", "square", 3, 3, 0, "", 0, ""]],
+    columns=["set", "geometry", "pictures", "photographs", "skipped", "problems", "copies", "copied"],
+)
 VERIFICATION = pd.DataFrame(
     {
         "model": ["net"],
@@ -181,6 +186,13 @@ VERIFICATION = pd.DataFrame(
 )
 
 
+TABLES = {
+    "concepts": CONCEPTS, "frequent": FREQUENT, "layers": LAYERS, "categories": CATEGORIES, "models": COMPARED,
+    "timings": TIMINGS, "predictions": PREDICTIONS, "images": IMAGES,
+    "explanations": EXPLANATIONS, "verification": VERIFICATION,
+}  # fmt: skip
+
+
 def write_page(folder, **changes):
     noise = np.random.default_rng(0).integers(0, 256, (500, 500, 3), dtype=np.uint8)
     figures = {name: folder / f"{name}.svg" for name in FIGURES} | {"grid_net": folder / "grid.png"}
@@ -188,14 +200,12 @@ def write_page(folder, **changes):
         path.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="360pt" height="72pt"></svg>')
     Image.fromarray(noise).save(folder / "grid.png", dpi=(150, 150))
     given = {
-        "concepts": CONCEPTS, "frequent": FREQUENT, "layers": LAYERS, "categories": CATEGORIES, "models": COMPARED,
-        "timings": TIMINGS, "predictions": PREDICTIONS, "explanations": EXPLANATIONS,
-        "verification": VERIFICATION, "facts": [FACTS], "figures": figures,
+        "tables": TABLES, "facts": [FACTS], "figures": figures, "beside": ["explanations", "units"],
         "captions": dict.fromkeys(FIGURES[:4], "What is drawn.") | {"grid": "A grid."}, "shown": 2,
-        "encoder": "ConSE surrogate", "probe_rows": 1000, "probe_photographs": 49,
         "run": {"seed": 42, "<script>": "alert(1)"},
-    }  # fmt: skip
-    gallery.overview(folder / "overview.html", folder / "findings.html", **(given | changes))
+    } | changes  # fmt: skip
+    given["tables"] = TABLES | given["tables"] if given.get("missing") is None else given["tables"]
+    gallery.overview(folder / "overview.html", folder / "findings.html", **given)
     return (folder / "overview.html").read_text(encoding="utf-8")
 
 
@@ -278,7 +288,7 @@ def test_grid_and_predictions_say_of_how_many_they_show_the_first(tmp_path, monk
 
 def test_page_of_one_model_has_no_comparison(tmp_path):
     assert "Models compared" in write_page(tmp_path)
-    assert "Models compared" not in write_page(tmp_path, models=COMPARED[:0])
+    assert "Models compared" not in write_page(tmp_path, tables={"models": COMPARED[:0]})
 
 
 def test_same_input_gives_same_page(tmp_path):
@@ -305,3 +315,70 @@ def test_further_sections_put_their_first_finding_on_top_and_figures_beside_thei
     assert text.count("<li>Insertion is &lt;highest&gt;.</li>") == 2 and text.count("<li>The rest.</li>") == 1
     assert '<a href="#ground-truth">' in text and '<h2 id="ground-truth">' in text
     assert 'alt="Curves of deletion"' in text and "Curves of deletion. Lower is better.</figcaption>" in text
+
+
+MISSING = {
+    "done": 12,
+    "jobs": [
+        {
+            "job": "decode_images explain 00001",
+            "state": "failed",
+            "reason": "<b> is no picture",
+            "log": "results/logs/d.log",
+        },
+        {"job": "explain_lime net 00000", "state": "cut off", "reason": "killed", "log": "results/logs/e.log"},
+    ],
+    "waiting": [["cut_masks", "not begun", 2], ["draw_grid", "out of date", 1]],
+}
+
+
+def test_page_of_an_unfinished_run_begins_with_what_is_missing_and_shows_what_exists(tmp_path):
+    text = write_page(tmp_path, tables={"predictions": PREDICTIONS}, beside=["units"], missing=MISSING)
+    page = Page(text)
+    assert page.open == []
+    headings = [attributes["id"] for tag, attributes in page.tags if tag == "h2"]
+    assert headings == ["missing", "overview", "models", "concepts", "explanations"]
+    assert (
+        "This run is not finished. Jobs done: 12; of the others 1 failed, 1 cut off or still running, 1 out of date "
+        "(what they read or their settings changed) and 2 not begun."
+    ) in text
+    for cell in ("decode_images explain 00001", "&lt;b&gt; is no picture", "results/logs/d.log", "cut_masks"):
+        assert cell in text
+    assert "net predicts the label of 1 of 2" in text and "<b>" not in text
+    assert text.count("Not here yet") == 2  # concepts and explanations; models are there
+    assert 'href="units.html"' in text and 'href="explanations.html"' not in text
+    light = (tmp_path / "findings.html").read_text(encoding="utf-8")
+    assert "What is missing" in light and "data:image" not in light.replace("img-src data:", "")
+
+
+def test_page_of_a_run_of_which_nothing_is_done_says_so_in_a_line(tmp_path):
+    nothing = {"done": 0, "jobs": MISSING["jobs"][:1], "waiting": []}
+    text = write_page(tmp_path, tables={}, facts=[], figures={}, beside=[], missing=nothing)
+    assert "of the others 1 failed.</strong> So there is nothing to show yet." in text
+    assert "<img" not in text and "Beside this page" not in text
+
+
+def test_page_lists_so_many_missing_jobs_and_counts_the_others(tmp_path):
+    jobs = [MISSING["jobs"][0] | {"job": f"decode_images {i}"} for i in range(gallery.MOST_MISSING + 5)]
+    text = write_page(tmp_path, tables={}, facts=[], figures={}, missing=MISSING | {"jobs": jobs})
+    assert text.count('<th scope="row">decode_images') == gallery.MOST_MISSING == 200
+    assert "200 of 205 are listed; results/logs has the others." in text
+
+
+def test_page_of_a_finished_run_made_on_request_says_that_nothing_is_missing(tmp_path):
+    text = write_page(tmp_path, tables=TABLES, missing={"done": 12, "jobs": [], "waiting": []})
+    assert "Nothing: all 12 jobs of this run are done." in text and "Not here yet" not in text
+
+
+def test_missing_tables_of_a_finished_run_are_named(tmp_path):
+    with pytest.raises(ValueError, match="`tables` lacks frequent, layers"):
+        gallery.overview(
+            tmp_path / "a.html",
+            tmp_path / "b.html",
+            {name: table for name, table in TABLES.items() if name not in ("frequent", "layers")},
+            facts=[],
+            figures={},
+            captions={},
+            shown=1,
+            run={},
+        )

@@ -7,6 +7,8 @@ import re
 import shlex
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import outputs
 import pandas as pd
 import pytest
 import toy
+from conftest import ROOT, environment
 from unitlens import store
 
 CONFIG = ["--configfile", "config/toy.yaml"]
@@ -26,7 +29,7 @@ EVERYTHING = [
     "results/figures/agreement/spearman.svg",
 ]
 PHOTOGRAPHS = "results/images/explain/squash36-crop32-bilinear"
-UNREPEATABLE = ("logs", "benchmarks", "timings")  # they hold seconds
+UNREPEATABLE = ("logs", "benchmarks", "timings", "partial")  # they hold seconds; the last is of unfinished runs
 
 
 @pytest.fixture(scope="module")
@@ -186,3 +189,95 @@ def test_unreadable_photograph_is_skipped_on_request(project, snakemake):
     assert [image_id for image_id, _ in json.loads(facts["skipped"])] == ["toy_01"]
     masks, _ = store.read(project / "results/masks/toy/00000.h5")
     assert masks["image_id"].tolist() == ["toy_00"]
+
+
+def make_report(project, command):
+    """Run a command of `make report` as a run told it, with the environment of these tests."""
+    shutil.copy2(ROOT / "Makefile", project)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return subprocess.run(
+        [*shlex.split(command), "--old-file=env"],
+        cwd=project,
+        env=environment() | {"PATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def told_command(output):
+    return output.partition("says what is missing:")[2].splitlines()[1].strip()
+
+
+def missing_in(project, browse, name="overview"):
+    section = browse(project / f"results/partial/{name}.html").get_by_role("region", name="What is missing", exact=True)
+    return section.inner_text()
+
+
+def test_failed_run_names_the_command_that_makes_the_report_of_what_exists(finished, new_project, snakemake, browse):
+    """A photograph of the last shard cannot be read, and the classifier of the encoder is no checkpoint."""
+    project = new_project("failed")
+    shutil.copy2(ROOT / "Makefile", project)
+    photograph, weights = project / "photographs/toy_05.png", project / "weights/imagenet.pt"
+    intact = {path: path.read_bytes() for path in (photograph, weights)}
+    photograph.write_bytes(toy.truncated_jpeg())
+    weights.write_bytes(b"no checkpoint")
+    failed = snakemake(project, *RUN, *EVERYTHING)
+    assert failed.returncode != 0 and "Jobs failed: 2;" in failed.stdout
+    finished_work = digests(project)
+
+    made = make_report(project, told_command(failed.stdout))
+    assert made.returncode == 0, made.stdout
+    assert digests(project) == finished_work
+    text = missing_in(project, browse)
+    assert "This run is not finished. Jobs done: " in text and "of the others 2 failed" in text
+    assert "decode_images probe squash36-crop32-bilinear 00001" in text and "image_id 'toy_05'" in text
+    assert "retrieve_encoder conse image" in text or "embed_images conse 00000" in text
+    assert "results/logs/decode_images/probe/squash36-crop32-bilinear/00001.log" in text and "label_units" in text
+    page = browse(project / "results/partial/explanations.html")
+    assert page.get_by_role("img", name="LIME of toy_03").count() == 1
+    assert not (project / "results/partial/units.html").exists()
+
+    report = browse(project / "results/partial/report.html")
+    report.get_by_text("1 Overview").first.click()
+    report.get_by_role("row", name="page: what is missing").get_by_role("button").first.click()
+    embedded = report.frame_locator("iframe").get_by_role("heading", name="What is missing")
+    embedded.wait_for()
+
+    for path, content in intact.items():
+        path.write_bytes(content)
+    result = snakemake(project, *RUN, *EVERYTHING)
+    assert result.returncode == 0, result.stdout
+    assert digests(project) == digests(finished)
+
+
+def test_report_of_a_run_of_which_nothing_is_done_or_that_was_killed(project, snakemake, start_snakemake, browse):
+    make = f"make report PROFILE= ARGS='{shlex.join(RUN)}'"
+    assert make_report(project, make).returncode == 0
+    assert "Jobs done: 0; of the others" in (text := missing_in(project, browse))
+    assert "So there is nothing to show yet." in text and "not begun" in text
+
+    process = start_snakemake(project, *RUN, "results/models/toy.json")
+    wait_for(log := project / "results/logs/check_model/toy.log", process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert "took" not in log.read_text()
+    result = make_report(project, make)
+    assert result.returncode == 0, result.stdout
+    text = missing_in(project, browse)
+    assert "1 cut off or still running" in text and "check_model toy" in text and "killed, or still running" in text
+
+
+def test_summary_of_a_run_does_without_what_snakemake_keeps_of_its_jobs(project, snakemake):
+    """As a later version may keep it elsewhere: the error is told nonetheless, and how to go on."""
+    snakefile = project / "Snakefile"
+    absent = "del workflow.scheduler.failed; type(workflow.dag).needrun_jobs = None"
+    snakefile.write_text(snakefile.read_text().replace("onerror:\n", f"onerror:\n    {absent}\n"))
+    shutil.copy2(ROOT / "Makefile", project)
+    (project / "weights/toy.pt").write_bytes(b"no checkpoint")
+    result = snakemake(project, *RUN, "results/models/toy.json")
+    assert result.returncode != 0
+    assert "Left out of this summary: say_what_failed (AttributeError" in result.stdout
+    assert "Left out of this summary: say_what_was_made (TypeError" in result.stdout
+    assert "The command of this run, given again, makes all that is missing." in result.stdout
+    assert told_command(result.stdout) == f"make report PROFILE= {shlex.quote(f'ARGS={shlex.join(RUN)}')}"
