@@ -1,5 +1,7 @@
 """Send everything a job prints, C libraries and tracebacks included, to its log file."""
 
+import errno
+import fcntl
 import os
 import resource
 import signal
@@ -10,14 +12,18 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeVar
 
+from unitlens.characters import visible
+
 Item = TypeVar("Item")
 EVERY = 30.0  # seconds between two lines of a log
 _TICK = 1.0  # seconds between two looks at a terminal
+_PATIENCE = 10.0  # seconds in which `nvidia-smi` ends
+_STREAMS = {1: "stdout", 2: "stderr"}
 _opened = time.monotonic()  # when the job's log was opened
 _stages: list["Stage"] = []  # those that run now, each within the one before
 _nvidia_smi: tuple[subprocess.Popen[str], float] | None = None  # what watches the GPU, and since when
@@ -31,9 +37,11 @@ def log_to(path: str | Path) -> Iterator[IO[str]]:
     File descriptors are redirected, not `sys.stdout`, because CUDA and C libraries write to them directly. An exception
     is printed into the log with its traceback and raised again; its one-line message also goes to the original stderr,
     so that the person at the terminal reads the cause without opening the log. Outside the block both descriptors are
-    as before. The first line says where the job runs, the last one how long it took, how much memory it held and which
-    share of the time its GPU was busy (`nvidia-smi`, once a second since the first `stage`); every `EVERY` seconds
-    between them a line says how far the job is. A terminal shows the same in one line that moves.
+    as before, whatever happened, and the error is the block's own: a line of this function that cannot be written, for
+    the disk is full or the terminal closed, is left out. The first line says where the job runs, the last one how long
+    it took, how much memory it held and which share of the time its GPU was busy (`nvidia-smi`, once a second since the
+    first `stage`); every `EVERY` seconds between them a line says how far the job is. A terminal shows the same in one
+    line that moves.
     SIGTERM, by which a cluster ends a job, becomes SystemExit, so that half-written files are removed.
 
     Parameters
@@ -45,39 +53,115 @@ def log_to(path: str | Path) -> Iterator[IO[str]]:
     ------
     file
         The original stderr, for progress that a person at a terminal watches.
+
+    Raises
+    ------
+    OSError
+        If the log cannot be opened; nothing is redirected then.
     """
     global _opened
-    _opened = time.monotonic()
-    _log.add("open")
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    before = signal.signal(signal.SIGTERM, _end)
-    originals = os.dup(1), os.dup(2)
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    try:
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        print(_place(), flush=True)
-        name = str(path).removeprefix("results/logs/").removesuffix(".log")
-        with os.fdopen(os.dup(originals[1]), "w") as terminal, _watched(terminal, name):
-            yield terminal
-    except BaseException as error:
-        sys.stdout.flush()  # what was printed before the error stands above it
-        traceback.print_exc()
-        with suppress(OSError):
-            os.write(originals[1], f"{type(error).__name__}: {error}\n".encode(errors="backslashreplace"))
-        raise
-    finally:
+    with ExitStack() as undo:  # from the last to the first, whatever fails; none of them raises
+        log = _above_standard(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644))
+        undo.callback(os.close, log)
+        _flush()
+        originals = [_copy(descriptor) for descriptor in _STREAMS]
+        for original, (descriptor, stream) in zip(originals, _STREAMS.items(), strict=True):
+            undo.callback(_put_back, original, descriptor)
+            os.dup2(log, descriptor)
+            if getattr(sys, stream) is None:  # it was closed when Python started
+                undo.callback(setattr, sys, stream, None)
+                setattr(sys, stream, os.fdopen(descriptor, "w", 1, errors="backslashreplace", closefd=False))
+        undo.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _end))
+        undo.callback(_reopen, _opened, set(_log))
+        _opened = time.monotonic()
         _log.clear()
-        print(_cost())
-        sys.stdout.flush()
-        sys.stderr.flush()
-        signal.signal(signal.SIGTERM, before)
-        for original, descriptor in zip(originals, (1, 2), strict=True):
-            os.dup2(original, descriptor)
-            os.close(original)
-        os.close(log)
+        _log.add("open")
+        undo.callback(_close, log)
+        _write(log, f"{_place()}\n")
+        terminal = os.fdopen(_copy(originals[1] or log), "w", errors="backslashreplace")
+        undo.callback(_close_quietly, terminal)
+        name = str(path).removeprefix("results/logs/").removesuffix(".log")
+        try:
+            with _watched(terminal, name):
+                yield terminal
+        except BaseException as error:
+            _flush()  # what was printed before the error stands above it
+            _write(log, "".join(traceback.format_exception(error)))
+            if originals[1]:
+                _write(originals[1], f"{type(error).__name__}: {_message(error)}\n")
+            raise
+
+
+def _above_standard(descriptor: int) -> int:
+    """Move a descriptor off 0, 1 and 2, which it gets where these are closed."""
+    if descriptor > 2:
+        return descriptor
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(descriptor)
+    return moved
+
+
+def _copy(descriptor: int) -> int | None:
+    """Duplicate a descriptor; None if it is closed."""
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        return None
+
+
+def _put_back(original: int | None, descriptor: int) -> None:
+    if original is None:
+        os.close(descriptor)
+    else:
+        os.dup2(original, descriptor)
+        os.close(original)
+
+
+def _reopen(opened: float, log: set[str]) -> None:
+    """Go on with the log around this one, if there is one."""
+    global _opened
+    _opened = opened
+    _log.clear()
+    _log.update(log)
+
+
+def _close(log: int) -> None:
+    """Write the last line, which must not hide how the job ended."""
+    try:
+        cost = _cost()
+    except Exception as error:
+        cost = f"took {time.monotonic() - _opened:.1f} s; what it held is not known ({type(error).__name__}: {error})"
+    _flush()
+    _write(log, f"{cost}\n")
+
+
+def _close_quietly(stream: IO[str]) -> None:
+    with suppress(OSError, ValueError):
+        stream.close()
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # full, closed, or none
+            stream.flush()
+
+
+def _write(descriptor: int, text: str) -> None:
+    """Write at once; a full disk or a closed terminal ends no job."""
+    content = visible(text, keep="\n").encode()
+    with suppress(OSError):
+        while content:
+            content = content[os.write(descriptor, content) :]
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "its message cannot be shown"
 
 
 @dataclass(eq=False)
@@ -111,14 +195,14 @@ def stage(total: int, what: str) -> Iterator[Stage]:
     """
     this = Stage(what, total, time.monotonic())
     if _log == {"open"}:
-        print(f"started up in {this.start - _opened:.1f} s: imports, weights, device", flush=True)
+        _say(f"started up in {this.start - _opened:.1f} s: imports, weights, device")
         _log.add("started up")
         _watch_gpu()
     _stages.append(this)
     try:
         yield this
         if _log and _stages == [this]:
-            print(tell(), flush=True)
+            _say(tell())
     finally:
         _stages.remove(this)
 
@@ -153,6 +237,11 @@ def each(items: Collection[Item], what: str) -> Iterator[Item]:
     """
     for (item,) in progress(zip(items), len(items), what):
         yield item
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # a full disk takes no line, and no job's work
+        print(line, flush=True)
 
 
 def tell() -> str:
@@ -190,15 +279,17 @@ def _watch(ended: threading.Event, terminal: IO[str], name: str) -> None:
     while not ended.wait(min(_TICK, EVERY)):
         if time.monotonic() - told >= EVERY:
             told = time.monotonic()
-            print(tell(), flush=True)
-        if terminal.isatty() and _stages:
-            width = os.get_terminal_size(terminal.fileno()).columns or 80
-            terminal.write(f"\r\x1b[K{f'{tell()}; {name}'[: width - 1]}")
-            terminal.flush()
-            drawn = True
+            _say(tell())
+        with suppress(OSError):  # the terminal is gone
+            if terminal.isatty() and _stages:
+                width = os.get_terminal_size(terminal.fileno()).columns or 80
+                terminal.write(f"\r\x1b[K{f'{tell()}; {name}'[: width - 1]}")
+                terminal.flush()
+                drawn = True
     if drawn:
-        terminal.write("\r\x1b[K")
-        terminal.flush()
+        with suppress(OSError):
+            terminal.write("\r\x1b[K")
+            terminal.flush()
 
 
 def _end(number: int, frame: object) -> None:
@@ -244,7 +335,12 @@ def _gpu_busy() -> str:
     _nvidia_smi = None
     end = time.monotonic()
     process.terminate()
-    percent = [int(line) for line in process.communicate()[0].split() if line.isdigit()]
+    try:
+        told = process.communicate(timeout=_PATIENCE)[0]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return "an unknown share"
+    percent = [int(line) for line in told.split() if line.isdigit()]
     if not percent:
         return "an unknown share"
     return f"{sum(percent) / len(percent) * (end - since) / (end - _opened):.0f} %"

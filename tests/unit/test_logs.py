@@ -120,6 +120,166 @@ with log_to("logs/job.log"):
     assert err.startswith(told) and log.endswith(told)
 
 
+DESCRIPTORS = "print(*[os.readlink(f'/proc/self/fd/{number}') == name for number, name in before.items()])\n"
+BEFORE = "before = {number: os.readlink(f'/proc/self/fd/{number}') for number in (1, 2)}\n"
+
+
+def run_bare(body, folder, **options):
+    """Run a script whose log may have any form; give its exit status, stdout, stderr and log."""
+    script = f"import os, sys\nfrom unitlens import logs\nfrom unitlens.logs import log_to\n{body}"
+    environment = {"PYTHONPATH": str(SCRIPTS), "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-c", script]
+    job = subprocess.run(command, capture_output=True, cwd=folder, env=environment, **options)
+    log = folder / "job.log"
+    return job.returncode, job.stdout.decode(), job.stderr.decode(), log.read_text() if log.is_file() else ""
+
+
+@pytest.mark.parametrize("at", ["_cost", "_flush"])
+@pytest.mark.parametrize("fails", [True, False])
+def test_what_goes_wrong_with_its_own_lines_hides_no_error_and_leaves_no_descriptor(tmp_path, at, fails):
+    """As psutil's, torch's or nvidia-smi's errors do; `_flush` meets a stream that is closed."""
+    breaks = "sys.stdout.close()" if at == "_flush" else f"logs.{at} = lambda: 1 / 0"
+    body = f"""{BEFORE}
+caught = None
+try:
+    with log_to("job.log"):
+        {breaks}
+        if {fails}:
+            raise KeyError("the job's own")
+except BaseException as error:
+    caught = type(error).__name__
+sys.stdout = sys.__stderr__
+{DESCRIPTORS}
+print(caught, logs._log)
+"""
+    status, _, err, log = run_bare(body, tmp_path)
+    *told, descriptors, ended = err.splitlines()
+    assert status in (0, 120) and descriptors == "True True"
+    assert ended == f"{'KeyError' if fails else None} set()"
+    assert told[:1] == (['KeyError: "the job\'s own"'] if fails else [])
+    if at == "_cost":
+        assert re.search(r"\ntook \d\.\d s; what it held is not known \(ZeroDivisionError: division by zero\)\n$", log)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_full_disk_takes_the_log_but_neither_the_error_nor_the_work(tmp_path, fails):
+    (tmp_path / "job.log").symlink_to("/dev/full")
+    body = f"""{BEFORE}
+try:
+    with log_to("job.log"):
+        for _ in logs.each([1, 2], "images"):
+            pass
+        if {fails}:
+            raise KeyError("the job's own")
+except KeyError as error:
+    os.write(2, b"caught\\n")
+sys.stdout = sys.stderr
+{DESCRIPTORS}
+"""
+    _, _, err, _ = run_bare(body, tmp_path)
+    assert err.splitlines()[:3] == (['KeyError: "the job\'s own"', "caught"] if fails else []) + ["True True"]
+
+
+def test_a_log_that_cannot_be_opened_is_named_and_nothing_is_redirected(tmp_path):
+    (tmp_path / "job.log").mkdir()
+    body = f"""{BEFORE}
+import signal
+try:
+    with log_to("job.log"):
+        print("never")
+except OSError as error:
+    print(error, logs._log, signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, len(os.listdir("/proc/self/fd")))
+{DESCRIPTORS}
+"""
+    status, out, err, _ = run_bare(body, tmp_path)
+    assert (status, err) == (0, "")
+    assert out == "[Errno 21] Is a directory: 'job.log' set() True 4\nTrue True\n"
+
+
+@pytest.mark.parametrize("closed", [(2,), (1, 2), (0, 1, 2)])
+def test_streams_that_are_closed_are_open_in_the_log_and_closed_again(tmp_path, closed):
+    body = """
+streams = sys.stdout, sys.stderr
+try:
+    with log_to("job.log"):
+        print("printed")
+        print("lament", file=sys.stderr)
+        os.write(2, b"from C\\n")
+        raise ValueError("no layer")
+except ValueError:
+    ended = (sys.stdout, sys.stderr) == streams
+open_ones = [number for number in (1, 2) if os.path.exists(f"/proc/self/fd/{number}")]
+open("result", "w").write(f"{ended} {open_ones} {len(os.listdir('/proc/self/fd'))}")
+"""
+    closing = " ".join(f"{number}>&-" for number in closed)
+    command = ["sh", "-c", f'exec "$@" {closing}', "sh", sys.executable, "-c"]
+    script = f"import os, sys\nfrom unitlens.logs import log_to\n{body}"
+    environment = {"PYTHONPATH": str(SCRIPTS), "PATH": "/usr/bin:/bin"}
+    assert subprocess.run([*command, script], cwd=tmp_path, env=environment).returncode == 0
+    left = [number for number in (1, 2) if number not in closed]
+    ended, rest = (tmp_path / "result").read_text().split(" ", 1)
+    assert ended == "True" and rest.startswith(str(left))
+    lines = (tmp_path / "job.log").read_text().splitlines()
+    assert {"printed", "lament", "from C", "ValueError: no layer"} <= set(lines) and lines[-1].startswith("took ")
+
+
+def test_a_log_within_a_log_gives_back_what_it_took(tmp_path):
+    body = """
+with log_to("job.log"):
+    print("outer")
+    try:
+        with log_to("inner.log"):
+            print("inner")
+            raise ValueError("within")
+    except ValueError:
+        print("caught")
+    for _ in logs.each([1], "images"):
+        pass
+print("after")
+"""
+    status, out, err, log = run_bare(body, tmp_path)
+    assert (status, out, err) == (0, "after\n", "")  # what the inner one tells its terminal is in the outer log
+    _, outer, within, caught, started, stage, took = log.splitlines()
+    assert (outer, within, caught) == ("outer", "ValueError: within", "caught")
+    assert started.startswith("started up in") and stage.startswith("1 of 1 images") and took.startswith("took ")
+    inner = (tmp_path / "inner.log").read_text()
+    assert "inner\n" in inner and inner.splitlines()[-1].startswith("took ")
+
+
+def test_a_message_of_any_characters_is_told_and_shows_what_it_holds(tmp_path):
+    body = """
+class Odd(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+for message in ("a\\u202eb\\x1b[31m\\x00\\u200b\\udce9 \\u00fc", None):
+    try:
+        with log_to("job.log"):
+            raise ValueError(message) if message else Odd
+    except Exception:
+        pass
+    os.rename("job.log", f"{'odd' if message is None else 'text'}.log")
+"""
+    status, _, err, _ = run_bare(body, tmp_path)
+    shown = r"ValueError: a\u202eb\x1b[31m\x00\u200b\udce9 ü"
+    assert status == 0
+    assert err.splitlines() == [shown, "Odd: its message cannot be shown"]
+    assert shown in (tmp_path / "text.log").read_text()
+    assert "exception str() failed" in (tmp_path / "odd.log").read_text()
+
+
+def test_nvidia_smi_that_does_not_end_leaves_the_share_unknown(gpu, monkeypatch):
+    gpu.write_text("#!/bin/sh\ntrap '' TERM\ntouch $0.started\nwhile true; do sleep 0.1; done\n")
+    gpu.chmod(0o755)
+    monkeypatch.setattr(logs, "_PATIENCE", 0.3)
+    with logs.stage(1, "images"):
+        logs._log.clear()
+    while not gpu.with_name("nvidia-smi.started").exists():
+        time.sleep(0.01)
+    assert logs._cost().endswith(", which was busy an unknown share of the time")
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """Every look at the clock is ten seconds after the one before."""
