@@ -21,6 +21,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter
 from skimage.segmentation import find_boundaries
 
+from unitlens.characters import visible
 from unitlens.wording import SIGNIFICANT, counted, explainer_title, machine_title, pair_title
 
 DPI = 150
@@ -131,7 +132,7 @@ def frequent_concepts(frequent: pd.DataFrame, path: str | Path, *, encoder: str)
         colours = [CATEGORY_COLOURS[_category(name)] for name in top["category"]]
         bars = panel.barh(range(len(top)), 100 * top["share"], color=colours, edgecolor="#333333", linewidth=0.4)
         panel.bar_label(bars, labels=[f"{units:,}" for units in top["units"]], padding=3, fontsize=8)
-        _label_rows(panel, [textwrap.shorten(name, 26, placeholder="…") for name in top["concept"]])
+        _label_rows(panel, [_shorten(name, 26) for name in top["concept"]])
         panel.set_ylim(longest - 0.4, -0.6)  # panels with fewer concepts keep the same bar width
         panel.set(title=_wrap(model, 20), xlabel="share of labelled units (%)")
         panel.tick_params(labelbottom=True)
@@ -220,7 +221,7 @@ def category_shares(categories: pd.DataFrame, path: str | Path, *, encoder: str)
         layers = list(group["layer"].unique())
         percent = group.assign(mean=100 * group["share"], low=100 * group["low"], high=100 * group["high"])
         _dots(panel, percent, rows=("category", names), series=("layer", layers), colours=_depths(len(layers)))
-        _label_rows(panel, names, stripes=True)
+        _label_rows(panel, [_shorten(name, 40) for name in names], stripes=True)
         panel.set_title(_wrap(model, 44))
         panel.tick_params(labelbottom=True)
         panel.legend(title="layer", loc="upper left", bbox_to_anchor=(1, 1), alignment="left")
@@ -507,7 +508,7 @@ def explanation_grid(
         figure.text(left / width, 1 - (head - 0.02) / height, title, va="bottom", fontweight="bold", fontsize=9)
     for row in range(n):
         top = head + row * (cell_height + strip) + strip - 0.05
-        caption = textwrap.shorten(captions[row], int(width / 0.08), placeholder="…")
+        caption = _shorten(captions[row], int(width / 0.08))
         figure.text(gap / width, 1 - (top - 0.05) / height, caption, va="bottom", fontsize=9)
         pictures = [images[row]] + [
             blend(images[row], maps[row], segments[row] if name == "lime" and segments is not None else None)
@@ -1185,7 +1186,7 @@ def _changes(rows: pd.DataFrame, path: str | Path, *, title: str, axis: str, emp
         _intervals(panel, 100 * one[["value", "low", "high"]], heights, label=label, position=position, colour=colour)
         open_ones = ~(one["p_adjusted"] < SIGNIFICANT)
         panel.plot(100 * one["value"][open_ones], heights[open_ones], marker, color=colour, mfc="white", markersize=5)
-    _label_rows(panel, names, stripes=True)
+    _label_rows(panel, [_shorten(name, 40) for name in names], stripes=True)
     panel.axvline(0, color="#333333", linewidth=1)
     panel.set_xlabel(axis)
     handles, _ = panel.get_legend_handles_labels()
@@ -1237,9 +1238,15 @@ def _log_scale(panel: Axes) -> None:
     panel.xaxis.set_minor_formatter(NullFormatter())
 
 
+def _shorten(text: str, width: int) -> str:
+    """Cut a name that is longer than a line of `width` characters, and show hidden ones."""
+    text = visible(text)
+    return text if len(text) <= width else f"{text[: width - 1].rstrip()}…"
+
+
 def _wrap(text: str, width: int) -> str:
     hidden = "\u200b" if text.startswith("_") else ""  # of no width; legends leave out what begins with _
-    return hidden + "\n".join(textwrap.wrap(text, width)) or " "
+    return hidden + "\n".join(textwrap.wrap(visible(text, "\n"), width, max_lines=6, placeholder="…")) or " "
 
 
 def _title(figure: Figure, text: str) -> None:

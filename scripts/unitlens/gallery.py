@@ -21,6 +21,7 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from unitlens import explain, explanation_cards, unit_cards
+from unitlens.characters import visible
 from unitlens.wording import counted, explainer_title, machine_title, plural
 
 LARGEST_REPORT_PAGE = 1_500_000  # bytes; in base64 it stays below 2 MB, the longest address of a frame in Chromium
@@ -186,7 +187,9 @@ def units(
     data = unit_cards.collect(concepts, maps, pictures)
     charts = Markup(vl_convert.javascript_bundle())  # Vega-Lite, so that the page needs no network
     _write_page(
-        path, "units.html.j2", {"data": data, "charts": charts, "missing": missing} | unit_cards.explain(concepts, data)
+        path,
+        "units.html.j2",
+        {"data": _visible_data(data), "charts": charts, "missing": missing} | unit_cards.explain(concepts, data),
     )
 
 
@@ -226,12 +229,13 @@ def _render(template: str, page: Mapping[str, object]) -> str:
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-        finalize=_keep_units,
+        finalize=_show,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["anchor"] = lambda title: title.lower().replace(" ", "-")
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    environment.filters["visible"] = visible
     return environment.get_template(template).render(page)
 
 
@@ -630,11 +634,21 @@ def _embed(path: str | Path) -> dict[str, object]:
 # ---- words
 
 
-def _keep_units(value: object) -> object:
-    """Keep a percent sign on the line of its number, and so with ``n = 10`` and ``p < 0.05``."""
+def _show(value: object) -> object:
+    """Show hidden characters, and keep a percent sign on the line of its number, as in ``n = 10`` and ``p < 0.05``."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    return re.sub(r"\b([npq]) ([=<≤]) (?=\d)", "\\1\u00a0\\2\u00a0", value.replace(" %", "\u00a0%"))
+    text = visible(value, keep="\n")
+    return re.sub(r"\b([npq]) ([=<≤]) (?=\d)", "\\1\u00a0\\2\u00a0", text.replace(" %", "\u00a0%"))
+
+
+def _visible_data(data: object) -> object:
+    """Show the hidden characters in all texts of what a page holds as JSON."""
+    if isinstance(data, str):
+        return visible(data)
+    if isinstance(data, dict):
+        return {key: _visible_data(value) for key, value in data.items()}
+    return [_visible_data(value) for value in data] if isinstance(data, list) else data
 
 
 def _enumerate(texts: Iterable[str]) -> str:

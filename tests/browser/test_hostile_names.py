@@ -1,0 +1,122 @@
+"""Pages with names that are code, hide text or turn it round, in headless Chromium."""
+
+import base64
+
+import numpy as np
+import pandas as pd
+import pytest
+from unitlens import explanation_cards, gallery
+
+HOSTILE = "\u202e</script><img src=x onerror=document.title='run'>\u2028\"'`${1}&amp;\x1b\u200b"
+SHOWN = "\\u202e</script><img src=x onerror=document.title='run'>\\u2028\"'`${1}&amp;\\x1b\\u200b"
+
+
+def write_overview(path):
+    missing = {
+        "done": 0,
+        "jobs": [dict.fromkeys(("job", "reason", "log"), HOSTILE) | {"state": "failed"}],
+        "waiting": [],
+    }
+    gallery.overview(
+        path, path.with_name("findings.html"), {}, facts=[], figures={}, run={HOSTILE: HOSTILE}, missing=missing
+    )
+
+
+def write_explanations(path):
+    ids = np.array([HOSTILE], dtype=object)
+    saliency = np.random.default_rng(0).random((1, 32, 32))
+    told = {"model": "net", "image_id": HOSTILE, "label": 1, "predicted": 1, "probability": 0.5, "correct": True}
+    told |= {"target": 1, "target_probability": 0.5} | dict.fromkeys(
+        ("label_name", "predicted_name", "target_name"), HOSTILE
+    )
+    pictures = {"image_id": ids, "images": np.zeros((1, 32, 32, 3), np.uint8), "box": np.full((1, 4), np.nan)}
+    facts = {"model": "net", "geometry": "square", "explainer": "lime"}
+    cards = explanation_cards.collect(
+        [({"image_id": ids, "saliency": saliency}, facts)],
+        [],
+        {"square": pictures},
+        predictions=pd.DataFrame([told]),
+        faithfulness=None,
+        photographs=1,
+    )
+    gallery.explanations(path, cards, area=0.2, missing=[HOSTILE])
+
+
+def write_units(path):
+    concepts = pd.DataFrame(
+        {
+            **{"model": "net", "layer": "a", "unit": [0, 1], "status": "labelled", "concept": [HOSTILE, "plain"]},
+            **{"category": HOSTILE, "score": [1.0, 2.0], "margin": [0.5, 0.25], "q_value": 0.01},
+            **{"top_concepts": HOSTILE, "encoder": HOSTILE},
+        }
+    )
+    arrays = {"row": np.zeros((2, 1), int), "image_id": np.full((2, 1), HOSTILE, object), "activation": np.ones((2, 1))}
+    gallery.units(
+        path,
+        concepts=concepts,
+        maps=[(arrays, {"model": "net", "layer": "a", "geometry": "square"})],
+        pictures={"square": lambda rows: np.zeros((len(rows), 8, 8, 3), np.uint8)},
+        missing=[HOSTILE],
+    )
+
+
+@pytest.mark.parametrize("write", [write_overview, write_explanations, write_units])
+def test_names_are_shown_and_never_run(tmp_path, browse, write):
+    write(tmp_path / "page.html")
+    page = browse(tmp_path / "page.html")
+    text = page.locator("body").inner_text()
+    assert SHOWN in text and not set(HOSTILE) & set("\u202e\u2028\x1b\u200b") & set(text)
+    assert page.title().startswith("Unitlens") and page.locator("img[src=x]").count() == 0
+
+
+def test_the_chart_of_units_draws_within_the_policy(tmp_path, browse):
+    write_units(tmp_path / "page.html")
+    page = browse(tmp_path / "page.html")
+    page.get_by_text("Chart of these units").click()
+    page.locator("#chart path[aria-roledescription=point]").first.wait_for()
+    page.locator("#category").select_option(SHOWN)
+    assert page.locator("#count").inner_text() == "2 of 2 units"
+
+
+def test_a_link_leads_to_the_image_of_a_hostile_name(tmp_path, browse):
+    write_explanations(tmp_path / "page.html")
+    page = browse(tmp_path / "page.html")
+    page.get_by_role("navigation").get_by_role("link").click()
+    assert page.evaluate("document.getElementById(decodeURIComponent(location.hash.slice(1))).tagName") == "SECTION"
+
+
+def test_the_policy_stops_what_a_page_does_not_hold(tmp_path, chromium):
+    """A script, an image and data from elsewhere, and text that is run as a program."""
+    write_units(tmp_path / "page.html")
+    page = chromium.new_page()
+    asked = []
+    page.on("request", lambda request: asked.append(request.url) if request.url.startswith("http") else None)
+    page.goto((tmp_path / "page.html").as_uri())
+    stopped = page.evaluate(
+        """async () => {
+          const stopped = [];
+          document.addEventListener("securitypolicyviolation", (event) => stopped.push(event.effectiveDirective));
+          for (const name of ["img", "script"]) {
+            const made = document.createElement(name);
+            made.src = "http://127.0.0.1:9/x";
+            document.body.append(made);
+          }
+          await fetch("http://127.0.0.1:9/x").catch(() => {});
+          await new Promise((resolve) => setTimeout(resolve, 200));
+          return stopped;
+        }"""
+    )
+    page.add_script_tag(content="try { new Function('1')(); } catch { document.title = 'no eval'; }")
+    title = page.title()
+    page.close()
+    assert {"img-src", "script-src-elem", "connect-src"} <= set(stopped) and asked == [] and title == "no eval"
+
+
+def test_pages_work_within_a_frame_of_a_data_address(tmp_path, browse):
+    """As Snakemake's report shows them."""
+    write_explanations(tmp_path / "page.html")
+    content = base64.b64encode((tmp_path / "page.html").read_bytes()).decode()
+    (tmp_path / "report.html").write_text(f'<iframe src="data:text/html;base64,{content}"></iframe>')
+    frame = browse(tmp_path / "report.html").frame_locator("iframe")
+    frame.get_by_role("slider").fill("0")
+    assert frame.locator(".heat").evaluate("image => getComputedStyle(image).opacity") == "0"

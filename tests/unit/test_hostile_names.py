@@ -1,0 +1,66 @@
+"""Names from outside that would hide, move or end text: in figures and in the text of pages."""
+
+import re
+import warnings
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from unitlens import figures, gallery
+
+HIDDEN = "a\u202eb\u2066c\u200fd\u061ce\x1bf\x00g\u200bh"
+SHOWN = r"a\u202eb\u2066c\u200fd\u061ce\x1bf\x00g\u200bh"
+LONG = "ß" * 300
+NAMES = [HIDDEN, LONG, "</script><b>", "$x_{$", "日本語🐱", "--><b>"]
+
+
+def drawn(path):
+    ElementTree.parse(path)  # what is no XML is no picture
+    return re.findall("<!-- (.*?) -->", path.read_text(encoding="utf-8"))
+
+
+def test_names_in_a_figure_are_seen_whole_or_shortened(tmp_path):
+    table = pd.DataFrame({"concept": NAMES, "category": "object", "units": range(6, 0, -1), "share": 0.1})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        figures.frequent_concepts(
+            table.assign(model="net", layer="all"), tmp_path / "a.svg", encoder=f"CLIP {HIDDEN} {LONG}"
+        )
+    texts = drawn(tmp_path / "a.svg")
+    assert "ß" * 25 + "…" in texts and SHOWN[:25] + "…" in texts and "日本語🐱" in texts
+    assert max(map(len, texts)) < 200 and not re.search("[\u200b-\u200f\u202a-\u202e\x00-\x08\x1b]", "".join(texts))
+
+
+def test_captions_of_pictures_are_seen_and_shortened(tmp_path):
+    images, maps = np.zeros((2, 32, 32, 3), np.uint8), np.zeros((2, 32, 32))
+    figures.explanation_grid(
+        images,
+        {"lime": maps, "gradcam-a": maps},
+        tmp_path / "a.svg",
+        captions=[f"{HIDDEN}, p = 0.5", LONG],
+        model="net",
+    )
+    texts = drawn(tmp_path / "a.svg")
+    assert any(text.startswith(SHOWN[:20]) for text in texts) and any(re.fullmatch("ß+…", text) for text in texts)
+    figures.overlay(images[0], maps[0], tmp_path / "b.png", title=LONG * 20)
+
+
+@pytest.mark.parametrize("name", ["overview.html.j2", "units.html.j2", "explanations.html.j2"])
+def test_every_page_allows_only_what_it_holds(name):
+    text = (gallery.Path(gallery.__file__).parent / name).read_text()
+    (policy,) = re.findall('<meta http-equiv="Content-Security-Policy" content="(.*?)">', text)
+    rules = dict(each.strip().split(" ", 1) for each in policy.split(";"))
+    scripts = {} if name.startswith("overview") else {"script-src": "'unsafe-inline'"}
+    assert (
+        rules
+        == {
+            "default-src": "'none'",
+            "img-src": "data:",
+            "style-src": "'unsafe-inline'",
+            "base-uri": "'none'",
+            "form-action": "'none'",
+        }
+        | scripts
+    )
+    assert text.index("Content-Security-Policy") < text.index("<style>"), "a policy holds for what follows it"
