@@ -45,9 +45,10 @@ report: PAGES = write_partial_overview write_partial_explanations write_partial_
 report: env
 	@rm -rf results/partial && mkdir -p results/partial
 	$(RUN) --rerun-triggers mtime params input --summary > results/partial/summary.tsv
-	-$(RUN) --nolock --keep-going --allowed-rules partial $(PAGES) -- partial
-	$(RUN) --report results/partial/report.html -- $$(ls results/partial/*.html)
-	@echo "Open results/partial/report.html or, beside it, overview.html: they begin with what is missing."
+	$(RUN) --nolock --keep-going --allowed-rules partial $(PAGES) -- partial; status=$$?; \
+	test -e results/partial/overview.html || exit $$status; \
+	$(RUN) --report results/partial/report.html -- $$(ls results/partial/*.html) && \
+	echo "Open results/partial/report.html or, beside it, overview.html: they begin with what is missing." && exit $$status
 
 # After Snakemake was killed: cancel its jobs, remove half-written files, unlock, go on. PROFILE=slurm ARGS=<more arguments>
 recover: env

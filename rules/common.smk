@@ -1284,7 +1284,8 @@ def read_log(log):
 def last_words(log):
     """The last line of a log but for the one that tells the cost: the error, where there is one."""
     lines = [line for line in read_log(log) if line.strip() and not line.startswith(CLOSING)]
-    return lines[-1] if lines else "it has no log"
+    last = lines[-1] if lines else "it has no log"
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in last)
 
 
 if workflow.exec_mode == ExecMode.DEFAULT:

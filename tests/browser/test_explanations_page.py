@@ -23,7 +23,7 @@ def page(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "explanations.html"
     cards = explanation_cards.collect(
         [({"image_id": ids, "saliency": saliency}, facts | {"explainer": name}) for name in names],
-        [({f"{name}:equal_area": saliency > 0.8 for name in names}, facts)],
+        [({"image_id": ids} | {f"{name}:equal_area": saliency > 0.8 for name in names}, facts)],
         {"square": {"image_id": ids, "images": images, "box": box}},
         predictions=pd.DataFrame([{"model": "net", "image_id": each} | told for each in ids]),
         faithfulness=pd.DataFrame([{"model": "net", "image_id": each} | score for each in ids]),

@@ -277,7 +277,7 @@ def test_gallery_of_units():
     inputs._set_name("concepts", 0)
     inputs._set_name("maps", 1, end=2)
     inputs._set_name("images", 2, end=4)
-    adapter("write_units", inputs, ["units/units.html"])
+    adapter("write_units", inputs, ["units/units.html"], params={"missing": []})
     page = Path("units/units.html").read_text()
     assert page.count('"concept":"null"') == 8 and page.count('"region":"M') > 8
 
