@@ -243,7 +243,7 @@ def test_failed_run_names_the_command_that_makes_the_report_of_what_exists(finis
 
     report = browse(project / "results/partial/report.html")
     report.get_by_text("1 Overview").first.click()
-    report.get_by_role("row", name="page: what is missing").get_by_role("button").first.click()
+    report.get_by_role("row", name="page: what is missing").locator("[iconname=eye]").click()
     embedded = report.frame_locator("iframe").get_by_role("heading", name="What is missing")
     embedded.wait_for()
 
