@@ -22,7 +22,10 @@ def page(tmp_path_factory):
     score = {"explainer": names[0], "measure": "deletion", "baseline": "blur", "value": 0.25}
     path = tmp_path_factory.mktemp("page") / "explanations.html"
     cards = explanation_cards.collect(
-        [({"image_id": ids, "saliency": saliency}, facts | {"explainer": name}) for name in names],
+        [
+            ({"image_id": ids, "saliency": saliency, "warning": [""] * len(ids)}, facts | {"explainer": name})
+            for name in names
+        ],
         [({"image_id": ids} | {f"{name}:equal_area": saliency > 0.8 for name in names}, facts)],
         {"square": {"image_id": ids, "images": images, "box": box}},
         predictions=pd.DataFrame([{"model": "net", "image_id": each} | told for each in ids]),

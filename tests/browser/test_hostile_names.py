@@ -18,7 +18,15 @@ def write_overview(path):
         "waiting": [],
     }
     gallery.overview(
-        path, path.with_name("findings.html"), {}, facts=[], figures={}, run={HOSTILE: HOSTILE}, missing=missing
+        path,
+        path.with_name("findings.html"),
+        {},
+        facts=[],
+        figures={},
+        captions={},
+        shown=1,
+        run={HOSTILE: HOSTILE},
+        missing=missing,
     )
 
 
@@ -32,14 +40,14 @@ def write_explanations(path):
     pictures = {"image_id": ids, "images": np.zeros((1, 32, 32, 3), np.uint8), "box": np.full((1, 4), np.nan)}
     facts = {"model": "net", "geometry": "square", "explainer": "lime"}
     cards = explanation_cards.collect(
-        [({"image_id": ids, "saliency": saliency}, facts)],
+        [({"image_id": ids, "saliency": saliency, "warning": [HOSTILE]}, facts)],
         [],
         {"square": pictures},
         predictions=pd.DataFrame([told]),
         faithfulness=None,
         photographs=1,
     )
-    gallery.explanations(path, cards, area=0.2, missing=[HOSTILE])
+    gallery.explanations(path, cards, area=0.2, explained=1, missing=[HOSTILE])
 
 
 def write_units(path):

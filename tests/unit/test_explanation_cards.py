@@ -165,7 +165,7 @@ def test_shards_and_masks_that_are_missing_leave_out_their_maps_only():
 
 def test_page_of_an_unfinished_run_names_the_explanations_and_masks_that_are_missing(tmp_path):
     cards = explanation_cards.collect(**inputs() | {"masks": []})
-    gallery.explanations(tmp_path / "page.html", cards, area=0.5, missing=["net lime 00001"])
+    gallery.explanations(tmp_path / "page.html", cards, area=0.5, explained=3, missing=["net lime 00001"])
     page = (tmp_path / "page.html").read_text()
     assert "Missing here: net lime 00001." in page and page.count("(its mask is missing)") == 12
     assert '<img class="mask"' not in page
