@@ -50,8 +50,10 @@ def equal_area_mask(saliency: Tensor, fraction: float, *, seed: int | Sequence[i
     """
     pixels, batch = _pixels(saliency)
     area = _area(pixels, fraction)
-    generators = [torch.Generator().manual_seed(one) for one in one_each(seed, len(pixels), "seed")]
-    shuffle = torch.stack([torch.randperm(pixels.shape[1], generator=one) for one in generators]).to(pixels.device)
+    shuffle = torch.empty(pixels.shape, dtype=torch.int64)
+    for own, one in zip(shuffle, one_each(seed, len(pixels), "seed"), strict=True):
+        torch.randperm(len(own), generator=torch.Generator().manual_seed(one), out=own)
+    shuffle = shuffle.to(pixels.device)
     order = pixels.gather(1, shuffle).argsort(dim=1, descending=True, stable=True)[:, :area]  # (n, area)
     mask = torch.zeros_like(pixels, dtype=torch.bool).scatter_(1, shuffle.gather(1, order), True)
     return mask.view(batch)
@@ -286,7 +288,7 @@ def score_pairs(
     maps = {facts["explainer"]: torch.as_tensor(arrays["saliency"]) for arrays, facts in explanations}
     seeds = {name: stream_seeds(seed, name, images["image_id"]) for name in maps}
     scores = defaultdict(lambda: np.empty((2, len(images))))  # of a pair, a measure and a cut: values, tied shares
-    for start in range(0, len(images), _AT_ONCE):
+    for start in range(0, max(1, len(images)), _AT_ONCE):  # a block of none tells what is measured
         rows = slice(start, start + _AT_ONCE)
         own_maps, own_seeds = ({name: each[rows] for name, each in parts.items()} for parts in (maps, seeds))
         block = _score_block(own_maps, own_seeds, areas=sorted({area, *areas}), threshold=threshold)

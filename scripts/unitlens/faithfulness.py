@@ -33,6 +33,7 @@ BETTER = {
 CURVES = ("deletion", "insertion", "road_morf", "road_lerf", "masked")
 FLOORS = ("random", "gaussian")
 _KEYS = ["model", "measure", "baseline"]
+_SCORED = ["explainer", "measure", "baseline", "value", "target", "target_probability", "flat"]  # what a score has
 BASELINES = ("blur", "mean")
 # Standard deviation of ROAD's noise, in grey levels: 0.01 of the range, as in the authors' code.
 _NOISE = 2.55
@@ -290,8 +291,10 @@ def random_saliency(shape: tuple[int, int], *, seeds: Sequence[int], cells: int 
     Tensor, float32, shape (n, h, w)
         In [0, 1].
     """
-    grids = [torch.rand(cells, cells, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    return torch.nn.functional.interpolate(torch.stack(grids)[:, None], shape, mode="bilinear")[:, 0]
+    grids = torch.empty(len(seeds), 1, cells, cells)
+    for grid, seed in zip(grids, seeds, strict=True):
+        torch.rand(1, cells, cells, generator=torch.Generator().manual_seed(seed), out=grid)
+    return torch.nn.functional.interpolate(grids, shape, mode="bilinear")[:, 0] if len(seeds) else grids.view(0, *shape)
 
 
 def centred_gaussian(shape: tuple[int, int]) -> Tensor:
@@ -385,6 +388,9 @@ def score_shard(
         If the explainers explain other images or classes than each other.
     """
     facts = _common(explanations)
+    own = {name: facts[name] for name in ("image_id", "photograph")}
+    if not len(images):  # all of the shard were skipped
+        return pd.DataFrame(columns=[*own, *_SCORED]), own
     targets = torch.as_tensor(facts["target"])
     maps = {name: torch.as_tensor(arrays["saliency"]).to(device) for name, arrays in explanations.items()}
     maps |= {name: floor.to(device) for name, floor in floor_maps(images.shape[1:3], seeds=floor_seeds).items()}
@@ -402,13 +408,13 @@ def score_shard(
     flat = {name: is_flat(each).cpu().numpy() for name, each in maps.items()}
     tables = []
     for (explainer, measure, baseline), values in scores(found).items():
-        table = pd.DataFrame({name: facts[name] for name in ("image_id", "photograph")})
+        table = pd.DataFrame(own)
         table[["explainer", "measure", "baseline"]] = explainer, measure, baseline
         table = table.assign(value=values.numpy(), target=pd.Series(facts["target"], dtype="Int64"))
         table["target"] = table["target"].mask(table["target"] < 0)
         tables.append(table.assign(target_probability=facts["target_probability"], flat=flat[explainer]))
     arrays = {":".join(key).strip(":"): curve.numpy() for key, curve in found.items()}
-    return pd.concat(tables, ignore_index=True), arrays | {name: facts[name] for name in ("image_id", "photograph")}
+    return pd.concat(tables, ignore_index=True)[[*own, *_SCORED]], arrays | own
 
 
 def _common(explanations: Mapping[str, Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:

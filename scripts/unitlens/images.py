@@ -124,8 +124,6 @@ def decode(
         named = "\n".join(f"  image_id {image_id!r}: {message}" for image_id, message in problems[:5])
         more = f"\n  and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise ValueError(f"{len(problems)} of {len(rows)} photographs cannot be decoded:\n{named}{more}")
-    if not kept:
-        raise ValueError(f"none of the {len(rows)} photographs of this shard can be read; {problems[0][1]}")
     return images[: len(kept)], np.array(kept, dtype=np.int64), problems
 
 

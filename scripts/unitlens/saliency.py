@@ -275,7 +275,8 @@ def measure_complexity(
     table = agreement.image_table(arrays, facts)
     for name, measure in {"edge_density": edge_density, "entropy": entropy, "jpeg_bits": jpeg_bits}.items():
         table[name] = [measure(image) for image in images]
-    table["superpixels"] = pd.Series(arrays["superpixels"], dtype="Int64").mask(arrays["superpixels"] == 0)
+    superpixels = arrays["superpixels"] if len(images) else []  # a shard without pictures has none
+    table["superpixels"] = pd.Series(superpixels, dtype="Int64").replace(0, pd.NA)
     table["confidence"] = arrays["predicted_probability"]
     return table
 

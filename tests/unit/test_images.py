@@ -265,9 +265,14 @@ def test_unreadable_photographs_are_skipped_and_listed(tmp_path, broken):
     assert all(r["path"] in message for r, (_, message) in zip(broken[1:], problems, strict=False))
 
 
-def test_a_shard_with_no_readable_photograph_is_an_error_even_with_skip(tmp_path):
-    with pytest.raises(ValueError, match=r"none of the 1 photographs of this shard can be read; .*missing\.jpg"):
-        images.decode([row("missing.jpg")], tmp_path, SIXTEEN, on_bad_image="skip")
+def test_a_shard_with_no_readable_photograph_has_no_rows(tmp_path):
+    pixels, kept, problems = images.decode([row("missing.jpg")], tmp_path, SIXTEEN, on_bad_image="skip")
+    assert pixels.shape == (0, 16, 16, 3) and kept.tolist() == []
+    assert [image_id for image_id, _ in problems] == ["a"] and "missing.jpg" in problems[0][1]
+    assert {name: array.shape for name, array in images.ground_truth([], tmp_path, SIXTEEN).items()} == {
+        "box": (0, 4),
+        "has_mask": (0,),
+    }
 
 
 def test_crops_of_one_photograph_equal_single_loads(tmp_path, noise):

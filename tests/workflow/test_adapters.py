@@ -537,7 +537,7 @@ def test_faithfulness():
 
 @pytest.fixture(scope="module")
 def uneven(inputs):
-    """Shards of two photographs and of one, which alone has a mask, beside one that was skipped; explained."""
+    """Shards of two photographs, none (its only one was skipped) and one, which alone has a mask, explained."""
     Path(inputs, "photographs/broken.jpg").write_bytes(toy.truncated_jpeg())
     Image.fromarray(np.eye(4, dtype=np.uint8).repeat(10, 0).repeat(12, 1)).save(inputs / "photographs/mask.png")
     rows = [
@@ -551,7 +551,7 @@ def uneven(inputs):
     made = {name: [] for name in ("images", "features", "gradcam", "ablationcam", "lime", "masks", "activations")}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(inputs)
-        for number, (start, stop) in enumerate([(0, 2), (2, 4)]):
+        for number, (start, stop) in enumerate([(0, 2), (2, 3), (3, 4)]):
             at = f"{number:05d}.h5"
             images = decode(
                 f"uneven/squash36-crop32-bilinear/{at}", start, stop, sheet="uneven.csv", on_bad_image="skip"
@@ -584,8 +584,8 @@ def test_uneven_shards_are_read_as_one(uneven):
 def test_uneven_shards_are_scored_and_summarised(uneven):
     of_shards = list(zip(*(uneven[name] for name in ("images", "gradcam", "ablationcam", "lime")), strict=True))
     names = ("agreement", "truth", "shape", "complexity", "faithfulness")
-    tables = {name: [f"uneven/{name}/{number}.csv" for number in range(2)] for name in names}
-    curves = [f"uneven/curves/{number}.h5" for number in range(2)]
+    tables = {name: [f"uneven/{name}/{number}.csv" for number in range(3)] for name in names}
+    curves = [f"uneven/curves/{number}.h5" for number in range(3)]
     settings = {"steps": 4, "baselines": ["blur"], "percentiles": [30, 60]}
     faithful = {"network": NETWORK, "device": "cpu", "faithfulness": settings, "seed": 42}
     for number, (images, *saliency) in enumerate(of_shards):
@@ -642,7 +642,7 @@ def test_uneven_shards_are_scored_and_summarised(uneven):
     assert sorted(path.stem for path in Path("uneven/overlays").iterdir()) == ["toy_00", "toy_01", "toy_02"]
     sheets = {"images": uneven["images"], "sheets": ["uneven.csv"]}
     Path("uneven.csv").write_text("image_id,path,duplicate_of\na,a.png,\n")
-    adapter("summarise_images", sheets, ["uneven/images.csv"], params={"sets": ["uneven"] * 2})
+    adapter("summarise_images", sheets, ["uneven/images.csv"], params={"sets": ["uneven"] * 3})
     assert pd.read_csv("uneven/images.csv")[["pictures", "skipped"]].to_numpy().tolist() == [[3, 1]]
 
 
