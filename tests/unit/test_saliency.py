@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from skimage import feature
 from unitlens import saliency
 
 ORIGIN = {"model": "m", "explained_class": "predicted", "geometry": "g"}
@@ -122,6 +123,13 @@ def test_complexity_by_hand():
     for measure in (saliency.edge_density, saliency.entropy, saliency.jpeg_bits):
         assert measure(noise) > measure(plain)
     assert saliency.grey(np.array([[[255, 0, 0]]], np.uint8)) == 76  # 0.299 of 255
+
+
+def test_edges_are_those_of_canny_with_the_documented_thresholds():
+    noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    grey = noise @ [0.299, 0.587, 0.114] / 255
+    edges = feature.canny(grey, sigma=1.0, low_threshold=0.1, high_threshold=0.2)
+    assert 0.05 < saliency.edge_density(noise) == pytest.approx(edges.mean(), rel=0.02)  # grey is rounded there
 
 
 def test_jpeg_bits_count_the_file(tmp_path):
