@@ -4,6 +4,7 @@ Broden (Bau et al., CVPR 2017) holds photographs and, beside them, label maps as
 `index.csv` says which are which. Only photographs are listed; the maps go into the column `mask`.
 """
 
+import errno
 import importlib.util
 import re
 import sys
@@ -15,7 +16,7 @@ import pandas as pd
 import scipy.io
 
 from unitlens import tables
-from unitlens.images import COLUMNS, DUPLICATE_OF, MAPS, MAPS_APART, read_rows
+from unitlens.images import COLUMNS, DUPLICATE_OF, MAPS, MAPS_APART, is_label, read_rows
 from unitlens.sources import sha256
 
 _SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -24,6 +25,7 @@ _SYNSET = re.compile(r"n\d{8}")
 _VALIDATION = re.compile(r"ILSVRC2012_val_\d{8}")
 _SOLUTION = "LOC_val_solution.csv"
 _TRUTH = "ILSVRC2012_validation_ground_truth.txt"
+_LONGEST_ID = 200  # it names files, which some file systems allow 255 bytes with their endings
 _NAMED = 5  # files that a message lists
 
 
@@ -63,13 +65,17 @@ def write_sheet(
     """
     root = Path(root)
     rows = read_rows(sheet, 0, sys.maxsize) if sheet else _listed(root, kind, size)
-    missing = [row for row in rows if not Path(root, row["path"]).is_file()]
+    missing = [row for row in rows if not _is_file(root / row["path"])]
     if missing and not allow_missing:
         names = _some(f"{row['path']} ({row['image_id']})" for row in missing)
-        raise FileNotFoundError(f"{len(missing)} of {len(rows)} photographs are not below {root}: {names}")
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(rows)} photographs are not below {root}, or are no files: {names}"
+        )
     maps = [(name, row["image_id"]) for row in rows for column in MAPS for name in map_files(row.get(column, ""))]
-    if absent := [f"{name} ({image_id})" for name, image_id in maps if not Path(root, name).is_file()]:
-        raise FileNotFoundError(f"{len(absent)} of {len(maps)} label maps are not below {root}: {_some(absent)}")
+    if absent := [f"{name} ({image_id})" for name, image_id in maps if not _is_file(root / name)]:
+        raise FileNotFoundError(
+            f"{len(absent)} of {len(maps)} label maps are not below {root}, or are no files: {_some(absent)}"
+        )
     same = _add_hashes(rows, root)
     part = Path(path).with_suffix(".part")
     tables.write_texts(pd.DataFrame(rows, columns=[*COLUMNS, "class_name", "sha256", DUPLICATE_OF]), part)
@@ -87,7 +93,7 @@ def copies(sheet: str | Path) -> dict[str, str]:
 
 def map_files(cell: str) -> list[str]:
     """List the files that a cell of a column of label maps names; a whole number in it marks the whole photograph."""
-    return [name for name in cell.split(MAPS_APART) if name and not name.isdigit()]
+    return [name for name in cell.split(MAPS_APART) if name and not is_label(name)]
 
 
 def image_folder(root: Path) -> list[dict[str, str]]:
@@ -95,7 +101,8 @@ def image_folder(root: Path) -> list[dict[str, str]]:
 
     Characters other than letters, digits, ``.``, ``-``, ``_`` become ``_`` in it.
     """
-    paths = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    found = (path for path in root.rglob("*") if path.suffix.lower() in _SUFFIXES and not path.is_dir())
+    paths = sorted(path.relative_to(root).as_posix() for path in found)
     return [{"image_id": _image_id(path), "path": path} for path in paths]
 
 
@@ -164,7 +171,7 @@ def broden(root: Path) -> list[dict[str, str]]:
     rows = []
     for record in table.to_dict("records"):
         cells = [name for category in _BRODEN_CATEGORIES for name in record[category].split(";") if name]
-        maps = [name if name.isdigit() else (folder / name).as_posix() for name in cells]
+        maps = [name if is_label(name) else (folder / name).as_posix() for name in cells]
         path = (folder / record["image"]).as_posix()
         rows.append({"image_id": _image_id(record["image"]), "path": path, "mask": MAPS_APART.join(maps)})
     return rows
@@ -231,6 +238,14 @@ def _listed(root: Path, kind: str, size: int | None) -> list[dict[str, str]]:
         raise ValueError(f"{root} holds {len(rows)} photographs, but the config says size: {size}; correct the config")
     if twice := [image_id for image_id, count in Counter(row["image_id"] for row in rows).items() if count > 1]:
         raise ValueError(f"{root}: the image_id {twice[0]} stands for several photographs; write a sheet")
+    seen = {}
+    for row in rows:
+        image_id = row["image_id"]
+        if len(image_id) > _LONGEST_ID:
+            told = f"has {len(image_id)} characters, at most {_LONGEST_ID} are allowed"
+            raise ValueError(f"{root}: the image_id {image_id} {told}; write a sheet")
+        if (twin := seen.setdefault(image_id.lower(), image_id)) != image_id:
+            raise ValueError(f"{root}: the image_ids {twin} and {image_id} differ in case only; write a sheet")
     return rows
 
 
@@ -240,13 +255,23 @@ def _add_hashes(rows: Sequence[dict[str, str]], root: Path) -> dict[str, str]:
     for row in rows:
         path = row["path"]
         if path not in hashes:
-            hashes[path] = sha256(root / path) if (root / path).is_file() else ""
+            hashes[path] = sha256(root / path) if _is_file(root / path) else ""
         original = first.setdefault(hashes[path], row) if hashes[path] else row
         row |= {"sha256": hashes[path], DUPLICATE_OF: ""}
         if original["path"] != path:
             row[DUPLICATE_OF] = original["image_id"]
             copies[path] = original["path"]
     return copies
+
+
+def _is_file(path: Path) -> bool:
+    """Tell whether there is a file; a pipe, a loop of links and a name that is too long are none."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise  # a failing disk is no missing photograph
+        return False
 
 
 def _image_id(path: str) -> str:

@@ -7,6 +7,7 @@ a decode job starts at once.
 
 import errno
 import functools
+import stat
 import struct
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -39,6 +40,7 @@ _UNREADABLE = (
     Image.DecompressionBombError,
 )
 _IN_THE_FILE = (None, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EINVAL, errno.ENAMETOOLONG)
+_IN_THE_FILE += (errno.ELOOP,)
 
 
 def read_rows(sheet: str | Path, start: int, stop: int) -> list[dict[str, str]]:
@@ -172,7 +174,7 @@ def ground_truth(rows: Sequence[Mapping[str, str]], root: str | Path, geometry: 
                 arrays["box"][index] = _fit_box(_fractions(row["box"].split(), "box"), size, crop, geometry)
             for name in MAPS:
                 for layer, cell in enumerate(cells[name][index]):
-                    if cell.isdigit():
+                    if is_label(cell):
                         arrays[name][index, layer] = _label(int(cell), name)
                     else:
                         values = _read_map(_inside(root, cell, name), size, name)
@@ -240,6 +242,11 @@ def parse_crop(text: str) -> tuple[float, float, float, float] | None:
     return _fractions(text.split(), "crop") if text.strip() else None
 
 
+def is_label(cell: str) -> bool:
+    """Tell whether a cell of a column of label maps is a whole number, which marks the whole photograph."""
+    return cell.isascii() and cell.isdigit()
+
+
 def _check_geometry(geometry: Mapping) -> None:
     allowed = f"fit in {FITS}, crop <= resize (pixels) and interpolation in {tuple(INTERPOLATIONS)}"
     if (
@@ -278,27 +285,38 @@ def _inside(root: str | Path, name: str, column: str) -> Path:
     return Path(root) / path
 
 
+def _open(path: str | Path, formats: Sequence[str]) -> Image.Image:
+    """Open what is a file: to open a pipe would wait until something is written to it."""
+    kind = Path(path).stat().st_mode
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise ValueError("it is a pipe, a socket or a device, not a file")
+    return Image.open(path, formats=formats)
+
+
 def _upright_size(path: Path) -> tuple[int, int]:
     """Read the width and height from the header, as they are once the photograph stands upright."""
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with _open(path, _FORMATS) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # 5 to 8 lie on their side
             return image.size[::-1] if turned else image.size
     except _UNREADABLE as error:
-        raise ValueError(f"{path}: cannot be read as a picture ({error})") from error
+        raise ValueError(f"{path}: cannot be read as a picture ({_reason(error)})") from error
 
 
 def _open_upright(path: str | Path) -> Image.Image:
     """Decode a file into an upright 8-bit RGB picture; ValueError if that cannot be done."""
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with _open(path, _FORMATS) as image:
             ImageOps.exif_transpose(image, in_place=True)
             return _to_rgb(image)
     except _UNREADABLE as error:
         if isinstance(error, OSError) and error.errno not in _IN_THE_FILE:
             raise  # a failing disk is no bad picture
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ValueError(f"cannot be read as a picture ({reason})") from error
+        raise ValueError(f"cannot be read as a picture ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> object:
+    return error.strerror if isinstance(error, OSError) and error.strerror else error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -370,10 +388,10 @@ def _label(value: int, name: str) -> int:
 def _read_map(path: Path, size: tuple[int, int], name: str) -> Image.Image:
     """Read a label map as a picture of mode I, of the size of the photograph."""
     try:
-        with Image.open(path, formats=("PNG", "TIFF")) as image:
+        with _open(path, ("PNG", "TIFF")) as image:
             image.load()
     except _UNREADABLE as error:
-        raise ValueError(f"`{name}` {path} cannot be read as a PNG or TIFF ({error})") from error
+        raise ValueError(f"`{name}` {path} cannot be read as a PNG or TIFF ({_reason(error)})") from error
     values = np.asarray(image).astype(np.int32)
     if image.mode == "RGB" and not values[..., 2].any():
         values = values[..., 0] + 256 * values[..., 1]

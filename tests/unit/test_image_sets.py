@@ -1,6 +1,7 @@
 """Sheets of image sets: whatever their folders look like, with hashes and copies, and a miniature Broden."""
 
 import csv
+import os
 
 import numpy as np
 import pytest
@@ -49,6 +50,38 @@ def test_users_rows_are_copied_and_missing_photographs_named(tmp_path):
     assert list(first) == [*images.COLUMNS, "class_name", "sha256", "duplicate_of"]
     assert [first[key] for key in ("image_id", "path", "label", "mask")] == ["first", "a.png", "3", ""]
     assert len(first["sha256"]) == 64 and second["sha256"] == ""
+
+
+def test_what_is_no_file_is_named_and_never_waited_for(tmp_path):
+    write(tmp_path, "set/a.png")
+    os.mkfifo(tmp_path / "set/b.png")
+    (tmp_path / "set/c.png").symlink_to("c.png")
+    names = ["a.png", "b.png", "c.png", "d" * 256]
+    lines = [f"{name[0]},{name}\n" for name in names]
+    (tmp_path / "sheet.csv").write_text("image_id,path\n" + "".join(lines))
+    with pytest.raises(
+        FileNotFoundError, match=r"3 of 4 photographs are not below .*, or are no files: b\.png \(b\), c"
+    ):
+        listed(tmp_path, sheet=tmp_path / "sheet.csv")
+    hashed = [bool(row["sha256"]) for row in listed(tmp_path, sheet=tmp_path / "sheet.csv", allow_missing=True)]
+    assert hashed == [True, False, False, False]
+
+
+def test_ids_that_cannot_name_files_are_refused(tmp_path):
+    write(tmp_path, "set/a.png", "set/A.png")
+    with pytest.raises(ValueError, match=r"the image_ids A\.png and a\.png differ in case only; write a sheet"):
+        listed(tmp_path, size=2)
+    (tmp_path / "set/A.png").unlink()
+    write(tmp_path, f"set/{'b' * 100}/{'c' * 110}.png")
+    with pytest.raises(
+        ValueError, match=r"the image_id b+_c+\.png has 215 characters, at most 200 are allowed; write a sheet"
+    ):
+        listed(tmp_path, size=2)
+
+
+def test_a_folder_with_the_name_of_a_picture_is_none(tmp_path):
+    write(tmp_path, "set/a.png/b.jpg")
+    assert [row["path"] for row in listed(tmp_path, size=1)] == ["a.png/b.jpg"]
 
 
 def test_a_missing_mask_is_named_with_its_row(tmp_path):

@@ -1,8 +1,13 @@
 """Photographs of every mode and every way to be broken; geometry against torchvision's transforms."""
 
 import inspect
+import os
+import re
+import socket
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -316,6 +321,81 @@ def properties(schema):
         yield from properties(value)
 
 
+@pytest.fixture
+def hostile(tmp_path):
+    """Names of photographs that are no files, each with the reason, or would fill the memory."""
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "dangling.png").symlink_to("nowhere.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(os.path.relpath(tmp_path / "socket.png"))
+    server.close()
+    save(tmp_path, Image.new("1", (9, 9)), "bomb.png")
+    size = struct.pack(">II", 30_000, 30_000)
+    content = bytearray((tmp_path / "bomb.png").read_bytes())
+    content[16:24] = size
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    (tmp_path / "bomb.png").write_bytes(content)
+    not_a_file = "it is a pipe, a socket or a device, not a file"
+    return {
+        "pipe.png": not_a_file,
+        "socket.png": not_a_file,
+        "zero.png": not_a_file,
+        "loop.png": "Too many levels of symbolic links",
+        "dangling.png": "No such file or directory",
+        "a\0b.png": "embedded null byte",
+        f"{'n' * 256}.png": "File name too long",
+        "bomb.png": r"Image size \(900000000 pixels\) exceeds limit .*",
+    }
+
+
+def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path, hostile):
+    save(tmp_path, Image.new("RGB", (9, 9)), "good.png")
+    rows = [row("good.png", "good"), *(row(name, f"id{number}") for number, name in enumerate(hostile))]
+    _, kept, problems = images.decode(rows, tmp_path, SIXTEEN, on_bad_image="skip")
+    assert kept.tolist() == [0]
+    for (image_id, message), (number, reason) in zip(problems, enumerate(hostile.values()), strict=True):
+        assert image_id == f"id{number}"
+        assert re.fullmatch(rf".*: cannot be read as a picture \({reason}\)", message)
+
+
+def test_a_label_map_that_is_no_file_is_refused_and_never_waited_for(tmp_path, hostile):
+    save(tmp_path, Image.new("RGB", (9, 9)), "good.png")
+    for name, reason in hostile.items():
+        for own in ({"path": "good.png", "mask": name}, {"path": name, "box": "0 0 1 1"}):
+            with pytest.raises(ValueError, match=rf"image_id 'i': .* cannot be read as .*\({reason}\)"):
+                images.ground_truth([{"image_id": "i"} | own], tmp_path, SIXTEEN)
+
+
+NAMES = [
+    "a b.png",
+    "$HOME.png",
+    "a,b.png",
+    "<b>.png",
+    "größe.png",
+    "gro\u0308\u00dfe.png",
+    "😀👨‍👩‍👧.png",
+    "a\nb.png",
+    "#;'\".png",
+    "-x.png",
+]
+
+
+def test_names_that_must_work(tmp_path):
+    for number, name in enumerate(NAMES):
+        save(tmp_path, Image.new("RGB", (9, 9), (number, 0, 0)), name)
+    decoded, kept, problems = images.decode([row(name, f"i{i}") for i, name in enumerate(NAMES)], tmp_path, SIXTEEN)
+    assert problems == [] and decoded[:, 0, 0, 0].tolist() == kept.tolist() == list(range(len(NAMES)))
+
+
+def test_the_first_picture_of_an_animation_is_decoded(tmp_path):
+    red, blue = (Image.new("RGB", (9, 9), colour) for colour in ("red", "blue"))
+    red.save(tmp_path / "moving.gif", save_all=True, append_images=[blue])
+    pixels = images.load(tmp_path / "moving.gif", geometry=SIXTEEN)
+    assert (pixels == [255, 0, 0]).all()
+
+
 def test_unknown_policy_is_named(tmp_path):
     with pytest.raises(ValueError, match="`on_bad_image` must be 'fail' or 'skip', got 'ignore'"):
         images.decode([], tmp_path, SIXTEEN, on_bad_image="ignore")
@@ -325,6 +405,7 @@ def test_failing_disk_is_not_taken_for_a_bad_photograph(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise OSError(5, "Input/output error")
 
+    save(tmp_path, Image.new("RGB", (9, 9)), "a.png")
     monkeypatch.setattr(Image, "open", fail)
     with pytest.raises(OSError, match="Input/output error"):
         images.decode([row("a.png")], tmp_path, SIXTEEN, on_bad_image="skip")
