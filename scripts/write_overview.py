@@ -8,29 +8,17 @@ with log_to(snakemake.log[0]):
     from unitlens import gallery, models, tables
 
     params, files = snakemake.params, snakemake.input
-    names = (
-        "concepts",
-        "frequent",
-        "layers",
-        "categories",
-        "models",
-        "timings",
-        "predictions",
-        "images",
-        "explanations",
-    )
-    shown = {name: tables.read(files[name]) for name in names if files[name]}
-    if files.verification:
-        shown["verification"] = tables.read(files.verification).merge(
-            tables.read(files.verification_timings), how="left"
-        )
+    paths = {name: path for name, path in files.items() if isinstance(path, str)}
+    shown = {name: tables.read(path) for name, path in paths.items() if path.endswith(".csv")}
+    if "verification" in shown:
+        shown["verification"] = shown["verification"].merge(shown["verification_timings"], how="left")
     gallery.overview(
         snakemake.output.overview,
         snakemake.output.findings,
         shown,
         facts=[models.read_facts(path) for path in files.facts],
         figures={
-            **{name: path for name, path in files.items() if str(path).endswith(".svg")},
+            **{name: path for name, path in paths.items() if path.endswith(".svg")},
             "timings": files.timings_figure,
             **{f"grid_{Path(path).stem}": path for path in files.grids},
         },
