@@ -493,7 +493,7 @@ def weights_source(weights: Mapping[str, str]) -> dict[str, str]:
 
 def hash_in_name(url: str) -> dict[str, str]:
     """Give the first digits of the sha256 that a name such as ``resnet18-f37072fd.pth`` ends with."""
-    found = re.search(r"-([0-9a-f]{8})\.\w+$", url)
+    found = re.search(r"-([0-9a-f]{8})\.\w+\Z", url)
     return {"sha256": found[1]} if found else {}
 
 

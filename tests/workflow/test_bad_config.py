@@ -569,6 +569,11 @@ BAD = {
             ),
         ],
     ),
+    "a label that names no box": (
+        {"netdissect": {"boxes": CLASSES}},
+        {SHEET: "image_id,path,label,box\na,a.png,4,0 0 1 1\nb,b.png,5,0 0 1 1\nc,c.png,5,\n"},
+        [f"{SHEET} line 3 {IN_SHEET}: label '5' must be below 5, the number of classes of {CLASSES}"],
+    ),
     "a field that is too long": (
         {},
         {SHEET: HEADER + f"a,a.png,,,\nb,{'b' * 200_000},,,\n"},

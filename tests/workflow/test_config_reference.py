@@ -43,8 +43,20 @@ def value_of(entry):
         return ", ".join(f"`{value}`" for value in entry["enum"])
     if "items" in entry and "enum" in entry["items"]:
         return "list of " + ", ".join(f"`{value}`" for value in entry["items"]["enum"])
-    kind = entry.get("type", "")
-    return " or ".join(kind) if isinstance(kind, list) else {"array": "list", "object": "section"}.get(kind, kind)
+    kinds = entry.get("type", "")
+    names = {"array": "list", "object": "section"}
+    kind = " or ".join(names.get(each, each) for each in ([kinds] if isinstance(kinds, str) else kinds))
+    items = entry.get("items", {})
+    between = f"{kind} of {items['type']}s{limits(items)}" if limits(items) else kind
+    return between + limits(entry)
+
+
+def limits(entry):
+    """The least and the greatest number, where there are such: from 1 to 1024, above 0 to 1."""
+    least = f" from {entry['minimum']}" if "minimum" in entry else ""
+    above = f" above {entry['exclusiveMinimum']}" if "exclusiveMinimum" in entry else ""
+    most = f" to {entry['maximum']}" if "maximum" in entry else ""
+    return least + above + most + (f" below {entry['exclusiveMaximum']}" if "exclusiveMaximum" in entry else "")
 
 
 def test_the_reference_is_that_of_the_schema():
