@@ -394,6 +394,10 @@ def sweep(
         ``part, segmentation, pictures, seconds``: the time to segment the pictures, a row for each superpixel setting,
         and to predict perturbed pictures (part ``sample``), those of all designs together.
     """
+    columns = ["part", "segmentation", "pictures", "seconds"]
+    if not len(images):  # all of the shard were skipped
+        names = ["setting", "image_id", "superpixels", "score", "mask_area"]
+        return pd.DataFrame(columns=names), pd.DataFrame(columns=columns)
     seeds = [image_seed(seed, image_id) for image_id in image_ids]
     tables, seconds, predicted, predicting = [], [], 0, 0.0
     for superpixels, of_superpixels in each(_grouped(swept, "superpixels"), "kinds of superpixels"):
@@ -415,7 +419,7 @@ def sweep(
                 tables.append(pd.DataFrame({"setting": name, **table}))
     seconds.append(["sample", "", predicted, predicting])
     scores = pd.concat(tables).set_index("setting").loc[list(swept)].reset_index()
-    return scores, pd.DataFrame(seconds, columns=["part", "segmentation", "pictures", "seconds"])
+    return scores, pd.DataFrame(seconds, columns=columns)
 
 
 def leaderboard(

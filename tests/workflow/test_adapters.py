@@ -442,7 +442,7 @@ def test_figures_show_the_first_photographs_whatever_the_shards(sizes, shown, tm
         adapter("score_faithfulness", model_inputs(decoded) | {"saliency": files}, outputs, params=score, model=MODEL)
         scores.append(outputs["scores"])
     tables.write(tables.read(scores), f"{tmp_path}/faithfulness.csv")
-    params = {"shown": shown, "classes": {MODEL: "classes.txt"}}
+    params = {"shown": shown, "classes": {MODEL: "classes.txt"}, "area": 0.2, "missing": []}
     adapter("summarise_predictions", lime, [f"{tmp_path}/predictions.csv"], params=params)
     shards = {"images": images, "saliency": gradcam + lime}
     adapter("draw_grid", shards, [f"{tmp_path}/grid.png"], params=params, model=MODEL)
@@ -581,6 +581,18 @@ def test_uneven_shards_are_read_as_one(uneven):
     assert store.concatenate(uneven["ablationcam"])[1]["passes"] == "traced"
 
 
+def test_lime_is_tuned_on_uneven_shards(uneven):
+    objective = {"objective": "equal_area_iou", "area": 0.2, "steps": 5, "baseline": "blur"}
+    params = {"network": NETWORK, "device": "cpu", "settings": TUNE, "objective": objective, "seed": 42}
+    scores, timings = ([f"uneven/{name}/{number}.csv" for number in range(3)] for name in ("tuned", "tuned_seconds"))
+    for images, saliency, *outputs in zip(uneven["images"], uneven["gradcam"], scores, timings, strict=True):
+        files = model_inputs(images) | {"saliency": saliency}
+        outputs = dict(zip(("scores", "timings"), outputs, strict=True))
+        adapter("tune_lime", files, outputs, params=params | {"photographs": 2}, model=MODEL)
+    assert [len(pd.read_csv(path)) for path in scores] == [2 * 7, 0, 7]
+    assert len(tables.read(scores)) == 3 * 7 and set(tables.read(timings).part) == {"superpixels", "sample"}
+
+
 def test_uneven_shards_are_scored_and_summarised(uneven):
     of_shards = list(zip(*(uneven[name] for name in ("images", "gradcam", "ablationcam", "lime")), strict=True))
     names = ("agreement", "truth", "shape", "complexity", "faithfulness")
@@ -632,10 +644,10 @@ def test_uneven_shards_are_scored_and_summarised(uneven):
     saliency = [path for name in ("gradcam", "ablationcam", "lime") for path in uneven[name]]
     files = {"images": uneven["images"], "saliency": saliency, "masks": uneven["masks"]}
     files |= {"predictions": "uneven/predictions.csv", "faithfulness": "uneven/faithful_images.csv"}
-    adapter("write_explanations", files, ["uneven/explanations.html"], params={"shown": 3})
+    params |= {"shown": 3, "area": 0.2, "missing": []}
+    adapter("write_explanations", files, ["uneven/explanations.html"], params=params)
     page = Path("uneven/explanations.html").read_text()
     assert all(name in page for name in ("toy_00", "toy_01", "toy_02"))
-    params |= {"shown": 3}
     adapter("draw_grid", files, ["uneven/grid.svg"], params=params, model=MODEL)
     assert Path("uneven/grid.svg").stat().st_size
     adapter("draw_overlays", files | {"saliency": uneven["lime"]}, ["uneven/overlays"], params=params, model=MODEL)
