@@ -28,6 +28,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 import unicodedata
 import urllib.error
@@ -36,6 +37,7 @@ import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
@@ -43,9 +45,41 @@ from typing import IO, NamedTuple
 from tqdm import tqdm
 
 _KINDS = ("path", "url", "package")
-_ATTEMPTS = 4  # in a row without a single new byte
+_ATTEMPTS = 4  # in a row without an advance
+_ADVANCE = 1 << 16  # bytes: a server that is cut off after each single one would otherwise be asked for ever
 _TIMEOUT = 60  # seconds without an answer
+_WINDOW = 120  # seconds, over each of which a server must bring `_SLOWEST`, however it drips
+_SLOWEST = 1024  # bytes a second
+_UNANNOUNCED = 10 << 30  # bytes of a file whose length the server does not say
+_HEAD = 1 << 16  # bytes, from which the kind of a file is told
 _CHUNK = 1 << 20  # bytes
+_BEGINNINGS = {  # of the files that are taken without a hash
+    "zip": rb"PK(\x03\x04|\x05\x06)",
+    "tar.bz2": rb"BZh[1-9]1AY&SY",
+    "tar.xz": rb"\xfd7zXZ\0",
+    "pickle": rb"\x80[\x02-\x05]",
+    "safetensors": rb".{4}\0{4}\{",  # the length of a JSON header, then the header
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "GIF": rb"GIF8[79]a",
+    "BMP": rb"BM.{4}\0{4}",
+    "TIFF": rb"II\*\0|MM\0\*",
+    "WebP": rb"RIFF.{4}WEBP",
+    "AVIF": rb".{4}ftyp(avi[fs]|mif1|msf1)",
+    "JPEG 2000": rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51",
+    "PPM": rb"P[1-6]\s+(#[^\n]*\n\s*)*\d+\s+(#[^\n]*\n\s*)*\d+\s",
+}
+_WEIGHTS = ("zip", "pickle", "safetensors")
+_ARCHIVES = ("zip", "tar", "tar.gz", "tar.bz2", "tar.xz")
+_PHOTOGRAPHS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WebP", "AVIF", "JPEG 2000", "PPM")
+_OTHERS = {  # what comes instead of a file, for messages
+    "an empty file": rb"\Z",
+    "a web page": rb"(\xef\xbb\xbf)?(\s|<!--.*?-->|<\?.*?\?>)*<(!doctype\s+html|html|head|title|body)",
+    "JSON": rb"(\xef\xbb\xbf)?\s*[\[{]",
+    "a pointer of git-lfs": rb"version https://git-lfs",
+    "a gzip-compressed file": rb"\x1f\x8b",
+    "text": rb"[^\x00-\x08\x0e-\x1f\x80-\xff]+\Z",
+}
 _NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
 _WORTH_RETRYING = (408, 416, 429, 500, 502, 503, 504)  # HTTP status codes
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -73,7 +107,12 @@ _DAMAGED = (
 
 
 def fetch(
-    source: Mapping[str, str], folder: str | Path, *, lock: str | Path | None = None, progress: IO[str] | None = None
+    source: Mapping[str, str],
+    folder: str | Path,
+    *,
+    kinds: Sequence[str] = _WEIGHTS,
+    lock: str | Path | None = None,
+    progress: IO[str] | None = None,
 ) -> Path:
     """Bring the one file that `source` describes, checked against its hash.
 
@@ -87,9 +126,12 @@ def fetch(
         variables ``http_proxy``, ``https_proxy`` and ``no_proxy`` are honoured.
     folder
         Where downloads and members land under stable names. One folder a source: names come from the publisher.
+    kinds
+        What a download without a known hash may be, told from how it begins; with `member` it is an archive.
     lock
         JSON file of the hashes of all files retrieved so far, by url or ``name==version``. A file that is not in it is
-        trusted as it comes and its hash recorded; one that is in it must have the same hash for ever.
+        trusted as it comes, if it is of one of `kinds`, and its hash recorded; one that is in it must have the same
+        hash for ever.
     progress
         Stream for a progress line, drawn only when it is a terminal (default: standard error).
 
@@ -101,13 +143,14 @@ def fetch(
     Raises
     ------
     ValueError
-        `source` is malformed, the hash differs, or the answer is a web page instead of a file.
+        `source` is malformed, the hash differs, the answer is a web page or, without a hash, nothing of `kinds`, has no
+        end or is encoded, or leads to an address that is not https.
     FileNotFoundError
         There is no local file `path`, or the file is not in `folder` and UNITLENS_OFFLINE is set.
     ConnectionError
         The network or the server cannot be reached, after some attempts.
     OSError
-        The server refuses, the disk is full, or `folder` cannot be read or written.
+        The server refuses or is slower than 1 KiB a second, the disk is full, or `folder` cannot be read or written.
     """
     source = _pinned(source, lock) if lock else source
     kind = _check_source(source, on_trust=lock is not None)
@@ -116,12 +159,16 @@ def fetch(
     if kind == "path":
         file = Path(source["path"]).expanduser()
         if not file.is_file():
-            raise FileNotFoundError(f"source `path`: there is no file {file}")
+            hint = "; it is a folder, or something else that is no file" if file.exists() else ""
+            raise FileNotFoundError(f"source `path`: there is no file {file}{hint}")
         _verify(file, source, "correct `sha256`, or `path`")
     else:
         with _naming_a_read_only_folder(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            file = (_from_url if kind == "url" else _from_index)(source, folder, stream)
+            if kind == "url":
+                file = _from_url(source, folder, stream, _ARCHIVES if source.get("member") else kinds)
+            else:
+                file = _from_index(source, folder, stream)
         if lock:
             with _naming_a_read_only_folder(Path(lock).parent):
                 _record(source, file, Path(lock))
@@ -252,7 +299,9 @@ def fetch_images(
     if "installed" in source:
         installed(source["installed"], source["files"], folder)
         return
-    file = fetch({key: source[key] for key in source if key != "files"}, downloads, lock=lock, progress=progress)
+    kinds = _ARCHIVES if "files" in source else _PHOTOGRAPHS
+    wanted = {key: source[key] for key in source if key != "files"}
+    file = fetch(wanted, downloads, kinds=kinds, lock=lock, progress=progress)
     if "files" in source:
         unpack(file, folder, source["files"])
     else:
@@ -354,7 +403,7 @@ def _mismatch(what: object, expected: str, got: str, remedy: str) -> str:
     return f"{what} has sha256 {got}, but {expected} is expected: {remedy}"
 
 
-def _from_url(source: Mapping[str, str], folder: Path, stream: IO[str]) -> Path:
+def _from_url(source: Mapping[str, str], folder: Path, stream: IO[str], kinds: Sequence[str]) -> Path:
     url = source["url"]
     name = urllib.parse.unquote(PurePosixPath(urllib.parse.urlsplit(url).path).name)
     if not name or "/" in name or name.startswith("."):
@@ -363,15 +412,42 @@ def _from_url(source: Mapping[str, str], folder: Path, stream: IO[str]) -> Path:
     with contextlib.nullcontext() if target.exists() else _lock(target):
         if target.exists():
             _verify(target, source, "remove it to fetch it again, or correct `sha256` or the lock file")
+            with target.open("rb") as file:
+                _check_kind(file.read(_HEAD), source, kinds, f"{target} is")
         else:
-            _download(source, target, stream)
+            _download(source, target, stream, kinds)
     return target
 
 
-def _download(source: Mapping[str, str], target: Path, stream: IO[str]) -> None:
+def _check_kind(head: bytes, source: Mapping[str, str], kinds: Sequence[str], words: str) -> None:
+    """Refuse a file that does not begin as one of `kinds`; where a hash is known, only a web page."""
+    if (kind := _kind(head)) in kinds:
+        return
+    found = next((name for name, text in _OTHERS.items() if re.match(text, head, re.DOTALL | re.IGNORECASE)), None)
+    if not source.get("sha256") or found == "a web page":
+        found = found or (f"a {kind} file" if kind else "something unknown")
+        raise ValueError(
+            f"{words} {found} instead of a file of {', '.join(kinds)} (a login, quota or error page?); without a "
+            "`sha256` nothing else is taken, and nothing was recorded"
+        )
+
+
+def _kind(head: bytes) -> str | None:
+    """Tell the kind of a file from how it begins."""
+    block, suffix = head, ""
+    if head.startswith(b"\x1f\x8b"):
+        with contextlib.suppress(zlib.error):
+            block, suffix = zlib.decompressobj(wbits=31).decompress(head, tarfile.BLOCKSIZE), ".gz"
+    with contextlib.suppress(tarfile.HeaderError):
+        tarfile.TarInfo.frombuf(block[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
+        return f"tar{suffix}"
+    return next((kind for kind, text in _BEGINNINGS.items() if re.match(text, head, re.DOTALL)), None)
+
+
+def _download(source: Mapping[str, str], target: Path, stream: IO[str], kinds: Sequence[str]) -> None:
     _refuse_offline(source, target)
     part = target.with_name(f"{target.name}.part")
-    _transfer(source, part, stream)
+    _transfer(source, part, stream, kinds)
     try:
         _verify(part, source, f"{source['url']} was downloaded and dropped; has it been changed there? else run again")
     except ValueError:
@@ -381,27 +457,70 @@ def _download(source: Mapping[str, str], target: Path, stream: IO[str]) -> None:
     _tag(part).unlink(missing_ok=True)
 
 
-def _transfer(source: Mapping[str, str], part: Path, stream: IO[str]) -> None:
-    """Download a URL to `part`, resuming after cuts; attempts that brought nothing new are limited and spaced out."""
+def _transfer(source: Mapping[str, str], part: Path, stream: IO[str], kinds: Sequence[str] = _WEIGHTS) -> None:
+    """Download a URL to `part`, resuming after cuts; attempts that brought little new are limited and spaced out."""
     url, best, failures = source["url"], _size(part), 0
     while True:
         try:
-            return _request(source, part, stream)
+            return _watch(partial(_request, source, part, stream, kinds=kinds), url)
         except _NETWORK_ERRORS as error:
             status = getattr(error, "code", None)  # of an HTTPError
+            told = " ".join(str(error).split())
             if status and status not in _WORTH_RETRYING:
-                raise OSError(f"{url}: the server answered {error}; check the address and your access") from error
+                raise OSError(f"{url}: the server answered {told}; check the address and your access") from error
             if status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
                 part.unlink(missing_ok=True)
-            failures = 0 if _size(part) > best else failures + 1
+            failures = 0 if _size(part) >= best + _ADVANCE else failures + 1
             best = max(best, _size(part))
             if failures == _ATTEMPTS:
                 target = part.with_suffix("")
-                raise ConnectionError(f"{url} cannot be retrieved: {error}; {_offline_remedy(target)}") from error
+                raise ConnectionError(f"{url} cannot be retrieved: {told}; {_offline_remedy(target)}") from error
             time.sleep(min(2**failures, 30))
 
 
-def _request(source: Mapping[str, str], part: Path, stream: IO[str]) -> None:
+class _Watch:
+    """What a download tells whoever waits for it, and whether it is still waited for."""
+
+    received, stopped = 0, False  # bytes
+
+
+def _watch(request: Callable[..., None], url: str) -> None:
+    """Run a download in a thread and give it up when it is too slow: a server that drips lets no wait ever time out."""
+    watch, outcome = _Watch(), futures.Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(request(watch=watch))
+        except BaseException as error:  # raised again where it is waited for
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    before = 0
+    while not futures.wait([outcome], _WINDOW).done:
+        if watch.received - before < _WINDOW * _SLOWEST:
+            watch.stopped = True
+            raise OSError(
+                f"{url} brought {watch.received - before:,} bytes in {_WINDOW} s, less than {_SLOWEST:,} a second; run "
+                "again to go on from there, or put the file in its place by hand"
+            )
+        before = watch.received
+    outcome.result()
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follow redirects to http and https only."""
+
+    def redirect_request(self, request, file, code, message, headers, url):
+        if not url.startswith(("https://", "http://")):
+            raise ValueError(f"{request.full_url} leads to {url}; only https:// and http:// are followed")
+        return super().redirect_request(request, file, code, message, headers, url)
+
+
+def _open(request: urllib.request.Request) -> http.client.HTTPResponse:
+    return urllib.request.build_opener(_Redirects).open(request, timeout=_TIMEOUT)
+
+
+def _request(source: Mapping[str, str], part: Path, stream: IO[str], *, kinds: Sequence[str], watch: _Watch) -> None:
     """Ask once for what `part` lacks; a part is continued only if a hash or the server's own tag vouches for it."""
     tag = _tag(part).read_text() if _tag(part).exists() else ""
     trusted = tag or source.get("sha256")
@@ -410,11 +529,8 @@ def _request(source: Mapping[str, str], part: Path, stream: IO[str]) -> None:
     if start:
         headers["Range"] = f"bytes={start}-"
         headers |= {"If-Range": tag} if tag else {}
-    request = urllib.request.Request(source["url"], headers=headers)
-    with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
-        encrypted = response.url.startswith("https://") or source["url"].startswith("http://")
-        if len(source.get("sha256") or "") < 64 and not encrypted:
-            raise ValueError(f"{source['url']} leads to {response.url}, which is not https: it needs a full `sha256`")
+    with _open(urllib.request.Request(source["url"], headers=headers)) as response:
+        _check_answer(source, response, resumed=bool(start))
         if response.status != http.client.PARTIAL_CONTENT:
             start = 0
         elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
@@ -422,19 +538,43 @@ def _request(source: Mapping[str, str], part: Path, stream: IO[str]) -> None:
         total = None if response.length is None else start + response.length
         needed = None if total is None else total - start
         _check_space(part.parent, needed or 0)
-        chunk = response.read(_CHUNK)
+        chunk = response.read(_HEAD)
         if start == 0:
-            if re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype\s+html|html)", chunk, re.IGNORECASE):
-                raise ValueError(f"{source['url']} gave a web page instead of a file (a login, quota or error page?)")
+            _check_kind(chunk, source, kinds, f"{source['url']} gave")
             _tag(part).write_text(_validator(response.headers))
         with _naming_a_full_disk(part.parent, needed), part.open("ab") as file, _bar(part, start, total, stream) as bar:
             file.truncate(start)
-            while chunk:
+            while chunk and not watch.stopped:
                 file.write(chunk)
                 bar.update(len(chunk))
-                chunk = response.read(_CHUNK)
+                watch.received += len(chunk)
+                if total is None and watch.received > _UNANNOUNCED:
+                    raise ValueError(
+                        f"{source['url']} gave more than {_UNANNOUNCED:,} bytes and has not said how many there are: "
+                        "is it a file? Then fetch it by hand and give `path`"
+                    )
+                chunk = response.read1(_CHUNK)
     if total is not None and _size(part) != total:
         raise ConnectionError(f"the connection was cut after {_size(part)} of {total} bytes")
+
+
+def _check_answer(source: Mapping[str, str], response: http.client.HTTPResponse, *, resumed: bool) -> None:
+    """Refuse an answer that is no whole file, or not the file as it is."""
+    url, digest = source["url"], source.get("sha256") or ""
+    encrypted = response.url.startswith("https://") or url.startswith("http://")
+    if len(digest) < 64 and not encrypted:
+        raise ValueError(f"{url} leads to {response.url}, which is not https: it needs a full `sha256`")
+    if response.status != http.client.OK and not (resumed and response.status == http.client.PARTIAL_CONTENT):
+        told = f"{response.status} {response.reason}"
+        raise OSError(f"{url}: the server answered {told} instead of the file; check the address and your access")
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    packed = encoding in ("gzip", "x-gzip") and urllib.parse.urlsplit(url).path.endswith((".gz", ".tgz"))
+    if encoding not in ("", "identity") and not packed:  # some servers say so of the file's own compression
+        raise ValueError(f"{url} is sent as {encoding!r}, unasked: these are not the bytes of the file")
+    if response.length is None and not response.chunked and not digest:
+        raise ValueError(
+            f"{url}: the server does not say how long the file is, and a cut would not be seen: give `sha256`"
+        )
 
 
 def _validator(headers: Mapping[str, str]) -> str:

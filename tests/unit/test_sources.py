@@ -1,7 +1,9 @@
 """Retrieval against a loopback server that fails in every usual way, hostile archives, the real package index."""
 
 import bz2
+import contextlib
 import errno
+import functools
 import gzip
 import hashlib
 import http.server
@@ -26,7 +28,7 @@ from pathlib import Path
 import pytest
 from unitlens import sources
 
-CONTENT = bytes(range(256)) * 4096  # 1 MiB
+CONTENT = b"PK\3\4" + bytes(range(4, 256)) + bytes(range(256)) * 4095  # 1 MiB, begins as a zip does
 HASH = hashlib.sha256(CONTENT).hexdigest()
 NDF = "a87c0bd2cccbc438d24859cbe64de34157b432f104d0e7b59b0610264b538522"
 FOOLBOX = "11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb"
@@ -120,11 +122,12 @@ def test_only_more_than_ever_before_counts_as_an_advance(tmp_path, monkeypatch):
     sizes = iter([50, 20, 40, 50, 10, 49, 30])
     waits = []
 
-    def cut(source, part, stream):
+    def cut(source, part, stream, **_):
         part.write_bytes(bytes(next(sizes)))
         raise ConnectionResetError("cut")
 
     monkeypatch.setattr(sources, "_request", cut)
+    monkeypatch.setattr(sources, "_ADVANCE", 1)
     monkeypatch.setattr(time, "sleep", waits.append)
     with pytest.raises(ConnectionError, match=r"https://a/b\.pth cannot be retrieved: cut; run the retrieval where"):
         sources.fetch({"url": "https://a/b.pth"}, tmp_path)
@@ -162,14 +165,14 @@ def test_without_a_hash_only_the_servers_tag_vouches_for_a_part(server, tmp_path
     server.tag, server.faults = tag, ["cut"]
     part = tmp_path / "weights.pth.part"
     source = {"url": source_of(server)["url"]}
-    original = sources.urllib.request.urlopen
+    original = sources._open
 
-    def secure(*arguments, **options):
-        response = original(*arguments, **options)
+    def secure(request):
+        response = original(request)
         response.url = "https://secure.example/weights.pth"
         return response
 
-    monkeypatch.setattr(sources.urllib.request, "urlopen", secure)
+    monkeypatch.setattr(sources, "_open", secure)
     sources._transfer(source, part, sys.stderr)
     assert part.read_bytes() == CONTENT
     assert server.ranges == [None, second]
@@ -177,8 +180,8 @@ def test_without_a_hash_only_the_servers_tag_vouches_for_a_part(server, tmp_path
 
 @pytest.mark.parametrize("prefix", ["", HASH[:8]])
 def test_https_that_leads_to_http_needs_a_full_hash(server, tmp_path, prefix, monkeypatch):
-    url, urlopen = source_of(server)["url"], sources.urllib.request.urlopen
-    monkeypatch.setattr(sources.urllib.request, "urlopen", lambda _, **options: urlopen(url, **options))
+    request, original = urllib.request.Request(source_of(server)["url"]), sources._open
+    monkeypatch.setattr(sources, "_open", lambda _: original(request))
     source = {"url": "https://localhost/weights.pth", "sha256": prefix}
     with pytest.raises(ValueError, match="which is not https: it needs a full `sha256`"):
         sources._transfer(source, tmp_path / "weights.pth.part", sys.stderr)
@@ -473,7 +476,6 @@ def test_offline_takes_what_is_there_and_names_the_place_of_the_rest(server, tmp
 
 
 def test_proxy_variables_are_honoured(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(sources.urllib.request, "_opener", None)  # it remembers the variables of the first request
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
@@ -500,6 +502,294 @@ def test_a_folder_without_the_right_to_write_is_named(server, tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(PermissionError, match=f"{tmp_path} must be readable and writable"):
         sources.fetch(source_of(server), tmp_path)
+
+
+# the answers of servers that give something else
+
+
+def packed_tar(**options):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, **options) as file:
+        file.addfile(tarfile.TarInfo("a.jpg"))
+    return buffer.getvalue()
+
+
+def reply(*lines, body=b"", length=True):
+    """Write an answer by hand."""
+    head = ["HTTP/1.1 200 OK" if not lines or ":" in lines[0] else lines[0], *[line for line in lines if ":" in line]]
+    head += [f"Content-Length: {len(body)}"] if length and "Content-Length" not in " ".join(lines) else []
+    return "\r\n".join([*head, "Connection: close", "", ""]).encode() + body
+
+
+@pytest.fixture
+def answering(monkeypatch):
+    """Give an address that answers each request with those bytes (or what a function sends), and counts them."""
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    with contextlib.ExitStack() as stack:
+
+        def start(answer, name="weights.pth"):
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            listener.settimeout(10)
+            requests = []
+
+            def serve():
+                with contextlib.suppress(OSError):
+                    while True:
+                        connection, _ = listener.accept()
+                        with connection, contextlib.suppress(OSError):
+                            requests.append(connection.recv(65536))
+                            connection.sendall(answer) if isinstance(answer, bytes) else answer(connection)
+
+            threading.Thread(target=serve, daemon=True).start()
+            return f"http://127.0.0.1:{listener.getsockname()[1]}/{name}", requests
+
+        yield start
+
+
+HTML = b"<html><head><title>Sign in</title></head><body>please</body></html>"
+INSTEAD = {
+    "nothing": (b"", "an empty file"),
+    "a page": (HTML, "a web page"),
+    "a page behind a comment": (b"<!-- (c) 2020\n\n> -->\n <!-- x --> " + HTML, "a web page"),
+    "a page behind a mark": (b"\xef\xbb\xbf \r\n" + HTML, "a web page"),
+    "a page of XML": (b'<?xml version="1.0"?>\n<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0">\n' + HTML, "a web page"),
+    "a page without a head": (b"<script>location='/login'</script>", "text"),
+    "a page in sixteen bits": (HTML.decode().encode("utf-16"), "something unknown"),
+    "JSON": (b'{"error": "quota exceeded"}', "JSON"),
+    "a list in JSON": (b'\n ["error"]', "JSON"),
+    "XML": (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "text"),
+    "a pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "a pointer of git-lfs"),
+    "text": (b"Too Many Requests\n", "text"),
+    "a packed file": (gzip.compress(b"\x80\x02}."), "a gzip-compressed file"),
+    "a packed page": (gzip.compress(HTML), "a gzip-compressed file"),
+    "an archive": (packed_tar(mode="w:gz"), "a gzip-compressed file"),
+    "a plain archive": (packed_tar(mode="w"), "a tar file"),
+    "a photograph": (b"\xff\xd8\xff\xe0\0\x10JFIF", "a JPEG file"),
+    "zeros": (bytes(1000), "something unknown"),
+    "a document": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3", "something unknown"),
+}
+
+
+@pytest.mark.parametrize("name", INSTEAD)
+def test_only_what_is_expected_is_trusted_on_first_use(answering, tmp_path, name):
+    body, words = INSTEAD[name]
+    url, requests = answering(reply(body=body))
+    message = rf"^{url} gave {words} instead of a file of zip, pickle, safetensors \(a login.* nothing was recorded$"
+    with pytest.raises(ValueError, match=message):
+        sources.fetch({"url": url}, tmp_path / "downloads", lock=tmp_path / "lock.json")
+    assert len(requests) == 1
+    assert not (tmp_path / "lock.json").exists() and visible(tmp_path / "downloads") == []
+
+
+def test_a_file_that_lies_there_is_no_more_trusted_than_one_that_comes(tmp_path):
+    (tmp_path / "weights.pth").write_bytes(HTML)
+    message = rf"{tmp_path}/weights.pth is a web page instead of a file of zip, pickle, safetensors"
+    with pytest.raises(ValueError, match=message):
+        sources.fetch({"url": "https://localhost/weights.pth"}, tmp_path, lock=tmp_path / "lock.json")
+    assert not (tmp_path / "lock.json").exists()
+
+
+EXPECTED = {
+    "zip": b"PK\3\4",
+    "pickle": b"\x80\x02}.",
+    "safetensors": b"\x40\0\0\0\0\0\0\0{",
+    "tar": packed_tar(mode="w"),
+    "tar.gz": packed_tar(mode="w:gz"),
+    "tar.bz2": packed_tar(mode="w:bz2"),
+    "tar.xz": packed_tar(mode="w:xz"),
+    "JPEG": b"\xff\xd8\xff\xe0",
+    "PNG": b"\x89PNG\r\n\x1a\n",
+    "GIF": b"GIF89a",
+    "BMP": b"BM\1\2\3\4\0\0\0\0",
+    "TIFF": b"II*\0",
+    "WebP": b"RIFF\1\2\3\4WEBP",
+    "AVIF": b"\0\0\0\x20ftypavif",
+    "JPEG 2000": b"\0\0\0\x0cjP  \r\n\x87\n",
+    "PPM": b"P6\n# a comment\n3 4\n255\n",
+}
+
+
+@pytest.mark.parametrize("kind", EXPECTED)
+def test_each_kind_is_trusted_where_it_is_expected(answering, tmp_path, kind):
+    url, _ = answering(reply(body=EXPECTED[kind]), "a.bin")
+    assert sources._kind(EXPECTED[kind]) == kind
+    for number, kinds in enumerate((sources._WEIGHTS, sources._ARCHIVES, sources._PHOTOGRAPHS)):
+        folder, lock = tmp_path / str(number), tmp_path / f"{number}.json"
+        if kind in kinds:
+            sources.fetch({"url": url}, folder, kinds=kinds, lock=lock)
+            assert json.loads(lock.read_text()) == {url: hashlib.sha256(EXPECTED[kind]).hexdigest()}
+        else:
+            with pytest.raises(ValueError, match=f"instead of a file of {', '.join(kinds)}"):
+                sources.fetch({"url": url}, folder, kinds=kinds, lock=lock)
+            assert not lock.exists()
+
+
+@pytest.mark.parametrize(
+    ("extra", "kinds"),
+    [({"files": ["*.jpg"]}, sources._ARCHIVES), ({}, sources._PHOTOGRAPHS), ({"member": "a"}, sources._ARCHIVES)],
+)
+def test_what_is_expected_follows_from_the_source(answering, tmp_path, extra, kinds):
+    url, _ = answering(reply(body=b"\x80\x02}."))
+    with pytest.raises(ValueError, match=f"gave a pickle file instead of a file of {', '.join(kinds)} "):
+        sources.fetch_images({"url": url} | extra, tmp_path, tmp_path / "downloads", lock=tmp_path / "lock.json")
+
+
+def test_a_known_hash_decides_what_a_file_is(answering, tmp_path):
+    body = b"whatever it is\n"
+    url, _ = answering(reply(body=body))
+    source = {"url": url, "sha256": hashlib.sha256(body).hexdigest()}
+    assert sources.fetch(source, tmp_path, lock=tmp_path / "lock.json").read_bytes() == body
+
+
+ZIP = b"PK\3\4 and so on"
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["HTTP/1.1 204 No Content"], "the server answered 204 No Content instead of the file; check the address"),
+        (["HTTP/1.1 202 Accepted"], "the server answered 202 Accepted instead"),
+        (["HTTP/1.1 201 Created"], "the server answered 201 Created instead"),
+        (["HTTP/1.1 203 Non-Authoritative Information"], "the server answered 203 Non-Auth"),
+        (["HTTP/1.1 205 Reset Content"], "the server answered 205 Reset Content instead"),
+        (["HTTP/1.1 206 Partial Content", "Content-Range: bytes 0-12/13"], "the server answered 206 Partial Content"),
+        (["HTTP/1.1 304 Not Modified"], "the server answered HTTP Error 304: Not Modified; check"),
+        (["Content-Encoding: gzip"], "is sent as 'gzip', unasked: these are not the bytes of the file"),
+        (["Content-Encoding: br"], "is sent as 'br', unasked"),
+        (["HTTP/1.1 302 Found", "Location: file:///etc/passwd"], "HTTP Error 302: Found - Redirection to url 'file:"),
+        (
+            ["HTTP/1.1 302 Found", "Location: ftp://127.0.0.1/a"],
+            "leads to ftp://127.0.0.1/a; only https:// and http://",
+        ),
+        (["HTTP/1.1 302 Found", "Location: data:,a"], "HTTP Error 302: Found - Redirection to url 'data:"),
+        (["HTTP/1.1 302 Found", "Location: /weights.pth"], "HTTP Error 302: .* infinite loop. The last 30x error"),
+        (["HTTP/1.1 302 Found"], "the server answered HTTP Error 302: Found; check"),
+    ],
+)
+@pytest.mark.parametrize("pinned", [True, False])
+def test_an_answer_that_is_not_the_file_is_refused_at_once(answering, tmp_path, lines, message, pinned):
+    url, requests = answering(reply(*lines, body=ZIP))
+    source = {"url": url} | ({"sha256": hashlib.sha256(ZIP).hexdigest()} if pinned else {})
+    with pytest.raises((OSError, ValueError), match=message) as error:
+        sources.fetch(source, tmp_path / "downloads", lock=tmp_path / "lock.json")
+    assert not isinstance(error.value, ConnectionError) and "\n" not in str(error.value)
+    assert str(error.value).startswith(url)
+    assert len(requests) == 1 or "loop" in message
+    assert not (tmp_path / "lock.json").exists() and visible(tmp_path / "downloads") == []
+
+
+def test_an_archive_may_be_called_compressed_by_its_server(answering, tmp_path):
+    body = packed_tar(mode="w:gz")
+    url, _ = answering(reply("Content-Encoding: x-gzip", body=body), "set.tar.gz")
+    file = sources.fetch({"url": url}, tmp_path, kinds=sources._ARCHIVES, lock=tmp_path / "lock.json")
+    assert file.read_bytes() == body
+
+
+def test_a_file_of_unknown_length_is_not_trusted(answering, tmp_path):
+    """Its end looks as a cut does."""
+    url, _ = answering(reply(body=ZIP, length=False))
+    with pytest.raises(ValueError, match=r"the server does not say how long the file is, .* give `sha256`"):
+        sources.fetch({"url": url}, tmp_path, lock=tmp_path / "lock.json")
+    source = {"url": url, "sha256": hashlib.sha256(ZIP).hexdigest()}
+    assert sources.fetch(source, tmp_path, lock=tmp_path / "lock.json").read_bytes() == ZIP
+
+
+def test_a_file_in_chunks_has_an_end(answering, tmp_path):
+    chunks = b"%x\r\n%s\r\n" % (len(ZIP), ZIP)
+    url, _ = answering(reply("Transfer-Encoding: chunked", body=chunks + b"0\r\n\r\n", length=False))
+    assert sources.fetch({"url": url}, tmp_path, lock=tmp_path / "lock.json").read_bytes() == ZIP
+    url, requests = answering(reply("Transfer-Encoding: chunked", body=chunks, length=False))
+    with pytest.raises(ConnectionError, match="cannot be retrieved: IncompleteRead"):
+        sources.fetch({"url": url}, tmp_path / "cut", lock=tmp_path / "lock.json")
+    assert len(requests) == 4
+
+
+# time and size
+
+
+def drip(connection, first, each, pause=0.01):
+    connection.sendall(first)
+    while True:
+        connection.sendall(each)
+        threading.Event().wait(pause)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nX-",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\nPK\3\4",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\nPK\3\4" + bytes(70_000),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;",
+    ],
+    ids=["status", "header", "head", "body", "chunk"],
+)
+def test_a_server_that_drips_is_given_up(answering, tmp_path, monkeypatch, first):
+    """A byte now and then lets no wait time out."""
+    monkeypatch.setattr(sources, "_WINDOW", 0.3)
+    monkeypatch.setattr(sources, "_SLOWEST", 1_000_000)
+    url, requests = answering(functools.partial(drip, first=first, each=b"x"))
+    start = time.monotonic()
+    with pytest.raises(
+        OSError, match=rf"^{url} brought [\d,]+ bytes in 0.3 s, less than 1,000,000 a second; run"
+    ) as error:
+        sources.fetch({"url": url}, tmp_path, lock=tmp_path / "lock.json")
+    assert not isinstance(error.value, ConnectionError) and len(requests) == 1
+    assert time.monotonic() - start < 5
+    size = sum(file.stat().st_size for file in tmp_path.glob("*.part"))
+    threading.Event().wait(0.1)
+    assert sum(file.stat().st_size for file in tmp_path.glob("*.part")) - size < 50_000, "nobody waits for it any more"
+
+
+def test_a_slow_server_is_waited_for_as_long_as_it_brings_enough(answering, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_HEAD", 512)
+    monkeypatch.setattr(sources, "_WINDOW", 0.4)  # a twentieth of the bytes each 0.05 s
+    monkeypatch.setattr(sources, "_SLOWEST", 10)
+
+    def slow(connection):
+        connection.sendall(reply("Content-Length: 100004", body=b"PK\3\4"))
+        for _ in range(20):
+            threading.Event().wait(0.05)
+            connection.sendall(bytes(5000))
+
+    url, requests = answering(slow)
+    assert sources.fetch({"url": url}, tmp_path, lock=tmp_path / "lock.json").stat().st_size == 100_004
+    assert len(requests) == 1
+
+
+def test_a_body_without_an_end_has_one(answering, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_UNANNOUNCED", 1_000_000)
+    first = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nPK\3\4\r\n"
+    url, requests = answering(functools.partial(drip, first=first, each=b"fff0\r\n" + bytes(0xFFF0) + b"\r\n", pause=0))
+    with pytest.raises(ValueError, match=f"^{url} gave more than 1,000,000 bytes and has not said how many there are"):
+        sources.fetch({"url": url}, tmp_path, lock=tmp_path / "lock.json")
+    assert len(requests) == 1 and not (tmp_path / "lock.json").exists()
+    assert (tmp_path / "weights.pth.part").stat().st_size < 2_100_000
+
+
+def test_a_server_that_brings_a_byte_at_a_time_is_given_up(answering, tmp_path):
+    def cut(connection):
+        connection.sendall(reply("Content-Length: 1000", 'ETag: "v1"', body=b"PK\3\4" + bytes(cut.extra)))
+        cut.extra += 1
+
+    cut.extra = 0
+    url, requests = answering(cut)
+    with pytest.raises(ConnectionError, match=r"cannot be retrieved: the connection was cut after \d of 1000 bytes"):
+        sources.fetch({"url": url}, tmp_path, lock=tmp_path / "lock.json")
+    assert len(requests) == 4
+
+
+def test_what_lies_behind_the_announced_end_is_left_there(answering, tmp_path):
+    url, _ = answering(reply(f"Content-Length: {len(ZIP)}", body=ZIP + b"more"))
+    assert sources.fetch({"url": url}, tmp_path, lock=tmp_path / "lock.json").read_bytes() == ZIP
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"source `path`: there is no file {tmp_path}; it is a folder, or"):
+        sources.fetch({"path": str(tmp_path)}, tmp_path)
 
 
 # package index
