@@ -1049,6 +1049,13 @@ def memory(megabytes, maps=0, section=None):
     return needed
 
 
+def memory_of_scores(wildcards, attempt):
+    """Memory for the scores of all explained photographs: 2 kB for each pair of explainers and cut (docs/cluster.md)."""
+    cuts = len(config["agreement"]["areas"]) + 5
+    pairs = sum(math.comb(len(explainers(model)), 2) for model in explained_models())
+    return attempt * (1500 + 2 * pairs * cuts * count_rows("explain") // 1024)
+
+
 def memory_of_network(megabytes, maps=0, section=None):
     """Memory of a job that runs a network: on a GPU CUDA's libraries, on a CPU the activations of a batch (docs/cluster.md)."""
     needs = {"cuda": 2000, "cpu": 65 * config["batch_size"]}

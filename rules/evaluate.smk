@@ -48,9 +48,11 @@ rule summarise_agreement:
         "results/logs/summarise_agreement/all.log",
     benchmark:
         "results/benchmarks/summarise_agreement/all.tsv"
-    localrule: True
     conda:
         "../envs/unitlens.yaml"
+    resources:
+        mem_mb=memory_of_scores,
+        runtime=minutes(60),
     params:
         area=config["agreement"]["area"],
         seed=config["seed"],
@@ -127,9 +129,11 @@ rule summarise_measures:
         "results/logs/summarise_measures/all.log",
     benchmark:
         "results/benchmarks/summarise_measures/all.tsv"
-    localrule: True
     conda:
         "../envs/unitlens.yaml"
+    resources:
+        mem_mb=memory_of_scores,
+        runtime=minutes(60),
     params:
         area=config["agreement"]["area"],
         seed=config["seed"],
@@ -205,9 +209,11 @@ rule summarise_faithfulness:
         "results/logs/summarise_faithfulness/all.log",
     benchmark:
         "results/benchmarks/summarise_faithfulness/all.tsv"
-    localrule: True
     conda:
         "../envs/unitlens.yaml"
+    resources:
+        mem_mb=memory_of_scores,
+        runtime=minutes(60),
     params:
         seed=config["seed"],
     message:
@@ -272,9 +278,11 @@ rule summarise_ground_truth:
         "results/logs/summarise_ground_truth/all.log",
     benchmark:
         "results/benchmarks/summarise_ground_truth/all.tsv"
-    localrule: True
     conda:
         "../envs/unitlens.yaml"
+    resources:
+        mem_mb=memory_of_scores,
+        runtime=minutes(60),
     params:
         seed=config["seed"],
     message:

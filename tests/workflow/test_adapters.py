@@ -714,3 +714,52 @@ def test_fewer_images_than_the_similarity_looks_at():
     _, run = label_units("few", "soft_wpmi")
     with pytest.raises(ValueError, match="`top_k` is 100 but there are 24 images"):
         run()
+
+
+def test_tables_of_all_explanations_read_no_maps(monkeypatch):
+    """The steps beside Snakemake take as much memory as there are rows, whatever the size and number of maps."""
+    images = decode("columns/images.h5")
+    shards = [explain(f"columns/{method}.h5", images, method) for method in ("gradcam", "lime")]
+    params = {"classes": {MODEL: "classes.txt"}}
+    rules = {"summarise_explanations": shards, "summarise_predictions": shards[1:]}
+    for name, files in rules.items():
+        adapter(name, files, [f"columns/{name}.csv"], params=params)
+    bare = []
+    for path in shards:
+        arrays, facts = store.read(path)
+        bare.append(f"{path}.bare")
+        store.create(bare[-1], {name: array for name, array in arrays.items() if array.ndim == 1}, facts)
+        assert {"saliency"} <= {name for name, array in arrays.items() if array.ndim > 1}
+    for name, files in {"summarise_explanations": bare, "summarise_predictions": bare[1:]}.items():
+        adapter(name, files, [f"columns/{name}-bare.csv"], params=params)
+        assert Path(f"columns/{name}-bare.csv").read_bytes() == Path(f"columns/{name}.csv").read_bytes()
+    monkeypatch.setattr(store, "read", lambda path, **options: pytest.fail(f"{path} is read whole"))
+    for name, files in rules.items():
+        adapter(name, files, [f"columns/{name}.csv"], params=params)
+
+
+def test_an_image_without_an_explanation_goes_through_every_step():
+    """A black picture among the photographs: LIME has one superpixel."""
+    rows = toy.write_photographs("photographs", IMAGES)
+    Image.new("RGB", (48, 40)).save("photographs/black.png")
+    toy.write_sheet("black.csv", [*rows[:4], {"image_id": "black", "path": "black.png", "label": "0"}])
+    images = decode("black/images.h5", 0, 5, sheet="black.csv")
+    params = {"network": NETWORK, "device": "cpu", "target": "predicted", "seed": 42}
+    params |= {"lime": LIME | {"superpixels": {"method": "felzenszwalb", "scale": 1, "sigma": 0, "min_size": 60}}}
+    outputs = {"saliency": "black/lime/0.h5", "timings": "black/lime.csv"}
+    adapter("explain_lime", model_inputs(images), outputs, params=params, model=MODEL)
+    saliency = [explain("black/gradcam/0.h5", images, "gradcam"), "black/lime/0.h5"]
+    assert store.read("black/lime/0.h5")[0]["warning"][4] == "there is only one superpixel, LIME needs two"
+    adapter("cut_masks", saliency, ["black/masks.h5"], params={"area": 0.2, "threshold": 0.5, "seed": 42}, model=MODEL)
+    adapter("score_agreement", saliency, ["black/scores.csv"], params={"agreement": AGREEMENT, "seed": 42}, model=MODEL)
+    scores = tables.read("black/scores.csv")
+    assert scores.loc[scores["image_id"] == "black", "value"].isna().all()
+    files = {"images": images, "saliency": saliency, "lime": "black/lime/0.h5"}
+    adapter("measure_images", files, {"shape": "black/s.csv", "complexity": "black/c.csv"}, params={"area": 0.2})
+    assert tables.read("black/c.csv")["superpixels"].iloc[4] == 1
+    params = {"shown": 5, "classes": {MODEL: "classes.txt"}}
+    adapter("draw_overlays", {"images": [images], "saliency": ["black/lime/0.h5"]}, ["black/drawn"], params=params)
+    adapter("draw_grid", {"images": [images], "saliency": saliency}, ["black/grid.png"], params=params, model=MODEL)
+    assert Path("black/drawn/black.png").is_file()
+    adapter("summarise_explanations", saliency, ["black/e.csv"])
+    assert (tables.read("black/e.csv")["warning"] != "").sum() >= 1
