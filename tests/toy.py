@@ -1,6 +1,11 @@
-"""A miniature of everything the workflow takes from outside: networks, checkpoints, photographs, concepts, a config.
+"""A miniature of all that the workflow takes from outside: networks, checkpoints, photographs, concepts, a config.
 
-Put `tests` on PYTHONPATH and the networks are the architectures `toy:network` and `toy:imagenet_network`.
+It is uneven on purpose, since uniform inputs hide whole classes of faults: last shards are short, superpixels differ in
+number, masks, boxes and labels are in some rows only, one image is black and one broken, names look like numbers or
+hold what CSV, HTML and figures take for their own, and no unit deserves a label.
+
+Put `tests` on PYTHONPATH and the networks are the architectures `toy:network`, `toy:numbered_network` and
+`toy:imagenet_network`.
 """
 
 import csv
@@ -15,10 +20,11 @@ import torch
 from PIL import Image, ImageDraw
 from torch import nn
 
-CLASSES = ["square", "disc", "cross", "stripes", "frame"]
+CLASSES = ["$quare, $mall", "disc <b>", "Kreuz & Gewölbe", "1.10", "null"]
 SIZE = 32  # pixels a side of the networks' input
-CONCEPTS = [("red", "colour"), ("green", "colour"), ("blue", "colour"), ("square", "shape"), ("disc", "shape")]
-SHEET_COLUMNS = ["image_id", "path", "label", "mask", "crop"]
+CONCEPTS = [("red", "colour"), ("größer, $x$", "colour"), ("null", "colour"), ("4", "1.10"), ("=1+1", "1.10")]
+MASK_WORDS = [("1", "null", "4"), ("2", "<frame>", "4")]
+SHEET_COLUMNS = ["image_id", "path", "label", "mask", "crop", "box", "superpixels"]
 PREPROCESSING = {
     "fit": "squash",
     "resize": 36,
@@ -42,6 +48,14 @@ def network(classes=5):
             head=nn.Linear(8, classes),
         )
     )
+
+
+def numbered_network(classes=5):
+    """The same with layers that are called like numbers, "1.10" and "4"."""
+    inner = OrderedDict({"9": nn.Conv2d(3, 6, 3, stride=2, padding=1), "10": nn.ReLU()})
+    outer = {"1": nn.Sequential(inner), "3": nn.Conv2d(6, 8, 3, stride=2, padding=1), "4": nn.ReLU()}
+    pool = {"5": nn.AdaptiveAvgPool2d(1), "6": nn.Flatten(), "head": nn.Linear(8, classes)}
+    return nn.Sequential(OrderedDict(outer | pool))
 
 
 def imagenet_network():
@@ -88,6 +102,14 @@ def write_photographs(folder, n, *, start=0):
     return rows
 
 
+def write_mask(path, box):
+    """Write a label map of a photograph that marks a box, (left, top, right, bottom) in pixels, with 1 and its frame
+    with 2."""
+    mask = Image.new("L", (48, 40))
+    ImageDraw.Draw(mask).rectangle(box, fill=1, outline=2)
+    mask.save(path)
+
+
 def write_sheet(path, rows):
     """Write an image sheet; columns that a row lacks stay empty."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -97,8 +119,13 @@ def write_sheet(path, rows):
         writer.writerows(rows)
 
 
+def write_table(path, rows):
+    with Path(path).open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
 def write_concepts(path, concepts=CONCEPTS):
-    Path(path).write_text("word,category\n" + "".join(f"{word},{category}\n" for word, category in concepts))
+    write_table(path, [("word", "category"), *concepts])
 
 
 def write_sentence_encoder(path, *, seed=0):
@@ -172,7 +199,8 @@ def write_broden(folder, n=4):
 
 
 def config():
-    """Config of the miniature: one model with two layers, two shards of photographs each to label and to explain."""
+    """Config of the miniature: one model with two layers, three shards each of images to label with (3, 3, 1) and to
+    explain (2, 1 and a broken one, 2)."""
     photographs = {"shard_size": 3, "photographs": [{"folder": "photographs"}]}
     return {
         "device": "cpu",
@@ -190,7 +218,7 @@ def config():
         },
         "images": {
             "probe": {"sheet": "config/probe.csv", **photographs},
-            "explain": {"sheet": "config/explain.csv", **photographs, "shard_size": 2},
+            "explain": {"sheet": "config/explain.csv", **photographs, "shard_size": 2, "on_bad_image": "skip"},
         },
         "encoder": {
             "kind": "conse",
@@ -199,27 +227,62 @@ def config():
             "preprocessing": dict(PREPROCESSING),
         },
         "concepts": {"list": "config/concepts.csv"},
-        "dissect": {  # soft_wpmi needs a hundred photographs, and six support no label
+        "dissect": {  # soft_wpmi needs a hundred photographs, and seven support no label
             "similarity": "cos_similarity",
-            "evidence": {"resamples": 5, "null_draws": 50, "alpha": 1},
+            "evidence": {"resamples": 5, "null_draws": 50},
         },
         "explain": {
             "cams": ["gradcam"],
-            "lime": {"n_samples": 20, "superpixels": {"method": "grid", "size": 8}, "num_features": 3},
+            "lime": {"n_samples": 20, "superpixels": {"method": "felzenszwalb", "min_size": 60}, "num_features": 3},
         },
         "faithfulness": {"steps": 3, "percentiles": [50]},
+        "sanity": {"photographs": 3, "seeds": 2, "samples": [20]},
+    }
+
+
+def whole_config():
+    """The same with a second model of names like numbers, and with every part that a config may leave out."""
+    settings = config()
+    settings["models"]["18"] = settings["models"]["toy"] | {
+        "architecture": "toy:numbered_network",
+        "weights": {"path": "weights/numbered.pt"},
+        "layers": ["1.10", "4"],
+        "cam_layer": "4",
+    }
+    superpixels = [{"method": "grid", "size": 12}, settings["explain"]["lime"]["superpixels"]]
+    return settings | {
+        "netdissect": {"masks": "config/masks.csv", "share": 0.05},
+        "tune": {"photographs": 3, "grid": {"n_samples": [12, 20], "superpixels": superpixels}},
     }
 
 
 def write_inputs(folder):
-    """Write the files that `config` names below `folder`: six photographs to label with, the first four to explain."""
+    """Write the files that `config` names below `folder`."""
     folder = Path(folder)
-    rows = write_photographs(folder / "photographs", 6)
-    write_sheet(folder / "config/probe.csv", rows)
-    write_sheet(folder / "config/explain.csv", rows[:4])
+    photographs = folder / "photographs"
+    rows = write_photographs(photographs, 6)
+    Image.new("RGB", (48, 40)).save(photographs / "the black one.png")
+    (photographs / "broken.jpg").write_bytes(truncated_jpeg())
+    for row, box in ((rows[1], (8, 8, 30, 24)), (rows[4], (2, 10, 40, 30))):
+        row["mask"] = row["path"].replace(".png", "_mask.png")
+        write_mask(photographs / row["mask"], box)
+    black = {"image_id": "1.10", "path": "the black one.png"}
+    write_sheet(folder / "config/probe.csv", [*rows, black])
+    first, second, third, fourth, *_ = rows
+    explained = [
+        {key: first[key] for key in ("image_id", "path")},  # without a label
+        third | {"box": "0.25 0.1 0.75 0.9"},
+        fourth | {"label": ""},
+        {"image_id": "007", "path": "broken.jpg", "label": "1"},
+        black | {"label": "0"},
+        second | {"image_id": "NA"},  # with a mask
+    ]
+    write_sheet(folder / "config/explain.csv", explained)
     write_concepts(folder / "config/concepts.csv")
-    (folder / "config/classes.txt").write_text("\n".join(CLASSES) + "\n")
+    write_table(folder / "config/masks.csv", [("value", "word", "category"), *MASK_WORDS])
+    (folder / "config/classes.txt").write_text("\n".join(CLASSES) + "\n", encoding="utf-8")
     save_checkpoint(folder / "weights/toy.pt")
+    save_checkpoint(folder / "weights/numbered.pt", numbered_network, seed=1)
     save_checkpoint(folder / "weights/imagenet.pt", imagenet_network)
     write_sentence_encoder(folder / "weights/text.zip")
 

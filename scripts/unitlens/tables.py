@@ -147,6 +147,8 @@ def _read(path: str | Path) -> pd.DataFrame:
     for name in table:
         if name in TEXT:
             table[name] = _each(table[name].fillna(""), restore)
+        elif table.empty:  # pandas takes a column without cells for texts
+            table[name] = table[name].astype(float)
         elif len(wrong := _not_numbers(table[name])):
             got = min(wrong, key=lambda cell: bool(_NUMBER.fullmatch(cell)))
             raise ValueError(f"{path}: the column {name!r} holds numbers, or True and False; got {got!r}")

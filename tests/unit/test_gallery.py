@@ -234,6 +234,10 @@ def test_page_names_the_photographs_without_a_map(tmp_path):
     )
 
 
+def test_page_names_the_photographs_that_were_skipped(tmp_path):
+    assert re.search("pictures left out as unreadable</.*?>1 \\(broken\\)<", write_page(tmp_path), re.DOTALL)
+
+
 def test_the_page_without_figures_is_else_the_same(tmp_path):
     text = write_page(tmp_path)
     bare = re.sub(r"<figure>.*?</figure>|<p>Beside this page.*?</p>", "", text, flags=re.DOTALL)

@@ -181,3 +181,8 @@ def test_nothing_else_reads_or_writes_csv():
             found += [f"{path.name}:{node.lineno}: {name}" for name in names if re.search(CSV, name)]
     assert [each for each in found if not each.startswith("tables.py:")] == []
     assert len(found) == 3, found  # the import, one reading, one writing
+
+
+def test_a_table_without_rows_has_columns_of_numbers(tmp_path):
+    tables.write(pd.DataFrame({"model": [], "units": [], "low": []}), tmp_path / "empty.csv")
+    assert tables.read(tmp_path / "empty.csv").dtypes[["units", "low"]].tolist() == [float, float]

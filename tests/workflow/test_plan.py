@@ -127,10 +127,10 @@ def test_fifty_thousand_photographs_are_planned_in_few_jobs_and_little_memory():
 def test_miniature_plans_these_jobs(plan, project):
     jobs = plan(project, "--configfile", "config/toy.yaml")
     assert {rule: jobs[rule] for rule in ("decode_images", "extract_activations", "explain_cam", "explain_lime")} == {
-        "decode_images": 4,  # one geometry; 6 photographs in shards of 3, 4 in shards of 2
-        "extract_activations": 4,
-        "explain_cam": 2,
-        "explain_lime": 2,
+        "decode_images": 6,  # one geometry; 7 photographs in shards of 3, 6 in shards of 2
+        "extract_activations": 6,
+        "explain_cam": 3,
+        "explain_lime": 3,
     }
 
 
@@ -139,7 +139,7 @@ def test_lime_is_tuned_on_the_first_shards_where_the_config_asks(plan, project):
     toy.write_config(project, toy.config() | {"tune": {"photographs": 3, "grid": {"alpha": [0.1, 1]}}})
     jobs = plan(project, "--configfile", "config/toy.yaml")
     assert {rule: jobs[rule] for rule in ("tune_lime", "collect_tuning", "draw_tuning")} == {
-        "tune_lime": 2,  # three of four photographs in shards of two
+        "tune_lime": 2,  # three of six photographs in shards of two
         "collect_tuning": 1,
         "draw_tuning": 1,
     }

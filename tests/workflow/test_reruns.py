@@ -1,5 +1,6 @@
 """What runs again after a change: the table in docs/cluster.md, planned on a miniature that pretends to be done."""
 
+import csv
 import re
 import shutil
 from pathlib import Path
@@ -33,18 +34,24 @@ def finished(new_project, snakemake):
     return project
 
 
-def photographs(name, n):
-    """A sheet of `n` photographs, of which the first are those of the miniature."""
+def appended(name, n):
+    """So many more rows of a sheet, and their photographs."""
 
     def change(project, settings):
-        toy.write_sheet(project / f"config/{name}.csv", toy.write_photographs(project / "photographs", n))
+        rows = toy.write_photographs(project / "photographs", n, start=20)
+        toy.write_sheet(project / f"config/{name}.csv", [*sheet(project, name), *rows])
 
     return change
 
 
 def relabelled(project, settings):
-    rows = toy.write_photographs(project / "photographs", 4)
-    toy.write_sheet(project / "config/explain.csv", [*rows[:3], rows[3] | {"label": "0"}])
+    first, second, third, *others = sheet(project, "explain")
+    toy.write_sheet(project / "config/explain.csv", [first, second, third | {"label": "0"}, *others])
+
+
+def sheet(project, name):
+    with (project / f"config/{name}.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def new_weights(project, settings):
@@ -82,8 +89,8 @@ CHANGES = {
     "one more model, with one layer": another_model,
     "another checkpoint at `weights.path`": new_weights,
     "one more word in the list of concepts": another_word,
-    "three more photographs to label with": photographs("probe", 9),
-    "two more photographs to explain": photographs("explain", 6),
+    "three more photographs to label with": appended("probe", 3),
+    "two more photographs to explain": appended("explain", 2),
     "another label of one photograph to explain": relabelled,
 }
 ARGUMENTS = {

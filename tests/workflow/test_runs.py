@@ -1,5 +1,6 @@
 """A miniature of the workflow, run by Snakemake: whole, again, killed, with photographs appended, with broken ones."""
 
+import csv
 import hashlib
 import json
 import os
@@ -17,7 +18,7 @@ import pandas as pd
 import pytest
 import toy
 from conftest import ROOT, environment
-from unitlens import store
+from unitlens import store, tables
 
 CONFIG = ["--configfile", "config/toy.yaml"]
 RUN = [*CONFIG, "--cores", "2", "--keep-going", "--rerun-incomplete"]
@@ -35,7 +36,7 @@ UNREPEATABLE = ("logs", "benchmarks", "timings", "partial")  # they hold seconds
 @pytest.fixture(scope="module")
 def finished(new_project, snakemake):
     """The miniature, run to its end in a folder that links to the workflow; beside it a home and temporary files."""
-    project = new_project("finished")
+    project = without_the_broken_one(new_project("finished"))
     surroundings = project.parent
     for name in ("clone", "home", "tmp"):
         (surroundings / name).mkdir()
@@ -47,9 +48,19 @@ def finished(new_project, snakemake):
     variables = {"HOME": str(surroundings / "home"), "TMPDIR": str(surroundings / "tmp"), "PYTHONDONTWRITEBYTECODE": ""}
     result = snakemake(project, *RUN, *EVERYTHING, **variables)
     assert result.returncode == 0, result.stdout
-    assert "Jobs done: 36. docs/outputs.md says" in result.stdout
-    assert "results/saliency (4)" in " ".join(result.stdout.split())
+    assert "Jobs done: 47. docs/outputs.md says" in result.stdout
+    assert "results/saliency (6)" in " ".join(result.stdout.split())
     (surroundings / "written.txt").write_text("\n".join(sorted(listing(surroundings) - before)))
+    return project
+
+
+def without_the_broken_one(project):
+    """Leave out the photograph that cannot be read; from now on such a one is an error."""
+    sheet, settings = project / "config/explain.csv", toy.config()
+    rows = csv.DictReader(sheet.read_text().splitlines())
+    toy.write_sheet(sheet, [row for row in rows if row["path"] != "broken.jpg"])
+    settings["images"]["explain"]["on_bad_image"] = "fail"
+    toy.write_config(project, settings)
     return project
 
 
@@ -71,16 +82,16 @@ def digests(project):
 
 
 def test_whole_run(finished):
-    concepts = pd.read_csv(finished / "results/concepts.csv")
+    concepts = tables.read(finished / "results/concepts.csv")
     assert concepts.groupby("layer").size().to_dict() == {"relu1": 6, "relu2": 8}
-    assert set(concepts.status) <= {"labelled", "dead"}
-    agreement = pd.read_csv(finished / "results/agreement.csv")
-    assert sorted(set(agreement.image_id)) == ["toy_00", "toy_01", "toy_02", "toy_03"]
-    timings = pd.read_csv(finished / "results/timings/explainers.csv")
-    assert timings[["explainer", "images"]].values.tolist() == [["gradcam-relu2", 4], ["lime", 4]]
+    assert "labelled" not in set(concepts.status)
+    agreement = tables.read(finished / "results/agreement.csv")
+    assert set(agreement.image_id) == {"toy_00", "toy_02", "toy_03", "NA"}, "the black one has one superpixel"
+    timings = tables.read(finished / "results/timings/explainers.csv")
+    assert timings[["explainer", "images"]].values.tolist() == [["gradcam-relu2", 5], ["lime", 5]]
     assert not list((finished / "results").rglob("*.part"))
-    logs, tables = names_below(finished / "results/logs"), names_below(finished / "results/benchmarks")
-    assert logs == tables and len(logs) == 36
+    logs, benchmarks = names_below(finished / "results/logs"), names_below(finished / "results/benchmarks")
+    assert logs == benchmarks and len(logs) == 47
     assert sum(path.is_file() for path in (finished / "results").rglob("*")) < 5 * len(logs)
 
 
@@ -110,7 +121,7 @@ def test_second_run_has_nothing_to_do(finished, snakemake):
 
 
 def test_killed_run_goes_on_to_the_same_bytes(finished, new_project, snakemake, start_snakemake):
-    project = new_project("killed")
+    project = without_the_broken_one(new_project("killed"))
     process = start_snakemake(project, *RUN, *EXPLAINED)
     wait_for(project / "results/logs/explain_lime/toy/00000.log", process)
     os.killpg(process.pid, signal.SIGKILL)
@@ -133,11 +144,12 @@ def wait_for(path, process, seconds=300):
 def test_appended_photographs_and_a_truncated_one(finished, snakemake, plan, tmp_path):
     project = Path(shutil.copytree(finished, tmp_path / "project"))
     before = digests(project)
-    photographs = project / "photographs"
-    rows = toy.write_photographs(photographs, 4) + toy.write_photographs(photographs, 3, start=6)
+    photographs, sheet = project / "photographs", project / "config/explain.csv"
     (photographs / "truncated.jpg").write_bytes(toy.truncated_jpeg())
-    rows.insert(5, {"image_id": "toy_bad", "path": "truncated.jpg", "label": "1"})
-    toy.write_sheet(project / "config/explain.csv", rows)
+    first, last = toy.write_photographs(photographs, 2, start=7)
+    bad = {"image_id": "toy_bad", "path": "truncated.jpg", "label": "1"}
+    rows = list(csv.DictReader(sheet.read_text().splitlines()))
+    toy.write_sheet(sheet, [*rows, first, bad, last])
     new_shards = {
         "decode_images": 2,
         "explain_cam": 2,
@@ -152,15 +164,15 @@ def test_appended_photographs_and_a_truncated_one(finished, snakemake, plan, tmp
     result = snakemake(project, *RUN, *EXPLAINED)
     assert result.returncode != 0
     assert "image_id 'toy_bad': photographs/truncated.jpg: cannot be read as a picture" in result.stdout
-    log = (project / "results/logs/decode_images/explain/squash36-crop32-bilinear/00002.log").read_text()
+    log = (project / "results/logs/decode_images/explain/squash36-crop32-bilinear/00003.log").read_text()
     assert "image_id 'toy_bad': photographs/truncated.jpg" in log
-    assert not (project / PHOTOGRAPHS / "00002.h5").exists()
-    assert (project / "results/agreement/toy/00003.csv").exists(), "the other shard is finished"
+    assert not (project / PHOTOGRAPHS / "00003.h5").exists()
+    assert (project / "results/agreement/toy/00002.csv").exists(), "the other shard is finished"
 
     _, _, told = result.stdout.partition("Jobs failed: 1; not done for want of them: ")
     failures, _, made = told.partition("Jobs done: ")
-    assert "decode_images explain squash36-crop32-bilinear 00002:   image_id 'toy_bad'" in failures
-    assert "results/logs/decode_images/explain/squash36-crop32-bilinear/00002.log" in failures
+    assert "decode_images explain squash36-crop32-bilinear 00003:   image_id 'toy_bad'" in failures
+    assert "results/logs/decode_images/explain/squash36-crop32-bilinear/00003.log" in failures
     assert "results/agreement (1)" in " ".join(made.split())
 
     toy.write_photographs(photographs, 1, start=9)
@@ -179,16 +191,12 @@ def test_appended_photographs_and_a_truncated_one(finished, snakemake, plan, tmp
 
 
 def test_unreadable_photograph_is_skipped_on_request(project, snakemake):
-    settings = toy.config()
-    settings["images"]["explain"]["on_bad_image"] = "skip"
-    toy.write_config(project, settings)
-    (project / "photographs/toy_01.png").write_bytes(toy.truncated_jpeg())
-    result = snakemake(project, *RUN, "results/masks/toy/00000.h5")
+    result = snakemake(project, *RUN, "results/masks/toy/00001.h5")
     assert result.returncode == 0, result.stdout
-    _, facts = store.read(project / PHOTOGRAPHS / "00000.h5")
-    assert [image_id for image_id, _ in json.loads(facts["skipped"])] == ["toy_01"]
-    masks, _ = store.read(project / "results/masks/toy/00000.h5")
-    assert masks["image_id"].tolist() == ["toy_00"]
+    _, facts = store.read(project / PHOTOGRAPHS / "00001.h5")
+    assert [image_id for image_id, _ in json.loads(facts["skipped"])] == ["007"]
+    masks, _ = store.read(project / "results/masks/toy/00001.h5")
+    assert masks["image_id"].tolist() == ["toy_03"]
 
 
 def make_report(project, command):
@@ -216,7 +224,7 @@ def missing_in(project, browse, name="overview"):
 
 def test_failed_run_names_the_command_that_makes_the_report_of_what_exists(finished, new_project, snakemake, browse):
     """A photograph of the last shard cannot be read, and the classifier of the encoder is no checkpoint."""
-    project = new_project("failed")
+    project = without_the_broken_one(new_project("failed"))
     shutil.copy2(ROOT / "Makefile", project)
     photograph, weights = project / "photographs/toy_05.png", project / "weights/imagenet.pt"
     intact = {path: path.read_bytes() for path in (photograph, weights)}
