@@ -240,20 +240,17 @@ def check_classes():
 
 
 def check_names(path, key):
-    """List what is wrong with a text file that has a name in each line."""
+    """List what is wrong with a text file that has a name in each line. Names may come twice, as ImageNet's cranes do."""
     if reason := unreadable(path):
         return [f"{key}: {reason}"]
     try:
         names = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         return [f"{path} ({key}): not UTF-8 text ({error.reason} at byte {error.start})"]
-    problems, seen = [], {}
+    problems = []
     for line, name in enumerate(names, start=1):
-        first = seen.setdefault(unicodedata.normalize("NFC", name.strip()), line)
         if not name.strip():
             problems.append(f"{path} line {line} ({key}): the line is blank; every line must name a class")
-        elif first != line:
-            problems.append(f"{path} line {line} ({key}): the class {name!r} stands on line {first} already")
         elif reason := word_problem(name):
             problems.append(f"{path} line {line} ({key}): the class {name!r} {reason}")
     return some_of(problems, f"{path} ({key})")

@@ -526,8 +526,6 @@ BAD = {
         {CLASSES: "a\n\nb\na\ncaf\u00e9\ncafe\u0301\nx; y\nz\0\n\n"},
         [
             f"{CLASSES} line 2 (models.toy.classes): the line is blank; every line must name a class",
-            f"{CLASSES} line 4 (models.toy.classes): the class 'a' stands on line 1 already",
-            f"{CLASSES} line 6 (models.toy.classes): the class 'cafe\u0301' stands on line 5 already",
             f"{CLASSES} line 7 (models.toy.classes): the class 'x; y' {APART}",
             f"{CLASSES} line 8 (models.toy.classes): the class 'z\\x00' has the control character U+0000",
             f"{CLASSES} line 9 (models.toy.classes): the line is blank; every line must name a class",
