@@ -545,7 +545,8 @@ def test_one_is_singular_everywhere():
     assert gallery.label_sentences(one, "CLIP") == [
         "The CLIP labels 1 of the 1 unit in 1 layer of m with 1 distinct concept."
     ]
-    lines = gallery.caveats("CLIP", pd.DataFrame({"image_id": ["a"]}), probe_rows=1, probe_photographs=1)
+    images = pd.DataFrame({"set": ["probe"], "pictures": [1], "photographs": [1]})
+    lines = gallery.caveats(pd.DataFrame({"image_id": ["a"]}), images, encoder="CLIP")
     assert any("labelled on 1 picture, whole or cut from 1 photograph;" in line for line in lines)
     assert any(line.startswith("1 photograph was explained, which is few;") for line in lines)
     assert labels([0.5, 0.01], 0.05)[0].startswith("1 of 2 living units (50%) has a label")
