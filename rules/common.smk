@@ -1250,7 +1250,7 @@ def say_what_failed():
     waiting = [job for job in workflow.dag.needrun_jobs() if job.output and job not in workflow.scheduler.failed]
     logger.error(f"Jobs failed: {len(failed)}; not done for want of them: {len(waiting)}.")
     for job in failed[:FAILURES_SHOWN]:
-        logger.error(f"  {job.rule.name} {' '.join(job.wildcards)}: {last_words(job.log[0])}\n    log: {job.log[0]}")
+        logger.error(f"  {job.rule.name} {' '.join(job.wildcards)}: {cause(job.log[0])}\n    log: {job.log[0]}")
     if len(failed) > FAILURES_SHOWN:
         logger.error(f"  and {len(failed) - FAILURES_SHOWN} more")
     if failed:
@@ -1283,6 +1283,14 @@ def command_of_report():
 
 def read_log(log):
     return Path(log).read_text(encoding="utf-8", errors="replace").splitlines() if Path(log).is_file() else []
+
+
+def cause(log):
+    """Why a job failed: its error, or that it had no time to name one."""
+    lines = read_log(log)
+    if not lines or lines[-1].startswith(CLOSING):
+        return last_words(log)
+    return f"it was killed, for want of memory or time? The last line of its log: {last_words(log)}"
 
 
 def last_words(log):

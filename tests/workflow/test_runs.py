@@ -294,3 +294,16 @@ def test_summary_of_a_run_does_without_what_snakemake_keeps_of_its_jobs(project,
     assert "Left out of this summary: say_what_was_made (TypeError" in result.stdout
     assert "The command of this run, given again, makes all that is missing." in result.stdout
     assert told_command(result.stdout) == f"make report PROFILE= {shlex.quote(f'ARGS={shlex.join(RUN)}')}"
+
+
+def test_job_that_dies_without_a_word_is_told_as_such(project, snakemake):
+    """As one that the system kills for want of memory."""
+    (project / "dies.py").write_text("import os\n\ndef network():\n    os._exit(9)\n")
+    settings = toy.config()
+    for model in settings["models"].values():
+        model["architecture"] = "dies.py:network"
+    toy.write_config(project, settings)
+    target = f"results/models/{next(iter(settings['models']))}.json"
+    result = snakemake(project, *RUN, target)
+    assert result.returncode != 0
+    assert "it was killed, for want of memory or time? The last line of its log: host " in result.stdout
