@@ -194,6 +194,23 @@ def test_a_development_kit_that_does_not_fit_is_named(tmp_path, devkit):
         listed(tmp_path, kind="imagenet_val", size=3)
 
 
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import os; os.kill(os.getpid(), 11)", "its reader ended with -11$"),
+        ("while True: pass", "its reader finds no end in 2 seconds$"),
+        ("print('no list')", "Expecting value: "),
+    ],
+)
+def test_a_development_kit_ends_nothing_but_the_reading_of_it(tmp_path, devkit, monkeypatch, code, reason):
+    """A flipped bit of `meta.mat` makes scipy's parser crash, another one lets it allocate and loop."""
+    monkeypatch.setattr(image_sets, "_LONGEST", 2)
+    monkeypatch.setattr(image_sets, "_READ_SYNSETS", code)
+    message = f"ground_truth.txt and meta.mat beside it do not fit together, or are damaged: {reason}"
+    with pytest.raises(ValueError, match=message):
+        listed(tmp_path, kind="imagenet_val", size=3)
+
+
 def test_broden_lists_photographs_with_their_label_maps(tmp_path):
     toy.write_broden(tmp_path / "set")
     rows = listed(tmp_path, kind="broden", size=4)
