@@ -42,7 +42,8 @@ def test_a_second_run_has_nothing_to_do(demo):
 
 
 def test_the_page_of_outputs_describes_every_column_and_no_other(demo):
-    assert outputs.departures(demo) == ([], [])
+    masks = "results/images/{dataset}/{geometry}/{shard}.h5: mask"  # its photographs have boxes only
+    assert outputs.departures(demo) == ([], [masks])
 
 
 def test_every_unit_has_one_row_with_evidence(demo):
