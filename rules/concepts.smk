@@ -66,7 +66,7 @@ rule label_units:
         "../envs/unitlens.yaml"
     threads: config["threads"]
     resources:
-        mem_mb=memory(2500),
+        mem_mb=memory(3000),
         runtime=minutes(30),
     params:
         similarity=config["dissect"]["similarity"],
@@ -96,7 +96,7 @@ rule map_units:
     resources:
         gpu=GPU,
         batch_size=config["batch_size"],
-        mem_mb=memory_of_network(1000),
+        mem_mb=memory_of_network(2000),
         runtime=minutes(30),
     params:
         network=network,
@@ -146,7 +146,7 @@ rule rarefy_probe:
         "../envs/unitlens.yaml"
     threads: config["threads"]
     resources:
-        mem_mb=memory(2000),
+        mem_mb=memory(2500),
         runtime=minutes(60),
     params:
         similarity=config["dissect"]["similarity"],
