@@ -477,13 +477,13 @@ def check_table(path, key, columns, unique, check_row=lambda row: []):
                 elif not value.strip():
                     problems.append(f"{where}: {unique} is empty")
                 elif same in seen:
-                    first, line = seen[same]
+                    first, earlier = seen[same]
                     but = (
                         ""
                         if first == value
                         else f" as {first!r}, which some file systems and readers take for the same"
                     )
-                    problems.append(f"{where}: {unique} {value!r} stands on line {line} already{but}")
+                    problems.append(f"{where}: {unique} {value!r} stands on line {earlier} already{but}")
                 else:
                     problems += [f"{where}: {problem}" for problem in check_row(row)]
                 seen.setdefault(same, (value, reader.line_num))
@@ -561,8 +561,10 @@ def check_mask(row):
     problems = [] if known else [f"value {value!r} must be a whole number from 1 to 65535"]
     for column in MASK_COLUMNS[1:]:
         cell = row.get(column) or ""
-        if reason := word_problem(cell) if cell.strip() else "is empty":
-            problems.append(f"{column} {cell!r} {reason}" if cell.strip() else f"{column} {reason}")
+        if not cell.strip():
+            problems.append(f"{column} is empty")
+        elif reason := word_problem(cell):
+            problems.append(f"{column} {cell!r} {reason}")
     return problems
 
 
@@ -764,13 +766,15 @@ def first_saliency(section, some=slice(None)):
     )
 
 
-def per_layer(pattern):
-    """Expand a pattern over the labelled models and their layers."""
-    return [
-        path
-        for model in config["models"]
-        for path in expand(pattern, model=model, layer=config["models"][model]["layers"])
-    ]
+def labelled_layers():
+    """Every layer whose units are labelled, as model and layer."""
+    return [(model, layer) for model in config["models"] for layer in config["models"][model]["layers"]]
+
+
+def per_layer(pattern, some=None):
+    """Expand a pattern over all or some of the labelled layers."""
+    layers = labelled_layers() if some is None else some
+    return [pattern.format(model=model, layer=layer) for model, layer in layers]
 
 
 def if_configured(key, *things):
@@ -1148,16 +1152,15 @@ def name_of_job(log):
 
 def made_layers():
     """Layers, as model and layer, of which everything is there that the gallery of units shows."""
-    pairs = [(model, layer) for model in labelled_models() for layer in config["models"][model]["layers"]]
     return [
         (model, layer)
-        for model, layer in pairs
+        for model, layer in labelled_layers()
         if len(made([f"results/concepts/{model}/{layer}.csv", f"results/unit_maps/{model}/{layer}.h5"])) == 2
     ]
 
 
 def made_units(pattern):
-    return lambda wildcards: [pattern.format(model=model, layer=layer) for model, layer in made_layers()]
+    return lambda wildcards: per_layer(pattern, made_layers())
 
 
 def made_probe_images(wildcards):
@@ -1165,8 +1168,8 @@ def made_probe_images(wildcards):
 
 
 def missing_layers(wildcards):
-    pairs = [(model, layer) for model in labelled_models() for layer in config["models"][model]["layers"]]
-    return [f"{model} {layer}" for model, layer in pairs if (model, layer) not in made_layers()]
+    made = made_layers()
+    return [f"{model} {layer}" for model, layer in labelled_layers() if (model, layer) not in made]
 
 
 def made_inputs(rule):

@@ -580,6 +580,14 @@ BAD = {
             "(131072), behind line 2)"
         ],
     ),
+    "a field that is too long, behind an image_id that stands there twice": (
+        {},
+        {SHEET: HEADER + f"a,a.png,,,\na,a.png,,,\nb,{'b' * 200_000},,,\n"},
+        [
+            f"images.probe.sheet: {SHEET} cannot be read as a table (field larger than field limit "
+            "(131072), behind line 3)"
+        ],
+    ),
     "more shards than five digits number": (
         {"images.probe": {"size": 10**6, "shard_size": 1, "photographs": [{"folder": "photographs"}]}},
         {},
