@@ -14,9 +14,7 @@ with log_to(snakemake.log[0]):
     image_id, photograph = (store.column(images, name) for name in ("image_id", "photograph"))
     arrays, about = store.concatenate(snakemake.input.activations)
     top = unit_maps.top_photographs(arrays["activations"], arrays["image_id"], image_id, photograph)
-    with store.picking(images, "images") as pictures:
-        maps = unit_maps.activation_maps(
-            model, layer, top["row"], pictures, normalise, batch_size=snakemake.resources.batch_size
-        )
+    pictures, batch_size = store.picking(images, "images"), snakemake.resources.batch_size
+    maps = unit_maps.activation_maps(model, layer, top["row"], pictures, normalise, batch_size=batch_size)
     facts |= {"layer": layer, "geometry": about["geometry"]}
     store.create(snakemake.output[0], top | maps, facts)

@@ -298,8 +298,7 @@ def blocks(paths: Iterable[str | Path], names: Iterable[str], size: int) -> Iter
     return _ahead(read())
 
 
-@contextmanager
-def picking(paths: Iterable[str | Path], name: str) -> Iterator[Callable[[np.ndarray], np.ndarray]]:
+def picking(paths: Iterable[str | Path], name: str) -> Callable[[np.ndarray], np.ndarray]:
     """Read any rows of a dataset that is spread over shards, without reading the others.
 
     One shard is open at a time, whatever their number.
@@ -311,8 +310,8 @@ def picking(paths: Iterable[str | Path], name: str) -> Iterator[Callable[[np.nda
     name : str
         The dataset.
 
-    Yields
-    ------
+    Returns
+    -------
     callable
         From ascending, distinct row numbers, counted over all shards, to those rows.
 
@@ -338,7 +337,7 @@ def picking(paths: Iterable[str | Path], name: str) -> Iterator[Callable[[np.nda
                     parts.append(file[name][rows[first:last] - start])
         return np.concatenate(parts)
 
-    yield pick
+    return pick
 
 
 def batches(dataset: h5py.Dataset, size: int) -> Iterator[np.ndarray]:

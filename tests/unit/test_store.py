@@ -173,8 +173,7 @@ READERS = {
 
 
 def pick(paths, rows):
-    with store.picking(paths, "activations") as picked:
-        return picked(np.array(rows))
+    return store.picking(paths, "activations")(np.array(rows))
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -334,8 +333,8 @@ import resource, sys
 import numpy as np
 paths = sys.argv[1:]
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-with store.picking(paths, "activations") as pick:
-    print(float(pick(np.arange(2 * len(paths))).sum()))
+pick = store.picking(paths, "activations")
+print(float(pick(np.arange(2 * len(paths))).sum()))
 print(float(store.column(paths, "activations").sum()))
 print(sum(float(block["activations"].sum()) for block in store.blocks(paths, ["activations"], 2)))
 print(float(store.concatenate(paths)[0]["activations"].sum()))
@@ -630,8 +629,8 @@ def test_rows_are_picked_from_any_shard(tmp_path):
         store.create(tmp_path / f"{i}.h5", {"images": values[start:stop], "image_id": image_ids}, {})
     paths = [tmp_path / f"{i}.h5" for i in range(4)]
     assert store.column(paths, "image_id").tolist() == [f"é{row}" for row in range(10)]
-    with store.picking(paths, "images") as picked:
-        for rows in ([0], [3, 4, 5], [1, 9], [4], list(range(10))):
-            np.testing.assert_array_equal(picked(np.array(rows)), values[rows])
-        with pytest.raises(IndexError, match="rows 9 to 10 of images were asked for; there are 10"):
-            picked(np.array([9, 10]))
+    picked = store.picking(paths, "images")
+    for rows in ([0], [3, 4, 5], [1, 9], [4], list(range(10))):
+        np.testing.assert_array_equal(picked(np.array(rows)), values[rows])
+    with pytest.raises(IndexError, match="rows 9 to 10 of images were asked for; there are 10"):
+        picked(np.array([9, 10]))
