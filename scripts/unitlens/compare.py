@@ -643,8 +643,7 @@ def _probe_sentence(model: str, group: pd.DataFrame) -> str | None:
         return None
     return (
         f"The number of distinct concepts depends on the size of the probe set; {model}, with every living unit "
-        f"labelled "
-        f"whatever its evidence: {'; '.join(parts)}."
+        f"labelled whatever its evidence: {'; '.join(parts)}."
     )
 
 

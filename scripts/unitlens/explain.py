@@ -95,8 +95,8 @@ def _explain_batch(
     explainer: Explainer, pictures: Tensor, targets: Tensor, image_ids: Sequence[str], predicted: Tensor
 ) -> tuple[dict[str, Tensor], np.ndarray]:
     """Explain a batch but for the pictures without a prediction or a target; say why a picture has no explanation."""
-    reasons = dict.fromkeys((targets < 0).nonzero()[:, 0].tolist(), items.NO_LABEL)
-    reasons |= dict.fromkeys((predicted < 0).nonzero()[:, 0].tolist(), items.NOT_FINITE)
+    reasons = items.reasons_where(targets < 0, items.NO_LABEL)
+    reasons |= items.reasons_where(predicted < 0, items.NOT_FINITE)
 
     def run(places: list[int]) -> dict[str, Tensor]:
         return explainer(pictures[places], targets[places].clamp(min=0), [image_ids[place] for place in places])
@@ -166,7 +166,7 @@ def cam_maps(
     def draw(places: list[int]) -> Tensor:
         return cam.explain(model, layer, inputs[places], targets[places], method=method, chunk=chunk)
 
-    unknown = dict.fromkeys((targets < 0).nonzero()[:, 0].tolist(), items.NO_LABEL)
+    unknown = items.reasons_where(targets < 0, items.NO_LABEL)
     maps, reasons = items.without_failing(draw, len(inputs), unknown)
     maps = torch.zeros(len(inputs), *inputs.shape[-2:], device=inputs.device) if maps is None else maps
     return _emptied({"saliency": maps}, reasons)["saliency"], reasons

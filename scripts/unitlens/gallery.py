@@ -66,9 +66,8 @@ def overview(
     tables : mapping from name to pandas.DataFrame
         `TABLES`: labels of the units (``concepts``) and the tables that `compare` makes of them (``frequent, layers,
         categories, models``); seconds of every explainer (``timings``); what every model predicts for the photographs
-        that are explained (``predictions``); the image sets (``images``); what is to know about every
-        explanation (``explanations``); differences and speed ratios of
-        `verify.compare`, joined (``verification``).
+        that are explained (``predictions``); the image sets (``images``); what is to know about every explanation
+        (``explanations``); differences and speed ratios of `verify.compare`, joined (``verification``).
     facts : sequence of mapping
         For each model ``model, architecture, weights, weights_sha256, parameters, classes, layers, input,
         published_input, departures``.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import numpy as np
+from torch import Tensor
 
 NOT_FINITE = "the network returns NaN or infinity"
 NO_LABEL = "the sheet gives no label to explain"
@@ -66,6 +67,11 @@ def without_failing(
         except ItemError as error:
             reasons |= {places[place]: reason for place, reason in error.reasons.items()}
     return None, dict(sorted(reasons.items()))
+
+
+def reasons_where(failing: Tensor, reason: str) -> dict[int, str]:
+    """Give one reason to the images that `failing`, (count,) bool, marks, by their index."""
+    return dict.fromkeys(failing.nonzero()[:, 0].tolist(), reason)
 
 
 def texts(reasons: Mapping[int, str], count: int) -> np.ndarray:

@@ -799,8 +799,7 @@ def _checked_images(
         counts = {image_ids[i]: d for i, d in many.items()}
         raise items.ItemError(
             f"`n_samples` is {n_samples}, fewer than the superpixels of these images (image: superpixels): "
-            f"{counts}; "
-            "allowed: at least as many samples as superpixels, so draw more or segment more coarsely",
+            f"{counts}; allowed: at least as many samples as superpixels, so draw more or segment more coarsely",
             {i: items.MANY_SUPERPIXELS.format(superpixels=d, samples=n_samples) for i, d in many.items()},
         )
     return images, segments, n_segments, image_ids

@@ -167,8 +167,7 @@ def randomisation_findings(summary: pd.DataFrame) -> list[str]:
         between = f", {other.mean():.2f} between maps of different photographs" if other.notna().any() else ""
         sentences.append(
             f"{model}, all {counted(last['layers'].iloc[0], 'layer')} randomised: equal-area IoU with the original "
-            f"map: {named}. "
-            f"Chance is {last['chance'].iloc[0]:.2f}{between}; {verdict}."
+            f"map: {named}. Chance is {last['chance'].iloc[0]:.2f}{between}; {verdict}."
         )
     return sentences
 
@@ -256,7 +255,7 @@ def draw(
             for own in each(repeated_ids(image_ids, repeats), "draws of LIME")
         ]
 
-    unknown = dict.fromkeys((targets < 0).nonzero()[:, 0].tolist(), items.NO_LABEL)
+    unknown = items.reasons_where(targets < 0, items.NO_LABEL)
     samples, reasons = items.without_failing(sample, len(pictures), unknown)
     return samples or [None] * repeats, reasons
 
@@ -399,8 +398,7 @@ def stability_findings(summary: pd.DataFrame, *, top: int, n_samples: int) -> li
         ]
         sentences.append(
             f"{model}: LIME's {counted(top, 'most important superpixel')} {'is' if top == 1 else 'are'} {verdict} "
-            f"(mean "
-            f"Jaccard index of two seeds at least {SETTLED}, over {rows['seeds'].iloc[0]} seeds). With the "
+            f"(mean Jaccard index of two seeds at least {SETTLED}, over {rows['seeds'].iloc[0]} seeds). With the "
             f"{counted(n_samples, 'sample')} of the maps {' and '.join(now)}."
         )
     return sentences

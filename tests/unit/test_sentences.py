@@ -78,8 +78,7 @@ def test_agreement_on_too_few_photographs():
     ]
     assert agreeing({"g & l": (0.6, NAN, NAN, 2)}, []) == [
         "m: cut at 20 % of the picture, Grad-CAM and LIME agree: IoU 0.60 (no interval below three photographs, n = "
-        "2). "
-        "Chance is 0.11."
+        "2). Chance is 0.11."
     ]
     assert agreeing({"g & l": (NAN, NAN, NAN, 0), "s & l": (NAN, NAN, NAN, 0)}, [(NAN, NAN)]) == [
         "m: there is no photograph on which two explainers can be compared."
@@ -100,8 +99,7 @@ def test_shape_above_and_below_lime():
     first = (
         "m, Gini coefficient of the saliency: Grad-CAM 0.50 (95 % interval 0.40 to 0.60, n = 10), LIME 0.30 (95 % "
         "interval 0.20 to 0.40, n = 10). Of 2 class activation maps {} above LIME, {} below it (paired permutation "
-        "test "
-        "by photograph, p < 0.05 adjusted for 2 tests; smallest p = {})."
+        "test by photograph, p < 0.05 adjusted for 2 tests; smallest p = {})."
     )
     sides = {(0.2, -0.1): (1, 1), (0.2, 0.1): (2, 0), (-0.2, -0.1): (0, 2)}
     for (one, two), counts in sides.items():
@@ -114,8 +112,7 @@ def test_shape_of_nothing():
     none = (NAN, NAN, NAN, 0)
     assert shaped({"gradcam-x": none, "lime": none}, {"gradcam-x": (NAN, NAN)}) == [
         "m, Gini coefficient of the saliency: Grad-CAM undefined (n = 0), LIME undefined (n = 0). Of 1 class "
-        "activation "
-        "map 0 above LIME, 0 below it (no photograph to test on)."
+        "activation map 0 above LIME, 0 below it (no photograph to test on)."
     ]
 
 
@@ -199,10 +196,8 @@ def test_the_lower_deletion_is_the_better_one():
     assert faithful("deletion", SCORES, over, ahead) == [
         "m: by deletion (blur; lower is more faithful), Grad-CAM scores best with 0.20 (95 % interval 0.15 to 0.25, "
         "n = 10), random maps 0.50. 1 of 2 explainers beat random maps (p < 0.05 adjusted for 3 tests; not supported "
-        "at "
-        "n = 10 for LIME). Grad-CAM over the second, LIME: supported (adjusted p = 0.02); over a Gaussian in the "
-        "middle: not "
-        "supported at n = 10 (adjusted p = 0.4) (adjusted for 2 tests)."
+        "at n = 10 for LIME). Grad-CAM over the second, LIME: supported (adjusted p = 0.02); over a Gaussian in the "
+        "middle: not supported at n = 10 (adjusted p = 0.4) (adjusted for 2 tests)."
     ]
 
 
@@ -214,8 +209,7 @@ def test_the_higher_insertion_is_the_better_one_and_what_is_worse_is_called_so()
         "n = 10), random maps 0.50. 0 of 2 explainers beat random maps (p < 0.05 adjusted for 3 tests; worse than "
         "random "
         "maps: LIME, Grad-CAM). LIME over the second, Grad-CAM: supported (adjusted p = 0.02); over a Gaussian in the "
-        "middle: "
-        "the opposite is supported (adjusted p = 0.001) (adjusted for 2 tests)."
+        "middle: the opposite is supported (adjusted p = 0.001) (adjusted for 2 tests)."
     ]
 
 
@@ -287,8 +281,7 @@ def stable(jaccards, *, n_samples, top=5):
 def test_stability_is_told_at_the_samples_of_the_maps():
     start = (
         "m: LIME's {} {} (mean Jaccard index of two seeds at least 0.8, over 3 seeds). With the {} samples of the "
-        "maps it "
-        "is {}, chance 0.20, and the equal-area IoU of two seeds' maps is {}, chance 0.20."
+        "maps it is {}, chance 0.20, and the equal-area IoU of two seeds' maps is {}, chance 0.20."
     ).replace(", and the equal", " and the equal")
     five, low, high = (
         "5 most important superpixels are",
@@ -463,16 +456,14 @@ def tuned(gain, p, held_out, held_out_p):
 def test_gains_of_tuning_have_a_sign_and_a_test():
     best = (
         "m, scored by IoU: the best of 2 settings of LIME is grid; hidden by mean; 100 samples; cosine distance of "
-        "width "
-        "0.25; alpha 1; all superpixels in the surrogate, 0.50 (95 % interval 0.40 to 0.60, n = 10). The default "
+        "width 0.25; alpha 1; all superpixels in the surrogate, 0.50 (95 % interval 0.40 to 0.60, n = 10). The default "
         "scores "
         "0.30 (95 % interval 0.20 to 0.40, n = 10); the difference is +0.20, {} (adjusted for 1 test). It takes 50 % "
         "fewer forward passes than the default (200)."
     )
     luck = (
         "m: the best of many settings owes part of its score to luck. Settings chosen on all other photographs score "
-        "0.40 "
-        "(95 % interval 0.30 to 0.50, n = 10) on the one held out, {}."
+        "0.40 (95 % interval 0.30 to 0.50, n = 10) on the one held out, {}."
     )
     assert tuned(0.2, 0.01, 0.1, 0.02) == [best.format("p = 0.01"), luck.format("+0.10 to the default, p = 0.02")]
     assert tuned(0.2, 0.05, -0.1, 0.02) == [
