@@ -1,30 +1,40 @@
-"""The uneven miniature of tests/toy.py, with every part that a config may have, from its config to its report."""
+"""The uneven miniature of tests/toy.py, with every part that a config may have, from its config to its report: on this
+machine, and to the same bytes on SLURM."""
 
 import outputs
 import pytest
 import toy
 from unitlens import tables
 
-CONFIG = ["--configfile", "config/toy.yaml"]
-REPORT = ["--report", "results/report.html", "--report-after-run"]
-
-
-pytestmark = pytest.mark.e2e
+RUN = ["--configfile", "config/toy.yaml", "--report", "results/report.html", "--report-after-run"]
+OF_SECONDS = {"overview.html", "findings.html", "report.html"}  # these quote them
 
 
 @pytest.fixture(scope="module")
-def finished(new_project, snakemake):
-    project = new_project("uneven")
-    toy.write_config(project, toy.whole_config())
-    result = snakemake(project, *CONFIG, *REPORT, "--cores", "2", "--keep-going")
+def miniature(new_project):
+    def make(name):
+        project = new_project(name)
+        (project / "slurm").symlink_to("profiles/slurm")
+        toy.write_config(project, toy.whole_config())
+        return project
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def finished(miniature, snakemake):
+    project = miniature("uneven")
+    result = snakemake(project, *RUN, "--cores", "2", "--keep-going")
     assert result.returncode == 0, result.stdout
     return project
 
 
+@pytest.mark.e2e
 def test_every_file_and_column_is_described(finished):
     assert outputs.departures(finished) == ([], [])
 
 
+@pytest.mark.e2e
 def test_names_come_back_as_they_are(finished):
     concepts = tables.read(finished / "results/concepts.csv")
     units = concepts.groupby(["model", "layer"]).size().to_dict()
@@ -38,6 +48,7 @@ def test_names_come_back_as_they_are(finished):
     }
 
 
+@pytest.mark.e2e
 def test_one_bad_item_costs_that_item(finished):
     """The black photograph has one superpixel; the broken one is skipped; the others are explained by all."""
     explanations = tables.read(finished / "results/explanations.csv")
@@ -53,9 +64,20 @@ def test_one_bad_item_costs_that_item(finished):
     assert set(scored.image_id) == {"toy_02", "NA"}, "one has a box and one a mask, in different shards"
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("page", ["overview", "findings", "explanations", "units"])
 def test_pages_show_names_as_text(finished, browse, page):
     text = browse(finished / f"results/{page}.html").content()
     assert "disc <b>" not in text and "<frame>" not in text
     if page == "overview":
         assert "007: photographs/broken.jpg: cannot be read" in text
+
+
+@pytest.mark.slurm
+def test_same_bytes_on_slurm(cluster, finished, miniature, on_slurm, bytes_of):
+    project = miniature("uneven-slurm")
+    status, text = on_slurm(project, *RUN)
+    assert status == 0, text
+    found, expected = bytes_of(project), bytes_of(finished)
+    assert found.keys() == expected.keys()
+    assert [name for name in expected.keys() - OF_SECONDS if found[name] != expected[name]] == []
