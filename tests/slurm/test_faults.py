@@ -17,7 +17,7 @@ BAD = "00001"
 
 
 def test_undisturbed(undisturbed):
-    assert sorted(undisturbed.results()) == ["images.h5", *(f"images/{shard}.h5" for shard in SHARDS), "table.csv"]
+    assert sorted(undisturbed.results()) == [*(f"images/{shard}.h5" for shard in SHARDS), "table.csv"]
     assert undisturbed.executed() == Counter(EVERY_JOB)
 
 
