@@ -10,6 +10,6 @@ with log_to(snakemake.log[0]):
     sentences = [
         f"{model}: {sentence}"
         for model, group in table.groupby("model", sort=False)
-        for sentence in evidence.findings(group)
+        for sentence in evidence.findings(group, seed=snakemake.params.seed)
     ]
     gallery.write_findings(snakemake.output.findings, sentences)

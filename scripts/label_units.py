@@ -23,4 +23,4 @@ with log_to(snakemake.log[0]):
     table.insert(0, "model", wildcards.model)
     table.insert(1, "layer", wildcards.layer)
     tables.write(table, snakemake.output[0])
-    print(*evidence.findings(table), table.group.value_counts().head(10).to_string(), sep="\n")
+    print(*evidence.findings(table, seed=params.seed), table.group.value_counts().head(10).to_string(), sep="\n")

@@ -168,13 +168,15 @@ def label_table(
     return _without_weak_labels(table, alpha)[_COLUMNS]
 
 
-def findings(table: pd.DataFrame) -> list[str]:
+def findings(table: pd.DataFrame, *, seed: int = 0) -> list[str]:
     """Say in sentences what the evidence amounts to.
 
     Parameters
     ----------
     table : pandas.DataFrame
         Of `label_table`, of one or more layers that were labelled with one ``alpha``.
+    seed : int
+        Of the resamples of the units that give intervals.
 
     Returns
     -------
@@ -205,7 +207,7 @@ def findings(table: pd.DataFrame) -> list[str]:
     if better.empty:
         lines.append(f"Not supported at n = {photographs}: that any unit has the concept it is labelled with.")
     for name, units in (("all living units", living), ("those better than chance", better)):
-        mean = stats.mean_with_interval(units.held_out_correlation.dropna())
+        mean = stats.mean_with_interval(units.held_out_correlation.dropna(), seed=seed)
         if mean.n_groups >= 3:
             lines.append(
                 f"A label found on one half of the photographs correlates with its unit on the other half at "

@@ -13,7 +13,7 @@ import toy
 import yaml
 from PIL import Image
 from snakemake.iocontainers import Namedlist
-from unitlens import store, tables
+from unitlens import evidence, store, tables
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 GEOMETRY = {key: toy.PREPROCESSING[key] for key in ("fit", "resize", "crop", "interpolation")}
@@ -698,8 +698,9 @@ def test_labels_with_evidence():
     assert table[columns].notna().all(axis=None)
     assert set(table.p_floor.round(5)) == {round(1 / 21, 5)} and set(table.photographs) == {24}
     outputs = {"table": "labelled/concepts.csv", "findings": "labelled/evidence.json"}
-    adapter("collect_concepts", ["labelled/relu1.csv"], outputs)
+    adapter("collect_concepts", ["labelled/relu1.csv"], outputs, params={"seed": 1})
     sentences = json.loads(Path("labelled/evidence.json").read_text())
+    assert sentences == [f"{MODEL}: {line}" for line in evidence.findings(table, seed=1)]
     assert sentences[0].startswith(f"{MODEL}: ") and "of 3 living units" in sentences[0]
 
 
