@@ -198,7 +198,7 @@ def unreadable(path):
 
 
 def check_models():
-    """Two names of one thing would share files, or compare a thing with itself."""
+    """Names of models or layers that share files where the file system takes no notice of case."""
     models, problems = config["models"], []
     for name, twin in case_twins(models):
         problems.append(
@@ -209,10 +209,6 @@ def check_models():
             problems.append(
                 f"models.{name}.layers: {twin} and {layer} differ in case only, and some file systems take both for one"
             )
-    names = list(models)
-    for number, name in enumerate(names):
-        if twin := next((other for other in names[:number] if models[other] == models[name]), None):
-            problems.append(f"models.{name}: the same as models.{twin}, so there is nothing to compare; keep one")
     return problems
 
 

@@ -283,6 +283,16 @@ def test_unique_concepts_by_hand(concepts):
     assert compare.unique_concepts(concepts[concepts.model == "a"]).empty
 
 
+def test_a_model_does_not_differ_from_itself(concepts):
+    control = concepts[concepts.model == "a"]
+    both = pd.concat([control, control.assign(model="control")])
+    (row,) = compare.models(both).to_dict("records")
+    assert (row["shared"], row["jaccard"], row["rarefied_difference"], row["p_value"]) == (3, 1, 0, 1)
+    differences = compare.category_differences(both)
+    assert set(differences.difference) == {0} and set(differences.p_adjusted) == {1}
+    assert compare.unique_concepts(both).empty
+
+
 def test_trend_is_found_where_it_is_planted():
     share = {"l1": 2, "l2": 10, "l3": 18}
     rows = [units("a", layer, " ".join(["dog"] * n + ["sky"] * (20 - n) + ["red"] * 10)) for layer, n in share.items()]

@@ -496,11 +496,6 @@ BAD = {
             "'-' (the last two not first), at most 200, for it names files",
         ],
     ),
-    "one model under two names": (
-        {"models.again": copy.deepcopy(toy.config()["models"]["toy"])},
-        {},
-        ["models.again: the same as models.toy, so there is nothing to compare; keep one"],
-    ),
     "checkpoints that are none": (
         {"models.toy.weights.path": "photographs", "encoder.files.text.path": "empty.zip"},
         {"empty.zip": ""},
@@ -705,6 +700,13 @@ def test_good_config_passes_and_is_filled_in(folder):
     assert settings["seed"] == 42 and settings["faithfulness"]["baselines"] == ["blur", "mean"]
     settings["faithfulness"]["baselines"].append("noise")
     assert other["faithfulness"]["baselines"] == ["blur", "mean"], "no two configs share a default"
+
+
+def test_a_model_may_be_compared_with_itself(folder):
+    settings = toy.config()
+    settings["models"]["control"] = copy.deepcopy(settings["models"]["toy"])
+    layers = check(settings)["labelled_layers"]()
+    assert layers == [(name, layer) for name in ("toy", "control") for layer in ("relu1", "relu2")]
 
 
 @pytest.mark.parametrize(("shard_size", "photographs"), [(2, 2), (100, 3)])
