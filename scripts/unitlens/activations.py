@@ -71,8 +71,8 @@ def pool(output: Tensor, pooling: str = "avg", *, units_last: bool = False, firs
     Raises
     ------
     ValueError
-        For an unknown `pooling`, an output that is no tensor or has another number of dimensions, and an activation
-        that is not finite.
+        For an unknown `pooling`, an output that is no tensor or has another number of dimensions, and where no unit is
+        finite on every image.
     """
     if pooling not in POOLINGS:
         raise ValueError(f"`pooling` is {pooling!r}; allowed: {', '.join(POOLINGS)}")
@@ -93,7 +93,7 @@ def pool(output: Tensor, pooling: str = "avg", *, units_last: bool = False, firs
 
 
 def check_finite(activations: Tensor, *, first_row: int = 0) -> None:
-    """Raise a ValueError that names the first unit and image row whose activation is NaN or infinite.
+    """Raise a ValueError where each unit is NaN or infinite on some image; one such unit alone gets no label.
 
     Parameters
     ----------
@@ -105,13 +105,32 @@ def check_finite(activations: Tensor, *, first_row: int = 0) -> None:
     Raises
     ------
     ValueError
-        If any activation is not finite.
+        If no unit is finite on every image; it names the first unit and image row.
     """
     finite = activations.isfinite()
-    if not finite.all():
+    if not finite.all() and not finite.all(0).any():
         row, unit = (~finite).nonzero()[0].tolist()
         value = activations[row, unit].item()
-        raise ValueError(f"activation of unit {unit} is {value} at image row {first_row + row}; it must be finite")
+        raise ValueError(
+            f"no unit is finite on every image: activation of unit {unit} is {value} at image row {first_row + row}"
+        )
+
+
+def silenced(activations: Tensor) -> Tensor:
+    """Set units that are NaN or infinite on some image to zero on all, so that they count as dead units do.
+
+    Parameters
+    ----------
+    activations : Tensor, shape (n, units)
+        Pooled activations.
+
+    Returns
+    -------
+    Tensor
+        `activations` itself where all are finite.
+    """
+    broken = ~activations.isfinite().all(0)
+    return activations.masked_fill(broken, 0) if broken.any() else activations
 
 
 def as_floating(values: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ import torch
 from scipy import special, stats
 
 from unitlens import dissect
+from unitlens.activations import silenced
 from unitlens.stats import benjamini_hochberg, gini
 from unitlens.wording import SIGNIFICANT, adjusted, counted, p_value
 
@@ -372,7 +373,7 @@ def relabel_subsets(
     Parameters
     ----------
     activations : array, shape (n, units)
-        Pooled activations.
+        Pooled activations; a unit that is not finite on every image counts as a dead one.
     image_features : array, shape (n, d)
         Features of the same images.
     text_features : array, shape (m, d)
@@ -399,6 +400,7 @@ def relabel_subsets(
         and the share of the units labelled on all photographs that keep that concept. A part with fewer images than
         the similarity needs has no label: 0 units, and distinct and kept are NaN.
     """
+    activations = silenced(torch.as_tensor(activations)).numpy()
     names, photograph = np.unique(photographs, return_inverse=True)
     words = np.append(np.asarray(groups, dtype=object), "")  # -1, no label, is the empty last
     order = np.random.default_rng(seed)

@@ -17,9 +17,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from unitlens.activations import as_floating, check_finite
+from unitlens.activations import as_floating, check_finite, silenced
 
 BLOCK_ELEMENTS = 2**24  # most numbers of an images x concepts block held at once: 64 MB in float32
+SILENT = ("dead", "constant", "not finite")  # status of units that cannot have a label
 _TOP_IMAGES = 5  # how many of a unit's top images the table names
 _TOP_CONCEPTS = 5  # and how many of its best concepts
 
@@ -405,7 +406,7 @@ def label_table(
     """
     check_origin(activations, images, concepts, encoders)
     parts = activations["activations"], images["features"], concepts["features"]
-    scores = SIMILARITIES[similarity](*map(torch.as_tensor, parts))
+    scores = SIMILARITIES[similarity](silenced(torch.as_tensor(parts[0])), *map(torch.as_tensor, parts[1:]))
     return tabulate(scores, activations, concepts, similarity=similarity, encoder=encoders[0])
 
 
@@ -420,8 +421,8 @@ def check_origin(
     Raises
     ------
     ValueError
-        If the encoders differ, the images of the activations and of the features differ, an activation is not finite
-        (unit and image are named), or a concept is empty or there twice.
+        If the encoders differ, the images of the activations and of the features differ, no unit is finite on every
+        image (the first unit and image are named), or a concept is empty or there twice.
     """
     if encoders[0] != encoders[1]:
         raise ValueError(
@@ -429,11 +430,7 @@ def check_origin(
         )
     if list(activations["image_id"]) != list(images["image_id"]):
         raise ValueError("activations and image features are not of the same images in the same order; run both again")
-    finite = np.isfinite(activations["activations"])
-    if not finite.all():
-        row, unit = np.argwhere(~finite)[0]
-        value, image = activations["activations"][row, unit], activations["image_id"][row]
-        raise ValueError(f"activation of unit {unit} is {value} at image {image!r}; it must be finite")
+    check_finite(torch.as_tensor(activations["activations"]))
     words = pd.Series(concepts["word"])
     if (unusable := words[words.str.strip().eq("") | words.duplicated()]).size:
         raise ValueError(f"concept {unusable.iloc[0]!r} (row {unusable.index[0]}) is empty or there twice; embed again")
@@ -462,15 +459,18 @@ def tabulate(
     -------
     pandas.DataFrame
         A row a unit: ``unit, status`` (labelled; dead, zero on every image; constant, another number on every image;
-        unlabelled where the similarity has no answer)``, concept, category, score, second_concept, margin,
-        top_concepts`` (the five best, best first, with ``; `` between)``, top_images`` (the ids of the five images that
-        activate it most, strongest first)``, encoder, similarity, concept_list`` (number and digest of the words).
+        not finite, NaN or infinite on some image; unlabelled where the similarity has no answer)``, concept, category,
+        score, second_concept, margin, top_concepts`` (the five best, best first, with ``; `` between)``, top_images``
+        (the ids of the five images that activate it most, strongest first)``, encoder, similarity, concept_list``
+        (number and digest of the words).
     """
-    values = torch.as_tensor(activations["activations"])
+    given = torch.as_tensor(activations["activations"])
+    values = silenced(given)
     labels = Labels(*(part.cpu().numpy() for part in label(scores)))
     silent = dead_units(values).numpy()
     status = np.where(labels.concept < 0, "unlabelled", "labelled").astype(object)
     status[silent] = np.where(values[0].numpy()[silent] == 0, "dead", "constant")
+    status[~given.isfinite().all(0).numpy()] = "not finite"
     words, categories = (
         np.append(concepts[name], "") for name in ("word", "category")
     )  # -1, no label, is the empty last
@@ -587,7 +587,10 @@ def _checked_activations(activations: Tensor) -> Tensor:
     activations = as_floating(activations)
     if activations.ndim != 2 or 0 in activations.shape:
         raise ValueError(f"`activations` must be (images, units), none of them 0, got {tuple(activations.shape)}")
-    check_finite(activations)
+    if not (finite := activations.isfinite()).all():
+        row, unit = (~finite).nonzero()[0].tolist()
+        value = activations[row, unit].item()
+        raise ValueError(f"activation of unit {unit} is {value} at image row {row}; it must be finite")
     return activations
 
 

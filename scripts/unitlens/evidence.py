@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from unitlens import dissect, stats
+from unitlens.activations import silenced
 from unitlens.dissect import BLOCK_ELEMENTS, Terms
 from unitlens.logs import each
 from unitlens.wording import SIGNIFICANT, counted
@@ -133,7 +134,7 @@ def label_table(
     """
     dissect.check_origin(activations, images, concepts, encoders)
     probe = Probe(
-        torch.as_tensor(activations["activations"]),
+        silenced(torch.as_tensor(activations["activations"])),
         dissect.normalised(images["features"], "image_features"),
         texts := dissect.normalised(concepts["features"], "text_features"),
         group_rows(images["photograph"]),
@@ -183,11 +184,13 @@ def findings(table: pd.DataFrame, *, seed: int = 0) -> list[str]:
     list of str
         With an ``alpha`` of 1, which asks nothing of a label, the units that are better than chance are those at 0.05.
     """
-    living = table[~table.status.isin(["dead", "constant"])]
+    living = table[~table.status.isin(dissect.SILENT)]
+    broken = (table.status == "not finite").sum()
+    states = "dead, constant or not finite" if broken else "dead or constant"
     if living.empty:
-        return [f"None of the {counted(len(table), 'unit')} responds to anything: all are dead or constant."]
+        return [f"None of the {counted(len(table), 'unit')} responds to anything: all are {states}."]
     tested, still = living[living.p_value.notna()], len(table) - len(living)
-    still = f"{counted(still, 'unit')} {'is' if still == 1 else 'are'} dead or constant."
+    still = f"{counted(still, 'unit')} {'is' if still == 1 else 'are'} {states}."
     if tested.empty:
         return [f"None of {counted(len(living), 'living unit')} could be tested, so none has a label. {still}"]
     asked = living.alpha.iloc[0]

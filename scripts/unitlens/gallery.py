@@ -293,6 +293,11 @@ def label_sentences(concepts: pd.DataFrame, encoder: str) -> list[str]:
             for status, one, many in _WITHOUT_LABEL
             if status in counts
         ]
+        broken = group.loc[group["status"] == "not finite", "layer"].value_counts(sort=False)
+        others += [
+            f"{counted(n, 'unit')} of {layer} {'returns' if n == 1 else 'return'} NaN or infinity"
+            for layer, n in broken.items()
+        ]
         sentences.append("; ".join([sentence, *([_enumerate(others)] if others else [])]) + ".")
     return sentences
 

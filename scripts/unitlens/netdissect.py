@@ -87,12 +87,13 @@ def dissect(
     pandas.DataFrame
         A row a unit: ``unit, threshold, mask_concept, mask_category, iou, second_mask_concept, second_iou, detector,
         mask_images, mask_photographs`` (how many show the concept)``, masks`` (what they are). A unit that overlaps no
-        mask has no concept and an IoU of 0. A layer without space, of outputs (n, units), gives no row.
+        mask has no concept and an IoU of 0; one that is NaN or infinite somewhere has no concept, and its threshold and
+        IoU are NaN. A layer without space, of outputs (n, units), gives no row.
 
     Raises
     ------
     ValueError
-        If an activation is not finite, a value has no word, or nothing is annotated.
+        If no unit is finite on every image, a value has no word, or nothing is annotated.
     """
 
     def maps(block: Mapping[str, np.ndarray]) -> Tensor:
@@ -149,16 +150,16 @@ def thresholds(
     -------
     Tensor, shape (units,)
         The smallest activation that at most that share exceeds: exact, numpy's quantile of 1 - share by the method
-        ``inverted_cdf``.
+        ``inverted_cdf``. NaN for units that are NaN or infinite somewhere.
 
     Raises
     ------
     ValueError
-        If an activation is not finite, or there are more or fewer images.
+        If no unit is finite on every image, or there are more or fewer images.
     """
     start = maps if callable(maps) else lambda: maps
-    largest = None
-    for part in _checked(start(), images):
+    largest, broken = None, set()
+    for part in _checked(start(), images, broken):
         values = _by_unit(part)
         keep = int(share * images * part[0, 0].numel() * (1 + 1e-12)) + 1
         if keep * part.shape[1] * part.element_size() > memory:
@@ -166,21 +167,27 @@ def thresholds(
         values = values if largest is None else torch.cat([largest, values], dim=1)
         largest = values.topk(min(keep, values.shape[1]), dim=1).values
     else:
-        return largest.amin(1)
-    return _counted_thresholds(lambda: _checked(start(), images), keep, memory)
+        return _without(broken, largest.amin(1))
+    return _without(broken, _counted_thresholds(lambda: _checked(start(), images, broken), keep, memory))
 
 
-def _checked(maps: Iterable[Tensor], images: int) -> Iterator[Tensor]:
-    """Refuse maps that are not finite, and another number of images than `images`."""
+def _checked(maps: Iterable[Tensor], images: int, broken: set[int]) -> Iterator[Tensor]:
+    """Collect in `broken` the units that are not finite; refuse maps of such alone, and another number of images."""
     seen = 0
     for part in maps:
-        if not part.isfinite().all():
-            row, unit = (~part.isfinite()).nonzero()[0, :2].tolist()
-            raise ValueError(f"an activation of unit {unit} at image row {seen + row} is NaN or infinite")
+        if len(found := (~part.isfinite().flatten(2).all(2)).nonzero()):  # of row and unit
+            broken.update(found[:, 1].tolist())
+            if len(broken) == part.shape[1]:
+                where = f"an activation of unit {found[0, 1]} at image row {seen + found[0, 0]} is NaN or infinite"
+                raise ValueError(f"no unit is finite on every image: {where}")
         seen += len(part)
         yield part
     if seen != images:
         raise ValueError(f"`images` is {images}, but there were maps of {seen}")
+
+
+def _without(broken: set[int], limits: Tensor) -> Tensor:
+    return limits.index_fill(0, torch.tensor(sorted(broken), dtype=torch.int64, device=limits.device), torch.nan)
 
 
 def _by_unit(part: Tensor) -> Tensor:
@@ -359,16 +366,16 @@ def _tabulate(
     names = words.word.to_numpy(object)
     _, photograph = np.unique(photographs, return_inverse=True)
     on = np.array([len(set(photograph[column])) for column in shows.T])
-    none = score == 0
+    none, known = score == 0, np.where(limits.isnan().cpu(), np.nan, 1)
     return pd.DataFrame(
         {
             "unit": units,
             "threshold": limits.cpu().numpy(),
             "mask_concept": np.where(none, "", names[best]),
             "mask_category": np.where(none, "", words.category.to_numpy(object)[best]),
-            "iou": score,
+            "iou": known * score,
             "second_mask_concept": np.where(runner_up == 0, "", names[second]),
-            "second_iou": runner_up,
+            "second_iou": known * runner_up,
             "mask_images": np.where(none, 0, shows.sum(0)[best]),
             "mask_photographs": np.where(none, 0, on[best]),
         }

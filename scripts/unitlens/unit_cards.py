@@ -113,6 +113,9 @@ def collect(
 def explain(concepts: pd.DataFrame, data: Mapping[str, object]) -> dict[str, object]:
     """Say in words what the page of `collect` shows: ``summary`` and ``notes``."""
     labelled, models = (concepts["status"] == "labelled").sum(), concepts["model"].nunique()
+    broken = (
+        " One that is not finite returns NaN or infinity on some." if "not finite" in set(concepts["status"]) else ""
+    )
     of = f"{counted(len(data['groups']), 'layer')} of {counted(models, 'model')}"
     return {
         "summary": f"{counted(len(concepts), 'unit')} in {of}; "
@@ -127,7 +130,7 @@ def explain(concepts: pd.DataFrame, data: Mapping[str, object]) -> dict[str, obj
             "token ranks the photographs and the other tokens are outlined.",
             "A label is the best of the listed concepts, not a proof that the unit stands for it. A unit that is "
             "unlabelled has no concept that its evidence supports; one that is dead or constant answers every "
-            "photograph alike." + _bar(concepts),
+            "photograph alike." + broken + _bar(concepts),
             "Search finds units whose label contains every word; in quotation marks, whose label is exactly that. "
             "Keys: / to search, Tab and Enter to open a card, ← and → for its neighbours, Esc to close.",
         ],

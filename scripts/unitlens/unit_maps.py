@@ -12,6 +12,7 @@ from skimage.measure import approximate_polygon, find_contours
 from torch import Tensor, nn
 
 from unitlens import dissect
+from unitlens.activations import silenced
 from unitlens.cam import as_grid
 from unitlens.hooks import run_to
 from unitlens.logs import progress
@@ -50,13 +51,14 @@ def top_photographs(
     Returns
     -------
     dict
-        ``row`` (units, k) int64, the most active first (of equal activations what comes first), -1 for dead units;
+        ``row`` (units, k) int64, the most active first (of equal activations what comes first), -1 for dead units and
+        for those that are not finite on every image;
         ``activation`` (units, k) and ``image_id`` (units, k) of those rows.
 
     Raises
     ------
     ValueError
-        If the decoded pictures are not those of the activations, or an activation is not finite.
+        If the decoded pictures are not those of the activations.
     """
     if list(image_ids) != list(decoded_ids):
         raise ValueError(
@@ -68,7 +70,8 @@ def top_photographs(
     starts = np.searchsorted(photograph[order], np.arange(len(first)))
     parts = []
     for start in range(0, activations.shape[1], _UNITS_AT_ONCE):
-        values = np.asarray(activations[:, start : start + _UNITS_AT_ONCE])[order]  # (rows, units), by photograph
+        values = torch.as_tensor(activations[:, start : start + _UNITS_AT_ONCE])
+        values = silenced(values).numpy()[order]  # (rows, units), by photograph
         best = torch.from_numpy(np.maximum.reduceat(values, starts))  # (photographs, units)
         top = dissect.top_images(best, min(k, len(best))).numpy()  # (units, k)
         rows = np.stack([_best_rows(values[:, unit], order, starts, chosen) for unit, chosen in enumerate(top)])
@@ -111,8 +114,8 @@ def activation_maps(
     -------
     dict
         ``maps`` (units, k, h, w) uint8, 255 at the map's maximum and 0 where the activation is not positive, and
-        ``peak`` (units, k) float32, that maximum, 0 where nothing is positive. Empty for layers without space, of
-        outputs (n, units).
+        ``peak`` (units, k) float32, that maximum, 0 where nothing is positive. A map whose maximum is NaN or infinite
+        is 0. Empty for layers without space, of outputs (n, units).
 
     Raises
     ------
@@ -138,7 +141,7 @@ def activation_maps(
             picked = output[np.searchsorted(batch, rows[unit, place]), unit].clamp_min(0)  # (m, h, w)
             highest = picked.amax((1, 2))
             scaled = picked / highest.clamp_min(torch.finfo(highest.dtype).tiny)[:, None, None]
-            maps[unit, place] = (scaled * 255).round().to(torch.uint8).cpu().numpy()
+            maps[unit, place] = (scaled * 255).nan_to_num(0).round().to(torch.uint8).cpu().numpy()
             peak[unit, place] = highest.cpu().numpy()
     return {} if maps is None else {"maps": maps, "peak": peak}
 

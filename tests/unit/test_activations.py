@@ -54,13 +54,22 @@ def test_extract_finds_the_units_on_either_axis():
     torch.testing.assert_close(first, last)
 
 
-def test_a_bad_activation_is_named_by_unit_and_probe_row():
+def test_a_unit_that_is_not_finite_stays_as_it_is_and_one_of_all_is_named():
     images = torch.ones(7, 5, 5, 3)
     images[5, 0, 0, 2] = math.nan
-    with pytest.raises(ValueError, match="activation of unit 2 is nan at image row 5"):
+    pooled = torch.cat(list(activations.extract(as_maps, images.split(3))))
+    assert pooled.isnan().nonzero().tolist() == [[5, 2]] and set(pooled[:, :2].flatten().tolist()) == {2}
+    images[5] = math.nan
+    with pytest.raises(ValueError, match="activation of unit 0 is nan at image row 5"):
         list(activations.extract(as_maps, images.split(3)))
-    with pytest.raises(ValueError, match="activation of unit 1 is inf at image row 0"):
-        activations.pool(torch.tensor([[0.0, math.inf]]))
+    with pytest.raises(ValueError, match="no unit is finite on every image: activation of unit 1 is inf"):
+        activations.pool(torch.tensor([[0.0, math.inf], [-math.inf, 0]]))
+
+
+def test_units_that_are_not_finite_are_silenced():
+    values = torch.tensor([[1.0, 2.0, math.inf], [3.0, math.nan, 4.0]])
+    assert activations.silenced(values).tolist() == [[1, 0, 0], [3, 0, 0]]
+    assert activations.silenced(values[:, :1]).data_ptr() == values.data_ptr()
 
 
 def test_bad_input_is_named():

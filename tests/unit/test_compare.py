@@ -333,10 +333,10 @@ def probe():
     return activations, features, np.eye(6)[:4], np.repeat([f"{name}.jpg" for name in "abcdef"], 2)
 
 
-def relabel(**options):
-    activations, images, texts, photographs = probe()
+def relabel(activations=None, **options):
+    own, images, texts, photographs = probe()
     options = {"similarity": "cos_similarity", "groups": list("wxyz"), "seed": 1, "photographs": photographs} | options
-    return compare.relabel_subsets(activations, images, texts, **options)
+    return compare.relabel_subsets(own if activations is None else activations, images, texts, **options)
 
 
 def test_relabelling_draws_photographs_whole_and_nested():
@@ -350,6 +350,15 @@ def test_relabelling_draws_photographs_whole_and_nested():
     found = table[table.units > 0]
     assert (found.kept == found.units / 3).all() and (found.distinct == found.units).all()
     pd.testing.assert_frame_equal(relabel(draws=2), relabel(draws=2))
+
+
+def test_relabelling_takes_a_unit_that_is_not_finite_for_a_dead_one():
+    activations, *_ = probe()
+    activations[:, 0] = 0
+    dead = relabel(activations)
+    activations[3, 0] = np.nan
+    assert dead.units.iloc[-1] == 2
+    pd.testing.assert_frame_equal(relabel(activations), dead, check_exact=True)
 
 
 def test_relabelling_on_sizes_that_are_smaller_than_the_probe_set():

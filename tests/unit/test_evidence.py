@@ -284,6 +284,34 @@ def test_silent_units_are_named_and_have_no_evidence():
     assert table.held_out_images[0] == 0
 
 
+@pytest.mark.parametrize(("similarity", "photographs"), [("soft_wpmi", 150), ("cos_similarity", 60)])
+def test_a_unit_that_is_not_finite_has_no_label_and_leaves_the_others_as_a_dead_one_does(similarity, photographs):
+    activations, images, concepts = planted_layer(photographs, 1)
+    few = {"resamples": 3, "null_draws": 120}
+    values = activations["activations"]
+    values[:, [0, 50]] = 0
+    dead = label((activations, images, concepts), similarity, **few)
+    values[3, 0], values[:, 50] = np.nan, -np.inf
+    table = label((activations, images, concepts), similarity, **few)
+    assert table.status[[0, 50]].tolist() == ["not finite"] * 2 and set(dead.status[[0, 50]]) == {"dead"}
+    assert (table.loc[[0, 50], ["concept", "candidate", "top_concepts", "top_images"]] == "").all(axis=None)
+    pd.testing.assert_frame_equal(table.drop(columns="status"), dead.drop(columns="status"), check_exact=True)
+    assert table.status.drop([0, 50]).equals(dead.status.drop([0, 50]))
+    values[5] = np.inf
+    with pytest.raises(ValueError, match="no unit is finite on every image: activation of unit 50 is -inf"):
+        label((activations, images, concepts), similarity, **few)
+
+
+def test_sentences_tell_units_that_are_not_finite():
+    table = label(planted_layer(150, 1), resamples=2, null_draws=50)
+    table.loc[:2, "status"] = ["dead", "not finite", "not finite"]
+    assert "better than chance" in (first := evidence.findings(table)[0]) and " of 117 living units (" in first
+    assert first.endswith("3 units are dead, constant or not finite.")
+    assert evidence.findings(table[:3]) == [
+        "None of the 3 units responds to anything: all are dead, constant or not finite."
+    ]
+
+
 def test_a_layer_of_dead_units():
     activations, images, concepts = planted_layer(120, 1)
     activations["activations"][:] = 0
@@ -320,10 +348,6 @@ def test_findings_say_numbers(planted):
 
 def test_bad_input_is_named():
     activations, images, concepts = planted_layer(120, 1)
-    values = activations["activations"].copy()
-    values[7, 3] = np.nan
-    with pytest.raises(ValueError, match="activation of unit 3 is nan at image 'image7'"):
-        label(({**activations, "activations": values}, images, concepts))
     with pytest.raises(ValueError, match=r"concept 'concept0' \(row 5\) is empty or there twice"):
         words = concepts["word"].copy()
         words[5] = "concept0"

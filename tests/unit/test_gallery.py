@@ -96,6 +96,11 @@ def test_labels_count_units_without_one_apart():
         "The CLIP labels 2 of the 5 units in 2 layers of net with 2 distinct concepts; 2 units have no label better "
         "than chance and 1 unit is dead."
     ]
+    broken = CONCEPTS.assign(status=["dead", "not finite", "not finite", "labelled", "not finite"])
+    assert gallery.label_sentences(broken, "CLIP") == [
+        "The CLIP labels 1 of the 5 units in 2 layers of net with 1 distinct concept; 1 unit is dead, 2 units of a "
+        "return NaN or infinity and 1 unit of b returns NaN or infinity."
+    ]
     assert gallery.label_sentences(CONCEPTS[3:], "CLIP") == [
         "The CLIP labels 2 of the 2 units in 1 layer of net with 2 distinct concepts."
     ]

@@ -18,6 +18,7 @@ from unitlens import (
     tune,
     verify,
 )
+from unitlens.cam import METHODS
 
 SIDE = 16
 IDS = np.array(["a", "b", "c", "d", "e"], dtype=object)
@@ -168,6 +169,23 @@ def test_class_activation_maps_go_on_without_a_picture_that_gives_nan(network, m
     assert bad["warning"].tolist() == ["", "", "", items.NOT_FINITE, ""]
     assert_others_equal(bad, cam(network, shard(), method), 3)
     assert not bad["saliency"][3].any() and bad["target"][3] == bad["predicted"][3] == -1
+
+
+class Blind(Network):
+    """The same without the last of its channels, so that predictions are finite where that one is not."""
+
+    def forward(self, images):
+        seen = self.conv(images).relu().mean((2, 3))[:, :3]
+        return torch.nn.functional.linear(seen, self.head.weight[:, :3], self.head.bias)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_layer_with_a_channel_of_nan_has_no_map_but_the_reason(method):
+    network = Blind().eval()
+    assert not cam(network, shard(), method)["warning"].any()
+    network.conv.bias.data[3] = torch.nan
+    bad = cam(network, shard(), method)
+    assert (bad["predicted"] >= 0).all() and set(bad["warning"]) == {items.NOT_FINITE}
 
 
 def test_a_picture_without_the_label_that_is_explained_is_named(network):

@@ -53,8 +53,8 @@ def test_an_iterator_is_enough_where_the_largest_activations_fit():
     maps = np.random.default_rng(0).standard_normal((9, 2, 3, 3)).astype(np.float32)
     once, again = in_batches(maps, 2), netdissect.thresholds(lambda: in_batches(maps, 2), 9)
     assert netdissect.thresholds(once, 9).equal(again)
-    with pytest.raises(ValueError, match="unit 1 at image row 8 is NaN"):
-        maps[8, 1] = np.nan
+    with pytest.raises(ValueError, match="an activation of unit 0 at image row 8 is NaN"):
+        maps[8] = np.nan
         netdissect.thresholds(lambda: in_batches(maps, 2), 9, share=1, memory=8)
 
 
@@ -64,10 +64,19 @@ def test_tied_activations_lie_above_the_threshold_at_most_as_often_as_asked():
     assert found.tolist() == [2, 2]  # a third of the activations is 2: none lies above
 
 
-def test_activations_that_are_not_finite_are_named():
+@pytest.mark.parametrize("memory", [2**28, 8])
+def test_a_unit_that_is_not_finite_has_no_threshold_and_leaves_the_others(memory):
+    maps = np.random.default_rng(0).standard_normal((9, 4, 3, 3)).astype(np.float32)
+    expected = netdissect.thresholds(lambda: in_batches(maps, 2), 9, share=0.3)
+    maps[3, 1, 0, 0], maps[8, 2] = np.nan, -np.inf
+    found = netdissect.thresholds(lambda: in_batches(maps, 2), 9, share=0.3, memory=memory)
+    assert found.isnan().tolist() == [False, True, True, False] and found[[0, 3]].equal(expected[[0, 3]])
+
+
+def test_activations_of_which_none_is_finite_are_named():
     maps = np.zeros((4, 2, 3, 3))
-    maps[3, 1, 0, 0] = np.nan
-    with pytest.raises(ValueError, match="unit 1 at image row 3 is NaN"):
+    maps[3, 1, 0, 0], maps[3, 0, 1, 1] = np.nan, np.inf
+    with pytest.raises(ValueError, match=r"no unit is finite on every image: .* of unit 0 at image row 3"):
         netdissect.thresholds(in_batches(maps, 2), 4)
     with pytest.raises(ValueError, match="`images` is 5, but there were maps of 4"):
         netdissect.thresholds(in_batches(np.zeros((4, 2, 3, 3)), 2), 5)
@@ -180,7 +189,7 @@ def composites(n=60):
     return images, masks
 
 
-def dissect(images, masks, **options):
+def dissect(images, masks, network=None, **options):
     def blocks():
         return ({"images": images[i : i + 8], "mask": masks[i : i + 8]} for i in range(0, len(images), 8))
 
@@ -189,7 +198,7 @@ def dissect(images, masks, **options):
 
     photographs = np.arange(len(images)) // 2
     options = {"words": WORDS, "source": "masks", "photographs": photographs} | options
-    return netdissect.dissect(Planted(), "layer", normalise, blocks, **options)
+    return netdissect.dissect(network or Planted(), "layer", normalise, blocks, **options)
 
 
 def test_planted_units_are_found_and_shuffled_masks_are_not():
@@ -203,6 +212,16 @@ def test_planted_units_are_found_and_shuffled_masks_are_not():
     assert set(table.masks) == {"masks"}
     shuffled = dissect(images, np.roll(masks.reshape(len(masks), -1), 500, axis=1).reshape(masks.shape))
     assert (shuffled.iou < 0.04).all() and not shuffled.detector.any()
+
+
+def test_a_unit_that_is_not_finite_names_no_concept_and_leaves_the_others():
+    network = Planted()
+    network.layer.weight.data[1, 1] = np.nan
+    table, sound = (dissect(*composites(), each) for each in (network, Planted()))
+    pd.testing.assert_frame_equal(table.drop(1), sound.drop(1), check_exact=True)
+    assert table.loc[1, ["threshold", "iou", "second_iou"]].isna().all() and not table.detector[1]
+    assert table.loc[1, ["mask_concept", "mask_category", "second_mask_concept"]].tolist() == ["", "", ""]
+    assert table.loc[1, ["mask_images", "mask_photographs"]].tolist() == [0, 0]
 
 
 def test_the_log_counts_images(tmp_path, capsys):

@@ -70,6 +70,15 @@ def test_cards_say_what_the_table_says():
     assert (unlabelled["status"], unlabelled["concept"], unlabelled["best"]) == ("unlabelled", "", ["red", "sky"])
 
 
+def test_units_that_are_not_finite_are_explained_where_there_are_some():
+    data = unit_cards.collect(CONCEPTS, maps(), PICTURES)
+    note = "One that is not finite returns NaN or infinity on some."
+    assert not any(note in each for each in unit_cards.explain(CONCEPTS, data)["notes"])
+    broken = CONCEPTS.assign(status=CONCEPTS.status.replace("dead", "not finite"))
+    assert unit_cards.collect(broken, maps(), PICTURES)["units"][1]["status"] == "not finite"
+    assert any(note in each for each in unit_cards.explain(broken, data)["notes"])
+
+
 def test_regions_are_outlined_where_the_layer_has_space():
     dog, _, flat, _ = unit_cards.collect(CONCEPTS, maps(), PICTURES)["units"]
     assert all(image["region"].startswith("M") for image in dog["images"])

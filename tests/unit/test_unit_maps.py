@@ -19,6 +19,12 @@ def test_each_photograph_gives_its_best_row_once():
     assert arrays["activation"][:2].tolist() == [[9, 3, 2], [7, 5, 0]]
 
 
+def test_a_unit_that_is_not_finite_has_no_photographs(monkeypatch):
+    monkeypatch.setattr(unit_maps, "_UNITS_AT_ONCE", 1)
+    values = [[9, np.nan, np.inf], [8, 0, 1], [1, 5, 1], [2, 5, 1], [3, 7, 1]]
+    assert top(values)["row"].tolist() == [[0, 4], [-1, -1], [-1, -1]]
+
+
 def test_fewer_photographs_than_wanted():
     assert top(np.arange(5)[:, None], k=9)["row"].tolist() == [[4, 3, 1]]
 
@@ -84,6 +90,17 @@ def test_maps_of_the_wanted_rows(form, batch_size):
     assert arrays["maps"][0].tolist() == [[[255, 0], [0, 0]]] * 2
     assert not arrays["maps"][1].any()  # nothing is positive
     assert arrays["maps"].dtype == np.uint8 and arrays["peak"].dtype == np.float32
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_map_that_is_not_finite_is_empty(value):
+    def broken(images):
+        return torch.where(normalise(images) == 3, value, normalise(images))  # the red of the last picture
+
+    rows, network = np.array([[2, 0], [1, -1]]), Pooled("maps")
+    arrays = unit_maps.activation_maps(network, "layer", rows, pictures().__getitem__, broken, batch_size=2)
+    assert not arrays["maps"][0, 0].any() and arrays["maps"][0, 1].tolist() == [[255, 0], [0, 0]]
+    assert not np.isfinite(arrays["peak"][0, 0]) and arrays["peak"][0, 1] == 1
 
 
 def test_a_layer_without_space_has_no_maps():

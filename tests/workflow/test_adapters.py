@@ -704,6 +704,39 @@ def test_labels_with_evidence():
     assert sentences[0].startswith(f"{MODEL}: ") and "of 3 living units" in sentences[0]
 
 
+def test_a_unit_that_is_not_finite_costs_itself():
+    state = torch.load("toy.bin", weights_only=True)
+    state["conv2.bias"][3] = torch.nan
+    torch.save(state, "nan.bin")
+    params = {"network": NETWORK, "device": "cpu", "pooling": "avg"}
+    images = decode("nan/images.h5")
+    files = model_inputs(images) | {"weights": "nan.bin"}
+    adapter("extract_activations", files, ["nan/relu2.h5"], params=params, layer="relu2")
+    found = store.column(["nan/relu2.h5"], "activations")
+    sound = store.column([extract("nan/sound.h5", images)], "activations")
+    assert np.isnan(found[:, 3]).all()
+    np.testing.assert_array_equal(np.delete(found, 3, axis=1), np.delete(sound, 3, axis=1))
+    maps = []
+    for name, weights in (("relu2", "nan.bin"), ("sound", "toy.bin")):
+        files = model_inputs([images]) | {"weights": weights, "activations": [f"nan/{name}.h5"]}
+        adapter("map_units", files, [f"nan/{name}_maps.h5"], params=params, layer="relu2")
+        maps.append(store.read(f"nan/{name}_maps.h5")[0])
+    assert set(maps[0]["row"][3]) == {-1} and not maps[0]["maps"][3].any()
+    for name, array in maps[1].items():
+        np.testing.assert_array_equal(np.delete(maps[0][name], 3, axis=0), np.delete(array, 3, axis=0))
+
+    shards, run = label_units("nan")
+    arrays, facts = store.read(shards[1])
+    arrays["activations"][5, 1] = np.inf
+    store.create(shards[1], arrays, facts)
+    run()
+    table = tables.read("nan/relu1.csv")
+    assert table.status.tolist() == ["labelled", "not finite", "labelled"]
+    outputs = {"table": "nan/concepts.csv", "findings": "nan/evidence.json"}
+    adapter("collect_concepts", ["nan/relu1.csv"], outputs, params={"seed": 1})
+    assert "1 unit is dead, constant or not finite." in Path("nan/evidence.json").read_text()
+
+
 def test_a_purged_shard_of_activations_is_named():
     shards, run = label_units("purged")
     Path(shards[1]).unlink()
