@@ -13,6 +13,9 @@ with log_to(snakemake.log[0]):
         rows, snakemake.params.folder, snakemake.params.geometry, on_bad_image=snakemake.params.on_bad_image
     )
     rows = [rows[index] for index in kept]
+    truth, without = images.ground_truth(
+        rows, snakemake.params.folder, snakemake.params.geometry, on_bad_image=snakemake.params.on_bad_image
+    )
     store.create(
         snakemake.output[0],
         {
@@ -20,8 +23,8 @@ with log_to(snakemake.log[0]):
             "image_id": np.array([row["image_id"] for row in rows], dtype=str),
             "photograph": np.array([row["path"] for row in rows], dtype=str),
             "label": np.array([int(row["label"] or -1) for row in rows], dtype=np.int64),
-            **images.ground_truth(rows, snakemake.params.folder, snakemake.params.geometry),
+            **truth,
         },
-        {"geometry": snakemake.wildcards.geometry, "skipped": json.dumps(problems)},
+        {"geometry": snakemake.wildcards.geometry, "skipped": json.dumps(problems + without)},
     )
-    print(f"{len(rows)} photographs decoded, {len(problems)} skipped", *problems, sep="\n")
+    print(f"{len(rows)} photographs decoded, {len(problems)} skipped", *problems, *without, sep="\n")

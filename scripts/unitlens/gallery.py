@@ -406,7 +406,7 @@ def _images_facts(images: pd.DataFrame) -> dict[str, object]:
     """Say what is remarkable of the image sets."""
     sets = images.groupby("set").first()
     skipped, problems = int(sets["skipped"].sum()), "; ".join(filter(None, sets["problems"]))
-    return {"pictures left out as unreadable": f"{skipped:,} ({problems})" if skipped else 0} | {
+    return {"pictures left out as unreadable": f"{skipped:,} ({problems})" if problems else 0} | {
         f"copies among the {name} photographs": row["copies"] for name, row in sets.iterrows()
     }
 

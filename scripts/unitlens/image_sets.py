@@ -55,7 +55,7 @@ def write_sheet(
     size
         How many rows the config promised, where there is no `sheet`.
     allow_missing
-        Leave missing photographs to `images.decode`, which lists them.
+        Leave missing photographs and label maps to `images`, which lists them.
 
     Raises
     ------
@@ -73,7 +73,8 @@ def write_sheet(
             f"{len(missing)} of {len(rows)} photographs are not below {root}, or are no files: {names}"
         )
     maps = [(name, row["image_id"]) for row in rows for column in MAPS for name in map_files(row.get(column, ""))]
-    if absent := [f"{name} ({image_id})" for name, image_id in maps if not _is_file(root / name)]:
+    absent = [f"{name} ({image_id})" for name, image_id in maps if not _is_file(root / name)]
+    if absent and not allow_missing:
         raise FileNotFoundError(
             f"{len(absent)} of {len(maps)} label maps are not below {root}, or are no files: {_some(absent)}"
         )

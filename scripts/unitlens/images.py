@@ -129,7 +129,9 @@ def decode(
     return images[: len(kept)], np.array(kept, dtype=np.int64), problems
 
 
-def ground_truth(rows: Sequence[Mapping[str, str]], root: str | Path, geometry: Mapping) -> dict[str, np.ndarray]:
+def ground_truth(
+    rows: Sequence[Mapping[str, str]], root: str | Path, geometry: Mapping, *, on_bad_image: str = "fail"
+) -> tuple[dict[str, np.ndarray], list[tuple[str, str]]]:
     """Bring the boxes and label maps of some sheet rows into the geometry of the decoded photographs.
 
     Parameters
@@ -142,19 +144,24 @@ def ground_truth(rows: Sequence[Mapping[str, str]], root: str | Path, geometry: 
         fractions of the whole upright photograph. All are cut as the photograph is by `crop`.
     root, geometry
         As for `decode`.
+    on_bad_image
+        "fail" raises if the file of a label map cannot be used; "skip" goes on without the row's label maps of that
+        column, as if it named none, and lists it.
 
     Returns
     -------
-    dict
+    arrays : dict
         ``box`` (n, 4) float32: left, top, right, bottom in pixels of the geometry, cut to it; NaN where the row has
         none or nothing of it is left. ``has_mask`` (n,) bool. Where any row names one, ``mask`` and ``superpixels``
         (n, h, w) uint16, resized to the nearest value, 0 in rows without. Where a row has several masks, ``mask`` is
         (n, masks, h, w), filled up with 0.
+    problems : list of (image_id, message)
+        One for each row and column that goes without.
 
     Raises
     ------
     ValueError
-        A box or map cannot be used; the row, what was found and what is allowed are named.
+        A box, a cell or, with "fail", a map cannot be used; the row, what was found and what is allowed are named.
     """
     _check_geometry(geometry)
     side = geometry["crop"]
@@ -164,6 +171,7 @@ def ground_truth(rows: Sequence[Mapping[str, str]], root: str | Path, geometry: 
     counts = {name: max(map(len, cells[name]), default=0) for name in MAPS}
     shapes = {name: (len(rows), counts[name], side, side) for name in MAPS if counts[name]}
     arrays |= {name: np.full(shapes[name], 0, np.uint16) for name in shapes}  # np.zeros gets no huge pages: 30 x slower
+    problems = []
     for index, row in enumerate(rows):
         path, crop = _place(root, row)
         if not any(row.get(column) for column in ("box", *MAPS)):
@@ -176,12 +184,20 @@ def ground_truth(rows: Sequence[Mapping[str, str]], root: str | Path, geometry: 
                 for layer, cell in enumerate(cells[name][index]):
                     if is_label(cell):
                         arrays[name][index, layer] = _label(int(cell), name)
-                    else:
-                        values = _read_map(_inside(root, cell, name), size, name)
-                        arrays[name][index, layer] = _fit_map(values, crop, geometry)
+                        continue
+                    file = _inside(root, cell, name)
+                    try:
+                        arrays[name][index, layer] = _fit_map(_read_map(file, size, name), crop, geometry)
+                    except ValueError as error:
+                        if on_bad_image == "fail":
+                            raise
+                        problems.append((row["image_id"], f"goes without its {name}, for {error}"))
+                        arrays[name][index] = 0
+                        arrays["has_mask"][index] &= name != "mask"
+                        break
         except ValueError as error:
             raise ValueError(f"image_id {row['image_id']!r}: {error}") from error
-    return {name: array[:, 0] if counts.get(name) == 1 else array for name, array in arrays.items()}
+    return {name: array[:, 0] if counts.get(name) == 1 else array for name, array in arrays.items()}, problems
 
 
 def box_pixels(box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -310,12 +326,13 @@ def _open_upright(path: str | Path) -> Image.Image:
             ImageOps.exif_transpose(image, in_place=True)
             return _to_rgb(image)
     except _UNREADABLE as error:
-        if isinstance(error, OSError) and error.errno not in _IN_THE_FILE:
-            raise  # a failing disk is no bad picture
         raise ValueError(f"cannot be read as a picture ({_reason(error)})") from error
 
 
 def _reason(error: Exception) -> object:
+    """Say why a file cannot be read; what does not lie in the file, as a failing disk, is raised again."""
+    if isinstance(error, OSError) and error.errno not in _IN_THE_FILE:
+        raise error
     return error.strerror if isinstance(error, OSError) and error.strerror else error
 
 

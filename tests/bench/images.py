@@ -70,7 +70,7 @@ def decode(folder: Path, rows: list[dict[str, str]], output: Path) -> float:
     """Do what the job of one shard does, and give its seconds of CPU time."""
     start = time.process_time()
     pictures, _, _ = images.decode(rows, folder, GEOMETRY)
-    store.create(output, {"images": pictures, **images.ground_truth(rows, folder, GEOMETRY)}, {})
+    store.create(output, {"images": pictures, **images.ground_truth(rows, folder, GEOMETRY)[0]}, {})
     return time.process_time() - start
 
 

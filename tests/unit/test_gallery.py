@@ -241,6 +241,9 @@ def test_page_names_the_photographs_without_a_map(tmp_path):
 
 def test_page_names_the_photographs_that_were_skipped(tmp_path):
     assert re.search("pictures left out as unreadable</.*?>1 \\(broken\\)<", write_page(tmp_path), re.DOTALL)
+    masks = IMAGES.assign(skipped=0, problems=["", "a: goes without its mask"])
+    page = write_page(tmp_path, tables={"images": masks})
+    assert re.search("pictures left out as unreadable</.*?>0 \\(a: goes without its mask\\)<", page, re.DOTALL)
 
 
 def test_the_page_without_figures_is_else_the_same(tmp_path):

@@ -89,6 +89,7 @@ def test_a_missing_mask_is_named_with_its_row(tmp_path):
     (tmp_path / "sheet.csv").write_text("image_id,path,mask\nfirst,a.png,m.png;17\n")
     with pytest.raises(FileNotFoundError, match=r"1 of 1 label maps are not below .*: m\.png \(first\)"):
         listed(tmp_path, sheet=tmp_path / "sheet.csv")
+    assert listed(tmp_path, sheet=tmp_path / "sheet.csv", allow_missing=True)[0]["mask"] == "m.png;17"
 
 
 def test_every_picture_of_a_folder_is_listed_and_held_to_the_size(tmp_path):
@@ -223,7 +224,7 @@ def test_broden_lists_photographs_with_their_label_maps(tmp_path):
     assert rows[3]["mask"] == "broden1_224/images/dtd/g_0106_color.png;8;9"
     assert all(row["path"].endswith(".jpg") for row in rows)
     geometry = {"fit": "squash", "resize": 32, "crop": 32, "interpolation": "bilinear"}
-    truth = images.ground_truth(rows, tmp_path / "set", geometry)
+    truth = images.ground_truth(rows, tmp_path / "set", geometry)[0]
     assert truth["mask"].shape == (4, 5, 32, 32)
     assert set(np.unique(truth["mask"][0, 1])) == {0, 300}
 

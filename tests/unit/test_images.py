@@ -32,6 +32,12 @@ def save(folder, array_or_image, name, **options):
     return folder / name
 
 
+def ground_truth(rows, root, geometry):
+    arrays, problems = images.ground_truth(rows, root, geometry)
+    assert problems == []
+    return arrays
+
+
 def row(path, image_id="a", crop=""):
     return {"image_id": image_id, "path": path, "label": "", "mask": "", "crop": crop}
 
@@ -274,7 +280,7 @@ def test_a_shard_with_no_readable_photograph_has_no_rows(tmp_path):
     pixels, kept, problems = images.decode([row("missing.jpg")], tmp_path, SIXTEEN, on_bad_image="skip")
     assert pixels.shape == (0, 16, 16, 3) and kept.tolist() == []
     assert [image_id for image_id, _ in problems] == ["a"] and "missing.jpg" in problems[0][1]
-    assert {name: array.shape for name, array in images.ground_truth([], tmp_path, SIXTEEN).items()} == {
+    assert {name: array.shape for name, array in ground_truth([], tmp_path, SIXTEEN).items()} == {
         "box": (0, 4),
         "has_mask": (0,),
     }
@@ -365,7 +371,7 @@ def test_a_label_map_that_is_no_file_is_refused_and_never_waited_for(tmp_path, h
     for name, reason in hostile.items():
         for own in ({"path": "good.png", "mask": name}, {"path": name, "box": "0 0 1 1"}):
             with pytest.raises(ValueError, match=rf"image_id 'i': .* cannot be read as .*\({reason}\)"):
-                images.ground_truth([{"image_id": "i"} | own], tmp_path, SIXTEEN)
+                ground_truth([{"image_id": "i"} | own], tmp_path, SIXTEEN)
 
 
 NAMES = [
@@ -409,6 +415,12 @@ def test_failing_disk_is_not_taken_for_a_bad_photograph(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "open", fail)
     with pytest.raises(OSError, match="Input/output error"):
         images.decode([row("a.png")], tmp_path, SIXTEEN, on_bad_image="skip")
+    monkeypatch.undo()
+    opened = Image.open
+    monkeypatch.setattr(Image, "open", lambda path, **options: fail() if path.name == "m.png" else opened(path))
+    save(tmp_path, Image.new("L", (9, 9)), "m.png")
+    with pytest.raises(OSError, match="Input/output error"):
+        images.ground_truth([annotated(mask="m.png")], tmp_path, SIXTEEN, on_bad_image="skip")
 
 
 def test_decode_jobs_start_without_torch():
@@ -427,7 +439,7 @@ def test_a_box_follows_resize_and_centre_crop(tmp_path):
     """200 x 100 pixels, short side to 50: halved; the centre 40 x 40 starts at (30, 5)."""
     save(tmp_path, np.zeros((100, 200, 3), np.uint8), "a.png")
     geometry = {"fit": "short", "resize": 50, "crop": 40, "interpolation": "bilinear"}
-    truth = images.ground_truth([annotated(box="0.4 0.2 0.5 1"), annotated()], tmp_path, geometry)
+    truth = ground_truth([annotated(box="0.4 0.2 0.5 1"), annotated()], tmp_path, geometry)
     np.testing.assert_allclose(truth["box"][0], [10, 5, 20, 40])
     assert np.isnan(truth["box"][1]).all()
     assert truth["has_mask"].tolist() == [False, False]
@@ -438,7 +450,7 @@ def test_a_box_is_cut_to_the_crop_and_lost_outside(tmp_path):
     """The right half, squashed to 16 x 16: a box from 0.25 to 0.75 covers its left half."""
     save(tmp_path, np.zeros((100, 200, 3), np.uint8), "a.png")
     rows = [annotated(crop="0.5 0 1 1", box=box) for box in ("0.25 0 0.75 0.5", "0 0 0.5 1")]
-    box = images.ground_truth(rows, tmp_path, SIXTEEN)["box"]
+    box = ground_truth(rows, tmp_path, SIXTEEN)["box"]
     np.testing.assert_allclose(box[0], [0, 0, 8, 8])
     assert np.isnan(box[1]).all()
 
@@ -452,7 +464,7 @@ def test_a_mask_covers_what_its_photograph_shows(tmp_path, noise, geometry, crop
     save(tmp_path, np.repeat((mask > 0)[..., None] * np.uint8(255), 3, axis=2), "a.png")
     save(tmp_path, mask, "m.png")
     one = annotated(mask="m.png", crop=crop)
-    truth = images.ground_truth([one, annotated()], tmp_path, geometry)
+    truth = ground_truth([one, annotated()], tmp_path, geometry)
     picture = images.decode([one], tmp_path, geometry)[0][0, ..., 0]
     assert set(np.unique(truth["mask"][0])) == {0, 7}
     inside = (picture < 5) | (picture > 250)  # not the blurred edge
@@ -467,11 +479,11 @@ def test_a_palette_counts_by_index_and_sixteen_bits_are_kept(tmp_path):
     palette.putpalette([200, 0, 0] * 256)
     save(tmp_path, palette, "p.png")
     save(tmp_path, np.full((4, 4), 40000, np.uint16), "q.png")
-    truth = images.ground_truth([annotated(mask="p.png", superpixels="q.png")], tmp_path, IDENTITY)
+    truth = ground_truth([annotated(mask="p.png", superpixels="q.png")], tmp_path, IDENTITY)
     assert (truth["mask"] == 3).all()
     assert (truth["superpixels"] == 40000).all()
     save(tmp_path, np.full((4, 4), 65535, np.uint16), "most.png")
-    assert (images.ground_truth([annotated(mask="most.png")], tmp_path, IDENTITY)["mask"] == 65535).all()
+    assert (ground_truth([annotated(mask="most.png")], tmp_path, IDENTITY)["mask"] == 65535).all()
 
 
 def test_ground_truth_of_a_turned_photograph_counts_upright(tmp_path):
@@ -480,9 +492,9 @@ def test_ground_truth_of_a_turned_photograph_counts_upright(tmp_path):
     save(tmp_path, np.zeros((10, 20, 3), np.uint8), "a.jpg", exif=exif)
     save(tmp_path, np.ones((20, 10), np.uint8), "upright.png")
     save(tmp_path, np.ones((10, 20), np.uint8), "lying.png")
-    assert images.ground_truth([annotated("a.jpg", mask="upright.png")], tmp_path, SIXTEEN)["mask"].all()
+    assert ground_truth([annotated("a.jpg", mask="upright.png")], tmp_path, SIXTEEN)["mask"].all()
     with pytest.raises(ValueError, match=r"must be as large as the photograph, 10 x 20 pixels, .*; got 20 x 10"):
-        images.ground_truth([annotated("a.jpg", mask="lying.png")], tmp_path, SIXTEEN)
+        ground_truth([annotated("a.jpg", mask="lying.png")], tmp_path, SIXTEEN)
 
 
 @pytest.mark.parametrize(
@@ -503,7 +515,7 @@ def test_bad_ground_truth_is_named(tmp_path, columns, message):
     save(tmp_path, np.zeros((4, 3), np.uint8), "small.png")
     save(tmp_path, np.full((4, 4), 70000, np.int32), "deep.tiff")
     with pytest.raises(ValueError, match=message):
-        images.ground_truth([annotated(**columns)], tmp_path, IDENTITY)
+        ground_truth([annotated(**columns)], tmp_path, IDENTITY)
 
 
 def test_several_masks_of_broden_overlap_and_a_number_marks_all(tmp_path):
@@ -512,13 +524,47 @@ def test_several_masks_of_broden_overlap_and_a_number_marks_all(tmp_path):
     colour[0, 1] = (5, 1, 0)
     save(tmp_path, colour, "a_color.png")
     rows = [annotated(mask="a_color.png;300"), annotated(mask="7"), annotated()]
-    truth = images.ground_truth(rows, tmp_path, IDENTITY)
+    truth = ground_truth(rows, tmp_path, IDENTITY)
     assert truth["mask"].shape == (3, 2, 4, 4) and truth["mask"].dtype == np.uint16
     assert truth["mask"][0, 0].tolist() == [[0, 0, 261, 261]] * 2 + [[0, 0, 0, 0]] * 2
     assert np.unique(truth["mask"][0, 1]).tolist() == [300]
     assert truth["mask"][1, :, 0, 0].tolist() == [7, 0] and not truth["mask"][2].any()
     assert truth["has_mask"].tolist() == [True, True, False]
-    assert images.ground_truth(rows[1:], tmp_path, IDENTITY)["mask"].shape == (2, 4, 4)
+    assert ground_truth(rows[1:], tmp_path, IDENTITY)["mask"].shape == (2, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ("none.png", r"cannot be read as a PNG or TIFF \(No such file or directory\)"),
+        ("rgb.png", "must have one channel of whole numbers, .* got mode RGB"),
+        ("small.png", "must be as large as the photograph, .* got 3 x 4"),
+        ("deep.tiff", "must hold 0 to 65535, got 70000 to 70000"),
+        ("cut.png", r"cannot be read as a PNG or TIFF \(.*\)"),
+    ],
+)
+def test_a_row_goes_on_without_a_map_that_cannot_be_used(tmp_path, bad, reason):
+    save(tmp_path, np.zeros((4, 4, 3), np.uint8), "a.png")
+    save(tmp_path, np.ones((4, 4, 3), np.uint8), "rgb.png")
+    save(tmp_path, np.zeros((4, 3), np.uint8), "small.png")
+    save(tmp_path, np.full((4, 4), 70000, np.int32), "deep.tiff")
+    good = save(tmp_path, np.full((4, 4), 3, np.uint8), "m.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(good[: len(good) // 2])
+    rows = [annotated(mask="m.png"), annotated(mask=f"m.png;{bad};9"), annotated(mask="m.png", superpixels=bad)]
+    rows = [row | {"image_id": name} for name, row in zip("xyz", rows, strict=True)]
+    with pytest.raises(ValueError, match=f"image_id 'y': `mask` .*{reason}"):
+        images.ground_truth(rows, tmp_path, IDENTITY)
+    found, problems = images.ground_truth(rows, tmp_path, IDENTITY, on_bad_image="skip")
+    bare = [rows[0], annotated(), annotated(mask="m.png"), annotated(mask="1;2;3", superpixels="5")]
+    for name, array in ground_truth(bare, tmp_path, IDENTITY).items():
+        np.testing.assert_array_equal(found[name], array[:3])
+    assert [(name, message.partition(" `")[0]) for name, message in problems] == [
+        ("y", "goes without its mask, for"),
+        ("z", "goes without its superpixels, for"),
+    ]
+    assert all(re.search(reason, message) for _, message in problems)
+    with pytest.raises(ValueError, match="`mask` must stay inside"):  # a fault of the sheet
+        images.ground_truth([annotated(mask="../m.png")], tmp_path, IDENTITY, on_bad_image="skip")
 
 
 @pytest.mark.parametrize("name", ["a.tga", "a.pcx", "a.ico"])
@@ -528,24 +574,24 @@ def test_formats_beyond_those_of_photographs_are_not_tried(tmp_path, name):
     with pytest.raises(ValueError, match=r"a\.png: cannot be read as a picture \(cannot identify image file"):
         images.decode([row("a.png")], tmp_path, SIXTEEN)
     with pytest.raises(ValueError, match=r"a\.png: cannot be read as a picture"):
-        images.ground_truth([annotated(box="0 0 1 1")], tmp_path, SIXTEEN)
+        ground_truth([annotated(box="0 0 1 1")], tmp_path, SIXTEEN)
     save(tmp_path, np.zeros((16, 16, 3), np.uint8), "good.png")
     save(tmp_path, np.zeros((16, 16), np.uint8), "m.bmp").rename(tmp_path / "m.png")
     with pytest.raises(ValueError, match=r"m\.png cannot be read as a PNG or TIFF"):
-        images.ground_truth([annotated("good.png", mask="m.png")], tmp_path, SIXTEEN)
+        ground_truth([annotated("good.png", mask="m.png")], tmp_path, SIXTEEN)
 
 
 def test_a_box_follows_a_crop_in_the_middle(tmp_path):
     """Columns 60 to 180 and rows 20 to 80 of 200 x 100: halved to 60 x 30, and of these the middle 30 x 30."""
     save(tmp_path, np.zeros((100, 200, 3), np.uint8), "a.png")
     geometry = {"fit": "short", "resize": 30, "crop": 30, "interpolation": "bilinear"}
-    found = images.ground_truth([annotated(box="0.5 0.3 0.65 0.7", crop="0.3 0.2 0.9 0.8")], tmp_path, geometry)["box"]
+    found = ground_truth([annotated(box="0.5 0.3 0.65 0.7", crop="0.3 0.2 0.9 0.8")], tmp_path, geometry)["box"]
     # columns 100 to 130 are 40 to 70 of the crop, 20 to 35 halved, 5 to 20 less 15; rows 30 to 70 are 10 to 50, 5 to 25
     np.testing.assert_allclose(found[0], [5, 5, 20, 25], rtol=1e-6)
 
 
 def test_no_rows_give_arrays_of_the_same_kinds(tmp_path):
-    truth = images.ground_truth([], tmp_path, SIXTEEN)
+    truth = ground_truth([], tmp_path, SIXTEEN)
     assert truth["box"].shape == (0, 4) and truth["has_mask"].dtype == bool
 
 

@@ -237,6 +237,25 @@ def test_skipped_photograph_is_listed_and_the_others_explained():
     assert explained["image_id"].tolist() == ["toy_00", "toy_01"]
 
 
+def test_a_mask_that_cannot_be_used_costs_itself():
+    rows = [{"image_id": name, "path": f"{name}.png"} for name in ("toy_00", "toy_01")]
+    toy.write_mask("photographs/mask.png", (8, 8, 30, 24))
+    Image.new("RGBA", (48, 40)).save("photographs/rgba.png")
+    toy.write_sheet("masks.csv", [rows[0] | {"mask": "mask.png"}, rows[1] | {"mask": "rgba.png"}])
+    with pytest.raises(ValueError, match=r"image_id 'toy_01': `mask` photographs/rgba\.png must have one channel"):
+        decode("masks/bad.h5", 0, 2, sheet="masks.csv")
+    images = decode("masks/images.h5", 0, 2, sheet="masks.csv", on_bad_image="skip")
+    arrays, _ = store.read(images)
+    assert arrays["has_mask"].tolist() == [True, False]
+    assert arrays["mask"][0].any() and not arrays["mask"][1].any()
+    files = {"images": [images], "sheets": ["masks/explain.csv"]}
+    Path("masks/explain.csv").write_text("image_id,path,duplicate_of\na,a.png,\n")
+    adapter("summarise_images", files, ["masks/images.csv"], params={"sets": ["explain"]})
+    (row,) = tables.read("masks/images.csv").to_dict("records")
+    assert (row["pictures"], row["skipped"]) == (2, 0)
+    assert row["problems"].startswith("toy_01: goes without its mask, for `mask` photographs/rgba.png must have one")
+
+
 @pytest.mark.parametrize("size", [3, 1])
 def test_activations_depend_on_no_shard_or_batch_size(size):
     _, whole = in_shards(extract, "whole_activations", IMAGES, batch_size=IMAGES)
