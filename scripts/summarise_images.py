@@ -28,4 +28,5 @@ with log_to(snakemake.log[0]):
         copies=[len(copies[name]) for name in table.set],
         copied=["; ".join(f"{copy} of {first}" for copy, first in copies[name].items()) for name in table.set],
     )
+    image_sets.refuse_empty(table)
     tables.write(table, snakemake.output[0])

@@ -93,6 +93,24 @@ def copies(sheet: str | Path) -> dict[str, str]:
     return {row["path"]: row[DUPLICATE_OF] for row in rows if row[DUPLICATE_OF]}
 
 
+def refuse_empty(sets: pd.DataFrame) -> None:
+    """Refuse image sets of which no photograph could be read: all that follows would fail on them.
+
+    Parameters
+    ----------
+    sets : pandas.DataFrame
+        ``set, pictures, problems``.
+
+    Raises
+    ------
+    ValueError
+        It names the first such set and what is wrong with its photographs.
+    """
+    for row in sets[sets["pictures"] == 0].itertuples():
+        reasons = _some(row.problems.split("; "))
+        raise ValueError(f"no photograph of images.{row.set} can be read, so there is nothing to work on: {reasons}")
+
+
 def map_files(cell: str) -> list[str]:
     """List the files that a cell of a column of label maps names; a whole number in it marks the whole photograph."""
     return [name for name in cell.split(MAPS_APART) if name and not is_label(name)]

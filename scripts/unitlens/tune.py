@@ -657,7 +657,16 @@ def tables(
     dict
         ``settings, effects, selection, timings``: `leaderboard`, `main_effects`, `selection`, `modelled_cost`, each
         with ``model`` first and, but for the last, the facts of the model at the end.
+
+    Raises
+    ------
+    ValueError
+        If there is no score, for no photograph could be read.
     """
+    if scores.empty:
+        raise ValueError(
+            "none of the photographs that LIME is tuned on could be read; mend them, or raise `tune.photographs`"
+        )
     swept = all_settings(default, grid, presets=presets, count=count, seed=seed)
     from_grid = drawn(default, grid, count=count, seed=seed)
     first, names, notes = next(iter(swept)), {}, {}

@@ -80,6 +80,12 @@ def test_grid_is_a_cross_product_with_the_default_first():
     assert {setting["num_features"] for setting in swept.values()} == {2}, "a key that the grid lacks is the default's"
 
 
+def test_a_tuning_without_a_photograph_is_refused_in_a_line():
+    none = pd.DataFrame(columns=["setting", "image_id", "superpixels", "score", "mask_area", "model", "photograph"])
+    with pytest.raises(ValueError, match="none of the photographs that LIME is tuned on could be read; mend them"):
+        tune.tables(none, none, default=DEFAULT, grid=GRID, presets={}, count=None, seed=0)
+
+
 def test_draw_depends_on_no_order_and_on_the_seed():
     turned = {key: values[::-1] for key, values in reversed(GRID.items())}
     drawn = tune.all_settings(DEFAULT, GRID, count=10, seed=3)

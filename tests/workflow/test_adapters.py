@@ -237,6 +237,16 @@ def test_skipped_photograph_is_listed_and_the_others_explained():
     assert explained["image_id"].tolist() == ["toy_00", "toy_01"]
 
 
+def test_a_set_of_which_every_photograph_is_skipped_is_named():
+    bad_sheet()
+    images = [decode(f"none/{start}.h5", 1, 2, sheet="bad.csv", on_bad_image="skip") for start in (0, 1)]
+    Path("none/explain.csv").write_text("image_id,path,duplicate_of\na,a.png,\n")
+    files = {"images": images, "sheets": ["none/explain.csv"]}
+    message = r"no photograph of images\.explain can be read, .*: the_bad_one: photographs/broken\.jpg: cannot be read"
+    with pytest.raises(ValueError, match=message):
+        adapter("summarise_images", files, ["none/images.csv"], params={"sets": ["explain"] * 2})
+
+
 def test_a_mask_that_cannot_be_used_costs_itself():
     rows = [{"image_id": name, "path": f"{name}.png"} for name in ("toy_00", "toy_01")]
     toy.write_mask("photographs/mask.png", (8, 8, 30, 24))
