@@ -18,12 +18,12 @@ from torch import Tensor
 from unitlens import dissect, stats
 from unitlens.activations import silenced
 from unitlens.dissect import BLOCK_ELEMENTS, Terms
+from unitlens.jobs.sheets import FEWEST_PHOTOGRAPHS
 from unitlens.logs import each
 from unitlens.wording import SIGNIFICANT, counted
 
 BEST = 50  # concepts of a unit that compete in the bootstrap of `soft_wpmi` and `wpmi`
 ACTIVE_SHARE = 0.05  # of the held-out images, those on which a unit counts as active
-FEWEST_PHOTOGRAPHS = 3
 _ROUNDING = 5e-4  # of L in nats, more than float32 makes of it: so much is taken from the observed L
 _LEAST_DEVIATION = 1e-3  # of L under the null, in nats; below it only rounding varies
 _LIST_ELEMENTS = 2**18  # numbers of a lists x concepts block that is worked on at once, so that it stays in the cache

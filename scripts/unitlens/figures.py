@@ -21,7 +21,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter
 from skimage.segmentation import find_boundaries
 
-from unitlens.characters import visible
+from unitlens.jobs.characters import visible
 from unitlens.wording import SIGNIFICANT, counted, explainer_title, machine_title, pair_title
 
 DPI = 150

@@ -21,7 +21,7 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from unitlens import explain, explanation_cards, unit_cards
-from unitlens.characters import visible
+from unitlens.jobs.characters import visible
 from unitlens.wording import counted, explainer_title, machine_title, plural
 
 LARGEST_REPORT_PAGE = 1_500_000  # bytes; in base64 it stays below 2 MB, the longest address of a frame in Chromium

@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from unitlens import tables
-from unitlens.images import COLUMNS, DUPLICATE_OF, MAPS, MAPS_APART, is_label, read_rows
+from unitlens.jobs.sheets import COLUMNS, DUPLICATE_OF, LONGEST_ID, MAPS, MAPS_APART, is_label, read_rows
 from unitlens.sources import sha256
 
 _SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -26,7 +26,6 @@ _SYNSET = re.compile(r"n\d{8}")
 _VALIDATION = re.compile(r"ILSVRC2012_val_\d{8}")
 _SOLUTION = "LOC_val_solution.csv"
 _TRUTH = "ILSVRC2012_validation_ground_truth.txt"
-_LONGEST_ID = 200  # it names files, which some file systems allow 255 bytes with their endings
 _NAMED = 5  # files that a message lists
 
 
@@ -261,8 +260,8 @@ def _listed(root: Path, kind: str, size: int | None) -> list[dict[str, str]]:
     seen = {}
     for row in rows:
         image_id = row["image_id"]
-        if len(image_id) > _LONGEST_ID:
-            told = f"has {len(image_id)} characters, at most {_LONGEST_ID} are allowed"
+        if len(image_id) > LONGEST_ID:
+            told = f"has {len(image_id)} characters, at most {LONGEST_ID} are allowed"
             raise ValueError(f"{root}: the image_id {image_id} {told}; write a sheet")
         if (twin := seen.setdefault(image_id.lower(), image_id)) != image_id:
             raise ValueError(f"{root}: the image_ids {twin} and {image_id} differ in case only; write a sheet")

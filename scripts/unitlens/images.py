@@ -10,19 +10,15 @@ import functools
 import stat
 import struct
 from collections.abc import Mapping, Sequence
-from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from unitlens import tables
+from unitlens.jobs.sheets import MAPS, MAPS_APART, fractions, inside, is_label, parse_crop
+from unitlens.jobs.sheets import read_rows as read_rows  # for those who decode what they name
 from unitlens.logs import each
 
-COLUMNS = ("image_id", "path", "label", "mask", "crop", "box", "superpixels")
-DUPLICATE_OF = "duplicate_of"  # column of the sheets that `image_sets.write_sheet` writes, of no others
-MAPS = ("mask", "superpixels")  # columns that name label maps
-MAPS_APART = ";"  # between several label maps in one cell
 FITS = ("squash", "short")
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -41,42 +37,6 @@ _UNREADABLE = (
 )
 _IN_THE_FILE = (None, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EINVAL, errno.ENAMETOOLONG)
 _IN_THE_FILE += (errno.ELOOP,)
-
-
-def read_rows(sheet: str | Path, start: int, stop: int) -> list[dict[str, str]]:
-    """Read the rows ``start`` to ``stop - 1`` of an image sheet, holding no others.
-
-    Parameters
-    ----------
-    sheet
-        CSV in UTF-8 with a header. Columns `image_id` and `path`; others are optional: missing ones of `COLUMNS` are
-        given as empty strings, others are kept. Rows are counted from 0 behind the header, blank lines left out. Cells
-        are read as they are; a sheet with the column `DUPLICATE_OF` is one that `image_sets.write_sheet` wrote, see
-        `tables.write_texts`.
-    start, stop
-        The range; the sheet may end before `stop`, but not before `start`.
-
-    Raises
-    ------
-    ValueError
-        A required column or cell is missing, a row has more or fewer cells than the header, or there is no row `start`.
-    """
-    lines = tables.lines(sheet)
-    _, header = next(lines, (0, []))
-    absent = [column for column in COLUMNS[:2] if column not in header]
-    if absent:
-        raise ValueError(f"{sheet} lacks the column {absent[0]!r}; its header is {','.join(header) or 'empty'}")
-    ours = DUPLICATE_OF in header
-    rows = []
-    for line, cells in islice(lines, start, stop):
-        row = dict.fromkeys(COLUMNS, "") | dict(zip(header, cells, strict=False))
-        if len(cells) != len(header) or not row["image_id"] or not row["path"]:
-            expected = f"{len(header)} cells, image_id and path not empty"
-            raise ValueError(f"{sheet}, line {line}: expected {expected}, got {','.join(cells)!r}")
-        rows.append({name: tables.restore(cell) for name, cell in row.items()} if ours else row)
-    if not rows and stop > start:
-        raise ValueError(f"{sheet} has no row {start} (counted from 0 behind the header)")
-    return rows
 
 
 def decode(
@@ -179,13 +139,13 @@ def ground_truth(
         try:
             size = _upright_size(path)
             if row.get("box"):
-                arrays["box"][index] = _fit_box(_fractions(row["box"].split(), "box"), size, crop, geometry)
+                arrays["box"][index] = _fit_box(fractions(row["box"].split(), "box"), size, crop, geometry)
             for name in MAPS:
                 for layer, cell in enumerate(cells[name][index]):
                     if is_label(cell):
                         arrays[name][index, layer] = _label(int(cell), name)
                         continue
-                    file = _inside(root, cell, name)
+                    file = inside(root, cell, name)
                     try:
                         arrays[name][index, layer] = _fit_map(_read_map(file, size, name), crop, geometry)
                     except ValueError as error:
@@ -246,21 +206,11 @@ def load(path: str | Path, *, crop: Sequence[float] | None = None, geometry: Map
         The picture cannot be read, or `crop` or `geometry` is not allowed.
     """
     _check_geometry(geometry)
-    crop = None if crop is None else _fractions(crop, "crop")
+    crop = None if crop is None else fractions(crop, "crop")
     try:
         return _fit(_cut(_open_upright(path), crop), geometry)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-def parse_crop(text: str) -> tuple[float, float, float, float] | None:
-    """Read the cell "left top right bottom" of a sheet; an empty one means the whole picture."""
-    return _fractions(text.split(), "crop") if text.strip() else None
-
-
-def is_label(cell: str) -> bool:
-    """Tell whether a cell of a column of label maps is a whole number, which marks the whole photograph."""
-    return cell.isascii() and cell.isdigit()
 
 
 def _check_geometry(geometry: Mapping) -> None:
@@ -275,30 +225,12 @@ def _check_geometry(geometry: Mapping) -> None:
         raise ValueError(f"`geometry` must have {allowed}; got {dict(geometry)}")
 
 
-def _fractions(edges: Sequence[str | float], name: str) -> tuple[float, float, float, float]:
-    try:
-        left, top, right, bottom = (float(edge) for edge in edges)
-    except ValueError:
-        left = top = right = bottom = float("nan")
-    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
-        allowed = "four fractions with 0 <= left < right <= 1 and 0 <= top < bottom <= 1"
-        raise ValueError(f"`{name}` must be 'left top right bottom', {allowed}; got {' '.join(map(str, edges))!r}")
-    return left, top, right, bottom
-
-
 def _place(root: str | Path, row: Mapping[str, str]) -> tuple[Path, tuple[float, ...] | None]:
     """Give the file and the crop of a row; what is wrong with them is a fault of the sheet, not of the photograph."""
     try:
-        return _inside(root, row["path"], "path"), parse_crop(row.get("crop", ""))
+        return inside(root, row["path"], "path"), parse_crop(row.get("crop", ""))
     except ValueError as error:
         raise ValueError(f"image_id {row['image_id']!r}: {error}") from error
-
-
-def _inside(root: str | Path, name: str, column: str) -> Path:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"`{column}` must stay inside {root}, got {name!r}")
-    return Path(root) / path
 
 
 def _open(path: str | Path, formats: Sequence[str]) -> Image.Image:

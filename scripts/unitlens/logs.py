@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeVar
 
-from unitlens.characters import visible
+from unitlens.jobs.characters import visible
 
 Item = TypeVar("Item")
 EVERY = 30.0  # seconds between two lines of a log

@@ -1,4 +1,4 @@
-"""Tables on disk: the one place that reads and writes CSV files.
+"""Tables on disk: the one place that reads and writes CSV files with pandas; `jobs.csv_files` reads those from outside.
 
 The type of a column follows from its name, never from its cells: what `TEXT` lists is text, all else numbers, or True
 and False. So a model called 4, a layer called 1.10 and a word like ``null`` come back as they were. An empty cell is
@@ -10,13 +10,14 @@ takes the one ``'`` off again. Texts that are plain numbers, as -0.5, stay as th
 they are.
 """
 
-import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from unitlens.jobs.csv_files import NUMBER, guard, restore
 
 TEXT = frozenset(
     re.findall(
@@ -33,9 +34,6 @@ TEXT = frozenset(
     """,
     )
 )
-_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
-_GUARDED = re.compile(r"'+[=+\-@\t\r\n＝＋－＠]")
-_NUMBER = re.compile(r"'*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _QUOTED_OR_END = re.compile(r'("(?:[^"]|"")*")|\r\n')
 _UNREADABLE = (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError)
 
@@ -69,7 +67,7 @@ def write(table: pd.DataFrame, path: str | Path, *, digits: int = 6) -> None:
 
 
 def write_texts(table: pd.DataFrame, path: str | Path) -> None:
-    """Write a table of texts only, whatever its columns are called; `lines` and `restore` read it."""
+    """Write a table of texts only, whatever its columns are called; `jobs.csv_files` reads it."""
     _write(table, path, list(table), 6)
 
 
@@ -103,38 +101,8 @@ def read_texts(path: str | Path) -> pd.DataFrame:
     return _parse(path, dtype=str)
 
 
-def lines(path: str | Path, *, tabs: bool = False) -> Iterator[tuple[int, list[str]]]:
-    """Read a CSV file from outside as it is, one record after the other, without holding any.
-
-    Parameters
-    ----------
-    path : str or Path
-        In UTF-8, with or without a byte order mark.
-    tabs : bool
-        Cells are apart by tabs instead of commas, and quotes mean nothing.
-
-    Yields
-    ------
-    tuple of int and list of str
-        The number of the line that the record ends on, from 1, and its cells; blank lines are left out.
-    """
-    with Path(path).open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, **({"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {}))
-        for cells in filter(None, reader):
-            yield reader.line_num, cells
-
-
-def restore(cell: str) -> str:
-    """Take off the ``'`` that `write` and `write_texts` put before a cell that a spreadsheet would run."""
-    return cell[1:] if _GUARDED.match(cell) and not _NUMBER.fullmatch(cell) else cell
-
-
-def _guard(cell: str) -> str:
-    return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
-
-
 def _write(table: pd.DataFrame, path: str | Path, texts: list[str], digits: int) -> None:
-    columns = {name: _each(table[name], _guard) for name in texts}
+    columns = {name: _each(table[name], guard) for name in texts}
     columns |= {name: table[name].astype("Int64") for name in table if name not in texts and _long(table[name], digits)}
     text = table.assign(**columns).to_csv(index=False, float_format=f"%.{digits}g", lineterminator="\r\n")
     # The csv module leaves a lone carriage return without quotes unless lines end in one.
@@ -150,7 +118,7 @@ def _read(path: str | Path) -> pd.DataFrame:
         elif table.empty:  # pandas takes a column without cells for texts
             table[name] = table[name].astype(float)
         elif len(wrong := _not_numbers(table[name])):
-            got = min(wrong, key=lambda cell: bool(_NUMBER.fullmatch(cell)))
+            got = min(wrong, key=lambda cell: bool(NUMBER.fullmatch(cell)))
             raise ValueError(f"{path}: the column {name!r} holds numbers, or True and False; got {got!r}")
     return table
 

@@ -1,5 +1,5 @@
 import pytest
-from unitlens.characters import visible
+from unitlens.jobs.characters import visible
 
 HIDDEN = [
     *range(0x202A, 0x202F),

@@ -13,7 +13,7 @@ ELSEWHERE = re.compile(r"\b[Aa]s (in|of) `")  # described at another function
 
 
 def public_functions():
-    for path in sorted(LIBRARY.glob("*.py")):
+    for path in sorted(LIBRARY.rglob("*.py")):
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
                 yield pytest.param(node, id=f"{path.stem}.{node.name}")

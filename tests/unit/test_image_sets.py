@@ -8,6 +8,7 @@ import pytest
 import scipy.io
 import toy
 from unitlens import image_sets, images
+from unitlens.jobs import sheets
 
 
 def write(root, *names, content=None):
@@ -30,14 +31,14 @@ def test_names_that_a_spreadsheet_would_run_come_back(tmp_path):
     write(tmp_path, "set/'=d.png")
     rows = listed(tmp_path, size=3)
     assert [row["path"] for row in rows] == ["''=d.png", "'=a.png", "'@b/-c.png"], "as written"
-    read = images.read_rows(tmp_path / "out.csv", 0, 9)
+    read = sheets.read_rows(tmp_path / "out.csv", 0, 9)
     assert [row["path"] for row in read] == ["'=d.png", "=a.png", "@b/-c.png"]
     assert image_sets.copies(tmp_path / "out.csv") == {"@b/-c.png": "_a.png"}
     (tmp_path / "sheet.csv").write_text("image_id,path\n007,'=d.png\n1.10,=a.png\n")
-    read = images.read_rows(tmp_path / "sheet.csv", 0, 9)
+    read = sheets.read_rows(tmp_path / "sheet.csv", 0, 9)
     assert [(row["image_id"], row["path"]) for row in read] == [("007", "'=d.png"), ("1.10", "=a.png")], "as it is"
     listed(tmp_path, sheet=tmp_path / "sheet.csv")
-    copied = images.read_rows(tmp_path / "out.csv", 0, 9)
+    copied = sheets.read_rows(tmp_path / "out.csv", 0, 9)
     assert [(row["image_id"], row["path"]) for row in copied] == [("007", "'=d.png"), ("1.10", "=a.png")]
 
 
@@ -47,7 +48,7 @@ def test_users_rows_are_copied_and_missing_photographs_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"1 of 2 photographs are not below .*: b\.png \(second\)"):
         listed(tmp_path, sheet=tmp_path / "sheet.csv")
     first, second = listed(tmp_path, sheet=tmp_path / "sheet.csv", allow_missing=True)
-    assert list(first) == [*images.COLUMNS, "class_name", "sha256", "duplicate_of"]
+    assert list(first) == [*sheets.COLUMNS, "class_name", "sha256", "duplicate_of"]
     assert [first[key] for key in ("image_id", "path", "label", "mask")] == ["first", "a.png", "3", ""]
     assert len(first["sha256"]) == 64 and second["sha256"] == ""
 

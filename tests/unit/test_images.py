@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 from torchvision import transforms
 from unitlens import groundtruth, image_sets, images, netdissect
+from unitlens.jobs import sheets
 
 IDENTITY = {"fit": "squash", "resize": 4, "crop": 4, "interpolation": "bilinear"}  # for pictures of 4 x 4 pixels
 SIXTEEN = {"fit": "squash", "resize": 16, "crop": 16, "interpolation": "bilinear"}
@@ -215,11 +216,11 @@ def sheet(folder, text):
 
 def test_read_rows_gives_the_shard(tmp_path):
     path = sheet(tmp_path, "\ufeffimage_id,path,crop\n" + "\n".join(f"i{n},{n}.jpg,0 0 .5 1\n" for n in range(9)))
-    rows = images.read_rows(path, 2, 4)
-    assert rows == [dict.fromkeys(images.COLUMNS, "") | row(f"{n}.jpg", f"i{n}", "0 0 .5 1") for n in (2, 3)]
-    assert [r["image_id"] for r in images.read_rows(path, 7, 12)] == ["i7", "i8"]
-    assert images.parse_crop(rows[0]["crop"]) == (0, 0, 0.5, 1)
-    assert images.parse_crop(" ") is None
+    rows = sheets.read_rows(path, 2, 4)
+    assert rows == [dict.fromkeys(sheets.COLUMNS, "") | row(f"{n}.jpg", f"i{n}", "0 0 .5 1") for n in (2, 3)]
+    assert [r["image_id"] for r in sheets.read_rows(path, 7, 12)] == ["i7", "i8"]
+    assert sheets.parse_crop(rows[0]["crop"]) == (0, 0, 0.5, 1)
+    assert sheets.parse_crop(" ") is None
 
 
 @pytest.mark.parametrize(
@@ -234,7 +235,7 @@ def test_read_rows_gives_the_shard(tmp_path):
 )
 def test_faulty_sheet_is_named(tmp_path, text, message):
     with pytest.raises(ValueError, match=message):
-        images.read_rows(sheet(tmp_path, text), 0, 5)
+        sheets.read_rows(sheet(tmp_path, text), 0, 5)
 
 
 # decode
@@ -292,7 +293,7 @@ def test_crops_of_one_photograph_equal_single_loads(tmp_path, noise):
     rows = [row(name, crop=crop) for name in ("a.png", "b.png", "a.png") for crop in ("", "0 0 0.5 1", "0.5 0 1 1")]
     pixels, kept, problems = images.decode(rows, tmp_path, SIXTEEN)
     for got, r in zip(pixels, rows, strict=True):
-        single = images.load(tmp_path / r["path"], crop=images.parse_crop(r["crop"]), geometry=SIXTEEN)
+        single = images.load(tmp_path / r["path"], crop=sheets.parse_crop(r["crop"]), geometry=SIXTEEN)
         np.testing.assert_array_equal(got, single)
     assert kept.tolist() == list(range(9))
     assert problems == []

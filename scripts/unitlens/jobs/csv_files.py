@@ -1,0 +1,137 @@
+"""CSV files from outside, read as they are by the standard library, and checked: the rules read them in every job.
+
+Spreadsheets run a cell that begins with ``= + - @``, a tab or a line break as a formula. `unitlens.tables` writes such
+a text with one ``'`` before it (`guard`), and `restore` takes it off again.
+"""
+
+import csv
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from unitlens.jobs.characters import shorten
+from unitlens.jobs.inputs import unreadable
+
+NUMBER = re.compile(r"'*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
+_GUARDED = re.compile(r"'+[=+\-@\t\r\n＝＋－＠]")
+_PROBLEMS_SHOWN = 100  # of one file
+
+
+def lines(path: str | Path, *, tabs: bool = False) -> Iterator[tuple[int, list[str]]]:
+    """Read a CSV file from outside as it is, one record after the other, without holding any.
+
+    Parameters
+    ----------
+    path : str or Path
+        In UTF-8, with or without a byte order mark.
+    tabs : bool
+        Cells are apart by tabs instead of commas, and quotes mean nothing.
+
+    Yields
+    ------
+    tuple of int and list of str
+        The number of the line that the record ends on, from 1, and its cells; blank lines are left out.
+    """
+    with Path(path).open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, **({"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {}))
+        for cells in filter(None, reader):
+            yield reader.line_num, cells
+
+
+def count_rows(path: str | Path) -> int:
+    """Count the records below the first, holding none."""
+    with Path(path).open(newline="", encoding="utf-8-sig") as file:
+        return sum(1 for _ in csv.reader(file)) - 1
+
+
+def read_columns(path: str | Path) -> tuple[list[str], list[list[str]]]:
+    """Read the names of the columns, and all rows below them."""
+    with Path(path).open(newline="", encoding="utf-8-sig") as file:
+        columns, *rows = csv.reader(file)
+    return columns, rows
+
+
+def guard(cell: str) -> str:
+    """Put a ``'`` before a cell that a spreadsheet would run, or that has one already."""
+    return f"'{cell}" if _FORMULA.match(cell) and not NUMBER.fullmatch(cell) else cell
+
+
+def restore(cell: str) -> str:
+    """Take off the ``'`` that `guard` put before a cell."""
+    return cell[1:] if _GUARDED.match(cell) and not NUMBER.fullmatch(cell) else cell
+
+
+def check_file(
+    path: str, key: str, columns: Sequence[str], unique: str, check_row: Callable[[dict[str, str]], list[str]]
+) -> list[str]:
+    """List what is wrong with a file of some columns, of which the first two are needed and one has unique values.
+
+    Parameters
+    ----------
+    path, key : str
+        The file, and the key of the config that names it.
+    columns : sequence of str
+        The columns that it may have.
+    unique : str
+        The column whose values must differ, however a file system or a reader compares them.
+    check_row : callable
+        From a row, by its columns, to what is wrong with it.
+    """
+    if (reason := unreadable(path)) and "is empty" not in reason:
+        return [f"{key}: {reason}"]
+    problems, seen, line = [], {}, 0
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            names = next(reader, [])
+            if [name for name in columns[:2] if name not in names]:
+                got = shorten(", ".join(names)) or "nothing"
+                return [f"{path} ({key}): the first line must name the columns {', '.join(columns)}; got {got}"]
+            if unknown := [name for name in names if name not in columns or names.count(name) > 1]:
+                return [f"{path} ({key}): unknown or repeated column {unknown[0]!r}; allowed: {', '.join(columns)}"]
+            for cells in reader:
+                line = reader.line_num
+                found = _check_cells(cells, names, unique, seen, line, check_row)
+                problems += [f"{path} line {line} ({key}): {problem}" for problem in found]
+    except (OSError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        return [f"{key}: {path} cannot be read as a table ({reason}, behind line {line})"]
+    except UnicodeDecodeError as error:
+        return [f"{path} ({key}): not UTF-8 text ({error.reason} at byte {error.start})"]
+    if not seen:
+        problems.append(f"{path} ({key}): there is no row below the first line")
+    return first_of(problems, f"{path} ({key})")
+
+
+def first_of(problems: list[str], where: str) -> list[str]:
+    """Keep the first problems of a file, and say how many more there are."""
+    more = len(problems) - _PROBLEMS_SHOWN
+    return problems if more <= 0 else [*problems[:_PROBLEMS_SHOWN], f"{where}: and {more} more problems"]
+
+
+def _check_cells(
+    cells: list[str],
+    names: list[str],
+    unique: str,
+    seen: dict[str, tuple[str, int]],
+    line: int,
+    check_row: Callable[[dict[str, str]], list[str]],
+) -> list[str]:
+    """List what is wrong with one record; `seen` keeps each unique value with its line."""
+    if not any(cell.strip() for cell in cells) and len(cells) < 2:
+        return ["the line is blank; remove it"]
+    row = dict(zip(names, cells, strict=False))
+    value = row.get(unique, "")
+    same = unicodedata.normalize("NFC", value.strip())
+    same = same.lower() if unique == "image_id" else same
+    first, earlier = seen.setdefault(same, (value, line))
+    if len(cells) != len(names):
+        return [f"the row must have {len(names)} values, as the first line has"]
+    if not value.strip():
+        return [f"{unique} is empty"]
+    if earlier != line:
+        but = "" if first == value else f" as {first!r}, which some file systems and readers take for the same"
+        return [f"{unique} {value!r} stands on line {earlier} already{but}"]
+    return check_row(row)

