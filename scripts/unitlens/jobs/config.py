@@ -1,0 +1,254 @@
+"""All checks of a config and of what it names, before the first job; every problem is a line."""
+
+import functools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from unitlens.jobs import sheets
+from unitlens.jobs.csv_files import check_file, count_rows, read_columns
+from unitlens.jobs.inputs import check_files, check_folders, check_offline
+from unitlens.jobs.schema import fill_in_defaults, repeated_keys, violations
+from unitlens.jobs.words import check_classes, check_concepts, check_masks, count_classes
+
+_MOST_SHARDS = 10**5  # that five digits number
+
+
+def check(config: dict, schema: dict, files: Sequence[str] = ()) -> list[str]:
+    """List what is wrong with a config; one of the right form is filled in with the schema's defaults.
+
+    Parameters
+    ----------
+    config : dict
+        The config, as Snakemake has put it together.
+    schema : dict
+        See `schema.read_schema`.
+    files : sequence of str
+        The files it comes from, in which no key may stand twice.
+
+    Returns
+    -------
+    list of str
+        Violations of the schema; without any, what the config, the sheets and the lists may not say; without any of
+        those, counts that do not go together.
+    """
+    if problems := [line for path in files for line in repeated_keys(path)] + violations(config, schema):
+        return problems
+    fill_in_defaults(config, schema)
+    checks = (
+        _check_images,
+        check_masks,
+        check_concepts,
+        _check_geometries,
+        check_files,
+        _check_weights,
+        _check_models,
+        _check_layers,
+        _check_work,
+        _check_classes,
+        _check_steps,
+        check_offline,
+        _check_broden,
+        _check_tuning,
+    )
+    problems = [line for check in checks for line in check(config)]
+    return problems or _check_counts(config, schema)
+
+
+def explainers(config: dict, model: str) -> list[str]:
+    """List the explainers of a model; none where it has no layer for class activation maps."""
+    if "cam_layer" not in config["models"][model]:
+        return []
+    return [f"{method}-{config['models'][model]['cam_layer']}" for method in config["explain"]["cams"]] + ["lime"]
+
+
+def explained_models(config: dict) -> list[str]:
+    """List the models whose predictions are explained."""
+    return [model for model in config["models"] if explainers(config, model)]
+
+
+# ---- models
+
+
+def _check_models(config: dict) -> list[str]:
+    """Refuse two names of one thing, which would share files or compare a thing with itself."""
+    models, problems = config["models"], []
+    for name, twin in _case_twins(models):
+        problems.append(
+            f"models: {twin} and {name} differ in case only, and some file systems take both for one folder"
+        )
+    for name, model in models.items():
+        for layer, twin in _case_twins(model["layers"]):
+            problems.append(
+                f"models.{name}.layers: {twin} and {layer} differ in case only, and some file systems take both for one"
+            )
+    names = list(models)
+    for number, name in enumerate(names):
+        if twin := next((other for other in names[:number] if models[other] == models[name]), None):
+            problems.append(f"models.{name}: the same as models.{twin}, so there is nothing to compare; keep one")
+    return problems
+
+
+def _case_twins(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Give each name beside an earlier one that differs from it in case only."""
+    seen = {}
+    return [(name, twin) for name in names if (twin := seen.setdefault(name.lower(), name)) != name]
+
+
+def _check_geometries(config: dict) -> list[str]:
+    networks = {f"models.{name}": model for name, model in config["models"].items()} | {"encoder": config["encoder"]}
+    return [
+        f"{key}.preprocessing: crop {each['crop']} must not be larger than resize {each['resize']}"
+        for key, each in ((key, settings["preprocessing"]) for key, settings in networks.items())
+        if each["crop"] > each["resize"]
+    ]
+
+
+def _check_weights(config: dict) -> list[str]:
+    return [
+        f"models.{name}.weights: open_clip publishes image-text encoders, no classifiers"
+        for name, model in config["models"].items()
+        if "open_clip" in model["weights"]
+    ]
+
+
+def _check_layers(config: dict) -> list[str]:
+    return [
+        f"models.{name}.layers: tables call all layers of a model together 'all', so no layer can have that name"
+        for name, model in config["models"].items()
+        if "all" in model["layers"]
+    ]
+
+
+def _check_work(config: dict) -> list[str]:
+    """Ask for something to show: units that are labelled, and predictions that are explained."""
+    return [
+        f"models: at least one of {', '.join(config['models'])} needs {key}"
+        for key in ("layers", "cam_layer")
+        if not any(model.get(key) for model in config["models"].values())
+    ]
+
+
+# ---- what is explained, labelled and tuned
+
+
+def _explained_classes(config: dict) -> dict[str, int]:
+    """Count the classes of each explained model, where that can be told."""
+    counts = {name: count_classes(config["models"][name]["classes"]) for name in explained_models(config)}
+    return {name: count for name, count in counts.items() if count}
+
+
+def _check_classes(config: dict) -> list[str]:
+    """Check lists of classes, and the class that is explained."""
+    problems, target = check_classes(config), config["explain"]["target"]
+    if problems or not isinstance(target, int):
+        return problems
+    return [
+        f"explain.target: {target} must be below {count}, the number of classes of {name}"
+        for name, count in _explained_classes(config).items()
+        if target >= count
+    ]
+
+
+def _check_steps(config: dict) -> list[str]:
+    """Allow a curve of deletion or insertion at most as many points as there are pixels."""
+    steps = config["faithfulness"]["steps"]
+    return [
+        f"faithfulness.steps: {steps} are more than the {side**2} pixels that {name} sees"
+        for name in explained_models(config)
+        if (side := config["models"][name]["preprocessing"]["crop"]) ** 2 < steps
+    ]
+
+
+def _check_broden(config: dict) -> list[str]:
+    """Ask for a table of label maps but of Broden, which brings its own along."""
+    masks, kind = config.get("netdissect", {}).get("masks"), config["images"]["probe"].get("kind")
+    return ["netdissect.masks: broden needs images.probe.kind: broden"] if masks == "broden" != kind else []
+
+
+def _check_tuning(config: dict) -> list[str]:
+    """Ask that what the tuning of LIME is compared with is computed, and that every value of its grid matters."""
+    tune, cams = config.get("tune"), config["explain"]["cams"]
+    if tune is None:
+        return []
+    known = tune["reference"] in cams
+    problems = [] if known else [f"tune.reference: {tune['reference']} is not among explain.cams: {', '.join(cams)}"]
+    if len(tune["grid"].get("num_features", [])) > 1 and tune["objective"] != "mask_iou":
+        problems.append("tune.grid.num_features: several values matter to the objective mask_iou only; give one")
+    if all(len(values) == 1 for values in tune["grid"].values()):
+        problems.append("tune.grid: no key has several values, so there is nothing to compare")
+    problems += [
+        f"tune.grid.{key}: {values[number]} stands there already; give each value once"
+        for key, values in tune["grid"].items()
+        for number in range(len(values))
+        if values[number] in values[:number]
+    ]
+    combinations = math.prod(len(values) for values in tune["grid"].values())
+    if tune.get("settings", 0) > combinations:
+        problems.append(f"tune.settings: {tune['settings']} are more than the grid's {combinations} combinations")
+    return problems
+
+
+# ---- sheets
+
+
+def _check_images(config: dict) -> list[str]:
+    boxes = config.get("netdissect", {}).get("boxes")
+    check_rows = {
+        "probe": functools.partial(_check_probe_row, {boxes: count_classes(boxes)} if boxes else {}),
+        "explain": functools.partial(_check_explained_row, config["explain"], _explained_classes(config)),
+    }
+    problems = []
+    for name, images in config["images"].items():
+        problems += check_folders(f"images.{name}", images["photographs"])
+        if "sheet" in images:
+            key = f"images.{name}.sheet"
+            problems += check_file(images["sheet"], key, sheets.COLUMNS, "image_id", check_rows[name])
+    return problems
+
+
+def _check_probe_row(counts: Mapping[str, int], row: Mapping[str, str]) -> list[str]:
+    """Check labels too where boxes are of their classes."""
+    return sheets.check_row(row) or (sheets.check_label(row, counts) if row.get("box") else [])
+
+
+def _check_explained_row(explain: dict, counts: Mapping[str, int], row: Mapping[str, str]) -> list[str]:
+    problems = sheets.check_row(row) or sheets.check_label(row, counts)
+    if sheets.MAPS_APART in (row.get("mask") or ""):
+        problems.append(f"mask {row['mask']!r} must be one label map: that of the object")
+    if explain["target"] == "label" and not row.get("label"):
+        problems.append("label is empty, but explain.target is 'label'")
+    if explain["lime"]["superpixels"]["method"] == "given" and not row.get("superpixels"):
+        problems.append("superpixels is empty, but explain.lime.superpixels.method is 'given'")
+    return problems
+
+
+def _check_counts(config: dict, schema: dict) -> list[str]:
+    images = config["images"]
+    rows = {name: count_rows(each["sheet"]) if "sheet" in each else each["size"] for name, each in images.items()}
+    problems = [
+        f"images.{name}.shard_size: {each['shard_size']} makes more than {_MOST_SHARDS} shards of {rows[name]} rows; "
+        f"at least {-(-rows[name] // _MOST_SHARDS)} is needed"
+        for name, each in images.items()
+        if -(-rows[name] // each["shard_size"]) > _MOST_SHARDS
+    ]
+    if any(model.get("layers") for model in config["models"].values()):
+        problems += _check_probe(config, schema, rows["probe"])
+    return problems
+
+
+def _check_probe(config: dict, schema: dict, rows: int) -> list[str]:
+    """Ask for as many photographs as units need to be labelled, and to be labelled with evidence."""
+    similarity, problems = config["dissect"]["similarity"], []
+    needed = schema["properties"]["dissect"]["properties"]["similarity"]["fewestImages"][similarity]
+    if rows < needed:
+        problems.append(f"images.probe: {rows} rows, but {similarity} needs at least {needed}")
+    photographs = rows
+    if "sheet" in config["images"]["probe"]:
+        columns, cells = read_columns(config["images"]["probe"]["sheet"])
+        photographs = len({row[columns.index("path")] for row in cells})
+    if photographs < sheets.FEWEST_PHOTOGRAPHS:
+        problems.append(
+            f"images.probe: {photographs} photograph{'s' * (photographs > 1)}, but evidence for labels needs at least "
+            f"{sheets.FEWEST_PHOTOGRAPHS}; crops of one photograph count as one"
+        )
+    return problems

@@ -1,0 +1,119 @@
+"""The form of a config: what departs from the schema, and the defaults of what is left out."""
+
+import copy
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import jsonschema
+import yaml
+
+from unitlens.jobs.characters import CONTROL, shorten, text_problem
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where there is one: every job reads the schema
+
+
+def read_schema(path: str | Path) -> dict:
+    """Read the schema."""
+    return yaml.load(Path(path).read_text(encoding="utf-8"), _LOADER)
+
+
+def repeated_keys(path: str | Path) -> list[str]:
+    """List the keys that stand twice in a mapping of a YAML or JSON file, of which Snakemake takes the last."""
+    text, problems, seen = Path(path).read_text(encoding="utf-8"), [], set()
+    try:
+        nodes = [yaml.compose(text, _LOADER)]
+    except yaml.YAMLError:  # JSON that is no YAML, with tabs for example
+        repeated = []
+        json.loads(text, object_pairs_hook=lambda pairs: repeated.extend(Counter(key for key, _ in pairs).items()))
+        return [f"{path}: the key {key!r} stands there {count} times" for key, count in repeated if count > 1]
+    while nodes:
+        node = nodes.pop()
+        if node is None or isinstance(node, yaml.ScalarNode) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+            continue
+        lines = {}
+        for key, value in node.value:
+            line, name = key.start_mark.line + 1, (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None
+            if name in lines:
+                where = f"{path} line {line}"
+                problems.append(f"{where}: the key {key.value!r} stands on line {lines[name]} already; keep one")
+            elif name:
+                lines[name] = line
+            nodes.append(value)
+    return problems
+
+
+def violations(config: dict, schema: dict) -> list[str]:
+    """Say in a line each where the config departs from the schema and what is allowed there."""
+    validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=_type_checker())(schema)
+    return [line for error in validator.iter_errors(config) for line in _explain(error)]
+
+
+def fill_in_defaults(config: dict, schema: dict) -> None:
+    """Set what the config leaves out to the schema's default, wherever the schema gives one."""
+    check_properties = jsonschema.Draft202012Validator.VALIDATORS["properties"]
+
+    def set_defaults(
+        validator: object, properties: dict, instance: object, schema: dict
+    ) -> Iterator[jsonschema.ValidationError]:
+        for name, each in properties.items():
+            if "default" in each and isinstance(instance, dict):
+                instance.setdefault(name, copy.deepcopy(each["default"]))
+        yield from check_properties(validator, properties, instance, schema)
+
+    filling = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"properties": set_defaults})
+    filling(schema).validate(config)
+
+
+def _type_checker() -> jsonschema.TypeChecker:
+    """Give JSON Schema's types without what no key takes.
+
+    These are text that is empty or holds control characters, numbers that are not finite, and whole numbers that are
+    written as others.
+    """
+    return jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {
+            "string": lambda checker, value: isinstance(value, str) and not text_problem(value),
+            "integer": lambda checker, value: type(value) is int,
+            "number": lambda checker, value: type(value) is int or (type(value) is float and math.isfinite(value)),
+        }
+    )
+
+
+def _explain(error: jsonschema.ValidationError) -> list[str]:
+    place = CONTROL.sub("?", ".".join(map(str, error.absolute_path))) or "config"
+    found, rule = error.instance, error.schema
+    if error.validator == "additionalProperties":
+        allowed = ", ".join(rule["properties"])
+        return [f"{place}: unknown key {key!r}; allowed: {allowed}" for key in found if key not in rule["properties"]]
+    if error.validator in ("oneOf", "anyOf"):
+        if not isinstance(found, dict):
+            return []  # its type is a line of its own
+        keys = [choice["required"] for choice in error.validator_value]
+        choices = " | ".join(" + ".join(required) for required in keys)
+        got = ", ".join(key for key in found if any(key in required for required in keys)) or "none"
+        return [f"{place}: needs {'exactly' if error.validator == 'oneOf' else 'at least'} one of {choices}; got {got}"]
+    text = f"{place}: {shorten(error.message)}"
+    if error.validator == "type" and isinstance(found, str):
+        if "string" in error.validator_value:
+            text = f"{place}: {shorten(repr(found))} {text_problem(found)}"
+        elif _is_number(found):
+            text += ": write it without quotes and with a point, 0.001 or 1.0e-3"
+    elif error.validator == "type" and isinstance(found, float) and not math.isfinite(found):
+        text = f"{place}: {found} is not a finite number"
+    elif error.validator_value == "string" and not isinstance(found, (dict, list)):
+        text += ": put it in quotes, for YAML reads some names as numbers, dates, yes and no, or nothing"
+    return [text + (f" ({rule['description']})" if "description" in rule else "")]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
