@@ -7,24 +7,36 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/params.smk"
+include: "rules/memory.smk"
 include: "rules/retrieve.smk"
 include: "rules/images.smk"
 include: "rules/activations.smk"
 include: "rules/concepts.smk"
+include: "rules/comparison.smk"
 include: "rules/netdissect.smk"
 include: "rules/explain.smk"
-include: "rules/evaluate.smk"
+include: "rules/agreement.smk"
+include: "rules/complexity.smk"
+include: "rules/faithfulness.smk"
+include: "rules/localization.smk"
+include: "rules/sanity.smk"
+include: "rules/verify.smk"
 include: "rules/tune.smk"
 include: "rules/report.smk"
+include: "rules/resources.smk"
+include: "rules/overview_params.smk"
+include: "rules/overview.smk"
+include: "rules/partial_inputs.smk"
 include: "rules/partial.smk"
 
 
 onsuccess:
-    say_at_the_end(failed=False)
+    ending.say_at_the_end(workflow, logger, failed=False)
 
 
 onerror:
-    say_at_the_end(failed=True)
+    ending.say_at_the_end(workflow, logger, failed=True)
 
 
 rule all:

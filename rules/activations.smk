@@ -1,8 +1,11 @@
+# What the networks' units and the encoder make of the probe photographs, and the encoder of the concepts.
+
+
 rule extract_activations:
     input:
         model="results/models/{model}.json",
         weights="resources/weights/{model}.bin",
-        images=probe_images_of_model,
+        images=lambda wildcards: images_of("probe", preprocessing(wildcards), wildcards.shard),
     output:
         "results/activations/{model}/{layer}/{shard}.h5",
     log:
@@ -15,8 +18,8 @@ rule extract_activations:
     resources:
         gpu=GPU,
         batch_size=config["batch_size"],
-        mem_mb=memory_of_network(1000),
-        runtime=minutes(30),
+        mem_mb=memory_of_network(NETWORK_MB),
+        runtime=USUAL,
     params:
         network=network,
         device=config["device"],
@@ -25,3 +28,56 @@ rule extract_activations:
         "Extract activations of {wildcards.model} {wildcards.layer}, shard {wildcards.shard}"
     script:
         "../scripts/extract_activations.py"
+
+
+rule embed_images:
+    input:
+        unpack(encoder_files),
+        images=lambda wildcards: images_of("probe", config["encoder"]["preprocessing"], wildcards.shard),
+    output:
+        "results/embeddings/images/{encoder}/{shard}.h5",
+    log:
+        "results/logs/embed_images/{encoder}/{shard}.log",
+    benchmark:
+        "results/benchmarks/embed_images/{encoder}/{shard}.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        batch_size=config["batch_size"],
+        mem_mb=memory_of_network(ENCODER_MB),
+        runtime=USUAL,
+    params:
+        encoder=encoder,
+        device=config["device"],
+    message:
+        "Embed shard {wildcards.shard} of the probe photographs with {wildcards.encoder}"
+    script:
+        "../scripts/embed_images.py"
+
+
+rule embed_concepts:
+    input:
+        unpack(encoder_files),
+        concepts="resources/concepts.csv",
+    output:
+        "results/embeddings/concepts/{encoder}.h5",
+    log:
+        "results/logs/embed_concepts/{encoder}.log",
+    benchmark:
+        "results/benchmarks/embed_concepts/{encoder}.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=memory_of_network(ENCODER_MB),
+        runtime=USUAL,
+    params:
+        encoder=encoder,
+        device=config["device"],
+    message:
+        "Embed the concepts with {wildcards.encoder}"
+    script:
+        "../scripts/embed_concepts.py"

@@ -1,3 +1,6 @@
+# A saliency map for every explained photograph, model and explainer, cut to a mask; all in two tables.
+
+
 rule explain_cam:
     input:
         model="results/models/{model}.json",
@@ -18,8 +21,8 @@ rule explain_cam:
     resources:
         gpu=GPU,
         batch_size=config["batch_size"],
-        mem_mb=memory_of_network(1000, maps=1),
-        runtime=minutes(30),
+        mem_mb=memory_of_network(NETWORK_MB, maps=1),
+        runtime=USUAL,
     params:
         network=network,
         device=config["device"],
@@ -48,8 +51,8 @@ rule explain_lime:
     resources:
         gpu=GPU,
         batch_size=config["batch_size"],
-        mem_mb=memory_of_network(1000, maps=2),
-        runtime=minutes(30),
+        mem_mb=memory_of_network(NETWORK_MB, maps=2),
+        runtime=USUAL,
     params:
         network=network,
         device=config["device"],
@@ -74,8 +77,8 @@ rule cut_masks:
     conda:
         "../envs/unitlens.yaml"
     resources:
-        mem_mb=memory(1500, maps="all"),
-        runtime=minutes(15),
+        mem_mb=memory(MAPS_MB, maps="all"),
+        runtime=SHORT,
     params:
         area=config["agreement"]["area"],
         threshold=config["agreement"]["threshold"],
@@ -84,3 +87,51 @@ rule cut_masks:
         "Cut the saliency maps of {wildcards.model} to masks, shard {wildcards.shard}"
     script:
         "../scripts/cut_masks.py"
+
+
+rule summarise_explanations:
+    input:
+        per_explainer("results/saliency/{model}/{explainer}/{shard}.h5"),
+    output:
+        report(
+            "results/explanations.csv",
+            category="4 Explanations",
+            labels={"result": "table: every explanation"},
+            caption="../report/explanations.rst",
+        ),
+    log:
+        "results/logs/summarise_explanations/all.log",
+    benchmark:
+        "results/benchmarks/summarise_explanations/all.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    message:
+        "Tabulate the explanations"
+    script:
+        "../scripts/summarise_explanations.py"
+
+
+rule summarise_predictions:
+    input:
+        per_explained_shard("results/saliency/{model}/lime/{shard}.h5"),
+    output:
+        report(
+            "results/predictions.csv",
+            category="2 Models",
+            labels={"result": "table: predictions"},
+            caption="../report/predictions.rst",
+        ),
+    log:
+        "results/logs/summarise_predictions/all.log",
+    benchmark:
+        "results/benchmarks/summarise_predictions/all.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    params:
+        classes=class_lists(),
+    message:
+        "Summarise what the models predict"
+    script:
+        "../scripts/summarise_predictions.py"

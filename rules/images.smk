@@ -1,7 +1,10 @@
+# Photographs decoded once for all networks of one geometry, and counted.
+
+
 rule decode_images:
     input:
         retrieved="resources/images/{dataset}.csv",
-        sheet=image_sheet,
+        sheet=lambda wildcards: committed_sheet(wildcards) or f"resources/images/{wildcards.dataset}.csv",
     output:
         "results/images/{dataset}/{geometry}/{shard}.h5",
     log:
@@ -12,14 +15,40 @@ rule decode_images:
         "../envs/unitlens.yaml"
     resources:
         mem_mb=memory_of_shard,
-        runtime=minutes(30),
+        runtime=USUAL,
     params:
         folder=photographs_folder,
         geometry=geometry,
         rows=shard_range,
         digest=shard_digest,
-        on_bad_image=on_bad_image,
+        on_bad_image=of_images("on_bad_image"),
     message:
         "Decode shard {wildcards.shard} of the {wildcards.dataset} photographs ({wildcards.geometry})"
     script:
         "../scripts/decode_images.py"
+
+
+rule summarise_images:
+    input:
+        images=decoded_images()[1],
+        sheets=expand("resources/images/{dataset}.csv", dataset=config["images"]),
+    output:
+        report(
+            "results/images.csv",
+            category="2 Models",
+            labels={"result": "table: image sets"},
+            caption="../report/images.rst",
+        ),
+    log:
+        "results/logs/summarise_images/all.log",
+    benchmark:
+        "results/benchmarks/summarise_images/all.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    params:
+        sets=decoded_images()[0],
+    message:
+        "Count the pictures, those left out, and copies"
+    script:
+        "../scripts/summarise_images.py"

@@ -1,3 +1,26 @@
+# Network Dissection: units beside masks or boxes of the probe photographs.
+
+
+rule collect_mask_words:
+    input:
+        "resources/images/probe.csv",
+    output:
+        "resources/mask_words.csv",
+    log:
+        "results/logs/collect_mask_words/all.log",
+    benchmark:
+        "results/benchmarks/collect_mask_words/all.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    params:
+        folder=photographs_folder,
+    message:
+        "List what the numbers in Broden's label maps mean"
+    script:
+        "../scripts/collect_mask_words.py"
+
+
 rule dissect_network:
     input:
         model="results/models/{model}.json",
@@ -16,8 +39,8 @@ rule dissect_network:
     resources:
         gpu=GPU,
         batch_size=config["batch_size"],
-        mem_mb=memory_of_network(2000),
-        runtime=minutes(60),
+        mem_mb=memory_of_network(LAYER_MB),
+        runtime=LONG,
     params:
         network=network,
         device=config["device"],
@@ -57,8 +80,8 @@ rule collect_netdissect:
     threads: config["threads"]
     resources:
         gpu=GPU,
-        mem_mb=memory(2500),
-        runtime=minutes(15),
+        mem_mb=memory(WORDS_MB),
+        runtime=SHORT,
     params:
         encoder=encoder,
         device=config["device"],

@@ -1,6 +1,9 @@
+# What is retrieved: weights, the encoder, photographs and words; and whether the networks are as configured.
+
+
 rule retrieve_weights:
     input:
-        local_weights,
+        lambda wildcards: local_path(of_model("weights")(wildcards)),
     output:
         "resources/weights/{model}.bin",
     log:
@@ -11,7 +14,7 @@ rule retrieve_weights:
     conda:
         "../envs/unitlens.yaml"
     params:
-        file=weights_file,
+        file=of_model("weights"),
     message:
         "Retrieve the weights of {wildcards.model}"
     script:
@@ -37,13 +40,13 @@ rule check_model:
     conda:
         "../envs/unitlens.yaml"
     resources:
-        mem_mb=memory(2000),
-        runtime=minutes(10),
+        mem_mb=memory(FACTS_MB),
+        runtime=BRIEF,
     params:
         network=network,
         layers=layers_to_check,
         preprocessing=preprocessing,
-        source=weights_file,
+        source=of_model("weights"),
     message:
         "Check that {wildcards.model} has the configured layers and classes"
     script:
@@ -52,7 +55,7 @@ rule check_model:
 
 rule retrieve_encoder:
     input:
-        local_encoder_file,
+        lambda wildcards: local_path(config["encoder"]["files"][wildcards.part]),
     output:
         "resources/encoders/{encoder}/{part}.bin",
     log:
@@ -63,7 +66,7 @@ rule retrieve_encoder:
     conda:
         "../envs/unitlens.yaml"
     params:
-        file=encoder_file,
+        file=lambda wildcards: config["encoder"]["files"][wildcards.part],
     message:
         "Retrieve the {wildcards.part} part of the encoder {wildcards.encoder}"
     script:
@@ -83,11 +86,11 @@ rule retrieve_images:
     conda:
         "../envs/unitlens.yaml"
     params:
-        sources=image_sources,
+        sources=of_images("photographs"),
         folder=photographs_folder,
-        kind=image_kind,
-        size=image_count,
-        on_bad_image=on_bad_image,
+        kind=of_images("kind"),
+        size=of_images("size"),
+        on_bad_image=of_images("on_bad_image"),
     message:
         "Retrieve the {wildcards.dataset} photographs"
     script:
@@ -112,23 +115,3 @@ rule collect_words:
         "Collect the concepts"
     script:
         "../scripts/collect_words.py"
-
-
-rule collect_mask_words:
-    input:
-        "resources/images/probe.csv",
-    output:
-        "resources/mask_words.csv",
-    log:
-        "results/logs/collect_mask_words/all.log",
-    benchmark:
-        "results/benchmarks/collect_mask_words/all.tsv"
-    localrule: True
-    conda:
-        "../envs/unitlens.yaml"
-    params:
-        folder=photographs_folder,
-    message:
-        "List what the numbers in Broden's label maps mean"
-    script:
-        "../scripts/collect_mask_words.py"

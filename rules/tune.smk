@@ -1,3 +1,6 @@
+# Settings of LIME, scored and ranked.
+
+
 rule tune_lime:
     input:
         model="results/models/{model}.json",
@@ -17,8 +20,8 @@ rule tune_lime:
     resources:
         gpu=GPU,
         batch_size=config["batch_size"],
-        mem_mb=memory_of_network(1500, maps=2),
-        runtime=minutes(30),
+        mem_mb=memory_of_network(CHANGED_MB, maps=2),
+        runtime=USUAL,
     params:
         network=network,
         device=config["device"],

@@ -649,10 +649,11 @@ WORKFLOW = SimpleNamespace(current_basedir=infer_source_file(str(ROOT / "rules")
 
 
 def names_of_rules(settings):
-    """Run rules/common.smk, which is Python up to the line that calls the checks; give its names."""
-    source = (ROOT / "rules/common.smk").read_text().partition("\nif workflow.exec_mode")[0]
+    """Run the Python of the rules, that of common.smk up to the line that calls the checks; give its names."""
     names = {"workflow": WORKFLOW, "config": settings}
-    exec(compile(source, "common.smk", "exec"), names)
+    for file in ("common.smk", "memory.smk", "overview_params.smk"):
+        source = (ROOT / "rules" / file).read_text().partition("\nif workflow.exec_mode")[0]
+        exec(compile(source, file, "exec"), names)
     return names
 
 

@@ -165,6 +165,33 @@ def test_snakefile_is_a_table_of_contents():
     assert re.findall(r"^rule (\w+):", text, re.MULTILINE) == ["all", "partial"]
 
 
+@pytest.mark.parametrize("file", RULE_FILES, ids=lambda file: file.stem)
+def test_a_rule_file_is_short_and_has_rules_or_functions(file):
+    text = file.read_text()
+    assert len(text.splitlines()) <= (250 if file.stem == "common" else 160)
+    assert bool(re.search("^(use )?rule ", text, re.MULTILINE)) != bool(re.search("^def ", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("file", RULE_FILES, ids=lambda file: file.stem)
+def test_memory_and_run_time_have_names(file):
+    requests = re.findall("^ +(?:mem_mb|runtime)=(.+),$", file.read_text(), re.MULTILINE)
+    assert not [each for each in requests if re.search(r"\b\d\d", each)]
+
+
+def test_what_the_rules_import_is_light():
+    """Every job imports it with the rules, so it needs the standard library, yaml and jsonschema only."""
+    files = sorted(ROOT.glob("scripts/unitlens/jobs/*.py"))
+    nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text()))]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    light = {*sys.stdlib_module_names, "yaml", "jsonschema"}
+    assert not [each for each in names if each.partition(".")[0] not in light and not each.startswith("unitlens.jobs")]
+    code = f"import sys, {', '.join(f'unitlens.jobs.{file.stem}' for file in files)}; print(*sys.modules)"
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=ROOT / "scripts", capture_output=True, text=True, check=True)
+    assert len(files) > 5 and not {"numpy", "torch", "pandas", "snakemake"} & set(result.stdout.split())
+
+
 @pytest.mark.parametrize("name", RULES)
 def test_rule_names_its_files(name):
     rule = RULES[name]

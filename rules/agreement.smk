@@ -1,0 +1,115 @@
+# Explainers against each other.
+
+
+rule score_agreement:
+    input:
+        saliency_of_shard,
+    output:
+        "results/agreement/{model}/{shard}.csv",
+    log:
+        "results/logs/score_agreement/{model}/{shard}.log",
+    benchmark:
+        "results/benchmarks/score_agreement/{model}/{shard}.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    resources:
+        mem_mb=memory(PAIRS_MB, maps="all"),
+        runtime=SHORT,
+    params:
+        agreement=config["agreement"],
+        seed=config["seed"],
+    message:
+        "Compare the explainers of {wildcards.model} with each other, shard {wildcards.shard}"
+    script:
+        "../scripts/score_agreement.py"
+
+
+rule summarise_agreement:
+    input:
+        per_explained_shard("results/agreement/{model}/{shard}.csv"),
+    output:
+        images=report(
+            "results/agreement.csv",
+            category="5 Agreement",
+            labels={"result": "table: every photograph and pair"},
+            caption="../report/agreement.rst",
+        ),
+        summary=report(
+            "results/agreement_summary.csv",
+            category="5 Agreement",
+            labels={"result": "table: means and intervals"},
+            caption="../report/agreement_summary.rst",
+        ),
+        tests=report(
+            "results/agreement_tests.csv",
+            category="5 Agreement",
+            labels={"result": "table: pairs against each other"},
+            caption="../report/agreement_tests.rst",
+        ),
+        findings="results/findings/agreement.json",
+    log:
+        "results/logs/summarise_agreement/all.log",
+    benchmark:
+        "results/benchmarks/summarise_agreement/all.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    resources:
+        mem_mb=memory_of_scores,
+        runtime=LONG,
+    params:
+        area=config["agreement"]["area"],
+        seed=config["seed"],
+    message:
+        "Summarise the agreement of the explainers"
+    script:
+        "../scripts/summarise_agreement.py"
+
+
+rule draw_agreement:
+    input:
+        summary="results/agreement_summary.csv",
+        timings="results/timings/explainers.csv",
+    output:
+        equal_area=report(
+            "results/figures/agreement/equal_area_iou.svg",
+            category="5 Agreement",
+            labels={"result": "figure: equal-area IoU"},
+            caption="../report/equal_area_iou.rst",
+        ),
+        threshold=report(
+            "results/figures/agreement/threshold_iou.svg",
+            category="5 Agreement",
+            labels={"result": "figure: IoU at a threshold"},
+            caption="../report/threshold_iou.rst",
+        ),
+        spearman=report(
+            "results/figures/agreement/spearman.svg",
+            category="5 Agreement",
+            labels={"result": "figure: rank correlation"},
+            caption="../report/spearman.rst",
+        ),
+        sweep=report(
+            "results/figures/agreement/sweep.svg",
+            category="5 Agreement",
+            labels={"result": "figure: equal-area IoU at every area"},
+            caption="../report/sweep.rst",
+        ),
+        timings=report(
+            "results/timings/explainers.svg",
+            category="4 Explanations",
+            labels={"result": "figure: seconds a photograph"},
+            caption="../report/timings.rst",
+        ),
+    log:
+        "results/logs/draw_agreement/all.log",
+    benchmark:
+        "results/benchmarks/draw_agreement/all.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    params:
+        area=config["agreement"]["area"],
+    message:
+        "Draw how far the explainers agree and how long they take"
+    script:
+        "../scripts/draw_agreement.py"

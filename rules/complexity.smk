@@ -1,0 +1,116 @@
+# Shapes of the maps, and complexity of the photographs against the agreement of the explainers.
+
+
+rule measure_images:
+    input:
+        images=explain_images_of_model,
+        saliency=saliency_of_shard,
+        lime="results/saliency/{model}/lime/{shard}.h5",
+    output:
+        shape="results/shape/{model}/{shard}.csv",
+        complexity="results/complexity/{model}/{shard}.csv",
+    log:
+        "results/logs/measure_images/{model}/{shard}.log",
+    benchmark:
+        "results/benchmarks/measure_images/{model}/{shard}.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    resources:
+        mem_mb=memory(MAPS_MB, maps="all"),
+        runtime=SHORT,
+    params:
+        area=config["agreement"]["area"],
+    message:
+        "Measure the maps and photographs of {wildcards.model}, shard {wildcards.shard}"
+    script:
+        "../scripts/measure_images.py"
+
+
+rule summarise_measures:
+    input:
+        shape=per_explained_shard("results/shape/{model}/{shard}.csv"),
+        complexity=per_explained_shard("results/complexity/{model}/{shard}.csv"),
+        agreement="results/agreement.csv",
+    output:
+        shape=report(
+            "results/shape.csv",
+            category="5 Agreement",
+            labels={"result": "table: shape of every map"},
+            caption="../report/shape.rst",
+        ),
+        shape_summary=report(
+            "results/shape_summary.csv",
+            category="5 Agreement",
+            labels={"result": "table: shape, means and intervals"},
+            caption="../report/shape_summary.rst",
+        ),
+        shape_tests=report(
+            "results/shape_tests.csv",
+            category="5 Agreement",
+            labels={"result": "table: shape, class activation maps against LIME"},
+            caption="../report/shape_tests.rst",
+        ),
+        complexity=report(
+            "results/complexity.csv",
+            category="5 Agreement",
+            labels={"result": "table: complexity of every photograph"},
+            caption="../report/complexity.rst",
+        ),
+        correlations=report(
+            "results/complexity_agreement.csv",
+            category="5 Agreement",
+            labels={"result": "table: complexity against agreement"},
+            caption="../report/complexity_agreement.rst",
+        ),
+        shape_findings="results/findings/shape.json",
+        complexity_findings="results/findings/complexity.json",
+    log:
+        "results/logs/summarise_measures/all.log",
+    benchmark:
+        "results/benchmarks/summarise_measures/all.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    resources:
+        mem_mb=memory_of_scores,
+        runtime=LONG,
+    params:
+        area=config["agreement"]["area"],
+        seed=config["seed"],
+    message:
+        "Summarise the shapes of the maps and the complexity of the photographs"
+    script:
+        "../scripts/summarise_measures.py"
+
+
+rule draw_measures:
+    input:
+        "results/shape_summary.csv",
+        "results/agreement.csv",
+        "results/complexity.csv",
+        "results/complexity_agreement.csv",
+    output:
+        shape=report(
+            "results/figures/map_shapes.svg",
+            category="5 Agreement",
+            labels={"result": "figure: how broad and how patchy maps are"},
+            caption="../report/map_shapes.rst",
+        ),
+        complexity=report(
+            "results/figures/complexity_scatter.svg",
+            category="5 Agreement",
+            labels={"result": "figure: complexity against agreement"},
+            caption="../report/complexity_scatter.rst",
+        ),
+    log:
+        "results/logs/draw_measures/all.log",
+    benchmark:
+        "results/benchmarks/draw_measures/all.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    params:
+        area=config["agreement"]["area"],
+    message:
+        "Draw the shapes of the maps and the complexity of the photographs"
+    script:
+        "../scripts/draw_measures.py"

@@ -1,0 +1,110 @@
+# Explainers against what the network does once pixels are taken away.
+
+
+rule score_faithfulness:
+    input:
+        model="results/models/{model}.json",
+        weights="resources/weights/{model}.bin",
+        images=explain_images_of_model,
+        saliency=saliency_of_shard,
+    output:
+        scores="results/faithfulness/{model}/{shard}.csv",
+        curves="results/faithfulness/{model}/{shard}.h5",
+    log:
+        "results/logs/score_faithfulness/{model}/{shard}.log",
+    benchmark:
+        "results/benchmarks/score_faithfulness/{model}/{shard}.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        batch_size=config["batch_size"],
+        mem_mb=memory_of_network(CHANGED_MB, maps="all"),
+        runtime=USUAL,
+    params:
+        network=network,
+        device=config["device"],
+        faithfulness=config["faithfulness"],
+        seed=config["seed"],
+    message:
+        "Score how faithful the explainers of {wildcards.model} are, shard {wildcards.shard}"
+    script:
+        "../scripts/score_faithfulness.py"
+
+
+rule summarise_faithfulness:
+    input:
+        scores=per_explained_shard("results/faithfulness/{model}/{shard}.csv"),
+        curves=per_explained_shard("results/faithfulness/{model}/{shard}.h5"),
+    output:
+        images=report(
+            "results/faithfulness.csv",
+            category="7 Faithfulness",
+            labels={"result": "table: every photograph and explainer"},
+            caption="../report/faithfulness.rst",
+        ),
+        summary=report(
+            "results/faithfulness_summary.csv",
+            category="7 Faithfulness",
+            labels={"result": "table: means, intervals, against random maps"},
+            caption="../report/faithfulness_summary.rst",
+        ),
+        tests=report(
+            "results/faithfulness_tests.csv",
+            category="7 Faithfulness",
+            labels={"result": "table: every two explainers compared"},
+            caption="../report/faithfulness_tests.rst",
+        ),
+        curves=report(
+            "results/faithfulness_curves.csv",
+            category="7 Faithfulness",
+            labels={"result": "table: mean curves"},
+            caption="../report/faithfulness_curves.rst",
+        ),
+        findings="results/findings/faithfulness.json",
+    log:
+        "results/logs/summarise_faithfulness/all.log",
+    benchmark:
+        "results/benchmarks/summarise_faithfulness/all.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    resources:
+        mem_mb=memory_of_scores,
+        runtime=LONG,
+    params:
+        seed=config["seed"],
+    message:
+        "Summarise how faithful the explainers are"
+    script:
+        "../scripts/summarise_faithfulness.py"
+
+
+rule draw_faithfulness:
+    input:
+        summary="results/faithfulness_summary.csv",
+        curves="results/faithfulness_curves.csv",
+    output:
+        scores=report(
+            "results/figures/faithfulness/{model}/scores.svg",
+            category="7 Faithfulness",
+            labels={"result": "figure: scores of the explainers and of the floors, {model}"},
+            caption="../report/faithfulness_scores.rst",
+        ),
+        curves=report(
+            "results/figures/faithfulness/{model}/curves.svg",
+            category="7 Faithfulness",
+            labels={"result": "figure: mean curves, {model}"},
+            caption="../report/faithfulness_curves.rst",
+        ),
+    log:
+        "results/logs/draw_faithfulness/{model}.log",
+    benchmark:
+        "results/benchmarks/draw_faithfulness/{model}.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    message:
+        "Draw how faithful the explainers of {wildcards.model} are"
+    script:
+        "../scripts/draw_faithfulness.py"

@@ -1,0 +1,49 @@
+# The page of findings, tables and figures.
+
+
+rule write_overview:
+    input:
+        facts=expand("results/models/{model}.json", model=config["models"]),
+        images="results/images.csv",
+        predictions="results/predictions.csv",
+        explanations="results/explanations.csv",
+        concepts="results/concepts.csv",
+        frequent="results/comparison/frequent_concepts.csv",
+        layers="results/comparison/layers.csv",
+        categories="results/comparison/categories.csv",
+        models="results/comparison/models.csv",
+        timings="results/timings/explainers.csv",
+        verification="results/verification.csv",
+        verification_timings="results/timings/verification.csv",
+        frequent_concepts="results/figures/concepts/frequent.svg",
+        distinct_concepts="results/figures/concepts/distinct.svg",
+        category_shares="results/figures/concepts/categories.svg",
+        timings_figure="results/timings/explainers.svg",
+        grids=expand("results/figures/explanations/{model}.png", model=explained_models()),
+        sections=overview_files,
+    output:
+        findings=report(
+            "results/findings.html",
+            category="1 Overview",
+            labels={"result": "page: findings and tables"},
+            caption="../report/overview.rst",
+        ),
+        overview="results/overview.html",
+    log:
+        "results/logs/write_overview/all.log",
+    benchmark:
+        "results/benchmarks/write_overview/all.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    params:
+        settings=overview_settings(),
+        sections=overview_sections,
+        captions=overview_captions,
+        shown=config["report"]["photographs"],
+        beside=["explanations", "units"],
+        missing=None,
+    message:
+        "Write the overview"
+    script:
+        "../scripts/write_overview.py"

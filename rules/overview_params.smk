@@ -1,0 +1,78 @@
+"""What the overview is made of: sections with their findings and figures, captions, and settings."""
+
+from types import SimpleNamespace
+
+
+def overview_settings():
+    """What the overview says about how the numbers were made."""
+    lime = config["explain"]["lime"]
+    return {
+        "seed": config["seed"],
+        "device": config["device"],
+        "precision": config["precision"],
+        "similarity": config["dissect"]["similarity"],
+        "pooling": config["dissect"]["pooling"],
+        "concept list": config["concepts"]["list"],
+        "common words added": config["concepts"].get("common_words", 0),
+        "explained class": config["explain"]["target"],
+        "photographs shown": some_of_explained("report"),
+        "photographs of the sanity checks": some_of_explained("sanity"),
+        "photographs of the verification": some_of_explained("verify"),
+        **{f"LIME: {key.replace('_', ' ')}": value for key, value in lime.items() if key != "superpixels"},
+        "LIME: superpixels": ", ".join(f"{key} {value}" for key, value in lime["superpixels"].items()),
+    }
+
+
+def some_of_explained(section):
+    count = count_rows("explain")
+    return f"{min(config[section]['photographs'], count)} of {count}"
+
+
+def overview_files(wildcards):
+    return [path for each in overview_sections(wildcards) for path in (each["findings"], *each["figures"])]
+
+
+def overview_sections(wildcards):
+    """Sections of the overview in their order: title, the file of the findings, and figures with their captions."""
+    compared = ["rarefaction", "trend", "category_differences"]
+    agreement = ["equal_area_iou", "sweep", "spearman"]
+    faithfulness = [f"{model}/{name}" for model in explained_models() for name in ("scores", "curves")]
+    sections = [
+        ("Evidence", "evidence", ["concepts/null"]),
+        ("Networks compared", "concepts", [f"concepts/{name}" for name in compared]),
+        *if_configured("netdissect", ("Network Dissection", "netdissect", [])),
+        ("Agreement", "agreement", [f"agreement/{name}" for name in agreement]),
+        *if_ground_truth(("Ground truth", "ground_truth", ["ground_truth"])),
+        ("Faithfulness", "faithfulness", [f"faithfulness/{name}" for name in faithfulness]),
+        ("Shape of the maps", "shape", ["map_shapes"]),
+        ("Complexity of the photographs", "complexity", ["complexity_scatter"]),
+        ("Randomised networks", "randomisation", ["sanity/randomisation"]),
+        ("Stability of LIME", "stability", ["sanity/stability"]),
+        *if_configured("tune", ("Tuning of LIME", "tuning", ["tuning/tuning_front", "tuning/tuning_effects"])),
+    ]
+    captions = {"curves": "faithfulness_curves", "scores": "faithfulness_scores"}
+    return [
+        {
+            "title": title,
+            "findings": f"results/findings/{topic}.json",
+            "figures": {
+                f"results/figures/{figure}.svg": caption(captions.get(Path(figure).name, Path(figure).name))
+                for figure in figures
+            },
+        }
+        for title, topic, figures in sections
+    ]
+
+
+def overview_captions(wildcards):
+    """Captions of the figures that stand in no section, by the name that the overview has for each."""
+    names = {"frequent_concepts": "frequent", "distinct_concepts": "distinct", "category_shares": "categories"}
+    return {name: caption(file) for name, file in (names | {"grid": "grid", "timings": "timings"}).items()}
+
+
+def caption(name):
+    """A caption of the report, which is a template that reads the config, as Snakemake fills it in."""
+    from jinja2 import Template  # here: jobs on a cluster need none
+
+    text = (WORKFLOW / "report" / f"{name}.rst").read_text(encoding="utf-8")
+    return Template(text).render(snakemake=SimpleNamespace(config=config)).strip()

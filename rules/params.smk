@@ -1,0 +1,97 @@
+"""What rules take params from: parts of the config, as scripts need them."""
+
+import hashlib
+
+
+def network(wildcards):
+    """What a script needs to load a model and to feed it."""
+    model = config["models"][wildcards.model]
+    built = {key: model[key] for key in ("architecture", "layout", "classes")}
+    fed = {key: model["preprocessing"][key] for key in ("mean", "std")}
+    return built | {"precision": config["precision"]} | fed
+
+
+def layers_to_check(wildcards):
+    model = config["models"][wildcards.model]
+    saliency = [model["cam_layer"]] if "cam_layer" in model else []
+    return list(dict.fromkeys(model["layers"] + saliency))
+
+
+def class_lists():
+    return {model: settings["classes"] for model, settings in config["models"].items()}
+
+
+def encoder(wildcards):
+    """What a script needs to load the encoder and to feed it."""
+    settings = config["encoder"]
+    keys = {"clip": ["architecture"], "conse": ["architecture", "layout"]}[settings["kind"]]
+    options = {key: settings[key] for key in keys} | {key: settings["preprocessing"][key] for key in ("mean", "std")}
+    return {"kind": settings["kind"], "options": options}
+
+
+def photographs_folder(wildcards):
+    """The folder that the sheet's paths are relative to: the user's own, or the one that is retrieved."""
+    dataset = wildcards.get("dataset", "probe")  # a rule without the wildcard reads what comes with the probe set
+    return config["images"][dataset]["photographs"][0].get("folder", f"resources/images/{dataset}")
+
+
+def geometry(wildcards):
+    """The geometry whose name the path carries."""
+    inputs = [settings["preprocessing"] for settings in config["models"].values()] + [
+        config["encoder"]["preprocessing"]
+    ]
+    found = next(each for each in inputs if geometry_name(each) == wildcards.geometry)
+    return {key: found[key] for key in ("fit", "resize", "crop", "interpolation")}
+
+
+def shard_range(wildcards):
+    """First row of a shard, and the row after its last."""
+    size, index = config["images"][wildcards.dataset]["shard_size"], int(wildcards.shard)
+    return [index * size, min((index + 1) * size, count_rows(wildcards.dataset))]
+
+
+def shard_digest(wildcards):
+    """Digest of a shard's rows: a changed row makes its own shard again, an appended one makes only new shards."""
+    images = config["images"][wildcards.dataset]
+    if "sheet" not in images:
+        return ""
+    rows = read_sheet(images["sheet"])[1][slice(*shard_range(wildcards))]
+    return hashlib.sha256(repr(rows).encode()).hexdigest()
+
+
+def mask_words(wildcards):
+    """What says what is marked: the table of masks, or the classes that boxes are of."""
+    masks = mask_table(wildcards)
+    ours = config["netdissect"].get("masks") == "broden"
+    return {"masks": masks, "ours": ours} if masks else {"boxes": config["netdissect"]["boxes"]}
+
+
+def mask_settings(*keys):
+    return lambda wildcards: {key: config["netdissect"][key] for key in keys if key in config["netdissect"]}
+
+
+def tuned_photographs(wildcards):
+    """How many photographs of a shard LIME is tuned on."""
+    size = config["images"]["explain"]["shard_size"]
+    return min(size, config["tune"]["photographs"] - int(wildcards.shard) * size)
+
+
+def tuned_settings(wildcards):
+    """What `tune.all_settings` makes the settings from."""
+    return {
+        "default": config["explain"]["lime"],
+        "grid": config["tune"]["grid"],
+        "presets": config["tune"]["presets"],
+        "count": config["tune"].get("settings"),
+        "seed": config["seed"],
+    }
+
+
+def tuning_objective(wildcards):
+    """What `tune.make_score` scores with, but for the reference."""
+    return {
+        "objective": config["tune"]["objective"],
+        "area": config["agreement"]["area"],
+        "steps": config["faithfulness"]["steps"],
+        "baseline": config["faithfulness"]["baselines"][0],
+    }

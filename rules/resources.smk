@@ -1,0 +1,62 @@
+# What explanations and jobs cost: seconds and memory.
+
+RESOURCES = "results/timings/resources.csv"
+
+
+rule summarise_timings:
+    input:
+        per_explainer("results/timings/{model}/{explainer}/{shard}.csv"),
+    output:
+        report(
+            "results/timings/explainers.csv",
+            category="4 Explanations",
+            labels={"result": "table: seconds a photograph"},
+            caption="../report/timings.rst",
+        ),
+    log:
+        "results/logs/summarise_timings/all.log",
+    benchmark:
+        "results/benchmarks/summarise_timings/all.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    message:
+        "Summarise how long the explainers took"
+    script:
+        "../scripts/summarise_timings.py"
+
+
+rule summarise_resources:
+    input:
+        # by then every job has left its benchmark and its log
+        lambda wildcards: [path for path in rules.all.input if path != RESOURCES],
+    output:
+        table=report(
+            RESOURCES,
+            category="Resources",
+            labels={"result": "table: time and memory, asked and used"},
+            caption="../report/resources.rst",
+        ),
+        slowest=report(
+            "results/timings/slowest_jobs.csv",
+            category="Resources",
+            labels={"result": "table: slowest jobs"},
+            caption="../report/slowest_jobs.rst",
+        ),
+        figure=report(
+            "results/timings/resources.svg",
+            category="Resources",
+            labels={"result": "figure: time and memory, asked and used"},
+            caption="../report/resources_figure.rst",
+        ),
+    log:
+        "results/logs/summarise_resources/all.log",
+    benchmark:
+        "results/benchmarks/summarise_resources/all.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    message:
+        "Compare what the jobs asked for with what they used"
+    script:
+        "../scripts/summarise_resources.py"
