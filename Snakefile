@@ -32,11 +32,11 @@ include: "rules/partial.smk"
 
 
 onsuccess:
-    ending.say_at_the_end(workflow, logger, failed=False)
+    say_at_the_end(failed=False)
 
 
 onerror:
-    ending.say_at_the_end(workflow, logger, failed=True)
+    say_at_the_end(failed=True)
 
 
 rule all:

@@ -13,8 +13,7 @@ from snakemake.settings.types import ExecMode
 # not `workflow.basedir`, which is another workflow's where that imports this one
 WORKFLOW = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
 sys.path.insert(0, str(WORKFLOW / "scripts"))
-from unitlens.jobs import config as checks
-from unitlens.jobs import csv_files, ending, outcome, schema
+from unitlens.jobs import csv_files, model_settings, schema
 
 SCHEMA = schema.read_schema(WORKFLOW / "config" / "schema.yaml")
 
@@ -25,8 +24,16 @@ def check_config():
         raise WorkflowError(
             "There is no config. Choose a profile, for example `--profile profiles/demo`, or give `--configfile`."
         )
-    if problems := checks.check(config, SCHEMA, workflow.configfiles):
+    from unitlens.jobs.config import check  # here: jobs on a cluster need none
+
+    if problems := check(config, SCHEMA, workflow.configfiles):
         raise WorkflowError("The configuration has problems:\n" + "\n".join(f"  {problem}" for problem in problems))
+
+
+def say_at_the_end(failed):
+    from unitlens.jobs import ending
+
+    ending.say_at_the_end(workflow, logger, failed)
 
 
 # ---- models and their explainers
@@ -45,11 +52,11 @@ def labelled_models():
 
 
 def explained_models():
-    return checks.explained_models(config)
+    return model_settings.explained_models(config)
 
 
 def explainers(model):
-    return checks.explainers(config, model)
+    return model_settings.explainers(config, model)
 
 
 # ---- image sets and their shards

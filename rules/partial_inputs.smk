@@ -9,6 +9,8 @@ SUMMARY = "results/partial/summary.tsv"  # what exists, by `snakemake --summary`
 @functools.cache
 def jobs_of_run():
     """Every job of the run: its rule, its log, its outputs that exist, and what became of it."""
+    from unitlens.jobs import outcome  # here: no other job needs it
+
     return outcome.read_jobs(SUMMARY, rules, WILDCARDS)
 
 
@@ -28,6 +30,8 @@ def made_results(wildcards):
 
 
 def missing_jobs(wildcards):
+    from unitlens.jobs import outcome
+
     return outcome.missing_jobs(jobs_of_run())
 
 

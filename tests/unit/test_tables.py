@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from unitlens import tables
 from unitlens.jobs import csv_files
+from unitlens.jobs.cells import restore
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 LOOKS_LIKE = ["4", "1.10", "007", "1e5", "NA", "null", "None", "nan", "NaN", "true", "False", "inf", "-0.5", "0x10", ""]
@@ -168,7 +169,7 @@ def test_files_from_outside_are_read_as_they_are(tmp_path):
 def test_sheets_come_back(tmp_path):
     cells = LOOKS_LIKE + ODD + FORMULAS + QUOTED
     tables.write_texts(pd.DataFrame({"path": cells, "label": ["007"] * len(cells)}), tmp_path / "sheet.csv")
-    read = [[csv_files.restore(cell) for cell in cells] for _, cells in csv_files.lines(tmp_path / "sheet.csv")]
+    read = [[restore(cell) for cell in cells] for _, cells in csv_files.lines(tmp_path / "sheet.csv")]
     assert read == [["path", "label"], *([cell, "007"] for cell in cells)]
 
 

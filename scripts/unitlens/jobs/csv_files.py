@@ -1,11 +1,6 @@
-"""CSV files from outside, read as they are by the standard library, and checked: the rules read them in every job.
-
-Spreadsheets run a cell that begins with ``= + - @``, a tab or a line break as a formula. `unitlens.tables` writes such
-a text with one ``'`` before it (`guard`), and `restore` takes it off again.
-"""
+"""CSV files from outside, read as they are by the standard library, and checked: the rules read them in every job."""
 
 import csv
-import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,9 +8,6 @@ from pathlib import Path
 from unitlens.jobs.characters import shorten
 from unitlens.jobs.inputs import unreadable
 
-NUMBER = re.compile(r"'*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
-_GUARDED = re.compile(r"'+[=+\-@\t\r\n＝＋－＠]")
 _PROBLEMS_SHOWN = 100  # of one file
 
 
@@ -51,16 +43,6 @@ def read_columns(path: str | Path) -> tuple[list[str], list[list[str]]]:
     with Path(path).open(newline="", encoding="utf-8-sig") as file:
         columns, *rows = csv.reader(file)
     return columns, rows
-
-
-def guard(cell: str) -> str:
-    """Put a ``'`` before a cell that a spreadsheet would run, or that has one already."""
-    return f"'{cell}" if _FORMULA.match(cell) and not NUMBER.fullmatch(cell) else cell
-
-
-def restore(cell: str) -> str:
-    """Take off the ``'`` that `guard` put before a cell."""
-    return cell[1:] if _GUARDED.match(cell) and not NUMBER.fullmatch(cell) else cell
 
 
 def check_file(

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
+from unitlens.jobs.cells import restore
 from unitlens.jobs.characters import shorten
-from unitlens.jobs.csv_files import lines, restore
+from unitlens.jobs.csv_files import lines
 
 COLUMNS = ("image_id", "path", "label", "mask", "crop", "box", "superpixels")
 DUPLICATE_OF = "duplicate_of"  # column of the sheets that `image_sets.write_sheet` writes, of no others
