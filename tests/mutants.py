@@ -125,9 +125,14 @@ def imported(path):
 
 
 def tests_of(module, folder):
-    """Quick test files of a module, its own first: those that import it or, where none does, import who imports it."""
+    """Test files of a module, its own first: those that import it or, where none does, import who imports it.
+
+    What checks the config has its tests where the rules call it.
+    """
     files = sorted(chain(*(folder.glob(f"tests/{kind}/test_*.py") for kind in ("unit", "reference"))))
     own = [path for path in files if module in imported(path)]
+    if (folder / LIBRARY / f"jobs/{module}.py").exists() and f"test_{module}" not in {path.stem for path in own}:
+        own.append(folder / "tests/workflow/test_bad_config.py")
     if not own:
         users = {path.stem for path in folder.glob(f"{LIBRARY}/**/*.py") if module in imported(path)}
         own = [path for path in files if users & imported(path)]

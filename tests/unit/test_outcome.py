@@ -1,0 +1,146 @@
+"""What is told of a run that failed or is not finished, of a summary, logs and jobs as Snakemake has them."""
+
+import logging
+import sys
+from types import SimpleNamespace
+
+import pytest
+from unitlens.jobs import ending, outcome
+
+WILDCARDS = {"model": "[a-z]+", "layer": "[a-z0-9.]+"}
+RULES = SimpleNamespace(
+    check_model=SimpleNamespace(output=["results/models/{model}.json"], log=["results/logs/check_model/{model}.log"]),
+    map_units=SimpleNamespace(
+        output=["results/unit_maps/{model}/{layer}.h5", "results/unit_maps/{model}/{layer}.csv"],
+        log=["results/logs/map_units/{model}/{layer}.log"],
+    ),
+)
+TRACEBACK = "Traceback (most recent call last):\n  File x\nValueError: no \u202elayer\n"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def jobs(folder, rows, logs):
+    """Read a summary of rows of rule, output, status and plan."""
+    for name, text in logs.items():
+        path = folder / f"results/logs/{name}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    names = ("output_file", "date", "rule", "log-file(s)", "status", "plan")
+    lines = [names, *((output, "-", rule, "", status, plan) for rule, output, status, plan in rows)]
+    (folder / "summary.tsv").write_text("".join("\t".join(line) + "\n" for line in lines))
+    return outcome.read_jobs("summary.tsv", RULES, WILDCARDS)
+
+
+@pytest.mark.parametrize(
+    ("log", "plan", "state", "reason"),
+    [
+        ("host a\ntook 2 s\n", "no update", "done", ""),
+        ("host a\ntook 2 s\n", "update pending", "out of date", ""),
+        (TRACEBACK + "took 2 s\n", "update pending", "failed", r"ValueError: no \u202elayer"),
+        (TRACEBACK + "took 2 s\n", "no update", "done", ""),
+        ("host a\n \n", "no update", "cut off", "killed, or still running; last line of its log: host a"),
+        ("", "update pending", "cut off", "killed, or still running; last line of its log: it has no log"),
+        (None, "no update", "done", ""),
+        (None, "update pending", "not begun", ""),
+    ],
+)
+def test_a_log_tells_what_became_of_a_job(folder, log, plan, state, reason):
+    logs = {} if log is None else {"check_model/net": log}
+    (job,) = jobs(folder, [("check_model", "results/models/net.json", "ok", plan)], logs)
+    made = ["results/models/net.json"]
+    log = "results/logs/check_model/net.log"
+    assert job == {"rule": "check_model", "log": log, "made": made, "state": state, "reason": reason}
+
+
+def test_outputs_of_one_job_belong_together_and_the_rest_is_counted(folder):
+    rows = [
+        ("map_units", "results/unit_maps/net/layer.1.h5", "ok", "no update"),
+        ("map_units", "results/unit_maps/net/layer.1.csv", "missing", "update pending"),
+        ("map_units", "results/unit_maps/net/last.h5", "missing", "update pending"),
+        ("map_units", "results/unit_maps/net/last.csv", "missing", "update pending"),
+        ("check_model", "results/models/net.json", "ok", "no update"),
+        ("check_model", "results/models/other.json", "missing", "update pending"),
+    ]
+    found = jobs(folder, rows, {"map_units/net/layer.1": TRACEBACK + "took 1 s", "check_model/other": "host"})
+    assert [(job["rule"], job["made"]) for job in found[:2]] == [("map_units", [rows[0][1]]), ("map_units", [])]
+    told = outcome.missing_jobs(found)
+    assert told["done"] == 1 and told["waiting"] == [["map_units", "not begun", 1]]
+    assert [(job["job"], job["state"]) for job in told["jobs"]] == [
+        ("map_units net layer.1", "failed"),
+        ("check_model other", "cut off"),
+    ]
+
+
+def test_an_output_that_no_rule_writes_is_an_error(folder):
+    with pytest.raises(ValueError, match=r"does not write results/models/net\.csv"):
+        jobs(folder, [("check_model", "results/models/net.csv", "ok", "no update")], {})
+
+
+def test_a_failed_job_is_told_with_its_cause(folder):
+    jobs(folder, [], {"a": TRACEBACK + "took 1 s\n", "b": "host\n3 of 9\n"})
+    assert outcome.cause("results/logs/a.log") == r"ValueError: no \u202elayer"
+    assert outcome.cause("results/logs/none.log") == "it has no log"
+    killed = "it was killed, for want of memory or time? The last line of its log: 3 of 9"
+    assert outcome.cause("results/logs/b.log") == killed
+
+
+def job(rule, output, *wildcards):
+    return SimpleNamespace(rule=SimpleNamespace(name=rule), output=output, wildcards=wildcards, log=["none.log"])
+
+
+@pytest.fixture
+def workflow():
+    """A run whose one job failed, and whose other is done."""
+    failed, done = job("cut", ["results/masks/b.h5"], "b"), job("cut", ["results/masks/a.h5", "results/x.csv"], "a")
+    page, all_jobs = job("write", ["results/page.html"]), job("all", [])
+    dag = SimpleNamespace(
+        needrun_jobs=lambda exclude_finished=True: [failed, page, all_jobs] + ([] if exclude_finished else [done]),
+        finished=lambda job: job is done,
+    )
+    settings = SimpleNamespace(targets={"results/page.html"})
+    return SimpleNamespace(dag=dag, scheduler=SimpleNamespace(failed=[failed]), dag_settings=settings)
+
+
+def told(workflow, caplog, monkeypatch, *arguments, failed=True):
+    monkeypatch.setattr(sys, "argv", ["snakemake", *arguments])
+    with caplog.at_level(logging.INFO):
+        ending.say_at_the_end(workflow, logging.getLogger("snakemake"), failed)
+    return caplog.text
+
+
+def test_the_end_of_a_run_names_what_failed_what_was_made_and_how_to_go_on(folder, workflow, caplog, monkeypatch):
+    (folder / "Makefile").touch()
+    arguments = ("--profile", "slurm", "--config", "a=$b c", "--", "results/page.html")
+    text = told(workflow, caplog, monkeypatch, *arguments)
+    assert "Jobs failed: 1; not done for want of them: 1." in text
+    assert "  cut b: it has no log\n    log: none.log" in text
+    assert "snakemake --profile slurm --config 'a=$b c' -- results/masks/b.h5" in text
+    assert "Jobs done: 1." in text and "tables:  results/x.csv" in text and "folders: results/masks (1)" in text
+    assert """make report PROFILE=slurm 'ARGS=--config '"'"'a=$$b c'"'"''""" in text
+
+
+def test_a_run_that_ends_well_tells_only_what_was_made(folder, workflow, caplog, monkeypatch):
+    text = told(workflow, caplog, monkeypatch, failed=False)
+    assert "Jobs done: 1." in text and "failed" not in text
+
+
+def test_the_report_of_a_failed_run_tells_only_what_failed(folder, workflow, caplog, monkeypatch):
+    text = told(workflow, caplog, monkeypatch, "partial")
+    assert "Jobs failed: 1" in text and "Jobs done" not in text and "given again" not in text
+
+
+def test_at_most_twenty_failures_are_named(folder, workflow, caplog, monkeypatch):
+    workflow.scheduler.failed = [job("cut", [f"{number}.h5"], f"{number:02d}") for number in range(23)]
+    text = told(workflow, caplog, monkeypatch)
+    assert "cut 19:" in text and "cut 20:" not in text and "  and 3 more" in text
+
+
+def test_what_snakemake_no_longer_keeps_is_left_out(folder, workflow, caplog, monkeypatch):
+    del workflow.scheduler.failed
+    text = told(workflow, caplog, monkeypatch)
+    assert "Left out of this summary: say_what_failed (AttributeError" in text and "Jobs done: 1." in text
