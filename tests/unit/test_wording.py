@@ -2,6 +2,7 @@
 
 import math
 
+import pandas as pd
 from unitlens import cam, wording
 
 
@@ -22,3 +23,20 @@ def test_numbers_in_sentences():
     )
     assert wording.p_value(0.0001) == "p < 0.001"
     assert wording.p_value(0.0432) == "p = 0.043"
+    assert [wording.p_value(p) for p in (0.001, 0.00149)] == ["p = 0.001", "p = 0.0015"]
+    row = pd.Series({"mean": 0.312, "low": 0.22, "high": 0.404, "n": 10, "method": "lime"})
+    assert wording.mean_estimate(row) == "0.31 (95 % interval 0.22 to 0.40, n = 10)"
+
+
+def test_a_difference_counts_where_its_adjusted_p_is_below_5_percent_and_it_is_not_zero():
+    tests = pd.DataFrame(
+        [(0.2, 0.049), (0.9, 0.001), (0.3, 0.05), (-0.1, 0.01), (-0.2, 0.06), (0.0, 0.02), (math.nan, math.nan)],
+        columns=["difference", "p_adjusted"],
+    )
+    assert wording.above_and_below(tests) == (2, 1)
+    assert wording.adjusted(tests) == "adjusted for 6 tests"
+    assert wording.significant(tests[:1]) == "p < 0.05 adjusted for 1 test"
+    test = "paired permutation test by photograph, p < 0.05 adjusted for"
+    assert wording.paired_test(tests[2:4]) == f"{test} 2 tests; smallest p = 0.01"
+    assert wording.paired_test(tests[2:4], tests) == f"{test} 6 tests; smallest p = 0.01"
+    assert wording.paired_test(tests[-1:], tests) == "no photograph to test on"
