@@ -204,7 +204,7 @@ streams = sys.stdout, sys.stderr
 try:
     with log_to("job.log"):
         print("printed")
-        print("lament", file=sys.stderr)
+        print("lament caf\\udce9.jpg", file=sys.stderr)
         os.write(2, b"from C\\n")
         raise ValueError("no layer")
 except ValueError:
@@ -221,7 +221,8 @@ open("result", "w").write(f"{ended} {open_ones} {len(os.listdir('/proc/self/fd')
     ended, rest = (tmp_path / "result").read_text().split(" ", 1)
     assert ended == "True" and rest.startswith(str(left))
     lines = (tmp_path / "job.log").read_text().splitlines()
-    assert {"printed", "lament", "from C", "ValueError: no layer"} <= set(lines) and lines[-1].startswith("took ")
+    expected = {"printed", "lament caf\\udce9.jpg", "from C", "ValueError: no layer"}
+    assert expected <= set(lines) and lines[-1].startswith("took ")
 
 
 def test_a_log_within_a_log_gives_back_what_it_took(tmp_path):
@@ -301,6 +302,9 @@ def test_how_far_a_job_is_counts_what_runs_within_what_is_ahead(clock):
         "8 of 10 images, 0.13 a second, 15 s left",
     ]
     assert list(logs.each(["a", "b"], "layers")) == ["a", "b"] and not logs._stages
+    with logs.stage(4, "layers"), logs.stage(2, "units") as within:
+        within.done = 1  # of nothing that the outer one has ahead
+        assert logs.tell() == "0 of 4 layers (1 of 2 units)"
 
 
 def test_stages_outside_of_a_log_print_nothing(capsys):
