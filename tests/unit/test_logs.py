@@ -1,5 +1,6 @@
 """What a job prints lands in its log: each case is a process of its own, for file descriptors belong to the process."""
 
+import io
 import os
 import pty
 import re
@@ -97,10 +98,25 @@ def test_the_terminal_is_the_original_stderr_and_an_old_log_is_overwritten(tmp_p
     (tmp_path / "logs" / "job.log").write_text("of an earlier attempt, much longer than what comes now\n")
     body = """
 with log_to("logs/job.log") as terminal:
-    print("50 %", file=terminal)
+    print("50 %, caf\\udce9", file=terminal)
     print("in the log")
 """
-    assert run(body, tmp_path) == (0, "", "50 %\n", "in the log\n")
+    assert run(body, tmp_path) == (0, "", "50 %, caf\\udce9\n", "in the log\n")
+
+
+def test_an_open_stream_that_cannot_be_kept_is_not_taken_for_a_closed_one(tmp_path):
+    body = """
+import errno, resource
+keep = [os.open("/dev/null", os.O_RDONLY) for _ in range(30)]
+resource.setrlimit(resource.RLIMIT_NOFILE, (len(keep) + 4, len(keep) + 4))  # one more: the log
+try:
+    with log_to("job.log"):
+        pass
+except OSError as error:
+    print(error.errno == errno.EMFILE, flush=True)
+"""
+    status, out, *_ = run_bare(body, tmp_path)
+    assert (status, out) == (0, "True\n")
 
 
 def test_a_job_that_is_told_to_end_cleans_up_and_says_so(tmp_path):
@@ -336,6 +352,19 @@ with log_to("logs/job.log"):
     ]
     assert len(inner) >= 2 and "at work for" in lines[-1]
     assert ends == ["2 of 2 layers, 0 s left", "1 of 1 tables, 0 s left"]
+
+
+def test_a_log_gets_a_line_every_half_minute(monkeypatch):
+    now, said = [0.0], []
+
+    def wait(seconds):
+        now[0] += seconds
+        return now[0] > 95
+
+    monkeypatch.setattr(logs.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(logs, "_say", lambda line: said.append(now[0]))
+    logs._watch(SimpleNamespace(wait=wait), io.StringIO(), "job")
+    assert said == [30, 60, 90]
 
 
 def test_a_terminal_shows_one_line_that_moves_and_goes(tmp_path, monkeypatch):

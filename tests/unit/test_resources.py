@@ -61,6 +61,15 @@ def test_what_was_asked_and_used(folder):
     assert np.isnan(index[["mem_mb_asked", "mem_mb_max", "start_up_seconds", "gpus", "gpu_busy"]].astype(float)).all()
 
 
+def test_a_job_that_asked_for_no_gpu_has_none_and_of_repeated_measurements_the_first_counts(folder):
+    table = folder / "benchmarks/explain/m/00000.tsv"
+    head, line = table.read_text().replace("'gpu': 1, ", "").splitlines()
+    table.write_text(f"{head}\n{line}\n{line.replace('60.0', '70.0')}\n")
+    jobs = resources.read_jobs(folder / "benchmarks", folder / "logs")
+    assert jobs.gpus[:2].tolist() == [0, 1] and np.isnan(jobs.gpus[2])
+    assert jobs.seconds.tolist() == [60, 120, 0.5]
+
+
 def test_slowest_jobs_come_first(folder):
     jobs = resources.slowest(resources.read_jobs(folder / "benchmarks", folder / "logs"))
     assert (jobs.rule + " " + jobs.job).tolist() == ["explain m/00001", "explain m/00000", "index m"]

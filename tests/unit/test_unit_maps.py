@@ -138,3 +138,22 @@ def test_outline_of_everything_nothing_and_a_ring():
 def test_outline_of_noise_stays_short():
     noise = np.random.default_rng(0).integers(0, 256, (56, 56), dtype=np.uint8)
     assert unit_maps.outline(noise).count("M") <= 12
+
+
+def test_outline_runs_where_the_map_has_half_its_maximum():
+    (polygon,) = corners(unit_maps.outline(np.array([[255, 0], [0, 0]], np.uint8)))
+    edges = [(a, b) for a, b in zip(polygon, polygon[1:] + polygon[:1], strict=True) if min(*a, *b) > 32]
+    assert len(edges) > 2  # between the centers of the four pixels
+    for edge in edges:
+        x, y = (sum(ends) / 2 for ends in zip(*edge, strict=True))
+        assert (1 - (x - 32) / 64) * (1 - (y - 32) / 64) == pytest.approx(0.5, abs=0.012)
+
+
+def test_outline_keeps_the_largest_parts_and_no_slivers():
+    parts = np.zeros((64, 64), np.uint8)
+    parts[20:60, 40:60] = 255
+    parts[5, 50:52] = 128  # hardly above half: a line
+    (block,) = corners(unit_maps.outline(parts))
+    parts[2:60:8, 2:30:8] = 255  # 32 dots
+    largest, *rest = corners(unit_maps.outline(parts))
+    assert largest == block and len(rest) == 11
