@@ -68,6 +68,14 @@ def test_another_kind_of_number_is_refused(state, tmp_path, key, dtype, words):
         load(path)
 
 
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.float8_e4m3fn])
+def test_odd_numbers_are_not_taken_for_whole_ones(dtype):
+    model = nn.Identity()
+    model.register_buffer("index", torch.arange(4))
+    with pytest.raises(ValueError, match=r"another kind of number \(index: \w+ instead of int64\)"):
+        checkpoints.fill(model, {"index": torch.zeros(4).to(dtype)}, "weights.pt")
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_floating_point_numbers_are_converted(state, tmp_path, dtype):
     """As well as the counters of batch normalisation, which averages of checkpoints hold as floats."""
@@ -291,6 +299,26 @@ def test_arrays_come_as_they_were_pickled(tmp_path, protocol, order):
             (got == made).all() and got.dtype == made.dtype.newbyteorder("=")
             for got, made in zip(arrays[key], pair, strict=True)
         )
+
+
+def test_a_pair_may_be_a_list_of_the_oldest_form(tmp_path):
+    (tmp_path / "weights.pkl").write_bytes(b"\x80\x02}" + text("conv1") + b"(" + array() + array((1,)) + b"ls.")
+    kernel, bias = checkpoints._read_arrays(tmp_path / "weights.pkl")["conv1"]
+    assert (kernel.tolist(), bias.tolist()) == ([[[[1]]]], [1])
+
+
+def test_caffes_first_layer_sees_blue_green_and_red_less_their_means(tmp_path):
+    kernel = np.eye(3, dtype=np.float32)[None, None]  # (1, 1, in, out): each output is one channel
+    (tmp_path / "weights.pkl").write_bytes(pickle.dumps({"conv1": (kernel, np.ones(3, np.float32))}, 4))
+    model = nn.ModuleDict({"features": nn.Sequential(nn.Conv2d(3, 3, 1))})
+    checkpoints.fill(model, checkpoints.read(tmp_path / "weights.pkl", "squeezenet_caffe", model), "weights.pkl")
+    red, green, blue = 10, 20, 30
+    normalised = (torch.tensor([red, green, blue]) / 255 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor(
+        [0.229, 0.224, 0.225]
+    )
+    expected = torch.tensor([blue - 104.006, green - 116.669, red - 122.679]) + 1
+    got = model["features"](normalised.view(1, 3, 1, 1)).flatten()
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)
 
 
 def test_two_layers_with_one_place_are_named(tmp_path):
