@@ -194,14 +194,14 @@ def _photograph(picture: np.ndarray, form: tuple[int | None, int]) -> str:
 def _shade(mask: np.ndarray, side: int | None) -> str:
     """Encode darkness that leaves the mask open: black, with an opacity of two steps."""
     levels = _resize(Image.fromarray(np.where(mask, 0, 255).astype(np.uint8)), side)
-    shade = Image.fromarray((np.asarray(levels) > 127).astype(np.uint8), mode="P")
+    shade = Image.fromarray((np.asarray(levels) > 127).astype(np.uint8))
     shade.putpalette([0, 0, 0] * 2)
     return _encode(shade, "png", transparency=bytes([0, _OUTSIDE]), bits=1, optimize=True)
 
 
 def _resize(image: Image.Image, side: int | None) -> Image.Image:
-    if side is not None and max(image.size) > side:
-        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    if side is not None:
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)  # which only shrinks
     return image
 
 

@@ -119,6 +119,20 @@ def test_pictures_are_the_photograph_its_heat_map_and_darkness_outside_the_mask(
     assert (shade[..., :3] == 0).all() and (shade[:, :16, 3] == 165).all() and (shade[:, 16:, 3] == 0).all()
 
 
+def test_pictures_and_masks_shrink_together_and_never_grow():
+    (card, *_) = cards = explanation_cards.collect(**inputs())
+    masks = {}
+    for side in (None, SIDE, 2 * SIDE, SIDE // 2):
+        row = explanation_cards.encode(cards, (side, 80))[0]["rows"][0]
+        shown = [row["picture"], row["maps"][0]["heat"], row["maps"][0]["mask"]]
+        assert {decode(uri).shape for uri in shown} == {(min(side or SIDE, SIDE),) * 2 + (4,)}
+        masks[side] = decode(row["maps"][0]["mask"])
+    assert (masks[SIDE] == masks[None]).all() and (masks[2 * SIDE] == masks[None]).all()
+    half = masks[SIDE // 2]
+    assert (half[:, :7, 3] == 165).all() and (half[:, 9:, 3] == 0).all()
+    assert card["rows"][0]["picture"].shape == (SIDE, SIDE, 3)  # what was collected stays
+
+
 def test_object_is_outlined_where_the_sheet_gives_one():
     rows = [card["rows"][0] for card in explanation_cards.collect(**inputs())]
     corners = np.array(re.findall(r"(\d+) (\d+)", rows[0]["object"]), dtype=float) * SIDE / 128

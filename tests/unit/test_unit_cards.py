@@ -91,6 +91,29 @@ def test_evidence_is_shown_where_the_table_has_it():
     table = CONCEPTS.drop(columns="kept").assign(q_value=0.01, held_out_correlation=np.nan)
     columns = [column["name"] for column in unit_cards.collect(table, maps(), PICTURES)["columns"]]
     assert columns == ["score", "margin", "q"]
+    table = CONCEPTS.assign(**dict.fromkeys([each.column for each in unit_cards.EVIDENCE], 0.5))
+    columns = unit_cards.collect(table, maps(), PICTURES)["columns"]
+    assert len(columns) == len(unit_cards.EVIDENCE)
+    assert [each["name"] for each in columns if each["low"]] == ["p", "q"]  # a small p speaks for the label
+    assert [each["name"] for each in columns if each["share"]] == ["kept", "kept, near-synonyms"]
+    assert [each["name"] for each in columns if each["on_card"]] == ["score", "margin", "kept", "q", "held-out r"]
+
+
+def test_points_of_the_chart_have_the_colour_of_their_category():
+    chart = unit_cards.collect(CONCEPTS, maps(), PICTURES)["chart"]
+    scale = chart["encoding"]["color"]["scale"]
+    assert chart["mark"]["filled"] and scale["domain"] == ["colour", "object"]
+    assert len(set(scale["range"])) == 2
+
+
+def test_the_first_photograph_is_one_like_any_other_and_rows_are_read_in_ascending_order():
+    def ascending(rows):
+        assert (np.diff(rows) > 0).all()
+        return picture(rows)
+
+    data = unit_cards.collect(CONCEPTS[:2], [layer("net", "a", [[4, 0], [2, -1]], "small")], {"small": ascending})
+    assert data["ids"] == ["small-0", "small-2", "small-4"] and len(data["thumbs"]) == 3
+    assert [[image["thumb"] for image in unit["images"]] for unit in data["units"]] == [[2, 0], [1]]
 
 
 def test_thumbnails_shrink_to_fit_the_page(monkeypatch):
@@ -103,6 +126,9 @@ def test_thumbnails_shrink_to_fit_the_page(monkeypatch):
         sizes.append(Image.open(io.BytesIO(base64.b64decode(data["thumbs"][0]))).width)
         assert len(json.dumps(data)) <= max(limit, 60_000)
     assert sizes[0] == 176 > sizes[1] > sizes[2] == 48
+    for limit in range(28_000, 100_000, 8000):
+        monkeypatch.setattr(unit_cards, "LARGEST_PAGE", limit)
+        assert len(json.dumps(unit_cards.collect(CONCEPTS, maps(), pictures))) <= limit
 
 
 @pytest.mark.parametrize(
