@@ -1,7 +1,9 @@
 """Sheets of image sets: whatever their folders look like, with hashes and copies, and a miniature Broden."""
 
 import csv
+import errno
 import os
+import re
 
 import numpy as np
 import pytest
@@ -66,6 +68,25 @@ def test_what_is_no_file_is_named_and_never_waited_for(tmp_path):
         listed(tmp_path, sheet=tmp_path / "sheet.csv")
     hashed = [bool(row["sha256"]) for row in listed(tmp_path, sheet=tmp_path / "sheet.csv", allow_missing=True)]
     assert hashed == [True, False, False, False]
+
+
+def test_a_failing_disk_is_no_missing_photograph(tmp_path, monkeypatch):
+    def fails(path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    write(tmp_path, "set/a.png")
+    (tmp_path / "sheet.csv").write_text("image_id,path\na,a.png\n")
+    monkeypatch.setattr(image_sets.Path, "is_file", fails)
+    with pytest.raises(OSError, match=r"Input/output error: '.*a\.png'"):
+        listed(tmp_path, sheet=tmp_path / "sheet.csv", allow_missing=True)
+
+
+def test_of_many_missing_photographs_the_first_five_are_named(tmp_path):
+    for count, end in ((5, "4.png (4)"), (6, "4.png (4), ...")):
+        lines = [f"{number},{number}.png\n" for number in range(count)]
+        (tmp_path / "sheet.csv").write_text("image_id,path\n" + "".join(lines))
+        with pytest.raises(FileNotFoundError, match=f"^{count} of {count} .*: 0.png \\(0\\), .*{re.escape(end)}$"):
+            listed(tmp_path, sheet=tmp_path / "sheet.csv")
 
 
 def test_ids_that_cannot_name_files_are_refused(tmp_path):
@@ -236,6 +257,9 @@ def test_words_of_broden(tmp_path):
     assert words.set_index("word").loc["wheel"].tolist() == [301, "part"], "the category it is most frequent in"
     assert set(words.category) == {"color", "object", "part", "scene", "texture"}
     assert {"red", "blue", "side street"} < set(words.word), "without the marks -c and -s"
+    file = tmp_path / "broden1_224/label.csv"
+    file.write_text(file.read_text().replace("color(4)", "color(4);texture(3)"))
+    assert image_sets.broden_words(tmp_path).set_index("word").category["red"] == "color"
     (tmp_path / "broden1_224/category.csv").write_text("name,first,last,count,frequency\ncolor,1,2,2,9\n")
     with pytest.raises(ValueError, match=r"label\.csv names the category 'object'; category\.csv has color"):
         image_sets.broden_words(tmp_path)
