@@ -133,6 +133,15 @@ def test_pictures_and_masks_shrink_together_and_never_grow():
     assert card["rows"][0]["picture"].shape == (SIDE, SIDE, 3)  # what was collected stays
 
 
+def test_each_form_costs_less_than_the_one_before_and_a_mask_one_bit_a_pixel():
+    cards = explanation_cards.collect(**inputs())
+    rows = [explanation_cards.encode(cards, form)[0]["rows"][0] for form in explanation_cards.FORMS]
+    costs = [len(row["picture"]) + len(row["maps"][0]["heat"]) for row in rows]
+    assert costs == sorted(costs, reverse=True) and costs[0] > costs[3] > costs[-1]
+    png = base64.b64decode(rows[0]["maps"][0]["mask"].partition(",")[2])
+    assert png[24:26] == b"\1\3"  # bits, and a palette
+
+
 def test_object_is_outlined_where_the_sheet_gives_one():
     rows = [card["rows"][0] for card in explanation_cards.collect(**inputs())]
     corners = np.array(re.findall(r"(\d+) (\d+)", rows[0]["object"]), dtype=float) * SIDE / 128
