@@ -7,7 +7,8 @@ import pytest
 import safetensors.torch
 import torch
 import toy
-from unitlens import encoders, sources
+import torchvision
+from unitlens import encoders, models, sources
 
 open_clip = pytest.importorskip("open_clip")
 
@@ -184,6 +185,29 @@ def settings_of(archive, **changes):
 def test_a_sentence_encoder_gives_unit_vectors(text_archive):
     embed = encoders._sentence_encoder(text_archive, torch.device("cpu"))
     torch.testing.assert_close(embed(["dog", "a cat"]).norm(dim=1), torch.ones(2))
+
+
+def test_a_text_does_not_depend_on_those_beside_it(text_archive):
+    embed = encoders._sentence_encoder(text_archive, torch.device("cpu"))
+    texts = ["dog", "a cat", "a photo of a red dog and a cat"]
+    together = embed(texts)
+    torch.testing.assert_close(together, torch.cat([embed([text]) for text in texts]), rtol=0, atol=1e-5)
+    assert not torch.allclose(together[0], together[1], atol=1e-2)
+
+
+def test_a_picture_of_a_class_is_where_the_surrogate_puts_the_words_for_it(text_archive, tmp_path):
+    """The classifier is certain of class 7 of every picture."""
+    classifier = torchvision.models.squeezenet1_1()
+    with torch.no_grad():
+        classifier.classifier[1].weight.zero_()
+        classifier.classifier[1].bias.copy_(100.0 * (torch.arange(1000) == 7))
+    torch.save(classifier.state_dict(), tmp_path / "weights.pt")
+    files = {"image": tmp_path / "weights.pt", "text": text_archive}
+    encoder = encoders.conse(files, architecture="torchvision:squeezenet1_1", layout="named", **OPTIONS)
+    pictures = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    words = encoder.text([f"a photo of a {models.class_names('imagenet')[7]}"])
+    torch.testing.assert_close(encoder.image(pictures), words.expand(2, -1), rtol=0, atol=1e-4)
+    assert encoder.title == "ConSE surrogate (squeezenet1_1 + MiniLM)"
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,10 @@ def test_words_say_what_is_explained_and_what_is_predicted():
     assert [row["caption"] for row in rows] == ["<b>tench</b>, p = 0.25"] * 2 + ["ray, p = 0.25"]
     assert [row["verdict"] for row in rows] == ["right", "wrong", "predicts <b>tench</b>, p = 0.90"]
     assert [row["maps"][0]["warning"] for row in rows] == ["", "", "the map is zero everywhere"]
+    given = inputs()
+    given["predictions"].loc[0, ["predicted", "target"]] = np.nan
+    first = explanation_cards.collect(**given)[0]["rows"][0]
+    assert first["verdict"] == "the network returns NaN or infinity"
 
 
 @pytest.mark.parametrize(("shown", "explained", "said"), [(1, 1, "1 photograph, "), (1, 2, "1 of 2 photographs, ")])
