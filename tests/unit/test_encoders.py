@@ -6,8 +6,8 @@ import zipfile
 import pytest
 import safetensors.torch
 import torch
-import toy
 import torchvision
+import toy
 from unitlens import encoders, models, sources
 
 open_clip = pytest.importorskip("open_clip")
@@ -195,17 +195,19 @@ def test_a_text_does_not_depend_on_those_beside_it(text_archive):
     assert not torch.allclose(together[0], together[1], atol=1e-2)
 
 
-def test_a_picture_of_a_class_is_where_the_surrogate_puts_the_words_for_it(text_archive, tmp_path):
-    """The classifier is certain of class 7 of every picture."""
+def test_a_picture_of_a_class_is_where_the_surrogate_puts_the_words_for_it(text_archive, tmp_path, monkeypatch):
+    """The classifier is certain of class 7 of every picture, and of the 990 without a name that they are not there."""
+    names = ["dog", "cat", "red", "sky", "a blue bird", "fish", "tree", "striped cat", "sea", "car"]
+    monkeypatch.setattr(models, "class_names", lambda kind: names)
     classifier = torchvision.models.squeezenet1_1()
     with torch.no_grad():
         classifier.classifier[1].weight.zero_()
-        classifier.classifier[1].bias.copy_(100.0 * (torch.arange(1000) == 7))
+        classifier.classifier[1].bias.fill_(-1000)[:10] = -100 * (torch.arange(10) != 7)
     torch.save(classifier.state_dict(), tmp_path / "weights.pt")
     files = {"image": tmp_path / "weights.pt", "text": text_archive}
     encoder = encoders.conse(files, architecture="torchvision:squeezenet1_1", layout="named", **OPTIONS)
     pictures = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
-    words = encoder.text([f"a photo of a {models.class_names('imagenet')[7]}"])
+    words = encoder.text(["a photo of a striped cat"])
     torch.testing.assert_close(encoder.image(pictures), words.expand(2, -1), rtol=0, atol=1e-4)
     assert encoder.title == "ConSE surrogate (squeezenet1_1 + MiniLM)"
 
