@@ -202,11 +202,11 @@ def test_a_picture_of_a_class_is_where_the_surrogate_puts_the_words_for_it(text_
     classifier = torchvision.models.squeezenet1_1()
     with torch.no_grad():
         classifier.classifier[1].weight.zero_()
-        classifier.classifier[1].bias.fill_(-1000)[:10] = -100 * (torch.arange(10) != 7)
+        classifier.classifier[1].bias.zero_()[:10] = 100 + 100 * (torch.arange(10) == 7)
     torch.save(classifier.state_dict(), tmp_path / "weights.pt")
     files = {"image": tmp_path / "weights.pt", "text": text_archive}
     encoder = encoders.conse(files, architecture="torchvision:squeezenet1_1", layout="named", **OPTIONS)
-    pictures = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    pictures = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
     words = encoder.text(["a photo of a striped cat"])
     torch.testing.assert_close(encoder.image(pictures), words.expand(2, -1), rtol=0, atol=1e-4)
     assert encoder.title == "ConSE surrogate (squeezenet1_1 + MiniLM)"

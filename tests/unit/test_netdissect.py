@@ -324,6 +324,15 @@ def test_no_detector_with_a_label_leaves_nothing_to_compare():
     assert "none of them has a CLIP label" in netdissect.findings(summary)[0]
 
 
+def test_layers_stay_in_the_order_of_the_run_and_a_run_without_any_has_an_empty_summary():
+    table = agreement(["dog", "cat"], ["dog", "cat"])
+    deep = table.assign(layer=["z", "a"])
+    assert netdissect.summarise(deep).layer.tolist() == ["z", "a"]
+    nothing = netdissect.summarise(table[:0])
+    assert list(nothing.columns) == list(netdissect.summarise(table).columns) and nothing.empty
+    assert netdissect.findings(nothing) == []
+
+
 def test_the_defaults_are_those_of_the_paper():
     """Bau et al.: 0.5 % of the activations lie above the threshold, a detector has an IoU of more than 4 %."""
     values = np.random.default_rng(0).standard_normal((40, 1, 10, 10)).astype(np.float32)
