@@ -703,7 +703,7 @@ def _log_choose(n: np.ndarray | float, k: int) -> np.ndarray | float:
 
 def _rarefied(counts: np.ndarray, size: int) -> tuple[float, float]:
     """Give the expected number of distinct concepts and half the width of its interval."""
-    counts = np.asarray(counts, dtype=float)
+    counts = np.asarray(counts)
     distinct = rarefy(counts, size)
     return distinct, _jackknife(counts, lambda left: rarefy(left, min(size, left.sum())))
 

@@ -413,6 +413,36 @@ def test_findings_say_what_is_not_supported(concepts):
     assert "nan" not in text
 
 
+def test_models_and_layers_stay_in_the_order_of_the_run(concepts):
+    turned = concepts.replace({"model": {"a": "z"}, "layer": {"layer3": "stem", "layer4": "head"}})
+    order = [("z", "stem"), ("z", "head"), ("z", "all"), ("b", "conv9"), ("b", "all")]
+    for name in ("frequent", "rarefaction"):
+        table = getattr(compare, name)(turned)
+        assert list(dict.fromkeys(zip(table.model, table.layer, strict=True))) == order
+    table = compare.categories(turned)
+    assert list(dict.fromkeys(zip(table.model, table.layer, strict=True))) == [
+        *order[:2],
+        order[3],
+        order[2],
+        order[4],
+    ]
+
+
+@pytest.mark.parametrize("richer", ["a", "b"])
+def test_findings_say_which_model_names_more(richer):
+    words = {model: " ".join(f"w{number % 40}" for number in range(60)) for model in "ab"}
+    words[{"a": "b", "b": "a"}[richer]] = " ".join(["dog"] * 57 + ["cat", "cat", "sky"])
+    rows = pd.concat([units(model, "x", own) for model, own in words.items()])
+    first, *_ = compare.findings(*tables(rows))
+    assert first.endswith(f"): a difference is supported, {richer} names more.")
+
+
+def test_findings_compare_the_smallest_part_of_the_probe_set_with_all_of_it(concepts):
+    draws = relabel(fractions=(0.5, 0.75, 1), draws=2).assign(model="a", layer="layer3")
+    text = compare.findings(*tables(concepts)[:-1], compare.probe_sizes(draws))
+    assert any("layer3 1.5 on 3 and 3 on 6 photographs" in sentence for sentence in text)
+
+
 def test_findings_give_differences_with_interval_and_p():
     sides = {"a": ["dog"] * 100 + ["sky"] * 20, "b": ["dog"] * 60 + ["sky"] * 60}
     rows = [units(model, "x", " ".join(words)) for model, words in sides.items()]
