@@ -167,7 +167,7 @@ def test_order_of_settings_pictures_and_batches_does_not_matter(pictures, refere
     pd.testing.assert_frame_equal(scores.set_index(index).sort_index(), turned.set_index(index).sort_index())
 
 
-def test_predictions_are_shared(pictures, reference):
+def test_predictions_are_shared_and_timed(pictures, reference, monkeypatch):
     calls = []
 
     def counted(batch):
@@ -175,9 +175,11 @@ def test_predictions_are_shared(pictures, reference):
         return predict(batch)
 
     swept = tune.all_settings(DEFAULT, {**GRID, "hide": ["grey"], "superpixels": [SQUARES]})
+    looks = iter([1.0, 3.0, 10.0, 14.0])  # before and after the superpixels, and the predictions
+    monkeypatch.setattr(explain, "now", lambda device: next(looks))
     _, seconds = run(pictures, reference, swept, predict=counted)
     assert len(swept) == 24 and sum(calls) == 3 * 80
-    assert seconds[["part", "pictures"]].to_numpy().tolist() == [["superpixels", 3], ["sample", 240]]
+    assert seconds[["part", "pictures", "seconds"]].to_numpy().tolist() == [["superpixels", 3, 2], ["sample", 240, 4]]
 
 
 def test_more_samples_find_the_planted_superpixels(pictures):
@@ -277,6 +279,14 @@ def test_leaderboard_by_hand():
     assert (board.low <= board["mean"]).all() and (board.high >= board["mean"]).all()
 
 
+def test_the_intervals_of_the_leaderboard_are_drawn_from_its_seed():
+    scores = table({"d": np.random.default_rng(0).random(12).tolist()})
+    first, again, other = (tune.leaderboard(scores, {"d": plain()}, default="d", **seed)
+                           for seed in ({}, {"seed": 0}, {"seed": 1}))  # fmt: skip
+    pd.testing.assert_frame_equal(first, again)
+    assert not first.low.equals(other.low)
+
+
 def test_two_photographs_give_no_interval():
     board = tune.leaderboard(table({"d": [0.1, 0.3, 0.2]}, ["p", "p", "q"]), {"d": plain()}, default="d")
     assert board[["n", "photographs"]].to_numpy().tolist() == [[3, 2]]
@@ -371,6 +381,32 @@ def test_modelled_cost_by_hand():
     assert board.set_index("setting").front.to_dict() == {"d": False, "x": True}, "fewer passes"
 
 
+def test_tables_of_two_models_lie_below_each_other_in_the_order_of_the_run():
+    options = {"default": DEFAULT, "grid": {"n_samples": [100, 20, 40]}, "presets": {"public": PUBLIC}, "count": None}
+    swept = tune.all_settings(**options)
+    scores = [table({name: [0.1, 0.2, 0.3] for name in swept}).assign(model=model) for model in ("z", "a")]
+    facts = {"objective": "agreement", "explained_class": "predicted", "geometry": "square", "seed": 7}
+    seconds = [["superpixels", tune.superpixel_text(each["superpixels"]), 3, 0.3] for each in swept.values()]
+    seconds = pd.DataFrame(
+        [*seconds, ["sample", "", 100, 0.5]], columns=["part", "segmentation", "pictures", "seconds"]
+    )
+    made = tune.tables(
+        pd.concat(scores).assign(**facts),
+        pd.concat([seconds.assign(model=model) for model in ("z", "a")]),
+        **options,
+        seed=0,
+    )
+    for name, each in made.items():
+        assert each.columns[0] == "model" and list(each.model.unique()) == ["z", "a"], name
+        assert each.index.tolist() == list(range(len(each))), name
+        assert name == "timings" or list(each.columns[-4:]) == list(facts), name
+    named = made["settings"].set_index("name")
+    assert named.loc["default", "note"].tolist() == ["", ""] and named.loc["default", "n_samples"].tolist() == [80, 80]
+    assert named.loc["public", "note"].iloc[0].startswith("public ignores labels: the class is chosen by")
+    assert named.loc["public", "num_features"].tolist() == [2, 2], "of the mask: that of the default"
+    assert made["effects"].level.tolist() == ["20", "40", "100"] * 2, "by size, without preset and default"
+
+
 def test_public_preset():
     setting, ignored = tune.from_explain_instance(PUBLIC)
     assert setting == tune.complete(
@@ -437,6 +473,11 @@ def test_keywords_are_those_of_the_package():
     assert set(written["explain_instance"]) <= set(signature(LimeImageExplainer.explain_instance).parameters)
     assert set(written["LimeImageExplainer"]) <= set(signature(LimeImageExplainer).parameters)
     assert set(written["get_image_and_mask"]) <= set(signature(ImageExplanation.get_image_and_mask).parameters)
+    assert written["get_image_and_mask"]["positive_only"], "as our masks are"
+    theirs = signature(LimeImageExplainer.explain_instance).parameters["num_features"].default
+    assert written["explain_instance"]["num_features"] == theirs
+    kernel_width = signature(LimeImageExplainer).parameters["kernel_width"].default
+    assert written["LimeImageExplainer"]["kernel_width"] == kernel_width
 
 
 def test_setting_as_config():
