@@ -123,6 +123,23 @@ def test_categories_give_both_ends_with_intervals():
     ]
 
 
+def test_models_come_in_the_order_of_the_run():
+    tables = [
+        (gallery.label_sentences, CONCEPTS, ["CLIP"]),
+        (gallery.frequency_sentences, FREQUENT, []),
+        (gallery.category_sentences, CATEGORIES, []),
+        (gallery.timing_sentences, TIMINGS, []),
+    ]
+    for sentences, table, more in tables:
+        both = pd.concat([table, table.assign(model="a")])
+        assert sentences(both, *more) == sentences(table, *more) + sentences(table.assign(model="a"), *more)
+
+
+def test_p_values_of_tables_have_three_decimals():
+    found = [gallery._p_value(p) for p in (0.0009, 0.001, 0.0014, 0.25, np.nan)]
+    assert found == ["p < 0.001", "p = 0.001", "p = 0.001", "p = 0.250", "–"]
+
+
 def test_timings_name_the_device():
     assert gallery.timing_sentences(TIMINGS) == [
         "On CPU, 2 threads, explaining net took 0.025 s (Grad-CAM) to 12 s (LIME) a photograph, wall clock."
