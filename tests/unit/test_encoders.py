@@ -232,6 +232,11 @@ def test_settings_that_lead_elsewhere_are_refused(text_archive, tmp_path, change
         encoders._sentence_encoder(archive, torch.device("cpu"))
 
 
+def test_settings_may_be_as_large_as_the_most(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"num_hidden_layers": 1000, "hidden_size": 1 << 20}))
+    encoders._check_settings(tmp_path / "config.json", tmp_path / "text.zip")
+
+
 def test_an_unknown_type_of_network_prompts_for_nothing(text_archive, tmp_path, monkeypatch):
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked whether to run code"))
     archive = rewrite(text_archive, tmp_path / "text.zip", config=settings_of(text_archive, model_type="evil"))

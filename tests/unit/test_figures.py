@@ -495,6 +495,74 @@ def test_resources_say_how_many_rules_are_shown(rules, which, tmp_path):
     assert f"What the jobs of {which} asked for and used (number of jobs)" in text_of(tmp_path / "x.svg")
 
 
+# what is drawn, by Matplotlib's own account
+
+
+@pytest.fixture
+def panels_of(monkeypatch, tmp_path):
+    """Draw a figure; give it and its panels."""
+
+    def draw(name, models, change=lambda table: table):
+        function, tables, options = charts(models)[name]
+        function(*map(change, tables), tmp_path / "x.svg", **options)
+        return kept[-1], kept[-1].axes
+
+    kept = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: kept.append(figure))
+    return draw
+
+
+def test_category_shares_are_per_cent_in_one_colour_a_layer_on_one_axis(panels_of):
+    names = {"a": ["l1", "l2"], "b": ["l1"]}
+    _, panels = panels_of("shares", names)
+    for panel, layers in zip(panels, names.values(), strict=True):
+        assert [line.get_label() for line in panel.get_lines()] == layers
+        assert all(set(line.get_xdata()) == {20.0} for line in panel.get_lines())
+        (interval, *_) = panel.collections[0].get_segments()
+        assert interval[:, 0].tolist() == [15, 27]
+        assert len({str(line.get_color()) for line in panel.get_lines()}) == len(layers)
+    assert panels[0].get_shared_x_axes().joined(*panels)
+    assert [panel.get_xlabel() for panel in panels] == ["", "share of the layer's labelled units (%)"]
+    _, panels = panels_of("shares", names | {"c": ["l1"]})
+    assert [bool(panel.get_xlabel()) for panel in panels] == [False, False, True]
+
+
+def test_series_have_colours_of_their_own(panels_of):
+    _, panels = panels_of("found", {f"model {number}": ["l1"] for number in range(3)})
+    colours = [line.get_color() for line in panels[0].get_lines() if line.get_label().startswith("model")]
+    assert len(set(colours)) == len(colours) == 3
+
+
+def test_the_counts_of_concepts_and_the_objects_have_names(panels_of):
+    _, panels = panels_of("rarefaction", MODELS["two models"])
+    assert [panel.get_ylabel() for panel in panels] == ["distinct concepts", ""] * 2
+    _, panels = panels_of("found", ONE)
+    assert [panel.get_title(loc="left") for panel in panels] == ["against the mask", "", "against the box", ""]
+
+
+def test_the_front_shows_each_model_its_own_settings_at_their_cost(panels_of):
+    def shifted(table):
+        return table.assign(mean=table["mean"] + 0.1 * (table["model"] == "b"))
+
+    _, panels = panels_of("front", {"a": ["l"], "b": ["l"], "c": ["l"]}, shifted)
+    for panel, shift in zip(panels, (0, 0.1, 0), strict=True):
+        every, _, best, default = panel.get_lines()
+        assert every.get_xdata().tolist() == [1000, 100]
+        assert every.get_ydata() == pytest.approx([0.6 + shift, 0.5 + shift])
+        assert best.get_xdata().tolist() == [100, 1000], "at their cost"
+        assert default.get_xdata() == pytest.approx([105]), "beside the one before"
+    assert [bool(panel.get_ylabel()) for panel in panels] == [True, False, True], "two in a row"
+    assert [bool(panel.get_xlabel()) for panel in panels] == [False, True, True], "those with nothing below"
+
+
+def test_long_names_of_a_legend_stand_below_each_other(panels_of):
+    columns = []
+    for names in (["a", "b"], [LONG, f"{LONG}_2"]):
+        figure, _ = panels_of("found", dict.fromkeys(names, ["l1"]))
+        columns.append(figure.legends[0]._ncols)
+    assert columns == [3, 1]  # with the line of chance
+
+
 def test_an_unknown_suffix_is_an_error(tmp_path):
     for table in (timings(ONE), timings(ONE)[:0]):
         with pytest.raises(ValueError, match=r"'.gif'; allowed: .png, .svg"):

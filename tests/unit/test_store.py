@@ -264,6 +264,24 @@ def test_damaged_files_are_named_and_removed(shards):
     assert [path.name for path in (folder / "deep").iterdir()] == ["2.h5"]
 
 
+def test_a_damaged_file_that_is_gone_by_then_is_told_too(tmp_path, monkeypatch):
+    def damage(path):
+        path.unlink()  # another `make check` was faster
+        return f"{path} is damaged"
+
+    (tmp_path / "a.h5").touch()
+    monkeypatch.setattr(store, "damage", damage)
+    assert store.remove_damaged(tmp_path) == [f"{tmp_path}/a.h5 is damaged"]
+
+
+def test_large_arrays_are_kept_in_pieces_of_a_mebibyte(tmp_path):
+    values = np.arange(300_000, dtype=np.float64)
+    store.create(tmp_path / "a.h5", {"values": values}, {})
+    with store.open(tmp_path / "a.h5") as file:
+        assert file["values"].chunks == (2**20 // 8,)
+    assert (store.read(tmp_path / "a.h5")[0]["values"] == values).all()
+
+
 def test_files_behind_linked_folders_are_checked_once(tmp_path):
     write(tmp_path / "scratch" / "0.h5")
     (tmp_path / "results").mkdir()
@@ -447,6 +465,21 @@ def test_what_a_killed_job_of_this_host_left_is_removed(tmp_path):
 
 
 # ---- one below the other
+
+
+def test_what_another_job_removes_first_is_no_error(tmp_path, monkeypatch):
+    part = tmp_path / f"a.h5.{socket.gethostname()}-0.part"
+    part.touch()
+    exists = store.Path.exists
+
+    def removed(path):
+        if path == store.Path("/proc/0"):
+            part.unlink()
+        return exists(path)
+
+    monkeypatch.setattr(store.Path, "exists", removed)
+    store.create(tmp_path / "a.h5", {"values": np.arange(3)}, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
 
 
 def test_shards_are_concatenated_in_the_order_given(tmp_path):
