@@ -558,7 +558,7 @@ def test_the_front_shows_each_model_its_own_settings_at_their_cost(panels_of):
 def test_long_names_of_a_legend_stand_below_each_other(panels_of):
     columns = []
     for names in (["a", "b"], [LONG, f"{LONG}_2"]):
-        figure, _ = panels_of("found", dict.fromkeys(names, ["l1"]))
+        figure, _ = panels_of("found", {name: ["l1"] for name in names})
         columns.append(figure.legends[0]._ncols)
     assert columns == [3, 1]  # with the line of chance
 
