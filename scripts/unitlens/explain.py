@@ -374,7 +374,7 @@ def no_map_sentences(explanations: pd.DataFrame) -> list[str]:
         A sentence for each model, explainer and reason.
     """
     sentences = []
-    every = explanations.groupby(["model", "explainer"], sort=False).size()
+    every = explanations.groupby(["model", "explainer"]).size()
     without = explanations[explanations["warning"].fillna("") != ""]
     for (model, explainer, warning), group in without.groupby(["model", "explainer", "warning"], sort=False):
         ids = [str(image_id) for image_id in group["image_id"]]

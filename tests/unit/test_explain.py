@@ -65,6 +65,13 @@ def test_the_arrays_by_hand(images):
     assert seconds >= 0
 
 
+def test_only_the_seconds_of_the_explainer_count(images, monkeypatch):
+    looks = iter([10.0, 12.0, 100.0, 103.0, 1000.0, 1004.0])  # before and after each of three batches
+    monkeypatch.setattr(explain, "now", lambda device: next(looks))
+    _, seconds = explain.explain_images(images, channel_as_saliency, mean_colour, target="predicted", batch_size=3)
+    assert seconds == 2 + 3 + 4
+
+
 def test_the_label_may_be_the_target(images):
     labelled = {name: array[:6] for name, array in images.items()}
     arrays, _ = explain.explain_images(labelled, channel_as_saliency, mean_colour, target="label", batch_size=4)
@@ -260,6 +267,13 @@ def test_repeats_take_seeds_of_their_own(monkeypatch, planted):
     monkeypatch.setattr(explain.lime, "explain", watched)
     explain_corner(planted, repeats=3)
     assert seen == [[explain.image_seed(7, i + suffix) for i in IDS[:2]] for suffix in ("", "/1", "/2")]
+
+
+def test_repeats_are_compared_by_a_fifth_of_the_picture(monkeypatch, planted):
+    areas = []
+    monkeypatch.setattr(explain, "stability", lambda maps, area, *, seeds: areas.append(area) or torch.zeros(2))
+    explain_corner(planted, repeats=2)
+    assert areas == [0.2]
 
 
 def test_stability_by_hand():

@@ -263,6 +263,13 @@ def test_page_names_the_photographs_that_were_skipped(tmp_path):
     assert re.search("pictures left out as unreadable</.*?>0 \\(a: goes without its mask\\)<", page, re.DOTALL)
 
 
+def test_numbers_stand_below_each_other_and_texts_do_not(tmp_path):
+    heads = re.findall(r'<th scope="col"( class="number")?>([^<]*)</th>', write_page(tmp_path))
+    numbers = {name: bool(right) for right, name in heads}
+    assert numbers["allowed"] and numbers["times as fast"]
+    assert not numbers["photograph"] and not numbers["note"]
+
+
 def test_the_page_without_figures_is_else_the_same(tmp_path):
     text = write_page(tmp_path)
     bare = re.sub(r"<figure>.*?</figure>|<p>Beside this page.*?</p>", "", text, flags=re.DOTALL)
