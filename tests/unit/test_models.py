@@ -90,6 +90,13 @@ def test_an_architecture_comes_from_torchvision_timm_or_ones_own_module(toy):
         models.build("no_such_networks:network")
 
 
+def test_what_an_installed_module_lacks_is_named_and_not_the_module(tmp_path, monkeypatch):
+    (tmp_path / "networks_with_a_gap.py").write_text("import no_such_dependency\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ModuleNotFoundError, match="^No module named 'no_such_dependency'$"):
+        models.build("networks_with_a_gap:network")
+
+
 def test_ones_own_file_is_taken_from_its_path_and_nowhere_else(tmp_path, monkeypatch):
     folder, here = tmp_path / "own models", tmp_path / "here"
     folder.mkdir(), here.mkdir()
@@ -423,6 +430,10 @@ def test_targets_are_the_predicted_classes_or_the_labels():
     assert models.choose_targets(probabilities, np.array([0, -1]), "label", ["a", "b"]).tolist() == [0, -1]
     with pytest.raises(ValueError, match="image 'b' has label 2; the model's classes are 0 to 1"):
         models.choose_targets(probabilities, [0, 2], "label", ["a", "b"])
+    assert models.choose_targets(probabilities, [-1, -1], 0, ["a", "b"]).tolist() == [0, 0]
+    for target in (-1, 2):
+        with pytest.raises(ValueError, match=f"explain.target is class {target}; the model's classes are 0 to 1"):
+            models.choose_targets(probabilities, [-1, -1], target, ["a", "b"])
     probabilities[1, 0] = torch.nan
     assert models.choose_targets(probabilities, [-1, -1], "predicted", ["a", "b"]).tolist() == [1, -1]
 
@@ -465,6 +476,18 @@ def test_the_prediction_table_by_hand(tmp_path):
             "target_probability": 0.25,
         },
     ]
+
+
+def test_a_label_that_is_the_number_of_classes_is_no_class():
+    with pytest.raises(ValueError, match="image 'x' has label 3; m has 3 classes, from 0"):
+        models.prediction_table(explained(label=np.array([3, 0])), {"model": "m"}, {"m": 3})
+
+
+def test_networks_of_places365_take_imagenets_mean_and_deviation():
+    url = "http://places2.csail.mit.edu/models_places365/resnet18_places365.pth.tar"
+    published = models.published_input("torchvision:resnet18", {"url": url})
+    assert (published["mean"], published["std"]) == (MEAN, STD)
+    assert (published["fit"], published["resize"], published["crop"]) == ("squash", 256, 224)
 
 
 def test_label_0_is_a_label_and_class_0_may_be_explained(tmp_path):
