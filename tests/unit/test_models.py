@@ -93,7 +93,7 @@ def test_an_architecture_comes_from_torchvision_timm_or_ones_own_module(toy):
 def test_what_an_installed_module_lacks_is_named_and_not_the_module(tmp_path, monkeypatch):
     (tmp_path / "networks_with_a_gap.py").write_text("import no_such_dependency\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(ModuleNotFoundError, match="^No module named 'no_such_dependency'$"):
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'no_such_dependency'$"):
         models.build("networks_with_a_gap:network")
 
 
