@@ -167,7 +167,6 @@ def compare(
             row = {"model": name, "check": check.name, "reference": "float32", "images": len(fast)}
             row["largest_difference"] = _largest(_largest_difference, fast, strict[check.name])
             differences.append(row | {"tolerance": np.nan, "passed": None, "note": f"{precision}: for information"})
-    models.set_precision(model, "float32")
     for method in cams:
         if method not in GRAD_CAM:
             row = {"model": name, "check": method, "reference": "none", "images": 0, "largest_difference": np.nan}

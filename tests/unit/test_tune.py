@@ -312,6 +312,12 @@ def test_main_effects_by_hand():
     assert effects.settings.tolist() == [2] * 4 and effects.n.tolist() == [3] * 4
 
 
+def test_levels_come_by_size_and_words_last():
+    swept = {name: plain(n_features=value) for name, value in {"a": None, "b": 10, "c": 3}.items()}
+    effects = tune.main_effects(table({name: [0.1, 0.2, 0.3] for name in swept}), swept)
+    assert effects.level.tolist() == ["3", "10", "all"]
+
+
 def test_selection_by_hand():
     # y is best without i0 (0.65 to 0.25), x without i1 (0.45 to 0.35) and without i2 (0.7 to 0.3)
     scores = table({"d": [0.2, 0.2, 0.2], "x": [0.9, 0.5, 0.0], "y": [0.0, 0.6, 0.7]})
