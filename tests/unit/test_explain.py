@@ -402,10 +402,11 @@ def test_the_timing_table_is_one_row():
 
 
 def test_a_map_of_zeros_is_named_and_what_an_explainer_lacks_is_empty():
-    arrays = {"image_id": np.array(["a", "b"], object), "target": np.array([1, 2]), "saliency": np.zeros((2, 3, 3))}
+    arrays = {"image_id": np.array(["a", "b"], object), "target": np.array([0, -1]), "saliency": np.zeros((2, 3, 3))}
     arrays["warning"] = np.array(["", "the map is zero everywhere"], object)
     table = explain.explanation_table(arrays, {"model": "m", "explainer": "gradcam-x"})
     assert table.warning.tolist() == ["", "the map is zero everywhere"]
+    assert table.target[0] == 0 and table.target.isna().tolist() == [False, True], "class 0 is one, -1 is none"
     assert table[["superpixels", "samples", "r2", "stability"]].isna().all(axis=None)
     lime = arrays | {"superpixels": np.array([5, 2]), "n_used": np.array([9, 9]), "r2": np.ones(2)}
     assert explain.explanation_table(lime, {"model": "m", "explainer": "lime"}).superpixels.tolist() == [5, 2]
