@@ -241,6 +241,20 @@ def test_bad_input_is_named(name, inputs):
         similarity(activations, images, texts[:0])
     with pytest.raises(ValueError, match="`activations` must be"):
         similarity(activations[:, 0], images, texts)
+    with pytest.raises(ValueError, match=r"`activations` must be .*, none of them 0, got \(120, 0\)"):
+        similarity(activations[:, :0], images, texts)
+
+
+def test_what_is_no_candidate_takes_no_place_among_the_best():
+    scores = torch.tensor([[-math.inf, 1, 2, 3, 4, 5, math.nan, 6], [math.nan] * 7 + [1]])
+    assert dissect._best_words(scores, np.array(list("abcdefgh"), dtype=object)) == ["h; f; e; d; c", "h"]
+
+
+def test_terms_are_those_of_the_published_code_and_many_are_multiplied_at_once():
+    hard = dissect.hard_terms()
+    assert hard.offset.min().item() == pytest.approx(1e-7)
+    factors = dissect.factors_at_once(hard)
+    assert factors > 10 and hard.offset.min().item() ** factors > 0
 
 
 @pytest.mark.parametrize(
