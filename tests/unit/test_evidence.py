@@ -342,6 +342,10 @@ def test_findings_say_numbers(planted):
     )
     assert "no p-value can be below 0.0005" in lines[0]
     assert any("correlates with its unit on the other half at" in line and "95 % interval" in line for line in lines)
+    for alpha, bar in ((0.2, "0.2"), (1.0, "0.05")):
+        asked = evidence.findings(table.assign(alpha=alpha))[0]
+        assert f"better than chance at q = {bar} (" in asked
+        assert ("With an alpha of 1 all 120 that could be tested are labelled" in asked) == (alpha == 1)
     weak = evidence.findings(table.assign(q_value=1.0))
     assert any(line.startswith("Not supported at n = ") for line in weak)
 

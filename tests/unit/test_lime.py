@@ -295,6 +295,23 @@ def test_out_of_memory_halves_the_batch_and_goes_on(caplog):
         explain(images, torch.tensor([0, 1]), model=no_device)
 
 
+def test_a_device_that_holds_one_picture_is_enough():
+    sizes = []
+
+    def run(batch):
+        sizes.append(len(batch))
+        if len(batch) > 1:
+            raise torch.OutOfMemoryError("toy device")
+
+    assert lime._in_batches(run, list(range(3)), 2) == 1
+    assert sizes == [2, 1, 1, 1]
+
+
+def test_samples_of_no_explanation_are_counted_in_whole_numbers():
+    result = lime.no_explanation(torch.zeros(2, 4, 4, dtype=torch.int64))
+    assert result.n_used.dtype == torch.int64 and result.n_used.tolist() == [0, 0]
+
+
 def test_kernel_too_narrow_for_the_distance_is_reported(caplog):
     design = lime.perturbations(50, 100, seeded(0))
     lime.fit(design, design[:, 0].double(), distance="l2")
