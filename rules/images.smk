@@ -43,6 +43,7 @@ rule summarise_images:
         "results/logs/summarise_images/all.log",
     benchmark:
         "results/benchmarks/summarise_images/all.tsv"
+    priority: 1  # refuses a set without a picture, on which the others fail
     localrule: True
     conda:
         "../envs/unitlens.yaml"

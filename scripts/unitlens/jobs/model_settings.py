@@ -27,10 +27,6 @@ def check_names(config: dict) -> list[str]:
             problems.append(
                 f"models.{name}.layers: {twin} and {layer} differ in case only, and some file systems take both for one"
             )
-    names = list(models)
-    for number, name in enumerate(names):
-        if twin := next((other for other in names[:number] if models[other] == models[name]), None):
-            problems.append(f"models.{name}: the same as models.{twin}, so there is nothing to compare; keep one")
     return problems
 
 
