@@ -371,52 +371,13 @@ def label(scores: Tensor) -> Labels:
     return Labels(concept, score, second, score - second_score)
 
 
-def label_table(
-    activations: Mapping[str, np.ndarray],
-    images: Mapping[str, np.ndarray],
-    concepts: Mapping[str, np.ndarray],
-    *,
-    similarity: str,
-    encoders: tuple[str, str],
-) -> pd.DataFrame:
-    """Label every unit of a layer and tabulate the labels, without evidence for them; see `evidence.label_table`.
-
-    Parameters
-    ----------
-    activations : mapping
-        ``activations`` (n, units) and ``image_id`` (n,).
-    images : mapping
-        ``features`` (n, d) and ``image_id`` (n,), of the same images in the same order.
-    concepts : mapping
-        ``features`` (m, d), ``word`` (m,) and ``category`` (m,).
-    similarity : str
-        A key of `SIMILARITIES`.
-    encoders : tuple of two str
-        Names of the encoders of the images and of the concepts, which must be one.
-
-    Returns
-    -------
-    pandas.DataFrame
-        As `tabulate` gives it.
-
-    Raises
-    ------
-    ValueError
-        As `check_origin` does.
-    """
-    check_origin(activations, images, concepts, encoders)
-    parts = activations["activations"], images["features"], concepts["features"]
-    scores = SIMILARITIES[similarity](silenced(torch.as_tensor(parts[0])), *map(torch.as_tensor, parts[1:]))
-    return tabulate(scores, activations, concepts, similarity=similarity, encoder=encoders[0])
-
-
 def check_origin(
     activations: Mapping[str, np.ndarray],
     images: Mapping[str, np.ndarray],
     concepts: Mapping[str, np.ndarray],
     encoders: tuple[str, str],
 ) -> None:
-    """Check that activations, image features and concepts, as `label_table` takes them, belong together.
+    """Check that activations, image features and concepts, as `evidence.label_table` takes them, belong together.
 
     Raises
     ------
@@ -451,7 +412,7 @@ def tabulate(
     scores : Tensor, shape (units, concepts)
         Of a similarity.
     activations, concepts
-        As in `label_table`.
+        As in `evidence.label_table`.
     similarity, encoder : str
         Names for the table.
 

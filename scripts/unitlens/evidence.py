@@ -101,10 +101,17 @@ def label_table(
 
     Parameters
     ----------
-    activations, concepts, similarity, encoders
-        As in `dissect.label_table`.
+    activations : mapping
+        ``activations`` (n, units) and ``image_id`` (n,).
     images : mapping
-        As in `dissect.label_table`, and ``photograph`` (n,): what each image was cut from.
+        ``features`` (n, d), ``image_id`` (n,), of the same images in the same order, and ``photograph`` (n,): what
+        each image was cut from.
+    concepts : mapping
+        ``features`` (m, d), ``word`` (m,) and ``category`` (m,).
+    similarity : str
+        A key of `dissect.SIMILARITIES`.
+    encoders : tuple of two str
+        Names of the encoders of the images and of the concepts, which must be one.
     seed : int
         Of the resamples, the draws and the halves.
     resamples : int

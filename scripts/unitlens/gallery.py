@@ -22,7 +22,7 @@ from scipy.stats import binomtest
 
 from unitlens import explain, explanation_cards, unit_cards
 from unitlens.jobs.characters import visible
-from unitlens.wording import counted, explainer_title, machine_title, plural
+from unitlens.wording import counted, explainer_title, machine_title, p_value, plural
 
 LARGEST_REPORT_PAGE = 1_500_000  # bytes; in base64 it stays below 2 MB, the longest address of a frame in Chromium
 MOST_PREDICTIONS = 200  # rows of the table of predictions, so that the page stays below that
@@ -511,7 +511,7 @@ def _comparison_table(models: pd.DataFrame) -> dict[str, object]:
             "units drawn of each": f"{row.rarefied_units:,}",
             "expected concepts of A": f"{row.rarefied_a:.1f}",
             "expected concepts of B": f"{row.rarefied_b:.1f}",
-            "chi-square of category shares": f"{_decimals(row.chi_square, 1)} ({_p_value(row.p_value)})",
+            "chi-square of category shares": f"{_decimals(row.chi_square, 1)} ({p_value(row.p_value)})",
             "Cramér's V": _decimals(row.cramers_v, 3),
         }
         for row in models.itertuples()
@@ -675,12 +675,6 @@ def _scientific(value: float) -> str:
 
 def _decimals(value: float, digits: int) -> str:
     return f"{value:.{digits}f}" if pd.notna(value) else "–"
-
-
-def _p_value(p: float) -> str:
-    if pd.isna(p):
-        return "–"
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def _seconds(seconds: float) -> str:

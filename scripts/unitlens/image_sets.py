@@ -297,8 +297,8 @@ def _image_id(path: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", path)
 
 
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
+def _some(things: Iterable) -> str:
+    names = list(map(str, things))
     return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 

@@ -61,7 +61,7 @@ class LimeResult(NamedTuple):
     coefficients : torch.Tensor
         (n, [t,] d) float64, d the largest number of superpixels in an image; NaN beyond an image's own.
     stderr : torch.Tensor
-        (n, [t,] d) float64, see `standard_errors`; NaN also where a superpixel was not selected.
+        (n, [t,] d) float64, see `fit_with_errors`; NaN also where a superpixel was not selected.
     intercept : torch.Tensor
         (n, [t]) float64.
     r2 : torch.Tensor
@@ -171,49 +171,7 @@ def fit(
     w = sqrt(exp(-d^2 / kernel_width^2)). With x and y centred at their w-weighted means, the coefficients are
     (x^T W x + alpha I)^-1 x^T W y on the selected columns, and R^2 = 1 - sum w (y - x b)^2 / sum w y^2.
     """
-    return _fit(design, predictions, kernel_width, distance, alpha, n_features, selection)[0]
-
-
-def standard_errors(
-    design: torch.Tensor,
-    predictions: torch.Tensor,
-    *,
-    kernel_width: float = 0.25,
-    distance: str = "cosine",
-    alpha: float = 1.0,
-    n_features: int | None = None,
-    selection: str = "auto",
-) -> torch.Tensor:
-    """Estimate how much each coefficient of `fit` would vary from one draw of the samples to another.
-
-    Parameters
-    ----------
-    design, predictions, kernel_width, distance, alpha, n_features, selection
-        As in `fit`.
-
-    Returns
-    -------
-    torch.Tensor
-        (targets, segments) float64; NaN where a superpixel was not selected.
-
-    Raises
-    ------
-    ValueError
-        As in `fit`.
-
-    Notes
-    -----
-    The surrogate is linear and the network is not, so the residuals e are misfit of unequal size: the robust (HC3)
-    estimate. With H = (x^T W x + alpha I)^-1 x^T W, so that the coefficients are H y, and the leverages
-    l_i = w_i / sum w + (x H)_ii, the squared error of coefficient j is sum_i H_ji^2 (e_i / (1 - l_i))^2. It covers
-    neither the bias from `alpha` nor the selection, which is taken as given.
-
-    References
-    ----------
-    MacKinnon and White, "Some heteroskedasticity-consistent covariance matrix estimators with improved finite sample
-    properties", Journal of Econometrics 29 (1985).
-    """
-    return _fit(design, predictions, kernel_width, distance, alpha, n_features, selection)[1]
+    return fit_with_errors(design, predictions, kernel_width, distance, alpha, n_features, selection)[0]
 
 
 def explain(
@@ -299,7 +257,7 @@ def explain(
     fits, stderr = [], []
     for i, (z, y, n) in enumerate(zip(*samples, strict=True)):
         try:
-            own = _fit(z[:n], y[:n], *ridge, n_features, selection)
+            own = fit_with_errors(z[:n], y[:n], *ridge, n_features, selection)
         except _DependentError as error:
             raise items.ItemError(str(error), {i: items.DEPENDENT}) from error
         fits.append(own[0])
@@ -605,10 +563,8 @@ def _padded(rows: Sequence[torch.Tensor]) -> torch.Tensor:
 def _stable(design: torch.Tensor, predictions: torch.Tensor, k: int, ridge: tuple) -> bool:
     """Tell whether surrogates of the even and of the odd samples name the same k superpixels for every target."""
     k = min(k, design.shape[1] - 1)
-    even, odd = (
-        _fit(design[half::2], predictions[half::2], *ridge, None, "none")[0].coefficients.topk(k).indices.sort().values
-        for half in (0, 1)
-    )
+    fits = (fit_with_errors(design[half::2], predictions[half::2], *ridge, None, "none")[0] for half in (0, 1))
+    even, odd = (fit.coefficients.topk(k).indices.sort().values for fit in fits)
     return torch.equal(even, odd)
 
 
@@ -653,7 +609,7 @@ def blurred(images: torch.Tensor) -> torch.Tensor:
     return pixels.permute(0, 2, 3, 1).round().to(torch.uint8).contiguous()
 
 
-def _fit(
+def fit_with_errors(
     design: torch.Tensor,
     predictions: torch.Tensor,
     kernel_width: float,
@@ -662,6 +618,32 @@ def _fit(
     n_features: int | None,
     selection: str,
 ) -> tuple[Fit, torch.Tensor]:
+    """Do as `fit`, and estimate how much each coefficient would vary from one draw of the samples to another.
+
+    Parameters
+    ----------
+    design, predictions, kernel_width, distance, alpha, n_features, selection
+        As in `fit`.
+
+    Returns
+    -------
+    Fit
+        As of `fit`.
+    stderr : torch.Tensor
+        (targets, segments) float64; NaN where a superpixel was not selected.
+
+    Notes
+    -----
+    The surrogate is linear and the network is not, so the residuals e are misfit of unequal size: the robust (HC3)
+    estimate. With H = (x^T W x + alpha I)^-1 x^T W, so that the coefficients are H y, and the leverages
+    l_i = w_i / sum w + (x H)_ii, the squared error of coefficient j is sum_i H_ji^2 (e_i / (1 - l_i))^2. It covers
+    neither the bias from `alpha` nor the selection, which is taken as given.
+
+    References
+    ----------
+    MacKinnon and White, "Some heteroskedasticity-consistent covariance matrix estimators with improved finite sample
+    properties", Journal of Econometrics 29 (1985).
+    """
     design, predictions = _checked_samples(design, predictions)
     weights = _weights(design, kernel_width, distance)
     share = weights / weights.sum()

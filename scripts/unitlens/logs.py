@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, TypeVar
 
 from unitlens.jobs.characters import visible
@@ -24,10 +25,9 @@ EVERY = 30.0  # seconds between two lines of a log
 _TICK = 1.0  # seconds between two looks at a terminal
 _PATIENCE = 10.0  # seconds in which `nvidia-smi` ends
 _STREAMS = {1: "stdout", 2: "stderr"}
-_opened = time.monotonic()  # when the job's log was opened
 _stages: list["Stage"] = []  # those that run now, each within the one before
-_nvidia_smi: tuple[subprocess.Popen[str], float] | None = None  # what watches the GPU, and since when
-_log: set[str] = set()  # what is known of the open log: that it is "open", that the job has "started up"
+# When the log was opened, whether there is one, whether a stage has begun, and what watches the GPU since when.
+job = SimpleNamespace(opened=time.monotonic(), logs=False, works=False, nvidia_smi=None)
 
 
 @contextmanager
@@ -59,7 +59,6 @@ def log_to(path: str | Path) -> Iterator[IO[str]]:
     OSError
         If the log cannot be opened; nothing is redirected then.
     """
-    global _opened
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as undo:  # from the last to the first, whatever fails; none of them raises
         log = _above_standard(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644))
@@ -73,10 +72,8 @@ def log_to(path: str | Path) -> Iterator[IO[str]]:
                 undo.callback(setattr, sys, stream, None)
                 setattr(sys, stream, os.fdopen(descriptor, "w", 1, errors="backslashreplace", closefd=False))
         undo.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _end))
-        undo.callback(_reopen, _opened, set(_log))
-        _opened = time.monotonic()
-        _log.clear()
-        _log.add("open")
+        undo.callback(vars(job).update, vars(job).copy())  # back to the log around this one, if there is one
+        vars(job).update(opened=time.monotonic(), logs=True, works=False)
         undo.callback(_close, log)
         _write(log, f"{_place()}\n")
         terminal = os.fdopen(_copy(originals[1] or log), "w", errors="backslashreplace")
@@ -120,20 +117,14 @@ def _put_back(original: int | None, descriptor: int) -> None:
         os.close(original)
 
 
-def _reopen(opened: float, log: set[str]) -> None:
-    """Go on with the log around this one, if there is one."""
-    global _opened
-    _opened = opened
-    _log.clear()
-    _log.update(log)
-
-
 def _close(log: int) -> None:
     """Write the last line, which must not hide how the job ended."""
     try:
         cost = _cost()
     except Exception as error:
-        cost = f"took {time.monotonic() - _opened:.1f} s; what it held is not known ({type(error).__name__}: {error})"
+        cost = (
+            f"took {time.monotonic() - job.opened:.1f} s; what it held is not known ({type(error).__name__}: {error})"
+        )
     _flush()
     _write(log, f"{cost}\n")
 
@@ -194,14 +185,14 @@ def stage(total: int, what: str) -> Iterator[Stage]:
         Raise its `done`.
     """
     this = Stage(what, total, time.monotonic())
-    if _log == {"open"}:
-        _say(f"started up in {this.start - _opened:.1f} s: imports, weights, device")
-        _log.add("started up")
+    if job.logs and not job.works:
+        _say(f"started up in {this.start - job.opened:.1f} s: imports, weights, device")
+        job.works = True
         _watch_gpu()
     _stages.append(this)
     try:
         yield this
-        if _log and _stages == [this]:
+        if job.logs and _stages == [this]:
             _say(tell())
     finally:
         _stages.remove(this)
@@ -248,7 +239,7 @@ def tell() -> str:
     """Say how far the job is: how many of what, at what rate, how long the rest takes; without stages, its age."""
     now, running = time.monotonic(), list(_stages)
     if not running:
-        return f"at work for {now - _opened:.0f} s"
+        return f"at work for {now - job.opened:.0f} s"
     share = 0.0
     for this in reversed(running):  # what runs within a stage is part of what that has ahead
         share = min(1.0, (this.done + share * this.ahead) / max(this.total, 1))
@@ -306,7 +297,7 @@ def _place() -> str:
 def _cost() -> str:
     """Tell seconds and memory; of the GPU only where torch is in use anyway."""
     kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    line = f"took {time.monotonic() - _opened:.1f} s, held at most {kib / 1024:.0f} MiB"
+    line = f"took {time.monotonic() - job.opened:.1f} s, held at most {kib / 1024:.0f} MiB"
     torch = sys.modules.get("torch")
     if torch and torch.cuda.is_initialized():
         line += f" and {torch.cuda.max_memory_allocated() / 2**20:.0f} MiB of {torch.cuda.get_device_name()}"
@@ -316,23 +307,21 @@ def _cost() -> str:
 
 def _watch_gpu() -> None:
     """Start `nvidia-smi` beside the job, if torch uses a GPU."""
-    global _nvidia_smi
     torch = sys.modules.get("torch")
     if torch and torch.cuda.is_initialized():
         command = ["nvidia-smi", f"--id=GPU-{torch.cuda.get_device_properties().uuid}", "--loop=1"]
         command += ["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         with suppress(OSError):  # it is not installed: the share stays unknown
-            _nvidia_smi = subprocess.Popen(command, text=True, **pipes), time.monotonic()
+            job.nvidia_smi = subprocess.Popen(command, text=True, **pipes), time.monotonic()
 
 
 def _gpu_busy() -> str:
     """Stop watching the GPU and tell which share of the job it was busy; before it was watched it had nothing to do."""
-    global _nvidia_smi
-    if _nvidia_smi is None:
+    if job.nvidia_smi is None:
         return "an unknown share"
-    process, since = _nvidia_smi
-    _nvidia_smi = None
+    process, since = job.nvidia_smi
+    job.nvidia_smi = None
     end = time.monotonic()
     process.terminate()
     try:
@@ -343,4 +332,4 @@ def _gpu_busy() -> str:
     percent = [int(line) for line in told.split() if line.isdigit()]
     if not percent:
         return "an unknown share"
-    return f"{sum(percent) / len(percent) * (end - since) / (end - _opened):.0f} %"
+    return f"{sum(percent) / len(percent) * (end - since) / (end - job.opened):.0f} %"

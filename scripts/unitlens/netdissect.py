@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from unitlens import stats, wording
 from unitlens.cam import as_grid
 from unitlens.hooks import run_to
+from unitlens.image_sets import _some
 from unitlens.images import box_pixels
 from unitlens.logs import progress
 
@@ -345,10 +346,6 @@ def _concepts(found: np.ndarray, values: np.ndarray, *, known: dict[int, int]) -
     if unknown := [int(value) for value in distinct if int(value) not in places]:
         raise ValueError(f"the probe set marks {unknown[0]}, which has no word; values with one: {_some(values)}")
     return np.array([places[int(value)] for value in distinct], dtype=np.int64)[inverse].reshape(found.shape)
-
-
-def _some(values: np.ndarray) -> str:
-    return ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "")
 
 
 def _present(labels: np.ndarray, concepts: int) -> np.ndarray:

@@ -1,5 +1,7 @@
 """How explainers, machines and numbers are called in tables' sentences and in figures."""
 
+import math
+
 import pandas as pd
 
 SIGNIFICANT = 0.05  # of adjusted p-values
@@ -125,5 +127,7 @@ def adjusted(family: pd.DataFrame) -> str:
 
 
 def p_value(p: float) -> str:
-    """Write a p-value, for instance ``p = 0.04`` or ``p < 0.001``."""
+    """Write a p-value, for instance ``p = 0.04`` or ``p < 0.001``; a dash where there is none."""
+    if math.isnan(p):
+        return "–"
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"

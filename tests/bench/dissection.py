@@ -151,7 +151,9 @@ def measure_alone(folder: str, similarity: str, what: str, size: str) -> dict[st
     concepts, _ = store.read(Path(folder) / "concepts.h5")
     start, cpu = time.perf_counter(), time.process_time()
     if what == LABELS:
-        dissect.label_table(activations, images, concepts, similarity=similarity, encoders=("", ""))
+        parts = activations["activations"], images["features"], concepts["features"]
+        scores = dissect.SIMILARITIES[similarity](*map(torch.as_tensor, parts))
+        dissect.tabulate(scores, activations, concepts, similarity=similarity, encoder="")
     elif what == WITH_EVIDENCE:
         evidence.label_table(activations, images, concepts, similarity=similarity, encoders=("", ""), seed=0)
     else:

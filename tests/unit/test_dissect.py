@@ -302,8 +302,15 @@ def layer():
     return {"activations": activations, "image_id": ids}, {"features": np.eye(4), "image_id": ids.copy()}, concepts
 
 
+def label_table(activations, images, concepts, *, similarity, encoders):
+    dissect.check_origin(activations, images, concepts, encoders)
+    parts = activations["activations"], images["features"], concepts["features"]
+    scores = dissect.SIMILARITIES[similarity](*map(torch.as_tensor, parts))
+    return dissect.tabulate(scores, activations, concepts, similarity=similarity, encoder=encoders[0])
+
+
 def test_the_label_table_by_hand(layer):
-    table = dissect.label_table(*layer, similarity="cos_similarity", encoders=("clip", "clip"))
+    table = label_table(*layer, similarity="cos_similarity", encoders=("clip", "clip"))
     assert table.unit.tolist() == [0, 1, 2]
     assert table.status.tolist() == ["labelled", "labelled", "constant"]
     assert table.concept.tolist() == ["dog", "sea", ""]
@@ -329,13 +336,13 @@ def test_the_five_strongest_images_are_named(layer):
         np.tile(activations["activations"], (2, 1)),
         np.tile(np.eye(4), 2).T,
     )
-    table = dissect.label_table(activations, images, concepts, similarity="cos_similarity", encoders=("clip", "clip"))
+    table = label_table(activations, images, concepts, similarity="cos_similarity", encoders=("clip", "clip"))
     assert table.top_images[0] == "w0 w1 z0 z1 x0"
 
 
 def test_a_living_unit_without_an_answer_is_unlabelled(layer, monkeypatch):
     monkeypatch.setitem(dissect.SIMILARITIES, "none", lambda *_: torch.full((3, 4), math.nan))
-    table = dissect.label_table(*layer, similarity="none", encoders=("clip", "clip"))
+    table = label_table(*layer, similarity="none", encoders=("clip", "clip"))
     assert table.status.tolist() == ["unlabelled", "unlabelled", "constant"]
     assert table.concept.tolist() == ["", "", ""]
     assert table.top_images[0] == "w z x y"
@@ -344,10 +351,10 @@ def test_a_living_unit_without_an_answer_is_unlabelled(layer, monkeypatch):
 def test_labels_of_mixed_origin_are_refused(layer):
     activations, images, concepts = layer
     with pytest.raises(ValueError, match="images were embedded with 'clip', concepts with 'conse'"):
-        dissect.label_table(*layer, similarity="cos_similarity", encoders=("clip", "conse"))
+        label_table(*layer, similarity="cos_similarity", encoders=("clip", "conse"))
     images["image_id"] = images["image_id"][[1, 0, 2, 3]]
     with pytest.raises(ValueError, match="not of the same images in the same order"):
-        dissect.label_table(activations, images, concepts, similarity="cos_similarity", encoders=("clip", "clip"))
+        label_table(activations, images, concepts, similarity="cos_similarity", encoders=("clip", "clip"))
 
 
 def test_common_words_follow_the_list_and_repeat_none_of_it():

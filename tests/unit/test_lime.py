@@ -59,6 +59,12 @@ def test_fit_of_one_superpixel_by_hand():
     assert own.r2.item() == pytest.approx(1 - residual / total, rel=1e-12)
 
 
+def standard_errors(design, predictions, **options):
+    return lime.fit_with_errors(
+        design, predictions, **{name: defaults(lime.fit)[name] for name in lime.SURROGATE} | options
+    )[1]
+
+
 @pytest.mark.parametrize(("distance", "width"), [("cosine", 0.25), ("l2", 2.0)])
 def test_fit_recovers_a_linear_model_for_many_targets_at_once(distance, width):
     design = lime.perturbations(7, 200, seeded(0))
@@ -79,7 +85,7 @@ def test_selection_finds_each_targets_own_superpixels(selection):
     options = {"n_features": 3, "selection": selection}
     own = lime.fit(design, design.double() @ truth.T + noise, **options)
     assert torch.equal(own.coefficients != 0, truth != 0)
-    errors = lime.standard_errors(design, design.double() @ truth.T + noise, **options)
+    errors = standard_errors(design, design.double() @ truth.T + noise, **options)
     assert torch.equal(errors.isfinite(), truth != 0)
 
 
@@ -114,7 +120,7 @@ def test_standard_errors_are_those_of_hc3(options):
     leverage = [w[i] / w.sum() + x[i] @ hat[:, i] for i in range(12)]
     expected = [sum((hat[j, i] * residual[i] / (1 - leverage[i])) ** 2 for i in range(12)) ** 0.5 for j in range(4)]
     assert max(leverage) > 0.25
-    assert lime.standard_errors(design, y, **options)[0].tolist() == pytest.approx(expected, rel=1e-9)
+    assert standard_errors(design, y, **options)[0].tolist() == pytest.approx(expected, rel=1e-9)
 
 
 def test_standard_errors_equal_the_spread_over_draws():
@@ -124,7 +130,7 @@ def test_standard_errors_equal_the_spread_over_draws():
         design = lime.perturbations(10, 200, seeded(seed))
         predictions = torch.sigmoid(3 * design.double() @ pull + 2 * (design[:, 0] * design[:, 9]))
         draws.append(lime.fit(design, predictions).coefficients[0])
-        errors.append(lime.standard_errors(design, predictions)[0])
+        errors.append(standard_errors(design, predictions)[0])
     ratio = torch.stack(errors).square().mean(0).sqrt() / torch.stack(draws).std(0)
     assert ratio.mean().item() == pytest.approx(1, abs=0.06)
     assert ((ratio > 0.85) & (ratio < 1.2)).all()
@@ -475,8 +481,7 @@ def test_defaults_are_those_of_the_package():
     }
     for function in (lime.explain, lime.explain_with_package):
         assert expected.items() <= defaults(function).items()
-    for function in (lime.fit, lime.standard_errors):
-        assert defaults(function).items() >= {key: expected.get(key) for key in lime.SURROGATE}.items()
+    assert defaults(lime.fit).items() >= {key: expected.get(key) for key in lime.SURROGATE}.items()
     assert set(lime.SURROGATE) == set(defaults(lime.fit)) - {"design", "predictions"}
 
 

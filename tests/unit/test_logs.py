@@ -166,12 +166,12 @@ except BaseException as error:
     caught = type(error).__name__
 sys.stdout = sys.__stderr__
 {DESCRIPTORS}
-print(caught, logs._log)
+print(caught, logs.job.logs)
 """
     status, _, err, log = run_bare(body, tmp_path)
     *told, descriptors, ended = err.splitlines()
     assert status in (0, 120) and descriptors == "True True"
-    assert ended == f"{'KeyError' if fails else None} set()"
+    assert ended == f"{'KeyError' if fails else None} False"
     assert told[:1] == (['KeyError: "the job\'s own"'] if fails else [])
     if at == "_cost":
         assert re.search(r"\ntook \d\.\d s; what it held is not known \(ZeroDivisionError: division by zero\)\n$", log)
@@ -205,12 +205,12 @@ try:
     with log_to("job.log"):
         print("never")
 except OSError as error:
-    print(error, logs._log, signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, len(os.listdir("/proc/self/fd")))
+    print(error, logs.job.logs, signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, len(os.listdir("/proc/self/fd")))
 {DESCRIPTORS}
 """
     status, out, err, _ = run_bare(body, tmp_path)
     assert (status, err) == (0, "")
-    assert out == "[Errno 21] Is a directory: 'job.log' set() True 4\nTrue True\n"
+    assert out == "[Errno 21] Is a directory: 'job.log' False True 4\nTrue True\n"
 
 
 @pytest.mark.parametrize("closed", [(2,), (1, 2), (0, 1, 2)])
@@ -291,7 +291,7 @@ def test_nvidia_smi_that_does_not_end_leaves_the_share_unknown(gpu, monkeypatch)
     gpu.chmod(0o755)
     monkeypatch.setattr(logs, "_PATIENCE", 0.3)
     with logs.stage(1, "images"):
-        logs._log.clear()
+        monkeypatch.setattr(logs.job, "logs", False)
     while not gpu.with_name("nvidia-smi.started").exists():
         time.sleep(0.01)
     assert logs._cost().endswith(", which was busy an unknown share of the time")
@@ -403,8 +403,9 @@ def gpu(monkeypatch, tmp_path):
     )
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setattr(logs, "_opened", 0)
-    monkeypatch.setattr(logs, "_log", {"open"})
+    monkeypatch.setattr(logs.job, "opened", 0)
+    monkeypatch.setattr(logs.job, "logs", True)
+    monkeypatch.setattr(logs.job, "works", False)
     return tmp_path / "nvidia-smi"
 
 
@@ -428,7 +429,7 @@ exec sleep 60
     monkeypatch.setattr(logs.time, "monotonic", lambda: next(times))
     with logs.stage(1, "images"):
         assert capsys.readouterr().out == "started up in 30.0 s: imports, weights, device\n"
-        logs._log.clear()
+        monkeypatch.setattr(logs.job, "logs", False)
     while not gpu.with_name("nvidia-smi.told").exists():
         time.sleep(0.01)
     line = logs._cost()
@@ -437,7 +438,7 @@ exec sleep 60
     assert asked == ["--id=GPU-1234", "--loop=1", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
 
 
-def test_share_is_unknown_without_the_command(gpu):
+def test_share_is_unknown_without_the_command(gpu, monkeypatch):
     with logs.stage(1, "images"):
-        logs._log.clear()
+        monkeypatch.setattr(logs.job, "logs", False)
     assert logs._cost().endswith(", which was busy an unknown share of the time")
