@@ -37,7 +37,7 @@ new: env
 
 # Read every array file; name and delete the damaged ones, which the next run makes again.
 check: env
-	@PYTHONPATH="$(HERE)scripts" python -c 'import sys; from unitlens import store; sys.exit("\n".join(store.remove_damaged("results")) or None)'
+	@PYTHONPATH="$(HERE)scripts" python -c 'import sys; from unitlens.storage import arrays; sys.exit("\n".join(arrays.remove_damaged("results")) or None)'
 
 # The report of a run that failed, was killed or still runs: of what exists, in results/partial/. PROFILE=<none, slurm, …> ARGS=<its other arguments>
 report: RUN = snakemake $(PROFILE:%=--profile %) $(ARGS)

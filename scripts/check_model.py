@@ -1,32 +1,34 @@
 """Load a model once and write what it is; fail here, before any long job, if the config does not fit it."""
 
-from unitlens.logs import log_to
+from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     import json
     from pathlib import Path
 
-    from unitlens import models, sources
+    from unitlens.networks import pretrained
+    from unitlens.networks.network import class_names, describe, load_classifier
+    from unitlens.storage.files import sha256
 
     network, preprocessing = snakemake.params.network, snakemake.params.preprocessing
-    classes = models.class_names(network["classes"])
-    model = models.load(
+    classes = class_names(network["classes"])
+    model = load_classifier(
         network["architecture"], snakemake.input.weights, layout=network["layout"], classes=len(classes)
     )
-    facts = models.describe(
+    facts = describe(
         model,
         snakemake.params.layers,
         crop=preprocessing["crop"],
         classes=classes,
         name=snakemake.wildcards.model,
     )
-    published = models.published_input(network["architecture"], snakemake.params.source)
-    departures = models.departures(preprocessing, published)
+    published = pretrained.published_input(network["architecture"], snakemake.params.source)
+    departures = pretrained.departures(preprocessing, published)
     facts = {
         "model": snakemake.wildcards.model,
         "architecture": network["architecture"],
         "weights": snakemake.params.source,
-        "weights_sha256": sources.sha256(snakemake.input.weights),
+        "weights_sha256": sha256(snakemake.input.weights),
         "input": preprocessing,
         "published_input": published,
         "departures": departures,

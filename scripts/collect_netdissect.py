@@ -1,20 +1,23 @@
 """Put the labels of Network Dissection beside those of CLIP-Dissect, and count detectors and agreement."""
 
-from unitlens.logs import log_to
+from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     import torch
-    from unitlens import encoders, gallery, netdissect, tables
+    from unitlens.networks import encoders
+    from unitlens.report import concept_findings, pages
+    from unitlens.storage.tables import read_table, write_table
+    from unitlens.tables import netdissect
 
     torch.set_num_threads(snakemake.threads)
-    table = netdissect.beside_labels(tables.read(snakemake.input.dissected), tables.read(snakemake.input.labels))
+    table = netdissect.beside_labels(read_table(snakemake.input.dissected), read_table(snakemake.input.labels))
     words = netdissect.words_of(table)
     encoder = encoders.load(snakemake.params.encoder, snakemake.input, device=snakemake.params.device)
     table = netdissect.with_agreement(
         table, words, encoder.text(words).cpu().numpy(), same=snakemake.params.near_duplicate
     )
     summary = netdissect.summarise(table, seed=snakemake.params.seed)
-    tables.write(table, snakemake.output.units)
-    tables.write(summary, snakemake.output.layers)
-    gallery.write_findings(snakemake.output.findings, netdissect.findings(summary))
+    write_table(table, snakemake.output.units)
+    write_table(summary, snakemake.output.layers)
+    pages.write_findings(snakemake.output.findings, concept_findings.netdissect_findings(summary))
     print(summary.to_string())

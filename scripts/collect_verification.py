@@ -1,12 +1,13 @@
 """Put the comparisons with the reference packages into one table, and fail if one of them exceeds its tolerance."""
 
-from unitlens.logs import log_to
+from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from unitlens import tables, verify
+    from unitlens.storage.tables import read_table, write_table
+    from unitlens.tables import reference_checks
 
     for name in ("differences", "timings"):
-        table = tables.read(snakemake.input[name])
-        tables.write(table, snakemake.output[name])
+        table = read_table(snakemake.input[name])
+        write_table(table, snakemake.output[name])
         print(table.to_string(), end="\n\n")
-    verify.require_passed(tables.read(snakemake.output.differences))
+    reference_checks.require_passed(read_table(snakemake.output.differences))

@@ -1,22 +1,24 @@
 """Decode one shard of photographs to uint8 arrays in one geometry."""
 
-from unitlens.logs import log_to
+from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     import json
 
     import numpy as np
-    from unitlens import images, store
+    from unitlens.images import decode, label_maps
+    from unitlens.jobs.sheets import read_rows
+    from unitlens.storage.arrays import write_arrays
 
-    rows = images.read_rows(snakemake.input.sheet, *snakemake.params.rows)
-    pictures, kept, problems = images.decode(
+    rows = read_rows(snakemake.input.sheet, *snakemake.params.rows)
+    pictures, kept, problems = decode.decode_images(
         rows, snakemake.params.folder, snakemake.params.geometry, on_bad_image=snakemake.params.on_bad_image
     )
     rows = [rows[index] for index in kept]
-    truth, without = images.ground_truth(
+    truth, without = label_maps.ground_truth(
         rows, snakemake.params.folder, snakemake.params.geometry, on_bad_image=snakemake.params.on_bad_image
     )
-    store.create(
+    write_arrays(
         snakemake.output[0],
         {
             "images": pictures,

@@ -1,28 +1,32 @@
 """Label every unit of one layer with the concept whose masks it overlaps most: Network Dissection."""
 
-from unitlens.logs import log_to
+from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     import torch
-    from unitlens import models, netdissect, store, tables
+    from unitlens.networks import network
+    from unitlens.storage.shards import read_blocks, read_column
+    from unitlens.storage.tables import write_table
+    from unitlens.tables.netdissect import mask_words
+    from unitlens.units.netdissect import dissect
 
     torch.set_num_threads(snakemake.threads)
     params, wildcards, images = snakemake.params, snakemake.wildcards, snakemake.input.images
-    model, normalise, _ = models.load_network(
+    model, normalise, _ = network.load_network(
         params.network, snakemake.input.weights, snakemake.input.model, device=params.device
     )
     read = ("images", "label", "box", "mask")
-    table = netdissect.dissect(
+    table = dissect(
         model,
         wildcards.layer,
         normalise,
-        lambda: store.blocks(images, read, snakemake.resources.batch_size),
-        words=models.mask_words(**params.words),
+        lambda: read_blocks(images, read, snakemake.resources.batch_size),
+        words=mask_words(**params.words),
         source=next(iter(params.words)),
-        photographs=store.column(images, "photograph"),
+        photographs=read_column(images, "photograph"),
         **params.bars,
     )
     table.insert(0, "model", wildcards.model)
     table.insert(1, "layer", wildcards.layer)
-    tables.write(table, snakemake.output[0])
+    write_table(table, snakemake.output[0])
     print(table.sort_values("iou", ascending=False).head(20).to_string())

@@ -1,11 +1,12 @@
 """Draw the faithfulness scores and the mean curves of one model's explainers."""
 
-from unitlens.logs import log_to
+from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from unitlens import figures, tables
+    from unitlens.report import evaluation_figures
+    from unitlens.storage.tables import read_table
 
-    summary, curves = tables.read(snakemake.input.summary), tables.read(snakemake.input.curves)
+    summary, curves = read_table(snakemake.input.summary), read_table(snakemake.input.curves)
     model = snakemake.wildcards.model
-    figures.faithfulness_scores(summary, snakemake.output.scores, model=model)
-    figures.faithfulness_curves(curves, snakemake.output.curves, model=model)
+    evaluation_figures.faithfulness_scores(summary, snakemake.output.scores, model=model)
+    evaluation_figures.faithfulness_curves(curves, snakemake.output.curves, model=model)

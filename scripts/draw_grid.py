@@ -1,21 +1,22 @@
 """Draw the photographs of one model against all explainers."""
 
-from unitlens.logs import log_to
+from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from unitlens import explain, figures, models, store
+    from unitlens.report import explanation_figures
+    from unitlens.storage.shards import by_folder, concatenate
 
     rows, model = snakemake.params.shown, snakemake.wildcards.model
-    pictures, _ = store.concatenate(snakemake.input.images, rows=rows)
+    pictures, _ = concatenate(snakemake.input.images, rows=rows)
     explanations = {
-        facts["explainer"]: (arrays, facts) for arrays, facts in store.by_folder(snakemake.input.saliency, rows=rows)
+        facts["explainer"]: (arrays, facts) for arrays, facts in by_folder(snakemake.input.saliency, rows=rows)
     }
     lime, facts = explanations["lime"]
-    figures.explanation_grid(
+    explanation_figures.explanation_grid(
         pictures["images"],
-        {name: explain.scale(arrays["saliency"]) for name, (arrays, _) in explanations.items()},
+        {name: explanation_figures.scale(arrays["saliency"]) for name, (arrays, _) in explanations.items()},
         snakemake.output[0],
-        captions=models.captions(lime, facts, snakemake.params.classes),
+        captions=explanation_figures.captions(lime, facts, snakemake.params.classes),
         segments=lime["segments"],
         model=model,
     )

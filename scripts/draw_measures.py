@@ -1,11 +1,13 @@
 """Draw the shapes of the maps, and agreement against the complexity of the photographs."""
 
-from unitlens.logs import log_to
+from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from unitlens import figures, saliency, tables
+    from unitlens.report import evaluation_figures, text
+    from unitlens.storage.tables import read_table
+    from unitlens.tables import complexity
 
-    shape, *rest = (tables.read(path) for path in snakemake.input)
-    figures.shape(shape, snakemake.output.shape, titles=saliency.SHAPE_TITLES)
-    joined, correlations = saliency.complexity_points(*rest, area=snakemake.params.area)
-    figures.complexity(joined, correlations, snakemake.output.complexity, titles=saliency.COMPLEXITY_TITLES)
+    shape, *rest = (read_table(path) for path in snakemake.input)
+    evaluation_figures.shape(shape, snakemake.output.shape, titles=text.SHAPE_TITLES)
+    joined, correlations = complexity.complexity_points(*rest, area=snakemake.params.area)
+    evaluation_figures.complexity(joined, correlations, snakemake.output.complexity, titles=text.COMPLEXITY_TITLES)

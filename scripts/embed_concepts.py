@@ -1,15 +1,17 @@
 """Write the text features of the concepts."""
 
-from unitlens.logs import log_to
+from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     import torch
-    from unitlens import encoders, store, tables
+    from unitlens.networks import encoders
+    from unitlens.storage.arrays import write_arrays
+    from unitlens.storage.tables import read_table
 
     torch.set_num_threads(snakemake.threads)
     encoder = encoders.load(snakemake.params.encoder, snakemake.input, device=snakemake.params.device)
-    concepts = tables.read(snakemake.input.concepts)
-    store.create(
+    concepts = read_table(snakemake.input.concepts)
+    write_arrays(
         snakemake.output[0],
         {
             "features": encoder.text(concepts.word.tolist()).cpu(),

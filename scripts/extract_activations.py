@@ -1,25 +1,28 @@
 """Write one layer's pooled activations for one shard of probe photographs."""
 
-from unitlens.logs import log_to
+from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     import torch
-    from unitlens import activations, hooks, logs, models, store
+    from unitlens.jobs import progress
+    from unitlens.networks import hooks, layer_outputs, network
+    from unitlens.storage.arrays import attributes_of, open_arrays, write_arrays
+    from unitlens.storage.shards import read_batches
 
     torch.set_num_threads(snakemake.threads)
     params, layer = snakemake.params, snakemake.wildcards.layer
-    model, normalise, facts = models.load_network(
+    model, normalise, facts = network.load_network(
         params.network, snakemake.input.weights, snakemake.input.model, device=params.device
     )
-    with store.open(snakemake.input.images) as file:
-        pooled = activations.extract(
+    with open_arrays(snakemake.input.images) as file:
+        pooled = layer_outputs.extract(
             lambda images: hooks.run_to(model, layer, normalise(images)),
-            store.batches(file["images"], snakemake.resources.batch_size),
+            read_batches(file["images"], snakemake.resources.batch_size),
             pooling=params.pooling,
         )
-        parts = [part.cpu() for part in logs.progress(pooled, len(file["images"]), "images")]
-        store.create(
+        parts = [part.cpu() for part in progress.progress(pooled, len(file["images"]), "images")]
+        write_arrays(
             snakemake.output[0],
             {"activations": torch.cat([torch.empty(0), *parts]), "image_id": file["image_id"].asstr()[:]},
-            {**facts, "layer": layer, "pooling": params.pooling, "geometry": store.attributes_of(file)["geometry"]},
+            {**facts, "layer": layer, "pooling": params.pooling, "geometry": attributes_of(file)["geometry"]},
         )

@@ -1,17 +1,21 @@
 """Label every unit of one layer with the concept that fits the photographs it responds to, and weigh the evidence."""
 
-from unitlens.logs import log_to
+from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     import torch
-    from unitlens import evidence, store, tables
+    from unitlens.report import concept_findings
+    from unitlens.storage.arrays import read_arrays
+    from unitlens.storage.shards import concatenate
+    from unitlens.storage.tables import write_table
+    from unitlens.tables import unit_labels
 
     torch.set_num_threads(snakemake.threads)
     params, wildcards = snakemake.params, snakemake.wildcards
-    activations, _ = store.concatenate(snakemake.input.activations)
-    images, image_facts = store.concatenate(snakemake.input.images)
-    concepts, concept_facts = store.read(snakemake.input.concepts)
-    table = evidence.label_table(
+    activations, _ = concatenate(snakemake.input.activations)
+    images, image_facts = concatenate(snakemake.input.images)
+    concepts, concept_facts = read_arrays(snakemake.input.concepts)
+    table = unit_labels.label_table(
         activations,
         images,
         concepts,
@@ -22,5 +26,9 @@ with log_to(snakemake.log[0]):
     )
     table.insert(0, "model", wildcards.model)
     table.insert(1, "layer", wildcards.layer)
-    tables.write(table, snakemake.output[0])
-    print(*evidence.findings(table, seed=params.seed), table.group.value_counts().head(10).to_string(), sep="\n")
+    write_table(table, snakemake.output[0])
+    print(
+        *concept_findings.evidence_findings(table, seed=params.seed),
+        table.group.value_counts().head(10).to_string(),
+        sep="\n",
+    )

@@ -1,20 +1,23 @@
 """Write where in its top photographs every unit of one layer responds."""
 
-from unitlens.logs import log_to
+from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     import torch
-    from unitlens import models, store, unit_maps
+    from unitlens.networks import network
+    from unitlens.storage.arrays import write_arrays
+    from unitlens.storage.shards import concatenate, picking, read_column
+    from unitlens.units import exemplars
 
     torch.set_num_threads(snakemake.threads)
     params, layer, images = snakemake.params, snakemake.wildcards.layer, snakemake.input.images
-    model, normalise, facts = models.load_network(
+    model, normalise, facts = network.load_network(
         params.network, snakemake.input.weights, snakemake.input.model, device=params.device
     )
-    image_id, photograph = (store.column(images, name) for name in ("image_id", "photograph"))
-    arrays, about = store.concatenate(snakemake.input.activations)
-    top = unit_maps.top_photographs(arrays["activations"], arrays["image_id"], image_id, photograph)
-    pictures, batch_size = store.picking(images, "images"), snakemake.resources.batch_size
-    maps = unit_maps.activation_maps(model, layer, top["row"], pictures, normalise, batch_size=batch_size)
+    image_id, photograph = (read_column(images, name) for name in ("image_id", "photograph"))
+    arrays, about = concatenate(snakemake.input.activations)
+    top = exemplars.top_photographs(arrays["activations"], arrays["image_id"], image_id, photograph)
+    pictures, batch_size = picking(images, "images"), snakemake.resources.batch_size
+    maps = exemplars.activation_maps(model, layer, top["row"], pictures, normalise, batch_size=batch_size)
     facts |= {"layer": layer, "geometry": about["geometry"]}
-    store.create(snakemake.output[0], top | maps, facts)
+    write_arrays(snakemake.output[0], top | maps, facts)

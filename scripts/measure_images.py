@@ -1,12 +1,14 @@
 """Measure the maps of one shard, how broad and how patchy they are, and its photographs, how complex they are."""
 
-from unitlens.logs import log_to
+from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from unitlens import saliency, store, tables
+    from unitlens.storage.arrays import read_arrays
+    from unitlens.storage.tables import write_table
+    from unitlens.tables.complexity import measure_complexity, score_shape
 
-    pictures, _ = store.read(snakemake.input.images)
-    shape = saliency.score_shape([store.read(path) for path in snakemake.input.saliency], area=snakemake.params.area)
-    complexity = saliency.measure_complexity(pictures["images"], *store.read(snakemake.input.lime))
+    pictures, _ = read_arrays(snakemake.input.images)
+    shape = score_shape([read_arrays(path) for path in snakemake.input.saliency], area=snakemake.params.area)
+    complexity = measure_complexity(pictures["images"], *read_arrays(snakemake.input.lime))
     for name, table in {"shape": shape, "complexity": complexity}.items():
-        tables.write(table, snakemake.output[name])
+        write_table(table, snakemake.output[name])

@@ -1,30 +1,35 @@
 """Compare one model's class activation maps with those of the same model as its layers are randomised."""
 
-from unitlens.logs import log_to
+from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     from functools import partial
 
     import torch
-    from unitlens import agreement, models, sanity, store, tables
+    from unitlens.measures.sanity import cam_maps
+    from unitlens.networks import network
+    from unitlens.storage.shards import concatenate
+    from unitlens.storage.tables import write_table
+    from unitlens.tables import summaries
+    from unitlens.tables.sanity import check_randomisation
 
     torch.set_num_threads(snakemake.threads)
     params = snakemake.params
-    model, normalise, _ = models.load_network(
+    model, normalise, _ = network.load_network(
         params.network, snakemake.input.weights, snakemake.input.model, device=params.device
     )
     device, rows = next(model.parameters()).device, params.sanity["photographs"]
-    decoded, _ = store.concatenate(snakemake.input.images, rows=rows)
-    arrays, facts = store.concatenate(snakemake.input.explanations, rows=rows)
+    decoded, _ = concatenate(snakemake.input.images, rows=rows)
+    arrays, facts = concatenate(snakemake.input.explanations, rows=rows)
     explain = partial(
-        sanity.cam_maps,
+        cam_maps,
         inputs=normalise(torch.as_tensor(decoded["images"]).to(device)),
         targets=torch.as_tensor(arrays["target"]).to(device),
         layer=params.layer,
         methods=params.sanity["cams"],
         chunk=snakemake.resources.batch_size,
     )
-    images = agreement.image_table(arrays, facts)
+    images = summaries.image_table(arrays, facts)
     options = {"stages": params.sanity["stages"], "area": params.area, "seed": params.seed}
-    table = sanity.check_randomisation(model, explain, images, **options)
-    tables.write(table, snakemake.output[0])
+    table = check_randomisation(model, explain, images, **options)
+    write_table(table, snakemake.output[0])

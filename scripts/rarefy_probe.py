@@ -1,17 +1,21 @@
 """Label the units of one layer again on parts of the probe set, and count their concepts."""
 
-from unitlens.logs import log_to
+from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     import torch
-    from unitlens import compare, dissect, evidence, store, tables
+    from unitlens.storage.arrays import read_arrays
+    from unitlens.storage.shards import concatenate
+    from unitlens.storage.tables import write_table
+    from unitlens.tables import diversity
+    from unitlens.units import evidence, likelihood
 
     torch.set_num_threads(snakemake.threads)
-    activations, _ = store.concatenate(snakemake.input.activations)
-    images, _ = store.concatenate(snakemake.input.images)
-    concepts, _ = store.read(snakemake.input.concepts)
-    texts = dissect.normalised(concepts["features"], "text_features")
-    table = compare.relabel_subsets(
+    activations, _ = concatenate(snakemake.input.activations)
+    images, _ = concatenate(snakemake.input.images)
+    concepts, _ = read_arrays(snakemake.input.concepts)
+    texts = likelihood.normalised(concepts["features"], "text_features")
+    table = diversity.relabel_subsets(
         activations["activations"],
         images["features"],
         concepts["features"],
@@ -23,5 +27,5 @@ with log_to(snakemake.log[0]):
     )
     table.insert(0, "model", snakemake.wildcards.model)
     table.insert(1, "layer", snakemake.wildcards.layer)
-    tables.write(table, snakemake.output[0])
+    write_table(table, snakemake.output[0])
     print(table.to_string())

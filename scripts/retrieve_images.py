@@ -1,14 +1,15 @@
 """Bring the photographs of one image set and write its sheet, every photograph checked to be there."""
 
-from unitlens.logs import log_to
+from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]) as terminal:
-    from unitlens import image_sets, sources
+    from unitlens.images import datasets
+    from unitlens.storage.fetch import fetch_images
 
     for number, source in enumerate(snakemake.params.sources):
         downloads = f"resources/downloads/{snakemake.wildcards.dataset}/{number}"
-        sources.fetch_images(source, snakemake.params.folder, downloads, lock="resources/lock.json", progress=terminal)
-    image_sets.write_sheet(
+        fetch_images(source, snakemake.params.folder, downloads, lock="resources/lock.json", progress=terminal)
+    datasets.write_sheet(
         snakemake.output[0],
         snakemake.params.folder,
         sheet=snakemake.input.get("sheet"),

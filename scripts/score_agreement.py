@@ -1,10 +1,12 @@
 """Compare every two explainers on every photograph of one shard."""
 
-from unitlens.logs import log_to
+from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from unitlens import agreement, store, tables
+    from unitlens.storage.arrays import read_arrays
+    from unitlens.storage.tables import write_table
+    from unitlens.tables import agreement
 
-    explanations = [store.read(path) for path in snakemake.input]
+    explanations = [read_arrays(path) for path in snakemake.input]
     table = agreement.score_pairs(explanations, seed=snakemake.params.seed, **snakemake.params.agreement)
-    tables.write(table, snakemake.output[0])
+    write_table(table, snakemake.output[0])

@@ -1,11 +1,13 @@
 """Score the explainers of one shard against the masks and boxes of the sheet."""
 
-from unitlens.logs import log_to
+from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from unitlens import groundtruth, store, tables
+    from unitlens.storage.arrays import read_arrays
+    from unitlens.storage.tables import write_table
+    from unitlens.tables import localization
 
-    pictures, _ = store.read(snakemake.input.images)
-    explanations = [store.read(path) for path in snakemake.input.saliency]
-    table = groundtruth.score(explanations, pictures, seed=snakemake.params.seed)
-    tables.write(table, snakemake.output[0])
+    pictures, _ = read_arrays(snakemake.input.images)
+    explanations = [read_arrays(path) for path in snakemake.input.saliency]
+    table = localization.score(explanations, pictures, seed=snakemake.params.seed)
+    write_table(table, snakemake.output[0])

@@ -1,24 +1,29 @@
 """Draw LIME's samples with several seeds, and compare its explanations by the number of samples."""
 
-from unitlens.logs import log_to
+from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     import torch
-    from unitlens import agreement, models, sanity, store, tables
+    from unitlens.measures.sanity import draw
+    from unitlens.networks import network
+    from unitlens.storage.shards import concatenate
+    from unitlens.storage.tables import write_table
+    from unitlens.tables import summaries
+    from unitlens.tables.sanity import check_stability
 
     torch.set_num_threads(snakemake.threads)
     params, lime = snakemake.params, snakemake.params.lime
-    model, normalise, _ = models.load_network(
+    model, normalise, _ = network.load_network(
         params.network, snakemake.input.weights, snakemake.input.model, device=params.device
     )
     device, rows = next(model.parameters()).device, params.sanity["photographs"]
-    decoded, _ = store.concatenate(snakemake.input.images, rows=rows)
-    arrays, facts = store.concatenate(snakemake.input.explanations, rows=rows)
+    decoded, _ = concatenate(snakemake.input.images, rows=rows)
+    arrays, facts = concatenate(snakemake.input.explanations, rows=rows)
     pictures = torch.as_tensor(decoded["images"]).to(device)
     segments, targets = (torch.as_tensor(arrays[name]).to(device) for name in ("segments", "target"))
-    images = agreement.image_table(arrays, facts)
-    samples, without = sanity.draw(
-        models.predictor(model, normalise),
+    images = summaries.image_table(arrays, facts)
+    samples, without = draw(
+        network.predictor(model, normalise),
         *(pictures, segments, targets, images["image_id"].tolist()),
         repeats=params.sanity["seeds"],
         n_samples=max(params.counts),
@@ -27,5 +32,5 @@ with log_to(snakemake.log[0]):
         seed=params.seed,
     )
     options = {"counts": params.counts, "top": lime["num_features"], "area": params.area, "without": without}
-    table = sanity.check_stability(samples, segments, images, seed=params.seed, options=lime, **options)
-    tables.write(table, snakemake.output[0])
+    table = check_stability(samples, segments, images, seed=params.seed, options=lime, **options)
+    write_table(table, snakemake.output[0])

@@ -1,13 +1,15 @@
 """Put the scores against masks and boxes into one table, average them, test explainers against each other, and draw."""
 
-from unitlens.logs import log_to
+from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from unitlens import figures, gallery, groundtruth, tables
+    from unitlens.report import evaluation_figures, evaluation_findings, pages, text
+    from unitlens.storage.tables import read_table, write_table
+    from unitlens.tables import localization
 
-    scores = tables.read(snakemake.input)
-    summary, tests = groundtruth.summarise(scores, seed=snakemake.params.seed)
+    scores = read_table(snakemake.input)
+    summary, tests = localization.summarise(scores, seed=snakemake.params.seed)
     for name, table in {"images": scores, "summary": summary, "tests": tests}.items():
-        tables.write(table, snakemake.output[name])
-    figures.ground_truth(summary, snakemake.output.figure, titles=groundtruth.TITLES)
-    gallery.write_findings(snakemake.output.findings, groundtruth.findings(summary, tests))
+        write_table(table, snakemake.output[name])
+    evaluation_figures.ground_truth(summary, snakemake.output.figure, titles=text.TITLES)
+    pages.write_findings(snakemake.output.findings, evaluation_findings.localization_findings(summary, tests))

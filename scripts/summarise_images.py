@@ -1,25 +1,27 @@
 """Count the pictures of every image set; name what of them could not be read, and photographs that are copies."""
 
-from unitlens.logs import log_to
+from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     import json
     from pathlib import Path
 
     import pandas as pd
-    from unitlens import image_sets, store, tables
+    from unitlens.images import datasets
+    from unitlens.storage.arrays import attributes_of, open_arrays
+    from unitlens.storage.tables import write_table
 
     parts = []
     for name, path in zip(snakemake.params.sets, snakemake.input.images, strict=True):
-        with store.open(path) as file:
-            own, photographs = store.attributes_of(file), file["photograph"].asstr()[:].tolist()
+        with open_arrays(path) as file:
+            own, photographs = attributes_of(file), file["photograph"].asstr()[:].tolist()
             kept = set(file["image_id"].asstr()[:])
         problems = json.loads(own["skipped"])
         facts = {"set": name, "geometry": own["geometry"], "skipped": sum(image not in kept for image, _ in problems)}
         parts.append(facts | {"photographs": photographs, "problems": problems})
     table = pd.DataFrame(parts).groupby(["set", "geometry"], sort=False).sum().reset_index()
     problems = ["; ".join(f"{image}: {message}" for image, message in each) for each in table.problems]
-    copies = {Path(sheet).stem: image_sets.copies(sheet) for sheet in snakemake.input.sheets}
+    copies = {Path(sheet).stem: datasets.copies(sheet) for sheet in snakemake.input.sheets}
     table = table[["set", "geometry"]].assign(
         pictures=table.photographs.map(len),
         photographs=table.photographs.map(set).map(len),
@@ -28,5 +30,5 @@ with log_to(snakemake.log[0]):
         copies=[len(copies[name]) for name in table.set],
         copied=["; ".join(f"{copy} of {first}" for copy, first in copies[name].items()) for name in table.set],
     )
-    image_sets.refuse_empty(table)
-    tables.write(table, snakemake.output[0])
+    datasets.refuse_empty(table)
+    write_table(table, snakemake.output[0])

@@ -1,10 +1,12 @@
 """Write what every model predicts for the photographs that are explained."""
 
-from unitlens.logs import log_to
+from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     import pandas as pd
-    from unitlens import models, store, tables
+    from unitlens.storage.shards import read_columns
+    from unitlens.storage.tables import write_table
+    from unitlens.tables import explanations
 
-    parts = [models.prediction_table(*store.columns(path), snakemake.params.classes) for path in snakemake.input]
-    tables.write(pd.concat(parts), snakemake.output[0])
+    parts = [explanations.prediction_table(*read_columns(path), snakemake.params.classes) for path in snakemake.input]
+    write_table(pd.concat(parts), snakemake.output[0])

@@ -1,13 +1,15 @@
 """Compare the time and the memory that the jobs asked for with what they used."""
 
-from unitlens.logs import log_to
+from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from unitlens import figures, resources, tables
+    from unitlens.report import cost_figures
+    from unitlens.storage.tables import write_table
+    from unitlens.tables import job_resources
 
-    jobs = resources.read_jobs("results/benchmarks", "results/logs")
-    table = resources.efficiency(jobs)
-    tables.write(table, snakemake.output.table, digits=3)
-    tables.write(resources.slowest(jobs), snakemake.output.slowest, digits=3)
-    figures.resources(table, snakemake.output.figure)
+    jobs = job_resources.read_jobs("results/benchmarks", "results/logs")
+    table = job_resources.efficiency(jobs)
+    write_table(table, snakemake.output.table, digits=3)
+    write_table(job_resources.slowest(jobs), snakemake.output.slowest, digits=3)
+    cost_figures.resources(table, snakemake.output.figure)
     print(f"{len(jobs)} jobs")

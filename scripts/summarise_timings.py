@@ -1,13 +1,13 @@
 """Average the seconds an image of every explainer."""
 
-from unitlens.logs import log_to
+from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from unitlens import tables
+    from unitlens.storage.tables import read_table, write_table
 
-    timings = tables.read(snakemake.input)
+    timings = read_table(snakemake.input)
     keys = ["model", "explainer", "device", "threads"]
     table = timings.groupby(keys, sort=False)[["images", "seconds"]].sum().reset_index()
     table["seconds_per_image"] = table.seconds / table.images
     columns = ["model", "explainer", "images", "seconds", "seconds_per_image", "device", "threads"]
-    tables.write(table[columns], snakemake.output[0], digits=4)
+    write_table(table[columns], snakemake.output[0], digits=4)

@@ -1,28 +1,32 @@
 """Write the page of explanations: photographs against explainers, with a slider from photograph to mask."""
 
-from unitlens.logs import log_to
+from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     from itertools import groupby
     from pathlib import Path
 
-    from unitlens import explanation_cards, gallery, models, store, tables
+    from unitlens.report import explanation_page
+    from unitlens.storage.arrays import read_arrays
+    from unitlens.storage.shards import concatenate
+    from unitlens.storage.tables import read_table
+    from unitlens.tables.explanations import join_predictions
 
     files, params = snakemake.input, snakemake.params
-    explanations = [store.read(path, rows=params.shown) for path in files.saliency]
-    predictions = (
-        tables.read(files.predictions) if files.predictions else models.predictions(explanations, params.classes)
-    )
-    cards = explanation_cards.collect(
+    explanations = [read_arrays(path, rows=params.shown) for path in files.saliency]
+    predictions = read_table(files.predictions) if files.predictions else join_predictions(explanations, params.classes)
+    cards = explanation_page.collect(
         explanations,
-        [store.read(path, rows=params.shown) for path in files.masks],
+        [read_arrays(path, rows=params.shown) for path in files.masks],
         {
-            geometry: store.concatenate(shards, rows=params.shown)[0]
+            geometry: concatenate(shards, rows=params.shown)[0]
             for geometry, shards in groupby(files.images, key=lambda path: Path(path).parent.name)
         },
         predictions=predictions,
-        faithfulness=tables.read(files.faithfulness) if files.faithfulness else None,
+        faithfulness=read_table(files.faithfulness) if files.faithfulness else None,
         photographs=params.shown,
     )
     explained = predictions.image_id.nunique()
-    gallery.explanations(snakemake.output[0], cards, area=params.area, explained=explained, missing=params.missing)
+    explanation_page.explanations(
+        snakemake.output[0], cards, area=params.area, explained=explained, missing=params.missing
+    )

@@ -1,19 +1,22 @@
 """Write the gallery of units: label, evidence and top photographs of every unit on one page."""
 
-from unitlens.logs import log_to
+from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     from itertools import groupby
     from pathlib import Path
 
-    from unitlens import gallery, store, tables
+    from unitlens.report import unit_gallery
+    from unitlens.storage.arrays import read_arrays
+    from unitlens.storage.shards import picking
+    from unitlens.storage.tables import read_table
 
-    gallery.units(
+    unit_gallery.units(
         snakemake.output[0],
-        concepts=tables.read(snakemake.input.concepts),
-        maps=map(store.read, snakemake.input.maps),
+        concepts=read_table(snakemake.input.concepts),
+        maps=map(read_arrays, snakemake.input.maps),
         pictures={
-            geometry: store.picking(list(shards), "images")
+            geometry: picking(list(shards), "images")
             for geometry, shards in groupby(snakemake.input.images, key=lambda path: Path(path).parent.name)
         },
         missing=snakemake.params.missing,

@@ -1,3 +1,15 @@
 """Unitlens: what the units of an image classifier respond to, and what its predictions look at."""
 
+import importlib
+
 __version__ = "0.1.0"
+
+_FLOORS = {"cam": "explainers", "lime": "explainers", "segment": "explainers", "dissect": "units"}
+_FLOORS |= {"agreement": "measures", "faithfulness": "measures"}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public module when it is used."""
+    if name not in _FLOORS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(f"{__name__}.{_FLOORS[name]}.{name}")

@@ -20,7 +20,10 @@ import measure
 import numpy as np
 import table
 import torch
-from unitlens import dissect, evidence, store
+from unitlens.storage.arrays import read_arrays, write_arrays
+from unitlens.storage.shards import concatenate
+from unitlens.tables import unit_labels
+from unitlens.units import dissect
 
 DIMENSION = 512
 SHARD = 8192
@@ -137,25 +140,25 @@ def write_layer(folder: Path, size: Size) -> None:
         activations, features = (
             rng.standard_normal((len(ids), width), dtype=np.float32) for width in (size.units, DIMENSION)
         )
-        store.create(folder / f"activations-{number:05d}.h5", {"activations": activations, "image_id": ids}, {})
-        store.create(folder / f"images-{number:05d}.h5", {"features": features, "image_id": ids, "photograph": ids}, {})
+        write_arrays(folder / f"activations-{number:05d}.h5", {"activations": activations, "image_id": ids}, {})
+        write_arrays(folder / f"images-{number:05d}.h5", {"features": features, "image_id": ids, "photograph": ids}, {})
     words = np.array([f"word{number}" for number in range(size.concepts)], dtype=object)
     features = rng.standard_normal((size.concepts, DIMENSION), dtype=np.float32)
-    store.create(folder / "concepts.h5", {"features": features, "word": words, "category": words}, {})
+    write_arrays(folder / "concepts.h5", {"features": features, "word": words, "category": words}, {})
 
 
 def measure_alone(folder: str, similarity: str, what: str, size: str) -> dict[str, float]:
     """Read a layer and label it; return the seconds of the labelling and the peak memory of this process in bytes."""
-    activations, _ = store.concatenate(sorted(Path(folder).glob("activations-*.h5")))
-    images, _ = store.concatenate(sorted(Path(folder).glob("images-*.h5")))
-    concepts, _ = store.read(Path(folder) / "concepts.h5")
+    activations, _ = concatenate(sorted(Path(folder).glob("activations-*.h5")))
+    images, _ = concatenate(sorted(Path(folder).glob("images-*.h5")))
+    concepts, _ = read_arrays(Path(folder) / "concepts.h5")
     start, cpu = time.perf_counter(), time.process_time()
     if what == LABELS:
         parts = activations["activations"], images["features"], concepts["features"]
         scores = dissect.SIMILARITIES[similarity](*map(torch.as_tensor, parts))
-        dissect.tabulate(scores, activations, concepts, similarity=similarity, encoder="")
+        unit_labels.tabulate(scores, activations, concepts, similarity=similarity, encoder="")
     elif what == WITH_EVIDENCE:
-        evidence.label_table(activations, images, concepts, similarity=similarity, encoders=("", ""), seed=0)
+        unit_labels.label_table(activations, images, concepts, similarity=similarity, encoders=("", ""), seed=0)
     else:
         parts = (activations["activations"], images["features"], concepts["features"])
         dissect.soft_wpmi(*map(torch.as_tensor, parts), top_k=Size(*json.loads(size)).top_k)

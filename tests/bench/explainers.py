@@ -32,8 +32,12 @@ from measure import machine, made_by, page, status
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from skimage import data, segmentation, transform
 from torch import Tensor, nn
-from unitlens import cam, explain, lime, models, segment, wording
-from unitlens.hooks import capture, run_to
+from unitlens.explainers import cam, lime, segment
+from unitlens.explainers.run import lime_explainer
+from unitlens.networks import build
+from unitlens.networks.hooks import capture, run_to
+from unitlens.networks.network import load_classifier, normaliser, predictor
+from unitlens.report.text import METHOD_TITLES
 
 SIZE = 224  # pixels
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -42,7 +46,7 @@ PHOTOGRAPHS = [
     *[data.hubble_deep_field, lambda: data.stereo_motorcycle()[0]],
 ]
 ONE_PICTURE = "Ablation-CAM, one picture"  # beside a batch: users of `grad-cam` explain one at a time
-CAMS = {title: method for method, title in wording.METHOD_TITLES.items() if method in cam.METHODS}
+CAMS = {title: method for method, title in METHOD_TITLES.items() if method in cam.METHODS}
 CAMS[ONE_PICTURE] = "ablationcam"
 BY_CHANNEL = ["Ablation-CAM", "Score-CAM"]  # work grows with the channels of the layer
 REFERENCES = {
@@ -134,29 +138,29 @@ def our_network(name: str, device: str) -> nn.Module:
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.pt"
-        torch.save(models.build(f"torchvision:{name}").state_dict(), weights)
-        return models.load(f"torchvision:{name}", weights, device=device)
+        torch.save(build.build(f"torchvision:{name}").state_dict(), weights)
+        return load_classifier(f"torchvision:{name}", weights, device=device)
 
 
 def reference_network(name: str, device: str) -> nn.Module:
     """Build the same network as torchvision gives it."""
     torch.manual_seed(0)
-    return models.build(f"torchvision:{name}").eval().to(device)
+    return build.build(f"torchvision:{name}").eval().to(device)
 
 
 def our_job(name: str, model: nn.Module, work: Work) -> Job:
     """Make a call of an explainer of this repository, as the workflow makes it, or of the network alone."""
-    normalise = models.normaliser(MEAN, STD, device=work.pictures.device)
+    normalise = normaliser(MEAN, STD, device=work.pictures.device)
     if name == FORWARD:
         inputs = normalise(_repeat(work.pictures, work.batch_size))
         return Job(partial(forward_passes, model, inputs, len(inputs)), len(inputs))
     if name == "Quickshift":
         return Job(partial(segment.quickshift, work.shard), len(work.shard))
     if name == "LIME":
-        return _our_lime(models.predictor(model, normalise), work)
+        return _our_lime(predictor(model, normalise), work)
     if name == LIME_IN_HALF:
-        normalise = models.normaliser(MEAN, STD, device=work.pictures.device, dtype=torch.bfloat16)
-        return _our_lime(models.predictor(copy.deepcopy(model).bfloat16(), normalise), work)
+        normalise = normaliser(MEAN, STD, device=work.pictures.device, dtype=torch.bfloat16)
+        return _our_lime(predictor(copy.deepcopy(model).bfloat16(), normalise), work)
     inputs = normalise(work.pictures if name in ("Score-CAM", ONE_PICTURE) else work.batch)
     run = partial(cam.explain, method=CAMS[name], chunk=work.batch_size)
     return Job(partial(run, model, work.layer, inputs, _targets(inputs)), len(inputs))
@@ -173,13 +177,13 @@ def reference_job(name: str, model: nn.Module, work: Work) -> Job:
     pictures = (
         work.pictures if name in (*BY_CHANNEL, ONE_PICTURE) else work.batch
     )  # these it explains one after the other
-    inputs = models.normaliser(MEAN, STD, device=device)(pictures).contiguous()
+    inputs = normaliser(MEAN, STD, device=device)(pictures).contiguous()
     return Job(partial(_reference_cam, REFERENCES[name], model, work.layer, inputs), len(inputs))
 
 
 def limit_job(name: str, model: nn.Module, work: Work) -> Job:
     """Make a call of what an explainer cannot do without, the network's own work."""
-    normalise = models.normaliser(MEAN, STD, device=work.pictures.device)
+    normalise = normaliser(MEAN, STD, device=work.pictures.device)
     inputs = normalise(_repeat(work.pictures, work.batch_size))
     if name == "LIME":
         return Job(partial(forward_passes, model, inputs, work.samples * len(work.shard)), len(work.shard))
@@ -195,7 +199,7 @@ def limit_job(name: str, model: nn.Module, work: Work) -> Job:
 
 def _our_lime(predict: Callable[[Tensor], Tensor], work: Work) -> Job:
     options = {"n_samples": work.samples, "batch_size": work.batch_size, "hide": "mean", "num_features": 5}
-    run = explain.lime_explainer(predict, seed=0, superpixels={"method": "quickshift"}, **options)
+    run = lime_explainer(predict, seed=0, superpixels={"method": "quickshift"}, **options)
     ids = [str(number) for number in range(len(work.shard))]
     return Job(partial(run, work.shard, _targets(work.shard), ids), len(work.shard))
 

@@ -17,7 +17,9 @@ import measure
 import numpy as np
 import table
 import torch
-from unitlens import activations, hooks, models, store
+from unitlens.networks import build, hooks, layer_outputs, network
+from unitlens.storage.arrays import open_arrays, write_arrays
+from unitlens.storage.shards import read_batches
 
 ROUNDS = 5
 LAYER = "layer4"
@@ -39,22 +41,22 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
-    device = models.pick_device(options.device)
+    device = network.pick_device(options.device)
     size, batch = SIZES[options.device]
     torch.manual_seed(0)
-    model = models.build("torchvision:resnet18").eval().requires_grad_(False)
+    model = build.build("torchvision:resnet18").eval().requires_grad_(False)
     model = model.to(device, memory_format=torch.channels_last)
-    normalise = models.normaliser([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], device=device)
+    normalise = network.normaliser([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], device=device)
     pictures = np.random.default_rng(0).integers(0, 256, (size, 224, 224, 3), dtype=np.uint8)
     batches = [normalise(torch.from_numpy(part)) for part in np.array_split(pictures, size // batch)]
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "00000.h5")
-        store.create(path, {"images": pictures}, {})
+        write_arrays(path, {"images": pictures}, {})
 
         def read() -> None:
-            with store.open(path) as file:
-                for _ in store.batches(file["images"], batch):
+            with open_arrays(path) as file:
+                for _ in read_batches(file["images"], batch):
                     pass
 
         def forward() -> None:
@@ -63,9 +65,9 @@ def main() -> None:
                     hooks.run_to(model, LAYER, images)
 
         def extract() -> None:
-            with store.open(path) as file:
+            with open_arrays(path) as file:
                 to_layer = lambda images: hooks.run_to(model, LAYER, normalise(images))  # noqa: E731
-                list(activations.extract(to_layer, store.batches(file["images"], batch)))
+                list(layer_outputs.extract(to_layer, read_batches(file["images"], batch)))
 
         work = {"reading alone": read, "forward passes alone": forward, "extraction": extract}
         for each in work.values():

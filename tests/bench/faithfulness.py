@@ -21,16 +21,17 @@ from explainers import Job
 from pytorch_grad_cam.metrics.road import ROADMostRelevantFirstAverage
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
-from unitlens import faithfulness, models
+from unitlens.measures import control_maps, faithfulness, perturbation
+from unitlens.networks import network
 
 STEPS, PERCENTILES = 17, list(range(10, 100, 10))  # Quantus wants steps of equally many pixels
 ALL = f"all, both baselines, {STEPS} points"
 PLANS = {
-    "deletion": faithfulness.Plan(STEPS, ["mean"], measures=["deletion"]),
-    "insertion": faithfulness.Plan(STEPS, ["mean"], measures=["insertion"]),
-    "ROAD, most relevant first": faithfulness.Plan(percentiles=PERCENTILES, measures=["road_morf"]),
-    "average drop and increase": faithfulness.Plan(measures=["masked"]),
-    ALL: faithfulness.Plan(STEPS, ["blur", "mean"], PERCENTILES),
+    "deletion": perturbation.Plan(STEPS, ["mean"], measures=["deletion"]),
+    "insertion": perturbation.Plan(STEPS, ["mean"], measures=["insertion"]),
+    "ROAD, most relevant first": perturbation.Plan(percentiles=PERCENTILES, measures=["road_morf"]),
+    "average drop and increase": perturbation.Plan(measures=["masked"]),
+    ALL: perturbation.Plan(STEPS, ["blur", "mean"], PERCENTILES),
 }
 
 
@@ -40,7 +41,7 @@ def main() -> None:
     if options.device == "cpu":
         torch.set_num_threads(explainers.CPU_THREADS)
     pictures = explainers.photographs(options.images).to(options.device)
-    maps = faithfulness.random_saliency(pictures.shape[1:3], seeds=range(len(pictures))).to(options.device)
+    maps = control_maps.random_saliency(pictures.shape[1:3], seeds=range(len(pictures))).to(options.device)
     model = explainers.our_network("resnet18", options.device)
     rows = []
     for name, plan in PLANS.items():
@@ -60,9 +61,9 @@ def main() -> None:
     write(rows, options)
 
 
-def our_job(model: nn.Module, pictures: Tensor, maps: Tensor, plan: faithfulness.Plan, batch_size: int) -> Job:
+def our_job(model: nn.Module, pictures: Tensor, maps: Tensor, plan: perturbation.Plan, batch_size: int) -> Job:
     """Make the call as the workflow makes it."""
-    predict = models.predictor(model, _normaliser(pictures))
+    predict = network.predictor(model, _normaliser(pictures))
     return Job(partial(_curves, predict, pictures, maps, plan, batch_size), len(pictures))
 
 
@@ -99,7 +100,7 @@ def reference_job(name: str, pictures: Tensor, maps: Tensor, options: argparse.N
     return Job(partial(metric, **given), len(pictures))
 
 
-def count_predictions(pictures: Tensor, maps: Tensor, plan: faithfulness.Plan, batch_size: int) -> int:
+def count_predictions(pictures: Tensor, maps: Tensor, plan: perturbation.Plan, batch_size: int) -> int:
     """Count the pictures that a plan predicts."""
     sizes = []
 
@@ -112,13 +113,13 @@ def count_predictions(pictures: Tensor, maps: Tensor, plan: faithfulness.Plan, b
 
 
 def _curves(
-    predict: Callable[[Tensor], Tensor], pictures: Tensor, maps: Tensor, plan: faithfulness.Plan, batch_size: int
+    predict: Callable[[Tensor], Tensor], pictures: Tensor, maps: Tensor, plan: perturbation.Plan, batch_size: int
 ) -> None:
     faithfulness.curves(predict, pictures, {"map": maps}, _targets(pictures), plan=plan, batch_size=batch_size)
 
 
 def _normaliser(pictures: Tensor) -> Callable[[Tensor], Tensor]:
-    return models.normaliser(explainers.MEAN, explainers.STD, device=pictures.device)
+    return network.normaliser(explainers.MEAN, explainers.STD, device=pictures.device)
 
 
 def _targets(pictures: Tensor) -> Tensor:

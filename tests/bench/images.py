@@ -20,7 +20,9 @@ import measure
 import numpy as np
 import table
 from PIL import Image
-from unitlens import image_sets, images, store
+from unitlens.images import datasets, label_maps
+from unitlens.images.decode import decode_images
+from unitlens.storage.arrays import write_arrays
 
 PAGE = Path(__file__).parents[2] / "docs/benchmarks-images.md"
 CORES = 2
@@ -69,8 +71,8 @@ def regions(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
 def decode(folder: Path, rows: list[dict[str, str]], output: Path) -> float:
     """Do what the job of one shard does, and give its seconds of CPU time."""
     start = time.process_time()
-    pictures, _, _ = images.decode(rows, folder, GEOMETRY)
-    store.create(output, {"images": pictures, **images.ground_truth(rows, folder, GEOMETRY)[0]}, {})
+    pictures, _, _ = decode_images(rows, folder, GEOMETRY)
+    write_arrays(output, {"images": pictures, **label_maps.ground_truth(rows, folder, GEOMETRY)[0]}, {})
     return time.process_time() - start
 
 
@@ -90,7 +92,7 @@ def sheet_seconds(folder: Path, rows: list[dict[str, str]]) -> float:
     sheet.write_text("\n".join(["image_id,path", *(f"{row['image_id']},{row['path']}" for row in rows)]) + "\n")
     start = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
-        image_sets.write_sheet(folder / "out.csv", folder, sheet=sheet, kind="image_folder", size=None)
+        datasets.write_sheet(folder / "out.csv", folder, sheet=sheet, kind="image_folder", size=None)
     return (time.perf_counter() - start) * BRODEN / len(rows)
 
 

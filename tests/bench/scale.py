@@ -226,33 +226,35 @@ def measured_steps(images: int) -> dict[str, dict]:
 
 def decode(folder: str, images: str) -> None:
     """Decode every shard as `decode_images` does one."""
-    from unitlens import images as photographs
-    from unitlens import store
+    from unitlens.images.decode import decode_images
+    from unitlens.jobs.sheets import read_rows
+    from unitlens.storage.arrays import write_arrays
 
     for start in range(0, int(images), SHARD):
-        rows = photographs.read_rows(Path(folder, "sheet.csv"), start, min(start + SHARD, int(images)))
-        pictures, _, _ = photographs.decode(rows, Path(folder, "photographs"), GEOMETRY)
+        rows = read_rows(Path(folder, "sheet.csv"), start, min(start + SHARD, int(images)))
+        pictures, _, _ = decode_images(rows, Path(folder, "photographs"), GEOMETRY)
         ids = [row["image_id"] for row in rows]
-        store.create(Path(folder, f"pictures/{start:07d}.h5"), {"images": pictures, "image_id": ids}, {})
+        write_arrays(Path(folder, f"pictures/{start:07d}.h5"), {"images": pictures, "image_id": ids}, {})
 
 
 def extract(folder: str, images: str) -> None:
     """Read every shard in batches and write as many activations, pixels instead of a network's."""
     import numpy as np
-    from unitlens import store
+    from unitlens.storage.arrays import open_arrays, write_arrays
+    from unitlens.storage.shards import read_batches
 
     for shard in sorted(Path(folder, "pictures").iterdir()):
-        with store.open(shard) as file:
-            parts = [batch.reshape(len(batch), -1)[:, :UNITS] for batch in store.batches(file["images"], BATCH)]
+        with open_arrays(shard) as file:
+            parts = [batch.reshape(len(batch), -1)[:, :UNITS] for batch in read_batches(file["images"], BATCH)]
             arrays = {"activations": np.concatenate(parts).astype(np.float32), "image_id": file["image_id"].asstr()[:]}
-        store.create(Path(folder, "activations", shard.name), arrays, {})
+        write_arrays(Path(folder, "activations", shard.name), arrays, {})
 
 
 def read(folder: str, images: str) -> None:
     """Read all activations in batches, shard by shard."""
-    from unitlens import store
+    from unitlens.storage.shards import read_blocks
 
-    blocks = store.blocks(sorted(Path(folder, "activations").iterdir()), ["activations"], BATCH)
+    blocks = read_blocks(sorted(Path(folder, "activations").iterdir()), ["activations"], BATCH)
     assert sum(len(block["activations"]) for block in blocks) == int(images)
 
 
@@ -263,13 +265,13 @@ def settings(folder: str) -> dict:
     """Write and read pictures, activations and masks with several chunks and filters."""
     import numpy as np
     from images import write as write_photographs
-    from unitlens import images
+    from unitlens.images.decode import decode_images
 
     photographs = Path(folder, "photographs")
     photographs.mkdir()
     write_photographs(photographs, PHOTOGRAPHS, 256, 256, maps=[0])
     named = [{"image_id": str(row), "path": f"{row % PHOTOGRAPHS:06d}.jpg"} for row in range(PICTURES)]
-    pictures, _, _ = images.decode(named, photographs, GEOMETRY | {"resize": 224, "crop": 224})
+    pictures, _, _ = decode_images(named, photographs, GEOMETRY | {"resize": 224, "crop": 224})
     noise = np.random.default_rng(0).standard_normal((50_000, UNITS), dtype=np.float32)
     arrays = {"pictures": pictures, "activations": np.maximum(noise, 0), "masks": pictures[..., 0] > 128}
     rows = []

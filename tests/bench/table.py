@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import matplotlib
 from matplotlib.figure import Figure
-from unitlens import figures
+from unitlens.report import charts
 
 NOT_MEASURED = "not measured"
 
@@ -106,14 +106,14 @@ def number(value: float) -> str:
     return f"{value:.0f}" if value >= 1000 else f"{value:.4g}"
 
 
-@matplotlib.rc_context(figures.STYLE)
+@matplotlib.rc_context(charts.STYLE)
 def draw(times: Sequence[Time], path: Path, *, machine: str) -> None:
     """Draw how many times faster than its reference package each explainer is; the same input gives the same bytes."""
     times = [time for time in times if time.reference is not None]
     speeds = [time.against_reference for time in times]
     figure = Figure((7.2, 1.2 + 0.3 * len(times)), layout="constrained")
     panel = figure.subplots()
-    bars = panel.barh(range(len(times)), speeds, height=0.6, color=figures.SERIES_COLOURS[0])
+    bars = panel.barh(range(len(times)), speeds, height=0.6, color=charts.SERIES_COLOURS[0])
     panel.bar_label(bars, [f"{speed:.3g} ×" for speed in map(float, speeds)], padding=3)
     panel.set_yticks(range(len(times)), [time.explainer for time in times])
     panel.invert_yaxis()
@@ -123,4 +123,4 @@ def draw(times: Sequence[Time], path: Path, *, machine: str) -> None:
     panel.set_xlabel("seconds of the reference / seconds of Unitlens (log scale)")
     figure.suptitle(f"Speed against the reference packages, ResNet-18\n{machine}", x=0.01, ha="left")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata=figures.METADATA[".svg"])
+    figure.savefig(path, metadata=charts.METADATA[".svg"])

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from unitlens import explanation_cards, gallery
+from unitlens.report import explanation_page
 
 SIDE, PHOTOGRAPHS = 64, 4
 
@@ -21,7 +21,7 @@ def page(tmp_path_factory):
     told |= {"correct": True, "target": 1, "target_name": "cat", "target_probability": 0.5}
     score = {"explainer": names[0], "measure": "deletion", "baseline": "blur", "value": 0.25}
     path = tmp_path_factory.mktemp("page") / "explanations.html"
-    cards = explanation_cards.collect(
+    cards = explanation_page.collect(
         [
             ({"image_id": ids, "saliency": saliency, "warning": [""] * len(ids)}, facts | {"explainer": name})
             for name in names
@@ -32,7 +32,7 @@ def page(tmp_path_factory):
         faithfulness=pd.DataFrame([{"model": "net", "image_id": each} | score for each in ids]),
         photographs=PHOTOGRAPHS,
     )
-    gallery.explanations(path, cards, area=0.2, explained=len(cards))
+    explanation_page.explanations(path, cards, area=0.2, explained=len(cards))
     return path
 
 

@@ -5,7 +5,7 @@ import base64
 import numpy as np
 import pandas as pd
 import pytest
-from unitlens import explanation_cards, gallery
+from unitlens.report import explanation_page, overview, unit_gallery
 
 HOSTILE = "\u202e</script><img src=x onerror=document.title='run'>\u2028\"'`${1}&amp;\x1b\u200b"
 SHOWN = "\\u202e</script><img src=x onerror=document.title='run'>\\u2028\"'`${1}&amp;\\x1b\\u200b"
@@ -17,7 +17,7 @@ def write_overview(path):
         "jobs": [dict.fromkeys(("job", "reason", "log"), HOSTILE) | {"state": "failed"}],
         "waiting": [],
     }
-    gallery.overview(
+    overview.overview(
         path,
         path.with_name("findings.html"),
         {},
@@ -39,7 +39,7 @@ def write_explanations(path):
     )
     pictures = {"image_id": ids, "images": np.zeros((1, 32, 32, 3), np.uint8), "box": np.full((1, 4), np.nan)}
     facts = {"model": "net", "geometry": "square", "explainer": "lime"}
-    cards = explanation_cards.collect(
+    cards = explanation_page.collect(
         [({"image_id": ids, "saliency": saliency, "warning": [HOSTILE]}, facts)],
         [],
         {"square": pictures},
@@ -47,7 +47,7 @@ def write_explanations(path):
         faithfulness=None,
         photographs=1,
     )
-    gallery.explanations(path, cards, area=0.2, explained=1, missing=[HOSTILE])
+    explanation_page.explanations(path, cards, area=0.2, explained=1, missing=[HOSTILE])
 
 
 def write_units(path):
@@ -59,7 +59,7 @@ def write_units(path):
         }
     )
     arrays = {"row": np.zeros((2, 1), int), "image_id": np.full((2, 1), HOSTILE, object), "activation": np.ones((2, 1))}
-    gallery.units(
+    unit_gallery.units(
         path,
         concepts=concepts,
         maps=[(arrays, {"model": "net", "layer": "a", "geometry": "square"})],

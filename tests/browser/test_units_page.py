@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from cluster import wait_until
-from unitlens import gallery, unit_maps
+from unitlens.report import pages, unit_gallery
 
 UNITS, LAYERS, PICTURES = 5000, 5, 4000
 
@@ -50,11 +50,11 @@ def page(tmp_path_factory):
         arrays |= {"activation": rng.random(rows.shape), "maps": blobs[rng.integers(0, len(blobs), rows.shape)]}
         maps.append((arrays, {"model": "net", "layer": str(layer), "geometry": "square"}))
     path = tmp_path_factory.mktemp("page") / "units.html"
-    outline = unit_maps.outline
+    outline = pages.outline
     outline_once = functools.cache(lambda content: outline(np.frombuffer(content, np.uint8).reshape(7, 7)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(unit_maps, "outline", lambda each: outline_once(each.tobytes()))
-        gallery.units(path, concepts=table(), maps=maps, pictures={"square": photographs})
+        patch.setattr(pages, "outline", lambda each: outline_once(each.tobytes()))
+        unit_gallery.units(path, concepts=table(), maps=maps, pictures={"square": photographs})
     return path
 
 

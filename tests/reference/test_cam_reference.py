@@ -10,8 +10,8 @@ import torch
 import torchvision
 from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
-from unitlens import cam
-from unitlens.hooks import channel_axis
+from unitlens.explainers import cam, tail
+from unitlens.networks.layer_outputs import channel_axis
 
 gradcam = pytest.importorskip("pytorch_grad_cam")
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # noqa: E402
@@ -106,7 +106,7 @@ def test_the_tail_equals_full_reruns(build, size, layers):
             handle = module.register_forward_hook(lambda m, a, output, ablated=ablated: ablated.clone())
             expected = model(images[image])
             handle.remove()
-            for build_tail in (cam._traced_tail, cam._replayed_tail):
+            for build_tail in (tail._traced_tail, tail._replayed_tail):
                 found = build_tail(model, layer, images)(ablated.clone(), image)
                 torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
         assert cam.ablation_mode(model, layer, images) == "traced"

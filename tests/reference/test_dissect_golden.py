@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from unitlens import dissect
+from unitlens.units import dissect, exemplars
 
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "clip_dissect_resnet18_imagenet.h5"
 UNITS = {"layer2": 128, "layer3": 256, "layer4": 512}
@@ -32,5 +32,5 @@ def test_labels_top_images_and_similarities_of_every_unit(golden, layer, dtype):
 
     found = golden["concepts"][:][labels.concept.numpy()]
     assert (found == expected["label"][:]).sum() == UNITS[layer]
-    np.testing.assert_array_equal(dissect.top_images(activations, 5), expected["top_images"][:])
+    np.testing.assert_array_equal(exemplars.top_images(activations, 5), expected["top_images"][:])
     assert np.abs(labels.score.numpy() - expected["similarity"][:]).max() < 2.5e-4

@@ -7,7 +7,7 @@ from lime.lime_base import LimeBase
 from lime.lime_image import LimeImageExplainer
 from skimage import data, segmentation, transform
 from sklearn.metrics import pairwise_distances
-from unitlens import lime, segment
+from unitlens.explainers import lime, lime_samples, segment, surrogate
 
 # Relative to the largest coefficient: both sides solve the same normal equations in float64.
 TOLERANCE = 1e-9
@@ -20,7 +20,7 @@ def reference_kernel(distance, width):
 def neighbourhood(seed, n_samples=400, n_segments=37, n_targets=3):
     """Return a design, and predictions that depend on it non-linearly."""
     generator = torch.Generator().manual_seed(seed)
-    design = lime.perturbations(n_segments, n_samples, generator)
+    design = lime_samples.perturbations(n_segments, n_samples, generator)
     pull = torch.randn(n_segments, n_targets, generator=generator, dtype=torch.float64)
     return design, (design.double() @ pull * 0.7).softmax(1)
 
@@ -56,7 +56,7 @@ def reference_fit(design, predictions, target, *, distance, kernel_width, n_feat
 def test_fit_equals_lime(distance, kernel_width, selection, n_features):
     design, predictions = neighbourhood(seed=n_features % 7)
     options = {"distance": distance, "kernel_width": kernel_width, "n_features": n_features, "selection": selection}
-    own = lime.fit(design, predictions, **options)
+    own = surrogate.fit(design, predictions, **options)
     for target in range(predictions.shape[1]):
         coefficients, intercept, score, local = reference_fit(design, predictions, target, **options)
         scale = np.abs(coefficients).max()
@@ -71,7 +71,7 @@ def test_fit_equals_lime(distance, kernel_width, selection, n_features):
 def test_fit_equals_lime_for_few_samples_and_few_superpixels(n_samples, n_segments, selection):
     design, predictions = neighbourhood(3, n_samples, n_segments)
     options = {"distance": "cosine", "kernel_width": 0.25, "n_features": 8, "selection": selection}
-    own = lime.fit(design, predictions, **options)
+    own = surrogate.fit(design, predictions, **options)
     for target in range(predictions.shape[1]):
         coefficients, intercept, score, _ = reference_fit(design, predictions, target, **options)
         np.testing.assert_allclose(

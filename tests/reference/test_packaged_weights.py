@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from unitlens import encoders, images, models, sources
+from unitlens.images.decode import load
+from unitlens.networks import encoders, network, pretrained
+from unitlens.storage.fetch import fetch, fetch_images, installed
 
 pytestmark = pytest.mark.e2e
 
@@ -17,18 +19,18 @@ CONFIG = yaml.safe_load((ROOT / "config" / "demo.yaml").read_text())
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photographs")
-    sources.fetch_images(CONFIG["images"]["explain"]["photographs"][0], folder, folder / "downloads")
+    fetch_images(CONFIG["images"]["explain"]["photographs"][0], folder, folder / "downloads")
     paths = sorted(folder.glob("foolbox/data/imagenet_*.jpg"))
     return paths, torch.tensor([int(path.stem.split("_")[-1]) for path in paths])
 
 
 def decode(paths, preprocessing):
     geometry = {key: preprocessing[key] for key in ("fit", "resize", "crop", "interpolation")}
-    return torch.as_tensor(np.stack([images.load(path, geometry=geometry) for path in paths]))
+    return torch.as_tensor(np.stack([load(path, geometry=geometry) for path in paths]))
 
 
 def retrieve(file, folder):
-    return sources.fetch(models.weights_source(file), folder)
+    return fetch(pretrained.weights_source(file), folder)
 
 
 @pytest.mark.parametrize(("name", "top1", "top5"), [("squeezenet1_1", 14, 20), ("efficientnet_lite0", 18, 19)])
@@ -36,9 +38,9 @@ def test_accuracy_is_that_of_the_published_weights(name, top1, top5, photographs
     paths, labels = photographs
     settings = CONFIG["models"][name]
     weights = retrieve(settings["weights"], tmp_path)
-    model = models.load(settings["architecture"], weights, layout=settings["layout"])
+    model = network.load_classifier(settings["architecture"], weights, layout=settings["layout"])
     mean, std = settings["preprocessing"]["mean"], settings["preprocessing"]["std"]
-    predict = models.predictor(model, models.normaliser(mean, std, device="cpu"))
+    predict = network.predictor(model, network.normaliser(mean, std, device="cpu"))
     best = predict(decode(paths, settings["preprocessing"])).topk(5).indices
     assert len(labels) == 20
     assert (best[:, 0] == labels).sum() >= top1
@@ -62,9 +64,7 @@ def test_the_surrogate_encoder_finds_the_word_for_a_photograph(tmp_path):
     names = ["skimage/data/chelsea.png", "skimage/data/coffee.png", "skimage/data/rocket.jpg"]
     names += ["skimage/data/motorcycle_left.png", "sklearn/datasets/images/china.jpg"]
     for package in ("skimage", "sklearn"):
-        sources.installed(
-            package, [name.removeprefix(f"{package}/") for name in names if name.startswith(package)], tmp_path
-        )
+        installed(package, [name.removeprefix(f"{package}/") for name in names if name.startswith(package)], tmp_path)
     pictures = decode([tmp_path / name for name in names], settings["preprocessing"])
     features, texts = encoder.image(pictures), encoder.text(words)
     torch.testing.assert_close(features.norm(dim=1), torch.ones(5))

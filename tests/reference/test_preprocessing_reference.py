@@ -15,7 +15,8 @@ import torchvision
 import yaml
 from PIL import Image
 from torchvision import transforms
-from unitlens import images, models
+from unitlens.images import decode
+from unitlens.networks import network, pretrained
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 GEOMETRY = ("fit", "resize", "crop", "interpolation")
@@ -26,13 +27,13 @@ PLACES365_TRANSFORM = transforms.Compose(
 
 
 def torchvision_pair(name):
-    published = models.published_input("torchvision:any", {"torchvision": name})
+    published = pretrained.published_input("torchvision:any", {"torchvision": name})
     return published, torchvision.models.get_weight(name).transforms()
 
 
 def timm_pair(name):
     settings = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
-    return models.published_input(f"timm:{name}", {}), timm.data.create_transform(**settings)
+    return pretrained.published_input(f"timm:{name}", {}), timm.data.create_transform(**settings)
 
 
 def clip_pair():
@@ -72,8 +73,8 @@ def test_input_is_that_of_the_publisher(tmp_path, source, size):
     noise = np.random.default_rng(sum(size)).integers(0, 256, (size[1] // 8 + 1, size[0] // 8 + 1, 3), np.uint8)
     picture = Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
     picture.save(tmp_path / "photograph.jpg", quality=95)
-    pixels = images.load(tmp_path / "photograph.jpg", geometry={key: published[key] for key in GEOMETRY})
-    ours = models.normaliser(published["mean"], published["std"], device="cpu")(pixels.copy()[None])[0]
+    pixels = decode.load(tmp_path / "photograph.jpg", geometry={key: published[key] for key in GEOMETRY})
+    ours = network.normaliser(published["mean"], published["std"], device="cpu")(pixels.copy()[None])[0]
     theirs = transform(Image.open(tmp_path / "photograph.jpg").convert("RGB"))
     mean, std = (torch.tensor(published[key]).view(3, 1, 1) for key in ("mean", "std"))
     eight_bits = ((theirs * std + mean) * 255).round().byte()
@@ -84,6 +85,6 @@ def test_input_is_that_of_the_publisher(tmp_path, source, size):
 @pytest.mark.parametrize("name", CONFIG["models"])
 def test_full_scale_experiment_departs_in_nothing_from_what_is_published(name):
     model = CONFIG["models"][name]
-    published = models.published_input(model["architecture"], model["weights"])
+    published = pretrained.published_input(model["architecture"], model["weights"])
     assert published == model["preprocessing"]
-    assert models.departures(model["preprocessing"], published) == []
+    assert pretrained.departures(model["preprocessing"], published) == []

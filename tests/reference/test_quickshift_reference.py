@@ -3,7 +3,7 @@ import pytest
 import torch
 from skimage import data, segmentation, transform
 from sklearn.datasets import load_sample_image
-from unitlens import segment
+from unitlens.explainers import segment
 
 PHOTOGRAPHS = {
     "astronaut": data.astronaut,

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torchvision
 from skimage import data, transform
-from unitlens import faithfulness, imputation
+from unitlens.measures import faithfulness, imputation, perturbation
 
 road = pytest.importorskip("pytorch_grad_cam.metrics.road")
 
@@ -53,7 +53,7 @@ def test_imputation_is_that_of_grad_cam(picture, name, share):
 @pytest.mark.parametrize("order", ["morf", "lerf"])
 def test_probabilities_are_those_of_grad_cam(picture, monkeypatch, order):
     """On a map without ties, noise switched off on both sides; rounding to grey levels moves them by under 0.3 %."""
-    monkeypatch.setattr(faithfulness, "_NOISE", 0.0)
+    monkeypatch.setattr(perturbation, "_NOISE", 0.0)
     torch.manual_seed(0)
     network = torchvision.models.squeezenet1_1().eval().requires_grad_(False)
     saliency, target = orders()["blobs"], 7

@@ -4,7 +4,7 @@ machine, and to the same bytes on SLURM."""
 import outputs
 import pytest
 import toy
-from unitlens import tables
+from unitlens.storage.tables import read_table
 
 RUN = ["--configfile", "config/toy.yaml", "--report", "results/report.html", "--report-after-run"]
 OF_SECONDS = {"overview.html", "findings.html", "report.html"}  # these quote them
@@ -36,13 +36,13 @@ def test_every_file_and_column_is_described(finished):
 
 @pytest.mark.e2e
 def test_names_come_back_as_they_are(finished):
-    concepts = tables.read(finished / "results/concepts.csv")
+    concepts = read_table(finished / "results/concepts.csv")
     units = concepts.groupby(["model", "layer"]).size().to_dict()
     assert units == {("toy", "relu1"): 6, ("toy", "relu2"): 8, ("18", "1.10"): 6, ("18", "4"): 8}
     assert "labelled" not in set(concepts.status), "seven photographs support no label"
-    predictions = tables.read(finished / "results/predictions.csv")
+    predictions = read_table(finished / "results/predictions.csv")
     assert set(predictions.predicted_name) <= set(toy.CLASSES)
-    assert set(tables.read(finished / "results/netdissect.csv").mask_concept) <= {
+    assert set(read_table(finished / "results/netdissect.csv").mask_concept) <= {
         "",
         *(word for _, word, _ in toy.MASK_WORDS),
     }
@@ -51,16 +51,16 @@ def test_names_come_back_as_they_are(finished):
 @pytest.mark.e2e
 def test_one_bad_item_costs_that_item(finished):
     """The black photograph has one superpixel; the broken one is skipped; the others are explained by all."""
-    explanations = tables.read(finished / "results/explanations.csv")
+    explanations = read_table(finished / "results/explanations.csv")
     shown = {"toy_00", "toy_02", "toy_03", "1.10", "NA"}
     for (model, explainer), own in explanations.groupby(["model", "explainer"]):
         assert set(own.image_id) == shown, (model, explainer)
     lime = explanations[explanations.explainer == "lime"]
     assert set(lime.image_id[lime.warning != ""]) == {"1.10"} and lime.superpixels.nunique() > 2
-    compared = tables.read(finished / "results/agreement.csv")
+    compared = read_table(finished / "results/agreement.csv")
     assert set(compared.image_id) == shown
     assert set(compared.image_id[compared.value.isna()]) == {"1.10"}
-    scored = tables.read(finished / "results/ground_truth.csv")
+    scored = read_table(finished / "results/ground_truth.csv")
     assert set(scored.image_id) == {"toy_02", "NA"}, "one has a box and one a mask, in different shards"
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from unitlens import activations
+from unitlens.networks import layer_outputs
 
 MAPS = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]], [[0.0, 0.0], [-1.0, -3.0]]]])  # (1, 2, 2, 2)
 
@@ -15,33 +15,33 @@ def as_maps(pictures):
 
 
 def test_maps_are_pooled_over_space():
-    assert activations.pool(MAPS).tolist() == [[3.0, -1.0]]
-    assert activations.pool(MAPS, "max").tolist() == [[6.0, 0.0]]
+    assert layer_outputs.pool(MAPS).tolist() == [[3.0, -1.0]]
+    assert layer_outputs.pool(MAPS, "max").tolist() == [[6.0, 0.0]]
 
 
 def test_maps_with_units_last():
-    assert activations.pool(MAPS.permute(0, 2, 3, 1), units_last=True).tolist() == [[3.0, -1.0]]
-    assert activations.pool(MAPS.permute(0, 2, 3, 1), pooling="max", units_last=True).tolist() == [[6.0, 0.0]]
+    assert layer_outputs.pool(MAPS.permute(0, 2, 3, 1), units_last=True).tolist() == [[3.0, -1.0]]
+    assert layer_outputs.pool(MAPS.permute(0, 2, 3, 1), pooling="max", units_last=True).tolist() == [[6.0, 0.0]]
 
 
-@pytest.mark.parametrize("pooling", activations.POOLINGS)
+@pytest.mark.parametrize("pooling", layer_outputs.POOLINGS)
 def test_tokens_give_the_class_token_and_vectors_stay(pooling):
     tokens = torch.arange(24.0).view(2, 3, 4)
-    assert activations.pool(tokens, pooling).tolist() == [[0, 1, 2, 3], [12, 13, 14, 15]]
-    assert activations.pool(tokens[:, 1], pooling).equal(tokens[:, 1])
+    assert layer_outputs.pool(tokens, pooling).tolist() == [[0, 1, 2, 3], [12, 13, 14, 15]]
+    assert layer_outputs.pool(tokens[:, 1], pooling).equal(tokens[:, 1])
 
 
 def test_numpy_and_half_precision_are_accepted():
-    assert activations.pool(MAPS.numpy()).tolist() == [[3.0, -1.0]]
+    assert layer_outputs.pool(MAPS.numpy()).tolist() == [[3.0, -1.0]]
     large = torch.full((1, 1, 64, 64), 1000.0, dtype=torch.float16)
-    assert activations.pool(large).item() == 1000.0
-    assert activations.pool(large).dtype == torch.float32
+    assert layer_outputs.pool(large).item() == 1000.0
+    assert layer_outputs.pool(large).dtype == torch.float32
 
 
 def test_extract_pools_batch_by_batch():
     images = torch.rand(7, 5, 5, 3, generator=torch.Generator().manual_seed(0))
-    whole = torch.cat(list(activations.extract(as_maps, [images])))
-    parts = list(activations.extract(as_maps, images.split(3)))
+    whole = torch.cat(list(layer_outputs.extract(as_maps, [images])))
+    parts = list(layer_outputs.extract(as_maps, images.split(3)))
     assert [len(part) for part in parts] == [3, 3, 1]
     assert torch.equal(torch.cat(parts), whole)
     assert torch.is_inference_mode_enabled() is False
@@ -49,7 +49,7 @@ def test_extract_pools_batch_by_batch():
 
 def test_extract_finds_the_units_on_either_axis():
     images = torch.rand(4, 6, 5, 3, generator=torch.Generator().manual_seed(0))  # units last, as they are
-    first, last = (torch.cat(list(activations.extract(forward, [images]))) for forward in (as_maps, lambda x: 2 * x))
+    first, last = (torch.cat(list(layer_outputs.extract(forward, [images]))) for forward in (as_maps, lambda x: 2 * x))
     assert first.shape == (4, 3)
     torch.testing.assert_close(first, last)
 
@@ -57,25 +57,25 @@ def test_extract_finds_the_units_on_either_axis():
 def test_a_unit_that_is_not_finite_stays_as_it_is_and_one_of_all_is_named():
     images = torch.ones(7, 5, 5, 3)
     images[5, 0, 0, 2] = math.nan
-    pooled = torch.cat(list(activations.extract(as_maps, images.split(3))))
+    pooled = torch.cat(list(layer_outputs.extract(as_maps, images.split(3))))
     assert pooled.isnan().nonzero().tolist() == [[5, 2]] and set(pooled[:, :2].flatten().tolist()) == {2}
     images[5] = math.nan
     with pytest.raises(ValueError, match="activation of unit 0 is nan at image row 5"):
-        list(activations.extract(as_maps, images.split(3)))
+        list(layer_outputs.extract(as_maps, images.split(3)))
     with pytest.raises(ValueError, match="no unit is finite on every image: activation of unit 1 is inf"):
-        activations.pool(torch.tensor([[0.0, math.inf], [-math.inf, 0]]))
+        layer_outputs.pool(torch.tensor([[0.0, math.inf], [-math.inf, 0]]))
 
 
 def test_units_that_are_not_finite_are_silenced():
     values = torch.tensor([[1.0, 2.0, math.inf], [3.0, math.nan, 4.0]])
-    assert activations.silenced(values).tolist() == [[1, 0, 0], [3, 0, 0]]
-    assert activations.silenced(values[:, :1]).data_ptr() == values.data_ptr()
+    assert layer_outputs.silenced(values).tolist() == [[1, 0, 0], [3, 0, 0]]
+    assert layer_outputs.silenced(values[:, :1]).data_ptr() == values.data_ptr()
 
 
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="`pooling` is 'median'; allowed: avg, max"):
-        activations.pool(MAPS, "median")
+        layer_outputs.pool(MAPS, "median")
     with pytest.raises(ValueError, match=r"2, 3 or 4 dimensions, got shape \(4,\)"):
-        activations.pool(torch.zeros(4))
+        layer_outputs.pool(torch.zeros(4))
     with pytest.raises(ValueError, match="one tensor, got a tuple"):
-        activations.pool((MAPS, None))
+        layer_outputs.pool((MAPS, None))

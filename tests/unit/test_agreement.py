@@ -7,8 +7,12 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
-from unitlens import agreement, explain
-from unitlens import stats as intervals
+from unitlens.explainers import run
+from unitlens.explainers.masks import equal_area_mask, iou, peak_share_mask
+from unitlens.measures import agreement
+from unitlens.report import evaluation_findings
+from unitlens.tables import agreement as agreement_tables
+from unitlens.tables import resampling, summaries
 
 
 def sparse_map(first: int, count: int, side: int = 100) -> torch.Tensor:
@@ -20,23 +24,23 @@ def sparse_map(first: int, count: int, side: int = 100) -> torch.Tensor:
 
 def test_equal_area_mask_marks_the_largest_pixels():
     saliency = torch.tensor([[0.1, 0.9, 0.3], [0.8, 0.2, 0.0], [0.4, 0.5, 0.7]])
-    mask = agreement.equal_area_mask(saliency, 1 / 3)
+    mask = equal_area_mask(saliency, 1 / 3)
     assert mask.tolist() == [[False, True, False], [True, False, False], [False, False, True]]
 
 
 @pytest.mark.parametrize("fraction", [0.05, 0.2, 0.501, 1.0])
 def test_equal_area_mask_has_the_exact_area_even_on_a_constant_map(fraction):
-    mask = agreement.equal_area_mask(torch.zeros(2, 7, 9), fraction)
+    mask = equal_area_mask(torch.zeros(2, 7, 9), fraction)
     assert mask.sum((1, 2)).tolist() == [round(fraction * 63)] * 2
 
 
 def test_ties_are_taken_in_random_order():
     saliency = sparse_map(0, 500)
-    mask = agreement.equal_area_mask(saliency, 0.2)
+    mask = equal_area_mask(saliency, 0.2)
     assert mask.view(-1)[:500].all()
     share_per_fifth = mask.view(-1)[500:].view(5, -1).double().mean(1)
     assert torch.allclose(share_per_fifth, torch.full((5,), 1500 / 9500, dtype=torch.float64), atol=0.03)
-    assert not mask.equal(agreement.equal_area_mask(saliency, 0.2, seed=1))
+    assert not mask.equal(equal_area_mask(saliency, 0.2, seed=1))
 
 
 def test_two_disjoint_sparse_maps_score_by_chance():
@@ -69,22 +73,22 @@ def test_an_image_does_not_depend_on_its_batch():
     together = agreement.equal_area_iou(a, b, 0.4, seeds=seeds)
     alone = [agreement.equal_area_iou(a[i], b[i], 0.4, seeds=(seeds[0][i], seeds[1][i])) for i in (2, 0, 3, 1)]
     assert together[[2, 0, 3, 1]].tolist() == [score.item() for score in alone]
-    batched = agreement.equal_area_mask(a, 0.4, seed=5)
-    assert all(batched[i].equal(agreement.equal_area_mask(a[i], 0.4, seed=5)) for i in range(4))
+    batched = equal_area_mask(a, 0.4, seed=5)
+    assert all(batched[i].equal(equal_area_mask(a[i], 0.4, seed=5)) for i in range(4))
 
 
 def test_iou_by_hand():
     a = torch.tensor([[[1, 1], [0, 0]], [[1, 1], [1, 1]], [[1, 0], [0, 0]], [[0, 0], [0, 0]]], dtype=torch.bool)
     b = torch.tensor([[[1, 0], [1, 0]], [[1, 1], [1, 1]], [[0, 1], [0, 0]], [[0, 0], [0, 0]]], dtype=torch.bool)
-    scores = agreement.iou(a, b)
+    scores = iou(a, b)
     assert scores[:3].tolist() == [1 / 3, 1.0, 0.0]
     assert scores[3].isnan()
-    assert agreement.iou(a[0].numpy(), b[0].numpy()).item() == 1 / 3
+    assert iou(a[0].numpy(), b[0].numpy()).item() == 1 / 3
 
 
 def test_peak_share_mask_is_strict_and_of_each_maps_own_maximum():
     saliency = torch.tensor([[[0.0, 0.5], [0.6, 1.0]], [[2.0, 1.0], [1.5, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
-    assert agreement.peak_share_mask(saliency, 0.5).tolist() == [
+    assert peak_share_mask(saliency, 0.5).tolist() == [
         [[False, False], [True, True]],
         [[True, False], [True, False]],
         [[False, False], [False, False]],
@@ -122,22 +126,22 @@ def test_peak_distance_by_hand():
 def test_bad_input_is_named():
     saliency = torch.rand(2, 4, 4)
     with pytest.raises(ValueError, match=r"`saliency` goes down to -0\.5; allowed: 0 or more"):
-        agreement.peak_share_mask(torch.tensor([[0.0, -0.5]]), 0.5)
+        peak_share_mask(torch.tensor([[0.0, -0.5]]), 0.5)
     broken = saliency.clone()
     broken[1, 2, 3] = math.nan
     for measure in (agreement.spearman, agreement.peak_distance):
         with pytest.raises(ValueError, match=r"NaN at \(1, 2, 3\)"):
             measure(saliency, broken)
     with pytest.raises(ValueError, match=r"`fraction` is 0\.01: 0 pixels"):
-        agreement.equal_area_mask(saliency, 0.01)
+        equal_area_mask(saliency, 0.01)
     with pytest.raises(ValueError, match=r"`fraction` is 1\.5"):
         agreement.tied_share(saliency, 1.5)
     with pytest.raises(ValueError, match="3 seeds for 2 images"):
-        agreement.equal_area_mask(saliency, 0.5, seed=[1, 2, 3])
+        equal_area_mask(saliency, 0.5, seed=[1, 2, 3])
     with pytest.raises(ValueError, match=r"got \(2, 4, 4\) and \(4, 4\)"):
-        agreement.iou(saliency > 0.5, saliency[0] > 0.5)
+        iou(saliency > 0.5, saliency[0] > 0.5)
     with pytest.raises(ValueError, match="`b` is no mask"):
-        agreement.iou(saliency > 0.5, saliency)
+        iou(saliency > 0.5, saliency)
 
 
 # tables of images and pairs
@@ -168,7 +172,7 @@ def test_pairs_are_scored_by_hand():
         "c": [[[0.0, 1.0, 2.0, 3.0]], [[4.0, 3.0, 2.0, 1.0]]],
     }
     files = explanations(maps, label=[1, -1])
-    table = agreement.score_pairs(files, area=0.5, areas=[0.25, 1], threshold=0.4, seed=0)
+    table = agreement_tables.score_pairs(files, area=0.5, areas=[0.25, 1], threshold=0.4, seed=0)
     assert len(table) == 3 * 7 * 2  # pairs, three areas and four other measures, images
     assert table.columns[:3].tolist() == [*ORIGIN] and table["model"].unique().tolist() == ["m"]
     assert table.set_index("image_id").loc["x", "prediction"].unique().tolist() == ["wrong"]
@@ -202,42 +206,42 @@ def test_pairs_are_scored_by_hand():
 
 def test_masks_of_the_table_are_those_of_the_masks_file():
     files = explanations({"a": np.ones((2, 6, 6)), "b": np.ones((2, 6, 6))})
-    masks = explain.masks(files, area=0.5, threshold=0.5, seed=3)
-    table = agreement.score_pairs(files, area=0.5, areas=[0.5], threshold=0.5, seed=3)
-    expected = agreement.iou(masks["a:equal_area"], masks["b:equal_area"]).tolist()
+    masks = run.cut_masks(files, area=0.5, threshold=0.5, seed=3)
+    table = agreement_tables.score_pairs(files, area=0.5, areas=[0.5], threshold=0.5, seed=3)
+    expected = iou(masks["a:equal_area"], masks["b:equal_area"]).tolist()
     assert table[table["measure"] == "equal_area_iou"]["value"].tolist() == expected
-    other = agreement.score_pairs(files, area=0.5, areas=[0.5], threshold=0.5, seed=4)
+    other = agreement_tables.score_pairs(files, area=0.5, areas=[0.5], threshold=0.5, seed=4)
     assert other[other["measure"] == "equal_area_iou"]["value"].tolist() != expected
 
 
 def test_files_of_other_images_are_refused():
     files = explanations({"a": np.zeros((2, 2, 2))}) + explanations({"b": np.zeros((2, 2, 2))}, ids="xz")
     with pytest.raises(ValueError, match="the explanations by b are of other images than those by a"):
-        agreement.score_pairs(files, area=0.5, areas=[], threshold=0.5, seed=0)
+        agreement_tables.score_pairs(files, area=0.5, areas=[], threshold=0.5, seed=0)
 
 
 def test_the_summary_takes_photographs_as_groups():
     values, photographs = [0.1, 0.2, 0.3, 0.8, 0.9, 0.4, 0.5], "ppqqrrs"
-    (row,) = agreement.summarise(table_of(values, photographs), seed=3).to_dict("records")
-    low, high = intervals.bootstrap_interval(values, groups=list(photographs), seed=3)
+    (row,) = agreement_tables.summarise(table_of(values, photographs), seed=3).to_dict("records")
+    low, high = resampling.bootstrap_interval(values, groups=list(photographs), seed=3)
     assert (row["n"], row["photographs"], row["undefined"]) == (7, 4, 0)
     assert row["mean"] == pytest.approx(3.2 / 7)
     assert (row["low"], row["high"]) == (low, high)
-    assert (row["low"], row["high"]) != intervals.bootstrap_interval(values, seed=3)
+    assert (row["low"], row["high"]) != resampling.bootstrap_interval(values, seed=3)
     assert (row["chance"], row["tied_share"], row["cut"]) == (1 / 9, 0.5, 0.2)
 
 
 def test_undefined_scores_are_counted_and_left_out():
     values = [0.1, math.nan, 0.3, 0.5, math.nan]
-    (row,) = agreement.summarise(table_of(values, "pqrst")).to_dict("records")
+    (row,) = agreement_tables.summarise(table_of(values, "pqrst")).to_dict("records")
     assert (row["n"], row["photographs"], row["undefined"], row["mean"]) == (3, 3, 2, pytest.approx(0.3))
-    (row,) = agreement.summarise(table_of([math.nan, math.nan], "pq")).to_dict("records")
+    (row,) = agreement_tables.summarise(table_of([math.nan, math.nan], "pq")).to_dict("records")
     assert (row["n"], row["photographs"], row["undefined"]) == (0, 0, 2)
     assert all(math.isnan(row[name]) for name in ("mean", "low", "high"))
 
 
 def test_fewer_than_three_photographs_give_no_interval():
-    (row,) = agreement.summarise(table_of([0.2, 0.4, 0.6, 0.8], "ppqq")).to_dict("records")
+    (row,) = agreement_tables.summarise(table_of([0.2, 0.4, 0.6, 0.8], "ppqq")).to_dict("records")
     assert (row["n"], row["photographs"], row["mean"]) == (4, 2, pytest.approx(0.5))
     assert math.isnan(row["low"])
     assert math.isnan(row["high"])
@@ -252,13 +256,13 @@ def test_models_pairs_and_measures_are_kept_apart():
             table_of([0.8] * 3, "pqr", model="other"),
         ]
     )
-    summary = agreement.summarise(scores)
+    summary = agreement_tables.summarise(scores)
     assert summary["mean"].tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8])
     assert summary.low.tolist() == summary.high.tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8])
     assert summary.cut.tolist() == pytest.approx([0.2, math.nan, 0.2, 0.2], nan_ok=True)
     assert summary.model.tolist() == ["m", "m", "m", "other"]
     assert summary.seed.tolist() == [0] * 4
-    shuffled = agreement.summarise(scores.sample(frac=1, random_state=0))
+    shuffled = agreement_tables.summarise(scores.sample(frac=1, random_state=0))
     keys = ["model", "explainer_b", "measure"]
     pd.testing.assert_frame_equal(
         shuffled.sort_values(keys, ignore_index=True), summary.sort_values(keys, ignore_index=True)
@@ -267,7 +271,7 @@ def test_models_pairs_and_measures_are_kept_apart():
 
 def test_right_and_wrong_predictions_are_summarised_apart():
     scores = table_of([0.1, 0.2, 0.3, 0.8], "pqrs", prediction=["right", "right", np.nan, "wrong"])
-    summary = agreement.summarise(scores).set_index("subset")
+    summary = agreement_tables.summarise(scores).set_index("subset")
     assert summary["n"].to_dict() == {"all": 4, "right": 2, "wrong": 1}
     assert summary["mean"].to_dict() == pytest.approx({"all": 0.35, "right": 0.15, "wrong": 0.8})
     assert summary.loc[["right", "wrong"], "low"].isna().all()
@@ -282,9 +286,9 @@ def test_headline_and_tests_are_of_one_area():
             table_of([1.0, 2.0, 3.0], "pqr", measure="peak_distance", cut=np.nan, prediction="right"),
         ]
     )
-    rounded = agreement.summarise(scores).round(6)  # as tables are written
-    assert agreement.headline(rounded, area=1 / 3)["mean"].tolist() == pytest.approx([0.4, 0.2])
-    (test,) = agreement.compare_pairs(scores.round(6), area=1 / 3, seed=7).to_dict("records")
+    rounded = agreement_tables.summarise(scores).round(6)  # as tables are written
+    assert agreement_tables.headline(rounded, area=1 / 3)["mean"].tolist() == pytest.approx([0.4, 0.2])
+    (test,) = agreement_tables.compare_pairs(scores.round(6), area=1 / 3, seed=7).to_dict("records")
     assert test["seed"] == 7
     assert (test["pair_a"], test["pair_b"]) == ("lime & cam", "lime & rise")
     assert (test["difference"], test["n"], test["p_value"]) == (pytest.approx(0.2), 3, 0.25)
@@ -297,8 +301,8 @@ def test_findings_say_what_the_numbers_say():
             table_of([0.1, 0.1, 0.1], "pqr", explainer_b="scorecam-x"),
         ]
     )
-    summary, tests = agreement.summarise(scores), agreement.compare_pairs(scores, area=0.2)
-    assert agreement.findings(summary, tests, area=0.2) == [
+    summary, tests = agreement_tables.summarise(scores), agreement_tables.compare_pairs(scores, area=0.2)
+    assert evaluation_findings.agreement_findings(summary, tests, area=0.2) == [
         "m: cut at 20 % of the picture, LIME and Grad-CAM agree most: IoU 0.40 (95 % interval 0.30 to 0.50, n = 3); "
         "LIME and Score-CAM least: 0.10 (95 % interval 0.10 to 0.10, n = 3). Chance is 0.11; of 2 intervals 1 above "
         "it, 1 below it. Beyond chance the first pair agrees more than 0 of 1 other pair (paired permutation test by "
@@ -309,7 +313,7 @@ def test_findings_say_what_the_numbers_say():
 def test_label_0_is_a_label():
     arrays, facts = explanations({"a": np.zeros((3, 2, 2))}, ids="xyz", photographs="ppp")[0]
     arrays |= {"label": np.array([0, 0, -1]), "predicted": np.array([0, 1, 0])}
-    assert agreement.image_table(arrays, facts)["prediction"].fillna("none").tolist() == ["right", "wrong", "none"]
+    assert summaries.image_table(arrays, facts)["prediction"].fillna("none").tolist() == ["right", "wrong", "none"]
 
 
 def test_findings_name_the_first_and_the_last_of_all_pairs_and_its_own_tests():
@@ -319,8 +323,8 @@ def test_findings_name_the_first_and_the_last_of_all_pairs_and_its_own_tests():
         for model in ("z", "m")
         for (a, b), mean in means.items()
     )
-    summary, tests = agreement.summarise(scores), agreement.compare_pairs(scores, area=0.2)
-    sentences = agreement.findings(summary, tests, area=0.2)
+    summary, tests = agreement_tables.summarise(scores), agreement_tables.compare_pairs(scores, area=0.2)
+    sentences = evaluation_findings.agreement_findings(summary, tests, area=0.2)
     assert [sentence[:2] for sentence in sentences] == ["z:", "m:"]
     for sentence in sentences:
         assert "a and c agree most: IoU 0.50" in sentence and "b and c least: 0.10" in sentence

@@ -10,7 +10,8 @@ import torch
 import torchvision
 from torch import nn
 from torchvision.models.resnet import BasicBlock
-from unitlens import cam
+from unitlens.explainers import cam
+from unitlens.networks import layer_outputs
 
 RESNET_LAYERS = ["layer1", "layer2", "layer3", "layer4", "layer4.conv2", "layer4.downsample"]
 
@@ -339,10 +340,10 @@ def test_vision_transformer_tokens_become_a_grid_without_the_class_token():
 
 def test_tokens_keep_their_place_in_a_picture_that_is_not_square():
     tokens = torch.arange(1.0, 8.0).view(1, 7, 1)  # a class token, then 2 x 3 patches
-    grid = cam.as_grid(tokens, torch.zeros(1, 3, 32, 48), "layer")
+    grid = layer_outputs.as_grid(tokens, torch.zeros(1, 3, 32, 48), "layer")
     assert grid.tolist() == [[[[2, 3, 4], [5, 6, 7]]]]
     with pytest.raises(ValueError, match=r"layer 'layer' returns \(1, 7, 1\) for images of 16 x 128"):
-        cam.as_grid(tokens, torch.zeros(1, 3, 16, 128), "layer")
+        layer_outputs.as_grid(tokens, torch.zeros(1, 3, 16, 128), "layer")
 
 
 def test_channels_last_outputs_give_the_maps_of_channels_first():

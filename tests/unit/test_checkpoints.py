@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from unitlens import checkpoints
+from unitlens.networks import checkpoints
 
 FOLDER = Path(checkpoints.__file__).parents[1]
 
@@ -360,7 +360,7 @@ def test_no_file_ends_the_process(tmp_path, name, zipped):
     else:
         torch_file(path, CRASHES[name], zipped=zipped)
     code = (
-        "import sys, torch; from unitlens import checkpoints\n"
+        "import sys, torch; from unitlens.networks import checkpoints\n"
         "try: print(repr(checkpoints.read(sys.argv[1], sys.argv[2], torch.nn.Identity())))\n"
         "except ValueError as error: print(error)"
     )

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
-from unitlens import compare, dissect
+from unitlens.report import concept_findings
+from unitlens.tables import comparison, diversity
+from unitlens.units import dissect
 
 TABLES = [
     "frequent",
@@ -23,7 +25,7 @@ CATEGORY = {"dog": "object", "cat": "object", "sky": "scene", "red": "color"}
 
 
 def units(model, layer, concepts, *, dead=0, encoder="clip", similarity="soft_wpmi"):
-    """Labels as `evidence.label_table` tabulates them: a unit for each word, and some dead ones."""
+    """Labels as `unit_labels.label_table` tabulates them: a unit for each word, and some dead ones."""
     words = [*concepts.split(), *[""] * dead]
     return pd.DataFrame(
         {
@@ -58,19 +60,19 @@ def test_rarefaction_is_the_mean_over_all_subsets(counts):
     drawn_from = [concept for concept, count in enumerate(counts) for _ in range(count)]
     for size in range(len(drawn_from) + 1):
         distinct = [len(set(subset)) for subset in combinations(drawn_from, size)]
-        assert compare.rarefy(counts, size) == pytest.approx(np.mean(distinct), abs=1e-12)
+        assert diversity.rarefy(counts, size) == pytest.approx(np.mean(distinct), abs=1e-12)
 
 
 def test_rarefaction_of_large_layers_stays_exact():
-    assert compare.rarefy([1] * 2048, 512) == pytest.approx(512, rel=1e-9)
-    assert compare.rarefy([2048], 512) == pytest.approx(1)
-    assert compare.rarefy([], 0) == 0
+    assert diversity.rarefy([1] * 2048, 512) == pytest.approx(512, rel=1e-9)
+    assert diversity.rarefy([2048], 512) == pytest.approx(1)
+    assert diversity.rarefy([], 0) == 0
     with pytest.raises(ValueError, match="`size` is 4, but there are 3 units"):
-        compare.rarefy([2, 1], 4)
+        diversity.rarefy([2, 1], 4)
 
 
 def test_frequent_concepts_by_hand(concepts):
-    table = compare.frequent(concepts)
+    table = comparison.frequent(concepts)
     assert list(table.columns) == ["model", "layer", "concept", "category", "units", "share"]
     assert list(table.itertuples(index=False, name=None)) == [
         ("a", "layer3", "dog", "object", 2, 0.5),
@@ -93,11 +95,11 @@ def test_the_order_of_the_units_does_not_matter(concepts):
         [group.sample(frac=1, random_state=3) for _, group in concepts.groupby(["model", "layer"], sort=False)]
     )
     for name in TABLES:
-        pd.testing.assert_frame_equal(getattr(compare, name)(shuffled), getattr(compare, name)(concepts))
+        pd.testing.assert_frame_equal(getattr(comparison, name)(shuffled), getattr(comparison, name)(concepts))
 
 
 def test_layers_by_hand(concepts):
-    table = compare.layers(concepts)
+    table = comparison.layers(concepts)
     columns = ["model", "layer", "units", "dead", "labelled", "distinct", "rarefied_units", "top_concept", "top_units"]
     assert list(table[columns].itertuples(index=False, name=None)) == [
         ("a", "layer3", 5, 1, 4, 3, 2, "dog", 2),
@@ -112,7 +114,7 @@ def test_layers_by_hand(concepts):
 
 
 def test_a_layer_without_labels_is_told_and_does_not_spoil_the_others(concepts):
-    table = compare.layers(pd.concat([concepts, units("b", "conv10", "", dead=3)], ignore_index=True))
+    table = comparison.layers(pd.concat([concepts, units("b", "conv10", "", dead=3)], ignore_index=True))
     assert table.distinct_rarefied.tolist() == pytest.approx([11 / 6, 2, 3 / 2, np.nan], nan_ok=True)
     last = table[["model", "layer", "units", "dead", "labelled", "distinct", "top_concept", "top_units"]].iloc[-1]
     assert last.tolist() == ["b", "conv10", 3, 3, 0, 0, "", 0]
@@ -121,20 +123,20 @@ def test_a_layer_without_labels_is_told_and_does_not_spoil_the_others(concepts):
 def test_only_labelled_units_count(concepts):
     unsure = units("a", "layer3", "dog dog red").assign(status="unlabelled")
     with_unsure = pd.concat([concepts, unsure], ignore_index=True)
-    assert compare.layers(with_unsure).units.tolist() == [8, 2, 6]
+    assert comparison.layers(with_unsure).units.tolist() == [8, 2, 6]
     for name in set(TABLES) - {"layers"}:
-        pd.testing.assert_frame_equal(getattr(compare, name)(with_unsure), getattr(compare, name)(concepts))
+        pd.testing.assert_frame_equal(getattr(comparison, name)(with_unsure), getattr(comparison, name)(concepts))
 
 
 def test_near_duplicates_count_as_their_group(concepts):
     grouped = concepts.assign(group=concepts.concept.replace({"cat": "animal", "dog": "animal"}))
-    assert compare.layers(grouped).distinct.tolist() == [2, 1, 2]
-    top = compare.frequent(grouped).iloc[0]
+    assert comparison.layers(grouped).distinct.tolist() == [2, 1, 2]
+    top = comparison.frequent(grouped).iloc[0]
     assert (top.concept, top.category, top.units) == ("animal", "object", 3)
 
 
 def test_rarefaction_curve_runs_from_one_unit_to_all(concepts):
-    table = compare.rarefaction(concepts)
+    table = diversity.rarefaction(concepts)
     curve = table[(table.model == "a") & (table.layer == "layer3")]
     assert curve.units.tolist() == [1, 2, 3, 4]
     assert curve.distinct.tolist() == pytest.approx([1, 11 / 6, 2.5, 3])
@@ -146,7 +148,7 @@ def test_intervals_of_counts_hold_the_expected_count(size):
     rng = np.random.default_rng(0)
     shares = 1 / np.arange(1, 401)
     samples = [counts[counts > 0] for counts in rng.multinomial(256, shares / shares.sum(), size=200)]
-    rows = np.array([compare.rarefy_with_interval(counts, size) for counts in samples])
+    rows = np.array([diversity.rarefy_with_interval(counts, size) for counts in samples])
     held = (rows[:, 1] <= rows[:, 0].mean()) & (rows[:, 0].mean() <= rows[:, 2])
     assert held.mean() > 0.93
 
@@ -157,7 +159,7 @@ def test_intervals_of_concentration_hold_its_expectation():
     rows = []
     for counts in rng.multinomial(256, shares / shares.sum(), size=100):
         words = " ".join(f"word{number}" for number in np.repeat(np.arange(400), counts))
-        rows.append(compare.layers(units("a", "x", words)).iloc[0])
+        rows.append(comparison.layers(units("a", "x", words)).iloc[0])
     table = pd.DataFrame(rows)
     for name, low, high in [("gini", "gini_low", "gini_high"), ("top10_share", "top10_low", "top10_high")]:
         expected = table[name].mean()
@@ -166,13 +168,13 @@ def test_intervals_of_concentration_hold_its_expectation():
 
 def test_concentration_without_an_answer_of_the_jackknife_is_empty():
     words = " ".join(f"word{number} word{number}" for number in range(30))
-    row = compare.layers(units("a", "x", words)).iloc[0]
+    row = comparison.layers(units("a", "x", words)).iloc[0]
     assert row.top10_share == pytest.approx(20 / 60)
     assert np.isnan(row.top10_low)  # whichever unit is left out, the ten most frequent name as many
 
 
 def test_category_shares_have_wilsons_interval(concepts):
-    table = compare.categories(concepts).set_index(["model", "layer", "category"]).sort_index()
+    table = comparison.categories(concepts).set_index(["model", "layer", "category"]).sort_index()
     assert table.index.get_level_values("category").unique().tolist() == ["color", "object", "scene"]
     assert table.loc[("a", "all"), "units"].tolist() == [0, 5, 1]
     assert table.loc[("b", "conv9"), "share"].tolist() == [0.75, 0, 0.25]
@@ -187,7 +189,7 @@ def test_category_shares_have_wilsons_interval(concepts):
 
 
 def test_two_models_by_hand(concepts):
-    (row,) = compare.models(concepts).to_dict("records")
+    (row,) = comparison.models(concepts).to_dict("records")
     assert [row[name] for name in ("model_a", "model_b", "distinct_a", "distinct_b")] == ["a", "b", 3, 2]
     assert [row[name] for name in ("shared", "only_a", "only_b", "jaccard")] == [1, 2, 1, 0.25]
     # four of {dog x 3, cat x 2, sky}: not dog 0 of 15, not cat 1 of 15, not sky 5 of 15
@@ -202,20 +204,20 @@ def test_two_models_by_hand(concepts):
 
 
 def test_equal_models_share_everything():
-    table = compare.models(pd.concat([units("a", "x", "dog sky red"), units("b", "y", "dog sky red")]))
+    table = comparison.models(pd.concat([units("a", "x", "dog sky red"), units("b", "y", "dog sky red")]))
     (row,) = table.to_dict("records")
     assert (row["jaccard"], row["chi_square"], row["cramers_v"]) == (1, 0, 0)
     assert row["p_value"] == pytest.approx(stats.chi2.sf(0, 2))
 
 
 def test_two_by_two_shares_are_compared_without_continuity_correction():
-    table = compare.models(pd.concat([units("a", "x", "dog dog dog sky"), units("b", "x", "dog sky sky sky")]))
+    table = comparison.models(pd.concat([units("a", "x", "dog dog dog sky"), units("b", "x", "dog sky sky sky")]))
     assert table.chi_square.item() == pytest.approx(4 * 1**2 / 2)  # every expected count is 2
     assert table.cramers_v.item() == pytest.approx(0.5)
 
 
 def test_a_model_without_labels_has_no_test_and_no_share(concepts):
-    table = compare.models(pd.concat([concepts[concepts.model == "a"], units("c", "x", "", dead=2)]))
+    table = comparison.models(pd.concat([concepts[concepts.model == "a"], units("c", "x", "", dead=2)]))
     (row,) = table.to_dict("records")
     assert (row["distinct_a"], row["distinct_b"], row["shared"], row["only_a"], row["rarefied_units"]) == (
         3,
@@ -228,14 +230,14 @@ def test_a_model_without_labels_has_no_test_and_no_share(concepts):
 
 
 def test_every_pair_of_models_is_compared_once(concepts):
-    table = compare.models(pd.concat([concepts, units("c", "x", "cat")]))
+    table = comparison.models(pd.concat([concepts, units("c", "x", "cat")]))
     assert list(zip(table.model_a, table.model_b, strict=True)) == [("a", "b"), ("a", "c"), ("b", "c")]
 
 
 def test_one_model_alone_gives_an_empty_table_with_its_columns(concepts):
-    table = compare.models(concepts[concepts.model == "a"])
+    table = comparison.models(concepts[concepts.model == "a"])
     assert len(table) == 0
-    assert list(table.columns) == list(compare.models(concepts).columns)
+    assert list(table.columns) == list(comparison.models(concepts).columns)
 
 
 @pytest.mark.parametrize("column", ["encoder", "similarity", "concept_list"])
@@ -244,14 +246,14 @@ def test_labels_of_different_origin_are_not_compared(concepts, column, name):
     concepts.loc[concepts.model == "b", column] = "other"
     kind = column.replace("_", " ")
     with pytest.raises(ValueError, match=f"labels of different {kind}s cannot be compared: .*, other"):
-        getattr(compare, name)(concepts)
+        getattr(comparison, name)(concepts)
 
 
 def test_category_differences_by_hand():
     pair = pd.concat(
         [units("a", "x", " ".join(["dog"] * 56 + ["sky"] * 14)), units("b", "x", " ".join(["dog"] * 48 + ["sky"] * 32))]
     )
-    table = compare.category_differences(pair)
+    table = comparison.category_differences(pair)
     assert list(zip(table.layer, table.category, strict=True)) == [
         ("x", "object"),
         ("x", "scene"),
@@ -267,11 +269,11 @@ def test_category_differences_by_hand():
 
 
 def test_models_with_different_layers_are_compared_over_all_of_them(concepts):
-    assert set(compare.category_differences(concepts).layer) == {"all"}
+    assert set(comparison.category_differences(concepts).layer) == {"all"}
 
 
 def test_unique_concepts_by_hand(concepts):
-    table = compare.unique_concepts(concepts)
+    table = comparison.unique_concepts(concepts)
     rows = table.drop(columns=["p_value", "p_adjusted"]).itertuples(index=False, name=None)
     assert list(rows) == [
         ("a", "dog", "object", 3, 6, 4, 5),
@@ -280,23 +282,23 @@ def test_unique_concepts_by_hand(concepts):
     ]
     # three of a's six units and none of b's four: C(6, 3) / C(10, 3), and as extreme: C(4, 3) / C(10, 3)
     assert table.p_value.tolist()[0] == pytest.approx((20 + 4) / 120)
-    assert compare.unique_concepts(concepts[concepts.model == "a"]).empty
+    assert comparison.unique_concepts(concepts[concepts.model == "a"]).empty
 
 
 def test_a_model_does_not_differ_from_itself(concepts):
     control = concepts[concepts.model == "a"]
     both = pd.concat([control, control.assign(model="control")])
-    (row,) = compare.models(both).to_dict("records")
+    (row,) = comparison.models(both).to_dict("records")
     assert (row["shared"], row["jaccard"], row["rarefied_difference"], row["p_value"]) == (3, 1, 0, 1)
-    differences = compare.category_differences(both)
+    differences = comparison.category_differences(both)
     assert set(differences.difference) == {0} and set(differences.p_adjusted) == {1}
-    assert compare.unique_concepts(both).empty
+    assert comparison.unique_concepts(both).empty
 
 
 def test_trend_is_found_where_it_is_planted():
     share = {"l1": 2, "l2": 10, "l3": 18}
     rows = [units("a", layer, " ".join(["dog"] * n + ["sky"] * (20 - n) + ["red"] * 10)) for layer, n in share.items()]
-    table = compare.trend(pd.concat(rows)).set_index("category")
+    table = comparison.trend(pd.concat(rows)).set_index("category")
     row = table.loc["object"]
     assert (row["first"], row["last"], row.layers, row.labelled) == ("l1", "l3", 3, 90)
     assert row.slope == pytest.approx(8 / 30)
@@ -307,13 +309,13 @@ def test_trend_is_found_where_it_is_planted():
 
 def test_trend_of_unequal_layers_is_the_slope_over_units():
     rows = [units("a", "l1", "dog sky"), units("a", "l2", "dog dog sky sky sky"), units("a", "l3", "dog")]
-    table = compare.trend(pd.concat(rows)).set_index("category")
+    table = comparison.trend(pd.concat(rows)).set_index("category")
     depth, dog = [0, 0, 1, 1, 1, 1, 1, 2], [1, 0, 1, 1, 0, 0, 0, 1]
     assert table.loc["object", "slope"] == pytest.approx(np.polyfit(depth, dog, 1)[0])
 
 
 def test_trend_needs_two_layers(concepts):
-    assert set(compare.trend(concepts).model) == {"a"}
+    assert set(comparison.trend(concepts).model) == {"a"}
 
 
 def test_permuted_trend_holds_its_level():
@@ -322,7 +324,7 @@ def test_permuted_trend_holds_its_level():
     for _ in range(200):
         words = rng.choice(["dog", "sky"], size=60)
         rows = [units("a", f"l{number}", " ".join(part)) for number, part in enumerate(np.split(words, [15, 35]))]
-        p_values.append(compare.trend(pd.concat(rows), n_resamples=999).p_value[0])
+        p_values.append(comparison.trend(pd.concat(rows), n_resamples=999).p_value[0])
     assert 0.01 < np.mean(np.array(p_values) < 0.05) < 0.09
 
 
@@ -336,7 +338,7 @@ def probe():
 def relabel(activations=None, **options):
     own, images, texts, photographs = probe()
     options = {"similarity": "cos_similarity", "groups": list("wxyz"), "seed": 1, "photographs": photographs} | options
-    return compare.relabel_subsets(own if activations is None else activations, images, texts, **options)
+    return diversity.relabel_subsets(own if activations is None else activations, images, texts, **options)
 
 
 def test_relabelling_draws_photographs_whole_and_nested():
@@ -378,7 +380,7 @@ def test_relabelling_says_where_there_are_too_few_images():
 
 def test_probe_sizes_give_means_and_extremes():
     draws = relabel(fractions=(0.5, 1), draws=3).assign(model="a", layer="x")
-    table = compare.probe_sizes(draws)
+    table = diversity.probe_sizes(draws)
     half = draws[draws.fraction == 0.5].distinct
     assert table.draws.tolist() == [3, 1]
     row = table.iloc[0]
@@ -400,11 +402,11 @@ def test_fewest_images_are_what_the_similarity_takes(similarity):
 def tables(concepts):
     names = ("layers", "models", "category_differences", "unique_concepts", "trend")
     draws = relabel(fractions=(0.5, 1), draws=2).assign(model="a", layer="layer3")
-    return [*(getattr(compare, name)(concepts) for name in names), compare.probe_sizes(draws)]
+    return [*(getattr(comparison, name)(concepts) for name in names), diversity.probe_sizes(draws)]
 
 
 def test_findings_say_what_is_not_supported(concepts):
-    text = " ".join(compare.findings(*tables(concepts)))
+    text = " ".join(concept_findings.concept_findings(*tables(concepts)))
     assert "Among 4 labelled units of each, a names 2.6 and b 2.0 distinct concepts; without an interval" in text
     assert "No difference of category shares between a and b is supported at 6 and 4 labelled units" in text
     assert "No rise or fall of a category's share is supported from layer3 to layer4 of a (2 layers, 6 labelled" in text
@@ -417,9 +419,9 @@ def test_models_and_layers_stay_in_the_order_of_the_run(concepts):
     turned = concepts.replace({"model": {"a": "z"}, "layer": {"layer3": "stem", "layer4": "head"}})
     order = [("z", "stem"), ("z", "head"), ("z", "all"), ("b", "conv9"), ("b", "all")]
     for name in ("frequent", "rarefaction"):
-        table = getattr(compare, name)(turned)
+        table = getattr(comparison, name)(turned)
         assert list(dict.fromkeys(zip(table.model, table.layer, strict=True))) == order
-    table = compare.categories(turned)
+    table = comparison.categories(turned)
     assert list(dict.fromkeys(zip(table.model, table.layer, strict=True))) == [
         *order[:2],
         order[3],
@@ -433,18 +435,18 @@ def test_findings_say_which_model_names_more(richer):
     words = {model: " ".join(f"w{number % 40}" for number in range(60)) for model in "ab"}
     words[{"a": "b", "b": "a"}[richer]] = " ".join(["dog"] * 57 + ["cat", "cat", "sky"])
     rows = pd.concat([units(model, "x", own) for model, own in words.items()])
-    first, *_ = compare.findings(*tables(rows))
+    first, *_ = concept_findings.concept_findings(*tables(rows))
     assert first.endswith(f"): a difference is supported, {richer} names more.")
 
 
 def test_findings_compare_the_smallest_part_of_the_probe_set_with_all_of_it(concepts):
     draws = relabel(fractions=(0.5, 0.75, 1), draws=2).assign(model="a", layer="layer3")
-    text = compare.findings(*tables(concepts)[:-1], compare.probe_sizes(draws))
+    text = concept_findings.concept_findings(*tables(concepts)[:-1], diversity.probe_sizes(draws))
     assert any("layer3 1.5 on 3 and 3 on 6 photographs" in sentence for sentence in text)
 
 
 def test_findings_give_differences_with_interval_and_p():
     sides = {"a": ["dog"] * 100 + ["sky"] * 20, "b": ["dog"] * 60 + ["sky"] * 60}
     rows = [units(model, "x", " ".join(words)) for model, words in sides.items()]
-    text = " ".join(compare.findings(*tables(pd.concat(rows))))
+    text = " ".join(concept_findings.concept_findings(*tables(pd.concat(rows))))
     assert "object 83.3 % and 50 % (difference +33.3 points, 95 % interval +21.6 to +43.8; p < 0.001)" in text

@@ -11,22 +11,11 @@ import numpy as np
 import pytest
 import torch
 from skimage import data, transform
-from unitlens import (
-    activations,
-    agreement,
-    cam,
-    explain,
-    faithfulness,
-    hooks,
-    imputation,
-    lime,
-    logs,
-    models,
-    netdissect,
-    sanity,
-    segment,
-    unit_maps,
-)
+from unitlens.explainers import cam, lime, masks, segment
+from unitlens.measures import agreement, control_maps, faithfulness, imputation, perturbation, sanity
+from unitlens.networks import build, hooks, layer_outputs
+from unitlens.networks.network import load_classifier, normaliser, predictor, set_precision
+from unitlens.units import exemplars, netdissect
 
 pytestmark = [
     pytest.mark.gpu,
@@ -47,10 +36,10 @@ def network(device):
     """ResNet-18 of random weights in strict float32, as a job gets one."""
     with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(0)
-        torch.save(models.build("torchvision:resnet18", classes=10).state_dict(), f"{folder}/weights.pt")
-        model = models.load("torchvision:resnet18", f"{folder}/weights.pt", device=device, classes=10)
-    model, dtype = models.set_precision(model, "float32")
-    return model, models.normaliser(MEAN, STD, device=device, dtype=dtype)
+        torch.save(build.build("torchvision:resnet18", classes=10).state_dict(), f"{folder}/weights.pt")
+        model = load_classifier("torchvision:resnet18", f"{folder}/weights.pt", device=device, classes=10)
+    model, dtype = set_precision(model, "float32")
+    return model, normaliser(MEAN, STD, device=device, dtype=dtype)
 
 
 def targets(device):
@@ -67,7 +56,7 @@ def explained(method, layer):
 
 def surrogate(**options):
     def run(device):
-        predict = models.predictor(*network(device))
+        predict = predictor(*network(device))
         pictures = photographs(device)
         labels = segment.grid(pictures, size=32)
         options_ = {"n_samples": 200, "seeds": SEEDS, "batch_size": 70} | options
@@ -78,9 +67,9 @@ def surrogate(**options):
 
 
 def curves(device):
-    predict = models.predictor(*network(device))
-    maps = faithfulness.random_saliency((SIZE, SIZE), seeds=SEEDS).to(device)
-    plan = faithfulness.Plan(5, ["blur", "mean"], [20, 50, 80])
+    predict = predictor(*network(device))
+    maps = control_maps.random_saliency((SIZE, SIZE), seeds=SEEDS).to(device)
+    plan = perturbation.Plan(5, ["blur", "mean"], [20, 50, 80])
     found = faithfulness.curves(
         predict, photographs(device), {"random": maps}, targets(device), plan=plan, seeds=SEEDS, batch_size=32
     )
@@ -88,21 +77,21 @@ def curves(device):
 
 
 def filled(device):
-    removed = faithfulness.random_saliency((SIZE, SIZE), seeds=SEEDS).to(device) > 0.3
+    removed = control_maps.random_saliency((SIZE, SIZE), seeds=SEEDS).to(device) > 0.3
     return imputation.impute(photographs(device), removed)
 
 
 def pooled(device):
     model, normalise = network(device)
     to_layer = lambda pictures: hooks.run_to(model, "layer3", normalise(pictures))  # noqa: E731
-    return torch.cat(list(activations.extract(to_layer, photographs(device).split(2))))
+    return torch.cat(list(layer_outputs.extract(to_layer, photographs(device).split(2))))
 
 
 def strongest(device):
     model, normalise = network(device)
     rows = np.array([[0, 2], [1, -1]] * 128)
     pictures = photographs("cpu").numpy()
-    found = unit_maps.activation_maps(model, "layer3", rows, lambda wanted: pictures[wanted], normalise, batch_size=2)
+    found = exemplars.activation_maps(model, "layer3", rows, lambda wanted: pictures[wanted], normalise, batch_size=2)
     return torch.as_tensor(found["peak"])
 
 
@@ -155,11 +144,11 @@ def shuffled(device):
 EQUAL = {
     **{
         method: lambda device, run=run: run(photographs(device))
-        for method, run in explain.SUPERPIXELS.items()
+        for method, run in segment.SUPERPIXELS.items()
         if method != "grid"
     },
     "grid": lambda device: segment.grid(photographs(device), size=30),
-    "equal area": lambda device: agreement.equal_area_mask(
+    "equal area": lambda device: masks.equal_area_mask(
         explained("gradcam", "layer4")("cpu").to(device).round(decimals=1), 0.2, seed=SEEDS
     ),
     "thresholds": thresholds,
@@ -201,7 +190,7 @@ def test_a_batch_that_does_not_fit_is_halved(name, room, caplog):
         if name == "LIME":
             labels = segment.grid(pictures, size=32)
             options = {"n_samples": 2000, "seeds": SEEDS, "batch_size": size}
-            predict = models.predictor(model, normalise)
+            predict = predictor(model, normalise)
             return lime.explain(predict, pictures, labels, targets("cuda"), **options).saliency
         return cam.explain(model, "layer2", normalise(pictures), targets("cuda"), method=name, chunk=size)
 
@@ -219,7 +208,7 @@ def test_a_batch_that_does_not_fit_is_halved(name, room, caplog):
 
 BUSY = """
 import sys, time, torch
-from unitlens import logs
+from unitlens.jobs import logs, progress
 with logs.log_to(sys.argv[1]):
     matrix = torch.randn(8192, 8192, device="cuda")
     end = time.monotonic() + 6
@@ -232,7 +221,7 @@ with logs.log_to(sys.argv[1]):
 
 
 def test_a_log_tells_the_memory_and_the_busy_share_of_the_gpu(tmp_path):
-    path = {"PYTHONPATH": str(Path(logs.__file__).parents[1])}
+    path = {"PYTHONPATH": str(Path(__file__).parents[2] / "scripts")}
     subprocess.run([sys.executable, "-c", BUSY, tmp_path / "log"], env=os.environ | path, check=True)
     last = (tmp_path / "log").read_text().splitlines()[-1]
     found = re.search(r" and (\d+) MiB of (.+), which was busy (\d+) % of the time$", last)

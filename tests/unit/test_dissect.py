@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from unitlens import dissect
+from unitlens.tables import unit_labels
+from unitlens.units import dissect, exemplars
+from unitlens.units.likelihood import factors_at_once, hard_terms
 
 N_IMAGES, N_UNITS, N_CONCEPTS, DIMENSION = 120, 7, 11, 6
 
@@ -139,7 +141,7 @@ def test_the_seed_of_rank_reorder_changes_its_scale_only(inputs):
 @pytest.mark.parametrize("block_elements", [1, 40, 500])
 def test_block_size_does_not_change_scores(name, block_elements, inputs, monkeypatch):
     expected = dissect.SIMILARITIES[name](*inputs)
-    monkeypatch.setattr(dissect, "BLOCK_ELEMENTS", block_elements)
+    monkeypatch.setattr(exemplars, "BLOCK_ELEMENTS", block_elements)
     np.testing.assert_allclose(dissect.SIMILARITIES[name](*inputs), expected, rtol=1e-10, atol=1e-12)
 
 
@@ -193,22 +195,22 @@ def test_a_planted_concept_is_found(inputs):
 
 def test_dead_units_are_zero_or_constant():
     activations = torch.tensor([[0.0, 2.0, 0.0, -1.0], [0.0, 2.0, 1e-6, -1.0]])
-    assert dissect.dead_units(activations).tolist() == [True, True, False, True]
+    assert exemplars.dead_units(activations).tolist() == [True, True, False, True]
 
 
 def test_top_images_break_ties_by_index():
     activations = torch.tensor([[0.0, 3.0], [5.0, 3.0], [0.0, 1.0], [5.0, 4.0], [0.0, 3.0]])
-    assert dissect.top_images(activations, 1).tolist() == [[1], [3]]
-    assert dissect.top_images(activations, 3).tolist() == [[1, 3, 0], [3, 0, 1]]
-    assert dissect.top_images(activations, 5).tolist() == [[1, 3, 0, 2, 4], [3, 0, 1, 4, 2]]
-    assert dissect.top_images(activations.half(), 2).dtype == torch.int64
+    assert exemplars.top_images(activations, 1).tolist() == [[1], [3]]
+    assert exemplars.top_images(activations, 3).tolist() == [[1, 3, 0], [3, 0, 1]]
+    assert exemplars.top_images(activations, 5).tolist() == [[1, 3, 0, 2, 4], [3, 0, 1, 4, 2]]
+    assert exemplars.top_images(activations.half(), 2).dtype == torch.int64
 
 
 @pytest.mark.parametrize("k", [1, 30, 120])
 def test_top_images_are_those_of_a_stable_sort(k, inputs):
     rounded = inputs[0].round(1)
     expected = [descending_order(column)[:k] for column in rounded.T]
-    assert dissect.top_images(rounded, k).tolist() == expected
+    assert exemplars.top_images(rounded, k).tolist() == expected
 
 
 def test_label_by_hand():
@@ -247,13 +249,13 @@ def test_bad_input_is_named(name, inputs):
 
 def test_what_is_no_candidate_takes_no_place_among_the_best():
     scores = torch.tensor([[-math.inf, 1, 2, 3, 4, 5, math.nan, 6], [math.nan] * 7 + [1]])
-    assert dissect._best_words(scores, np.array(list("abcdefgh"), dtype=object)) == ["h; f; e; d; c", "h"]
+    assert unit_labels._best_words(scores, np.array(list("abcdefgh"), dtype=object)) == ["h; f; e; d; c", "h"]
 
 
 def test_terms_are_those_of_the_published_code_and_many_are_multiplied_at_once():
-    hard = dissect.hard_terms()
+    hard = hard_terms()
     assert hard.offset.min().item() == pytest.approx(1e-7)
-    factors = dissect.factors_at_once(hard)
+    factors = factors_at_once(hard)
     assert factors > 10 and hard.offset.min().item() ** factors > 0
 
 
@@ -274,7 +276,7 @@ def test_too_few_images_are_named(name, few, message, inputs):
 @pytest.mark.parametrize("k", [0, 121])
 def test_top_images_names_both_numbers(k, inputs):
     with pytest.raises(ValueError, match=f"`k` is {k}; allowed: 1 to 120"):
-        dissect.top_images(inputs[0], k)
+        exemplars.top_images(inputs[0], k)
 
 
 @pytest.mark.gpu
@@ -303,10 +305,10 @@ def layer():
 
 
 def label_table(activations, images, concepts, *, similarity, encoders):
-    dissect.check_origin(activations, images, concepts, encoders)
+    unit_labels.check_origin(activations, images, concepts, encoders)
     parts = activations["activations"], images["features"], concepts["features"]
     scores = dissect.SIMILARITIES[similarity](*map(torch.as_tensor, parts))
-    return dissect.tabulate(scores, activations, concepts, similarity=similarity, encoder=encoders[0])
+    return unit_labels.tabulate(scores, activations, concepts, similarity=similarity, encoder=encoders[0])
 
 
 def test_the_label_table_by_hand(layer):
@@ -359,8 +361,8 @@ def test_labels_of_mixed_origin_are_refused(layer):
 
 def test_common_words_follow_the_list_and_repeat_none_of_it():
     concepts = pd.DataFrame({"word": ["dog", "people"], "category": ["object", "object"]})
-    assert dissect.with_common_words(concepts, 0) is concepts
-    longer = dissect.with_common_words(concepts, 300)
+    assert unit_labels.with_common_words(concepts, 0) is concepts
+    longer = unit_labels.with_common_words(concepts, 300)
     assert longer[:2].equals(concepts)
     added = longer.word[2:]
     assert set(longer.category[2:]) == {"word"}
@@ -368,4 +370,4 @@ def test_common_words_follow_the_list_and_repeat_none_of_it():
     assert {"the", "and", "time"} <= set(added)
     assert all(word.isalpha() and len(word) >= 3 for word in added)
     assert len(added) == 299  # "people" is among the 300, "dog" is not
-    assert dissect.with_common_words(concepts, 200).word.tolist() == longer.word[: 2 + 199].tolist()
+    assert unit_labels.with_common_words(concepts, 200).word.tolist() == longer.word[: 2 + 199].tolist()

@@ -3,9 +3,22 @@
 import numpy as np
 import pandas as pd
 import pytest
-from unitlens import agreement, compare, faithfulness, groundtruth, netdissect, resources, saliency, sanity, stats
+from unitlens.measures.sanity import RANDOMISED
+from unitlens.report import concept_findings, evaluation_findings, text
+from unitlens.tables import (
+    agreement,
+    comparison,
+    diversity,
+    faithfulness,
+    job_resources,
+    localization,
+    netdissect,
+    summaries,
+)
+from unitlens.tables.complexity import complexity_points, correlate_complexity, summarise_shape
+from unitlens.tables.sanity import summarise_randomisation, summarise_stability
 
-ORIGIN = dict.fromkeys(agreement.ORIGIN, "m")
+ORIGIN = dict.fromkeys(summaries.ORIGIN, "m")
 EXPLAINERS = ["gradcam-x", "scorecam-x", "lime", "random", "gaussian"]
 
 
@@ -30,12 +43,12 @@ def scored():
 
 
 def randomised():
-    facts = {"comparison": sanity.RANDOMISED, "randomised": 1, "layers": 1, "deepest": "x", "cut": 0.2}
+    facts = {"comparison": RANDOMISED, "randomised": 1, "layers": 1, "deepest": "x", "cut": 0.2}
     return each("explainer", EXPLAINERS[:1], measure="equal_area_iou", **facts)
 
 
 def complexity():
-    return images().assign(**{name: [0.1, 0.5, 0.3] for name in saliency.COMPLEXITY_TITLES})
+    return images().assign(**{name: [0.1, 0.5, 0.3] for name in text.COMPLEXITY_TITLES})
 
 
 def concepts(status="labelled"):
@@ -58,7 +71,7 @@ def draws():
 
 
 def jobs():
-    table = pd.DataFrame([dict.fromkeys(resources.JOB_COLUMNS, 1.0)])
+    table = pd.DataFrame([dict.fromkeys(job_resources.JOB_COLUMNS, 1.0)])
     return table.assign(rule="r", job="j", counted="images")
 
 
@@ -72,31 +85,31 @@ def curve_files(table):
 SUMMARIES = {
     "agreement.summarise": (pairs, agreement.summarise),
     "agreement.compare_pairs": (pairs, lambda table: agreement.compare_pairs(table, area=0.2)),
-    "saliency.summarise_shape": (lambda: each("explainer", EXPLAINERS[:3], measure="gini"), saliency.summarise_shape),
+    "saliency.summarise_shape": (lambda: each("explainer", EXPLAINERS[:3], measure="gini"), summarise_shape),
     "saliency.correlate_complexity": (
         pairs,
-        lambda table: saliency.correlate_complexity(complexity()[: len(table)], table, area=0.2),
+        lambda table: correlate_complexity(complexity()[: len(table)], table, area=0.2),
     ),
     "faithfulness.summarise": (scored, faithfulness.summarise),
     "faithfulness.compare": (scored, faithfulness.compare),
     "faithfulness.mean_curves": (scored, lambda table: faithfulness.mean_curves(curve_files(table))),
     "groundtruth.summarise": (
         lambda: each("explainer", EXPLAINERS, reference="box", measure="iou", chance=0.1),
-        groundtruth.summarise,
+        localization.summarise,
     ),
-    "sanity.summarise_randomisation": (randomised, sanity.summarise_randomisation),
+    "sanity.summarise_randomisation": (randomised, summarise_randomisation),
     "sanity.summarise_stability": (
-        lambda: each("measure", sanity.STABILITY_TITLES, seeds=2, n_samples=100, chance=0.1),
-        sanity.summarise_stability,
+        lambda: each("measure", text.STABILITY_TITLES, seeds=2, n_samples=100, chance=0.1),
+        summarise_stability,
     ),
     "netdissect.summarise": (dissected, netdissect.summarise),
-    "compare.probe_sizes": (draws, compare.probe_sizes),
-    "resources.efficiency": (jobs, resources.efficiency),
-    "resources.slowest": (jobs, resources.slowest),
-    "stats.mean_table": (scored, lambda table: stats.mean_table(table, ["model", "explainer"])),
-    "stats.paired_tests": (scored, lambda table: stats.paired_tests(table, ["model"], "explainer")),
+    "compare.probe_sizes": (draws, diversity.probe_sizes),
+    "resources.efficiency": (jobs, job_resources.efficiency),
+    "resources.slowest": (jobs, job_resources.slowest),
+    "stats.mean_table": (scored, lambda table: summaries.mean_table(table, ["model", "explainer"])),
+    "stats.paired_tests": (scored, lambda table: summaries.paired_tests(table, ["model"], "explainer")),
 } | {
-    f"compare.{name}": (concepts, getattr(compare, name))
+    f"compare.{name}": (concepts, getattr(comparison, name))
     for name in (
         *("frequent", "layers", "rarefaction", "categories"),
         *("models", "category_differences", "trend", "unique_concepts"),
@@ -138,13 +151,17 @@ def test_a_run_in_which_no_unit_has_a_label_has_its_tables(name):
 
 def test_two_networks_without_a_label_are_compared_as_such():
     none = pd.concat([concepts("unlabelled"), concepts("unlabelled").assign(model="n")])
-    (row,) = compare.models(none).to_dict("records")
+    (row,) = comparison.models(none).to_dict("records")
     assert (row["distinct_a"], row["distinct_b"], row["shared"], row["rarefied_units"]) == (0, 0, 0, 0)
-    tables = [getattr(compare, name)(none) for name in ("layers", "models", "category_differences", "unique_concepts")]
-    assert len(compare.findings(*tables, compare.trend(none), compare.probe_sizes(draws()[:0]))) == 1
+    tables = [
+        getattr(comparison, name)(none) for name in ("layers", "models", "category_differences", "unique_concepts")
+    ]
+    assert (
+        len(concept_findings.concept_findings(*tables, comparison.trend(none), diversity.probe_sizes(draws()[:0]))) == 1
+    )
 
 
 def test_points_of_no_photograph():
-    found = saliency.correlate_complexity(complexity()[:0], pairs()[:0], area=0.2)
-    points, correlations = saliency.complexity_points(pairs()[:0], complexity()[:0], found, area=0.2)
-    assert points.empty and correlations.empty and saliency.complexity_findings(found) == []
+    found = correlate_complexity(complexity()[:0], pairs()[:0], area=0.2)
+    points, correlations = complexity_points(pairs()[:0], complexity()[:0], found, area=0.2)
+    assert points.empty and correlations.empty and evaluation_findings.complexity_findings(found) == []

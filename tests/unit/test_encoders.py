@@ -8,7 +8,8 @@ import safetensors.torch
 import torch
 import torchvision
 import toy
-from unitlens import encoders, models, sources
+from unitlens.networks import encoders, network
+from unitlens.storage.files import sha256
 
 open_clip = pytest.importorskip("open_clip")
 
@@ -54,7 +55,7 @@ def program(module, path, monkeypatch=None):
     """Save a TorchScript archive; with `monkeypatch`, as if its hash were one of those that OpenAI has published."""
     torch.jit.script(module).save(path)
     if monkeypatch:
-        monkeypatch.setattr(encoders, "_published_programs", lambda: {sources.sha256(path)})
+        monkeypatch.setattr(encoders, "_published_programs", lambda: {sha256(path)})
     return path
 
 
@@ -112,7 +113,7 @@ def test_a_program_that_openai_has_not_published_is_never_run(name, tiny, tmp_pa
     (tmp_path / "mine").write_bytes(b"mine")
     weights = program(Overwriting(str(tmp_path / "mine")), tmp_path / "weights.bin")
     (tmp_path / "mine").write_bytes(b"mine")
-    message = f"weights.bin is a TorchScript archive, which is a program, with sha256 {sources.sha256(weights)}; only"
+    message = f"weights.bin is a TorchScript archive, which is a program, with sha256 {sha256(weights)}; only"
     with pytest.raises(ValueError, match=message):
         encoders.clip({"weights": weights}, architecture=name, **OPTIONS)
     assert (tmp_path / "mine").read_bytes() == b"mine"
@@ -198,7 +199,7 @@ def test_a_text_does_not_depend_on_those_beside_it(text_archive):
 def test_a_picture_of_a_class_is_where_the_surrogate_puts_the_words_for_it(text_archive, tmp_path, monkeypatch):
     """The classifier is certain of class 7 of every picture, and of the 990 without a name that they are not there."""
     names = ["dog", "cat", "red", "sky", "a blue bird", "fish", "tree", "striped cat", "sea", "car"]
-    monkeypatch.setattr(models, "class_names", lambda kind: names)
+    monkeypatch.setattr(network, "class_names", lambda kind: names)
     classifier = torchvision.models.squeezenet1_1()
     with torch.no_grad():
         classifier.classifier[1].weight.zero_()

@@ -6,7 +6,10 @@ import pytest
 import torch
 from scipy import stats
 from sklearn.metrics import average_precision_score
-from unitlens import dissect, evidence
+from unitlens.report import concept_findings
+from unitlens.tables import unit_labels
+from unitlens.units import dissect, evidence, exemplars, permutation
+from unitlens.units.likelihood import TERMS, log_likelihood, normalised, soft_terms, term_of_layer
 
 N_CONCEPTS, DIMENSION = 40, 48
 PLANTED, NULL = 40, 80
@@ -36,17 +39,17 @@ def planted_layer(photographs, crops, seed=0):
 
 def label(layer, similarity="soft_wpmi", **options):
     settings = {"encoders": ("clip", "clip"), "seed": 0, "resamples": 20, "null_draws": 2000} | options
-    return evidence.label_table(*layer, similarity=similarity, **settings)
+    return unit_labels.label_table(*layer, similarity=similarity, **settings)
 
 
 def probe(layer, near_duplicate=2.0):
     activations, images, concepts = layer
-    texts = dissect.normalised(concepts["features"], "texts")
-    return evidence.Probe(
+    texts = normalised(concepts["features"], "texts")
+    return permutation.Probe(
         torch.as_tensor(activations["activations"]),
-        dissect.normalised(images["features"], "images"),
+        normalised(images["features"], "images"),
         texts,
-        evidence.group_rows(images["photograph"]),
+        permutation.group_rows(images["photograph"]),
         evidence.near_duplicates(texts, near_duplicate),
     )
 
@@ -137,7 +140,7 @@ def test_block_sizes_do_not_matter(elements, monkeypatch):
     expected = label(layer, near_duplicate=0.3, null_draws=200)
     for module in (dissect, evidence):
         monkeypatch.setattr(module, "BLOCK_ELEMENTS", elements)
-    monkeypatch.setattr(evidence, "_LIST_ELEMENTS", max(1, elements // 7))
+    monkeypatch.setattr(permutation, "_LIST_ELEMENTS", max(1, elements // 7))
     pd.testing.assert_frame_equal(label(layer, near_duplicate=0.3, null_draws=200), expected, atol=5e-3)
 
 
@@ -147,15 +150,15 @@ def test_block_sizes_do_not_matter(elements, monkeypatch):
 def test_lists_score_as_units_do():
     layer = planted_layer(250, 1)
     activations, images, texts, *_ = each = probe(layer)
-    for similarity, terms in dissect.TERMS.items():
+    for similarity, terms in TERMS.items():
         terms = terms()
-        log_norms = evidence.log_normalisers(images, texts, terms.a)
-        lists = dissect.top_images(activations, len(terms.slope))
-        blocks = list(evidence._list_likelihoods(lists, each, terms, log_norms))
+        log_norms = permutation.log_normalisers(images, texts, terms.a)
+        lists = exemplars.top_images(activations, len(terms.slope))
+        blocks = list(permutation._list_likelihoods(lists, each, terms, log_norms))
         found = torch.cat([block for _, block in blocks], dim=1)
-        expected = dissect.log_likelihood(activations, images, texts, terms)
+        expected = log_likelihood(activations, images, texts, terms)
         assert (found - expected).abs().max() < 2e-4, similarity  # float32 products
-        null, (labels,) = evidence.rank_lists(lists[:7], [lists], each, terms, log_norms)
+        null, (labels,) = permutation.rank_lists(lists[:7], [lists], each, terms, log_norms)
         assert labels.tolist() == dissect.label(dissect.SIMILARITIES[similarity](*each[:3])).concept.tolist()
         z = (expected[:7] - expected[:7].mean(0)) / expected[:7].std(0, correction=0)
         np.testing.assert_allclose(null.largest, z.amax(1), atol=2e-3)
@@ -165,17 +168,17 @@ def test_lists_score_as_units_do():
 def test_the_bootstrap_labels_as_on_rows_that_are_there_several_times(crops):
     layer = planted_layer(160 // crops, crops)
     activations, images, texts, photographs, _ = each = probe(layer)
-    terms = dissect.soft_terms()
-    likelihood = dissect.log_likelihood(activations, images, texts, terms)
-    layer_term = dissect.layer_term(likelihood)
-    scores, log_norms = likelihood - layer_term, evidence.log_normalisers(images, texts, terms.a)
+    terms = soft_terms()
+    likelihood = log_likelihood(activations, images, texts, terms)
+    layer_term = term_of_layer(likelihood)
+    scores, log_norms = likelihood - layer_term, permutation.log_normalisers(images, texts, terms.a)
     found = evidence.bootstrap_top_images(each, scores, layer_term, terms, log_norms, 4, np.random.default_rng(5))
 
     rng = np.random.default_rng(5)
     resampled = []
     for _ in range(4):
-        rows = np.repeat(np.arange(len(images)), evidence.resample(photographs, rng)[photographs.number])
-        resampled.append(dissect.log_likelihood(activations[rows], images[rows], texts, terms) - layer_term)
+        rows = np.repeat(np.arange(len(images)), permutation.resample(photographs, rng)[photographs.number])
+        resampled.append(log_likelihood(activations[rows], images[rows], texts, terms) - layer_term)
     kept = torch.stack([each.argmax(1) == scores.argmax(1) for each in resampled]).double().mean(0)
     of_label = torch.stack([each.gather(1, scores.argmax(1)[:, None])[:, 0] for each in resampled]).numpy()
     np.testing.assert_array_equal(found.kept, kept)
@@ -187,7 +190,7 @@ def test_the_bootstrap_labels_as_on_rows_that_are_there_several_times(crops):
 
 
 def test_rows_of_photographs():
-    found = evidence.group_rows(["a", "b", "a", "c", "b", "a"])
+    found = permutation.group_rows(["a", "b", "a", "c", "b", "a"])
     assert found.number.tolist() == [0, 1, 0, 2, 1, 0]
     assert found.place.tolist() == [0, 0, 1, 0, 1, 2]
     assert found.size.tolist() == [3, 2, 1]
@@ -197,16 +200,16 @@ def test_rows_of_photographs():
 @pytest.mark.parametrize("names", [["a"], ["a", "a", "b"]])
 def test_too_few_photographs(names):
     with pytest.raises(ValueError, match=rf"has {len(set(names))} photograph\(s\), 3 are the fewest"):
-        evidence.group_rows(names)
+        permutation.group_rows(names)
 
 
 def test_exchanged_rows_stay_together_in_photographs_of_their_size():
-    photographs = evidence.group_rows(list("aabbccddeffghi"))
+    photographs = permutation.group_rows(list("aabbccddeffghi"))
     given = np.array([0, 9, 1, 3, 8])  # both rows of a, the first row of f, the second of b, the one of e
     rng = np.random.default_rng(0)
     seen = set()
     for _ in range(200):
-        rows = evidence.exchange(photographs, given, rng)
+        rows = permutation.exchange(photographs, given, rng)
         number = photographs.number[rows]
         assert number[0] == number[2] and len(set(number)) == 4
         assert photographs.place[rows].tolist() == photographs.place[given].tolist()
@@ -216,8 +219,8 @@ def test_exchanged_rows_stay_together_in_photographs_of_their_size():
 
 
 def test_a_shuffle_is_a_permutation_of_whole_photographs():
-    photographs = evidence.group_rows(list("abcabcddeeabcffg"))
-    rows = evidence.shuffle(photographs, np.random.default_rng(0))
+    photographs = permutation.group_rows(list("abcabcddeeabcffg"))
+    rows = permutation.shuffle(photographs, np.random.default_rng(0))
     assert sorted(rows) == list(range(16))
     for name in range(len(photographs.size)):
         assert len(set(photographs.number[rows[photographs.number == name]])) == 1
@@ -225,15 +228,15 @@ def test_a_shuffle_is_a_permutation_of_whole_photographs():
 
 
 def test_halves_share_no_photograph():
-    photographs = evidence.group_rows(list("aabbccddeeff"))
-    first, second = evidence.halves(photographs, np.random.default_rng(3))
+    photographs = permutation.group_rows(list("aabbccddeeff"))
+    first, second = permutation.halves(photographs, np.random.default_rng(3))
     assert sorted([*first, *second]) == list(range(12)) and len(first) == len(second) == 6
     assert not set(photographs.number[first]) & set(photographs.number[second])
 
 
 def test_p_values_by_hand():
     null = np.array([1.0, 2.0, 3.0, 4.0])
-    found = evidence.p_values(np.array([5.0, 4.0, 2.5, 0.0, np.nan]), null)
+    found = permutation.p_values(np.array([5.0, 4.0, 2.5, 0.0, np.nan]), null)
     np.testing.assert_allclose(found, [0.2, 0.4, 0.6, 1.0, np.nan])
 
 
@@ -305,9 +308,12 @@ def test_a_unit_that_is_not_finite_has_no_label_and_leaves_the_others_as_a_dead_
 def test_sentences_tell_units_that_are_not_finite():
     table = label(planted_layer(150, 1), resamples=2, null_draws=50)
     table.loc[:2, "status"] = ["dead", "not finite", "not finite"]
-    assert "better than chance" in (first := evidence.findings(table)[0]) and " of 117 living units (" in first
+    assert (
+        "better than chance" in (first := concept_findings.evidence_findings(table)[0])
+        and " of 117 living units (" in first
+    )
     assert first.endswith("3 units are dead, constant or not finite.")
-    assert evidence.findings(table[:3]) == [
+    assert concept_findings.evidence_findings(table[:3]) == [
         "None of the 3 units responds to anything: all are dead, constant or not finite."
     ]
 
@@ -318,7 +324,9 @@ def test_a_layer_of_dead_units():
     for similarity in ("soft_wpmi", "cos_similarity"):
         table = label((activations, images, concepts), similarity, resamples=2, null_draws=50)
         assert set(table.status) == {"dead"} and table.p_value.isna().all()
-        assert evidence.findings(table) == ["None of the 120 units responds to anything: all are dead or constant."]
+        assert concept_findings.evidence_findings(table) == [
+            "None of the 120 units responds to anything: all are dead or constant."
+        ]
 
 
 def test_without_a_bar_every_living_unit_has_a_label():
@@ -330,23 +338,25 @@ def test_without_a_bar_every_living_unit_has_a_label():
 def test_half_a_probe_set_can_be_too_few_images():
     table = label(planted_layer(150, 1))
     assert table.held_out_correlation.isna().all() and set(table.held_out_images) == {0}
-    assert evidence.findings(table)[-1].startswith("There is no held-out check: half of the probe set is fewer images")
+    assert concept_findings.evidence_findings(table)[-1].startswith(
+        "There is no held-out check: half of the probe set is fewer images"
+    )
 
 
 def test_findings_say_numbers(planted):
     _, table = planted
     better = int((table.q_value <= 0.05).sum())
-    lines = evidence.findings(table)
+    lines = concept_findings.evidence_findings(table)
     assert lines[0].startswith(
         f"{better} of 120 living units ({better / 120:.0%}) have a label that is better than chance"
     )
     assert "no p-value can be below 0.0005" in lines[0]
     assert any("correlates with its unit on the other half at" in line and "95 % interval" in line for line in lines)
     for alpha, bar in ((0.2, "0.2"), (1.0, "0.05")):
-        asked = evidence.findings(table.assign(alpha=alpha))[0]
+        asked = concept_findings.evidence_findings(table.assign(alpha=alpha))[0]
         assert f"better than chance at q = {bar} (" in asked
         assert ("With an alpha of 1 all 120 that could be tested are labelled" in asked) == (alpha == 1)
-    weak = evidence.findings(table.assign(q_value=1.0))
+    weak = concept_findings.evidence_findings(table.assign(q_value=1.0))
     assert any(line.startswith("Not supported at n = ") for line in weak)
 
 

@@ -4,7 +4,15 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from unitlens import explain, store
+from unitlens.explainers import lime as lime_module
+from unitlens.explainers import masks as masks_module
+from unitlens.explainers import run as run_module
+from unitlens.explainers import segment
+from unitlens.jobs.seeds import image_seed
+from unitlens.measures import agreement
+from unitlens.report import explanation_figures
+from unitlens.storage.arrays import open_arrays, write_arrays
+from unitlens.tables.explanations import explanation_table, timing_table
 
 IDS = [f"photo{i}-crop{j}" for i in range(4) for j in range(2)][:7]
 
@@ -44,13 +52,15 @@ def assert_equal(a, b):
 @pytest.mark.parametrize("batch_size", [2, 3, 7, 100])
 def test_batch_size_does_not_change_an_explanation(images, batch_size):
     def run(size):
-        return explain.explain_images(images, channel_as_saliency, mean_colour, target="predicted", batch_size=size)[0]
+        return run_module.explain_images(images, channel_as_saliency, mean_colour, target="predicted", batch_size=size)[
+            0
+        ]
 
     assert_equal(run(batch_size), run(1))
 
 
 def test_the_arrays_by_hand(images):
-    arrays, seconds = explain.explain_images(
+    arrays, seconds = run_module.explain_images(
         images, channel_as_saliency, mean_colour, target="predicted", batch_size=3, device=torch.device("cpu")
     )
     shares = images["images"].mean((1, 2)) / images["images"].mean((1, 2)).sum(1, keepdims=True)
@@ -67,33 +77,33 @@ def test_the_arrays_by_hand(images):
 
 def test_only_the_seconds_of_the_explainer_count(images, monkeypatch):
     looks = iter([10.0, 12.0, 100.0, 103.0, 1000.0, 1004.0])  # before and after each of three batches
-    monkeypatch.setattr(explain, "now", lambda device: next(looks))
-    _, seconds = explain.explain_images(images, channel_as_saliency, mean_colour, target="predicted", batch_size=3)
+    monkeypatch.setattr(run_module, "now", lambda device: next(looks))
+    _, seconds = run_module.explain_images(images, channel_as_saliency, mean_colour, target="predicted", batch_size=3)
     assert seconds == 2 + 3 + 4
 
 
 def test_the_label_may_be_the_target(images):
     labelled = {name: array[:6] for name, array in images.items()}
-    arrays, _ = explain.explain_images(labelled, channel_as_saliency, mean_colour, target="label", batch_size=4)
+    arrays, _ = run_module.explain_images(labelled, channel_as_saliency, mean_colour, target="label", batch_size=4)
     shares = mean_colour(torch.from_numpy(labelled["images"])).numpy()
     np.testing.assert_array_equal(arrays["target"], labelled["label"])
     np.testing.assert_array_equal(arrays["target_probability"], shares[range(6), labelled["label"]])
     np.testing.assert_array_equal(arrays["predicted"], shares.argmax(1))
     images["label"][2] = 3
     with pytest.raises(ValueError, match="image 'photo1-crop0' has label 3; the model's classes are 0 to 2"):
-        explain.explain_images(images, channel_as_saliency, mean_colour, target="label", batch_size=4)
+        run_module.explain_images(images, channel_as_saliency, mean_colour, target="label", batch_size=4)
 
 
 def test_one_class_may_be_the_target_of_all(images):
-    arrays, _ = explain.explain_images(images, channel_as_saliency, mean_colour, target=1, batch_size=4)
+    arrays, _ = run_module.explain_images(images, channel_as_saliency, mean_colour, target=1, batch_size=4)
     np.testing.assert_array_equal(arrays["target"], np.ones(7))
     np.testing.assert_array_equal(arrays["saliency"], images["images"][..., 1])
     with pytest.raises(ValueError, match=r"explain\.target is class 3; the model's classes are 0 to 2"):
-        explain.explain_images(images, channel_as_saliency, mean_colour, target=3, batch_size=4)
+        run_module.explain_images(images, channel_as_saliency, mean_colour, target=3, batch_size=4)
 
 
 def test_pictures_are_read_from_an_open_file_batch_by_batch(images, tmp_path):
-    store.create(tmp_path / "images.h5", images, {})
+    write_arrays(tmp_path / "images.h5", images, {})
     read = []
 
     class Watched(h5py.Dataset):
@@ -101,10 +111,12 @@ def test_pictures_are_read_from_an_open_file_batch_by_batch(images, tmp_path):
             read.append((rows.start, rows.stop))
             return super().__getitem__(rows)
 
-    with store.open(tmp_path / "images.h5") as file:
+    with open_arrays(tmp_path / "images.h5") as file:
         stored = dict(file) | {"images": Watched(file["images"].id)}
-        arrays, _ = explain.explain_images(stored, channel_as_saliency, mean_colour, target="predicted", batch_size=3)
-    expected, _ = explain.explain_images(images, channel_as_saliency, mean_colour, target="predicted", batch_size=3)
+        arrays, _ = run_module.explain_images(
+            stored, channel_as_saliency, mean_colour, target="predicted", batch_size=3
+        )
+    expected, _ = run_module.explain_images(images, channel_as_saliency, mean_colour, target="predicted", batch_size=3)
     assert_equal(arrays, expected)
     assert read == [(0, 3), (3, 6), (6, 7)]
 
@@ -112,20 +124,20 @@ def test_pictures_are_read_from_an_open_file_batch_by_batch(images, tmp_path):
 def test_a_shard_without_pictures_is_explained_and_joins_the_others(images):
     def run(rows):
         own = {name: array[rows] for name, array in images.items()}
-        arrays, _ = explain.explain_images(own, channel_as_saliency, mean_colour, target="predicted", batch_size=3)
+        arrays, _ = run_module.explain_images(own, channel_as_saliency, mean_colour, target="predicted", batch_size=3)
         return arrays, {"explainer": "lime"}
 
     empty, whole = run(slice(0)), run(slice(None))
     assert empty[0]["saliency"].shape == (0, 16, 16) and len(empty[0]["image_id"]) == 0
     for shards in ([empty, whole], [run(slice(2)), empty, run(slice(2, 3)), run(slice(3, None))]):
-        assert_equal(explain.by_explainer(shards)["lime"][0], whole[0])
+        assert_equal(run_module.by_explainer(shards)["lime"][0], whole[0])
 
 
 def test_image_seeds_are_the_same_everywhere():
-    assert explain.image_seed(42, "bull_mastiff") == 6966241123671523024
-    assert explain.image_seed(0, "é") == 6498527011590299414
-    assert explain.image_seed(43, "bull_mastiff") != explain.image_seed(42, "bull_mastiff")
-    seeds = [explain.image_seed(1, f"image{i}") for i in range(1000)]
+    assert image_seed(42, "bull_mastiff") == 6966241123671523024
+    assert image_seed(0, "é") == 6498527011590299414
+    assert image_seed(43, "bull_mastiff") != image_seed(42, "bull_mastiff")
+    seeds = [image_seed(1, f"image{i}") for i in range(1000)]
     assert len(set(seeds)) == 1000
     assert 0 <= min(seeds) <= max(seeds) < 2**63
 
@@ -141,7 +153,7 @@ def brightness_of_the_corner(pictures):
 
 def explain_corner(images, *, ids=IDS[:2], predict=brightness_of_the_corner, **options):
     fixed = {"n_samples": 200, "superpixels": {"method": "grid", "size": 8}, "num_features": 1}
-    explainer = explain.lime_explainer(predict, **{"seed": 7, "batch_size": 16, "hide": "mean"} | fixed | options)
+    explainer = run_module.lime_explainer(predict, **{"seed": 7, "batch_size": 16, "hide": "mean"} | fixed | options)
     return explainer(images, torch.zeros(len(images), dtype=torch.int64), ids)
 
 
@@ -173,8 +185,8 @@ def test_lime_takes_the_users_label_maps(images):
     """Any numbers serve: 0, 7 and 9 are three superpixels. A row without a map is named."""
     labels = np.zeros((7, 16, 16), np.uint16)
     labels[:, :, 8:], labels[:, 8:, 8:] = 7, 9
-    given = explain.given_superpixels(images | {"superpixels": labels})
-    explainer = explain.lime_explainer(
+    given = segment.given_superpixels(images | {"superpixels": labels})
+    explainer = run_module.lime_explainer(
         mean_colour,
         seed=0,
         batch_size=8,
@@ -184,7 +196,7 @@ def test_lime_takes_the_users_label_maps(images):
         given=given,
         superpixels={"method": "given"},
     )
-    arrays, _ = explain.explain_images(images, explainer, mean_colour, target="predicted", batch_size=3)
+    arrays, _ = run_module.explain_images(images, explainer, mean_colour, target="predicted", batch_size=3)
     np.testing.assert_array_equal(arrays["segments"], np.searchsorted([0, 7, 9], labels))
 
 
@@ -258,20 +270,22 @@ def test_repeats_change_nothing_but_tell_the_stability(planted, engine):
 
 
 def test_repeats_take_seeds_of_their_own(monkeypatch, planted):
-    seen, explain_pictures = [], explain.lime.explain
+    seen, explain_pictures = [], lime_module.explain
 
     def watched(*arguments, seeds, **options):
         seen.append(seeds)
         return explain_pictures(*arguments, seeds=seeds, **options)
 
-    monkeypatch.setattr(explain.lime, "explain", watched)
+    monkeypatch.setattr(lime_module, "explain", watched)
     explain_corner(planted, repeats=3)
-    assert seen == [[explain.image_seed(7, i + suffix) for i in IDS[:2]] for suffix in ("", "/1", "/2")]
+    assert seen == [[image_seed(7, i + suffix) for i in IDS[:2]] for suffix in ("", "/1", "/2")]
 
 
 def test_repeats_are_compared_by_a_fifth_of_the_picture(monkeypatch, planted):
     areas = []
-    monkeypatch.setattr(explain, "stability", lambda maps, area, *, seeds: areas.append(area) or torch.zeros(2))
+    monkeypatch.setattr(
+        masks_module, "mask_stability", lambda maps, area, *, seeds: areas.append(area) or torch.zeros(2)
+    )
     explain_corner(planted, repeats=2)
     assert areas == [0.2]
 
@@ -280,26 +294,26 @@ def test_stability_by_hand():
     maps = torch.zeros(3, 2, 2, 5)  # two pictures of ten pixels, two of which are marked
     maps[:, 0, 0, :2] = 1  # the same pixels three times
     maps[0, 1, 0, :2], maps[1, 1, 0, 1:3], maps[2, 1, 1, :2] = 1, 1, 1  # overlaps of one pixel of three, none, none
-    result = explain.stability(list(maps), 0.2, seeds=[[0, 1], [2, 3], [4, 5]])
+    result = masks_module.mask_stability(list(maps), 0.2, seeds=[[0, 1], [2, 3], [4, 5]])
     assert result.tolist() == pytest.approx([1, 1 / 9])
 
 
 def test_stability_of_nothing_is_that_of_chance():
     seeds = [range(repeat * 400, (repeat + 1) * 400) for repeat in range(2)]
-    result = explain.stability([torch.zeros(400, 20, 20)] * 2, 0.2, seeds=seeds)
-    assert result.mean().item() == pytest.approx(explain.agreement.chance_iou(0.2), abs=0.005)
+    result = masks_module.mask_stability([torch.zeros(400, 20, 20)] * 2, 0.2, seeds=seeds)
+    assert result.mean().item() == pytest.approx(agreement.chance_iou(0.2), abs=0.005)
 
 
 @pytest.mark.parametrize("engine", ["explain", "explain_with_package"])
 def test_pictures_that_lime_cannot_explain_are_named(planted, engine):
-    run, targets = getattr(explain.lime, engine), torch.zeros(2, dtype=torch.int64)
+    run, targets = getattr(lime_module, engine), torch.zeros(2, dtype=torch.int64)
     options = {"seeds": [0, 1], "image_ids": IDS[:2]}
     with pytest.raises(
         ValueError, match=r"images \['photo0-crop0', 'photo0-crop1'\] have only one superpixel"
     ) as error:
         run(brightness_of_the_corner, planted, torch.zeros(2, 24, 32, dtype=torch.int64), targets, **options)
     assert error.value.reasons == dict.fromkeys(range(2), "there is only one superpixel, LIME needs two")
-    grid = explain.segment.grid(planted, size=8)
+    grid = segment.grid(planted, size=8)
     with pytest.raises(
         ValueError, match=r"`n_samples` is 11, fewer .*: \{'photo0-crop0': 12, 'photo0-crop1': 12\}"
     ) as error:
@@ -336,7 +350,7 @@ def test_masks_have_the_exact_area_and_the_threshold_of_each_maps_own_maximum():
     saliency = np.zeros((3, 5, 4), dtype=np.float32)  # the third is no map
     saliency[0].flat[:4] = [8, 5, 4, 3]
     saliency[1] = np.arange(20).reshape(5, 4) / 1000
-    masks = explain.masks(explanations(cam=saliency), area=0.25, threshold=0.5, seed=0)
+    masks = run_module.cut_masks(explanations(cam=saliency), area=0.25, threshold=0.5, seed=0)
     assert list(masks) == ["image_id", "photograph", "cam:equal_area", "cam:threshold"]
     assert masks["cam:equal_area"].sum((1, 2)).tolist() == [5, 5, 0]
     assert masks["cam:equal_area"][0].flat[:4].all()
@@ -348,20 +362,20 @@ def test_masks_have_the_exact_area_and_the_threshold_of_each_maps_own_maximum():
 
 def test_ties_are_broken_in_an_order_of_its_own_for_each_image_and_explainer():
     flat = np.ones((3, 20, 20), dtype=np.float32)
-    masks = explain.masks(explanations(a=flat, b=flat), area=0.5, threshold=0.5, seed=0)
+    masks = run_module.cut_masks(explanations(a=flat, b=flat), area=0.5, threshold=0.5, seed=0)
     maps = [*masks["a:equal_area"], *masks["b:equal_area"]]
     overlaps = [(x & y).sum() for i, x in enumerate(maps) for y in maps[:i]]
     assert 70 <= min(overlaps) <= max(overlaps) <= 130  # 100 by chance
-    alone = explain.masks(explanations(b=flat), area=0.5, threshold=0.5, seed=0)
+    alone = run_module.cut_masks(explanations(b=flat), area=0.5, threshold=0.5, seed=0)
     np.testing.assert_array_equal(alone["b:equal_area"], masks["b:equal_area"])
-    other = explain.masks(explanations(b=flat), area=0.5, threshold=0.5, seed=1)
+    other = run_module.cut_masks(explanations(b=flat), area=0.5, threshold=0.5, seed=1)
     assert (other["b:equal_area"] != masks["b:equal_area"]).any()
 
 
 def test_an_explainers_own_selection_is_kept():
     files = explanations(lime=np.ones((3, 4, 4), dtype=np.float32), cam=np.ones((3, 4, 4), dtype=np.float32))
     files[0][0]["selected"] = np.eye(4, dtype=bool)[None].repeat(3, axis=0)
-    masks = explain.masks(files, area=0.25, threshold=0.5, seed=0)
+    masks = run_module.cut_masks(files, area=0.25, threshold=0.5, seed=0)
     np.testing.assert_array_equal(masks["lime:selected"], files[0][0]["selected"])
     assert "cam:selected" not in masks
 
@@ -370,12 +384,12 @@ def test_explanations_of_other_images_are_refused():
     files = explanations(lime=np.ones((3, 4, 4)), cam=np.ones((3, 4, 4)))
     files[1][0]["image_id"] = files[1][0]["image_id"][::-1]
     with pytest.raises(ValueError, match="explanations by cam are of other images than those by lime"):
-        explain.masks(files, area=0.25, threshold=0.5, seed=0)
+        run_module.cut_masks(files, area=0.25, threshold=0.5, seed=0)
 
 
 def test_scale_divides_by_each_maps_own_maximum():
     saliency = np.array([[[0, 2], [4, 1]], [[0, 0], [0, 0]]], dtype=np.float32)
-    np.testing.assert_array_equal(explain.scale(saliency), [[[0, 0.5], [1, 0.25]], [[0, 0], [0, 0]]])
+    np.testing.assert_array_equal(explanation_figures.scale(saliency), [[[0, 0.5], [1, 0.25]], [[0, 0], [0, 0]]])
 
 
 def test_shards_are_gathered_by_explainer():
@@ -383,7 +397,7 @@ def test_shards_are_gathered_by_explainer():
         ({"saliency": np.full((n, 2, 2), n), "coefficients": np.ones((n, n))}, {"explainer": name, "model": "m"})
         for n, name in [(1, "lime"), (1, "cam"), (2, "lime")]
     ]
-    gathered = explain.by_explainer(iter(shards))
+    gathered = run_module.by_explainer(iter(shards))
     assert list(gathered) == ["lime", "cam"]
     arrays, facts = gathered["lime"]
     assert facts == {"explainer": "lime", "model": "m"}
@@ -392,7 +406,7 @@ def test_shards_are_gathered_by_explainer():
 
 
 def test_the_timing_table_is_one_row():
-    table = explain.timing_table({"model": "m", "explainer": "lime"}, 10, 2.5, torch.device("cpu"))
+    table = timing_table({"model": "m", "explainer": "lime"}, 10, 2.5, torch.device("cpu"))
     assert table.to_dict("records") == [
         {
             **{"model": "m", "explainer": "lime", "images": 10, "seconds": 2.5},
@@ -404,9 +418,9 @@ def test_the_timing_table_is_one_row():
 def test_a_map_of_zeros_is_named_and_what_an_explainer_lacks_is_empty():
     arrays = {"image_id": np.array(["a", "b"], object), "target": np.array([0, -1]), "saliency": np.zeros((2, 3, 3))}
     arrays["warning"] = np.array(["", "the map is zero everywhere"], object)
-    table = explain.explanation_table(arrays, {"model": "m", "explainer": "gradcam-x"})
+    table = explanation_table(arrays, {"model": "m", "explainer": "gradcam-x"})
     assert table.warning.tolist() == ["", "the map is zero everywhere"]
     assert table.target[0] == 0 and table.target.isna().tolist() == [False, True], "class 0 is one, -1 is none"
     assert table[["superpixels", "samples", "r2", "stability"]].isna().all(axis=None)
     lime = arrays | {"superpixels": np.array([5, 2]), "n_used": np.array([9, 9]), "r2": np.ones(2)}
-    assert explain.explanation_table(lime, {"model": "m", "explainer": "lime"}).superpixels.tolist() == [5, 2]
+    assert explanation_table(lime, {"model": "m", "explainer": "lime"}).superpixels.tolist() == [5, 2]

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from unitlens import explanation_cards, gallery
+from unitlens.report import explanation_page, pages
 
 SIDE = 32
 BOX = (8, 4, 24, 28)  # left, top, right, bottom
@@ -76,41 +76,41 @@ def decode(uri):
 
 
 def test_photographs_have_a_row_for_each_model_and_a_map_for_each_explainer():
-    cards = explanation_cards.collect(**inputs())
+    cards = explanation_page.collect(**inputs())
     assert [card["image_id"] for card in cards] == ["photo_0", "photo_1", "photo_2"]
     assert [card["label"] for card in cards] == ["tench", "shark", ""]
     for card in cards:
         assert [row["model"] for row in card["rows"]] == ["net", "other"]
         assert all([each["title"] for each in row["maps"]] == ["Grad-CAM", "LIME"] for row in card["rows"])
-    assert len(explanation_cards.collect(**inputs() | {"photographs": 2})) == 2
+    assert len(explanation_page.collect(**inputs() | {"photographs": 2})) == 2
 
 
 def test_words_say_what_is_explained_and_what_is_predicted():
-    rows = [card["rows"][0] for card in explanation_cards.collect(**inputs())]
+    rows = [card["rows"][0] for card in explanation_page.collect(**inputs())]
     assert [row["caption"] for row in rows] == ["<b>tench</b>, p = 0.25"] * 2 + ["ray, p = 0.25"]
     assert [row["verdict"] for row in rows] == ["right", "wrong", "predicts <b>tench</b>, p = 0.90"]
     assert [row["maps"][0]["warning"] for row in rows] == ["", "", "the map is zero everywhere"]
     given = inputs()
     given["predictions"].loc[0, ["predicted", "target"]] = np.nan
-    first = explanation_cards.collect(**given)[0]["rows"][0]
+    first = explanation_page.collect(**given)[0]["rows"][0]
     assert first["verdict"] == "the network returns NaN or infinity"
 
 
 @pytest.mark.parametrize(("shown", "explained", "said"), [(1, 1, "1 photograph, "), (1, 2, "1 of 2 photographs, ")])
 def test_a_page_says_of_how_many_photographs_it_shows_the_first(shown, explained, said):
-    cards = explanation_cards.collect(**inputs())[:shown]
-    assert explanation_cards.explain_page(cards, 0.2, explained)["summary"].startswith(said)
+    cards = explanation_page.collect(**inputs())[:shown]
+    assert explanation_page.explain_page(cards, 0.2, explained)["summary"].startswith(said)
 
 
 def test_scores_are_those_of_the_map_with_the_first_baseline():
-    first, *others = explanation_cards.collect(**inputs())
+    first, *others = explanation_page.collect(**inputs())
     assert first["rows"][0]["maps"][1]["scores"] == [("deletion", "0.13"), ("ROAD", "\u22120.50")]
     assert first["rows"][0]["maps"][0]["scores"] == [] == others[0]["rows"][0]["maps"][1]["scores"]
 
 
 def test_pictures_are_the_photograph_its_heat_map_and_darkness_outside_the_mask():
     given = inputs()
-    (card, *_) = explanation_cards.encode(explanation_cards.collect(**given), explanation_cards.FORMS[0])
+    (card, *_) = explanation_page.encode(explanation_page.collect(**given), explanation_page.FORMS[0])
     row = card["rows"][0]
     photograph = decode(row["picture"])[..., :3].astype(float)
     assert (
@@ -124,10 +124,10 @@ def test_pictures_are_the_photograph_its_heat_map_and_darkness_outside_the_mask(
 
 
 def test_pictures_and_masks_shrink_together_and_never_grow():
-    (card, *_) = cards = explanation_cards.collect(**inputs())
+    (card, *_) = cards = explanation_page.collect(**inputs())
     masks = {}
     for side in (None, SIDE, 2 * SIDE, SIDE // 2):
-        row = explanation_cards.encode(cards, (side, 80))[0]["rows"][0]
+        row = explanation_page.encode(cards, (side, 80))[0]["rows"][0]
         shown = [row["picture"], row["maps"][0]["heat"], row["maps"][0]["mask"]]
         assert {decode(uri).shape for uri in shown} == {(min(side or SIDE, SIDE),) * 2 + (4,)}
         masks[side] = decode(row["maps"][0]["mask"])
@@ -138,8 +138,8 @@ def test_pictures_and_masks_shrink_together_and_never_grow():
 
 
 def test_each_form_costs_less_than_the_one_before_and_a_mask_one_bit_a_pixel():
-    cards = explanation_cards.collect(**inputs())
-    rows = [explanation_cards.encode(cards, form)[0]["rows"][0] for form in explanation_cards.FORMS]
+    cards = explanation_page.collect(**inputs())
+    rows = [explanation_page.encode(cards, form)[0]["rows"][0] for form in explanation_page.FORMS]
     costs = [len(row["picture"]) + len(row["maps"][0]["heat"]) for row in rows]
     assert costs == sorted(costs, reverse=True) and costs[0] > costs[3] > costs[-1]
     png = base64.b64decode(rows[0]["maps"][0]["mask"].partition(",")[2])
@@ -147,20 +147,20 @@ def test_each_form_costs_less_than_the_one_before_and_a_mask_one_bit_a_pixel():
 
 
 def test_object_is_outlined_where_the_sheet_gives_one():
-    rows = [card["rows"][0] for card in explanation_cards.collect(**inputs())]
+    rows = [card["rows"][0] for card in explanation_page.collect(**inputs())]
     corners = np.array(re.findall(r"(\d+) (\d+)", rows[0]["object"]), dtype=float) * SIDE / 128
     assert np.abs(np.concatenate([corners.min(0), corners.max(0)]) - BOX).max() <= 1
     assert rows[1]["object"] == rows[2]["object"] == ""
 
 
 def test_pictures_shrink_until_the_page_fits(tmp_path, monkeypatch):
-    cards = explanation_cards.collect(**inputs())
-    gallery.explanations(tmp_path / "large.html", cards, area=0.5, explained=24)
+    cards = explanation_page.collect(**inputs())
+    explanation_page.explanations(tmp_path / "large.html", cards, area=0.5, explained=24)
     page = (tmp_path / "large.html").read_text()
     assert "<p>3 of 24 photographs, explained for net and other by Grad-CAM, LIME." in page
     assert "&lt;b&gt;tench" in page and "<b>tench" not in page
-    monkeypatch.setattr(gallery, "LARGEST_REPORT_PAGE", len(page) - 500)
-    gallery.explanations(tmp_path / "small.html", cards, area=0.5, explained=24)
+    monkeypatch.setattr(pages, "LARGEST_REPORT_PAGE", len(page) - 500)
+    explanation_page.explanations(tmp_path / "small.html", cards, area=0.5, explained=24)
     assert len((tmp_path / "small.html").read_text()) < len(page) - 500
 
 
@@ -168,7 +168,7 @@ def test_sizes_that_differ_are_named():
     given = inputs()
     given["pictures"]["square"]["images"] = given["pictures"]["square"]["images"][:, :16]
     with pytest.raises(ValueError, match=r"`saliency` has shape \(32, 32\), the photograph has \(16, 32\)"):
-        explanation_cards.collect(**given)
+        explanation_page.collect(**given)
 
 
 def part(arrays, rows):
@@ -184,15 +184,15 @@ def test_shards_and_masks_that_are_missing_leave_out_their_maps_only():
         (part(other, slice(2, 3)), of_other),
     ]
     given["masks"] = [(part(given["masks"][0][0], slice(2)), {"model": "net"})]
-    cards = explanation_cards.collect(**given | {"faithfulness": None})
+    cards = explanation_page.collect(**given | {"faithfulness": None})
     shown = [[(row["model"], [each["title"] for each in row["maps"]]) for row in card["rows"]] for card in cards]
     assert shown == [[("net", ["Grad-CAM", "LIME"])]] * 2 + [[("net", ["Grad-CAM"]), ("other", ["Grad-CAM"])]]
     assert [card["rows"][0]["maps"][0]["mask"] is None for card in cards] == [False, False, True]
 
 
 def test_page_of_an_unfinished_run_names_the_explanations_and_masks_that_are_missing(tmp_path):
-    cards = explanation_cards.collect(**inputs() | {"masks": []})
-    gallery.explanations(tmp_path / "page.html", cards, area=0.5, explained=3, missing=["net lime 00001"])
+    cards = explanation_page.collect(**inputs() | {"masks": []})
+    explanation_page.explanations(tmp_path / "page.html", cards, area=0.5, explained=3, missing=["net lime 00001"])
     page = (tmp_path / "page.html").read_text()
     assert "Missing here: net lime 00001." in page and page.count("(its mask is missing)") == 12
     assert '<img class="mask"' not in page

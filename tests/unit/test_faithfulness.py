@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from unitlens import faithfulness
+from unitlens.measures import control_maps, faithfulness, perturbation
+from unitlens.report import evaluation_findings
+from unitlens.tables import faithfulness as faithfulness_tables
 
-ALL = faithfulness.Plan(steps=6, baselines=["mean", "blur"], percentiles=[20, 60])
+ALL = perturbation.Plan(steps=6, baselines=["mean", "blur"], percentiles=[20, 60])
 SIDE = 32
 PATCH = slice(1, 9)
 
@@ -81,7 +83,7 @@ def test_drop_and_increase_by_hand():
 
 @pytest.mark.parametrize(("order", "last"), [("morf", 0), ("lerf", 255)])
 def test_road_by_hand(order, last, monkeypatch):
-    monkeypatch.setattr(faithfulness, "_NOISE", 0.0)
+    monkeypatch.setattr(perturbation, "_NOISE", 0.0)
     picture = torch.tensor([255, 255, 0, 0], dtype=torch.uint8).view(1, 1, 4, 1).repeat(1, 1, 1, 3)
     curve, mean = faithfulness.road(
         brightness, picture, torch.tensor([[[4.0, 3, 2, 1]]]), ones(1), percentiles=[25, 50, 75], order=order
@@ -141,9 +143,9 @@ def planted():
     n = 12
     maps = {
         "true": planted_map(n),
-        "other": faithfulness.random_saliency((SIDE, SIDE), seeds=range(100, 100 + n)),
-        "random": faithfulness.random_saliency((SIDE, SIDE), seeds=range(n)),
-        "gaussian": faithfulness.centred_gaussian((SIDE, SIDE)).expand(n, -1, -1),
+        "other": control_maps.random_saliency((SIDE, SIDE), seeds=range(100, 100 + n)),
+        "random": control_maps.random_saliency((SIDE, SIDE), seeds=range(n)),
+        "gaussian": control_maps.centred_gaussian((SIDE, SIDE)).expand(n, -1, -1),
     }
     found = faithfulness.curves(patch_only, planted_pictures(n), maps, ones(n), plan=ALL, seeds=range(n))
     return rows_of(faithfulness.scores(found), n)
@@ -154,19 +156,19 @@ MEASURES = [measure for measure in faithfulness.BETTER if measure != "increase"]
 
 @pytest.mark.parametrize("measure", MEASURES)
 def test_the_planted_map_wins_every_measure(planted, measure):
-    tests = faithfulness.compare(planted[planted.measure == measure])
+    tests = faithfulness_tables.compare(planted[planted.measure == measure])
     true = tests[(tests.explainer_a == "true") | (tests.explainer_b == "true")]
     assert set(true.more_faithful) == {"true"} and (true.p_adjusted < 0.05).all()
 
 
 def test_two_random_maps_do_not_differ(planted):
-    tests = faithfulness.compare(planted[planted.explainer.isin(["other", "random"])])
+    tests = faithfulness_tables.compare(planted[planted.explainer.isin(["other", "random"])])
     assert len(tests) == 9  # deletion and insertion on two baselines, three of ROAD, drop and increase
     assert (tests.p_adjusted > 0.05).all()
 
 
 def test_summary(planted):
-    summary = faithfulness.summarise(planted).set_index(["explainer", "measure", "baseline"])
+    summary = faithfulness_tables.summarise(planted).set_index(["explainer", "measure", "baseline"])
     one = planted[(planted.explainer == "true") & (planted.measure == "road")]
     random = planted[(planted.explainer == "random") & (planted.measure == "road")]
     row = summary.loc["true", "road", "imputed"]
@@ -178,16 +180,16 @@ def test_summary(planted):
 
 def test_two_photographs_have_no_interval(planted):
     few = planted[planted.photograph.isin(["0", "1"])]
-    assert faithfulness.summarise(few)[["low", "high", "over_low"]].isna().all(axis=None)
-    assert "2 photographs are too few for a test" in " ".join(faithfulness.findings(*both(few)))
+    assert faithfulness_tables.summarise(few)[["low", "high", "over_low"]].isna().all(axis=None)
+    assert "2 photographs are too few for a test" in " ".join(evaluation_findings.faithfulness_findings(*both(few)))
 
 
 def both(table):
-    return faithfulness.summarise(table), faithfulness.compare(table)
+    return faithfulness_tables.summarise(table), faithfulness_tables.compare(table)
 
 
 def test_findings_name_the_winner(planted):
-    text = " ".join(faithfulness.findings(*both(planted)))
+    text = " ".join(evaluation_findings.faithfulness_findings(*both(planted)))
     assert text.count("true scores best") == 3
     assert (
         "1 of 2 explainers beat random maps (p < 0.05 adjusted for 27 tests; not supported at n = 12 for other)" in text
@@ -236,7 +238,7 @@ def test_ties_are_random_and_seeded():
 def test_maps_without_an_order_get_a_random_one_and_are_flagged(value):
     pictures, maps = noise_pictures(2), torch.rand(2, SIDE, SIDE)
     maps[1] = value
-    assert faithfulness.is_flat(maps).tolist() == [False, True]
+    assert control_maps.is_flat(maps).tolist() == [False, True]
     zeros = torch.zeros_like(maps)
     scored = faithfulness.curves(patch_only, pictures, {"a": maps, "zero": zeros}, ones(2), plan=ALL, seeds=[1, 2])
     for measure in ("deletion", "insertion"):
@@ -245,9 +247,9 @@ def test_maps_without_an_order_get_a_random_one_and_are_flagged(value):
 
 
 def test_floors():
-    maps = faithfulness.random_saliency((40, 50), seeds=[1, 2, 1])
+    maps = control_maps.random_saliency((40, 50), seeds=[1, 2, 1])
     assert maps.shape == (3, 40, 50) and torch.equal(maps[0], maps[2]) and not torch.equal(maps[0], maps[1])
-    gaussian = faithfulness.centred_gaussian((5, 9))
+    gaussian = control_maps.centred_gaussian((5, 9))
     assert gaussian.shape == (5, 9) and gaussian.argmax() == 2 * 9 + 4 and torch.equal(gaussian, gaussian.flip(0, 1))
     # one standard deviation, a quarter of the side, is half way to the border
     assert gaussian[2, 2].item() == pytest.approx(np.exp(-0.5))
@@ -262,7 +264,7 @@ def test_shard():
         "image_id": np.array(list("abcd"), dtype=object),
         "photograph": np.array(list("aacd"), dtype=object),
     }
-    table, arrays = faithfulness.score_shard(
+    table, arrays = faithfulness_tables.score_shard(
         patch_only,
         {"lime": explanation, "gradcam-x": explanation | {"saliency": np.zeros((n, SIDE, SIDE), np.float32)}},
         planted_pictures(n).numpy(),
@@ -277,7 +279,7 @@ def test_shard():
     assert arrays["lime:deletion:mean"].shape == (n, 6) and arrays["picture"].shape == (n, 1)
     other = explanation | {"target": np.zeros(n, dtype=int)}
     with pytest.raises(ValueError, match="explanations by b have other values of target than those by a"):
-        faithfulness.score_shard(
+        faithfulness_tables.score_shard(
             patch_only,
             {"a": explanation, "b": other},
             planted_pictures(n).numpy(),
@@ -369,7 +371,7 @@ def curve_files():
 
 
 def test_mean_curves_by_hand():
-    table = faithfulness.mean_curves(curve_files())
+    table = faithfulness_tables.mean_curves(curve_files())
     assert table[["model", "measure", "baseline", "explainer"]].drop_duplicates().to_numpy().tolist() == [
         ["z", "deletion", "mean", "lime"],
         ["z", "road_morf", "imputed", "lime"],
@@ -392,7 +394,9 @@ def test_findings_keep_the_order_of_models_and_support_only_what_is_tested():
     floors = {"random": torch.tensor(rng.normal(2, 0.1, 12)), "gaussian": noise["good"] + 0.001}
     table = rows_of({(name, "deletion", "mean"): values for name, values in (noise | floors).items()}, 12)
     table.loc[table.explainer == "gaussian", "value"] += np.tile([0.3, -0.3], 6)
-    sentences = faithfulness.findings(*both(pd.concat([table.assign(model="z"), table.assign(model="a")])))
+    sentences = evaluation_findings.faithfulness_findings(
+        *both(pd.concat([table.assign(model="z"), table.assign(model="a")]))
+    )
     assert [sentence[:2] for sentence in sentences] == ["z:", "a:"]
     assert "good scores best" in sentences[0]
     assert "good over the second, bad: supported (" in sentences[0]

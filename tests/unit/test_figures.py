@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from unitlens import figures
+from unitlens.report import charts as charts_module
+from unitlens.report import concept_figures, cost_figures, evaluation_figures, explanation_figures
+from unitlens.report.text import MEASURE_TITLES
 
 LONG = "an_uncommonly_long_name_of_a_model_with_many_words-and-a-suffix"
 MODELS = {
@@ -281,27 +283,27 @@ def charts(models):
     encoder, first = {"encoder": "ConSE surrogate"}, {"model": next(iter(models))}
     curves = faithfulness(models, curves=True)
     return {
-        "frequent": (figures.frequent_concepts, [frequent(models)], encoder),
-        "distinct": (figures.distinct_concepts, [layers(models)], encoder),
-        "shares": (figures.category_shares, [categories(models)], encoder),
-        "sweep": (figures.agreement_sweep, [sweep(models)], {}),
-        "rarefaction": (figures.rarefaction, [curve(models), probe_sizes(models)], encoder),
-        "null": (figures.score_against_null, [evidence(models)], encoder),
-        "trend": (figures.category_trend, [trend(models)], encoder),
-        "differences": (figures.category_differences, [differences(models)], encoder),
-        "found": (figures.ground_truth, [found(models)], {"titles": TITLES}),
-        "randomised": (figures.randomisation, [randomised(models)], {}),
-        "stable": (figures.stability, [stable(models)], {"titles": TITLES}),
-        "shape": (figures.shape, [shapes(models)], {"titles": TITLES}),
-        "complexity": (figures.complexity, [points(models), correlations(models)], {"titles": TITLES}),
-        "scores": (figures.faithfulness_scores, [faithfulness(models)], first),
-        "curves": (figures.faithfulness_curves, [curves], first),
-        "timings": (figures.timings, [timings(models)], {}),
-        "devices": (figures.timings, [timings(models, ("cpu", "NVIDIA H100 80GB HBM3"))], {}),
-        "resources": (figures.resources, [used(3)], {}),
-        "front": (figures.tuning_front, [settings(models)], {"cost": "forward_passes"}),
-        "effects": (figures.tuning_effects, [effects(models)], {}),
-    } | {measure: (figures.agreement, [summary(models)], {"measure": measure}) for measure in figures.MEASURE_TITLES}
+        "frequent": (concept_figures.frequent_concepts, [frequent(models)], encoder),
+        "distinct": (concept_figures.distinct_concepts, [layers(models)], encoder),
+        "shares": (concept_figures.category_shares, [categories(models)], encoder),
+        "sweep": (evaluation_figures.agreement_sweep, [sweep(models)], {}),
+        "rarefaction": (concept_figures.rarefaction, [curve(models), probe_sizes(models)], encoder),
+        "null": (concept_figures.score_against_null, [evidence(models)], encoder),
+        "trend": (concept_figures.category_trend, [trend(models)], encoder),
+        "differences": (concept_figures.category_differences, [differences(models)], encoder),
+        "found": (evaluation_figures.ground_truth, [found(models)], {"titles": TITLES}),
+        "randomised": (evaluation_figures.randomisation, [randomised(models)], {}),
+        "stable": (evaluation_figures.stability, [stable(models)], {"titles": TITLES}),
+        "shape": (evaluation_figures.shape, [shapes(models)], {"titles": TITLES}),
+        "complexity": (evaluation_figures.complexity, [points(models), correlations(models)], {"titles": TITLES}),
+        "scores": (evaluation_figures.faithfulness_scores, [faithfulness(models)], first),
+        "curves": (evaluation_figures.faithfulness_curves, [curves], first),
+        "timings": (cost_figures.timings, [timings(models)], {}),
+        "devices": (cost_figures.timings, [timings(models, ("cpu", "NVIDIA H100 80GB HBM3"))], {}),
+        "resources": (cost_figures.resources, [used(3)], {}),
+        "front": (cost_figures.tuning_front, [settings(models)], {"cost": "forward_passes"}),
+        "effects": (cost_figures.tuning_effects, [effects(models)], {}),
+    } | {measure: (evaluation_figures.agreement, [summary(models)], {"measure": measure}) for measure in MEASURE_TITLES}
 
 
 def draw_all(models, folder, suffix, names=None):
@@ -331,7 +333,9 @@ def test_same_input_gives_same_bytes(suffix, tmp_path):
         some = ["frequent", "sweep", "complexity", "shares", "effects"]  # all are saved by one function
         draw_all(MODELS["one model and layer"], tmp_path / folder, suffix, some)
         images, saliency, segments = pictures(1)
-        figures.overlay(images[0], saliency[0], tmp_path / folder / f"overlay{suffix}", segments=segments[0], title="x")
+        explanation_figures.overlay(
+            images[0], saliency[0], tmp_path / folder / f"overlay{suffix}", segments=segments[0], title="x"
+        )
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
 
@@ -339,7 +343,7 @@ def test_same_input_gives_same_bytes(suffix, tmp_path):
 def test_overlay_shows_each_pixel_as_equal_square(tmp_path):
     image = np.zeros((2, 3, 3), np.uint8)
     image[:] = np.array([[0, 60, 120], [180, 220, 255]])[..., None]
-    figures.overlay(image, np.zeros((2, 3)), tmp_path / "overlay.png", title="nothing salient")
+    explanation_figures.overlay(image, np.zeros((2, 3)), tmp_path / "overlay.png", title="nothing salient")
     drawn = np.asarray(Image.open(tmp_path / "overlay.png").convert("RGB"))[-300:]
     assert drawn.shape == (300, 450, 3)
     assert (np.abs(drawn.astype(int) - image.repeat(150, 0).repeat(150, 1)) <= 1).all()
@@ -349,7 +353,7 @@ def test_overlay_colours_the_salient_and_bounds_superpixels(tmp_path):
     image, saliency = np.full((30, 30, 3), 128, np.uint8), np.zeros((30, 30))
     saliency[:, 15:] = 1
     segments = np.repeat([[0] * 15 + [1] * 15], 30, axis=0)
-    figures.overlay(image, saliency, tmp_path / "overlay.png", segments=segments, title="right half")
+    explanation_figures.overlay(image, saliency, tmp_path / "overlay.png", segments=segments, title="right half")
     left, contour, right = np.asarray(Image.open(tmp_path / "overlay.png").convert("RGB"))[-200, [50, 224, 400]].astype(
         int
     )
@@ -369,7 +373,9 @@ def test_overlay_colours_the_salient_and_bounds_superpixels(tmp_path):
 )
 def test_overlay_refuses_what_does_not_fit(saliency, segments, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        figures.overlay(np.zeros((4, 5, 3), np.uint8), saliency, tmp_path / "x.png", segments=segments, title="x")
+        explanation_figures.overlay(
+            np.zeros((4, 5, 3), np.uint8), saliency, tmp_path / "x.png", segments=segments, title="x"
+        )
 
 
 @pytest.mark.parametrize("n", [1, 3])
@@ -380,7 +386,9 @@ def test_grid_has_a_row_a_photograph_and_a_column_an_explainer(n, explainers, tm
     images, saliency, segments = pictures(n, (40, 40))
     captions = ["a class with a very long name, of which there are many in ImageNet " * 3 + "(0.53)"] * n
     maps = dict.fromkeys(explainers, saliency)
-    figures.explanation_grid(images, maps, tmp_path / "grid.png", captions=captions, segments=segments, model=LONG)
+    explanation_figures.explanation_grid(
+        images, maps, tmp_path / "grid.png", captions=captions, segments=segments, model=LONG
+    )
     image = Image.open(tmp_path / "grid.png")
     assert image.width <= 12 * 150
     assert image.height > n * 200
@@ -389,9 +397,13 @@ def test_grid_has_a_row_a_photograph_and_a_column_an_explainer(n, explainers, tm
 def test_grid_refuses_wrong_numbers(tmp_path):
     images, saliency, _ = pictures(2)
     with pytest.raises(ValueError, match="`captions` has 1 entries for 2"):
-        figures.explanation_grid(images, {"lime": saliency}, tmp_path / "x.png", captions=["one"], model="m")
+        explanation_figures.explanation_grid(
+            images, {"lime": saliency}, tmp_path / "x.png", captions=["one"], model="m"
+        )
     with pytest.raises(ValueError, match="`lime` has 1 entries for 2"):
-        figures.explanation_grid(images, {"lime": saliency[:1]}, tmp_path / "x.png", captions=["a", "b"], model="m")
+        explanation_figures.explanation_grid(
+            images, {"lime": saliency[:1]}, tmp_path / "x.png", captions=["a", "b"], model="m"
+        )
 
 
 def text_of(path):
@@ -405,14 +417,14 @@ ODD_NAMES = ["$x_{$", "_conv_head", "1.10", "4", "NA", "a < b & c", "Bär, grö�
 def test_names_are_drawn_as_they_are(tmp_path):
     """Not as mathematics, for which matplotlib takes what stands between two $; nor left out for a leading _."""
     models = dict.fromkeys(ODD_NAMES[:2], ODD_NAMES)
-    figures.rarefaction(curve(models), probe_sizes(models), tmp_path / "a.svg", encoder="CLIP")
+    concept_figures.rarefaction(curve(models), probe_sizes(models), tmp_path / "a.svg", encoder="CLIP")
     drawn = [text.lstrip("\u200b") for text in re.findall("<!-- (.*) -->", (tmp_path / "a.svg").read_text())]
     assert [drawn.count(name) for name in map(html.escape, ODD_NAMES)] == [3, 3, 2, 2, 2, 2, 2]  # titles, two legends
 
 
 def test_powers_of_ten_need_no_mathematics(tmp_path):
     table = pd.DataFrame({"model": ["m", "m"], "explainer": ["gradcam-a", "lime"], "seconds_per_image": [0.01, 100]})
-    figures.timings(table.assign(device="cpu", threads=1), tmp_path / "a.svg")
+    cost_figures.timings(table.assign(device="cpu", threads=1), tmp_path / "a.svg")
     drawn = re.findall("<!-- (.*) -->", (tmp_path / "a.svg").read_text())
     assert {"0.01", "0.1", "1", "10", "100"} <= set(drawn)
     assert not [text for text in drawn if "$" in text]
@@ -424,9 +436,9 @@ def without_numbers(table):
 
 ONE = MODELS["one model and layer"]
 SENTENCES = {  # of figures that have nothing to show
-    "frequent": figures.NO_LABEL,
-    "distinct": figures.NO_LABEL,
-    "shares": figures.NO_LABEL,
+    "frequent": concept_figures.NO_LABEL,
+    "distinct": concept_figures.NO_LABEL,
+    "shares": concept_figures.NO_LABEL,
     "rarefaction": "No unit has a label, on all photographs or on some.",
     "null": "No unit could be tested: none is above its lowest activation on enough images.",
     "trend": "No model has labels in two layers, so there is no trend.",
@@ -435,8 +447,8 @@ SENTENCES = {  # of figures that have nothing to show
     "randomised": "There is no photograph on which maps of a randomised network can be compared.",
     "stable": "There is no photograph on which LIME can be compared with itself.",
     "shape": "There is no map that has a shape.",
-    "scores": figures.NO_SCORE,
-    "curves": figures.NO_SCORE,
+    "scores": evaluation_figures.NO_SCORE,
+    "curves": evaluation_figures.NO_SCORE,
     "timings": "No explainer was timed.",
     "devices": "No explainer was timed.",
     "resources": "No job has left a benchmark.",
@@ -446,9 +458,13 @@ SENTENCES = {  # of figures that have nothing to show
 
 
 def test_every_public_figure_is_walked():
-    public = {name for name, each in vars(figures).items() if inspect.isfunction(each) and name[0] != "_"}
-    own = {name for name in public if vars(figures)[name].__module__ == figures.__name__}
-    assert own - {draw.__name__ for draw, *_ in charts(ONE).values()} == {"blend", "overlay", "explanation_grid"}
+    files = (concept_figures, cost_figures, evaluation_figures, explanation_figures)
+    public = [(file, name) for file in files for name in vars(file) if name[0] != "_"]
+    functions = [(file, name) for file, name in public if inspect.isfunction(vars(file)[name])]
+    own = {name for file, name in functions if vars(file)[name].__module__ == file.__name__}
+    assert own - {draw.__name__ for draw, *_ in charts(ONE).values()} == {
+        "blend", "captions", "explained_class", "overlay", "explanation_grid", "scale",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("change", [lambda table: table[:0], without_numbers], ids=["empty", "no number"])
@@ -456,7 +472,7 @@ def test_every_public_figure_is_walked():
 def test_a_figure_with_nothing_to_show_says_so(name, change, tmp_path):
     draw, tables, options = charts(MODELS["two models"])[name]
     draw(*map(change, tables), tmp_path / "x.svg", **options)
-    assert text_of(tmp_path / "x.svg") == [SENTENCES.get(name, figures.NO_PAIR)]
+    assert text_of(tmp_path / "x.svg") == [SENTENCES.get(name, evaluation_figures.NO_PAIR)]
 
 
 @pytest.mark.parametrize("name", charts(ONE))
@@ -468,30 +484,30 @@ def test_a_figure_of_any_one_row_is_drawn(name, tmp_path):
 
 
 def test_a_grid_of_no_photograph_says_so(tmp_path):
-    figures.explanation_grid(pictures(1)[0][:0], {}, tmp_path / "x.svg", captions=[], model="m")
+    explanation_figures.explanation_grid(pictures(1)[0][:0], {}, tmp_path / "x.svg", captions=[], model="m")
     assert text_of(tmp_path / "x.svg") == ["No photograph was explained."]
 
 
 def test_a_network_that_is_randomised_at_once_keeps_its_stage_without_another_photograph(tmp_path):
     table = randomised(ONE)
-    figures.randomisation(table[table["randomised"] > 0], tmp_path / "x.svg")
+    evaluation_figures.randomisation(table[table["randomised"] > 0], tmp_path / "x.svg")
     ticks = text_of(tmp_path / "x.svg")
     assert [ticks.index(each) for each in ("none", "1", "50", "99")] == [0, 1, 2, 3]
 
 
 def test_the_bar_of_the_null_is_that_of_the_labels(tmp_path):
-    figures.score_against_null(evidence(ONE), tmp_path / "x.svg", encoder="CLIP")
+    concept_figures.score_against_null(evidence(ONE), tmp_path / "x.svg", encoder="CLIP")
     assert "least with q ≤ 0.2, if any" in text_of(tmp_path / "x.svg")
 
 
 def test_concepts_are_counted_among_labelled_units(tmp_path):
-    figures.distinct_concepts(layers(ONE), tmp_path / "x.svg", encoder="CLIP")
+    concept_figures.distinct_concepts(layers(ONE), tmp_path / "x.svg", encoder="CLIP")
     assert "60 of 90 units" in text_of(tmp_path / "x.svg")
 
 
 @pytest.mark.parametrize(("rules", "which"), [(25, "each rule"), (26, "the 25 of 26 rules that took most time")])
 def test_resources_say_how_many_rules_are_shown(rules, which, tmp_path):
-    figures.resources(used(rules), tmp_path / "x.svg")
+    cost_figures.resources(used(rules), tmp_path / "x.svg")
     assert f"What the jobs of {which} asked for and used (number of jobs)" in text_of(tmp_path / "x.svg")
 
 
@@ -508,7 +524,7 @@ def panels_of(monkeypatch, tmp_path):
         return kept[-1], kept[-1].axes
 
     kept = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path: kept.append(figure))
+    monkeypatch.setattr(charts_module, "save", lambda figure, path: kept.append(figure))
     return draw
 
 
@@ -566,4 +582,4 @@ def test_long_names_of_a_legend_stand_below_each_other(panels_of):
 def test_an_unknown_suffix_is_an_error(tmp_path):
     for table in (timings(ONE), timings(ONE)[:0]):
         with pytest.raises(ValueError, match=r"'.gif'; allowed: .png, .svg"):
-            figures.timings(table, tmp_path / "x.gif")
+            cost_figures.timings(table, tmp_path / "x.gif")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from unitlens import gallery
+from unitlens.report import concept_findings, overview, overview_tables
 
 CONCEPTS = pd.DataFrame(
     {
@@ -79,56 +79,56 @@ FIGURES = ["frequent_concepts", "distinct_concepts", "category_shares", "timings
 
 
 def test_accuracy_counts_labelled_photographs_only():
-    assert gallery.accuracy_sentences(PREDICTIONS) == [
+    assert overview.accuracy_sentences(PREDICTIONS) == [
         "net predicts the label of 1 of 2 labelled photographs (50 %; 95 % interval 9.5 % to 91 %)."
     ]
-    assert gallery.accuracy_sentences(PREDICTIONS[2:]) == [
+    assert overview.accuracy_sentences(PREDICTIONS[2:]) == [
         "No photograph that is explained for net has a label and a prediction, so there is no accuracy."
     ]
 
 
 def test_labels_count_units_without_one_apart():
-    assert gallery.label_sentences(CONCEPTS, "ConSE surrogate") == [
+    assert concept_findings.label_sentences(CONCEPTS, "ConSE surrogate") == [
         "The ConSE surrogate labels 4 of the 5 units in 2 layers of net with 3 distinct concepts; 1 unit is dead."
     ]
     weak = CONCEPTS.assign(status=["unlabelled", "unlabelled", "dead", "labelled", "labelled"])
-    assert gallery.label_sentences(weak, "CLIP") == [
+    assert concept_findings.label_sentences(weak, "CLIP") == [
         "The CLIP labels 2 of the 5 units in 2 layers of net with 2 distinct concepts; 2 units have no label better "
         "than chance and 1 unit is dead."
     ]
     broken = CONCEPTS.assign(status=["dead", "not finite", "not finite", "labelled", "not finite"])
-    assert gallery.label_sentences(broken, "CLIP") == [
+    assert concept_findings.label_sentences(broken, "CLIP") == [
         "The CLIP labels 1 of the 5 units in 2 layers of net with 1 distinct concept; 1 unit is dead, 2 units of a "
         "return NaN or infinity and 1 unit of b returns NaN or infinity."
     ]
-    assert gallery.label_sentences(CONCEPTS[3:], "CLIP") == [
+    assert concept_findings.label_sentences(CONCEPTS[3:], "CLIP") == [
         "The CLIP labels 2 of the 2 units in 1 layer of net with 2 distinct concepts."
     ]
 
 
 def test_frequent_concepts_pool_the_layers():
-    assert gallery.frequency_sentences(FREQUENT) == [
+    assert concept_findings.frequency_sentences(FREQUENT) == [
         "In net most units are labelled dog (2 units, 50 %), red (1 unit, 25 %) and sky (1 unit, 25 %); shares are of "
         "its labelled units."
     ]
 
 
 def test_categories_give_both_ends_with_intervals():
-    assert gallery.category_sentences(CATEGORIES) == [
+    assert concept_findings.category_sentences(CATEGORIES) == [
         "The largest category among the labelled units of net is object at 50 % (95 % interval 15 % to 85 %), the "
         "smallest colour at 5 % (95 % interval 1.2 % to 70 %)."
     ]
-    assert gallery.category_sentences(CATEGORIES[:1]) == [
+    assert concept_findings.category_sentences(CATEGORIES[:1]) == [
         "The largest category among the labelled units of net is object at 50 % (95 % interval 15 % to 85 %)."
     ]
 
 
 def test_models_come_in_the_order_of_the_run():
     tables = [
-        (gallery.label_sentences, CONCEPTS, ["CLIP"]),
-        (gallery.frequency_sentences, FREQUENT, []),
-        (gallery.category_sentences, CATEGORIES, []),
-        (gallery.timing_sentences, TIMINGS, []),
+        (concept_findings.label_sentences, CONCEPTS, ["CLIP"]),
+        (concept_findings.frequency_sentences, FREQUENT, []),
+        (concept_findings.category_sentences, CATEGORIES, []),
+        (overview.timing_sentences, TIMINGS, []),
     ]
     for sentences, table, more in tables:
         both = pd.concat([table, table.assign(model="a")])
@@ -141,17 +141,17 @@ def test_p_values_of_tables_have_three_decimals():
 
 
 def test_timings_name_the_device():
-    assert gallery.timing_sentences(TIMINGS) == [
+    assert overview.timing_sentences(TIMINGS) == [
         "On CPU, 2 threads, explaining net took 0.025 s (Grad-CAM) to 12 s (LIME) a photograph, wall clock."
     ]
-    assert gallery.timing_sentences(TIMINGS[:1]) == [
+    assert overview.timing_sentences(TIMINGS[:1]) == [
         "On CPU, 2 threads, explaining net took 12 s (LIME) a photograph, wall clock."
     ]
 
 
 @pytest.mark.parametrize(("encoder", "first"), [("ConSE surrogate", "not CLIP"), ("CLIP ViT-B/16", "CLIP ViT-B/16")])
 def test_caveats_name_the_limits(encoder, first):
-    lines = gallery.caveats(PREDICTIONS, IMAGES, encoder=encoder)
+    lines = overview.caveats(PREDICTIONS, IMAGES, encoder=encoder)
     assert first in lines[0]
     text = " ".join(lines)
     for limit in [
@@ -227,7 +227,7 @@ def write_page(folder, **changes):
         "run": {"seed": 42, "<script>": "alert(1)"},
     } | changes  # fmt: skip
     given["tables"] = TABLES | given["tables"] if given.get("missing") is None else given["tables"]
-    gallery.overview(folder / "overview.html", folder / "findings.html", **given)
+    overview.overview(folder / "overview.html", folder / "findings.html", **given)
     return (folder / "overview.html").read_text(encoding="utf-8")
 
 
@@ -315,7 +315,7 @@ def test_large_photographs_become_jpeg_and_charts_keep_their_size(tmp_path):
 
 
 def test_grid_and_predictions_say_of_how_many_they_show_the_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(gallery, "MOST_PREDICTIONS", 2)
+    monkeypatch.setattr(overview_tables, "MOST_PREDICTIONS", 2)
     text = write_page(tmp_path)
     assert 'alt="2 of 3 photographs with heat maps of LIME and Grad-CAM for net: one as' in text
     assert "three" not in text and "The first 2 of 3 rows; results/predictions.csv has all." in text
@@ -395,9 +395,9 @@ def test_page_of_a_run_of_which_nothing_is_done_says_so_in_a_line(tmp_path):
 
 
 def test_page_lists_so_many_missing_jobs_and_counts_the_others(tmp_path):
-    jobs = [MISSING["jobs"][0] | {"job": f"decode_images {i}"} for i in range(gallery.MOST_MISSING + 5)]
+    jobs = [MISSING["jobs"][0] | {"job": f"decode_images {i}"} for i in range(overview.MOST_MISSING + 5)]
     text = write_page(tmp_path, tables={}, facts=[], figures={}, missing=MISSING | {"jobs": jobs})
-    assert text.count('<th scope="row">decode_images') == gallery.MOST_MISSING == 200
+    assert text.count('<th scope="row">decode_images') == overview.MOST_MISSING == 200
     assert "200 of 205 are listed; results/logs has the others." in text
 
 
@@ -408,7 +408,7 @@ def test_page_of_a_finished_run_made_on_request_says_that_nothing_is_missing(tmp
 
 def test_missing_tables_of_a_finished_run_are_named(tmp_path):
     with pytest.raises(ValueError, match="`tables` lacks frequent, layers"):
-        gallery.overview(
+        overview.overview(
             tmp_path / "a.html",
             tmp_path / "b.html",
             {name: table for name, table in TABLES.items() if name not in ("frequent", "layers")},

@@ -4,9 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from unitlens import agreement, faithfulness, groundtruth
-from unitlens.images import box_pixels
-from unitlens.seeds import stream_seeds
+from unitlens.images.geometry import box_pixels
+from unitlens.jobs.seeds import stream_seeds
+from unitlens.measures import agreement, control_maps
+from unitlens.measures.localization import energy_inside, object_iou, pointing, reference_masks
+from unitlens.report import evaluation_findings
+from unitlens.tables.localization import score, summarise
 
 FACTS = {"model": "m", "explained_class": "predicted", "geometry": "g"}
 
@@ -32,30 +35,30 @@ def test_references_are_masks_of_any_palette_and_boxes():
     mask = np.zeros((3, 8, 8), np.uint16)
     mask[0, 0, 0], mask[1, 2:4] = 1, 255
     has_mask = np.array([True, True, False])
-    references = groundtruth.reference_masks(shard(mask=mask, has_mask=has_mask))
+    references = reference_masks(shard(mask=mask, has_mask=has_mask))
     assert list(references) == ["mask", "box"]
     assert references["mask"][0].sum((1, 2)).tolist() == [1, 16, 0] and references["mask"][1].tolist() == [*has_mask]
     assert references["box"][0].sum((1, 2)).tolist() == [16] * 3
     nothing = np.full((3, 4), np.nan)
-    assert groundtruth.reference_masks(shard(box=nothing)) == {}
+    assert reference_masks(shard(box=nothing)) == {}
     with pytest.raises(ValueError, match=r"`mask` has shape \(3, 4, 4\); allowed: \(3, 8, 8\)"):
-        groundtruth.reference_masks(shard(mask=mask[:, :4, :4], has_mask=has_mask))
+        reference_masks(shard(mask=mask[:, :4, :4], has_mask=has_mask))
 
 
 def test_measures_by_hand():
     saliency = torch.tensor([[[3.0, 1.0], [0.0, 0.0]], [[2.0, 2.0], [0.0, 4.0]], [[5.0, 5.0], [5.0, 0.0]]])
     mask = torch.tensor([[[1, 0], [1, 0]], [[1, 0], [0, 0]], [[1, 0], [0, 0]]], dtype=torch.bool)
-    assert groundtruth.object_iou(saliency, mask, seeds=[0, 0, 0])[:2].tolist() == [1 / 3, 0]
-    assert groundtruth.pointing(saliency, mask).tolist() == pytest.approx([1, 0, 1 / 3])  # a plateau of three pixels
-    assert groundtruth.energy_inside(saliency, mask).tolist() == pytest.approx([3 / 4, 2 / 8, 1 / 3])
+    assert object_iou(saliency, mask, seeds=[0, 0, 0])[:2].tolist() == [1 / 3, 0]
+    assert pointing(saliency, mask).tolist() == pytest.approx([1, 0, 1 / 3])  # a plateau of three pixels
+    assert energy_inside(saliency, mask).tolist() == pytest.approx([3 / 4, 2 / 8, 1 / 3])
 
 
 def test_nothing_to_point_at_and_maps_of_nothing_are_undefined():
     full, empty = torch.ones(1, 4, 4, dtype=torch.bool), torch.zeros(1, 4, 4, dtype=torch.bool)
     ramp, flat = torch.arange(16.0).view(1, 4, 4), torch.zeros(1, 4, 4)
-    assert groundtruth.object_iou(ramp, empty, seeds=[0]).isnan()
-    assert groundtruth.object_iou(ramp, full, seeds=[0]).item() == 1
-    for measure in (groundtruth.pointing, groundtruth.energy_inside):
+    assert object_iou(ramp, empty, seeds=[0]).isnan()
+    assert object_iou(ramp, full, seeds=[0]).item() == 1
+    for measure in (pointing, energy_inside):
         assert measure(ramp, empty).isnan() and measure(flat, full).isnan()
         assert measure(ramp, full).item() == 1
         with pytest.raises(ValueError, match=r"got \(1, 4, 4\) and \(1, 2, 2\)"):
@@ -63,7 +66,7 @@ def test_nothing_to_point_at_and_maps_of_nothing_are_undefined():
         with pytest.raises(ValueError, match="holds NaN"):
             measure(ramp.log().sqrt(), full)
     with pytest.raises(ValueError, match=r"goes down to -1; allowed: 0 or more"):
-        groundtruth.energy_inside(ramp - 1, full)
+        energy_inside(ramp - 1, full)
 
 
 def test_random_maps_score_by_chance_and_a_planted_one_fully():
@@ -71,7 +74,7 @@ def test_random_maps_score_by_chance_and_a_planted_one_fully():
     planted = torch.tensor(box_pixels(images["box"], (32, 32))).float()
     noise = torch.rand(60, 32, 32, generator=torch.Generator().manual_seed(0))
     files = [explanation("gradcam-x", planted, images), explanation("lime", noise, images)]
-    scores = groundtruth.score(files, images, seed=1)
+    scores = score(files, images, seed=1)
     assert len(scores) == 60 * 4 * 3 and scores["object_area"].unique().tolist() == [0.25]
     assert scores.groupby("measure")["chance"].first().to_dict() == {
         "iou": pytest.approx(0.25 / 1.75),
@@ -83,13 +86,13 @@ def test_random_maps_score_by_chance_and_a_planted_one_fully():
     assert means["lime"][["energy", "iou"]].tolist() == pytest.approx([0.25, agreement.chance_iou(0.25)], rel=0.05)
     peaks = [divmod(own.argmax().item(), 32) for own in noise]
     assert means["lime"]["pointing"] == np.mean([max(peak) < 16 for peak in peaks])
-    random = faithfulness.random_saliency((32, 32), seeds=stream_seeds(1, "random", images["image_id"]))
+    random = control_maps.random_saliency((32, 32), seeds=stream_seeds(1, "random", images["image_id"]))
     shares = random[:, :16, :16].sum((1, 2)) / random.sum((1, 2))
     assert means["random"]["energy"] == pytest.approx(shares.mean().item()) == pytest.approx(0.25, rel=0.05)
     assert means["random"]["iou"] == pytest.approx(agreement.chance_iou(0.25), rel=0.2)  # coarse maps: few draws
-    summary, tests = groundtruth.summarise(scores)
+    summary, tests = summarise(scores)
     assert tests[(tests["explainer_a"] == "gradcam-x")]["p_adjusted"].max() < 0.001
-    first = groundtruth.findings(summary, tests)[0]
+    first = evaluation_findings.localization_findings(summary, tests)[0]
     assert first.startswith(
         "m, IoU at the object's own area against the box: highest for Grad-CAM, 1.00 (95 % interval 1.00 to 1.00, "
         "n = 60); a centred Gaussian has"
@@ -103,12 +106,12 @@ def test_only_images_with_a_reference_are_scored():
     mask, has_mask = np.zeros((3, 8, 8), np.uint16), np.array([False, False, True])
     images = shard(box=box, mask=mask, has_mask=has_mask)
     maps = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))
-    scores = groundtruth.score([explanation("lime", maps, images)], images, seed=0)
+    scores = score([explanation("lime", maps, images)], images, seed=0)
     assert scores.index.tolist() == list(range(len(scores)))
     counts = scores[scores["measure"] == "iou"].groupby(["reference", "explainer"])["image_id"].apply(list)
     assert counts["box", "lime"] == ["i0", "i2"] and counts["mask", "lime"] == ["i2"]
     assert scores.loc[scores["reference"] == "mask", "value"].isna().all()  # the mask is empty
-    summary, _ = groundtruth.summarise(scores)
+    summary, _ = summarise(scores)
     assert set(summary.loc[summary["reference"] == "mask", "undefined"]) == {1}
     few = summary[(summary["reference"] == "box") & (summary["explainer"] == "lime")]
     assert few["photographs"].tolist() == [2] * 3 and few["low"].isna().all()
@@ -116,26 +119,26 @@ def test_only_images_with_a_reference_are_scored():
 
 def test_a_shard_without_references_gives_a_table_without_rows():
     images = shard(box=np.full((3, 4), np.nan))
-    scores = groundtruth.score([explanation("lime", np.ones((3, 8, 8)), images)], images, seed=0)
+    scores = score([explanation("lime", np.ones((3, 8, 8)), images)], images, seed=0)
     assert len(scores) == 0 and "value" in scores
-    both = pd.concat([scores, groundtruth.score([explanation("lime", np.ones((3, 8, 8)), shard())], shard(), seed=0)])
-    assert len(groundtruth.summarise(both)[0]) == 3 * 3
+    both = pd.concat([scores, score([explanation("lime", np.ones((3, 8, 8)), shard())], shard(), seed=0)])
+    assert len(summarise(both)[0]) == 3 * 3
 
 
 def test_other_images_are_refused():
     images = shard()
     with pytest.raises(ValueError, match="the explanations by the decoded photographs are of other images"):
-        groundtruth.score([explanation("lime", np.ones((2, 8, 8)), shard(2))], images, seed=0)
+        score([explanation("lime", np.ones((2, 8, 8)), shard(2))], images, seed=0)
 
 
 def test_findings_are_of_each_models_own_tests_and_say_where_nothing_is_defined():
     images = shard(4)
     inside = torch.tensor(box_pixels(images["box"], (8, 8))).float()
-    scores = groundtruth.score([explanation("lime", inside, images)], images, seed=1)
-    flat = groundtruth.score([explanation("lime", inside * 0, images)], images, seed=1).assign(model="flat")
-    summary, tests = groundtruth.summarise(pd.concat([scores, flat]), seed=3)
+    scores = score([explanation("lime", inside, images)], images, seed=1)
+    flat = score([explanation("lime", inside * 0, images)], images, seed=1).assign(model="flat")
+    summary, tests = summarise(pd.concat([scores, flat]), seed=3)
     assert set(summary["seed"]) == set(tests["seed"]) == {3}
-    sentences = groundtruth.findings(summary, tests)
+    sentences = evaluation_findings.localization_findings(summary, tests)
     assert [sentence.partition(",")[0] for sentence in sentences] == ["m"] * 3 + ["flat"] * 3
     assert all("Of 1 explainer 0 above the Gaussian" in sentence for sentence in sentences[:3])
     assert sentences[3:] == [

@@ -3,7 +3,8 @@
 import pytest
 import torch
 from torch import nn
-from unitlens.hooks import capture, channel_axis, find_layer, run_to
+from unitlens.networks.hooks import capture, find_layer, run_to
+from unitlens.networks.layer_outputs import channel_axis
 
 
 class Block(nn.Module):

@@ -1,13 +1,14 @@
 """Names from outside that would hide, move or end text: in figures and in the text of pages."""
 
 import re
+from pathlib import Path
 import warnings
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
-from unitlens import figures, gallery
+from unitlens.report import concept_figures, explanation_figures, explanation_page
 
 HIDDEN = "a\u202eb\u2066c\u200fd\u061ce\x1bf\x00g\u200bh"
 SHOWN = r"a\u202eb\u2066c\u200fd\u061ce\x1bf\x00g\u200bh"
@@ -24,7 +25,7 @@ def test_names_in_a_figure_are_seen_whole_or_shortened(tmp_path):
     table = pd.DataFrame({"concept": NAMES, "category": "object", "units": range(6, 0, -1), "share": 0.1})
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")
-        figures.frequent_concepts(
+        concept_figures.frequent_concepts(
             table.assign(model="net", layer="all"), tmp_path / "a.svg", encoder=f"CLIP {HIDDEN} {LONG}"
         )
     texts = drawn(tmp_path / "a.svg")
@@ -34,7 +35,7 @@ def test_names_in_a_figure_are_seen_whole_or_shortened(tmp_path):
 
 def test_captions_of_pictures_are_seen_and_shortened(tmp_path):
     images, maps = np.zeros((2, 32, 32, 3), np.uint8), np.zeros((2, 32, 32))
-    figures.explanation_grid(
+    explanation_figures.explanation_grid(
         images,
         {"lime": maps, "gradcam-a": maps},
         tmp_path / "a.svg",
@@ -43,12 +44,12 @@ def test_captions_of_pictures_are_seen_and_shortened(tmp_path):
     )
     texts = drawn(tmp_path / "a.svg")
     assert any(text.startswith(SHOWN[:20]) for text in texts) and any(re.fullmatch("ß+…", text) for text in texts)
-    figures.overlay(images[0], maps[0], tmp_path / "b.png", title=LONG * 20)
+    explanation_figures.overlay(images[0], maps[0], tmp_path / "b.png", title=LONG * 20)
 
 
 @pytest.mark.parametrize("name", ["overview.html.j2", "units.html.j2", "explanations.html.j2"])
 def test_every_page_allows_only_what_it_holds(name):
-    text = (gallery.Path(gallery.__file__).parent / name).read_text()
+    text = ((Path(__file__).parents[2] / "scripts/unitlens/report/templates" / name).read_text()
     (policy,) = re.findall('<meta http-equiv="Content-Security-Policy" content="(.*?)">', text)
     rules = dict(each.strip().split(" ", 1) for each in policy.split(";"))
     scripts = {} if name.startswith("overview") else {"script-src": "'unsafe-inline'"}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.io
 import toy
-from unitlens import image_sets, images
+from unitlens.images import datasets, label_maps
 from unitlens.jobs import sheets
 
 
@@ -23,7 +23,7 @@ def write(root, *names, content=None):
 def listed(tmp_path, **options):
     """Write a sheet and read it again."""
     settings = {"sheet": None, "kind": "image_folder", "size": None} | options
-    image_sets.write_sheet(tmp_path / "out.csv", tmp_path / "set", **settings)
+    datasets.write_sheet(tmp_path / "out.csv", tmp_path / "set", **settings)
     with (tmp_path / "out.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -35,7 +35,7 @@ def test_names_that_a_spreadsheet_would_run_come_back(tmp_path):
     assert [row["path"] for row in rows] == ["''=d.png", "'=a.png", "'@b/-c.png"], "as written"
     read = sheets.read_rows(tmp_path / "out.csv", 0, 9)
     assert [row["path"] for row in read] == ["'=d.png", "=a.png", "@b/-c.png"]
-    assert image_sets.copies(tmp_path / "out.csv") == {"@b/-c.png": "_a.png"}
+    assert datasets.copies(tmp_path / "out.csv") == {"@b/-c.png": "_a.png"}
     (tmp_path / "sheet.csv").write_text("image_id,path\n007,'=d.png\n1.10,=a.png\n")
     read = sheets.read_rows(tmp_path / "sheet.csv", 0, 9)
     assert [(row["image_id"], row["path"]) for row in read] == [("007", "'=d.png"), ("1.10", "=a.png")], "as it is"
@@ -76,7 +76,7 @@ def test_a_failing_disk_is_no_missing_photograph(tmp_path, monkeypatch):
 
     write(tmp_path, "set/a.png")
     (tmp_path / "sheet.csv").write_text("image_id,path\na,a.png\n")
-    monkeypatch.setattr(image_sets.Path, "is_file", fails)
+    monkeypatch.setattr(datasets.Path, "is_file", fails)
     with pytest.raises(OSError, match=r"Input/output error: '.*a\.png'"):
         listed(tmp_path, sheet=tmp_path / "sheet.csv", allow_missing=True)
 
@@ -131,7 +131,7 @@ def test_copies_are_reported(tmp_path, capsys):
     rows = listed(tmp_path, size=3)
     assert [row["duplicate_of"] for row in rows] == ["", "", "b.png"]
     assert capsys.readouterr().out == "3 rows; 1 photograph is a copy of another\n  c.png has the content of b.png\n"
-    assert image_sets.copies(tmp_path / "out.csv") == {"c.png": "b.png"}
+    assert datasets.copies(tmp_path / "out.csv") == {"c.png": "b.png"}
 
 
 def test_crops_of_one_photograph_are_no_copies(tmp_path):
@@ -227,8 +227,8 @@ def test_a_development_kit_that_does_not_fit_is_named(tmp_path, devkit):
 )
 def test_a_development_kit_ends_nothing_but_the_reading_of_it(tmp_path, devkit, monkeypatch, code, reason):
     """A flipped bit of `meta.mat` makes scipy's parser crash, another one lets it allocate and loop."""
-    monkeypatch.setattr(image_sets, "_LONGEST", 2)
-    monkeypatch.setattr(image_sets, "_READ_SYNSETS", code)
+    monkeypatch.setattr(datasets, "_LONGEST", 2)
+    monkeypatch.setattr(datasets, "_READ_SYNSETS", code)
     message = f"ground_truth.txt and meta.mat beside it do not fit together, or are damaged: {reason}"
     with pytest.raises(ValueError, match=message):
         listed(tmp_path, kind="imagenet_val", size=3)
@@ -246,26 +246,26 @@ def test_broden_lists_photographs_with_their_label_maps(tmp_path):
     assert rows[3]["mask"] == "broden1_224/images/dtd/g_0106_color.png;8;9"
     assert all(row["path"].endswith(".jpg") for row in rows)
     geometry = {"fit": "squash", "resize": 32, "crop": 32, "interpolation": "bilinear"}
-    truth = images.ground_truth(rows, tmp_path / "set", geometry)[0]
+    truth = label_maps.ground_truth(rows, tmp_path / "set", geometry)[0]
     assert truth["mask"].shape == (4, 5, 32, 32)
     assert set(np.unique(truth["mask"][0, 1])) == {0, 300}
 
 
 def test_words_of_broden(tmp_path):
     toy.write_broden(tmp_path)
-    words = image_sets.broden_words(tmp_path)
+    words = datasets.broden_words(tmp_path)
     assert words.set_index("word").loc["wheel"].tolist() == [301, "part"], "the category it is most frequent in"
     assert set(words.category) == {"color", "object", "part", "scene", "texture"}
     assert {"red", "blue", "side street"} < set(words.word), "without the marks -c and -s"
     file = tmp_path / "broden1_224/label.csv"
     file.write_text(file.read_text().replace("color(4)", "color(4);texture(3)"))
-    assert image_sets.broden_words(tmp_path).set_index("word").category["red"] == "color"
+    assert datasets.broden_words(tmp_path).set_index("word").category["red"] == "color"
     (tmp_path / "broden1_224/category.csv").write_text("name,first,last,count,frequency\ncolor,1,2,2,9\n")
     with pytest.raises(ValueError, match=r"label\.csv names the category 'object'; category\.csv has color"):
-        image_sets.broden_words(tmp_path)
+        datasets.broden_words(tmp_path)
     (tmp_path / "broden1_224/label.csv").unlink()
     with pytest.raises(FileNotFoundError, match=r"Broden needs one label\.csv below"):
-        image_sets.broden_words(tmp_path)
+        datasets.broden_words(tmp_path)
 
 
 def test_broden_without_a_category_is_named(tmp_path):
@@ -279,9 +279,9 @@ def test_a_damaged_category_is_named(tmp_path):
     file = tmp_path / "broden1_224/label.csv"
     file.write_text(file.read_text().replace("color(4)", "color"))
     with pytest.raises(ValueError, match=r"expected a category as object\(12\);part\(3\), got 'color'"):
-        image_sets.broden_words(tmp_path)
+        datasets.broden_words(tmp_path)
 
 
 def test_map_files_leaves_out_numbers():
-    assert image_sets.map_files("a.png;17;b.png") == ["a.png", "b.png"]
-    assert image_sets.map_files("") == []
+    assert datasets.map_files("a.png;17;b.png") == ["a.png", "b.png"]
+    assert datasets.map_files("") == []

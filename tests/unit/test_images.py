@@ -15,8 +15,10 @@ import pytest
 import yaml
 from PIL import Image
 from torchvision import transforms
-from unitlens import groundtruth, image_sets, images, netdissect
+from unitlens.images import datasets, decode, label_maps
+from unitlens.images.geometry import box_pixels
 from unitlens.jobs import sheets
+from unitlens.measures import localization
 
 IDENTITY = {"fit": "squash", "resize": 4, "crop": 4, "interpolation": "bilinear"}  # for pictures of 4 x 4 pixels
 SIXTEEN = {"fit": "squash", "resize": 16, "crop": 16, "interpolation": "bilinear"}
@@ -34,7 +36,7 @@ def save(folder, array_or_image, name, **options):
 
 
 def ground_truth(rows, root, geometry):
-    arrays, problems = images.ground_truth(rows, root, geometry)
+    arrays, problems = label_maps.ground_truth(rows, root, geometry)
     assert problems == []
     return arrays
 
@@ -55,7 +57,7 @@ def test_pixels_equal_torchvision(tmp_path, noise, size, resize, crop, interpola
     for fit, argument in [("squash", (resize, resize)), ("short", resize)]:
         reference = transforms.Compose([transforms.Resize(argument, mode), transforms.CenterCrop(crop)])
         geometry = {"fit": fit, "resize": resize, "crop": crop, "interpolation": interpolation}
-        got = images.load(path, geometry=geometry)
+        got = decode.load(path, geometry=geometry)
         assert got.dtype == np.uint8
         np.testing.assert_array_equal(got, np.asarray(reference(Image.open(path))))
 
@@ -66,13 +68,13 @@ def test_pixels_equal_torchvision(tmp_path, noise, size, resize, crop, interpola
 def test_wrong_geometry_is_named(wrong):
     geometry = {"fit": "short", "resize": 256, "crop": 224, "interpolation": "bilinear"} | wrong
     with pytest.raises(ValueError, match="`geometry` must have"):
-        images.decode([], ".", geometry)
+        decode.decode_images([], ".", geometry)
 
 
 def test_elongated_picture_is_refused_before_it_fills_the_memory(tmp_path):
     path = save(tmp_path, np.zeros((1, 4000), np.uint8), "line.png")
     with pytest.raises(ValueError, match="too elongated"):
-        images.load(path, geometry={"fit": "short", "resize": 256, "crop": 224, "interpolation": "bilinear"})
+        decode.load(path, geometry={"fit": "short", "resize": 256, "crop": 224, "interpolation": "bilinear"})
 
 
 # crop
@@ -81,14 +83,14 @@ def test_elongated_picture_is_refused_before_it_fills_the_memory(tmp_path):
 def test_crop_takes_fractions_of_the_picture(tmp_path, noise):
     pixels = noise.integers(0, 256, (8, 16, 3), dtype=np.uint8)
     path = save(tmp_path, pixels, "a.png")
-    got = images.load(path, crop=(0.25, 0.5, 0.5, 1.0), geometry=IDENTITY)
+    got = decode.load(path, crop=(0.25, 0.5, 0.5, 1.0), geometry=IDENTITY)
     np.testing.assert_array_equal(got, pixels[4:8, 4:8])
 
 
 def test_crop_edges_round_to_the_nearest_pixel(tmp_path, noise):
     pixels = noise.integers(0, 256, (10, 10, 3), dtype=np.uint8)
     path = save(tmp_path, pixels, "a.png")
-    got = images.load(path, crop=(0.26, 0.34, 0.74, 0.66), geometry=IDENTITY | {"resize": 4})
+    got = decode.load(path, crop=(0.26, 0.34, 0.74, 0.66), geometry=IDENTITY | {"resize": 4})
     reference = Image.fromarray(pixels[3:7, 3:7])
     np.testing.assert_array_equal(got, np.asarray(reference.resize((4, 4), Image.Resampling.BILINEAR)))
 
@@ -97,13 +99,13 @@ def test_crop_edges_round_to_the_nearest_pixel(tmp_path, noise):
 def test_wrong_crop_is_named(tmp_path, crop):
     path = save(tmp_path, np.zeros((4, 4), np.uint8), "a.png")
     with pytest.raises(ValueError, match="four fractions"):
-        images.load(path, crop=crop, geometry=IDENTITY)
+        decode.load(path, crop=crop, geometry=IDENTITY)
 
 
 def test_crop_without_a_pixel_is_named(tmp_path):
     path = save(tmp_path, np.zeros((4, 4), np.uint8), "a.png")
     with pytest.raises(ValueError, match=r"a\.png: `crop` .* is empty in a picture of 4 x 4 pixels"):
-        images.load(path, crop=(0.0, 0.0, 0.1, 1.0), geometry=IDENTITY)
+        decode.load(path, crop=(0.0, 0.0, 0.1, 1.0), geometry=IDENTITY)
 
 
 # modes
@@ -111,7 +113,7 @@ def test_crop_without_a_pixel_is_named(tmp_path):
 
 def flat(folder, image, name="flat.png", **options):
     """Colour of a decoded one-coloured picture."""
-    pixels = images.load(save(folder, image, name, **options), geometry=IDENTITY)
+    pixels = decode.load(save(folder, image, name, **options), geometry=IDENTITY)
     assert (pixels == pixels[0, 0]).all()
     return pixels[0, 0].tolist()
 
@@ -185,7 +187,7 @@ def test_exif_orientation(tmp_path, noise, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = save(tmp_path, np.ascontiguousarray(stored), "turned.png", exif=exif)
-    np.testing.assert_array_equal(images.load(path, geometry=IDENTITY), upright)
+    np.testing.assert_array_equal(decode.load(path, geometry=IDENTITY), upright)
 
 
 def test_exif_rotation_comes_before_the_crop(tmp_path):
@@ -194,7 +196,7 @@ def test_exif_rotation_comes_before_the_crop(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     path = save(tmp_path, stored, "turned.jpg", exif=exif, quality=100, subsampling=0)
-    top = images.load(path, crop=(0, 0, 1, 0.5), geometry=IDENTITY)
+    top = decode.load(path, crop=(0, 0, 1, 0.5), geometry=IDENTITY)
     np.testing.assert_allclose(top, np.broadcast_to([255, 0, 0], (4, 4, 3)), atol=3)
 
 
@@ -202,7 +204,7 @@ def test_jpeg_is_decoded_in_full(tmp_path, noise):
     smooth = Image.fromarray(noise.integers(0, 256, (9, 9, 3), dtype=np.uint8)).resize((512, 512))
     path = save(tmp_path, smooth, "large.jpg")
     reference = Image.open(path).convert("RGB").resize((16, 16), Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(images.load(path, geometry=SIXTEEN), np.asarray(reference))
+    np.testing.assert_array_equal(decode.load(path, geometry=SIXTEEN), np.asarray(reference))
 
 
 # sheets
@@ -258,7 +260,7 @@ def broken(tmp_path, noise, monkeypatch):
 
 def test_all_unreadable_photographs_are_reported_at_once(tmp_path, broken):
     with pytest.raises(ValueError, match=r"^7 of 9 photographs cannot be decoded:\n") as error:
-        images.decode(broken, tmp_path, SIXTEEN)
+        decode.decode_images(broken, tmp_path, SIXTEEN)
     lines = str(error.value).splitlines()
     assert len(lines) == 7
     assert lines[1] == (
@@ -269,8 +271,8 @@ def test_all_unreadable_photographs_are_reported_at_once(tmp_path, broken):
 
 
 def test_unreadable_photographs_are_skipped_and_listed(tmp_path, broken):
-    pixels, kept, problems = images.decode(broken, tmp_path, SIXTEEN, on_bad_image="skip")
-    expected = images.load(tmp_path / "good.jpg", geometry=SIXTEEN)
+    pixels, kept, problems = decode.decode_images(broken, tmp_path, SIXTEEN, on_bad_image="skip")
+    expected = decode.load(tmp_path / "good.jpg", geometry=SIXTEEN)
     np.testing.assert_array_equal(pixels, [expected, expected])
     assert kept.tolist() == [0, 8]
     assert [image_id for image_id, _ in problems] == [f"id-{index}" for index in range(1, 8)]
@@ -278,7 +280,7 @@ def test_unreadable_photographs_are_skipped_and_listed(tmp_path, broken):
 
 
 def test_a_shard_with_no_readable_photograph_has_no_rows(tmp_path):
-    pixels, kept, problems = images.decode([row("missing.jpg")], tmp_path, SIXTEEN, on_bad_image="skip")
+    pixels, kept, problems = decode.decode_images([row("missing.jpg")], tmp_path, SIXTEEN, on_bad_image="skip")
     assert pixels.shape == (0, 16, 16, 3) and kept.tolist() == []
     assert [image_id for image_id, _ in problems] == ["a"] and "missing.jpg" in problems[0][1]
     assert {name: array.shape for name, array in ground_truth([], tmp_path, SIXTEEN).items()} == {
@@ -291,9 +293,9 @@ def test_crops_of_one_photograph_equal_single_loads(tmp_path, noise):
     for name in ("a.png", "b.png"):
         save(tmp_path, noise.integers(0, 256, (40, 60, 3), dtype=np.uint8), name)
     rows = [row(name, crop=crop) for name in ("a.png", "b.png", "a.png") for crop in ("", "0 0 0.5 1", "0.5 0 1 1")]
-    pixels, kept, problems = images.decode(rows, tmp_path, SIXTEEN)
+    pixels, kept, problems = decode.decode_images(rows, tmp_path, SIXTEEN)
     for got, r in zip(pixels, rows, strict=True):
-        single = images.load(tmp_path / r["path"], crop=sheets.parse_crop(r["crop"]), geometry=SIXTEEN)
+        single = decode.load(tmp_path / r["path"], crop=sheets.parse_crop(r["crop"]), geometry=SIXTEEN)
         np.testing.assert_array_equal(got, single)
     assert kept.tolist() == list(range(9))
     assert problems == []
@@ -302,22 +304,22 @@ def test_crops_of_one_photograph_equal_single_loads(tmp_path, noise):
 @pytest.mark.parametrize("path", ["../secret.png", "a/../../secret.png", "/etc/secret.png"])
 def test_path_outside_the_root_is_never_skipped(tmp_path, path):
     with pytest.raises(ValueError, match="image_id 'a': `path` must stay inside"):
-        images.decode([row(path)], tmp_path, SIXTEEN, on_bad_image="skip")
+        decode.decode_images([row(path)], tmp_path, SIXTEEN, on_bad_image="skip")
 
 
 def test_faulty_crop_is_never_skipped(tmp_path):
     with pytest.raises(ValueError, match=r"image_id 'a': `crop` must be .*got '0 0 one 1'"):
-        images.decode([row("a.png", crop="0 0 one 1")], tmp_path, SIXTEEN, on_bad_image="skip")
+        decode.decode_images([row("a.png", crop="0 0 one 1")], tmp_path, SIXTEEN, on_bad_image="skip")
 
 
 def test_an_unreadable_photograph_is_refused_unless_asked_otherwise(tmp_path, broken):
     """The default of the function, and that of the config, which is the one in use."""
     with pytest.raises(ValueError, match=r"^7 of 9 photographs cannot be decoded"):
-        images.decode(broken, tmp_path, SIXTEEN)
+        decode.decode_images(broken, tmp_path, SIXTEEN)
     schema = yaml.safe_load((Path(__file__).parents[2] / "config/schema.yaml").read_text())
     found = [each["on_bad_image"] for each in properties(schema) if "on_bad_image" in each]
     assert [(each["default"], each["enum"]) for each in found] == [("fail", ["fail", "skip"])]
-    assert inspect.signature(image_sets.write_sheet).parameters["allow_missing"].default is False
+    assert inspect.signature(datasets.write_sheet).parameters["allow_missing"].default is False
 
 
 def properties(schema):
@@ -360,7 +362,7 @@ def hostile(tmp_path):
 def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path, hostile):
     save(tmp_path, Image.new("RGB", (9, 9)), "good.png")
     rows = [row("good.png", "good"), *(row(name, f"id{number}") for number, name in enumerate(hostile))]
-    _, kept, problems = images.decode(rows, tmp_path, SIXTEEN, on_bad_image="skip")
+    _, kept, problems = decode.decode_images(rows, tmp_path, SIXTEEN, on_bad_image="skip")
     assert kept.tolist() == [0]
     for (image_id, message), (number, reason) in zip(problems, enumerate(hostile.values()), strict=True):
         assert image_id == f"id{number}"
@@ -392,20 +394,22 @@ NAMES = [
 def test_names_that_must_work(tmp_path):
     for number, name in enumerate(NAMES):
         save(tmp_path, Image.new("RGB", (9, 9), (number, 0, 0)), name)
-    decoded, kept, problems = images.decode([row(name, f"i{i}") for i, name in enumerate(NAMES)], tmp_path, SIXTEEN)
+    decoded, kept, problems = decode.decode_images(
+        [row(name, f"i{i}") for i, name in enumerate(NAMES)], tmp_path, SIXTEEN
+    )
     assert problems == [] and decoded[:, 0, 0, 0].tolist() == kept.tolist() == list(range(len(NAMES)))
 
 
 def test_the_first_picture_of_an_animation_is_decoded(tmp_path):
     red, blue = (Image.new("RGB", (9, 9), colour) for colour in ("red", "blue"))
     red.save(tmp_path / "moving.gif", save_all=True, append_images=[blue])
-    pixels = images.load(tmp_path / "moving.gif", geometry=SIXTEEN)
+    pixels = decode.load(tmp_path / "moving.gif", geometry=SIXTEEN)
     assert (pixels == [255, 0, 0]).all()
 
 
 def test_unknown_policy_is_named(tmp_path):
     with pytest.raises(ValueError, match="`on_bad_image` must be 'fail' or 'skip', got 'ignore'"):
-        images.decode([], tmp_path, SIXTEEN, on_bad_image="ignore")
+        decode.decode_images([], tmp_path, SIXTEEN, on_bad_image="ignore")
 
 
 def test_failing_disk_is_not_taken_for_a_bad_photograph(tmp_path, monkeypatch):
@@ -415,18 +419,18 @@ def test_failing_disk_is_not_taken_for_a_bad_photograph(tmp_path, monkeypatch):
     save(tmp_path, Image.new("RGB", (9, 9)), "a.png")
     monkeypatch.setattr(Image, "open", fail)
     with pytest.raises(OSError, match="Input/output error"):
-        images.decode([row("a.png")], tmp_path, SIXTEEN, on_bad_image="skip")
+        decode.decode_images([row("a.png")], tmp_path, SIXTEEN, on_bad_image="skip")
     monkeypatch.undo()
     opened = Image.open
     monkeypatch.setattr(Image, "open", lambda path, **options: fail() if path.name == "m.png" else opened(path))
     save(tmp_path, Image.new("L", (9, 9)), "m.png")
     with pytest.raises(OSError, match="Input/output error"):
-        images.ground_truth([annotated(mask="m.png")], tmp_path, SIXTEEN, on_bad_image="skip")
+        label_maps.ground_truth([annotated(mask="m.png")], tmp_path, SIXTEEN, on_bad_image="skip")
 
 
 def test_decode_jobs_start_without_torch():
     code = "import sys, unitlens.images; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(images.__file__).parents[1])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2] / "scripts")
 
 
 # ground truth
@@ -466,7 +470,7 @@ def test_a_mask_covers_what_its_photograph_shows(tmp_path, noise, geometry, crop
     save(tmp_path, mask, "m.png")
     one = annotated(mask="m.png", crop=crop)
     truth = ground_truth([one, annotated()], tmp_path, geometry)
-    picture = images.decode([one], tmp_path, geometry)[0][0, ..., 0]
+    picture = decode.decode_images([one], tmp_path, geometry)[0][0, ..., 0]
     assert set(np.unique(truth["mask"][0])) == {0, 7}
     inside = (picture < 5) | (picture > 250)  # not the blurred edge
     np.testing.assert_array_equal((truth["mask"][0] == 7)[inside], (picture > 250)[inside])
@@ -554,8 +558,8 @@ def test_a_row_goes_on_without_a_map_that_cannot_be_used(tmp_path, bad, reason):
     rows = [annotated(mask="m.png"), annotated(mask=f"m.png;{bad};9"), annotated(mask="m.png", superpixels=bad)]
     rows = [row | {"image_id": name} for name, row in zip("xyz", rows, strict=True)]
     with pytest.raises(ValueError, match=f"image_id 'y': `mask` .*{reason}"):
-        images.ground_truth(rows, tmp_path, IDENTITY)
-    found, problems = images.ground_truth(rows, tmp_path, IDENTITY, on_bad_image="skip")
+        label_maps.ground_truth(rows, tmp_path, IDENTITY)
+    found, problems = label_maps.ground_truth(rows, tmp_path, IDENTITY, on_bad_image="skip")
     bare = [rows[0], annotated(), annotated(mask="m.png"), annotated(mask="1;2;3", superpixels="5")]
     for name, array in ground_truth(bare, tmp_path, IDENTITY).items():
         np.testing.assert_array_equal(found[name], array[:3])
@@ -565,7 +569,7 @@ def test_a_row_goes_on_without_a_map_that_cannot_be_used(tmp_path, bad, reason):
     ]
     assert all(re.search(reason, message) for _, message in problems)
     with pytest.raises(ValueError, match="`mask` must stay inside"):  # a fault of the sheet
-        images.ground_truth([annotated(mask="../m.png")], tmp_path, IDENTITY, on_bad_image="skip")
+        label_maps.ground_truth([annotated(mask="../m.png")], tmp_path, IDENTITY, on_bad_image="skip")
 
 
 @pytest.mark.parametrize("name", ["a.tga", "a.pcx", "a.ico"])
@@ -573,7 +577,7 @@ def test_formats_beyond_those_of_photographs_are_not_tried(tmp_path, name):
     """The fewer parsers an image from outside reaches, the better; its name does not matter."""
     save(tmp_path, np.zeros((16, 16, 3), np.uint8), name).rename(tmp_path / "a.png")
     with pytest.raises(ValueError, match=r"a\.png: cannot be read as a picture \(cannot identify image file"):
-        images.decode([row("a.png")], tmp_path, SIXTEEN)
+        decode.decode_images([row("a.png")], tmp_path, SIXTEEN)
     with pytest.raises(ValueError, match=r"a\.png: cannot be read as a picture"):
         ground_truth([annotated(box="0 0 1 1")], tmp_path, SIXTEEN)
     save(tmp_path, np.zeros((16, 16, 3), np.uint8), "good.png")
@@ -613,9 +617,9 @@ def test_no_rows_give_arrays_of_the_same_kinds(tmp_path):
     ],
 )
 def test_a_box_has_the_pixels_whose_centers_it_holds_wherever_it_is_read(box, pixels):
-    inside = images.box_pixels(np.array([box], np.float32), (3, 4))[0]
+    inside = box_pixels(np.array([box], np.float32), (3, 4))[0]
     assert list(zip(*(axis.tolist() for axis in inside.nonzero()), strict=True)) == pixels
     block = {"images": np.zeros((1, 3, 4, 3), np.uint8), "box": np.array([box], np.float32), "label": np.array([7])}
-    np.testing.assert_array_equal(netdissect.label_maps(block, np.array([7]), source="boxes")[0, 0], inside)
-    references = groundtruth.reference_masks(block)
+    np.testing.assert_array_equal(label_maps.label_maps(block, np.array([7]), source="boxes")[0, 0], inside)
+    references = localization.reference_masks(block)
     np.testing.assert_array_equal(references["box"][0][0] if references else np.zeros((3, 4)), inside)

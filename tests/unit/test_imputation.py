@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from unitlens import imputation
-from unitlens.imputation import TOLERANCE, impute
+from unitlens.measures import imputation
 
 
 def ramp(height, width):
@@ -20,7 +19,7 @@ def test_one_missing_pixel_is_the_weighted_mean_of_its_neighbours():
     picture = torch.tensor([[[12.0, 6, 24], [18, 99, 30], [0, 48, 36]]])[..., None]
     removed = torch.zeros(1, 3, 3, dtype=torch.bool)
     removed[0, 1, 1] = True
-    filled = impute(picture, removed)
+    filled = imputation.impute(picture, removed)
     # (12 + 24 + 0 + 36) / 12 + (6 + 18 + 30 + 48) / 6
     assert filled[0, 1, 1, 0].item() == pytest.approx(6 + 17, abs=1e-3)
     assert torch.equal(filled[~removed], picture[~removed])
@@ -30,19 +29,21 @@ def test_a_corner_has_three_neighbours():
     picture = torch.tensor([[[99.0, 10], [20, 40]]])[..., None]
     removed = torch.tensor([[[True, False], [False, False]]])
     # weights 1/6, 1/6 and 1/12, scaled to 1: 2/5, 2/5, 1/5
-    assert impute(picture, removed)[0, 0, 0, 0].item() == pytest.approx(4 + 8 + 8, abs=1e-3)
+    assert imputation.impute(picture, removed)[0, 0, 0, 0].item() == pytest.approx(4 + 8 + 8, abs=1e-3)
 
 
 def test_two_missing_pixels_depend_on_each_other():
     picture = torch.tensor([[[0.0, 99, 99, 60]]])[..., None]
     removed = torch.tensor([[[False, True, True, False]]])
-    assert impute(picture, removed)[0, 0, :, 0].tolist() == pytest.approx([0, 20, 40, 60], abs=TOLERANCE)
+    assert imputation.impute(picture, removed)[0, 0, :, 0].tolist() == pytest.approx(
+        [0, 20, 40, 60], abs=imputation.TOLERANCE
+    )
 
 
 def test_a_linear_picture_is_restored_inside():
     picture, removed = ramp(40, 51), torch.zeros(1, 40, 51, dtype=torch.bool)
     removed[:, 4:-4, 4:-4] = True
-    assert (impute(picture, removed) - picture).abs().max() < 4 * TOLERANCE
+    assert (imputation.impute(picture, removed) - picture).abs().max() < 4 * imputation.TOLERANCE
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
@@ -50,12 +51,12 @@ def test_a_linear_picture_is_restored_inside():
 def test_every_filled_pixel_solves_its_equation(share, size):
     picture = torch.randint(0, 256, (2, *size, 3), generator=torch.Generator().manual_seed(1))
     removed = holes(2, *size, share=share)
-    filled = impute(picture, removed).permute(0, 3, 1, 2)
+    filled = imputation.impute(picture, removed).permute(0, 3, 1, 2)
     kernel = torch.tensor([[1.0, 2, 1], [2, 0, 2], [1, 2, 1]]).expand(3, 1, 3, 3)
     total = torch.nn.functional.conv2d(torch.ones_like(filled), kernel, padding=1, groups=3)
     means = torch.nn.functional.conv2d(filled, kernel, padding=1, groups=3) / total
     wrong = ((means - filled).abs() * removed[:, None]).amax()
-    assert wrong < 2 * TOLERANCE
+    assert wrong < 2 * imputation.TOLERANCE
 
 
 def test_nothing_removed_and_all_but_one_removed():
@@ -63,26 +64,26 @@ def test_nothing_removed_and_all_but_one_removed():
     removed = torch.zeros(2, 20, 20, dtype=torch.bool)
     removed[1] = True
     removed[1, 3, 4] = False
-    filled = impute(picture, removed)
+    filled = imputation.impute(picture, removed)
     assert torch.equal(filled[0], picture[0].float())
-    assert (filled[1] - picture[1, 3, 4]).abs().max() < TOLERANCE
+    assert (filled[1] - picture[1, 3, 4]).abs().max() < imputation.TOLERANCE
 
 
 def test_a_picture_does_not_depend_on_its_batch():
     picture = torch.randint(0, 256, (3, 30, 30, 3), generator=torch.Generator().manual_seed(1))
     removed = torch.stack([holes(30, 30, share=share) for share in (0.1, 0.6, 0.95)])
-    alone = torch.cat([impute(picture[i : i + 1], removed[i : i + 1]) for i in range(3)])
-    assert torch.allclose(impute(picture, removed), alone, atol=1e-3)
+    alone = torch.cat([imputation.impute(picture[i : i + 1], removed[i : i + 1]) for i in range(3)])
+    assert torch.allclose(imputation.impute(picture, removed), alone, atol=1e-3)
 
 
 def test_bad_input():
     with pytest.raises(ValueError, match="`removed` leaves no pixel"):
-        impute(ramp(4, 4), torch.ones(1, 4, 4, dtype=torch.bool))
+        imputation.impute(ramp(4, 4), torch.ones(1, 4, 4, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"`removed` has shape \(1, 4, 5\), the images have \(1, 4, 4\)"):
-        impute(ramp(4, 4), torch.zeros(1, 4, 5, dtype=torch.bool))
+        imputation.impute(ramp(4, 4), torch.zeros(1, 4, 5, dtype=torch.bool))
 
 
 def test_a_solution_that_is_not_reached_is_an_error(monkeypatch):
     monkeypatch.setattr(imputation, "_MOST_ROUNDS", 1)
     with pytest.raises(RuntimeError, match=r"imputation has not come within 0\.05 grey levels after 1 rounds"):
-        impute(255 * holes(1, 40, 40, 1, share=0.5).float(), holes(1, 40, 40, share=0.9, seed=1))
+        imputation.impute(255 * holes(1, 40, 40, 1, share=0.5).float(), holes(1, 40, 40, share=0.9, seed=1))

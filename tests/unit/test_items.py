@@ -4,21 +4,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from unitlens import (
-    agreement,
-    explain,
-    explanation_cards,
-    faithfulness,
-    gallery,
-    groundtruth,
-    items,
-    models,
-    saliency,
-    sanity,
-    tune,
-    verify,
-)
-from unitlens.cam import METHODS
+from unitlens.explainers import items, lime_settings, segment
+from unitlens.explainers.cam import METHODS
+from unitlens.explainers.run import cam_explainer, cut_masks, explain_images, lime_explainer
+from unitlens.measures import lime_sweep, perturbation
+from unitlens.measures.agreement import chance_iou
+from unitlens.measures.reference_checks import compare
+from unitlens.measures.sanity import cam_maps, draw
+from unitlens.networks.network import predictor
+from unitlens.report import evaluation_findings, explanation_figures, explanation_page, overview_tables
+from unitlens.tables import faithfulness, localization, summaries, tuning
+from unitlens.tables.agreement import score_pairs, summarise
+from unitlens.tables.complexity import correlate_complexity, measure_complexity, score_shape
+from unitlens.tables.explanations import explanation_table, prediction_table
+from unitlens.tables.reference_checks import require_passed
+from unitlens.tables.sanity import check_randomisation, check_stability, summarise_randomisation, summarise_stability
 
 SIDE = 16
 IDS = np.array(["a", "b", "c", "d", "e"], dtype=object)
@@ -62,15 +62,15 @@ def shard(**changed):
 
 
 def lime(network, images, *, target="predicted", batch_size=3, given=None, **options):
-    predict = models.predictor(network, normalise)
-    explainer = explain.lime_explainer(predict, seed=7, batch_size=8, given=given, **LIME | options)
-    return explain.explain_images(images, explainer, predict, target=target, batch_size=batch_size)[0]
+    predict = predictor(network, normalise)
+    explainer = lime_explainer(predict, seed=7, batch_size=8, given=given, **LIME | options)
+    return explain_images(images, explainer, predict, target=target, batch_size=batch_size)[0]
 
 
 def cam(network, images, method="gradcam", *, target="predicted", batch_size=3):
-    predict = models.predictor(network, normalise)
-    explainer = explain.cam_explainer(network, "conv", normalise, method=method, batch_size=batch_size)
-    return explain.explain_images(images, explainer, predict, target=target, batch_size=batch_size)[0]
+    predict = predictor(network, normalise)
+    explainer = cam_explainer(network, "conv", normalise, method=method, batch_size=batch_size)
+    return explain_images(images, explainer, predict, target=target, batch_size=batch_size)[0]
 
 
 def nan_picture():
@@ -153,7 +153,7 @@ def test_pictures_of_too_many_superpixels_or_without_a_label_map_are_named(netwo
     assert bad["warning"][2] == f"there are {bad['superpixels'][2]} superpixels, more than LIME's 30 samples"
     labels = np.arange(SIDE**2).reshape(1, SIDE, SIDE).repeat(5, 0) // 64 + 1
     labels[3], labels[1] = 0, 5
-    given = explain.given_superpixels(shard() | {"superpixels": labels})
+    given = segment.given_superpixels(shard() | {"superpixels": labels})
     bad = lime(network, shard(), superpixels={"method": "given"}, given=given)
     assert bad["warning"][[1, 3]].tolist() == [items.ONE_SUPERPIXEL, items.NO_LABEL_MAP]
     assert {*bad["warning"][[0, 2, 4]]} <= {"", items.ZERO_MAP}
@@ -203,7 +203,7 @@ def test_a_picture_without_the_label_that_is_explained_is_named(network):
         assert arrays["warning"][2] == items.NO_LABEL and {*arrays["warning"][[0, 1, 3, 4]]} <= {"", items.ZERO_MAP}
         assert arrays["target"].tolist() == [0, 1, -1, 0, 1] and np.isnan(arrays["target_probability"][2])
         assert arrays["predicted"][2] >= 0
-    table = models.prediction_table(arrays, {"model": "m"}, {"m": 3})
+    table = prediction_table(arrays, {"model": "m"}, {"m": 3})
     assert table.loc[2, ["label", "label_name", "correct", "target", "target_name"]].tolist() == [""] * 5
     arrays["label"][2] = 7
     with pytest.raises(ValueError, match="image 'c' has label 7"):
@@ -229,27 +229,27 @@ def files(network):
 
 def test_scores_leave_out_what_has_no_map_and_count_it(files, network):
     images, explained = files
-    scores = agreement.score_pairs(explained, area=0.2, areas=[0.2], threshold=0.5, seed=0)
+    scores = score_pairs(explained, area=0.2, areas=[0.2], threshold=0.5, seed=0)
     area = scores[scores["measure"] == "equal_area_iou"].set_index(["explainer_a", "explainer_b", "image_id"])["value"]
     known = area.notna().unstack()
     assert not known["d"].any() and known[["a", "c", "e"]].all(axis=None)
     assert not known.loc[("gradcam-conv", "lime"), "b"]
-    summary = agreement.summarise(scores).set_index(["subset", "explainer_a", "explainer_b", "measure"])
+    summary = summarise(scores).set_index(["subset", "explainer_a", "explainer_b", "measure"])
     row = summary.loc[("all", "gradcam-conv", "lime", "equal_area_iou")]
     assert (row["n"], row["undefined"], row["photographs"]) == (3, 2, 3)
 
-    shape = saliency.score_shape(explained, area=0.2).set_index(["explainer", "image_id"])["value"]
+    shape = score_shape(explained, area=0.2).set_index(["explainer", "image_id"])["value"]
     assert shape.loc[[("lime", "b"), ("lime", "d"), ("gradcam-conv", "d")]].isna().all()
-    complexity = saliency.measure_complexity(images["images"], *explained[2])
+    complexity = measure_complexity(images["images"], *explained[2])
     assert complexity["superpixels"].isna().tolist() == [False, False, False, True, False]
-    correlations = saliency.correlate_complexity(complexity, scores, area=0.2)
+    correlations = correlate_complexity(complexity, scores, area=0.2)
     assert correlations["n"].unique().tolist() == [3]
-    assert all("nan" not in sentence for sentence in saliency.complexity_findings(correlations))
+    assert all("nan" not in sentence for sentence in evaluation_findings.complexity_findings(correlations))
 
-    plan = faithfulness.Plan(3, ["mean"], [50])
+    plan = perturbation.Plan(3, ["mean"], [50])
     explanations = {facts["explainer"]: arrays for arrays, facts in explained}
     table, curves = faithfulness.score_shard(
-        models.predictor(network, normalise),
+        predictor(network, normalise),
         explanations,
         images["images"],
         plan=plan,
@@ -281,60 +281,60 @@ def test_ground_truth_leaves_out_what_has_no_map_or_no_object(files):
     mask[0] = 1  # everything; the last one nothing
     box = np.full((5, 4), np.nan, np.float32)
     images = images | {"mask": mask, "has_mask": np.ones(5, bool), "box": box}
-    scores = groundtruth.score(explained, images, seed=0)
+    scores = localization.score(explained, images, seed=0)
     assert scores.loc[scores["image_id"] == "e", ["value", "chance"]].isna().all(axis=None)
     everything = scores[(scores["image_id"] == "a") & (scores["explainer"] == "gradcam-conv")]
     assert everything["value"].tolist() == everything["chance"].tolist() == [1, 1, 1]
-    summary, tests = groundtruth.summarise(scores)
+    summary, tests = localization.summarise(scores)
     row = summary.set_index(["measure", "explainer"]).loc[("iou", "lime")]
     assert (row["n"], row["undefined"]) == (2, 3)
-    assert row["chance"] == pytest.approx((1 + agreement.chance_iou(0.5)) / 2)  # of the same images
-    assert all("nan" not in sentence for sentence in groundtruth.findings(summary, tests))
+    assert row["chance"] == pytest.approx((1 + chance_iou(0.5)) / 2)  # of the same images
+    assert all("nan" not in sentence for sentence in evaluation_findings.localization_findings(summary, tests))
 
 
 def test_masks_of_what_has_no_map_are_empty(files):
     _, explained = files
-    masks = explain.masks(explained, area=0.2, threshold=0.5, seed=0)
+    masks = cut_masks(explained, area=0.2, threshold=0.5, seed=0)
     assert not masks["lime:equal_area"][[1, 3]].any() and not masks["lime:selected"][[1, 3]].any()
     assert masks["lime:equal_area"][[0, 2, 4]].any((1, 2)).all()
 
 
 def test_the_table_and_a_sentence_name_the_picture_and_the_reason(files):
     _, explained = files
-    table = pd.concat([explain.explanation_table(arrays, facts) for arrays, facts in explained])
+    table = pd.concat([explanation_table(arrays, facts) for arrays, facts in explained])
     lime_rows = table[table["explainer"] == "lime"].set_index("image_id")
     assert lime_rows["warning"].tolist() == ["", items.ONE_SUPERPIXEL, "", items.NOT_FINITE, ""]
     assert lime_rows.loc["d", ["target"]].isna().all()
-    sentences = explain.no_map_sentences(table)
+    sentences = evaluation_findings.no_map_sentences(table)
     assert (
         "m: LIME has no map of 1 of 5 images, which count in no mean of its maps: there is only one superpixel, LIME "
         "needs two (b)." in sentences
     )
     many = pd.concat([table.assign(image_id=table["image_id"] + str(i)) for i in range(7)])
-    assert any("7 of 35 images" in each and "and 2 more" in each for each in explain.no_map_sentences(many))
-    assert explain.no_map_sentences(table[table["warning"] == ""]) == []
+    assert any("7 of 35 images" in each and "and 2 more" in each for each in evaluation_findings.no_map_sentences(many))
+    assert evaluation_findings.no_map_sentences(table[table["warning"] == ""]) == []
 
 
 def test_captions_and_accuracy_count_no_prediction_that_is_not_there(files):
     _, explained = files
     arrays, facts = explained[2]
-    captions = models.captions(arrays, facts, {"m": 3})
+    captions = explanation_figures.captions(arrays, facts, {"m": 3})
     assert captions[1].endswith(f", {items.ONE_SUPERPIXEL}") and captions[3] == f"no class, {items.NOT_FINITE}"
-    table = models.prediction_table(arrays, facts, {"m": 3}).replace("", np.nan)
+    table = prediction_table(arrays, facts, {"m": 3}).replace("", np.nan)
     assert table.loc[3, ["predicted", "predicted_name", "probability", "correct"]].isna().all()
-    assert " of 4 labelled photographs" in gallery.accuracy(table)
+    assert " of 4 labelled photographs" in overview_tables.accuracy(table)
 
 
 def test_a_page_card_names_the_reason_and_shows_no_score(files):
     images, explained = files
-    cut = explain.masks(explained, area=0.2, threshold=0.5, seed=0)
+    cut = cut_masks(explained, area=0.2, threshold=0.5, seed=0)
     arrays, facts = explained[2]
-    predictions = models.prediction_table(arrays, facts, {"m": 3}).replace("", np.nan)
+    predictions = prediction_table(arrays, facts, {"m": 3}).replace("", np.nan)
     predictions["target_name"] = predictions["target_name"].fillna("")
     scores = pd.DataFrame({"model": "m", "image_id": IDS, "explainer": "lime", "measure": "deletion"})
     scores = scores.assign(baseline="mean", value=[0.1, np.nan, 0.2, np.nan, 0.3])
     pictures = {"g": images | {"box": np.full((5, 4), np.nan)}}
-    cards = explanation_cards.collect(
+    cards = explanation_page.collect(
         explained, [(cut, {"model": "m"})], pictures, predictions=predictions, faithfulness=scores, photographs=5
     )
     maps = [card["rows"][0]["maps"][2] for card in cards]
@@ -347,8 +347,8 @@ def test_a_page_card_names_the_reason_and_shows_no_score(files):
 
 
 def draws(network, images, arrays):
-    return sanity.draw(
-        models.predictor(network, normalise),
+    return draw(
+        predictor(network, normalise),
         torch.as_tensor(images["images"]),
         torch.as_tensor(arrays["segments"]),
         torch.as_tensor(arrays["target"]),
@@ -368,14 +368,14 @@ def test_the_stability_of_lime_leaves_out_what_it_cannot_explain(files, network)
     assert without == {1: items.ONE_SUPERPIXEL, 3: items.NO_LABEL}
     options = {"counts": [20, 30], "top": 2, "area": 0.2, "seed": 7, "options": LIME, "without": without}
     segments = torch.as_tensor(arrays["segments"])
-    scores = sanity.check_stability(samples, segments, agreement.image_table(arrays, facts), **options)
+    scores = check_stability(samples, segments, summaries.image_table(arrays, facts), **options)
     assert scores.groupby("image_id")["value"].apply(lambda own: own.notna().any()).tolist() == [1, 0, 1, 0, 1]
-    summary = sanity.summarise_stability(scores)
+    summary = summarise_stability(scores)
     assert (summary["n"] + summary["undefined"] == 5).all() and summary["undefined"].min() == 2
-    nothing = sanity.check_stability(
-        [None, None], segments, agreement.image_table(arrays, facts), **options | {"without": range(5)}
+    nothing = check_stability(
+        [None, None], segments, summaries.image_table(arrays, facts), **options | {"without": range(5)}
     )
-    sentences = sanity.stability_findings(sanity.summarise_stability(nothing), top=2, n_samples=30)
+    sentences = evaluation_findings.stability_findings(summarise_stability(nothing), top=2, n_samples=30)
     assert sentences == ["m: there is no photograph on which LIME can be compared with itself."]
 
 
@@ -385,49 +385,49 @@ def test_sanity_checks_leave_out_what_has_no_map(files, network):
 
     def maps(model):
         inputs, targets = normalise(torch.as_tensor(images["images"])), torch.as_tensor(arrays["target"])
-        return sanity.cam_maps(model, inputs=inputs, targets=targets, layer="conv", methods=["gradcam"], chunk=3)
+        return cam_maps(model, inputs=inputs, targets=targets, layer="conv", methods=["gradcam"], chunk=3)
 
-    scores = sanity.check_randomisation(network, maps, agreement.image_table(arrays, facts), stages=1, area=0.2, seed=0)
+    scores = check_randomisation(network, maps, summaries.image_table(arrays, facts), stages=1, area=0.2, seed=0)
     assert scores.loc[scores["image_id"] == "d", "value"].isna().all()
-    summary = sanity.summarise_randomisation(scores)
+    summary = summarise_randomisation(scores)
     assert (summary["n"] + summary["undefined"] == 5).all()
-    assert all("nan" not in sentence for sentence in sanity.randomisation_findings(summary))
+    assert all("nan" not in sentence for sentence in evaluation_findings.randomisation_findings(summary))
 
 
 def test_tuning_leaves_out_a_picture_that_no_setting_can_explain(files, network):
     images, explained = files
     arrays, facts = explained[0]
-    predict, seeds = models.predictor(network, normalise), {"seed": 7, "batch_size": 8}
+    predict, seeds = predictor(network, normalise), {"seed": 7, "batch_size": 8}
     inputs = (torch.as_tensor(images["images"]), torch.as_tensor(arrays["target"]), list(IDS))
     objective = {"objective": "equal_area_iou", "area": 0.2, "steps": 3, "baseline": "mean"}
     objective |= {"explainer": facts["explainer"]}
     reference = torch.as_tensor(arrays["saliency"]).clone()
     reference[2] = 0
-    score = tune.make_score(predict, *inputs, reference=reference, **objective, **seeds)
+    score = lime_sweep.make_score(predict, *inputs, reference=reference, **objective, **seeds)
     options = {"default": LIME, "grid": {"n_samples": [20, 30]}, "presets": {}, "count": None, "seed": 7}
-    scores, seconds = tune.sweep(predict, *inputs, tune.all_settings(**options), score, **seeds)
+    scores, seconds = lime_sweep.sweep(predict, *inputs, lime_sweep.all_settings(**options), score, **seeds)
     scores = scores.assign(model="m", photograph=scores["image_id"], explained_class="predicted", geometry="g")
-    scores = scores.assign(objective=tune.objective_text(**objective), seed=7)
-    tables = tune.tables(scores, seconds.assign(model="m"), **options)
+    scores = scores.assign(objective=evaluation_findings.objective_text(**objective), seed=7)
+    tables = tuning.tables(scores, seconds.assign(model="m"), **options)
     settings = tables["settings"]
     assert settings["n"].unique().tolist() == [2] and settings["left_out"].unique().tolist() == [3]
     assert settings["rank"].notna().all()
-    sentences = tune.findings(settings, tables["selection"])
+    sentences = evaluation_findings.tuning_findings(settings, tables["selection"])
     assert sentences[0] == ("m: 3 photographs left out of the tuning, for no setting of LIME could be scored there.")
-    tables = tune.tables(scores.assign(score=np.nan), seconds.assign(model="m"), **options)
-    sentences = tune.findings(tables["settings"], tables["selection"])
+    tables = tuning.tables(scores.assign(score=np.nan), seconds.assign(model="m"), **options)
+    sentences = evaluation_findings.tuning_findings(tables["settings"], tables["selection"])
     assert sentences[1] == (
         "m: none of 2 settings of LIME could be used on every photograph, so there is "
         "no best one, and the default stays."
     )
-    assert tune.best_settings(tables["settings"], **options) == {"m": tune.complete(LIME)}
+    assert tuning.best_settings(tables["settings"], **options) == {"m": lime_settings.complete(LIME)}
 
 
 @pytest.mark.parametrize("rows", [range(5), [1, 3]])
 def test_verification_goes_on_without_what_cannot_be_explained(files, network, rows):
     images, explained = files
     rows = list(rows)
-    differences, timings = verify.compare(
+    differences, timings = compare(
         network,
         normalise,
         torch.as_tensor(images["images"])[rows],
@@ -445,5 +445,5 @@ def test_verification_goes_on_without_what_cannot_be_explained(files, network, r
     assert exact["images"].to_dict() == {"gradcam": len(rows) - 1, "lime": len(rows) - 2}
     assert exact.loc["lime", "note"] == f"without b: {items.ONE_SUPERPIXEL}; without d: {items.NOT_FINITE}"
     assert exact.loc["gradcam", "passed"] and (exact.loc["lime", "passed"] if len(rows) == 5 else True)
-    verify.require_passed(differences)
+    require_passed(differences)
     assert timings["images"].tolist() == exact["images"].tolist()

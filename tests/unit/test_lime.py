@@ -6,7 +6,8 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from unitlens import lime, segment
+from unitlens.explainers import lime, lime_samples, segment, surrogate
+from unitlens.images import fill
 
 CLASSES = 4
 
@@ -33,13 +34,13 @@ def explain(images, targets, segments=None, model=predict, **options):
 
 
 def test_perturbations_are_seeded_coin_flips_below_a_row_of_ones():
-    design = lime.perturbations(40, 1000, seeded(3))
+    design = lime_samples.perturbations(40, 1000, seeded(3))
     assert design.shape == (1000, 40)
     assert design[0].tolist() == [1] * 40
     assert design.unique().tolist() == [0, 1]
     assert abs(design[1:].double().mean().item() - 0.5) < 0.01
-    assert torch.equal(design, lime.perturbations(40, 1000, seeded(3)))
-    assert not torch.equal(design, lime.perturbations(40, 1000, seeded(4)))
+    assert torch.equal(design, lime_samples.perturbations(40, 1000, seeded(3)))
+    assert not torch.equal(design, lime_samples.perturbations(40, 1000, seeded(4)))
 
 
 def test_fit_of_one_superpixel_by_hand():
@@ -53,23 +54,23 @@ def test_fit_of_one_superpixel_by_hand():
     residual = (3 - intercept - slope) ** 2 + (5 - intercept - slope) ** 2 + w * (1 - intercept) ** 2
     total = (3 - mean_y) ** 2 + (5 - mean_y) ** 2 + w * (1 - mean_y) ** 2
 
-    own = lime.fit([[1], [1], [0]], [3.0, 5.0, 1.0], kernel_width=0.5, alpha=0.1)
+    own = surrogate.fit([[1], [1], [0]], [3.0, 5.0, 1.0], kernel_width=0.5, alpha=0.1)
     assert own.coefficients.item() == pytest.approx(slope, rel=1e-12)
     assert own.intercept.item() == pytest.approx(intercept, rel=1e-12)
     assert own.r2.item() == pytest.approx(1 - residual / total, rel=1e-12)
 
 
 def standard_errors(design, predictions, **options):
-    return lime.fit_with_errors(
-        design, predictions, **{name: defaults(lime.fit)[name] for name in lime.SURROGATE} | options
+    return surrogate.fit_with_errors(
+        design, predictions, **{name: defaults(surrogate.fit)[name] for name in surrogate.SURROGATE} | options
     )[1]
 
 
 @pytest.mark.parametrize(("distance", "width"), [("cosine", 0.25), ("l2", 2.0)])
 def test_fit_recovers_a_linear_model_for_many_targets_at_once(distance, width):
-    design = lime.perturbations(7, 200, seeded(0))
+    design = lime_samples.perturbations(7, 200, seeded(0))
     truth = torch.randn(5, 7, generator=seeded(1), dtype=torch.float64)
-    own = lime.fit(design, design.double() @ truth.T + 0.5, alpha=0, distance=distance, kernel_width=width)
+    own = surrogate.fit(design, design.double() @ truth.T + 0.5, alpha=0, distance=distance, kernel_width=width)
     torch.testing.assert_close(own.coefficients, truth)
     torch.testing.assert_close(own.intercept, torch.full((5,), 0.5, dtype=torch.float64))
     torch.testing.assert_close(own.r2, torch.ones(5, dtype=torch.float64))
@@ -77,28 +78,30 @@ def test_fit_recovers_a_linear_model_for_many_targets_at_once(distance, width):
 
 @pytest.mark.parametrize("selection", ["highest_weights", "forward_selection", "auto"])
 def test_selection_finds_each_targets_own_superpixels(selection):
-    design = lime.perturbations(12, 300, seeded(0))
+    design = lime_samples.perturbations(12, 300, seeded(0))
     truth = torch.zeros(2, 12, dtype=torch.float64)
     truth[0, [2, 5, 11]] = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)
     truth[1, [0, 5, 7]] = torch.tensor([-1.0, 2.0, 1.5], dtype=torch.float64)
     noise = 0.1 * torch.randn(300, 2, generator=seeded(2), dtype=torch.float64)
     options = {"n_features": 3, "selection": selection}
-    own = lime.fit(design, design.double() @ truth.T + noise, **options)
+    own = surrogate.fit(design, design.double() @ truth.T + noise, **options)
     assert torch.equal(own.coefficients != 0, truth != 0)
     errors = standard_errors(design, design.double() @ truth.T + noise, **options)
     assert torch.equal(errors.isfinite(), truth != 0)
 
 
 def test_forward_selection_survives_columns_that_repeat_one_another():
-    column = lime.perturbations(1, 50, seeded(0))
-    own = lime.fit(column.repeat(1, 4), column.double(), n_features=3, selection="forward_selection", kernel_width=9)
+    column = lime_samples.perturbations(1, 50, seeded(0))
+    own = surrogate.fit(
+        column.repeat(1, 4), column.double(), n_features=3, selection="forward_selection", kernel_width=9
+    )
     assert own.coefficients.isfinite().all()
     assert own.r2.item() > 0.9
 
 
 def test_constant_prediction_is_explained_by_nothing():
-    design = lime.perturbations(6, 50, seeded(0))
-    own = lime.fit(design, torch.full((50, 1), 0.1, dtype=torch.float64))
+    design = lime_samples.perturbations(6, 50, seeded(0))
+    own = surrogate.fit(design, torch.full((50, 1), 0.1, dtype=torch.float64))
     assert own.coefficients.tolist() == [[0.0] * 6]
     assert own.intercept.item() == pytest.approx(0.1)
     assert own.r2.isnan().all()
@@ -107,7 +110,7 @@ def test_constant_prediction_is_explained_by_nothing():
 @pytest.mark.parametrize("options", [{}, {"alpha": 0.01, "kernel_width": 0.5}, {"distance": "l2", "kernel_width": 2}])
 def test_standard_errors_are_those_of_hc3(options):
     """The formulas in plain numpy, a sample after the other, where few samples make leverages large."""
-    design = lime.perturbations(4, 12, seeded(0)).double().numpy()
+    design = lime_samples.perturbations(4, 12, seeded(0)).double().numpy()
     y = torch.randn(12, generator=seeded(1), dtype=torch.float64).numpy()
     settings = {"alpha": 1.0, "kernel_width": 0.25, "distance": "cosine"} | options
     visible = design.sum(1)
@@ -127,9 +130,9 @@ def test_standard_errors_equal_the_spread_over_draws():
     pull = torch.linspace(-1, 1, 10, dtype=torch.float64)
     draws, errors = [], []
     for seed in range(300):
-        design = lime.perturbations(10, 200, seeded(seed))
+        design = lime_samples.perturbations(10, 200, seeded(seed))
         predictions = torch.sigmoid(3 * design.double() @ pull + 2 * (design[:, 0] * design[:, 9]))
-        draws.append(lime.fit(design, predictions).coefficients[0])
+        draws.append(surrogate.fit(design, predictions).coefficients[0])
         errors.append(standard_errors(design, predictions)[0])
     ratio = torch.stack(errors).square().mean(0).sqrt() / torch.stack(draws).std(0)
     assert ratio.mean().item() == pytest.approx(1, abs=0.06)
@@ -163,7 +166,7 @@ def test_pictures_show_or_hide_whole_superpixels(hide):
         seen.append(batch.clone())
         return predict(batch)
 
-    design = [lime.perturbations(int(own.max()) + 1, 80, seeded(5)) for own in labels]
+    design = [lime_samples.perturbations(int(own.max()) + 1, 80, seeded(5)) for own in labels]
     explain(
         images,
         torch.tensor([0, 1]),
@@ -197,9 +200,9 @@ def test_pictures_show_or_hide_whole_superpixels(hide):
 
 def test_blur_keeps_a_flat_image_and_the_mean_of_a_step():
     flat = torch.full((1, 5, 200, 3), 91, dtype=torch.uint8)
-    assert torch.equal(lime.blurred(flat), flat)
+    assert torch.equal(fill.blurred(flat), flat)
     flat[:, :, 100:] = 191
-    blurred = lime.blurred(flat)[0, 2, :, 0].double()
+    blurred = fill.blurred(flat)[0, 2, :, 0].double()
     assert (blurred.diff() >= 0).all()
     assert blurred.mean().item() == pytest.approx(141, abs=0.5)
     # The step under a Gaussian of 10 pixels, 10 pixels to the right of it: Phi(0.95..1.05).
@@ -309,7 +312,7 @@ def test_a_device_that_holds_one_picture_is_enough():
         if len(batch) > 1:
             raise torch.OutOfMemoryError("toy device")
 
-    assert lime._in_batches(run, list(range(3)), 2) == 1
+    assert lime_samples._in_batches(run, list(range(3)), 2) == 1
     assert sizes == [2, 1, 1, 1]
 
 
@@ -319,8 +322,8 @@ def test_samples_of_no_explanation_are_counted_in_whole_numbers():
 
 
 def test_kernel_too_narrow_for_the_distance_is_reported(caplog):
-    design = lime.perturbations(50, 100, seeded(0))
-    lime.fit(design, design[:, 0].double(), distance="l2")
+    design = lime_samples.perturbations(50, 100, seeded(0))
+    surrogate.fit(design, design[:, 0].double(), distance="l2")
     assert "`kernel_width` 0.25 at l2 distance" in caplog.text
 
 
@@ -435,7 +438,7 @@ def test_bad_input_is_named():
 
 
 def test_bad_options_of_fit_are_named():
-    design = lime.perturbations(3, 20, seeded(0))
+    design = lime_samples.perturbations(3, 20, seeded(0))
     predictions = design[:, 0].double()
     for options, message in (
         ({"distance": "l1"}, "`distance` is 'l1'"),
@@ -445,13 +448,13 @@ def test_bad_options_of_fit_are_named():
         ({"n_features": 0}, "`n_features` is 0"),
     ):
         with pytest.raises(ValueError, match=message):
-            lime.fit(design, predictions, **options)
+            surrogate.fit(design, predictions, **options)
     with pytest.raises(ValueError, match=r"`design` has shape \(20, 3\) and `predictions` \(19, 1\)"):
-        lime.fit(design, predictions[1:])
+        surrogate.fit(design, predictions[1:])
     with pytest.raises(ValueError, match=r"`alpha` is 0 but superpixels are linearly dependent"):
-        lime.fit(design[:, [0, 0]], predictions, alpha=0)
+        surrogate.fit(design[:, [0, 0]], predictions, alpha=0)
     with pytest.raises(ValueError, match=r"`n_segments` is 0"):
-        lime.perturbations(0, 5, seeded(0))
+        lime_samples.perturbations(0, 5, seeded(0))
     with pytest.raises(ValueError, match=r"`num_features` is 0"):
         lime.mask(torch.ones(1, 2), torch.zeros(1, 2, 2), num_features=0)
 
@@ -481,8 +484,8 @@ def test_defaults_are_those_of_the_package():
     }
     for function in (lime.explain, lime.explain_with_package):
         assert expected.items() <= defaults(function).items()
-    assert defaults(lime.fit).items() >= {key: expected.get(key) for key in lime.SURROGATE}.items()
-    assert set(lime.SURROGATE) == set(defaults(lime.fit)) - {"design", "predictions"}
+    assert defaults(surrogate.fit).items() >= {key: expected.get(key) for key in surrogate.SURROGATE}.items()
+    assert set(surrogate.SURROGATE) == set(defaults(surrogate.fit)) - {"design", "predictions"}
 
 
 def test_the_package_is_called_with_every_option_under_a_keyword_of_its_own(monkeypatch):

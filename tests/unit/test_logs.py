@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from unitlens import logs
+from unitlens.jobs import logs, progress
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -142,7 +142,7 @@ BEFORE = "before = {number: os.readlink(f'/proc/self/fd/{number}') for number in
 
 def run_bare(body, folder, **options):
     """Run a script whose log may have any form; give its exit status, stdout, stderr and log."""
-    script = f"import os, sys\nfrom unitlens import logs\nfrom unitlens.logs import log_to\n{body}"
+    script = f"import os, sys\nfrom unitlens.jobs import logs, progress\nfrom unitlens.jobs.logs import log_to\n{body}"
     environment = {"PYTHONPATH": str(SCRIPTS), "PATH": "/usr/bin:/bin"}
     command = [sys.executable, "-c", script]
     job = subprocess.run(command, capture_output=True, cwd=folder, env=environment, **options)
@@ -289,12 +289,12 @@ for message in ("a\\u202eb\\x1b[31m\\x00\\u200b\\udce9 \\u00fc", None):
 def test_nvidia_smi_that_does_not_end_leaves_the_share_unknown(gpu, monkeypatch):
     gpu.write_text("#!/bin/sh\ntrap '' TERM\ntouch $0.started\nwhile true; do sleep 0.1; done\n")
     gpu.chmod(0o755)
-    monkeypatch.setattr(logs, "_PATIENCE", 0.3)
-    with logs.stage(1, "images"):
-        monkeypatch.setattr(logs.job, "logs", False)
+    monkeypatch.setattr(progress, "_PATIENCE", 0.3)
+    with progress.stage(1, "images"):
+        monkeypatch.setattr(progress.job, "logs", False)
     while not gpu.with_name("nvidia-smi.started").exists():
         time.sleep(0.01)
-    assert logs._cost().endswith(", which was busy an unknown share of the time")
+    assert progress.cost().endswith(", which was busy an unknown share of the time")
 
 
 @pytest.fixture
@@ -306,10 +306,10 @@ def clock(monkeypatch):
 
 def test_how_far_a_job_is_counts_what_runs_within_what_is_ahead(clock):
     told = []
-    for batch in logs.progress([range(4)] * 2 + [range(2)], 10, "images"):
-        told.append(logs.tell())
-        for _ in logs.progress([range(100)] * 2, 100 * len(batch), "channels") if not told[1:] else ():
-            told.append(logs.tell())
+    for batch in progress.progress([range(4)] * 2 + [range(2)], 10, "images"):
+        told.append(progress.tell())
+        for _ in progress.progress([range(100)] * 2, 100 * len(batch), "channels") if not told[1:] else ():
+            told.append(progress.tell())
     assert told == [
         "0 of 10 images",
         "0 of 10 images (0 of 400 channels)",
@@ -317,21 +317,21 @@ def test_how_far_a_job_is_counts_what_runs_within_what_is_ahead(clock):
         "4 of 10 images, 0.08 a second, 75 s left",
         "8 of 10 images, 0.13 a second, 15 s left",
     ]
-    assert list(logs.each(["a", "b"], "layers")) == ["a", "b"] and not logs._stages
-    with logs.stage(4, "layers"), logs.stage(2, "units") as within:
+    assert list(progress.each(["a", "b"], "layers")) == ["a", "b"] and not progress._stages
+    with progress.stage(4, "layers"), progress.stage(2, "units") as within:
         within.done = 1  # of nothing that the outer one has ahead
-        assert logs.tell() == "0 of 4 layers (1 of 2 units)"
+        assert progress.tell() == "0 of 4 layers (1 of 2 units)"
 
 
 def test_stages_outside_of_a_log_print_nothing(capsys):
-    assert list(logs.progress([[1, 2], [3]], 3, "photographs")) == [[1, 2], [3]]
+    assert list(progress.progress([[1, 2], [3]], 3, "photographs")) == [[1, 2], [3]]
     assert capsys.readouterr().out == ""
 
 
 def test_a_log_grows_while_the_job_works_and_each_outermost_stage_leaves_a_line(tmp_path):
     body = """
 import time
-from unitlens import logs
+from unitlens.jobs import logs, progress
 logs.EVERY = 0.2
 with log_to("logs/job.log"):
     for _ in logs.each(range(2), "layers"):
@@ -362,15 +362,15 @@ def test_a_log_gets_a_line_every_half_minute(monkeypatch):
         return now[0] > 95
 
     monkeypatch.setattr(logs.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(logs, "_say", lambda line: said.append(now[0]))
-    logs._watch(SimpleNamespace(wait=wait), io.StringIO(), "job")
+    monkeypatch.setattr(progress, "_say", lambda line: said.append(now[0]))
+    progress._watch(SimpleNamespace(wait=wait), io.StringIO(), "job")
     assert said == [30, 60, 90]
 
 
 def test_a_terminal_shows_one_line_that_moves_and_goes(tmp_path, monkeypatch):
     body = """
 import time
-from unitlens import logs
+from unitlens.jobs import logs, progress
 logs._TICK = 0.1
 with log_to("results/logs/explain/toy/00000.log") as terminal:
     for _ in logs.each(range(4), "images"):
@@ -403,9 +403,9 @@ def gpu(monkeypatch, tmp_path):
     )
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setattr(logs.job, "opened", 0)
-    monkeypatch.setattr(logs.job, "logs", True)
-    monkeypatch.setattr(logs.job, "works", False)
+    monkeypatch.setattr(progress.job, "opened", 0)
+    monkeypatch.setattr(progress.job, "logs", True)
+    monkeypatch.setattr(progress.job, "works", False)
     return tmp_path / "nvidia-smi"
 
 
@@ -427,18 +427,18 @@ exec sleep 60
     gpu.chmod(0o755)
     times = iter([30, 30, 60, 60])  # the stage, watching; the end of watching, the end
     monkeypatch.setattr(logs.time, "monotonic", lambda: next(times))
-    with logs.stage(1, "images"):
+    with progress.stage(1, "images"):
         assert capsys.readouterr().out == "started up in 30.0 s: imports, weights, device\n"
-        monkeypatch.setattr(logs.job, "logs", False)
+        monkeypatch.setattr(progress.job, "logs", False)
     while not gpu.with_name("nvidia-smi.told").exists():
         time.sleep(0.01)
-    line = logs._cost()
+    line = progress.cost()
     assert line.endswith(f" and 3 MiB of a GPU, which was busy {busy} of the time")
     asked = gpu.with_name("nvidia-smi.arguments").read_text().split()
     assert asked == ["--id=GPU-1234", "--loop=1", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
 
 
 def test_share_is_unknown_without_the_command(gpu, monkeypatch):
-    with logs.stage(1, "images"):
-        monkeypatch.setattr(logs.job, "logs", False)
-    assert logs._cost().endswith(", which was busy an unknown share of the time")
+    with progress.stage(1, "images"):
+        monkeypatch.setattr(progress.job, "logs", False)
+    assert progress.cost().endswith(", which was busy an unknown share of the time")

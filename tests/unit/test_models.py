@@ -15,7 +15,21 @@ import safetensors.torch
 import torch
 import torchvision
 from torch import nn
-from unitlens import explanation_cards, gallery, models, tables
+from unitlens.explainers import run
+from unitlens.networks import build, pretrained
+from unitlens.networks.network import (
+    class_names,
+    describe,
+    load_classifier,
+    load_network,
+    normaliser,
+    pick_device,
+    predictor,
+    set_precision,
+)
+from unitlens.report import explanation_page, overview, overview_tables
+from unitlens.storage.tables import read_table, write_table
+from unitlens.tables import explanations, netdissect
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
@@ -45,7 +59,7 @@ def toy(monkeypatch):
 @pytest.fixture
 def state(toy):
     torch.manual_seed(0)
-    return models.build(toy).state_dict()
+    return build.build(toy).state_dict()
 
 
 class Malicious:
@@ -77,24 +91,24 @@ def save(content, path):
 )
 def test_an_unknown_architecture_is_answered_with_the_nearest(toy, architecture, message):
     with pytest.raises(ValueError, match=message):
-        models.build(architecture)
+        build.build(architecture)
 
 
 def test_an_architecture_comes_from_torchvision_timm_or_ones_own_module(toy):
-    assert isinstance(models.build("torchvision:squeezenet1_1"), torchvision.models.SqueezeNet)
-    assert type(models.build("timm:resnet10t")).__name__ == "ResNet"
-    assert type(models.build(toy)).__name__ == "Network"
-    assert models.build("torchvision:squeezenet1_1", classes=7).classifier[1].out_channels == 7
-    assert models.build("timm:resnet10t", classes=7).fc.out_features == 7
+    assert isinstance(build.build("torchvision:squeezenet1_1"), torchvision.models.SqueezeNet)
+    assert type(build.build("timm:resnet10t")).__name__ == "ResNet"
+    assert type(build.build(toy)).__name__ == "Network"
+    assert build.build("torchvision:squeezenet1_1", classes=7).classifier[1].out_channels == 7
+    assert build.build("timm:resnet10t", classes=7).fc.out_features == 7
     with pytest.raises(ModuleNotFoundError, match="no_such_networks"):
-        models.build("no_such_networks:network")
+        build.build("no_such_networks:network")
 
 
 def test_what_an_installed_module_lacks_is_named_and_not_the_module(tmp_path, monkeypatch):
     (tmp_path / "networks_with_a_gap.py").write_text("import no_such_dependency\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ModuleNotFoundError, match=r"^No module named 'no_such_dependency'$"):
-        models.build("networks_with_a_gap:network")
+        build.build("networks_with_a_gap:network")
 
 
 def test_ones_own_file_is_taken_from_its_path_and_nowhere_else(tmp_path, monkeypatch):
@@ -107,16 +121,16 @@ def test_ones_own_file_is_taken_from_its_path_and_nowhere_else(tmp_path, monkeyp
     monkeypatch.chdir(here)
     monkeypatch.syspath_prepend("")
     monkeypatch.syspath_prepend(str(here))
-    assert isinstance(models.build(f"{folder}/nets.py:network"), nn.Flatten)
-    assert isinstance(models.build("../own models/nets.py:network"), nn.Flatten)
+    assert isinstance(build.build(f"{folder}/nets.py:network"), nn.Flatten)
+    assert isinstance(build.build("../own models/nets.py:network"), nn.Flatten)
     with pytest.raises(ValueError, match="has no function 'net'; nearest: network"):
-        models.build(f"{folder}/nets.py:net")
+        build.build(f"{folder}/nets.py:net")
     with pytest.raises(FileNotFoundError, match=f"there is no file {here}/other.py"):
-        models.build("other.py:network")
+        build.build("other.py:network")
     with pytest.raises(
         ModuleNotFoundError, match="no installed module 'here'; a file of your own is given by its path"
     ):
-        models.build("here:network")
+        build.build("here:network")
     assert sys.path[:2] == [str(here), ""]
 
 
@@ -134,7 +148,7 @@ def test_ones_own_file_is_taken_from_its_path_and_nowhere_else(tmp_path, monkeyp
 @pytest.mark.parametrize("zipped", [True, False])
 def test_named_weights_are_loaded_whatever_their_wrapping(toy, state, tmp_path, wrap, zipped):
     torch.save(wrap(state), tmp_path / "weights.bin", _use_new_zipfile_serialization=zipped)
-    loaded = models.load(toy, tmp_path / "weights.bin").state_dict()
+    loaded = load_classifier(toy, tmp_path / "weights.bin").state_dict()
     assert all(loaded[key].equal(value) for key, value in state.items())
 
 
@@ -158,7 +172,7 @@ class Torch02Pickler(pickle._Pickler):
 
 def test_checkpoint_of_torch_02_is_read_as_places365_publishes_it(tmp_path, monkeypatch):
     torch.manual_seed(0)
-    expected = models.build("torchvision:resnet18", classes=365).state_dict()
+    expected = build.build("torchvision:resnet18", classes=365).state_dict()
     state = {f"module.{key}": value for key, value in expected.items() if "num_batches_tracked" not in key}
     content = {"epoch": 90, "arch": "resnet18", "state_dict": OrderedDict(state), "best_prec1": 54.5}
 
@@ -171,23 +185,23 @@ def test_checkpoint_of_torch_02_is_read_as_places365_publishes_it(tmp_path, monk
         patch.setattr(torch.Tensor, "__reduce_ex__", reduce)
         torch.save(content, tmp_path / "resnet18_places365.pth.tar", module, 2, _use_new_zipfile_serialization=False)
     assert b"ctorch.cuda\nFloatStorage" in (tmp_path / "resnet18_places365.pth.tar").read_bytes()
-    loaded = models.load("torchvision:resnet18", tmp_path / "resnet18_places365.pth.tar", classes=365).state_dict()
+    loaded = load_classifier("torchvision:resnet18", tmp_path / "resnet18_places365.pth.tar", classes=365).state_dict()
     assert all(loaded[key].equal(value) for key, value in expected.items())
     with pytest.raises(
         ValueError,
         match=r"\(fc.weight: \(365, 512\) instead of \(364, 512\), fc.bias: .*\); `classes` lists 364$",
     ):
-        models.load("torchvision:resnet18", tmp_path / "resnet18_places365.pth.tar", classes=364)
+        load_classifier("torchvision:resnet18", tmp_path / "resnet18_places365.pth.tar", classes=364)
 
 
 def test_safetensors_are_told_by_their_content(toy, state, tmp_path):
     safetensors.torch.save_file(state, tmp_path / "weights.bin")
-    loaded = models.load(toy, tmp_path / "weights.bin").state_dict()
+    loaded = load_classifier(toy, tmp_path / "weights.bin").state_dict()
     assert all(loaded[key].equal(value) for key, value in state.items())
 
 
 def test_a_loaded_network_is_ready_for_inference_and_hooks(toy, state, tmp_path):
-    model = models.load(toy, save(state, tmp_path / "weights.bin"), device="cpu")
+    model = load_classifier(toy, save(state, tmp_path / "weights.bin"), device="cpu")
     assert not any(module.training for module in model.modules())
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
@@ -196,21 +210,21 @@ def test_a_loaded_network_is_ready_for_inference_and_hooks(toy, state, tmp_path)
 
 def test_ordered_weights_go_by_position(toy, state, tmp_path):
     renamed = {f"other.{i}": value for i, value in enumerate(state.values())}
-    loaded = models.load(toy, save(renamed, tmp_path / "weights.bin"), layout="ordered").state_dict()
+    loaded = load_classifier(toy, save(renamed, tmp_path / "weights.bin"), layout="ordered").state_dict()
     assert all(loaded[key].equal(value) for key, value in state.items())
     with pytest.raises(
         ValueError, match=r"not fit .* 10 missing .* 11 not in the architecture \(other\.0: \(4, 3, 3, 3\), "
     ):
-        models.load(toy, tmp_path / "weights.bin")
+        load_classifier(toy, tmp_path / "weights.bin")
     renamed.pop("other.3")
     with pytest.raises(ValueError, match="holds 10 tensors, the architecture has 11"):
-        models.load(toy, save(renamed, tmp_path / "weights.bin"), layout="ordered")
+        load_classifier(toy, save(renamed, tmp_path / "weights.bin"), layout="ordered")
 
 
 def test_ordered_weights_of_another_shape_are_refused(toy, state, tmp_path):
     swapped = dict(zip(state, reversed(state.values()), strict=True))
     with pytest.raises(ValueError, match=r"of another shape \(0\.weight: \(2,\) instead of \(4, 3, 3, 3\)"):
-        models.load(toy, save(swapped, tmp_path / "weights.bin"), layout="ordered")
+        load_classifier(toy, save(swapped, tmp_path / "weights.bin"), layout="ordered")
 
 
 def test_everything_that_does_not_fit_is_told_at_once(toy, state, tmp_path):
@@ -222,14 +236,14 @@ def test_everything_that_does_not_fit_is_told_at_once(toy, state, tmp_path):
         r"1 of another shape \(0\.weight: \(7, 3, 3, 3\) instead of \(4, 3, 3, 3\)\)$"
     )
     with pytest.raises(ValueError, match=message):
-        models.load(toy, save(state, tmp_path / "weights.bin"))
+        load_classifier(toy, save(state, tmp_path / "weights.bin"))
 
 
 def test_the_first_five_keys_that_do_not_fit_are_named(toy, state, tmp_path):
     state |= {f"extra.{number}": torch.zeros(number) for number in range(7)}
     named = ", ".join(rf"extra\.{number}: \({number},\)" for number in range(5))
     with pytest.raises(ValueError, match=rf"architecture: 7 not in the architecture \({named}, \.\.\.\)$"):
-        models.load(toy, save(state, tmp_path / "weights.bin"))
+        load_classifier(toy, save(state, tmp_path / "weights.bin"))
 
 
 @pytest.mark.parametrize("layout", ["named", "ordered", "squeezenet_caffe"])
@@ -242,7 +256,7 @@ def test_code_in_a_checkpoint_is_refused_and_never_run(toy, tmp_path, layout, zi
     else:
         torch.save(content, tmp_path / "weights.bin", _use_new_zipfile_serialization=zipped)
     with pytest.raises(ValueError, match=r"weights\.bin is no"):
-        models.load(toy, tmp_path / "weights.bin", layout=layout)
+        load_classifier(toy, tmp_path / "weights.bin", layout=layout)
     assert not (tmp_path / "executed").exists()
 
 
@@ -253,7 +267,7 @@ def test_the_numpy_unpickler_knows_nothing_but_arrays(tmp_path, name):
     module, _, function = name.rpartition(".")
     (tmp_path / "weights.bin").write_bytes(f"c{module}\n{function}\n.".encode())
     with pytest.raises(ValueError, match=f"no pickle of numpy arrays: the file asks for {name}; only numpy arrays"):
-        models.load("torchvision:squeezenet1_1", tmp_path / "weights.bin", layout="squeezenet_caffe")
+        load_classifier("torchvision:squeezenet1_1", tmp_path / "weights.bin", layout="squeezenet_caffe")
 
 
 @pytest.mark.parametrize(
@@ -262,21 +276,21 @@ def test_the_numpy_unpickler_knows_nothing_but_arrays(tmp_path, name):
 def test_a_damaged_checkpoint_is_named(toy, tmp_path, content):
     (tmp_path / "weights.bin").write_bytes(content)
     with pytest.raises(ValueError, match=r"weights\.bin is no checkpoint of tensors"):
-        models.load(toy, tmp_path / "weights.bin")
+        load_classifier(toy, tmp_path / "weights.bin")
 
 
 def test_a_truncated_checkpoint_is_named(toy, state, tmp_path):
     content = save(state, tmp_path / "weights.bin").read_bytes()
     (tmp_path / "weights.bin").write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match=r"weights\.bin is no checkpoint of tensors"):
-        models.load(toy, tmp_path / "weights.bin")
+        load_classifier(toy, tmp_path / "weights.bin")
 
 
 def test_a_checkpoint_of_something_else_is_named(toy, tmp_path):
     with pytest.raises(ValueError, match="holds a list, not a dictionary of tensors"):
-        models.load(toy, save([torch.zeros(1)], tmp_path / "weights.bin"))
+        load_classifier(toy, save([torch.zeros(1)], tmp_path / "weights.bin"))
     with pytest.raises(ValueError, match="holds a dict, not a dictionary of tensors"):
-        models.load(toy, save({"epoch": 3}, tmp_path / "weights.bin"))
+        load_classifier(toy, save({"epoch": 3}, tmp_path / "weights.bin"))
 
 
 # Caffe's SqueezeNet
@@ -328,9 +342,9 @@ def caffe_forward(arrays, pixels):
 
 def test_caffes_input_convention_is_folded_into_the_first_layer(caffe_arrays, tmp_path):
     weights = pickled(caffe_arrays, tmp_path / "weights.pkl")
-    model = models.load("torchvision:squeezenet1_1", weights, layout="squeezenet_caffe")
+    model = load_classifier("torchvision:squeezenet1_1", weights, layout="squeezenet_caffe")
     pixels = torch.randint(0, 256, (2, 67, 67, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
-    normalise = models.normaliser(MEAN, STD, device="cpu")
+    normalise = normaliser(MEAN, STD, device="cpu")
     expected = caffe_forward(caffe_arrays, pixels)
     torch.testing.assert_close(model(normalise(pixels)).double(), expected, rtol=0, atol=1e-5 * expected.max().item())
     swapped = model(normalise(pixels.flip(3))).double()  # the order of the channels matters
@@ -342,7 +356,9 @@ def test_caffe_layers_that_do_not_fit_are_named(caffe_arrays, tmp_path):
     arrays |= {"fire11/squeeze1x1": caffe_arrays["fire9/squeeze1x1"], "loss": caffe_arrays["conv10"]}
     message = r"2 missing \(features\.12\.expand3x3\.weight: .*4 not in .*\(features\.fire11\.squeeze\.weight: .*loss"
     with pytest.raises(ValueError, match=message):
-        models.load("torchvision:squeezenet1_1", pickled(arrays, tmp_path / "weights.pkl"), layout="squeezenet_caffe")
+        load_classifier(
+            "torchvision:squeezenet1_1", pickled(arrays, tmp_path / "weights.pkl"), layout="squeezenet_caffe"
+        )
 
 
 # input
@@ -351,7 +367,7 @@ def test_caffe_layers_that_do_not_fit_are_named(caffe_arrays, tmp_path):
 def test_the_normaliser_scales_as_published():
     pixels = torch.arange(256, dtype=torch.uint8).repeat(3, 1).T.reshape(2, 8, 16, 3).contiguous()
     before = pixels.clone()
-    images = models.normaliser(MEAN, STD, device="cpu")(pixels)
+    images = normaliser(MEAN, STD, device="cpu")(pixels)
     expected = (pixels.double() / 255 - torch.tensor(MEAN).double()) / torch.tensor(STD).double()
     assert images.dtype == torch.float32
     assert images.is_contiguous(memory_format=torch.channels_last)
@@ -361,7 +377,7 @@ def test_the_normaliser_scales_as_published():
 
 def test_the_normaliser_takes_numpy_and_views():
     pixels = np.random.default_rng(0).integers(0, 256, (2, 9, 7, 3), dtype=np.uint8)
-    normalise = models.normaliser(MEAN, STD, device="cpu")
+    normalise = normaliser(MEAN, STD, device="cpu")
     whole = normalise(pixels)
     part = normalise(torch.from_numpy(pixels)[:, 2:6, 1:5])
     assert part.equal(whole[:, :, 2:6, 1:5])
@@ -370,20 +386,20 @@ def test_the_normaliser_takes_numpy_and_views():
 
 def test_cuda_that_is_missing_is_an_error(monkeypatch, toy, state, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert models.pick_device("auto") == models.pick_device("cpu") == torch.device("cpu")
+    assert pick_device("auto") == pick_device("cpu") == torch.device("cpu")
     message = rf"device: cuda was configured, but torch {torch.__version__.replace('+', '.')} .* sees no GPU"
     with pytest.raises(RuntimeError, match=message):
-        models.load(toy, save(state, tmp_path / "weights.bin"), device="cuda")
+        load_classifier(toy, save(state, tmp_path / "weights.bin"), device="cuda")
 
 
 def test_a_job_gets_network_normaliser_and_facts(toy, state, tmp_path, capsys):
     network = {"architecture": toy, "layout": "named", "classes": 5, "precision": "tf32", "mean": MEAN, "std": STD}
     (tmp_path / "toy.json").write_text(json.dumps({"model": "toy", "weights_sha256": "ab", "layers": {}}))
     weights = save(state, tmp_path / "weights.bin")
-    model, normalise, facts = models.load_network(network, weights, tmp_path / "toy.json", device="cpu")
+    model, normalise, facts = load_network(network, weights, tmp_path / "toy.json", device="cpu")
     assert facts == {"model": "toy", "weights_sha256": "ab", "torch": torch.__version__, "precision": "tf32"}
     assert capsys.readouterr().out.startswith("toy loaded on cpu in ")
-    probabilities = models.predictor(model, normalise)(torch.zeros(3, 8, 8, 3, dtype=torch.uint8))
+    probabilities = predictor(model, normalise)(torch.zeros(3, 8, 8, 3, dtype=torch.uint8))
     assert probabilities.shape == (3, 5)
     assert probabilities.sum(1).tolist() == pytest.approx([1, 1, 1])
 
@@ -392,18 +408,18 @@ def test_a_job_gets_network_normaliser_and_facts(toy, state, tmp_path, capsys):
 
 
 def test_describe_gives_shapes_and_counts(toy):
-    facts = models.describe(models.build(toy).eval(), ["0", "3"], crop=10, classes=list("abcde"), name="toy")
+    facts = describe(build.build(toy).eval(), ["0", "3"], crop=10, classes=list("abcde"), name="toy")
     # 4 * 3 * 9 + 4, 2 * 4, 5 * 4 + 5, 2 * 2 + 2
     assert facts == {"parameters": 112 + 8 + 25 + 6, "classes": 5, "layers": {"0": [4, 8, 8], "3": [5, 8, 8]}}
 
 
 def test_describe_names_all_misspelt_layers_at_once():
-    model = models.build("torchvision:resnet18").eval()
+    model = build.build("torchvision:resnet18").eval()
     message = (
         r"^resnet has no layer 'layer9'; nearest: .*layer\d.*; resnet has no layer 'layer4.1.conv9'; nearest: .*conv"
     )
     with pytest.raises(ValueError, match=message):
-        models.describe(model, ["layer9", "layer4", "layer4.1.conv9"], crop=32, classes=["a"] * 1000, name="resnet")
+        describe(model, ["layer9", "layer4", "layer4.1.conv9"], crop=32, classes=["a"] * 1000, name="resnet")
 
 
 @pytest.mark.parametrize(
@@ -412,41 +428,41 @@ def test_describe_names_all_misspelt_layers_at_once():
 def test_describe_names_pictures_that_the_network_cannot_take(architecture, crop):
     """Too small for the strides of one, not the size that the other was built for."""
     with pytest.raises(ValueError, match=rf"net cannot take pictures of {crop} x {crop} pixels; set `preprocessing"):
-        models.describe(models.build(architecture).eval(), [], crop=crop, classes=["a"] * 1000, name="net")
+        describe(build.build(architecture).eval(), [], crop=crop, classes=["a"] * 1000, name="net")
 
 
 def test_describe_refuses_what_the_config_cannot_mean(toy):
-    model = models.build(toy).eval()
+    model = build.build(toy).eval()
     with pytest.raises(ValueError, match=r"toy returns \(5,\) outputs an image, but its classes list 4 names"):
-        models.describe(model, ["0"], crop=10, classes=list("abcd"), name="toy")
+        describe(model, ["0"], crop=10, classes=list("abcd"), name="toy")
     with pytest.raises(ValueError, match="toy: the forward pass does not run unused"):
-        models.describe(model, ["0", "unused"], crop=10, classes=list("abcde"), name="toy")
+        describe(model, ["0", "unused"], crop=10, classes=list("abcde"), name="toy")
 
 
 def test_targets_are_the_predicted_classes_or_the_labels():
     probabilities = torch.tensor([[0.1, 0.9], [0.8, 0.2]])
-    assert models.choose_targets(probabilities, [-1, -1], "predicted", ["a", "b"]).tolist() == [1, 0]
-    assert models.choose_targets(probabilities, np.array([0, 1]), "label", ["a", "b"]).tolist() == [0, 1]
-    assert models.choose_targets(probabilities, np.array([0, -1]), "label", ["a", "b"]).tolist() == [0, -1]
+    assert run.choose_targets(probabilities, [-1, -1], "predicted", ["a", "b"]).tolist() == [1, 0]
+    assert run.choose_targets(probabilities, np.array([0, 1]), "label", ["a", "b"]).tolist() == [0, 1]
+    assert run.choose_targets(probabilities, np.array([0, -1]), "label", ["a", "b"]).tolist() == [0, -1]
     with pytest.raises(ValueError, match="image 'b' has label 2; the model's classes are 0 to 1"):
-        models.choose_targets(probabilities, [0, 2], "label", ["a", "b"])
-    assert models.choose_targets(probabilities, [-1, -1], 0, ["a", "b"]).tolist() == [0, 0]
+        run.choose_targets(probabilities, [0, 2], "label", ["a", "b"])
+    assert run.choose_targets(probabilities, [-1, -1], 0, ["a", "b"]).tolist() == [0, 0]
     for target in (-1, 2):
         with pytest.raises(ValueError, match=f"explain.target is class {target}; the model's classes are 0 to 1"):
-            models.choose_targets(probabilities, [-1, -1], target, ["a", "b"])
+            run.choose_targets(probabilities, [-1, -1], target, ["a", "b"])
     probabilities[1, 0] = torch.nan
-    assert models.choose_targets(probabilities, [-1, -1], "predicted", ["a", "b"]).tolist() == [1, -1]
+    assert run.choose_targets(probabilities, [-1, -1], "predicted", ["a", "b"]).tolist() == [1, -1]
 
 
 def test_class_names_come_from_imagenet_a_file_or_a_number(tmp_path):
-    imagenet = models.class_names("imagenet")
+    imagenet = class_names("imagenet")
     assert len(imagenet) == 1000
     assert (imagenet[0], imagenet[207], imagenet[999]) == ("tench", "golden retriever", "toilet tissue")
     (tmp_path / "scenes.txt").write_text("café\nattic\n", encoding="utf-8-sig")
-    assert models.class_names(str(tmp_path / "scenes.txt")) == ["café", "attic"]
-    assert models.class_names(2) == ["class 0", "class 1"]
+    assert class_names(str(tmp_path / "scenes.txt")) == ["café", "attic"]
+    assert class_names(2) == ["class 0", "class 1"]
     with pytest.raises(FileNotFoundError, match="classes: imagnet is neither 'imagenet' nor a file"):
-        models.class_names("imagnet")
+        class_names("imagnet")
 
 
 def explained(**changes):
@@ -463,7 +479,7 @@ def explained(**changes):
 
 def test_the_prediction_table_by_hand(tmp_path):
     (tmp_path / "pets.txt").write_text("cat\ndog\nfish\n")
-    table = models.prediction_table(explained(), {"model": "m"}, {"m": str(tmp_path / "pets.txt")})
+    table = explanations.prediction_table(explained(), {"model": "m"}, {"m": str(tmp_path / "pets.txt")})
     assert table.to_dict("records") == [
         {
             **{"model": "m", "image_id": "x", "label": 2, "label_name": "fish", "predicted": 2},
@@ -480,12 +496,12 @@ def test_the_prediction_table_by_hand(tmp_path):
 
 def test_a_label_that_is_the_number_of_classes_is_no_class():
     with pytest.raises(ValueError, match="image 'x' has label 3; m has 3 classes, from 0"):
-        models.prediction_table(explained(label=np.array([3, 0])), {"model": "m"}, {"m": 3})
+        explanations.prediction_table(explained(label=np.array([3, 0])), {"model": "m"}, {"m": 3})
 
 
 def test_networks_of_places365_take_imagenets_mean_and_deviation():
     url = "http://places2.csail.mit.edu/models_places365/resnet18_places365.pth.tar"
-    published = models.published_input("torchvision:resnet18", {"url": url})
+    published = pretrained.published_input("torchvision:resnet18", {"url": url})
     assert (published["mean"], published["std"]) == (MEAN, STD)
     assert (published["fit"], published["resize"], published["crop"]) == ("squash", 256, 224)
 
@@ -493,55 +509,55 @@ def test_networks_of_places365_take_imagenets_mean_and_deviation():
 def test_label_0_is_a_label_and_class_0_may_be_explained(tmp_path):
     """In the table, in what is read from its file, and in the sentences and pages that count labels."""
     arrays = explained(label=np.array([0, 0]), predicted=np.array([0, 1]), target=np.array([0, 0]))
-    table = models.prediction_table(arrays, {"model": "m"}, {"m": 3})
+    table = explanations.prediction_table(arrays, {"model": "m"}, {"m": 3})
     assert table[["label", "correct", "target"]].to_numpy().tolist() == [[0, True, 0], [0, False, 0]]
-    tables.write(table, tmp_path / "predictions.csv")
-    read = tables.read(tmp_path / "predictions.csv")
-    assert gallery.accuracy_sentences(read)[0].startswith("m predicts the label of 1 of 2 labelled photographs")
-    assert [row[5] for row in gallery._predictions_table(read)["rows"]] == ["yes", "no"]
-    assert [explanation_cards._verdict(row) for _, row in read.iterrows()] == ["right", "predicts class 1, p = 0.50"]
+    write_table(table, tmp_path / "predictions.csv")
+    read = read_table(tmp_path / "predictions.csv")
+    assert overview.accuracy_sentences(read)[0].startswith("m predicts the label of 1 of 2 labelled photographs")
+    assert [row[5] for row in overview_tables.predictions_table(read)["rows"]] == ["yes", "no"]
+    assert [explanation_page._verdict(row) for _, row in read.iterrows()] == ["right", "predicts class 1, p = 0.50"]
     probabilities = torch.tensor([[0.1, 0.9]])
-    assert models.choose_targets(probabilities, [-1], 0, ["a"]).tolist() == [0]
+    assert run.choose_targets(probabilities, [-1], 0, ["a"]).tolist() == [0]
 
 
 def test_a_label_that_the_model_does_not_know_is_named():
     with pytest.raises(ValueError, match="image 'y' has label 3; m has 3 classes, from 0"):
-        models.prediction_table(explained(label=np.array([2, 3])), {"model": "m"}, {"m": 3})
+        explanations.prediction_table(explained(label=np.array([2, 3])), {"model": "m"}, {"m": 3})
 
 
 def test_published_input_in_the_words_of_the_config():
-    v2 = models.published_input("torchvision:resnet50", {"torchvision": "ResNet50_Weights.IMAGENET1K_V2"})
+    v2 = pretrained.published_input("torchvision:resnet50", {"torchvision": "ResNet50_Weights.IMAGENET1K_V2"})
     assert v2 == {"fit": "short", "resize": 232, "crop": 224, "interpolation": "bilinear", "mean": MEAN, "std": STD}
-    lite = models.published_input("timm:tf_efficientnet_lite0", {"path": "a"})
+    lite = pretrained.published_input("timm:tf_efficientnet_lite0", {"path": "a"})
     half = [0.5] * 3
     assert lite == {"fit": "short", "resize": 256, "crop": 224, "interpolation": "bicubic", "mean": half, "std": half}
-    assert models.published_input("torchvision:resnet18", {"url": "https://a/b.pth"}) is None
-    assert models.departures({**v2, "resize": 256}, v2) == ["resize: 256, published 232"]
-    assert models.departures(v2, v2) == models.departures(v2, None) == []
+    assert pretrained.published_input("torchvision:resnet18", {"url": "https://a/b.pth"}) is None
+    assert pretrained.departures({**v2, "resize": 256}, v2) == ["resize: 256, published 232"]
+    assert pretrained.departures(v2, v2) == pretrained.departures(v2, None) == []
 
 
 def test_torchvisions_weights_become_url_and_hash():
-    source = models.weights_source({"torchvision": "ResNet18_Weights.IMAGENET1K_V1"})
+    source = pretrained.weights_source({"torchvision": "ResNet18_Weights.IMAGENET1K_V1"})
     assert source == {"url": "https://download.pytorch.org/models/resnet18-f37072fd.pth", "sha256": "f37072fd"}
     own = {"url": "https://example.org/a.pth", "sha256": "0123abcd"}
-    assert models.weights_source(own) == own
-    pinned = models.weights_source({"torchvision": "ResNet18_Weights.IMAGENET1K_V1", "sha256": "f37072fd00"})
+    assert pretrained.weights_source(own) == own
+    pinned = pretrained.weights_source({"torchvision": "ResNet18_Weights.IMAGENET1K_V1", "sha256": "f37072fd00"})
     assert pinned["sha256"] == "f37072fd00"
     for name in ("ResNet18_Weights.NOPE", "ResNet19_Weights.IMAGENET1K_V1", "resnet18"):
         with pytest.raises(ValueError, match=f"torchvision has no weights '{name}'"):
-            models.weights_source({"torchvision": name})
+            pretrained.weights_source({"torchvision": name})
 
 
 def test_timms_weights_become_an_address_whose_keys_are_the_networks():
     url = "https://huggingface.co/timm/resnet18.a1_in1k/resolve/main/model.safetensors"
-    assert models.weights_source({"timm": "resnet18.a1_in1k"}) == {"url": url}
-    assert models.weights_source({"timm": "resnet18", "sha256": "0123abcd"}) == {"url": url, "sha256": "0123abcd"}
+    assert pretrained.weights_source({"timm": "resnet18.a1_in1k"}) == {"url": url}
+    assert pretrained.weights_source({"timm": "resnet18", "sha256": "0123abcd"}) == {"url": url, "sha256": "0123abcd"}
     for name in ("resnet18.a9_in1k", "resnet18x"):
         with pytest.raises(ValueError, match=f"timm has no weights '{name}'; nearest: resnet18"):
-            models.weights_source({"timm": name})
+            pretrained.weights_source({"timm": name})
     first, other = ({"timm": f"resnet50.{tag}_in1k"} for tag in ("a1", "tv"))
-    assert models.published_input("timm:resnet50", first)["interpolation"] == "bicubic"
-    assert models.published_input("timm:resnet50", other)["interpolation"] == "bilinear"
+    assert pretrained.published_input("timm:resnet50", first)["interpolation"] == "bicubic"
+    assert pretrained.published_input("timm:resnet50", other)["interpolation"] == "bilinear"
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-6), ("bf16", 0.05)])
@@ -550,9 +566,9 @@ def test_precision_changes_the_arithmetic_and_not_the_types(precision, tolerance
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()).eval()
     images = torch.randint(0, 256, (4, 16, 16, 3), dtype=torch.uint8)
     mean, std = [0.5] * 3, [0.25] * 3
-    expected = models.predictor(network, models.normaliser(mean, std, device="cpu"))(images)
-    model, dtype = models.set_precision(network, precision)
-    predict = models.predictor(model, models.normaliser(mean, std, device="cpu", dtype=dtype))
+    expected = predictor(network, normaliser(mean, std, device="cpu"))(images)
+    model, dtype = set_precision(network, precision)
+    predict = predictor(model, normaliser(mean, std, device="cpu", dtype=dtype))
     assert next(model.parameters()).dtype == dtype
     assert predict(images).dtype == torch.float32
     torch.testing.assert_close(predict(images), expected, rtol=0, atol=tolerance)
@@ -560,8 +576,8 @@ def test_precision_changes_the_arithmetic_and_not_the_types(precision, tolerance
 
 def test_words_of_masks_are_text_and_their_values_numbers(tmp_path):
     words = {"value": [7, 300], "word": ["=1", "null"], "category": ["1.10", "NA"]}
-    tables.write(pd.DataFrame(words), tmp_path / "ours.csv")
-    assert models.mask_words(str(tmp_path / "ours.csv"), ours=True).to_dict("list") == words
+    write_table(pd.DataFrame(words), tmp_path / "ours.csv")
+    assert netdissect.mask_words(str(tmp_path / "ours.csv"), ours=True).to_dict("list") == words
     (tmp_path / "users.csv").write_text("word,value,category\n'=1,007,\n1e5,300,part\n")
-    read = models.mask_words(str(tmp_path / "users.csv"))
+    read = netdissect.mask_words(str(tmp_path / "users.csv"))
     assert read.to_dict("list") == {"value": [7, 300], "word": ["'=1", "1e5"], "category": ["", "part"]}

@@ -6,7 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from unitlens import logs, netdissect
+from unitlens.images import label_maps
+from unitlens.jobs import logs
+from unitlens.report import concept_findings
+from unitlens.tables import netdissect
+from unitlens.units import netdissect as units_netdissect
 
 
 def in_batches(values, size):
@@ -19,7 +23,7 @@ def test_thresholds_are_numpys_quantiles(share, size):
     maps = np.random.default_rng(0).standard_normal((20, 3, 5, 7)).astype(np.float32)
     values = maps.swapaxes(0, 1).reshape(3, -1)
     expected = np.quantile(values, 1 - share, axis=1, method="inverted_cdf")
-    found = netdissect.thresholds(in_batches(maps, size), 20, share=share).numpy()
+    found = units_netdissect.thresholds(in_batches(maps, size), 20, share=share).numpy()
     np.testing.assert_array_equal(found, expected)
     assert ((values > found[:, None]).mean(1) <= share).all()
 
@@ -41,35 +45,35 @@ def test_thresholds_are_as_exact_where_the_largest_activations_do_not_fit(monkey
     values = maps.swapaxes(0, 1).reshape(3, -1)
     for share in (0.8, 0.37, 0.9999):
         started.clear()
-        found = netdissect._counted_thresholds(start, int(share * values.shape[1] * (1 + 1e-12)) + 1, memory)
+        found = units_netdissect._counted_thresholds(start, int(share * values.shape[1] * (1 + 1e-12)) + 1, memory)
         np.testing.assert_array_equal(found, np.quantile(values, 1 - share, axis=1, method="inverted_cdf"))
         assert len(started) == passes * (2 if kind is np.float64 else 1)
-        whole = netdissect.thresholds(start, 500, share=share)
-        np.testing.assert_array_equal(netdissect.thresholds(start, 500, share=share, memory=memory), whole)
+        whole = units_netdissect.thresholds(start, 500, share=share)
+        np.testing.assert_array_equal(units_netdissect.thresholds(start, 500, share=share, memory=memory), whole)
     assert max(each.nbytes for each in held) <= memory
 
 
 def test_an_iterator_is_enough_where_the_largest_activations_fit():
     maps = np.random.default_rng(0).standard_normal((9, 2, 3, 3)).astype(np.float32)
-    once, again = in_batches(maps, 2), netdissect.thresholds(lambda: in_batches(maps, 2), 9)
-    assert netdissect.thresholds(once, 9).equal(again)
+    once, again = in_batches(maps, 2), units_netdissect.thresholds(lambda: in_batches(maps, 2), 9)
+    assert units_netdissect.thresholds(once, 9).equal(again)
     with pytest.raises(ValueError, match="an activation of unit 0 at image row 8 is NaN"):
         maps[8] = np.nan
-        netdissect.thresholds(lambda: in_batches(maps, 2), 9, share=1, memory=8)
+        units_netdissect.thresholds(lambda: in_batches(maps, 2), 9, share=1, memory=8)
 
 
 def test_tied_activations_lie_above_the_threshold_at_most_as_often_as_asked():
     maps = np.random.default_rng(0).integers(0, 3, (50, 2, 4, 4))
-    found = netdissect.thresholds(in_batches(maps, 7), 50, share=0.005)
+    found = units_netdissect.thresholds(in_batches(maps, 7), 50, share=0.005)
     assert found.tolist() == [2, 2]  # a third of the activations is 2: none lies above
 
 
 @pytest.mark.parametrize("memory", [2**28, 8])
 def test_a_unit_that_is_not_finite_has_no_threshold_and_leaves_the_others(memory):
     maps = np.random.default_rng(0).standard_normal((9, 4, 3, 3)).astype(np.float32)
-    expected = netdissect.thresholds(lambda: in_batches(maps, 2), 9, share=0.3)
+    expected = units_netdissect.thresholds(lambda: in_batches(maps, 2), 9, share=0.3)
     maps[3, 1, 0, 0], maps[8, 2] = np.nan, -np.inf
-    found = netdissect.thresholds(lambda: in_batches(maps, 2), 9, share=0.3, memory=memory)
+    found = units_netdissect.thresholds(lambda: in_batches(maps, 2), 9, share=0.3, memory=memory)
     assert found.isnan().tolist() == [False, True, True, False] and found[[0, 3]].equal(expected[[0, 3]])
 
 
@@ -77,24 +81,24 @@ def test_activations_of_which_none_is_finite_are_named():
     maps = np.zeros((4, 2, 3, 3))
     maps[3, 1, 0, 0], maps[3, 0, 1, 1] = np.nan, np.inf
     with pytest.raises(ValueError, match=r"no unit is finite on every image: .* of unit 0 at image row 3"):
-        netdissect.thresholds(in_batches(maps, 2), 4)
+        units_netdissect.thresholds(in_batches(maps, 2), 4)
     with pytest.raises(ValueError, match="`images` is 5, but there were maps of 4"):
-        netdissect.thresholds(in_batches(np.zeros((4, 2, 3, 3)), 2), 5)
+        units_netdissect.thresholds(in_batches(np.zeros((4, 2, 3, 3)), 2), 5)
 
 
 def test_overlaps_by_hand():
     # two images of 2 x 2; concepts 1 and 2 of category 0, concept 3 of category 1
     labels = torch.tensor([[[[1, 1], [2, 0]]], [[[3, 0], [0, 0]]]])
     maps = torch.tensor([[[[1.0, 0], [1, 1]]], [[[1, 1], [0, 0]]]])  # one unit
-    overlap = netdissect.overlaps([(maps, labels)], torch.tensor([0.5]), torch.tensor([0, 0, 1]))
+    overlap = units_netdissect.overlaps([(maps, labels)], torch.tensor([0.5]), torch.tensor([0, 0, 1]))
     assert overlap.both.tolist() == [[1, 1, 1]]
     assert overlap.unit.tolist() == [[3, 2]]  # category 0 is annotated in the first image only, 1 in the second
     assert overlap.concept.tolist() == [2, 1, 1]
-    assert netdissect.iou(overlap, torch.tensor([0, 0, 1])).tolist() == [[1 / 4, 1 / 3, 1 / 2]]
+    assert units_netdissect.iou(overlap, torch.tensor([0, 0, 1])).tolist() == [[1 / 4, 1 / 3, 1 / 2]]
 
 
 def test_an_image_without_any_active_unit_counts_for_the_concept():
-    overlap = netdissect.overlaps(
+    overlap = units_netdissect.overlaps(
         [(torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 2, 2))], torch.zeros(1), torch.tensor([0])
     )
     assert (overlap.both.item(), overlap.unit.item(), overlap.concept.item()) == (0, 0, 4)
@@ -102,21 +106,21 @@ def test_an_image_without_any_active_unit_counts_for_the_concept():
 
 def test_several_label_maps_of_an_image_may_overlap():
     labels = torch.tensor([[[[1, 1], [0, 0]], [[2, 0], [1, 0]]]])
-    overlap = netdissect.overlaps([(torch.ones(1, 1, 2, 2), labels)], torch.tensor([0.5]), torch.tensor([0, 1]))
+    overlap = units_netdissect.overlaps([(torch.ones(1, 1, 2, 2), labels)], torch.tensor([0.5]), torch.tensor([0, 1]))
     assert overlap.concept.tolist() == [3, 1] and overlap.both.tolist() == [[3, 1]]
     assert overlap.unit.tolist() == [[4, 4]]
 
 
 @pytest.mark.parametrize("size", [1, 4, 9])
 def test_overlaps_against_a_loop_over_pixels(size, monkeypatch):
-    monkeypatch.setattr(netdissect, "_BLOCK", 200)  # one unit at a time
+    monkeypatch.setattr(units_netdissect, "_BLOCK", 200)  # one unit at a time
     rng = np.random.default_rng(1)
     maps = torch.from_numpy(rng.standard_normal((9, 4, 3, 4)))
     labels = torch.from_numpy(rng.integers(0, 6, (9, 2, 10, 13)) * rng.integers(0, 2, (9, 1, 1, 1)))
     category = torch.tensor([0, 0, 1, 2, 2])
     limits = torch.tensor([0.2, 1.0, 5.0, -9.0], dtype=torch.float64)
     batches = zip(maps.split(size), labels.split(size), strict=True)
-    found = netdissect.iou(netdissect.overlaps(batches, limits, category), category)
+    found = units_netdissect.iou(units_netdissect.overlaps(batches, limits, category), category)
 
     large = F.interpolate(maps, (10, 13), mode="bilinear", align_corners=False).numpy()
     for unit in range(4):
@@ -138,25 +142,25 @@ def test_boxes_become_label_maps():
         "label": np.array([7, 9, -1]),
         "box": np.array([[1, 0, 3, 2], [np.nan] * 4, [0, 0, 5, 4]], np.float32),
     }
-    labels = netdissect.label_maps(block, np.array([9, 7]), source="boxes")
+    labels = label_maps.label_maps(block, np.array([9, 7]), source="boxes")
     assert labels.shape == (3, 1, 4, 5)
     assert labels[0, 0].tolist() == [[0, 2, 2, 0, 0], [0, 2, 2, 0, 0], [0] * 5, [0] * 5]
     assert not labels[1:].any()  # a box without a label, and a label without a box, mark nothing
     block["label"][0] = 0  # the first class
-    assert netdissect.label_maps(block, np.array([9, 7, 0]), source="boxes")[0, 0, 0].tolist() == [0, 3, 3, 0, 0]
+    assert label_maps.label_maps(block, np.array([9, 7, 0]), source="boxes")[0, 0, 0].tolist() == [0, 3, 3, 0, 0]
 
 
 def test_masks_become_label_maps():
     images = np.zeros((1, 2, 2, 3), np.uint8)
     mask = np.array([[[0, 300], [4, 4]]], np.uint16)
-    labels = netdissect.label_maps({"images": images, "mask": mask}, np.array([4, 300]), source="masks")
+    labels = label_maps.label_maps({"images": images, "mask": mask}, np.array([4, 300]), source="masks")
     assert labels.tolist() == [[[[0, 2], [1, 1]]]]
-    assert not netdissect.label_maps({"images": images}, np.array([4]), source="masks").any()
+    assert not label_maps.label_maps({"images": images}, np.array([4]), source="masks").any()
     with pytest.raises(ValueError, match=r"marks 300, which has no word; values with one: 4$"):
-        netdissect.label_maps({"images": images, "mask": mask}, np.array([4]), source="masks")
+        label_maps.label_maps({"images": images, "mask": mask}, np.array([4]), source="masks")
     for many, listed in ((5, "0, 1, 2, 3, 4"), (6, r"0, 1, 2, 3, 4, \.\.\.")):
         with pytest.raises(ValueError, match=f"; values with one: {listed}$"):
-            netdissect.label_maps({"images": images, "mask": mask}, np.arange(many), source="masks")
+            label_maps.label_maps({"images": images, "mask": mask}, np.arange(many), source="masks")
 
 
 SIDE = 32
@@ -198,7 +202,7 @@ def dissect(images, masks, network=None, **options):
 
     photographs = np.arange(len(images)) // 2
     options = {"words": WORDS, "source": "masks", "photographs": photographs} | options
-    return netdissect.dissect(network or Planted(), "layer", normalise, blocks, **options)
+    return units_netdissect.dissect(network or Planted(), "layer", normalise, blocks, **options)
 
 
 def test_planted_units_are_found_and_shuffled_masks_are_not():
@@ -247,7 +251,7 @@ def test_a_layer_without_space_gives_no_row():
             return self.layer(images)
 
     images, masks = composites(2)
-    table = netdissect.dissect(
+    table = units_netdissect.dissect(
         Flat(),
         "layer",
         lambda pictures: torch.from_numpy(pictures).float(),
@@ -304,7 +308,7 @@ def test_agreement_by_hand():
 
 def test_agreement_beyond_chance_is_said_and_what_is_not_supported_too():
     words = ["dog", "cat", "sky", "sea"] * 5
-    (sentence,) = netdissect.findings(netdissect.summarise(agreement(words, words, photographs=1)))
+    (sentence,) = concept_findings.netdissect_findings(netdissect.summarise(agreement(words, words, photographs=1)))
     assert (
         "Of the 20 units of x of a, Network Dissection (masks) calls 20 detectors, of 4 different concepts" in sentence
     )
@@ -313,7 +317,7 @@ def test_agreement_beyond_chance_is_said_and_what_is_not_supported_too():
         "cosine of 1.00, against 0.25 if dealt at random: agreement beyond chance is supported (p < 0.001" in sentence
     )
     assert "20 name the same" in sentence
-    (sentence,) = netdissect.findings(netdissect.summarise(agreement(words, ["sun"] * 20)))
+    (sentence,) = concept_findings.netdissect_findings(netdissect.summarise(agreement(words, ["sun"] * 20)))
     assert "is not supported (p = 1, adjusted for 1 test, units taken as independent); 0 name" in sentence
 
 
@@ -321,7 +325,7 @@ def test_no_detector_with_a_label_leaves_nothing_to_compare():
     summary = netdissect.summarise(agreement(["dog", ""], ["", "dog"]))
     assert summary.compared.item() == 0 and np.isnan(summary.p_value.item())
     assert summary.cosine.dtype == summary.cosine_chance.dtype == float
-    assert "none of them has a CLIP label" in netdissect.findings(summary)[0]
+    assert "none of them has a CLIP label" in concept_findings.netdissect_findings(summary)[0]
 
 
 def test_layers_stay_in_the_order_of_the_run_and_a_run_without_any_has_an_empty_summary():
@@ -330,15 +334,15 @@ def test_layers_stay_in_the_order_of_the_run_and_a_run_without_any_has_an_empty_
     assert netdissect.summarise(deep).layer.tolist() == ["z", "a"]
     nothing = netdissect.summarise(table[:0])
     assert list(nothing.columns) == list(netdissect.summarise(table).columns) and nothing.empty
-    assert netdissect.findings(nothing) == []
+    assert concept_findings.netdissect_findings(nothing) == []
 
 
 def test_the_defaults_are_those_of_the_paper():
     """Bau et al.: 0.5 % of the activations lie above the threshold, a detector has an IoU of more than 4 %."""
     values = np.random.default_rng(0).standard_normal((40, 1, 10, 10)).astype(np.float32)
     expected = np.quantile(values, 0.995, method="inverted_cdf")
-    assert netdissect.thresholds(in_batches(values, 9), 40).item() == expected
-    assert (netdissect.SHARE, netdissect.DETECTOR) == (0.005, 0.04)
+    assert units_netdissect.thresholds(in_batches(values, 9), 40).item() == expected
+    assert (units_netdissect.SHARE, units_netdissect.DETECTOR) == (0.005, 0.04)
 
 
 def test_a_single_concept_has_no_second():
@@ -350,4 +354,4 @@ def test_a_single_concept_has_no_second():
 
 def test_one_pixel_shows_a_concept():
     labels = np.array([[[[0, 2], [0, 0]]], [[[0, 0], [0, 0]]]])
-    assert netdissect._present(labels, 3).tolist() == [[False, True, False], [False] * 3]
+    assert units_netdissect._present(labels, 3).tolist() == [[False, True, False], [False] * 3]

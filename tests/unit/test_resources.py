@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from unitlens import figures, resources
+from unitlens.report import cost_figures
+from unitlens.tables import job_resources
 
 HEAD = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time"
 EXTENDED = "\tjobid\trule_name\twildcards\tparams\tthreads\tcpu_usage\tresources\tinput_size_mb"
@@ -33,8 +34,8 @@ def folder(tmp_path):
 
 
 def test_what_was_asked_and_used(folder):
-    jobs = resources.read_jobs(folder / "benchmarks", folder / "logs")
-    table = resources.efficiency(jobs).set_index("rule")
+    jobs = job_resources.read_jobs(folder / "benchmarks", folder / "logs")
+    table = job_resources.efficiency(jobs).set_index("rule")
     assert list(table.index) == ["explain", "index"]
     explain = table.loc["explain"]
     expected = {
@@ -65,27 +66,27 @@ def test_a_job_that_asked_for_no_gpu_has_none_and_of_repeated_measurements_the_f
     table = folder / "benchmarks/explain/m/00000.tsv"
     head, line = table.read_text().replace("'gpu': 1, ", "").splitlines()
     table.write_text(f"{head}\n{line}\n{line.replace('60.0', '70.0')}\n")
-    jobs = resources.read_jobs(folder / "benchmarks", folder / "logs")
+    jobs = job_resources.read_jobs(folder / "benchmarks", folder / "logs")
     assert jobs.gpus[:2].tolist() == [0, 1] and np.isnan(jobs.gpus[2])
     assert jobs.seconds.tolist() == [60, 120, 0.5]
 
 
 def test_slowest_jobs_come_first(folder):
-    jobs = resources.slowest(resources.read_jobs(folder / "benchmarks", folder / "logs"))
+    jobs = job_resources.slowest(job_resources.read_jobs(folder / "benchmarks", folder / "logs"))
     assert (jobs.rule + " " + jobs.job).tolist() == ["explain m/00001", "explain m/00000", "index m"]
     assert jobs.seconds.tolist() == [120, 60, 0.5]
-    assert len(resources.slowest(jobs.assign(rule="x").iloc[np.zeros(50, int)])) == resources.SLOWEST
+    assert len(job_resources.slowest(jobs.assign(rule="x").iloc[np.zeros(50, int)])) == job_resources.SLOWEST
 
 
 @pytest.mark.parametrize("gpu", [np.nan, 0.5])
 def test_figure_shows_the_gpu_where_it_is_known(folder, tmp_path, gpu):
-    table = resources.efficiency(resources.read_jobs(folder / "benchmarks", folder / "logs"))
-    figures.resources(table.assign(gpu_busy=gpu), tmp_path / "resources.svg")
+    table = job_resources.efficiency(job_resources.read_jobs(folder / "benchmarks", folder / "logs"))
+    cost_figures.resources(table.assign(gpu_busy=gpu), tmp_path / "resources.svg")
     text = (tmp_path / "resources.svg").read_text()
     assert ("GPU busy" in text) == (gpu == 0.5) and "explain (2)" in text
 
 
 def test_a_run_without_benchmarks_has_empty_tables(tmp_path):
-    jobs = resources.read_jobs(tmp_path, tmp_path)
-    assert list(resources.efficiency(jobs)) == resources.COLUMNS
-    assert resources.efficiency(jobs).empty and resources.slowest(jobs).empty
+    jobs = job_resources.read_jobs(tmp_path, tmp_path)
+    assert list(job_resources.efficiency(jobs)) == job_resources.COLUMNS
+    assert job_resources.efficiency(jobs).empty and job_resources.slowest(jobs).empty

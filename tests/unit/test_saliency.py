@@ -5,7 +5,18 @@ import pandas as pd
 import pytest
 import torch
 from skimage import feature
-from unitlens import saliency
+from unitlens.measures.complexity import (
+    connected_components,
+    edge_density,
+    entropy,
+    gini,
+    half_area,
+    jpeg_bits,
+    to_gray,
+    untied_mask,
+)
+from unitlens.report import evaluation_findings, text
+from unitlens.tables import complexity as complexity_tables
 
 ORIGIN = {"model": "m", "explained_class": "predicted", "geometry": "g"}
 
@@ -31,28 +42,28 @@ def explanation(name, maps, photographs="pqr"):
 
 def test_half_area_and_gini_by_hand():
     maps = torch.tensor([[[4.0, 2.0], [3.0, 0.0]], [[1.0, 1.0], [1.0, 1.0]], [[0.0, 0.0], [0.0, 8.0]], [[0.0] * 2] * 2])
-    assert saliency.half_area(maps)[:3].tolist() == [0.5, 1.0, 0.25]
-    assert saliency.gini(maps)[:3].tolist() == pytest.approx([(-1 * 2 + 1 * 3 + 3 * 4) / (4 * 9), 0.0, 0.75])
-    assert saliency.half_area(maps)[3].isnan() and saliency.gini(maps)[3].isnan()
+    assert half_area(maps)[:3].tolist() == [0.5, 1.0, 0.25]
+    assert gini(maps)[:3].tolist() == pytest.approx([(-1 * 2 + 1 * 3 + 3 * 4) / (4 * 9), 0.0, 0.75])
+    assert half_area(maps)[3].isnan() and gini(maps)[3].isnan()
 
 
 def test_a_planted_spot_is_narrow_and_noise_is_not():
     noise = torch.rand(41, 41, generator=torch.Generator().manual_seed(0))
     maps = torch.stack([disc(), noise])
-    spot, even = saliency.half_area(maps).tolist()
+    spot, even = half_area(maps).tolist()
     rows, columns = np.mgrid[:41, :41] - 20
     assert spot == (rows**2 + columns**2 < 4**2).mean()  # half of the cone's radius
     assert even == pytest.approx(0.5, rel=0.03)
-    spot, even = saliency.gini(maps).tolist()
+    spot, even = gini(maps).tolist()
     assert even == pytest.approx(1 / 3, abs=0.02)  # of a uniform distribution
     assert spot > 0.9
 
 
 def test_equals_at_the_cut_are_marked_whole_and_the_minimum_never():
     superpixels = torch.tensor([[[3.0, 3.0, 2.0, 2.0, 2.0, 2.0, 0.0, 0.0]]])
-    assert saliency.untied_mask(superpixels, 3 / 8).sum() == 6  # the cut falls into the superpixel of 2
-    assert saliency.untied_mask(superpixels, 7 / 8).sum() == 6  # and here among the zeros
-    assert not saliency.untied_mask(torch.zeros(1, 4, 4), 0.5).any()
+    assert untied_mask(superpixels, 3 / 8).sum() == 6  # the cut falls into the superpixel of 2
+    assert untied_mask(superpixels, 7 / 8).sum() == 6  # and here among the zeros
+    assert not untied_mask(torch.zeros(1, 4, 4), 0.5).any()
 
 
 def test_pieces_by_hand():
@@ -60,14 +71,14 @@ def test_pieces_by_hand():
     mask[0, 0, 0] = mask[0, 1, 1] = True  # touch at a corner
     mask[0, 4, 0] = True
     mask[1] = True
-    assert saliency.pieces(mask)[:2].tolist() == [2, 1]
-    assert saliency.pieces(mask)[2].isnan()
+    assert connected_components(mask)[:2].tolist() == [2, 1]
+    assert connected_components(mask)[2].isnan()
 
 
 def test_ties_do_not_break_maps_into_pieces():
     zeros_around = disc(radius=3.0)  # about 28 of 1681 pixels; 20 % reach far into the zeros
     noise = torch.rand(41, 41, generator=torch.Generator().manual_seed(1))
-    whole, broken = saliency.pieces(saliency.untied_mask(torch.stack([zeros_around, noise]), 0.2)).tolist()
+    whole, broken = connected_components(untied_mask(torch.stack([zeros_around, noise]), 0.2)).tolist()
     assert whole == 1
     assert broken > 50
 
@@ -76,12 +87,12 @@ def test_shapes_are_tabulated_and_tested_against_lime():
     narrow, zero = torch.stack([disc()] * 3), torch.stack([disc(), disc(), torch.zeros(41, 41)])
     broad = torch.stack([disc(radius=20.0)] * 3)
     files = [explanation("gradcam-x", broad), explanation("zero-x", zero), explanation("lime", narrow)]
-    scores = saliency.score_shape(files, area=0.2)
+    scores = complexity_tables.score_shape(files, area=0.2)
     assert len(scores) == 3 * 3 * 3  # explainers, measures, images
     pieces = scores[scores["measure"] == "pieces"].set_index(["explainer", "image_id"])
     assert pieces.loc[("gradcam-x", "a"), ["value", "marked"]].tolist() == [1, pytest.approx(0.2, abs=0.01)]
     assert pieces.loc[("lime", "a"), "marked"] == pytest.approx((disc() > 0).double().mean())
-    summary, tests = saliency.summarise_shape(scores)
+    summary, tests = complexity_tables.summarise_shape(scores)
     zeros = summary[(summary["explainer"] == "zero-x")]
     assert zeros["n"].tolist() == [2, 2, 2] and zeros["undefined"].tolist() == [1, 1, 1]
     assert tests[["explainer_a", "explainer_b"]].values.tolist() == [["gradcam-x", "lime"], ["zero-x", "lime"]] * 3
@@ -90,8 +101,8 @@ def test_shapes_are_tabulated_and_tested_against_lime():
     assert tests["difference"][0] == pytest.approx((distance < 10**2).mean() - (distance < 4**2).mean())
     assert tests["p_value"][0] == 0.25  # three photographs can give no less
     assert set(tests["seed"]) == set(summary["seed"]) == {0}
-    assert all(set(table["seed"]) == {3} for table in saliency.summarise_shape(scores, seed=3))
-    assert saliency.shape_findings(summary, tests)[0] == (
+    assert all(set(table["seed"]) == {3} for table in complexity_tables.summarise_shape(scores, seed=3))
+    assert evaluation_findings.shape_findings(summary, tests)[0] == (
         "m, share of the picture above half of the maximum: Grad-CAM 0.18 (95 % interval 0.18 to 0.18, n = 3), LIME "
         "0.03 (95 % interval 0.03 to 0.03, n = 3). Of 2 class activation maps 0 above LIME, 0 below it (paired "
         "permutation test by photograph, p < 0.05 adjusted for 2 tests; smallest p = 0.5)."
@@ -99,7 +110,7 @@ def test_shapes_are_tabulated_and_tested_against_lime():
 
 
 def test_negative_saliency_is_named():
-    for measure in (saliency.half_area, saliency.gini):
+    for measure in (half_area, gini):
         with pytest.raises(ValueError, match="-1"):
             measure(torch.tensor([[[1.0, -1.0]]]))
 
@@ -114,22 +125,22 @@ def picture(columns):
 
 def test_complexity_by_hand():
     flat, halves = picture([90] * 16), picture([0] * 8 + [255] * 8)
-    assert saliency.entropy(flat) == 0.0 and saliency.edge_density(flat) == 0.0
-    assert saliency.entropy(halves) == 1.0
-    assert saliency.entropy(picture(range(0, 256, 16))) == 4.0
-    assert 0 < saliency.edge_density(halves) <= 2 / 16
+    assert entropy(flat) == 0.0 and edge_density(flat) == 0.0
+    assert entropy(halves) == 1.0
+    assert entropy(picture(range(0, 256, 16))) == 4.0
+    assert 0 < edge_density(halves) <= 2 / 16
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     plain = np.full((64, 64, 3), 90, np.uint8)
-    for measure in (saliency.edge_density, saliency.entropy, saliency.jpeg_bits):
+    for measure in (edge_density, entropy, jpeg_bits):
         assert measure(noise) > measure(plain)
-    assert saliency.grey(np.array([[[255, 0, 0]]], np.uint8)) == 76  # 0.299 of 255
+    assert to_gray(np.array([[[255, 0, 0]]], np.uint8)) == 76  # 0.299 of 255
 
 
 def test_edges_are_those_of_canny_with_the_documented_thresholds():
     noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
     grey = noise @ [0.299, 0.587, 0.114] / 255
     edges = feature.canny(grey, sigma=1.0, low_threshold=0.1, high_threshold=0.2)
-    assert 0.05 < saliency.edge_density(noise) == pytest.approx(edges.mean(), rel=0.02)  # grey is rounded there
+    assert 0.05 < edge_density(noise) == pytest.approx(edges.mean(), rel=0.02)  # grey is rounded there
 
 
 def test_jpeg_bits_count_the_file(tmp_path):
@@ -137,14 +148,14 @@ def test_jpeg_bits_count_the_file(tmp_path):
 
     noise = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "x.jpg", quality=75)
-    assert saliency.jpeg_bits(noise) == 8 * (tmp_path / "x.jpg").stat().st_size / (24 * 32)
+    assert jpeg_bits(noise) == 8 * (tmp_path / "x.jpg").stat().st_size / (24 * 32)
 
 
 def test_complexity_is_tabulated():
     arrays, facts = explanation("lime", np.zeros((3, 16, 16)))
     arrays["superpixels"] = np.array([2, 4, 0])  # 0: there is no label map of them
     images = np.stack([picture([90] * 16), picture([0] * 8 + [255] * 8), picture(range(0, 256, 16))])
-    table = saliency.measure_complexity(images, arrays, facts)
+    table = complexity_tables.measure_complexity(images, arrays, facts)
     assert table.columns[-5:].tolist() == ["edge_density", "entropy", "jpeg_bits", "superpixels", "confidence"]
     assert table["entropy"].tolist() == [0, 1, 4]
     assert table["superpixels"].tolist() == [2, 4, pd.NA]
@@ -159,7 +170,7 @@ def tables(n, relation, photographs=None, seed=0):
         "image_id": [f"i{i}" for i in range(n)],
         "photograph": photographs or [f"p{i}" for i in range(n)],
     }
-    complexity = pd.DataFrame({**images, **{name: rng.random(n) for name in saliency.COMPLEXITY_TITLES}})
+    complexity = pd.DataFrame({**images, **{name: rng.random(n) for name in text.COMPLEXITY_TITLES}})
     value = 1 - complexity["edge_density"] if relation else rng.random(n)
     pairs = {"explainer_a": "gradcam-x", "explainer_b": "lime", "measure": "equal_area_iou", "cut": 0.2}
     other = {**pairs, "explainer_a": "scorecam-x"}
@@ -170,12 +181,12 @@ def tables(n, relation, photographs=None, seed=0):
 
 def test_a_planted_relation_is_found_and_named():
     complexity, scores = tables(30, relation=True)
-    found = saliency.correlate_complexity(complexity, scores, area=0.2)
-    assert found["agreement"].unique().tolist() == ["gradcam-x & lime", saliency.MEAN_OF_PAIRS]
+    found = complexity_tables.correlate_complexity(complexity, scores, area=0.2)
+    assert found["agreement"].unique().tolist() == ["gradcam-x & lime", complexity_tables.MEAN_OF_PAIRS]
     edges = found[found["measure"] == "edge_density"]
     assert edges["correlation"].tolist() == pytest.approx([-1, -1])
     assert (edges["p_adjusted"] < 0.01).all() and (edges["n"] == 30).all()
-    first, mean = saliency.complexity_findings(found)
+    first, mean = evaluation_findings.complexity_findings(found)
     assert first.startswith(
         "m, does complexity explain agreement? Equal-area IoU of Grad-CAM and LIME: Spearman correlations that differ "
         "from zero: edge density -1.00 (95 % interval -1.00 to -1.00, n = 30), p"
@@ -184,20 +195,23 @@ def test_a_planted_relation_is_found_and_named():
 
 
 def test_no_relation_is_not_supported():
-    found = saliency.correlate_complexity(*tables(10, relation=False, seed=1), area=0.2)
+    found = complexity_tables.correlate_complexity(*tables(10, relation=False, seed=1), area=0.2)
     assert (found["p_adjusted"] > 0.05).all()
-    assert "not supported at n = 10; the clearest Spearman correlation" in saliency.complexity_findings(found)[0]
+    assert (
+        "not supported at n = 10; the clearest Spearman correlation"
+        in evaluation_findings.complexity_findings(found)[0]
+    )
 
 
 def test_crops_of_two_photographs_give_no_correlation():
-    found = saliency.correlate_complexity(*tables(6, relation=True, photographs=[*"ppqqqq"]), area=0.2)
+    found = complexity_tables.correlate_complexity(*tables(6, relation=True, photographs=[*"ppqqqq"]), area=0.2)
     assert found["correlation"].isna().all() and (found["photographs"] == 2).all() and (found["n"] == 6).all()
-    assert "no correlation can be computed from 2 photographs" in saliency.complexity_findings(found)[0]
+    assert "no correlation can be computed from 2 photographs" in evaluation_findings.complexity_findings(found)[0]
 
 
 def test_points_are_those_of_the_first_pair():
     complexity, scores = tables(5, relation=True)
-    found = saliency.correlate_complexity(complexity, scores, area=0.2)
-    points, correlations = saliency.complexity_points(scores, complexity, found, area=0.2)
+    found = complexity_tables.correlate_complexity(complexity, scores, area=0.2)
+    points, correlations = complexity_tables.complexity_points(scores, complexity, found, area=0.2)
     assert len(points) == 5 and set(points["agreement"]) == {"gradcam-x & lime"} == set(correlations["agreement"])
     assert (points["value"] + points["edge_density"]).tolist() == pytest.approx([1] * 5)

@@ -8,7 +8,10 @@ import pandas as pd
 import pytest
 import torch
 import toy
-from unitlens import explain, lime, sanity, segment
+from unitlens.explainers import lime_samples, run, segment, surrogate
+from unitlens.measures import sanity
+from unitlens.report import evaluation_findings
+from unitlens.tables import sanity as sanity_tables
 
 FACTS = {"model": "m", "explained_class": "predicted", "geometry": "g"}
 
@@ -81,7 +84,7 @@ def check(network, explainers, n=6, **options):
         return {name: explainer(model) for name, explainer in explainers.items()}
 
     options = {"stages": 3, "area": 0.2, "seed": 0} | options
-    return sanity.check_randomisation(network, maps, table_of(n), **options)
+    return sanity_tables.check_randomisation(network, maps, table_of(n), **options)
 
 
 def test_an_explainer_that_ignores_the_network_is_found(network):
@@ -95,14 +98,14 @@ def test_an_explainer_that_ignores_the_network_is_found(network):
     assert scores.drop_duplicates("randomised")["deepest"].tolist() == ["", "head", "conv2", "conv1"]
     chance = scores.groupby("measure")["chance"].unique().map(list)
     assert chance.to_dict() == {"equal_area_iou": [pytest.approx(0.2 / 1.8)], "spearman": [0]}
-    summary = sanity.summarise_randomisation(scores)
+    summary = sanity_tables.summarise_randomisation(scores)
     rows = summary[(summary["randomised"] == 3)].set_index(["explainer", "measure"])
     assert rows.loc[("edges", "equal_area_iou"), "mean"] == 1 and rows.loc[
         ("edges", "spearman"), "mean"
     ] == pytest.approx(1)
     assert rows.loc[("gradcam-x", "equal_area_iou"), "mean"] == pytest.approx(0.2 / 1.8, rel=0.1)
     assert rows.loc[("gradcam-x", "spearman"), ["mean", "chance"]].tolist() == [pytest.approx(0, abs=0.04), 0]
-    (sentence,) = sanity.randomisation_findings(summary)
+    (sentence,) = evaluation_findings.randomisation_findings(summary)
     assert sentence.startswith("m, all 3 layers randomised: equal-area IoU with the original map: edges 1.00 (95 %")
     assert sentence.endswith("still above both: edges.")
 
@@ -118,13 +121,13 @@ def test_class_activation_maps_change_with_the_network(network):
 
 def test_the_other_photograph_is_no_crop_of_the_same(network):
     images = pd.DataFrame({"photograph": [*"aabc"]})
-    assert sanity._next_photograph(images["photograph"]).tolist() == [2, 2, 3, 0]
-    assert sanity._next_photograph(pd.Series([*"aa"])) is None
+    assert sanity.next_photograph(images["photograph"]).tolist() == [2, 2, 3, 0]
+    assert sanity.next_photograph(pd.Series([*"aa"])) is None
     flat = {"edges": lambda _: torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(0))}
     scores = check(network, flat, n=1)
     assert set(scores["comparison"]) == {sanity.RANDOMISED}
-    summary = sanity.summarise_randomisation(scores)
-    assert "too few photographs to say" in sanity.randomisation_findings(summary)[0]
+    summary = sanity_tables.summarise_randomisation(scores)
+    assert "too few photographs to say" in evaluation_findings.randomisation_findings(summary)[0]
 
 
 # LIME drawn again
@@ -146,10 +149,10 @@ def linear_samples(n_samples, seeds, noise, d=12):
     samples = []
     for seed in range(seeds):
         generator = torch.Generator().manual_seed(seed)
-        design = lime.perturbations(d, n_samples, generator)
+        design = lime_samples.perturbations(d, n_samples, generator)
         clean = design[:, :3].double() @ torch.tensor([0.3, 0.2, 0.1], dtype=torch.float64)
         noisy = clean + noise * torch.randn(n_samples, generator=generator)
-        samples.append(lime.Samples([design, design], noisy[None, :, None].expand(2, -1, -1), [n_samples] * 2))
+        samples.append(lime_samples.Samples([design, design], noisy[None, :, None].expand(2, -1, -1), [n_samples] * 2))
     return samples
 
 
@@ -158,24 +161,27 @@ OPTIONS = {"counts": [20, 100, 400], "area": 0.25, "seed": 0, "options": {"hide"
 
 def test_planted_superpixels_settle():
     segments = torch.arange(12).repeat_interleave(12).view(1, 12, 12).expand(2, -1, -1)
-    scores = sanity.check_stability(linear_samples(400, 3, 0.05), segments, table_of(2), top=3, **OPTIONS)
+    scores = sanity_tables.check_stability(linear_samples(400, 3, 0.05), segments, table_of(2), top=3, **OPTIONS)
     assert len(scores) == 2 * 3 * 3 and set(scores["superpixels"]) == {12} and set(scores["seeds"]) == {3}
     full = scores[scores["n_samples"] == 400].groupby("measure")["value"].mean()
     assert full["top_jaccard"] == 1 and full["kept"] == 1
     assert full["equal_area_iou"] == 1  # a quarter of the picture are the three planted superpixels
-    summary = sanity.summarise_stability(scores)
+    summary = sanity_tables.summarise_stability(scores)
     assert summary["low"].isna().all()  # two photographs
-    assert sanity.settled_at(summary) == 100
-    assert "superpixels are settled at 100 samples" in sanity.stability_findings(summary, top=3, n_samples=400)[0]
+    assert sanity_tables.settled_at(summary) == 100
+    assert (
+        "superpixels are settled at 100 samples"
+        in evaluation_findings.stability_findings(summary, top=3, n_samples=400)[0]
+    )
 
 
 def test_stability_by_hand():
     segments = torch.arange(12).repeat_interleave(12).view(1, 12, 12).expand(2, -1, -1)
     samples = linear_samples(400, 3, 1.0)
-    scores = sanity.check_stability(samples, segments, table_of(2), top=3, **OPTIONS | {"counts": [400, 20]})
+    scores = sanity_tables.check_stability(samples, segments, table_of(2), top=3, **OPTIONS | {"counts": [400, 20]})
 
     def top(own, n):
-        return {*lime.fit(own.designs[1][:n], own.predictions[1, :n]).coefficients[0].topk(3).indices.tolist()}
+        return {*surrogate.fit(own.designs[1][:n], own.predictions[1, :n]).coefficients[0].topk(3).indices.tolist()}
 
     found = scores[scores["image_id"] == "i1"].set_index(["n_samples", "measure"])
     for n in (20, 400):
@@ -191,29 +197,29 @@ def test_stability_by_hand():
 def test_noise_stays_at_chance_and_does_not_settle():
     segments = torch.arange(12).repeat_interleave(12).view(1, 12, 12).expand(2, -1, -1)
     samples = linear_samples(400, 40, 1e6)
-    scores = sanity.check_stability(samples, segments, table_of(2), top=3, **OPTIONS)
+    scores = sanity_tables.check_stability(samples, segments, table_of(2), top=3, **OPTIONS)
     full = scores[scores["n_samples"] == 400].set_index("measure")
     assert full.loc["top_jaccard", "value"].mean() == pytest.approx(sanity.expected_jaccard(12, 3), abs=0.02)
-    summary = sanity.summarise_stability(scores)
-    assert sanity.settled_at(summary) is None
-    assert "are not settled at 400 samples" in sanity.stability_findings(summary, top=3, n_samples=400)[0]
+    summary = sanity_tables.summarise_stability(scores)
+    assert sanity_tables.settled_at(summary) is None
+    assert "are not settled at 400 samples" in evaluation_findings.stability_findings(summary, top=3, n_samples=400)[0]
 
 
 def test_settled_means_from_there_on():
     def summary(*means):
         return pd.DataFrame({"measure": "top_jaccard", "n_samples": [100, 200, 300], "mean": means})
 
-    assert sanity.settled_at(summary(0.9, 0.7, 0.8)) == 300
-    assert sanity.settled_at(summary(0.9, 0.8, 0.85)) == 100
-    assert sanity.settled_at(summary(0.9, 0.9, 0.79)) is None
+    assert sanity_tables.settled_at(summary(0.9, 0.7, 0.8)) == 300
+    assert sanity_tables.settled_at(summary(0.9, 0.8, 0.85)) == 100
+    assert sanity_tables.settled_at(summary(0.9, 0.9, 0.79)) is None
 
 
 def test_superpixels_that_were_not_selected_do_not_agree():
-    top = sanity._top(torch.tensor([[0.0, 0.5, 0.0, 0.2], [0.0, 0.0, 0.0, 0.1]]), 3)
+    top = sanity.top_superpixels(torch.tensor([[0.0, 0.5, 0.0, 0.2], [0.0, 0.0, 0.0, 0.1]]), 3)
     assert top.int().tolist() == [[0, 1, 0, 1], [0, 0, 0, 1]]
-    assert sanity._mean_jaccard(top) == pytest.approx(0.5)
-    assert sanity._top(torch.ones(1, 500), 3)[0].nonzero()[:, 0].tolist() == [0, 1, 2], "the first of equals"
-    assert math.isnan(sanity._mean_jaccard(torch.zeros(2, 4, dtype=torch.bool)))
+    assert sanity.mean_jaccard(top) == pytest.approx(0.5)
+    assert sanity.top_superpixels(torch.ones(1, 500), 3)[0].nonzero()[:, 0].tolist() == [0, 1, 2], "the first of equals"
+    assert math.isnan(sanity.mean_jaccard(torch.zeros(2, 4, dtype=torch.bool)))
 
 
 def test_the_first_draw_is_that_of_the_explanation(network):
@@ -226,10 +232,10 @@ def test_the_first_draw_is_that_of_the_explanation(network):
     settings = {"n_samples": 40, "hide": "mean", "batch_size": 8, "seed": 5}
     targets, ids = torch.tensor([0, 1]), ["a", "b"]
     draws, _ = sanity.draw(predict, pictures, segments, targets, ids, repeats=2, **settings)
-    explainer = explain.lime_explainer(
+    explainer = run.lime_explainer(
         predict, superpixels={"method": "grid", "size": 8}, num_features=3, repeats=2, **settings
     )
     expected = explainer(pictures, targets, ids)["coefficients"]
-    own = torch.stack([lime.fit(draws[0].designs[i], draws[0].predictions[i]).coefficients[0] for i in range(2)])
+    own = torch.stack([surrogate.fit(draws[0].designs[i], draws[0].predictions[i]).coefficients[0] for i in range(2)])
     torch.testing.assert_close(own, expected)
     assert not torch.equal(draws[0].designs[0], draws[1].designs[0])

@@ -10,25 +10,29 @@ import pandas as pd
 import pytest
 import torch
 import toy
-from unitlens import (
+from unitlens.explainers import lime, lime_samples, lime_settings, run, segment
+from unitlens.explainers.masks import equal_area_mask, mask_stability
+from unitlens.jobs import seeds
+from unitlens.measures import (
     agreement,
-    compare,
-    dissect,
-    evidence,
-    explain,
+    control_maps,
     faithfulness,
-    groundtruth,
-    lime,
-    models,
-    netdissect,
-    saliency,
+    lime_sweep,
+    localization,
+    perturbation,
+    reference_checks,
     sanity,
-    seeds,
-    segment,
-    stats,
-    tune,
-    verify,
 )
+from unitlens.networks.network import normaliser
+from unitlens.report import concept_findings, text
+from unitlens.tables import agreement as agreement_tables
+from unitlens.tables import comparison, diversity, resampling, summaries, tuning, unit_labels
+from unitlens.tables import complexity as complexity_tables
+from unitlens.tables import faithfulness as faithfulness_tables
+from unitlens.tables import localization as localization_tables
+from unitlens.tables import netdissect as netdissect_tables
+from unitlens.tables import sanity as sanity_tables
+from unitlens.units import dissect
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 NAMES = ("seed", "seeds", "floor_seeds", "generator", "rng")
@@ -134,7 +138,7 @@ def relabelled(seed):
     activations, images, concepts = probe()
     arrays = activations["activations"], images["features"], concepts["features"]
     options = {"similarity": "cos_similarity", "photographs": images["photograph"], "groups": np.array([*"abcd"])}
-    return compare.relabel_subsets(*arrays, seed=seed, **options)
+    return diversity.relabel_subsets(*arrays, seed=seed, **options)
 
 
 def randomised(seed):
@@ -150,20 +154,20 @@ def check_randomisation(seed, maps):
     network = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 3))
     with torch.no_grad():
         network[0].weight.copy_(torch.arange(9.0).view(1, 1, 3, 3))
-    return sanity.check_randomisation(network, maps, images, stages=1, area=0.3, seed=seed)
+    return sanity_tables.check_randomisation(network, maps, images, stages=1, area=0.3, seed=seed)
 
 
 def stability_of_lime(seed):
-    drawn = lime.sample(predict, PICTURES, SQUARES, ONES, n_samples=40, seeds=[1, 2])
+    drawn = lime_samples.sample(predict, PICTURES, SQUARES, ONES, n_samples=40, seeds=[1, 2])
     images = pd.DataFrame({"image_id": ["a", "b"]})
     options = {"counts": [40], "top": 2, "area": 0.1, "options": {}}
-    return sanity.check_stability([drawn, drawn], SQUARES, images, seed=seed, **options)
+    return sanity_tables.check_stability([drawn, drawn], SQUARES, images, seed=seed, **options)
 
 
 def score_of(seed, objective):
     options = {"objective": objective, "reference": FLAT, "explainer": "cam", "area": 0.3, "steps": 4}
     options |= {"baseline": "mean", "batch_size": 8}
-    return tune.make_score(predict, PICTURES, ONES, ["a", "b"], seed=seed, **options)
+    return lime_sweep.make_score(predict, PICTURES, ONES, ["a", "b"], seed=seed, **options)
 
 
 SETTING = {"n_samples": 30, "superpixels": {"method": "grid", "size": 4}, "hide": "mean", "num_features": 2}
@@ -172,13 +176,13 @@ GRID = {"alpha": [0.1, 1, 2], "n_samples": [30, 40, 50]}
 
 def tuned():
     """Scores of a few settings, and those."""
-    swept = tune.all_settings(SETTING, {"n_samples": [30, 40]})
+    swept = lime_sweep.all_settings(SETTING, {"n_samples": [30, 40]})
     return rows(*({"setting": name, "mask_area": 0.1} for name in swept), value="score"), swept, next(iter(swept))
 
 
 def board():
     scores, swept, first = tuned()
-    return scores, tune.leaderboard(scores, swept, default=first), first
+    return scores, tuning.leaderboard(scores, swept, default=first), first
 
 
 def all_tuned(seed, part):
@@ -187,7 +191,7 @@ def all_tuned(seed, part):
     seconds = pd.DataFrame(
         {"model": ["m"] * 2, "part": ["superpixels", "sample"], "segmentation": ["grid, size 4", ""]}
     )
-    return tune.tables(
+    return tuning.tables(
         scores.assign(objective="x", seed=0), seconds.assign(pictures=2, seconds=1.0), seed=seed, **options
     )[part]
 
@@ -199,11 +203,13 @@ def verified(seed):
     pictures = (noise(2, 32, 32, 3) * 255).to(torch.uint8)
     lime_options = {"superpixels": {"method": "grid", "size": 8}, "hide": "mean"}
     options = {"name": "toy", "layer": "relu2", "cams": [], "lime_options": lime_options, "samples": 40}
-    normalise = models.normaliser([0.5] * 3, [0.25] * 3, device="cpu")
-    return verify.compare(network, normalise, pictures, ONES, ["a", "b"], batch_size=8, seed=seed, **options)[0]
+    normalise = normaliser([0.5] * 3, [0.25] * 3, device="cpu")
+    return reference_checks.compare(network, normalise, pictures, ONES, ["a", "b"], batch_size=8, seed=seed, **options)[
+        0
+    ]
 
 
-PLAN = faithfulness.Plan(steps=4, baselines=["mean"], percentiles=[50])
+PLAN = perturbation.Plan(steps=4, baselines=["mean"], percentiles=[50])
 TRIPLE = predict, PICTURES, FLAT, ONES
 EXPLANATION = SHARD | {"saliency": FLAT.numpy(), "target": np.ones(2, int), "target_probability": np.ones(2)}
 CURVES = {"lime:deletion:mean": noise(N, 4).numpy(), "photograph": np.array(IDS, object)}
@@ -222,81 +228,81 @@ def detectors():
 
 # From a function, or one and which of its results is meant, to what it gives for a seed.
 CASES = {
-    "agreement.equal_area_mask": lambda s: agreement.equal_area_mask(FLAT, 0.3, seed=s),
+    "agreement.equal_area_mask": lambda s: equal_area_mask(FLAT, 0.3, seed=s),
     "agreement.equal_area_iou": lambda s: agreement.equal_area_iou(FLAT, FLAT, 0.3, seeds=(s, 99)),
     "agreement.equal_area_iou b": lambda s: agreement.equal_area_iou(FLAT, FLAT, 0.3, seeds=(99, s)),
-    "agreement.score_pairs": lambda s: agreement.score_pairs(files(FLAT), area=0.3, areas=[], threshold=0.5, seed=s),
-    "agreement.summarise": lambda s: agreement.summarise(pairs(), seed=s),
-    "agreement.compare_pairs": lambda s: agreement.compare_pairs(pairs(), area=0.2, seed=s),
-    "compare.trend": lambda s: compare.trend(labelled_units(), seed=s),
+    "agreement.score_pairs": lambda s: agreement_tables.score_pairs(
+        files(FLAT), area=0.3, areas=[], threshold=0.5, seed=s
+    ),
+    "agreement.summarise": lambda s: agreement_tables.summarise(pairs(), seed=s),
+    "agreement.compare_pairs": lambda s: agreement_tables.compare_pairs(pairs(), area=0.2, seed=s),
+    "compare.trend": lambda s: comparison.trend(labelled_units(), seed=s),
     "compare.relabel_subsets": relabelled,
     "dissect.rank_reorder": lambda s: dissect.rank_reorder(noise(60, 3), noise(60, 5), noise(4, 5), seed=s),
-    "evidence.label_table": lambda s: evidence.label_table(
+    "evidence.label_table": lambda s: unit_labels.label_table(
         *probe(), similarity="wpmi", encoders=("clip", "clip"), seed=s, resamples=5, null_draws=50
     ),
-    "evidence.findings": lambda s: evidence.findings(better_than_chance(), seed=s),
-    "explain.lime_explainer": lambda s: explain.lime_explainer(predict, seed=s, **EXPLAINER)(
+    "evidence.findings": lambda s: concept_findings.evidence_findings(better_than_chance(), seed=s),
+    "explain.lime_explainer": lambda s: run.lime_explainer(predict, seed=s, **EXPLAINER)(PICTURES, ONES, ["a", "b"]),
+    "explain.lime_explainer package": lambda s: run.lime_explainer(predict, seed=s, engine="lime", **EXPLAINER)(
         PICTURES, ONES, ["a", "b"]
     ),
-    "explain.lime_explainer package": lambda s: explain.lime_explainer(predict, seed=s, engine="lime", **EXPLAINER)(
-        PICTURES, ONES, ["a", "b"]
-    ),
-    "explain.stability": lambda s: explain.stability([FLAT, FLAT], 0.3, seeds=[[s, s], [98, 99]]),
-    "explain.masks": lambda s: explain.masks(files(FLAT), area=0.3, threshold=0.5, seed=s),
+    "explain.stability": lambda s: mask_stability([FLAT, FLAT], 0.3, seeds=[[s, s], [98, 99]]),
+    "explain.masks": lambda s: run.cut_masks(files(FLAT), area=0.3, threshold=0.5, seed=s),
     "faithfulness.deletion": lambda s: faithfulness.deletion(*TRIPLE, steps=4, baseline="mean", seeds=s),
     "faithfulness.insertion": lambda s: faithfulness.insertion(*TRIPLE, steps=4, baseline="mean", seeds=s),
     "faithfulness.road": lambda s: faithfulness.road(*TRIPLE, percentiles=[50], order="morf", seeds=s),
     "faithfulness.average_drop": lambda s: faithfulness.average_drop(*TRIPLE, seeds=s),
     "faithfulness.curves": lambda s: faithfulness.curves(predict, PICTURES, {"a": FLAT}, ONES, plan=PLAN, seeds=s),
-    "faithfulness.random_saliency": lambda s: faithfulness.random_saliency((8, 8), seeds=[s]),
-    "faithfulness.floor_maps": lambda s: faithfulness.floor_maps((8, 8), seeds=[s])["random"],
-    "faithfulness.score_shard": lambda s: faithfulness.score_shard(
+    "faithfulness.random_saliency": lambda s: control_maps.random_saliency((8, 8), seeds=[s]),
+    "faithfulness.floor_maps": lambda s: control_maps.floor_maps((8, 8), seeds=[s])["random"],
+    "faithfulness.score_shard": lambda s: faithfulness_tables.score_shard(
         predict, {"lime": EXPLANATION}, SHARD["images"], seeds=[s, s], floor_seeds=[1, 2], **SCORED
     )[0].query("explainer == 'lime'"),
-    "faithfulness.score_shard floors": lambda s: faithfulness.score_shard(
+    "faithfulness.score_shard floors": lambda s: faithfulness_tables.score_shard(
         predict, {"lime": EXPLANATION}, SHARD["images"], seeds=[1, 2], floor_seeds=[s, s], **SCORED
     )[0].query("explainer == 'random'"),
-    "faithfulness.summarise": lambda s: faithfulness.summarise(
+    "faithfulness.summarise": lambda s: faithfulness_tables.summarise(
         explainers("road", "lime", baseline="imputed", flat=False), seed=s
     )[["low", "high"]],
-    "faithfulness.summarise tests": lambda s: faithfulness.summarise(
+    "faithfulness.summarise tests": lambda s: faithfulness_tables.summarise(
         explainers("road", "lime", baseline="imputed", flat=False), seed=s
     )["p_value"],
-    "faithfulness.compare": lambda s: faithfulness.compare(
+    "faithfulness.compare": lambda s: faithfulness_tables.compare(
         explainers("road", "lime", baseline="imputed", flat=False), seed=s
     ),
-    "faithfulness.mean_curves": lambda s: faithfulness.mean_curves([(CURVES, {"model": "m"})], seed=s),
-    "groundtruth.object_iou": lambda s: groundtruth.object_iou(FLAT, MASK, seeds=[s, s]),
-    "groundtruth.score": lambda s: groundtruth.score(
+    "faithfulness.mean_curves": lambda s: faithfulness_tables.mean_curves([(CURVES, {"model": "m"})], seed=s),
+    "groundtruth.object_iou": lambda s: localization.object_iou(FLAT, MASK, seeds=[s, s]),
+    "groundtruth.score": lambda s: localization_tables.score(
         files(FLAT), SHARD | {"box": np.full((2, 4), [1.0, 1, 5, 5])}, seed=s
     ).query("explainer == 'lime'"),
-    "groundtruth.score floors": lambda s: groundtruth.score(
+    "groundtruth.score floors": lambda s: localization_tables.score(
         files(FLAT), SHARD | {"box": np.full((2, 4), [1.0, 1, 5, 5])}, seed=s
     ).query("explainer == 'random' and measure == 'energy'"),
-    "groundtruth.summarise": lambda s: groundtruth.summarise(
+    "groundtruth.summarise": lambda s: localization_tables.summarise(
         explainers("iou", "lime", reference="box", chance=0.2), seed=s
     )[0],
-    "groundtruth.summarise tests": lambda s: groundtruth.summarise(
+    "groundtruth.summarise tests": lambda s: localization_tables.summarise(
         explainers("iou", "lime", reference="box", chance=0.2), seed=s
     )[1]["p_value"],
-    "lime.perturbations": lambda s: lime.perturbations(9, 20, torch.Generator().manual_seed(s)),
+    "lime.perturbations": lambda s: lime_samples.perturbations(9, 20, torch.Generator().manual_seed(s)),
     "lime.explain": lambda s: lime.explain(predict, PICTURES, SQUARES, ONES, seeds=[s, s], **LIME).coefficients,
-    "lime.sample": lambda s: lime.sample(predict, PICTURES, SQUARES, ONES, seeds=[s, s], **LIME).designs,
+    "lime.sample": lambda s: lime_samples.sample(predict, PICTURES, SQUARES, ONES, seeds=[s, s], **LIME).designs,
     "lime.sample noise": lambda s: (
-        lime.sample(
+        lime_samples.sample(
             predict, PICTURES, SQUARES, ONES, seeds=[s, s], hide="noise", designs=[torch.eye(40, 4)] * 2, **LIME
         ).predictions
     ),
     "lime.explain_with_package": lambda s: (
         lime.explain_with_package(predict, PICTURES, SQUARES, ONES, seeds=[s, s], **LIME).coefficients
     ),
-    "netdissect.summarise": lambda s: netdissect.summarise(detectors(), seed=s),
-    "saliency.summarise_shape": lambda s: saliency.summarise_shape(explainers("gini", "lime"), seed=s)[0],
-    "saliency.summarise_shape tests": lambda s: saliency.summarise_shape(explainers("gini", "lime"), seed=s)[1][
-        "p_value"
-    ],
-    "saliency.correlate_complexity": lambda s: saliency.correlate_complexity(
-        rows({}).drop(columns="value").assign(**dict.fromkeys(saliency.COMPLEXITY_TITLES, VALUES[0] ** 2)),
+    "netdissect.summarise": lambda s: netdissect_tables.summarise(detectors(), seed=s),
+    "saliency.summarise_shape": lambda s: complexity_tables.summarise_shape(explainers("gini", "lime"), seed=s)[0],
+    "saliency.summarise_shape tests": lambda s: complexity_tables.summarise_shape(explainers("gini", "lime"), seed=s)[
+        1
+    ]["p_value"],
+    "saliency.correlate_complexity": lambda s: complexity_tables.correlate_complexity(
+        rows({}).drop(columns="value").assign(**dict.fromkeys(text.COMPLEXITY_TITLES, VALUES[0] ** 2)),
         pairs(),
         area=0.2,
         seed=s,
@@ -306,7 +312,7 @@ CASES = {
     "sanity.check_randomisation layers": lambda s: check_randomisation(
         s, lambda model: {"x": model[0].weight.detach().view(1, 3, 3).repeat(2, 1, 1)}
     ).query("measure == 'spearman'"),
-    "sanity.summarise_randomisation": lambda s: sanity.summarise_randomisation(
+    "sanity.summarise_randomisation": lambda s: sanity_tables.summarise_randomisation(
         explainers("spearman", "lime", comparison="c", randomised=1, layers=1, deepest="x", cut=0.2), seed=s
     ),
     "sanity.draw": lambda s: [
@@ -316,7 +322,7 @@ CASES = {
         )[0]
     ],
     "sanity.check_stability": stability_of_lime,
-    "sanity.summarise_stability": lambda s: sanity.summarise_stability(
+    "sanity.summarise_stability": lambda s: sanity_tables.summarise_stability(
         rows({"seeds": 2, "n_samples": 10, "measure": "kept", "chance": 0.1}), seed=s
     ),
     "seeds.image_seed": lambda s: seeds.image_seed(s, "a"),
@@ -325,20 +331,20 @@ CASES = {
     "segment.quickshift": lambda s: segment.quickshift(
         np.zeros((1, 30, 30, 3), np.uint8), kernel_size=1, max_dist=5, seed=s
     ),
-    "stats.mean_with_interval": lambda s: stats.mean_with_interval(VALUES[0], seed=s),
-    "stats.bootstrap_interval": lambda s: stats.bootstrap_interval(VALUES[0], seed=s),
-    "stats.paired_permutation_test": lambda s: stats.paired_permutation_test(*VALUES, seed=s),
-    "stats.rank_correlation": lambda s: stats.rank_correlation(*VALUES, seed=s)[2:4],
-    "stats.rank_correlation test": lambda s: stats.rank_correlation(*VALUES, seed=s).p_value,
-    "stats.mean_table": lambda s: stats.mean_table(pairs(), ["explainer_b", "cut"], seed=s),
-    "stats.paired_tests": lambda s: stats.paired_tests(pairs(), ["model"], "explainer_b", seed=s)[["low", "high"]],
-    "stats.paired_tests p": lambda s: stats.paired_tests(pairs(), ["model"], "explainer_b", seed=s)["p_value"],
-    "tune.drawn": lambda s: sorted(tune.drawn(SETTING, GRID, count=3, seed=s)),
-    "tune.all_settings": lambda s: sorted(tune.all_settings(SETTING, GRID, count=3, seed=s)),
-    "tune.to_explain_instance": lambda s: tune.to_explain_instance(tune.complete(SETTING), seed=s),
+    "stats.mean_with_interval": lambda s: resampling.mean_with_interval(VALUES[0], seed=s),
+    "stats.bootstrap_interval": lambda s: resampling.bootstrap_interval(VALUES[0], seed=s),
+    "stats.paired_permutation_test": lambda s: resampling.paired_permutation_test(*VALUES, seed=s),
+    "stats.rank_correlation": lambda s: resampling.rank_correlation(*VALUES, seed=s)[2:4],
+    "stats.rank_correlation test": lambda s: resampling.rank_correlation(*VALUES, seed=s).p_value,
+    "stats.mean_table": lambda s: summaries.mean_table(pairs(), ["explainer_b", "cut"], seed=s),
+    "stats.paired_tests": lambda s: summaries.paired_tests(pairs(), ["model"], "explainer_b", seed=s)[["low", "high"]],
+    "stats.paired_tests p": lambda s: summaries.paired_tests(pairs(), ["model"], "explainer_b", seed=s)["p_value"],
+    "tune.drawn": lambda s: sorted(lime_sweep.drawn(SETTING, GRID, count=3, seed=s)),
+    "tune.all_settings": lambda s: sorted(lime_sweep.all_settings(SETTING, GRID, count=3, seed=s)),
+    "tune.to_explain_instance": lambda s: lime_settings.to_explain_instance(lime_settings.complete(SETTING), seed=s),
     "tune.make_score": lambda s: score_of(s, "equal_area_iou")(FLAT, MASK, [0, 1]),
     "tune.make_score insertion": lambda s: score_of(s, "insertion")(FLAT, MASK, [0, 1]),
-    "tune.sweep": lambda s: tune.sweep(
+    "tune.sweep": lambda s: lime_sweep.sweep(
         predict,
         PICTURES,
         ONES,
@@ -348,11 +354,11 @@ CASES = {
         seed=s,
         batch_size=8,
     )[0],
-    "tune.leaderboard": lambda s: tune.leaderboard(*tuned()[:2], default=tuned()[2], seed=s)[["low", "high"]],
-    "tune.leaderboard tests": lambda s: tune.leaderboard(*tuned()[:2], default=tuned()[2], seed=s)["p_value"],
-    "tune.main_effects": lambda s: tune.main_effects(*tuned()[:2], seed=s),
-    "tune.selection": lambda s: tune.selection(*board()[:2], default=board()[2], seed=s)["low"],
-    "tune.selection tests": lambda s: tune.selection(*board()[:2], default=board()[2], seed=s)["p_value"],
+    "tune.leaderboard": lambda s: tuning.leaderboard(*tuned()[:2], default=tuned()[2], seed=s)[["low", "high"]],
+    "tune.leaderboard tests": lambda s: tuning.leaderboard(*tuned()[:2], default=tuned()[2], seed=s)["p_value"],
+    "tune.main_effects": lambda s: tuning.main_effects(*tuned()[:2], seed=s),
+    "tune.selection": lambda s: tuning.selection(*board()[:2], default=board()[2], seed=s)["low"],
+    "tune.selection tests": lambda s: tuning.selection(*board()[:2], default=board()[2], seed=s)["p_value"],
     "tune.tables settings": lambda s: all_tuned(s, "settings"),
     "tune.tables effects": lambda s: all_tuned(s, "effects"),
     "tune.tables selection": lambda s: all_tuned(s, "selection"),

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 from skimage import segmentation
-from unitlens import segment
+from unitlens.explainers import segment
 
 
 def pictures(n=2, h=20, w=24, seed=0):

@@ -6,25 +6,30 @@ import inspect
 import numpy as np
 import pandas as pd
 import pytest
-from unitlens import (
+from unitlens.measures import agreement, faithfulness, lime_sweep, localization, sanity
+from unitlens.report import concept_findings, evaluation_findings, overview
+from unitlens.report.text import STABILITY_TITLES
+from unitlens.tables import comparison, complexity
+from unitlens.tables import sanity as tables_sanity
+from unitlens.units import evidence, netdissect
+
+MODULES = [
     agreement,
-    compare,
+    comparison,
     evidence,
     faithfulness,
-    gallery,
-    groundtruth,
+    overview,
+    localization,
     netdissect,
-    saliency,
-    sanity,
-    tune,
-)
-
-MODULES = [agreement, compare, evidence, faithfulness, gallery, groundtruth, netdissect, saliency, sanity, tune]
+    complexity,
+    tables_sanity,
+    lime_sweep,
+]
 NAN = np.nan
 
 
 def means(key, rows, **same):
-    """Rows of `stats.mean_table`: of each item the mean, low, high, n."""
+    """Rows of `summaries.mean_table`: of each item the mean, low, high, n."""
     table = pd.DataFrame(
         [[name, n, n, 0, mean, low, high] for name, (mean, low, high, n) in rows.items()],
         columns=[key, "n", "photographs", "undefined", "mean", "low", "high"],
@@ -33,7 +38,7 @@ def means(key, rows, **same):
 
 
 def paired(key, rows, **same):
-    """Rows of `stats.paired_tests`: of each two items the difference and its adjusted p-value."""
+    """Rows of `summaries.paired_tests`: of each two items the difference and its adjusted p-value."""
     table = pd.DataFrame(
         [[*pair, difference, p] for pair, (difference, p) in rows.items()],
         columns=[f"{key}_a", f"{key}_b", "difference", "p_adjusted"],
@@ -51,7 +56,7 @@ def agreeing(rows, p):
     summary[["explainer_a", "explainer_b"]] = [PAIRS[name] for name in summary["pair"]]
     names = [" & ".join(PAIRS[name]) for name in rows]
     tests = paired("pair", {(names[0], other): each for other, each in zip(names[1:], p, strict=True)})
-    return agreement.findings(summary, tests.assign(measure="equal_area_iou"), area=0.2)
+    return evaluation_findings.agreement_findings(summary, tests.assign(measure="equal_area_iou"), area=0.2)
 
 
 def test_agreement_above_and_below():
@@ -91,7 +96,7 @@ def test_agreement_on_too_few_photographs():
 def shaped(explainers, against):
     summary = means("explainer", explainers, measure="gini")
     tests = paired("explainer", {(name, "lime"): each for name, each in against.items()}, measure="gini")
-    return saliency.shape_findings(summary, tests)
+    return evaluation_findings.shape_findings(summary, tests)
 
 
 def test_shape_above_and_below_lime():
@@ -119,7 +124,9 @@ def test_shape_of_nothing():
 def complex_(*rows):
     columns = ["measure", "correlation", "low", "high", "p_value", "p_adjusted"]
     table = pd.DataFrame(rows, columns=columns).assign(model="m", agreement="gradcam-x & lime", photographs=1)
-    return saliency.complexity_findings(table.assign(photographs=1 if table["correlation"].isna().all() else 20))
+    return evaluation_findings.complexity_findings(
+        table.assign(photographs=1 if table["correlation"].isna().all() else 20)
+    )
 
 
 def test_complexity_up_down_and_neither():
@@ -155,7 +162,7 @@ def located(gaussian, against, n=10):
         ("gradcam-x", "lime"): (0.1, 1e-9),
     }
     summary = means("explainer", rows, chance=0.25, **same)
-    return groundtruth.findings(summary, paired("explainer", tests, **same))
+    return evaluation_findings.localization_findings(summary, paired("explainer", tests, **same))
 
 
 def test_ground_truth_above_and_below_the_gaussian():
@@ -184,7 +191,7 @@ def faithful(measure, scores, over, ahead, n=10):
     tests = paired("explainer", ahead, measure=measure, baseline="blur")
     favour = np.sign(tests["difference"]) * faithfulness.BETTER[measure]
     tests["more_faithful"] = np.select([favour > 0, favour < 0], [tests["explainer_a"], tests["explainer_b"]], "")
-    return faithfulness.findings(summary, tests)
+    return evaluation_findings.faithfulness_findings(summary, tests)
 
 
 SCORES = {"gradcam-x": 0.2, "lime": 0.4, "random": 0.5, "gaussian": 0.3}
@@ -238,7 +245,7 @@ def randomised(rows, other=0.3, layers=5):
     last = means("explainer", rows, comparison=sanity.RANDOMISED, randomised=layers, layers=layers, chance=1 / 9)
     same = {name: (other, 0.2, 0.4, 10) for name in rows if not np.isnan(other)}
     between = means("explainer", same, comparison=sanity.OTHER, randomised=0, layers=layers, chance=1 / 9)
-    return sanity.randomisation_findings(pd.concat([last, between]).assign(measure="equal_area_iou"))
+    return evaluation_findings.randomisation_findings(pd.concat([last, between]).assign(measure="equal_area_iou"))
 
 
 def test_maps_that_do_not_change_are_named_and_only_those():
@@ -272,10 +279,12 @@ def test_maps_that_do_not_change_are_named_and_only_those():
 
 def stable(jaccards, *, n_samples, top=5):
     tables = [
-        means("measure", dict.fromkeys(sanity.STABILITY_TITLES, (mean, mean - 0.1, mean + 0.1, 10)), n_samples=count)
+        means("measure", dict.fromkeys(STABILITY_TITLES, (mean, mean - 0.1, mean + 0.1, 10)), n_samples=count)
         for count, mean in jaccards.items()
     ]
-    return sanity.stability_findings(pd.concat(tables).assign(seeds=3, chance=0.2), top=top, n_samples=n_samples)
+    return evaluation_findings.stability_findings(
+        pd.concat(tables).assign(seeds=3, chance=0.2), top=top, n_samples=n_samples
+    )
 
 
 def test_stability_is_told_at_the_samples_of_the_maps():
@@ -317,7 +326,9 @@ def compared(**tables):
         "trend": ["model", "p_adjusted"],
         "probe_sizes": ["model", "units"],
     }
-    return compare.findings(**{name: tables.get(name, pd.DataFrame(columns=columns[name])) for name in columns})
+    return concept_findings.concept_findings(
+        **{name: tables.get(name, pd.DataFrame(columns=columns[name])) for name in columns}
+    )
 
 
 def test_a_difference_of_distinct_concepts_has_a_side():
@@ -389,7 +400,7 @@ def test_trends_rise_fall_or_are_not_supported():
 def labels(q, alpha, **changes):
     facts = {"status": "labelled", "photographs": 40, "images": 50, "p_floor": 0.001, "kept": 0.5, "kept_group": 0.75}
     table = pd.DataFrame({"q_value": q, "p_value": q, "held_out_correlation": NAN}).assign(alpha=alpha, **facts)
-    return evidence.findings(table.assign(**changes))
+    return concept_findings.evidence_findings(table.assign(**changes))
 
 
 def test_labels_are_better_than_chance_up_to_the_alpha_in_use():
@@ -420,7 +431,7 @@ def test_labels_that_could_not_be_tested():
 def dissected(cosine, p, detectors=10):
     row = {"model": "m", "layer": "x", "masks": "masks", "units": 20, "detectors": detectors, "unique_detectors": 1}
     row |= {"on_one_photograph": 0, "compared": detectors, "same": 1, "cosine": cosine, "cosine_chance": 0.5}
-    return netdissect.findings(pd.DataFrame([row | {"p_value": p, "p_adjusted": p}]))
+    return concept_findings.netdissect_findings(pd.DataFrame([row | {"p_value": p, "p_adjusted": p}]))
 
 
 def test_two_methods_agree_more_less_or_neither():
@@ -450,7 +461,7 @@ def tuned(gain, p, held_out, held_out_p):
     board = board.assign(difference=[gain, NAN], p_adjusted=[p, NAN])
     chosen = means("what", {"held out": (0.4, 0.3, 0.5, 10), "default": rows["default"]})
     chosen = chosen.assign(setting=["1 chosen", "default"], difference=[held_out, NAN], p_value=[held_out_p, NAN])
-    return tune.findings(board, chosen)[:2]
+    return evaluation_findings.tuning_findings(board, chosen)[:2]
 
 
 def test_gains_of_tuning_have_a_sign_and_a_test():
@@ -533,11 +544,11 @@ def test_tables_without_rows_give_no_claim(name):
 
 def test_one_is_singular_everywhere():
     one = pd.DataFrame({"model": ["m"], "layer": ["x"], "status": ["labelled"], "concept": ["dog"], "group": ["dog"]})
-    assert gallery.label_sentences(one, "CLIP") == [
+    assert concept_findings.label_sentences(one, "CLIP") == [
         "The CLIP labels 1 of the 1 unit in 1 layer of m with 1 distinct concept."
     ]
     images = pd.DataFrame({"set": ["probe"], "pictures": [1], "photographs": [1]})
-    lines = gallery.caveats(pd.DataFrame({"image_id": ["a"]}), images, encoder="CLIP")
+    lines = overview.caveats(pd.DataFrame({"image_id": ["a"]}), images, encoder="CLIP")
     assert any("labelled on 1 picture, whole or cut from 1 photograph;" in line for line in lines)
     assert any(line.startswith("1 photograph was explained, which is few;") for line in lines)
     assert labels([0.5, 0.01], 0.05)[0].startswith("1 of 2 living units (50%) has a label")

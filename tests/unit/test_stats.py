@@ -6,91 +6,96 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
-from unitlens import stats
+from unitlens.measures import complexity
+from unitlens.tables import resampling, summaries
 
 
 def test_interval_of_a_mean_is_that_of_the_normal_approximation():
     values = np.random.default_rng(0).normal(3.0, 2.0, size=400)
-    result = stats.mean_with_interval(values, n_resamples=4000)
+    result = resampling.mean_with_interval(values, n_resamples=4000)
     half = 1.96 * values.std() / math.sqrt(len(values))
     assert (result.n, result.n_groups, result.mean) == (400, 400, values.mean())
     assert (result.low, result.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)
-    assert stats.mean_with_interval(values) == stats.mean_with_interval(values, level=0.95, n_resamples=2000, seed=0)
-    assert stats.bootstrap_interval(values) == stats.mean_with_interval(values)[3:]
+    assert resampling.mean_with_interval(values) == resampling.mean_with_interval(
+        values, level=0.95, n_resamples=2000, seed=0
+    )
+    assert resampling.bootstrap_interval(values) == resampling.mean_with_interval(values)[3:]
 
 
 def test_groups_are_resampled_whole():
     photographs = np.random.default_rng(1).normal(size=100)
     crops, groups = photographs.repeat(9), np.arange(100).repeat(9)
-    whole = stats.bootstrap_interval(photographs)
-    assert stats.bootstrap_interval(crops, groups=groups) == pytest.approx(whole)
-    low, high = stats.bootstrap_interval(crops)
+    whole = resampling.bootstrap_interval(photographs)
+    assert resampling.bootstrap_interval(crops, groups=groups) == pytest.approx(whole)
+    low, high = resampling.bootstrap_interval(crops)
     assert (high - low) < 0.5 * (whole[1] - whole[0])
 
 
 def test_group_names_and_row_order_do_not_matter():
     values, groups = np.arange(12.0), np.array([*"aabbbccddddd"])
     order = np.random.default_rng(2).permutation(12)
-    shuffled = stats.mean_with_interval(values[order], groups=groups[order])
-    assert shuffled == pytest.approx(stats.mean_with_interval(values, groups=groups))
-    assert stats.bootstrap_interval([3.0] * 12, groups=groups) == (3.0, 3.0), "each sum goes with its own number"
+    shuffled = resampling.mean_with_interval(values[order], groups=groups[order])
+    assert shuffled == pytest.approx(resampling.mean_with_interval(values, groups=groups))
+    assert resampling.bootstrap_interval([3.0] * 12, groups=groups) == (3.0, 3.0), "each sum goes with its own number"
     assert (shuffled.n, shuffled.n_groups, shuffled.mean) == (12, 4, 5.5)
 
 
 def test_a_seed_fixes_the_interval():
     values = np.random.default_rng(3).normal(size=50)
-    assert stats.bootstrap_interval(values) == stats.bootstrap_interval(values)
-    assert stats.bootstrap_interval(values) != stats.bootstrap_interval(values, seed=1)
+    assert resampling.bootstrap_interval(values) == resampling.bootstrap_interval(values)
+    assert resampling.bootstrap_interval(values) != resampling.bootstrap_interval(values, seed=1)
 
 
 def test_few_groups_have_no_interval():
-    assert np.isnan(stats.bootstrap_interval([1.0, 2.0])).all()
-    assert np.isnan(stats.bootstrap_interval([1.0, 2.0, 3.0, 4.0], groups=[0, 0, 1, 1])).all()
-    n, n_groups, mean, low, high = stats.mean_with_interval([])
+    assert np.isnan(resampling.bootstrap_interval([1.0, 2.0])).all()
+    assert np.isnan(resampling.bootstrap_interval([1.0, 2.0, 3.0, 4.0], groups=[0, 0, 1, 1])).all()
+    n, n_groups, mean, low, high = resampling.mean_with_interval([])
     assert (n, n_groups) == (0, 0)
     assert np.isnan([mean, low, high]).all()
-    assert stats.bootstrap_interval([2.0, 2.0, 2.0]) == (2.0, 2.0)
+    assert resampling.bootstrap_interval([2.0, 2.0, 2.0]) == (2.0, 2.0)
 
 
 def test_sign_flips_are_exact_for_few_pairs():
     # four positive differences: of the 16 sign patterns only all-plus and all-minus are as extreme
-    assert stats.paired_permutation_test([2, 3, 4, 5], [1, 1, 1, 1]) == pytest.approx((2.5, 2 / 16))
-    assert stats.paired_permutation_test([1.0, 2.0], [2.0, 1.0]).p_value == 1.0
-    assert stats.paired_permutation_test([1.0], [0.0]).p_value == 1.0
+    assert resampling.paired_permutation_test([2, 3, 4, 5], [1, 1, 1, 1]) == pytest.approx((2.5, 2 / 16))
+    assert resampling.paired_permutation_test([1.0, 2.0], [2.0, 1.0]).p_value == 1.0
+    assert resampling.paired_permutation_test([1.0], [0.0]).p_value == 1.0
 
 
 def test_grouped_pairs_flip_together():
     a, b = np.ones(12), np.zeros(12)
-    assert stats.paired_permutation_test(a, b).p_value == pytest.approx(2 / 2**12)
-    assert stats.paired_permutation_test(a, b, groups=np.arange(4).repeat(3)).p_value == pytest.approx(2 / 2**4)
+    assert resampling.paired_permutation_test(a, b).p_value == pytest.approx(2 / 2**12)
+    assert resampling.paired_permutation_test(a, b, groups=np.arange(4).repeat(3)).p_value == pytest.approx(2 / 2**4)
 
 
 def test_random_sign_flips_find_a_difference_and_only_that():
     rng = np.random.default_rng(4)
     a = rng.normal(size=60)
-    assert stats.paired_permutation_test(a + 1, a + rng.normal(size=60) * 0.5).p_value < 0.001
-    null = [stats.paired_permutation_test(x, y, n_resamples=199).p_value for x, y in rng.normal(size=(1000, 2, 20))]
+    assert resampling.paired_permutation_test(a + 1, a + rng.normal(size=60) * 0.5).p_value < 0.001
+    null = [
+        resampling.paired_permutation_test(x, y, n_resamples=199).p_value for x, y in rng.normal(size=(1000, 2, 20))
+    ]
     assert np.mean(np.array(null) <= 0.05) == pytest.approx(0.05, abs=0.02)  # three standard errors
 
 
 def test_benjamini_hochberg_by_hand():
     # sorted p times 5 / rank: .05 .05 .05 .0625 .9, already monotone
-    adjusted = stats.benjamini_hochberg([0.02, np.nan, 0.01, 0.9, 0.05, 0.03])
+    adjusted = resampling.benjamini_hochberg([0.02, np.nan, 0.01, 0.9, 0.05, 0.03])
     np.testing.assert_allclose(adjusted, [0.05, np.nan, 0.05, 0.9, 0.0625, 0.05])
-    assert np.isnan(stats.benjamini_hochberg([np.nan, np.nan])).all()
-    assert stats.benjamini_hochberg([]).shape == (0,)
+    assert np.isnan(resampling.benjamini_hochberg([np.nan, np.nan])).all()
+    assert resampling.benjamini_hochberg([]).shape == (0,)
 
 
 def test_rank_correlation_is_scipys_and_exact_for_few_pairs():
     x, y = [1.0, 2.0, 3.0, 4.0, 5.0], [2.0, 1.0, 4.0, 3.0, 5.0]
-    result = stats.rank_correlation(x, y)
+    result = resampling.rank_correlation(x, y)
     assert (result.n_groups, result.correlation) == (5, pytest.approx(0.8))
-    perfect = stats.rank_correlation(x, x)
+    perfect = resampling.rank_correlation(x, x)
     assert (perfect.correlation, perfect.low, perfect.high) == pytest.approx((1, 1, 1))
     assert perfect.p_value == pytest.approx(2 / math.factorial(5))  # one order of 120 is as high, doubled for two sides
     a, b = np.random.default_rng(6).normal(size=(2, 60))
     test = scipy.stats.spearmanr(a, a + b)
-    result = stats.rank_correlation(a, a + b)
+    result = resampling.rank_correlation(a, a + b)
     assert result.correlation == pytest.approx(test.statistic)
     assert result.low < test.statistic < result.high
     assert result.p_value < 0.001
@@ -98,20 +103,22 @@ def test_rank_correlation_is_scipys_and_exact_for_few_pairs():
 
 def test_rank_correlation_of_noise_is_not_significant():
     draws = np.random.default_rng(7).normal(size=(500, 2, 10))
-    p_values = [stats.rank_correlation(x, y, n_resamples=2, n_permutations=199).p_value for x, y in draws]
+    p_values = [resampling.rank_correlation(x, y, n_resamples=2, n_permutations=199).p_value for x, y in draws]
     assert np.mean(np.array(p_values) <= 0.1) == pytest.approx(0.1, abs=0.04)  # three standard errors
 
 
 def test_rank_correlation_takes_groups_as_one():
     x, y, groups = [1.0, 3.0, 5.0, 7.0, 1.0], [2.0, 4.0, 1.0, 5.0, 0.0], [*"aabbc"]
-    assert stats.rank_correlation(x, y, groups=groups) == stats.rank_correlation([2.0, 6.0, 1.0], [3.0, 3.0, 0.0])
+    assert resampling.rank_correlation(x, y, groups=groups) == resampling.rank_correlation(
+        [2.0, 6.0, 1.0], [3.0, 3.0, 0.0]
+    )
 
 
 @pytest.mark.parametrize("y", [[1.0, 2.0], [1.0, 1.0, 1.0]])
 def test_rank_correlation_needs_three_groups_and_a_spread(y):
-    assert all(math.isnan(number) for number in stats.rank_correlation(range(len(y)), y)[1:])
+    assert all(math.isnan(number) for number in resampling.rank_correlation(range(len(y)), y)[1:])
     with pytest.raises(ValueError, match="must be paired"):
-        stats.rank_correlation([1.0, 2.0], [1.0, 2.0, 3.0])
+        resampling.rank_correlation([1.0, 2.0], [1.0, 2.0, 3.0])
 
 
 def scores(values, names, images):
@@ -121,7 +128,7 @@ def scores(values, names, images):
 
 def test_mean_table_by_hand():
     table = scores([1.0, 3.0, math.nan, 5.0], "aaab", "pqrp")
-    rows = stats.mean_table(table, ["model", "explainer"])
+    rows = summaries.mean_table(table, ["model", "explainer"])
     assert rows.columns.tolist() == [
         *("model", "explainer", "n", "photographs", "undefined", "mean", "low", "high"),
     ]
@@ -133,17 +140,17 @@ def test_rows_keep_their_order_and_an_empty_key_is_one():
     table = pd.concat(
         [scores([1.0, 2.0], "zz", "pq").assign(cut=np.nan), scores([3.0, 5.0], "aa", "pq").assign(cut=0.2)]
     )
-    rows = stats.mean_table(table, ["explainer", "cut"], also={"image_id": "first"})
+    rows = summaries.mean_table(table, ["explainer", "cut"], also={"image_id": "first"})
     assert rows[["explainer", "mean", "image_id"]].values.tolist() == [["z", 1.5, "p"], ["a", 4.0, "p"]]
     table = pd.concat([table.assign(pair="x"), table.assign(pair="y", value=0.0)])
-    tests = stats.paired_tests(table, ["explainer", "cut"], "pair")
+    tests = summaries.paired_tests(table, ["explainer", "cut"], "pair")
     assert tests["explainer"].tolist() == ["z", "a"] and tests["cut"].isna().tolist() == [True, False]
     assert tests["difference"].tolist() == [1.5, 4.0]
 
 
 def test_paired_tests_by_hand():
     values = [1.0, 2.0, 3.0, 0.0, 0.0, 0.0, math.nan, 9.0, 9.0]
-    tests = stats.paired_tests(scores(values, "aaabbbccc", "pqrpqrpqr"), ["model"], "explainer")
+    tests = summaries.paired_tests(scores(values, "aaabbbccc", "pqrpqrpqr"), ["model"], "explainer")
     assert tests[["explainer_a", "explainer_b", "n", "photographs"]].values.tolist() == [
         ["a", "b", 3, 3],
         ["a", "c", 2, 2],
@@ -153,7 +160,7 @@ def test_paired_tests_by_hand():
     assert tests["p_value"].tolist() == [2 / 2**3, 2 / 2**2, 2 / 2**2]
     assert tests["p_adjusted"].tolist() == pytest.approx([0.5, 0.5, 0.5])
     assert tests["low"].isna().tolist() == [False, True, True]
-    (only,) = stats.paired_tests(
+    (only,) = summaries.paired_tests(
         scores(values, "aaabbbccc", "pqrpqrpqr"), ["model"], "explainer", pairs=[("c", "a")]
     ).to_dict("records")
     assert (only["difference"], only["p_adjusted"]) == (6.5, 0.5)
@@ -161,35 +168,37 @@ def test_paired_tests_by_hand():
 
 def test_crops_of_one_photograph_are_tested_together():
     table = scores([1.0, 2.0, 3.0, 4.0, 0.0, 0.0, 0.0, 0.0], "aaaabbbb", ["p1", "p2", "q1", "q2"] * 2)
-    (row,) = stats.paired_tests(table, ["model"], "explainer").to_dict("records")
+    (row,) = summaries.paired_tests(table, ["model"], "explainer").to_dict("records")
     assert (row["n"], row["photographs"], row["p_value"]) == (4, 2, 0.5)
 
 
 def test_no_rows_give_no_tests():
     empty = scores([1.0], "a", "p")[:0]
-    assert len(stats.paired_tests(empty, ["model"], "explainer")) == 0
-    assert "p_adjusted" in stats.paired_tests(empty, ["model"], "explainer")
+    assert len(summaries.paired_tests(empty, ["model"], "explainer")) == 0
+    assert "p_adjusted" in summaries.paired_tests(empty, ["model"], "explainer")
 
 
 def test_gini_by_hand():
-    assert stats.gini([3, 3, 3]) == 0
-    assert stats.gini([0, 0, 0, 8]) == pytest.approx(3 / 4)
-    assert stats.gini([3, 1]) == pytest.approx(1 / 4)  # mean |difference| over all pairs, 1, by twice the mean, 4
-    assert np.isnan(stats.gini([0, 0]))
+    assert complexity.gini_coefficient([3, 3, 3]) == 0
+    assert complexity.gini_coefficient([0, 0, 0, 8]) == pytest.approx(3 / 4)
+    assert complexity.gini_coefficient([3, 1]) == pytest.approx(
+        1 / 4
+    )  # mean |difference| over all pairs, 1, by twice the mean, 4
+    assert np.isnan(complexity.gini_coefficient([0, 0]))
 
 
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="nan at 1"):
-        stats.mean_with_interval([1.0, np.nan, 2.0])
+        resampling.mean_with_interval([1.0, np.nan, 2.0])
     with pytest.raises(ValueError, match=r"`groups` has shape \(2,\)"):
-        stats.bootstrap_interval([1.0, 2.0, 3.0], groups=[0, 1])
+        resampling.bootstrap_interval([1.0, 2.0, 3.0], groups=[0, 1])
     with pytest.raises(ValueError, match="`level` is 95"):
-        stats.bootstrap_interval([1.0, 2.0, 3.0], level=95)
+        resampling.bootstrap_interval([1.0, 2.0, 3.0], level=95)
     with pytest.raises(ValueError, match="one-dimensional"):
-        stats.bootstrap_interval(np.ones((3, 2)))
+        resampling.bootstrap_interval(np.ones((3, 2)))
     with pytest.raises(ValueError, match="`a` and `b` must be paired"):
-        stats.paired_permutation_test([1.0, 2.0], [1.0])
+        resampling.paired_permutation_test([1.0, 2.0], [1.0])
     with pytest.raises(ValueError, match="must not be negative"):
-        stats.gini([1, -1])
+        complexity.gini_coefficient([1, -1])
     with pytest.raises(ValueError, match="0 and 1"):
-        stats.benjamini_hochberg([0.5, 1.5])
+        resampling.benjamini_hochberg([0.5, 1.5])

@@ -9,28 +9,29 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from unitlens import store
+from unitlens.storage import arrays as arrays_module
+from unitlens.storage.shards import concatenate, join, picking, read_batches, read_blocks, read_column
 
-ROOT = {"PYTHONPATH": str(Path(store.__file__).parents[1])}
+ROOT = {"PYTHONPATH": str(Path(__file__).parents[2] / "scripts")}
 
 
 def write(path, rows=3, value=0.0, **attributes):
     image_ids = np.array([f"é{i}" for i in range(rows)], dtype=str)
     arrays = {"activations": np.full((rows, 4), value, np.float32), "image_id": image_ids}
-    store.create(path, arrays, {"model": "m", **attributes})
+    arrays_module.write_arrays(path, arrays, {"model": "m", **attributes})
     return arrays
 
 
 def in_a_process(code, *arguments):
     """Run Python code that has `store`; give its status, what it printed and its errors."""
-    command = [sys.executable, "-c", f"from unitlens import store\n{code}", *map(str, arguments)]
+    command = [sys.executable, "-c", f"from unitlens.storage import arrays, shards\n{code}", *map(str, arguments)]
     ended = subprocess.run(command, env=ROOT, capture_output=True, text=True, timeout=120)
     return ended.returncode, ended.stdout, ended.stderr
 
 
 def test_what_is_written_is_read(tmp_path):
     arrays = write(tmp_path / "a" / "00000.h5")
-    read, attributes = store.read(tmp_path / "a" / "00000.h5")
+    read, attributes = arrays_module.read_arrays(tmp_path / "a" / "00000.h5")
     np.testing.assert_array_equal(read["activations"], arrays["activations"])
     assert read["image_id"].tolist() == ["é0", "é1", "é2"]
     assert attributes["model"] == "m"
@@ -39,7 +40,7 @@ def test_what_is_written_is_read(tmp_path):
 
 def test_datasets_and_rows_are_read_on_request(tmp_path):
     write(tmp_path / "0.h5")
-    arrays, _ = store.read(tmp_path / "0.h5", rows=2, names=["image_id"])
+    arrays, _ = arrays_module.read_arrays(tmp_path / "0.h5", rows=2, names=["image_id"])
     assert list(arrays) == ["image_id"] and arrays["image_id"].tolist() == ["é0", "é1"]
 
 
@@ -51,40 +52,40 @@ def test_same_arrays_give_the_same_bytes(tmp_path):
 
 def test_rows_must_agree(tmp_path):
     with pytest.raises(ValueError, match=r"same number of rows, got \{'a': 2, 'b': 3\}"):
-        store.create(tmp_path / "x.h5", {"a": np.zeros(2), "b": np.zeros(3)}, {})
+        arrays_module.write_arrays(tmp_path / "x.h5", {"a": np.zeros(2), "b": np.zeros(3)}, {})
     with pytest.raises(ValueError, match=r"same number of rows, got \{'a': 'no'\}"):
-        store.create(tmp_path / "x.h5", {"a": 3}, {})
+        arrays_module.write_arrays(tmp_path / "x.h5", {"a": 3}, {})
 
 
 @pytest.mark.parametrize("value", [None, 3, b"x", "a\0b", "\udcff", float("nan")])
 def test_what_is_no_text_is_refused(tmp_path, value):
     with pytest.raises(ValueError, match=r"x\.h5: word holds .* at 1; allowed: Unicode text without zero characters"):
-        store.create(tmp_path / "x.h5", {"word": np.array(["a", value], dtype=object)}, {})
+        arrays_module.write_arrays(tmp_path / "x.h5", {"word": np.array(["a", value], dtype=object)}, {})
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("value", [None, "a\0", "\udcff"])
 def test_attributes_that_cannot_be_kept_are_refused(tmp_path, value):
     with pytest.raises(ValueError, match=r"x\.h5: the attribute 'note' cannot be "):
-        store.create(tmp_path / "x.h5", {"a": np.zeros(2)}, {"note": value})
+        arrays_module.write_arrays(tmp_path / "x.h5", {"a": np.zeros(2)}, {"note": value})
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("value", ["", "é" * 40_000, 7, 0.5, True])
 def test_attributes_come_back(tmp_path, value):
-    store.create(tmp_path / "x.h5", {"a": np.zeros(2)}, {"note": value})
-    with store.open(tmp_path / "x.h5") as file:
-        assert store.attributes_of(file)["note"] == value
+    arrays_module.write_arrays(tmp_path / "x.h5", {"a": np.zeros(2)}, {"note": value})
+    with arrays_module.open_arrays(tmp_path / "x.h5") as file:
+        assert arrays_module.attributes_of(file)["note"] == value
 
 
 def test_numbers_that_are_not_real_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"x\.h5: a holds complex128; allowed: numbers, bool and text"):
-        store.create(tmp_path / "x.h5", {"a": np.zeros(2, complex)}, {})
+        arrays_module.write_arrays(tmp_path / "x.h5", {"a": np.zeros(2, complex)}, {})
 
 
 def test_a_file_without_rows_is_read(tmp_path):
-    store.create(tmp_path / "x.h5", {"word": np.array([], dtype=object), "maps": np.zeros((0, 2, 2))}, {})
-    arrays, _ = store.read(tmp_path / "x.h5")
+    arrays_module.write_arrays(tmp_path / "x.h5", {"word": np.array([], dtype=object), "maps": np.zeros((0, 2, 2))}, {})
+    arrays, _ = arrays_module.read_arrays(tmp_path / "x.h5")
     assert arrays["word"].tolist() == [] and arrays["maps"].shape == (0, 2, 2)
 
 
@@ -96,7 +97,7 @@ def test_a_truncated_file_is_named(tmp_path):
     content = (tmp_path / "0.h5").read_bytes()
     (tmp_path / "0.h5").write_bytes(content[: len(content) // 2])
     with pytest.raises(OSError, match=r"0\.h5 is truncated or not an HDF5 file"):
-        store.read(tmp_path / "0.h5")
+        arrays_module.read_arrays(tmp_path / "0.h5")
 
 
 ARRAYS = {
@@ -110,7 +111,7 @@ FACTS = {"model": "m", "weights_sha256": "0f" * 32, "seed": 0, "share": 0.5, "pe
 def outcome(path):
     """Tell whether a file is read as it was written, or named as what it is."""
     try:
-        arrays, facts = store.read(path)
+        arrays, facts = arrays_module.read_arrays(path)
     except OSError as error:
         assert str(path) in str(error) and error.errno is None
         return "damaged"
@@ -127,7 +128,7 @@ def test_a_flipped_bit_anywhere_changes_nothing_or_is_named(tmp_path, extra, fli
     for number in range(extra):
         monkeypatch.setitem(ARRAYS, f"more{number}", np.arange(3))
         monkeypatch.setitem(FACTS, f"more{number}", f"text {number}")
-    store.create(tmp_path / "good", ARRAYS, FACTS)
+    arrays_module.write_arrays(tmp_path / "good", ARRAYS, FACTS)
     good = (tmp_path / "good").read_bytes()
     rng, outcomes = np.random.default_rng(0), {}
     for place in rng.permutation(len(good))[:flips]:
@@ -137,8 +138,8 @@ def test_a_flipped_bit_anywhere_changes_nothing_or_is_named(tmp_path, extra, fli
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
         outcomes[path] = outcome(path)
-        assert bool(store.damage(path)) == (outcomes[path] == "damaged")
-    reasons = store.remove_damaged(tmp_path)
+        assert bool(arrays_module.damage(path)) == (outcomes[path] == "damaged")
+    reasons = arrays_module.remove_damaged(tmp_path)
     damaged = {path for path, found in outcomes.items() if found == "damaged"}
     assert len(reasons) == len(damaged) > flips / 2 and all(
         any(str(path) in each for each in reasons) for path in damaged
@@ -164,16 +165,16 @@ def shards(tmp_path):
 
 
 READERS = {
-    "read": lambda paths: store.read(paths[1]),
-    "concatenate": store.concatenate,
-    "column": lambda paths: store.column(paths, "activations"),
-    "blocks": lambda paths: list(store.blocks(paths, ["activations"], 2)),
+    "read": lambda paths: arrays_module.read_arrays(paths[1]),
+    "concatenate": concatenate,
+    "column": lambda paths: read_column(paths, "activations"),
+    "blocks": lambda paths: list(read_blocks(paths, ["activations"], 2)),
     "picking": lambda paths: pick(paths, range(6)),
 }
 
 
 def pick(paths, rows):
-    return store.picking(paths, "activations")(np.array(rows))
+    return picking(paths, "activations")(np.array(rows))
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -200,26 +201,29 @@ def test_every_reader_names_a_shard_whose_disk_fails(shards, reader, monkeypatch
 
 
 def test_what_a_reader_asks_for_in_vain_is_named(shards):
-    arrays, facts = store.concatenate(shards)
+    arrays, facts = concatenate(shards)
     with pytest.raises(OSError, match=r"0\.h5 has no dataset 'mask', but activations, image_id; delete it and run"):
         arrays["mask"]
     with pytest.raises(OSError, match=r"0\.h5 has no attribute 'geometry', but model, unitlens"):
         facts["geometry"]
     with pytest.raises(OSError, match=r"0\.h5 has no dataset 'mask'"):
-        store.column(shards, "mask")
+        read_column(shards, "mask")
     with (
         pytest.raises(OSError, match=r"0\.h5 lacks what is needed of it \(.*object 'mask' doesn't exist"),
-        store.open(shards[0]) as file,
+        arrays_module.open_arrays(shards[0]) as file,
     ):
         file["mask"]
-    with pytest.raises(OSError, match=r"0\.h5 has no attribute 'geometry'"), store.open(shards[0]) as file:
-        store.attributes_of(file)["geometry"]
+    with (
+        pytest.raises(OSError, match=r"0\.h5 has no attribute 'geometry'"),
+        arrays_module.open_arrays(shards[0]) as file,
+    ):
+        arrays_module.attributes_of(file)["geometry"]
 
 
 def test_an_error_of_the_block_is_not_taken_for_damage(shards):
     flip(shards[0], NUMBERS)
     for error in (OSError("no picture"), KeyError("no class"), ValueError("no layer")):
-        with pytest.raises(type(error)) as raised, store.open(shards[0]):
+        with pytest.raises(type(error)) as raised, arrays_module.open_arrays(shards[0]):
             raise error
         assert raised.value is error
 
@@ -248,17 +252,17 @@ def test_nothing_but_datasets_of_the_file_itself_is_read(tmp_path, what):
         else:
             file["x"] = 3.0 if what == "scalar" else np.zeros(4)
     with pytest.raises(OSError, match=r"0\.h5 is damaged \((x |its datasets differ in their number of rows)"):
-        store.read(tmp_path / "0.h5")
+        arrays_module.read_arrays(tmp_path / "0.h5")
 
 
 def test_damaged_files_are_named_and_removed(shards):
     folder = shards[0].parent
-    assert store.remove_damaged(folder) == []
+    assert arrays_module.remove_damaged(folder) == []
     flip(shards[0], NUMBERS)
     shards[1].write_bytes(b"")
     write(folder / "deep" / "2.h5")
     (folder / "text.txt").touch()
-    first, second = store.remove_damaged(folder)
+    first, second = arrays_module.remove_damaged(folder)
     assert "0.h5 is damaged (activations: " in first and "1.h5 is truncated or not" in second
     assert {path.name for path in folder.iterdir()} == {"deep", "text.txt"}
     assert [path.name for path in (folder / "deep").iterdir()] == ["2.h5"]
@@ -270,16 +274,16 @@ def test_a_damaged_file_that_is_gone_by_then_is_told_too(tmp_path, monkeypatch):
         return f"{path} is damaged"
 
     (tmp_path / "a.h5").touch()
-    monkeypatch.setattr(store, "damage", damage)
-    assert store.remove_damaged(tmp_path) == [f"{tmp_path}/a.h5 is damaged"]
+    monkeypatch.setattr(arrays_module, "damage", damage)
+    assert arrays_module.remove_damaged(tmp_path) == [f"{tmp_path}/a.h5 is damaged"]
 
 
 def test_large_arrays_are_kept_in_pieces_of_a_mebibyte(tmp_path):
     values = np.arange(300_000, dtype=np.float64)
-    store.create(tmp_path / "a.h5", {"values": values}, {})
-    with store.open(tmp_path / "a.h5") as file:
+    arrays_module.write_arrays(tmp_path / "a.h5", {"values": values}, {})
+    with arrays_module.open_arrays(tmp_path / "a.h5") as file:
         assert file["values"].chunks == (2**20 // 8,)
-    assert (store.read(tmp_path / "a.h5")[0]["values"] == values).all()
+    assert (arrays_module.read_arrays(tmp_path / "a.h5")[0]["values"] == values).all()
 
 
 def test_files_behind_linked_folders_are_checked_once(tmp_path):
@@ -289,7 +293,7 @@ def test_files_behind_linked_folders_are_checked_once(tmp_path):
         (tmp_path / "results" / name).symlink_to(tmp_path / "scratch")
     (tmp_path / "scratch" / "round").symlink_to(tmp_path / "results")
     flip(tmp_path / "scratch" / "0.h5", b"m")
-    assert len(store.remove_damaged(tmp_path / "results")) == 1
+    assert len(arrays_module.remove_damaged(tmp_path / "results")) == 1
 
 
 # ---- what cannot be read
@@ -302,17 +306,17 @@ def test_what_is_missing_or_no_file_is_named(tmp_path):
     os.mkfifo(tmp_path / "pipe.h5")
     for name in ("missing", "link"):
         with pytest.raises(FileNotFoundError, match=rf"{name}\.h5 does not exist; run the rule that writes it"):
-            store.read(tmp_path / f"{name}.h5")
+            arrays_module.read_arrays(tmp_path / f"{name}.h5")
     for name, number in {"folder": errno.EISDIR, "pipe": errno.EINVAL, "loop": errno.ELOOP}.items():
         with pytest.raises(OSError, match=rf"{name}\.h5") as raised:
-            store.read(tmp_path / f"{name}.h5")
+            arrays_module.read_arrays(tmp_path / f"{name}.h5")
         assert raised.value.errno == number
-    told = store.remove_damaged(tmp_path)
+    told = arrays_module.remove_damaged(tmp_path)
     assert [text.partition(" cannot be read (")[0] for text in told] == [
         str(tmp_path / f"{name}.h5") for name in ("link", "loop", "pipe")
     ]
     assert all(text.endswith("); it was left alone") for text in told) and len(list(tmp_path.iterdir())) == 4
-    assert store.remove_damaged(tmp_path / "nothing") == [
+    assert arrays_module.remove_damaged(tmp_path / "nothing") == [
         f"{tmp_path}/nothing cannot be read (No such file or directory); it was left alone"
     ]
 
@@ -385,7 +389,7 @@ def test_many_shards_are_read_with_few_descriptors_and_none_left_is_no_damage(tm
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="fails where the disk would")
 def test_a_failing_disk_is_no_damage(shards):
-    with pytest.raises(OSError, match=r"0\.h5") as raised, store.open(shards[0]) as file:
+    with pytest.raises(OSError, match=r"0\.h5") as raised, arrays_module.open_arrays(shards[0]) as file:
         memory = os.open("/proc/self/mem", os.O_RDONLY)  # reading its first bytes is an input/output error
         os.dup2(memory, file.id.get_vfd_handle())
         file["activations"][:]
@@ -403,7 +407,7 @@ def test_damage_that_is_gone_at_the_second_look_was_none(shards, monkeypatch):
         return real(*arguments, **options)
 
     monkeypatch.setattr(h5py, "File", once)
-    assert store.damage(shards[0]) == ""
+    assert arrays_module.damage(shards[0]) == ""
 
 
 # ---- writing
@@ -470,32 +474,32 @@ def test_what_a_killed_job_of_this_host_left_is_removed(tmp_path):
 def test_what_another_job_removes_first_is_no_error(tmp_path, monkeypatch):
     part = tmp_path / f"a.h5.{socket.gethostname()}-0.part"
     part.touch()
-    exists = store.Path.exists
+    exists = arrays_module.Path.exists
 
     def removed(path):
-        if path == store.Path("/proc/0"):
+        if path == arrays_module.Path("/proc/0"):
             part.unlink()
         return exists(path)
 
-    monkeypatch.setattr(store.Path, "exists", removed)
-    store.create(tmp_path / "a.h5", {"values": np.arange(3)}, {})
+    monkeypatch.setattr(arrays_module.Path, "exists", removed)
+    arrays_module.write_arrays(tmp_path / "a.h5", {"values": np.arange(3)}, {})
     assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
 
 
 def test_shards_are_concatenated_in_the_order_given(tmp_path):
     for i in range(3):
         write(tmp_path / f"{i}.h5", rows=i, value=i)
-    arrays, attributes = store.concatenate(tmp_path / f"{i}.h5" for i in (2, 0, 1))
+    arrays, attributes = concatenate(tmp_path / f"{i}.h5" for i in (2, 0, 1))
     assert arrays["activations"][:, 0].tolist() == [2, 2, 1]
     assert arrays["image_id"].tolist() == ["é0", "é1", "é0"]
-    assert attributes == store.read(tmp_path / "2.h5")[1]
+    assert attributes == arrays_module.read_arrays(tmp_path / "2.h5")[1]
 
 
 @pytest.mark.parametrize(("rows", "expected"), [(0, []), (1, [2]), (2, [2, 2]), (4, [2, 2, 1]), (None, [2, 2, 1])])
 def test_the_first_rows_are_those_of_all_shards_together(tmp_path, rows, expected):
     for i in range(3):
         write(tmp_path / f"{i}.h5", rows=i, value=i)
-    arrays, _ = store.concatenate([tmp_path / f"{i}.h5" for i in (2, 0, 1)], rows=rows)
+    arrays, _ = concatenate([tmp_path / f"{i}.h5" for i in (2, 0, 1)], rows=rows)
     assert arrays["activations"][:, 0].tolist() == expected
     assert len(arrays["image_id"]) == len(expected)
 
@@ -504,24 +508,24 @@ def test_shards_that_differ_in_a_fact_are_not_concatenated(tmp_path):
     write(tmp_path / "0.h5")
     write(tmp_path / "1.h5", encoder="clip")
     with pytest.raises(ValueError, match=r"1\.h5 has encoder = 'clip', .*0\.h5 has None; run the older one again"):
-        store.concatenate([tmp_path / "0.h5", tmp_path / "1.h5"])
+        concatenate([tmp_path / "0.h5", tmp_path / "1.h5"])
     (tmp_path / "1.h5").unlink()
     with pytest.raises(FileNotFoundError, match=r"1\.h5 does not exist"):
-        store.concatenate([tmp_path / "0.h5", tmp_path / "1.h5"])
+        concatenate([tmp_path / "0.h5", tmp_path / "1.h5"])
     with pytest.raises(ValueError, match="there is no shard to read"):
-        store.concatenate([])
+        concatenate([])
 
 
 def test_what_was_skipped_in_each_shard_is_listed(tmp_path):
     for i, skipped in enumerate(([], [["a", "broken"]], [["b", "missing"]])):
         write(tmp_path / f"{i}.h5", skipped=json.dumps(skipped), passes=["", "traced", "traced"][i])
-    _, facts = store.concatenate([tmp_path / f"{i}.h5" for i in range(3)])
+    _, facts = concatenate([tmp_path / f"{i}.h5" for i in range(3)])
     assert json.loads(facts["skipped"]) == [["a", "broken"], ["b", "missing"]] and facts["passes"] == "traced"
 
 
 def joined(*parts):
     """Join shards by their arrays, in the order given and backwards; give the first, the rows of both must be alike."""
-    forwards, backwards = (store.join([(part, {}) for part in each])[0] for each in (parts, parts[::-1]))
+    forwards, backwards = (join([(part, {}) for part in each])[0] for each in (parts, parts[::-1]))
     assert forwards.keys() == backwards.keys()
     own = np.repeat(np.arange(len(parts)), [len(part["image_id"]) for part in parts])
     order = np.argsort(-own, kind="stable")
@@ -593,37 +597,37 @@ def test_a_shard_without_rows_changes_nothing_of_the_others():
     [np.zeros((1, 3, 4), np.float32), np.zeros((1, 2, 4, 4), np.float32), np.array([[["a"] * 4] * 4], dtype=object)],
 )
 def test_maps_of_another_size_or_kind_are_refused(tmp_path, other):
-    store.create(tmp_path / "0.h5", {"saliency": np.zeros((1, 4, 4), np.float32)}, {})
-    store.create(tmp_path / "1.h5", {"saliency": other}, {})
+    arrays_module.write_arrays(tmp_path / "0.h5", {"saliency": np.zeros((1, 4, 4), np.float32)}, {})
+    arrays_module.write_arrays(tmp_path / "1.h5", {"saliency": other}, {})
     with pytest.raises(ValueError, match=r"\.h5 holds \S+ \(.*\) as saliency, .*\.h5 \S+ \(.*\); run one again"):
-        store.concatenate([tmp_path / "0.h5", tmp_path / "1.h5"])
+        concatenate([tmp_path / "0.h5", tmp_path / "1.h5"])
 
 
 def test_pictures_are_never_filled_up():
     with pytest.raises(ValueError, match=r"part 1 holds uint8 \(1, 5, 4, 3\) as images, part 0 uint8 \(1, 4, 4, 3\)"):
-        store.join([({"images": np.zeros((1, side, 4, 3), np.uint8)}, {}) for side in (4, 5)])
+        join([({"images": np.zeros((1, side, 4, 3), np.uint8)}, {}) for side in (4, 5)])
 
 
 def test_a_column_of_shards_that_lack_it_is_filled_up(tmp_path):
     write(tmp_path / "0.h5", rows=2)
-    store.create(tmp_path / "1.h5", {"stability": [0.5]}, {"model": "m"})
-    column = store.column([tmp_path / f"{i}.h5" for i in (0, 1)], "stability")
+    arrays_module.write_arrays(tmp_path / "1.h5", {"stability": [0.5]}, {"model": "m"})
+    column = read_column([tmp_path / f"{i}.h5" for i in (0, 1)], "stability")
     np.testing.assert_array_equal(column, [np.nan, np.nan, 0.5])
 
 
 @pytest.mark.parametrize(("size", "lengths"), [(1, [1] * 5), (2, [2, 2, 1]), (5, [5]), (100, [5])])
 def test_batches_hold_every_row_once_and_in_order(tmp_path, size, lengths):
-    store.create(tmp_path / "0.h5", {"images": np.arange(30).reshape(5, 2, 3)}, {})
-    with store.open(tmp_path / "0.h5") as file:
-        batches = list(store.batches(file["images"], size))
+    arrays_module.write_arrays(tmp_path / "0.h5", {"images": np.arange(30).reshape(5, 2, 3)}, {})
+    with arrays_module.open_arrays(tmp_path / "0.h5") as file:
+        batches = list(read_batches(file["images"], size))
     assert [len(batch) for batch in batches] == lengths
     np.testing.assert_array_equal(np.concatenate(batches), np.arange(30).reshape(5, 2, 3))
 
 
 def test_blocks_hold_what_a_shard_has(tmp_path):
     for number, arrays in enumerate(({"a": [1, 2, 3], "mask": [4, 5, 6]}, {"a": []}, {"a": [7]})):
-        store.create(tmp_path / f"{number}.h5", arrays, {})
-    blocks = list(store.blocks([tmp_path / f"{number}.h5" for number in range(3)], ["a", "mask"], 2))
+        arrays_module.write_arrays(tmp_path / f"{number}.h5", arrays, {})
+    blocks = list(read_blocks([tmp_path / f"{number}.h5" for number in range(3)], ["a", "mask"], 2))
     assert [{name: array.tolist() for name, array in block.items()} for block in blocks] == [
         {"a": [1, 2], "mask": [4, 5]},
         {"a": [3], "mask": [6]},
@@ -646,7 +650,7 @@ def test_memory_does_not_grow_with_the_rows_that_are_read(tmp_path):
     peaks = []
     for rows in (2048, 16 * 2048):
         path = tmp_path / f"{rows}.h5"
-        store.create(path, {"activations": np.ones((rows, 1024), np.float32)}, {})
+        arrays_module.write_arrays(path, {"activations": np.ones((rows, 1024), np.float32)}, {})
         status, text, errors = in_a_process(READ, path)
         assert status == 0, errors
         read, peak = map(int, text.split())
@@ -659,10 +663,10 @@ def test_rows_are_picked_from_any_shard(tmp_path):
     values = np.arange(30).reshape(10, 3)
     for i, (start, stop) in enumerate([(0, 4), (4, 5), (5, 5), (5, 10)]):
         image_ids = np.array([f"é{row}" for row in range(start, stop)], dtype=object)
-        store.create(tmp_path / f"{i}.h5", {"images": values[start:stop], "image_id": image_ids}, {})
+        arrays_module.write_arrays(tmp_path / f"{i}.h5", {"images": values[start:stop], "image_id": image_ids}, {})
     paths = [tmp_path / f"{i}.h5" for i in range(4)]
-    assert store.column(paths, "image_id").tolist() == [f"é{row}" for row in range(10)]
-    picked = store.picking(paths, "images")
+    assert read_column(paths, "image_id").tolist() == [f"é{row}" for row in range(10)]
+    picked = picking(paths, "images")
     for rows in ([0], [3, 4, 5], [1, 9], [4], list(range(10))):
         np.testing.assert_array_equal(picked(np.array(rows)), values[rows])
     with pytest.raises(IndexError, match="rows 9 to 10 of images were asked for; there are 10"):

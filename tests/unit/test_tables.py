@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from unitlens import tables
 from unitlens.jobs import csv_files
 from unitlens.jobs.cells import restore
+from unitlens.storage.tables import read_table, read_texts, write_table, write_texts
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 LOOKS_LIKE = ["4", "1.10", "007", "1e5", "NA", "null", "None", "nan", "NaN", "true", "False", "inf", "-0.5", "0x10", ""]
@@ -20,8 +20,8 @@ QUOTED = ["'", "'a", "'=1", "''=1", "'-0.5", "''", "'4"]
 
 
 def again(tmp_path, table, **options):
-    tables.write(table, tmp_path / "table.csv", **options)
-    return tables.read(tmp_path / "table.csv")
+    write_table(table, tmp_path / "table.csv", **options)
+    return read_table(tmp_path / "table.csv")
 
 
 @pytest.mark.parametrize("column", ["model", "layer", "image_id", "photograph", "concept", "setting", "level"])
@@ -52,14 +52,14 @@ def test_keys_group_and_merge_without_conversion(tmp_path):
 
 def test_only_cells_that_a_spreadsheet_runs_are_written_otherwise(tmp_path):
     cells = ["=1+1", "+a", "-cmd", "@x", "\tx", "'=1", "-0.5", "+3", "'a", "a=b", "1-2"]
-    tables.write(pd.DataFrame({"concept": cells, "score": [-0.5] * len(cells)}), tmp_path / "table.csv")
+    write_table(pd.DataFrame({"concept": cells, "score": [-0.5] * len(cells)}), tmp_path / "table.csv")
     written = (tmp_path / "table.csv").read_text().splitlines()[1:]
     expected = ["'=1+1", "'+a", "'-cmd", "'@x", "'\tx", "''=1", "-0.5", "+3", "'a", "a=b", "1-2"]
     assert written == [f"{cell},-0.5" for cell in expected]
 
 
 def test_lines_end_in_a_line_feed_and_cells_are_quoted_where_they_must(tmp_path):
-    tables.write(pd.DataFrame({"model": ["a\rb", 'q"', "c\r\nd"], "unit": [1, 2, 3]}), tmp_path / "table.csv")
+    write_table(pd.DataFrame({"model": ["a\rb", 'q"', "c\r\nd"], "unit": [1, 2, 3]}), tmp_path / "table.csv")
     assert (tmp_path / "table.csv").read_bytes() == b'model,unit\n"a\rb",1\n"q""",2\n"c\r\nd",3\n'
 
 
@@ -106,12 +106,12 @@ def test_shards_below_each_other(tmp_path):
         pd.DataFrame({"model": ["1.10"], "label": [3], "value": [0.5]}),
     ]
     for number, shard in enumerate(shards):
-        tables.write(shard, tmp_path / f"{number}.csv")
-    table = tables.read(tmp_path / f"{number}.csv" for number in range(3))
+        write_table(shard, tmp_path / f"{number}.csv")
+    table = read_table(tmp_path / f"{number}.csv" for number in range(3))
     assert table.model.tolist() == ["4", "1.10"] and table.value.tolist() == [1, 0.5]
     assert table.label.isna().tolist() == [True, False] and table.label.dtype == table.value.dtype == float
     assert table.index.tolist() == [0, 1]
-    empty = tables.read(tmp_path / "0.csv")
+    empty = read_table(tmp_path / "0.csv")
     assert list(empty) == ["model", "label", "value"] and len(empty) == 0
 
 
@@ -129,7 +129,7 @@ def test_shards_below_each_other(tmp_path):
 )
 def test_a_column_that_would_change_is_not_written(tmp_path, table, message):
     with pytest.raises(ValueError, match=message):
-        tables.write(pd.DataFrame(table), tmp_path / "t.csv")
+        write_table(pd.DataFrame(table), tmp_path / "t.csv")
     assert not (tmp_path / "t.csv").exists()
 
 
@@ -144,21 +144,21 @@ def test_a_column_that_would_change_is_not_written(tmp_path, table, message):
 def test_a_file_that_is_no_table_is_named(tmp_path, text, message):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
-        tables.read(tmp_path / "t.csv")
+        read_table(tmp_path / "t.csv")
 
 
 def test_tables_of_other_columns_are_not_joined(tmp_path):
-    tables.write(pd.DataFrame({"model": ["a"], "unit": [1]}), tmp_path / "a.csv")
-    tables.write(pd.DataFrame({"model": ["b"], "unit": [1], "score": [2]}), tmp_path / "b.csv")
+    write_table(pd.DataFrame({"model": ["a"], "unit": [1]}), tmp_path / "a.csv")
+    write_table(pd.DataFrame({"model": ["b"], "unit": [1], "score": [2]}), tmp_path / "b.csv")
     with pytest.raises(
         ValueError, match=r"b\.csv has the columns model, unit, score; .*a\.csv has model, unit: delete"
     ):
-        tables.read([tmp_path / "a.csv", tmp_path / "b.csv"])
+        read_table([tmp_path / "a.csv", tmp_path / "b.csv"])
 
 
 def test_files_from_outside_are_read_as_they_are(tmp_path):
     (tmp_path / "words.csv").write_bytes(b"\xef\xbb\xbfword,category\n'=1,NA\n1.10,\n=2,null\n")
-    table = tables.read_texts(tmp_path / "words.csv")
+    table = read_texts(tmp_path / "words.csv")
     assert table.to_dict("list") == {"word": ["'=1", "1.10", "=2"], "category": ["NA", "", "null"]}
     lines = list(csv_files.lines(tmp_path / "words.csv"))
     assert lines == [(1, ["word", "category"]), (2, ["'=1", "NA"]), (3, ["1.10", ""]), (4, ["=2", "null"])]
@@ -168,7 +168,7 @@ def test_files_from_outside_are_read_as_they_are(tmp_path):
 
 def test_sheets_come_back(tmp_path):
     cells = LOOKS_LIKE + ODD + FORMULAS + QUOTED
-    tables.write_texts(pd.DataFrame({"path": cells, "label": ["007"] * len(cells)}), tmp_path / "sheet.csv")
+    write_texts(pd.DataFrame({"path": cells, "label": ["007"] * len(cells)}), tmp_path / "sheet.csv")
     read = [[restore(cell) for cell in cells] for _, cells in csv_files.lines(tmp_path / "sheet.csv")]
     assert read == [["path", "label"], *([cell, "007"] for cell in cells)]
 
@@ -186,5 +186,5 @@ def test_nothing_else_reads_or_writes_csv():
 
 
 def test_a_table_without_rows_has_columns_of_numbers(tmp_path):
-    tables.write(pd.DataFrame({"model": [], "units": [], "low": []}), tmp_path / "empty.csv")
-    assert tables.read(tmp_path / "empty.csv").dtypes[["units", "low"]].tolist() == [float, float]
+    write_table(pd.DataFrame({"model": [], "units": [], "low": []}), tmp_path / "empty.csv")
+    assert read_table(tmp_path / "empty.csv").dtypes[["units", "low"]].tolist() == [float, float]

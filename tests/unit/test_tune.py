@@ -8,8 +8,13 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from unitlens import explain, faithfulness, lime, segment, tune
-from unitlens.seeds import stream_seeds
+from unitlens.explainers import lime, lime_samples, lime_settings, segment
+from unitlens.explainers import run as run_module
+from unitlens.images import fill
+from unitlens.jobs.seeds import stream_seeds
+from unitlens.measures import faithfulness, lime_sweep
+from unitlens.report import evaluation_findings
+from unitlens.tables import tuning
 
 SQUARES = {"method": "grid", "size": 4}
 DEFAULT = {"n_samples": 80, "superpixels": SQUARES, "hide": "grey", "num_features": 2}
@@ -56,7 +61,7 @@ def predict(batch):
 
 def score_of(objective, pictures, reference, *, predict=predict, ids=IDS, targets=(0, 1, 0), area=0.25):
     options = {"explainer": "gradcam-x", "area": area, "steps": 5, "baseline": "mean", "seed": 7, "batch_size": 16}
-    return tune.make_score(
+    return lime_sweep.make_score(
         predict, pictures, torch.tensor(targets), ids, objective=objective, reference=reference, **options
     )
 
@@ -65,7 +70,7 @@ def run(pictures, reference, swept, *, ids=IDS, objective="equal_area_iou", targ
     options = {"predict": predict, "seed": 7, "batch_size": 16, "area": 0.25} | options
     own, area = options.pop("predict"), options.pop("area")
     score = score_of(objective, pictures, reference, predict=own, ids=ids, targets=targets, area=area)
-    return tune.sweep(own, pictures, torch.tensor(targets), ids, swept, score, **options)
+    return lime_sweep.sweep(own, pictures, torch.tensor(targets), ids, swept, score, **options)
 
 
 def with_photographs(scores):
@@ -73,40 +78,47 @@ def with_photographs(scores):
 
 
 def test_grid_is_a_cross_product_with_the_default_first():
-    swept = tune.all_settings(DEFAULT, GRID)
+    swept = lime_sweep.all_settings(DEFAULT, GRID)
     assert len(swept) == 1 + 2 * 3 * 3 * 2 * 2 * 2
-    assert next(iter(swept.values())) == tune.complete(DEFAULT)
-    assert all(list(setting) == list(tune.KEYS) and tune.setting_id(setting) == name for name, setting in swept.items())
+    assert next(iter(swept.values())) == lime_settings.complete(DEFAULT)
+    assert all(
+        list(setting) == list(lime_settings.KEYS) and lime_settings.setting_id(setting) == name
+        for name, setting in swept.items()
+    )
     assert {setting["num_features"] for setting in swept.values()} == {2}, "a key that the grid lacks is the default's"
 
 
 def test_a_tuning_without_a_photograph_is_refused_in_a_line():
     none = pd.DataFrame(columns=["setting", "image_id", "superpixels", "score", "mask_area", "model", "photograph"])
     with pytest.raises(ValueError, match="none of the photographs that LIME is tuned on could be read; mend them"):
-        tune.tables(none, none, default=DEFAULT, grid=GRID, presets={}, count=None, seed=0)
+        tuning.tables(none, none, default=DEFAULT, grid=GRID, presets={}, count=None, seed=0)
 
 
 def test_draw_depends_on_no_order_and_on_the_seed():
     turned = {key: values[::-1] for key, values in reversed(GRID.items())}
-    drawn = tune.all_settings(DEFAULT, GRID, count=10, seed=3)
+    drawn = lime_sweep.all_settings(DEFAULT, GRID, count=10, seed=3)
     assert len(drawn) == 11
-    assert list(tune.all_settings(DEFAULT, turned, count=10, seed=3)) == list(drawn)
-    assert set(tune.all_settings(DEFAULT, GRID, count=10, seed=4)) != set(drawn)
-    assert set(drawn) <= set(tune.all_settings(DEFAULT, GRID, count=40, seed=3)), "a larger draw adds to a smaller one"
+    assert list(lime_sweep.all_settings(DEFAULT, turned, count=10, seed=3)) == list(drawn)
+    assert set(lime_sweep.all_settings(DEFAULT, GRID, count=10, seed=4)) != set(drawn)
+    assert set(drawn) <= set(lime_sweep.all_settings(DEFAULT, GRID, count=40, seed=3)), (
+        "a larger draw adds to a smaller one"
+    )
 
 
 def test_one_setting_written_in_two_ways_is_one():
     full = {"method": "quickshift", "kernel_size": 4.0, "max_dist": 200, "ratio": 0.2}
     grid = {"superpixels": [{"method": "quickshift"}, full], "alpha": [1, 1.0]}
-    assert len(tune.all_settings({**DEFAULT, "superpixels": {"method": "quickshift"}}, grid)) == 1
+    assert len(lime_sweep.all_settings({**DEFAULT, "superpixels": {"method": "quickshift"}}, grid)) == 1
 
 
 @pytest.mark.parametrize("hide", ["mean", "grey", "black", "noise", "blur"])
 def test_coefficients_are_those_of_lime_explain(pictures, hide):
     segments = segment.grid(pictures, size=4)
-    options = {"hide": explain.HIDE[hide], "seeds": [5, 6, 7]}
-    shared = lime.sample(predict, pictures, segments, torch.tensor([0, 1, 0]), n_samples=80, batch_size=13, **options)
-    for setting in tune.all_settings(
+    options = {"hide": fill.HIDE[hide], "seeds": [5, 6, 7]}
+    shared = lime_samples.sample(
+        predict, pictures, segments, torch.tensor([0, 1, 0]), n_samples=80, batch_size=13, **options
+    )
+    for setting in lime_sweep.all_settings(
         {**DEFAULT, "hide": hide}, {key: GRID[key] for key in GRID if key != "hide"}
     ).values():
         if setting["superpixels"] != SQUARES:
@@ -115,24 +127,24 @@ def test_coefficients_are_those_of_lime_explain(pictures, hide):
         own = {key: setting[key] for key in keys} | options
         alone = lime.explain(predict, pictures, segments, torch.tensor([0, 1, 0]), batch_size=16, **own)
         for row in range(3):
-            fit = tune.surrogate(setting, shared.designs[row], shared.predictions[row])
+            fit = lime_settings.surrogate(setting, shared.designs[row], shared.predictions[row])
             torch.testing.assert_close(fit.coefficients[0], alone.coefficients[row], rtol=0, atol=1e-12)
             torch.testing.assert_close(fit.r2[0], alone.r2[row], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("objective", ["equal_area_iou", "mask_iou"])
 def test_scores_are_those_of_the_explainer_of_the_workflow(pictures, reference, objective):
-    swept = tune.all_settings(DEFAULT, GRID, count=12)
+    swept = lime_sweep.all_settings(DEFAULT, GRID, count=12)
     scores, _ = run(pictures, reference, swept, objective=objective)
     facts = {"image_id": np.array(IDS), "photograph": np.array(IDS)}
     for name, setting in swept.items():
-        explainer = explain.lime_explainer(predict, seed=7, batch_size=16, **setting)
+        explainer = run_module.lime_explainer(predict, seed=7, batch_size=16, **setting)
         arrays = {key: value.numpy() for key, value in explainer(pictures, torch.tensor([0, 1, 0]), IDS).items()}
         files = [
             (facts | {"saliency": reference.numpy()}, {"explainer": "gradcam-x"}),
             (facts | arrays, {"explainer": "lime"}),
         ]
-        masks = explain.masks(files, area=0.25, threshold=0.5, seed=7)
+        masks = run_module.cut_masks(files, area=0.25, threshold=0.5, seed=7)
         kind = {"equal_area_iou": "equal_area", "mask_iou": "selected"}[objective]
         for row, ours in scores[scores.setting == name].reset_index().iterrows():
             theirs, own = masks["gradcam-x:equal_area"][row], masks[f"lime:{kind}"][row]
@@ -141,10 +153,10 @@ def test_scores_are_those_of_the_explainer_of_the_workflow(pictures, reference, 
 
 
 def test_insertion_is_that_of_the_saliency(pictures, reference):
-    swept = tune.all_settings(DEFAULT, {"n_features": [None, 3]})
+    swept = lime_sweep.all_settings(DEFAULT, {"n_features": [None, 3]})
     scores, _ = run(pictures, reference, swept, objective="insertion")
     for name, setting in swept.items():
-        explainer = explain.lime_explainer(predict, seed=7, batch_size=16, **setting)
+        explainer = run_module.lime_explainer(predict, seed=7, batch_size=16, **setting)
         saliency = explainer(pictures, torch.tensor([0, 1, 0]), IDS)["saliency"]
         options = {"steps": 5, "baseline": "mean", "seeds": stream_seeds(7, "lime", IDS)}
         _, area = faithfulness.insertion(predict, pictures, saliency, torch.tensor([0, 1, 0]), **options)
@@ -152,7 +164,7 @@ def test_insertion_is_that_of_the_saliency(pictures, reference):
 
 
 def test_order_of_settings_pictures_and_batches_does_not_matter(pictures, reference):
-    swept = tune.all_settings(DEFAULT, GRID, count=15)
+    swept = lime_sweep.all_settings(DEFAULT, GRID, count=15)
     scores, _ = run(pictures, reference, swept)
     order = [2, 0, 1]
     turned, _ = run(
@@ -174,9 +186,9 @@ def test_predictions_are_shared_and_timed(pictures, reference, monkeypatch):
         calls.append(len(batch))
         return predict(batch)
 
-    swept = tune.all_settings(DEFAULT, {**GRID, "hide": ["grey"], "superpixels": [SQUARES]})
+    swept = lime_sweep.all_settings(DEFAULT, {**GRID, "hide": ["grey"], "superpixels": [SQUARES]})
     looks = iter([1.0, 3.0, 10.0, 14.0])  # before and after the superpixels, and the predictions
-    monkeypatch.setattr(explain, "now", lambda device: next(looks))
+    monkeypatch.setattr(run_module, "now", lambda device: next(looks))
     _, seconds = run(pictures, reference, swept, predict=counted)
     assert len(swept) == 24 and sum(calls) == 3 * 80
     assert seconds[["part", "pictures", "seconds"]].to_numpy().tolist() == [["superpixels", 3, 2], ["sample", 240, 4]]
@@ -193,7 +205,7 @@ def test_more_samples_find_the_planted_superpixels(pictures):
 
     bright = torch.full_like(pictures, 250)
     bright[:, 3, 3] = torch.tensor([0, 10, 20], dtype=torch.uint8)
-    swept = tune.all_settings(DEFAULT, {"n_samples": [16, 1000]})
+    swept = lime_sweep.all_settings(DEFAULT, {"n_samples": [16, 1000]})
     options = {"predict": linear, "objective": "mask_iou", "area": 32 / 256, "targets": (0, 0, 0)}
     scores, _ = run(bright, planted, swept, **options)
     by_samples = {swept[name]["n_samples"]: group.score.mean() for name, group in scores.groupby("setting")}
@@ -206,39 +218,39 @@ def test_empty_masks_count_and_score_nothing(pictures, reference):
         light = batch.double().mean((1, 2, 3)) / 255
         return torch.stack([1 - light, light], 1)
 
-    swept = tune.all_settings({**DEFAULT, "hide": "black"}, {})
+    swept = lime_sweep.all_settings({**DEFAULT, "hide": "black"}, {})
     scores, _ = run(pictures, reference, swept, predict=dark, objective="mask_iou", targets=(0, 0, 0))
-    board = tune.leaderboard(with_photographs(scores), swept, default=next(iter(swept)))
+    board = tuning.leaderboard(with_photographs(scores), swept, default=next(iter(swept)))
     assert scores.score.tolist() == [0, 0, 0]
     assert board["empty"].tolist() == [3] and board["mean"].tolist() == [0]
 
 
 def test_a_setting_with_fewer_samples_than_superpixels_has_no_rank(pictures, reference):
-    swept = tune.all_settings(DEFAULT, {"n_samples": [15, 16]})
+    swept = lime_sweep.all_settings(DEFAULT, {"n_samples": [15, 16]})
     scores, _ = run(pictures, reference, swept)
-    board = tune.leaderboard(with_photographs(scores), swept, default=next(iter(swept)))
+    board = tuning.leaderboard(with_photographs(scores), swept, default=next(iter(swept)))
     refused = board[board.n_samples == 15].iloc[0]
     assert refused.refused == 3 and math.isnan(refused["mean"]) and refused["rank"] is pd.NA and not refused.front
     assert set(board["rank"].dropna()) == {1, 2}
-    effects = tune.main_effects(with_photographs(scores), {k: v for k, v in swept.items() if v["n_samples"] < 80})
+    effects = tuning.main_effects(with_photographs(scores), {k: v for k, v in swept.items() if v["n_samples"] < 80})
     assert effects[["level", "settings", "refused"]].to_numpy().tolist() == [["15", 0, 1], ["16", 1, 0]]
 
 
 def test_all_settings_refused(pictures, reference):
-    swept = tune.all_settings({**DEFAULT, "n_samples": 10}, {})
+    swept = lime_sweep.all_settings({**DEFAULT, "n_samples": 10}, {})
     scores, seconds = run(pictures, reference, swept)
-    board = tune.leaderboard(with_photographs(scores), swept, default=next(iter(swept)))
+    board = tuning.leaderboard(with_photographs(scores), swept, default=next(iter(swept)))
     assert seconds.pictures.tolist() == [3, 0]
-    choice = tune.selection(with_photographs(scores), board, default=next(iter(swept)))
+    choice = tuning.selection(with_photographs(scores), board, default=next(iter(swept)))
     assert choice["what"].tolist() == ["best", "held out", "default"] and choice["n"].tolist() == [0, 0, 0]
     facts = {"model": "m", "objective": "agreement"}
-    assert tune.findings(board.assign(**facts), choice.assign(**facts)) == [
+    assert evaluation_findings.tuning_findings(board.assign(**facts), choice.assign(**facts)) == [
         "m: 3 photographs left out of the tuning, for no setting of LIME could be scored there.",
         "m: none of 1 setting of LIME could be used on every photograph, so there is no best one, and the default "
         "stays.",
     ]
     options = {"default": {**DEFAULT, "n_samples": 10}, "grid": {}}
-    assert tune.best_settings(board.assign(model="m"), **options) == {"m": next(iter(swept.values()))}
+    assert tuning.best_settings(board.assign(model="m"), **options) == {"m": next(iter(swept.values()))}
 
 
 def table(values, photographs=None):
@@ -253,20 +265,20 @@ def table(values, photographs=None):
 
 
 def plain(**options):
-    return tune.complete({**DEFAULT, **options})
+    return lime_settings.complete({**DEFAULT, **options})
 
 
 def test_pareto_front_by_hand():
     #        front  beaten by 0  front  beaten by 2 (same cost)  front with its twin   no score
     score = [0.30, 0.20, 0.50, 0.40, 0.60, 0.60, np.nan]
     cost = [100, 100, 200, 200, 900, 900, 1]
-    assert tune.pareto_front(score, cost).tolist() == [True, False, True, False, True, True, False]
+    assert tuning.pareto_front(score, cost).tolist() == [True, False, True, False, True, True, False]
 
 
 def test_leaderboard_by_hand():
     swept = {"d": plain(), "x": plain(n_samples=40), "y": plain(n_samples=20), "z": plain(n_samples=60)}
     scores = table({"d": [0.1, 0.2, 0.3], "x": [0.4, 0.5, 0.6], "y": [0.1, 0.2, 0.3], "z": [0.4, 0.5, 0.6]})
-    board = tune.leaderboard(scores, swept, default="d", names={"d": "default"}, notes={"z": "why"})
+    board = tuning.leaderboard(scores, swept, default="d", names={"d": "default"}, notes={"z": "why"})
     assert board.setting.tolist() == ["x", "z", "y", "d"], "equal means: fewer passes first"
     assert board["rank"].tolist() == [1, 2, 3, 4]
     assert board["mean"].tolist() == pytest.approx([0.5, 0.5, 0.2, 0.2])
@@ -281,14 +293,14 @@ def test_leaderboard_by_hand():
 
 def test_the_intervals_of_the_leaderboard_are_drawn_from_its_seed():
     scores = table({"d": np.random.default_rng(0).random(12).tolist()})
-    first, again, other = (tune.leaderboard(scores, {"d": plain()}, default="d", **seed)
+    first, again, other = (tuning.leaderboard(scores, {"d": plain()}, default="d", **seed)
                            for seed in ({}, {"seed": 0}, {"seed": 1}))  # fmt: skip
     pd.testing.assert_frame_equal(first, again)
     assert not first.low.equals(other.low)
 
 
 def test_two_photographs_give_no_interval():
-    board = tune.leaderboard(table({"d": [0.1, 0.3, 0.2]}, ["p", "p", "q"]), {"d": plain()}, default="d")
+    board = tuning.leaderboard(table({"d": [0.1, 0.3, 0.2]}, ["p", "p", "q"]), {"d": plain()}, default="d")
     assert board[["n", "photographs"]].to_numpy().tolist() == [[3, 2]]
     assert board[["low", "high"]].isna().all(axis=None)
 
@@ -301,7 +313,7 @@ def test_main_effects_by_hand():
         "d": plain(n_samples=40, alpha=2),
     }
     scores = table({"a": [0.1, 0.2, 0.3], "b": [0.3, 0.4, 0.5], "c": [0.5, 0.6, 0.7], "d": [0.9, 0.8, 0.7]})
-    effects = tune.main_effects(scores, swept)
+    effects = tuning.main_effects(scores, swept)
     found = {(parameter, level): mean for parameter, level, mean in effects[["parameter", "level", "mean"]].to_numpy()}
     assert found == {
         ("alpha", "1"): pytest.approx(0.4),
@@ -314,7 +326,7 @@ def test_main_effects_by_hand():
 
 def test_levels_come_by_size_and_words_last():
     swept = {name: plain(n_features=value) for name, value in {"a": None, "b": 10, "c": 3}.items()}
-    effects = tune.main_effects(table({name: [0.1, 0.2, 0.3] for name in swept}), swept)
+    effects = tuning.main_effects(table({name: [0.1, 0.2, 0.3] for name in swept}), swept)
     assert effects.level.tolist() == ["3", "10", "all"]
 
 
@@ -322,8 +334,8 @@ def test_selection_by_hand():
     # y is best without i0 (0.65 to 0.25), x without i1 (0.45 to 0.35) and without i2 (0.7 to 0.3)
     scores = table({"d": [0.2, 0.2, 0.2], "x": [0.9, 0.5, 0.0], "y": [0.0, 0.6, 0.7]})
     swept = {"d": plain(), "x": plain(n_samples=20), "y": plain(n_samples=40)}
-    board = tune.leaderboard(scores, swept, default="d")
-    table_of = tune.selection(scores, board, default="d").set_index("what")
+    board = tuning.leaderboard(scores, swept, default="d")
+    table_of = tuning.selection(scores, board, default="d").set_index("what")
     assert table_of.loc["held out", "mean"] == pytest.approx((0.0 + 0.5 + 0.0) / 3)
     assert table_of.loc["held out", "setting"] == "2 chosen"
     assert table_of.loc["best", ["setting", "mean"]].tolist() == ["x", pytest.approx(1.4 / 3)]
@@ -335,9 +347,9 @@ def test_selection_by_hand():
 def said(values, passes, photographs=None):
     swept = {name: plain(n_samples=number) for name, number in passes.items()}
     scores = table(values, photographs)
-    board = tune.leaderboard(scores, swept, default="d").assign(model="m", objective="agreement", left_out=0)
-    choice = tune.selection(scores, tune.leaderboard(scores, swept, default="d"), default="d").assign(model="m")
-    return " ".join(tune.findings(board, choice))
+    board = tuning.leaderboard(scores, swept, default="d").assign(model="m", objective="agreement", left_out=0)
+    choice = tuning.selection(scores, tuning.leaderboard(scores, swept, default="d"), default="d").assign(model="m")
+    return " ".join(evaluation_findings.tuning_findings(board, choice))
 
 
 def test_findings_at_three_photographs_support_nothing():
@@ -368,19 +380,19 @@ def test_findings_where_the_default_is_best_or_there_is_one_photograph():
 
 def test_crops_of_one_photograph_are_held_out_together():
     scores = table({"d": [0.5, 0.5, 0.4, 0.4], "x": [1.0, 1.0, 0.0, 0.0]}, ["p", "p", "q", "q"])
-    board = tune.leaderboard(scores, {"d": plain(), "x": plain(n_samples=20)}, default="d")
-    table_of = tune.selection(scores, board, default="d").set_index("what")
+    board = tuning.leaderboard(scores, {"d": plain(), "x": plain(n_samples=20)}, default="d")
+    table_of = tuning.selection(scores, board, default="d").set_index("what")
     assert table_of.loc["held out", "mean"] == pytest.approx((0.5 + 0.5 + 0 + 0) / 4)
 
 
 def test_modelled_cost_by_hand():
     swept = {"d": plain(), "x": plain(superpixels={"method": "grid", "size": 8}, n_samples=20)}
-    board = tune.leaderboard(table({"d": [0.1] * 3, "x": [0.1] * 3}), swept, default="d")
+    board = tuning.leaderboard(table({"d": [0.1] * 3, "x": [0.1] * 3}), swept, default="d")
     seconds = pd.DataFrame(
         [["superpixels", "grid, size 4", 3, 0.3], ["superpixels", "grid, size 8", 3, 6.0], ["sample", "", 100, 0.5]],
         columns=["part", "segmentation", "pictures", "seconds"],
     )
-    cost = tune.modelled_cost(board, pd.concat([seconds, seconds])).set_index("setting")
+    cost = tuning.modelled_cost(board, pd.concat([seconds, seconds])).set_index("setting")
     assert cost.loc["d", "seconds"] == pytest.approx(0.1 + 80 * 0.005)
     assert cost.loc["x", "seconds"] == pytest.approx(2 + 20 * 0.005)
     assert cost.front.to_dict() == {"d": True, "x": False}
@@ -389,14 +401,14 @@ def test_modelled_cost_by_hand():
 
 def test_tables_of_two_models_lie_below_each_other_in_the_order_of_the_run():
     options = {"default": DEFAULT, "grid": {"n_samples": [100, 20, 40]}, "presets": {"public": PUBLIC}, "count": None}
-    swept = tune.all_settings(**options)
+    swept = lime_sweep.all_settings(**options)
     scores = [table({name: [0.1, 0.2, 0.3] for name in swept}).assign(model=model) for model in ("z", "a")]
     facts = {"objective": "agreement", "explained_class": "predicted", "geometry": "square", "seed": 7}
-    seconds = [["superpixels", tune.superpixel_text(each["superpixels"]), 3, 0.3] for each in swept.values()]
+    seconds = [["superpixels", lime_settings.superpixel_text(each["superpixels"]), 3, 0.3] for each in swept.values()]
     seconds = pd.DataFrame(
         [*seconds, ["sample", "", 100, 0.5]], columns=["part", "segmentation", "pictures", "seconds"]
     )
-    made = tune.tables(
+    made = tuning.tables(
         pd.concat(scores).assign(**facts),
         pd.concat([seconds.assign(model=model) for model in ("z", "a")]),
         **options,
@@ -414,8 +426,8 @@ def test_tables_of_two_models_lie_below_each_other_in_the_order_of_the_run():
 
 
 def test_public_preset():
-    setting, ignored = tune.from_explain_instance(PUBLIC)
-    assert setting == tune.complete(
+    setting, ignored = lime_settings.from_explain_instance(PUBLIC)
+    assert setting == lime_settings.complete(
         {
             "superpixels": {"method": "quickshift", "kernel_size": 4, "max_dist": 200, "ratio": 0.2},
             "hide": "mean",
@@ -447,7 +459,7 @@ def test_public_preset():
 )
 def test_keywords_that_cannot_be_used_are_named(change, message):
     with pytest.raises(ValueError, match=message):
-        tune.from_explain_instance(PUBLIC | change)
+        lime_settings.from_explain_instance(PUBLIC | change)
 
 
 @pytest.mark.parametrize(
@@ -459,13 +471,13 @@ def test_keywords_that_cannot_be_used_are_named(change, message):
     ],
 )
 def test_keywords_read_back(options):
-    setting = tune.complete({"superpixels": {"method": "quickshift"}, "n_samples": 50, **options})
-    written = json.loads(json.dumps(tune.to_explain_instance(setting, seed=42)))
-    assert tune.from_explain_instance(written["explain_instance"])[0] == setting
+    setting = lime_settings.complete({"superpixels": {"method": "quickshift"}, "n_samples": 50, **options})
+    written = json.loads(json.dumps(lime_settings.to_explain_instance(setting, seed=42)))
+    assert lime_settings.from_explain_instance(written["explain_instance"])[0] == setting
 
 
 def test_what_the_package_cannot_do_is_noted():
-    written = tune.to_explain_instance(plain(hide="blur"), seed=42)
+    written = lime_settings.to_explain_instance(plain(hide="blur"), seed=42)
     assert not {"hide_color", "segmentation_fn"} & set(written["explain_instance"])
     assert [note.split()[0] for note in written["notes"]] == ["hide_color", "segmentation_fn", "segmentation_fn"]
 
@@ -475,7 +487,7 @@ def test_keywords_are_those_of_the_package():
 
     from lime.lime_image import ImageExplanation, LimeImageExplainer
 
-    written = tune.to_explain_instance(plain(superpixels={"method": "quickshift"}), seed=42)
+    written = lime_settings.to_explain_instance(plain(superpixels={"method": "quickshift"}), seed=42)
     assert set(written["explain_instance"]) <= set(signature(LimeImageExplainer.explain_instance).parameters)
     assert set(written["LimeImageExplainer"]) <= set(signature(LimeImageExplainer).parameters)
     assert set(written["get_image_and_mask"]) <= set(signature(ImageExplanation.get_image_and_mask).parameters)
@@ -488,8 +500,8 @@ def test_keywords_are_those_of_the_package():
 
 def test_setting_as_config():
     setting = plain()
-    assert tune.complete(yaml.safe_load(yaml.safe_dump(tune.to_config(setting)))) == setting
-    assert "n_features" not in tune.to_config(setting)
+    assert lime_settings.complete(yaml.safe_load(yaml.safe_dump(lime_settings.to_config(setting)))) == setting
+    assert "n_features" not in lime_settings.to_config(setting)
 
 
 def test_unknown_objective(pictures, reference):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from unitlens import gallery, unit_cards
+from unitlens.report import unit_gallery
 
 CONCEPTS = pd.DataFrame(
     [
@@ -50,7 +50,7 @@ PICTURES = {"small": picture, "wide": lambda rows: picture(rows, shift=100)}
 
 
 def test_every_unit_has_a_card_and_every_picture_one_thumbnail():
-    data = unit_cards.collect(CONCEPTS, maps(), PICTURES)
+    data = unit_gallery.collect(CONCEPTS, maps(), PICTURES)
     assert data["groups"] == [{"model": "net", "layer": "a"}, {"model": "net", "layer": "b"},
                               {"model": "other", "layer": "a"}]  # fmt: skip
     assert data["ids"] == ["small-2", "small-4", "small-7", "wide-2", "wide-4"]
@@ -63,7 +63,7 @@ def test_every_unit_has_a_card_and_every_picture_one_thumbnail():
 
 
 def test_cards_say_what_the_table_says():
-    dog, dead, unlabelled, _ = unit_cards.collect(CONCEPTS, maps(), PICTURES)["units"]
+    dog, dead, unlabelled, _ = unit_gallery.collect(CONCEPTS, maps(), PICTURES)["units"]
     assert (dog["concept"], dog["category"], dog["best"]) == ("dog", "object", ["dog", "</script><b>cat"])
     assert dog["values"] == [1.235, 0.5, 0.95] and dog["images"][0]["activation"] == 2
     assert (dead["status"], dead["concept"], dead["best"], dead["values"]) == ("dead", "", [], [None] * 3)
@@ -71,36 +71,36 @@ def test_cards_say_what_the_table_says():
 
 
 def test_units_that_are_not_finite_are_explained_where_there_are_some():
-    data = unit_cards.collect(CONCEPTS, maps(), PICTURES)
+    data = unit_gallery.collect(CONCEPTS, maps(), PICTURES)
     note = "One that is not finite returns NaN or infinity on some."
-    assert not any(note in each for each in unit_cards.explain(CONCEPTS, data)["notes"])
+    assert not any(note in each for each in unit_gallery.explain(CONCEPTS, data)["notes"])
     broken = CONCEPTS.assign(status=CONCEPTS.status.replace("dead", "not finite"))
-    assert unit_cards.collect(broken, maps(), PICTURES)["units"][1]["status"] == "not finite"
-    assert any(note in each for each in unit_cards.explain(broken, data)["notes"])
+    assert unit_gallery.collect(broken, maps(), PICTURES)["units"][1]["status"] == "not finite"
+    assert any(note in each for each in unit_gallery.explain(broken, data)["notes"])
 
 
 def test_regions_are_outlined_where_the_layer_has_space():
-    dog, _, flat, _ = unit_cards.collect(CONCEPTS, maps(), PICTURES)["units"]
+    dog, _, flat, _ = unit_gallery.collect(CONCEPTS, maps(), PICTURES)["units"]
     assert all(image["region"].startswith("M") for image in dog["images"])
     assert not any("region" in image for image in flat["images"])
 
 
 def test_evidence_is_shown_where_the_table_has_it():
-    columns = [column["name"] for column in unit_cards.collect(CONCEPTS, maps(), PICTURES)["columns"]]
+    columns = [column["name"] for column in unit_gallery.collect(CONCEPTS, maps(), PICTURES)["columns"]]
     assert columns == ["score", "margin", "kept"]
     table = CONCEPTS.drop(columns="kept").assign(q_value=0.01, held_out_correlation=np.nan)
-    columns = [column["name"] for column in unit_cards.collect(table, maps(), PICTURES)["columns"]]
+    columns = [column["name"] for column in unit_gallery.collect(table, maps(), PICTURES)["columns"]]
     assert columns == ["score", "margin", "q"]
-    table = CONCEPTS.assign(**dict.fromkeys([each.column for each in unit_cards.EVIDENCE], 0.5))
-    columns = unit_cards.collect(table, maps(), PICTURES)["columns"]
-    assert len(columns) == len(unit_cards.EVIDENCE)
+    table = CONCEPTS.assign(**dict.fromkeys([each.column for each in unit_gallery.EVIDENCE], 0.5))
+    columns = unit_gallery.collect(table, maps(), PICTURES)["columns"]
+    assert len(columns) == len(unit_gallery.EVIDENCE)
     assert [each["name"] for each in columns if each["low"]] == ["p", "q"]  # a small p speaks for the label
     assert [each["name"] for each in columns if each["share"]] == ["kept", "kept, near-synonyms"]
     assert [each["name"] for each in columns if each["on_card"]] == ["score", "margin", "kept", "q", "held-out r"]
 
 
 def test_points_of_the_chart_have_the_colour_of_their_category():
-    chart = unit_cards.collect(CONCEPTS, maps(), PICTURES)["chart"]
+    chart = unit_gallery.collect(CONCEPTS, maps(), PICTURES)["chart"]
     scale = chart["encoding"]["color"]["scale"]
     assert chart["mark"]["filled"] and scale["domain"] == ["colour", "object"]
     assert len(set(scale["range"])) == 2
@@ -111,7 +111,7 @@ def test_the_first_photograph_is_one_like_any_other_and_rows_are_read_in_ascendi
         assert (np.diff(rows) > 0).all()
         return picture(rows)
 
-    data = unit_cards.collect(CONCEPTS[:2], [layer("net", "a", [[4, 0], [2, -1]], "small")], {"small": ascending})
+    data = unit_gallery.collect(CONCEPTS[:2], [layer("net", "a", [[4, 0], [2, -1]], "small")], {"small": ascending})
     assert data["ids"] == ["small-0", "small-2", "small-4"] and len(data["thumbs"]) == 3
     assert [[image["thumb"] for image in unit["images"]] for unit in data["units"]] == [[2, 0], [1]]
 
@@ -120,15 +120,15 @@ def test_thumbnails_shrink_to_fit_the_page(monkeypatch):
     noise = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
     pictures = dict.fromkeys(PICTURES, lambda rows: noise[: len(rows)])
     sizes = []
-    for limit in (unit_cards.LARGEST_PAGE, 60_000, 0):
-        monkeypatch.setattr(unit_cards, "LARGEST_PAGE", limit)
-        data = unit_cards.collect(CONCEPTS, maps(), pictures)
+    for limit in (unit_gallery.LARGEST_PAGE, 60_000, 0):
+        monkeypatch.setattr(unit_gallery, "LARGEST_PAGE", limit)
+        data = unit_gallery.collect(CONCEPTS, maps(), pictures)
         sizes.append(Image.open(io.BytesIO(base64.b64decode(data["thumbs"][0]))).width)
         assert len(json.dumps(data)) <= max(limit, 60_000)
     assert sizes[0] == 176 > sizes[1] > sizes[2] == 48
     for limit in range(28_000, 100_000, 8000):
-        monkeypatch.setattr(unit_cards, "LARGEST_PAGE", limit)
-        assert len(json.dumps(unit_cards.collect(CONCEPTS, maps(), pictures))) <= limit
+        monkeypatch.setattr(unit_gallery, "LARGEST_PAGE", limit)
+        assert len(json.dumps(unit_gallery.collect(CONCEPTS, maps(), pictures))) <= limit
 
 
 @pytest.mark.parametrize(
@@ -140,11 +140,11 @@ def test_thumbnails_shrink_to_fit_the_page(monkeypatch):
 )
 def test_layers_that_do_not_fit_are_named(given, message):
     with pytest.raises(ValueError, match=message):
-        unit_cards.collect(CONCEPTS, given(), PICTURES)
+        unit_gallery.collect(CONCEPTS, given(), PICTURES)
 
 
 def test_page_holds_its_data_safely_and_loads_nothing(tmp_path):
-    gallery.units(tmp_path / "units.html", concepts=CONCEPTS, maps=maps(), pictures=PICTURES)
+    unit_gallery.units(tmp_path / "units.html", concepts=CONCEPTS, maps=maps(), pictures=PICTURES)
     text = (tmp_path / "units.html").read_text(encoding="utf-8")
     assert text.count("</script>") == 3 and "<b>" not in text
     data = json.loads(text.split('<script type="application/json" id="data">')[1].split("</script>")[0])
@@ -154,5 +154,5 @@ def test_page_holds_its_data_safely_and_loads_nothing(tmp_path):
     own = re.sub(r'<script type="module">.*?</script>', "", text, flags=re.DOTALL)  # without the chart's library
     assert not any(mark in own for mark in ('src="http', "url(", "@import", "<link"))
     first = text
-    gallery.units(tmp_path / "units.html", concepts=CONCEPTS, maps=maps(), pictures=PICTURES)
+    unit_gallery.units(tmp_path / "units.html", concepts=CONCEPTS, maps=maps(), pictures=PICTURES)
     assert (tmp_path / "units.html").read_text(encoding="utf-8") == first

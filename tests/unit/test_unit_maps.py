@@ -2,14 +2,15 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from unitlens import unit_maps
+from unitlens.report import pages
+from unitlens.units import exemplars
 
 IDS = ["a0", "a1", "b0", "b1", "c0"]
 PHOTOGRAPHS = ["z", "z", "y", "y", "x"]  # first seen last in the alphabet
 
 
 def top(activations, k=2, ids=IDS):
-    return unit_maps.top_photographs(np.array(activations, dtype=np.float32), ids, IDS, PHOTOGRAPHS, k=k)
+    return exemplars.top_photographs(np.array(activations, dtype=np.float32), ids, IDS, PHOTOGRAPHS, k=k)
 
 
 def test_each_photograph_gives_its_best_row_once():
@@ -20,7 +21,7 @@ def test_each_photograph_gives_its_best_row_once():
 
 
 def test_a_unit_that_is_not_finite_has_no_photographs(monkeypatch):
-    monkeypatch.setattr(unit_maps, "_UNITS_AT_ONCE", 1)
+    monkeypatch.setattr(exemplars, "_UNITS_AT_ONCE", 1)
     values = [[9, np.nan, np.inf], [8, 0, 1], [1, 5, 1], [2, 5, 1], [3, 7, 1]]
     assert top(values)["row"].tolist() == [[0, 4], [-1, -1], [-1, -1]]
 
@@ -32,7 +33,7 @@ def test_fewer_photographs_than_wanted():
 def test_many_units_are_taken_in_blocks(monkeypatch):
     values = np.random.default_rng(0).normal(size=(5, 7))
     whole = top(values)
-    monkeypatch.setattr(unit_maps, "_UNITS_AT_ONCE", 3)
+    monkeypatch.setattr(exemplars, "_UNITS_AT_ONCE", 3)
     for name, array in top(values).items():
         np.testing.assert_array_equal(array, whole[name])
 
@@ -77,7 +78,7 @@ def normalise(images):
 
 def maps_of(form, rows, batch_size=2):
     read = pictures()
-    return unit_maps.activation_maps(
+    return exemplars.activation_maps(
         Pooled(form), "layer", np.array(rows), lambda wanted: read[wanted], normalise, batch_size=batch_size
     )
 
@@ -98,7 +99,7 @@ def test_a_map_that_is_not_finite_is_empty(value):
         return torch.where(normalise(images) == 3, value, normalise(images))  # the red of the last picture
 
     rows, network = np.array([[2, 0], [1, -1]]), Pooled("maps")
-    arrays = unit_maps.activation_maps(network, "layer", rows, pictures().__getitem__, broken, batch_size=2)
+    arrays = exemplars.activation_maps(network, "layer", rows, pictures().__getitem__, broken, batch_size=2)
     assert not arrays["maps"][0, 0].any() and arrays["maps"][0, 1].tolist() == [[255, 0], [0, 0]]
     assert not np.isfinite(arrays["peak"][0, 0]) and arrays["peak"][0, 1] == 1
 
@@ -119,29 +120,29 @@ def corners(path):
 
 
 def test_outline_of_a_quarter_closes_along_the_edge():
-    (polygon,) = corners(unit_maps.outline(np.array([[255, 0], [0, 0]], np.uint8)))
+    (polygon,) = corners(pages.outline(np.array([[255, 0], [0, 0]], np.uint8)))
     assert (0, 0) in polygon or {(0, 1), (1, 0)} & set(polygon)
     assert max(x for x, _ in polygon) == max(y for _, y in polygon) == 64  # half the maximum: half the picture
 
 
 def test_outline_of_everything_nothing_and_a_ring():
-    assert unit_maps.outline(np.zeros((7, 7), np.uint8)) == ""
-    (whole,) = corners(unit_maps.outline(np.full((3, 5), 200, np.uint8)))
+    assert pages.outline(np.zeros((7, 7), np.uint8)) == ""
+    (whole,) = corners(pages.outline(np.full((3, 5), 200, np.uint8)))
     assert {min(map(min, whole)), max(map(max, whole))} == {0, 128}
     ring = np.zeros((5, 5), np.uint8)
     ring[1:4, 1:4] = 255
     ring[2, 2] = 0
-    outer, inner = corners(unit_maps.outline(ring))
+    outer, inner = corners(pages.outline(ring))
     assert max(map(max, outer)) > max(map(max, inner)) and min(map(min, outer)) < min(map(min, inner))
 
 
 def test_outline_of_noise_stays_short():
     noise = np.random.default_rng(0).integers(0, 256, (56, 56), dtype=np.uint8)
-    assert unit_maps.outline(noise).count("M") <= 12
+    assert pages.outline(noise).count("M") <= 12
 
 
 def test_outline_runs_where_the_map_has_half_its_maximum():
-    (polygon,) = corners(unit_maps.outline(np.array([[255, 0], [0, 0]], np.uint8)))
+    (polygon,) = corners(pages.outline(np.array([[255, 0], [0, 0]], np.uint8)))
     edges = [(a, b) for a, b in zip(polygon, polygon[1:] + polygon[:1], strict=True) if min(*a, *b) > 32]
     assert len(edges) > 2  # between the centers of the four pixels
     for edge in edges:
@@ -153,7 +154,7 @@ def test_outline_keeps_the_largest_parts_and_no_slivers():
     parts = np.zeros((64, 64), np.uint8)
     parts[20:60, 40:60] = 255
     parts[5, 50:52] = 128  # hardly above half: a line
-    (block,) = corners(unit_maps.outline(parts))
+    (block,) = corners(pages.outline(parts))
     parts[2:60:8, 2:30:8] = 255  # 32 dots
-    largest, *rest = corners(unit_maps.outline(parts))
+    largest, *rest = corners(pages.outline(parts))
     assert largest == block and len(rest) == 11

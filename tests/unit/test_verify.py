@@ -7,10 +7,13 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
-from unitlens import cam, explain, lime, models, verify
+from unitlens.explainers import cam, lime, segment
+from unitlens.measures import reference_checks as measures_reference_checks
+from unitlens.networks.network import normaliser
+from unitlens.tables import reference_checks
 
 SIZE = 32
-CHECKS = [*verify.GRAD_CAM, "quickshift", "lime"]
+CHECKS = [*measures_reference_checks.GRAD_CAM, "quickshift", "lime"]
 
 
 @pytest.fixture(autouse=True)
@@ -44,10 +47,17 @@ def compare(model):
     coarse = torch.rand(2, 3, 5, 5, generator=torch.Generator().manual_seed(1))
     pictures = nn.functional.interpolate(coarse, (SIZE, SIZE)).mul(255)
     pictures = pictures.permute(0, 2, 3, 1).to(torch.uint8)
-    normalise = models.normaliser([0.5] * 3, [0.25] * 3, device="cpu")
+    normalise = normaliser([0.5] * 3, [0.25] * 3, device="cpu")
 
-    def run(cams=verify.GRAD_CAM, *, layer="3", choose=lambda logits: logits.argmax(1), samples=40, **lime_options):
-        return verify.compare(
+    def run(
+        cams=measures_reference_checks.GRAD_CAM,
+        *,
+        layer="3",
+        choose=lambda logits: logits.argmax(1),
+        samples=40,
+        **lime_options,
+    ):
+        return measures_reference_checks.compare(
             model,
             normalise,
             pictures,
@@ -71,15 +81,21 @@ def against_packages(differences):
 
 
 def test_a_method_without_a_reference_is_told_and_does_not_fail_the_run(compare, monkeypatch):
-    assert set(verify.GRAD_CAM) <= set(cam.METHODS)
+    assert set(measures_reference_checks.GRAD_CAM) <= set(cam.METHODS)
     monkeypatch.setattr(
-        verify, "GRAD_CAM", {each: verify.GRAD_CAM[each] for each in verify.GRAD_CAM if each != "layercam"}
+        measures_reference_checks,
+        "GRAD_CAM",
+        {
+            each: measures_reference_checks.GRAD_CAM[each]
+            for each in measures_reference_checks.GRAD_CAM
+            if each != "layercam"
+        },
     )
     differences, timings = compare()
     row = differences.set_index("check").loc["layercam"]
     assert row.reference == "none" and row.images == 0 and row.note == "grad-cam has no such map"
     assert "layercam" not in set(timings.check)
-    verify.require_passed(differences)
+    reference_checks.require_passed(differences)
 
 
 def test_tables(compare):
@@ -104,16 +120,20 @@ def test_tables(compare):
 def test_right_results_pass(compare):
     differences = against_packages(compare()[0])
     assert differences.passed.all()
-    verify.require_passed(differences)
+    reference_checks.require_passed(differences)
     largest = differences.set_index("check").largest_difference
-    assert largest[list(verify.GRAD_CAM)].max() < 1e-5 and largest["quickshift"] == 0 and largest["lime"] < 1e-12
+    assert (
+        largest[list(measures_reference_checks.GRAD_CAM)].max() < 1e-5
+        and largest["quickshift"] == 0
+        and largest["lime"] < 1e-12
+    )
 
 
 def test_differences_are_the_same_every_time(compare):
     pd.testing.assert_frame_equal(compare()[0], compare()[0], check_exact=True)
 
 
-@pytest.mark.parametrize("method", verify.GRAD_CAM)
+@pytest.mark.parametrize("method", measures_reference_checks.GRAD_CAM)
 def test_a_wrong_map_is_detected(compare, monkeypatch, method):
     right = cam.explain
     monkeypatch.setattr(cam, "explain", lambda *args, **options: right(*args, **options).transpose(1, 2))
@@ -135,7 +155,7 @@ def test_one_wrong_pixel_of_the_second_map_is_detected_and_named(compare, monkey
     differences, _ = compare(["gradcam"])
     message = r": toy: gradcam differs from grad-cam [\d.]+ by 0.002, allowed: 0.001$"  # and nothing else is named
     with pytest.raises(ValueError, match=message):
-        verify.require_passed(differences)
+        reference_checks.require_passed(differences)
 
 
 def test_faster_arithmetic_is_compared_and_nothing_demanded(model, compare, tmp_path):
@@ -147,21 +167,21 @@ def test_faster_arithmetic_is_compared_and_nothing_demanded(model, compare, tmp_
     assert effects.largest_difference.between(1e-6, 0.2).all()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     differences.to_csv(tmp_path / "differences.csv", index=False)
-    verify.require_passed(pd.read_csv(tmp_path / "differences.csv"))
+    reference_checks.require_passed(pd.read_csv(tmp_path / "differences.csv"))
 
 
 def test_a_wrong_superpixel_is_detected(compare, monkeypatch):
-    right = explain.SUPERPIXELS["quickshift"]
+    right = segment.SUPERPIXELS["quickshift"]
 
     def wrong(pictures, **options):
         labels = right(pictures, **options)
         labels[:, 0, 0] = labels[:, -1, -1]
         return labels
 
-    monkeypatch.setitem(explain.SUPERPIXELS, "quickshift", wrong)
+    monkeypatch.setitem(segment.SUPERPIXELS, "quickshift", wrong)
     differences, _ = compare([])
     with pytest.raises(ValueError, match=r": toy: quickshift differs from scikit-image .* by 0.000977, allowed: 0$"):
-        verify.require_passed(differences)
+        reference_checks.require_passed(differences)
 
 
 def test_a_wrong_coefficient_is_detected(compare, monkeypatch):
@@ -174,14 +194,14 @@ def test_a_wrong_coefficient_is_detected(compare, monkeypatch):
     monkeypatch.setattr(lime, "explain", wrong)
     differences, _ = compare([])
     with pytest.raises(ValueError, match=r": toy: lime differs from lime .* by 1e-05, allowed: 1e-06$"):
-        verify.require_passed(differences)
+        reference_checks.require_passed(differences)
 
 
 def test_nan_does_not_pass(compare, monkeypatch):
     monkeypatch.setattr(cam, "explain", lambda *args, **options: torch.full((1, SIZE, SIZE), torch.nan))
     differences, _ = compare(["gradcam"])
     with pytest.raises(ValueError, match=r"toy: gradcam differs from grad-cam .* by nan"):
-        verify.require_passed(differences)
+        reference_checks.require_passed(differences)
 
 
 @pytest.mark.parametrize(
@@ -219,8 +239,8 @@ def test_samples_grow_to_the_number_of_superpixels(compare):
 
 def test_long_calls_are_not_repeated(monkeypatch):
     calls = []
-    assert verify._timed(lambda i: calls.append(i) or np.zeros(1), range(2))[0] == [0, 0]
+    assert measures_reference_checks._timed(lambda i: calls.append(i) or np.zeros(1), range(2))[0] == [0, 0]
     assert calls == [0, 1, 0, 1]
-    monkeypatch.setattr(verify, "_LONG_SECONDS", 0.0)
-    verify._timed(lambda i: calls.append(i) or np.zeros(1), range(2))
+    monkeypatch.setattr(measures_reference_checks, "_LONG_SECONDS", 0.0)
+    measures_reference_checks._timed(lambda i: calls.append(i) or np.zeros(1), range(2))
     assert calls == [0, 1, 0, 1, 0, 1]

@@ -3,29 +3,30 @@
 import math
 
 import pandas as pd
-from unitlens import cam, wording
+from unitlens.explainers import cam
+from unitlens.report import text
 
 
 def test_explainers_and_machines_have_titles():
-    titles = [wording.explainer_title(f"{method}-features.12") for method in cam.METHODS]
+    titles = [text.explainer_title(f"{method}-features.12") for method in cam.METHODS]
     assert titles == ["Grad-CAM", "HiResCAM", "Grad-CAM++", "XGrad-CAM", "LayerCAM", "Ablation-CAM", "Score-CAM"]
-    assert [wording.explainer_title(name) for name in ("lime", "random")] == ["LIME", "Random map"]
-    assert wording.explainer_title("shap-fc") == "shap"
-    assert wording.machine_title("cpu", 1) == "CPU, 1 thread"
-    assert wording.machine_title("NVIDIA H100", 4) == "NVIDIA H100, 4 threads"
-    assert wording.pair_title("gradcam-layer4", "lime") == "Grad-CAM and LIME"
+    assert [text.explainer_title(name) for name in ("lime", "random")] == ["LIME", "Random map"]
+    assert text.explainer_title("shap-fc") == "shap"
+    assert text.machine_title("cpu", 1) == "CPU, 1 thread"
+    assert text.machine_title("NVIDIA H100", 4) == "NVIDIA H100, 4 threads"
+    assert text.pair_title("gradcam-layer4", "lime") == "Grad-CAM and LIME"
 
 
 def test_numbers_in_sentences():
-    assert wording.estimate(0.312, 0.22, 0.404, 10) == "0.31 (95 % interval 0.22 to 0.40, n = 10)"
-    assert wording.estimate(0.5, math.nan, math.nan, 2, decimals=3) == (
+    assert text.estimate(0.312, 0.22, 0.404, 10) == "0.31 (95 % interval 0.22 to 0.40, n = 10)"
+    assert text.estimate(0.5, math.nan, math.nan, 2, decimals=3) == (
         "0.500 (no interval below three photographs, n = 2)"
     )
-    assert wording.p_value(0.0001) == "p < 0.001"
-    assert wording.p_value(0.0432) == "p = 0.043"
-    assert [wording.p_value(p) for p in (0.001, 0.00149)] == ["p = 0.001", "p = 0.0015"]
+    assert text.p_value(0.0001) == "p < 0.001"
+    assert text.p_value(0.0432) == "p = 0.043"
+    assert [text.p_value(p) for p in (0.001, 0.00149)] == ["p = 0.001", "p = 0.0015"]
     row = pd.Series({"mean": 0.312, "low": 0.22, "high": 0.404, "n": 10, "method": "lime"})
-    assert wording.mean_estimate(row) == "0.31 (95 % interval 0.22 to 0.40, n = 10)"
+    assert text.mean_estimate(row) == "0.31 (95 % interval 0.22 to 0.40, n = 10)"
 
 
 def test_a_difference_counts_where_its_adjusted_p_is_below_5_percent_and_it_is_not_zero():
@@ -33,10 +34,10 @@ def test_a_difference_counts_where_its_adjusted_p_is_below_5_percent_and_it_is_n
         [(0.2, 0.049), (0.9, 0.001), (0.3, 0.05), (-0.1, 0.01), (-0.2, 0.06), (0.0, 0.02), (math.nan, math.nan)],
         columns=["difference", "p_adjusted"],
     )
-    assert wording.above_and_below(tests) == (2, 1)
-    assert wording.adjusted(tests) == "adjusted for 6 tests"
-    assert wording.significant(tests[:1]) == "p < 0.05 adjusted for 1 test"
+    assert text.above_and_below(tests) == (2, 1)
+    assert text.adjusted(tests) == "adjusted for 6 tests"
+    assert text.significant(tests[:1]) == "p < 0.05 adjusted for 1 test"
     test = "paired permutation test by photograph, p < 0.05 adjusted for"
-    assert wording.paired_test(tests[2:4]) == f"{test} 2 tests; smallest p = 0.01"
-    assert wording.paired_test(tests[2:4], tests) == f"{test} 6 tests; smallest p = 0.01"
-    assert wording.paired_test(tests[-1:], tests) == "no photograph to test on"
+    assert text.paired_test(tests[2:4]) == f"{test} 2 tests; smallest p = 0.01"
+    assert text.paired_test(tests[2:4], tests) == f"{test} 6 tests; smallest p = 0.01"
+    assert text.paired_test(tests[-1:], tests) == "no photograph to test on"

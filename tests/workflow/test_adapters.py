@@ -13,7 +13,10 @@ import toy
 import yaml
 from PIL import Image
 from snakemake.iocontainers import Namedlist
-from unitlens import evidence, store, tables
+from unitlens.report import concept_findings
+from unitlens.storage import arrays as arrays_module
+from unitlens.storage.shards import concatenate, read_column
+from unitlens.storage.tables import read_table, write_table
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 GEOMETRY = {key: toy.PREPROCESSING[key] for key in ("fit", "resize", "crop", "interpolation")}
@@ -164,7 +167,7 @@ def in_shards(make, name, size, **options):
     for start in range(0, IMAGES, size):
         images = decode(f"{name}-{size}/images-{start}.h5", start, start + size)
         paths.append(make(f"{name}-{size}/{start}.h5", images, **options))
-    arrays = [store.read(path)[0] for path in paths]
+    arrays = [arrays_module.read_arrays(path)[0] for path in paths]
     return paths, {key: [row for each in arrays for row in each[key]] for key in arrays[0]}
 
 
@@ -183,7 +186,7 @@ def test_pictures_are_counted_and_copies_named(tmp_path):
     (tmp_path / "probe.csv").write_text("image_id,path,duplicate_of\na,a.png,\nb,b.png,a\n")
     files = {"images": [decode(f"{tmp_path}/images.h5")], "sheets": [f"{tmp_path}/probe.csv"]}
     adapter("summarise_images", files, [f"{tmp_path}/images.csv"], params={"sets": ["probe"]})
-    (row,) = tables.read(tmp_path / "images.csv").to_dict("records")
+    (row,) = read_table(tmp_path / "images.csv").to_dict("records")
     counts = {"pictures": IMAGES, "photographs": IMAGES, "skipped": 0, "problems": ""}
     assert row == {
         "set": "probe",
@@ -207,7 +210,7 @@ def test_misspelt_layer_is_named_with_its_nearest():
 
 
 def test_decoded_shard():
-    arrays, facts = store.read(decode("decoded/images.h5", 2, 5))
+    arrays, facts = arrays_module.read_arrays(decode("decoded/images.h5", 2, 5))
     assert arrays["images"].shape == (3, toy.SIZE, toy.SIZE, 3) and arrays["images"].dtype == np.uint8
     assert arrays["image_id"].tolist() == ["toy_02", "toy_03", "toy_04"]
     assert arrays["label"].tolist() == [2, 3, 4]
@@ -230,10 +233,10 @@ def test_truncated_photograph_is_named():
 def test_skipped_photograph_is_listed_and_the_others_explained():
     bad_sheet()
     images = decode("skipped/images.h5", 0, 3, sheet="bad.csv", on_bad_image="skip")
-    arrays, facts = store.read(images)
+    arrays, facts = arrays_module.read_arrays(images)
     assert arrays["image_id"].tolist() == ["toy_00", "toy_01"]
     assert [image_id for image_id, _ in json.loads(facts["skipped"])] == ["the_bad_one"]
-    explained, _ = store.read(explain("skipped/gradcam.h5", images, "gradcam"))
+    explained, _ = arrays_module.read_arrays(explain("skipped/gradcam.h5", images, "gradcam"))
     assert explained["image_id"].tolist() == ["toy_00", "toy_01"]
 
 
@@ -255,13 +258,13 @@ def test_a_mask_that_cannot_be_used_costs_itself():
     with pytest.raises(ValueError, match=r"image_id 'toy_01': `mask` photographs/rgba\.png must have one channel"):
         decode("masks/bad.h5", 0, 2, sheet="masks.csv")
     images = decode("masks/images.h5", 0, 2, sheet="masks.csv", on_bad_image="skip")
-    arrays, _ = store.read(images)
+    arrays, _ = arrays_module.read_arrays(images)
     assert arrays["has_mask"].tolist() == [True, False]
     assert arrays["mask"][0].any() and not arrays["mask"][1].any()
     files = {"images": [images], "sheets": ["masks/explain.csv"]}
     Path("masks/explain.csv").write_text("image_id,path,duplicate_of\na,a.png,\n")
     adapter("summarise_images", files, ["masks/images.csv"], params={"sets": ["explain"]})
-    (row,) = tables.read("masks/images.csv").to_dict("records")
+    (row,) = read_table("masks/images.csv").to_dict("records")
     assert (row["pictures"], row["skipped"]) == (2, 0)
     assert row["problems"].startswith("toy_01: goes without its mask, for `mask` photographs/rgba.png must have one")
 
@@ -272,7 +275,7 @@ def test_activations_depend_on_no_shard_or_batch_size(size):
     paths, parts = in_shards(extract, "activations", size, batch_size=2)
     assert parts["image_id"] == whole["image_id"]
     np.testing.assert_allclose(parts["activations"], whole["activations"], rtol=1e-5, atol=1e-6)
-    together, facts = store.concatenate(paths)
+    together, facts = concatenate(paths)
     np.testing.assert_array_equal(together["activations"], parts["activations"])
     assert (facts["model"], facts["layer"], facts["pooling"]) == (MODEL, "relu2", "avg")
 
@@ -285,13 +288,13 @@ def test_gallery_of_units():
     for batch_size in (1, 6):
         output = f"units/{batch_size}.h5"
         adapter("map_units", inputs, [output], params=params, batch_size=batch_size, model=MODEL, layer="relu2")
-    maps, facts = store.read("units/6.h5")
+    maps, facts = arrays_module.read_arrays("units/6.h5")
     assert maps["maps"].shape == (8, 5, 8, 8) and facts["geometry"] == "squash36-crop32-bilinear"
-    activations = store.column(paths, "activations")
+    activations = read_column(paths, "activations")
     for unit, rows in enumerate(maps["row"]):
         living = np.ptp(activations[:, unit]) > 0
         assert rows[0] == (activations[:, unit].argmax() if living else -1)
-    for name, array in store.read("units/1.h5")[0].items():
+    for name, array in arrays_module.read_arrays("units/1.h5")[0].items():
         if array.dtype == np.uint8:
             assert np.abs(array.astype(int) - maps[name]).max() <= 1
         elif array.dtype.kind == "f":
@@ -301,7 +304,7 @@ def test_gallery_of_units():
 
     rows = [{"model": MODEL, "layer": "relu2", "unit": unit, "status": "labelled"} for unit in range(8)]
     evidence = {"concept": "null", "category": "", "score": 1, "top_concepts": "null; red", "encoder": "ConSE"}
-    tables.write(pd.DataFrame(rows).assign(**evidence), "units/concepts.csv")
+    write_table(pd.DataFrame(rows).assign(**evidence), "units/concepts.csv")
     inputs = Namedlist(["units/concepts.csv", "units/6.h5", *images])
     inputs._set_name("concepts", 0)
     inputs._set_name("maps", 1, end=2)
@@ -323,7 +326,7 @@ def test_saliency_depends_on_no_shard_or_batch_size(method):
 
 def test_label_is_explained_on_request():
     images = decode("label/images.h5")
-    arrays, facts = store.read(explain("label/gradcam.h5", images, "gradcam", target="label"))
+    arrays, facts = arrays_module.read_arrays(explain("label/gradcam.h5", images, "gradcam", target="label"))
     assert arrays["target"].tolist() == arrays["label"].tolist() == [0, 1, 2, 3, 4, 0]
     assert facts["explained_class"] == "label"
 
@@ -332,7 +335,7 @@ def test_tuning_over_shards_gives_the_same_bytes():
     first, second = tune("tuned", [3, 1]), tune("tuned_again", [3, 1])
     for one, other in zip(first, second, strict=True):
         assert Path(one).read_bytes() == Path(other).read_bytes(), one
-    table = tables.read("tuned/settings.csv")
+    table = read_table("tuned/settings.csv")
     assert len(table) == 7 and set(table.n) == {4} and set(table.model) == {MODEL}
     assert set(table.name) == {"", "default", "grey one"}
     best = yaml.safe_load(Path("tuned/best.yaml").read_text())
@@ -366,7 +369,7 @@ def test_network_dissection(words):
         wildcards = {"model": MODEL, "layer": "relu2"}
         files = {**model_inputs(images), "masks": []}
         adapter("dissect_network", files, [output], params=params, batch_size=batch_size, **wildcards)
-        return tables.read(output)
+        return read_table(output)
 
     if "masks" in words:
         with pytest.raises(ValueError, match="no image of the probe set has masks"):
@@ -381,12 +384,12 @@ def test_network_dissection(words):
 
 def test_masks_and_scores():
     *_, masks, scores = compare("compared")
-    arrays, _ = store.read(masks)
+    arrays, _ = arrays_module.read_arrays(masks)
     area = round(AGREEMENT["area"] * toy.SIZE**2)
     for explainer in ("gradcam-relu2", "lime"):
         assert (arrays[f"{explainer}:equal_area"].sum((1, 2)) == area).all()
     assert "lime:selected" in arrays
-    table = tables.read(scores)
+    table = read_table(scores)
     assert set(table.model) == {MODEL} and set(table.image_id) == {f"toy_{number:02d}" for number in range(IMAGES)}
     assert set(zip(table.explainer_a, table.explainer_b, strict=True)) == {("gradcam-relu2", "lime")}
     assert table.groupby(["measure", "cut"], dropna=False).size().eq(IMAGES).all()
@@ -394,14 +397,14 @@ def test_masks_and_scores():
 
 def test_boxes_are_scored_and_summarised():
     images, gradcam, lime, *_ = compare("boxed")
-    arrays, facts = store.read(images)
-    store.create(images, arrays | {"box": np.tile(np.float32([4, 4, 20, 20]), (IMAGES, 1))}, facts)
+    arrays, facts = arrays_module.read_arrays(images)
+    arrays_module.write_arrays(images, arrays | {"box": np.tile(np.float32([4, 4, 20, 20]), (IMAGES, 1))}, facts)
     files = {"images": images, "saliency": [gradcam, lime]}
     adapter("score_ground_truth", files, ["boxed/found.csv"], params={"seed": 42}, model=MODEL)
     outputs = {name: f"boxed/{name}.csv" for name in ("images", "summary", "tests")}
     outputs |= {"figure": "boxed/found.svg", "findings": "boxed/found.json"}
     adapter("summarise_ground_truth", ["boxed/found.csv"], outputs, params={"seed": 42})
-    summary = tables.read(outputs["summary"])
+    summary = read_table(outputs["summary"])
     assert len(summary) == 4 * 3 and set(summary.reference) == {"box"}  # two explainers and two floors, measures
     assert len(json.loads(Path(outputs["findings"]).read_text())) == 3
     assert Path(outputs["figure"]).stat().st_size
@@ -413,11 +416,11 @@ def test_sanity_checks():
     params = {"network": NETWORK, "device": "cpu", "sanity": settings, "area": 0.2, "seed": 42}
     files = model_inputs(images) | {"explanations": gradcam}
     adapter("randomise_model", files, ["sane/randomised.csv"], params=params | {"layer": "relu2"}, model=MODEL)
-    randomised = tables.read("sane/randomised.csv")
+    randomised = read_table("sane/randomised.csv")
     assert len(randomised) == 2 * 3 * 2 * 4  # explainers; stages and another photograph; measures; photographs
     params |= {"lime": LIME, "counts": [20, 30, 40]}
     adapter("stabilise_lime", files | {"explanations": lime}, ["sane/stable.csv"], params=params)
-    stable = tables.read("sane/stable.csv")
+    stable = read_table("sane/stable.csv")
     assert len(stable) == 4 * 3 * 3 and (stable.seeds == 2).all() and set(stable.n_samples) == {20, 30, 40}
     outputs = {name: f"sane/{name}.csv" for name in ("randomisation", "stability")}
     outputs |= {f"{name}_summary": f"sane/{name}_summary.csv" for name in ("randomisation", "stability")}
@@ -426,7 +429,7 @@ def test_sanity_checks():
     files = {"randomised": ["sane/randomised.csv"], "stability": ["sane/stable.csv"]}
     adapter("summarise_sanity", files, outputs, params={"lime": {"top": 3, "n_samples": 30}, "seed": 42})
     assert "With the 30 samples of the maps it is" in Path(outputs["stability_findings"]).read_text()
-    assert tables.read(outputs["stability_summary"]).photographs.eq(4).all()
+    assert read_table(outputs["stability_summary"]).photographs.eq(4).all()
 
 
 @pytest.mark.parametrize("sizes", [[1] * IMAGES, [3, 3]])
@@ -470,7 +473,7 @@ def test_figures_show_the_first_photographs_whatever_the_shards(sizes, shown, tm
         outputs = {"scores": f"{tmp_path}/{number}.csv", "curves": f"{tmp_path}/{number}.h5"}
         adapter("score_faithfulness", model_inputs(decoded) | {"saliency": files}, outputs, params=score, model=MODEL)
         scores.append(outputs["scores"])
-    tables.write(tables.read(scores), f"{tmp_path}/faithfulness.csv")
+    write_table(read_table(scores), f"{tmp_path}/faithfulness.csv")
     params = {"shown": shown, "classes": {MODEL: "classes.txt"}, "area": 0.2, "missing": []}
     adapter("summarise_predictions", lime, [f"{tmp_path}/predictions.csv"], params=params)
     shards = {"images": images, "saliency": gradcam + lime}
@@ -489,13 +492,13 @@ def test_summaries():
     outputs = {name: f"summarised/{name}.csv" for name in ("images", "summary", "tests")}
     outputs["findings"] = "summarised/findings.json"
     adapter("summarise_agreement", [scores], outputs, params={"seed": 42, "area": 0.2})
-    table, summary = tables.read(outputs["images"]), tables.read(outputs["summary"])
-    assert table.equals(tables.read(scores))
+    table, summary = read_table(outputs["images"]), read_table(outputs["summary"])
+    assert table.equals(read_table(scores))
     means = table.groupby(["measure", "cut"], dropna=False).value.mean()
     everything = summary[summary.subset == "all"].set_index(["measure", "cut"])["mean"]
     np.testing.assert_allclose(everything.sort_index(), means.sort_index(), rtol=1e-5)
     assert "Grad-CAM and LIME agree: IoU" in Path(outputs["findings"]).read_text()
-    assert len(tables.read(outputs["tests"])) == 0  # one pair has no other to be compared with
+    assert len(read_table(outputs["tests"])) == 0  # one pair has no other to be compared with
 
     measures = {"shape": "summarised/measured_shape.csv", "complexity": "summarised/measured_complexity.csv"}
     files = {"images": "summarised/images.h5", "saliency": [gradcam, lime], "lime": lime}
@@ -505,24 +508,24 @@ def test_summaries():
     outputs |= {f"{name}_findings": f"summarised/{name}.json" for name in ("shape", "complexity")}
     files = {"shape": [measures["shape"]], "complexity": [measures["complexity"]], "agreement": outputs["images"]}
     adapter("summarise_measures", files, outputs, params={"seed": 42, "area": 0.2})
-    assert len(tables.read(outputs["shape"])) == 2 * 3 * IMAGES  # explainers, measures
-    assert tables.read(outputs["shape_tests"]).explainer_a.tolist() == ["gradcam-relu2"] * 3
-    correlations = tables.read(outputs["correlations"])
+    assert len(read_table(outputs["shape"])) == 2 * 3 * IMAGES  # explainers, measures
+    assert read_table(outputs["shape_tests"]).explainer_a.tolist() == ["gradcam-relu2"] * 3
+    correlations = read_table(outputs["correlations"])
     assert len(correlations) == 2 * 5 and (correlations.photographs == IMAGES).all()
-    assert tables.read(outputs["complexity"]).superpixels.tolist() == [16] * IMAGES
+    assert read_table(outputs["complexity"]).superpixels.tolist() == [16] * IMAGES
 
     files = {"images": "summarised/images.h5", "saliency": [gradcam, lime]}
     adapter("score_ground_truth", files, ["summarised/found.csv"], params={"seed": 42}, model=MODEL)
-    assert len(tables.read("summarised/found.csv")) == 0  # the sheet gives neither mask nor box
+    assert len(read_table("summarised/found.csv")) == 0  # the sheet gives neither mask nor box
 
     adapter("summarise_timings", [f"{gradcam}.csv", f"{lime}.csv"], ["summarised/timings.csv"])
-    timings = tables.read("summarised/timings.csv")
+    timings = read_table("summarised/timings.csv")
     assert timings.explainer.tolist() == ["gradcam-relu2", "lime"] and timings.images.tolist() == [IMAGES, IMAGES]
     np.testing.assert_allclose(timings.seconds_per_image, timings.seconds / IMAGES, rtol=1e-3)
 
     params = {"classes": {MODEL: "classes.txt"}}
     adapter("summarise_predictions", [lime], ["summarised/predictions.csv"], params=params)
-    predictions = tables.read("summarised/predictions.csv")
+    predictions = read_table("summarised/predictions.csv")
     assert predictions.label_name.tolist() == [toy.CLASSES[number % 5] for number in range(IMAGES)]
     assert (predictions.target == predictions.predicted).all()
 
@@ -547,7 +550,7 @@ def test_faithfulness():
     names = ["images", "summary", "tests", "curves"]
     outputs = {name: f"faithful/{name}.csv" for name in names} | {"findings": "faithful/findings.json"}
     adapter("summarise_faithfulness", {"scores": [scores], "curves": [curves]}, outputs, params={"seed": 42})
-    images, summary, tests, means = (tables.read(outputs[name]) for name in names)
+    images, summary, tests, means = (read_table(outputs[name]) for name in names)
     assert images.groupby(["explainer", "measure", "baseline"]).size().eq(IMAGES).all()
     assert set(images.explainer) == {"gradcam-relu2", "lime", "random", "gaussian"}
     assert set(images.explained_class) == {"predicted"} and set(images.geometry) == {"squash36-crop32-bilinear"}
@@ -597,17 +600,17 @@ def uneven(inputs):
 
 
 def test_uneven_shards_are_read_as_one(uneven):
-    lime, facts = store.concatenate(uneven["lime"])
+    lime, facts = concatenate(uneven["lime"])
     found = lime["segments"].max((1, 2)) + 1
     assert len(set(found)) == 3 and lime["coefficients"].shape == (3, max(found))
     assert lime["coefficients"].shape[1] - np.isnan(lime["coefficients"]).sum(1) == pytest.approx(found)
     assert np.isfinite(lime["stability"]).all() and facts["explainer"] == "lime"
-    images, facts = store.concatenate(uneven["images"])
+    images, facts = concatenate(uneven["images"])
     assert images["image_id"].tolist() == ["toy_00", "toy_01", "toy_02"] and images["label"].tolist() == [0, -1, 2]
     assert images["has_mask"].tolist() == [False, False, True] and images["mask"].any((1, 2)).tolist() == [0, 0, 1]
     assert [image_id for image_id, _ in json.loads(facts["skipped"])] == ["bad"]
-    assert store.column(uneven["activations"], "activations").shape == (3, 8)
-    assert store.concatenate(uneven["ablationcam"])[1]["passes"] == "traced"
+    assert read_column(uneven["activations"], "activations").shape == (3, 8)
+    assert concatenate(uneven["ablationcam"])[1]["passes"] == "traced"
 
 
 def test_lime_is_tuned_on_uneven_shards(uneven):
@@ -619,7 +622,7 @@ def test_lime_is_tuned_on_uneven_shards(uneven):
         outputs = dict(zip(("scores", "timings"), outputs, strict=True))
         adapter("tune_lime", files, outputs, params=params | {"photographs": 2}, model=MODEL)
     assert [len(pd.read_csv(path)) for path in scores] == [2 * 7, 0, 7]
-    assert len(tables.read(scores)) == 3 * 7 and set(tables.read(timings).part) == {"superpixels", "sample"}
+    assert len(read_table(scores)) == 3 * 7 and set(read_table(timings).part) == {"superpixels", "sample"}
 
 
 def test_uneven_shards_are_scored_and_summarised(uneven):
@@ -688,7 +691,7 @@ def test_uneven_shards_are_scored_and_summarised(uneven):
 
 
 def test_faithfulness_depends_on_no_batch_size():
-    scored = [tables.read(score_faithfulness(f"by-{size}", batch_size=size)[0]) for size in (1, 64)]
+    scored = [read_table(score_faithfulness(f"by-{size}", batch_size=size)[0]) for size in (1, 64)]
     keys = ["image_id", "explainer", "measure", "baseline"]
     one, other = (table.set_index(keys).value for table in scored)
     np.testing.assert_allclose(one, other[one.index], rtol=1e-4, atol=1e-4)
@@ -705,12 +708,14 @@ def label_units(folder, similarity="cos_similarity"):
         ids = np.array([f"image{12 * number + row}" for row in range(12)], dtype=object)
         shards.append(f"{folder}/activations/{number:05d}.h5")
         images.append(f"{folder}/images/{number:05d}.h5")
-        store.create(shards[-1], {"activations": rng.random((12, 3)), "image_id": ids}, {"layer": "relu1"})
+        arrays_module.write_arrays(
+            shards[-1], {"activations": rng.random((12, 3)), "image_id": ids}, {"layer": "relu1"}
+        )
         arrays = {"features": rng.random((12, 4)), "image_id": ids, "photograph": ids}
-        store.create(images[-1], arrays, {"encoder": "ConSE surrogate"})
+        arrays_module.write_arrays(images[-1], arrays, {"encoder": "ConSE surrogate"})
     words = np.array(["null", "dog", "sky"], dtype=object)
     arrays = {"features": rng.random((3, 4)), "word": words, "category": words}
-    store.create(f"{folder}/concepts.h5", arrays, {"encoder": "ConSE surrogate"})
+    arrays_module.write_arrays(f"{folder}/concepts.h5", arrays, {"encoder": "ConSE surrogate"})
     files = {"activations": shards, "images": images, "concepts": f"{folder}/concepts.h5"}
     params = {"similarity": similarity, "seed": 1, "evidence": EVIDENCE}
     return shards, lambda: adapter(
@@ -721,7 +726,7 @@ def label_units(folder, similarity="cos_similarity"):
 def test_labels_with_evidence():
     _, run = label_units("labelled")
     run()
-    table = tables.read("labelled/relu1.csv")
+    table = read_table("labelled/relu1.csv")
     assert table.status.tolist() == ["labelled"] * 3 and set(table.layer) == {"relu1"}
     columns = ["kept", "kept_group", "score_low", "score_high", "p_value", "q_value", "held_out_correlation"]
     assert table[columns].notna().all(axis=None)
@@ -729,7 +734,7 @@ def test_labels_with_evidence():
     outputs = {"table": "labelled/concepts.csv", "findings": "labelled/evidence.json"}
     adapter("collect_concepts", ["labelled/relu1.csv"], outputs, params={"seed": 1})
     sentences = json.loads(Path("labelled/evidence.json").read_text())
-    assert sentences == [f"{MODEL}: {line}" for line in evidence.findings(table, seed=1)]
+    assert sentences == [f"{MODEL}: {line}" for line in concept_findings.evidence_findings(table, seed=1)]
     assert sentences[0].startswith(f"{MODEL}: ") and "of 3 living units" in sentences[0]
 
 
@@ -741,25 +746,25 @@ def test_a_unit_that_is_not_finite_costs_itself():
     images = decode("nan/images.h5")
     files = model_inputs(images) | {"weights": "nan.bin"}
     adapter("extract_activations", files, ["nan/relu2.h5"], params=params, layer="relu2")
-    found = store.column(["nan/relu2.h5"], "activations")
-    sound = store.column([extract("nan/sound.h5", images)], "activations")
+    found = read_column(["nan/relu2.h5"], "activations")
+    sound = read_column([extract("nan/sound.h5", images)], "activations")
     assert np.isnan(found[:, 3]).all()
     np.testing.assert_array_equal(np.delete(found, 3, axis=1), np.delete(sound, 3, axis=1))
     maps = []
     for name, weights in (("relu2", "nan.bin"), ("sound", "toy.bin")):
         files = model_inputs([images]) | {"weights": weights, "activations": [f"nan/{name}.h5"]}
         adapter("map_units", files, [f"nan/{name}_maps.h5"], params=params, layer="relu2")
-        maps.append(store.read(f"nan/{name}_maps.h5")[0])
+        maps.append(arrays_module.read_arrays(f"nan/{name}_maps.h5")[0])
     assert set(maps[0]["row"][3]) == {-1} and not maps[0]["maps"][3].any()
     for name, array in maps[1].items():
         np.testing.assert_array_equal(np.delete(maps[0][name], 3, axis=0), np.delete(array, 3, axis=0))
 
     shards, run = label_units("nan")
-    arrays, facts = store.read(shards[1])
+    arrays, facts = arrays_module.read_arrays(shards[1])
     arrays["activations"][5, 1] = np.inf
-    store.create(shards[1], arrays, facts)
+    arrays_module.write_arrays(shards[1], arrays, facts)
     run()
-    table = tables.read("nan/relu1.csv")
+    table = read_table("nan/relu1.csv")
     assert table.status.tolist() == ["labelled", "not finite", "labelled"]
     outputs = {"table": "nan/concepts.csv", "findings": "nan/evidence.json"}
     adapter("collect_concepts", ["nan/relu1.csv"], outputs, params={"seed": 1})
@@ -789,14 +794,14 @@ def test_tables_of_all_explanations_read_no_maps(monkeypatch):
         adapter(name, files, [f"columns/{name}.csv"], params=params)
     bare = []
     for path in shards:
-        arrays, facts = store.read(path)
+        arrays, facts = arrays_module.read_arrays(path)
         bare.append(f"{path}.bare")
-        store.create(bare[-1], {name: array for name, array in arrays.items() if array.ndim == 1}, facts)
+        arrays_module.write_arrays(bare[-1], {name: array for name, array in arrays.items() if array.ndim == 1}, facts)
         assert {"saliency"} <= {name for name, array in arrays.items() if array.ndim > 1}
     for name, files in {"summarise_explanations": bare, "summarise_predictions": bare[1:]}.items():
         adapter(name, files, [f"columns/{name}-bare.csv"], params=params)
         assert Path(f"columns/{name}-bare.csv").read_bytes() == Path(f"columns/{name}.csv").read_bytes()
-    monkeypatch.setattr(store, "read", lambda path, **options: pytest.fail(f"{path} is read whole"))
+    monkeypatch.setattr(arrays_module, "read_arrays", lambda path, **options: pytest.fail(f"{path} is read whole"))
     for name, files in rules.items():
         adapter(name, files, [f"columns/{name}.csv"], params=params)
 
@@ -812,17 +817,19 @@ def test_an_image_without_an_explanation_goes_through_every_step():
     outputs = {"saliency": "black/lime/0.h5", "timings": "black/lime.csv"}
     adapter("explain_lime", model_inputs(images), outputs, params=params, model=MODEL)
     saliency = [explain("black/gradcam/0.h5", images, "gradcam"), "black/lime/0.h5"]
-    assert store.read("black/lime/0.h5")[0]["warning"][4] == "there is only one superpixel, LIME needs two"
+    assert (
+        arrays_module.read_arrays("black/lime/0.h5")[0]["warning"][4] == "there is only one superpixel, LIME needs two"
+    )
     adapter("cut_masks", saliency, ["black/masks.h5"], params={"area": 0.2, "threshold": 0.5, "seed": 42}, model=MODEL)
     adapter("score_agreement", saliency, ["black/scores.csv"], params={"agreement": AGREEMENT, "seed": 42}, model=MODEL)
-    scores = tables.read("black/scores.csv")
+    scores = read_table("black/scores.csv")
     assert scores.loc[scores["image_id"] == "black", "value"].isna().all()
     files = {"images": images, "saliency": saliency, "lime": "black/lime/0.h5"}
     adapter("measure_images", files, {"shape": "black/s.csv", "complexity": "black/c.csv"}, params={"area": 0.2})
-    assert tables.read("black/c.csv")["superpixels"].iloc[4] == 1
+    assert read_table("black/c.csv")["superpixels"].iloc[4] == 1
     params = {"shown": 5, "classes": {MODEL: "classes.txt"}}
     adapter("draw_overlays", {"images": [images], "saliency": ["black/lime/0.h5"]}, ["black/drawn"], params=params)
     adapter("draw_grid", {"images": [images], "saliency": saliency}, ["black/grid.png"], params=params, model=MODEL)
     assert Path("black/drawn/black.png").is_file()
     adapter("summarise_explanations", saliency, ["black/e.csv"])
-    assert (tables.read("black/e.csv")["warning"] != "").sum() >= 1
+    assert (read_table("black/e.csv")["warning"] != "").sum() >= 1

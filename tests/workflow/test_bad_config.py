@@ -12,8 +12,8 @@ import toy
 import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.sourcecache import infer_source_file
-from unitlens import dissect
 from unitlens.jobs.schema import repeated_keys
+from unitlens.units import dissect
 
 ROOT = Path(__file__).parents[2]
 DELETE = object()

@@ -11,7 +11,7 @@ import numpy as np
 import outputs
 import pandas as pd
 import pytest
-from unitlens import store
+from unitlens.storage.shards import concatenate
 
 pytestmark = pytest.mark.e2e
 
@@ -71,7 +71,7 @@ def test_every_unit_has_one_row_with_evidence(demo):
 
 
 def test_activations_of_all_shards(demo):
-    arrays, facts = store.concatenate(sorted((demo / "results/activations/squeezenet1_1/features.12").iterdir()))
+    arrays, facts = concatenate(sorted((demo / "results/activations/squeezenet1_1/features.12").iterdir()))
     assert arrays["activations"].shape == (1020, 512) and np.isfinite(arrays["activations"]).all()
     assert len(facts["weights_sha256"]) == 64 and facts["geometry"] == "squash256-crop227-bilinear"
 

@@ -17,7 +17,8 @@ import outputs
 import pytest
 import toy
 from conftest import ROOT, environment
-from unitlens import store, tables
+from unitlens.storage.arrays import read_arrays
+from unitlens.storage.tables import read_table
 
 CONFIG = ["--configfile", "config/toy.yaml"]
 RUN = [*CONFIG, "--cores", "2", "--keep-going", "--rerun-incomplete"]
@@ -81,13 +82,13 @@ def digests(project):
 
 
 def test_whole_run(finished):
-    concepts = tables.read(finished / "results/concepts.csv")
+    concepts = read_table(finished / "results/concepts.csv")
     assert concepts.groupby("layer").size().to_dict() == {"relu1": 6, "relu2": 8}
     assert "labelled" not in set(concepts.status)
-    agreement = tables.read(finished / "results/agreement.csv")
+    agreement = read_table(finished / "results/agreement.csv")
     assert set(agreement.image_id) == {"toy_00", "toy_02", "toy_03", "1.10", "NA"}
     assert set(agreement.image_id[agreement.value.isna()]) == {"1.10"}, "the black one has one superpixel"
-    timings = tables.read(finished / "results/timings/explainers.csv")
+    timings = read_table(finished / "results/timings/explainers.csv")
     assert timings[["explainer", "images"]].values.tolist() == [["gradcam-relu2", 5], ["lime", 5]]
     assert not list((finished / "results").rglob("*.part"))
     logs, benchmarks = names_below(finished / "results/logs"), names_below(finished / "results/benchmarks")
@@ -190,15 +191,15 @@ def test_appended_photographs_and_a_truncated_one(finished, snakemake, plan, tmp
     grown = {name for name in changed if Path(name).stem == "00002"}  # the shard that was not full
     assert changed - grown == summaries
     assert {name.partition("/")[0] for name in grown} == {"images", "saliency", "agreement"}
-    assert len(set(tables.read(project / "results/agreement.csv").image_id)) == 8
+    assert len(set(read_table(project / "results/agreement.csv").image_id)) == 8
 
 
 def test_unreadable_photograph_is_skipped_on_request(project, snakemake):
     result = snakemake(project, *RUN, "results/masks/toy/00001.h5")
     assert result.returncode == 0, result.stdout
-    _, facts = store.read(project / PHOTOGRAPHS / "00001.h5")
+    _, facts = read_arrays(project / PHOTOGRAPHS / "00001.h5")
     assert [image_id for image_id, _ in json.loads(facts["skipped"])] == ["007"]
-    masks, _ = store.read(project / "results/masks/toy/00001.h5")
+    masks, _ = read_arrays(project / "results/masks/toy/00001.h5")
     assert masks["image_id"].tolist() == ["toy_03"]
 
 

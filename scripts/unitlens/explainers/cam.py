@@ -5,28 +5,22 @@ Grad-CAM (Selvaraju 2017), HiResCAM (Draelos 2020), Grad-CAM++ (Chattopadhay 201
 except where that package departs from the paper: Ablation-CAM of layers whose minimum is not 0, or with Y < 0.
 """
 
-import inspect
 import logging
-import math
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
-from torch.fx.node import map_aggregate
+from torch import Tensor, nn
 
-from unitlens import items
-from unitlens.hooks import capture, channel_axis, find_layer
-from unitlens.logs import progress
+from unitlens.explainers import items
+from unitlens.explainers.tail import as_logits, find_tail
+from unitlens.jobs.progress import progress
+from unitlens.networks.hooks import capture
+from unitlens.networks.layer_outputs import as_grid, channel_axis
 
 logger = logging.getLogger(__name__)
-
-MOST_PREFIX_TOKENS = 5  # class, distillation and register tokens that precede the patches of a vision transformer
-
-Tail = Callable[[Tensor, Tensor], Tensor]  # (outputs of a layer (m, ...), index of the image of each (m,)) -> logits
 
 
 def explain(model: nn.Module, layer: str, images: Tensor, targets: Tensor, *, method: str, chunk: int = 64) -> Tensor:
@@ -122,7 +116,7 @@ def ablation_mode(model: nn.Module, layer: str, images: Tensor) -> str:
     """
     with _frozen(model), torch.inference_mode():
         images = torch.as_tensor(images)
-        return _find_tail(model, layer, images, *_forward(model, layer, images))[0]
+        return find_tail(model, layer, images, *_forward(model, layer, images))[0]
 
 
 # ---- methods by gradients
@@ -186,7 +180,7 @@ def _ablation_maps(model: nn.Module, layer: str, images: Tensor, targets: Tensor
     activations, logits = _checked_forward(model, layer, images, first)
     score = _pick(logits, targets, first)
     grid = as_grid(activations, images, layer)
-    _, tail = _find_tail(model, layer, images, activations, logits)
+    _, tail = find_tail(model, layer, images, activations, logits)
     axis = channel_axis(activations, *images.shape[-2:])
 
     def without_channel(image: Tensor, channel: Tensor) -> Tensor:
@@ -221,7 +215,7 @@ def _channel_scores(run: Callable[[Tensor, Tensor], Tensor], targets: Tensor, ch
     pairs_of_all = torch.arange(len(targets) * channels, device=targets.device)
     for pairs in progress(pairs_of_all.split(chunk), len(pairs_of_all), "channels"):
         image, channel = pairs // channels, pairs % channels
-        logits = _as_logits(run(image, channel), len(pairs))
+        logits = as_logits(run(image, channel), len(pairs))
         scores.append(logits.gather(1, targets[image, None])[:, 0])
     return torch.cat(scores).view(-1, channels)
 
@@ -235,156 +229,6 @@ METHODS = {  # name -> function of (model, layer, images, targets, chunk, index 
     "ablationcam": _ablation_maps,
     "scorecam": _score_maps,
 }
-
-
-# ---- running what follows a layer without running what precedes it
-
-
-def _find_tail(model: nn.Module, layer: str, images: Tensor, activations: Tensor, logits: Tensor) -> tuple[str, Tail]:
-    """Return the cheapest tail that agrees with the network, after the name of its mode (see :func:`ablation_mode`)."""
-    last = len(images) - 1
-    image = torch.tensor([last] if last else [0, 0], device=images.device)  # a batch of another size than `images`
-    tolerance = max(1e-2, torch.finfo(activations.dtype).eps ** 0.5) * logits.abs().max()
-    for mode, build in (("traced", _traced_tail), ("replayed", _replayed_tail)):
-        try:
-            tail = build(model, layer, images)
-            outputs = _as_logits(tail(activations[image], image), len(image))
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # tracing runs the model's code on stand-ins, which may fail in any way
-            logger.info("layer %r cannot be %s: %s: %s", layer, mode, type(error).__name__, error)
-            continue
-        if (outputs - logits[image]).abs().max() <= tolerance:
-            return mode, tail
-        logger.info("layer %r cannot be %s: the outputs differ from the network's", layer, mode)
-    return "full", partial(_replay, model, layer, images, {})
-
-
-class _PathTracer(fx.Tracer):
-    """Traces the code of the modules on `path`; any other module is one opaque step."""
-
-    def __init__(self, path: set[nn.Module]):
-        super().__init__()
-        self.path = path
-
-    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        return module not in self.path
-
-
-def _traced_tail(model: nn.Module, layer: str, images: Tensor) -> Tail:
-    """Cut the traced network at `layer`; values from before it that are needed after it are computed once, here."""
-    parameters = inspect.signature(model.forward).parameters.values()
-    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
-    nodes = list(_PathTracer(_path_to(model, layer)).trace(model, defaults).nodes)
-    calls = [node for node in nodes if node.op == "call_module"]
-    (cut,) = [node for node in calls if model.get_submodule(node.target) is find_layer(model, layer)]
-    after = _downstream(nodes, cut)
-    before = _downstream(nodes, nodes[0]) - after
-    kept = [node for node in nodes if node in before and not (after - {cut}).isdisjoint(node.users)]
-    values = _subgraph(model, nodes, nodes[:1], kept)(images) if kept else []
-    follow = _subgraph(model, nodes, [cut, *kept], nodes[-1].all_input_nodes)
-
-    def tail(activations: Tensor, image: Tensor) -> Tensor:
-        (outputs,) = follow(activations, *_rows(values, image, len(images)))
-        return outputs
-
-    return tail
-
-
-def _downstream(nodes: list[fx.Node], root: fx.Node) -> set[fx.Node]:
-    """Return `root` and the nodes that depend on it; `nodes` are in the order of execution."""
-    found = {root}
-    for node in nodes:
-        if not found.isdisjoint(node.all_input_nodes):
-            found.add(node)
-    return found
-
-
-def _subgraph(model: nn.Module, nodes: list[fx.Node], inputs: list[fx.Node], outputs: list[fx.Node]) -> Callable:
-    """Return a function that computes the values of the nodes `outputs` from those of the nodes `inputs`."""
-    needed = set(outputs)
-    for node in reversed(nodes):
-        if node in needed and node not in inputs:
-            needed.update(node.all_input_nodes)
-    graph = fx.Graph()
-    copies = {node: graph.placeholder(node.name) for node in inputs}
-    for node in nodes:
-        if node in needed and node not in copies:
-            copies[node] = graph.node_copy(node, copies.__getitem__)
-    graph.output([copies[node] for node in outputs])
-    return fx.GraphModule(model, graph).forward  # calling the module itself would print a traceback on any error
-
-
-def _replayed_tail(model: nn.Module, layer: str, images: Tensor) -> Tail:
-    """Keep the outputs of the modules that run before `layer`, beside the path to it, and replay them."""
-    path = _path_to(model, layer)
-    beside = {child for module in path for child in module.children()} - path - {find_layer(model, layer)}
-    recorded = defaultdict(list)
-
-    def recording(module: nn.Module, forward: Callable) -> Callable:
-        def record(*args, **kwargs):
-            output = forward(*args, **kwargs)
-            recorded[module].append(map_aggregate(output, lambda x: x.clone() if isinstance(x, Tensor) else x))
-            return output
-
-        return record
-
-    recorders = {module: recording(module, module.forward) for module in beside}
-    with _forwards_replaced(recorders), capture(model, [layer], stop=True):
-        model(images)
-    return partial(_replay, model, layer, images, recorded)
-
-
-def _replay(
-    model: nn.Module, layer: str, images: Tensor, recorded: dict[nn.Module, list], activations: Tensor, image: Tensor
-) -> Tensor:
-    """Run `model` with `layer` returning `activations`, and the first calls of modules what they have `recorded`."""
-
-    def replaying(outputs: list, forward: Callable) -> Callable:
-        pending = iter(outputs)
-
-        def replay(*args, **kwargs):
-            for output in pending:
-                return _rows(output, image, len(images))
-            return forward(*args, **kwargs)
-
-        return replay
-
-    replacements = {module: replaying(outputs, module.forward) for module, outputs in recorded.items()}
-    replacements[find_layer(model, layer)] = lambda *args, **kwargs: activations
-    with _forwards_replaced(replacements):
-        return model(images[image])
-
-
-@contextmanager
-def _forwards_replaced(replacements: dict[nn.Module, Callable]) -> Iterator[None]:
-    """Give modules other forward methods inside the block."""
-    own = {module: vars(module).get("forward") for module in replacements}
-    try:
-        for module, forward in replacements.items():
-            module.forward = forward
-        yield
-    finally:
-        for module, forward in own.items():
-            vars(module).pop("forward", None)
-            if forward is not None:
-                module.forward = forward
-
-
-def _path_to(model: nn.Module, layer: str) -> set[nn.Module]:
-    """Return the modules that contain `layer`, the model among them."""
-    names = layer.split(".")
-    return {model.get_submodule(".".join(names[:depth])) for depth in range(len(names))}
-
-
-def _rows(values: object, image: Tensor, n: int) -> object:
-    """Pick the rows `image` of every batch of `n` in a nest of values."""
-
-    def rows(value):
-        is_batch = isinstance(value, Tensor) and value.ndim > 0 and len(value) == n
-        return value[image] if is_batch else value
-
-    return map_aggregate(values, rows)
 
 
 # ---- what all methods share
@@ -412,7 +256,7 @@ def _set(training: list[nn.Module], trainable: list[nn.Parameter], value: bool) 
 def _forward(model: nn.Module, layer: str, images: Tensor, first: int = 0) -> tuple[Tensor, Tensor]:
     """Return the layer's output and the logits; where gradients are enabled, from the layer onwards and checked."""
     with capture(model, [layer], leaf=torch.is_grad_enabled()) as outputs:
-        logits = _as_logits(model(images), len(images))
+        logits = as_logits(model(images), len(images))
     if layer not in outputs or (torch.is_grad_enabled() and not logits.requires_grad):
         raise ValueError(f"layer {layer!r} does not influence the output")
     _check_finite(logits, "logits", layer, first)
@@ -428,16 +272,6 @@ def _checked_forward(model: nn.Module, layer: str, images: Tensor, first: int) -
     return _forward(model, layer, images, first)
 
 
-def _as_logits(outputs: object, n: int) -> Tensor:
-    """Return the outputs of a model as (n, classes), in float32 or better."""
-    if isinstance(outputs, Tensor) and outputs.ndim == 1:
-        outputs = outputs[:, None]
-    if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != n:
-        got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise ValueError(f"the model must return logits ({n}, classes), got {got}")
-    return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
-
-
 def _pick(logits: Tensor, targets: Tensor, first: int) -> Tensor:
     """Return each image's logit of its target (n,)."""
     bad = ((targets < 0) | (targets >= logits.shape[1])).nonzero().flatten()
@@ -445,38 +279,6 @@ def _pick(logits: Tensor, targets: Tensor, first: int) -> Tensor:
         index, classes = int(bad[0]), logits.shape[1]
         raise ValueError(f"`targets` of image {first + index}: got {int(targets[index])}, allowed 0 to {classes - 1}")
     return logits.gather(1, targets[:, None])[:, 0]
-
-
-def as_grid(values: Tensor, images: Tensor, layer: str) -> Tensor:
-    """Lay the outputs of a layer out as maps (n, c, h, w), without class tokens, in float32 or better.
-
-    Parameters
-    ----------
-    values : Tensor, shape (n, c, h, w), (n, h, w, c) or tokens (n, t, c)
-        Up to five tokens may precede the patches.
-    images : Tensor, shape (n, channels, height, width)
-        What the network was run on; only its shape is used.
-    layer : str
-        For the message.
-
-    Raises
-    ------
-    ValueError
-        If the outputs are not a spatial grid.
-    """
-    values = values.to(torch.promote_types(values.dtype, torch.float32))
-    height, width = images.shape[-2:]
-    if values.ndim == 4:
-        return values.movedim(channel_axis(values, height, width), 1)
-    if values.ndim == 3:  # tokens (n, t, c)
-        for prefix in range(MOST_PREFIX_TOKENS + 1):
-            patches = values.shape[1] - prefix
-            rows = round(math.sqrt(max(patches, 0) * height / width))
-            if rows and patches % rows == 0 and rows * width == patches // rows * height:
-                return values[:, prefix:].transpose(1, 2).unflatten(2, (rows, patches // rows))  # (n, c, rows, columns)
-    raise ValueError(
-        f"layer {layer!r} returns {tuple(values.shape)} for images of {height} x {width}: not a spatial grid"
-    )
 
 
 def _weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:

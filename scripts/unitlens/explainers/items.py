@@ -16,7 +16,6 @@ ONE_SUPERPIXEL = "there is only one superpixel, LIME needs two"
 MANY_SUPERPIXELS = "there are {superpixels} superpixels, more than LIME's {samples} samples"
 DEPENDENT = "superpixels are linearly dependent in LIME's samples, and `alpha` is 0"
 ZERO_MAP = "the map is zero everywhere"
-
 Result = TypeVar("Result")
 
 

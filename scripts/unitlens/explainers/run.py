@@ -2,32 +2,28 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import combinations
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from unitlens import agreement, cam, items, lime, models, segment, store
-from unitlens.logs import progress
-from unitlens.seeds import image_seed, repeated_ids, stream_seeds
-from unitlens.wording import explainer_title
+from unitlens.explainers import cam, items, lime
+from unitlens.explainers.masks import equal_area_mask, has_map, mask_stability, peak_share_mask
+from unitlens.explainers.segment import superpixels_of
+from unitlens.images.fill import HIDE
+from unitlens.jobs.progress import progress
+from unitlens.jobs.seeds import image_seed, repeated_ids, stream_seeds
+from unitlens.storage.arrays import as_texts
+from unitlens.storage.shards import join
 
-SUPERPIXELS = {
-    "quickshift": segment.quickshift,
-    "slic": segment.slic,
-    "felzenszwalb": segment.felzenszwalb,
-    "grid": segment.grid,
-}
-HIDE = {"mean": None, "grey": 128, "black": 0, "white": 255, "blur": "blur", "noise": "noise"}
 # Share of the picture at which repeats of LIME are compared.
 _STABILITY_AREA = 0.2
-_NAMED = 5  # images in a sentence
+
 
 Explainer = Callable[
     [Tensor, Tensor, Sequence[str]], dict[str, Tensor]
 ]  # (pictures, targets, image ids) -> named arrays; `warning`, texts, where a picture has no explanation
+Explanation = tuple[Mapping[str, np.ndarray], Mapping[str, object]]  # arrays and attributes of a file
 
 
 def explain_images(
@@ -51,7 +47,7 @@ def explain_images(
     predict : callable
         uint8 pictures -> probabilities.
     target : {"predicted", "label"} or int
-        See `models.choose_targets`.
+        See `run.choose_targets`.
     batch_size : int
         Pictures explained together.
     device : torch.device or str
@@ -66,19 +62,21 @@ def explain_images(
     seconds : float
         Spent in the explainer.
     """
-    facts = {name: _texts(images[name]) for name in ("image_id", "photograph")} | {"label": np.asarray(images["label"])}
+    facts = {name: as_texts(images[name]) for name in ("image_id", "photograph")} | {
+        "label": np.asarray(images["label"])
+    }
     total, seconds, parts, warnings = len(facts["image_id"]), 0.0, [], []
     starts = range(0, total, batch_size)
     for rows in progress((range(start, min(start + batch_size, total)) for start in starts), total, "images"):
         pictures = torch.as_tensor(images["images"][rows.start : rows.stop]).to(device)
         ids = facts["image_id"][rows.start : rows.stop]
         probabilities = predict(pictures)
-        targets = models.choose_targets(probabilities, facts["label"][rows.start : rows.stop], target, ids)
-        predicted = models.predicted_class(probabilities)
+        targets = choose_targets(probabilities, facts["label"][rows.start : rows.stop], target, ids)
+        predicted = predicted_class(probabilities)
         start = now(device)
         explanation, warning = _explain_batch(explainer, pictures, targets, ids, predicted)
         seconds += now(device) - start
-        zero = ~agreement.has_map(explanation["saliency"]).cpu().numpy()
+        zero = ~has_map(explanation["saliency"]).cpu().numpy()
         warnings.append(np.where(zero & (warning == ""), items.ZERO_MAP, warning))
         explanation |= {
             "target": targets,
@@ -88,7 +86,7 @@ def explain_images(
         }
         parts.append(({name: array.cpu().numpy() for name, array in explanation.items()}, {}))
     facts["warning"] = np.concatenate([*warnings, np.empty(0, dtype=object)])
-    return (store.join(parts)[0] if parts else _nothing(images["images"].shape[1:3])) | facts, seconds
+    return (join(parts)[0] if parts else _nothing(images["images"].shape[1:3])) | facts, seconds
 
 
 def _explain_batch(
@@ -215,8 +213,8 @@ def lime_explainer(
     -------
     callable
         Gives ``saliency, selected`` (the binary mask)``, segments, superpixels`` (their number)``, coefficients,
-        stderr, intercept, r2, n_used`` and, with `repeats` above 1, ``stability`` (n,): see `stability`, at a fifth of
-        the picture; and ``warning`` where LIME cannot explain a picture, because it has one superpixel, or more than
+        stderr, intercept, r2, n_used`` and, with `repeats` above 1, ``stability`` (n,): see `mask_stability`, at
+        a fifth of the picture; and ``warning`` where LIME cannot explain a picture, because it has one superpixel, or more than
         there are samples, or its predictions are not finite. It costs no other picture.
 
     Raises
@@ -244,7 +242,7 @@ def lime_explainer(
         arrays = results[0]._asdict()
         if repeats > 1:
             seeds = [[image_seed(seed, f"{name}/ties") for name in own] for own in names]
-            arrays["stability"] = stability([result.saliency for result in results], _STABILITY_AREA, seeds=seeds)
+            arrays["stability"] = mask_stability([result.saliency for result in results], _STABILITY_AREA, seeds=seeds)
         arrays = _emptied(arrays, reasons)
         explained = _emptied({"segments": segments}, reasons)["segments"]
         arrays["selected"] = lime.mask(arrays["coefficients"], explained, num_features=num_features)
@@ -256,137 +254,7 @@ def lime_explainer(
     return run
 
 
-def superpixels_of(
-    pictures: Tensor,
-    image_ids: Sequence[str],
-    superpixels: Mapping[str, object],
-    given: Mapping[str, np.ndarray] | None = None,
-) -> tuple[Tensor, dict[int, str]]:
-    """Segment pictures, or take the label maps that the user gave for them.
-
-    Parameters
-    ----------
-    pictures : (n, h, w, 3) uint8 Tensor
-    image_ids : sequence of str
-    superpixels, given
-        As in `lime_explainer`.
-
-    Returns
-    -------
-    segments : Tensor
-        (n, h, w) int64, dense from 0 in each picture.
-    absent : dict
-        From the number of each picture for which the method "given" has no map to the reason; its segments are 0.
-    """
-    options = {key: value for key, value in superpixels.items() if key != "method"}
-    if superpixels["method"] != "given":
-        return SUPERPIXELS[superpixels["method"]](pictures, **options), {}
-    absent = [place for place, image_id in enumerate(image_ids) if image_id not in (given or {})]
-    nothing = np.zeros(pictures.shape[1:3], dtype=np.int64)
-    maps = np.stack([nothing if place in absent else given[name] for place, name in enumerate(image_ids)])
-    segments = segment.relabel(torch.as_tensor(maps.astype(np.int64)), shape=tuple(pictures.shape[:3]))
-    return segments.to(pictures.device), dict.fromkeys(absent, items.NO_LABEL_MAP)
-
-
-def given_superpixels(images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Collect the label maps of a decoded shard by image id: those of rows that mark anything."""
-    if "superpixels" not in images:
-        return {}
-    pairs = zip(_texts(images["image_id"]), images["superpixels"], strict=True)
-    return {image_id: labels for image_id, labels in pairs if labels.any()}
-
-
-def stability(saliencies: Sequence[Tensor], area: float, *, seeds: Sequence[Sequence[int]]) -> Tensor:
-    """Tell how much repeated explanations of the same pictures agree.
-
-    Parameters
-    ----------
-    saliencies : sequence of (n, h, w) Tensors
-        One a repeat, two or more.
-    area : float
-        Share of the picture that the maps are cut to.
-    seeds : sequence of sequences of int
-        For each repeat one for each picture, all different: the order in which ties are broken.
-
-    Returns
-    -------
-    Tensor, float64, shape (n,)
-        Mean equal-area IoU of every two repeats; `agreement.chance_iou` is what unrelated maps score.
-    """
-    cut = [agreement.equal_area_mask(maps, area, seed=own) for maps, own in zip(saliencies, seeds, strict=True)]
-    return torch.stack([agreement.iou(a, b) for a, b in combinations(cut, 2)]).mean(0)
-
-
-def timing_table(facts: Mapping[str, object], images: int, seconds: float, device: torch.device) -> pd.DataFrame:
-    """One row: ``model, explainer, images, seconds, device, threads``."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    columns = ["model", "explainer", "images", "seconds", "device", "threads"]
-    return pd.DataFrame(
-        [[facts["model"], facts["explainer"], images, seconds, name, torch.get_num_threads()]], columns=columns
-    )
-
-
-def explanation_table(columns: Mapping[str, np.ndarray], facts: Mapping[str, object]) -> pd.DataFrame:
-    """Tabulate what is to know about each explanation of a file.
-
-    Parameters
-    ----------
-    columns, facts : mapping
-        A file of explanations as `store.columns` gives it, without its maps.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``model, explainer, image_id, target, warning, passes, superpixels, samples, r2, stability``. ``warning`` says
-        why there is no map, ``passes`` what is run for each channel (see `cam.passes`); what an explainer does not have
-        is empty.
-    """
-    images = len(columns["image_id"])
-    nothing = np.full(images, np.nan)
-    target = pd.Series(columns["target"], dtype="Int64")
-    return pd.DataFrame(
-        {
-            "model": facts["model"],
-            "explainer": facts["explainer"],
-            "image_id": columns["image_id"],
-            "target": target.mask(target < 0),
-            "warning": columns["warning"],
-            "passes": facts.get("passes", ""),
-            "superpixels": columns.get("superpixels", np.full(images, pd.NA)),
-            "samples": columns.get("n_used", np.full(images, pd.NA)),
-            "r2": columns.get("r2", nothing),
-            "stability": columns.get("stability", nothing),
-        }
-    )
-
-
-def no_map_sentences(explanations: pd.DataFrame) -> list[str]:
-    """Say which explainers have no map of which pictures, and why.
-
-    Parameters
-    ----------
-    explanations : pandas.DataFrame
-        Tables of `explanation_table`, below each other.
-
-    Returns
-    -------
-    list of str
-        A sentence for each model, explainer and reason.
-    """
-    sentences = []
-    every = explanations.groupby(["model", "explainer"]).size()
-    without = explanations[explanations["warning"].fillna("") != ""]
-    for (model, explainer, warning), group in without.groupby(["model", "explainer", "warning"], sort=False):
-        ids = [str(image_id) for image_id in group["image_id"]]
-        more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
-        sentences.append(
-            f"{model}: {explainer_title(explainer)} has no map of {len(ids)} of {every[model, explainer]} images, "
-            f"which count in no mean of its maps: {warning} ({', '.join(ids[:_NAMED])}{more})."
-        )
-    return sentences
-
-
-def masks(
+def cut_masks(
     explanations: Sequence[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
     *,
     area: float,
@@ -417,33 +285,27 @@ def masks(
     ValueError
         If the files are not of the same images.
     """
-    agreement.check_same_images(explanations)
+    check_same_images(explanations)
     result = {name: explanations[0][0][name] for name in ("image_id", "photograph")}
     for arrays, facts in explanations:
         name, saliency = facts["explainer"], torch.as_tensor(arrays["saliency"])
         seeds = stream_seeds(seed, name, arrays["image_id"])
-        mask = agreement.equal_area_mask(saliency, area, seed=seeds) & agreement.has_map(saliency)[:, None, None]
+        mask = equal_area_mask(saliency, area, seed=seeds) & has_map(saliency)[:, None, None]
         result[f"{name}:equal_area"] = mask.numpy()
-        result[f"{name}:threshold"] = agreement.peak_share_mask(saliency, threshold).numpy()
+        result[f"{name}:threshold"] = peak_share_mask(saliency, threshold).numpy()
         if "selected" in arrays:
             result[f"{name}:selected"] = arrays["selected"]
     return result
 
 
-def scale(saliency: np.ndarray) -> np.ndarray:
-    """Divide every map (n, h, w) by its own maximum; a map of zeros stays as it is."""
-    peak = saliency.max((1, 2), keepdims=True)
-    return saliency / np.where(peak > 0, peak, 1)
-
-
 def by_explainer(
     files: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
 ) -> dict[str, tuple[dict[str, np.ndarray], Mapping[str, object]]]:
-    """Gather the shards of each explainer, put one below the other by `store.join`."""
+    """Gather the shards of each explainer, put one below the other by `shards.join`."""
     shards: dict[str, list] = {}
     for arrays, facts in files:
         shards.setdefault(facts["explainer"], []).append((arrays, facts))
-    return {name: store.join(parts) for name, parts in shards.items()}
+    return {name: join(parts) for name, parts in shards.items()}
 
 
 def now(device: torch.device | str) -> float:
@@ -470,12 +332,66 @@ def _warning(reasons: Mapping[int, str], count: int) -> dict[str, np.ndarray]:
     return {"warning": items.texts(reasons, count)} if reasons else {}
 
 
-def _texts(column: object) -> np.ndarray:
-    return np.asarray(column.asstr()[:] if hasattr(column, "asstr") else column, dtype=object)
-
-
 def _nothing(size: tuple[int, int]) -> dict[str, np.ndarray]:
     """Explain no picture of a size: a shard whose pictures were all skipped."""
     whole, share = np.zeros(0, np.int64), np.zeros(0)
     arrays = {"saliency": np.zeros((0, *size), np.float32), "target": whole, "target_probability": share}
     return arrays | {"predicted": whole, "predicted_probability": share}
+
+
+def check_same_images(explanations: Sequence[Explanation]) -> None:
+    """Refuse files of explanations that are not of the same images in the same order.
+
+    Raises
+    ------
+    ValueError
+        Naming both explainers.
+    """
+    (first, first_facts), *others = explanations
+    for arrays, facts in others:
+        if list(arrays["image_id"]) != list(first["image_id"]):
+            raise ValueError(
+                f"the explanations by {facts['explainer']} are of other images than those by {first_facts['explainer']}"
+            )
+
+
+def choose_targets(probabilities: Tensor, labels: Sequence[int], target: str | int, image_ids: Sequence[str]) -> Tensor:
+    """Choose the class that is explained for each picture.
+
+    Parameters
+    ----------
+    probabilities : Tensor, shape (n, classes)
+    labels : sequence of int
+        The sheet's labels; -1 where there is none.
+    target : {"predicted", "label"} or int
+        The class of highest probability, the sheet's, or the number of one class for all pictures.
+    image_ids : sequence of str
+        For messages.
+
+    Returns
+    -------
+    Tensor, shape (n,), int64
+        On the device of `probabilities`; -1 where there is none: for the sheet's class without a label, for the
+        predicted one where a probability is NaN.
+
+    Raises
+    ------
+    ValueError
+        If a class or label is asked for that the model has no output for.
+    """
+    if target == "predicted":
+        return predicted_class(probabilities)
+    n, classes = probabilities.shape
+    if target != "label":
+        if not 0 <= target < classes:
+            raise ValueError(f"explain.target is class {target}; the model's classes are 0 to {classes - 1}")
+        return torch.full((n,), target, device=probabilities.device)
+    for image_id, label in zip(image_ids, labels, strict=True):
+        if label >= classes:
+            raise ValueError(f"image {image_id!r} has label {label}; the model's classes are 0 to {classes - 1}")
+    return torch.as_tensor(labels, device=probabilities.device).long()
+
+
+def predicted_class(probabilities: Tensor) -> Tensor:
+    """Give the class of highest probability (n,), -1 where one of (n, classes) is NaN or infinite."""
+    return probabilities.argmax(1).masked_fill(~probabilities.isfinite().all(1), -1)

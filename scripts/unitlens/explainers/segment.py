@@ -6,15 +6,21 @@ because LIME hides superpixel number i with column i of its design.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from skimage import color, segmentation
+from torch import Tensor
+
+from unitlens.explainers import items
+from unitlens.storage.arrays import as_texts
 
 # Pixels that quickshift handles at once: on a CPU about one picture, so that its arrays stay in the cache.
 _PIXELS_AT_ONCE_ON_CPU = 2**16
 _PIXELS_AT_ONCE_ON_ACCELERATOR = 2**21
+
+
 # Half-width of the window that is searched for all pixels; few have their parent further away.
 _NEAR = 3
 _PAIRS_AT_ONCE = 2**20
@@ -296,3 +302,51 @@ def _squared_distance(lab: torch.Tensor, radius: int, row: int, column: int) -> 
     difference = _moved(lab, radius, 0, 0) - _moved(lab, radius, row, column)
     first, second, third = difference.square_().unbind(1)
     return first.add_(second).add_(third).add_(row**2).add_(column**2)
+
+
+SUPERPIXELS = {
+    "quickshift": quickshift,
+    "slic": slic,
+    "felzenszwalb": felzenszwalb,
+    "grid": grid,
+}
+
+
+def superpixels_of(
+    pictures: Tensor,
+    image_ids: Sequence[str],
+    superpixels: Mapping[str, object],
+    given: Mapping[str, np.ndarray] | None = None,
+) -> tuple[Tensor, dict[int, str]]:
+    """Segment pictures, or take the label maps that the user gave for them.
+
+    Parameters
+    ----------
+    pictures : (n, h, w, 3) uint8 Tensor
+    image_ids : sequence of str
+    superpixels, given
+        As in `lime_explainer`.
+
+    Returns
+    -------
+    segments : Tensor
+        (n, h, w) int64, dense from 0 in each picture.
+    absent : dict
+        From the number of each picture for which the method "given" has no map to the reason; its segments are 0.
+    """
+    options = {key: value for key, value in superpixels.items() if key != "method"}
+    if superpixels["method"] != "given":
+        return SUPERPIXELS[superpixels["method"]](pictures, **options), {}
+    absent = [place for place, image_id in enumerate(image_ids) if image_id not in (given or {})]
+    nothing = np.zeros(pictures.shape[1:3], dtype=np.int64)
+    maps = np.stack([nothing if place in absent else given[name] for place, name in enumerate(image_ids)])
+    segments = relabel(torch.as_tensor(maps.astype(np.int64)), shape=tuple(pictures.shape[:3]))
+    return segments.to(pictures.device), dict.fromkeys(absent, items.NO_LABEL_MAP)
+
+
+def given_superpixels(images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Collect the label maps of a decoded shard by image id: those of rows that mark anything."""
+    if "superpixels" not in images:
+        return {}
+    pairs = zip(as_texts(images["image_id"]), images["superpixels"], strict=True)
+    return {image_id: labels for image_id, labels in pairs if labels.any()}

@@ -11,14 +11,15 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from unitlens import tables
+from unitlens.jobs import checks
 from unitlens.jobs.sheets import COLUMNS, DUPLICATE_OF, LONGEST_ID, MAPS, MAPS_APART, is_label, read_rows
-from unitlens.sources import sha256
+from unitlens.storage.files import sha256
+from unitlens.storage.tables import read_texts, write_texts
 
 _SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _BRODEN_CATEGORIES = ("color", "object", "part", "material", "scene", "texture")  # columns of index.csv
@@ -26,7 +27,15 @@ _SYNSET = re.compile(r"n\d{8}")
 _VALIDATION = re.compile(r"ILSVRC2012_val_\d{8}")
 _SOLUTION = "LOC_val_solution.csv"
 _TRUTH = "ILSVRC2012_validation_ground_truth.txt"
-_NAMED = 5  # files that a message lists
+_LONGEST = 300  # seconds; the real one takes two
+
+
+_READ_SYNSETS = """
+import json, sys
+import scipy.io
+synsets = scipy.io.loadmat(sys.argv[1], squeeze_me=True, variable_names=["synsets"])["synsets"]
+print(json.dumps(list(zip(map(int, synsets["ILSVRC2012_ID"]), map(str, synsets["WNID"]), strict=True))))
+"""
 
 
 def write_sheet(
@@ -67,7 +76,7 @@ def write_sheet(
     rows = read_rows(sheet, 0, sys.maxsize) if sheet else _listed(root, kind, size)
     missing = [row for row in rows if not _is_file(root / row["path"])]
     if missing and not allow_missing:
-        names = _some(f"{row['path']} ({row['image_id']})" for row in missing)
+        names = checks.first_few(f"{row['path']} ({row['image_id']})" for row in missing)
         raise FileNotFoundError(
             f"{len(missing)} of {len(rows)} photographs are not below {root}, or are no files: {names}"
         )
@@ -75,11 +84,11 @@ def write_sheet(
     absent = [f"{name} ({image_id})" for name, image_id in maps if not _is_file(root / name)]
     if absent and not allow_missing:
         raise FileNotFoundError(
-            f"{len(absent)} of {len(maps)} label maps are not below {root}, or are no files: {_some(absent)}"
+            f"{len(absent)} of {len(maps)} label maps are not below {root}, or are no files: {checks.first_few(absent)}"
         )
     same = _add_hashes(rows, root)
     part = Path(path).with_suffix(".part")
-    tables.write_texts(pd.DataFrame(rows, columns=[*COLUMNS, "class_name", "sha256", DUPLICATE_OF]), part)
+    write_texts(pd.DataFrame(rows, columns=[*COLUMNS, "class_name", "sha256", DUPLICATE_OF]), part)
     part.replace(path)
     what = "photograph is a copy of another" if len(same) == 1 else "photographs are copies of others"
     print(f"{len(rows)} rows; {len(same)} {what}")
@@ -106,7 +115,7 @@ def refuse_empty(sets: pd.DataFrame) -> None:
         It names the first such set and what is wrong with its photographs.
     """
     for row in sets[sets["pictures"] == 0].itertuples():
-        reasons = _some(row.problems.split("; "))
+        reasons = checks.first_few(row.problems.split("; "))
         raise ValueError(f"no photograph of images.{row.set} can be read, so there is nothing to work on: {reasons}")
 
 
@@ -135,7 +144,9 @@ def class_folders(root: Path) -> list[dict[str, str]]:
     """
     rows = image_folder(root)
     if outside := [row["path"] for row in rows if "/" not in row["path"]]:
-        raise ValueError(f"{root} must hold one folder a class, but has pictures beside them: {_some(outside)}")
+        raise ValueError(
+            f"{root} must hold one folder a class, but has pictures beside them: {checks.first_few(outside)}"
+        )
     names = sorted({row["path"].partition("/")[0] for row in rows})
     numbers = {name: str(number) for number, name in enumerate(names)}
     print(*(f"class {number}: {name}" for name, number in numbers.items()), sep="\n")
@@ -184,7 +195,7 @@ def broden(root: Path) -> list[dict[str, str]]:
     """
     index = _broden_file(root, "index.csv")
     folder = index.parent.relative_to(root) / "images"
-    table = tables.read_texts(index)
+    table = read_texts(index)
     if absent := [name for name in ("image", *_BRODEN_CATEGORIES) if name not in table.columns]:
         raise ValueError(f"{index} lacks the column {absent[0]!r}; it has {', '.join(table.columns)}")
     rows = []
@@ -226,8 +237,8 @@ def broden_words(root: str | Path) -> pd.DataFrame:
     ValueError
         If `label.csv` names a category that `category.csv` does not.
     """
-    labels = tables.read_texts(_broden_file(Path(root), "label.csv"))
-    known = set(tables.read_texts(_broden_file(Path(root), "category.csv")).name)
+    labels = read_texts(_broden_file(Path(root), "label.csv"))
+    known = set(read_texts(_broden_file(Path(root), "category.csv")).name)
     labels = labels[labels.number.astype(int) > 0]  # 0 is the background, which is no label
     categories = [_most_frequent(cell) for cell in labels.category]
     if unknown := sorted(set(categories) - known):
@@ -297,11 +308,6 @@ def _image_id(path: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", path)
 
 
-def _some(things: Iterable) -> str:
-    names = list(map(str, things))
-    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
-
-
 def _imagenet_synsets() -> list[str]:
     """ImageNet's 1000 synsets in the order of the outputs of networks, from timm's data, which is not imported."""
     (folder,) = importlib.util.find_spec("timm").submodule_search_locations
@@ -319,7 +325,7 @@ def _validation_synsets(root: Path) -> dict[str, str]:
 
 def _solution(path: Path) -> dict[str, str]:
     """Read ``ImageId,PredictionString``; the latter begins with the synset."""
-    table = tables.read_texts(path)
+    table = read_texts(path)
     return {image: cell.split()[0] for image, cell in zip(table.ImageId, table.PredictionString, strict=True)}
 
 
@@ -343,12 +349,3 @@ def _ground_truth(path: Path) -> dict[str, str]:
     except (ValueError, LookupError) as error:
         reason = repr(error) if isinstance(error, LookupError) else str(error)
     raise ValueError(f"{path} and meta.mat beside it do not fit together, or are damaged: {reason}")
-
-
-_LONGEST = 300  # seconds; the real one takes two
-_READ_SYNSETS = """
-import json, sys
-import scipy.io
-synsets = scipy.io.loadmat(sys.argv[1], squeeze_me=True, variable_names=["synsets"])["synsets"]
-print(json.dumps(list(zip(map(int, synsets["ILSVRC2012_ID"]), map(str, synsets["WNID"]), strict=True))))
-"""

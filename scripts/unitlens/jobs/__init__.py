@@ -1,1 +1,1 @@
-"""What surrounds a job: the config and the sheets, checked before it starts, and what became of it."""
+"""What surrounds a job: logs, progress, seeds, sheets and checks."""

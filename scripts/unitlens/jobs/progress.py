@@ -1,20 +1,14 @@
-"""Send everything a job prints, C libraries and tracebacks included, to its log file."""
+"""Tell how far a job is and what it has cost, in its log and, where there is one, on the terminal."""
 
-import errno
-import fcntl
 import os
 import resource
-import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, TypeVar
 
@@ -24,135 +18,19 @@ Item = TypeVar("Item")
 EVERY = 30.0  # seconds between two lines of a log
 _TICK = 1.0  # seconds between two looks at a terminal
 _PATIENCE = 10.0  # seconds in which `nvidia-smi` ends
-_STREAMS = {1: "stdout", 2: "stderr"}
 _stages: list["Stage"] = []  # those that run now, each within the one before
+
+
 # When the log was opened, whether there is one, whether a stage has begun, and what watches the GPU since when.
 job = SimpleNamespace(opened=time.monotonic(), logs=False, works=False, nvidia_smi=None)
 
 
-@contextmanager
-def log_to(path: str | Path) -> Iterator[IO[str]]:
-    """Redirect the file descriptors 1 and 2 to `path` for the block.
-
-    File descriptors are redirected, not `sys.stdout`, because CUDA and C libraries write to them directly. An exception
-    is printed into the log with its traceback and raised again; its one-line message also goes to the original stderr,
-    so that the person at the terminal reads the cause without opening the log. Outside the block both descriptors are
-    as before, whatever happened, and the error is the block's own: a line of this function that cannot be written, for
-    the disk is full or the terminal closed, is left out. The first line says where the job runs, the last one how long
-    it took, how much memory it held and which share of the time its GPU was busy (`nvidia-smi`, once a second since the
-    first `stage`); every `EVERY` seconds between them a line says how far the job is. A terminal shows the same in one
-    line that moves.
-    SIGTERM, by which a cluster ends a job, becomes SystemExit, so that half-written files are removed.
-
-    Parameters
-    ----------
-    path : str or Path
-        The log file, overwritten; its folder is made when missing.
-
-    Yields
-    ------
-    file
-        The original stderr, for progress that a person at a terminal watches.
-
-    Raises
-    ------
-    OSError
-        If the log cannot be opened; nothing is redirected then.
-    """
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as undo:  # from the last to the first, whatever fails; none of them raises
-        log = _above_standard(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644))
-        undo.callback(os.close, log)
-        _flush()
-        originals = [_copy(descriptor) for descriptor in _STREAMS]
-        for original, (descriptor, stream) in zip(originals, _STREAMS.items(), strict=True):
-            undo.callback(_put_back, original, descriptor)
-            os.dup2(log, descriptor)
-            if getattr(sys, stream) is None:  # it was closed when Python started
-                undo.callback(setattr, sys, stream, None)
-                setattr(sys, stream, os.fdopen(descriptor, "w", 1, errors="backslashreplace", closefd=False))
-        undo.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _end))
-        undo.callback(vars(job).update, vars(job).copy())  # back to the log around this one, if there is one
-        vars(job).update(opened=time.monotonic(), logs=True, works=False)
-        undo.callback(_close, log)
-        _write(log, f"{_place()}\n")
-        terminal = os.fdopen(_copy(originals[1] or log), "w", errors="backslashreplace")
-        undo.callback(_close_quietly, terminal)
-        name = str(path).removeprefix("results/logs/").removesuffix(".log")
-        try:
-            with _watched(terminal, name):
-                yield terminal
-        except BaseException as error:
-            _flush()  # what was printed before the error stands above it
-            _write(log, "".join(traceback.format_exception(error)))
-            if originals[1]:
-                _write(originals[1], f"{type(error).__name__}: {_message(error)}\n")
-            raise
-
-
-def _above_standard(descriptor: int) -> int:
-    """Move a descriptor off 0, 1 and 2, which it gets where these are closed."""
-    if descriptor > 2:
-        return descriptor
-    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
-    os.close(descriptor)
-    return moved
-
-
-def _copy(descriptor: int) -> int | None:
-    """Duplicate a descriptor; None if it is closed."""
-    try:
-        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
-    except OSError as error:
-        if error.errno != errno.EBADF:
-            raise
-        return None
-
-
-def _put_back(original: int | None, descriptor: int) -> None:
-    if original is None:
-        os.close(descriptor)
-    else:
-        os.dup2(original, descriptor)
-        os.close(original)
-
-
-def _close(log: int) -> None:
-    """Write the last line, which must not hide how the job ended."""
-    try:
-        cost = _cost()
-    except Exception as error:
-        cost = (
-            f"took {time.monotonic() - job.opened:.1f} s; what it held is not known ({type(error).__name__}: {error})"
-        )
-    _flush()
-    _write(log, f"{cost}\n")
-
-
-def _close_quietly(stream: IO[str]) -> None:
-    with suppress(OSError, ValueError):
-        stream.close()
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):  # full, closed, or none
-            stream.flush()
-
-
-def _write(descriptor: int, text: str) -> None:
+def write(descriptor: int, text: str) -> None:
     """Write at once; a full disk or a closed terminal ends no job."""
     content = visible(text, keep="\n").encode()
     with suppress(OSError):
         while content:
             content = content[os.write(descriptor, content) :]
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:
-        return "its message cannot be shown"
 
 
 @dataclass(eq=False)
@@ -253,7 +131,7 @@ def tell() -> str:
 
 
 @contextmanager
-def _watched(terminal: IO[str], name: str) -> Iterator[None]:
+def watched(terminal: IO[str], name: str) -> Iterator[None]:
     """Tell how far the job is, from a thread beside it."""
     ended = threading.Event()
     watcher = threading.Thread(target=_watch, args=(ended, terminal, name), daemon=True)
@@ -283,18 +161,7 @@ def _watch(ended: threading.Event, terminal: IO[str], name: str) -> None:
             terminal.flush()
 
 
-def _end(number: int, frame: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one is enough: the next must not break off the cleaning up
-    raise SystemExit("ended by SIGTERM: cancelled, out of time, or its node is going down")
-
-
-def _place() -> str:
-    variables = {"SLURM_JOB_ID": "SLURM job", "CUDA_VISIBLE_DEVICES": "GPU"}
-    found = [f"{what} {os.environ[name]}" for name, what in variables.items() if name in os.environ]
-    return ", ".join([f"host {socket.gethostname()}", *found])
-
-
-def _cost() -> str:
+def cost() -> str:
     """Tell seconds and memory; of the GPU only where torch is in use anyway."""
     kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     line = f"took {time.monotonic() - job.opened:.1f} s, held at most {kib / 1024:.0f} MiB"

@@ -14,7 +14,7 @@ from unitlens.jobs.characters import shorten
 from unitlens.jobs.csv_files import lines
 
 COLUMNS = ("image_id", "path", "label", "mask", "crop", "box", "superpixels")
-DUPLICATE_OF = "duplicate_of"  # column of the sheets that `image_sets.write_sheet` writes, of no others
+DUPLICATE_OF = "duplicate_of"  # column of the sheets that `datasets.write_sheet` writes, of no others
 MAPS = ("mask", "superpixels")  # columns that name label maps
 MAPS_APART = ";"  # between several label maps in one cell
 LONGEST_ID = 200  # it names files, which some file systems allow 255 bytes with their endings
@@ -32,7 +32,7 @@ def read_rows(sheet: str | Path, start: int, stop: int) -> list[dict[str, str]]:
     sheet
         CSV in UTF-8 with a header. Columns `image_id` and `path`; others are optional: missing ones of `COLUMNS` are
         given as empty strings, others are kept. Rows are counted from 0 behind the header, blank lines left out. Cells
-        are read as they are; a sheet with the column `DUPLICATE_OF` is one that `image_sets.write_sheet` wrote, see
+        are read as they are; a sheet with the column `DUPLICATE_OF` is one that `datasets.write_sheet` wrote, see
         `tables.write_texts`.
     start, stop
         The range; the sheet may end before `stop`, but not before `start`.

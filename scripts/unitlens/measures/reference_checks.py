@@ -16,17 +16,25 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from unitlens import cam, explain, items, lime, models
-from unitlens.hooks import capture, channel_axis, find_layer
-from unitlens.logs import each
-from unitlens.seeds import image_seed
+from unitlens.explainers import cam, items, lime, run, segment, surrogate
+from unitlens.images import fill
+from unitlens.jobs import progress
+from unitlens.jobs.seeds import image_seed
+from unitlens.networks import layer_outputs
+from unitlens.networks.hooks import capture, find_layer
+from unitlens.networks.network import predictor, set_precision
 
 # Of maps in [0, 1]: both sides add up hundreds of channels in float32, in different orders and batches.
 CAM_TOLERANCE = 1e-3
+
+
 # Of coefficients, which are probabilities: both sides solve the same equations in float64.
 LIME_TOLERANCE = 1e-6
+
+
 # Of the share of pixels: labels are equal or they are not.
 QUICKSHIFT_TOLERANCE = 0.0
+
 
 GRAD_CAM = {
     "gradcam": "GradCAM",
@@ -37,11 +45,15 @@ GRAD_CAM = {
     "ablationcam": "AblationCAM",
     "scorecam": "ScoreCAM",
 }
+
+
 _ABLATION_NOTE = (
     "grad-cam's loop sets channels to 0 in place of the layer's minimum - 1e7 and does not divide by the logit: the "
     "minimum is not 0, or the logit not above 0"
 )
 _QUICKSHIFT_OF_LIME = {"kernel_size": 4, "max_dist": 200, "ratio": 0.2}
+
+
 # A longer call is not repeated: what a first call costs beyond a second one is little beside it.
 _LONG_SECONDS = 5.0
 
@@ -79,8 +91,8 @@ def compare(
     Parameters
     ----------
     model : nn.Module
-        Classifier returning logits (n, classes), its parameters frozen, in strict float32 (see `models.set_precision`):
-        in less, Ablation-CAM's differences of logits drown in rounding.
+        Classifier returning logits (n, classes), its parameters frozen, in strict float32 (see
+        `network.set_precision`): in less, Ablation-CAM's differences of logits drown in rounding.
     normalise : callable
         uint8 pictures -> the model's input.
     pictures : (n, h, w, 3) uint8 Tensor
@@ -96,7 +108,7 @@ def compare(
     cams : sequence of str
         Keys of `cam.METHODS`.
     lime_options : mapping
-        Options of `explain.lime_explainer`: ``superpixels``, ``hide``, and those of the surrogate; others do not
+        Options of `run.lime_explainer`: ``superpixels``, ``hide``, and those of the surrogate; others do not
         matter here. Quickshift is checked where it makes the superpixels. `lime` hides behind the mean colour or
         a constant: any other choice is checked with the mean colour, and the note says so.
     samples : int
@@ -105,7 +117,7 @@ def compare(
         Pictures on the device at once.
     seed : int
     given : mapping, optional
-        From `explain.given_superpixels`.
+        From `segment.given_superpixels`.
 
     Returns
     -------
@@ -126,14 +138,14 @@ def compare(
     channels to 0 and does not divide by the logit; the note says so.
     """
     superpixels = lime_options["superpixels"]
-    segments, absent = explain.superpixels_of(pictures, image_ids, superpixels, given)
-    predict = models.predictor(model, normalise)
+    segments, absent = segment.superpixels_of(pictures, image_ids, superpixels, given)
+    predict = predictor(model, normalise)
     without, without_lime = _reasons(predict, pictures, targets, segments, absent)
     targets = targets.clamp(min=0)
     seeds = [image_seed(seed, image_id) % 2**32 for image_id in image_ids]  # what numpy's generator takes
 
     def explainers(model: nn.Module, normalise: Callable[[Tensor], Tensor]) -> list[Check]:
-        images, predict = normalise(pictures), models.predictor(model, normalise)
+        images, predict = normalise(pictures), predictor(model, normalise)
         checks = [_cam_check(each, model, layer, images, targets, batch_size) for each in cams if each in GRAD_CAM]
         return [*checks, _lime_check(predict, pictures, segments, targets, seeds, lime_options, samples, batch_size)]
 
@@ -144,7 +156,7 @@ def compare(
         )
     device = torch.cuda.get_device_name(pictures.device) if pictures.device.type == "cuda" else "cpu"
     strict, usable, differences, timings = {}, {}, [], []
-    for check in each(checks, "checks"):
+    for check in progress.each(checks, "checks"):
         left_out = without_lime if check.name == "lime" else without if check.name in GRAD_CAM else {}
         rows = [row for row in range(len(pictures)) if row not in left_out]
         usable[check.name] = rows
@@ -161,7 +173,7 @@ def compare(
         seconds["speed_ratio"] = their_seconds / our_seconds if rows else np.nan
         timings.append(row | seconds | {"device": device, "threads": torch.get_num_threads()})
     for precision in ["tf32", "bf16"] if pictures.is_cuda else ["bf16"]:
-        network, dtype = models.set_precision(copy.deepcopy(model), precision)
+        network, dtype = set_precision(copy.deepcopy(model), precision)
         for check in explainers(network, lambda pictures, dtype=dtype: normalise(pictures).to(dtype)):
             fast = [_array(check.ours(index)) for index in usable[check.name]]
             row = {"model": name, "check": check.name, "reference": "float32", "images": len(fast)}
@@ -174,29 +186,12 @@ def compare(
     return pd.DataFrame(differences), pd.DataFrame(timings)
 
 
-def require_passed(differences: pd.DataFrame) -> None:
-    """Raise if a check of the table that `compare` returns did not pass.
-
-    Raises
-    ------
-    ValueError
-        Names model, check, reference, difference and tolerance of every check that did not pass.
-    """
-    failed = [
-        f"{row.model}: {row.check} differs from {row.reference} by {row.largest_difference:.3g}, "
-        f"allowed: {row.tolerance:g}"
-        for row in differences[differences.passed.eq(False)].itertuples()
-    ]
-    if failed:
-        raise ValueError("explainers do not give what their reference packages give: " + "; ".join(failed))
-
-
 def _reasons(
     predict: Callable[[Tensor], Tensor], pictures: Tensor, targets: Tensor, segments: Tensor, absent: Mapping[int, str]
 ) -> tuple[dict[int, str], dict[int, str]]:
     """Say why photographs, by their number, cannot be explained at all, and why not by LIME."""
     single = (segments.flatten(1).amax(1) == 0).nonzero()[:, 0].tolist()
-    unknown = (models.predicted_class(predict(pictures)) < 0).nonzero()[:, 0].tolist()
+    unknown = (run.predicted_class(predict(pictures)) < 0).nonzero()[:, 0].tolist()
     unlabelled = (targets < 0).nonzero()[:, 0].tolist()
     reasons = dict.fromkeys(unlabelled, items.NO_LABEL) | dict.fromkeys(unknown, items.NOT_FINITE)
     return reasons, dict.fromkeys(single, items.ONE_SUPERPIXEL) | dict(absent) | reasons
@@ -265,7 +260,9 @@ def _grad_cam(
 ) -> np.ndarray:  # (1, h, w)
     import pytorch_grad_cam
 
-    grid = partial(cam.as_grid, images=image, layer=layer)  # which axis is what, grad-cam leaves to its caller
+    grid = partial(
+        layer_outputs.as_grid, images=image, layer=layer
+    )  # which axis is what, grad-cam leaves to its caller
     explainer = getattr(pytorch_grad_cam, GRAD_CAM[method])(model, [find_layer(model, layer)], grid, **options)
     image = image.clone().requires_grad_(explainer.uses_gradients)  # the model's parameters are frozen
     try:
@@ -278,7 +275,9 @@ def _grad_cam(
 def _departs_from_formula(model: nn.Module, layer: str, images: Tensor, targets: Tensor) -> bool:
     activations, scores = _forward(model, layer, images, targets)
     lowest = activations.flatten(1).amin(1)
-    return bool((lowest != 0).any() or (scores <= 0).any() or channel_axis(activations, *images.shape[-2:]) != 1)
+    return bool(
+        (lowest != 0).any() or (scores <= 0).any() or layer_outputs.channel_axis(activations, *images.shape[-2:]) != 1
+    )
 
 
 def _grad_cam_ablating_to_zero(method: str, model: nn.Module, layer: str, image: Tensor, target: int) -> np.ndarray:
@@ -286,7 +285,7 @@ def _grad_cam_ablating_to_zero(method: str, model: nn.Module, layer: str, image:
     from pytorch_grad_cam.ablation_layer import AblationLayerVit
 
     activations, (score,) = _forward(model, layer, image, torch.tensor([target], device=image.device))
-    axis = channel_axis(activations, *image.shape[-2:])
+    axis = layer_outputs.channel_axis(activations, *image.shape[-2:])
 
     class ToZero(AblationLayerVit):  # which repeats outputs of any layout
         def __call__(self, _: object) -> Tensor:
@@ -322,7 +321,7 @@ def _quickshift_check(pictures: Tensor, options: Mapping[str, object]) -> Check:
     return Check(
         "quickshift",
         _package("scikit-image"),
-        lambda i: explain.SUPERPIXELS["quickshift"](pictures[i : i + 1], **options)[0],
+        lambda i: segment.SUPERPIXELS["quickshift"](pictures[i : i + 1], **options)[0],
         lambda i: segmentation.quickshift(pictures[i].cpu().numpy(), **_QUICKSHIFT_OF_LIME | options),
         _share_of_differing,
         QUICKSHIFT_TOLERANCE,
@@ -341,10 +340,10 @@ def _lime_check(
 ) -> Check:
     n_segments = (segments.flatten(1).amax(1) + 1).tolist()
     n_samples = [max(samples, d) for d in n_segments]
-    known = {name: value for name, value in explain.HIDE.items() if not isinstance(value, str)}
+    known = {name: value for name, value in fill.HIDE.items() if not isinstance(value, str)}
     hide = options["hide"]
     note = "" if hide in known else f"superpixels hidden by their mean colour: lime knows no {hide}"
-    common = {key: options[key] for key in lime.SURROGATE if key in options}
+    common = {key: options[key] for key in surrogate.SURROGATE if key in options}
     common |= {"hide": known.get(hide), "batch_size": batch_size}
 
     def coefficients(explain_pictures: Callable[..., lime.LimeResult], i: int, **design: object) -> Tensor:

@@ -8,26 +8,26 @@ import errno
 import math
 import mmap
 import pickle
-import pickletools
 import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from unitlens.networks import pickles
+
 _LISTED = 5  # how many keys an error message lists
-_NESTED = 20  # tuples in tuples: those of a checkpoint are three deep, and Python's hash of a million ends the process
 _FOLDER = 0x10  # in the attributes of a member; torch's reader then takes what the memory happens to hold
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # narrower ones come with scales
 _COUNTER = ".num_batches_tracked"  # of batch normalisation, not used for inference
+
+
 # What torch's reader, that of safetensors and the standard library raise on files that are no checkpoints.
 _UNREADABLE = (
     pickle.UnpicklingError,
@@ -54,7 +54,7 @@ def read(path: str | Path, layout: str, model: nn.Module) -> dict[str, Tensor]:
     ----------
     path : str or Path
     layout : {"named", "ordered", "squeezenet_caffe"}
-        See `models.load`.
+        See `network.load_classifier`.
     model : torch.nn.Module
         Whose names ``ordered`` takes.
 
@@ -233,7 +233,7 @@ def _check_torch_file(path: Path, *, zipped: bool) -> None:
     if not zipped:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             for _ in range(5):  # of torch before 1.6: a magic number, a version, the system, the objects, the storages
-                _operate(content)
+                pickles.operate(content)
         return
     with zipfile.ZipFile(path) as file:
         if len(set(file.namelist())) < len(file.namelist()):
@@ -253,26 +253,18 @@ def _check_torch_file(path: Path, *, zipped: bool) -> None:
         for name in file.namelist():
             if name.endswith(".pkl"):
                 with file.open(name) as content:
-                    _operate(content)
-
-
-_ARRAYS = (  # all that a pickle of numpy arrays names
-    "numpy.core.multiarray._reconstruct",  # written by numpy 1
-    "numpy._core.multiarray._reconstruct",
-    "numpy.ndarray",
-    "numpy.dtype",
-)
+                    pickles.operate(content)
 
 
 def _read_arrays(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Read a pickled dictionary of pairs of arrays, kernel (h, w, in, out) and bias (out,), each of its own memory."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            pairs = _operate(content, _ARRAYS)
+            pairs = pickles.operate(content, pickles.ARRAYS)
     except _UNREADABLE as error:
         raise ValueError(f"{path} is no pickle of numpy arrays: {error}") from error
     if not isinstance(pairs, dict):
-        what = {_Name: "name", _Made: "single object"}.get(type(pairs), type(pairs).__name__)
+        what = {pickles.Name: "name", pickles.Made: "single object"}.get(type(pairs), type(pairs).__name__)
         raise ValueError(f"{path} is no pickle of numpy arrays: it holds a {what}")
     arrays = {}
     for key, pair in pairs.items():
@@ -292,12 +284,12 @@ def _read_arrays(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def _array(made: object) -> np.ndarray:
     """Make one array of floating-point numbers from what a pickle says of it."""
     match made:
-        case _Made(
+        case pickles.Made(
             "numpy.core.multiarray._reconstruct" | "numpy._core.multiarray._reconstruct",
             state=(
                 _,
                 tuple() as shape,
-                _Made("numpy.dtype", arguments=(str() as code, *_), state=state),
+                pickles.Made("numpy.dtype", arguments=(str() as code, *_), state=state),
                 fortran,
                 data,
             ),
@@ -310,134 +302,10 @@ def _array(made: object) -> np.ndarray:
     order = state[1] if isinstance(state, tuple) and len(state) > 1 else "="
     if order not in ("<", ">", "="):
         raise ValueError("a byte order other than <, > or =")
-    if not all(type(side) is int and side > 0 for side in shape) or len(shape) > _NESTED:
+    if not all(type(side) is int and side > 0 for side in shape) or len(shape) > pickles.NESTED:
         raise ValueError("a shape of other than positive whole numbers")
     data = data.encode("latin1") if isinstance(data, str) else data  # written by Python 2
     dtype = np.dtype(f"{order}{code}")
     if not isinstance(data, bytes) or len(data) != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"the shape {tuple(shape)} needs {math.prod(shape) * dtype.itemsize} bytes, there are others")
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C").astype(dtype.newbyteorder("="))
-
-
-class _Name(str):
-    """The name of something that a pickle would import."""
-
-    __slots__ = ()
-
-
-@dataclass(eq=False, slots=True)
-class _Made:
-    """What a pickle would make: with which function, from which arguments, and the state that it would then set."""
-
-    function: object
-    arguments: object
-    state: object = None
-
-
-class _Tuple(tuple):
-    """A tuple that knows how many tuples lie in each other in it."""
-
-    def __init__(self, items: Collection[object] = ()):
-        self.level = 1 + max((item.level for item in items if isinstance(item, _Tuple)), default=0)
-        if self.level > _NESTED:
-            raise pickle.UnpicklingError(f"more than {_NESTED} tuples lie in each other")
-
-
-_PLAIN = re.compile("(BIN)?(INT|FLOAT|STRING|UNICODE|BYTES)[128]?|LONG[14]?|SHORT_BIN(STRING|UNICODE|BYTES)")
-_MAKERS = {
-    "NONE": lambda: None,
-    "NEWTRUE": lambda: True,
-    "NEWFALSE": lambda: False,
-    "EMPTY_DICT": dict,
-    "EMPTY_LIST": list,
-    "EMPTY_SET": set,
-    "EMPTY_TUPLE": _Tuple,
-}
-
-
-def _operate(file: IO[bytes] | mmap.mmap, names: Collection[str] | None = None) -> object:
-    """Go through the operations of the next pickle in a file, with `_Made` in place of whatever it would make.
-
-    Strings of Python 2 become text, byte by byte. With `names`, any other name is an error.
-    """
-    stack, marks, memo = [], [], {}
-
-    def pop(count: int) -> list[object]:
-        if count > len(stack):
-            raise pickle.UnpicklingError("it takes more than it has put")
-        items = stack[len(stack) - count :]
-        del stack[len(stack) - count :]
-        return items
-
-    def since_mark() -> list[object]:
-        return pop(len(stack) - marks.pop())
-
-    def add(items: list[object]) -> None:
-        if isinstance(stack[-1], list):
-            stack[-1].extend(items)
-        elif not isinstance(stack[-1], _Made):
-            raise pickle.UnpicklingError("it appends to something other than a list")
-
-    def set_items(items: list[object]) -> None:
-        if isinstance(stack[-1], dict):
-            stack[-1].update(zip(items[::2], items[1::2], strict=True))
-        elif not isinstance(stack[-1], _Made):
-            raise pickle.UnpicklingError("it sets items of something other than a dictionary")
-
-    def name(text: str) -> None:
-        if names is not None and text not in names:
-            raise pickle.UnpicklingError(f"the file asks for {text}; only numpy arrays are read")
-        stack.append(_Name(text))
-
-    for opcode, argument, _ in pickletools.genops(file):
-        match opcode.name:
-            case "PROTO" | "FRAME":
-                pass
-            case code if _PLAIN.fullmatch(code):
-                stack.append(argument)
-            case code if code in _MAKERS:
-                stack.append(_MAKERS[code]())
-            case "MARK":
-                marks.append(len(stack))
-            case "TUPLE":
-                stack.append(_Tuple(since_mark()))
-            case "TUPLE1" | "TUPLE2" | "TUPLE3" as code:
-                stack.append(_Tuple(pop(int(code[-1]))))
-            case "LIST":
-                stack.append(since_mark())
-            case "DICT":
-                items = since_mark()
-                stack.append({})
-                set_items(items)
-            case "APPEND":
-                add(pop(1))
-            case "APPENDS":
-                add(since_mark())
-            case "SETITEM":
-                set_items(pop(2))
-            case "SETITEMS":
-                set_items(since_mark())
-            case "PUT" | "BINPUT" | "LONG_BINPUT":
-                memo[argument] = stack[-1]
-            case "MEMOIZE":
-                memo[len(memo)] = stack[-1]
-            case "GET" | "BINGET" | "LONG_BINGET":
-                stack.append(memo[argument])
-            case "GLOBAL":
-                name(argument.replace(" ", "."))
-            case "STACK_GLOBAL":
-                name(".".join(pop(2)))
-            case "REDUCE" | "NEWOBJ":
-                stack.append(_Made(*pop(2)))
-            case "BINPERSID":
-                stack.append(_Made(_Name("persistent"), pop(1)[0]))
-            case "BUILD":
-                (state,) = pop(1)
-                if not isinstance(stack[-1], _Made):
-                    raise pickle.UnpicklingError("it sets the state of something that it has not made")
-                stack[-1].state = state
-            case "STOP":
-                return stack.pop()
-            case code:
-                raise pickle.UnpicklingError(f"it holds the operation {code}")
-    raise EOFError

@@ -15,12 +15,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from unitlens import checkpoints, models
-from unitlens.logs import progress
-from unitlens.sources import sha256, unpack
+from unitlens.jobs import checks
+from unitlens.jobs.progress import progress
+from unitlens.networks import checkpoints, network, pretrained
+from unitlens.storage.archives import unpack
+from unitlens.storage.files import sha256
 
 _TOP_CLASSES = 10  # ConSE's T
 _TEXT_BATCH = 256
+_ENCODER_FILES = ("config.json", "model.safetensors", "tokenizer.json")
+_FROM_ELSEWHERE = ("auto_map", "attn_implementation", "quantization_config")  # keys that lead to other code
+_MOST = {"num_hidden_layers": 1000}  # of any other number: 2^20
 
 
 class Encoder(NamedTuple):
@@ -61,7 +66,7 @@ def conse(
         ``image``: checkpoint of an ImageNet classifier. ``text``: zip archive of a sentence encoder (config.json,
         model.safetensors, tokenizer.json), mean pooled.
     architecture, layout : str
-        Of the classifier, see `models.load`.
+        Of the classifier, see `network.load_classifier`.
     mean, std : sequence of three floats
         Of the classifier's input.
     device : {"cpu", "cuda", "auto"}
@@ -70,10 +75,10 @@ def conse(
     -------
     Encoder
     """
-    classifier = models.load(architecture, files["image"], layout=layout, device=device)
-    predict = models.predictor(classifier, models.normaliser(mean, std, device=models.pick_device(device)))
-    embed = _sentence_encoder(files["text"], models.pick_device(device))
-    templates = embed([f"a photo of a {name}" for name in models.class_names("imagenet")])  # (classes, d)
+    classifier = network.load_classifier(architecture, files["image"], layout=layout, device=device)
+    predict = network.predictor(classifier, network.normaliser(mean, std, device=network.pick_device(device)))
+    embed = _sentence_encoder(files["text"], network.pick_device(device))
+    templates = embed([f"a photo of a {name}" for name in network.class_names("imagenet")])  # (classes, d)
     centre = templates.mean(0)
     classes = nn.functional.normalize(templates - centre)
 
@@ -117,15 +122,15 @@ def clip(
 
     if architecture not in open_clip.list_models():
         raise ValueError(
-            f"open_clip has no model {architecture!r}; nearest: {models.nearest(architecture, open_clip.list_models())}"
+            f"open_clip has no model {architecture!r}; nearest: {checks.nearest(architecture, open_clip.list_models())}"
         )
-    where = models.pick_device(device)
+    where = network.pick_device(device)
     model = open_clip.create_model(architecture, load_weights=False)
     path = Path(files["weights"])
     checkpoints.fill(model, _clip_state(path, architecture, model), path)
     model = model.eval().to(where)
     tokenize = open_clip.get_tokenizer(architecture)
-    normalise = models.normaliser(mean, std, device=where)
+    normalise = network.normaliser(mean, std, device=where)
 
     @torch.inference_mode()
     def image(images: Tensor) -> Tensor:
@@ -184,12 +189,12 @@ def weights_source(file: Mapping[str, str]) -> dict[str, str]:
     ----------
     file : mapping
         With ``open_clip: <architecture>:<weights>``, and perhaps a ``sha256`` of one's own; others are as for
-        `models.weights_source`.
+        `pretrained.weights_source`.
 
     Returns
     -------
     dict
-        As `sources.fetch` takes it.
+        As `fetch.fetch` takes it.
 
     Raises
     ------
@@ -197,7 +202,7 @@ def weights_source(file: Mapping[str, str]) -> dict[str, str]:
         If the library has no such weights.
     """
     if "open_clip" not in file:
-        return models.weights_source(file)
+        return pretrained.weights_source(file)
     import open_clip
 
     architecture, _, tag = file["open_clip"].partition(":")
@@ -205,19 +210,14 @@ def weights_source(file: Mapping[str, str]) -> dict[str, str]:
     if not settings:
         known = [f"{each}:{name}" for each, name in open_clip.list_pretrained()]
         raise ValueError(
-            f"open_clip has no weights {file['open_clip']!r}; nearest: {models.nearest(file['open_clip'], known)}"
+            f"open_clip has no weights {file['open_clip']!r}; nearest: {checks.nearest(file['open_clip'], known)}"
         )
     if url := settings.get("url"):
-        found = {"url": url} | (_hash_of_address(url) or models.hash_in_name(url))
+        found = {"url": url} | (_hash_of_address(url) or pretrained.hash_in_name(url))
     else:
         repository, _, name = settings["hf_hub"].rpartition("/")
-        found = {"url": models.hub_url(repository, name or "open_clip_model.safetensors")}
+        found = {"url": pretrained.hub_url(repository, name or "open_clip_model.safetensors")}
     return found | {key: value for key, value in file.items() if key == "sha256"}
-
-
-_ENCODER_FILES = ("config.json", "model.safetensors", "tokenizer.json")
-_FROM_ELSEWHERE = ("auto_map", "attn_implementation", "quantization_config")  # keys that lead to other code
-_MOST = {"num_hidden_layers": 1000}  # of any other number: 2^20
 
 
 def _check_settings(path: Path, archive: Path) -> None:

@@ -4,12 +4,11 @@
 """
 
 import difflib
-import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 class _Stop(Exception):
@@ -111,26 +110,3 @@ def run_to(model: nn.Module, layer: str, images: torch.Tensor) -> torch.Tensor:
     with capture(model, [layer], stop=True) as outputs:
         model(images)
     return outputs[layer]
-
-
-def channel_axis(values: Tensor, height: int, width: int) -> int:
-    """Tell which axis of a layer's output holds the channels.
-
-    Parameters
-    ----------
-    values : Tensor
-        (n, c, h, w); (n, h, w, c), as torchvision's Swin gives it; or tokens (n, t, c).
-    height, width : int
-        Of the network's input.
-
-    Returns
-    -------
-    int
-        Of maps 1 or 3: the layout in which h / w is nearest to height / width, (n, c, h, w) where both are as near.
-    """
-    if values.ndim == 3:
-        return 2
-    channels_last, channels_first = (
-        abs(math.log(values.shape[axis] * width / (values.shape[axis + 1] * height))) for axis in (1, 2)
-    )
-    return 3 if channels_last < channels_first else 1

@@ -1,17 +1,17 @@
-"""One number per image and unit: a layer's output pooled over space or tokens.
+"""A layer's output as maps and as one number per image and unit: channel axis, tokens to a grid, pooling.
 
 CLIP-Dissect (Oikarinen & Weng, ICLR 2023, arXiv 2204.10965) pools a convolution's map by its mean or maximum and
 keeps a transformer's class token. Tested against hand-computed maps.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
 
-from unitlens.hooks import channel_axis
-
 POOLINGS = ("avg", "max")
+MOST_PREFIX_TOKENS = 5  # class, distillation and register tokens that precede the patches of a vision transformer
 
 
 def extract(
@@ -26,7 +26,7 @@ def extract(
     batches : iterable of Tensor
         Batches of pictures (n, h, w, 3), in the order of the probe set: errors count rows over all of them.
     pooling
-        As in `pool`. Which axis of 4-D outputs holds the units follows from their shape, see `hooks.channel_axis`.
+        As in `pool`. Which axis of 4-D outputs holds the units follows from their shape, see `channel_axis`.
 
     Yields
     ------
@@ -148,3 +148,58 @@ def as_floating(values: Tensor) -> Tensor:
     """
     values = torch.as_tensor(values)
     return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def as_grid(values: Tensor, images: Tensor, layer: str) -> Tensor:
+    """Lay the outputs of a layer out as maps (n, c, h, w), without class tokens, in float32 or better.
+
+    Parameters
+    ----------
+    values : Tensor, shape (n, c, h, w), (n, h, w, c) or tokens (n, t, c)
+        Up to five tokens may precede the patches.
+    images : Tensor, shape (n, channels, height, width)
+        What the network was run on; only its shape is used.
+    layer : str
+        For the message.
+
+    Raises
+    ------
+    ValueError
+        If the outputs are not a spatial grid.
+    """
+    values = values.to(torch.promote_types(values.dtype, torch.float32))
+    height, width = images.shape[-2:]
+    if values.ndim == 4:
+        return values.movedim(channel_axis(values, height, width), 1)
+    if values.ndim == 3:  # tokens (n, t, c)
+        for prefix in range(MOST_PREFIX_TOKENS + 1):
+            patches = values.shape[1] - prefix
+            rows = round(math.sqrt(max(patches, 0) * height / width))
+            if rows and patches % rows == 0 and rows * width == patches // rows * height:
+                return values[:, prefix:].transpose(1, 2).unflatten(2, (rows, patches // rows))  # (n, c, rows, columns)
+    raise ValueError(
+        f"layer {layer!r} returns {tuple(values.shape)} for images of {height} x {width}: not a spatial grid"
+    )
+
+
+def channel_axis(values: Tensor, height: int, width: int) -> int:
+    """Tell which axis of a layer's output holds the channels.
+
+    Parameters
+    ----------
+    values : Tensor
+        (n, c, h, w); (n, h, w, c), as torchvision's Swin gives it; or tokens (n, t, c).
+    height, width : int
+        Of the network's input.
+
+    Returns
+    -------
+    int
+        Of maps 1 or 3: the layout in which h / w is nearest to height / width, (n, c, h, w) where both are as near.
+    """
+    if values.ndim == 3:
+        return 2
+    channels_last, channels_first = (
+        abs(math.log(values.shape[axis] * width / (values.shape[axis + 1] * height))) for axis in (1, 2)
+    )
+    return 3 if channels_last < channels_first else 1

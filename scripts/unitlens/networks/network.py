@@ -1,109 +1,25 @@
-"""Load an image classifier: architecture by name, weights by layout, and what is known about its input and its classes.
+"""Load a classifier with its weights, and what it needs to predict: input, device, precision, class names.
 
-Architectures come from torchvision, timm or any importable function; weights from a file that was retrieved before.
-`checkpoints` reads these files.
+Weights come from a file that was retrieved before; `checkpoints` reads it.
 """
 
 import ctypes
-import difflib
-import hashlib
-import importlib
-import importlib.util
 import json
-import math
-import re
-import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 
-import numpy as np
-import pandas as pd
 import torch
 import torchvision
 from torch import Tensor, nn
 
-from unitlens import __version__, checkpoints, tables
-from unitlens.hooks import capture, find_layer
+from unitlens import __version__
+from unitlens.networks import checkpoints
+from unitlens.networks.build import build
+from unitlens.networks.hooks import capture, find_layer
 
 
-def build(architecture: str, *, classes: int | None = None) -> nn.Module:
-    """Make an untrained network.
-
-    Parameters
-    ----------
-    architecture : str
-        ``torchvision:<name>``, ``timm:<name>``, ``<path of a file>.py:<function>`` or ``<installed
-        module>:<function>``, where the function takes no argument and returns a network. Modules beside the file can be
-        imported by it; the working folder is never searched.
-    classes : int, optional
-        Number of outputs of a torchvision or timm network, where it is not the library's own.
-
-    Returns
-    -------
-    torch.nn.Module
-
-    Raises
-    ------
-    ValueError
-        If the library has no such name, or the module has no such function.
-    FileNotFoundError, ModuleNotFoundError
-        If there is no such file or module.
-    """
-    library, _, name = architecture.rpartition(":")
-    outputs = {} if classes is None else {"num_classes": classes}
-    if library == "torchvision":
-        if name not in torchvision.models.list_models():
-            raise ValueError(
-                f"torchvision has no model {name!r}; nearest: {nearest(name, torchvision.models.list_models())}"
-            )
-        return torchvision.models.get_model(name, weights=None, **outputs)
-    if library == "timm":
-        import timm  # a second and a half that only timm's models pay
-
-        if not timm.is_model(name):
-            raise ValueError(f"timm has no model {name!r}; nearest: {nearest(name, timm.list_models())}")
-        return timm.create_model(name, pretrained=False, **outputs)
-    module = _module_of_file(Path(library)) if library.endswith(".py") else _installed_module(library)
-    if not callable(getattr(module, name, None)):
-        functions = [key for key, value in vars(module).items() if callable(value)]
-        raise ValueError(f"module {library!r} has no function {name!r}; nearest: {nearest(name, functions)}")
-    return getattr(module, name)()
-
-
-def _module_of_file(path: Path) -> ModuleType:
-    path = path.expanduser().resolve()
-    if not path.is_file():
-        raise FileNotFoundError(f"`architecture`: there is no file {path}")
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))  # last: a file beside it hides no package
-    name = f"unitlens_user_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        module = sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-def _installed_module(name: str) -> ModuleType:
-    """Import a module, but not one that happens to lie in the working folder, which Snakemake puts on the path."""
-    path, here = list(sys.path), Path.cwd()
-    sys.path[:] = [folder for folder in path if folder and Path(folder).resolve() != here]
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name.partition(".")[0]:
-            raise
-        raise ModuleNotFoundError(
-            f"`architecture`: there is no installed module {name!r}; a file of your own is given by its path, "
-            f"for example models/{name}.py:<function>"
-        ) from error
-    finally:
-        sys.path[:] = path
-
-
-def load(
+def load_classifier(
     architecture: str, weights: str | Path, *, layout: str = "named", device: str = "cpu", classes: int | None = None
 ) -> nn.Module:
     """Load a classifier for inference.
@@ -172,7 +88,7 @@ def load_network(
     """
     start = time.monotonic()
     known = read_facts(facts)
-    model = load(
+    model = load_classifier(
         network["architecture"],
         weights,
         layout=network["layout"],
@@ -287,48 +203,6 @@ def predictor(model: nn.Module, normalise: Callable[[Tensor], Tensor]) -> Callab
     return predict
 
 
-def choose_targets(probabilities: Tensor, labels: Sequence[int], target: str | int, image_ids: Sequence[str]) -> Tensor:
-    """Choose the class that is explained for each picture.
-
-    Parameters
-    ----------
-    probabilities : Tensor, shape (n, classes)
-    labels : sequence of int
-        The sheet's labels; -1 where there is none.
-    target : {"predicted", "label"} or int
-        The class of highest probability, the sheet's, or the number of one class for all pictures.
-    image_ids : sequence of str
-        For messages.
-
-    Returns
-    -------
-    Tensor, shape (n,), int64
-        On the device of `probabilities`; -1 where there is none: for the sheet's class without a label, for the
-        predicted one where a probability is NaN.
-
-    Raises
-    ------
-    ValueError
-        If a class or label is asked for that the model has no output for.
-    """
-    if target == "predicted":
-        return predicted_class(probabilities)
-    n, classes = probabilities.shape
-    if target != "label":
-        if not 0 <= target < classes:
-            raise ValueError(f"explain.target is class {target}; the model's classes are 0 to {classes - 1}")
-        return torch.full((n,), target, device=probabilities.device)
-    for image_id, label in zip(image_ids, labels, strict=True):
-        if label >= classes:
-            raise ValueError(f"image {image_id!r} has label {label}; the model's classes are 0 to {classes - 1}")
-    return torch.as_tensor(labels, device=probabilities.device).long()
-
-
-def predicted_class(probabilities: Tensor) -> Tensor:
-    """Give the class of highest probability (n,), -1 where one of (n, classes) is NaN or infinite."""
-    return probabilities.argmax(1).masked_fill(~probabilities.isfinite().all(1), -1)
-
-
 def class_names(classes: str | int) -> list[str]:
     """Name a model's outputs.
 
@@ -353,223 +227,6 @@ def class_names(classes: str | int) -> list[str]:
     if not Path(classes).is_file():
         raise FileNotFoundError(f"classes: {classes} is neither 'imagenet' nor a file with one class name a line")
     return Path(classes).read_text(encoding="utf-8-sig").splitlines()
-
-
-def mask_words(masks: str | None = None, boxes: str | None = None, *, ours: bool = False) -> pd.DataFrame:
-    """Say what the masks or boxes of the probe set mark.
-
-    Parameters
-    ----------
-    masks : str, optional
-        CSV file with the columns ``value, word, category``.
-    boxes : str, optional
-        Names of the classes that the sheet's labels number, as for `class_names`.
-    ours : bool
-        `masks` was written by the workflow, and not by its user.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``value, word, category``; boxes mark objects.
-    """
-    if masks:
-        table = tables.read(masks) if ours else tables.read_texts(masks)
-        return table[["value", "word", "category"]].astype({"value": int})
-    names = class_names(boxes)
-    return pd.DataFrame({"value": range(len(names)), "word": names, "category": "object"})
-
-
-def prediction_table(
-    arrays: Mapping[str, np.ndarray], facts: Mapping[str, object], classes: Mapping[str, str]
-) -> pd.DataFrame:
-    """Tabulate what a model predicts for the pictures of one shard of explanations.
-
-    Parameters
-    ----------
-    arrays, facts : mapping
-        A file of explanations as `store.read` gives it.
-    classes : mapping
-        From a model's name to its `class_names` argument.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``model, image_id, label, label_name, predicted, predicted_name, probability, correct, target, target_name,
-        target_probability``; the label's columns are empty where the sheet gives none, those of a class where the
-        network returns NaN or, explaining labels, there is none.
-
-    Raises
-    ------
-    ValueError
-        If a picture's label is no class of the model.
-    """
-    names = np.array([*class_names(classes[facts["model"]]), ""], dtype=object)  # of number -1: there is none
-    label, predicted, target = (arrays[name] for name in ("label", "predicted", "target"))
-    for image_id, number in zip(arrays["image_id"], label, strict=True):
-        if number >= len(names) - 1:
-            raise ValueError(
-                f"image {image_id!r} has label {number}; {facts['model']} has {len(names) - 1} classes, from 0"
-            )
-    table = pd.DataFrame(
-        {
-            "model": facts["model"],
-            "image_id": arrays["image_id"],
-            "label": label.astype(object),
-            "label_name": names[label],
-            "predicted": predicted.astype(object),
-            "predicted_name": names[predicted],
-            "probability": arrays["predicted_probability"],
-            "correct": (predicted == label).astype(object),
-            "target": target.astype(object),
-            "target_name": names[target],
-            "target_probability": arrays["target_probability"],
-        }
-    )
-    table.loc[label < 0, ["label", "label_name"]] = ""
-    table.loc[predicted < 0, "predicted"] = ""
-    table.loc[target < 0, "target"] = ""
-    table.loc[(label < 0) | (predicted < 0), "correct"] = ""
-    return table
-
-
-def predictions(
-    explanations: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]], classes: Mapping[str, str]
-) -> pd.DataFrame:
-    """Put the tables of `prediction_table` of several files of explanations below each other, every picture once."""
-    parts = [prediction_table(arrays, facts, classes) for arrays, facts in explanations]
-    return pd.concat(parts).drop_duplicates(["model", "image_id"], ignore_index=True)
-
-
-def captions(arrays: Mapping[str, np.ndarray], facts: Mapping[str, object], classes: Mapping[str, str]) -> list[str]:
-    """Name every picture's explained class with its probability, and what is wrong with its map, if anything.
-
-    Arguments are as in `prediction_table`, with ``warning`` among the arrays.
-    """
-    table = prediction_table(arrays, facts, classes)
-    named = zip(table.target_name, table.target_probability, arrays["warning"], strict=True)
-    return [", ".join(filter(None, [explained_class(name, p), warning])) for name, p, warning in named]
-
-
-def explained_class(name: str, probability: float) -> str:
-    """Name a class with its probability, for a caption."""
-    return f"{name}, p = {probability:.2f}" if name else "no class"
-
-
-def weights_source(weights: Mapping[str, str]) -> dict[str, str]:
-    """Turn a library's name of weights into the url where they are published, and their hash where it is, too.
-
-    Parameters
-    ----------
-    weights : mapping
-        With ``torchvision: <Enum>.<MEMBER>``, or ``timm: <network>.<tag>``, and perhaps a ``sha256`` of one's own;
-        others are kept.
-
-    Returns
-    -------
-    dict
-        As `sources.fetch` takes it. Of timm the file on huggingface.co, whose keys are those of the network; those of
-        older addresses are not always.
-
-    Raises
-    ------
-    ValueError
-        If the library has no such weights.
-    """
-    if "torchvision" in weights:
-        try:
-            url = torchvision.models.get_weight(weights["torchvision"]).url
-        except (ValueError, KeyError, AttributeError) as error:
-            raise ValueError(f"torchvision has no weights {weights['torchvision']!r}: {error}") from None
-        found = {"url": url} | hash_in_name(url)
-    elif "timm" in weights:
-        repository = _timm_settings(weights["timm"]).hf_hub_id
-        if not repository:
-            raise ValueError(f"timm does not publish the weights {weights['timm']!r} on huggingface.co; give a `url`")
-        found = {"url": hub_url(repository, "model.safetensors")}
-    else:
-        return dict(weights)
-    return found | {key: value for key, value in weights.items() if key == "sha256"}
-
-
-def hash_in_name(url: str) -> dict[str, str]:
-    """Give the first digits of the sha256 that a name such as ``resnet18-f37072fd.pth`` ends with."""
-    found = re.search(r"-([0-9a-f]{8})\.\w+\Z", url)
-    return {"sha256": found[1]} if found else {}
-
-
-def hub_url(repository: str, file: str) -> str:
-    """Give the address of a file of a repository on huggingface.co."""
-    return f"https://huggingface.co/{repository}/resolve/main/{file}"
-
-
-def _timm_settings(name: str) -> "timm.models.PretrainedCfg":
-    """Give what timm knows about pretrained weights."""
-    import timm
-
-    try:
-        settings = timm.get_pretrained_cfg(name)
-    except RuntimeError:  # the network is known, the tag is not
-        settings = None
-    if settings is None:
-        raise ValueError(f"timm has no weights {name!r}; nearest: {nearest(name, timm.list_pretrained())}")
-    return settings
-
-
-def published_input(architecture: str, weights: Mapping[str, str]) -> dict[str, object] | None:
-    """State how the publisher of some weights prepares pictures, in the words of the config.
-
-    Parameters
-    ----------
-    architecture : str
-        See `build`.
-    weights : mapping
-        Where they come from, as in the config.
-
-    Returns
-    -------
-    dict or None
-        ``fit, resize, crop, interpolation, mean`` and ``std``, from the ``transforms()`` of torchvision's weights, the
-        ``pretrained_cfg`` of timm's network, or the example published with the networks of Places365. None where none
-        of them states them in these words.
-    """
-    if weights.get("url", "").startswith(_PLACES365_ADDRESS):
-        return dict(_PLACES365_INPUT)
-    if "torchvision" in weights:
-        transform = torchvision.models.get_weight(weights["torchvision"]).transforms()
-        (crop,), (resize,) = transform.crop_size, transform.resize_size
-        keys = {"fit": "short", "resize": resize, "crop": crop, "interpolation": transform.interpolation.value}
-        return keys | {"mean": list(transform.mean), "std": list(transform.std)}
-    library, _, name = architecture.partition(":")
-    if library != "timm":
-        return None
-    import timm
-
-    settings = timm.data.resolve_data_config(pretrained_cfg=_timm_settings(weights.get("timm", name)).to_dict())
-    fits = {"center": "short", "squash": "squash"}
-    height, width = settings["input_size"][1:]
-    if settings["crop_mode"] not in fits or settings["interpolation"] not in ("bilinear", "bicubic") or height != width:
-        return None
-    resize = math.floor(height / settings["crop_pct"])
-    keys = {"fit": fits[settings["crop_mode"]], "resize": resize, "crop": height}
-    keys["interpolation"] = settings["interpolation"]
-    return keys | {"mean": list(settings["mean"]), "std": list(settings["std"])}
-
-
-_PLACES365_ADDRESS = "http://places2.csail.mit.edu/models_places365/"
-_PLACES365_INPUT = {  # run_placesCNN_basic.py of CSAILVision/places365
-    **{"fit": "squash", "resize": 256, "crop": 224, "interpolation": "bilinear"},
-    **{"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
-}
-
-
-def departures(used: Mapping[str, object], published: Mapping[str, object] | None) -> list[str]:
-    """Say in a line each where the input of the config departs from the published one; none where that is not known."""
-    return [f"{key}: {used[key]}, published {value}" for key, value in (published or {}).items() if used[key] != value]
-
-
-def nearest(name: str, names: Sequence[str]) -> str:
-    """Name the three of `names` most like `name`, for error messages."""
-    return ", ".join(difflib.get_close_matches(name, names, n=3, cutoff=0)) or "none"
 
 
 def describe(

@@ -3,13 +3,16 @@
 import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from unitlens import explain, figures, groundtruth, items, models, unit_maps
-from unitlens.wording import counted, explainer_title
+from unitlens.explainers import items
+from unitlens.measures import localization
+from unitlens.report import explanation_figures, pages
+from unitlens.report.text import counted, explainer_title
 
 # Longest side in pixels and quality of the pictures, the best first; None leaves them as the model sees them.
 FORMS = ((None, 85), (224, 80), (192, 75), (160, 70), (128, 65), (96, 60), (64, 50))
@@ -35,7 +38,7 @@ def collect(
     pictures : mapping from geometry to mapping
         Decoded photographs ``image_id``, ``images``, ``box`` and, where there are any, ``mask`` with ``has_mask``.
     predictions, faithfulness : pandas.DataFrame
-        Tables of all models, of `models.prediction_table` and `faithfulness.score_shard`, if that is there.
+        Tables of all models, of `explanations.prediction_table` and `faithfulness.score_shard`, if that is there.
     photographs : int
         How many are shown, the first ones.
 
@@ -43,14 +46,14 @@ def collect(
     -------
     list of dict
         For each photograph ``image_id, label`` and its ``rows``, one a model: ``model, caption, verdict``, ``picture``
-        (h, w, 3) uint8, ``aspect`` (width / height), ``object`` (an SVG path on a square of side `unit_maps.CANVAS`,
+        (h, w, 3) uint8, ``aspect`` (width / height), ``object`` (an SVG path on a square of side `pages.CANVAS`,
         empty where the sheet gives no object) and ``maps``: ``title``, ``heat`` (h, w, 3) uint8, ``mask`` (h, w) bool
         or None, ``scores, warning``.
 
     Raises
     ------
     ValueError
-        As `figures.blend` does.
+        As `explanation_figures.blend` does.
     """
     told, scores = predictions.set_index(["model", "image_id"]), _scores(faithfulness)
     cut = {
@@ -74,7 +77,7 @@ def collect(
                 (image_id, model),
                 {
                     "model": model,
-                    "caption": models.explained_class(row.target_name, row.target_probability),
+                    "caption": explanation_figures.explained_class(row.target_name, row.target_probability),
                     "label": row.label_name if _has_label(row) else "",
                     "verdict": _verdict(row),
                     "picture": picture,
@@ -121,7 +124,7 @@ def explain_page(cards: Sequence[Mapping], area: float, explained: int) -> dict[
             "Keys: Tab to the slider, then ← and →.",
         ],
         "objects": any(row["object"] for row in rows),
-        "canvas": unit_maps.CANVAS,
+        "canvas": pages.CANVAS,
     }
 
 
@@ -129,11 +132,11 @@ def _map(
     name: str, arrays: Mapping[str, np.ndarray], i: int, picture: np.ndarray, cut: tuple[Mapping, int] | None
 ) -> dict[str, object]:
     """Draw a map of one explainer beside its mask, if one was cut."""
-    (saliency,) = explain.scale(arrays["saliency"][i : i + 1])
+    (saliency,) = explanation_figures.scale(arrays["saliency"][i : i + 1])
     superpixels = arrays["segments"][i] if "segments" in arrays else None
     return {
         "title": explainer_title(name),
-        "heat": np.rint(255 * figures.blend(picture, saliency, superpixels)).astype(np.uint8),
+        "heat": np.rint(255 * explanation_figures.blend(picture, saliency, superpixels)).astype(np.uint8),
         "mask": cut[0][f"{name}:equal_area"][cut[1]] if cut else None,
         "warning": arrays["warning"][i],
     }
@@ -155,9 +158,9 @@ def _scores(table: pd.DataFrame | None) -> dict[tuple[str, str, str], list[tuple
 def _outlines(decoded: Mapping[str, np.ndarray]) -> list[str]:
     """Outline the object of every photograph, its mask if there is one, else its box."""
     outlines = [""] * len(decoded["image_id"])
-    for objects, given in reversed(groundtruth.reference_masks(decoded).values()):
+    for objects, given in reversed(localization.reference_masks(decoded).values()):
         for i in given.nonzero().ravel().tolist():
-            outlines[i] = unit_maps.outline(objects[i].numpy().astype(np.uint8))
+            outlines[i] = pages.outline(objects[i].numpy().astype(np.uint8))
     return outlines
 
 
@@ -209,3 +212,30 @@ def _encode(image: Image.Image, kind: str, **options: object) -> str:
     buffer = io.BytesIO()
     image.save(buffer, kind.upper(), **options)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def explanations(
+    path: str | Path, cards: Sequence[Mapping], *, area: float, explained: int, missing: Sequence[str] = ()
+) -> None:
+    """Write the page of explanations: photographs against explainers, to slide from photograph to heat map to mask.
+
+    Parameters
+    ----------
+    path : path
+        HTML file to write; below `LARGEST_REPORT_PAGE`, with pictures as large as that allows.
+    cards : sequence of mapping
+        From `explanation_page.collect`.
+    area : float
+        Share of the picture that a mask covers.
+    explained : int
+        Photographs that were explained, of which the page shows the first.
+    missing : sequence of str
+        Explanations that are left out because the run is not finished.
+    """
+    words = explain_page(cards, area, explained) | {"missing": missing}
+    for form in FORMS:
+        page = words | {"photographs": encode(cards, form)}
+        text = pages.render("explanations.html.j2", page)
+        if len(text.encode()) < pages.LARGEST_REPORT_PAGE:
+            break
+    Path(path).write_text(text, encoding="utf-8")

@@ -1,10 +1,13 @@
-"""How explainers, machines and numbers are called in tables' sentences and in figures."""
+"""Titles of methods and measures, and numbers, intervals and p-values in words."""
 
 import math
+from collections.abc import Iterable
 
 import pandas as pd
 
 SIGNIFICANT = 0.05  # of adjusted p-values
+
+
 METHOD_TITLES = {
     "gradcam": "Grad-CAM",
     "hirescam": "HiResCAM",
@@ -16,6 +19,60 @@ METHOD_TITLES = {
     "lime": "LIME",
     "random": "Random map",
     "gaussian": "Centred Gaussian",
+}
+
+
+MEASURE_TITLES = {
+    "equal_area_iou": "Equal-area IoU",
+    "threshold_iou": "IoU at a threshold",
+    "spearman": "Spearman rank correlation",
+}
+
+
+FAITHFULNESS_TITLES = {
+    "deletion": "Area under the deletion curve",
+    "insertion": "Area under the insertion curve",
+    "road": "ROAD: half of least over most relevant",
+    "average_drop": "Average drop",
+}
+
+
+CURVE_TITLES = {
+    "deletion": "Deletion ({})",
+    "insertion": "Insertion ({})",
+    "road_morf": "ROAD, most relevant first",
+    "road_lerf": "ROAD, least relevant first",
+}
+BASELINE_TITLES = {"blur": "blurred", "mean": "the mean colour", "imputed": "imputed", "black": "black"}
+
+
+TITLES = {
+    "iou": "IoU at the object's own area",
+    "pointing": "share of the peak inside (pointing game)",
+    "energy": "share of the saliency inside",
+}
+
+
+SHAPE_TITLES = {
+    "half_area": "share of the picture above half of the maximum",
+    "gini": "Gini coefficient of the saliency",
+    "pieces": "connected pieces of the most salient area",
+}
+
+
+COMPLEXITY_TITLES = {
+    "edge_density": "edge density",
+    "entropy": "grey-level entropy",
+    "superpixels": "number of superpixels",
+    "jpeg_bits": "JPEG bits per pixel",
+    "confidence": "the model's confidence",
+}
+
+
+STABILITY_TITLES = {
+    "top_jaccard": "Jaccard index of the top superpixels of two seeds",
+    "equal_area_iou": "equal-area IoU of the maps of two seeds",
+    "kept": "share of the final top superpixels",
 }
 
 
@@ -85,18 +142,18 @@ def estimate(value: float, low: float, high: float, n: int, *, decimals: int = 2
 
 
 def mean_estimate(row: pd.Series) -> str:
-    """Write a row of `stats.mean_table` as `estimate` does."""
+    """Write a row of `summaries.mean_table` as `estimate` does."""
     return estimate(row["mean"], row["low"], row["high"], row["n"])
 
 
 def above_and_below(tests: pd.DataFrame) -> tuple[int, int]:
-    """Count the differences of `stats.paired_tests` that are significantly above 0, and those below."""
+    """Count the differences of `summaries.paired_tests` that are significantly above 0, and those below."""
     significant = tests.loc[tests["p_adjusted"] < SIGNIFICANT, "difference"]
     return int((significant > 0).sum()), int((significant < 0).sum())
 
 
 def paired_test(tests: pd.DataFrame, family: pd.DataFrame | None = None) -> str:
-    """Name the tests of `stats.paired_tests`, and the smallest of their adjusted p-values.
+    """Name the tests of `summaries.paired_tests`, and the smallest of their adjusted p-values.
 
     Parameters
     ----------
@@ -131,3 +188,29 @@ def p_value(p: float) -> str:
     if math.isnan(p):
         return "–"
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+def enumerate(texts: Iterable[str]) -> str:
+    """List texts in a sentence, with commas and an `and`."""
+    *first, last = list(texts) or ["none"]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def percent(share: float) -> str:
+    """Write a share in percent."""
+    return f"{100 * share:.2g} %" if share < 0.0995 else f"{100 * share:.0f} %"
+
+
+def percents(low: float, high: float) -> str:
+    """Write an interval of shares in percent."""
+    return f"{percent(low)} to {percent(high)}" if pd.notna(low) else "none"
+
+
+def decimals(value: float, digits: int) -> str:
+    """Write a number with so many digits after the point, a dash where there is none."""
+    return f"{value:.{digits}f}" if pd.notna(value) else "–"
+
+
+def in_seconds(seconds: float) -> str:
+    """Write seconds with as many digits as one reads."""
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"

@@ -7,21 +7,26 @@ import base64
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import vl_convert
+from markupsafe import Markup
 from PIL import Image
 
-from unitlens import figures, unit_maps
-from unitlens.wording import counted
+from unitlens.report import pages
+from unitlens.report.charts import CATEGORY_COLOURS
+from unitlens.report.text import counted
 
 LARGEST_PAGE = 37_000_000  # bytes of data; thumbnails are as large as that allows
+
+
 # Side in pixels and quality of thumbnails, the best first: a reader sees the side before the quality.
 FORMS = ((176, 75), (144, 70), (128, 60), (112, 50), (96, 40), (80, 30), (64, 30), (48, 30))
 _AT_ONCE = 128  # pictures in memory
 _SAMPLE = 96  # pictures that tell how large thumbnails get
-
 Pick = Callable[[np.ndarray], np.ndarray]
 
 
@@ -68,8 +73,8 @@ def collect(
     concepts : pandas.DataFrame
         Labels of the units, with those columns of `EVIDENCE` that there are.
     maps : iterable of (arrays, facts)
-        For each model and layer of `concepts`: ``row, image_id, activation`` of `unit_maps.top_photographs` and, where
-        the layer has space, ``maps`` of `unit_maps.activation_maps`; with ``model, layer`` and ``geometry``.
+        For each model and layer of `concepts`: ``row, image_id, activation`` of `exemplars.top_photographs` and, where
+        the layer has space, ``maps`` of `exemplars.activation_maps`; with ``model, layer`` and ``geometry``.
     pictures : mapping
         For each geometry, a function from ascending rows to uint8 pictures (n, h, w, 3).
 
@@ -98,7 +103,7 @@ def collect(
             units.append(card | {"group": len(groups), "images": _images(arrays, thumbs, card["unit"])})
         groups.append({"model": model, "layer": layer})
     data = {
-        "canvas": unit_maps.CANVAS,
+        "canvas": pages.CANVAS,
         "groups": groups,
         "columns": [each._asdict() for each in evidence],
         "chart": _chart(sorted(set(concepts["category"].dropna()) - {""})),
@@ -149,8 +154,8 @@ def _bar(concepts: pd.DataFrame) -> str:
 
 def _chart(categories: Sequence[str]) -> dict[str, object]:
     """Specify a scatter plot of units in Vega-Lite; the page fills in ``units`` and the titles of the axes."""
-    other = figures.CATEGORY_COLOURS["other"]
-    colours = {"domain": categories, "range": [figures.CATEGORY_COLOURS.get(name, other) for name in categories]}
+    other = CATEGORY_COLOURS["other"]
+    colours = {"domain": categories, "range": [CATEGORY_COLOURS.get(name, other) for name in categories]}
     return {
         "description": "Scatter plot of the units that the cards show, by two kinds of evidence",
         "width": "container",
@@ -199,7 +204,7 @@ def _images(arrays: Mapping[str, np.ndarray], thumbs: np.ndarray, unit: int) -> 
     images = []
     for rank in np.flatnonzero(arrays["row"][unit] >= 0):
         image = {"thumb": int(thumbs[unit, rank]), "activation": _short(arrays["activation"][unit, rank])}
-        if "maps" in arrays and (region := unit_maps.outline(arrays["maps"][unit, rank])):
+        if "maps" in arrays and (region := pages.outline(arrays["maps"][unit, rank])):
             image["region"] = region
         images.append(image)
     return images
@@ -232,3 +237,36 @@ def _encode(rows: Mapping[str, np.ndarray], pictures: Mapping[str, Pick], side: 
 def _short(number: float) -> float | None:
     """Round to four digits; None where there is no number."""
     return float(f"{number:.4g}") if np.isfinite(number) else None
+
+
+def units(
+    path: str | Path,
+    *,
+    concepts: pd.DataFrame,
+    maps: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
+    pictures: Mapping[str, Callable[[np.ndarray], np.ndarray]],
+    missing: Sequence[str] = (),
+) -> None:
+    """Write the gallery of units: a card for each, to search, filter and sort.
+
+    Parameters
+    ----------
+    path : path
+        HTML file to write.
+    concepts, maps, pictures
+        As in `unit_gallery.collect`.
+    missing : sequence of str
+        Layers that are left out because the run is not finished.
+
+    Raises
+    ------
+    ValueError
+        As `unit_gallery.collect` does.
+    """
+    data = collect(concepts, maps, pictures)
+    charts = Markup(vl_convert.javascript_bundle())  # Vega-Lite, so that the page needs no network
+    pages.write_page(
+        path,
+        "units.html.j2",
+        {"data": pages.visible_data(data), "charts": charts, "missing": missing} | explain(concepts, data),
+    )

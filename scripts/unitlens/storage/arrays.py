@@ -1,13 +1,8 @@
-"""Arrays on disk: HDF5 files that are written whole or not at all, checked when read, and put one below the other.
+"""Read and write arrays as HDF5: atomic, checksummed, with attributes.
 
 Every dataset is stored in chunks of about one MiB with a Fletcher-32 checksum, the attributes with their SHA-256, so a
-flipped bit is an error and not a number. Text has a fixed width: HDF5 keeps strings of any length in a heap without
-checksum, and runs for ever on some that are damaged. Files carry no clock time: the same arrays give the same bytes.
-File locking is off, since many shared file systems lack it; a file is complete from the moment it has its name. Nothing
-outside the file is followed: no link, no external or virtual dataset.
-
-Shards may differ in what depends on their images (`join`): that is filled up, with NaN in floating-point numbers, -1 in
-signed and 0 in unsigned whole numbers, False, "", and 0 in label maps.
+damaged file raises an error when it is read. File locking is off, since many shared file systems lack it; a file is
+complete from the moment it has its name.
 """
 
 import errno
@@ -20,26 +15,19 @@ import re
 import socket
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from itertools import groupby
 from pathlib import Path
 from traceback import walk_tb
-from typing import TypeVar
 
 import h5py
 import numpy as np
 
 from unitlens import __version__
 
-Part = TypeVar("Part")
-File = tuple[Mapping[str, np.ndarray], Mapping[str, object]]  # arrays and attributes
-LABEL_MAPS = ("mask", "superpixels")  # (n, h, w), or (n, maps, h, w) where a row has several; 0 where nothing is marked
-_OF_A_SHARD = ("skipped", "passes")  # attributes that may differ between shards
 _CHUNK_BYTES = 2**20
 
 
-class _Held(dict):
+class Held(dict):
     """What a file holds, by name; what it lacks is an error that names the file."""
 
     def __init__(self, values: Mapping[str, object], path: str | Path, kind: str, rows: int | None = None) -> None:
@@ -50,7 +38,7 @@ class _Held(dict):
         raise OSError(_lacks(self.path, self.kind, name, self))
 
 
-def create(path: str | Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, object]) -> None:
+def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, object]) -> None:
     """Write `arrays` to one HDF5 file, atomically.
 
     The file is written as ``<path>.<host>-<pid>.part`` and renamed: a killed job leaves no file of the final name, and
@@ -90,13 +78,13 @@ def create(path: str | Path, arrays: Mapping[str, np.ndarray], attributes: Mappi
 
 
 @contextmanager
-def open(path: str | Path) -> Iterator[h5py.File]:
+def open_arrays(path: str | Path) -> Iterator[h5py.File]:
     """Open a file for reading, once its structure and its attributes are checked.
 
     Parameters
     ----------
     path : str or Path
-        A file made by `create`.
+        A file made by `write_arrays`.
 
     Yields
     ------
@@ -143,7 +131,7 @@ def damage(path: str | Path) -> str:
             with _open(path) as file:
                 for name in file:
                     with _naming(path, f"{name}: "):
-                        for _ in _rows(file[name], (file[name].chunks or [len(file[name]) or 1])[0]):
+                        for _ in rows_of(file[name], (file[name].chunks or [len(file[name]) or 1])[0]):
                             pass
             return ""
         except OSError as error:
@@ -189,7 +177,7 @@ def _files_below(folder: str | Path, leave: Callable[[OSError], None]) -> Iterat
             yield from (Path(parent, name) for name in sorted(names) if name.endswith(".h5"))
 
 
-def read(
+def read_arrays(
     path: str | Path, *, rows: int | None = None, names: Sequence[str] | None = None
 ) -> tuple[dict[str, np.ndarray], dict[str, object]]:
     """Read a file, or its first `rows`, or its datasets `names`: arrays (text as object arrays of str) and attributes.
@@ -197,221 +185,25 @@ def read(
     Asking the result for a dataset or an attribute that the file lacks is an OSError that names both.
     """
     path = Path(path)
-    with open(path) as file:
+    with open_arrays(path) as file:
         total = min((len(dataset) for dataset in file.values()), default=0)
-        arrays = {name: _read(file[name], rows) for name in file if names is None or name in names}
+        arrays = {name: read_dataset(file[name], rows) for name in file if names is None or name in names}
         attributes = attributes_of(file)
     total = total if rows is None else min(rows, total)
-    return _Held(arrays, path, "dataset", total), attributes
+    return Held(arrays, path, "dataset", total), attributes
 
 
 def attributes_of(file: h5py.File) -> dict[str, object]:
     """Give the attributes of an open file: texts, numbers and arrays. One that it lacks is an OSError that names it."""
     values = {key: value for key, value in file.attrs.items() if key != "sha256"}
     texts = {key: value.decode() for key, value in values.items() if isinstance(value, bytes)}
-    return _Held(values | texts, file.filename, "attribute")
+    return Held(values | texts, file.filename, "attribute")
 
 
-def concatenate(
-    paths: Iterable[str | Path], *, rows: int | None = None, names: Sequence[str] | None = None
-) -> tuple[dict[str, np.ndarray], dict[str, object]]:
-    """Read several shards as one, or the first `rows` of all, or their datasets `names`: see `read` and `join`."""
-    return join(list(_read_first(paths, rows, names)))
-
-
-def join(files: Sequence[File]) -> tuple[dict[str, np.ndarray], dict[str, object]]:
-    """Put the arrays of shards one below the other.
-
-    Shards may differ in what depends on their images: the width of rows, as of LIME's coefficients; how many label
-    maps a row has; which datasets there are. What is missing is filled up as this module's docstring says, so that it
-    can be told from what is there; in label maps, where 0 is nothing marked, by ``has_mask``.
-
-    Parameters
-    ----------
-    files : sequence of (arrays, attributes)
-        As from `read`, in the order of the rows.
-
-    Returns
-    -------
-    arrays : dict
-        Every dataset that any of them has, with a row for each of theirs.
-    attributes : dict
-        Those of the first. ``skipped``, a JSON list, holds those of all; ``passes`` the distinct ones.
-
-    Raises
-    ------
-    ValueError
-        If there is no file, or if two differ in an attribute (another model, layer, geometry or library version), in
-        the kind of a dataset or in the shape of its rows beyond their width.
-    """
-    if not files:
-        raise ValueError("there is no shard to read")
-    arrays = [each for each, _ in files]
-    where = [str(getattr(each, "path", f"part {number}")) for number, each in enumerate(arrays)]
-    lengths = [_count(each) for each in arrays]
-    names = dict.fromkeys(name for each in arrays for name in each)
-    joined = {name: _stack(name, [each.get(name) for each in arrays], lengths, where) for name in names}
-    return (
-        _Held(joined, where[0], "dataset", sum(lengths)),
-        _Held(_merge([facts for _, facts in files], where), where[0], "attribute"),
-    )
-
-
-def by_folder(
-    paths: Iterable[str | Path], *, rows: int | None = None
-) -> list[tuple[dict[str, np.ndarray], dict[str, object]]]:
-    """Read the shards of each folder, which follow each other, as `concatenate` does: a pair for each folder."""
-    groups = groupby(map(Path, paths), key=lambda path: path.parent)
-    return [concatenate(shards, rows=rows) for _, shards in groups]
-
-
-def _read_first(paths: Iterable[str | Path], rows: int | None, names: Sequence[str] | None) -> Iterator[File]:
-    """Read shard after shard as `read` does until there are so many `rows`; what follows is read with none."""
-    for path in paths:
-        arrays, attributes = read(path, rows=rows, names=names)
-        if rows is not None:
-            rows -= _count(arrays)
-        yield arrays, attributes
-
-
-def columns(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, object]]:
-    """Read the datasets of a file that have one number or text (n,) a row, and its attributes; never its maps."""
-    with open(path) as file:
-        return {name: _read(dataset) for name, dataset in file.items() if dataset.ndim == 1}, attributes_of(file)
-
-
-def column(paths: Iterable[str | Path], name: str) -> np.ndarray:
-    """Read one dataset of several shards, one below the other (rows, ...), and none of their other datasets."""
-    return concatenate(paths, names=[name])[0][name]
-
-
-def blocks(paths: Iterable[str | Path], names: Iterable[str], size: int) -> Iterator[dict[str, np.ndarray]]:
-    """Read datasets of several shards together, as `batches` does; those that a shard lacks are left out."""
-
-    def read() -> Iterator[dict[str, np.ndarray]]:
-        for path in paths:
-            with open(path) as file:
-                here = [name for name in names if name in file]
-                for start in range(0, min((len(file[name]) for name in here), default=0), size):
-                    yield {name: file[name][start : start + size] for name in here}
-
-    return _ahead(read())
-
-
-def picking(paths: Iterable[str | Path], name: str) -> Callable[[np.ndarray], np.ndarray]:
-    """Read any rows of a dataset that is spread over shards, without reading the others.
-
-    One shard is open at a time, whatever their number.
-
-    Parameters
-    ----------
-    paths : iterable of str or Path
-        Shards, in the order of the rows.
-    name : str
-        The dataset.
-
-    Returns
-    -------
-    callable
-        From ascending, distinct row numbers, counted over all shards, to those rows.
-
-    Raises
-    ------
-    IndexError
-        Called, if there is no such row.
-    """
-    paths, lengths = list(paths), []
-    for path in paths:
-        with open(path) as file:
-            lengths.append(len(file[name]))
-    starts = np.cumsum([0, *lengths])
-
-    def pick(rows: np.ndarray) -> np.ndarray:
-        if len(rows) and not 0 <= rows[0] <= rows[-1] < starts[-1]:
-            raise IndexError(f"rows {rows[0]} to {rows[-1]} of {name} were asked for; there are {starts[-1]}")
-        edges = np.searchsorted(rows, starts)
-        parts = []
-        for path, start, first, last in zip(paths, starts, edges, edges[1:], strict=False):
-            if last > first:
-                with open(path) as file:
-                    parts.append(file[name][rows[first:last] - start])
-        return np.concatenate(parts)
-
-    return pick
-
-
-def batches(dataset: h5py.Dataset, size: int) -> Iterator[np.ndarray]:
-    """Read a dataset `size` rows at a time; the next ones are read while the caller works on these."""
-    return _ahead(_rows(dataset, size))
-
-
-def _rows(dataset: h5py.Dataset, size: int) -> Iterator[np.ndarray]:
+def rows_of(dataset: h5py.Dataset, size: int) -> Iterator[np.ndarray]:
+    """Read a dataset block by block, as it is stored."""
     for start in range(0, len(dataset), size):
         yield dataset[start : start + size]
-
-
-def _ahead(parts: Iterator[Part]) -> Iterator[Part]:
-    """Iterate as `parts` does; a thread is always one part ahead of the caller.
-
-    Not within a loop over the items of a file: for so long h5py lets no other thread read.
-    """
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(next, parts, None)
-        while (part := coming.result()) is not None:
-            coming = reader.submit(next, parts, None)
-            yield part
-
-
-# ---- one below the other
-
-
-def _count(arrays: Mapping[str, np.ndarray]) -> int:
-    rows = getattr(arrays, "rows", None)
-    return next((len(array) for array in arrays.values()), 0) if rows is None else rows
-
-
-def _stack(name: str, parts: Sequence[np.ndarray | None], lengths: Sequence[int], where: Sequence[str]) -> np.ndarray:
-    """Put parts (n, ...) of one dataset below each other; None, of a shard without it, is filled up."""
-    known = [i for i, part in enumerate(parts) if part is not None and len(part)]
-    known = known or [next(i for i, part in enumerate(parts) if part is not None)]
-    rank = max(parts[i].ndim for i in known)
-    stretch = name in LABEL_MAPS  # one map a row may stand beside several
-    arrays = {i: parts[i][:, None] if stretch and parts[i].ndim == rank - 1 == 3 else parts[i] for i in known}
-    first = arrays[known[0]]
-    ragged = rank == 2 or (stretch and rank == 4)  # in its second axis
-    for i, array in arrays.items():
-        alike = array.ndim == rank and array.shape[1 + ragged :] == first.shape[1 + ragged :]
-        if not alike or (array.dtype == object) != (first.dtype == object):
-            held, others = (f"{each.dtype} {each.shape}" for each in (array, first))
-            raise ValueError(f"{where[i]} holds {held} as {name}, {where[known[0]]} {others}; run one again")
-    dtype = np.result_type(*(array.dtype for array in arrays.values()))
-    width = (max(array.shape[1] for array in arrays.values()),) if ragged else ()
-    stacked = np.full((sum(lengths), *width, *first.shape[1 + ragged :]), _filling(name, dtype), dtype)
-    starts = np.cumsum([0, *lengths])
-    for i, array in arrays.items():
-        own = stacked[starts[i] : starts[i + 1]]
-        (own[:, : array.shape[1]] if ragged else own)[:] = array
-    return stacked
-
-
-def _filling(name: str, dtype: np.dtype) -> object:
-    if name in LABEL_MAPS:
-        return 0
-    return {"f": np.nan, "i": -1, "O": ""}.get(dtype.kind, 0)
-
-
-def _merge(facts: Sequence[Mapping[str, object]], where: Sequence[str]) -> dict[str, object]:
-    for own, place in zip(facts, where, strict=True):
-        for key in sorted((own.keys() | facts[0].keys()) - set(_OF_A_SHARD)):
-            here, there = own.get(key), facts[0].get(key)
-            if not np.array_equal(here, there):
-                raise ValueError(f"{place} has {key} = {here!r}, {where[0]} has {there!r}; run the older one again")
-    merged = dict(facts[0])
-    if any("skipped" in own for own in facts):
-        merged["skipped"] = json.dumps([each for own in facts for each in json.loads(own.get("skipped", "[]"))])
-    if any("passes" in own for own in facts):
-        merged["passes"] = ", ".join(dict.fromkeys(own["passes"] for own in facts if own.get("passes")))
-    return merged
 
 
 # ---- reading
@@ -441,7 +233,7 @@ def _open(path: Path) -> Iterator[h5py.File]:
 
 
 def _check_structure(file: h5py.File) -> None:
-    """Raise a ValueError about anything that `create` does not write, or that does not have its checksum."""
+    """Raise a ValueError about anything that `write_arrays` does not write, or that does not have its checksum."""
     rows = set()
     for name in file:
         if not isinstance(file.get(name, getlink=True), h5py.HardLink) or file.get(name, getclass=True) != h5py.Dataset:
@@ -488,7 +280,8 @@ def _lacks(path: str | Path, kind: str, name: str, known: Iterable[str]) -> str:
     return f"{path} has no {kind} {name!r}, but {', '.join(known) or 'none'}; delete it and run the workflow again"
 
 
-def _read(dataset: h5py.Dataset, rows: int | None = None) -> np.ndarray:
+def read_dataset(dataset: h5py.Dataset, rows: int | None = None) -> np.ndarray:
+    """Read a dataset, or its first `rows`; text as str."""
     return dataset.asstr()[:rows] if h5py.check_string_dtype(dataset.dtype) else dataset[:rows]
 
 
@@ -599,3 +392,8 @@ def _checksummed_chunks(array: np.ndarray) -> dict[str, object]:
     shrinks = array.dtype in (bool, np.uint16) or array.dtype.kind == "S"  # masks, label maps, text; others hardly do
     compression = {"compression": "gzip", "compression_opts": 1} if shrinks else {}
     return {"chunks": (rows, *array.shape[1:]), "fletcher32": True, **compression}
+
+
+def as_texts(column: object) -> np.ndarray:
+    """Give a column of text, an array or an open dataset, as an object array of str."""
+    return np.asarray(column.asstr()[:] if hasattr(column, "asstr") else column, dtype=object)

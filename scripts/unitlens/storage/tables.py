@@ -38,7 +38,7 @@ _QUOTED_OR_END = re.compile(r'("(?:[^"]|"")*")|\r\n')
 _UNREADABLE = (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError)
 
 
-def write(table: pd.DataFrame, path: str | Path, *, digits: int = 6) -> None:
+def write_table(table: pd.DataFrame, path: str | Path, *, digits: int = 6) -> None:
     """Write a table of the workflow.
 
     Parameters
@@ -71,8 +71,8 @@ def write_texts(table: pd.DataFrame, path: str | Path) -> None:
     _write(table, path, list(table), 6)
 
 
-def read(paths: str | Path | Iterable[str | Path]) -> pd.DataFrame:
-    """Read one table that `write` has written, or several of the same columns one below the other.
+def read_table(paths: str | Path | Iterable[str | Path]) -> pd.DataFrame:
+    """Read one table that `write_table` has written, or several of the same columns one below the other.
 
     Raises
     ------

@@ -30,6 +30,8 @@ COLUMNS = [
     "gpus",
     "gpu_busy",
 ]
+
+
 JOB_COLUMNS = [
     "rule",
     "job",
@@ -45,7 +47,7 @@ JOB_COLUMNS = [
     "gpu_busy",
 ]
 SLOWEST = 20  # jobs that are listed
-_PROGRESS = re.compile(r"^\d+ of \d+ (\w+).*, ([\d.]+) a second", re.MULTILINE)  # as `logs.tell` writes it
+_PROGRESS = re.compile(r"^\d+ of \d+ (\w+).*, ([\d.]+) a second", re.MULTILINE)  # as `progress.tell` writes it
 
 
 def read_jobs(benchmarks: str | Path, logs: str | Path) -> pd.DataFrame:

@@ -4,14 +4,13 @@ Crops of one photograph are one sample: where `groups` is given, whole groups ar
 bootstrap, permutation tests and Benjamini-Hochberg (1995) by way of scipy.stats.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
+
+from unitlens.jobs import checks
 
 BATCH_ELEMENTS = 2**22  # most numbers that scipy's resampling holds at once
 
@@ -221,106 +220,6 @@ def rank_correlation(
     return Correlation(len(x), float(_rank_correlations(x, y)), float(low), float(high), float(test.pvalue))
 
 
-def mean_table(
-    table: pd.DataFrame,
-    keys: Sequence[str],
-    *,
-    value: str = "value",
-    seed: int = 0,
-    also: Mapping[str, str] | None = None,
-) -> pd.DataFrame:
-    """Average a column within groups of rows, with a bootstrap interval that resamples photographs.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        `keys`, `value`, which may be NaN, and ``photograph``.
-    keys : sequence of str
-        Columns whose combinations are the rows of the result, in the order in which they first occur.
-    value : str
-        Column to average.
-    seed : int
-        As in `bootstrap_interval`.
-    also : mapping, optional
-        Further columns to condense, and how: ``mean``, ``first``, ``sum``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The keys and ``n, photographs, undefined, mean, low, high``: a 95 % interval, empty below three photographs;
-        ``undefined`` counts the rows left out because their value is NaN. Then the columns of `also`.
-    """
-    rows = []
-    for key, group in table.groupby(list(keys), sort=False, dropna=False):
-        defined = group[group[value].notna()]
-        interval = MeanInterval(0, 0, np.nan, np.nan, np.nan)
-        if len(defined):
-            interval = mean_with_interval(defined[value], groups=defined["photograph"], seed=seed)
-        counts = (interval.n, interval.n_groups, len(group) - len(defined))
-        rows.append([*key, *counts, interval.mean, interval.low, interval.high])
-    means = pd.DataFrame(rows, columns=[*keys, "n", "photographs", "undefined", "mean", "low", "high"])
-    if also is None:
-        return means
-    condensed = table.groupby(list(keys), sort=False, dropna=False).agg(dict(also)).reset_index(drop=True)
-    return pd.concat([means, condensed], axis=1)
-
-
-def paired_tests(
-    table: pd.DataFrame,
-    keys: Sequence[str],
-    item: str,
-    *,
-    value: str = "value",
-    pairs: Sequence[tuple[str, str]] | Callable[[pd.DataFrame], Sequence[tuple[str, str]]] | None = None,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Compare items, such as explainers, by their values on the same images.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        `keys`, `item`, `value`, ``image_id`` and ``photograph``, a row for each combination of keys, item and image.
-    keys : sequence of str
-        Columns within whose combinations items are compared.
-    item : str
-        Column that holds the names of the items.
-    value : str
-        Column to compare; an image counts where the values of both items are defined.
-    pairs : sequence of (str, str) or callable, optional
-        Which items to compare, or what gives these from the rows with the same keys; by default every two.
-    seed : int
-        As in `paired_permutation_test`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The keys and ``<item>_a, <item>_b, n, photographs, difference, low, high, p_value, p_adjusted``: the mean of
-        a - b with its 95 % interval, empty below three photographs, the p-value of the paired permutation test by
-        photograph, and the same adjusted (Benjamini-Hochberg) for all comparisons with the same keys.
-    """
-    names = [f"{item}_a", f"{item}_b", "n", "photographs", "difference", "low", "high", "p_value", "p_adjusted"]
-    tables = []
-    for key, group in table.groupby(list(keys), sort=False, dropna=False):
-        wide = group.pivot(index="image_id", columns=item, values=value)
-        photographs = group.drop_duplicates("image_id").set_index("image_id")["photograph"][wide.index]
-        rows = []
-        compared = (
-            combinations(group[item].unique(), 2) if pairs is None else pairs(group) if callable(pairs) else pairs
-        )
-        for a, b in compared:
-            two = wide.reindex(columns=[a, b]).dropna()
-            difference, own = (two[a] - two[b]).to_numpy(), photographs[two.index].to_numpy()
-            if len(difference) == 0:
-                rows.append([*key, a, b, 0, 0, *[np.nan] * 4])
-                continue
-            interval = mean_with_interval(difference, groups=own, seed=seed)
-            test = paired_permutation_test(difference, np.zeros(len(difference)), groups=own, seed=seed)
-            rows.append([*key, a, b, *interval, test.p_value])
-        tests = pd.DataFrame(rows, columns=[*keys, *names[:-1]])
-        tables.append(tests.assign(p_adjusted=benjamini_hochberg(tests["p_value"])))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*keys, *names])
-
-
 def benjamini_hochberg(p: ArrayLike) -> np.ndarray:
     """Adjust p-values for the false discovery rate.
 
@@ -345,37 +244,6 @@ def benjamini_hochberg(p: ArrayLike) -> np.ndarray:
     return adjusted
 
 
-def gini(counts: ArrayLike) -> float:
-    """Gini coefficient: how unevenly `counts` are spread.
-
-    Parameters
-    ----------
-    counts : array, shape (n,)
-        Non-negative numbers.
-
-    Returns
-    -------
-    float
-        0 where all are equal, (n - 1) / n where one has everything; NaN where they sum to 0.
-
-    Raises
-    ------
-    ValueError
-        If a count is negative or not finite.
-
-    Notes
-    -----
-    With the counts ascending, sum_i (2 i - n - 1) x_i / (n sum_i x_i), i from 1.
-    """
-    counts = np.sort(_finite(counts, "counts"))
-    if (counts < 0).any():
-        raise ValueError(f"`counts` must not be negative, got {counts[0]}")
-    n, total = len(counts), counts.sum()
-    if total == 0:
-        return np.nan
-    return float((2 * np.arange(1, n + 1) - n - 1) @ counts / (n * total))
-
-
 def _rank_correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Spearman's correlation along the last axis; NaN where x or y is constant."""
     x, y = (ranks - ranks.mean(-1, keepdims=True) for ranks in (stats.rankdata(each, axis=-1) for each in (x, y)))
@@ -385,7 +253,7 @@ def _rank_correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _by_group(values: ArrayLike, groups: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
     """Sum and number of the values of each group."""
-    values = _finite(values, "values")
+    values = checks.finite(values, "values")
     if groups is None:
         return values, np.ones(len(values))
     groups = np.asarray(groups)
@@ -393,13 +261,3 @@ def _by_group(values: ArrayLike, groups: ArrayLike | None) -> tuple[np.ndarray, 
         raise ValueError(f"`groups` has shape {groups.shape}, the values have {values.shape}")
     _, number = np.unique(groups, return_inverse=True)
     return np.bincount(number, weights=values), np.bincount(number)
-
-
-def _finite(values: ArrayLike, name: str) -> np.ndarray:
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1:
-        raise ValueError(f"`{name}` must be one-dimensional, got shape {values.shape}")
-    if not np.isfinite(values).all():
-        first = np.flatnonzero(~np.isfinite(values))[0]
-        raise ValueError(f"`{name}` holds {values[first]} at {first}; drop such rows and state how many")
-    return values

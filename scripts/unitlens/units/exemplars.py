@@ -1,28 +1,18 @@
-"""Where in its top photographs a unit responds: maps of those photographs alone, and outlines of the strongest part.
-
-The rest of a layer's maps is never kept: 63,305 photographs x 512 units x 7 x 7 are 1.6 GB, five of each unit 125 kB.
-"""
+"""What activates a unit most: its top images, its top photographs and their maps."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from skimage.measure import approximate_polygon, find_contours
 from torch import Tensor, nn
 
-from unitlens import dissect
-from unitlens.activations import silenced
-from unitlens.cam import as_grid
-from unitlens.hooks import run_to
-from unitlens.logs import progress
+from unitlens.jobs.progress import progress
+from unitlens.networks.hooks import run_to
+from unitlens.networks.layer_outputs import as_floating, as_grid, silenced
 
 PHOTOGRAPHS = 5
-LEVEL = 0.5  # of a map's maximum: where the outline runs
-CANVAS = 128  # side of the square that outlines are drawn on
 _UNITS_AT_ONCE = 256
-_FINE = 64  # side to which a map is enlarged before it is cut
-_MOST_PARTS = 12  # of a region; the largest are kept
+BLOCK_ELEMENTS = 2**24  # most numbers of an images x concepts block held at once: 64 MB in float32
 
 
 def top_photographs(
@@ -73,9 +63,9 @@ def top_photographs(
         values = torch.as_tensor(activations[:, start : start + _UNITS_AT_ONCE])
         values = silenced(values).numpy()[order]  # (rows, units), by photograph
         best = torch.from_numpy(np.maximum.reduceat(values, starts))  # (photographs, units)
-        top = dissect.top_images(best, min(k, len(best))).numpy()  # (units, k)
+        top = top_images(best, min(k, len(best))).numpy()  # (units, k)
         rows = np.stack([_best_rows(values[:, unit], order, starts, chosen) for unit, chosen in enumerate(top)])
-        dead = dissect.dead_units(torch.from_numpy(values)).numpy()
+        dead = dead_units(torch.from_numpy(values)).numpy()
         parts.append((np.where(dead[:, None], -1, rows), np.take_along_axis(best.numpy().T, top, 1)))
     rows, strongest = (np.concatenate(each) for each in zip(*parts, strict=True))
     return {"row": rows, "activation": strongest, "image_id": np.append(image_ids, "").astype(object)[rows]}
@@ -146,35 +136,74 @@ def activation_maps(
     return {} if maps is None else {"maps": maps, "peak": peak}
 
 
-def outline(activation_map: np.ndarray) -> str:
-    """Outline the part of a map that exceeds half its maximum, as an SVG path on a square of side `CANVAS`.
+def top_images(activations: Tensor, k: int) -> Tensor:
+    """Return the `k` images that activate each unit most.
 
     Parameters
     ----------
-    activation_map : (h, w) uint8 array
-        As `activation_maps` gives it; it is enlarged bilinearly to the photograph.
+    activations : Tensor, shape (images, units)
+        Pooled activations.
+    k : int
+        Number of images, 1 to the number of images.
 
     Returns
     -------
-    str
-        Closed polygons (holes among them, to be filled by the even-odd rule), at most 12, the largest; empty where the
-        map is zero.
+    Tensor, shape (units, k), int64
+        Image rows, the most active first; of equal activations the lower row comes first.
+
+    Raises
+    ------
+    ValueError
+        If `k` is out of range or an activation is not finite.
     """
-    if not activation_map.any():
-        return ""
-    level = LEVEL * activation_map.max()
-    fine = F.interpolate(torch.tensor(activation_map, dtype=torch.float32)[None, None], (_FINE, _FINE), mode="bilinear")
-    padded = np.pad(fine[0, 0].numpy(), 1)  # zeros around close what runs into the edge
-    contours = [(contour - 0.5).clip(0, _FINE) for contour in find_contours(padded, level)]  # pixel centres lie at .5
-    polygons = [_polygon(contour) for contour in sorted(contours, key=_area, reverse=True)[:_MOST_PARTS]]
-    return "".join(polygons)
+    activations = checked_activations(activations)
+    if not 1 <= k <= len(activations):
+        raise ValueError(f"`k` is {k}; allowed: 1 to {len(activations)}, the number of images")
+    unit_step = max(1, BLOCK_ELEMENTS // len(activations))
+    return torch.cat([top_columns(block.T.contiguous(), k) for block in activations.split(unit_step, dim=1)])
 
 
-def _polygon(contour: np.ndarray) -> str:
-    corners = np.rint(approximate_polygon(contour, 0.35)[:-1] * (CANVAS / _FINE)).astype(int)  # (n, 2): y, x
-    return "M" + " ".join(f"{x} {y}" for y, x in corners) + "Z" if len(corners) > 2 else ""
+def dead_units(activations: Tensor) -> Tensor:
+    """Tell which units say nothing: the same activation, zero or other, on every image.
+
+    Parameters
+    ----------
+    activations : Tensor, shape (images, units)
+        Pooled activations.
+
+    Returns
+    -------
+    Tensor, shape (units,), bool
+        True for dead units.
+
+    Raises
+    ------
+    ValueError
+        If an activation is not finite.
+    """
+    activations = checked_activations(activations)
+    return activations.amax(0) == activations.amin(0)
 
 
-def _area(contour: np.ndarray) -> float:
-    y, x = contour.T
-    return abs(y @ np.roll(x, 1) - x @ np.roll(y, 1)) / 2
+def checked_activations(activations: Tensor) -> Tensor:
+    """Check activations (n, units)."""
+    activations = as_floating(activations)
+    if activations.ndim != 2 or 0 in activations.shape:
+        raise ValueError(f"`activations` must be (images, units), none of them 0, got {tuple(activations.shape)}")
+    if not (finite := activations.isfinite()).all():
+        row, unit = (~finite).nonzero()[0].tolist()
+        value = activations[row, unit].item()
+        raise ValueError(f"activation of unit {unit} is {value} at image row {row}; it must be finite")
+    return activations
+
+
+def top_columns(values: Tensor, k: int) -> Tensor:
+    """Columns of the `k` largest values of each row, descending, ties by index; `topk` leaves ties in any order."""
+    threshold = values.topk(k, dim=1).values[:, -1:]
+    above = values > threshold
+    tied = values == threshold
+    missing = k - above.sum(1, keepdim=True)
+    chosen = above | (tied & (tied.cumsum(1, dtype=torch.int32) <= missing))
+    columns = chosen.nonzero()[:, 1].view(-1, k)  # (rows * k,) -> (rows, k), ascending
+    order = values.gather(1, columns).argsort(dim=1, descending=True, stable=True)
+    return columns.gather(1, order)

@@ -17,29 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unitlens import stats, wording
-from unitlens.cam import as_grid
-from unitlens.hooks import run_to
-from unitlens.image_sets import _some
-from unitlens.images import box_pixels
-from unitlens.logs import progress
+from unitlens.images.label_maps import label_maps
+from unitlens.jobs.progress import progress
+from unitlens.networks.hooks import run_to
+from unitlens.networks.layer_outputs import as_grid
+from unitlens.tables import netdissect
 
 SHARE = 0.005  # of a unit's activations that lie above its threshold
 DETECTOR = 0.04  # intersection over union from which on a unit is a detector
-SOURCES = {"masks": "masks", "boxes": "boxes, so coarse"}
-COLUMNS = [
-    "unit",
-    "threshold",
-    "mask_concept",
-    "mask_category",
-    "iou",
-    "second_mask_concept",
-    "second_iou",
-    "detector",
-    "mask_images",
-    "mask_photographs",
-    "masks",
-]
 _HELD = 2**28  # most bytes that the search for thresholds holds
 _BLOCK = 2**24  # most numbers of an enlarged map held at once
 
@@ -104,7 +89,7 @@ def dissect(
             return output if output.ndim == 2 else as_grid(output, images, layer)
 
     if maps(next(iter(blocks()))).ndim == 2:
-        return pd.DataFrame(columns=COLUMNS)
+        return pd.DataFrame(columns=netdissect.COLUMNS)
     n = len(photographs)
     through_blocks = partial(progress, total=n, what="images", size=lambda block: len(block["images"]))
     limits = thresholds(lambda: (maps(block) for block in through_blocks(blocks())), n, share=share)
@@ -124,8 +109,8 @@ def dissect(
         raise ValueError(
             f"no image of the probe set has {source}: give its sheet some, or take `netdissect` out of the config"
         )
-    table = _tabulate(iou(overlap, category), limits, words, np.concatenate(shows), photographs)
-    return table.assign(detector=table.iou >= detector, masks=SOURCES[source])[COLUMNS]
+    table = netdissect.tabulate(iou(overlap, category), limits, words, np.concatenate(shows), photographs)
+    return table.assign(detector=table.iou >= detector, masks=netdissect.SOURCES[source])[netdissect.COLUMNS]
 
 
 def thresholds(
@@ -303,221 +288,6 @@ def iou(overlap: Overlap, category: Tensor) -> np.ndarray:
     return (overlap.both.double() / either.clamp_min(1)).cpu().numpy()
 
 
-def label_maps(block: Mapping[str, np.ndarray], values: np.ndarray, *, source: str) -> np.ndarray:
-    """Bring masks or boxes into label maps of concepts.
-
-    Parameters
-    ----------
-    block : mapping
-        For masks, ``mask`` (n, h, w) or (n, layers, h, w) of whole numbers, 0 where nothing is marked; without it
-        nothing is. For boxes, ``images`` (n, h, w, 3), ``label`` (n,) and ``box`` (n, 4): left, top, right, bottom in
-        pixels, NaN where there is none; `images.box_pixels` says which pixels it covers.
-    values : array, shape (concepts,)
-        The value, or the label, that means each concept.
-    source : str
-        ``masks`` or ``boxes``.
-
-    Returns
-    -------
-    array of int64, shape (n, layers, h, w)
-        1 + the concept, 0 where there is none.
-
-    Raises
-    ------
-    ValueError
-        If a value has no concept.
-    """
-    shape = block["images"].shape[:3]
-    marked = np.zeros((shape[0], 1, *shape[1:]), dtype=np.int64)
-    if source == "masks":
-        marked = np.asarray(block.get("mask", marked), dtype=np.int64)
-        marked = marked if marked.ndim == 4 else marked[:, None]
-        return _concepts(marked, values, known={0: 0})
-    boxed = (~np.isnan(block["box"]).any(1) & (block["label"] >= 0)).nonzero()[0]
-    inside = box_pixels(block["box"][boxed], shape[1:])
-    concepts = _concepts(block["label"][boxed], values, known={})
-    marked[boxed, 0] = np.where(inside, concepts[:, None, None], 0)
-    return marked
-
-
-def _concepts(found: np.ndarray, values: np.ndarray, *, known: dict[int, int]) -> np.ndarray:
-    places = known | {int(value): place for place, value in enumerate(values, 1)}
-    distinct, inverse = np.unique(found, return_inverse=True)
-    if unknown := [int(value) for value in distinct if int(value) not in places]:
-        raise ValueError(f"the probe set marks {unknown[0]}, which has no word; values with one: {_some(values)}")
-    return np.array([places[int(value)] for value in distinct], dtype=np.int64)[inverse].reshape(found.shape)
-
-
 def _present(labels: np.ndarray, concepts: int) -> np.ndarray:
     """Tell which concepts each image shows, (n, concepts)."""
     return np.stack([np.bincount(each.ravel(), minlength=concepts + 1)[1:] > 0 for each in labels])
-
-
-def _tabulate(
-    ious: np.ndarray, limits: Tensor, words: pd.DataFrame, shows: np.ndarray, photographs: np.ndarray
-) -> pd.DataFrame:
-    order = np.argsort(-ious, axis=1, kind="stable")[:, :2]
-    best, second = order[:, 0], order[:, -1] if ious.shape[1] > 1 else np.full(len(ious), -1)
-    units = np.arange(len(ious))
-    score, runner_up = ious[units, best], np.where(second < 0, 0, ious[units, second])
-    names = words.word.to_numpy(object)
-    _, photograph = np.unique(photographs, return_inverse=True)
-    on = np.array([len(set(photograph[column])) for column in shows.T])
-    none, known = score == 0, np.where(limits.isnan().cpu(), np.nan, 1)
-    return pd.DataFrame(
-        {
-            "unit": units,
-            "threshold": limits.cpu().numpy(),
-            "mask_concept": np.where(none, "", names[best]),
-            "mask_category": np.where(none, "", words.category.to_numpy(object)[best]),
-            "iou": known * score,
-            "second_mask_concept": np.where(runner_up == 0, "", names[second]),
-            "second_iou": known * runner_up,
-            "mask_images": np.where(none, 0, shows.sum(0)[best]),
-            "mask_photographs": np.where(none, 0, on[best]),
-        }
-    )
-
-
-def beside_labels(dissected: pd.DataFrame, concepts: pd.DataFrame) -> pd.DataFrame:
-    """Put the labels of CLIP-Dissect beside those of Network Dissection.
-
-    Parameters
-    ----------
-    dissected : pandas.DataFrame
-        Tables of `dissect`, with ``model`` and ``layer``.
-    concepts : pandas.DataFrame
-        Labels of the same units, with ``model, layer, unit, status, concept, category``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        `dissected` with ``clip_status, clip_concept, clip_category``; words are empty where a unit has none.
-    """
-    columns = {"status": "clip_status", "concept": "clip_concept", "category": "clip_category"}
-    keys = ["model", "layer", "unit"]
-    table = dissected.merge(concepts[[*keys, *columns]].rename(columns=columns), on=keys, how="left", validate="1:1")
-    texts = ["mask_concept", "mask_category", "clip_concept", "clip_category"]
-    return table.assign(**table[texts].fillna(""))
-
-
-def with_agreement(table: pd.DataFrame, words: list[str], features: np.ndarray, *, same: float = 0.9) -> pd.DataFrame:
-    """Say how near the two labels of a unit are.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Of `beside_labels`.
-    words : list of str
-        Every word of both columns, as `words_of` lists them.
-    features : array, shape (words, d)
-        Their text features.
-    same : float
-        Cosine from which on two words are near-duplicates, and so the same.
-
-    Returns
-    -------
-    pandas.DataFrame
-        `table` with ``cosine`` and ``same``, which are empty where a unit lacks one of the labels; and with
-        ``cosine_chance``, the mean cosine of its mask concept with the CLIP labels of all units of the layer that have
-        both.
-    """
-    vectors = features / np.linalg.norm(features, axis=1, keepdims=True)
-    place = {word: row for row, word in enumerate(words)}
-    both = table[(table.mask_concept != "") & (table.clip_concept != "")]
-    parts = []
-    for _, group in both.groupby(["model", "layer"], sort=False):
-        masks, labels = (vectors[[place[word] for word in group[name]]] for name in ("mask_concept", "clip_concept"))
-        values = {"cosine": (masks * labels).sum(1), "cosine_chance": masks @ labels.mean(0)}
-        parts.append(pd.DataFrame(values, index=group.index))
-    agreement = pd.concat(parts) if parts else pd.DataFrame(columns=["cosine", "cosine_chance"], dtype=float)
-    return table.join(agreement.assign(same=agreement.cosine >= same))
-
-
-def words_of(table: pd.DataFrame) -> list[str]:
-    """List every word of a table of `beside_labels` once; an empty one where there is none, for encoders want one."""
-    return sorted({*table.mask_concept, *table.clip_concept} - {""}) or [""]
-
-
-def summarise(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Count detectors by layer, and test whether both methods name the same.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Of `with_agreement`.
-    seed : int
-        Seed of the permutations.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``model, layer, masks, units, detectors, unique_detectors, on_one_photograph`` (detectors of a concept that one
-        photograph shows)``, compared`` (detectors with a CLIP label)``, same, cosine, cosine_chance, p_value,
-        p_adjusted``: the mean cosine of the two labels, that expected if the layer's CLIP labels were dealt to its
-        units at random, and a sign-flip test of their difference, which takes units as independent; adjusted over the
-        layers (Benjamini-Hochberg).
-    """
-    rows = []
-    for (model, layer), group in table.groupby(["model", "layer"], sort=False):
-        detectors = group[group.detector.astype(bool)]
-        compared = detectors[detectors.cosine.notna()]
-        pair = compared.cosine, compared.cosine_chance
-        p = stats.paired_permutation_test(*pair, seed=seed).p_value if len(compared) else np.nan
-        rows.append(
-            {
-                "model": model,
-                "layer": layer,
-                "masks": group.masks.iloc[0],
-                "units": len(group),
-                "detectors": len(detectors),
-                "unique_detectors": len(detectors[["mask_concept", "mask_category"]].drop_duplicates()),
-                "on_one_photograph": int((detectors.mask_photographs == 1).sum()),
-                "compared": len(compared),
-                "same": int(compared.same.sum()),
-                "cosine": compared.cosine.mean(),
-                "cosine_chance": compared.cosine_chance.mean(),
-                "p_value": p,
-            }
-        )
-    columns = "model layer masks units detectors unique_detectors on_one_photograph compared same cosine cosine_chance"
-    summary = pd.DataFrame(rows, columns=[*columns.split(), "p_value"])
-    return summary.assign(p_adjusted=stats.benjamini_hochberg(summary.p_value))
-
-
-def findings(summary: pd.DataFrame) -> list[str]:
-    """Say in sentences what Network Dissection finds, and how it compares with the CLIP labels.
-
-    Parameters
-    ----------
-    summary : pandas.DataFrame
-        Of `summarise`.
-
-    Returns
-    -------
-    list of str
-    """
-    sentences = []
-    for row in summary.itertuples():
-        sentence = (
-            f"Of the {wording.counted(row.units, 'unit')} of {row.layer} of {row.model}, "
-            f"Network Dissection ({row.masks}) calls "
-            f"{wording.counted(row.detectors, 'detector')}, of "
-            f"{wording.counted(row.unique_detectors, 'different concept')}"
-        )
-        if row.on_one_photograph:
-            sentence += f" ({row.on_one_photograph:,} of what a single photograph shows)"
-        if not row.compared:
-            sentences.append(f"{sentence}; none of them has a CLIP label to compare.")
-            continue
-        verdict = "agreement beyond chance is not supported"
-        if row.p_adjusted < wording.SIGNIFICANT:
-            above = row.cosine > row.cosine_chance
-            verdict = f"{'agreement beyond' if above else 'less agreement than by'} chance is supported"
-        sentences.append(
-            f"{sentence}. The two labels of {row.compared:,} of them have a mean text cosine of {row.cosine:.2f}, "
-            f"against {row.cosine_chance:.2f} if dealt at random: {verdict} ({wording.p_value(row.p_adjusted)}, "
-            f"{wording.adjusted(summary)}, units taken as independent); {row.same:,} "
-            f"{'names' if row.same == 1 else 'name'} the same."
-        )
-    return sentences

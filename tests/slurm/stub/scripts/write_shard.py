@@ -4,7 +4,10 @@
 more memory.
 """
 
-from unitlens.logs import log_to
+from unitlens.images import decode
+from unitlens.jobs.logs import log_to
+from unitlens.jobs.sheets import read_rows
+from unitlens.storage.arrays import write_arrays
 
 with log_to(snakemake.log[0]):
     import time
@@ -12,7 +15,6 @@ with log_to(snakemake.log[0]):
 
     import h5py
     import numpy as np
-    from unitlens import images, store
 
     shard = snakemake.wildcards.shard
     with Path("executed.txt").open("a") as file:
@@ -39,12 +41,12 @@ with log_to(snakemake.log[0]):
 
     h5py.Group.create_dataset = interrupted
     geometry = {"fit": "squash", "resize": 36, "crop": 32, "interpolation": "bilinear"}
-    rows = images.read_rows(snakemake.input[0], *snakemake.params.rows)
-    pictures, _, _ = images.decode(rows, "photographs", geometry)
+    rows = read_rows(snakemake.input[0], *snakemake.params.rows)
+    pictures, _, _ = decode.decode_images(rows, "photographs", geometry)
     noise = np.random.default_rng(int(shard)).integers(
         0, 256, (len(rows), 2**20), dtype=np.uint8
     )  # two MiB: fills a disk
-    store.create(
+    write_arrays(
         snakemake.output[0],
         {"images": pictures, "image_id": [row["image_id"] for row in rows], "noise": noise},
         {"geometry": "squash36-crop32-bilinear"},

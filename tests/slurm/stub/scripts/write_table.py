@@ -1,15 +1,14 @@
 """Write one line for each photograph, read from all shards as one."""
 
-from unitlens.logs import log_to
+from unitlens.jobs.logs import log_to
+from unitlens.storage.shards import concatenate
 
 with log_to(snakemake.log[0]):
     from pathlib import Path
 
-    from unitlens import store
-
     with Path("executed.txt").open("a") as file:
         file.write("write_table all\n")
-    arrays, _ = store.concatenate(snakemake.input)
+    arrays, _ = concatenate(snakemake.input)
     lines = [
         f"{name},{picture.sum()},{noise.sum()}\n"
         for name, picture, noise in zip(*(arrays[key] for key in ("image_id", "images", "noise")), strict=True)

@@ -1,0 +1,1 @@
+"""A prediction to a saliency map."""

@@ -1,0 +1,301 @@
+"""Perturb the superpixels of images, predict what is left, and stop when the answer no longer changes.
+
+The perturbations are those of the `lime` package (Ribeiro et al., KDD 2016): every superpixel is hidden with
+probability 1/2, the first sample hides none. One seed per image fixes its samples, whatever its batch or neighbours.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+import torch
+
+from unitlens.explainers import items
+from unitlens.explainers.surrogate import fit_with_errors
+from unitlens.images import fill
+from unitlens.jobs.progress import stage
+
+_logger = logging.getLogger(__name__)
+
+
+# Samples between two looks at the stability of the ranking.
+_STABILITY_STEP = 100
+
+
+class Samples(NamedTuple):
+    """Perturbations of n images and what the model predicts for them: all that a surrogate is fitted to.
+
+    Attributes
+    ----------
+    designs : list of torch.Tensor
+        For each image (n_samples, segments) uint8, see `perturbations`.
+    predictions : torch.Tensor
+        (n, n_samples, targets) float64, the targets' probabilities.
+    n_used : list of int
+        The samples of each image that were predicted.
+    """
+
+    designs: list[torch.Tensor]
+    predictions: torch.Tensor
+    n_used: list[int]
+
+
+def perturbations(n_segments: int, n_samples: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw which superpixels each sample shows: 1 or 0 with equal probability, all of them in the first row.
+
+    Parameters
+    ----------
+    n_segments, n_samples : int
+        Number of superpixels and of samples, at least 1.
+    generator : torch.Generator
+        Source of randomness; its device is the design's. The same seed gives other numbers on another device type.
+
+    Returns
+    -------
+    torch.Tensor
+        (n_samples, n_segments) uint8, 1 = visible.
+
+    Raises
+    ------
+    ValueError
+        If a number is below 1.
+    """
+    if n_segments < 1 or n_samples < 1:
+        raise ValueError(f"`n_segments` is {n_segments} and `n_samples` {n_samples}; allowed: 1 or more")
+    shape = (n_samples, n_segments)
+    design = torch.randint(0, 2, shape, generator=generator, device=generator.device, dtype=torch.uint8)
+    design[0] = 1
+    return design
+
+
+def sample(
+    predict: Callable[[torch.Tensor], torch.Tensor],
+    images: torch.Tensor,
+    segments: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    n_samples: int = 1000,
+    hide: float | str | None = None,
+    batch_size: int = 10,
+    seeds: Sequence[int],
+    stop: tuple[int, float, str, float] | None = None,
+    designs: Sequence[torch.Tensor] | None = None,
+    image_ids: Sequence[object] | None = None,
+) -> Samples:
+    """Perturb a set of images and predict; `fit` then explains them, as often as wanted.
+
+    Parameters
+    ----------
+    predict, images, segments, targets, n_samples, hide, batch_size, seeds, designs, image_ids
+        As in `explain`.
+    stop : tuple, optional
+        ``stop_when_stable, kernel_width, distance, alpha`` of `explain`, to stop early.
+
+    Returns
+    -------
+    Samples
+        The first m samples of an image are those that are drawn where `n_samples` is m.
+
+    Raises
+    ------
+    ValueError, torch.OutOfMemoryError
+        As `explain` does.
+    """
+    images, segments, n_segments, image_ids = checked_images(images, segments, n_samples, image_ids)
+    classes = checked_targets(targets, images)  # (n, t)
+    check_one_each("seeds", seeds, images)
+    generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+    # Noise is drawn before the design, whose length it must not depend on.
+    hidden = fill.hidden_fill(images, segments, n_segments, hide, generators)
+    if designs is None:
+        designs = [perturbations(d, n_samples, generator) for d, generator in zip(n_segments, generators, strict=True)]
+    designs = _checked_designs(designs, n_samples, n_segments, images.device)
+    parts = _Parts(hidden, images - hidden, segments, designs)
+    stop_when_stable, *ridge = stop or (None,)
+    predictions, n_used = _sample(predict, parts, classes, n_samples, batch_size, stop_when_stable, tuple(ridge))
+    check_finite(predictions, image_ids)
+    return Samples(designs, predictions, n_used)
+
+
+class _Parts(NamedTuple):
+    """What perturbed pictures are made of, by image."""
+
+    hidden: torch.Tensor  # (n, h, w, 3) uint8
+    change: torch.Tensor  # (n, h, w, 3) uint8, image - hidden modulo 256
+    segments: torch.Tensor  # (n, h, w) int64
+    designs: list[torch.Tensor]  # (n_samples, d) uint8
+
+
+def _sample(
+    predict: Callable[[torch.Tensor], torch.Tensor],
+    parts: _Parts,
+    classes: torch.Tensor,
+    n_samples: int,
+    batch_size: int,
+    stop_when_stable: int | None,
+    ridge: tuple,
+) -> tuple[torch.Tensor, list[int]]:
+    """Return the targets' probabilities (n, n_samples, t) of all perturbed pictures and the samples used by image."""
+    samples = torch.zeros(len(classes), n_samples, classes.shape[1], dtype=torch.float64, device=classes.device)
+    n_used = [n_samples] * len(classes)
+    highest = int(classes.max())
+
+    def predict_batch(batch: list[tuple[int, int]]) -> None:
+        spans = _spans(batch)
+        with torch.no_grad():
+            probabilities = predict(_compose(parts, spans))
+        check_probabilities(probabilities, len(batch), highest)
+        rows = probabilities.split([stop - start for _, start, stop in spans])
+        for (image, start, stop), own in zip(spans, rows, strict=True):
+            samples[image, start:stop] = own.index_select(1, classes[image]).double()
+
+    if stop_when_stable is not None and stop_when_stable < 1:
+        raise ValueError(f"`stop_when_stable` is {stop_when_stable}; allowed: 1 or more, or None to draw every sample")
+    step = n_samples if stop_when_stable is None else _STABILITY_STEP
+    active = list(range(len(classes)))
+    for start in range(0, n_samples, step):
+        stop = min(start + step, n_samples)
+        work = [(image, row) for image in active for row in range(start, stop)]
+        batch_size = _in_batches(predict_batch, work, batch_size)
+        if stop_when_stable is not None and stop < n_samples:
+            for image in active:
+                if _stable(parts.designs[image][:stop], samples[image, :stop], stop_when_stable, ridge):
+                    n_used[image] = stop
+            active = [image for image in active if n_used[image] == n_samples]
+    return samples, n_used
+
+
+def _in_batches(run: Callable[[list], None], work: list, batch_size: int) -> int:
+    """Run all the work, in halves where memory runs out, and return the batch size that fitted."""
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` is {batch_size}; allowed: 1 or more")
+    with stage(len(work), "samples") as this:
+        while this.done < len(work):
+            batch = work[this.done : this.done + batch_size]
+            try:
+                run(batch)
+            except torch.OutOfMemoryError:
+                if batch_size == 1:
+                    raise
+                batch_size //= 2
+                _logger.warning("out of memory: `batch_size` goes down to %d", batch_size)
+            else:
+                this.done += len(batch)
+    return batch_size
+
+
+def _spans(batch: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
+    """Return (image, first row, row after the last) for each image of a batch of consecutive (image, row) pairs."""
+    rows = {image: [row for _, row in group] for image, group in groupby(batch, key=lambda pair: pair[0])}
+    return [(image, own[0], own[-1] + 1) for image, own in rows.items()]
+
+
+def _compose(parts: _Parts, spans: list[tuple[int, int, int]]) -> torch.Tensor:
+    """Return the perturbed pictures (b, h, w, 3) uint8: hidden + visible (image - hidden), exact modulo 256."""
+    pictures = []
+    for image, start, stop in spans:
+        visible = parts.designs[image][start:stop].index_select(1, parts.segments[image].flatten())  # (b, h w)
+        visible = visible.view(-1, *parts.segments.shape[1:], 1)  # (b, h, w, 1)
+        pictures.append((visible * parts.change[image]).add_(parts.hidden[image]))
+    return pictures[0] if len(pictures) == 1 else torch.cat(pictures)
+
+
+def _stable(design: torch.Tensor, predictions: torch.Tensor, k: int, ridge: tuple) -> bool:
+    """Tell whether surrogates of the even and of the odd samples name the same k superpixels for every target."""
+    k = min(k, design.shape[1] - 1)
+    fits = (fit_with_errors(design[half::2], predictions[half::2], *ridge, None, "none")[0] for half in (0, 1))
+    even, odd = (fit.coefficients.topk(k).indices.sort().values for fit in fits)
+    return torch.equal(even, odd)
+
+
+def checked_images(
+    images: torch.Tensor, segments: torch.Tensor, n_samples: int, image_ids: Sequence[object] | None
+) -> tuple[torch.Tensor, torch.Tensor, list[int], list]:
+    """Check images, superpixels, samples and ids; give them with the number of superpixels of each image."""
+    images = torch.as_tensor(images)
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
+        raise ValueError(f"`images` are {images.dtype} {tuple(images.shape)}; allowed: uint8 (n, h, w, 3), no size 0")
+    segments = torch.as_tensor(segments, device=images.device)
+    if segments.shape != images.shape[:3] or segments.dtype.is_floating_point or segments.dtype == torch.bool:
+        raise ValueError(
+            f"`segments` are {segments.dtype} {tuple(segments.shape)}; allowed: integers {tuple(images.shape[:3])}"
+        )
+    segments = segments.long()
+    n_segments = [len(labels.unique()) for labels in segments]
+    highest = (segments.flatten(1).amax(1) + 1).tolist()
+    dense = (segments.flatten(1).amin(1) == 0).tolist()
+    image_ids = list(range(len(images)) if image_ids is None else image_ids)
+    check_one_each("image_ids", image_ids, images)
+    if wrong := [image_ids[i] for i, d in enumerate(n_segments) if not dense[i] or d != highest[i]]:
+        raise ValueError(f"`segments` of images {wrong} are not numbered 0, 1, 2, ... without gaps: relabel them")
+    if single := [i for i, d in enumerate(n_segments) if d == 1]:
+        raise items.ItemError(
+            f"images {[image_ids[i] for i in single]} have only one superpixel; allowed: two or more, so segment them "
+            "more finely",
+            dict.fromkeys(single, items.ONE_SUPERPIXEL),
+        )
+    if many := {i: d for i, d in enumerate(n_segments) if d > n_samples}:
+        counts = {image_ids[i]: d for i, d in many.items()}
+        raise items.ItemError(
+            f"`n_samples` is {n_samples}, fewer than the superpixels of these images (image: superpixels): "
+            f"{counts}; allowed: at least as many samples as superpixels, so draw more or segment more coarsely",
+            {i: items.MANY_SUPERPIXELS.format(superpixels=d, samples=n_samples) for i, d in many.items()},
+        )
+    return images, segments, n_segments, image_ids
+
+
+def check_one_each(name: str, values: Sequence[object], images: torch.Tensor) -> None:
+    """Raise unless there is one value for each image."""
+    if len(values) != len(images):
+        raise ValueError(f"`{name}` has length {len(values)}; allowed: one for each of {len(images)} images")
+
+
+def checked_targets(targets: torch.Tensor, images: torch.Tensor) -> torch.Tensor:  # (n, t)
+    """Check target classes (n, [t]) and give each image's as a row."""
+    targets = torch.as_tensor(targets, device=images.device)
+    if (
+        targets.ndim not in (1, 2)
+        or len(targets) != len(images)
+        or targets.dtype.is_floating_point
+        or 0 in targets.shape
+    ):
+        raise ValueError(
+            f"`targets` are {targets.dtype} {tuple(targets.shape)}; allowed: integers (n,) or (n, t), n = {len(images)}"
+        )
+    if (targets < 0).any():
+        raise ValueError(f"`targets` go down to {int(targets.min())}; allowed: class indices from 0")
+    return targets.long().view(len(images), -1)
+
+
+def _checked_designs(
+    designs: Sequence[torch.Tensor], n_samples: int, n_segments: list[int], device: torch.device
+) -> list[torch.Tensor]:
+    designs = [torch.as_tensor(design, device=device).to(torch.uint8) for design in designs]
+    allowed = [(n_samples, d) for d in n_segments]
+    if [tuple(design.shape) for design in designs] != allowed:
+        raise ValueError(f"`designs` have shapes {[tuple(design.shape) for design in designs]}; allowed: {allowed}")
+    return designs
+
+
+def check_probabilities(probabilities: torch.Tensor, n_pictures: int, highest: int) -> None:
+    """Raise unless a network gave a row of probabilities for each picture, with the highest target class among them."""
+    if probabilities.ndim != 2 or len(probabilities) != n_pictures:
+        raise ValueError(
+            f"`predict` returned shape {tuple(probabilities.shape)} for {n_pictures} pictures; "
+            f"allowed: ({n_pictures}, classes)"
+        )
+    if highest >= probabilities.shape[1]:
+        raise ValueError(
+            f"`targets` go up to {highest}; allowed: 0 to {probabilities.shape[1] - 1}, the model's classes"
+        )
+
+
+def check_finite(samples: torch.Tensor, image_ids: list, *, first: int = 0) -> None:
+    """Raise an ItemError that names the images with samples that are not finite."""
+    finite = samples.isfinite().flatten(1).all(1)  # (n,)
+    if bad := (first + (~finite).nonzero()[:, 0]).tolist():
+        raise items.ItemError(
+            f"`predict` returned NaN or infinite probabilities for images {[image_ids[i] for i in bad]}",
+            dict.fromkeys(bad, items.NOT_FINITE),
+        )

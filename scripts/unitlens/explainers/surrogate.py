@@ -1,0 +1,242 @@
+"""The linear model that LIME fits to a network's predictions: weighted ridge regression and its standard errors.
+
+Coefficients, intercept and local R^2 are tested against the `lime` package for the same perturbations.
+"""
+
+import logging
+from typing import NamedTuple
+
+import torch
+
+_logger = logging.getLogger(__name__)
+SURROGATE = ("distance", "kernel_width", "alpha", "n_features", "selection")  # options of `fit`
+
+
+# Up to so many features `selection="auto"` selects forward, as the reference does.
+_FORWARD_UP_TO = 6
+
+
+# Penalty of the ridge that ranks features for "highest_weights", as in the reference.
+_RANKING_ALPHA = 0.01
+
+
+# Share of a superpixel's variance below which the superpixels selected before it determine it.
+_COLLINEAR = 1e-10
+
+
+class Fit(NamedTuple):
+    """Local linear surrogate: prediction = intercept + sum of the coefficients of the visible superpixels.
+
+    Attributes
+    ----------
+    coefficients : torch.Tensor
+        (targets, segments) float64; 0 where a superpixel was not selected.
+    intercept : torch.Tensor
+        (targets,) float64.
+    r2 : torch.Tensor
+        (targets,) float64, the weighted R^2; NaN where all predictions are equal.
+    """
+
+    coefficients: torch.Tensor
+    intercept: torch.Tensor
+    r2: torch.Tensor
+
+
+def fit(
+    design: torch.Tensor,
+    predictions: torch.Tensor,
+    *,
+    kernel_width: float = 0.25,
+    distance: str = "cosine",
+    alpha: float = 1.0,
+    n_features: int | None = None,
+    selection: str = "auto",
+) -> Fit:
+    """Fit the weighted ridge surrogate of every target.
+
+    Parameters
+    ----------
+    design : torch.Tensor
+        (samples, segments) zeros and ones, 1 = visible.
+    predictions : torch.Tensor
+        (samples, targets), or (samples,) for one target.
+    kernel_width : float
+        Width of the proximity kernel, above 0. 0.25 is made for cosine distances, which are at most 1; l2 distances
+        grow with the square root of the number of superpixels and need a width to match.
+    distance : {"cosine", "l2"}
+        Distance of a sample to the whole image.
+    alpha : float
+        Ridge penalty, at least 0; 0 needs linearly independent columns.
+    n_features : int, optional
+        Number of superpixels to select for each target; all by default.
+    selection : {"auto", "none", "highest_weights", "forward_selection"}
+        How to select: the largest absolute coefficients of a ridge on all superpixels (penalty 0.01), or one by one
+        whatever raises the R^2 of an unpenalised fit most. "auto" goes forward up to 6 features; "none" takes all.
+
+    Returns
+    -------
+    Fit
+        Coefficients, intercept and local R^2 in float64 on the device of `design`.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not match, an option is out of its range, or `alpha` is 0 and the columns are dependent.
+
+    Notes
+    -----
+    d is the distance of row z to the row of ones: 1 - sqrt(|z| / segments) for cosine, sqrt(segments - |z|) for l2.
+    w = sqrt(exp(-d^2 / kernel_width^2)). With x and y centred at their w-weighted means, the coefficients are
+    (x^T W x + alpha I)^-1 x^T W y on the selected columns, and R^2 = 1 - sum w (y - x b)^2 / sum w y^2.
+    """
+    return fit_with_errors(design, predictions, kernel_width, distance, alpha, n_features, selection)[0]
+
+
+class DependentError(ValueError):
+    """Superpixels are linearly dependent in the samples of an image."""
+
+
+def fit_with_errors(
+    design: torch.Tensor,
+    predictions: torch.Tensor,
+    kernel_width: float,
+    distance: str,
+    alpha: float,
+    n_features: int | None,
+    selection: str,
+) -> tuple[Fit, torch.Tensor]:
+    """Do as `fit`, and estimate how much each coefficient would vary from one draw of the samples to another.
+
+    Parameters
+    ----------
+    design, predictions, kernel_width, distance, alpha, n_features, selection
+        As in `fit`.
+
+    Returns
+    -------
+    Fit
+        As of `fit`.
+    stderr : torch.Tensor
+        (targets, segments) float64; NaN where a superpixel was not selected.
+
+    Notes
+    -----
+    The surrogate is linear and the network is not, so the residuals e are misfit of unequal size: the robust (HC3)
+    estimate. With H = (x^T W x + alpha I)^-1 x^T W, so that the coefficients are H y, and the leverages
+    l_i = w_i / sum w + (x H)_ii, the squared error of coefficient j is sum_i H_ji^2 (e_i / (1 - l_i))^2. It covers
+    neither the bias from `alpha` nor the selection, which is taken as given.
+
+    References
+    ----------
+    MacKinnon and White, "Some heteroskedasticity-consistent covariance matrix estimators with improved finite sample
+    properties", Journal of Econometrics 29 (1985).
+    """
+    design, predictions = _checked_samples(design, predictions)
+    weights = proximity(design, kernel_width, distance)
+    share = weights / weights.sum()
+    design_mean, prediction_mean = share @ design, share @ predictions
+    x = design - design_mean
+    # Exactly 0 for a constant prediction, whose rounding errors would otherwise be explained.
+    y = torch.where((predictions == predictions[0]).all(0), 0, predictions - prediction_mean)
+    selected = select_columns(x, y, weights, n_features, selection)  # (targets or 1, k)
+
+    columns = x.T[selected]  # (targets or 1, k, samples)
+    hat = torch.cholesky_solve(columns * weights, cholesky_factor(columns, weights, alpha))  # coefficients = hat @ y
+    solution = (hat @ y.T[..., None])[..., 0]  # (targets, k)
+    selected = selected.expand_as(solution)
+    coefficients = solution.new_zeros(y.shape[1], x.shape[1]).scatter(1, selected, solution)
+    residual = y - x @ coefficients.T  # (samples, targets)
+    r2 = 1 - weights @ residual.square() / (weights @ y.square())
+
+    leverage = share + (columns * hat).sum(1)  # (targets or 1, samples)
+    variance = hat.square() @ (residual.T / (1 - leverage)).square()[..., None]  # (targets, k, 1)
+    stderr = torch.full_like(coefficients, torch.nan).scatter(1, selected, variance[..., 0].sqrt())
+    return Fit(coefficients, prediction_mean - coefficients @ design_mean, r2), stderr
+
+
+def proximity(design: torch.Tensor, kernel_width: float, distance: str) -> torch.Tensor:  # (samples,)
+    """Weigh each sample by its proximity to the whole image; see the notes of `fit`."""
+    if kernel_width <= 0:
+        raise ValueError(f"`kernel_width` is {kernel_width}; allowed: above 0")
+    n_segments, visible = design.shape[1], design.sum(1)
+    if distance == "cosine":
+        away = 1 - (visible / n_segments).sqrt()
+    elif distance == "l2":
+        away = (n_segments - visible).sqrt()
+    else:
+        raise ValueError(f'`distance` is {distance!r}; allowed: "cosine" or "l2"')
+    weights = (-(away**2) / kernel_width**2).exp().sqrt()
+    if weights.sum() ** 2 < 2 * weights.square().sum():
+        _logger.warning(
+            "`kernel_width` %g at %s distance leaves %d samples the weight of less than two; widen it",
+            kernel_width,
+            distance,
+            len(weights),
+        )
+    return weights
+
+
+def select_columns(
+    x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor, n_features: int | None, selection: str
+) -> torch.Tensor:  # (targets, k), or (1, segments) for all
+    """Select superpixels for each target; see `fit`."""
+    if selection not in ("auto", "none", "highest_weights", "forward_selection"):
+        raise ValueError(
+            f'`selection` is {selection!r}; allowed: "auto", "none", "highest_weights" or "forward_selection"'
+        )
+    if n_features is not None and n_features < 1:
+        raise ValueError(f"`n_features` is {n_features}; allowed: 1 or more, or None for all")
+    if selection == "none" or n_features is None or n_features >= x.shape[1]:
+        return torch.arange(x.shape[1], device=x.device)[None]
+    gram, moment = x.T @ (weights[:, None] * x), (weights[:, None] * y).T @ x  # (d, d), (targets, d)
+    if selection == "forward_selection" or (selection == "auto" and n_features <= _FORWARD_UP_TO):
+        return _forward(gram, moment, n_features)
+    gram.diagonal().add_(_RANKING_ALPHA)
+    ranking = torch.linalg.solve(gram, moment.T).T.abs()  # (targets, d)
+    return ranking.sort(descending=True, stable=True).indices[:, :n_features]
+
+
+def _forward(gram: torch.Tensor, moment: torch.Tensor, n_features: int) -> torch.Tensor:  # (targets, n_features)
+    """Select, one by one, the column that lowers the residual sum of squares of least squares most.
+
+    The columns not yet selected, and the target, are kept orthogonal to the selected ones (Gram-Schmidt), in terms of
+    their inner products alone: `with_target` and `norm`. A column then lowers the sum by with_target^2 / norm.
+    """
+    with_target, norm = moment.clone(), gram.diagonal().repeat(len(moment), 1)  # (targets, d)
+    floor = _COLLINEAR * gram.diagonal()
+    directions: list[torch.Tensor] = []
+    selected: list[torch.Tensor] = []
+    for _ in range(n_features):
+        gain = torch.where(norm > floor, with_target.square() / norm, 0)
+        for column in selected:
+            gain = gain.scatter(1, column, -1)
+        best = gain.argmax(1, keepdim=True)  # (targets, 1), the first one of equals
+        per_length = torch.where(norm.gather(1, best) > floor[best], norm.gather(1, best).rsqrt(), 0)
+        direction = (gram[best[:, 0]] - sum(old.gather(1, best) * old for old in directions)) * per_length
+        with_target = with_target - direction * with_target.gather(1, best) * per_length
+        norm = norm - direction.square()
+        directions.append(direction)
+        selected.append(best)
+    return torch.cat(selected, 1)
+
+
+def cholesky_factor(columns: torch.Tensor, weights: torch.Tensor, alpha: float) -> torch.Tensor:  # (targets or 1, k, k)
+    """Factorize x^T W x + alpha I of the selected columns."""
+    if alpha < 0:
+        raise ValueError(f"`alpha` is {alpha}; allowed: 0 or more")
+    gram = (columns * weights) @ columns.mT
+    if alpha == 0 and (torch.linalg.matrix_rank(gram, hermitian=True) < gram.shape[1]).any():
+        raise DependentError("`alpha` is 0 but superpixels are linearly dependent in the samples; allowed: above 0")
+    gram.diagonal(dim1=1, dim2=2).add_(alpha)
+    return torch.linalg.cholesky(gram)
+
+
+def _checked_samples(design: torch.Tensor, predictions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    design, predictions = torch.as_tensor(design), torch.as_tensor(predictions)
+    predictions = predictions[:, None] if predictions.ndim == 1 else predictions
+    if design.ndim != 2 or predictions.ndim != 2 or len(design) != len(predictions) or 0 in design.shape:
+        raise ValueError(
+            f"`design` has shape {tuple(design.shape)} and `predictions` {tuple(predictions.shape)}; "
+            "allowed: (samples, segments) and (samples, targets)"
+        )
+    return design.double(), predictions.to(design.device, torch.float64)

@@ -1,0 +1,102 @@
+"""Resize, crop and boxes: which pixels an image keeps, and which of them a box covers.
+
+The geometry gives exactly the pixels of torchvision's Resize and CenterCrop on PIL images, tested against them. No
+torch here, so that a decode job starts at once.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from PIL import Image
+
+FITS = ("squash", "short")
+INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+def box_pixels(box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Mark the pixels of boxes: those whose centers lie inside, the left and top edge included.
+
+    Parameters
+    ----------
+    box : array, shape (n, 4)
+        Left, top, right and bottom in pixels.
+    size : (height, width)
+
+    Returns
+    -------
+    array of bool, shape (n, height, width)
+        Two boxes that share an edge share no pixel. Nothing for a box of NaN, one outside the picture, or one so small
+        that it holds no center.
+    """
+    left, top, right, bottom = np.asarray(box).T[..., None]  # (n, 1) each
+    rows, columns = (np.arange(side) + 0.5 for side in size)
+    inside = (top <= rows) & (rows < bottom), (left <= columns) & (columns < right)  # (n, height), (n, width)
+    return inside[0][:, :, None] & inside[1][:, None]
+
+
+def check_geometry(geometry: Mapping) -> None:
+    """Raise unless a geometry is one that can be made."""
+    allowed = f"fit in {FITS}, crop <= resize (pixels) and interpolation in {tuple(INTERPOLATIONS)}"
+    if (
+        set(geometry) != {"fit", "resize", "crop", "interpolation"}
+        or geometry["fit"] not in FITS
+        or geometry["interpolation"] not in INTERPOLATIONS
+        or not all(type(geometry[key]) is int for key in ("resize", "crop"))
+        or not 0 < geometry["crop"] <= geometry["resize"]
+    ):
+        raise ValueError(f"`geometry` must have {allowed}; got {dict(geometry)}")
+
+
+def cut_out(image: Image.Image, crop: tuple[float, ...] | None) -> Image.Image:
+    """Cut a crop, in pixels or shares of the image, out of it."""
+    return image if crop is None else image.crop(_crop_edges(image.size, crop))
+
+
+def _crop_edges(size: tuple[int, int], crop: tuple[float, ...] | None) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of a crop in pixels of the photograph."""
+    width, height = size
+    if crop is None:
+        return 0, 0, width, height
+    edges = round(crop[0] * width), round(crop[1] * height), round(crop[2] * width), round(crop[3] * height)
+    if edges[0] == edges[2] or edges[1] == edges[3]:
+        raise ValueError(f"`crop` {crop} is empty in a picture of {width} x {height} pixels")
+    return edges
+
+
+def fit_to(image: Image.Image, geometry: Mapping) -> np.ndarray:
+    """Bring an image to a geometry: (crop, crop, 3) uint8."""
+    size, edges = _resized(image.size, geometry)
+    resized = image.resize(size, INTERPOLATIONS[geometry["interpolation"]])
+    return np.asarray(resized.crop(edges))  # (crop, crop, 3)
+
+
+def _resized(size: tuple[int, int], geometry: Mapping) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+    """Width and height after resizing, and the edges of the centre crop in it."""
+    resize, crop = geometry["resize"], geometry["crop"]
+    width, height = resize, resize
+    if geometry["fit"] == "short":
+        long = int(resize * max(size) / min(size))
+        width, height = (resize, long) if size[0] <= size[1] else (long, resize)
+    if width * height > Image.MAX_IMAGE_PIXELS:
+        raise ValueError(f"{size[0]} x {size[1]} pixels would become {width} x {height}: too elongated")
+    left, top = round((width - crop) / 2), round((height - crop) / 2)  # halves to even, as torchvision does
+    return (width, height), (left, top, left + crop, top + crop)
+
+
+def fit_box(
+    box: tuple[float, ...], size: tuple[int, int], crop: tuple[float, ...] | None, geometry: Mapping
+) -> np.ndarray:
+    """Give a box in pixels of the geometry, (4,), NaN where nothing of it is left."""
+    left, top, right, bottom = _crop_edges(size, crop)
+    (width, height), (x, y, _, _) = _resized((right - left, bottom - top), geometry)
+    scale = np.array([width / (right - left), height / (bottom - top)] * 2)
+    pixels = np.array(box) * [*size, *size] - [left, top, left, top]
+    edges = np.clip(pixels * scale - [x, y, x, y], 0, geometry["crop"])
+    return edges if (edges[:2] < edges[2:]).all() else np.full(4, np.nan)
+
+
+def fit_map(values: Image.Image, crop: tuple[float, ...] | None, geometry: Mapping) -> np.ndarray:
+    """Bring a label map into the geometry, (h, w)."""
+    cut = cut_out(values, crop)
+    size, edges = _resized(cut.size, geometry)
+    return np.asarray(cut.resize(size, Image.Resampling.NEAREST).crop(edges))

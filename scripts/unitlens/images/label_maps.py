@@ -1,0 +1,160 @@
+"""Masks, boxes and superpixels that a sheet names as maps of whole numbers in an image's geometry."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from unitlens.images import decode
+from unitlens.images.geometry import box_pixels, check_geometry, fit_box, fit_map
+from unitlens.jobs import checks
+from unitlens.jobs.sheets import MAPS, MAPS_APART, fractions, inside, is_label
+
+
+def ground_truth(
+    rows: Sequence[Mapping[str, str]], root: str | Path, geometry: Mapping, *, on_bad_image: str = "fail"
+) -> tuple[dict[str, np.ndarray], list[tuple[str, str]]]:
+    """Bring the boxes and label maps of some sheet rows into the geometry of the decoded photographs.
+
+    Parameters
+    ----------
+    rows
+        As from `read_rows`. `mask` and `superpixels` name label maps below `root`: PNG or TIFF, one channel of whole
+        numbers (a palette counts by index) or Broden's red + 256 green, 0 where nothing is marked, of the size of the
+        whole upright photograph or smaller by a whole factor. `mask` may name several maps, which may overlap, with
+        ``;`` between them; a whole number there marks the whole photograph. `box` holds "left top right bottom" as
+        fractions of the whole upright photograph. All are cut as the photograph is by `crop`.
+    root, geometry
+        As for `decode_images`.
+    on_bad_image
+        "fail" raises if the file of a label map cannot be used; "skip" goes on without the row's label maps of that
+        column, as if it named none, and lists it.
+
+    Returns
+    -------
+    arrays : dict
+        ``box`` (n, 4) float32: left, top, right, bottom in pixels of the geometry, cut to it; NaN where the row has
+        none or nothing of it is left. ``has_mask`` (n,) bool. Where any row names one, ``mask`` and ``superpixels``
+        (n, h, w) uint16, resized to the nearest value, 0 in rows without. Where a row has several masks, ``mask`` is
+        (n, masks, h, w), filled up with 0.
+    problems : list of (image_id, message)
+        One for each row and column that goes without.
+
+    Raises
+    ------
+    ValueError
+        A box, a cell or, with "fail", a map cannot be used; the row, what was found and what is allowed are named.
+    """
+    check_geometry(geometry)
+    side = geometry["crop"]
+    arrays = {"box": np.full((len(rows), 4), np.nan, np.float32)}
+    arrays["has_mask"] = np.array([bool(row.get("mask")) for row in rows], dtype=bool)
+    cells = {name: [[cell for cell in row.get(name, "").split(MAPS_APART) if cell] for row in rows] for name in MAPS}
+    counts = {name: max(map(len, cells[name]), default=0) for name in MAPS}
+    shapes = {name: (len(rows), counts[name], side, side) for name in MAPS if counts[name]}
+    arrays |= {name: np.full(shapes[name], 0, np.uint16) for name in shapes}  # np.zeros gets no huge pages: 30 x slower
+    problems = []
+    for index, row in enumerate(rows):
+        path, crop = decode.place_of(root, row)
+        if not any(row.get(column) for column in ("box", *MAPS)):
+            continue
+        try:
+            size = decode.upright_size(path)
+            if row.get("box"):
+                arrays["box"][index] = fit_box(fractions(row["box"].split(), "box"), size, crop, geometry)
+            for name in MAPS:
+                for layer, cell in enumerate(cells[name][index]):
+                    if is_label(cell):
+                        arrays[name][index, layer] = _label(int(cell), name)
+                        continue
+                    file = inside(root, cell, name)
+                    try:
+                        arrays[name][index, layer] = fit_map(_read_map(file, size, name), crop, geometry)
+                    except ValueError as error:
+                        if on_bad_image == "fail":
+                            raise
+                        problems.append((row["image_id"], f"goes without its {name}, for {error}"))
+                        arrays[name][index] = 0
+                        arrays["has_mask"][index] &= name != "mask"
+                        break
+        except ValueError as error:
+            raise ValueError(f"image_id {row['image_id']!r}: {error}") from error
+    return {name: array[:, 0] if counts.get(name) == 1 else array for name, array in arrays.items()}, problems
+
+
+def _label(value: int, name: str) -> int:
+    if value >= 2**16:
+        raise ValueError(f"`{name}` must hold 0 to 65535, got {value}")
+    return value
+
+
+def _read_map(path: Path, size: tuple[int, int], name: str) -> Image.Image:
+    """Read a label map as a picture of mode I, of the size of the photograph."""
+    try:
+        with decode.open_image(path, ("PNG", "TIFF")) as image:
+            image.load()
+    except decode.UNREADABLE as error:
+        raise ValueError(f"`{name}` {path} cannot be read as a PNG or TIFF ({decode.reason_of(error)})") from error
+    values = np.asarray(image).astype(np.int32)
+    if image.mode == "RGB" and not values[..., 2].any():
+        values = values[..., 0] + 256 * values[..., 1]
+    elif image.mode not in ("1", "L", "P", "I;16", "I"):
+        allowed = "one channel of whole numbers, or red + 256 green without blue"
+        raise ValueError(f"`{name}` {path} must have {allowed}, got mode {image.mode}")
+    factor = max(size[0] // image.width, 1)
+    if (image.width * factor, image.height * factor) != size:
+        raise ValueError(
+            f"`{name}` {path} must be as large as the photograph, {size[0]} x {size[1]} pixels, or smaller by a whole "
+            f"factor; got {image.width} x {image.height}"
+        )
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError(f"`{name}` {path} must hold 0 to 65535, got {values.min()} to {values.max()}")
+    return Image.fromarray(values).resize(size, Image.Resampling.NEAREST)
+
+
+def label_maps(block: Mapping[str, np.ndarray], values: np.ndarray, *, source: str) -> np.ndarray:
+    """Bring masks or boxes into label maps of concepts.
+
+    Parameters
+    ----------
+    block : mapping
+        For masks, ``mask`` (n, h, w) or (n, layers, h, w) of whole numbers, 0 where nothing is marked; without it
+        nothing is. For boxes, ``images`` (n, h, w, 3), ``label`` (n,) and ``box`` (n, 4): left, top, right, bottom in
+        pixels, NaN where there is none; `geometry.box_pixels` says which pixels it covers.
+    values : array, shape (concepts,)
+        The value, or the label, that means each concept.
+    source : str
+        ``masks`` or ``boxes``.
+
+    Returns
+    -------
+    array of int64, shape (n, layers, h, w)
+        1 + the concept, 0 where there is none.
+
+    Raises
+    ------
+    ValueError
+        If a value has no concept.
+    """
+    shape = block["images"].shape[:3]
+    marked = np.zeros((shape[0], 1, *shape[1:]), dtype=np.int64)
+    if source == "masks":
+        marked = np.asarray(block.get("mask", marked), dtype=np.int64)
+        marked = marked if marked.ndim == 4 else marked[:, None]
+        return _concepts(marked, values, known={0: 0})
+    boxed = (~np.isnan(block["box"]).any(1) & (block["label"] >= 0)).nonzero()[0]
+    inside = box_pixels(block["box"][boxed], shape[1:])
+    concepts = _concepts(block["label"][boxed], values, known={})
+    marked[boxed, 0] = np.where(inside, concepts[:, None, None], 0)
+    return marked
+
+
+def _concepts(found: np.ndarray, values: np.ndarray, *, known: dict[int, int]) -> np.ndarray:
+    places = known | {int(value): place for place, value in enumerate(values, 1)}
+    distinct, inverse = np.unique(found, return_inverse=True)
+    if unknown := [int(value) for value in distinct if int(value) not in places]:
+        raise ValueError(
+            f"the probe set marks {unknown[0]}, which has no word; values with one: {checks.first_few(values)}"
+        )
+    return np.array([places[int(value)] for value in distinct], dtype=np.int64)[inverse].reshape(found.shape)

@@ -1,0 +1,1 @@
+"""Saliency maps judged: tensors in, tensors out."""

@@ -1,0 +1,148 @@
+"""What a network is shown when faithfulness is measured: deleted, inserted, imputed and masked pixels."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from unitlens.images import fill
+from unitlens.jobs.progress import each
+from unitlens.measures.control_maps import is_flat
+from unitlens.measures.imputation import impute
+
+CURVES = ("deletion", "insertion", "road_morf", "road_lerf", "masked")
+BASELINES = ("blur", "mean")
+
+
+# Standard deviation of ROAD's noise, in grey levels: 0.01 of the range, as in the authors' code.
+_NOISE = 2.55
+
+
+_BASELINES = {
+    "blur": lambda picture: fill.blurred(picture[None])[0],
+    "mean": lambda picture: picture.double().mean((0, 1)).round().to(torch.uint8).expand_as(picture),
+}
+
+
+class Plan(NamedTuple):
+    """Which curves are asked for, and where they are sampled.
+
+    Attributes
+    ----------
+    steps : int
+        Points of a deletion or insertion curve, both ends among them.
+    baselines : sequence of str
+        What takes the place of a removed pixel in deletion and insertion.
+    percentiles : sequence of float
+        Shares of pixels that ROAD removes, in percent.
+    measures : sequence of str
+        Some of `CURVES`.
+    """
+
+    steps: int = 2
+    baselines: Sequence[str] = ()
+    percentiles: Sequence[float] = ()
+    measures: Sequence[str] = CURVES
+
+
+class Case(NamedTuple):
+    """One explanation of one picture, and what perturbed pictures are made from."""
+
+    picture: Tensor  # (h, w, 3) uint8
+    baselines: Mapping[str, Tensor]  # (h, w, 3) uint8
+    noise: Tensor  # (h, w, 3), grey levels
+    saliency: Tensor  # (h, w), scaled to [0, 1]
+    ranks: Tensor  # (h, w) int64, 0 at the most salient pixel
+
+
+# ---- perturbed pictures
+
+
+def stacks(
+    images: Tensor, saliencies: Mapping[str, Tensor], targets: Sequence[int], plan: Plan, seeds: Sequence[int]
+) -> Iterator[tuple[Tensor, int]]:
+    """Make all perturbed pictures (k, h, w, 3) of one image after the other, with the image's target."""
+    height, width = images.shape[1:3]
+    cases = list(zip(images, targets, seeds, strict=True))
+    for index, (picture, target, seed) in enumerate(each(cases, "photographs")):
+        generator = torch.Generator().manual_seed(seed)
+        shuffle = torch.randperm(height * width, generator=generator).to(images.device)
+        noise = (_NOISE * torch.randn(height, width, 3, generator=generator)).to(images.device)
+        baselines = {name: _BASELINES[name](picture) for name in plan.baselines}
+        yield torch.stack([picture, *baselines.values()]), target
+        for maps in saliencies.values():
+            ranks = _ranks(maps[index], shuffle)
+            case = Case(picture, baselines, noise, _scaled(maps[index], ranks), ranks)
+            for measure in plan.measures:
+                counts = _counts(inner_shares(measure, plan), ranks)
+                for baseline in baselines_of(measure, plan):
+                    if len(counts):
+                        yield _PERTURB[measure](case, counts, baseline), target
+
+
+def _deleted(case: Case, counts: Tensor, baseline: str) -> Tensor:
+    return torch.where((case.ranks < counts)[..., None], case.baselines[baseline], case.picture)
+
+
+def _inserted(case: Case, counts: Tensor, baseline: str) -> Tensor:
+    return torch.where((case.ranks < counts)[..., None], case.picture, case.baselines[baseline])
+
+
+def _most_relevant_imputed(case: Case, counts: Tensor, _: str) -> Tensor:
+    return _imputed(case, case.ranks < counts)
+
+
+def _least_relevant_imputed(case: Case, counts: Tensor, _: str) -> Tensor:
+    return _imputed(case, case.ranks >= case.ranks.numel() - counts)
+
+
+def _imputed(case: Case, removed: Tensor) -> Tensor:
+    filled = impute(case.picture.expand(*removed.shape, 3), removed)
+    return (filled + case.noise * removed[..., None]).round().clamp(0, 255).to(torch.uint8)
+
+
+def _masked(case: Case, _: Tensor, __: str) -> Tensor:
+    return (case.picture * case.saliency[..., None]).round().to(torch.uint8)[None]
+
+
+_PERTURB = {
+    "deletion": _deleted,
+    "insertion": _inserted,
+    "road_morf": _most_relevant_imputed,
+    "road_lerf": _least_relevant_imputed,
+    "masked": _masked,
+}
+
+
+def baselines_of(measure: str, plan: Plan) -> Sequence[str]:
+    """Give the baselines that a measure is taken with."""
+    return {"masked": ["black"], "road_morf": ["imputed"], "road_lerf": ["imputed"]}.get(measure, plan.baselines)
+
+
+def inner_shares(measure: str, plan: Plan) -> list[float]:
+    """Shares of pixels at which an explanation is asked for; the ends of deletion and insertion need none."""
+    if measure == "masked":
+        return [0.0]
+    if measure.startswith("road"):
+        return [percentile / 100 for percentile in plan.percentiles]
+    return [point / (plan.steps - 1) for point in range(1, plan.steps - 1)]
+
+
+def _counts(shares: Sequence[float], ranks: Tensor) -> Tensor:
+    """Pixels, (k, 1, 1)."""
+    return torch.tensor([round(share * ranks.numel()) for share in shares], device=ranks.device).view(-1, 1, 1)
+
+
+def _ranks(saliency: Tensor, shuffle: Tensor) -> Tensor:
+    """Place of every pixel of a map (h, w) in the order of saliency; equal ones as `shuffle`, (h * w,), has them."""
+    pixels = torch.zeros_like(saliency) if is_flat(saliency[None]) else saliency
+    order = shuffle[pixels.flatten()[shuffle].argsort(descending=True, stable=True)]
+    return torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device)).view_as(saliency)
+
+
+def _scaled(saliency: Tensor, ranks: Tensor) -> Tensor:
+    """Scale a map (h, w) to [0, 1]; a flat one becomes its random order."""
+    if is_flat(saliency[None]):
+        return 1 - ranks / (ranks.numel() - 1)
+    return (saliency - saliency.amin()) / (saliency.amax() - saliency.amin())

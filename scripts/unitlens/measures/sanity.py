@@ -1,0 +1,159 @@
+"""Do explanations depend on what they should, and only on that: randomised networks, and LIME drawn again.
+
+Cascading randomisation (Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018): a network loses its layers
+from the last one down, and a map that explains the network must change. LIME's stability over seeds and numbers of
+samples: the surrogate is fitted to prefixes of one set of samples a seed. Tested by hand and with planted explainers.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import hypergeom
+from torch import Tensor, nn
+
+from unitlens.explainers import items, lime_samples, masks, run
+from unitlens.images import fill
+from unitlens.jobs.progress import each
+from unitlens.jobs.seeds import image_seed, repeated_ids, stream_seeds
+
+RANDOMISED, OTHER = "randomised network", "another photograph"
+
+
+# ---- randomised networks
+
+
+def cascade(n_layers: int, stages: int) -> list[int]:
+    """Give how many of the last layers are randomised at each stage: from one to all, in about equal steps."""
+    return sorted({round(float(n)) for n in np.linspace(1, n_layers, stages)}) if stages > 1 else [n_layers]
+
+
+def layers_with_weights(model: nn.Module) -> list[str]:
+    """Name the modules that have parameters of their own, in the order of their definition."""
+    return [name for name, module in model.named_modules() if any(True for _ in module.parameters(recurse=False))]
+
+
+@torch.no_grad()
+def randomise(model: nn.Module, layers: Sequence[str], *, seed: int) -> None:
+    """Shuffle the values within every parameter and running statistic of some layers, in place.
+
+    What a layer has learned is lost and its scale is not: new draws from an initial distribution would let the
+    activations of a deep network vanish, whose maps would then be empty and tell nothing.
+
+    Parameters
+    ----------
+    model : nn.Module
+    layers : sequence of str
+        Dotted names of modules; parameters of modules inside them are left alone.
+    seed : int
+        With the layer's name it fixes the order.
+    """
+    for name in layers:
+        generator = torch.Generator().manual_seed(image_seed(seed, name))
+        layer = model.get_submodule(name)
+        for values in [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]:
+            order = torch.randperm(values.numel(), generator=generator).to(values.device)
+            values.copy_(values.flatten()[order].view_as(values))
+
+
+def cam_maps(
+    model: nn.Module, *, inputs: Tensor, targets: Tensor, layer: str, methods: Sequence[str], chunk: int
+) -> dict[str, Tensor]:
+    """Explain normalised `inputs` by several class activation maps, on the CPU; arguments as of `run.cam_maps`."""
+    return {
+        f"{method}-{layer}": run.cam_maps(model, layer, inputs, targets, method=method, chunk=chunk)[0].cpu()
+        for method in methods
+    }
+
+
+def next_photograph(photographs: pd.Series) -> Tensor | None:
+    """Index of the next image of another photograph, around the end; None where there is but one photograph."""
+    names = photographs.tolist()
+    if len(set(names)) < 2:
+        return None
+    steps = (((i + step) % len(names) for step in range(1, len(names))) for i in range(len(names)))
+    return torch.tensor([next(j for j in own if names[j] != names[i]) for i, own in enumerate(steps)])
+
+
+# ---- LIME drawn again
+
+
+def draw(
+    predict: Callable[[Tensor], Tensor],
+    pictures: Tensor,
+    segments: Tensor,
+    targets: Tensor,
+    image_ids: Sequence[str],
+    *,
+    repeats: int,
+    n_samples: int,
+    hide: str,
+    batch_size: int,
+    seed: int,
+) -> tuple[list[lime_samples.Samples | None], dict[int, str]]:
+    """Draw the samples of LIME several times, each time with another seed; the first are those of the explanation.
+
+    Parameters
+    ----------
+    predict, pictures, segments, targets, n_samples, batch_size
+        As in `lime_samples.sample`.
+    image_ids : sequence of str
+    repeats : int
+        Number of seeds.
+    hide : str
+        A key of `fill.HIDE`.
+    seed : int
+        With image id and repeat it fixes the samples, as in `run.lime_explainer`.
+
+    Returns
+    -------
+    samples : list of lime.Samples or None
+        One for each seed, None where LIME can explain no image.
+    reasons : dict
+        Why it cannot explain an image, by its number.
+    """
+
+    def sample(places: list[int]) -> list[lime_samples.Samples]:
+        return [
+            lime_samples.sample(
+                predict,
+                pictures[places],
+                segments[places],
+                targets[places],
+                n_samples=n_samples,
+                hide=fill.HIDE[hide],
+                batch_size=batch_size,
+                seeds=[image_seed(seed, own[place]) for place in places],
+                image_ids=[image_ids[place] for place in places],
+            )
+            for own in each(repeated_ids(image_ids, repeats), "draws of LIME")
+        ]
+
+    unknown = items.reasons_where(targets < 0, items.NO_LABEL)
+    samples, reasons = items.without_failing(sample, len(pictures), unknown)
+    return samples or [None] * repeats, reasons
+
+
+def expected_jaccard(n: int, k: int) -> float:
+    """Mean Jaccard index of two sets of `k` of `n` things that are drawn at random."""
+    shared = np.arange(max(0, 2 * k - n), k + 1)
+    return float((hypergeom(n, k, k).pmf(shared) * shared / (2 * k - shared)).sum())
+
+
+def top_superpixels(coefficients: Tensor, size: int) -> Tensor:
+    """Mark the largest coefficients of each row but none of 0, which are not selected."""
+    largest = coefficients.sort(dim=1, descending=True, stable=True).indices[:, :size]
+    return torch.zeros_like(coefficients, dtype=torch.bool).scatter(1, largest, True) & (coefficients != 0)
+
+
+def mean_jaccard(sets: Tensor) -> float:
+    """Average the Jaccard index over all pairs of sets, (draws, superpixels) bool."""
+    return torch.stack([(a & b).sum() / (a | b).sum() for a, b in combinations(sets, 2)]).double().mean().item()
+
+
+def mean_iou(maps: Tensor, area: float, name: str, seed: int) -> float:
+    """Average the equal-area IoU over all pairs of maps (draws, h, w)."""
+    seeds = stream_seeds(seed, name, [str(repeat) for repeat in range(len(maps))])
+    return masks.mask_stability(maps[:, None], area, seeds=[[own] for own in seeds]).item()

@@ -1,0 +1,1 @@
+"""Classifiers and encoders, ready to run."""

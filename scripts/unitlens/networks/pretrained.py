@@ -1,0 +1,122 @@
+"""Published weights and the input that they were trained for."""
+
+import math
+import re
+from collections.abc import Mapping
+
+import torchvision
+
+from unitlens.jobs.checks import nearest
+
+_PLACES365_ADDRESS = "http://places2.csail.mit.edu/models_places365/"
+
+
+_PLACES365_INPUT = {  # run_placesCNN_basic.py of CSAILVision/places365
+    **{"fit": "squash", "resize": 256, "crop": 224, "interpolation": "bilinear"},
+    **{"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+}
+
+
+def weights_source(weights: Mapping[str, str]) -> dict[str, str]:
+    """Turn a library's name of weights into the url where they are published, and their hash where it is, too.
+
+    Parameters
+    ----------
+    weights : mapping
+        With ``torchvision: <Enum>.<MEMBER>``, or ``timm: <network>.<tag>``, and perhaps a ``sha256`` of one's own;
+        others are kept.
+
+    Returns
+    -------
+    dict
+        As `fetch.fetch` takes it. Of timm the file on huggingface.co, whose keys are those of the network; those of
+        older addresses are not always.
+
+    Raises
+    ------
+    ValueError
+        If the library has no such weights.
+    """
+    if "torchvision" in weights:
+        try:
+            url = torchvision.models.get_weight(weights["torchvision"]).url
+        except (ValueError, KeyError, AttributeError) as error:
+            raise ValueError(f"torchvision has no weights {weights['torchvision']!r}: {error}") from None
+        found = {"url": url} | hash_in_name(url)
+    elif "timm" in weights:
+        repository = _timm_settings(weights["timm"]).hf_hub_id
+        if not repository:
+            raise ValueError(f"timm does not publish the weights {weights['timm']!r} on huggingface.co; give a `url`")
+        found = {"url": hub_url(repository, "model.safetensors")}
+    else:
+        return dict(weights)
+    return found | {key: value for key, value in weights.items() if key == "sha256"}
+
+
+def hash_in_name(url: str) -> dict[str, str]:
+    """Give the first digits of the sha256 that a name such as ``resnet18-f37072fd.pth`` ends with."""
+    found = re.search(r"-([0-9a-f]{8})\.\w+\Z", url)
+    return {"sha256": found[1]} if found else {}
+
+
+def hub_url(repository: str, file: str) -> str:
+    """Give the address of a file of a repository on huggingface.co."""
+    return f"https://huggingface.co/{repository}/resolve/main/{file}"
+
+
+def _timm_settings(name: str) -> "timm.models.PretrainedCfg":
+    """Give what timm knows about pretrained weights."""
+    import timm
+
+    try:
+        settings = timm.get_pretrained_cfg(name)
+    except RuntimeError:  # the network is known, the tag is not
+        settings = None
+    if settings is None:
+        raise ValueError(f"timm has no weights {name!r}; nearest: {nearest(name, timm.list_pretrained())}")
+    return settings
+
+
+def published_input(architecture: str, weights: Mapping[str, str]) -> dict[str, object] | None:
+    """State how the publisher of some weights prepares pictures, in the words of the config.
+
+    Parameters
+    ----------
+    architecture : str
+        See `build`.
+    weights : mapping
+        Where they come from, as in the config.
+
+    Returns
+    -------
+    dict or None
+        ``fit, resize, crop, interpolation, mean`` and ``std``, from the ``transforms()`` of torchvision's weights, the
+        ``pretrained_cfg`` of timm's network, or the example published with the networks of Places365. None where none
+        of them states them in these words.
+    """
+    if weights.get("url", "").startswith(_PLACES365_ADDRESS):
+        return dict(_PLACES365_INPUT)
+    if "torchvision" in weights:
+        transform = torchvision.models.get_weight(weights["torchvision"]).transforms()
+        (crop,), (resize,) = transform.crop_size, transform.resize_size
+        keys = {"fit": "short", "resize": resize, "crop": crop, "interpolation": transform.interpolation.value}
+        return keys | {"mean": list(transform.mean), "std": list(transform.std)}
+    library, _, name = architecture.partition(":")
+    if library != "timm":
+        return None
+    import timm
+
+    settings = timm.data.resolve_data_config(pretrained_cfg=_timm_settings(weights.get("timm", name)).to_dict())
+    fits = {"center": "short", "squash": "squash"}
+    height, width = settings["input_size"][1:]
+    if settings["crop_mode"] not in fits or settings["interpolation"] not in ("bilinear", "bicubic") or height != width:
+        return None
+    resize = math.floor(height / settings["crop_pct"])
+    keys = {"fit": fits[settings["crop_mode"]], "resize": resize, "crop": height}
+    keys["interpolation"] = settings["interpolation"]
+    return keys | {"mean": list(settings["mean"]), "std": list(settings["std"])}
+
+
+def departures(used: Mapping[str, object], published: Mapping[str, object] | None) -> list[str]:
+    """Say in a line each where the input of the config departs from the published one; none where that is not known."""
+    return [f"{key}: {used[key]}, published {value}" for key, value in (published or {}).items() if used[key] != value]

@@ -1,0 +1,199 @@
+"""Draw saliency maps on their photographs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from skimage.segmentation import find_boundaries
+
+from unitlens.report import charts
+from unitlens.report.text import explainer_title
+from unitlens.tables.explanations import prediction_table
+
+
+def scale(saliency: np.ndarray) -> np.ndarray:
+    """Divide every map (n, h, w) by its own maximum; a map of zeros stays as it is."""
+    peak = saliency.max((1, 2), keepdims=True)
+    return saliency / np.where(peak > 0, peak, 1)
+
+
+def blend(image: np.ndarray, saliency: np.ndarray, segments: np.ndarray | None = None, *, scale: int = 1) -> np.ndarray:
+    """Colour a photograph in grey by saliency, and draw the borders of its superpixels.
+
+    Parameters
+    ----------
+    image : array, uint8, shape (h, w, 3)
+        Photograph in the model's geometry.
+    saliency : array, shape (h, w)
+        Saliency in [0, 1].
+    segments : array of int, shape (h, w), optional
+        Superpixels.
+    scale : int
+        Side of the square that a pixel becomes.
+
+    Returns
+    -------
+    array, shape (h * scale, w * scale, 3)
+        Colours in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit each other, or a saliency lies outside [0, 1].
+    """
+    for name, array in {"saliency": saliency, "segments": segments}.items():
+        if array is not None and array.shape != image.shape[:2]:
+            raise ValueError(f"`{name}` has shape {array.shape}, the photograph has {image.shape[:2]}")
+    if not (saliency.min() >= 0 and saliency.max() <= 1):
+        raise ValueError(f"`saliency` must lie in [0, 1], got {saliency.min()} to {saliency.max()}")
+    grey = np.repeat(image @ [0.299, 0.587, 0.114] / 255, 3).reshape(image.shape)  # (h, w, 3)
+    alpha = 0.8 * np.sqrt(saliency)[..., None]
+    blended = (1 - alpha) * grey + alpha * charts.SALIENCY_MAP(saliency)[..., :3]
+    blended = _enlarge(blended, scale)
+    if segments is not None:
+        contours = find_boundaries(_enlarge(segments, scale), mode="inner", background=-1)
+        blended[contours] = 0.45 * blended[contours] + 0.55
+    return blended
+
+
+@charts.drawing
+def overlay(
+    image: np.ndarray, saliency: np.ndarray, path: str | Path, *, segments: np.ndarray | None = None, title: str
+) -> None:
+    """Draw one saliency map over its photograph, every pixel of the photograph as a square of equal pixels.
+
+    Parameters
+    ----------
+    image : array, uint8, shape (h, w, 3)
+        Photograph in the model's geometry.
+    saliency : array, shape (h, w)
+        Saliency in [0, 1].
+    path : path
+        File to write, ``.png`` or ``.svg``; about 3 inches wide.
+    segments : array of int, shape (h, w), optional
+        Superpixels, drawn as contours.
+    title : str
+        Text above the picture.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit each other, a saliency lies outside [0, 1], or the suffix is another.
+    """
+    scale = max(1, round(3 * charts.DPI / image.shape[1]))
+    picture = blend(image, saliency, segments, scale=scale)
+    height, width = (side / charts.DPI for side in picture.shape[:2])
+    lines = charts.wrap(title, int(width / 0.08)).split("\n")
+    above = 0.08 + 0.17 * len(lines)
+    figure = Figure((width, height + above))
+    _picture(figure, picture, left=0, top=above, width=width, height=height)
+    figure.text(0, 1, "\n".join(lines), va="top", fontsize=9)
+    charts.save(figure, path)
+
+
+@charts.drawing
+def explanation_grid(
+    images: np.ndarray,
+    saliencies: Mapping[str, np.ndarray],
+    path: str | Path,
+    *,
+    captions: Sequence[str],
+    segments: np.ndarray | None = None,
+    model: str,
+) -> None:
+    """Draw photographs (rows) against explainers (columns), every saliency map over its photograph.
+
+    Parameters
+    ----------
+    images : array, uint8, shape (n, h, w, 3)
+        Photographs in the model's geometry.
+    saliencies : mapping from explainer to array, shape (n, h, w)
+        Saliency in [0, 1].
+    path : path
+        File to write, ``.png`` or ``.svg``.
+    captions : sequence of str
+        Text above each row: the class explained and its probability.
+    segments : array of int, shape (n, h, w), optional
+        Superpixels, drawn as contours in the column of LIME.
+    model : str
+        Name of the model, for the title.
+
+    Raises
+    ------
+    ValueError
+        If numbers or shapes do not fit each other, or as in `overlay`.
+    """
+    n, pixels_high, pixels_wide = images.shape[:3]
+    for name, given in {"captions": captions, **saliencies}.items():
+        if len(given) != n:
+            raise ValueError(f"`{name}` has {len(given)} entries for {n} `images`")
+    if not n:
+        raise charts.Nothing("No photograph was explained.")
+    columns, gap, strip, head = 1 + len(saliencies), 0.06, 0.3, 0.95
+    cell = min(max(1, round(224 / pixels_wide)) * pixels_wide / charts.DPI, (charts.WIDEST - gap) / columns - gap)
+    cell_height = cell * pixels_high / pixels_wide
+    width = columns * (cell + gap) + gap
+    figure = Figure((width, head + n * (cell_height + strip)))
+    height = figure.get_figheight()
+    figure.text(gap / width, 1 - 0.06 / height, f"Explanations of {model}", va="top", fontsize=11)
+    _saliency_bar(figure, left=gap, top=0.34, width=min(2.5, width / 2))
+    for column, title in enumerate(["Photograph", *map(explainer_title, saliencies)]):
+        left = gap + column * (cell + gap)
+        figure.text(left / width, 1 - (head - 0.02) / height, title, va="bottom", fontweight="bold", fontsize=9)
+    for row in range(n):
+        top = head + row * (cell_height + strip) + strip - 0.05
+        caption = charts.shorten(captions[row], int(width / 0.08))
+        figure.text(gap / width, 1 - (top - 0.05) / height, caption, va="bottom", fontsize=9)
+        pictures = [images[row]] + [
+            blend(images[row], maps[row], segments[row] if name == "lime" and segments is not None else None)
+            for name, maps in saliencies.items()
+        ]
+        for column, picture in enumerate(pictures):
+            _picture(figure, picture, left=gap + column * (cell + gap), top=top, width=cell, height=cell_height)
+    charts.save(figure, path)
+
+
+def _enlarge(array: np.ndarray, scale: int) -> np.ndarray:
+    return array.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def _picture(figure: Figure, picture: np.ndarray, *, left: float, top: float, width: float, height: float) -> None:
+    """Put a picture at a place in inches from the top left corner."""
+    across, down = figure.get_size_inches()
+    axes = figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
+    axes.imshow(picture, aspect="auto")
+    axes.set_axis_off()
+
+
+def _saliency_bar(figure: Figure, *, left: float, top: float, width: float) -> None:
+    """Key to the colours of `blend`, on the grey of a medium photograph."""
+    down = figure.get_figheight()
+    across = figure.get_figwidth()
+    axes = figure.add_axes((left / across, 1 - (top + 0.12) / down, width / across, 0.12 / down))
+    bar = blend(np.full((1, 256, 3), 150, np.uint8), np.linspace(0, 1, 256)[None])
+    axes.imshow(bar, aspect="auto")
+    axes.set_axis_off()
+    beside = 1 - (top + 0.06) / down
+    figure.text(
+        (left + width + 0.1) / across,
+        beside,
+        "saliency, from 0 to 1 within each map",
+        va="center",
+        fontsize=8,
+    )
+
+
+def captions(arrays: Mapping[str, np.ndarray], facts: Mapping[str, object], classes: Mapping[str, str]) -> list[str]:
+    """Name every picture's explained class with its probability, and what is wrong with its map, if anything.
+
+    Arguments are as in `prediction_table`, with ``warning`` among the arrays.
+    """
+    table = prediction_table(arrays, facts, classes)
+    named = zip(table.target_name, table.target_probability, arrays["warning"], strict=True)
+    return [", ".join(filter(None, [explained_class(name, p), warning])) for name, p, warning in named]
+
+
+def explained_class(name: str, probability: float) -> str:
+    """Name a class with its probability, for a caption."""
+    return f"{name}, p = {probability:.2f}" if name else "no class"

@@ -1,0 +1,116 @@
+"""Write files whole: copies, hashes, locks, and what to say of a full disk or a folder that cannot be written."""
+
+import contextlib
+import errno
+import fcntl
+import filecmp
+import hashlib
+import os
+import shutil
+import socket
+import sys
+import tarfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO
+
+CHUNK = 1 << 20  # bytes
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+def copy(file: str | Path, target: str | Path) -> None:
+    """Copy a file, whole or not at all, whatever else writes the same copy.
+
+    Raises
+    ------
+    OSError
+        If the disk is full; the folder is named.
+    """
+    with naming_a_full_disk(Path(target).parent), Path(file).open("rb") as reader:
+        write(reader, Path(target))
+
+
+def sha256(path: str | Path) -> str:
+    """Give the SHA-256 of a file as 64 hex digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verify(file: Path, source: Mapping[str, str], remedy: str) -> None:
+    """Raise if a file does not have the hash that its source names."""
+    expected = source.get("sha256") or ""
+    if expected and not (got := sha256(file)).startswith(expected):
+        raise ValueError(mismatch(file, expected, got, remedy))
+
+
+def mismatch(what: object, expected: str, got: str, remedy: str) -> str:
+    """Say that something does not have the hash that was expected."""
+    return f"{what} has sha256 {got}, but {expected} is expected: {remedy}"
+
+
+@contextlib.contextmanager
+def lock(target: Path) -> Iterator[None]:
+    """Let one process at a time retrieve `target`; the kernel releases the lock of a killed process."""
+    with target.with_name(f".{target.name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            print(f"{target.parent} has no file locks: retrieve {target.name} once at a time", file=sys.stderr)
+        yield
+
+
+@contextlib.contextmanager
+def naming_a_full_disk(folder: str | Path, needed: int | None = None) -> Iterator[None]:
+    """Turn the error of a full disk into one that says how much is free, and needed."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        raise _disk_full(folder, needed) from error
+
+
+@contextlib.contextmanager
+def naming_a_read_only_folder(folder: Path) -> Iterator[None]:
+    """Turn the error of a folder that cannot be written into one that names it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _READ_ONLY:
+            raise
+        remedy = "change that, or put a link to a folder of yours in its place"
+        what = f"{folder} must be readable and writable ({error.strerror}: {error.filename}): {remedy}"
+        raise PermissionError(error.errno, what) from error
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Raise if a folder's disk has less space than is needed."""
+    if needed > shutil.disk_usage(folder).free:
+        raise _disk_full(folder, needed)
+
+
+def _disk_full(folder: str | Path, needed: int | None) -> OSError:
+    amount = "" if needed is None else f", {needed:,} bytes are needed"
+    return OSError(errno.ENOSPC, f"no space left in {folder}{amount}: free some, or choose another folder")
+
+
+def write(reader: IO[bytes], target: Path, *, size: int | None = None) -> None:
+    """Write a file whole or not at all, `size` bytes where given; leave an equal one untouched, its time stamp too."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{socket.gethostname()}-{os.getpid()}.part")
+    try:
+        with part.open("wb") as writer:
+            written = 0
+            while (size is None or written <= size) and (chunk := reader.read(CHUNK)):
+                written += len(chunk)
+                writer.write(chunk)
+        if size not in (None, written):
+            raise tarfile.ReadError(f"{target.name} has other than the {size:,} bytes that the archive declares")
+        if not (target.is_file() and filecmp.cmp(part, target, shallow=False)):
+            part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)

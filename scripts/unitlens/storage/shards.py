@@ -1,0 +1,219 @@
+"""Read arrays that are spread over the files of shards.
+
+Shards may differ in what depends on their images (`join`): that is filled up, with NaN in floating-point numbers, -1 in
+whole numbers and 0 in label maps.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from pathlib import Path
+from typing import TypeVar
+
+import h5py
+import numpy as np
+
+from unitlens.storage.arrays import Held, attributes_of, open_arrays, read_arrays, read_dataset, rows_of
+
+Part = TypeVar("Part")
+File = tuple[Mapping[str, np.ndarray], Mapping[str, object]]  # arrays and attributes
+LABEL_MAPS = ("mask", "superpixels")  # (n, h, w), or (n, maps, h, w) where a row has several; 0 where nothing is marked
+_OF_A_SHARD = ("skipped", "passes")  # attributes that may differ between shards
+
+
+def concatenate(
+    paths: Iterable[str | Path], *, rows: int | None = None, names: Sequence[str] | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, object]]:
+    """Read shards as one, or the first `rows` of all, or their datasets `names`: see `read_arrays` and `join`."""
+    return join(list(_read_first(paths, rows, names)))
+
+
+def join(files: Sequence[File]) -> tuple[dict[str, np.ndarray], dict[str, object]]:
+    """Put the arrays of shards one below the other.
+
+    Shards may differ in what depends on their images: the width of rows, as of LIME's coefficients; how many label
+    maps a row has; which datasets there are. What is missing is filled up as this module's docstring says, so that it
+    can be told from what is there; in label maps, where 0 is nothing marked, by ``has_mask``.
+
+    Parameters
+    ----------
+    files : sequence of (arrays, attributes)
+        As from `read_arrays`, in the order of the rows.
+
+    Returns
+    -------
+    arrays : dict
+        Every dataset that any of them has, with a row for each of theirs.
+    attributes : dict
+        Those of the first. ``skipped``, a JSON list, holds those of all; ``passes`` the distinct ones.
+
+    Raises
+    ------
+    ValueError
+        If there is no file, or if two differ in an attribute (another model, layer, geometry or library version), in
+        the kind of a dataset or in the shape of its rows beyond their width.
+    """
+    if not files:
+        raise ValueError("there is no shard to read")
+    arrays = [each for each, _ in files]
+    where = [str(getattr(each, "path", f"part {number}")) for number, each in enumerate(arrays)]
+    lengths = [_count(each) for each in arrays]
+    names = dict.fromkeys(name for each in arrays for name in each)
+    joined = {name: _stack(name, [each.get(name) for each in arrays], lengths, where) for name in names}
+    return (
+        Held(joined, where[0], "dataset", sum(lengths)),
+        Held(_merge([facts for _, facts in files], where), where[0], "attribute"),
+    )
+
+
+def by_folder(
+    paths: Iterable[str | Path], *, rows: int | None = None
+) -> list[tuple[dict[str, np.ndarray], dict[str, object]]]:
+    """Read the shards of each folder, which follow each other, as `concatenate` does: a pair for each folder."""
+    groups = groupby(map(Path, paths), key=lambda path: path.parent)
+    return [concatenate(shards, rows=rows) for _, shards in groups]
+
+
+def _read_first(paths: Iterable[str | Path], rows: int | None, names: Sequence[str] | None) -> Iterator[File]:
+    """Read shard after shard as `read_arrays` does until there are so many `rows`; what follows is read with none."""
+    for path in paths:
+        arrays, attributes = read_arrays(path, rows=rows, names=names)
+        if rows is not None:
+            rows -= _count(arrays)
+        yield arrays, attributes
+
+
+def read_columns(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, object]]:
+    """Read the datasets of a file that have one number or text (n,) a row, and its attributes; never its maps."""
+    with open_arrays(path) as file:
+        return {name: read_dataset(dataset) for name, dataset in file.items() if dataset.ndim == 1}, attributes_of(file)
+
+
+def read_column(paths: Iterable[str | Path], name: str) -> np.ndarray:
+    """Read one dataset of several shards, one below the other (rows, ...), and none of their other datasets."""
+    return concatenate(paths, names=[name])[0][name]
+
+
+def read_blocks(paths: Iterable[str | Path], names: Iterable[str], size: int) -> Iterator[dict[str, np.ndarray]]:
+    """Read datasets of several shards together, as `read_batches` does; those that a shard lacks are left out."""
+
+    def read() -> Iterator[dict[str, np.ndarray]]:
+        for path in paths:
+            with open_arrays(path) as file:
+                here = [name for name in names if name in file]
+                for start in range(0, min((len(file[name]) for name in here), default=0), size):
+                    yield {name: file[name][start : start + size] for name in here}
+
+    return _ahead(read())
+
+
+def picking(paths: Iterable[str | Path], name: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Read any rows of a dataset that is spread over shards, without reading the others.
+
+    One shard is open at a time, whatever their number.
+
+    Parameters
+    ----------
+    paths : iterable of str or Path
+        Shards, in the order of the rows.
+    name : str
+        The dataset.
+
+    Returns
+    -------
+    callable
+        From ascending, distinct row numbers, counted over all shards, to those rows.
+
+    Raises
+    ------
+    IndexError
+        Called, if there is no such row.
+    """
+    paths, lengths = list(paths), []
+    for path in paths:
+        with open_arrays(path) as file:
+            lengths.append(len(file[name]))
+    starts = np.cumsum([0, *lengths])
+
+    def pick(rows: np.ndarray) -> np.ndarray:
+        if len(rows) and not 0 <= rows[0] <= rows[-1] < starts[-1]:
+            raise IndexError(f"rows {rows[0]} to {rows[-1]} of {name} were asked for; there are {starts[-1]}")
+        edges = np.searchsorted(rows, starts)
+        parts = []
+        for path, start, first, last in zip(paths, starts, edges, edges[1:], strict=False):
+            if last > first:
+                with open_arrays(path) as file:
+                    parts.append(file[name][rows[first:last] - start])
+        return np.concatenate(parts)
+
+    return pick
+
+
+def read_batches(dataset: h5py.Dataset, size: int) -> Iterator[np.ndarray]:
+    """Read a dataset `size` rows at a time; the next ones are read while the caller works on these."""
+    return _ahead(rows_of(dataset, size))
+
+
+def _ahead(parts: Iterator[Part]) -> Iterator[Part]:
+    """Iterate as `parts` does; a thread is always one part ahead of the caller.
+
+    Not within a loop over the items of a file: for so long h5py lets no other thread read.
+    """
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, parts, None)
+        while (part := coming.result()) is not None:
+            coming = reader.submit(next, parts, None)
+            yield part
+
+
+# ---- one below the other
+
+
+def _count(arrays: Mapping[str, np.ndarray]) -> int:
+    rows = getattr(arrays, "rows", None)
+    return next((len(array) for array in arrays.values()), 0) if rows is None else rows
+
+
+def _stack(name: str, parts: Sequence[np.ndarray | None], lengths: Sequence[int], where: Sequence[str]) -> np.ndarray:
+    """Put parts (n, ...) of one dataset below each other; None, of a shard without it, is filled up."""
+    known = [i for i, part in enumerate(parts) if part is not None and len(part)]
+    known = known or [next(i for i, part in enumerate(parts) if part is not None)]
+    rank = max(parts[i].ndim for i in known)
+    stretch = name in LABEL_MAPS  # one map a row may stand beside several
+    arrays = {i: parts[i][:, None] if stretch and parts[i].ndim == rank - 1 == 3 else parts[i] for i in known}
+    first = arrays[known[0]]
+    ragged = rank == 2 or (stretch and rank == 4)  # in its second axis
+    for i, array in arrays.items():
+        alike = array.ndim == rank and array.shape[1 + ragged :] == first.shape[1 + ragged :]
+        if not alike or (array.dtype == object) != (first.dtype == object):
+            held, others = (f"{each.dtype} {each.shape}" for each in (array, first))
+            raise ValueError(f"{where[i]} holds {held} as {name}, {where[known[0]]} {others}; run one again")
+    dtype = np.result_type(*(array.dtype for array in arrays.values()))
+    width = (max(array.shape[1] for array in arrays.values()),) if ragged else ()
+    stacked = np.full((sum(lengths), *width, *first.shape[1 + ragged :]), _filling(name, dtype), dtype)
+    starts = np.cumsum([0, *lengths])
+    for i, array in arrays.items():
+        own = stacked[starts[i] : starts[i + 1]]
+        (own[:, : array.shape[1]] if ragged else own)[:] = array
+    return stacked
+
+
+def _filling(name: str, dtype: np.dtype) -> object:
+    if name in LABEL_MAPS:
+        return 0
+    return {"f": np.nan, "i": -1, "O": ""}.get(dtype.kind, 0)
+
+
+def _merge(facts: Sequence[Mapping[str, object]], where: Sequence[str]) -> dict[str, object]:
+    for own, place in zip(facts, where, strict=True):
+        for key in sorted((own.keys() | facts[0].keys()) - set(_OF_A_SHARD)):
+            here, there = own.get(key), facts[0].get(key)
+            if not np.array_equal(here, there):
+                raise ValueError(f"{place} has {key} = {here!r}, {where[0]} has {there!r}; run the older one again")
+    merged = dict(facts[0])
+    if any("skipped" in own for own in facts):
+        merged["skipped"] = json.dumps([each for own in facts for each in json.loads(own.get("skipped", "[]"))])
+    if any("passes" in own for own in facts):
+        merged["passes"] = ", ".join(dict.fromkeys(own["passes"] for own in facts if own.get("passes")))
+    return merged

@@ -1,0 +1,1 @@
+"""Data frames: summaries, intervals and tests."""

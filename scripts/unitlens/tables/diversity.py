@@ -1,0 +1,262 @@
+"""How many distinct concepts networks have learned.
+
+Counts of distinct concepts grow with the number of units, so they are compared at an equal number of units by
+rarefaction (Hurlbert 1971). Intervals of counts and of concentration are the jackknife's: percentiles of bootstrapped
+units miss the true value, for a resample holds fewer distinct concepts.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import special, stats
+
+from unitlens.measures.complexity import gini_coefficient
+from unitlens.networks.layer_outputs import silenced
+from unitlens.tables import unit_labels
+from unitlens.units import dissect
+
+CURVE_POINTS = 32  # most sizes at which a rarefaction curve is computed
+TOP = 10  # concepts in the top share
+FEWEST = 50  # labelled units below which the jackknife gives no interval: its coverage was simulated from there on
+Z = stats.norm.ppf(0.975)
+
+
+def rarefaction(concepts: pd.DataFrame) -> pd.DataFrame:
+    """Give the expected number of distinct concepts among ever more units of every layer.
+
+    Parameters
+    ----------
+    concepts : pandas.DataFrame
+        As in `frequent`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``model, layer, units, distinct, low, high``: at most `CURVE_POINTS` sizes from 1 to all labelled units; the
+        layer ``all`` pools a model's layers. Interval as in `rarefy_with_interval`.
+
+    Raises
+    ------
+    ValueError
+        As `models` does.
+    """
+    labelled = unit_labels.with_all(unit_labels.labelled_units(concepts))
+    rows = []
+    for model, layer in unit_labels.groups(labelled):
+        count = unit_labels.concept_counts(labelled[(labelled.model == model) & (labelled.layer == layer)])
+        for size in np.unique(np.linspace(1, count.sum(), CURVE_POINTS).round().astype(int)):
+            rows.append([model, layer, size, *rarefy_with_interval(count, int(size))])
+    return pd.DataFrame(rows, columns=["model", "layer", "units", "distinct", "low", "high"])
+
+
+def relabel_subsets(
+    activations: np.ndarray,
+    image_features: np.ndarray,
+    text_features: np.ndarray,
+    *,
+    similarity: str,
+    photographs: np.ndarray,
+    groups: np.ndarray,
+    seed: int,
+    fractions: tuple[float, ...] = (1 / 8, 1 / 4, 1 / 2, 1),
+    sizes: Sequence[int] = (),
+    draws: int = 5,
+) -> pd.DataFrame:
+    """Label the units of a layer again on parts of the probe set, to see how the number of concepts grows with it.
+
+    Every unit that is not dead is labelled, whatever its evidence, so that the number of units hardly changes.
+
+    Parameters
+    ----------
+    activations : array, shape (n, units)
+        Pooled activations; a unit that is not finite on every image counts as a dead one.
+    image_features : array, shape (n, d)
+        Features of the same images.
+    text_features : array, shape (m, d)
+        Features of the concepts.
+    similarity : str
+        A key of `dissect.SIMILARITIES`.
+    photographs : array, shape (n,)
+        What each image was cut from: photographs are drawn, with all that was cut from them.
+    groups : array, shape (m,)
+        Name under which each concept counts.
+    seed : int
+        Seed of the draws.
+    fractions : tuple of float
+        Shares of the photographs, rounded up. In one draw the smaller parts lie in the larger ones.
+    sizes : sequence of int
+        Further parts, in photographs; those that are not smaller than the probe set are left out.
+    draws : int
+        Random orders of the photographs. All of the photographs are one draw.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``fraction, draw, photographs, images, units, distinct, kept``: labelled units, distinct concepts among them,
+        and the share of the units labelled on all photographs that keep that concept. A part with fewer images than
+        the similarity needs has no label: 0 units, and distinct and kept are NaN.
+    """
+    activations = silenced(torch.as_tensor(activations)).numpy()
+    names, photograph = np.unique(photographs, return_inverse=True)
+    words = np.append(np.asarray(groups, dtype=object), "")  # -1, no label, is the empty last
+    order = np.random.default_rng(seed)
+    ranks = [order.permutation(len(names))[photograph] for _ in range(draws)]  # an image's place in each random order
+
+    def labels(rows: np.ndarray) -> np.ndarray:
+        """Name of each unit's concept; empty for a dead unit and where there are too few images."""
+        if rows.sum() < dissect.FEWEST_IMAGES[similarity]:
+            return np.full(activations.shape[1], "", dtype=object)
+        parts = (torch.as_tensor(part) for part in (activations[rows], image_features[rows], text_features))
+        return words[dissect.label(dissect.SIMILARITIES[similarity](*parts)).concept]
+
+    whole = labels(np.ones(len(photograph), dtype=bool))
+    named = whole != ""
+    table = []
+    parts = {int(np.ceil(fraction * len(names))): fraction for fraction in fractions}
+    parts = {size: size / len(names) for size in sizes if size < len(names)} | parts
+    for size, fraction in sorted(parts.items()):
+        for draw, rank in enumerate(ranks if size < len(names) else ranks[:1]):
+            rows = rank < size
+            part = labels(rows) if size < len(names) else whole
+            found = part[part != ""]
+            distinct, kept = (len(set(found)), (part == whole)[named].mean()) if len(found) else (np.nan, np.nan)
+            table.append([fraction, draw, size, int(rows.sum()), len(found), distinct, kept])
+    return pd.DataFrame(table, columns=["fraction", "draw", "photographs", "images", "units", "distinct", "kept"])
+
+
+def probe_sizes(draws: pd.DataFrame) -> pd.DataFrame:
+    """Summarise how the number of distinct concepts grows with the probe set.
+
+    Parameters
+    ----------
+    draws : pandas.DataFrame
+        Tables of `relabel_subsets`, with ``model`` and ``layer``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``model, layer, fraction, photographs, images, draws, units, distinct, distinct_lowest, distinct_highest, kept,
+        kept_lowest, kept_highest``: means over the draws of photographs, and the lowest and the highest draw. These
+        are no confidence limits: draws of half of the photographs overlap.
+    """
+    grouped = draws.groupby(["model", "layer", "fraction"], sort=False)
+    return grouped.agg(
+        photographs=("photographs", "mean"),
+        images=("images", "mean"),
+        draws=("draw", "size"),
+        units=("units", "mean"),
+        distinct=("distinct", "mean"),
+        distinct_lowest=("distinct", "min"),
+        distinct_highest=("distinct", "max"),
+        kept=("kept", "mean"),
+        kept_lowest=("kept", "min"),
+        kept_highest=("kept", "max"),
+    ).reset_index()
+
+
+def rarefy(counts: np.ndarray, size: int) -> float:
+    """Compute the expected number of distinct concepts among `size` units drawn without replacement.
+
+    ``sum_i 1 - C(N - n_i, size) / C(N, size)`` (Hurlbert 1971, eq. 14).
+
+    Parameters
+    ----------
+    counts : array_like of int
+        Units of each concept; N is their sum.
+    size : int
+        At most N.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If `size` exceeds N.
+    """
+    return float((1 - _missed(np.asarray(counts, dtype=float), size)).sum())
+
+
+def rarefy_with_interval(counts: np.ndarray, size: int) -> tuple[float, float, float]:
+    """Compute the expected number of distinct concepts among `size` units with its 95 % interval.
+
+    Parameters
+    ----------
+    counts, size
+        As in `rarefy`.
+
+    Returns
+    -------
+    distinct, low, high : float
+        The interval is that of the jackknife over units, kept between 0 and `size`. It holds the expected number for
+        units drawn from a larger pool, so it does not close where all units are counted; NaN below `FEWEST` units.
+
+    Raises
+    ------
+    ValueError
+        If `size` exceeds N.
+    """
+    distinct, half = rarefied(counts, size)
+    return distinct, np.maximum(0, distinct - half), np.minimum(size, distinct + half)
+
+
+def _missed(counts: np.ndarray, size: int) -> np.ndarray:
+    """Probability of each concept to be in none of `size` units."""
+    total = counts.sum()
+    if size > total:
+        raise ValueError(f"`size` is {size}, but there are {total:.0f} units")
+    remaining = total - counts
+    possible = remaining >= size
+    missed = np.zeros(len(counts))
+    missed[possible] = np.exp(_log_choose(remaining[possible], size) - _log_choose(total, size))
+    return missed
+
+
+def _log_choose(n: np.ndarray | float, k: int) -> np.ndarray | float:
+    return special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
+
+
+def rarefied(counts: np.ndarray, size: int) -> tuple[float, float]:
+    """Give the expected number of distinct concepts and half the width of its interval."""
+    counts = np.asarray(counts)
+    distinct = rarefy(counts, size)
+    return distinct, _jackknife(counts, lambda left: rarefy(left, min(size, left.sum())))
+
+
+def _jackknife(counts: np.ndarray, measure: Callable[[np.ndarray], float]) -> float:
+    """Half the width of the 95 % interval of `measure` when each unit is left out once.
+
+    NaN below `FEWEST` units, and where no unit makes a difference (as where many concepts tie for the tenth place).
+    """
+    total = counts.sum()
+    if total < FEWEST:
+        return np.nan
+    counts = np.asarray(counts, dtype=float)
+    sizes, concepts = np.unique(counts, return_counts=True)  # units of equally frequent concepts weigh the same
+    values = []
+    for size in sizes:
+        left = counts.copy()
+        left[np.argmax(counts == size)] -= 1
+        values.append(measure(left[left > 0]))
+    units = sizes * concepts
+    spread = units @ (values - units @ values / total) ** 2
+    return float(Z * np.sqrt((total - 1) / total * spread)) or np.nan
+
+
+def concentration(counts: np.ndarray) -> dict[str, float]:
+    """Gini coefficient and top-10 share of the units of each concept, with their 95 % intervals."""
+    row = {}
+    for name, measure in {"gini": gini_coefficient, "top10_share": _top_share}.items():
+        value, half = measure(counts), _jackknife(counts, measure)
+        prefix = name.removesuffix("_share")
+        low, high = np.maximum(0, value - half), np.minimum(1, value + half)
+        row |= {name: value, f"{prefix}_low": low, f"{prefix}_high": high}
+    return row
+
+
+def _top_share(counts: np.ndarray) -> float:
+    """Share of the `TOP` most frequent concepts among the units; NaN where there are none."""
+    return float(np.sort(counts)[-TOP:].sum() / counts.sum()) if len(counts) else np.nan

@@ -1,0 +1,113 @@
+"""A row for every explanation: prediction, target, warning, seconds."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+import torch
+
+from unitlens.networks.network import class_names
+
+
+def timing_table(facts: Mapping[str, object], images: int, seconds: float, device: torch.device) -> pd.DataFrame:
+    """One row: ``model, explainer, images, seconds, device, threads``."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    columns = ["model", "explainer", "images", "seconds", "device", "threads"]
+    return pd.DataFrame(
+        [[facts["model"], facts["explainer"], images, seconds, name, torch.get_num_threads()]], columns=columns
+    )
+
+
+def explanation_table(columns: Mapping[str, np.ndarray], facts: Mapping[str, object]) -> pd.DataFrame:
+    """Tabulate what is to know about each explanation of a file.
+
+    Parameters
+    ----------
+    columns, facts : mapping
+        A file of explanations as `shards.read_columns` gives it, without its maps.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``model, explainer, image_id, target, warning, passes, superpixels, samples, r2, stability``. ``warning`` says
+        why there is no map, ``passes`` what is run for each channel (see `cam.passes`); what an explainer does not have
+        is empty.
+    """
+    images = len(columns["image_id"])
+    nothing = np.full(images, np.nan)
+    target = pd.Series(columns["target"], dtype="Int64")
+    return pd.DataFrame(
+        {
+            "model": facts["model"],
+            "explainer": facts["explainer"],
+            "image_id": columns["image_id"],
+            "target": target.mask(target < 0),
+            "warning": columns["warning"],
+            "passes": facts.get("passes", ""),
+            "superpixels": columns.get("superpixels", np.full(images, pd.NA)),
+            "samples": columns.get("n_used", np.full(images, pd.NA)),
+            "r2": columns.get("r2", nothing),
+            "stability": columns.get("stability", nothing),
+        }
+    )
+
+
+def prediction_table(
+    arrays: Mapping[str, np.ndarray], facts: Mapping[str, object], classes: Mapping[str, str]
+) -> pd.DataFrame:
+    """Tabulate what a model predicts for the pictures of one shard of explanations.
+
+    Parameters
+    ----------
+    arrays, facts : mapping
+        A file of explanations as `arrays.read_arrays` gives it.
+    classes : mapping
+        From a model's name to its `class_names` argument.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``model, image_id, label, label_name, predicted, predicted_name, probability, correct, target, target_name,
+        target_probability``; the label's columns are empty where the sheet gives none, those of a class where the
+        network returns NaN or, explaining labels, there is none.
+
+    Raises
+    ------
+    ValueError
+        If a picture's label is no class of the model.
+    """
+    names = np.array([*class_names(classes[facts["model"]]), ""], dtype=object)  # of number -1: there is none
+    label, predicted, target = (arrays[name] for name in ("label", "predicted", "target"))
+    for image_id, number in zip(arrays["image_id"], label, strict=True):
+        if number >= len(names) - 1:
+            raise ValueError(
+                f"image {image_id!r} has label {number}; {facts['model']} has {len(names) - 1} classes, from 0"
+            )
+    table = pd.DataFrame(
+        {
+            "model": facts["model"],
+            "image_id": arrays["image_id"],
+            "label": label.astype(object),
+            "label_name": names[label],
+            "predicted": predicted.astype(object),
+            "predicted_name": names[predicted],
+            "probability": arrays["predicted_probability"],
+            "correct": (predicted == label).astype(object),
+            "target": target.astype(object),
+            "target_name": names[target],
+            "target_probability": arrays["target_probability"],
+        }
+    )
+    table.loc[label < 0, ["label", "label_name"]] = ""
+    table.loc[predicted < 0, "predicted"] = ""
+    table.loc[target < 0, "target"] = ""
+    table.loc[(label < 0) | (predicted < 0), "correct"] = ""
+    return table
+
+
+def join_predictions(
+    explanations: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]], classes: Mapping[str, str]
+) -> pd.DataFrame:
+    """Put the tables of `prediction_table` of several files of explanations below each other, every picture once."""
+    parts = [prediction_table(arrays, facts, classes) for arrays, facts in explanations]
+    return pd.concat(parts).drop_duplicates(["model", "image_id"], ignore_index=True)

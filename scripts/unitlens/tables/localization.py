@@ -1,0 +1,86 @@
+"""Score maps against masks and boxes, and summarize."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from unitlens.explainers import masks, run
+from unitlens.jobs.seeds import stream_seeds
+from unitlens.measures import agreement, control_maps
+from unitlens.measures.localization import energy_inside, object_iou, pointing, reference_masks
+from unitlens.tables import summaries
+
+
+def score(explanations: Sequence[run.Explanation], images: Mapping[str, np.ndarray], *, seed: int) -> pd.DataFrame:
+    """Score every explainer and the floors against the objects of a shard.
+
+    Parameters
+    ----------
+    explanations : sequence
+        Arrays and attributes of each explainer's file.
+    images : mapping
+        The shard of decoded photographs, see `reference_masks`.
+    seed : int
+        Of the random map and of the order of ties, with one of its own for each image and explainer.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``model, explained_class, geometry, image_id, photograph, prediction, reference, object_area, explainer,
+        measure, value, chance``, a row for each image with a reference (``mask`` or ``box``), explainer and measure, a
+        key of `TITLES`. ``object_area`` is the object's share of the picture, ``chance`` what unrelated maps score.
+        Both are NaN where a map is zero everywhere (see `masks.has_map`), or nothing is left of an object. Without
+        any reference there are no rows.
+
+    Raises
+    ------
+    ValueError
+        If the files are of other images than each other or the shard, or as the measures do.
+    """
+    run.check_same_images([*explanations, (images, {"explainer": "the decoded photographs"})])
+    facts = summaries.image_table(*explanations[0])
+    maps = {own["explainer"]: torch.as_tensor(arrays["saliency"]) for arrays, own in explanations}
+    seeds = stream_seeds(seed, "random", facts["image_id"])
+    maps |= control_maps.floor_maps(images["images"].shape[1:3], seeds=seeds)
+    columns = [*facts, "reference", "object_area", "explainer", "measure", "value", "chance"]
+    tables = [pd.DataFrame(columns=columns)]
+    for reference, (mask, known) in reference_masks(images).items():
+        area = mask.double().mean((-2, -1))
+        rows = facts.assign(reference=reference, object_area=area.numpy())
+        for name, own in maps.items():
+            seeds = stream_seeds(seed, f"{name}/{reference}", facts["image_id"])
+            measures = {
+                "iou": (object_iou(own, mask, seeds=seeds), agreement.chance_iou(area)),
+                "pointing": (pointing(own, mask), area),
+                "energy": (energy_inside(own, mask), area),
+            }
+            for measure, (values, chance) in measures.items():
+                values = values.where(masks.has_map(own), torch.nan)
+                chance = chance.where(~values.isnan(), torch.nan)
+                table = rows.assign(explainer=name, measure=measure, value=values.numpy(), chance=chance.numpy())
+                tables.append(table[known.numpy()])
+    return pd.concat(tables[1:] or tables, ignore_index=True)
+
+
+def summarise(scores: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Average the scores of every explainer, and test every two of them against each other.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From `score`.
+    seed : int
+
+    Returns
+    -------
+    summary : pandas.DataFrame
+        ``model, explained_class, geometry, reference, measure, explainer, n, photographs, undefined, mean, low, high,
+        chance, seed``, see `summaries.mean_table`.
+    tests : pandas.DataFrame
+        See `summaries.paired_tests`; every two explainers, the floors among them.
+    """
+    keys = [*summaries.ORIGIN, "reference", "measure"]
+    summary = summaries.mean_table(scores, [*keys, "explainer"], seed=seed, also={"chance": "mean"}).assign(seed=seed)
+    return summary, summaries.paired_tests(scores, keys, "explainer", seed=seed).assign(seed=seed)

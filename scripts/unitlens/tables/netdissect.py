@@ -1,0 +1,183 @@
+"""Tabulate Network Dissection: detectors, and how they compare with CLIP-Dissect's labels."""
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from unitlens.networks.network import class_names
+from unitlens.storage.tables import read_table, read_texts
+from unitlens.tables import resampling
+
+SOURCES = {"masks": "masks", "boxes": "boxes, so coarse"}
+
+
+COLUMNS = [
+    "unit",
+    "threshold",
+    "mask_concept",
+    "mask_category",
+    "iou",
+    "second_mask_concept",
+    "second_iou",
+    "detector",
+    "mask_images",
+    "mask_photographs",
+    "masks",
+]
+
+
+def mask_words(masks: str | None = None, boxes: str | None = None, *, ours: bool = False) -> pd.DataFrame:
+    """Say what the masks or boxes of the probe set mark.
+
+    Parameters
+    ----------
+    masks : str, optional
+        CSV file with the columns ``value, word, category``.
+    boxes : str, optional
+        Names of the classes that the sheet's labels number, as for `class_names`.
+    ours : bool
+        `masks` was written by the workflow, and not by its user.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``value, word, category``; boxes mark objects.
+    """
+    if masks:
+        table = read_table(masks) if ours else read_texts(masks)
+        return table[["value", "word", "category"]].astype({"value": int})
+    names = class_names(boxes)
+    return pd.DataFrame({"value": range(len(names)), "word": names, "category": "object"})
+
+
+def tabulate(
+    ious: np.ndarray, limits: Tensor, words: pd.DataFrame, shows: np.ndarray, photographs: np.ndarray
+) -> pd.DataFrame:
+    """Make the table of a layer's labels."""
+    order = np.argsort(-ious, axis=1, kind="stable")[:, :2]
+    best, second = order[:, 0], order[:, -1] if ious.shape[1] > 1 else np.full(len(ious), -1)
+    units = np.arange(len(ious))
+    score, runner_up = ious[units, best], np.where(second < 0, 0, ious[units, second])
+    names = words.word.to_numpy(object)
+    _, photograph = np.unique(photographs, return_inverse=True)
+    on = np.array([len(set(photograph[column])) for column in shows.T])
+    none, known = score == 0, np.where(limits.isnan().cpu(), np.nan, 1)
+    return pd.DataFrame(
+        {
+            "unit": units,
+            "threshold": limits.cpu().numpy(),
+            "mask_concept": np.where(none, "", names[best]),
+            "mask_category": np.where(none, "", words.category.to_numpy(object)[best]),
+            "iou": known * score,
+            "second_mask_concept": np.where(runner_up == 0, "", names[second]),
+            "second_iou": known * runner_up,
+            "mask_images": np.where(none, 0, shows.sum(0)[best]),
+            "mask_photographs": np.where(none, 0, on[best]),
+        }
+    )
+
+
+def beside_labels(dissected: pd.DataFrame, concepts: pd.DataFrame) -> pd.DataFrame:
+    """Put the labels of CLIP-Dissect beside those of Network Dissection.
+
+    Parameters
+    ----------
+    dissected : pandas.DataFrame
+        Tables of `dissect`, with ``model`` and ``layer``.
+    concepts : pandas.DataFrame
+        Labels of the same units, with ``model, layer, unit, status, concept, category``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `dissected` with ``clip_status, clip_concept, clip_category``; words are empty where a unit has none.
+    """
+    columns = {"status": "clip_status", "concept": "clip_concept", "category": "clip_category"}
+    keys = ["model", "layer", "unit"]
+    table = dissected.merge(concepts[[*keys, *columns]].rename(columns=columns), on=keys, how="left", validate="1:1")
+    texts = ["mask_concept", "mask_category", "clip_concept", "clip_category"]
+    return table.assign(**table[texts].fillna(""))
+
+
+def with_agreement(table: pd.DataFrame, words: list[str], features: np.ndarray, *, same: float = 0.9) -> pd.DataFrame:
+    """Say how near the two labels of a unit are.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Of `beside_labels`.
+    words : list of str
+        Every word of both columns, as `words_of` lists them.
+    features : array, shape (words, d)
+        Their text features.
+    same : float
+        Cosine from which on two words are near-duplicates, and so the same.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `table` with ``cosine`` and ``same``, which are empty where a unit lacks one of the labels; and with
+        ``cosine_chance``, the mean cosine of its mask concept with the CLIP labels of all units of the layer that have
+        both.
+    """
+    vectors = features / np.linalg.norm(features, axis=1, keepdims=True)
+    place = {word: row for row, word in enumerate(words)}
+    both = table[(table.mask_concept != "") & (table.clip_concept != "")]
+    parts = []
+    for _, group in both.groupby(["model", "layer"], sort=False):
+        masks, labels = (vectors[[place[word] for word in group[name]]] for name in ("mask_concept", "clip_concept"))
+        values = {"cosine": (masks * labels).sum(1), "cosine_chance": masks @ labels.mean(0)}
+        parts.append(pd.DataFrame(values, index=group.index))
+    agreement = pd.concat(parts) if parts else pd.DataFrame(columns=["cosine", "cosine_chance"], dtype=float)
+    return table.join(agreement.assign(same=agreement.cosine >= same))
+
+
+def words_of(table: pd.DataFrame) -> list[str]:
+    """List every word of a table of `beside_labels` once; an empty one where there is none, for encoders want one."""
+    return sorted({*table.mask_concept, *table.clip_concept} - {""}) or [""]
+
+
+def summarise(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """Count detectors by layer, and test whether both methods name the same.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Of `with_agreement`.
+    seed : int
+        Seed of the permutations.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``model, layer, masks, units, detectors, unique_detectors, on_one_photograph`` (detectors of a concept that one
+        photograph shows)``, compared`` (detectors with a CLIP label)``, same, cosine, cosine_chance, p_value,
+        p_adjusted``: the mean cosine of the two labels, that expected if the layer's CLIP labels were dealt to its
+        units at random, and a sign-flip test of their difference, which takes units as independent; adjusted over the
+        layers (Benjamini-Hochberg).
+    """
+    rows = []
+    for (model, layer), group in table.groupby(["model", "layer"], sort=False):
+        detectors = group[group.detector.astype(bool)]
+        compared = detectors[detectors.cosine.notna()]
+        pair = compared.cosine, compared.cosine_chance
+        p = resampling.paired_permutation_test(*pair, seed=seed).p_value if len(compared) else np.nan
+        rows.append(
+            {
+                "model": model,
+                "layer": layer,
+                "masks": group.masks.iloc[0],
+                "units": len(group),
+                "detectors": len(detectors),
+                "unique_detectors": len(detectors[["mask_concept", "mask_category"]].drop_duplicates()),
+                "on_one_photograph": int((detectors.mask_photographs == 1).sum()),
+                "compared": len(compared),
+                "same": int(compared.same.sum()),
+                "cosine": compared.cosine.mean(),
+                "cosine_chance": compared.cosine_chance.mean(),
+                "p_value": p,
+            }
+        )
+    columns = "model layer masks units detectors unique_detectors on_one_photograph compared same cosine cosine_chance"
+    summary = pd.DataFrame(rows, columns=[*columns.split(), "p_value"])
+    return summary.assign(p_adjusted=resampling.benjamini_hochberg(summary.p_value))

@@ -1,0 +1,308 @@
+"""Rank LIME's settings, and say what each option does, costs and saves."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from unitlens.explainers.lime_settings import KEYS, Setting, from_explain_instance, setting_id, superpixel_text
+from unitlens.measures.lime_sweep import all_settings, drawn, named_settings
+from unitlens.tables import resampling, summaries
+
+COLUMNS = ("segmentation", *KEYS[1:])  # of tables: the superpixels as a text, for elsewhere the column is their number
+
+
+def leaderboard(
+    scores: pd.DataFrame,
+    swept: Mapping[str, Setting],
+    *,
+    default: str,
+    names: Mapping[str, str] | None = None,
+    notes: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Rank the settings of one model by their mean score.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From `sweep`, with columns ``model`` and ``photograph``: whole photographs are resampled.
+    swept : mapping
+        From `all_settings`.
+    default : str
+        `setting_id` of the default, to which the others are compared.
+    names, notes : mapping, optional
+        From `setting_id` to what the setting is called, and to what there is to know.
+    seed : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``rank, setting, name``, `COLUMNS`, ``forward_passes`` (a picture), ``n, photographs, mean, low, high,
+        mask_area, empty`` (pictures whose mask has no positive superpixel)``, refused, left_out, front, difference,
+        difference_low, difference_high, p_value, p_adjusted, note``. A setting that refuses a picture has no mean and
+        no rank; ``left_out`` are pictures that none could be scored on, which count nowhere. Of equal means the one
+        with fewer passes comes first. ``front``: no setting scores more for as many passes or fewer. ``difference`` is
+        to the default, with its interval, the p-value of a paired sign-flip test and Benjamini and Hochberg's
+        correction for all settings.
+    """
+    scores, left_out = _scored(scores)
+    means = summaries.mean_table(scores, ["setting"], value="score", seed=seed).set_index("setting")
+    usable = means.index[means.undefined == 0]
+    means.loc[means.undefined > 0, ["mean", "low", "high"]] = np.nan
+    pairs = [(name, default) for name in usable if name != default and default in usable]
+    tests = summaries.paired_tests(scores, ["model"], "setting", value="score", pairs=pairs, seed=seed)
+    tests = tests.set_index("setting_a").rename(columns={"low": "difference_low", "high": "difference_high"})
+    masks = scores.groupby("setting").mask_area
+
+    table = pd.DataFrame(list(swept.values()), index=pd.Index(swept, name="setting"))
+    table["name"] = pd.Series(names or {}, dtype=object).reindex(table.index).fillna("")
+    table["note"] = pd.Series(notes or {}, dtype=object).reindex(table.index).fillna("")
+    table["segmentation"] = table.superpixels.map(superpixel_text)
+    table["n_features"] = table.n_features.astype("Int64")
+    table["forward_passes"] = table.n_samples
+    table = table.join(means.rename(columns={"undefined": "refused"}))
+    table["mask_area"], table["empty"] = masks.mean(), masks.agg(lambda area: (area == 0).sum())
+    tested = ["difference", "difference_low", "difference_high", "p_value", "p_adjusted"]
+    table = table.join(tests[tested])
+    table["front"] = pareto_front(table["mean"], table.forward_passes)
+    table = table.reset_index().sort_values(["mean", "forward_passes", "setting"], ascending=[False, True, True])
+    table["refused"], table["left_out"] = table["refused"].fillna(0).astype(int), left_out
+    table["rank"] = pd.Series(range(1, len(table) + 1), table.index, dtype="Int64").where(table["mean"].notna())
+    first = ["rank", "setting", "name", *COLUMNS, "forward_passes", "n", "photographs", "mean", "low", "high"]
+    return table[[*first, "mask_area", "empty", "refused", "left_out", "front", *tested, "note"]].reset_index(drop=True)
+
+
+def _scored(scores: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Leave out the pictures that no setting could be scored on, and count them."""
+    scored = scores.groupby("image_id").score.transform("count") > 0
+    return scores[scored], scores.image_id[~scored].nunique()
+
+
+def pareto_front(score: Sequence[float], cost: Sequence[float]) -> np.ndarray:
+    """Tell which settings no other one beats: none scores as much or more at the same cost or less, one of them truly.
+
+    Parameters
+    ----------
+    score, cost : sequence of float
+        High scores and low costs are good; a setting whose score is NaN is never on the front.
+
+    Returns
+    -------
+    numpy.ndarray of bool, shape (settings,)
+        Equal settings are on the front together.
+    """
+    score, cost = np.asarray(score, dtype=float), np.asarray(cost, dtype=float)
+    as_good = (score[:, None] >= score) & (cost[:, None] <= cost)  # row beats or equals column
+    better = (score[:, None] > score) | (cost[:, None] < cost)
+    return ~(as_good & better).any(0) & ~np.isnan(score)
+
+
+def main_effects(scores: pd.DataFrame, swept: Mapping[str, Setting], *, seed: int = 0) -> pd.DataFrame:
+    """Average the score over all settings that share a parameter's value.
+
+    Parameters
+    ----------
+    scores, swept
+        As in `leaderboard`; give the drawn settings only, without default and presets.
+    seed : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``parameter, level, settings, refused, n, photographs, mean, low, high``, a row for each value of each parameter
+        that has more than one. A picture's settings are averaged first, so that the interval is over photographs.
+        Settings that refuse a picture are left out and counted.
+    """
+    levels = pd.DataFrame({name: _levels(setting) for name, setting in swept.items()}).T.rename_axis("setting")
+    scores, _ = _scored(scores)
+    scores = scores[scores.setting.isin(list(swept))]
+    refusing = set(scores.setting[scores.score.isna()])
+    rows = []
+    for parameter in levels:
+        if levels[parameter].nunique() < 2:
+            continue
+        for level in sorted(levels[parameter].unique(), key=_level_order):
+            of_level = levels.index[levels[parameter] == level]
+            kept = [name for name in of_level if name not in refusing]
+            row = {"parameter": parameter, "level": str(level), "settings": len(kept)}
+            row |= {"refused": len(of_level) - len(kept)}
+            pictures = (
+                scores[scores.setting.isin(kept)].groupby("image_id").agg({"score": "mean", "photograph": "first"})
+            )
+            interval = resampling.mean_with_interval(pictures.score, groups=pictures.photograph, seed=seed)
+            rows.append(row | interval._asdict())
+    columns = ["parameter", "level", "settings", "refused", *resampling.MeanInterval._fields]
+    return pd.DataFrame(rows, columns=columns).rename(columns={"n_groups": "photographs"})
+
+
+def selection(scores: pd.DataFrame, board: pd.DataFrame, *, default: str, seed: int = 0) -> pd.DataFrame:
+    """Score the choice of the best setting on photographs that it was not chosen on.
+
+    The best of many settings owes part of its mean to luck. Here each photograph is scored with the setting that is
+    best on all the others.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        As in `leaderboard`.
+    board : pandas.DataFrame
+        From `leaderboard`.
+    default : str
+        `setting_id` of the default.
+    seed : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        Three rows, ``what, setting, n, photographs, mean, low, high, difference, difference_low, difference_high,
+        p_value``: ``best``, on the photographs it was chosen on; ``held out``, whose ``setting`` says how many
+        different ones were chosen; ``default``. The difference is to the default, with the p-value of a paired
+        sign-flip test; that of the best is left out, for it was chosen to be large. Held-out scores share most of the
+        photographs that they were chosen on: their interval is a little too narrow. What cannot be had, from one
+        photograph or with a default that refuses a picture, is empty; so is all where no setting could be used on every
+        picture.
+    """
+    ranked = board[board["rank"].notna()]
+    costs = ranked.set_index("setting").forward_passes
+    table = scores.pivot(index="image_id", columns="setting", values="score")[ranked.setting]
+    photograph = scores.drop_duplicates("image_id").set_index("image_id").photograph[table.index].to_numpy()
+    held_out, chosen = np.full(len(table), np.nan), set()
+    for group in np.unique(photograph) if len(set(photograph)) > 1 and len(ranked) else []:
+        others = table[photograph != group].mean()
+        order = pd.DataFrame({"mean": others, "passes": costs}).sort_values(["mean", "passes"], ascending=[False, True])
+        best = sorted(order.index[(order["mean"] == order["mean"].iloc[0]) & (order.passes == order.passes.iloc[0])])[0]
+        held_out[photograph == group] = table.loc[photograph == group, best]
+        chosen.add(best)
+    none, first = pd.Series(np.nan, table.index), next(iter(ranked.setting), "")
+    compared = {
+        "best": (first, table.get(first, none)),
+        "held out": (f"{len(chosen)} chosen", pd.Series(held_out, table.index)),
+        "default": (default, table.get(default, none)),
+    }
+    values = pd.concat(
+        pd.DataFrame({"model": "", "what": what, "photograph": photograph, "score": own}).reset_index()
+        for what, (_, own) in compared.items()
+    )
+    means = summaries.mean_table(values, ["what"], value="score", seed=seed).drop(columns="undefined")
+    means.insert(1, "setting", [name for name, _ in compared.values()])
+    pairs = [(what, "default") for what in ("best", "held out")]
+    tests = summaries.paired_tests(values, ["model"], "what", value="score", pairs=pairs, seed=seed)
+    tests = tests.rename(columns={"what_a": "what", "low": "difference_low", "high": "difference_high"})
+    tests.loc[tests.what == "best", "p_value"] = np.nan
+    tested = ["what", "difference", "difference_low", "difference_high", "p_value"]
+    return means.merge(tests[tested], on="what", how="left")
+
+
+def modelled_cost(board: pd.DataFrame, seconds: pd.DataFrame) -> pd.DataFrame:
+    """Model what each setting costs by itself: the time of its superpixels, and of its samples.
+
+    Parameters
+    ----------
+    board : pandas.DataFrame
+        From `leaderboard`.
+    seconds : pandas.DataFrame
+        From `sweep`, of one job or of several below each other.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``rank, setting, name, segmentation, n_samples, mean, superpixel_seconds, sample_seconds, seconds, front``: per
+        picture, per sample, and per picture in all. The front is over mean and seconds.
+    """
+    each = seconds[seconds.part == "superpixels"].groupby("segmentation")[["seconds", "pictures"]].sum()
+    sample = seconds.loc[seconds.part == "sample", ["seconds", "pictures"]].sum()
+    table = board[["rank", "setting", "name", "segmentation", "n_samples", "mean"]].copy()
+    table["superpixel_seconds"] = (each.seconds / each.pictures)[table.segmentation].to_numpy()
+    table["sample_seconds"] = sample.seconds / sample.pictures
+    table["seconds"] = table.superpixel_seconds + table.n_samples * table.sample_seconds
+    table["front"] = pareto_front(table["mean"], table.seconds)
+    return table
+
+
+def tables(
+    scores: pd.DataFrame,
+    seconds: pd.DataFrame,
+    *,
+    default: Mapping[str, object],
+    grid: Mapping[str, Sequence[object]],
+    presets: Mapping[str, Mapping[str, object]],
+    count: int | None,
+    seed: int,
+) -> dict[str, pd.DataFrame]:
+    """Make the tables of a tuning, all models below each other.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From `sweep`, with ``model, photograph`` and what holds for all rows of a model: ``objective, explained_class,
+        geometry, seed``.
+    seconds : pandas.DataFrame
+        From `sweep`, with ``model``.
+    default, grid, presets, count, seed
+        As in `all_settings`.
+
+    Returns
+    -------
+    dict
+        ``settings, effects, selection, timings``: `leaderboard`, `main_effects`, `selection`, `modelled_cost`, each
+        with ``model`` first and, but for the last, the facts of the model at the end.
+
+    Raises
+    ------
+    ValueError
+        If there is no score, for no photograph could be read.
+    """
+    if scores.empty:
+        raise ValueError(
+            "none of the photographs that LIME is tuned on could be read; mend them, or raise `tune.photographs`"
+        )
+    swept = all_settings(default, grid, presets=presets, count=count, seed=seed)
+    from_grid = drawn(default, grid, count=count, seed=seed)
+    first, names, notes = next(iter(swept)), {}, {}
+    for name, setting in named_settings(default, presets).items():
+        own = setting_id(setting)
+        names[own] = f"{names[own]}, {name}" if own in names else name
+        ignored = from_explain_instance(presets[name])[1] if name in presets else []
+        notes[own] = notes.get(own, "") + "".join(f"{name} ignores {note}. " for note in ignored)
+    made: dict[str, list] = {"settings": [], "effects": [], "selection": [], "timings": []}
+    for model, own in scores.groupby("model", sort=False):
+        facts = own[["objective", "explained_class", "geometry", "seed"]].iloc[0].to_dict()
+        board = leaderboard(own, swept, default=first, names=names, notes=notes, seed=seed)
+        made["settings"].append(board.assign(**facts))
+        made["effects"].append(main_effects(own, from_grid, seed=seed).assign(**facts))
+        made["selection"].append(selection(own, board, default=first, seed=seed).assign(**facts))
+        made["timings"].append(modelled_cost(board, seconds[seconds.model == model]))
+        for parts in made.values():
+            parts[-1].insert(0, "model", model)
+    return {name: pd.concat(parts, ignore_index=True) for name, parts in made.items()}
+
+
+def best_settings(board: pd.DataFrame, **options: object) -> dict[str, Setting]:
+    """Return each model's best setting, or the default where no setting could be used on every picture.
+
+    Parameters
+    ----------
+    board : pandas.DataFrame
+        The settings of `tables`.
+    **options
+        As in `all_settings`.
+
+    Returns
+    -------
+    dict
+        Settings by model.
+    """
+    swept, best = all_settings(**options), board[board["rank"] == 1].set_index("model")["setting"]
+    return {model: swept[best.get(model, next(iter(swept)))] for model in board["model"].unique()}
+
+
+def _levels(setting: Setting) -> dict[str, object]:
+    kernel = f"{setting['distance']}, width {setting['kernel_width']}"
+    rest = {key: setting[key] for key in ("hide", "n_samples", "alpha", "selection", "num_features")}
+    features = "all" if setting["n_features"] is None else setting["n_features"]
+    return {"superpixels": superpixel_text(setting["superpixels"]), "kernel": kernel, "n_features": features, **rest}
+
+
+def _level_order(level: object) -> tuple:
+    return (1, 0, level) if isinstance(level, str) else (0, level, "")

@@ -1,0 +1,309 @@
+"""The list of concepts, the table of labels with their evidence, and labelled units by group."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from unitlens.networks.layer_outputs import check_finite, silenced
+from unitlens.tables import resampling
+from unitlens.units import dissect, evidence, exemplars, likelihood
+from unitlens.units.permutation import Probe, group_rows, p_values, testable
+
+ALL = "all"  # the layer column of rows that pool the configured layers
+SILENT = ("dead", "constant", "not finite")  # status of units that cannot have a label
+_TOP_IMAGES = 5  # how many of a unit's top images the table names
+_TOP_CONCEPTS = 5  # and how many of its best concepts
+
+
+_COLUMNS = [
+    "unit",
+    "status",
+    "concept",
+    "category",
+    "group",
+    "score",
+    "second_concept",
+    "margin",
+    "margin_group",
+    "kept",
+    "kept_group",
+    "score_low",
+    "score_high",
+    "statistic",
+    "p_value",
+    "q_value",
+    "alpha",
+    "p_floor",
+    "held_out_correlation",
+    "held_out_auprc",
+    "held_out_images",
+    "candidate",
+    "top_concepts",
+    "top_images",
+    "images",
+    "photographs",
+    "encoder",
+    "similarity",
+    "concept_list",
+]
+
+
+def labelled_units(concepts: pd.DataFrame) -> pd.DataFrame:
+    """Units with a label, near-duplicate concepts under the name of their group; only what can be compared passes."""
+    for column in ("encoder", "similarity", "concept_list"):
+        if concepts[column].nunique() > 1:
+            raise ValueError(
+                f"labels of different {column.replace('_', ' ')}s cannot be compared: "
+                f"{', '.join(concepts[column].unique())}"
+            )
+    labelled = concepts[concepts.status == "labelled"]
+    return labelled.assign(concept=labelled["group"])
+
+
+def with_all(concepts: pd.DataFrame) -> pd.DataFrame:
+    """Add all layers of a model together, as a layer of its own."""
+    return pd.concat([concepts, concepts.assign(layer=ALL)], ignore_index=True)
+
+
+def groups(concepts: pd.DataFrame) -> list[tuple[str, str]]:
+    """Model and layer pairs, models together, in the order of their appearance."""
+    first = {model: position for position, model in enumerate(concepts.model.unique())}
+    return sorted(dict.fromkeys(zip(concepts.model, concepts.layer, strict=True)), key=lambda pair: first[pair[0]])
+
+
+def concept_counts(labelled: pd.DataFrame) -> pd.Series:
+    """Units of each concept, most frequent first, ties by name."""
+    counts = labelled.concept.value_counts().rename_axis("concept").reset_index()
+    return counts.sort_values(["count", "concept"], ascending=[False, True]).set_index("concept")["count"]
+
+
+def check_origin(
+    activations: Mapping[str, np.ndarray],
+    images: Mapping[str, np.ndarray],
+    concepts: Mapping[str, np.ndarray],
+    encoders: tuple[str, str],
+) -> None:
+    """Check that activations, image features and concepts, as `unit_labels.label_table` takes them, belong together.
+
+    Raises
+    ------
+    ValueError
+        If the encoders differ, the images of the activations and of the features differ, no unit is finite on every
+        image (the first unit and image are named), or a concept is empty or there twice.
+    """
+    if encoders[0] != encoders[1]:
+        raise ValueError(
+            f"images were embedded with {encoders[0]!r}, concepts with {encoders[1]!r}; embed both with one encoder"
+        )
+    if list(activations["image_id"]) != list(images["image_id"]):
+        raise ValueError("activations and image features are not of the same images in the same order; run both again")
+    check_finite(torch.as_tensor(activations["activations"]))
+    words = pd.Series(concepts["word"])
+    if (unusable := words[words.str.strip().eq("") | words.duplicated()]).size:
+        raise ValueError(f"concept {unusable.iloc[0]!r} (row {unusable.index[0]}) is empty or there twice; embed again")
+
+
+def tabulate(
+    scores: Tensor,
+    activations: Mapping[str, np.ndarray],
+    concepts: Mapping[str, np.ndarray],
+    *,
+    similarity: str,
+    encoder: str,
+) -> pd.DataFrame:
+    """Tabulate the labels that scores give.
+
+    Parameters
+    ----------
+    scores : Tensor, shape (units, concepts)
+        Of a similarity.
+    activations, concepts
+        As in `unit_labels.label_table`.
+    similarity, encoder : str
+        Names for the table.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a unit: ``unit, status`` (labelled; dead, zero on every image; constant, another number on every image;
+        not finite, NaN or infinite on some image; unlabelled where the similarity has no answer)``, concept, category,
+        score, second_concept, margin, top_concepts`` (the five best, best first, with ``; `` between)``, top_images``
+        (the ids of the five images that activate it most, strongest first)``, encoder, similarity, concept_list``
+        (number and digest of the words).
+    """
+    given = torch.as_tensor(activations["activations"])
+    values = silenced(given)
+    labels = dissect.Labels(*(part.cpu().numpy() for part in dissect.label(scores)))
+    silent = exemplars.dead_units(values).numpy()
+    status = np.where(labels.concept < 0, "unlabelled", "labelled").astype(object)
+    status[silent] = np.where(values[0].numpy()[silent] == 0, "dead", "constant")
+    status[~given.isfinite().all(0).numpy()] = "not finite"
+    words, categories = (
+        np.append(concepts[name], "") for name in ("word", "category")
+    )  # -1, no label, is the empty last
+    top = exemplars.top_images(values, min(_TOP_IMAGES, len(values))).numpy()
+    top_ids = [" ".join(np.asarray(activations["image_id"])[row]) for row in top]
+    return pd.DataFrame(
+        {
+            "unit": np.arange(values.shape[1]),
+            "status": status,
+            "concept": words[labels.concept],
+            "category": categories[labels.concept],
+            "score": labels.score,
+            "second_concept": words[labels.second],
+            "margin": labels.margin,
+            "top_concepts": _best_words(scores, words),
+            "top_images": np.where(silent, "", top_ids),
+            "encoder": encoder,
+            "similarity": similarity,
+            "concept_list": _list_name(concepts["word"]),
+        }
+    )
+
+
+def _list_name(words: Sequence[str]) -> str:
+    return f"{len(words)} words {hashlib.sha256(chr(10).join(words).encode()).hexdigest()[:8]}"
+
+
+def _best_words(scores: Tensor, words: np.ndarray) -> list[str]:
+    """Join each unit's best concepts, best first; what is no candidate is left out."""
+    scores = scores.nan_to_num(nan=-torch.inf, neginf=-torch.inf)
+    columns = exemplars.top_columns(scores, min(_TOP_CONCEPTS, scores.shape[1]))
+    finite = scores.gather(1, columns).isfinite()
+    return ["; ".join(words[row[keep]]) for row, keep in zip(columns.numpy(), finite.numpy(), strict=True)]
+
+
+def with_common_words(concepts: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Add the most common English words, of letters only and at least three of them, to a concept list.
+
+    They are those of wordfreq (Speer 2022: subtitles, Wikipedia, news, books, the web), so not the published list of
+    CLIP-Dissect, whose 20,000 words come from another corpus in another order; even lists of 10,000 and 20,000 words
+    of one corpus agree on 42 to 50 % of the labels only, so labels compare within one list.
+
+    Parameters
+    ----------
+    concepts : pandas.DataFrame
+        Columns ``word`` and ``category``.
+    count : int
+        How many of the most common words to look at; 0 adds none.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The list, then the words that it lacks, with the category ``word``.
+    """
+    if not count:
+        return concepts
+    from wordfreq import top_n_list
+
+    common = [word for word in top_n_list("en", 2 * count) if word.isalpha() and len(word) >= 3][:count]
+    added = [word for word in common if word not in set(concepts.word)]
+    return pd.concat([concepts, pd.DataFrame({"word": added, "category": "word"})], ignore_index=True)
+
+
+def label_table(
+    activations: Mapping[str, np.ndarray],
+    images: Mapping[str, np.ndarray],
+    concepts: Mapping[str, np.ndarray],
+    *,
+    similarity: str,
+    encoders: tuple[str, str],
+    seed: int,
+    resamples: int = 200,
+    null_draws: int = 10_000,
+    alpha: float = 0.05,
+    near_duplicate: float = 0.9,
+) -> pd.DataFrame:
+    """Label every unit of a layer and tabulate the labels with their evidence.
+
+    Parameters
+    ----------
+    activations : mapping
+        ``activations`` (n, units) and ``image_id`` (n,).
+    images : mapping
+        ``features`` (n, d), ``image_id`` (n,), of the same images in the same order, and ``photograph`` (n,): what
+        each image was cut from.
+    concepts : mapping
+        ``features`` (m, d), ``word`` (m,) and ``category`` (m,).
+    similarity : str
+        A key of `dissect.SIMILARITIES`.
+    encoders : tuple of two str
+        Names of the encoders of the images and of the concepts, which must be one.
+    seed : int
+        Of the resamples, the draws and the halves.
+    resamples : int
+        Bootstrap resamples of the photographs.
+    null_draws : int
+        Draws of the permutation null; the smallest p-value is 1 / (1 + null_draws).
+    alpha : float
+        Units whose adjusted p-value exceeds it are unlabelled.
+    near_duplicate : float
+        Cosine of two concepts from which on they can share a group.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of `unit_labels.tabulate` and those that docs/evidence.md explains. ``concept``, ``category`` and
+        ``group`` are empty for units without a label; ``candidate`` names the best concept of every living unit.
+
+    Raises
+    ------
+    ValueError
+        As `unit_labels.check_origin` and the similarity do, and for fewer than three photographs.
+
+    Notes
+    -----
+    `soft_wpmi` and `wpmi` look at the top images only, so that resamples and draws cost little. Of another similarity
+    every resample is a labelling of the layer, and as many draws as the layer has units are one.
+    """
+    check_origin(activations, images, concepts, encoders)
+    probe = Probe(
+        silenced(torch.as_tensor(activations["activations"])),
+        likelihood.normalised(images["features"], "image_features"),
+        texts := likelihood.normalised(concepts["features"], "text_features"),
+        group_rows(images["photograph"]),
+        evidence.near_duplicates(texts, near_duplicate),
+    )
+    rngs = [np.random.default_rng([seed, purpose]) for purpose in range(3)]
+    collect = evidence.of_top_images if similarity in likelihood.TERMS else evidence.of_all_images
+    scores, stability, observed, null, held_out = collect(probe, similarity, resamples, null_draws, rngs)
+
+    table = tabulate(scores, activations, concepts, similarity=similarity, encoder=encoders[0])
+    p = p_values(np.where(testable(probe.activations, similarity), observed, np.nan), null)
+    group_names = np.append(np.asarray(concepts["word"], dtype=object)[probe.groups], "")
+    table = table.assign(
+        candidate=table.concept,
+        group=group_names[dissect.label(scores).concept.cpu()],
+        margin_group=evidence.margin_to_other_group(scores, probe.groups),
+        kept=stability.kept,
+        kept_group=stability.kept_group,
+        score_low=stability.low,
+        score_high=stability.high,
+        statistic=observed,
+        p_value=p,
+        q_value=resampling.benjamini_hochberg(p),
+        alpha=alpha,
+        p_floor=1 / (1 + len(null)),
+        held_out_correlation=held_out.correlation,
+        held_out_auprc=held_out.auprc,
+        held_out_images=held_out.images,
+        images=len(probe.images),
+        photographs=len(probe.photographs.size),
+    )
+    return _without_weak_labels(table, alpha)[_COLUMNS]
+
+
+# ---- the table
+
+
+def _without_weak_labels(table: pd.DataFrame, alpha: float) -> pd.DataFrame:
+    """Take the label from units whose adjusted p-value exceeds `alpha` or that were not tested."""
+    weak = (table.status == "labelled") & ~(table.q_value <= alpha)
+    table = table.assign(status=table.status.mask(weak, "unlabelled"))
+    for name in ("concept", "category", "group"):
+        table[name] = table[name].where(table.status == "labelled", "")
+    return table

@@ -1,0 +1,254 @@
+"""Photographs resampled, permuted and halved; what a label's score is where concepts and photographs are unrelated.
+
+Bootstrap and permutation null take photographs whole: crops of one photograph are one sample. A label is compared with
+the best of all concepts under the null, so the choice of the label is accounted for (Westfall & Young 1993, max-T).
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from unitlens.jobs import progress
+from unitlens.jobs.sheets import FEWEST_PHOTOGRAPHS
+from unitlens.units import dissect, exemplars, likelihood
+
+_LEAST_DEVIATION = 1e-3  # of L under the null, in nats; below it only rounding varies
+_LIST_ELEMENTS = 2**18  # numbers of a lists x concepts block that is worked on at once, so that it stays in the cache
+
+
+class Photographs(NamedTuple):
+    """Which image rows are of which photograph."""
+
+    number: np.ndarray  # (images,) the photograph of a row
+    place: np.ndarray  # (images,) which of its photograph's rows a row is
+    size: np.ndarray  # (photographs,) rows
+    start: np.ndarray  # (photographs,) where its rows begin in `rows`
+    rows: np.ndarray  # (images,) the rows, photograph by photograph
+
+
+class Probe(NamedTuple):
+    """A layer and what it is labelled with."""
+
+    activations: Tensor  # (images, units)
+    images: Tensor  # (images, d), of unit length
+    texts: Tensor  # (concepts, d), of unit length
+    photographs: Photographs
+    groups: np.ndarray  # (concepts,) of near-duplicates
+
+
+class Null(NamedTuple):
+    """L under the permutation null: its mean and deviation of every concept, and of every draw the largest z of all."""
+
+    mean: Tensor  # (concepts,)
+    deviation: Tensor  # (concepts,)
+    largest: Tensor  # (draws,)
+
+
+# ---- photographs
+
+
+def group_rows(photograph: Sequence[str]) -> Photographs:
+    """Find the rows of each photograph.
+
+    Parameters
+    ----------
+    photograph : sequence of str, shape (images,)
+        What each image was cut from.
+
+    Returns
+    -------
+    Photographs
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than three photographs: nothing can be resampled or exchanged.
+    """
+    number, names = pd.factorize(np.asarray(photograph, dtype=object))
+    if len(names) < FEWEST_PHOTOGRAPHS:
+        raise ValueError(
+            f"the probe set has {len(names)} photograph(s), {FEWEST_PHOTOGRAPHS} are the fewest that evidence for "
+            "labels can come from (crops of one photograph are one sample)"
+        )
+    rows = number.argsort(kind="stable")
+    size = np.bincount(number)
+    start = size.cumsum() - size
+    place = np.empty_like(number)
+    place[rows] = np.arange(len(number)) - start[number[rows]]
+    return Photographs(number, place, size, start, rows)
+
+
+def resample(photographs: Photographs, rng: np.random.Generator) -> np.ndarray:
+    """Draw as many photographs as there are, with replacement; return how often each came, (photographs,)."""
+    n = len(photographs.size)
+    return np.bincount(rng.integers(n, size=n), minlength=n)
+
+
+def exchange(photographs: Photographs, given: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Give the pattern of rows `given` to other photographs, drawn at random.
+
+    Photographs change places with photographs of as many rows, so that a pattern within a photograph stays what it is.
+
+    Parameters
+    ----------
+    photographs : Photographs
+    given : array, shape (n,)
+        Image rows.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    array, shape (n,)
+        Rows of the same places in the drawn photographs.
+    """
+    chosen, which = np.unique(photographs.number[given], return_inverse=True)
+    drawn = np.empty_like(chosen)
+    for size in np.unique(photographs.size[chosen]):
+        same = np.flatnonzero(photographs.size == size)
+        to_fill = photographs.size[chosen] == size
+        drawn[to_fill] = same[rng.choice(len(same), to_fill.sum(), replace=False)]
+    return photographs.rows[photographs.start[drawn[which]] + photographs.place[given]]
+
+
+def shuffle(photographs: Photographs, rng: np.random.Generator) -> np.ndarray:
+    """Let all photographs change places as in `exchange`; return for each row the row that comes to its place."""
+    drawn = np.empty_like(photographs.start)
+    for size in np.unique(photographs.size):
+        same = np.flatnonzero(photographs.size == size)
+        drawn[same] = rng.permutation(same)
+    return photographs.rows[photographs.start[drawn[photographs.number]] + photographs.place]
+
+
+def halves(photographs: Photographs, rng: np.random.Generator) -> list[np.ndarray]:
+    """Split the photographs at random into two halves; return the image rows of each, ascending."""
+    order = rng.permutation(len(photographs.size))
+    first = np.isin(photographs.number, order[: len(order) // 2])
+    return [np.flatnonzero(first), np.flatnonzero(~first)]
+
+
+# ---- numbers that any similarity has
+
+
+def testable(activations: Tensor, similarity: str) -> np.ndarray:
+    """Tell which units the null says something of.
+
+    A unit at its lowest activation on so many images that some of them fill up its top images is not: there the order
+    of the images decides.
+
+    Parameters
+    ----------
+    activations : Tensor, shape (images, units)
+    similarity : str
+
+    Returns
+    -------
+    array of bool, shape (units,)
+    """
+    alive = ~exemplars.dead_units(activations)
+    if similarity in likelihood.TERMS:
+        top_k = dissect.FEWEST_IMAGES[similarity]
+        alive &= ((activations > activations.amin(0)).sum(0) >= top_k) | (len(activations) == top_k)
+    return alive.cpu().numpy()
+
+
+def p_values(observed: np.ndarray, null: np.ndarray) -> np.ndarray:
+    """Compare observed scores with draws of the null.
+
+    Parameters
+    ----------
+    observed : array, shape (units,)
+        Statistics; NaN for units that are not tested.
+    null : array, shape (draws,)
+        Statistics under the null.
+
+    Returns
+    -------
+    array, shape (units,)
+        ``(1 + draws that reach the statistic) / (1 + draws)``, NaN where there is none.
+    """
+    short = np.searchsorted(np.sort(null), observed - 1e-9 * np.abs(observed))  # draws that fall short
+    return np.where(np.isnan(observed), np.nan, (1 + len(null) - short) / (1 + len(null)))
+
+
+def log_normalisers(images: Tensor, texts: Tensor, a: float) -> Tensor:
+    """Compute the logarithm of the softmax's denominator, logsumexp over concepts of a x cosine, (images, 1)."""
+    step = max(1, exemplars.BLOCK_ELEMENTS // len(texts))
+    return torch.cat([(block @ texts.T).mul_(a).logsumexp(1, keepdim=True) for block in images.split(step)])
+
+
+def rank_lists(
+    draws: Tensor, layers: Sequence[Tensor], probe: Probe, terms: likelihood.Terms, log_norms: Tensor
+) -> tuple[Null, list[Tensor]]:
+    """Score lists of top images against all concepts, a block of concepts at a time.
+
+    Parameters
+    ----------
+    draws : Tensor, shape (draws, top_k)
+        Image rows by rank, of the permutation null.
+    layers : sequence of Tensor, shape (n, top_k)
+        Image rows by rank, of the units of a layer.
+    probe : Probe
+    terms : Terms
+    log_norms : Tensor, shape (images, 1)
+        Of `log_normalisers`.
+
+    Returns
+    -------
+    Null
+        Of L of the draws.
+    list of Tensor, shape (n,)
+        The label of each list, by the scores of its layer.
+    """
+    device, n_concepts = probe.texts.device, len(probe.texts)
+    mean, deviation = (torch.full((n_concepts,), torch.nan, dtype=torch.float64, device=device) for _ in range(2))
+    largest = torch.full((len(draws),), -torch.inf, dtype=torch.float64, device=device)
+    best = [(torch.full((len(each),), -torch.inf, dtype=torch.float64, device=device), each[:, 0]) for each in layers]
+    for concepts, totals in _list_likelihoods(torch.cat([draws, *layers]), probe, terms, log_norms):
+        drawn, *of_layers = totals.split([len(draws), *map(len, layers)])
+        if len(drawn):
+            mean[concepts] = drawn.mean(0)
+            deviation[concepts] = drawn.std(0, correction=0).clamp_min(_LEAST_DEVIATION)
+            largest = largest.maximum(drawn.sub_(mean[concepts]).div_(deviation[concepts]).amax(1))
+        for number, block in enumerate(of_layers):
+            score, concept = (block - terms.lam * likelihood.term_of_layer(block)).max(1)
+            before, label = best[number]
+            best[number] = score.maximum(before), label.where(before >= score, concept + concepts.start)
+    return Null(mean, deviation, largest), [label for _, label in best]
+
+
+def _list_likelihoods(
+    lists: Tensor, probe: Probe, terms: likelihood.Terms, log_norms: Tensor
+) -> Iterator[tuple[slice, Tensor]]:
+    """Yield L (n, concepts) of lists of images (n, top_k), and which concepts, a block of them at a time."""
+    if not len(lists):
+        return
+    needed, position = lists.unique(return_inverse=True)
+    images, norms = probe.images, log_norms
+    if len(needed) < len(images):  # else a copy
+        images, norms = images[needed], norms[needed]
+    ratio = (terms.slope / terms.offset).tolist()
+    constant = terms.offset.log().sum().item()
+    step = max(1, exemplars.BLOCK_ELEMENTS // len(needed))
+    for start in progress.each(range(0, len(probe.texts), step), "blocks of concepts"):
+        concepts = slice(start, start + step)
+        softmax = (images @ probe.texts[concepts].T).mul_(terms.a).sub_(norms).exp_()
+        factors = max(1, int(80 / math.log1p(max(ratio) * softmax.max().item())))  # float32 ends at exp(88)
+        parts = position.split(max(1, _LIST_ELEMENTS // softmax.shape[1]))
+        yield concepts, torch.cat([_sum_logs(softmax, part, ratio, factors) for part in parts]) + constant
+
+
+def _sum_logs(softmax: Tensor, position: Tensor, ratio: Sequence[float], factors: int) -> Tensor:
+    """Sum of log(1 + ratio S) over ranks, with one logarithm for so many `factors`; exact but for float32 products."""
+    total = torch.zeros(len(position), softmax.shape[1], dtype=torch.float64, device=softmax.device)
+    product, chosen = (torch.ones_like(total, dtype=softmax.dtype) for _ in range(2))
+    for rank, rows in enumerate(position.T.contiguous()):
+        product.addcmul_(product, torch.index_select(softmax, 0, rows, out=chosen), value=ratio[rank])
+        if (rank + 1) % factors == 0 or rank + 1 == len(ratio):
+            total += product.log_()
+            product.fill_(1)
+    return total
