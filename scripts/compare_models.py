@@ -9,8 +9,9 @@ with log_to(snakemake.log[0]):
 
     concepts = read_table(snakemake.input.concepts)
     draws = read_table(snakemake.input.rarefied)
-    names = ["frequent", "layers", "rarefaction", "categories", "models", "category_differences", "unique_concepts"]
+    names = ["frequent", "layers", "categories", "models", "category_differences", "unique_concepts"]
     made = {name: getattr(comparison, name)(concepts) for name in names}
+    made["rarefaction"] = diversity.rarefaction(concepts)
     made["trend"] = comparison.trend(concepts, seed=snakemake.params.seed)
     made["probe_sizes"] = diversity.probe_sizes(draws)
     shown = ["layers", "models", "category_differences", "unique_concepts", "trend", "probe_sizes"]

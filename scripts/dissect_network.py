@@ -7,7 +7,7 @@ with log_to(snakemake.log[0]):
     from unitlens.networks import network
     from unitlens.storage.shards import read_blocks, read_column
     from unitlens.storage.tables import write_table
-    from unitlens.tables.netdissect import mask_words
+    from unitlens.tables.netdissect import mask_words, tabulate
     from unitlens.units.netdissect import dissect
 
     torch.set_num_threads(snakemake.threads)
@@ -16,16 +16,19 @@ with log_to(snakemake.log[0]):
         params.network, snakemake.input.weights, snakemake.input.model, device=params.device
     )
     read = ("images", "label", "box", "mask")
-    table = dissect(
+    words, photographs, source = mask_words(**params.words), read_column(images, "photograph"), next(iter(params.words))
+    dissection = dissect(
         model,
         wildcards.layer,
         normalise,
         lambda: read_blocks(images, read, snakemake.resources.batch_size),
-        words=mask_words(**params.words),
-        source=next(iter(params.words)),
-        photographs=read_column(images, "photograph"),
-        **params.bars,
+        values=words["value"].to_numpy(),
+        categories=words["category"].to_numpy(),
+        source=source,
+        images=len(photographs),
+        share=params.bars["share"],
     )
+    table = tabulate(dissection, words, photographs, source=source, detector=params.bars["detector"])
     table.insert(0, "model", wildcards.model)
     table.insert(1, "layer", wildcards.layer)
     write_table(table, snakemake.output[0])

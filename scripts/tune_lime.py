@@ -3,6 +3,7 @@
 from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
+    import pandas as pd
     import torch
     from unitlens.explainers import segment
     from unitlens.measures import lime_sweep
@@ -26,7 +27,8 @@ with log_to(snakemake.log[0]):
     options = params.objective | {"explainer": facts["explainer"]}
     score = lime_sweep.make_score(predict, pictures, targets, image_ids, reference=maps, **options, **shared)
     swept = lime_sweep.all_settings(**params.settings)
-    scores, seconds = lime_sweep.sweep(predict, pictures, targets, image_ids, swept, score, given=given, **shared)
+    swept_columns = lime_sweep.sweep(predict, pictures, targets, image_ids, swept, score, given=given, **shared)
+    scores, seconds = map(pd.DataFrame, swept_columns)
     scores.insert(0, "model", snakemake.wildcards.model)
     scores.insert(2, "photograph", scores.image_id.map(dict(zip(image_ids, reference["photograph"], strict=False))))
     scores["objective"], scores["seed"] = evaluation_findings.objective_text(**options), params.seed

@@ -3,6 +3,7 @@
 from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
+    import pandas as pd
     import torch
     from unitlens.explainers import run, segment
     from unitlens.measures import reference_checks
@@ -24,6 +25,7 @@ with log_to(snakemake.log[0]):
     options |= {"lime_options": params.lime, "samples": params.verify["samples"], "given": given}
     options |= {"batch_size": snakemake.resources.batch_size}
     compared = reference_checks.compare(model, normalise, pictures, targets, image_ids, **options)
-    for table, path in zip(compared, (snakemake.output.differences, snakemake.output.timings), strict=True):
+    for rows, path in zip(compared, (snakemake.output.differences, snakemake.output.timings), strict=True):
+        table = pd.DataFrame(rows)
         write_table(table, path)
         print(table.to_string(), end="\n\n")

@@ -11,16 +11,16 @@ from unitlens.report import concept_findings
 from unitlens.tables import comparison, diversity
 from unitlens.units import dissect
 
-TABLES = [
-    "frequent",
-    "layers",
-    "rarefaction",
-    "categories",
-    "models",
-    "category_differences",
-    "unique_concepts",
-    "trend",
-]
+TABLES = {
+    "frequent": comparison.frequent,
+    "layers": comparison.layers,
+    "rarefaction": diversity.rarefaction,
+    "categories": comparison.categories,
+    "models": comparison.models,
+    "category_differences": comparison.category_differences,
+    "unique_concepts": comparison.unique_concepts,
+    "trend": comparison.trend,
+}
 CATEGORY = {"dog": "object", "cat": "object", "sky": "scene", "red": "color"}
 
 
@@ -95,7 +95,7 @@ def test_the_order_of_the_units_does_not_matter(concepts):
         [group.sample(frac=1, random_state=3) for _, group in concepts.groupby(["model", "layer"], sort=False)]
     )
     for name in TABLES:
-        pd.testing.assert_frame_equal(getattr(comparison, name)(shuffled), getattr(comparison, name)(concepts))
+        pd.testing.assert_frame_equal(TABLES[name](shuffled), TABLES[name](concepts))
 
 
 def test_layers_by_hand(concepts):
@@ -125,7 +125,7 @@ def test_only_labelled_units_count(concepts):
     with_unsure = pd.concat([concepts, unsure], ignore_index=True)
     assert comparison.layers(with_unsure).units.tolist() == [8, 2, 6]
     for name in set(TABLES) - {"layers"}:
-        pd.testing.assert_frame_equal(getattr(comparison, name)(with_unsure), getattr(comparison, name)(concepts))
+        pd.testing.assert_frame_equal(TABLES[name](with_unsure), TABLES[name](concepts))
 
 
 def test_near_duplicates_count_as_their_group(concepts):
@@ -246,7 +246,7 @@ def test_labels_of_different_origin_are_not_compared(concepts, column, name):
     concepts.loc[concepts.model == "b", column] = "other"
     kind = column.replace("_", " ")
     with pytest.raises(ValueError, match=f"labels of different {kind}s cannot be compared: .*, other"):
-        getattr(comparison, name)(concepts)
+        TABLES[name](concepts)
 
 
 def test_category_differences_by_hand():
@@ -402,7 +402,7 @@ def test_fewest_images_are_what_the_similarity_takes(similarity):
 def tables(concepts):
     names = ("layers", "models", "category_differences", "unique_concepts", "trend")
     draws = relabel(fractions=(0.5, 1), draws=2).assign(model="a", layer="layer3")
-    return [*(getattr(comparison, name)(concepts) for name in names), diversity.probe_sizes(draws)]
+    return [*(TABLES[name](concepts) for name in names), diversity.probe_sizes(draws)]
 
 
 def test_findings_say_what_is_not_supported(concepts):

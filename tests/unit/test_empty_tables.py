@@ -108,10 +108,11 @@ SUMMARIES = {
     "resources.slowest": (jobs, job_resources.slowest),
     "stats.mean_table": (scored, lambda table: summaries.mean_table(table, ["model", "explainer"])),
     "stats.paired_tests": (scored, lambda table: summaries.paired_tests(table, ["model"], "explainer")),
+    "diversity.rarefaction": (concepts, diversity.rarefaction),
 } | {
-    f"compare.{name}": (concepts, getattr(comparison, name))
+    f"comparison.{name}": (concepts, getattr(comparison, name))
     for name in (
-        *("frequent", "layers", "rarefaction", "categories"),
+        *("frequent", "layers", "categories"),
         *("models", "category_differences", "trend", "unique_concepts"),
     )
 }

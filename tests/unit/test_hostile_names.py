@@ -1,14 +1,14 @@
 """Names from outside that would hide, move or end text: in figures and in the text of pages."""
 
 import re
-from pathlib import Path
 import warnings
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
-from unitlens.report import concept_figures, explanation_figures, explanation_page
+from unitlens.report import concept_figures, explanation_figures
 
 HIDDEN = "a\u202eb\u2066c\u200fd\u061ce\x1bf\x00g\u200bh"
 SHOWN = r"a\u202eb\u2066c\u200fd\u061ce\x1bf\x00g\u200bh"
@@ -49,7 +49,7 @@ def test_captions_of_pictures_are_seen_and_shortened(tmp_path):
 
 @pytest.mark.parametrize("name", ["overview.html.j2", "units.html.j2", "explanations.html.j2"])
 def test_every_page_allows_only_what_it_holds(name):
-    text = ((Path(__file__).parents[2] / "scripts/unitlens/report/templates" / name).read_text()
+    text = (Path(__file__).parents[2] / "scripts/unitlens/report/templates" / name).read_text()
     (policy,) = re.findall('<meta http-equiv="Content-Security-Policy" content="(.*?)">', text)
     rules = dict(each.strip().split(" ", 1) for each in policy.split(";"))
     scripts = {} if name.startswith("overview") else {"script-src": "'unsafe-inline'"}

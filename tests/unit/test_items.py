@@ -405,7 +405,8 @@ def test_tuning_leaves_out_a_picture_that_no_setting_can_explain(files, network)
     reference[2] = 0
     score = lime_sweep.make_score(predict, *inputs, reference=reference, **objective, **seeds)
     options = {"default": LIME, "grid": {"n_samples": [20, 30]}, "presets": {}, "count": None, "seed": 7}
-    scores, seconds = lime_sweep.sweep(predict, *inputs, lime_sweep.all_settings(**options), score, **seeds)
+    made = lime_sweep.sweep(predict, *inputs, lime_sweep.all_settings(**options), score, **seeds)
+    scores, seconds = map(pd.DataFrame, made)
     scores = scores.assign(model="m", photograph=scores["image_id"], explained_class="predicted", geometry="g")
     scores = scores.assign(objective=evaluation_findings.objective_text(**objective), seed=7)
     tables = tuning.tables(scores, seconds.assign(model="m"), **options)

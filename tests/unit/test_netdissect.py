@@ -202,7 +202,10 @@ def dissect(images, masks, network=None, **options):
 
     photographs = np.arange(len(images)) // 2
     options = {"words": WORDS, "source": "masks", "photographs": photographs} | options
-    return units_netdissect.dissect(network or Planted(), "layer", normalise, blocks, **options)
+    words, source, photographs = (options.pop(name) for name in ("words", "source", "photographs"))
+    options |= {"values": words["value"].to_numpy(), "categories": words["category"].to_numpy(), "source": source}
+    dissection = units_netdissect.dissect(network or Planted(), "layer", normalise, blocks, images=len(photographs), **options)
+    return netdissect.tabulate(dissection, words, photographs, source=source)
 
 
 def test_planted_units_are_found_and_shuffled_masks_are_not():
@@ -251,15 +254,17 @@ def test_a_layer_without_space_gives_no_row():
             return self.layer(images)
 
     images, masks = composites(2)
-    table = units_netdissect.dissect(
+    dissection = units_netdissect.dissect(
         Flat(),
         "layer",
         lambda pictures: torch.from_numpy(pictures).float(),
         lambda: iter([{"images": images, "mask": masks}]),
-        words=WORDS,
+        values=WORDS["value"].to_numpy(),
+        categories=WORDS["category"].to_numpy(),
         source="masks",
-        photographs=np.arange(2),
+        images=2,
     )
+    table = netdissect.tabulate(dissection, WORDS, np.arange(2), source="masks")
     assert table.empty and list(table.columns) == netdissect.COLUMNS
 
 

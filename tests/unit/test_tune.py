@@ -70,7 +70,8 @@ def run(pictures, reference, swept, *, ids=IDS, objective="equal_area_iou", targ
     options = {"predict": predict, "seed": 7, "batch_size": 16, "area": 0.25} | options
     own, area = options.pop("predict"), options.pop("area")
     score = score_of(objective, pictures, reference, predict=own, ids=ids, targets=targets, area=area)
-    return lime_sweep.sweep(own, pictures, torch.tensor(targets), ids, swept, score, **options)
+    made = lime_sweep.sweep(own, pictures, torch.tensor(targets), ids, swept, score, **options)
+    return tuple(map(pd.DataFrame, made))
 
 
 def with_photographs(scores):

@@ -57,7 +57,7 @@ def compare(model):
         samples=40,
         **lime_options,
     ):
-        return measures_reference_checks.compare(
+        made = measures_reference_checks.compare(
             model,
             normalise,
             pictures,
@@ -71,6 +71,7 @@ def compare(model):
             batch_size=7,
             seed=42,
         )
+        return tuple(map(pd.DataFrame, made))
 
     return run
 

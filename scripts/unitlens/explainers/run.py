@@ -214,8 +214,8 @@ def lime_explainer(
     callable
         Gives ``saliency, selected`` (the binary mask)``, segments, superpixels`` (their number)``, coefficients,
         stderr, intercept, r2, n_used`` and, with `repeats` above 1, ``stability`` (n,): see `mask_stability`, at
-        a fifth of the picture; and ``warning`` where LIME cannot explain a picture, because it has one superpixel, or more than
-        there are samples, or its predictions are not finite. It costs no other picture.
+        a fifth of the picture; and ``warning`` where LIME cannot explain a picture, because it has one superpixel, or
+        more than there are samples, or its predictions are not finite. It costs no other picture.
 
     Raises
     ------

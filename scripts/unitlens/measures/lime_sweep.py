@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby, product
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -176,7 +175,7 @@ def sweep(
     seed: int,
     batch_size: int,
     given: Mapping[str, np.ndarray] | None = None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[dict[str, list], dict[str, list]]:
     """Explain pictures with every setting and score each explanation.
 
     Parameters
@@ -200,24 +199,27 @@ def sweep(
 
     Returns
     -------
-    scores : pandas.DataFrame
-        ``setting, image_id, superpixels, score, mask_area``, a row for each setting and picture: the superpixels of the
-        picture and the share of it in LIME's own mask, 0 where no superpixel is positive. Score and area are empty
-        where a picture has fewer than two superpixels or more than the setting has samples: `lime.explain` refuses it.
-    seconds : pandas.DataFrame
-        ``part, segmentation, pictures, seconds``: the time to segment the pictures, a row for each superpixel setting,
-        and to predict perturbed pictures (part ``sample``), those of all designs together.
+    scores : dict of list
+        Columns ``setting, image_id, superpixels, score, mask_area``, a row for each setting and picture: the
+        superpixels of the picture and the share of it in LIME's own mask, 0 where no superpixel is positive. Score and
+        area are NaN where a picture has fewer than two superpixels or more than the setting has samples: `lime.explain`
+        refuses it.
+    seconds : dict of list
+        Columns ``part, segmentation, pictures, seconds``: the time to segment the pictures, a row for each superpixel
+        setting, and to predict perturbed pictures (part ``sample``), those of all designs together.
     """
-    columns = ["part", "segmentation", "pictures", "seconds"]
+    scores = {"setting": [], "image_id": [], "superpixels": [], "score": [], "mask_area": []}
+    seconds = {"part": [], "segmentation": [], "pictures": [], "seconds": []}
     if not len(images):  # all of the shard were skipped
-        names = ["setting", "image_id", "superpixels", "score", "mask_area"]
-        return pd.DataFrame(columns=names), pd.DataFrame(columns=columns)
+        return scores, seconds
     seeds = [image_seed(seed, image_id) for image_id in image_ids]
-    tables, seconds, predicted, predicting = [], [], 0, 0.0
+    found, predicted, predicting = {}, 0, 0.0
     for superpixels, of_superpixels in progress.each(_grouped(swept, "superpixels"), "kinds of superpixels"):
         start = run.now(images.device)
         segments, absent = segment.superpixels_of(images, image_ids, superpixels, given)
-        seconds.append(["superpixels", superpixel_text(superpixels), len(images), run.now(images.device) - start])
+        own = ["superpixels", superpixel_text(superpixels), len(images), run.now(images.device) - start]
+        for column, value in zip(seconds.values(), own, strict=True):
+            column.append(value)
         counts = segments.flatten(1).amax(1) + 1
         counts[list(absent)] = 0
         for hide, of_design in progress.each(_grouped(of_superpixels, "hide"), "kinds of hiding"):
@@ -229,11 +231,14 @@ def sweep(
             predicted += len(rows) * most
             for name, setting in of_design.items():
                 values = _score_setting(setting, samples, segments, counts, score)
-                table = {"image_id": image_ids, "superpixels": counts.tolist(), **values}
-                tables.append(pd.DataFrame({"setting": name, **table}))
-    seconds.append(["sample", "", predicted, predicting])
-    scores = pd.concat(tables).set_index("setting").loc[list(swept)].reset_index()
-    return scores, pd.DataFrame(seconds, columns=columns)
+                found[name] = {"superpixels": counts.tolist()} | {key: own.tolist() for key, own in values.items()}
+    for column, value in zip(seconds.values(), ["sample", "", predicted, predicting], strict=True):
+        column.append(value)
+    for name in swept:
+        own = {"setting": [name] * len(images), "image_id": list(image_ids), **found[name]}
+        for key, values in own.items():
+            scores[key] += values
+    return scores, seconds
 
 
 def _grouped(swept: Mapping[str, Setting], key: str) -> list[tuple[object, dict[str, Setting]]]:

@@ -12,7 +12,6 @@ from importlib.metadata import version
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -85,7 +84,7 @@ def compare(
     batch_size: int,
     seed: int,
     given: Mapping[str, np.ndarray] | None = None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
     """Run explainers and their reference packages on the same photographs.
 
     Parameters
@@ -121,13 +120,13 @@ def compare(
 
     Returns
     -------
-    differences : pandas.DataFrame
+    differences : list of dict
         A row a check: ``model, check, reference, images, largest_difference, tolerance, passed, note``. The difference
         is the largest absolute one of maps (in [0, 1]) or coefficients; of superpixels, the largest share of a
         photograph's pixels. NaN does not pass. Rows whose reference is ``float32`` compare our own explanations in bf16
         and, on a GPU, TF32 with those in strict float32; their ``tolerance`` and ``passed`` are empty, as are
         those of a map that `grad-cam` does not have, whose reference is ``none``.
-    timings : pandas.DataFrame
+    timings : list of dict
         ``model, check, reference, images, seconds_ours, seconds_reference, speed_ratio, device, threads``: the seconds
         for all photographs, each after a warm-up call unless that took long, and reference / ours.
 
@@ -183,7 +182,7 @@ def compare(
         if method not in GRAD_CAM:
             row = {"model": name, "check": method, "reference": "none", "images": 0, "largest_difference": np.nan}
             differences.append(row | {"tolerance": np.nan, "passed": None, "note": "grad-cam has no such map"})
-    return pd.DataFrame(differences), pd.DataFrame(timings)
+    return differences, timings
 
 
 def _reasons(

@@ -5,11 +5,11 @@ from the last one down, and a map that explains the network must change. LIME's 
 samples: the surrogate is fitted to prefixes of one set of samples a seed. Tested by hand and with planted explainers.
 """
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
-import pandas as pd
 import torch
 from scipy.stats import hypergeom
 from torch import Tensor, nn
@@ -18,8 +18,10 @@ from unitlens.explainers import items, lime_samples, masks, run
 from unitlens.images import fill
 from unitlens.jobs.progress import each
 from unitlens.jobs.seeds import image_seed, repeated_ids, stream_seeds
+from unitlens.measures.agreement import chance_iou
 
 RANDOMISED, OTHER = "randomised network", "another photograph"
+STABILITY_MEASURES = ("top_jaccard", "equal_area_iou", "kept")
 
 
 # ---- randomised networks
@@ -58,6 +60,28 @@ def randomise(model: nn.Module, layers: Sequence[str], *, seed: int) -> None:
             values.copy_(values.flatten()[order].view_as(values))
 
 
+def cascade_maps(
+    model: nn.Module, explain: Callable[[nn.Module], Mapping[str, Tensor]], *, stages: int, seed: int
+) -> Iterator[tuple[int, str, Mapping[str, Tensor]]]:
+    """Explain a copy of a network as its layers are randomised from the last one down.
+
+    Yields
+    ------
+    count : int
+        How many layers are randomised.
+    deepest : str
+        The last of them.
+    maps : mapping
+        What `explain` returns for the network as it is now.
+    """
+    names = layers_with_weights(model)
+    broken, done = copy.deepcopy(model), 0
+    for count in each(cascade(len(names), stages), "stages of randomisation"):
+        randomise(broken, names[len(names) - count : len(names) - done], seed=seed)
+        done = count
+        yield count, names[-count], explain(broken)
+
+
 def cam_maps(
     model: nn.Module, *, inputs: Tensor, targets: Tensor, layer: str, methods: Sequence[str], chunk: int
 ) -> dict[str, Tensor]:
@@ -68,9 +92,8 @@ def cam_maps(
     }
 
 
-def next_photograph(photographs: pd.Series) -> Tensor | None:
+def next_photograph(names: Sequence[str]) -> Tensor | None:
     """Index of the next image of another photograph, around the end; None where there is but one photograph."""
-    names = photographs.tolist()
     if len(set(names)) < 2:
         return None
     steps = (((i + step) % len(names) for step in range(1, len(names))) for i in range(len(names)))
@@ -157,3 +180,39 @@ def mean_iou(maps: Tensor, area: float, name: str, seed: int) -> float:
     """Average the equal-area IoU over all pairs of maps (draws, h, w)."""
     seeds = stream_seeds(seed, name, [str(repeat) for repeat in range(len(maps))])
     return masks.mask_stability(maps[:, None], area, seeds=[[own] for own in seeds]).item()
+
+
+def seed_stability(
+    coefficients: Mapping[int, Tensor], labels: Tensor, *, top: int, area: float, image_id: str, seed: int
+) -> dict[int, dict[str, tuple[float, float]]]:
+    """Tell how much LIME's explanation of one image varies from seed to seed.
+
+    Parameters
+    ----------
+    coefficients : mapping
+        (seeds, superpixels) by the number of samples; the largest is the full count.
+    labels : Tensor, shape (h, w)
+        Superpixels.
+    top, area, seed
+        As in `tables.sanity.check_stability`.
+    image_id : str
+        Fixes the order of ties, with the seed.
+
+    Returns
+    -------
+    dict
+        By the number of samples, for each of `STABILITY_MEASURES` the value and what chance gives.
+    """
+    d = int(labels.max()) + 1
+    size = min(top, d)
+    final = top_superpixels(coefficients[max(coefficients)], size)
+    found = {}
+    for n, own in coefficients.items():
+        best = top_superpixels(own, size)
+        maps = own.clamp(min=0)[:, labels]
+        found[n] = {
+            "top_jaccard": (mean_jaccard(best), expected_jaccard(d, size)),
+            "equal_area_iou": (mean_iou(maps, area, f"{image_id}/{n}", seed), chance_iou(area)),
+            "kept": ((best & final).double().sum(1).div(size).mean().item(), size / d),
+        }
+    return found

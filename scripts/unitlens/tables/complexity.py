@@ -16,7 +16,6 @@ from unitlens.measures.complexity import (
     jpeg_bits,
     untied_mask,
 )
-from unitlens.report.text import COMPLEXITY_TITLES
 from unitlens.tables import resampling, summaries
 
 MEAN_OF_PAIRS = "mean of all pairs"
@@ -98,7 +97,8 @@ def measure_complexity(
     Returns
     -------
     pandas.DataFrame
-        ``model, explained_class, geometry, image_id, photograph, prediction`` and the keys of `COMPLEXITY_TITLES`.
+        ``model, explained_class, geometry, image_id, photograph, prediction`` and
+        `complexity.IMAGE_MEASURES`.
     """
     table = summaries.image_table(arrays, facts)
     for name, measure in {"edge_density": edge_density, "entropy": entropy, "jpeg_bits": jpeg_bits}.items():
@@ -136,7 +136,7 @@ def correlate_complexity(complexity: pd.DataFrame, scores: pd.DataFrame, *, area
     for key, own in agreement_of_images(scores, area=area).groupby([*summaries.ORIGIN, "agreement"], sort=False):
         joined = own.merge(complexity, on=[*summaries.ORIGIN, "image_id", "photograph"])
         rows = []
-        for measure in COMPLEXITY_TITLES:
+        for measure in complexity.IMAGE_MEASURES:
             known = joined[joined[[measure, "value"]].notna().all(axis=1)]
             result = resampling.rank_correlation(known[measure], known["value"], groups=known["photograph"], seed=seed)
             rows.append([*key, measure, len(known), *result])

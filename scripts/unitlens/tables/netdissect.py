@@ -2,11 +2,11 @@
 
 import numpy as np
 import pandas as pd
-from torch import Tensor
 
 from unitlens.networks.network import class_names
 from unitlens.storage.tables import read_table, read_texts
 from unitlens.tables import resampling
+from unitlens.units.netdissect import DETECTOR, Dissection
 
 SOURCES = {"masks": "masks", "boxes": "boxes, so coarse"}
 
@@ -51,9 +51,39 @@ def mask_words(masks: str | None = None, boxes: str | None = None, *, ours: bool
 
 
 def tabulate(
-    ious: np.ndarray, limits: Tensor, words: pd.DataFrame, shows: np.ndarray, photographs: np.ndarray
+    dissection: Dissection | None,
+    words: pd.DataFrame,
+    photographs: np.ndarray,
+    *,
+    source: str,
+    detector: float = DETECTOR,
 ) -> pd.DataFrame:
-    """Make the table of a layer's labels."""
+    """Make the table of a layer's labels.
+
+    Parameters
+    ----------
+    dissection : Dissection or None
+        Of `units.netdissect.dissect`; None gives no row.
+    words : pandas.DataFrame
+        ``value, word, category``: what the values of the label maps mean.
+    photographs : array, shape (images,)
+        What each image was cut from.
+    source : str
+        A key of `SOURCES`.
+    detector : float
+        As `units.netdissect.DETECTOR`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a unit: ``unit, threshold, mask_concept, mask_category, iou, second_mask_concept, second_iou, detector,
+        mask_images, mask_photographs`` (how many show the concept)``, masks`` (what they are). A unit that overlaps no
+        mask has no concept and an IoU of 0; one that is NaN or infinite somewhere has no concept, and its threshold and
+        IoU are NaN.
+    """
+    if dissection is None:
+        return pd.DataFrame(columns=COLUMNS)
+    ious, limits, shows = dissection
     order = np.argsort(-ious, axis=1, kind="stable")[:, :2]
     best, second = order[:, 0], order[:, -1] if ious.shape[1] > 1 else np.full(len(ious), -1)
     units = np.arange(len(ious))
@@ -61,18 +91,20 @@ def tabulate(
     names = words.word.to_numpy(object)
     _, photograph = np.unique(photographs, return_inverse=True)
     on = np.array([len(set(photograph[column])) for column in shows.T])
-    none, known = score == 0, np.where(limits.isnan().cpu(), np.nan, 1)
+    none, known = score == 0, np.where(np.isnan(limits), np.nan, 1)
     return pd.DataFrame(
         {
             "unit": units,
-            "threshold": limits.cpu().numpy(),
+            "threshold": limits,
             "mask_concept": np.where(none, "", names[best]),
             "mask_category": np.where(none, "", words.category.to_numpy(object)[best]),
             "iou": known * score,
             "second_mask_concept": np.where(runner_up == 0, "", names[second]),
             "second_iou": known * runner_up,
+            "detector": known * score >= detector,
             "mask_images": np.where(none, 0, shows.sum(0)[best]),
             "mask_photographs": np.where(none, 0, on[best]),
+            "masks": SOURCES[source],
         }
     )
 

@@ -1,6 +1,5 @@
 """Tabulate what randomized networks and other seeds do to explanations."""
 
-import copy
 from collections.abc import Callable, Container, Mapping, Sequence
 
 import numpy as np
@@ -13,7 +12,6 @@ from unitlens.explainers.surrogate import SURROGATE, fit
 from unitlens.jobs.progress import each
 from unitlens.jobs.seeds import stream_seeds
 from unitlens.measures import agreement, sanity
-from unitlens.report.text import STABILITY_TITLES
 from unitlens.tables import summaries
 
 SETTLED = 0.8  # mean Jaccard index from which the top superpixels count as settled
@@ -54,19 +52,19 @@ def check_randomisation(
         explainer have in common anyway. Measures are ``equal_area_iou`` and ``spearman``; the latter is empty where a
         map is constant, both where one is zero everywhere.
     """
-    names = sanity.layers_with_weights(model)
     original = explain(model)
-    other = sanity.next_photograph(images["photograph"])
+    other = sanity.next_photograph(images["photograph"].tolist())
     moved = {name: maps[other] for name, maps in original.items()} if other is not None else {}
-    facts = {"comparison": sanity.OTHER, "randomised": 0, "layers": len(names), "deepest": ""}
+    facts = {
+        "comparison": sanity.OTHER,
+        "randomised": 0,
+        "layers": len(sanity.layers_with_weights(model)),
+        "deepest": "",
+    }
     tables = [_compare(original, moved, images.assign(**facts), area=area, seed=seed)]
-    broken = copy.deepcopy(model)
-    done = 0
-    for count in each(sanity.cascade(len(names), stages), "stages of randomisation"):
-        sanity.randomise(broken, names[len(names) - count : len(names) - done], seed=seed)
-        done = count
-        facts |= {"comparison": sanity.RANDOMISED, "randomised": count, "deepest": names[-count]}
-        tables.append(_compare(original, explain(broken), images.assign(**facts), area=area, seed=seed))
+    for count, deepest, maps in sanity.cascade_maps(model, explain, stages=stages, seed=seed):
+        facts |= {"comparison": sanity.RANDOMISED, "randomised": count, "deepest": deepest}
+        tables.append(_compare(original, maps, images.assign(**facts), area=area, seed=seed))
     return pd.concat([table for table in tables if len(table)], ignore_index=True)
 
 
@@ -148,36 +146,26 @@ def check_stability(
         ``kept`` the mean share of a seed's own top superpixels at the full count that are among its top ones at this
         count. ``chance`` is the expected value for superpixels or maps drawn at random.
     """
+    names = sanity.STABILITY_MEASURES
     surrogate = {name: options[name] for name in SURROGATE if name in options}
     rows = []
     for i, image in enumerate(each(images.to_dict("records"), "photographs")):
         labels = segments[i].long()
-        d = int(labels.max()) + 1
+        facts = image | {"seeds": len(samples), "superpixels": int(labels.max()) + 1}
         if i in without:
-            facts = image | {"seeds": len(samples), "superpixels": d, "value": np.nan, "chance": np.nan}
-            rows += [facts | {"n_samples": n, "measure": name} for n in sorted(counts) for name in STABILITY_TITLES]
+            blank = {"value": np.nan, "chance": np.nan}
+            rows += [facts | {"n_samples": n, "measure": name} | blank for n in sorted(counts) for name in names]
             continue
-        size = min(top, d)
-        chance = {
-            "top_jaccard": sanity.expected_jaccard(d, size),
-            "equal_area_iou": agreement.chance_iou(area),
-            "kept": size / d,
-        }
         coefficients = {
             n: torch.stack(
                 [fit(own.designs[i][:n], own.predictions[i, :n], **surrogate).coefficients[0] for own in samples]
             )
             for n in sorted(counts)
         }  # (seeds, superpixels) each
-        final = sanity.top_superpixels(coefficients[max(counts)], size)
-        for n, own in coefficients.items():
-            values = {
-                "top_jaccard": sanity.mean_jaccard(sanity.top_superpixels(own, size)),
-                "equal_area_iou": sanity.mean_iou(own.clamp(min=0)[:, labels], area, f"{image['image_id']}/{n}", seed),
-                "kept": (sanity.top_superpixels(own, size) & final).double().sum(1).div(size).mean().item(),
-            }
-            facts = image | {"seeds": len(samples), "superpixels": d, "n_samples": n}
-            rows += [facts | {"measure": name, "value": values[name], "chance": chance[name]} for name in values]
+        found = sanity.seed_stability(coefficients, labels, top=top, area=area, image_id=image["image_id"], seed=seed)
+        for n, own in found.items():
+            for name, (value, chance) in own.items():
+                rows.append(facts | {"n_samples": n, "measure": name, "value": value, "chance": chance})
     return pd.DataFrame(rows)
 
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -313,7 +312,10 @@ def of_all_images(
         label_scores[number] = resampled[units, labels]
     label_scores = np.where(np.isfinite(label_scores), label_scores, np.nan)
     none = np.where(labels < 0, np.nan, 1)
-    interval = [none * pd.DataFrame(label_scores).quantile(level).to_numpy() for level in (0.05, 0.95)]
+    interval = np.full((2, len(labels)), np.nan)
+    known = np.isfinite(label_scores).any(0)
+    interval[:, known] = np.nanquantile(label_scores[:, known], (0.05, 0.95), axis=0)
+    interval *= none
     stability = Stability(*(none * kept / resamples), *interval)
 
     tested = np.flatnonzero(testable(activations, similarity))

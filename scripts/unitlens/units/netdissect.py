@@ -12,7 +12,6 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,7 +20,6 @@ from unitlens.images.label_maps import label_maps
 from unitlens.jobs.progress import progress
 from unitlens.networks.hooks import run_to
 from unitlens.networks.layer_outputs import as_grid
-from unitlens.tables import netdissect
 
 SHARE = 0.005  # of a unit's activations that lie above its threshold
 DETECTOR = 0.04  # intersection over union from which on a unit is a detector
@@ -37,18 +35,26 @@ class Overlap(NamedTuple):
     concept: Tensor  # (concepts,): in the concept's mask
 
 
+class Dissection(NamedTuple):
+    """What the units of a layer overlap."""
+
+    iou: np.ndarray  # (units, concepts)
+    thresholds: np.ndarray  # (units,)
+    shows: np.ndarray  # (images, concepts) bool: which concepts an image is annotated with
+
+
 def dissect(
     model: nn.Module,
     layer: str,
     normalise: Callable[[np.ndarray], Tensor],
     blocks: Callable[[], Iterable[Mapping[str, np.ndarray]]],
     *,
-    words: pd.DataFrame,
+    values: np.ndarray,
+    categories: np.ndarray,
     source: str,
-    photographs: np.ndarray,
+    images: int,
     share: float = SHARE,
-    detector: float = DETECTOR,
-) -> pd.DataFrame:
+) -> Dissection | None:
     """Dissect one layer of a network.
 
     Parameters
@@ -59,22 +65,19 @@ def dissect(
         From uint8 pictures (n, h, w, 3) to the network's input.
     blocks : callable
         Starts anew to read the probe set, a few rows at a time: ``images``, and what `label_maps` needs.
-    words : pandas.DataFrame
-        ``value, word, category``: what the values of the label maps (or the labels of boxes) mean.
+    values, categories : array, shape (concepts,)
+        The values of the label maps (or the labels of boxes), and the category of each.
     source : str
         ``masks`` or ``boxes``.
-    photographs : array, shape (images,)
-        What each image was cut from.
-    share, detector : float
-        As `SHARE` and `DETECTOR`.
+    images : int
+        How many there are.
+    share : float
+        As `SHARE`.
 
     Returns
     -------
-    pandas.DataFrame
-        A row a unit: ``unit, threshold, mask_concept, mask_category, iou, second_mask_concept, second_iou, detector,
-        mask_images, mask_photographs`` (how many show the concept)``, masks`` (what they are). A unit that overlaps no
-        mask has no concept and an IoU of 0; one that is NaN or infinite somewhere has no concept, and its threshold and
-        IoU are NaN. A layer without space, of outputs (n, units), gives no row.
+    Dissection or None
+        None for a layer without space, of outputs (n, units).
 
     Raises
     ------
@@ -84,33 +87,31 @@ def dissect(
 
     def maps(block: Mapping[str, np.ndarray]) -> Tensor:
         with torch.inference_mode():
-            images = normalise(block["images"])
-            output = run_to(model, layer, images)
-            return output if output.ndim == 2 else as_grid(output, images, layer)
+            inputs = normalise(block["images"])
+            output = run_to(model, layer, inputs)
+            return output if output.ndim == 2 else as_grid(output, inputs, layer)
 
     if maps(next(iter(blocks()))).ndim == 2:
-        return pd.DataFrame(columns=netdissect.COLUMNS)
-    n = len(photographs)
-    through_blocks = partial(progress, total=n, what="images", size=lambda block: len(block["images"]))
-    limits = thresholds(lambda: (maps(block) for block in through_blocks(blocks())), n, share=share)
+        return None
+    through_blocks = partial(progress, total=images, what="images", size=lambda block: len(block["images"]))
+    limits = thresholds(lambda: (maps(block) for block in through_blocks(blocks())), images, share=share)
     shows: list[np.ndarray] = []
 
     def annotated() -> Iterator[tuple[Tensor, Tensor]]:
         for block in through_blocks(blocks()):
-            labels = label_maps(block, words.value.to_numpy(), source=source)
-            shows.append(_present(labels, len(words)))
+            labels = label_maps(block, values, source=source)
+            shows.append(_present(labels, len(values)))
             rows = shows[-1].any(1).nonzero()[0]
             if len(rows):  # all of the block are run: on a GPU every new size of a batch costs a search for kernels
                 yield maps(block)[rows], torch.from_numpy(labels[rows])
 
-    category = torch.from_numpy(np.unique(words.category, return_inverse=True)[1])
+    category = torch.from_numpy(np.unique(categories, return_inverse=True)[1])
     overlap = overlaps(annotated(), limits, category)
     if overlap is None:
         raise ValueError(
             f"no image of the probe set has {source}: give its sheet some, or take `netdissect` out of the config"
         )
-    table = netdissect.tabulate(iou(overlap, category), limits, words, np.concatenate(shows), photographs)
-    return table.assign(detector=table.iou >= detector, masks=netdissect.SOURCES[source])[netdissect.COLUMNS]
+    return Dissection(iou(overlap, category), limits.cpu().numpy(), np.concatenate(shows))
 
 
 def thresholds(

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -69,7 +68,8 @@ def group_rows(photograph: Sequence[str]) -> Photographs:
     ValueError
         If there are fewer than three photographs: nothing can be resampled or exchanged.
     """
-    number, names = pd.factorize(np.asarray(photograph, dtype=object))
+    names = {name: number for number, name in enumerate(dict.fromkeys(photograph))}
+    number = np.array([names[name] for name in photograph], dtype=np.int64)
     if len(names) < FEWEST_PHOTOGRAPHS:
         raise ValueError(
             f"the probe set has {len(names)} photograph(s), {FEWEST_PHOTOGRAPHS} are the fewest that evidence for "
