@@ -204,7 +204,9 @@ def dissect(images, masks, network=None, **options):
     options = {"words": WORDS, "source": "masks", "photographs": photographs} | options
     words, source, photographs = (options.pop(name) for name in ("words", "source", "photographs"))
     options |= {"values": words["value"].to_numpy(), "categories": words["category"].to_numpy(), "source": source}
-    dissection = units_netdissect.dissect(network or Planted(), "layer", normalise, blocks, images=len(photographs), **options)
+    dissection = units_netdissect.dissect(
+        network or Planted(), "layer", normalise, blocks, images=len(photographs), **options
+    )
     return netdissect.tabulate(dissection, words, photographs, source=source)
 
 

@@ -242,14 +242,9 @@ CASES = {
     "unit_labels.label_table": lambda s: unit_labels.label_table(
         *probe(), similarity="wpmi", encoders=("clip", "clip"), seed=s, resamples=5, null_draws=50
     ),
-<<<<<<< HEAD
-    "evidence.findings": lambda s: concept_findings.evidence_findings(better_than_chance(), seed=s),
-    "explain.lime_explainer": lambda s: run.lime_explainer(predict, seed=s, **EXPLAINER)(PICTURES, ONES, ["a", "b"]),
-    "explain.lime_explainer package": lambda s: run.lime_explainer(predict, seed=s, engine="lime", **EXPLAINER)(
-=======
+    "concept_findings.evidence_findings": lambda s: concept_findings.evidence_findings(better_than_chance(), seed=s),
     "run.lime_explainer": lambda s: run.lime_explainer(predict, seed=s, **EXPLAINER)(PICTURES, ONES, ["a", "b"]),
     "run.lime_explainer package": lambda s: run.lime_explainer(predict, seed=s, engine="lime", **EXPLAINER)(
->>>>>>> 26b42be (Name seeds' cases by their new modules)
         PICTURES, ONES, ["a", "b"]
     ),
     "masks.mask_stability": lambda s: mask_stability([FLAT, FLAT], 0.3, seeds=[[s, s], [98, 99]]),
@@ -416,13 +411,8 @@ def test_every_function_with_a_seed_is_tried():
     assert public == {name.split()[0] for name in CASES}
 
 
-<<<<<<< HEAD
 # Calls that need no seed: where a result holds no draw.
-SEEDLESS = {"saliency: agreement.equal_area_mask"}
-=======
-# Calls that need no seed: where a result holds no draw, or a sentence draws its own interval, with 0 in every run.
-SEEDLESS = {"complexity: masks.equal_area_mask", "concept_findings: resampling.mean_with_interval"}
->>>>>>> 26b42be (Name seeds' cases by their new modules)
+SEEDLESS = {"complexity: masks.equal_area_mask"}
 
 
 def test_no_call_forgets_a_seed_that_has_a_default():
