@@ -6,8 +6,7 @@ with log_to(snakemake.log[0]):
     import torch
     from unitlens.jobs import progress
     from unitlens.networks import hooks, layer_outputs, network
-    from unitlens.storage.arrays import attributes_of, open_arrays, write_arrays
-    from unitlens.storage.shards import read_batches
+    from unitlens.storage.arrays import attributes_of, open_arrays, read_batches, write_arrays
 
     torch.set_num_threads(snakemake.threads)
     params, layer = snakemake.params, snakemake.wildcards.layer

@@ -18,8 +18,7 @@ import numpy as np
 import table
 import torch
 from unitlens.networks import build, hooks, layer_outputs, network
-from unitlens.storage.arrays import open_arrays, write_arrays
-from unitlens.storage.shards import read_batches
+from unitlens.storage.arrays import open_arrays, read_batches, write_arrays
 
 ROUNDS = 5
 LAYER = "layer4"

@@ -240,8 +240,7 @@ def decode(folder: str, images: str) -> None:
 def extract(folder: str, images: str) -> None:
     """Read every shard in batches and write as many activations, pixels instead of a network's."""
     import numpy as np
-    from unitlens.storage.arrays import open_arrays, write_arrays
-    from unitlens.storage.shards import read_batches
+    from unitlens.storage.arrays import open_arrays, read_batches, write_arrays
 
     for shard in sorted(Path(folder, "pictures").iterdir()):
         with open_arrays(shard) as file:

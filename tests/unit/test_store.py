@@ -10,7 +10,8 @@ import h5py
 import numpy as np
 import pytest
 from unitlens.storage import arrays as arrays_module
-from unitlens.storage.shards import concatenate, join, picking, read_batches, read_blocks, read_column
+from unitlens.storage.arrays import read_batches
+from unitlens.storage.shards import concatenate, join, picking, read_blocks, read_column
 
 ROOT = {"PYTHONPATH": str(Path(__file__).parents[2] / "scripts")}
 

@@ -15,9 +15,11 @@ import re
 import socket
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from traceback import walk_tb
+from typing import TypeVar
 
 import h5py
 import numpy as np
@@ -25,6 +27,7 @@ import numpy as np
 from unitlens import __version__
 
 _CHUNK_BYTES = 2**20
+Part = TypeVar("Part")
 
 
 class Held(dict):
@@ -198,6 +201,23 @@ def attributes_of(file: h5py.File) -> dict[str, object]:
     values = {key: value for key, value in file.attrs.items() if key != "sha256"}
     texts = {key: value.decode() for key, value in values.items() if isinstance(value, bytes)}
     return Held(values | texts, file.filename, "attribute")
+
+
+def read_batches(dataset: h5py.Dataset, size: int) -> Iterator[np.ndarray]:
+    """Read a dataset `size` rows at a time; the next ones are read while the caller works on these."""
+    return ahead(rows_of(dataset, size))
+
+
+def ahead(parts: Iterator[Part]) -> Iterator[Part]:
+    """Iterate as `parts` does; a thread is always one part ahead of the caller.
+
+    Not within a loop over the items of a file: for so long h5py lets no other thread read.
+    """
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, parts, None)
+        while (part := coming.result()) is not None:
+            coming = reader.submit(next, parts, None)
+            yield part
 
 
 def rows_of(dataset: h5py.Dataset, size: int) -> Iterator[np.ndarray]:

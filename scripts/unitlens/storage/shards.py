@@ -6,17 +6,13 @@ whole numbers and 0 in label maps.
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
-from typing import TypeVar
 
-import h5py
 import numpy as np
 
-from unitlens.storage.arrays import Held, attributes_of, open_arrays, read_arrays, read_dataset, rows_of
+from unitlens.storage.arrays import Held, ahead, attributes_of, open_arrays, read_arrays, read_dataset
 
-Part = TypeVar("Part")
 File = tuple[Mapping[str, np.ndarray], Mapping[str, object]]  # arrays and attributes
 LABEL_MAPS = ("mask", "superpixels")  # (n, h, w), or (n, maps, h, w) where a row has several; 0 where nothing is marked
 _OF_A_SHARD = ("skipped", "passes")  # attributes that may differ between shards
@@ -105,7 +101,7 @@ def read_blocks(paths: Iterable[str | Path], names: Iterable[str], size: int) ->
                 for start in range(0, min((len(file[name]) for name in here), default=0), size):
                     yield {name: file[name][start : start + size] for name in here}
 
-    return _ahead(read())
+    return ahead(read())
 
 
 def picking(paths: Iterable[str | Path], name: str) -> Callable[[np.ndarray], np.ndarray]:
@@ -148,23 +144,6 @@ def picking(paths: Iterable[str | Path], name: str) -> Callable[[np.ndarray], np
         return np.concatenate(parts)
 
     return pick
-
-
-def read_batches(dataset: h5py.Dataset, size: int) -> Iterator[np.ndarray]:
-    """Read a dataset `size` rows at a time; the next ones are read while the caller works on these."""
-    return _ahead(rows_of(dataset, size))
-
-
-def _ahead(parts: Iterator[Part]) -> Iterator[Part]:
-    """Iterate as `parts` does; a thread is always one part ahead of the caller.
-
-    Not within a loop over the items of a file: for so long h5py lets no other thread read.
-    """
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(next, parts, None)
-        while (part := coming.result()) is not None:
-            coming = reader.submit(next, parts, None)
-            yield part
 
 
 # ---- one below the other
