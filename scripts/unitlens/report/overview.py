@@ -191,7 +191,7 @@ def caveats(predictions: pd.DataFrame, images: pd.DataFrame, *, encoder: str) ->
         "number of distinct concepts says as much about the probe set as about the network.",
         "Units of a layer are not independent either: Wilson intervals of shares and the chi-square p-value describe "
         "these units and test nothing.",
-        f"{n} {text.plural('photograph', n)} {'was' if n == 1 else 'were'} explained"
+        f"{n} {text.plural(n, 'photograph')} {'was' if n == 1 else 'were'} explained"
         f"{', which is few' if n < 30 else ''}; the order of two means is no tested difference unless a test is named.",
         "Explainers can agree and be wrong: agreement is not faithfulness. LIME explains the probability of the class, "
         "the class activation maps explain its logit.",
@@ -212,7 +212,7 @@ def _missing(missing: Mapping) -> dict[str, object]:
     rows = [[job[key] for key in ("job", "state", "reason", "log")] for job in jobs[:MOST_MISSING]]
     about = "Jobs that wait for those above, or that the run did not come to."
     return {
-        "summary": f"This run is not finished. Jobs done: {missing['done']:,}; of the others {text.enumerate(told)}."
+        "summary": f"This run is not finished. Jobs done: {missing['done']:,}; of the others {text.listed(told)}."
         if told
         else f"Nothing: all {text.counted(missing['done'], 'job')} of this run are done.",
         "nothing_done": not missing["done"],
@@ -263,7 +263,7 @@ def _grid_alt(predictions: pd.DataFrame, timings: pd.DataFrame, *, model: str, s
     names = [f"{row.image_id} as {row.target_name or 'no class'}" for row in rows.head(shown).itertuples()]
     of = f"{len(names):,} of " if len(rows) > len(names) else ""
     return (
-        f"{of}{text.counted(len(rows), 'photograph')} with heat maps of {text.enumerate(explainers)} for {model}: "
+        f"{of}{text.counted(len(rows), 'photograph')} with heat maps of {text.listed(explainers)} for {model}: "
         f"{'; '.join(names)}."
     )
 

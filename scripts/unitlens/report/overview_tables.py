@@ -33,7 +33,7 @@ def accuracy(predictions: pd.DataFrame) -> str:
         return "no labelled photograph"
     low, high = binomtest(right, n).proportion_ci(method="wilson")
     interval = f"{text.percent(right / n)}; 95 % interval {text.percents(low, high)}"
-    return f"{right} of {n} labelled {text.plural('photograph', n)} ({interval})"
+    return f"{right} of {n} labelled {text.plural(n, 'photograph')} ({interval})"
 
 
 def models_table(facts: Sequence[Mapping], predictions: pd.DataFrame | None) -> dict[str, object]:
