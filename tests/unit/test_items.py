@@ -12,7 +12,7 @@ from unitlens.measures.agreement import chance_iou
 from unitlens.measures.reference_checks import compare
 from unitlens.measures.sanity import cam_maps, draw
 from unitlens.networks.network import predictor
-from unitlens.report import evaluation_findings, explanation_figures, explanation_page, overview_tables
+from unitlens.report import evaluation_findings, explanation_figures, explanation_page, overview
 from unitlens.tables import faithfulness, localization, summaries, tuning
 from unitlens.tables.agreement import score_pairs, summarise
 from unitlens.tables.complexity import correlate_complexity, measure_complexity, score_shape
@@ -322,7 +322,7 @@ def test_captions_and_accuracy_count_no_prediction_that_is_not_there(files):
     assert captions[1].endswith(f", {items.ONE_SUPERPIXEL}") and captions[3] == f"no class, {items.NOT_FINITE}"
     table = prediction_table(arrays, facts, {"m": 3}).replace("", np.nan)
     assert table.loc[3, ["predicted", "predicted_name", "probability", "correct"]].isna().all()
-    assert " of 4 labelled photographs" in overview_tables.accuracy(table)
+    assert " of 4 labelled photographs" in overview.accuracy(table)
 
 
 def test_a_page_card_names_the_reason_and_shows_no_score(files):

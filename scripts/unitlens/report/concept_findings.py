@@ -45,8 +45,8 @@ def concept_findings(
     for model, group in layers.groupby("model", sort=False):
         labelled = group[group.labelled > 0].to_dict("records")
         sentences += say("concepts.concentration", model=model, layers=labelled)
-    for model, group in probe_sizes[probe_sizes.units > 0].groupby("model", sort=False):
-        by_layer = [sizes.to_dict("records") for _, sizes in group.groupby("layer", sort=False)]
+    for model, group in probe_sizes.groupby("model", sort=False):
+        by_layer = [sizes.to_dict("records") for _, sizes in group[group.units > 0].groupby("layer", sort=False)]
         ends = [(sizes[0], sizes[-1]) for sizes in by_layer if sizes[0]["fraction"] < sizes[-1]["fraction"]]
         sentences += say("concepts.probe_sizes", model=model, layers=ends)
     return sentences + say("concepts.what_tests_mean")

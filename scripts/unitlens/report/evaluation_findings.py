@@ -294,7 +294,7 @@ def tuning_findings(board: pd.DataFrame, choice: pd.DataFrame) -> list[str]:
 
 
 def _tuning(model: str, ranked: pd.DataFrame, default: dict, chosen: pd.DataFrame) -> list[str]:
-    """Compare the default with the best of one model's settings, those chosen on other photographs, and cheaper ones."""
+    """Compare the default with the best setting, with those chosen on other photographs and with the cheapest."""
     best = ranked.iloc[0].to_dict()
     sentences = say(
         "evaluation.best", model=model, settings=len(ranked), best=best, default=default, adjusted=adjusted(ranked)

@@ -31,7 +31,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 _TAG = re.compile(r"\{%((?!%\}).)*%\}")
 _FILTERS = (
     *(text.thousands, text.decimals, text.percent, text.percents, text.in_seconds, text.counted, text.plural),
-    *(text.estimate, text.mean_estimate, text.p_value, text.explainer_title, text.pair_title, visible),
+    *(text.estimate, text.mean_estimate, text.p_value, text.explainer_title, text.pair_title, text.listed),
+    visible,
 )
 
 
