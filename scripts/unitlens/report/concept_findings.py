@@ -1,4 +1,7 @@
-"""Find what is to say of the concepts that networks have learned, and of the evidence for the labels."""
+"""Find what is to say of the concepts that networks have learned, and of the evidence for the labels.
+
+docs/outputs.md has the columns of the tables. The words stand in templates/findings/concepts.j2.
+"""
 
 import pandas as pd
 
@@ -16,19 +19,7 @@ def concept_findings(
     trend: pd.DataFrame,
     probe_sizes: pd.DataFrame,
 ) -> list[str]:
-    """Say what networks learn and how they differ, with n, intervals and adjusted p-values.
-
-    Parameters
-    ----------
-    layers, models, differences, unique, trend, probe_sizes : pandas.DataFrame
-        Tables of `comparison.layers`, `comparison.models`, `category_differences`, `unique_concepts`, `trend` and
-        `diversity.probe_sizes`.
-
-    Returns
-    -------
-    list of str
-        The last sentence says what intervals and tests are about.
-    """
+    """Say what networks learn and how they differ, and last what intervals and tests are about."""
     sentences = []
     for row in models.to_dict("records"):
         if row["rarefied_units"]:
@@ -65,19 +56,10 @@ def _tested(sentence: str, group: pd.DataFrame, family: pd.DataFrame) -> list[st
 
 
 def evidence_findings(table: pd.DataFrame, *, seed: int = 0) -> list[str]:
-    """Say what the evidence for labels amounts to.
+    """Say what the evidence for labels amounts to, by `label_table` of layers that were labelled with one ``alpha``.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Of `label_table`, of one or more layers that were labelled with one ``alpha``.
-    seed : int
-        Of the resamples of the units that give intervals.
-
-    Returns
-    -------
-    list of str
-        With an ``alpha`` of 1, which asks nothing of a label, the units that are better than chance are those at 0.05.
+    With an ``alpha`` of 1, which asks nothing of a label, the units that are better than chance are those at 0.05. The
+    seed is that of resamples of the units, for intervals.
     """
     living = table[~table.status.isin(unit_labels.SILENT)]
     broken = (table.status == "not finite").any()

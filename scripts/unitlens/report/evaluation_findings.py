@@ -1,4 +1,8 @@
-"""Find what is to say of how explainers agree, find objects, pass sanity checks, are faithful and are tuned."""
+"""Find what is to say of how explainers agree, find objects, pass sanity checks, are faithful and are tuned.
+
+Tables are those that the module of the same topic in `tables` makes; docs/outputs.md has their columns. The words stand
+in templates/findings/evaluation.j2.
+"""
 
 import numpy as np
 import pandas as pd
@@ -10,9 +14,9 @@ from unitlens.measures.sanity import OTHER, RANDOMISED
 from unitlens.report.pages import say
 from unitlens.report.text import (
     COMPLEXITY_TITLES,
+    LOCALIZATION_TITLES,
     SHAPE_TITLES,
     SIGNIFICANT,
-    TITLES,
     above_and_below,
     adjusted,
     paired_test,
@@ -29,33 +33,19 @@ _HEADLINES = {"deletion": "deletion", "insertion": "insertion", "road": "ROAD"}
 
 
 def agreement_findings(summary: pd.DataFrame, tests: pd.DataFrame, *, area: float) -> list[str]:
-    """Say which explainers agree most and least, whether above chance, and than how many the first agree more.
-
-    Parameters
-    ----------
-    summary, tests : pandas.DataFrame
-        From `agreement.summarise` and `compare_pairs`.
-    area : float
-        The cut that is spoken of.
-    """
+    """Say which explainers agree most and least, whether above chance, and than how many the first agree more."""
     shown = headline(summary, area=area)
     sentences = []
     for model, group in shown[shown["measure"] == "equal_area_iou"].groupby("model", sort=False):
         ranked = group[group["mean"].notna()].sort_values("mean", ascending=False, kind="stable")
-        if ranked.empty:
-            sentences += say("evaluation.no_agreement", model=model)
-            continue
-        pairs, chance = ranked.to_dict("records"), ranked["chance"].iloc[0]
         sentences += say(
             "evaluation.agreement",
             model=model,
             area=area,
-            best=pairs[0],
-            worst=pairs[-1] if len(pairs) > 1 else None,
-            chance=chance,
+            ranked=ranked.to_dict("records"),
             known=int(ranked["low"].notna().sum()),
-            above=int((ranked["low"] > chance).sum()),
-            below=int((ranked["high"] < chance).sum()),
+            above=int((ranked["low"] > ranked["chance"]).sum()),
+            below=int((ranked["high"] < ranked["chance"]).sum()),
             tests=_told(tests[(tests["model"] == model) & (tests["measure"] == "equal_area_iou")]),
         )
     return sentences
@@ -70,13 +60,7 @@ def _told(tests: pd.DataFrame, family: pd.DataFrame | None = None) -> dict[str, 
 
 
 def no_map_sentences(explanations: pd.DataFrame) -> list[str]:
-    """Say which explainers have no map of which pictures, and why: one for each model, explainer and reason.
-
-    Parameters
-    ----------
-    explanations : pandas.DataFrame
-        Tables of `explanation_table`, below each other.
-    """
+    """Say which explainers have no map of which pictures, and why: a sentence for each model, explainer and reason."""
     sentences = []
     every = explanations.groupby(["model", "explainer"]).size()
     without = explanations[explanations["warning"].fillna("") != ""]
@@ -96,15 +80,7 @@ def no_map_sentences(explanations: pd.DataFrame) -> list[str]:
 def faithfulness_findings(summary: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
     """Say which explainer is the most faithful, and whether that is more than chance.
 
-    Parameters
-    ----------
-    summary, tests : pandas.DataFrame
-        From `faithfulness.summarise` and `faithfulness.compare`.
-
-    Returns
-    -------
-    list of str
-        A sentence for each model and each of deletion, insertion and ROAD, the first two with the first baseline.
+    There is a sentence for each model and each of deletion, insertion and ROAD, the first two with the first baseline.
     """
     sentences = []
     for _, of_model in summary.groupby("model", sort=False):
@@ -156,7 +132,7 @@ def localization_findings(summary: pd.DataFrame, tests: pd.DataFrame) -> list[st
             "evaluation.localization",
             model=model,
             reference=reference,
-            measure=TITLES[measure],
+            measure=LOCALIZATION_TITLES[measure],
             tied=highest["explainer"].to_list(),
             best=next(iter(highest.to_dict("records")), None),
             gaussian=group.loc[group["explainer"] == "gaussian", "mean"].to_list(),
@@ -204,42 +180,24 @@ def randomisation_findings(summary: pd.DataFrame) -> list[str]:
     shown = summary[summary["measure"] == "equal_area_iou"]
     for model, group in shown.groupby("model", sort=False):
         last = group[(group["comparison"] == RANDOMISED) & (group["randomised"] == group["layers"])]
-        if last["mean"].isna().all():
-            sentences += say("evaluation.no_randomisation", model=model)
-            continue
         other = group[group["comparison"] == OTHER].set_index("explainer")["mean"].reindex(last["explainer"])
         level = np.maximum(other.fillna(0).to_numpy(), last["chance"].to_numpy())
         sentences += say(
             "evaluation.randomisation",
             model=model,
-            layers=last["layers"].iloc[0],
-            explainers=last.to_dict("records"),
-            chance=last["chance"].iloc[0],
+            explainers=[] if last["mean"].isna().all() else last.to_dict("records"),
             between=other.mean(),
             undecided=last["low"].isna().all(),
-            unchanged=last.loc[last["low"].to_numpy() > level, "explainer"].to_list(),
+            unchanged=last.loc[last["low"] > level, "explainer"].to_list(),
         )
     return sentences
 
 
 def stability_findings(summary: pd.DataFrame, *, top: int, n_samples: int) -> list[str]:
-    """Say how many samples LIME needs until its top superpixels settle, and how stable it is with those it has.
-
-    Parameters
-    ----------
-    summary : pandas.DataFrame
-        From `summarise_stability`.
-    top : int
-        How many superpixels were compared.
-    n_samples : int
-        Samples of the maps that the run shows; among those of the table.
-    """
+    """Say how many samples LIME needs until its ``top`` superpixels settle, and how stable it is with ``n_samples``."""
     sentences = []
     for model, group in summary.groupby("model", sort=False):
         rows = group[group["n_samples"] == n_samples].set_index("measure")
-        if rows["mean"].isna().all():
-            sentences += say("evaluation.no_stability", model=model)
-            continue
         sentences += say(
             "evaluation.stability",
             model=model,
@@ -248,9 +206,7 @@ def stability_findings(summary: pd.DataFrame, *, top: int, n_samples: int) -> li
             most=group["n_samples"].max(),
             n_samples=n_samples,
             at_least=SETTLED,
-            seeds=rows["seeds"].iloc[0],
-            jaccard=rows.loc["top_jaccard"].to_dict(),
-            iou=rows.loc["equal_area_iou"].to_dict(),
+            measures={} if rows["mean"].isna().all() else rows.to_dict("index"),
         )
     return sentences
 
@@ -272,12 +228,7 @@ def objective_text(*, objective: str, explainer: str, area: float, steps: int, b
 def tuning_findings(board: pd.DataFrame, choice: pd.DataFrame) -> list[str]:
     """Say for each model which setting to use, what is gained over the default, and whether the photographs show it.
 
-    Parameters
-    ----------
-    board : pandas.DataFrame
-        From `leaderboard`, with columns ``model`` and ``objective``; several models below each other.
-    choice : pandas.DataFrame
-        From `selection`, with a column ``model``.
+    The tables are ``settings`` and ``selection`` of `tuning.tables`.
     """
     sentences = []
     for model, own in board.groupby("model", sort=False):

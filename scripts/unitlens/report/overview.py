@@ -53,8 +53,7 @@ def overview(
     Parameters
     ----------
     path, findings_path : path
-        HTML files to write: the page, and the one without figures, which stays below the 2 MB that Chromium shows
-        inside Snakemake's report.
+        The page, and the one without figures, which stays below the 2 MB that Chromium shows inside Snakemake's report.
     tables : mapping from name to pandas.DataFrame
         `TABLES`, as docs/outputs.md describes them; ``verification`` joined with its speed ratios.
     facts : sequence of mapping
@@ -70,8 +69,8 @@ def overview(
     run : mapping from str
         What was run, as shown: versions, seed, similarity, samples of LIME.
     sections : sequence of mapping
-        Further sections: ``title``; ``findings``, a JSON file with a list of sentences, of which the
-        first one on each model also stands on top of the page; and ``figures``, from path to caption.
+        ``title``; ``findings``, a JSON file with a list of sentences, of which the first one on each model also stands
+        on top of the page; and ``figures``, from path to caption.
     beside : sequence of str
         Pages that lie beside this one, of ``explanations`` and ``units``.
     missing : mapping, optional

@@ -1,4 +1,7 @@
-"""Render templates into pages that hold all they need: pictures and outlines are embedded, nothing is loaded."""
+"""Render templates: into sentences, and into pages that hold all they need.
+
+Pictures and outlines are embedded, nothing is loaded.
+"""
 
 import base64
 import io
@@ -27,9 +30,9 @@ LEVEL = 0.5  # of a map's maximum: where the outline runs
 CANVAS = 128  # side of the square that outlines are drawn on
 _FINE = 64  # side to which a map is enlarged before it is cut
 _MOST_PARTS = 12  # of a region; the largest are kept
-TEMPLATES = Path(__file__).parent / "templates"
-_TAG = re.compile(r"\{%((?!%\}).)*%\}")
-_FILTERS = (
+_TEMPLATES = Path(__file__).parent / "templates"
+_TAG = re.compile(r"\{%((?!%\}).)*%\}")  # matched with a whole line
+_FILTERS = (  # how templates write numbers and names
     *(text.thousands, text.decimals, text.percent, text.percents, text.in_seconds, text.counted, text.plural),
     *(text.estimate, text.mean_estimate, text.p_value, text.explainer_title, text.pair_title, text.listed),
     visible,
@@ -72,7 +75,7 @@ def say(sentence: str, /, **values: object) -> list[str]:
 
 @cache
 def _sentences(topic: str) -> TemplateModule:
-    source = (TEMPLATES / "findings" / f"{topic}.j2").read_text(encoding="utf-8")
+    source = (_TEMPLATES / "findings" / f"{topic}.j2").read_text(encoding="utf-8")
     return _environment().from_string(_join_lines(source)).module
 
 
@@ -88,9 +91,8 @@ def _join_lines(source: str) -> str:
 
 
 def _environment(**options: object) -> jinja2.Environment:
-    """Load templates that know how numbers and names are written."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, **options
+        loader=jinja2.FileSystemLoader(_TEMPLATES), undefined=jinja2.StrictUndefined, **options
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     environment.filters |= {write.__name__: write for write in _FILTERS}
@@ -122,9 +124,6 @@ def embed(path: str | Path) -> dict[str, object]:
             content = buffer.getvalue()
     uri = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
     return {"uri": Markup(uri), "width": round(width)}
-
-
-# ---- words
 
 
 def _show(value: object) -> object:

@@ -40,7 +40,7 @@ CURVE_TITLES = {
 }
 BASELINE_TITLES = {"blur": "blurred", "mean": "the mean colour", "imputed": "imputed", "black": "black"}
 
-TITLES = {
+LOCALIZATION_TITLES = {
     "iou": "IoU at the object's own area",
     "pointing": "share of the peak inside (pointing game)",
     "energy": "share of the saliency inside",
