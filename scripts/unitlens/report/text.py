@@ -178,6 +178,11 @@ def percents(low: float, high: float) -> str:
     return f"{percent(low)} to {percent(high)}" if pd.notna(low) else "none"
 
 
+def points(share: float) -> str:
+    """Write a difference of shares in percentage points, with its sign."""
+    return f"{100 * share:+.1f}"
+
+
 def thousands(n: int) -> str:
     """Write a count with commas between thousands."""
     return f"{n:,}"
