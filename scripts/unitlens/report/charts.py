@@ -1,18 +1,21 @@
-"""Style, parts and saving of all figures, PNG (150 dpi) or SVG by the path's suffix.
+"""Style, layout and saving of all figures, and the two charts that most of them are: dots in rows, and bands.
 
-The same input gives the same bytes. Where there is nothing to show, a figure is a sentence that says so. Series differ
-by marker as well as by a colour of Okabe and Ito's colour-blind-safe set.
+A figure is a function that takes tables, makes its panels by `dot_plot`, `band_plot`, `stack` or `panel_grid`, and
+returns what `finished` makes of them. `drawing` adds an argument after the tables: the ``path`` to write, PNG (150 dpi)
+or SVG by its suffix; another one is a ValueError. The same input gives the same bytes. Where there is nothing to show,
+a figure is a sentence that says so. Series differ by marker as well as by a color of Okabe and Ito's color-blind-safe
+set.
 """
 
 import functools
-import inspect
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
@@ -22,8 +25,6 @@ from unitlens.jobs.characters import visible
 DPI = 150
 WIDEST = 12  # inches
 SALIENCY_MAP = matplotlib.colormaps["plasma"]
-
-
 CATEGORY_COLOURS = {
     "object": "#0072B2",
     "scene": "#009E73",
@@ -37,8 +38,7 @@ CATEGORY_COLOURS = {
 SERIES_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 METADATA = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
-
-
+GRID = {"color": "#DDDDDD", "linewidth": 0.6}
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -60,20 +60,29 @@ class Nothing(Exception):
     """Why there is nothing to show."""
 
 
-def drawing(draw: Callable[..., None]) -> Callable[..., None]:
-    """Draw in the style of all figures, and where there is nothing to show only the sentence that says so."""
+def drawing(draw: Callable[..., Figure]) -> Callable[..., None]:
+    """Draw in the style of all figures and save; where there is nothing to show, only the sentence that says so."""
 
     @functools.wraps(draw)
     def drawn(*given: object, **options: object) -> None:
+        *tables, path = given
         with matplotlib.rc_context(STYLE):
             try:
-                draw(*given, **options)
+                figure = draw(*tables, **options)
             except Nothing as nothing:
                 figure = Figure((7.2, 0.8))
                 figure.text(0.02, 0.5, wrap(str(nothing), 100), va="center")
-                save(figure, inspect.signature(draw).bind(*given, **options).arguments["path"])
+            save(figure, path)
 
     return drawn
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write the figure without anything that changes from run to run."""
+    suffix = Path(path).suffix
+    if suffix not in METADATA:
+        raise ValueError(f"`path` ends in '{suffix}'; allowed: {', '.join(METADATA)}")
+    figure.savefig(path, dpi=DPI, metadata=METADATA[suffix])
 
 
 def require(rows: pd.DataFrame, column: str, reason: str) -> None:
@@ -82,39 +91,150 @@ def require(rows: pd.DataFrame, column: str, reason: str) -> None:
         raise Nothing(reason)
 
 
-def series_names(table: pd.DataFrame, column: str) -> list[str]:
-    """List the values of a column in the order of the table."""
-    return list(table[column].unique())
+def split(table: pd.DataFrame, column: str) -> dict[str, pd.DataFrame]:
+    """Divide a table by the values of a column, in the order of the table."""
+    return {value: table[table[column] == value] for value in table[column].unique()}
 
 
-def category(name: str) -> str:
-    """Name a category; concepts may lack one."""
-    return name if name in CATEGORY_COLOURS else "other"
+# ---- charts
 
 
-def stack(table: pd.DataFrame, *, row_height: float) -> tuple[list, Figure]:
-    """Panels below each other with a common horizontal axis, one a model and as high as its rows need."""
-    groups = [(model, table[table["model"] == model]) for model in series_names(table, "model")]
-    heights = [len(group) * row_height + 0.3 for _, group in groups]
-    figure = Figure((7.2, 1.2 + sum(heights) + 0.3 * len(groups)), layout="constrained")
-    panels = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=heights).ravel()
-    return list(zip(groups, panels, strict=True)), figure
+def dot_plot(
+    parts: Mapping[str, pd.DataFrame],
+    *,
+    row: str,
+    series: str,
+    labels: Mapping[str, str] | None = None,
+    heights: tuple[float, float],
+    between: float = 0.0,
+    around: float = 1.3,
+    by_layer: bool = False,
+    reference: str | None = None,
+    **layout: object,
+) -> list[Axes]:
+    """Draw ``mean`` and its interval from ``low`` to ``high`` as dots with lines: a panel a table, in rows the series.
+
+    Parameters
+    ----------
+    parts : mapping
+        A table for each panel. Where it has a column ``filled``, dots of rows without it are open.
+    row, series : str
+        Columns.
+    labels : mapping, optional
+        From the rows of all panels, in their order, to what they are called; without it each panel has its own rows.
+    heights : (float, float)
+        Inches of a row: at least, and for each series in it.
+    between, around : float
+        Inches beside the rows, of each panel and of the figure.
+    by_layer : bool
+        Series are the layers of each panel: colored by depth, with a legend of its own beside it.
+    reference : str, optional
+        The row through whose dots a dashed line runs.
+    **layout
+        As in `panel_grid`.
+    """
+    rows = [labels or {name: name for name in table[row]} for table in parts.values()]
+    row_height = max(heights[0], heights[1] * max(table[series].nunique() for table in parts.values()))
+    panel_heights = [len(names) * row_height + between for names in rows]
+    panels = panel_grid(panel_heights, around=around, **{"columns": 1, "width": 7.2, "lines": False} | layout)
+    known = list(dict.fromkeys(name for table in parts.values() for name in table[series]))
+    for panel, table, names in zip(panels, parts.values(), rows, strict=True):
+        present = (
+            list(table[series].unique()) if by_layer else [name for name in known if (table[series] == name).any()]
+        )
+        for place, name in enumerate(present):
+            position = place if by_layer else known.index(name)
+            colour = depths(len(present))[place] if by_layer else SERIES_COLOURS[position % len(SERIES_COLOURS)]
+            at = np.arange(len(names)) + (place - (len(present) - 1) / 2) * 0.7 / len(present)
+            own = table[table[series] == name].drop_duplicates(row).set_index(row).reindex(list(names))
+            look = {"color": colour, "markersize": 5}
+            panel.hlines(at, own["low"], own["high"], color=colour, linewidth=1.5)
+            panel.plot(own["mean"], at, marker(position), label=wrap(name, 40), **look)
+            if "filled" in own:
+                hollow = own["filled"].ne(True)
+                panel.plot(own["mean"][hollow], at[hollow], marker(position), mfc="white", **look)
+            if reference:
+                panel.axvline(own["mean"].get(reference, np.nan), color=colour, linestyle="--", linewidth=1)
+        label_rows(panel, list(names.values()), stripes=True)
+        if by_layer:
+            layer_legend(panel)
+    return panels
 
 
-def panel_grid(count: int, *, height: float, columns: int = 3, **options: object) -> tuple[list[Axes], Figure]:
-    """Panels in rows of at most three."""
-    columns = min(columns, count)
-    rows = -(-count // columns)
-    figure = Figure((max(5.0, 2.6 * columns), 1.2 + rows * height), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False, **{"sharex": True, "sharey": True} | options).ravel()
+def band_plot(parts: Mapping[str, pd.DataFrame], *, x: str, series: str, height: float, **layout: object) -> list[Axes]:
+    """Draw ``mean`` over a column as lines, with bands from ``low`` to ``high``: a panel a table, in it the series.
+
+    `layout` is as in `panel_grid`.
+    """
+    panels = panel_grid([height] * len(parts), **{"sharex": True, "sharey": True} | layout)
+    known = list(dict.fromkeys(name for table in parts.values() for name in table[series]))
+    for panel, table in zip(panels, parts.values(), strict=True):
+        for position, name in enumerate(known):
+            own = table[table[series] == name].sort_values(x)
+            colour = SERIES_COLOURS[position % len(SERIES_COLOURS)]
+            band(panel, own[x], own, color=colour, marker=marker(position), label=wrap(name, 40))
+    return panels
+
+
+def band(panel: Axes, x: pd.Series, values: pd.DataFrame, **line: object) -> None:
+    """Draw ``mean`` as a line with the band from ``low`` to ``high``, all possibly NaN."""
+    panel.fill_between(x, values["low"], values["high"], color=line["color"], alpha=0.2, linewidth=0)
+    panel.plot(x, values["mean"], **{"markersize": 4, "linewidth": 1.3} | line)
+
+
+# ---- panels
+
+
+def panel_grid(
+    heights: Sequence[float],
+    *,
+    columns: int = 3,
+    width: float | None = None,
+    around: float = 1.2,
+    lines: bool = True,
+    **shared: object,
+) -> list[Axes]:
+    """Make empty panels, in rows of at most `columns`.
+
+    Parameters
+    ----------
+    heights : sequence of float
+        Inches of each panel; those of a row are equal.
+    columns : int
+        Panels of a row.
+    width, around : float
+        Inches of the figure: its width, without which it grows with the columns, and its height beside the panels.
+    lines : bool
+        Whether panels have a grid.
+    **shared
+        Of `Figure.subplots`: which axes are common.
+    """
+    count, columns = len(heights), min(columns, len(heights))
+    of_rows = heights[::columns]
+    figure = Figure((width or max(5.0, 2.6 * columns), around + sum(of_rows)), layout="constrained")
+    panels = figure.subplots(len(of_rows), columns, squeeze=False, height_ratios=of_rows, **shared).ravel()
     for panel in panels[count:]:
         panel.remove()
-    for panel in panels[:count]:
-        panel.grid(color="#DDDDDD", linewidth=0.6)
-    return list(panels[:count]), figure
+    for panel in panels[: count if lines else 0]:
+        panel.grid(**GRID)
+    return list(panels[:count])
 
 
-def label_outer(panels: Sequence[Axes], x: str, y: str) -> None:
+def stack(parts: Mapping[str, pd.DataFrame], *, row_height: float) -> list[Axes]:
+    """Make panels below each other with a common horizontal axis, one a model and as high as its rows need."""
+    heights = [len(rows) * row_height + 0.3 for rows in parts.values()]
+    panels = panel_grid(heights, columns=1, width=7.2, around=1.2 + 0.3 * len(parts), lines=False, sharex=True)
+    title_panels(panels, parts, width=44, fontsize=10)
+    return panels
+
+
+def title_panels(panels: Sequence[Axes], titles: Iterable[str], *, width: int = 24, fontsize: int = 9) -> None:
+    """Give panels their titles, in lines of at most `width` characters."""
+    for panel, title in zip(panels, titles, strict=True):
+        panel.set_title(wrap(title, width), fontsize=fontsize)
+
+
+def label_outer(panels: Sequence[Axes], x: str, y: str = "") -> None:
     """Name the axes once a column and once a row, where they are shared."""
     columns = max(panel.get_subplotspec().colspan.stop for panel in panels)
     for position, panel in enumerate(panels):
@@ -125,76 +245,19 @@ def label_outer(panels: Sequence[Axes], x: str, y: str) -> None:
             panel.tick_params(labelbottom=True)
 
 
-def common_legend(figure: Figure, panel: Axes) -> None:
-    """Draw one panel's legend for the whole figure."""
-    handles, labels = panel.get_legend_handles_labels()
-    ncols = min(3, len(labels)) if max(map(len, labels)) <= 20 else 1
-    figure.legend(handles, labels, loc="outside lower center", ncols=ncols)
-
-
-def band(panel: Axes, x: pd.Series, values: pd.DataFrame, *, label: str, position: int) -> None:
-    """Draw a line with the band of its intervals; columns are the centre, the low and the high end, possibly NaN."""
-    colour = SERIES_COLOURS[position % len(SERIES_COLOURS)]
-    centre, low, high = values.to_numpy(dtype=float).T
-    panel.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
-    panel.plot(
-        x,
-        centre,
-        marker=MARKERS[position % len(MARKERS)],
-        color=colour,
-        markersize=4,
-        linewidth=1.3,
-        label=wrap(label, 40),
-    )
-
-
 def label_rows(panel: Axes, labels: Sequence[str], *, stripes: bool = False) -> None:
     """Label rows from the top; stripes keep the series of a row together."""
     panel.set_yticks(range(len(labels)), labels)
     panel.set_ylim(len(labels) - 0.5, -0.5)
     panel.tick_params(axis="y", length=0)
-    panel.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+    panel.grid(axis="x", **GRID)
     for row in range(0, len(labels) if stripes else 0, 2):
         panel.axhspan(row - 0.5, row + 0.5, color="#F3F3F3", zorder=0, linewidth=0)
 
 
-def offset(position: int, count: int) -> float:
-    """Vertical shift of a series within its row."""
-    return (position - (count - 1) / 2) * 0.7 / count
-
-
-def dots(
-    panel: Axes,
-    table: pd.DataFrame,
-    *,
-    rows: tuple[str, Sequence[str]],
-    series: tuple[str, Sequence[str]],
-    colours: Sequence[object] = SERIES_COLOURS,
-) -> None:
-    """Draw ``mean`` with the interval from ``low`` to ``high``: a row for each value of one column, in it the series.
-
-    `rows` and `series` are a column each, and its values in the order of drawing.
-    """
-    (column, names), (group, labels) = rows, series
-    for position, label in enumerate(labels):
-        one = table[table[group] == label].drop_duplicates(column).set_index(column).reindex(names)
-        heights = np.arange(len(names)) + offset(position, len(labels))
-        colour = colours[position % len(colours)]
-        intervals(panel, one[["mean", "low", "high"]], heights, label=label, position=position, colour=colour)
-
-
-def intervals(
-    panel: Axes, values: pd.DataFrame, rows: np.ndarray, *, label: str, position: int, colour: object
-) -> None:
-    """Draw dots with the lines of their intervals; columns are the centre, the low and the high end, possibly NaN."""
-    centre, low, high = values.to_numpy(dtype=float).T
-    panel.hlines(rows, low, high, color=colour, linewidth=1.5)
-    panel.plot(centre, rows, MARKERS[position % len(MARKERS)], color=colour, markersize=5, label=wrap(label, 40))
-
-
-def depths(count: int) -> np.ndarray:
-    """Colours of layers, from the first to the last."""
-    return matplotlib.colormaps["viridis"](np.linspace(0, 0.8, count))
+def layer_legend(panel: Axes) -> None:
+    """Draw the legend of a panel whose series are layers, beside it."""
+    panel.legend(title="layer", loc="upper left", bbox_to_anchor=(1, 1), alignment="left")
 
 
 def log_scale(panel: Axes) -> None:
@@ -202,6 +265,43 @@ def log_scale(panel: Axes) -> None:
     panel.set_xscale("log")
     panel.xaxis.set_major_formatter("{x:g}")
     panel.xaxis.set_minor_formatter(NullFormatter())
+
+
+def finished(panels: Sequence[Axes], title: str, /, *, handles: Sequence[Artist] = (), **legend: object) -> Figure:
+    """Give the figure of the panels its title, and one legend of what has a label in panels without a legend.
+
+    `handles` are shown in it, too; `legend` are options of `Figure.legend`.
+    """
+    figure = panels[0].figure
+    figure.suptitle(wrap(title, int(figure.get_figwidth() / 0.09)), x=0.01, ha="left")
+    keys = {}
+    for panel in panels:
+        if panel.get_legend() is None:
+            of_panel, labels = panel.get_legend_handles_labels()
+            keys |= zip(labels, of_panel, strict=True)
+    keys |= {handle.get_label(): handle for handle in handles}
+    if keys:
+        ncols = min(3, len(keys)) if max(map(len, keys)) <= 20 else 1
+        figure.legend(keys.values(), keys, **{"loc": "outside lower center", "ncols": ncols} | legend)
+    return figure
+
+
+# ---- looks and words
+
+
+def marker(position: int) -> str:
+    """Name the marker of a series."""
+    return MARKERS[position % len(MARKERS)]
+
+
+def depths(count: int) -> np.ndarray:
+    """Colors of layers (count, 4), from the first to the last."""
+    return matplotlib.colormaps["viridis"](np.linspace(0, 0.8, count))
+
+
+def category(name: str) -> str:
+    """Name a category; concepts may lack one."""
+    return name if name in CATEGORY_COLOURS else "other"
 
 
 def shorten(text: str, width: int) -> str:
@@ -214,17 +314,3 @@ def wrap(text: str, width: int) -> str:
     """Break a text into lines of at most `width` characters."""
     hidden = "\u200b" if text.startswith("_") else ""  # of no width; legends leave out what begins with _
     return hidden + "\n".join(textwrap.wrap(visible(text, "\n"), width, max_lines=6, placeholder="…")) or " "
-
-
-def title(figure: Figure, text: str) -> None:
-    """Give the figure a title above all panels."""
-    width = int(figure.get_figwidth() / 0.09)
-    figure.suptitle(wrap(text, width), x=0.01, ha="left")
-
-
-def save(figure: Figure, path: str | Path) -> None:
-    """Write the figure without anything that changes from run to run."""
-    suffix = Path(path).suffix
-    if suffix not in METADATA:
-        raise ValueError(f"`path` ends in '{suffix}'; allowed: {', '.join(METADATA)}")
-    figure.savefig(path, dpi=DPI, metadata=METADATA[suffix])

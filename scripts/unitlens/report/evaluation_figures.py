@@ -1,10 +1,13 @@
-"""Draw how explainers agree, find objects, pass sanity checks and are faithful."""
+"""Draw how explainers agree, find objects, pass sanity checks and are faithful.
+
+Tables are those of `unitlens.tables` (docs/outputs.md); `titles` say what the axis of a measure is called.
+"""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from unitlens.report import charts
@@ -23,240 +26,117 @@ NO_PAIR = "There is no photograph on which two explainers can be compared."
 
 
 @charts.drawing
-def agreement(summary: pd.DataFrame, path: str | Path, *, measure: str) -> None:
+def agreement(summary: pd.DataFrame, *, measure: str) -> Figure:
     """Draw the mean agreement of every two explainers with its 95 % interval, by model.
 
-    Parameters
-    ----------
-    summary : pandas.DataFrame
-        Table of `agreement.summarise`; the rows of `measure` are drawn. Chance is a dashed line where it is known.
-    path : path
-        File to write, ``.png`` or ``.svg``.
-    measure : str
-        ``equal_area_iou``, ``threshold_iou`` or ``spearman``.
-
-    Raises
-    ------
-    ValueError
-        If the suffix is another.
+    Of ``equal_area_iou``, ``threshold_iou`` or ``spearman``; chance is a dashed line where it is known.
     """
     rows = summary[summary["measure"] == measure]
     charts.require(rows, "mean", NO_PAIR)
     rows = _with_pairs(rows)
-    models, pairs = charts.series_names(rows, "model"), charts.series_names(rows, "pair")
-    figure = Figure((7.2, 1.3 + len(pairs) * max(0.42, 0.2 * len(models))), layout="constrained")
-    panel = figure.subplots()
-    charts.dots(panel, rows, rows=("pair", pairs), series=("model", models))
+    labels = {
+        pair: f"{pair}\nn = {' / '.join(map(str, own['n'].unique()))}"
+        for pair, own in charts.split(rows, "pair").items()
+    }
+    (panel,) = panels = charts.dot_plot({"": rows}, row="pair", series="model", labels=labels, heights=(0.42, 0.2))
     for number, chance in enumerate(rows["chance"].dropna().unique()):
         panel.axvline(chance, **charts.CHANCE_LINE | {"label": f"chance ({chance:.3f})" if number == 0 else None})
-    counts = [" / ".join(f"{n}" for n in dict.fromkeys(rows.loc[rows["pair"] == pair, "n"])) for pair in pairs]
-    charts.label_rows(panel, [f"{pair}\nn = {count}" for pair, count in zip(pairs, counts, strict=True)], stripes=True)
     if measure != "spearman":
         panel.set_xlim(left=0)
-    panel.set_xlabel(
-        f"mean {MEASURE_TITLES[measure].replace('Equal', 'equal')} over photographs, 95 % bootstrap interval"
-    )
-    figure.legend(loc="outside lower center", ncols=2)
-    charts.title(figure, f"{MEASURE_TITLES[measure]} of every two explainers")
-    charts.save(figure, path)
+    title = MEASURE_TITLES[measure]
+    panel.set_xlabel(f"mean {title.replace('Equal', 'equal')} over photographs, 95 % bootstrap interval")
+    return charts.finished(panels, f"{title} of every two explainers", ncols=2)
 
 
 @charts.drawing
-def agreement_sweep(summary: pd.DataFrame, path: str | Path) -> None:
-    """Draw the equal-area IoU of every two explainers against the area that maps are cut to, one panel a pair.
-
-    Parameters
-    ----------
-    summary : pandas.DataFrame
-        Table of `agreement.summarise`; the rows of ``equal_area_iou`` and subset ``all`` are drawn.
-    path : path
-        File to write, ``.png`` or ``.svg``.
-
-    Raises
-    ------
-    ValueError
-        If the suffix is another.
-    """
+def agreement_sweep(summary: pd.DataFrame) -> Figure:
+    """Draw the equal-area IoU of every two explainers against the area that maps are cut to, one panel a pair."""
     rows = summary[(summary["measure"] == "equal_area_iou") & (summary["subset"] == "all")]
     charts.require(rows, "mean", NO_PAIR)
-    rows = _with_pairs(rows)
-    pairs, models = charts.series_names(rows, "pair"), charts.series_names(rows, "model")
-    panels, figure = charts.panel_grid(len(pairs), height=2.1)
+    parts = charts.split(_with_pairs(rows).assign(percent=100 * rows["cut"]), "pair")
+    panels = charts.band_plot(parts, x="percent", series="model", height=2.1)
     areas = np.linspace(0, rows["cut"].max(), 100)
-    for panel, pair in zip(panels, pairs, strict=True):
+    for panel in panels:
         panel.plot(100 * areas, areas / (2 - areas), **charts.CHANCE_LINE)
-        for position, model in enumerate(models):
-            one = rows[(rows["pair"] == pair) & (rows["model"] == model)].sort_values("cut")
-            charts.band(panel, 100 * one["cut"], one[["mean", "low", "high"]], label=model, position=position)
-        panel.set_title(pair, fontsize=9)
-        panel.set_ylim(0, 1)
-        panel.set_xlim(left=0)
+        panel.set(xlim=(0, None), ylim=(0, 1))
+    charts.title_panels(panels, parts, width=40)
     charts.label_outer(panels, "share of the picture (%)", "mean equal-area IoU")
-    charts.common_legend(figure, panels[0])
-    charts.title(figure, "Equal-area IoU by area, 95 % bootstrap intervals over photographs")
-    charts.save(figure, path)
+    return charts.finished(panels, "Equal-area IoU by area, 95 % bootstrap intervals over photographs")
 
 
 @charts.drawing
-def shape(summary: pd.DataFrame, path: str | Path, *, titles: Mapping[str, str]) -> None:
-    """Draw the mean shape of each explainer's maps with its 95 % interval, one panel a measure.
-
-    Parameters
-    ----------
-    summary : pandas.DataFrame
-        Table of `complexity.summarise_shape`.
-    path : path
-        File to write, ``.png`` or ``.svg``.
-    titles : mapping
-        From a measure to what its axis is called.
-
-    Raises
-    ------
-    ValueError
-        If the suffix is another.
-    """
+def shape(summary: pd.DataFrame, *, titles: Mapping[str, str]) -> Figure:
+    """Draw the mean shape of each explainer's maps with its 95 % interval, one panel a measure."""
     charts.require(summary, "mean", "There is no map that has a shape.")
-    models = charts.series_names(summary, "model")
-    rows = summary.assign(title=summary["explainer"].map(explainer_title))
-    explainers, measures = list(rows["title"].unique()), list(rows["measure"].unique())
-    figure = Figure((9.5, 1.3 + len(explainers) * max(0.36, 0.16 * len(models))), layout="constrained")
-    panels = figure.subplots(1, len(measures), sharey=True, squeeze=False).ravel()
-    for panel, measure in zip(panels, measures, strict=True):
-        own = rows[rows["measure"] == measure]
-        charts.dots(panel, own, rows=("title", explainers), series=("model", models))
-        charts.label_rows(panel, explainers, stripes=True)
+    parts = charts.split(_with_titles(summary), "measure")
+    panels = _by_explainer(parts, columns=len(parts))
+    for panel, measure in zip(panels, parts, strict=True):
         panel.set_xlim(left=0)
         panel.set_xlabel(charts.wrap(titles[measure], 34))
-    charts.common_legend(figure, panels[0])
-    charts.title(figure, "Shape of the saliency maps, means with 95 % bootstrap intervals over photographs")
-    charts.save(figure, path)
+    title = "Shape of the saliency maps, means with 95 % bootstrap intervals over photographs"
+    return charts.finished(panels, title)
 
 
 @charts.drawing
-def ground_truth(summary: pd.DataFrame, path: str | Path, *, titles: Mapping[str, str]) -> None:
-    """Draw how well explainers find the objects, a row of panels a reference, a panel a measure.
-
-    Parameters
-    ----------
-    summary : pandas.DataFrame
-        Table of `localization.summarise`.
-    path : path
-        File to write, ``.png`` or ``.svg``.
-    titles : mapping
-        From a measure to what its axis is called.
-
-    Raises
-    ------
-    ValueError
-        If the suffix is another.
-    """
+def ground_truth(summary: pd.DataFrame, *, titles: Mapping[str, str]) -> Figure:
+    """Draw how well explainers find the objects, a row of panels a reference, a panel a measure."""
     charts.require(summary, "mean", "There is no photograph with an object that a map can be scored against.")
-    references, models = charts.series_names(summary, "reference"), charts.series_names(summary, "model")
-    rows = summary.assign(title=summary["explainer"].map(explainer_title))
-    explainers = list(rows["title"].unique())
-    height = len(explainers) * max(0.36, 0.16 * len(models)) + 0.6
-    figure = Figure((9.5, 0.8 + height * len(references)), layout="constrained")
-    grid = figure.subplots(len(references), len(titles), sharey=True, squeeze=False)
-    for reference, panels in zip(references, grid, strict=True):
-        for panel, (measure, title) in zip(panels, titles.items(), strict=True):
-            own = rows[(rows["reference"] == reference) & (rows["measure"] == measure)]
-            charts.dots(panel, own, rows=("title", explainers), series=("model", models))
-            panel.axvline(own["chance"].mean(), **charts.CHANCE_LINE)
-            charts.label_rows(panel, explainers, stripes=True)
-            panel.set_xlim(0, 1.04)
-            panel.set_xlabel(charts.wrap(title, 34))
-        panels[0].set_title(f"against the {reference}", fontsize=9)
-    charts.common_legend(figure, grid[0][0])
-    charts.title(
-        figure, "Explainers against the objects of the sheet, means with 95 % bootstrap intervals over photographs"
-    )
-    charts.save(figure, path)
+    references = charts.split(_with_titles(summary), "reference")
+    parts = {
+        (reference, measure): rows[rows["measure"] == measure]
+        for reference, rows in references.items()
+        for measure in titles
+    }
+    panels = _by_explainer(parts, columns=len(titles), between=0.6, around=0.8)
+    for panel, ((_, measure), rows) in zip(panels, parts.items(), strict=True):
+        panel.axvline(rows["chance"].mean(), **charts.CHANCE_LINE)
+        panel.set_xlim(0, 1.04)
+        panel.set_xlabel(charts.wrap(titles[measure], 34))
+    charts.title_panels(panels[:: len(titles)], [f"against the {reference}" for reference in references])
+    title = "Explainers against the objects of the sheet, means with 95 % bootstrap intervals over photographs"
+    return charts.finished(panels, title)
 
 
 @charts.drawing
-def randomisation(summary: pd.DataFrame, path: str | Path) -> None:
-    """Draw how like maps of a network stay as its layers are randomised, one panel a model.
-
-    Parameters
-    ----------
-    summary : pandas.DataFrame
-        Table of `sanity.summarise_randomisation`; the rows of ``equal_area_iou`` are drawn.
-    path : path
-        File to write, ``.png`` or ``.svg``.
-
-    Raises
-    ------
-    ValueError
-        If the suffix is another.
-    """
+def randomisation(summary: pd.DataFrame) -> Figure:
+    """Draw how like maps of a network stay as its layers are randomised, one panel a model, by equal-area IoU."""
     rows = summary[summary["measure"] == "equal_area_iou"]
     charts.require(rows, "mean", "There is no photograph on which maps of a randomised network can be compared.")
-    models, explainers = charts.series_names(rows, "model"), list(rows["explainer"].map(explainer_title).unique())
-    panels, figure = charts.panel_grid(len(models), height=2.6, columns=2, sharex=False)
-    for panel, model in zip(panels, models, strict=True):
-        own = rows[rows["model"] == model]
-        stages = sorted({0, *own["randomised"]})
-        for position, title in enumerate(explainers):
-            one = own[own["explainer"].map(explainer_title) == title].sort_values("randomised")
-            one = pd.concat(
-                [one.iloc[:1].assign(randomised=0, mean=1.0, low=1.0, high=1.0), one[one["randomised"] > 0]]
-            )
-            at = [stages.index(number) for number in one["randomised"]]
-            charts.band(panel, at, one[["mean", "low", "high"]], label=title, position=position)
+    parts, stages = charts.split(_with_titles(rows), "model"), {}
+    curves = {}
+    for model, own in parts.items():
+        stages[model] = sorted({0, *own["randomised"]})
+        original = own.drop_duplicates("title").assign(randomised=0, mean=1.0, low=1.0, high=1.0)
+        curve = pd.concat([original, own[own["randomised"] > 0]])
+        curves[model] = curve.assign(stage=curve["randomised"].map(stages[model].index))
+    panels = charts.band_plot(curves, x="stage", series="title", height=2.6, columns=2, sharex=False)
+    for panel, (model, own) in zip(panels, parts.items(), strict=True):
         other = own.loc[own["randomised"] == 0, "mean"]
         if len(other):
             panel.axhline(other.mean(), color="#333333", linestyle=":", linewidth=1.2, label="another photograph")
         panel.axhline(own["chance"].mean(), **charts.CHANCE_LINE)
-        panel.set_xticks(range(len(stages)), ["none", *(str(number) for number in stages[1:])])
+        panel.set_xticks(range(len(stages[model])), ["none", *map(str, stages[model][1:])])
         panel.set_ylim(0, 1.03)
-        panel.set_title(charts.wrap(model, 24), fontsize=9)
         panel.set_xlabel(f"layers randomised, of {own['layers'].max()}")
         panel.set_ylabel("equal-area IoU with the original")
-    charts.common_legend(figure, panels[0])
-    charts.title(figure, "Maps of randomised networks against the original ones")
-    charts.save(figure, path)
+    charts.title_panels(panels, parts)
+    return charts.finished(panels, "Maps of randomised networks against the original ones")
 
 
 @charts.drawing
-def stability(summary: pd.DataFrame, path: str | Path, *, titles: Mapping[str, str]) -> None:
-    """Draw how far LIME agrees with itself, by the number of samples, one panel a measure.
-
-    Parameters
-    ----------
-    summary : pandas.DataFrame
-        Table of `sanity.summarise_stability`.
-    path : path
-        File to write, ``.png`` or ``.svg``.
-    titles : mapping
-        From a measure to what its axis is called.
-
-    Raises
-    ------
-    ValueError
-        If the suffix is another.
-    """
+def stability(summary: pd.DataFrame, *, titles: Mapping[str, str]) -> Figure:
+    """Draw how far LIME agrees with itself, by the number of samples, one panel a measure."""
     charts.require(summary, "mean", "There is no photograph on which LIME can be compared with itself.")
-    models = charts.series_names(summary, "model")
-    panels, figure = charts.panel_grid(len(titles), height=2.6)
-    for panel, (measure, title) in zip(panels, titles.items(), strict=True):
-        own = summary[summary["measure"] == measure]
-        for position, model in enumerate(models):
-            one = own[own["model"] == model].sort_values("n_samples")
-            charts.band(panel, one["n_samples"], one[["mean", "low", "high"]], label=model, position=position)
-        panel.axhline(own["chance"].mean(), **charts.CHANCE_LINE)
-        panel.set_ylim(0, 1.03)
-        panel.set_xlim(left=0)
-        panel.set_xlabel("samples")
-        panel.set_ylabel(charts.wrap(title, 30))
-    charts.common_legend(figure, panels[0])
-    charts.title(figure, "LIME drawn again, 95 % bootstrap intervals over photographs")
-    charts.save(figure, path)
+    parts = {title: summary[summary["measure"] == measure] for measure, title in titles.items()}
+    panels = charts.band_plot(parts, x="n_samples", series="model", height=2.6)
+    for panel, (title, rows) in zip(panels, parts.items(), strict=True):
+        panel.axhline(rows["chance"].mean(), **charts.CHANCE_LINE)
+        panel.set(xlim=(0, None), ylim=(0, 1.03), xlabel="samples", ylabel=charts.wrap(title, 30))
+    return charts.finished(panels, "LIME drawn again, 95 % bootstrap intervals over photographs")
 
 
 @charts.drawing
-def complexity(
-    joined: pd.DataFrame, correlations: pd.DataFrame, path: str | Path, *, titles: Mapping[str, str]
-) -> None:
+def complexity(joined: pd.DataFrame, correlations: pd.DataFrame, *, titles: Mapping[str, str]) -> Figure:
     """Draw agreement against each measure of complexity, a row of panels a model, a point a photograph.
 
     Parameters
@@ -264,133 +144,99 @@ def complexity(
     joined : pandas.DataFrame
         ``model``, ``value`` (the agreement) and the measures, a row a photograph.
     correlations : pandas.DataFrame
-        Rows of `complexity.correlate_complexity` for the same agreement; written into the panels.
-    path : path
-        File to write, ``.png`` or ``.svg``.
+        Rows of `tables.complexity.correlate_complexity` for the same agreement; written into the panels.
     titles : mapping
         From a measure to what its axis is called.
-
-    Raises
-    ------
-    ValueError
-        If the suffix is another.
     """
     charts.require(joined, "value", NO_PAIR)
-    models = charts.series_names(joined, "model")
-    figure = Figure((min(charts.WIDEST, max(6.0, 2.1 * len(titles))), 0.6 + 2.2 * len(models)), layout="constrained")
-    panels = figure.subplots(len(models), len(titles), sharey=True, sharex="col", squeeze=False)
-    for row, model in enumerate(models):
-        own = joined[joined["model"] == model]
+    models = charts.split(joined, "model")
+    width = min(charts.WIDEST, max(6.0, 2.1 * len(titles)))
+    heights = [2.2] * len(titles) * len(models)
+    panels = charts.panel_grid(heights, columns=len(titles), width=width, around=0.6, sharey=True, sharex="col")
+    places = iter(panels)
+    for position, (model, own) in enumerate(models.items()):
+        look = {"color": charts.SERIES_COLOURS[position % 7], "markersize": 4}
         known = correlations[correlations["model"] == model].set_index("measure").reindex(list(titles))
-        for panel, (measure, title) in zip(panels[row], titles.items(), strict=True):
-            panel.plot(
-                own[measure],
-                own["value"],
-                charts.MARKERS[row % len(charts.MARKERS)],
-                color=charts.SERIES_COLOURS[row % 7],
-                markersize=4,
-            )
-            panel.grid(color="#DDDDDD", linewidth=0.6)
+        for measure, panel in zip(titles, places, strict=False):
+            panel.plot(own[measure], own["value"], charts.marker(position), **look)
             found = known.loc[measure]
             note = f"r = {found['correlation']:.2f}, adj. p = {found['p_adjusted']:.2g}"
-            panel.set_title(
-                note if pd.notna(found["correlation"]) else "no correlation", fontsize=8, fontweight="normal"
-            )
+            note = note if pd.notna(found["correlation"]) else "no correlation"
+            panel.set_title(note, fontsize=8, fontweight="normal")
             panel.set_ylim(0, 1)
-            if row == len(models) - 1:
-                panel.set_xlabel(charts.wrap(title, 24))
-        panels[row][0].set_ylabel(charts.wrap(f"{model}: equal-area IoU", 26))
-    charts.title(
-        figure, "Agreement against the complexity of a picture; r: Spearman, p corrected for the measures of a row"
-    )
-    charts.save(figure, path)
+    for panel, title in zip(panels[-len(titles) :], titles.values(), strict=True):
+        panel.set_xlabel(charts.wrap(title, 24))
+    for panel, model in zip(panels[:: len(titles)], models, strict=True):
+        panel.set_ylabel(charts.wrap(f"{model}: equal-area IoU", 26))
+    title = "Agreement against the complexity of a picture; r: Spearman, p corrected for the measures of a row"
+    return charts.finished(panels, title)
 
 
 @charts.drawing
-def faithfulness_scores(summary: pd.DataFrame, path: str | Path, *, model: str) -> None:
-    """Draw the mean scores of one model's explainers and of the two floors, one panel a measure.
-
-    Parameters
-    ----------
-    summary : pandas.DataFrame
-        Table of `faithfulness.summarise`.
-    path : path
-        File to write, ``.png`` or ``.svg``.
-    model : str
-        Whose rows are drawn.
-
-    Raises
-    ------
-    ValueError
-        If the suffix is another.
-    """
+def faithfulness_scores(summary: pd.DataFrame, *, model: str) -> Figure:
+    """Draw the mean scores of one model's explainers and of the two floors, one panel a measure."""
     rows = summary[(summary["model"] == model) & summary["measure"].isin(FAITHFULNESS_TITLES)]
     charts.require(rows, "mean", NO_SCORE)
-    explainers = charts.series_names(rows, "explainer")
-    titles = {measure: title for measure, title in FAITHFULNESS_TITLES.items() if measure in set(rows["measure"])}
-    panels, figure = charts.panel_grid(len(titles), height=0.7 + 0.3 * len(explainers), columns=2, sharex=False)
-    figure.set_figwidth(7.2)
-    positions = {name: number for number, name in enumerate(dict.fromkeys(rows["baseline"]))}
-    for panel, (measure, title) in zip(panels, titles.items(), strict=True):
-        of_measure = rows[rows["measure"] == measure]
-        baselines = list(of_measure["baseline"].unique())
-        for number, baseline in enumerate(baselines):
-            one = of_measure[of_measure["baseline"] == baseline].set_index("explainer").reindex(explainers)
-            colour = charts.SERIES_COLOURS[positions[baseline]]
-            heights = np.arange(len(explainers)) + charts.offset(number, len(baselines))
-            look = {"label": BASELINE_TITLES[baseline], "position": positions[baseline], "colour": colour}
-            charts.intervals(panel, one[["mean", "low", "high"]], heights, **look)
-            panel.axvline(one["mean"].get("random", np.nan), color=colour, linestyle="--", linewidth=1)
-        charts.label_rows(panel, [explainer_title(name) for name in explainers], stripes=True)
-        panel.set_title(title, fontsize=9)
-        panel.set_xlabel(f"{of_measure['better'].iloc[0]} is more faithful", fontsize=8)
+    rows = rows.assign(removed=[BASELINE_TITLES[name] for name in rows["baseline"]])
+    measures = charts.split(rows, "measure")
+    parts = {title: measures[measure] for measure, title in FAITHFULNESS_TITLES.items() if measure in measures}
+    panels = charts.dot_plot(
+        parts,
+        row="explainer",
+        series="removed",
+        labels={name: explainer_title(name) for name in rows["explainer"]},
+        heights=(0.3, 0),
+        between=0.7,
+        around=1.2,
+        reference="random",
+        columns=2,
+        lines=True,
+        sharey=True,
+    )
+    for panel, own in zip(panels, parts.values(), strict=True):
+        panel.set_xlabel(f"{own['better'].iloc[0]} is more faithful", fontsize=8)
         panel.set_xlim(left=min(0, panel.get_xlim()[0]))
-    handles = dict(pair[::-1] for panel in panels for pair in zip(*panel.get_legend_handles_labels(), strict=True))
-    figure.legend(handles.values(), handles, title="removed pixels are", loc="outside lower center", ncols=len(handles))
-    charts.title(figure, f"How faithful the explanations of {model} are: means, 95 % intervals; dashed: random maps")
-    charts.save(figure, path)
+    charts.title_panels(panels, parts, width=44)
+    title = f"How faithful the explanations of {model} are: means, 95 % intervals; dashed: random maps"
+    return charts.finished(panels, title, ncols=rows["removed"].nunique(), title="removed pixels are")
 
 
 @charts.drawing
-def faithfulness_curves(curves: pd.DataFrame, path: str | Path, *, model: str) -> None:
+def faithfulness_curves(curves: pd.DataFrame, *, model: str) -> Figure:
     """Draw how the probability of the explained class follows the share of removed or inserted pixels.
 
-    Parameters
-    ----------
-    curves : pandas.DataFrame
-        Table of `faithfulness.mean_curves`; a panel for each measure and baseline.
-    path : path
-        File to write, ``.png`` or ``.svg``.
-    model : str
-        Whose rows are drawn.
-
-    Raises
-    ------
-    ValueError
-        If the suffix is another.
+    A panel for each measure and baseline.
     """
     rows = curves[curves["model"] == model]
     charts.require(rows, "mean", NO_SCORE)
-    explainers = [name for name in charts.series_names(rows, "explainer") if name not in FLOOR_LINES]
-    kinds = rows[["measure", "baseline"]].drop_duplicates()
-    kinds = kinds.sort_values("measure", key=lambda names: names.map(list(CURVE_TITLES).index), kind="stable")
-    panels, figure = charts.panel_grid(len(kinds), height=2.4, columns=2)
-    figure.set_figwidth(7.2)
-    for panel, (measure, baseline) in zip(panels, kinds.itertuples(index=False), strict=True):
-        of_kind = rows[(rows["measure"] == measure) & (rows["baseline"] == baseline)].sort_values("share")
-        for position, explainer in enumerate(explainers):
-            one = of_kind[of_kind["explainer"] == explainer]
-            name = explainer_title(explainer)
-            charts.band(panel, 100 * one["share"], one[["mean", "low", "high"]], label=name, position=position)
+    rows = _with_titles(rows).assign(percent=100 * rows["share"])
+    kinds = {
+        (measure, baseline): own
+        for measure in CURVE_TITLES
+        for baseline, own in charts.split(rows[rows["measure"] == measure], "baseline").items()
+    }
+    explained = {kind: own[~own["explainer"].isin(list(FLOOR_LINES))] for kind, own in kinds.items()}
+    panels = charts.band_plot(explained, x="percent", series="title", height=2.4, columns=2, width=7.2)
+    for panel, own in zip(panels, kinds.values(), strict=True):
         for floor, line in FLOOR_LINES.items():
-            one = of_kind[of_kind["explainer"] == floor]
-            panel.plot(100 * one["share"], one["mean"], linestyle=line, color="#333333", label=explainer_title(floor))
-        panel.set_title(CURVE_TITLES[measure].format(baseline), fontsize=9)
+            one = own[own["explainer"] == floor].sort_values("share")
+            panel.plot(one["percent"], one["mean"], linestyle=line, color="#333333", label=explainer_title(floor))
         panel.set(xlim=(0, 100), ylim=(0, 1))
+    charts.title_panels(panels, [CURVE_TITLES[measure].format(baseline) for measure, baseline in kinds], width=40)
     charts.label_outer(panels, "pixels removed or inserted (%)", "mean probability")
-    charts.common_legend(figure, panels[0])
-    charts.title(figure, f"{model}: probability of the explained class, 95 % bootstrap intervals over photographs")
-    charts.save(figure, path)
+    title = f"{model}: probability of the explained class, 95 % bootstrap intervals over photographs"
+    return charts.finished(panels, title)
+
+
+def _by_explainer(parts: Mapping[object, pd.DataFrame], **layout: object) -> list[Axes]:
+    """Make a dot plot with explainers as rows and models as series."""
+    labels = {title: title for rows in parts.values() for title in rows["title"]}
+    look = {"row": "title", "series": "model", "labels": labels, "heights": (0.36, 0.16)}
+    return charts.dot_plot(parts, width=9.5, sharey=True, **look, **layout)
+
+
+def _with_titles(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(title=rows["explainer"].map(explainer_title))
 
 
 def _with_pairs(rows: pd.DataFrame) -> pd.DataFrame:

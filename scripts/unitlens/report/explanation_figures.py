@@ -1,7 +1,6 @@
 """Draw saliency maps on their photographs."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -58,28 +57,10 @@ def blend(image: np.ndarray, saliency: np.ndarray, segments: np.ndarray | None =
 
 
 @charts.drawing
-def overlay(
-    image: np.ndarray, saliency: np.ndarray, path: str | Path, *, segments: np.ndarray | None = None, title: str
-) -> None:
-    """Draw one saliency map over its photograph, every pixel of the photograph as a square of equal pixels.
+def overlay(image: np.ndarray, saliency: np.ndarray, *, segments: np.ndarray | None = None, title: str) -> Figure:
+    """Draw one saliency map over its photograph, about 3 inches wide, every pixel as a square of equal pixels.
 
-    Parameters
-    ----------
-    image : array, uint8, shape (h, w, 3)
-        Photograph in the model's geometry.
-    saliency : array, shape (h, w)
-        Saliency in [0, 1].
-    path : path
-        File to write, ``.png`` or ``.svg``; about 3 inches wide.
-    segments : array of int, shape (h, w), optional
-        Superpixels, drawn as contours.
-    title : str
-        Text above the picture.
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit each other, a saliency lies outside [0, 1], or the suffix is another.
+    Arguments are as in `blend`, which checks them, and the title above the picture.
     """
     scale = max(1, round(3 * charts.DPI / image.shape[1]))
     picture = blend(image, saliency, segments, scale=scale)
@@ -89,19 +70,18 @@ def overlay(
     figure = Figure((width, height + above))
     _picture(figure, picture, left=0, top=above, width=width, height=height)
     figure.text(0, 1, "\n".join(lines), va="top", fontsize=9)
-    charts.save(figure, path)
+    return figure
 
 
 @charts.drawing
 def explanation_grid(
     images: np.ndarray,
     saliencies: Mapping[str, np.ndarray],
-    path: str | Path,
     *,
     captions: Sequence[str],
     segments: np.ndarray | None = None,
     model: str,
-) -> None:
+) -> Figure:
     """Draw photographs (rows) against explainers (columns), every saliency map over its photograph.
 
     Parameters
@@ -110,14 +90,10 @@ def explanation_grid(
         Photographs in the model's geometry.
     saliencies : mapping from explainer to array, shape (n, h, w)
         Saliency in [0, 1].
-    path : path
-        File to write, ``.png`` or ``.svg``.
     captions : sequence of str
         Text above each row: the class explained and its probability.
     segments : array of int, shape (n, h, w), optional
         Superpixels, drawn as contours in the column of LIME.
-    model : str
-        Name of the model, for the title.
 
     Raises
     ------
@@ -151,7 +127,7 @@ def explanation_grid(
         ]
         for column, picture in enumerate(pictures):
             _picture(figure, picture, left=gap + column * (cell + gap), top=top, width=cell, height=cell_height)
-    charts.save(figure, path)
+    return figure
 
 
 def _enlarge(array: np.ndarray, scale: int) -> np.ndarray:
