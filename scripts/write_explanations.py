@@ -27,6 +27,4 @@ with log_to(snakemake.log[0]):
         photographs=params.shown,
     )
     explained = predictions.image_id.nunique()
-    explanation_page.explanations(
-        snakemake.output[0], cards, area=params.area, explained=explained, missing=params.missing
-    )
+    explanation_page.write(snakemake.output[0], cards, area=params.area, explained=explained, missing=params.missing)

@@ -11,7 +11,7 @@ with log_to(snakemake.log[0]):
     from unitlens.storage.shards import picking
     from unitlens.storage.tables import read_table
 
-    unit_gallery.units(
+    unit_gallery.write(
         snakemake.output[0],
         concepts=read_table(snakemake.input.concepts),
         maps=map(read_arrays, snakemake.input.maps),

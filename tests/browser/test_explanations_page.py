@@ -32,7 +32,7 @@ def page(tmp_path_factory):
         faithfulness=pd.DataFrame([{"model": "net", "image_id": each} | score for each in ids]),
         photographs=PHOTOGRAPHS,
     )
-    explanation_page.explanations(path, cards, area=0.2, explained=len(cards))
+    explanation_page.write(path, cards, area=0.2, explained=len(cards))
     return path
 
 

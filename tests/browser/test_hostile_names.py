@@ -47,7 +47,7 @@ def write_explanations(path):
         faithfulness=None,
         photographs=1,
     )
-    explanation_page.explanations(path, cards, area=0.2, explained=1, missing=[HOSTILE])
+    explanation_page.write(path, cards, area=0.2, explained=1, missing=[HOSTILE])
 
 
 def write_units(path):
@@ -59,7 +59,7 @@ def write_units(path):
         }
     )
     arrays = {"row": np.zeros((2, 1), int), "image_id": np.full((2, 1), HOSTILE, object), "activation": np.ones((2, 1))}
-    unit_gallery.units(
+    unit_gallery.write(
         path,
         concepts=concepts,
         maps=[(arrays, {"model": "net", "layer": "a", "geometry": "square"})],

@@ -54,7 +54,7 @@ def page(tmp_path_factory):
     outline_once = functools.cache(lambda content: outline(np.frombuffer(content, np.uint8).reshape(7, 7)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pages, "outline", lambda each: outline_once(each.tobytes()))
-        unit_gallery.units(path, concepts=table(), maps=maps, pictures={"square": photographs})
+        unit_gallery.write(path, concepts=table(), maps=maps, pictures={"square": photographs})
     return path
 
 

@@ -155,12 +155,12 @@ def test_object_is_outlined_where_the_sheet_gives_one():
 
 def test_pictures_shrink_until_the_page_fits(tmp_path, monkeypatch):
     cards = explanation_page.collect(**inputs())
-    explanation_page.explanations(tmp_path / "large.html", cards, area=0.5, explained=24)
+    explanation_page.write(tmp_path / "large.html", cards, area=0.5, explained=24)
     page = (tmp_path / "large.html").read_text()
     assert "<p>3 of 24 photographs, explained for net and other by Grad-CAM, LIME." in page
     assert "&lt;b&gt;tench" in page and "<b>tench" not in page
     monkeypatch.setattr(pages, "LARGEST_REPORT_PAGE", len(page) - 500)
-    explanation_page.explanations(tmp_path / "small.html", cards, area=0.5, explained=24)
+    explanation_page.write(tmp_path / "small.html", cards, area=0.5, explained=24)
     assert len((tmp_path / "small.html").read_text()) < len(page) - 500
 
 
@@ -192,7 +192,7 @@ def test_shards_and_masks_that_are_missing_leave_out_their_maps_only():
 
 def test_page_of_an_unfinished_run_names_the_explanations_and_masks_that_are_missing(tmp_path):
     cards = explanation_page.collect(**inputs() | {"masks": []})
-    explanation_page.explanations(tmp_path / "page.html", cards, area=0.5, explained=3, missing=["net lime 00001"])
+    explanation_page.write(tmp_path / "page.html", cards, area=0.5, explained=3, missing=["net lime 00001"])
     page = (tmp_path / "page.html").read_text()
     assert "Missing here: net lime 00001." in page and page.count("(its mask is missing)") == 12
     assert '<img class="mask"' not in page

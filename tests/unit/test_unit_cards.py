@@ -144,7 +144,7 @@ def test_layers_that_do_not_fit_are_named(given, message):
 
 
 def test_page_holds_its_data_safely_and_loads_nothing(tmp_path):
-    unit_gallery.units(tmp_path / "units.html", concepts=CONCEPTS, maps=maps(), pictures=PICTURES)
+    unit_gallery.write(tmp_path / "units.html", concepts=CONCEPTS, maps=maps(), pictures=PICTURES)
     text = (tmp_path / "units.html").read_text(encoding="utf-8")
     assert text.count("</script>") == 3 and "<b>" not in text
     data = json.loads(text.split('<script type="application/json" id="data">')[1].split("</script>")[0])
@@ -154,5 +154,5 @@ def test_page_holds_its_data_safely_and_loads_nothing(tmp_path):
     own = re.sub(r'<script type="module">.*?</script>', "", text, flags=re.DOTALL)  # without the chart's library
     assert not any(mark in own for mark in ('src="http', "url(", "@import", "<link"))
     first = text
-    unit_gallery.units(tmp_path / "units.html", concepts=CONCEPTS, maps=maps(), pictures=PICTURES)
+    unit_gallery.write(tmp_path / "units.html", concepts=CONCEPTS, maps=maps(), pictures=PICTURES)
     assert (tmp_path / "units.html").read_text(encoding="utf-8") == first

@@ -78,7 +78,13 @@ def drawing(draw: Callable[..., Figure]) -> Callable[..., None]:
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write the figure without anything that changes from run to run."""
+    """Write the figure without anything that changes from run to run.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is neither ``.png`` nor ``.svg``.
+    """
     suffix = Path(path).suffix
     if suffix not in METADATA:
         raise ValueError(f"`path` ends in '{suffix}'; allowed: {', '.join(METADATA)}")
@@ -86,7 +92,13 @@ def save(figure: Figure, path: str | Path) -> None:
 
 
 def require(rows: pd.DataFrame, column: str, reason: str) -> None:
-    """Leave the figure to the `reason` where no row has a number in the column."""
+    """Check that some row has a number in the column.
+
+    Raises
+    ------
+    Nothing
+        If not, with the `reason`, which becomes the figure.
+    """
     if rows[column].isna().all():
         raise Nothing(reason)
 

@@ -47,8 +47,7 @@ def frequent_concepts(frequent: pd.DataFrame, *, encoder: str) -> Figure:
 @charts.drawing
 def distinct_concepts(layers: pd.DataFrame, *, encoder: str) -> Figure:
     """Draw how many distinct concepts the units of each layer name: at an equal number of units, and in all."""
-    if not (layers["distinct"] > 0).any():
-        raise charts.Nothing(NO_LABEL)
+    charts.require(layers[layers["distinct"] > 0], "distinct", NO_LABEL)
     parts = charts.split(layers, "model")
     panels = charts.stack(parts, row_height=0.36)
     bar = {"facecolor": charts.SERIES_COLOURS[5], "edgecolor": "#333333"}

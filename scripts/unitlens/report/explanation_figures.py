@@ -1,9 +1,12 @@
-"""Draw saliency maps on their photographs."""
+"""Draw saliency maps on their photographs, and encode pictures for pages."""
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 from skimage.segmentation import find_boundaries
 
 from unitlens.report import charts
@@ -98,7 +101,9 @@ def explanation_grid(
     Raises
     ------
     ValueError
-        If numbers or shapes do not fit each other, or as in `overlay`.
+        If numbers or shapes do not fit each other, or as in `blend`.
+    Nothing
+        If there is no photograph.
     """
     n, pixels_high, pixels_wide = images.shape[:3]
     for name, given in {"captions": captions, **saliencies}.items():
@@ -143,21 +148,12 @@ def _picture(figure: Figure, picture: np.ndarray, *, left: float, top: float, wi
 
 
 def _saliency_bar(figure: Figure, *, left: float, top: float, width: float) -> None:
-    """Key to the colours of `blend`, on the grey of a medium photograph."""
-    down = figure.get_figheight()
-    across = figure.get_figwidth()
-    axes = figure.add_axes((left / across, 1 - (top + 0.12) / down, width / across, 0.12 / down))
+    """Draw the key to the colors of `blend`, on the gray of a medium photograph."""
     bar = blend(np.full((1, 256, 3), 150, np.uint8), np.linspace(0, 1, 256)[None])
-    axes.imshow(bar, aspect="auto")
-    axes.set_axis_off()
-    beside = 1 - (top + 0.06) / down
-    figure.text(
-        (left + width + 0.1) / across,
-        beside,
-        "saliency, from 0 to 1 within each map",
-        va="center",
-        fontsize=8,
-    )
+    _picture(figure, bar, left=left, top=top, width=width, height=0.12)
+    across, down = figure.get_size_inches()
+    beside = ((left + width + 0.1) / across, 1 - (top + 0.06) / down)
+    figure.text(*beside, "saliency, from 0 to 1 within each map", va="center", fontsize=8)
 
 
 def captions(arrays: Mapping[str, np.ndarray], facts: Mapping[str, object], classes: Mapping[str, str]) -> list[str]:
@@ -173,3 +169,15 @@ def captions(arrays: Mapping[str, np.ndarray], facts: Mapping[str, object], clas
 def explained_class(name: str, probability: float) -> str:
     """Name a class with its probability, for a caption."""
     return f"{name}, p = {probability:.2f}" if name else "no class"
+
+
+def compressed(image: Image.Image, kind: str, **options: object) -> bytes:
+    """Encode a picture as ``jpeg``, ``png`` or ``webp``, with options of `Image.save`."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind.upper(), **options)
+    return buffer.getvalue()
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """Write the content of a picture's file as an address that holds it; `kind` is what follows ``image/``."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

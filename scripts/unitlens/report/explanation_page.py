@@ -1,7 +1,5 @@
 """Collect what the page of explanations shows: every photograph as every model sees it, its maps, masks and scores."""
 
-import base64
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from PIL import Image
 from unitlens.explainers import items
 from unitlens.measures import localization
 from unitlens.report import explanation_figures, pages
+from unitlens.report.explanation_figures import compressed, data_uri
 from unitlens.report.text import counted, explainer_title
 
 # Longest side in pixels and quality of the pictures, the best first; None leaves them as the model sees them.
@@ -62,40 +61,30 @@ def collect(
         for i, image_id in enumerate(arrays["image_id"])
     }
     rows = {
-        geometry: {each: i for i, each in enumerate(its["image_id"][:photographs])}
+        geometry: {image_id: i for i, image_id in enumerate(its["image_id"][:photographs])}
         for geometry, its in pictures.items()
     }
     outlines = {geometry: _outlines(its) for geometry, its in pictures.items()}
     cards: dict[tuple[str, str], dict] = {}  # by image and model
     for arrays, facts in explanations:
-        model, geometry = facts["model"], facts["geometry"]
-        for j, image_id in enumerate(arrays["image_id"]):
-            if (i := rows[geometry].get(image_id)) is None:
+        model, explainer, its_rows = facts["model"], facts["explainer"], rows[facts["geometry"]]
+        for place, image_id in enumerate(arrays["image_id"]):
+            if image_id not in its_rows:
                 continue
-            picture, row = pictures[geometry]["images"][i], told.loc[(model, image_id)]
-            card = cards.setdefault(
-                (image_id, model),
-                {
-                    "model": model,
-                    "caption": explanation_figures.explained_class(row.target_name, row.target_probability),
-                    "label": row.label_name if _has_label(row) else "",
-                    "verdict": _verdict(row),
-                    "picture": picture,
-                    "aspect": "{1} / {0}".format(*picture.shape[:2]),
-                    "object": outlines[geometry][i],
-                    "maps": [],
-                },
-            )
-            shown = _map(facts["explainer"], arrays, j, picture, cut.get((model, image_id)))
-            card["maps"].append(shown | {"scores": scores.get((model, image_id, facts["explainer"]), [])})
-    order = list(dict.fromkeys(image_id for its in rows.values() for image_id in its))
+            i = its_rows[image_id]
+            picture = pictures[facts["geometry"]]["images"][i]
+            card = _card(told.loc[(model, image_id)], picture, outlines[facts["geometry"]][i])
+            card = cards.setdefault((image_id, model), {"model": model} | card)
+            shown = _map(explainer, arrays, place, picture, cut.get((model, image_id)))
+            card["maps"].append(shown | {"scores": scores.get((model, image_id, explainer), [])})
+    order = list(dict.fromkeys(image_id for its_rows in rows.values() for image_id in its_rows))
     rows_of = {image_id: [card for (each, _), card in cards.items() if each == image_id] for image_id in order}
     return [{"image_id": each, "label": own[0]["label"], "rows": own} for each, own in rows_of.items() if own]
 
 
 def encode(cards: Sequence[Mapping], form: tuple[int | None, int]) -> list[dict[str, object]]:
     """Replace the pictures of `collect` by data URIs, in one of `FORMS`."""
-    return [card | {"rows": [_encode_row(row, form) for row in card["rows"]]} for card in cards]
+    return [card | {"rows": [_encode_row(row, *form) for row in card["rows"]]} for card in cards]
 
 
 def explain_page(cards: Sequence[Mapping], area: float, explained: int) -> dict[str, object]:
@@ -125,6 +114,36 @@ def explain_page(cards: Sequence[Mapping], area: float, explained: int) -> dict[
         ],
         "objects": any(row["object"] for row in rows),
         "canvas": pages.CANVAS,
+    }
+
+
+def write(
+    path: str | Path, cards: Sequence[Mapping], *, area: float, explained: int, missing: Sequence[str] = ()
+) -> None:
+    """Write the page, below `pages.LARGEST_REPORT_PAGE`, with the pictures of `collect` as large as that allows.
+
+    Masks cover a share `area` of the picture; of all `explained` photographs the page shows the first; explanations
+    that are `missing` are left out because the run is not finished.
+    """
+    words = explain_page(cards, area, explained) | {"missing": missing}
+    for form in FORMS:
+        page = words | {"photographs": encode(cards, form)}
+        text = pages.render("explanations.html.j2", page)
+        if len(text.encode()) < pages.LARGEST_REPORT_PAGE:
+            break
+    Path(path).write_text(text, encoding="utf-8")
+
+
+def _card(told: pd.Series, picture: np.ndarray, outline: str) -> dict[str, object]:
+    """Say what one model makes of a photograph (h, w, 3); its maps are added one by one."""
+    return {
+        "caption": explanation_figures.explained_class(told.target_name, told.target_probability),
+        "label": told.label_name if _has_label(told) else "",
+        "verdict": _verdict(told),
+        "picture": picture,
+        "aspect": "{1} / {0}".format(*picture.shape[:2]),
+        "object": outline,
+        "maps": [],
     }
 
 
@@ -177,65 +196,28 @@ def _has_label(row: pd.Series) -> bool:
     return pd.notna(row.label) and row.label != ""
 
 
-def _encode_row(row: Mapping[str, object], form: tuple[int | None, int]) -> dict[str, object]:
-    maps = [
-        each
-        | {
-            "heat": _photograph(each["heat"], form),
-            "mask": None if each["mask"] is None else _shade(each["mask"], form[0]),
-        }
-        for each in row["maps"]
-    ]
-    return row | {"picture": _photograph(row["picture"], form), "maps": maps}
+def _encode_row(row: Mapping[str, object], side: int | None, quality: int) -> dict[str, object]:
+    maps = []
+    for each in row["maps"]:
+        mask = None if each["mask"] is None else _shade(each["mask"], side)
+        maps.append(each | {"heat": _photograph(each["heat"], side, quality), "mask": mask})
+    return row | {"picture": _photograph(row["picture"], side, quality), "maps": maps}
 
 
-def _photograph(picture: np.ndarray, form: tuple[int | None, int]) -> str:
-    side, quality = form
-    return _encode(_resize(Image.fromarray(picture), side), "webp", quality=quality)
+def _photograph(picture: np.ndarray, side: int | None, quality: int) -> str:
+    return data_uri(compressed(_shrunk(picture, side), "webp", quality=quality), "webp")
 
 
 def _shade(mask: np.ndarray, side: int | None) -> str:
     """Encode darkness that leaves the mask open: black, with an opacity of two steps."""
-    levels = _resize(Image.fromarray(np.where(mask, 0, 255).astype(np.uint8)), side)
-    shade = Image.fromarray((np.asarray(levels) > 127).astype(np.uint8))
+    levels = np.asarray(_shrunk(np.where(mask, 0, 255).astype(np.uint8), side))
+    shade = Image.fromarray((levels > 127).astype(np.uint8))
     shade.putpalette([0, 0, 0] * 2)
-    return _encode(shade, "png", transparency=bytes([0, _OUTSIDE]), bits=1, optimize=True)
+    return data_uri(compressed(shade, "png", transparency=bytes([0, _OUTSIDE]), bits=1, optimize=True), "png")
 
 
-def _resize(image: Image.Image, side: int | None) -> Image.Image:
+def _shrunk(picture: np.ndarray, side: int | None) -> Image.Image:
+    image = Image.fromarray(picture)
     if side is not None:
         image.thumbnail((side, side), Image.Resampling.LANCZOS)  # which only shrinks
     return image
-
-
-def _encode(image: Image.Image, kind: str, **options: object) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, kind.upper(), **options)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def explanations(
-    path: str | Path, cards: Sequence[Mapping], *, area: float, explained: int, missing: Sequence[str] = ()
-) -> None:
-    """Write the page of explanations: photographs against explainers, to slide from photograph to heat map to mask.
-
-    Parameters
-    ----------
-    path : path
-        HTML file to write; below `LARGEST_REPORT_PAGE`, with pictures as large as that allows.
-    cards : sequence of mapping
-        From `explanation_page.collect`.
-    area : float
-        Share of the picture that a mask covers.
-    explained : int
-        Photographs that were explained, of which the page shows the first.
-    missing : sequence of str
-        Explanations that are left out because the run is not finished.
-    """
-    words = explain_page(cards, area, explained) | {"missing": missing}
-    for form in FORMS:
-        page = words | {"photographs": encode(cards, form)}
-        text = pages.render("explanations.html.j2", page)
-        if len(text.encode()) < pages.LARGEST_REPORT_PAGE:
-            break
-    Path(path).write_text(text, encoding="utf-8")

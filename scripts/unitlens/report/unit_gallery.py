@@ -4,7 +4,6 @@ Every thumbnail is there once, however many units share it; outlines are paths t
 """
 
 import base64
-import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,12 +16,11 @@ from markupsafe import Markup
 from PIL import Image
 
 from unitlens.report import pages
-from unitlens.report.charts import CATEGORY_COLOURS
+from unitlens.report.charts import CATEGORY_COLOURS, category
+from unitlens.report.explanation_figures import compressed
 from unitlens.report.text import counted
 
 LARGEST_PAGE = 37_000_000  # bytes of data; thumbnails are as large as that allows
-
-
 # Side in pixels and quality of thumbnails, the best first: a reader sees the side before the quality.
 FORMS = ((176, 75), (144, 70), (128, 60), (112, 50), (96, 40), (80, 30), (64, 30), (48, 30))
 _AT_ONCE = 128  # pictures in memory
@@ -118,9 +116,7 @@ def collect(
 def explain(concepts: pd.DataFrame, data: Mapping[str, object]) -> dict[str, object]:
     """Say in words what the page of `collect` shows: ``summary`` and ``notes``."""
     labelled, models = (concepts["status"] == "labelled").sum(), concepts["model"].nunique()
-    broken = (
-        " One that is not finite returns NaN or infinity on some." if "not finite" in set(concepts["status"]) else ""
-    )
+    broken = "not finite" in set(concepts["status"])
     of = f"{counted(len(data['groups']), 'layer')} of {counted(models, 'model')}"
     return {
         "summary": f"{counted(len(concepts), 'unit')} in {of}; "
@@ -135,11 +131,31 @@ def explain(concepts: pd.DataFrame, data: Mapping[str, object]) -> dict[str, obj
             "token ranks the photographs and the other tokens are outlined.",
             "A label is the best of the listed concepts, not a proof that the unit stands for it. A unit that is "
             "unlabelled has no concept that its evidence supports; one that is dead or constant answers every "
-            "photograph alike." + broken + _bar(concepts),
+            "photograph alike."
+            + (" One that is not finite returns NaN or infinity on some." if broken else "")
+            + _bar(concepts),
             "Search finds units whose label contains every word; in quotation marks, whose label is exactly that. "
             "Keys: / to search, Tab and Enter to open a card, ← and → for its neighbours, Esc to close.",
         ],
     }
+
+
+def write(
+    path: str | Path,
+    *,
+    concepts: pd.DataFrame,
+    maps: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
+    pictures: Mapping[str, Pick],
+    missing: Sequence[str] = (),
+) -> None:
+    """Write the gallery of units, from the arguments of `collect`: a card for each, to search, filter and sort.
+
+    Layers that are `missing` are left out because the run is not finished.
+    """
+    data = collect(concepts, maps, pictures)
+    vega = Markup(vl_convert.javascript_bundle())  # Vega-Lite, so that the page needs no network
+    page = {"data": pages.visible_data(data), "charts": vega, "missing": missing} | explain(concepts, data)
+    pages.write_page(path, "units.html.j2", page)
 
 
 def _bar(concepts: pd.DataFrame) -> str:
@@ -154,8 +170,8 @@ def _bar(concepts: pd.DataFrame) -> str:
 
 def _chart(categories: Sequence[str]) -> dict[str, object]:
     """Specify a scatter plot of units in Vega-Lite; the page fills in ``units`` and the titles of the axes."""
-    other = CATEGORY_COLOURS["other"]
-    colours = {"domain": categories, "range": [CATEGORY_COLOURS.get(name, other) for name in categories]}
+    colours = {"domain": categories, "range": [CATEGORY_COLOURS[category(name)] for name in categories]}
+    number = {"type": "quantitative", "scale": {"zero": False}}
     return {
         "description": "Scatter plot of the units that the cards show, by two kinds of evidence",
         "width": "container",
@@ -163,8 +179,8 @@ def _chart(categories: Sequence[str]) -> dict[str, object]:
         "autosize": {"type": "fit-x", "contains": "padding"},
         "mark": {"type": "point", "filled": True, "opacity": 0.65, "size": 36, "cursor": "pointer"},
         "encoding": {
-            "x": {"field": "x", "type": "quantitative", "scale": {"zero": False}},
-            "y": {"field": "y", "type": "quantitative", "scale": {"zero": False}},
+            "x": {"field": "x"} | number,
+            "y": {"field": "y"} | number,
             "color": {"field": "category", "scale": colours, "title": "category", "legend": {"orient": "bottom"}},
             "shape": {"field": "model", "legend": {"orient": "bottom"}},
             "tooltip": [{"field": name, "title": name} for name in ("label", "category", "place", "unit")],
@@ -189,13 +205,15 @@ def _rows_of(layers: Iterable[tuple[Mapping[str, np.ndarray], str]], geometry: s
 
 
 def _card(record: Mapping[str, object], evidence: Sequence[Evidence]) -> dict[str, object]:
-    text = {name: record[name] if pd.notna(record[name]) else "" for name in ("concept", "category", "top_concepts")}
+    concept, category, best = (
+        record[name] if pd.notna(record[name]) else "" for name in ("concept", "category", "top_concepts")
+    )
     return {
         "unit": int(record["unit"]),
         "status": record["status"],
-        "concept": text["concept"],
-        "category": text["category"],
-        "best": text["top_concepts"].split("; ") if text["top_concepts"] else [],
+        "concept": concept,
+        "category": category,
+        "best": best.split("; ") if best else [],
         "values": [_short(record[each.column]) for each in evidence],
     }
 
@@ -229,44 +247,9 @@ def _encode(rows: Mapping[str, np.ndarray], pictures: Mapping[str, Pick], side: 
         for start in range(0, len(its_rows), _AT_ONCE):
             for picture in pictures[geometry](its_rows[start : start + _AT_ONCE]):
                 small = Image.fromarray(picture).resize((side, side), Image.Resampling.LANCZOS)
-                buffer = io.BytesIO()
-                small.save(buffer, "WEBP", quality=quality)
-                yield buffer.getvalue()
+                yield compressed(small, "webp", quality=quality)
 
 
 def _short(number: float) -> float | None:
     """Round to four digits; None where there is no number."""
     return float(f"{number:.4g}") if np.isfinite(number) else None
-
-
-def units(
-    path: str | Path,
-    *,
-    concepts: pd.DataFrame,
-    maps: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
-    pictures: Mapping[str, Callable[[np.ndarray], np.ndarray]],
-    missing: Sequence[str] = (),
-) -> None:
-    """Write the gallery of units: a card for each, to search, filter and sort.
-
-    Parameters
-    ----------
-    path : path
-        HTML file to write.
-    concepts, maps, pictures
-        As in `unit_gallery.collect`.
-    missing : sequence of str
-        Layers that are left out because the run is not finished.
-
-    Raises
-    ------
-    ValueError
-        As `unit_gallery.collect` does.
-    """
-    data = collect(concepts, maps, pictures)
-    charts = Markup(vl_convert.javascript_bundle())  # Vega-Lite, so that the page needs no network
-    pages.write_page(
-        path,
-        "units.html.j2",
-        {"data": pages.visible_data(data), "charts": charts, "missing": missing} | explain(concepts, data),
-    )
