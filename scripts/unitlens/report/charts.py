@@ -10,6 +10,7 @@ set.
 import functools
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib
@@ -149,28 +150,30 @@ def dot_plot(
     row_height = max(heights[0], heights[1] * max(table[series].nunique() for table in parts.values()))
     panel_heights = [len(names) * row_height + between for names in rows]
     panels = panel_grid(panel_heights, around=around, **{"columns": 1, "width": 7.2, "lines": False} | layout)
-    known = list(dict.fromkeys(name for table in parts.values() for name in table[series]))
+    every = looks(name for table in parts.values() for name in table[series])
     for panel, table, names in zip(panels, parts.values(), rows, strict=True):
-        present = (
-            list(table[series].unique()) if by_layer else [name for name in known if (table[series] == name).any()]
-        )
+        look = looks(table[series], by_depth=True) if by_layer else every
+        present = [name for name in look if (table[series] == name).any()]
         for place, name in enumerate(present):
-            position = place if by_layer else known.index(name)
-            colour = depths(len(present))[place] if by_layer else SERIES_COLOURS[position % len(SERIES_COLOURS)]
-            at = np.arange(len(names)) + (place - (len(present) - 1) / 2) * 0.7 / len(present)
             own = table[table[series] == name].drop_duplicates(row).set_index(row).reindex(list(names))
-            look = {"color": colour, "markersize": 5}
-            panel.hlines(at, own["low"], own["high"], color=colour, linewidth=1.5)
-            panel.plot(own["mean"], at, marker(position), label=wrap(name, 40), **look)
-            if "filled" in own:
-                hollow = own["filled"].ne(True)
-                panel.plot(own["mean"][hollow], at[hollow], marker(position), mfc="white", **look)
+            at = np.arange(len(names)) + (place - (len(present) - 1) / 2) * 0.7 / len(present)
+            _dots(panel, own, at, label=wrap(name, 40), **look[name])
             if reference:
-                panel.axvline(own["mean"].get(reference, np.nan), color=colour, linestyle="--", linewidth=1)
+                at_reference = own["mean"].get(reference, np.nan)
+                panel.axvline(at_reference, color=look[name]["color"], linestyle="--", linewidth=1)
         label_rows(panel, list(names.values()), stripes=True)
         if by_layer:
             layer_legend(panel)
     return panels
+
+
+def _dots(panel: Axes, values: pd.DataFrame, at: np.ndarray, **look: object) -> None:
+    panel.hlines(at, values["low"], values["high"], color=look["color"], linewidth=1.5)
+    panel.plot(values["mean"], at, linestyle="", markersize=5, **look)
+    if "filled" in values:
+        hollow = values["filled"].ne(True)
+        look |= {"label": None, "markerfacecolor": "white"}
+        panel.plot(values["mean"][hollow], at[hollow], linestyle="", markersize=5, **look)
 
 
 def band_plot(parts: Mapping[str, pd.DataFrame], *, x: str, series: str, height: float, **layout: object) -> list[Axes]:
@@ -179,12 +182,11 @@ def band_plot(parts: Mapping[str, pd.DataFrame], *, x: str, series: str, height:
     `layout` is as in `panel_grid`.
     """
     panels = panel_grid([height] * len(parts), **{"sharex": True, "sharey": True} | layout)
-    known = list(dict.fromkeys(name for table in parts.values() for name in table[series]))
+    every = looks(name for table in parts.values() for name in table[series])
     for panel, table in zip(panels, parts.values(), strict=True):
-        for position, name in enumerate(known):
+        for name, look in every.items():
             own = table[table[series] == name].sort_values(x)
-            colour = SERIES_COLOURS[position % len(SERIES_COLOURS)]
-            band(panel, own[x], own, color=colour, marker=marker(position), label=wrap(name, 40))
+            band(panel, own[x], own, label=wrap(name, 40), **look)
     return panels
 
 
@@ -301,14 +303,12 @@ def finished(panels: Sequence[Axes], title: str, /, *, handles: Sequence[Artist]
 # ---- looks and words
 
 
-def marker(position: int) -> str:
-    """Name the marker of a series."""
-    return MARKERS[position % len(MARKERS)]
-
-
-def depths(count: int) -> np.ndarray:
-    """Colors of layers (count, 4), from the first to the last."""
-    return matplotlib.colormaps["viridis"](np.linspace(0, 0.8, count))
+def looks(names: Iterable[str], *, by_depth: bool = False) -> dict[str, dict[str, object]]:
+    """Choose ``color`` and ``marker`` of each series; by depth for layers, from the first to the last."""
+    names = list(dict.fromkeys(names))
+    depths = matplotlib.colormaps["viridis"](np.linspace(0, 0.8, len(names)))  # (series, 4)
+    pairs = zip(depths if by_depth else cycle(SERIES_COLOURS), cycle(MARKERS), strict=False)
+    return {name: {"color": color, "marker": marker} for name, (color, marker) in zip(names, pairs, strict=False)}
 
 
 def category(name: str) -> str:

@@ -103,16 +103,14 @@ def rarefaction(curve: pd.DataFrame, probe_sizes: pd.DataFrame, *, encoder: str)
     parts = charts.split(both, "model")
     panels = charts.panel_grid([2.6] * 2 * len(parts), columns=2, width=8.4, around=0.6, sharex="col", sharey="row")
     for left, right, (model, rows) in zip(panels[::2], panels[1::2], parts.items(), strict=True):
-        layers = rows["layer"].unique()
-        for position, (layer, colour) in enumerate(zip(layers, charts.depths(len(layers)), strict=True)):
+        for layer, look in charts.looks(rows["layer"], by_depth=True).items():
             by_units, drawn = (
                 table[(table["model"] == model) & (table["layer"] == layer)] for table in (curve, probe_sizes)
             )
-            charts.band(left, by_units["units"], by_units, color=colour, linewidth=1.5)
+            charts.band(left, by_units["units"], by_units, color=look["color"], linewidth=1.5)
             drawn = drawn[drawn["mean"].notna()]
-            right.vlines(drawn["photographs"], drawn["distinct_lowest"], drawn["distinct_highest"], color=colour)
-            look = {"color": colour, "marker": charts.marker(position), "markersize": 4}
-            right.plot(drawn["photographs"], drawn["mean"], label=charts.wrap(layer, 24), **look)
+            right.vlines(drawn["photographs"], drawn["distinct_lowest"], drawn["distinct_highest"], color=look["color"])
+            right.plot(drawn["photographs"], drawn["mean"], markersize=4, label=charts.wrap(layer, 24), **look)
         charts.layer_legend(right)
         left.set(xlim=(0, None), ylim=(0, None))
         right.set_xlim(left=0)

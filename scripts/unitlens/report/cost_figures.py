@@ -95,12 +95,11 @@ def tuning_front(settings: pd.DataFrame, *, cost: str) -> Figure:
         panel.step(front[cost], front["mean"], where="post", color=charts.SERIES_COLOURS[0], linewidth=1)
         series = {"no setting scores more for as much or less": front}
         series |= {name: own[own["name"] == name] for name in named}
-        for position, (label, rows) in enumerate(series.items()):
-            colour = charts.SERIES_COLOURS[position % len(charts.SERIES_COLOURS)]
+        for position, (label, look) in enumerate(charts.looks(series).items()):
+            rows = series[label]
             at = rows[cost] * 1.05**position  # intervals beside, not on each other
-            panel.vlines(at, rows["low"], rows["high"], color=colour, linewidth=1.2)
-            look = {"color": colour, "markersize": 6, "label": charts.wrap(label, 60)}
-            panel.plot(at, rows["mean"], charts.marker(position), **look)
+            panel.vlines(at, rows["low"], rows["high"], color=look["color"], linewidth=1.2)
+            panel.plot(at, rows["mean"], linestyle="", markersize=6, label=charts.wrap(label, 60), **look)
         charts.log_scale(panel)
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     charts.title_panels(panels, [f"{model}, n = {own['n'].iloc[0]}" for model, own in parts.items()])

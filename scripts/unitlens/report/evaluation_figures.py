@@ -154,11 +154,10 @@ def complexity(joined: pd.DataFrame, correlations: pd.DataFrame, *, titles: Mapp
     heights = [2.2] * len(titles) * len(models)
     panels = charts.panel_grid(heights, columns=len(titles), width=width, around=0.6, sharey=True, sharex="col")
     places = iter(panels)
-    for position, (model, own) in enumerate(models.items()):
-        look = {"color": charts.SERIES_COLOURS[position % 7], "markersize": 4}
+    for (model, own), look in zip(models.items(), charts.looks(models).values(), strict=True):
         known = correlations[correlations["model"] == model].set_index("measure").reindex(list(titles))
         for measure, panel in zip(titles, places, strict=False):
-            panel.plot(own[measure], own["value"], charts.marker(position), **look)
+            panel.plot(own[measure], own["value"], linestyle="", markersize=4, **look)
             found = known.loc[measure]
             note = f"r = {found['correlation']:.2f}, adj. p = {found['p_adjusted']:.2g}"
             note = note if pd.notna(found["correlation"]) else "no correlation"

@@ -21,14 +21,14 @@ def scale(saliency: np.ndarray) -> np.ndarray:
 
 
 def blend(image: np.ndarray, saliency: np.ndarray, segments: np.ndarray | None = None, *, scale: int = 1) -> np.ndarray:
-    """Colour a photograph in grey by saliency, and draw the borders of its superpixels.
+    """Color a photograph in gray by saliency, and draw the borders of its superpixels.
 
     Parameters
     ----------
     image : array, uint8, shape (h, w, 3)
         Photograph in the model's geometry.
     saliency : array, shape (h, w)
-        Saliency in [0, 1].
+        In [0, 1].
     segments : array of int, shape (h, w), optional
         Superpixels.
     scale : int
@@ -37,7 +37,7 @@ def blend(image: np.ndarray, saliency: np.ndarray, segments: np.ndarray | None =
     Returns
     -------
     array, shape (h * scale, w * scale, 3)
-        Colours in [0, 1].
+        Colors in [0, 1].
 
     Raises
     ------
@@ -116,21 +116,20 @@ def explanation_grid(
     cell_height = cell * pixels_high / pixels_wide
     width = columns * (cell + gap) + gap
     figure = Figure((width, head + n * (cell_height + strip)))
-    height = figure.get_figheight()
-    figure.text(gap / width, 1 - 0.06 / height, f"Explanations of {model}", va="top", fontsize=11)
+    _text(figure, f"Explanations of {model}", left=gap, top=0.06, va="top", fontsize=11)
     _saliency_bar(figure, left=gap, top=0.34, width=min(2.5, width / 2))
     for column, title in enumerate(["Photograph", *map(explainer_title, saliencies)]):
         left = gap + column * (cell + gap)
-        figure.text(left / width, 1 - (head - 0.02) / height, title, va="bottom", fontweight="bold", fontsize=9)
+        _text(figure, title, left=left, top=head - 0.02, va="bottom", fontweight="bold", fontsize=9)
     for row in range(n):
         top = head + row * (cell_height + strip) + strip - 0.05
         caption = charts.shorten(captions[row], int(width / 0.08))
-        figure.text(gap / width, 1 - (top - 0.05) / height, caption, va="bottom", fontsize=9)
-        pictures = [images[row]] + [
+        _text(figure, caption, left=gap, top=top - 0.05, va="bottom", fontsize=9)
+        blended = [
             blend(images[row], maps[row], segments[row] if name == "lime" and segments is not None else None)
             for name, maps in saliencies.items()
         ]
-        for column, picture in enumerate(pictures):
+        for column, picture in enumerate([images[row], *blended]):
             _picture(figure, picture, left=gap + column * (cell + gap), top=top, width=cell, height=cell_height)
     return figure
 
@@ -147,13 +146,18 @@ def _picture(figure: Figure, picture: np.ndarray, *, left: float, top: float, wi
     axes.set_axis_off()
 
 
+def _text(figure: Figure, text: str, *, left: float, top: float, **look: object) -> None:
+    """Write a text at a place in inches from the top left corner."""
+    across, down = figure.get_size_inches()
+    figure.text(left / across, 1 - top / down, text, **look)
+
+
 def _saliency_bar(figure: Figure, *, left: float, top: float, width: float) -> None:
     """Draw the key to the colors of `blend`, on the gray of a medium photograph."""
     bar = blend(np.full((1, 256, 3), 150, np.uint8), np.linspace(0, 1, 256)[None])
     _picture(figure, bar, left=left, top=top, width=width, height=0.12)
-    across, down = figure.get_size_inches()
-    beside = ((left + width + 0.1) / across, 1 - (top + 0.06) / down)
-    figure.text(*beside, "saliency, from 0 to 1 within each map", va="center", fontsize=8)
+    words = "saliency, from 0 to 1 within each map"
+    _text(figure, words, left=left + width + 0.1, top=top + 0.06, va="center", fontsize=8)
 
 
 def captions(arrays: Mapping[str, np.ndarray], facts: Mapping[str, object], classes: Mapping[str, str]) -> list[str]:

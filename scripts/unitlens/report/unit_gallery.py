@@ -15,8 +15,7 @@ import vl_convert
 from markupsafe import Markup
 from PIL import Image
 
-from unitlens.report import pages
-from unitlens.report.charts import CATEGORY_COLOURS, category
+from unitlens.report import charts, pages
 from unitlens.report.explanation_figures import compressed
 from unitlens.report.text import counted
 
@@ -170,7 +169,7 @@ def _bar(concepts: pd.DataFrame) -> str:
 
 def _chart(categories: Sequence[str]) -> dict[str, object]:
     """Specify a scatter plot of units in Vega-Lite; the page fills in ``units`` and the titles of the axes."""
-    colours = {"domain": categories, "range": [CATEGORY_COLOURS[category(name)] for name in categories]}
+    colours = {"domain": categories, "range": [charts.CATEGORY_COLOURS[charts.category(name)] for name in categories]}
     number = {"type": "quantitative", "scale": {"zero": False}}
     return {
         "description": "Scatter plot of the units that the cards show, by two kinds of evidence",
