@@ -583,3 +583,32 @@ def test_an_unknown_suffix_is_an_error(tmp_path):
     for table in (timings(ONE), timings(ONE)[:0]):
         with pytest.raises(ValueError, match=r"'.gif'; allowed: .png, .svg"):
             cost_figures.timings(table, tmp_path / "x.gif")
+
+
+def test_an_empty_panel_hides_nothing_in_the_next(panels_of):
+    _, panels = panels_of("stable", MODELS["two models"], lambda table: table[table["measure"] == "pieces"])
+    assert panels[0].get_xlim()[1] == panels[1].get_xlim()[1] > 1000
+
+
+def test_a_legend_names_what_any_panel_shows(panels_of):
+    figure, panels = panels_of(
+        "randomised", {"a": ["l"], "b": ["l"]}, lambda table: table.query("model == 'b' or randomised > 0")
+    )
+    assert "another photograph" not in panels[0].get_legend_handles_labels()[1]
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert shown == ["Grad-CAM", "LayerCAM", "chance", "another photograph"]
+
+
+def test_series_without_rows_leave_no_gap_and_keep_the_colors_of_the_others(panels_of):
+    def without_b_in_boxes(table):
+        return table[(table["model"] != "b") | (table["reference"] != "box")]
+
+    _, panels = panels_of("found", {name: ["l"] for name in "abc"}, without_b_in_boxes)
+    of_masks, of_boxes = (
+        {line.get_label(): line for line in panels[place].get_lines() if line.get_label() in set("abc")}
+        for place in (0, 2)
+    )
+    assert list(of_masks) == ["a", "b", "c"] and list(of_boxes) == ["a", "c"]
+    assert of_boxes["c"].get_color() == of_masks["c"].get_color()
+    assert of_boxes["c"].get_marker() == of_masks["c"].get_marker()
+    assert of_boxes["a"].get_ydata() == pytest.approx([-0.175, 0.825, 1.825])

@@ -113,7 +113,7 @@ def split(table: pd.DataFrame, column: str) -> dict[str, pd.DataFrame]:
 
 
 def dot_plot(
-    parts: Mapping[str, pd.DataFrame],
+    parts: Mapping[object, pd.DataFrame],
     *,
     row: str,
     series: str,
@@ -176,7 +176,9 @@ def _dots(panel: Axes, values: pd.DataFrame, at: np.ndarray, **look: object) -> 
         panel.plot(values["mean"][hollow], at[hollow], linestyle="", markersize=5, **look)
 
 
-def band_plot(parts: Mapping[str, pd.DataFrame], *, x: str, series: str, height: float, **layout: object) -> list[Axes]:
+def band_plot(
+    parts: Mapping[object, pd.DataFrame], *, x: str, series: str, height: float, **layout: object
+) -> list[Axes]:
     """Draw ``mean`` over a column as lines, with bands from ``low`` to ``high``: a panel a table, in it the series.
 
     `layout` is as in `panel_grid`.

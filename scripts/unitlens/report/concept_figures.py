@@ -88,7 +88,7 @@ def category_shares(categories: pd.DataFrame, *, encoder: str) -> Figure:
     charts.title_panels(panels, parts, width=44, fontsize=10)
     for panel in panels:
         panel.tick_params(labelbottom=True)
-        panel.set_xlim(left=0)
+    panels[-1].set_xlim(left=0)
     charts.label_outer(panels, "share of the layer's labelled units (%)")
     return charts.finished(panels, f"Categories of the labels by layer ({encoder}), 95 % Wilson intervals")
 

@@ -18,8 +18,8 @@ def timings(table: pd.DataFrame) -> Figure:
 
     A bar a row of ``model, explainer, seconds_per_image, device, threads``.
     """
-    seconds = table["seconds_per_image"]
     charts.require(table, "seconds_per_image", "No explainer was timed.")
+    seconds = table["seconds_per_image"]
     machines = [machine_title(row.device, row.threads) for row in table.itertuples()]
     shared = len(set(machines)) == 1
     parts = charts.split(table.assign(machine=machines), "model")
@@ -47,9 +47,8 @@ def resources(table: pd.DataFrame) -> Figure:
     which = f"the {MOST_RULES} of {len(table)} rules that took most time" if len(table) > MOST_RULES else "each rule"
     table = table.head(MOST_RULES)
     columns = 3 if table["gpu_busy"].notna().any() else 2
-    width = 4.2 + 2.8 * columns
-    heights = [0.24 * len(table)] * columns
-    panels = charts.panel_grid(heights, columns=columns, width=width, around=1.3, lines=False, sharey=True)
+    layout = {"columns": columns, "width": 4.2 + 2.8 * columns, "around": 1.3, "lines": False, "sharey": True}
+    panels = charts.panel_grid([0.24 * len(table)] * columns, **layout)
     time, memory, *gpu = panels
     rows, used = range(len(table)), {"color": charts.SERIES_COLOURS[0]}
     asked = {"color": charts.SERIES_COLOURS[1], "marker": "|", "s": 60, "label": "asked"}
@@ -63,8 +62,7 @@ def resources(table: pd.DataFrame) -> Figure:
     memory.set_xlabel("memory (GB)")
     for panel in gpu:
         panel.barh(rows, 100 * table["gpu_busy"], height=0.6, **used)
-        panel.set_xlim(0, 100)
-        panel.set_xlabel("GPU busy (% of the jobs' time)")
+        panel.set(xlim=(0, 100), xlabel="GPU busy (% of the jobs' time)")
     names = [f"{row.rule} ({row.jobs})" for row in table.itertuples()]
     for panel in panels:
         charts.label_rows(panel, names, stripes=True)

@@ -4,6 +4,7 @@ Tables are those of `unitlens.tables` (docs/outputs.md); `titles` say what the a
 """
 
 from collections.abc import Mapping
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -71,8 +72,7 @@ def shape(summary: pd.DataFrame, *, titles: Mapping[str, str]) -> Figure:
     parts = charts.split(_with_titles(summary), "measure")
     panels = _by_explainer(parts, columns=len(parts))
     for panel, measure in zip(panels, parts, strict=True):
-        panel.set_xlim(left=0)
-        panel.set_xlabel(charts.wrap(titles[measure], 34))
+        panel.set(xlim=(0, None), xlabel=charts.wrap(titles[measure], 34))
     title = "Shape of the saliency maps, means with 95 % bootstrap intervals over photographs"
     return charts.finished(panels, title)
 
@@ -82,16 +82,12 @@ def ground_truth(summary: pd.DataFrame, *, titles: Mapping[str, str]) -> Figure:
     """Draw how well explainers find the objects, a row of panels a reference, a panel a measure."""
     charts.require(summary, "mean", "There is no photograph with an object that a map can be scored against.")
     references = charts.split(_with_titles(summary), "reference")
-    parts = {
-        (reference, measure): rows[rows["measure"] == measure]
-        for reference, rows in references.items()
-        for measure in titles
-    }
+    places = product(references.items(), titles)
+    parts = {(name, measure): rows[rows["measure"] == measure] for (name, rows), measure in places}
     panels = _by_explainer(parts, columns=len(titles), between=0.6, around=0.8)
     for panel, ((_, measure), rows) in zip(panels, parts.items(), strict=True):
         panel.axvline(rows["chance"].mean(), **charts.CHANCE_LINE)
-        panel.set_xlim(0, 1.04)
-        panel.set_xlabel(charts.wrap(titles[measure], 34))
+        panel.set(xlim=(0, 1.04), xlabel=charts.wrap(titles[measure], 34))
     charts.title_panels(panels[:: len(titles)], [f"against the {reference}" for reference in references])
     title = "Explainers against the objects of the sheet, means with 95 % bootstrap intervals over photographs"
     return charts.finished(panels, title)
@@ -102,10 +98,10 @@ def randomisation(summary: pd.DataFrame) -> Figure:
     """Draw how like maps of a network stay as its layers are randomised, one panel a model, by equal-area IoU."""
     rows = summary[summary["measure"] == "equal_area_iou"]
     charts.require(rows, "mean", "There is no photograph on which maps of a randomised network can be compared.")
-    parts, stages = charts.split(_with_titles(rows), "model"), {}
+    parts = charts.split(_with_titles(rows), "model")
+    stages = {model: sorted({0, *own["randomised"]}) for model, own in parts.items()}
     curves = {}
     for model, own in parts.items():
-        stages[model] = sorted({0, *own["randomised"]})
         original = own.drop_duplicates("title").assign(randomised=0, mean=1.0, low=1.0, high=1.0)
         curve = pd.concat([original, own[own["randomised"] > 0]])
         curves[model] = curve.assign(stage=curve["randomised"].map(stages[model].index))
@@ -116,9 +112,8 @@ def randomisation(summary: pd.DataFrame) -> Figure:
             panel.axhline(other.mean(), color="#333333", linestyle=":", linewidth=1.2, label="another photograph")
         panel.axhline(own["chance"].mean(), **charts.CHANCE_LINE)
         panel.set_xticks(range(len(stages[model])), ["none", *map(str, stages[model][1:])])
-        panel.set_ylim(0, 1.03)
+        panel.set(ylim=(0, 1.03), ylabel="equal-area IoU with the original")
         panel.set_xlabel(f"layers randomised, of {own['layers'].max()}")
-        panel.set_ylabel("equal-area IoU with the original")
     charts.title_panels(panels, parts)
     return charts.finished(panels, "Maps of randomised networks against the original ones")
 
