@@ -31,9 +31,9 @@ def check_config():
 
 
 def say_at_the_end(failed):
-    from unitlens.jobs import ending
+    from unitlens.jobs import outcome
 
-    ending.say_at_the_end(workflow, logger, failed)
+    outcome.say_at_the_end(workflow, logger, failed)
 
 
 # ---- models and their explainers

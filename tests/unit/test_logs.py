@@ -205,7 +205,8 @@ try:
     with log_to("job.log"):
         print("never")
 except OSError as error:
-    print(error, progress.job.logs, signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, len(os.listdir("/proc/self/fd")))
+    ended = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    print(error, progress.job.logs, ended, len(os.listdir("/proc/self/fd")))
 {DESCRIPTORS}
 """
     status, out, err, _ = run_bare(body, tmp_path)

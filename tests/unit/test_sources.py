@@ -750,7 +750,7 @@ def test_a_server_that_drips_is_given_up(answering, tmp_path, monkeypatch, first
 
 
 def test_a_slow_server_is_waited_for_as_long_as_it_brings_enough(answering, tmp_path, monkeypatch):
-    monkeypatch.setattr(answers, "HEAD", 512)
+    monkeypatch.setattr(download, "HEAD", 512)
     monkeypatch.setattr(download, "_WINDOW", 0.4)  # a twentieth of the bytes each 0.05 s
     monkeypatch.setattr(download, "_SLOWEST", 10)
 
@@ -1207,7 +1207,7 @@ def test_copy_is_whole_or_names_the_full_disk(tmp_path, monkeypatch):
 def test_data_of_an_installed_package(tmp_path):
     code = (
         "import sys; from unitlens.storage import fetch;"
-        "print(*sources.installed('skimage', ['data/astronaut.png', 'data/br*.png'], sys.argv[1]));"
+        "print(*fetch.installed('skimage', ['data/astronaut.png', 'data/br*.png'], sys.argv[1]));"
         "assert 'skimage' not in sys.modules"
     )
     folder = Path(__file__).parents[2] / "scripts"

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from unitlens.jobs import csv_files
-from unitlens.jobs.cells import restore
+from unitlens.jobs.csv_files import restore
 from unitlens.storage.tables import read_table, read_texts, write_table, write_texts
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -179,7 +179,10 @@ def test_nothing_else_reads_or_writes_csv():
     for path in sorted(SCRIPTS.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [node.attr] if isinstance(node, ast.Attribute) else []
-            names += [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+            if isinstance(node, ast.Import) or (
+                isinstance(node, ast.ImportFrom) and node.module != "unitlens.storage.tables"
+            ):
+                names += [alias.name for alias in node.names]
             found += [f"{path.name}:{node.lineno}: {name}" for name in names if re.search(CSV, name)]
     assert [each for each in found if not each.startswith(("tables.py:", "csv_files.py:"))] == []
     assert len(found) == 3, found  # the import, one reading, one writing

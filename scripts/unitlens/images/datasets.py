@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from unitlens.jobs import checks
+from unitlens.jobs.characters import first_few
 from unitlens.jobs.sheets import COLUMNS, DUPLICATE_OF, LONGEST_ID, MAPS, MAPS_APART, is_label, read_rows
 from unitlens.storage.files import sha256
 from unitlens.storage.tables import read_texts, write_texts
@@ -76,7 +76,7 @@ def write_sheet(
     rows = read_rows(sheet, 0, sys.maxsize) if sheet else _listed(root, kind, size)
     missing = [row for row in rows if not _is_file(root / row["path"])]
     if missing and not allow_missing:
-        names = checks.first_few(f"{row['path']} ({row['image_id']})" for row in missing)
+        names = first_few(f"{row['path']} ({row['image_id']})" for row in missing)
         raise FileNotFoundError(
             f"{len(missing)} of {len(rows)} photographs are not below {root}, or are no files: {names}"
         )
@@ -84,7 +84,7 @@ def write_sheet(
     absent = [f"{name} ({image_id})" for name, image_id in maps if not _is_file(root / name)]
     if absent and not allow_missing:
         raise FileNotFoundError(
-            f"{len(absent)} of {len(maps)} label maps are not below {root}, or are no files: {checks.first_few(absent)}"
+            f"{len(absent)} of {len(maps)} label maps are not below {root}, or are no files: {first_few(absent)}"
         )
     same = _add_hashes(rows, root)
     part = Path(path).with_suffix(".part")
@@ -115,7 +115,7 @@ def refuse_empty(sets: pd.DataFrame) -> None:
         It names the first such set and what is wrong with its photographs.
     """
     for row in sets[sets["pictures"] == 0].itertuples():
-        reasons = checks.first_few(row.problems.split("; "))
+        reasons = first_few(row.problems.split("; "))
         raise ValueError(f"no photograph of images.{row.set} can be read, so there is nothing to work on: {reasons}")
 
 
@@ -144,9 +144,7 @@ def class_folders(root: Path) -> list[dict[str, str]]:
     """
     rows = image_folder(root)
     if outside := [row["path"] for row in rows if "/" not in row["path"]]:
-        raise ValueError(
-            f"{root} must hold one folder a class, but has pictures beside them: {checks.first_few(outside)}"
-        )
+        raise ValueError(f"{root} must hold one folder a class, but has pictures beside them: {first_few(outside)}")
     names = sorted({row["path"].partition("/")[0] for row in rows})
     numbers = {name: str(number) for number, name in enumerate(names)}
     print(*(f"class {number}: {name}" for name, number in numbers.items()), sep="\n")

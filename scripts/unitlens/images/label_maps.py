@@ -8,7 +8,7 @@ from PIL import Image
 
 from unitlens.images import decode
 from unitlens.images.geometry import box_pixels, check_geometry, fit_box, fit_map
-from unitlens.jobs import checks
+from unitlens.jobs.characters import first_few
 from unitlens.jobs.sheets import MAPS, MAPS_APART, fractions, inside, is_label
 
 
@@ -154,7 +154,5 @@ def _concepts(found: np.ndarray, values: np.ndarray, *, known: dict[int, int]) -
     places = known | {int(value): place for place, value in enumerate(values, 1)}
     distinct, inverse = np.unique(found, return_inverse=True)
     if unknown := [int(value) for value in distinct if int(value) not in places]:
-        raise ValueError(
-            f"the probe set marks {unknown[0]}, which has no word; values with one: {checks.first_few(values)}"
-        )
+        raise ValueError(f"the probe set marks {unknown[0]}, which has no word; values with one: {first_few(values)}")
     return np.array([places[int(value)] for value in distinct], dtype=np.int64)[inverse].reshape(found.shape)

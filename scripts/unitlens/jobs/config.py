@@ -16,20 +16,9 @@ _MOST_SHARDS = 10**5  # that five digits number
 def check(config: dict, schema: dict, files: Sequence[str] = ()) -> list[str]:
     """List what is wrong with a config; one of the right form is filled in with the schema's defaults.
 
-    Parameters
-    ----------
-    config : dict
-        The config, as Snakemake has put it together.
-    schema : dict
-        See `schema.read_schema`.
-    files : sequence of str
-        The files it comes from, in which no key may stand twice.
-
-    Returns
-    -------
-    list of str
-        Violations of the schema; without any, what the config, the sheets and the lists may not say; without any of
-        those, counts that do not go together.
+    Listed are violations of the schema and keys that stand twice in one of `files`, which the config comes from;
+    without any, what the config, the sheets and the lists may not say; without any of those, counts that do not go
+    together.
     """
     if problems := [line for path in files for line in repeated_keys(path)] + violations(config, schema):
         return problems

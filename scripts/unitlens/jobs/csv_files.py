@@ -1,6 +1,11 @@
-"""CSV files from outside, read as they are by the standard library, and checked: the rules read them in every job."""
+"""CSV files from outside, read as they are by the standard library, and checked: the rules read them in every job.
+
+`guard` and `restore` are for cells that a spreadsheet would run as a formula, because they begin with ``= + - @``, a
+tab or a line break.
+"""
 
 import csv
+import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -9,22 +14,25 @@ from unitlens.jobs.characters import shorten
 from unitlens.jobs.inputs import unreadable
 
 _PROBLEMS_SHOWN = 100  # of one file
+NUMBER = re.compile(r"'*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
+_GUARDED = re.compile(r"'+[=+\-@\t\r\n＝＋－＠]")
+
+
+def guard(cell: str) -> str:
+    """Put a ``'`` before a cell that a spreadsheet would run, or that has one already."""
+    return f"'{cell}" if _FORMULA.match(cell) and not NUMBER.fullmatch(cell) else cell
+
+
+def restore(cell: str) -> str:
+    """Take off the ``'`` that `guard` put before a cell."""
+    return cell[1:] if _GUARDED.match(cell) and not NUMBER.fullmatch(cell) else cell
 
 
 def lines(path: str | Path, *, tabs: bool = False) -> Iterator[tuple[int, list[str]]]:
-    """Read a CSV file from outside as it is, one record after the other, without holding any.
+    """Read a CSV file from outside as it is: the line that each record ends on, from 1, and its cells; no blank lines.
 
-    Parameters
-    ----------
-    path : str or Path
-        In UTF-8, with or without a byte order mark.
-    tabs : bool
-        Cells are apart by tabs instead of commas, and quotes mean nothing.
-
-    Yields
-    ------
-    tuple of int and list of str
-        The number of the line that the record ends on, from 1, and its cells; blank lines are left out.
+    It is in UTF-8, with or without a byte order mark. With `tabs`, these stand between cells, and quotes mean nothing.
     """
     with Path(path).open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, **({"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {}))
@@ -34,32 +42,22 @@ def lines(path: str | Path, *, tabs: bool = False) -> Iterator[tuple[int, list[s
 
 def count_rows(path: str | Path) -> int:
     """Count the records below the first, holding none."""
-    with Path(path).open(newline="", encoding="utf-8-sig") as file:
-        return sum(1 for _ in csv.reader(file)) - 1
+    return sum(1 for _ in lines(path)) - 1
 
 
 def read_columns(path: str | Path) -> tuple[list[str], list[list[str]]]:
     """Read the names of the columns, and all rows below them."""
-    with Path(path).open(newline="", encoding="utf-8-sig") as file:
-        columns, *rows = csv.reader(file)
+    columns, *rows = (cells for _, cells in lines(path))
     return columns, rows
 
 
 def check_file(
     path: str, key: str, columns: Sequence[str], unique: str, check_row: Callable[[dict[str, str]], list[str]]
 ) -> list[str]:
-    """List what is wrong with a file of some columns, of which the first two are needed and one has unique values.
+    """List what is wrong with a file, which `key` of the config names, by line.
 
-    Parameters
-    ----------
-    path, key : str
-        The file, and the key of the config that names it.
-    columns : sequence of str
-        The columns that it may have.
-    unique : str
-        The column whose values must differ, however a file system or a reader compares them.
-    check_row : callable
-        From a row, by its columns, to what is wrong with it.
+    The first two of `columns` are needed, and no others may be there. The values of the column `unique` must differ,
+    however a file system or a reader compares them; `check_row` says what is wrong with a row, by its columns.
     """
     if (reason := unreadable(path)) and "is empty" not in reason:
         return [f"{key}: {reason}"]

@@ -74,8 +74,8 @@ def fill_in_defaults(config: dict, schema: dict) -> None:
 def _type_checker() -> jsonschema.TypeChecker:
     """Give JSON Schema's types without what no key takes.
 
-    These are text that is empty or holds control characters, numbers that are not finite, and whole numbers that are
-    written as others.
+    That is text that is empty or holds control characters, numbers that are not finite, and whole numbers written as
+    others.
     """
     return jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
         {

@@ -9,7 +9,7 @@ from types import ModuleType
 import torchvision
 from torch import nn
 
-from unitlens.jobs.checks import nearest
+from unitlens.jobs.characters import nearest
 
 
 def build(architecture: str, *, classes: int | None = None) -> nn.Module:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from unitlens.jobs import checks
+from unitlens.jobs.characters import nearest
 from unitlens.jobs.progress import progress
 from unitlens.networks import checkpoints, network, pretrained
 from unitlens.storage.archives import unpack
@@ -122,7 +122,7 @@ def clip(
 
     if architecture not in open_clip.list_models():
         raise ValueError(
-            f"open_clip has no model {architecture!r}; nearest: {checks.nearest(architecture, open_clip.list_models())}"
+            f"open_clip has no model {architecture!r}; nearest: {nearest(architecture, open_clip.list_models())}"
         )
     where = network.pick_device(device)
     model = open_clip.create_model(architecture, load_weights=False)
@@ -210,7 +210,7 @@ def weights_source(file: Mapping[str, str]) -> dict[str, str]:
     if not settings:
         known = [f"{each}:{name}" for each, name in open_clip.list_pretrained()]
         raise ValueError(
-            f"open_clip has no weights {file['open_clip']!r}; nearest: {checks.nearest(file['open_clip'], known)}"
+            f"open_clip has no weights {file['open_clip']!r}; nearest: {nearest(file['open_clip'], known)}"
         )
     if url := settings.get("url"):
         found = {"url": url} | (_hash_of_address(url) or pretrained.hash_in_name(url))

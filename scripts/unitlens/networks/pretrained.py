@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torchvision
 
-from unitlens.jobs.checks import nearest
+from unitlens.jobs.characters import nearest
 
 _PLACES365_ADDRESS = "http://places2.csail.mit.edu/models_places365/"
 

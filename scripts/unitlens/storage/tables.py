@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from unitlens.jobs.cells import NUMBER, guard, restore
+from unitlens.jobs.csv_files import NUMBER, guard, restore
 
 TEXT = frozenset(
     re.findall(
@@ -67,7 +67,7 @@ def write_table(table: pd.DataFrame, path: str | Path, *, digits: int = 6) -> No
 
 
 def write_texts(table: pd.DataFrame, path: str | Path) -> None:
-    """Write a table of texts only, whatever its columns are called; `jobs.csv_files` and `jobs.cells` read it."""
+    """Write a table of texts only, whatever its columns are called; `jobs.csv_files` reads it."""
     _write(table, path, list(table), 6)
 
 
