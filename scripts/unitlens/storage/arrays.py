@@ -14,7 +14,7 @@ import os
 import re
 import socket
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,21 +38,20 @@ class Held(dict):
         self.path, self.kind, self.rows = path, kind, rows
 
     def __missing__(self, name: str) -> object:
-        raise OSError(_lacks(self.path, self.kind, name, self))
+        known = ", ".join(self) or "none"
+        raise OSError(f"{self.path} has no {self.kind} {name!r}, but {known}; delete it and run the workflow again")
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, object]) -> None:
-    """Write `arrays` to one HDF5 file, atomically.
+    """Write `arrays` to one HDF5 file, atomically, in a folder that is made when missing.
 
     The file is written as ``<path>.<host>-<pid>.part`` and renamed: a killed job leaves no file of the final name, and
     two jobs that write the same path do not mix. What a killed job of this host left of it is removed.
 
     Parameters
     ----------
-    path : str or Path
-        The file to make; its folder is made when missing.
     arrays : mapping of str to array_like
-        The datasets: numbers, bool or text. All of them have the same number of rows (first axis).
+        Numbers, bool or text. All of them have the same number of rows (first axis).
     attributes : mapping of str to (str, int, float, bool)
         Facts about the file. The library version is added.
 
@@ -82,17 +81,7 @@ def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], attributes:
 
 @contextmanager
 def open_arrays(path: str | Path) -> Iterator[h5py.File]:
-    """Open a file for reading, once its structure and its attributes are checked.
-
-    Parameters
-    ----------
-    path : str or Path
-        A file made by `write_arrays`.
-
-    Yields
-    ------
-    h5py.File
-        Open for the block.
+    """Open a file of `write_arrays` for the block, once its structure and its attributes are checked.
 
     Raises
     ------
@@ -120,13 +109,8 @@ def open_arrays(path: str | Path) -> Iterator[h5py.File]:
 def damage(path: str | Path) -> str:
     """Read every value of one file and say what is wrong with it; nothing is an empty string.
 
-    Only what HDF5 or a checksum says of bytes that can be read, twice, is damage.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read: it is missing or a folder, a right is missing, the disk fails, or this process has
-        no descriptor left. The message names it.
+    Only what HDF5 or a checksum says of bytes that can be read, twice, is damage. That the file cannot be read (it is
+    missing or a folder, a right is missing, the disk fails, no descriptor is left) is an OSError, which names it.
     """
     path, reason = Path(path), ""
     for _ in range(2):
@@ -296,12 +280,8 @@ def _from_hdf5(error: Exception) -> bool:
     return any(name.partition(".")[0] == "h5py" for name in modules)
 
 
-def _lacks(path: str | Path, kind: str, name: str, known: Iterable[str]) -> str:
-    return f"{path} has no {kind} {name!r}, but {', '.join(known) or 'none'}; delete it and run the workflow again"
-
-
 def read_dataset(dataset: h5py.Dataset, rows: int | None = None) -> np.ndarray:
-    """Read a dataset, or its first `rows`; text as str."""
+    """Read a dataset (n, ...), or its first `rows`; text as str."""
     return dataset.asstr()[:rows] if h5py.check_string_dtype(dataset.dtype) else dataset[:rows]
 
 
@@ -415,5 +395,5 @@ def _checksummed_chunks(array: np.ndarray) -> dict[str, object]:
 
 
 def as_texts(column: object) -> np.ndarray:
-    """Give a column of text, an array or an open dataset, as an object array of str."""
+    """Give a column of text (n,), an array or an open dataset, as an object array of str."""
     return np.asarray(column.asstr()[:] if hasattr(column, "asstr") else column, dtype=object)
