@@ -29,7 +29,6 @@ _SOLUTION = "LOC_val_solution.csv"
 _TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 _LONGEST = 300  # seconds; the real one takes two
 
-
 _READ_SYNSETS = """
 import json, sys
 import scipy.io
@@ -47,19 +46,15 @@ def write_sheet(
     size: int | None,
     allow_missing: bool = False,
 ) -> None:
-    """Write the sheet of an image set whose photographs are in place, and check that they are.
+    """Write the sheet of an image set whose photographs are in place below `root`, and check that they are.
+
+    It has `COLUMNS`, ``class_name`` where folders or ImageNet's lists name it, ``sha256`` of the photograph's file, and
+    ``duplicate_of``, the first row of another file with the same content.
 
     Parameters
     ----------
-    path
-        The sheet to write: `COLUMNS`, ``class_name`` where folders or ImageNet's lists name it, ``sha256`` of the
-        photograph's file, and ``duplicate_of``, the first row of another file with the same content.
-    root
-        The folder that the photographs lie below.
     sheet
-        The user's sheet, whose rows are copied; without it they are listed by one of `KINDS`.
-    kind
-        Key of `KINDS`.
+        The user's sheet, whose rows are copied; without it they are listed by the one of `KINDS` that `kind` names.
     size
         How many rows the config promised, where there is no `sheet`.
     allow_missing
@@ -102,17 +97,9 @@ def copies(sheet: str | Path) -> dict[str, str]:
 
 
 def refuse_empty(sets: pd.DataFrame) -> None:
-    """Refuse image sets of which no photograph could be read: all that follows would fail on them.
+    """Refuse image sets (``set, pictures, problems``) of which no photograph could be read: all that follows would fail.
 
-    Parameters
-    ----------
-    sets : pandas.DataFrame
-        ``set, pictures, problems``.
-
-    Raises
-    ------
-    ValueError
-        It names the first such set and what is wrong with its photographs.
+    The ValueError names the first such set and what is wrong with its photographs.
     """
     for row in sets[sets["pictures"] == 0].itertuples():
         reasons = first_few(row.problems.split("; "))
@@ -137,10 +124,7 @@ def image_folder(root: Path) -> list[dict[str, str]]:
 def class_folders(root: Path) -> list[dict[str, str]]:
     """List every picture with the number of its class: the folders of the top level, in the order of their names.
 
-    Raises
-    ------
-    ValueError
-        If pictures lie beside these folders.
+    A ValueError if pictures lie beside these folders.
     """
     rows = image_folder(root)
     if outside := [row["path"] for row in rows if "/" not in row["path"]]:
@@ -158,14 +142,8 @@ def imagenet_val(root: Path) -> list[dict[str, str]]:
     Where files below `root` have the names of the challenge (``ILSVRC2012_val_00000293.JPEG``), only these are listed:
     `root` may hold the training set, too. The synset of a photograph is the name of its folder (``n01440764``), or
     stands in a list below `root` as the challenge distributes it: `LOC_val_solution.csv`, or the development kit's
-    `ILSVRC2012_validation_ground_truth.txt` with `meta.mat` beside it.
-
-    Raises
-    ------
-    ValueError
-        If a photograph has no synset by either, or the development kit's files do not fit together.
-    FileNotFoundError
-        If `meta.mat` is missing.
+    `ILSVRC2012_validation_ground_truth.txt` with `meta.mat` beside it. A ValueError if a photograph has no synset by
+    either.
     """
     numbers = {synset: str(number) for number, synset in enumerate(_imagenet_synsets())}
     known = _validation_synsets(root)
@@ -186,10 +164,7 @@ def imagenet_val(root: Path) -> list[dict[str, str]]:
 def broden(root: Path) -> list[dict[str, str]]:
     """List Broden's photographs with their label maps: the files of its categories, and numbers of whole pictures.
 
-    Raises
-    ------
-    ValueError
-        If its index lacks a column.
+    A ValueError if its index lacks a column.
     """
     index = _broden_file(root, "index.csv")
     folder = index.parent.relative_to(root) / "images"
@@ -214,26 +189,12 @@ KINDS: dict[str, Callable[[Path], list[dict[str, str]]]] = {
 
 
 def broden_words(root: str | Path) -> pd.DataFrame:
-    """Say what the numbers in Broden's label maps mean.
+    """Say what the numbers in Broden's label maps mean, by `label.csv` and `category.csv` below a folder.
 
-    Parameters
-    ----------
-    root
-        A folder with Broden's `label.csv` and `category.csv` in or below it.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``value, word, category``. A label that stands in several categories has the one it is most frequent in. The
-        marks of scenes and colours (``street-s``, ``red-c``) are taken off, and ``_`` becomes a space, as in the
-        figures of Broden's authors; a word may thus stand in two rows of different categories.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there are no such files, or more than one.
-    ValueError
-        If `label.csv` names a category that `category.csv` does not.
+    The table has ``value, word, category``. A label that stands in several categories has the one it is most frequent
+    in. The marks of scenes and colours (``street-s``, ``red-c``) are taken off, and ``_`` becomes a space, as in the
+    figures of Broden's authors; a word may thus stand in two rows of different categories. A FileNotFoundError if there
+    is not one of each file, a ValueError if `label.csv` names a category that `category.csv` does not.
     """
     labels = read_texts(_broden_file(Path(root), "label.csv"))
     known = set(read_texts(_broden_file(Path(root), "category.csv")).name)

@@ -20,7 +20,6 @@ from unitlens.jobs.sheets import fractions, inside, parse_crop
 
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # EPS would run Ghostscript
 
-
 # What Pillow's parsers raise on damaged files, and the causes of an OSError that lie in the file (None: Pillow's own).
 UNREADABLE = (
     OSError,
@@ -40,14 +39,10 @@ _IN_THE_FILE += (errno.ELOOP,)
 def decode_images(
     rows: Sequence[Mapping[str, str]], root: str | Path, geometry: Mapping, *, on_bad_image: str = "fail"
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[str, str]]]:
-    """Decode the photographs of some sheet rows.
+    """Decode the photographs of some sheet rows, as from `read_rows`, below the folder `root`.
 
     Parameters
     ----------
-    rows
-        As from `read_rows`. `crop` holds four fractions "left top right bottom", or nothing.
-    root
-        The folder that `path` is relative to; no path may leave it.
     geometry
         See `load`.
     on_bad_image
@@ -88,7 +83,7 @@ def decode_images(
 
 
 def load(path: str | Path, *, crop: Sequence[float] | None = None, geometry: Mapping) -> np.ndarray:
-    """Decode one photograph: upright by its EXIF tag, 8-bit RGB, `crop`, then `geometry`.
+    """Decode one photograph, (crop, crop, 3) uint8: upright by its EXIF tag, 8-bit RGB, `crop`, then `geometry`.
 
     Parameters
     ----------
@@ -101,10 +96,6 @@ def load(path: str | Path, *, crop: Sequence[float] | None = None, geometry: Map
         ``{"fit", "resize", "crop", "interpolation"}``. fit "squash": to resize x resize, whatever the aspect; "short":
         the short side to `resize`, the long one in proportion, rounded down. Then a centre crop of crop x crop pixels.
         interpolation: "bilinear" or "bicubic", both antialiased as Pillow does.
-
-    Returns
-    -------
-    (crop, crop, 3) uint8
 
     Raises
     ------
@@ -120,7 +111,7 @@ def load(path: str | Path, *, crop: Sequence[float] | None = None, geometry: Map
 
 
 def place_of(root: str | Path, row: Mapping[str, str]) -> tuple[Path, tuple[float, ...] | None]:
-    """Give the file and the crop of a row; what is wrong with them is a fault of the sheet, not of the photograph."""
+    """Give the file and the crop of a row; a ValueError is a fault of the sheet, not of the photograph."""
     try:
         return inside(root, row["path"], "path"), parse_crop(row.get("crop", ""))
     except ValueError as error:
@@ -128,7 +119,7 @@ def place_of(root: str | Path, row: Mapping[str, str]) -> tuple[Path, tuple[floa
 
 
 def open_image(path: str | Path, formats: Sequence[str]) -> Image.Image:
-    """Open what is a file: to open a pipe would wait until something is written to it."""
+    """Open what is a file; a ValueError for a pipe, which would wait until something is written to it."""
     kind = Path(path).stat().st_mode
     if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
         raise ValueError("it is a pipe, a socket or a device, not a file")
@@ -136,7 +127,7 @@ def open_image(path: str | Path, formats: Sequence[str]) -> Image.Image:
 
 
 def upright_size(path: Path) -> tuple[int, int]:
-    """Read the width and height from the header, as they are once the photograph stands upright."""
+    """Read the width and height from the header, as they are once the photograph stands upright; else a ValueError."""
     try:
         with open_image(path, _FORMATS) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # 5 to 8 lie on their side

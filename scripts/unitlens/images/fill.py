@@ -4,7 +4,6 @@ import torch
 
 HIDE = {"mean": None, "grey": 128, "black": 0, "white": 255, "blur": "blur", "noise": "noise"}
 
-
 # Standard deviation in pixels of the blur that hides superpixels: Fong and Vedaldi, "Interpretable Explanations of
 # Black Boxes by Meaningful Perturbation" (ICCV 2017).
 _BLUR_SIGMA = 10
@@ -17,7 +16,10 @@ def hidden_fill(
     hide: float | str | None,
     generators: list[torch.Generator],
 ) -> torch.Tensor:  # (n, h, w, 3) uint8
-    """Give what stands where superpixels are hidden, (n, h, w, 3) or a broadcast of it."""
+    """Give what stands where superpixels are hidden in `images` (n, h, w, 3), uint8: as many pixels, or a broadcast of them.
+
+    `segments` are (n, h, w). A ValueError if `hide` is not allowed.
+    """
     if hide is None:
         return torch.stack([_mean_colours(*pair) for pair in zip(images, segments, n_segments, strict=True)])
     if hide == "blur":

@@ -15,7 +15,7 @@ from unitlens.jobs.sheets import MAPS, MAPS_APART, fractions, inside, is_label
 def ground_truth(
     rows: Sequence[Mapping[str, str]], root: str | Path, geometry: Mapping, *, on_bad_image: str = "fail"
 ) -> tuple[dict[str, np.ndarray], list[tuple[str, str]]]:
-    """Bring the boxes and label maps of some sheet rows into the geometry of the decoded photographs.
+    """Bring the boxes and label maps of some sheet rows into the geometry of the decoded photographs, see `decode_images`.
 
     Parameters
     ----------
@@ -25,8 +25,6 @@ def ground_truth(
         whole upright photograph or smaller by a whole factor. `mask` may name several maps, which may overlap, with
         ``;`` between them; a whole number there marks the whole photograph. `box` holds "left top right bottom" as
         fractions of the whole upright photograph. All are cut as the photograph is by `crop`.
-    root, geometry
-        As for `decode_images`.
     on_bad_image
         "fail" raises if the file of a label map cannot be used; "skip" goes on without the row's label maps of that
         column, as if it named none, and lists it.
@@ -114,16 +112,14 @@ def _read_map(path: Path, size: tuple[int, int], name: str) -> Image.Image:
 
 
 def label_maps(block: Mapping[str, np.ndarray], values: np.ndarray, *, source: str) -> np.ndarray:
-    """Bring masks or boxes into label maps of concepts.
+    """Bring masks or boxes of a block of photographs into label maps of concepts.
 
     Parameters
     ----------
     block : mapping
-        For masks, ``mask`` (n, h, w) or (n, layers, h, w) of whole numbers, 0 where nothing is marked; without it
-        nothing is. For boxes, ``images`` (n, h, w, 3), ``label`` (n,) and ``box`` (n, 4): left, top, right, bottom in
-        pixels, NaN where there is none; `geometry.box_pixels` says which pixels it covers.
+        As `ground_truth` gives them, ``images`` (n, h, w, 3) and, for boxes, ``label`` (n,).
     values : array, shape (concepts,)
-        The value, or the label, that means each concept.
+        The value, or the label, that means each concept. One that is marked and means none is a ValueError.
     source : str
         ``masks`` or ``boxes``.
 
@@ -131,11 +127,6 @@ def label_maps(block: Mapping[str, np.ndarray], values: np.ndarray, *, source: s
     -------
     array of int64, shape (n, layers, h, w)
         1 + the concept, 0 where there is none.
-
-    Raises
-    ------
-    ValueError
-        If a value has no concept.
     """
     shape = block["images"].shape[:3]
     marked = np.zeros((shape[0], 1, *shape[1:]), dtype=np.int64)

@@ -24,10 +24,6 @@ def build(architecture: str, *, classes: int | None = None) -> nn.Module:
     classes : int, optional
         Number of outputs of a torchvision or timm network, where it is not the library's own.
 
-    Returns
-    -------
-    torch.nn.Module
-
     Raises
     ------
     ValueError

@@ -27,7 +27,6 @@ _FOLDER = 0x10  # in the attributes of a member; torch's reader then takes what 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # narrower ones come with scales
 _COUNTER = ".num_batches_tracked"  # of batch normalisation, not used for inference
 
-
 # What torch's reader, that of safetensors and the standard library raise on files that are no checkpoints.
 _UNREADABLE = (
     pickle.UnpicklingError,
@@ -48,25 +47,9 @@ _UNREADABLE = (
 
 
 def read(path: str | Path, layout: str, model: nn.Module) -> dict[str, Tensor]:
-    """Read a checkpoint under the names of a model's parameters.
+    """Read a checkpoint's tensors under the names of a model's parameters, in a `layout` of `network.load_classifier`.
 
-    Parameters
-    ----------
-    path : str or Path
-    layout : {"named", "ordered", "squeezenet_caffe"}
-        See `network.load_classifier`.
-    model : torch.nn.Module
-        Whose names ``ordered`` takes.
-
-    Returns
-    -------
-    dict
-        Tensors by name.
-
-    Raises
-    ------
-    ValueError
-        If `path` is no file, is damaged or holds anything but tensors by name.
+    A ValueError if `path` is no file, is damaged or holds anything but tensors by name.
     """
     path = Path(path)
     if not path.is_file():
@@ -75,22 +58,10 @@ def read(path: str | Path, layout: str, model: nn.Module) -> dict[str, Tensor]:
 
 
 def fill(model: nn.Module, state: Mapping[str, Tensor], path: str | Path, *, classes: int | None = None) -> None:
-    """Give a model its weights, each checked to be there, of the right shape and kind of number.
+    """Give a model its weights by name; the counters of batch normalisation may be missing.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-    state : mapping
-        Tensors by name. The counters of batch normalisation may be missing.
-    path : str or Path
-        The file they come from, for messages.
-    classes : int, optional
-        How many class names the config lists, for messages.
-
-    Raises
-    ------
-    ValueError
-        If keys are missing, left over, of another shape or kind of number (the first five are named).
+    A ValueError names `path`, the file they come from, and the first five keys that are missing, left over, of another
+    shape or kind of number; and `classes`, how many class names the config lists, where shapes differ.
     """
     own = model.state_dict()
     state = {key: own[key] for key in own if key.endswith(_COUNTER)} | dict(state)

@@ -29,21 +29,11 @@ _MOST = {"num_hidden_layers": 1000}  # of any other number: 2^20
 
 
 class Encoder(NamedTuple):
-    """An image-text encoder.
+    """An image-text encoder."""
 
-    Attributes
-    ----------
-    image : callable
-        uint8 pictures (n, h, w, 3) -> features (n, d), not normalised for CLIP, unit length for ConSE.
-    text : callable
-        list of str -> features (m, d).
-    title : str
-        What tables and figures call it.
-    """
-
-    image: Callable[[Tensor], Tensor]
-    text: Callable[[Sequence[str]], Tensor]
-    title: str
+    image: Callable[[Tensor], Tensor]  # uint8 pictures (n, h, w, 3) to (n, d), of unit length for ConSE only
+    text: Callable[[Sequence[str]], Tensor]  # to (words, d)
+    title: str  # in tables and figures
 
 
 def conse(
@@ -65,15 +55,10 @@ def conse(
     files : mapping
         ``image``: checkpoint of an ImageNet classifier. ``text``: zip archive of a sentence encoder (config.json,
         model.safetensors, tokenizer.json), mean pooled.
-    architecture, layout : str
+    architecture, layout, device : str
         Of the classifier, see `network.load_classifier`.
     mean, std : sequence of three floats
         Of the classifier's input.
-    device : {"cpu", "cuda", "auto"}
-
-    Returns
-    -------
-    Encoder
     """
     classifier = network.load_classifier(architecture, files["image"], layout=layout, device=device)
     predict = network.predictor(classifier, network.normaliser(mean, std, device=network.pick_device(device)))
@@ -96,27 +81,11 @@ def conse(
 def clip(
     files: Mapping[str, Path], *, architecture: str, mean: Sequence[float], std: Sequence[float], device: str
 ) -> Encoder:
-    """Load CLIP from a local checkpoint.
+    """Load CLIP from a local checkpoint, ``files["weights"]``.
 
-    Parameters
-    ----------
-    files : mapping
-        ``weights``: the checkpoint.
-    architecture : str
-        open_clip's name, for example ``ViT-B-16-quickgelu``. OpenAI's weights need a QuickGELU variant.
-    mean, std : sequence of three floats
-        Of the image tower's input.
-    device : {"cpu", "cuda", "auto"}
-
-    Returns
-    -------
-    Encoder
-
-    Raises
-    ------
-    ValueError
-        If open_clip has no such architecture, the checkpoint is damaged, does not fit or is a program that OpenAI has
-        not published, or OpenAI's weights are to fill an architecture without QuickGELU.
+    `architecture` is open_clip's name, for example ``ViT-B-16-quickgelu``; `mean` and `std` are those of the image
+    tower's input. A ValueError if open_clip has no such architecture, the checkpoint is damaged, does not fit or is a
+    program that OpenAI has not published, or OpenAI's weights are to fill an architecture without QuickGELU.
     """
     import open_clip
 
@@ -183,23 +152,9 @@ def load(encoder: Mapping[str, object], files: Mapping[str, Path], *, device: st
 
 
 def weights_source(file: Mapping[str, str]) -> dict[str, str]:
-    """Turn a library's name of weights into the url where they are published, and their hash where it is, too.
+    """Do what `pretrained.weights_source` does, also for ``open_clip: <architecture>:<weights>``.
 
-    Parameters
-    ----------
-    file : mapping
-        With ``open_clip: <architecture>:<weights>``, and perhaps a ``sha256`` of one's own; others are as for
-        `pretrained.weights_source`.
-
-    Returns
-    -------
-    dict
-        As `fetch.fetch` takes it.
-
-    Raises
-    ------
-    ValueError
-        If the library has no such weights.
+    A ValueError if the library has no such weights.
     """
     if "open_clip" not in file:
         return pretrained.weights_source(file)

@@ -10,7 +10,6 @@ from unitlens.jobs.characters import nearest
 
 _PLACES365_ADDRESS = "http://places2.csail.mit.edu/models_places365/"
 
-
 _PLACES365_INPUT = {  # run_placesCNN_basic.py of CSAILVision/places365
     **{"fit": "squash", "resize": 256, "crop": 224, "interpolation": "bilinear"},
     **{"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
@@ -20,22 +19,9 @@ _PLACES365_INPUT = {  # run_placesCNN_basic.py of CSAILVision/places365
 def weights_source(weights: Mapping[str, str]) -> dict[str, str]:
     """Turn a library's name of weights into the url where they are published, and their hash where it is, too.
 
-    Parameters
-    ----------
-    weights : mapping
-        With ``torchvision: <Enum>.<MEMBER>``, or ``timm: <network>.<tag>``, and perhaps a ``sha256`` of one's own;
-        others are kept.
-
-    Returns
-    -------
-    dict
-        As `fetch.fetch` takes it. Of timm the file on huggingface.co, whose keys are those of the network; those of
-        older addresses are not always.
-
-    Raises
-    ------
-    ValueError
-        If the library has no such weights.
+    ``torchvision: <Enum>.<MEMBER>`` or ``timm: <network>.<tag>`` may have a ``sha256`` of one's own beside it; others
+    are kept. The result is a source of `fetch.fetch`. Of timm it is the file on huggingface.co, whose keys are those of
+    the network; those of older addresses are not always. A ValueError if the library has no such weights.
     """
     if "torchvision" in weights:
         try:
@@ -80,19 +66,9 @@ def _timm_settings(name: str) -> "timm.models.PretrainedCfg":
 def published_input(architecture: str, weights: Mapping[str, str]) -> dict[str, object] | None:
     """State how the publisher of some weights prepares pictures, in the words of the config.
 
-    Parameters
-    ----------
-    architecture : str
-        See `build`.
-    weights : mapping
-        Where they come from, as in the config.
-
-    Returns
-    -------
-    dict or None
-        ``fit, resize, crop, interpolation, mean`` and ``std``, from the ``transforms()`` of torchvision's weights, the
-        ``pretrained_cfg`` of timm's network, or the example published with the networks of Places365. None where none
-        of them states them in these words.
+    These are ``fit, resize, crop, interpolation, mean`` and ``std``, from the ``transforms()`` of torchvision's
+    weights, the ``pretrained_cfg`` of timm's network, or the example published with the networks of Places365. None
+    where none of them states them in these words.
     """
     if weights.get("url", "").startswith(_PLACES365_ADDRESS):
         return dict(_PLACES365_INPUT)

@@ -68,7 +68,7 @@ _WORTH_RETRYING = (408, 416, 429, 500, 502, 503, 504)  # HTTP status codes
 
 
 def from_url(source: Mapping[str, str], folder: Path, stream: IO[str], kinds: Sequence[str]) -> Path:
-    """Download a source's URL into a folder, under the name in it."""
+    """Download a source's URL into a folder, under the name in it; a ValueError if it names none or the file is another."""
     url = source["url"]
     name = urllib.parse.unquote(PurePosixPath(urllib.parse.urlsplit(url).path).name)
     if not name or "/" in name or name.startswith("."):

@@ -21,7 +21,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def copy(file: str | Path, target: str | Path) -> None:
-    """Copy a file, whole or not at all, whatever else writes the same copy; the error of a full disk names the folder."""
+    """Copy a file, whole or not at all, whatever else writes it; the error of a full disk names the folder."""
     with naming_a_full_disk(Path(target).parent), Path(file).open("rb") as reader:
         write(reader, Path(target))
 
@@ -93,7 +93,10 @@ def _disk_full(folder: str | Path, needed: int | None) -> OSError:
 
 
 def write(reader: IO[bytes], target: Path, *, size: int | None = None) -> None:
-    """Write a file whole or not at all, `size` bytes where given; leave an equal one untouched, its time stamp too."""
+    """Write a file whole or not at all; leave an equal one untouched, its time stamp too.
+
+    Other than `size` bytes, where given, are a ReadError.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{socket.gethostname()}-{os.getpid()}.part")
     try:
