@@ -69,18 +69,10 @@ def write_sheet(
     """
     root = Path(root)
     rows = read_rows(sheet, 0, sys.maxsize) if sheet else _listed(root, kind, size)
-    missing = [row for row in rows if not _is_file(root / row["path"])]
-    if missing and not allow_missing:
-        names = first_few(f"{row['path']} ({row['image_id']})" for row in missing)
-        raise FileNotFoundError(
-            f"{len(missing)} of {len(rows)} photographs are not below {root}, or are no files: {names}"
-        )
-    maps = [(name, row["image_id"]) for row in rows for column in MAPS for name in map_files(row.get(column, ""))]
-    absent = [f"{name} ({image_id})" for name, image_id in maps if not _is_file(root / name)]
-    if absent and not allow_missing:
-        raise FileNotFoundError(
-            f"{len(absent)} of {len(maps)} label maps are not below {root}, or are no files: {first_few(absent)}"
-        )
+    if not allow_missing:
+        maps = [(name, row["image_id"]) for row in rows for column in MAPS for name in map_files(row.get(column, ""))]
+        _check_present(root, "photographs", [(row["path"], row["image_id"]) for row in rows])
+        _check_present(root, "label maps", maps)
     same = _add_hashes(rows, root)
     part = Path(path).with_suffix(".part")
     write_texts(pd.DataFrame(rows, columns=[*COLUMNS, "class_name", "sha256", DUPLICATE_OF]), part)
@@ -90,6 +82,12 @@ def write_sheet(
     print(*(f"  {copy} has the content of {first}" for copy, first in same.items()), sep="\n")
 
 
+def _check_present(root: Path, what: str, files: Sequence[tuple[str, str]]) -> None:
+    if missing := [f"{name} ({image_id})" for name, image_id in files if not _is_file(root / name)]:
+        count = f"{len(missing)} of {len(files)} {what}"
+        raise FileNotFoundError(f"{count} are not below {root}, or are no files: {first_few(missing)}")
+
+
 def copies(sheet: str | Path) -> dict[str, str]:
     """Give the photographs that a sheet of `write_sheet` calls copies, with the first row of what each is a copy of."""
     rows = read_rows(sheet, 0, sys.maxsize)
@@ -97,7 +95,7 @@ def copies(sheet: str | Path) -> dict[str, str]:
 
 
 def refuse_empty(sets: pd.DataFrame) -> None:
-    """Refuse image sets (``set, pictures, problems``) of which no photograph could be read: all that follows would fail.
+    """Refuse image sets (``set, pictures, problems``) without a photograph that can be read: all else would fail.
 
     The ValueError names the first such set and what is wrong with its photographs.
     """

@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from unitlens.images.geometry import check_geometry, cut_out, fit_to
 from unitlens.jobs.progress import each
-from unitlens.jobs.sheets import fractions, inside, parse_crop
+from unitlens.jobs.sheets import inside, parse_crop
 
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # EPS would run Ghostscript
 
@@ -41,16 +41,22 @@ def decode_images(
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[str, str]]]:
     """Decode the photographs of some sheet rows, as from `read_rows`, below the folder `root`.
 
+    Pictures have any Pillow mode but F; they are turned upright by their EXIF tag and made 8-bit RGB. Transparency is
+    composited on white; 16 bits are divided by 257 and rounded. Each edge of a `crop` is rounded to the nearest pixel
+    edge (halves to even), so that adjoining crops adjoin.
+
     Parameters
     ----------
     geometry
-        See `load`.
+        ``{"fit", "resize", "crop", "interpolation"}``. fit "squash": to resize x resize, whatever the aspect; "short":
+        the short side to `resize`, the long one in proportion, rounded down. Then a centre crop of crop x crop pixels.
+        interpolation: "bilinear" or "bicubic", both antialiased as Pillow does.
     on_bad_image
         "fail" raises if a photograph cannot be read; "skip" leaves it out and lists it.
 
     Returns
     -------
-    images : (kept, h, w, 3) uint8
+    images : (kept, crop, crop, 3) uint8
     kept : (kept,) int64
         Indices into `rows`.
     problems : list of (image_id, message)
@@ -80,34 +86,6 @@ def decode_images(
         more = f"\n  and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise ValueError(f"{len(problems)} of {len(rows)} photographs cannot be decoded:\n{named}{more}")
     return images[: len(kept)], np.array(kept, dtype=np.int64), problems
-
-
-def load(path: str | Path, *, crop: Sequence[float] | None = None, geometry: Mapping) -> np.ndarray:
-    """Decode one photograph, (crop, crop, 3) uint8: upright by its EXIF tag, 8-bit RGB, `crop`, then `geometry`.
-
-    Parameters
-    ----------
-    path
-        A picture of any Pillow mode but F. Transparency is composited on white; 16 bits are divided by 257 and rounded.
-    crop
-        (left, top, right, bottom) as fractions of the upright picture. Each edge is rounded to the nearest pixel edge
-        (halves to even), so that adjoining crops adjoin.
-    geometry
-        ``{"fit", "resize", "crop", "interpolation"}``. fit "squash": to resize x resize, whatever the aspect; "short":
-        the short side to `resize`, the long one in proportion, rounded down. Then a centre crop of crop x crop pixels.
-        interpolation: "bilinear" or "bicubic", both antialiased as Pillow does.
-
-    Raises
-    ------
-    ValueError
-        The picture cannot be read, or `crop` or `geometry` is not allowed.
-    """
-    check_geometry(geometry)
-    crop = None if crop is None else fractions(crop, "crop")
-    try:
-        return fit_to(cut_out(_open_upright(path), crop), geometry)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
 
 
 def place_of(root: str | Path, row: Mapping[str, str]) -> tuple[Path, tuple[float, ...] | None]:

@@ -15,8 +15,8 @@ def hidden_fill(
     n_segments: list[int],
     hide: float | str | None,
     generators: list[torch.Generator],
-) -> torch.Tensor:  # (n, h, w, 3) uint8
-    """Give what stands where superpixels are hidden in `images` (n, h, w, 3), uint8: as many pixels, or a broadcast of them.
+) -> torch.Tensor:
+    """Give what stands where superpixels are hidden in `images` (n, h, w, 3), uint8, or a broadcast of it.
 
     `segments` are (n, h, w). A ValueError if `hide` is not allowed.
     """

@@ -14,7 +14,7 @@ INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resamp
 
 
 def box_pixels(box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Mark the pixels of boxes: those whose centers lie inside, the left and top edge included; (n, height, width) bool.
+    """Mark the pixels (n, height, width) of boxes: those whose centers lie inside, the left and top edge included.
 
     A `box` (n, 4) is left, top, right and bottom in pixels. Two boxes that share an edge share no pixel. Nothing is
     marked for a box of NaN, one outside the picture, or one so small that it holds no center.

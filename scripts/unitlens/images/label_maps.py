@@ -15,7 +15,7 @@ from unitlens.jobs.sheets import MAPS, MAPS_APART, fractions, inside, is_label
 def ground_truth(
     rows: Sequence[Mapping[str, str]], root: str | Path, geometry: Mapping, *, on_bad_image: str = "fail"
 ) -> tuple[dict[str, np.ndarray], list[tuple[str, str]]]:
-    """Bring the boxes and label maps of some sheet rows into the geometry of the decoded photographs, see `decode_images`.
+    """Bring the boxes and label maps of some sheet rows into the geometry of `decode_images`.
 
     Parameters
     ----------
@@ -64,7 +64,9 @@ def ground_truth(
             for name in MAPS:
                 for layer, cell in enumerate(cells[name][index]):
                     if is_label(cell):
-                        arrays[name][index, layer] = _label(int(cell), name)
+                        if int(cell) >= 2**16:
+                            raise ValueError(f"`{name}` must hold 0 to 65535, got {int(cell)}")
+                        arrays[name][index, layer] = int(cell)
                         continue
                     file = inside(root, cell, name)
                     try:
@@ -79,12 +81,6 @@ def ground_truth(
         except ValueError as error:
             raise ValueError(f"image_id {row['image_id']!r}: {error}") from error
     return {name: array[:, 0] if counts.get(name) == 1 else array for name, array in arrays.items()}, problems
-
-
-def _label(value: int, name: str) -> int:
-    if value >= 2**16:
-        raise ValueError(f"`{name}` must hold 0 to 65535, got {value}")
-    return value
 
 
 def _read_map(path: Path, size: tuple[int, int], name: str) -> Image.Image:

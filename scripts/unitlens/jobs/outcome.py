@@ -42,7 +42,8 @@ def missing_jobs(jobs: Sequence[dict]) -> dict:
     return {
         "done": len(jobs) - len(missing),
         "jobs": [
-            {"job": _job_name(job["log"])} | {key: job[key] for key in ("state", "reason", "log")}
+            {"job": " ".join(PurePosixPath(job["log"]).relative_to("results/logs").with_suffix("").parts)}
+            | {key: job[key] for key in ("state", "reason", "log")}
             for job in sorted(broken, key=lambda job: (job["state"] != "failed", job["log"]))
         ],
         "waiting": [[rule, state, count] for (rule, state), count in sorted(waiting.items())],
@@ -81,10 +82,6 @@ def _what_became_of(log: str, pending: bool) -> dict[str, str]:
     if any(line.startswith("Traceback (most recent call last)") for line in found):
         return {"state": "failed", "reason": _last_words(log)}
     return {"state": "out of date", "reason": ""}
-
-
-def _job_name(log: str) -> str:
-    return " ".join(PurePosixPath(log).relative_to("results/logs").with_suffix("").parts)
 
 
 def _read_log(log: str) -> list[str]:

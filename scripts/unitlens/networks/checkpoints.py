@@ -20,9 +20,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from unitlens.jobs.characters import first_few
 from unitlens.networks import pickles
 
-_LISTED = 5  # how many keys an error message lists
 _FOLDER = 0x10  # in the attributes of a member; torch's reader then takes what the memory happens to hold
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # narrower ones come with scales
 _COUNTER = ".num_batches_tracked"  # of batch normalisation, not used for inference
@@ -133,31 +133,22 @@ _LAYOUTS = {"named": _named, "ordered": _ordered, "squeezenet_caffe": _squeezene
 
 def _check_state(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: str | Path, classes: int | None) -> None:
     both = [key for key in own if key in state]
-    missing = [f"{key}: {tuple(own[key].shape)}" for key in own if key not in state]
-    extra = [f"{key}: {tuple(state[key].shape)}" for key in state if key not in own]
-    reshaped = [
-        f"{key}: {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
-        for key in both
-        if state[key].shape != own[key].shape
-    ]
-    changed = [
-        f"{key}: {_word(state[key])} instead of {_word(own[key])}"
-        for key in both
-        if _kind(state[key]) != _kind(own[key]) and not key.endswith(_COUNTER)
-    ]
     problems = {
-        "missing": missing,
-        "not in the architecture": extra,
-        "of another shape": reshaped,
-        "of another kind of number": changed,
+        "missing": [f"{key}: {tuple(own[key].shape)}" for key in own if key not in state],
+        "not in the architecture": [f"{key}: {tuple(state[key].shape)}" for key in state if key not in own],
+        "of another shape": [
+            f"{key}: {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
+            for key in both
+            if state[key].shape != own[key].shape
+        ],
+        "of another kind of number": [
+            f"{key}: {_word(state[key])} instead of {_word(own[key])}"
+            for key in both
+            if _kind(state[key]) != _kind(own[key]) and not key.endswith(_COUNTER)
+        ],
     }
-    lines = [
-        f"{len(keys)} {kind} ({', '.join(keys[:_LISTED])}{', ...' if len(keys) > _LISTED else ''})"
-        for kind, keys in problems.items()
-        if keys
-    ]
-    if lines:
-        hint = f"; `classes` lists {classes}" if reshaped and classes else ""
+    if lines := [f"{len(keys)} {kind} ({first_few(keys)})" for kind, keys in problems.items() if keys]:
+        hint = f"; `classes` lists {classes}" if problems["of another shape"] and classes else ""
         raise ValueError(f"{path} does not fit the architecture: {'; '.join(lines)}{hint}")
 
 

@@ -8,7 +8,7 @@ best ImageNet classes. It sees only what those 1000 classes span, and is never c
 import json
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,11 +107,14 @@ def clip(
 
     @torch.inference_mode()
     def text(words: Sequence[str]) -> Tensor:
-        batches = (words[start : start + _TEXT_BATCH] for start in range(0, len(words), _TEXT_BATCH))
-        batches = progress(batches, len(words), "words")
-        return torch.cat([model.encode_text(tokenize(list(batch)).to(where)).float() for batch in batches])
+        return torch.cat([model.encode_text(tokenize(batch).to(where)).float() for batch in _batches(words)])
 
     return Encoder(image, text, f"CLIP {architecture}")
+
+
+def _batches(words: Sequence[str]) -> Iterator[list[str]]:
+    parts = (list(words[start : start + _TEXT_BATCH]) for start in range(0, len(words), _TEXT_BATCH))
+    return progress(parts, len(words), "words")
 
 
 def _clip_state(path: Path, architecture: str, model: nn.Module) -> dict[str, Tensor]:
@@ -221,9 +224,8 @@ def _sentence_encoder(archive: Path, device: torch.device) -> Callable[[Sequence
     @torch.inference_mode()
     def embed(texts: Sequence[str]) -> Tensor:
         batches = []
-        parts = (list(texts[start : start + _TEXT_BATCH]) for start in range(0, len(texts), _TEXT_BATCH))
-        for part in progress(parts, len(texts), "words"):
-            encodings = tokenizer.encode_batch(part)
+        for batch in _batches(texts):
+            encodings = tokenizer.encode_batch(batch)
             ids = torch.tensor([encoding.ids for encoding in encodings], device=device)  # (batch, tokens)
             mask = torch.tensor([encoding.attention_mask for encoding in encodings], device=device)
             hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state  # (batch, tokens, d)

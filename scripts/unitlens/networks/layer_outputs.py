@@ -108,7 +108,7 @@ def as_grid(values: Tensor, images: Tensor, layer: str) -> Tensor:
     are what the network was run on, of which only the shape (n, channels, height, width) is used. A ValueError names
     `layer` if the outputs are not a spatial grid.
     """
-    values = values.to(torch.promote_types(values.dtype, torch.float32))
+    values = as_floating(values)
     height, width = images.shape[-2:]
     if values.ndim == 4:
         return values.movedim(channel_axis(values, height, width), 1)

@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from functools import partial
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 from typing import IO
 
 from tqdm import tqdm
@@ -68,7 +69,7 @@ _WORTH_RETRYING = (408, 416, 429, 500, 502, 503, 504)  # HTTP status codes
 
 
 def from_url(source: Mapping[str, str], folder: Path, stream: IO[str], kinds: Sequence[str]) -> Path:
-    """Download a source's URL into a folder, under the name in it; a ValueError if it names none or the file is another."""
+    """Download a source's URL into a folder, under the name in it; a ValueError if it has none or is another file."""
     url = source["url"]
     name = urllib.parse.unquote(PurePosixPath(urllib.parse.urlsplit(url).path).name)
     if not name or "/" in name or name.startswith("."):
@@ -118,15 +119,9 @@ def _transfer(source: Mapping[str, str], part: Path, stream: IO[str], kinds: Seq
             time.sleep(min(2**failures, 30))
 
 
-class _Watch:
-    """What a download tells whoever waits for it, and whether it is still waited for."""
-
-    received, stopped = 0, False  # bytes
-
-
 def _watch(request: Callable[..., None], url: str) -> None:
     """Run a download in a thread and give it up when it is too slow: a server that drips lets no wait ever time out."""
-    watch, outcome = _Watch(), futures.Future()
+    watch, outcome = SimpleNamespace(received=0, stopped=False), futures.Future()  # bytes; no longer waited for
 
     def run() -> None:
         try:
@@ -160,7 +155,9 @@ def _open(request: urllib.request.Request) -> http.client.HTTPResponse:
     return urllib.request.build_opener(_Redirects).open(request, timeout=_TIMEOUT)
 
 
-def _request(source: Mapping[str, str], part: Path, stream: IO[str], *, kinds: Sequence[str], watch: _Watch) -> None:
+def _request(
+    source: Mapping[str, str], part: Path, stream: IO[str], *, kinds: Sequence[str], watch: SimpleNamespace
+) -> None:
     """Ask once for what `part` lacks; a part is continued only if a hash or the server's own tag vouches for it."""
     tag = _tag(part).read_text() if _tag(part).exists() else ""
     trusted = tag or source.get("sha256")
