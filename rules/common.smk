@@ -80,7 +80,7 @@ def count_rows(dataset):
 
 
 count_sheet = functools.cache(csv_files.count_rows)  # a job on the cluster needs no more of most sheets
-read_sheet = functools.cache(csv_files.read_columns)
+read_sheet = functools.cache(csv_files.read_all)
 
 
 def shards(dataset):

@@ -25,8 +25,8 @@ def photographs(tmp_path_factory):
 
 def decode(paths, preprocessing):
     geometry = {key: preprocessing[key] for key in ("fit", "resize", "crop", "interpolation")}
-    rows = [{"image_id": path.stem, "path": path.name} for path in paths]
-    return torch.as_tensor(decode_images(rows, paths[0].parent, geometry)[0])
+    rows = [([{"image_id": path.stem, "path": path.name}], path.parent) for path in paths]
+    return torch.cat([torch.as_tensor(decode_images(*each, geometry)[0]) for each in rows])
 
 
 def retrieve(file, folder):

@@ -238,7 +238,7 @@ def _listed(root: Path, kind: str, size: int | None) -> list[dict[str, str]]:
 
 def _add_hashes(rows: Sequence[dict[str, str]], root: Path) -> dict[str, str]:
     """Add ``sha256`` and ``duplicate_of`` to rows; give, for each copy, the path of the file it is a copy of."""
-    hashes, first, copies = {}, {}, {}
+    hashes, first, copied = {}, {}, {}
     for row in rows:
         path = row["path"]
         if path not in hashes:
@@ -247,8 +247,8 @@ def _add_hashes(rows: Sequence[dict[str, str]], root: Path) -> dict[str, str]:
         row |= {"sha256": hashes[path], DUPLICATE_OF: ""}
         if original["path"] != path:
             row[DUPLICATE_OF] = original["image_id"]
-            copies[path] = original["path"]
-    return copies
+            copied[path] = original["path"]
+    return copied
 
 
 def _is_file(path: Path) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from unitlens.images.geometry import check_geometry, cut_out, fit_to
+from unitlens.images.geometry import check_geometry, cut_out, fit_image
 from unitlens.jobs.progress import each
 from unitlens.jobs.sheets import inside, parse_crop
 
@@ -77,7 +77,7 @@ def decode_images(
     kept, problems = [], []
     for index, (path, crop) in enumerate(each(places, "photographs")):
         try:
-            images[len(kept)] = fit_to(cut_out(open_once(path), crop), geometry)
+            images[len(kept)] = fit_image(cut_out(open_once(path), crop), geometry)
             kept.append(index)
         except ValueError as error:
             problems.append((rows[index]["image_id"], f"{path}: {error}"))

@@ -54,7 +54,7 @@ def _crop_edges(size: tuple[int, int], crop: tuple[float, ...] | None) -> tuple[
     return edges
 
 
-def fit_to(image: Image.Image, geometry: Mapping) -> np.ndarray:
+def fit_image(image: Image.Image, geometry: Mapping) -> np.ndarray:
     """Bring an image to a geometry: (crop, crop, 3) uint8."""
     size, edges = _resized(image.size, geometry)
     resized = image.resize(size, INTERPOLATIONS[geometry["interpolation"]])

@@ -131,9 +131,9 @@ def label_maps(block: Mapping[str, np.ndarray], values: np.ndarray, *, source: s
         marked = marked if marked.ndim == 4 else marked[:, None]
         return _concepts(marked, values, known={0: 0})
     boxed = (~np.isnan(block["box"]).any(1) & (block["label"] >= 0)).nonzero()[0]
-    inside = box_pixels(block["box"][boxed], shape[1:])
+    covered = box_pixels(block["box"][boxed], shape[1:])
     concepts = _concepts(block["label"][boxed], values, known={})
-    marked[boxed, 0] = np.where(inside, concepts[:, None, None], 0)
+    marked[boxed, 0] = np.where(covered, concepts[:, None, None], 0)
     return marked
 
 

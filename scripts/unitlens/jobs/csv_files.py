@@ -29,7 +29,7 @@ def restore(cell: str) -> str:
     return cell[1:] if _GUARDED.match(cell) and not NUMBER.fullmatch(cell) else cell
 
 
-def lines(path: str | Path, *, tabs: bool = False) -> Iterator[tuple[int, list[str]]]:
+def read_records(path: str | Path, *, tabs: bool = False) -> Iterator[tuple[int, list[str]]]:
     """Read a CSV file from outside as it is: the line that each record ends on, from 1, and its cells; no blank lines.
 
     It is in UTF-8, with or without a byte order mark. With `tabs`, these stand between cells, and quotes mean nothing.
@@ -42,12 +42,12 @@ def lines(path: str | Path, *, tabs: bool = False) -> Iterator[tuple[int, list[s
 
 def count_rows(path: str | Path) -> int:
     """Count the records below the first, holding none."""
-    return sum(1 for _ in lines(path)) - 1
+    return sum(1 for _ in read_records(path)) - 1
 
 
-def read_columns(path: str | Path) -> tuple[list[str], list[list[str]]]:
+def read_all(path: str | Path) -> tuple[list[str], list[list[str]]]:
     """Read the names of the columns, and all rows below them."""
-    columns, *rows = (cells for _, cells in lines(path))
+    columns, *rows = (cells for _, cells in read_records(path))
     return columns, rows
 
 
@@ -61,7 +61,26 @@ def check_file(
     """
     if (reason := unreadable(path)) and "is empty" not in reason:
         return [f"{key}: {reason}"]
-    problems, seen, line = [], {}, 0
+    problems, line = [], 0
+    seen: dict[str, tuple[str, int]] = {}  # each unique value, as it is compared: as it is written, and its line
+
+    def check_cells(cells: list[str], names: list[str], line: int) -> list[str]:
+        if not any(cell.strip() for cell in cells) and len(cells) < 2:
+            return ["the line is blank; remove it"]
+        row = dict(zip(names, cells, strict=False))
+        value = row.get(unique, "")
+        same = unicodedata.normalize("NFC", value.strip())
+        same = same.lower() if unique == "image_id" else same
+        first, earlier = seen.setdefault(same, (value, line))
+        if len(cells) != len(names):
+            return [f"the row must have {len(names)} values, as the first line has"]
+        if not value.strip():
+            return [f"{unique} is empty"]
+        if earlier != line:
+            but = "" if first == value else f" as {first!r}, which some file systems and readers take for the same"
+            return [f"{unique} {value!r} stands on line {earlier} already{but}"]
+        return check_row(row)
+
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
@@ -73,7 +92,7 @@ def check_file(
                 return [f"{path} ({key}): unknown or repeated column {unknown[0]!r}; allowed: {', '.join(columns)}"]
             for cells in reader:
                 line = reader.line_num
-                found = _check_cells(cells, names, unique, seen, line, check_row)
+                found = check_cells(cells, names, line)
                 problems += [f"{path} line {line} ({key}): {problem}" for problem in found]
     except (OSError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
@@ -82,36 +101,10 @@ def check_file(
         return [f"{path} ({key}): not UTF-8 text ({error.reason} at byte {error.start})"]
     if not seen:
         problems.append(f"{path} ({key}): there is no row below the first line")
-    return first_of(problems, f"{path} ({key})")
+    return first_problems(problems, f"{path} ({key})")
 
 
-def first_of(problems: list[str], where: str) -> list[str]:
+def first_problems(problems: list[str], where: str) -> list[str]:
     """Keep the first problems of a file, and say how many more there are."""
     more = len(problems) - _PROBLEMS_SHOWN
     return problems if more <= 0 else [*problems[:_PROBLEMS_SHOWN], f"{where}: and {more} more problems"]
-
-
-def _check_cells(
-    cells: list[str],
-    names: list[str],
-    unique: str,
-    seen: dict[str, tuple[str, int]],
-    line: int,
-    check_row: Callable[[dict[str, str]], list[str]],
-) -> list[str]:
-    """List what is wrong with one record; `seen` keeps each unique value with its line."""
-    if not any(cell.strip() for cell in cells) and len(cells) < 2:
-        return ["the line is blank; remove it"]
-    row = dict(zip(names, cells, strict=False))
-    value = row.get(unique, "")
-    same = unicodedata.normalize("NFC", value.strip())
-    same = same.lower() if unique == "image_id" else same
-    first, earlier = seen.setdefault(same, (value, line))
-    if len(cells) != len(names):
-        return [f"the row must have {len(names)} values, as the first line has"]
-    if not value.strip():
-        return [f"{unique} is empty"]
-    if earlier != line:
-        but = "" if first == value else f" as {first!r}, which some file systems and readers take for the same"
-        return [f"{unique} {value!r} stands on line {earlier} already{but}"]
-    return check_row(row)

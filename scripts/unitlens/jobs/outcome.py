@@ -11,7 +11,7 @@ from logging import Logger
 from pathlib import Path, PurePosixPath
 
 from unitlens.jobs.characters import visible
-from unitlens.jobs.csv_files import lines
+from unitlens.jobs.csv_files import read_records
 
 _CLOSING = "took "  # how the last line of a job's log begins
 _FAILURES_SHOWN = 20
@@ -24,7 +24,7 @@ def read_jobs(summary: str | Path, rules: object, wildcards: Mapping[str, str]) 
     printed, `rules` has an attribute for each rule, with its ``output`` and its ``log``, and `wildcards` says what each
     wildcard may be.
     """
-    (_, names), *records = lines(summary, tabs=True)
+    (_, names), *records = read_records(summary, tabs=True)
     jobs = {}
     for row in (dict(zip(names, cells, strict=False)) for _, cells in records):
         log = _log_of(row["output_file"], getattr(rules, row["rule"]), wildcards)

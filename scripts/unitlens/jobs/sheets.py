@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from unitlens.jobs.characters import shorten
-from unitlens.jobs.csv_files import lines, restore
+from unitlens.jobs.csv_files import read_records, restore
 
 COLUMNS = ("image_id", "path", "label", "mask", "crop", "box", "superpixels")
 DUPLICATE_OF = "duplicate_of"  # column of the sheets that `datasets.write_sheet` writes, of no others
@@ -31,7 +31,7 @@ def read_rows(sheet: str | Path, start: int, stop: int) -> list[dict[str, str]]:
     `DUPLICATE_OF`), see `tables.write_texts`. The sheet may end before `stop`. A ValueError says which column or cell
     is missing, which row has more or fewer cells than the header, or that there is no row `start`.
     """
-    records = lines(sheet)
+    records = read_records(sheet)
     _, header = next(records, (0, []))
     absent = [column for column in COLUMNS[:2] if column not in header]
     if absent:

@@ -89,7 +89,7 @@ def unpack(
             check_space(folder, needed)
             with naming_a_full_disk(folder, needed), _parsing():
                 for member, target in zip(members, targets, strict=True):
-                    with member.open() as reader:
+                    with member.content() as reader:
                         write(reader, target, size=member.size)
     except _DAMAGED as error:
         raise ValueError(
@@ -103,7 +103,7 @@ class _Member(NamedTuple):
     size: int  # bytes, unpacked
     folder: bool
     regular: bool  # neither link nor device
-    open: Callable[[], IO[bytes]]
+    content: Callable[[], IO[bytes]]
 
 
 class _Stream:

@@ -30,7 +30,7 @@ _CHUNK_BYTES = 2**20
 Part = TypeVar("Part")
 
 
-class Held(dict):
+class Contents(dict):
     """What a file holds, by name; what it lacks is an error that names the file."""
 
     def __init__(self, values: Mapping[str, object], path: str | Path, kind: str, rows: int | None = None) -> None:
@@ -118,7 +118,7 @@ def damage(path: str | Path) -> str:
             with _open(path) as file:
                 for name in file:
                     with _naming(path, f"{name}: "):
-                        for _ in rows_of(file[name], (file[name].chunks or [len(file[name]) or 1])[0]):
+                        for _ in _blocks(file[name], (file[name].chunks or [len(file[name]) or 1])[0]):
                             pass
             return ""
         except OSError as error:
@@ -177,22 +177,22 @@ def read_arrays(
         arrays = {name: read_dataset(file[name], rows) for name in file if names is None or name in names}
         attributes = attributes_of(file)
     total = total if rows is None else min(rows, total)
-    return Held(arrays, path, "dataset", total), attributes
+    return Contents(arrays, path, "dataset", total), attributes
 
 
 def attributes_of(file: h5py.File) -> dict[str, object]:
     """Give the attributes of an open file: texts, numbers and arrays. One that it lacks is an OSError that names it."""
     values = {key: value for key, value in file.attrs.items() if key != "sha256"}
     texts = {key: value.decode() for key, value in values.items() if isinstance(value, bytes)}
-    return Held(values | texts, file.filename, "attribute")
+    return Contents(values | texts, file.filename, "attribute")
 
 
 def read_batches(dataset: h5py.Dataset, size: int) -> Iterator[np.ndarray]:
     """Read a dataset `size` rows at a time; the next ones are read while the caller works on these."""
-    return ahead(rows_of(dataset, size))
+    return read_ahead(_blocks(dataset, size))
 
 
-def ahead(parts: Iterator[Part]) -> Iterator[Part]:
+def read_ahead(parts: Iterator[Part]) -> Iterator[Part]:
     """Iterate as `parts` does; a thread is always one part ahead of the caller.
 
     Not within a loop over the items of a file: for so long h5py lets no other thread read.
@@ -204,7 +204,7 @@ def ahead(parts: Iterator[Part]) -> Iterator[Part]:
             yield part
 
 
-def rows_of(dataset: h5py.Dataset, size: int) -> Iterator[np.ndarray]:
+def _blocks(dataset: h5py.Dataset, size: int) -> Iterator[np.ndarray]:
     """Read a dataset block by block, as it is stored."""
     for start in range(0, len(dataset), size):
         yield dataset[start : start + size]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unitlens.storage.arrays import Held, ahead, attributes_of, open_arrays, read_arrays, read_dataset
+from unitlens.storage.arrays import Contents, attributes_of, open_arrays, read_ahead, read_arrays, read_dataset
 
 File = tuple[Mapping[str, np.ndarray], Mapping[str, object]]  # arrays and attributes
 LABEL_MAPS = ("mask", "superpixels")  # (n, h, w), or (n, maps, h, w) where a row has several; 0 where nothing is marked
@@ -52,8 +52,8 @@ def join(files: Sequence[File]) -> tuple[dict[str, np.ndarray], dict[str, object
     names = dict.fromkeys(name for each in arrays for name in each)
     joined = {name: _stack(name, [each.get(name) for each in arrays], lengths, where) for name in names}
     return (
-        Held(joined, where[0], "dataset", sum(lengths)),
-        Held(_merge([facts for _, facts in files], where), where[0], "attribute"),
+        Contents(joined, where[0], "dataset", sum(lengths)),
+        Contents(_merge([facts for _, facts in files], where), where[0], "attribute"),
     )
 
 
@@ -86,7 +86,7 @@ def read_blocks(paths: Iterable[str | Path], names: Iterable[str], size: int) ->
                 for start in range(0, min((len(file[name]) for name in here), default=0), size):
                     yield {name: file[name][start : start + size] for name in here}
 
-    return ahead(read())
+    return read_ahead(read())
 
 
 def picking(paths: Iterable[str | Path], name: str) -> Callable[[np.ndarray], np.ndarray]:
