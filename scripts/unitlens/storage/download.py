@@ -21,12 +21,13 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import SimpleNamespace
 from typing import IO
 
 from tqdm import tqdm
 
+from unitlens.jobs.inputs import file_of_url, is_of_package
 from unitlens.storage.files import CHUNK, check_space, lock, mismatch, naming_a_full_disk, sha256, verify
 
 HEAD = 1 << 16  # bytes, from which the kind of a file is told
@@ -71,7 +72,7 @@ _WORTH_RETRYING = (408, 416, 429, 500, 502, 503, 504)  # HTTP status codes
 def from_url(source: Mapping[str, str], folder: Path, stream: IO[str], kinds: Sequence[str]) -> Path:
     """Download a source's URL into a folder, under the name in it; a ValueError if it has none or is another file."""
     url = source["url"]
-    name = urllib.parse.unquote(PurePosixPath(urllib.parse.urlsplit(url).path).name)
+    name = file_of_url(url)
     if not name or "/" in name or name.startswith("."):
         raise ValueError(f"`url` must end with a file name, got {url!r}")
     target = folder / name
@@ -301,8 +302,7 @@ def _download_distribution(source: Mapping[str, str], folder: Path, stream: IO[s
 
 def _is_distribution(file: Path, package: str) -> bool:
     """Tell whether `file` is named as a wheel or source distribution of ``name==version``."""
-    prefix, name = (re.sub(r"[-_.=]+", "-", text).lower() for text in (package, file.name))
-    return name.startswith(f"{prefix}-") and file.name.endswith((".whl", ".tar.gz", ".zip")) and file.is_file()
+    return is_of_package(file.name, package) and file.name.endswith((".whl", ".tar.gz", ".zip")) and file.is_file()
 
 
 def _pip_download(source: Mapping[str, str], scratch: Path, stream: IO[str]) -> None:
