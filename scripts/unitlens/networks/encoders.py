@@ -6,7 +6,6 @@ best ImageNet classes. It sees only what those 1000 classes span, and is never c
 """
 
 import json
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -141,41 +140,12 @@ def _published_programs() -> set[str]:
     import open_clip
 
     known = (open_clip.get_pretrained_cfg(*names) for names in open_clip.list_pretrained())
-    return {_hash_of_address(settings.get("url") or "").get("sha256") for settings in known} - {None}
-
-
-def _hash_of_address(url: str) -> dict[str, str]:
-    found = re.search(r"^https://openaipublic\.azureedge\.net/clip/models/([0-9a-f]{64})/", url)
-    return {"sha256": found[1]} if found else {}
+    return {pretrained.openai_hash(settings.get("url") or "") for settings in known} - {None}
 
 
 def load(encoder: Mapping[str, object], files: Mapping[str, Path], *, device: str) -> Encoder:
     """Load the encoder of the config: ``kind`` names the function above, ``options`` are its keywords."""
     return {"clip": clip, "conse": conse}[encoder["kind"]](files, device=device, **encoder["options"])
-
-
-def weights_source(file: Mapping[str, str]) -> dict[str, str]:
-    """Do what `pretrained.weights_source` does, also for ``open_clip: <architecture>:<weights>``.
-
-    A ValueError if the library has no such weights.
-    """
-    if "open_clip" not in file:
-        return pretrained.weights_source(file)
-    import open_clip
-
-    architecture, _, tag = file["open_clip"].partition(":")
-    settings = open_clip.get_pretrained_cfg(architecture, tag)
-    if not settings:
-        known = [f"{each}:{name}" for each, name in open_clip.list_pretrained()]
-        raise ValueError(
-            f"open_clip has no weights {file['open_clip']!r}; nearest: {nearest(file['open_clip'], known)}"
-        )
-    if url := settings.get("url"):
-        found = {"url": url} | (_hash_of_address(url) or pretrained.hash_in_name(url))
-    else:
-        repository, _, name = settings["hf_hub"].rpartition("/")
-        found = {"url": pretrained.hub_url(repository, name or "open_clip_model.safetensors")}
-    return found | {key: value for key, value in file.items() if key == "sha256"}
 
 
 def _check_settings(path: Path, archive: Path) -> None:
