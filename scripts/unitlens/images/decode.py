@@ -21,17 +21,8 @@ from unitlens.jobs.sheets import inside, parse_crop
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # EPS would run Ghostscript
 
 # What Pillow's parsers raise on damaged files, and the causes of an OSError that lie in the file (None: Pillow's own).
-UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    RuntimeError,
-    LookupError,
-    TypeError,
-    struct.error,
-    Image.DecompressionBombError,
-)
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, LookupError, TypeError)
+UNREADABLE += (struct.error, Image.DecompressionBombError)
 _IN_THE_FILE = (None, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EINVAL, errno.ENAMETOOLONG)
 _IN_THE_FILE += (errno.ELOOP,)
 

@@ -48,7 +48,7 @@ def log_to(path: str | Path) -> Iterator[IO[str]]:
         undo.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _end))
         undo.callback(
             vars(progress.job).update, vars(progress.job).copy()
-        )  # back to the log around this one, if there is one
+        )  # of a log around this one
         vars(progress.job).update(opened=time.monotonic(), logs=True, works=False)
         undo.callback(_close, log)
         progress.write(log, f"{_place()}\n")

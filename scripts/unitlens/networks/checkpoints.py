@@ -28,22 +28,9 @@ _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # narro
 _COUNTER = ".num_batches_tracked"  # of batch normalisation, not used for inference
 
 # What torch's reader, that of safetensors and the standard library raise on files that are no checkpoints.
-_UNREADABLE = (
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    safetensors.SafetensorError,
-    struct.error,
-    zlib.error,
-    RuntimeError,
-    ArithmeticError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-)
+_UNREADABLE = (pickle.UnpicklingError, zipfile.BadZipFile, safetensors.SafetensorError, struct.error, zlib.error)
+_UNREADABLE += (RuntimeError, ArithmeticError, EOFError, LookupError, MemoryError, ValueError, TypeError)
+_UNREADABLE += (AttributeError, AssertionError)
 
 
 def read(path: str | Path, layout: str, model: nn.Module) -> dict[str, Tensor]:
