@@ -46,9 +46,7 @@ def log_to(path: str | Path) -> Iterator[IO[str]]:
                 undo.callback(setattr, sys, stream, None)
                 setattr(sys, stream, os.fdopen(descriptor, "w", 1, errors="backslashreplace", closefd=False))
         undo.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _end))
-        undo.callback(
-            vars(progress.job).update, vars(progress.job).copy()
-        )  # of a log around this one
+        undo.callback(vars(progress.job).update, vars(progress.job).copy())  # of a log around this one
         vars(progress.job).update(opened=time.monotonic(), logs=True, works=False)
         undo.callback(_close, log)
         progress.write(log, f"{_place()}\n")
