@@ -154,7 +154,7 @@ def run_bare(body, folder, **options):
 @pytest.mark.parametrize("fails", [True, False])
 def test_what_goes_wrong_with_its_own_lines_hides_no_error_and_leaves_no_descriptor(tmp_path, at, fails):
     """As psutil's, torch's or nvidia-smi's errors do; `_flush` meets a stream that is closed."""
-    breaks = "sys.stdout.close()" if at == "_flush" else f"progress.{at} = lambda: 1 / 0"
+    breaks = "sys.stdout.close()" if at == "_flush" else "progress.cost = lambda: 1 / 0"
     body = f"""{BEFORE}
 caught = None
 try:
@@ -205,8 +205,8 @@ try:
     with log_to("job.log"):
         print("never")
 except OSError as error:
-    ended = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    print(error, progress.job.logs, ended, len(os.listdir("/proc/self/fd")))
+    kept = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    print(error, progress.job.logs, kept, len(os.listdir("/proc/self/fd")))
 {DESCRIPTORS}
 """
     status, out, err, _ = run_bare(body, tmp_path)
@@ -332,7 +332,7 @@ def test_stages_outside_of_a_log_print_nothing(capsys):
 def test_a_log_grows_while_the_job_works_and_each_outermost_stage_leaves_a_line(tmp_path):
     body = """
 import time
-from unitlens.jobs import progress
+from unitlens.jobs import logs, progress
 progress.EVERY = 0.2
 with log_to("logs/job.log"):
     for _ in progress.each(range(2), "layers"):
@@ -371,7 +371,7 @@ def test_a_log_gets_a_line_every_half_minute(monkeypatch):
 def test_a_terminal_shows_one_line_that_moves_and_goes(tmp_path, monkeypatch):
     body = """
 import time
-from unitlens.jobs import progress
+from unitlens.jobs import logs, progress
 progress._TICK = 0.1
 with log_to("results/logs/explain/toy/00000.log") as terminal:
     for _ in progress.each(range(4), "images"):
