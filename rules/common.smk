@@ -31,9 +31,9 @@ def check_config():
 
 
 def say_at_the_end(failed):
-    from unitlens.jobs import ending
+    from unitlens.jobs import outcome
 
-    ending.say_at_the_end(workflow, logger, failed)
+    outcome.say_at_the_end(workflow, logger, failed)
 
 
 # ---- models and their explainers
@@ -80,7 +80,7 @@ def count_rows(dataset):
 
 
 count_sheet = functools.cache(csv_files.count_rows)  # a job on the cluster needs no more of most sheets
-read_sheet = functools.cache(csv_files.read_columns)
+read_sheet = functools.cache(csv_files.read_all)
 
 
 def shards(dataset):

@@ -12,15 +12,13 @@ with log_to(snakemake.log[0]):
 
     torch.set_num_threads(snakemake.threads)
     params, wildcards, images = snakemake.params, snakemake.wildcards, snakemake.input.images
-    model, normalise, _ = network.load_network(
-        params.network, snakemake.input.weights, snakemake.input.model, device=params.device
-    )
+    net = network.load_network(params.network, snakemake.input.weights, snakemake.input.model, device=params.device)
     read = ("images", "label", "box", "mask")
     words, photographs, source = mask_words(**params.words), read_column(images, "photograph"), next(iter(params.words))
     dissection = dissect(
-        model,
+        net.model,
         wildcards.layer,
-        normalise,
+        net.normalise,
         lambda: read_blocks(images, read, snakemake.resources.batch_size),
         values=words["value"].to_numpy(),
         categories=words["category"].to_numpy(),

@@ -12,23 +12,20 @@ with log_to(snakemake.log[0]):
 
     torch.set_num_threads(snakemake.threads)
     params, wildcards = snakemake.params, snakemake.wildcards
-    model, normalise, facts = network.load_network(
-        params.network, snakemake.input.weights, snakemake.input.model, device=params.device
-    )
-    device = next(model.parameters()).device
+    net = network.load_network(params.network, snakemake.input.weights, snakemake.input.model, device=params.device)
     layer, method, batch_size = wildcards.layer, wildcards.method, snakemake.resources.batch_size
     with open_arrays(snakemake.input.images) as file:
         arrays, seconds = run.explain_images(
             file,
-            run.cam_explainer(model, layer, normalise, method=method, batch_size=batch_size),
-            network.predictor(model, normalise),
+            run.cam_explainer(net.model, layer, net.normalise, method=method, batch_size=batch_size),
+            net.predict,
             target=params.target,
             batch_size=batch_size,
-            device=device,
+            device=net.device,
         )
-        facts |= {"explainer": f"{method}-{layer}", "explained_class": str(params.target)}
+        facts = net.facts | {"explainer": f"{method}-{layer}", "explained_class": str(params.target)}
         facts["geometry"] = attributes_of(file)["geometry"]
-        facts["passes"] = cam.passes(model, layer, normalise(file["images"][:1]), method=method)
+        facts["passes"] = cam.passes(net.model, layer, net.normalise(file["images"][:1]), method=method)
     write_arrays(snakemake.output.saliency, arrays, facts)
-    timing = explanations.timing_table(facts, len(arrays["saliency"]), seconds, device)
+    timing = explanations.timing_table(facts, len(arrays["saliency"]), seconds, net.device)
     write_table(timing, snakemake.output.timings)

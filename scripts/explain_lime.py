@@ -14,19 +14,15 @@ with log_to(snakemake.log[0]):
 
     torch.set_num_threads(snakemake.threads)
     params, batch_size = snakemake.params, snakemake.resources.batch_size
-    model, normalise, facts = network.load_network(
-        params.network, snakemake.input.weights, snakemake.input.model, device=params.device
-    )
-    device = next(model.parameters()).device
-    predict = network.predictor(model, normalise)
+    net = network.load_network(params.network, snakemake.input.weights, snakemake.input.model, device=params.device)
     options = params.lime | {"seed": params.seed, "batch_size": batch_size}
     with open_arrays(snakemake.input.images) as file:
-        explainer = run.lime_explainer(predict, given=segment.given_superpixels(file), **options)
+        explainer = run.lime_explainer(net.predict, given=segment.given_superpixels(file), **options)
         arrays, seconds = run.explain_images(
-            file, explainer, predict, target=params.target, batch_size=batch_size, device=device
+            file, explainer, net.predict, target=params.target, batch_size=batch_size, device=net.device
         )
-        facts |= {"explainer": "lime", "explained_class": str(params.target)}
+        facts = net.facts | {"explainer": "lime", "explained_class": str(params.target)}
         facts["geometry"] = attributes_of(file)["geometry"]
     write_arrays(snakemake.output.saliency, arrays, facts | {"lime": json.dumps(params.lime), "seed": params.seed})
-    timing = explanations.timing_table(facts, len(arrays["saliency"]), seconds, device)
+    timing = explanations.timing_table(facts, len(arrays["saliency"]), seconds, net.device)
     write_table(timing, snakemake.output.timings)

@@ -10,12 +10,10 @@ with log_to(snakemake.log[0]):
 
     torch.set_num_threads(snakemake.threads)
     params, layer = snakemake.params, snakemake.wildcards.layer
-    model, normalise, facts = network.load_network(
-        params.network, snakemake.input.weights, snakemake.input.model, device=params.device
-    )
+    net = network.load_network(params.network, snakemake.input.weights, snakemake.input.model, device=params.device)
     with open_arrays(snakemake.input.images) as file:
         pooled = layer_outputs.extract(
-            lambda images: hooks.run_to(model, layer, normalise(images)),
+            lambda images: hooks.run_to(net.model, layer, net.normalise(images)),
             read_batches(file["images"], snakemake.resources.batch_size),
             pooling=params.pooling,
         )
@@ -23,5 +21,5 @@ with log_to(snakemake.log[0]):
         write_arrays(
             snakemake.output[0],
             {"activations": torch.cat([torch.empty(0), *parts]), "image_id": file["image_id"].asstr()[:]},
-            {**facts, "layer": layer, "pooling": params.pooling, "geometry": attributes_of(file)["geometry"]},
+            {**net.facts, "layer": layer, "pooling": params.pooling, "geometry": attributes_of(file)["geometry"]},
         )

@@ -11,13 +11,11 @@ with log_to(snakemake.log[0]):
 
     torch.set_num_threads(snakemake.threads)
     params, layer, images = snakemake.params, snakemake.wildcards.layer, snakemake.input.images
-    model, normalise, facts = network.load_network(
-        params.network, snakemake.input.weights, snakemake.input.model, device=params.device
-    )
+    net = network.load_network(params.network, snakemake.input.weights, snakemake.input.model, device=params.device)
     image_id, photograph = (read_column(images, name) for name in ("image_id", "photograph"))
     arrays, about = concatenate(snakemake.input.activations)
     top = exemplars.top_photographs(arrays["activations"], arrays["image_id"], image_id, photograph)
     pictures, batch_size = picking(images, "images"), snakemake.resources.batch_size
-    maps = exemplars.activation_maps(model, layer, top["row"], pictures, normalise, batch_size=batch_size)
-    facts |= {"layer": layer, "geometry": about["geometry"]}
+    maps = exemplars.activation_maps(net.model, layer, top["row"], pictures, net.normalise, batch_size=batch_size)
+    facts = net.facts | {"layer": layer, "geometry": about["geometry"]}
     write_arrays(snakemake.output[0], top | maps, facts)

@@ -15,21 +15,19 @@ with log_to(snakemake.log[0]):
 
     torch.set_num_threads(snakemake.threads)
     params = snakemake.params
-    model, normalise, _ = network.load_network(
-        params.network, snakemake.input.weights, snakemake.input.model, device=params.device
-    )
-    device, rows = next(model.parameters()).device, params.sanity["photographs"]
+    net = network.load_network(params.network, snakemake.input.weights, snakemake.input.model, device=params.device)
+    rows = params.sanity["photographs"]
     decoded, _ = concatenate(snakemake.input.images, rows=rows)
     arrays, facts = concatenate(snakemake.input.explanations, rows=rows)
     explain = partial(
         cam_maps,
-        inputs=normalise(torch.as_tensor(decoded["images"]).to(device)),
-        targets=torch.as_tensor(arrays["target"]).to(device),
+        inputs=net.normalise(torch.as_tensor(decoded["images"])),
+        targets=torch.as_tensor(arrays["target"]).to(net.device),
         layer=params.layer,
         methods=params.sanity["cams"],
         chunk=snakemake.resources.batch_size,
     )
     images = summaries.image_table(arrays, facts)
     options = {"stages": params.sanity["stages"], "area": params.area, "seed": params.seed}
-    table = check_randomisation(model, explain, images, **options)
+    table = check_randomisation(net.model, explain, images, **options)
     write_table(table, snakemake.output[0])

@@ -14,22 +14,20 @@ with log_to(snakemake.log[0]):
 
     torch.set_num_threads(snakemake.threads)
     params = snakemake.params
-    model, normalise, _ = network.load_network(
-        params.network, snakemake.input.weights, snakemake.input.model, device=params.device
-    )
+    net = network.load_network(params.network, snakemake.input.weights, snakemake.input.model, device=params.device)
     files = run.by_explainer(map(read_arrays, snakemake.input.saliency))
     explanations = {name: arrays for name, (arrays, _) in files.items()}
     facts = next(facts for _, facts in files.values())
     pictures, _ = read_arrays(snakemake.input.images)
     table, curves = faithfulness.score_shard(
-        network.predictor(model, normalise),
+        net.predict,
         explanations,
         pictures["images"],
         plan=perturbation.Plan(**params.faithfulness),
         seeds=seeds.stream_seeds(params.seed, "faithfulness", pictures["image_id"]),
         floor_seeds=seeds.stream_seeds(params.seed, "random", pictures["image_id"]),
         batch_size=snakemake.resources.batch_size,
-        device=next(model.parameters()).device,
+        device=net.device,
     )
     about = {name: facts[name] for name in ("model", "geometry", "explained_class")}
     table = table.assign(**about)[[*about, *table]]

@@ -14,20 +14,17 @@ with log_to(snakemake.log[0]):
 
     torch.set_num_threads(snakemake.threads)
     params, first = snakemake.params, slice(snakemake.params.photographs)
-    model, normalise, _ = network.load_network(
-        params.network, snakemake.input.weights, snakemake.input.model, device=params.device
-    )
-    device, predict = next(model.parameters()).device, network.predictor(model, normalise)
+    net = network.load_network(params.network, snakemake.input.weights, snakemake.input.model, device=params.device)
     reference, facts = read_arrays(snakemake.input.saliency)
     with open_arrays(snakemake.input.images) as file:
-        pictures, given = torch.as_tensor(file["images"][first]).to(device), segment.given_superpixels(file)
-    targets, image_ids = torch.as_tensor(reference["target"][first]).to(device), list(reference["image_id"][first])
+        pictures, given = torch.as_tensor(file["images"][first]).to(net.device), segment.given_superpixels(file)
+    targets, image_ids = torch.as_tensor(reference["target"][first]).to(net.device), list(reference["image_id"][first])
     shared = {"seed": params.seed, "batch_size": snakemake.resources.batch_size}
-    maps = torch.as_tensor(reference["saliency"][first]).to(device)
+    maps = torch.as_tensor(reference["saliency"][first]).to(net.device)
     options = params.objective | {"explainer": facts["explainer"]}
-    score = lime_sweep.make_score(predict, pictures, targets, image_ids, reference=maps, **options, **shared)
+    score = lime_sweep.make_score(net.predict, pictures, targets, image_ids, reference=maps, **options, **shared)
     swept = lime_sweep.all_settings(**params.settings)
-    swept_columns = lime_sweep.sweep(predict, pictures, targets, image_ids, swept, score, given=given, **shared)
+    swept_columns = lime_sweep.sweep(net.predict, pictures, targets, image_ids, swept, score, given=given, **shared)
     scores, seconds = map(pd.DataFrame, swept_columns)
     scores.insert(0, "model", snakemake.wildcards.model)
     scores.insert(2, "photograph", scores.image_id.map(dict(zip(image_ids, reference["photograph"], strict=False))))

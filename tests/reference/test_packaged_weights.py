@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
-from unitlens.images.decode import load
+from unitlens.images.decode import decode_images
 from unitlens.networks import encoders, network, pretrained
 from unitlens.storage.fetch import fetch, fetch_images, installed
 
@@ -26,7 +25,8 @@ def photographs(tmp_path_factory):
 
 def decode(paths, preprocessing):
     geometry = {key: preprocessing[key] for key in ("fit", "resize", "crop", "interpolation")}
-    return torch.as_tensor(np.stack([load(path, geometry=geometry) for path in paths]))
+    rows = [([{"image_id": path.stem, "path": path.name}], path.parent) for path in paths]
+    return torch.cat([torch.as_tensor(decode_images(*each, geometry)[0]) for each in rows])
 
 
 def retrieve(file, folder):

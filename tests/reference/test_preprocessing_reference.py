@@ -73,12 +73,13 @@ def test_input_is_that_of_the_publisher(tmp_path, source, size):
     noise = np.random.default_rng(sum(size)).integers(0, 256, (size[1] // 8 + 1, size[0] // 8 + 1, 3), np.uint8)
     picture = Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
     picture.save(tmp_path / "photograph.jpg", quality=95)
-    pixels = decode.load(tmp_path / "photograph.jpg", geometry={key: published[key] for key in GEOMETRY})
-    ours = network.normaliser(published["mean"], published["std"], device="cpu")(pixels.copy()[None])[0]
+    rows, geometry = [{"image_id": "a", "path": "photograph.jpg"}], {key: published[key] for key in GEOMETRY}
+    pixels, _, _ = decode.decode_images(rows, tmp_path, geometry)
+    ours = network.normaliser(published["mean"], published["std"], device="cpu")(pixels)[0]
     theirs = transform(Image.open(tmp_path / "photograph.jpg").convert("RGB"))
     mean, std = (torch.tensor(published[key]).view(3, 1, 1) for key in ("mean", "std"))
     eight_bits = ((theirs * std + mean) * 255).round().byte()
-    assert torch.equal(eight_bits.permute(1, 2, 0), torch.from_numpy(pixels.copy()))
+    assert torch.equal(eight_bits.permute(1, 2, 0), torch.from_numpy(pixels[0]))
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 

@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 import torchvision
 import toy
-from unitlens.networks import encoders, network
+from unitlens.networks import encoders, network, pretrained
 from unitlens.storage.files import sha256
 
 open_clip = pytest.importorskip("open_clip")
@@ -122,7 +122,7 @@ def test_a_program_that_openai_has_not_published_is_never_run(name, tiny, tmp_pa
 def test_the_programs_that_run_are_those_of_openais_addresses():
     programs = encoders._published_programs()
     assert len(programs) == 9 and all(len(digest) == 64 for digest in programs)
-    assert encoders.weights_source({"open_clip": "ViT-B-16-quickgelu:openai"})["sha256"] in programs
+    assert pretrained.weights_source({"open_clip": "ViT-B-16-quickgelu:openai"})["sha256"] in programs
 
 
 def test_clip_weights_that_do_not_fit_are_named(tiny, tmp_path):
@@ -137,20 +137,20 @@ def test_clip_weights_that_do_not_fit_are_named(tiny, tmp_path):
 
 
 def test_weights_by_name_become_their_addresses_and_hashes():
-    openai = encoders.weights_source({"open_clip": "ViT-B-16-quickgelu:openai"})
+    openai = pretrained.weights_source({"open_clip": "ViT-B-16-quickgelu:openai"})
     assert openai["url"].endswith(f"/clip/models/{openai['sha256']}/ViT-B-16.pt") and len(openai["sha256"]) == 64
-    prefix = encoders.weights_source({"open_clip": "ViT-B-32-quickgelu:laion400m_e32"})
+    prefix = pretrained.weights_source({"open_clip": "ViT-B-32-quickgelu:laion400m_e32"})
     assert prefix["sha256"] == "46683a32" and prefix["url"].startswith("https://github.com/mlfoundations/")
     repository = "https://huggingface.co/laion/CLIP-ViT-B-32-laion2B-s34B-b79K/resolve/main"
     pinned = {"open_clip": "ViT-B-32:laion2b_s34b_b79k", "sha256": "0" * 64}
-    assert encoders.weights_source(pinned) == {
+    assert pretrained.weights_source(pinned) == {
         "url": f"{repository}/open_clip_model.safetensors",
         "sha256": "0" * 64,
     }
     with pytest.raises(ValueError, match="open_clip has no weights 'ViT-B-16:opnai'; nearest: ViT-B-16:openai"):
-        encoders.weights_source({"open_clip": "ViT-B-16:opnai"})
+        pretrained.weights_source({"open_clip": "ViT-B-16:opnai"})
     classifier = {"torchvision": "ResNet18_Weights.IMAGENET1K_V1"}  # of the surrogate
-    assert encoders.weights_source(classifier)["sha256"] == "f37072fd"
+    assert pretrained.weights_source(classifier)["sha256"] == "f37072fd"
 
 
 def test_an_unknown_architecture_shows_the_nearest():

@@ -41,6 +41,12 @@ def ground_truth(rows, root, geometry):
     return arrays
 
 
+def load(path, *, crop=(), geometry):
+    """Decode one photograph."""
+    rows = [row(path.name, crop=" ".join(map(str, crop or ())))]
+    return decode.decode_images(rows, path.parent, geometry)[0][0]
+
+
 def row(path, image_id="a", crop=""):
     return {"image_id": image_id, "path": path, "label": "", "mask": "", "crop": crop}
 
@@ -57,7 +63,7 @@ def test_pixels_equal_torchvision(tmp_path, noise, size, resize, crop, interpola
     for fit, argument in [("squash", (resize, resize)), ("short", resize)]:
         reference = transforms.Compose([transforms.Resize(argument, mode), transforms.CenterCrop(crop)])
         geometry = {"fit": fit, "resize": resize, "crop": crop, "interpolation": interpolation}
-        got = decode.load(path, geometry=geometry)
+        got = load(path, geometry=geometry)
         assert got.dtype == np.uint8
         np.testing.assert_array_equal(got, np.asarray(reference(Image.open(path))))
 
@@ -74,7 +80,7 @@ def test_wrong_geometry_is_named(wrong):
 def test_elongated_picture_is_refused_before_it_fills_the_memory(tmp_path):
     path = save(tmp_path, np.zeros((1, 4000), np.uint8), "line.png")
     with pytest.raises(ValueError, match="too elongated"):
-        decode.load(path, geometry={"fit": "short", "resize": 256, "crop": 224, "interpolation": "bilinear"})
+        load(path, geometry={"fit": "short", "resize": 256, "crop": 224, "interpolation": "bilinear"})
 
 
 # crop
@@ -83,14 +89,14 @@ def test_elongated_picture_is_refused_before_it_fills_the_memory(tmp_path):
 def test_crop_takes_fractions_of_the_picture(tmp_path, noise):
     pixels = noise.integers(0, 256, (8, 16, 3), dtype=np.uint8)
     path = save(tmp_path, pixels, "a.png")
-    got = decode.load(path, crop=(0.25, 0.5, 0.5, 1.0), geometry=IDENTITY)
+    got = load(path, crop=(0.25, 0.5, 0.5, 1.0), geometry=IDENTITY)
     np.testing.assert_array_equal(got, pixels[4:8, 4:8])
 
 
 def test_crop_edges_round_to_the_nearest_pixel(tmp_path, noise):
     pixels = noise.integers(0, 256, (10, 10, 3), dtype=np.uint8)
     path = save(tmp_path, pixels, "a.png")
-    got = decode.load(path, crop=(0.26, 0.34, 0.74, 0.66), geometry=IDENTITY | {"resize": 4})
+    got = load(path, crop=(0.26, 0.34, 0.74, 0.66), geometry=IDENTITY | {"resize": 4})
     reference = Image.fromarray(pixels[3:7, 3:7])
     np.testing.assert_array_equal(got, np.asarray(reference.resize((4, 4), Image.Resampling.BILINEAR)))
 
@@ -99,13 +105,13 @@ def test_crop_edges_round_to_the_nearest_pixel(tmp_path, noise):
 def test_wrong_crop_is_named(tmp_path, crop):
     path = save(tmp_path, np.zeros((4, 4), np.uint8), "a.png")
     with pytest.raises(ValueError, match="four fractions"):
-        decode.load(path, crop=crop, geometry=IDENTITY)
+        load(path, crop=crop, geometry=IDENTITY)
 
 
 def test_crop_without_a_pixel_is_named(tmp_path):
     path = save(tmp_path, np.zeros((4, 4), np.uint8), "a.png")
     with pytest.raises(ValueError, match=r"a\.png: `crop` .* is empty in a picture of 4 x 4 pixels"):
-        decode.load(path, crop=(0.0, 0.0, 0.1, 1.0), geometry=IDENTITY)
+        load(path, crop=(0.0, 0.0, 0.1, 1.0), geometry=IDENTITY)
 
 
 # modes
@@ -113,7 +119,7 @@ def test_crop_without_a_pixel_is_named(tmp_path):
 
 def flat(folder, image, name="flat.png", **options):
     """Colour of a decoded one-coloured picture."""
-    pixels = decode.load(save(folder, image, name, **options), geometry=IDENTITY)
+    pixels = load(save(folder, image, name, **options), geometry=IDENTITY)
     assert (pixels == pixels[0, 0]).all()
     return pixels[0, 0].tolist()
 
@@ -187,7 +193,7 @@ def test_exif_orientation(tmp_path, noise, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = save(tmp_path, np.ascontiguousarray(stored), "turned.png", exif=exif)
-    np.testing.assert_array_equal(decode.load(path, geometry=IDENTITY), upright)
+    np.testing.assert_array_equal(load(path, geometry=IDENTITY), upright)
 
 
 def test_exif_rotation_comes_before_the_crop(tmp_path):
@@ -196,7 +202,7 @@ def test_exif_rotation_comes_before_the_crop(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     path = save(tmp_path, stored, "turned.jpg", exif=exif, quality=100, subsampling=0)
-    top = decode.load(path, crop=(0, 0, 1, 0.5), geometry=IDENTITY)
+    top = load(path, crop=(0, 0, 1, 0.5), geometry=IDENTITY)
     np.testing.assert_allclose(top, np.broadcast_to([255, 0, 0], (4, 4, 3)), atol=3)
 
 
@@ -204,7 +210,7 @@ def test_jpeg_is_decoded_in_full(tmp_path, noise):
     smooth = Image.fromarray(noise.integers(0, 256, (9, 9, 3), dtype=np.uint8)).resize((512, 512))
     path = save(tmp_path, smooth, "large.jpg")
     reference = Image.open(path).convert("RGB").resize((16, 16), Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(decode.load(path, geometry=SIXTEEN), np.asarray(reference))
+    np.testing.assert_array_equal(load(path, geometry=SIXTEEN), np.asarray(reference))
 
 
 # sheets
@@ -272,7 +278,7 @@ def test_all_unreadable_photographs_are_reported_at_once(tmp_path, broken):
 
 def test_unreadable_photographs_are_skipped_and_listed(tmp_path, broken):
     pixels, kept, problems = decode.decode_images(broken, tmp_path, SIXTEEN, on_bad_image="skip")
-    expected = decode.load(tmp_path / "good.jpg", geometry=SIXTEEN)
+    expected = load(tmp_path / "good.jpg", geometry=SIXTEEN)
     np.testing.assert_array_equal(pixels, [expected, expected])
     assert kept.tolist() == [0, 8]
     assert [image_id for image_id, _ in problems] == [f"id-{index}" for index in range(1, 8)]
@@ -295,7 +301,7 @@ def test_crops_of_one_photograph_equal_single_loads(tmp_path, noise):
     rows = [row(name, crop=crop) for name in ("a.png", "b.png", "a.png") for crop in ("", "0 0 0.5 1", "0.5 0 1 1")]
     pixels, kept, problems = decode.decode_images(rows, tmp_path, SIXTEEN)
     for got, r in zip(pixels, rows, strict=True):
-        single = decode.load(tmp_path / r["path"], crop=sheets.parse_crop(r["crop"]), geometry=SIXTEEN)
+        single = load(tmp_path / r["path"], crop=sheets.parse_crop(r["crop"]), geometry=SIXTEEN)
         np.testing.assert_array_equal(got, single)
     assert kept.tolist() == list(range(9))
     assert problems == []
@@ -403,7 +409,7 @@ def test_names_that_must_work(tmp_path):
 def test_the_first_picture_of_an_animation_is_decoded(tmp_path):
     red, blue = (Image.new("RGB", (9, 9), colour) for colour in ("red", "blue"))
     red.save(tmp_path / "moving.gif", save_all=True, append_images=[blue])
-    pixels = decode.load(tmp_path / "moving.gif", geometry=SIXTEEN)
+    pixels = load(tmp_path / "moving.gif", geometry=SIXTEEN)
     assert (pixels == [255, 0, 0]).all()
 
 

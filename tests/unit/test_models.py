@@ -396,10 +396,11 @@ def test_a_job_gets_network_normaliser_and_facts(toy, state, tmp_path, capsys):
     network = {"architecture": toy, "layout": "named", "classes": 5, "precision": "tf32", "mean": MEAN, "std": STD}
     (tmp_path / "toy.json").write_text(json.dumps({"model": "toy", "weights_sha256": "ab", "layers": {}}))
     weights = save(state, tmp_path / "weights.bin")
-    model, normalise, facts = load_network(network, weights, tmp_path / "toy.json", device="cpu")
-    assert facts == {"model": "toy", "weights_sha256": "ab", "torch": torch.__version__, "precision": "tf32"}
+    net = load_network(network, weights, tmp_path / "toy.json", device="cpu")
+    assert net.device == next(net.model.parameters()).device
+    assert net.facts == {"model": "toy", "weights_sha256": "ab", "torch": torch.__version__, "precision": "tf32"}
     assert capsys.readouterr().out.startswith("toy loaded on cpu in ")
-    probabilities = predictor(model, normalise)(torch.zeros(3, 8, 8, 3, dtype=torch.uint8))
+    probabilities = net.predict(torch.zeros(3, 8, 8, 3, dtype=torch.uint8))
     assert probabilities.shape == (3, 5)
     assert probabilities.sum(1).tolist() == pytest.approx([1, 1, 1])
 

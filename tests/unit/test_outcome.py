@@ -5,7 +5,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from unitlens.jobs import ending, outcome
+from unitlens.jobs import outcome
 
 WILDCARDS = {"model": "[a-z]+", "layer": "[a-z0-9.]+"}
 RULES = SimpleNamespace(
@@ -109,7 +109,7 @@ def workflow():
 def told(workflow, caplog, monkeypatch, *arguments, failed=True):
     monkeypatch.setattr(sys, "argv", ["snakemake", *arguments])
     with caplog.at_level(logging.INFO):
-        ending.say_at_the_end(workflow, logging.getLogger("snakemake"), failed)
+        outcome.say_at_the_end(workflow, logging.getLogger("snakemake"), failed)
     return caplog.text
 
 

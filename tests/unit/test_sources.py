@@ -26,7 +26,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from unitlens.storage import answers, download
+from unitlens.storage import download
 from unitlens.storage import files as files_module
 from unitlens.storage.archives import _declared_members, unpack
 from unitlens.storage.fetch import fetch, fetch_images, installed
@@ -619,8 +619,8 @@ EXPECTED = {
 @pytest.mark.parametrize("kind", EXPECTED)
 def test_each_kind_is_trusted_where_it_is_expected(answering, tmp_path, kind):
     url, _ = answering(reply(body=EXPECTED[kind]), "a.bin")
-    assert answers._kind(EXPECTED[kind]) == kind
-    for number, kinds in enumerate((answers.WEIGHTS, answers.ARCHIVES, answers.PHOTOGRAPHS)):
+    assert download._kind(EXPECTED[kind]) == kind
+    for number, kinds in enumerate((download.WEIGHTS, download.ARCHIVES, download.PHOTOGRAPHS)):
         folder, lock = tmp_path / str(number), tmp_path / f"{number}.json"
         if kind in kinds:
             fetch({"url": url}, folder, kinds=kinds, lock=lock)
@@ -633,7 +633,7 @@ def test_each_kind_is_trusted_where_it_is_expected(answering, tmp_path, kind):
 
 @pytest.mark.parametrize(
     ("extra", "kinds"),
-    [({"files": ["*.jpg"]}, answers.ARCHIVES), ({}, answers.PHOTOGRAPHS), ({"member": "a"}, answers.ARCHIVES)],
+    [({"files": ["*.jpg"]}, download.ARCHIVES), ({}, download.PHOTOGRAPHS), ({"member": "a"}, download.ARCHIVES)],
 )
 def test_what_is_expected_follows_from_the_source(answering, tmp_path, extra, kinds):
     url, _ = answering(reply(body=b"\x80\x02}."))
@@ -688,7 +688,7 @@ def test_an_answer_that_is_not_the_file_is_refused_at_once(answering, tmp_path, 
 def test_an_archive_may_be_called_compressed_by_its_server(answering, tmp_path):
     body = packed_tar(mode="w:gz")
     url, _ = answering(reply("Content-Encoding: x-gzip", body=body), "set.tar.gz")
-    file = fetch({"url": url}, tmp_path, kinds=answers.ARCHIVES, lock=tmp_path / "lock.json")
+    file = fetch({"url": url}, tmp_path, kinds=download.ARCHIVES, lock=tmp_path / "lock.json")
     assert file.read_bytes() == body
 
 
@@ -750,7 +750,7 @@ def test_a_server_that_drips_is_given_up(answering, tmp_path, monkeypatch, first
 
 
 def test_a_slow_server_is_waited_for_as_long_as_it_brings_enough(answering, tmp_path, monkeypatch):
-    monkeypatch.setattr(answers, "HEAD", 512)
+    monkeypatch.setattr(download, "HEAD", 512)
     monkeypatch.setattr(download, "_WINDOW", 0.4)  # a twentieth of the bytes each 0.05 s
     monkeypatch.setattr(download, "_SLOWEST", 10)
 
@@ -1207,7 +1207,7 @@ def test_copy_is_whole_or_names_the_full_disk(tmp_path, monkeypatch):
 def test_data_of_an_installed_package(tmp_path):
     code = (
         "import sys; from unitlens.storage import fetch;"
-        "print(*sources.installed('skimage', ['data/astronaut.png', 'data/br*.png'], sys.argv[1]));"
+        "print(*fetch.installed('skimage', ['data/astronaut.png', 'data/br*.png'], sys.argv[1]));"
         "assert 'skimage' not in sys.modules"
     )
     folder = Path(__file__).parents[2] / "scripts"

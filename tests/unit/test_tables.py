@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from unitlens.jobs import csv_files
-from unitlens.jobs.cells import restore
+from unitlens.jobs.csv_files import restore
 from unitlens.storage.tables import read_table, read_texts, write_table, write_texts
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -160,16 +160,16 @@ def test_files_from_outside_are_read_as_they_are(tmp_path):
     (tmp_path / "words.csv").write_bytes(b"\xef\xbb\xbfword,category\n'=1,NA\n1.10,\n=2,null\n")
     table = read_texts(tmp_path / "words.csv")
     assert table.to_dict("list") == {"word": ["'=1", "1.10", "=2"], "category": ["NA", "", "null"]}
-    lines = list(csv_files.lines(tmp_path / "words.csv"))
+    lines = list(csv_files.read_records(tmp_path / "words.csv"))
     assert lines == [(1, ["word", "category"]), (2, ["'=1", "NA"]), (3, ["1.10", ""]), (4, ["=2", "null"])]
     (tmp_path / "job.tsv").write_text("s\tresources\n1\t{'a': \"b, c\"}\n")
-    assert list(csv_files.lines(tmp_path / "job.tsv", tabs=True))[1] == (2, ["1", "{'a': \"b, c\"}"])
+    assert list(csv_files.read_records(tmp_path / "job.tsv", tabs=True))[1] == (2, ["1", "{'a': \"b, c\"}"])
 
 
 def test_sheets_come_back(tmp_path):
     cells = LOOKS_LIKE + ODD + FORMULAS + QUOTED
     write_texts(pd.DataFrame({"path": cells, "label": ["007"] * len(cells)}), tmp_path / "sheet.csv")
-    read = [[restore(cell) for cell in cells] for _, cells in csv_files.lines(tmp_path / "sheet.csv")]
+    read = [[restore(cell) for cell in cells] for _, cells in csv_files.read_records(tmp_path / "sheet.csv")]
     assert read == [["path", "label"], *([cell, "007"] for cell in cells)]
 
 

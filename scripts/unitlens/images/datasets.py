@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from unitlens.jobs import checks
+from unitlens.jobs.characters import first_few
 from unitlens.jobs.sheets import COLUMNS, DUPLICATE_OF, LONGEST_ID, MAPS, MAPS_APART, is_label, read_rows
 from unitlens.storage.files import sha256
 from unitlens.storage.tables import read_texts, write_texts
@@ -28,7 +28,6 @@ _VALIDATION = re.compile(r"ILSVRC2012_val_\d{8}")
 _SOLUTION = "LOC_val_solution.csv"
 _TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 _LONGEST = 300  # seconds; the real one takes two
-
 
 _READ_SYNSETS = """
 import json, sys
@@ -47,19 +46,15 @@ def write_sheet(
     size: int | None,
     allow_missing: bool = False,
 ) -> None:
-    """Write the sheet of an image set whose photographs are in place, and check that they are.
+    """Write the sheet of an image set whose photographs are in place below `root`, and check that they are.
+
+    It has `COLUMNS`, ``class_name`` where folders or ImageNet's lists name it, ``sha256`` of the photograph's file, and
+    ``duplicate_of``, the first row of another file with the same content.
 
     Parameters
     ----------
-    path
-        The sheet to write: `COLUMNS`, ``class_name`` where folders or ImageNet's lists name it, ``sha256`` of the
-        photograph's file, and ``duplicate_of``, the first row of another file with the same content.
-    root
-        The folder that the photographs lie below.
     sheet
-        The user's sheet, whose rows are copied; without it they are listed by one of `KINDS`.
-    kind
-        Key of `KINDS`.
+        The user's sheet, whose rows are copied; without it they are listed by the one of `KINDS` that `kind` names.
     size
         How many rows the config promised, where there is no `sheet`.
     allow_missing
@@ -74,18 +69,10 @@ def write_sheet(
     """
     root = Path(root)
     rows = read_rows(sheet, 0, sys.maxsize) if sheet else _listed(root, kind, size)
-    missing = [row for row in rows if not _is_file(root / row["path"])]
-    if missing and not allow_missing:
-        names = checks.first_few(f"{row['path']} ({row['image_id']})" for row in missing)
-        raise FileNotFoundError(
-            f"{len(missing)} of {len(rows)} photographs are not below {root}, or are no files: {names}"
-        )
-    maps = [(name, row["image_id"]) for row in rows for column in MAPS for name in map_files(row.get(column, ""))]
-    absent = [f"{name} ({image_id})" for name, image_id in maps if not _is_file(root / name)]
-    if absent and not allow_missing:
-        raise FileNotFoundError(
-            f"{len(absent)} of {len(maps)} label maps are not below {root}, or are no files: {checks.first_few(absent)}"
-        )
+    if not allow_missing:
+        maps = [(name, row["image_id"]) for row in rows for column in MAPS for name in map_files(row.get(column, ""))]
+        _check_present(root, "photographs", [(row["path"], row["image_id"]) for row in rows])
+        _check_present(root, "label maps", maps)
     same = _add_hashes(rows, root)
     part = Path(path).with_suffix(".part")
     write_texts(pd.DataFrame(rows, columns=[*COLUMNS, "class_name", "sha256", DUPLICATE_OF]), part)
@@ -95,6 +82,12 @@ def write_sheet(
     print(*(f"  {copy} has the content of {first}" for copy, first in same.items()), sep="\n")
 
 
+def _check_present(root: Path, what: str, files: Sequence[tuple[str, str]]) -> None:
+    if missing := [f"{name} ({image_id})" for name, image_id in files if not _is_file(root / name)]:
+        count = f"{len(missing)} of {len(files)} {what}"
+        raise FileNotFoundError(f"{count} are not below {root}, or are no files: {first_few(missing)}")
+
+
 def copies(sheet: str | Path) -> dict[str, str]:
     """Give the photographs that a sheet of `write_sheet` calls copies, with the first row of what each is a copy of."""
     rows = read_rows(sheet, 0, sys.maxsize)
@@ -102,20 +95,12 @@ def copies(sheet: str | Path) -> dict[str, str]:
 
 
 def refuse_empty(sets: pd.DataFrame) -> None:
-    """Refuse image sets of which no photograph could be read: all that follows would fail on them.
+    """Refuse image sets (``set, pictures, problems``) without a photograph that can be read: all else would fail.
 
-    Parameters
-    ----------
-    sets : pandas.DataFrame
-        ``set, pictures, problems``.
-
-    Raises
-    ------
-    ValueError
-        It names the first such set and what is wrong with its photographs.
+    The ValueError names the first such set and what is wrong with its photographs.
     """
     for row in sets[sets["pictures"] == 0].itertuples():
-        reasons = checks.first_few(row.problems.split("; "))
+        reasons = first_few(row.problems.split("; "))
         raise ValueError(f"no photograph of images.{row.set} can be read, so there is nothing to work on: {reasons}")
 
 
@@ -137,16 +122,11 @@ def image_folder(root: Path) -> list[dict[str, str]]:
 def class_folders(root: Path) -> list[dict[str, str]]:
     """List every picture with the number of its class: the folders of the top level, in the order of their names.
 
-    Raises
-    ------
-    ValueError
-        If pictures lie beside these folders.
+    A ValueError if pictures lie beside these folders.
     """
     rows = image_folder(root)
     if outside := [row["path"] for row in rows if "/" not in row["path"]]:
-        raise ValueError(
-            f"{root} must hold one folder a class, but has pictures beside them: {checks.first_few(outside)}"
-        )
+        raise ValueError(f"{root} must hold one folder a class, but has pictures beside them: {first_few(outside)}")
     names = sorted({row["path"].partition("/")[0] for row in rows})
     numbers = {name: str(number) for number, name in enumerate(names)}
     print(*(f"class {number}: {name}" for name, number in numbers.items()), sep="\n")
@@ -160,14 +140,8 @@ def imagenet_val(root: Path) -> list[dict[str, str]]:
     Where files below `root` have the names of the challenge (``ILSVRC2012_val_00000293.JPEG``), only these are listed:
     `root` may hold the training set, too. The synset of a photograph is the name of its folder (``n01440764``), or
     stands in a list below `root` as the challenge distributes it: `LOC_val_solution.csv`, or the development kit's
-    `ILSVRC2012_validation_ground_truth.txt` with `meta.mat` beside it.
-
-    Raises
-    ------
-    ValueError
-        If a photograph has no synset by either, or the development kit's files do not fit together.
-    FileNotFoundError
-        If `meta.mat` is missing.
+    `ILSVRC2012_validation_ground_truth.txt` with `meta.mat` beside it. A ValueError if a photograph has no synset by
+    either.
     """
     numbers = {synset: str(number) for number, synset in enumerate(_imagenet_synsets())}
     known = _validation_synsets(root)
@@ -188,10 +162,7 @@ def imagenet_val(root: Path) -> list[dict[str, str]]:
 def broden(root: Path) -> list[dict[str, str]]:
     """List Broden's photographs with their label maps: the files of its categories, and numbers of whole pictures.
 
-    Raises
-    ------
-    ValueError
-        If its index lacks a column.
+    A ValueError if its index lacks a column.
     """
     index = _broden_file(root, "index.csv")
     folder = index.parent.relative_to(root) / "images"
@@ -216,26 +187,12 @@ KINDS: dict[str, Callable[[Path], list[dict[str, str]]]] = {
 
 
 def broden_words(root: str | Path) -> pd.DataFrame:
-    """Say what the numbers in Broden's label maps mean.
+    """Say what the numbers in Broden's label maps mean, by `label.csv` and `category.csv` below a folder.
 
-    Parameters
-    ----------
-    root
-        A folder with Broden's `label.csv` and `category.csv` in or below it.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``value, word, category``. A label that stands in several categories has the one it is most frequent in. The
-        marks of scenes and colours (``street-s``, ``red-c``) are taken off, and ``_`` becomes a space, as in the
-        figures of Broden's authors; a word may thus stand in two rows of different categories.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there are no such files, or more than one.
-    ValueError
-        If `label.csv` names a category that `category.csv` does not.
+    The table has ``value, word, category``. A label that stands in several categories has the one it is most frequent
+    in. The marks of scenes and colours (``street-s``, ``red-c``) are taken off, and ``_`` becomes a space, as in the
+    figures of Broden's authors; a word may thus stand in two rows of different categories. A FileNotFoundError if there
+    is not one of each file, a ValueError if `label.csv` names a category that `category.csv` does not.
     """
     labels = read_texts(_broden_file(Path(root), "label.csv"))
     known = set(read_texts(_broden_file(Path(root), "category.csv")).name)
@@ -281,7 +238,7 @@ def _listed(root: Path, kind: str, size: int | None) -> list[dict[str, str]]:
 
 def _add_hashes(rows: Sequence[dict[str, str]], root: Path) -> dict[str, str]:
     """Add ``sha256`` and ``duplicate_of`` to rows; give, for each copy, the path of the file it is a copy of."""
-    hashes, first, copies = {}, {}, {}
+    hashes, first, copied = {}, {}, {}
     for row in rows:
         path = row["path"]
         if path not in hashes:
@@ -290,8 +247,8 @@ def _add_hashes(rows: Sequence[dict[str, str]], root: Path) -> dict[str, str]:
         row |= {"sha256": hashes[path], DUPLICATE_OF: ""}
         if original["path"] != path:
             row[DUPLICATE_OF] = original["image_id"]
-            copies[path] = original["path"]
-    return copies
+            copied[path] = original["path"]
+    return copied
 
 
 def _is_file(path: Path) -> bool:

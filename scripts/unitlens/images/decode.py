@@ -14,25 +14,15 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from unitlens.images.geometry import check_geometry, cut_out, fit_to
+from unitlens.images.geometry import check_geometry, cut_out, fit_image
 from unitlens.jobs.progress import each
-from unitlens.jobs.sheets import fractions, inside, parse_crop
+from unitlens.jobs.sheets import inside, parse_crop
 
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # EPS would run Ghostscript
 
-
 # What Pillow's parsers raise on damaged files, and the causes of an OSError that lie in the file (None: Pillow's own).
-UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    RuntimeError,
-    LookupError,
-    TypeError,
-    struct.error,
-    Image.DecompressionBombError,
-)
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, LookupError, TypeError)
+UNREADABLE += (struct.error, Image.DecompressionBombError)
 _IN_THE_FILE = (None, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EINVAL, errno.ENAMETOOLONG)
 _IN_THE_FILE += (errno.ELOOP,)
 
@@ -40,22 +30,24 @@ _IN_THE_FILE += (errno.ELOOP,)
 def decode_images(
     rows: Sequence[Mapping[str, str]], root: str | Path, geometry: Mapping, *, on_bad_image: str = "fail"
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[str, str]]]:
-    """Decode the photographs of some sheet rows.
+    """Decode the photographs of some sheet rows, as from `read_rows`, below the folder `root`.
+
+    Pictures have any Pillow mode but F; they are turned upright by their EXIF tag and made 8-bit RGB. Transparency is
+    composited on white; 16 bits are divided by 257 and rounded. Each edge of a `crop` is rounded to the nearest pixel
+    edge (halves to even), so that adjoining crops adjoin.
 
     Parameters
     ----------
-    rows
-        As from `read_rows`. `crop` holds four fractions "left top right bottom", or nothing.
-    root
-        The folder that `path` is relative to; no path may leave it.
     geometry
-        See `load`.
+        ``{"fit", "resize", "crop", "interpolation"}``. fit "squash": to resize x resize, whatever the aspect; "short":
+        the short side to `resize`, the long one in proportion, rounded down. Then a centre crop of crop x crop pixels.
+        interpolation: "bilinear" or "bicubic", both antialiased as Pillow does.
     on_bad_image
         "fail" raises if a photograph cannot be read; "skip" leaves it out and lists it.
 
     Returns
     -------
-    images : (kept, h, w, 3) uint8
+    images : (kept, crop, crop, 3) uint8
     kept : (kept,) int64
         Indices into `rows`.
     problems : list of (image_id, message)
@@ -76,7 +68,7 @@ def decode_images(
     kept, problems = [], []
     for index, (path, crop) in enumerate(each(places, "photographs")):
         try:
-            images[len(kept)] = fit_to(cut_out(open_once(path), crop), geometry)
+            images[len(kept)] = fit_image(cut_out(open_once(path), crop), geometry)
             kept.append(index)
         except ValueError as error:
             problems.append((rows[index]["image_id"], f"{path}: {error}"))
@@ -87,40 +79,8 @@ def decode_images(
     return images[: len(kept)], np.array(kept, dtype=np.int64), problems
 
 
-def load(path: str | Path, *, crop: Sequence[float] | None = None, geometry: Mapping) -> np.ndarray:
-    """Decode one photograph: upright by its EXIF tag, 8-bit RGB, `crop`, then `geometry`.
-
-    Parameters
-    ----------
-    path
-        A picture of any Pillow mode but F. Transparency is composited on white; 16 bits are divided by 257 and rounded.
-    crop
-        (left, top, right, bottom) as fractions of the upright picture. Each edge is rounded to the nearest pixel edge
-        (halves to even), so that adjoining crops adjoin.
-    geometry
-        ``{"fit", "resize", "crop", "interpolation"}``. fit "squash": to resize x resize, whatever the aspect; "short":
-        the short side to `resize`, the long one in proportion, rounded down. Then a centre crop of crop x crop pixels.
-        interpolation: "bilinear" or "bicubic", both antialiased as Pillow does.
-
-    Returns
-    -------
-    (crop, crop, 3) uint8
-
-    Raises
-    ------
-    ValueError
-        The picture cannot be read, or `crop` or `geometry` is not allowed.
-    """
-    check_geometry(geometry)
-    crop = None if crop is None else fractions(crop, "crop")
-    try:
-        return fit_to(cut_out(_open_upright(path), crop), geometry)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
 def place_of(root: str | Path, row: Mapping[str, str]) -> tuple[Path, tuple[float, ...] | None]:
-    """Give the file and the crop of a row; what is wrong with them is a fault of the sheet, not of the photograph."""
+    """Give the file and the crop of a row; a ValueError is a fault of the sheet, not of the photograph."""
     try:
         return inside(root, row["path"], "path"), parse_crop(row.get("crop", ""))
     except ValueError as error:
@@ -128,7 +88,7 @@ def place_of(root: str | Path, row: Mapping[str, str]) -> tuple[Path, tuple[floa
 
 
 def open_image(path: str | Path, formats: Sequence[str]) -> Image.Image:
-    """Open what is a file: to open a pipe would wait until something is written to it."""
+    """Open what is a file; a ValueError for a pipe, which would wait until something is written to it."""
     kind = Path(path).stat().st_mode
     if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
         raise ValueError("it is a pipe, a socket or a device, not a file")
@@ -136,7 +96,7 @@ def open_image(path: str | Path, formats: Sequence[str]) -> Image.Image:
 
 
 def upright_size(path: Path) -> tuple[int, int]:
-    """Read the width and height from the header, as they are once the photograph stands upright."""
+    """Read the width and height from the header, as they are once the photograph stands upright; else a ValueError."""
     try:
         with open_image(path, _FORMATS) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # 5 to 8 lie on their side

@@ -4,7 +4,6 @@ import torch
 
 HIDE = {"mean": None, "grey": 128, "black": 0, "white": 255, "blur": "blur", "noise": "noise"}
 
-
 # Standard deviation in pixels of the blur that hides superpixels: Fong and Vedaldi, "Interpretable Explanations of
 # Black Boxes by Meaningful Perturbation" (ICCV 2017).
 _BLUR_SIGMA = 10
@@ -16,8 +15,11 @@ def hidden_fill(
     n_segments: list[int],
     hide: float | str | None,
     generators: list[torch.Generator],
-) -> torch.Tensor:  # (n, h, w, 3) uint8
-    """Give what stands where superpixels are hidden, (n, h, w, 3) or a broadcast of it."""
+) -> torch.Tensor:
+    """Give what stands where superpixels are hidden in `images` (n, h, w, 3), uint8, or a broadcast of it.
+
+    `segments` are (n, h, w). A ValueError if `hide` is not allowed.
+    """
     if hide is None:
         return torch.stack([_mean_colours(*pair) for pair in zip(images, segments, n_segments, strict=True)])
     if hide == "blur":

@@ -14,19 +14,10 @@ INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resamp
 
 
 def box_pixels(box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Mark the pixels of boxes: those whose centers lie inside, the left and top edge included.
+    """Mark the pixels (n, height, width) of boxes: those whose centers lie inside, the left and top edge included.
 
-    Parameters
-    ----------
-    box : array, shape (n, 4)
-        Left, top, right and bottom in pixels.
-    size : (height, width)
-
-    Returns
-    -------
-    array of bool, shape (n, height, width)
-        Two boxes that share an edge share no pixel. Nothing for a box of NaN, one outside the picture, or one so small
-        that it holds no center.
+    A `box` (n, 4) is left, top, right and bottom in pixels. Two boxes that share an edge share no pixel. Nothing is
+    marked for a box of NaN, one outside the picture, or one so small that it holds no center.
     """
     left, top, right, bottom = np.asarray(box).T[..., None]  # (n, 1) each
     rows, columns = (np.arange(side) + 0.5 for side in size)
@@ -35,7 +26,7 @@ def box_pixels(box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def check_geometry(geometry: Mapping) -> None:
-    """Raise unless a geometry is one that can be made."""
+    """Raise a ValueError unless a geometry is one that can be made."""
     allowed = f"fit in {FITS}, crop <= resize (pixels) and interpolation in {tuple(INTERPOLATIONS)}"
     if (
         set(geometry) != {"fit", "resize", "crop", "interpolation"}
@@ -63,7 +54,7 @@ def _crop_edges(size: tuple[int, int], crop: tuple[float, ...] | None) -> tuple[
     return edges
 
 
-def fit_to(image: Image.Image, geometry: Mapping) -> np.ndarray:
+def fit_image(image: Image.Image, geometry: Mapping) -> np.ndarray:
     """Bring an image to a geometry: (crop, crop, 3) uint8."""
     size, edges = _resized(image.size, geometry)
     resized = image.resize(size, INTERPOLATIONS[geometry["interpolation"]])

@@ -8,14 +8,14 @@ from PIL import Image
 
 from unitlens.images import decode
 from unitlens.images.geometry import box_pixels, check_geometry, fit_box, fit_map
-from unitlens.jobs import checks
+from unitlens.jobs.characters import first_few
 from unitlens.jobs.sheets import MAPS, MAPS_APART, fractions, inside, is_label
 
 
 def ground_truth(
     rows: Sequence[Mapping[str, str]], root: str | Path, geometry: Mapping, *, on_bad_image: str = "fail"
 ) -> tuple[dict[str, np.ndarray], list[tuple[str, str]]]:
-    """Bring the boxes and label maps of some sheet rows into the geometry of the decoded photographs.
+    """Bring the boxes and label maps of some sheet rows into the geometry of `decode_images`.
 
     Parameters
     ----------
@@ -25,8 +25,6 @@ def ground_truth(
         whole upright photograph or smaller by a whole factor. `mask` may name several maps, which may overlap, with
         ``;`` between them; a whole number there marks the whole photograph. `box` holds "left top right bottom" as
         fractions of the whole upright photograph. All are cut as the photograph is by `crop`.
-    root, geometry
-        As for `decode_images`.
     on_bad_image
         "fail" raises if the file of a label map cannot be used; "skip" goes on without the row's label maps of that
         column, as if it named none, and lists it.
@@ -66,7 +64,9 @@ def ground_truth(
             for name in MAPS:
                 for layer, cell in enumerate(cells[name][index]):
                     if is_label(cell):
-                        arrays[name][index, layer] = _label(int(cell), name)
+                        if int(cell) >= 2**16:
+                            raise ValueError(f"`{name}` must hold 0 to 65535, got {int(cell)}")
+                        arrays[name][index, layer] = int(cell)
                         continue
                     file = inside(root, cell, name)
                     try:
@@ -81,12 +81,6 @@ def ground_truth(
         except ValueError as error:
             raise ValueError(f"image_id {row['image_id']!r}: {error}") from error
     return {name: array[:, 0] if counts.get(name) == 1 else array for name, array in arrays.items()}, problems
-
-
-def _label(value: int, name: str) -> int:
-    if value >= 2**16:
-        raise ValueError(f"`{name}` must hold 0 to 65535, got {value}")
-    return value
 
 
 def _read_map(path: Path, size: tuple[int, int], name: str) -> Image.Image:
@@ -114,16 +108,14 @@ def _read_map(path: Path, size: tuple[int, int], name: str) -> Image.Image:
 
 
 def label_maps(block: Mapping[str, np.ndarray], values: np.ndarray, *, source: str) -> np.ndarray:
-    """Bring masks or boxes into label maps of concepts.
+    """Bring masks or boxes of a block of photographs into label maps of concepts.
 
     Parameters
     ----------
     block : mapping
-        For masks, ``mask`` (n, h, w) or (n, layers, h, w) of whole numbers, 0 where nothing is marked; without it
-        nothing is. For boxes, ``images`` (n, h, w, 3), ``label`` (n,) and ``box`` (n, 4): left, top, right, bottom in
-        pixels, NaN where there is none; `geometry.box_pixels` says which pixels it covers.
+        As `ground_truth` gives them, ``images`` (n, h, w, 3) and, for boxes, ``label`` (n,).
     values : array, shape (concepts,)
-        The value, or the label, that means each concept.
+        The value, or the label, that means each concept. One that is marked and means none is a ValueError.
     source : str
         ``masks`` or ``boxes``.
 
@@ -131,11 +123,6 @@ def label_maps(block: Mapping[str, np.ndarray], values: np.ndarray, *, source: s
     -------
     array of int64, shape (n, layers, h, w)
         1 + the concept, 0 where there is none.
-
-    Raises
-    ------
-    ValueError
-        If a value has no concept.
     """
     shape = block["images"].shape[:3]
     marked = np.zeros((shape[0], 1, *shape[1:]), dtype=np.int64)
@@ -144,9 +131,9 @@ def label_maps(block: Mapping[str, np.ndarray], values: np.ndarray, *, source: s
         marked = marked if marked.ndim == 4 else marked[:, None]
         return _concepts(marked, values, known={0: 0})
     boxed = (~np.isnan(block["box"]).any(1) & (block["label"] >= 0)).nonzero()[0]
-    inside = box_pixels(block["box"][boxed], shape[1:])
+    covered = box_pixels(block["box"][boxed], shape[1:])
     concepts = _concepts(block["label"][boxed], values, known={})
-    marked[boxed, 0] = np.where(inside, concepts[:, None, None], 0)
+    marked[boxed, 0] = np.where(covered, concepts[:, None, None], 0)
     return marked
 
 
@@ -154,7 +141,5 @@ def _concepts(found: np.ndarray, values: np.ndarray, *, known: dict[int, int]) -
     places = known | {int(value): place for place, value in enumerate(values, 1)}
     distinct, inverse = np.unique(found, return_inverse=True)
     if unknown := [int(value) for value in distinct if int(value) not in places]:
-        raise ValueError(
-            f"the probe set marks {unknown[0]}, which has no word; values with one: {checks.first_few(values)}"
-        )
+        raise ValueError(f"the probe set marks {unknown[0]}, which has no word; values with one: {first_few(values)}")
     return np.array([places[int(value)] for value in distinct], dtype=np.int64)[inverse].reshape(found.shape)

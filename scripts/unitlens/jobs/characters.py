@@ -1,24 +1,20 @@
-"""What a text may hold, and how what is not seen is shown: control, bidirectional and zero-width characters."""
+"""What a text may hold, how what is not seen in it is shown, and phrases of messages."""
 
+import difflib
 import re
 import unicodedata
+from collections.abc import Iterable, Sequence
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # the last half an emoji, which no file can hold
 _LONGEST = 4096  # characters
+_NAMED = 5  # files that a message lists
 
 
 def visible(text: str, keep: str = "") -> str:
     r"""Write every character that would move, hide or end text as its escape, such as ``\u202e``.
 
-    These are control and format characters (bidirectional marks, zero-width ones), line and paragraph separators, lone
-    surrogates, and code points that have no character. Spaces of every width stay.
-
-    Parameters
-    ----------
-    text : str
-        Names and messages from outside.
-    keep : str
-        Characters that stay, for instance line ends.
+    Those in `keep` stay. These are control and format characters (bidirectional marks, zero-width ones), line and
+    paragraph separators, lone surrogates, and code points that have no character. Spaces of every width stay.
     """
     if text.isprintable():
         return text
@@ -49,3 +45,14 @@ def word_problem(word: str) -> str:
 def shorten(text: str) -> str:
     """Cut the middle out of a text that is too long for a message."""
     return text if len(text) <= 400 else f"{text[:200]} … {text[-180:]}"
+
+
+def first_few(things: Iterable) -> str:
+    """List the first few of many things in a message."""
+    names = list(map(str, things))
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """Name the three of `names` most like `name`, for error messages."""
+    return ", ".join(difflib.get_close_matches(name, names, n=3, cutoff=0)) or "none"

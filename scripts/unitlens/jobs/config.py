@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from unitlens.jobs import model_settings, sheets
-from unitlens.jobs.csv_files import check_file, count_rows, read_columns
+from unitlens.jobs.csv_files import check_file, count_rows, read_all
 from unitlens.jobs.inputs import check_files, check_folders, check_offline
 from unitlens.jobs.schema import fill_in_defaults, repeated_keys, violations
 from unitlens.jobs.words import check_classes, check_concepts, check_masks, count_classes
@@ -16,20 +16,9 @@ _MOST_SHARDS = 10**5  # that five digits number
 def check(config: dict, schema: dict, files: Sequence[str] = ()) -> list[str]:
     """List what is wrong with a config; one of the right form is filled in with the schema's defaults.
 
-    Parameters
-    ----------
-    config : dict
-        The config, as Snakemake has put it together.
-    schema : dict
-        See `schema.read_schema`.
-    files : sequence of str
-        The files it comes from, in which no key may stand twice.
-
-    Returns
-    -------
-    list of str
-        Violations of the schema; without any, what the config, the sheets and the lists may not say; without any of
-        those, counts that do not go together.
+    Listed are violations of the schema and keys that stand twice in one of `files`, which the config comes from;
+    without any, what the config, the sheets and the lists may not say; without any of those, counts that do not go
+    together.
     """
     if problems := [line for path in files for line in repeated_keys(path)] + violations(config, schema):
         return problems
@@ -50,7 +39,7 @@ def check(config: dict, schema: dict, files: Sequence[str] = ()) -> list[str]:
         _check_broden,
         _check_tuning,
     )
-    problems = [line for check in checks for line in check(config)]
+    problems = [line for find_problems in checks for line in find_problems(config)]
     return problems or _check_counts(config, schema)
 
 
@@ -172,7 +161,7 @@ def _check_probe(config: dict, schema: dict, rows: int) -> list[str]:
         problems.append(f"images.probe: {rows} rows, but {similarity} needs at least {needed}")
     photographs = rows
     if "sheet" in config["images"]["probe"]:
-        columns, cells = read_columns(config["images"]["probe"]["sheet"])
+        columns, cells = read_all(config["images"]["probe"]["sheet"])
         photographs = len({row[columns.index("path")] for row in cells})
     if photographs < sheets.FEWEST_PHOTOGRAPHS:
         problems.append(

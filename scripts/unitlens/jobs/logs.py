@@ -20,32 +20,18 @@ _STREAMS = {1: "stdout", 2: "stderr"}
 
 @contextmanager
 def log_to(path: str | Path) -> Iterator[IO[str]]:
-    """Redirect the file descriptors 1 and 2 to `path` for the block.
+    """Redirect the file descriptors 1 and 2 to `path`, a log that is overwritten, for the block.
 
     File descriptors are redirected, not `sys.stdout`, because CUDA and C libraries write to them directly. An exception
     is printed into the log with its traceback and raised again; its one-line message also goes to the original stderr,
-    so that the person at the terminal reads the cause without opening the log. Outside the block both descriptors are
-    as before, whatever happened, and the error is the block's own: a line of this function that cannot be written, for
-    the disk is full or the terminal closed, is left out. The first line says where the job runs, the last one how long
-    it took, how much memory it held and which share of the time its GPU was busy (`nvidia-smi`, once a second since the
-    first `stage`); every `EVERY` seconds between them a line says how far the job is. A terminal shows the same in one
-    line that moves.
-    SIGTERM, by which a cluster ends a job, becomes SystemExit, so that half-written files are removed.
+    which is given to the block. Outside the block both descriptors are as before, whatever happened, and the error is
+    the block's own: a line of this function that cannot be written, for the disk is full or the terminal closed, is
+    left out. A log that cannot be opened is an OSError before anything is redirected.
 
-    Parameters
-    ----------
-    path : str or Path
-        The log file, overwritten; its folder is made when missing.
-
-    Yields
-    ------
-    file
-        The original stderr, for progress that a person at a terminal watches.
-
-    Raises
-    ------
-    OSError
-        If the log cannot be opened; nothing is redirected then.
+    The first line says where the job runs, the last one how long it took, how much memory it held and which share of
+    the time its GPU was busy (`nvidia-smi`, once a second since the first `stage`); every `EVERY` seconds between them
+    a line says how far the job is. A terminal shows the same in one line that moves. SIGTERM, by which a cluster ends a
+    job, becomes SystemExit, so that half-written files are removed.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as undo:  # from the last to the first, whatever fails; none of them raises
@@ -60,9 +46,7 @@ def log_to(path: str | Path) -> Iterator[IO[str]]:
                 undo.callback(setattr, sys, stream, None)
                 setattr(sys, stream, os.fdopen(descriptor, "w", 1, errors="backslashreplace", closefd=False))
         undo.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _end))
-        undo.callback(
-            vars(progress.job).update, vars(progress.job).copy()
-        )  # back to the log around this one, if there is one
+        undo.callback(vars(progress.job).update, vars(progress.job).copy())  # of a log around this one
         vars(progress.job).update(opened=time.monotonic(), logs=True, works=False)
         undo.callback(_close, log)
         progress.write(log, f"{_place()}\n")

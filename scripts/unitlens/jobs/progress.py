@@ -46,21 +46,10 @@ class Stage:
 
 @contextmanager
 def stage(total: int, what: str) -> Iterator[Stage]:
-    """Count a part of the work for the lines that tell how far a job is; without an open log nothing is printed.
+    """Count `total` things for the lines that tell how far a job is: raise `done` of what this gives.
 
-    The outermost stage leaves a line at its end. The first of a job says how long the job took to get there.
-
-    Parameters
-    ----------
-    total : int
-        How many there are in all.
-    what : str
-        What is counted, for example ``images``.
-
-    Yields
-    ------
-    Stage
-        Raise its `done`.
+    The outermost stage leaves a line at its end. The first of a job says how long the job took to get there. Without an
+    open log nothing is printed.
     """
     this = Stage(what, total, time.monotonic())
     if job.logs and not job.works:
@@ -77,16 +66,7 @@ def stage(total: int, what: str) -> Iterator[Stage]:
 
 
 def progress(items: Iterable[Item], total: int, what: str, *, size: Callable[[Item], int] = len) -> Iterator[Item]:
-    """Iterate over batches as a stage.
-
-    Parameters
-    ----------
-    items : iterable
-    total, what
-        As in `stage`.
-    size : callable
-        From an item to how much it counts.
-    """
+    """Iterate over batches as a stage of `total` things, of which each batch counts for its `size`."""
     with stage(total, what) as this:
         for item in items:
             this.ahead = size(item)
@@ -96,14 +76,7 @@ def progress(items: Iterable[Item], total: int, what: str, *, size: Callable[[It
 
 
 def each(items: Collection[Item], what: str) -> Iterator[Item]:
-    """Iterate over things as a stage: each counts as one.
-
-    Parameters
-    ----------
-    items : collection
-    what : str
-        As in `stage`.
-    """
+    """Iterate over things as a stage: each counts as one."""
     for (item,) in progress(zip(items), len(items), what):
         yield item
 

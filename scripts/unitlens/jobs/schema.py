@@ -51,7 +51,14 @@ def repeated_keys(path: str | Path) -> list[str]:
 
 def violations(config: dict, schema: dict) -> list[str]:
     """Say in a line each where the config departs from the schema and what is allowed there."""
-    validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=_type_checker())(schema)
+    types = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {  # no text that no key takes, no number that is not finite, no whole number that is written as another
+            "string": lambda checker, value: isinstance(value, str) and not text_problem(value),
+            "integer": lambda checker, value: type(value) is int,
+            "number": lambda checker, value: type(value) is int or (type(value) is float and math.isfinite(value)),
+        }
+    )
+    validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=types)(schema)
     return [line for error in validator.iter_errors(config) for line in _explain(error)]
 
 
@@ -69,21 +76,6 @@ def fill_in_defaults(config: dict, schema: dict) -> None:
 
     filling = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"properties": set_defaults})
     filling(schema).validate(config)
-
-
-def _type_checker() -> jsonschema.TypeChecker:
-    """Give JSON Schema's types without what no key takes.
-
-    These are text that is empty or holds control characters, numbers that are not finite, and whole numbers that are
-    written as others.
-    """
-    return jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
-        {
-            "string": lambda checker, value: isinstance(value, str) and not text_problem(value),
-            "integer": lambda checker, value: type(value) is int,
-            "number": lambda checker, value: type(value) is int or (type(value) is float and math.isfinite(value)),
-        }
-    )
 
 
 def _explain(error: jsonschema.ValidationError) -> list[str]:

@@ -22,13 +22,7 @@ def repeated_ids(image_ids: Sequence[str], repeats: int) -> list[list[str]]:
 
 
 def one_each(seeds: int | Sequence[int], n_images: int, name: str) -> list[int]:
-    """Give each image its seed: the same, or its own.
-
-    Raises
-    ------
-    ValueError
-        If there is not one seed per image; `name` is that of the argument.
-    """
+    """Give each image its seed: the same, or its own; a ValueError if there is not one per image."""
     seeds = [int(seed) for seed in ([seeds] * n_images if isinstance(seeds, Integral) else seeds)]
     if len(seeds) != n_images:
         raise ValueError(f"`{name}` holds {len(seeds)} seeds for {n_images} images; give one, or one per image")

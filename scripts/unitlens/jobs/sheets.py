@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from unitlens.jobs.cells import restore
 from unitlens.jobs.characters import shorten
-from unitlens.jobs.csv_files import lines
+from unitlens.jobs.csv_files import read_records, restore
 
 COLUMNS = ("image_id", "path", "label", "mask", "crop", "box", "superpixels")
 DUPLICATE_OF = "duplicate_of"  # column of the sheets that `datasets.write_sheet` writes, of no others
@@ -25,24 +24,14 @@ _IMAGE_ID = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{LONGEST_ID - 1}}}")
 
 
 def read_rows(sheet: str | Path, start: int, stop: int) -> list[dict[str, str]]:
-    """Read the rows ``start`` to ``stop - 1`` of an image sheet, holding no others.
+    """Read the rows ``start`` to ``stop - 1`` of an image sheet, counted from 0 behind the header, holding no others.
 
-    Parameters
-    ----------
-    sheet
-        CSV in UTF-8 with a header. Columns `image_id` and `path`; others are optional: missing ones of `COLUMNS` are
-        given as empty strings, others are kept. Rows are counted from 0 behind the header, blank lines left out. Cells
-        are read as they are; a sheet with the column `DUPLICATE_OF` is one that `datasets.write_sheet` wrote, see
-        `tables.write_texts`.
-    start, stop
-        The range; the sheet may end before `stop`, but not before `start`.
-
-    Raises
-    ------
-    ValueError
-        A required column or cell is missing, a row has more or fewer cells than the header, or there is no row `start`.
+    Columns `image_id` and `path` are needed; missing ones of `COLUMNS` are given as empty strings, others are kept.
+    Cells are read as they are, but for those of a sheet that `datasets.write_sheet` wrote (it has the column
+    `DUPLICATE_OF`), see `tables.write_texts`. The sheet may end before `stop`. A ValueError says which column or cell
+    is missing, which row has more or fewer cells than the header, or that there is no row `start`.
     """
-    records = lines(sheet)
+    records = read_records(sheet)
     _, header = next(records, (0, []))
     absent = [column for column in COLUMNS[:2] if column not in header]
     if absent:
@@ -61,24 +50,12 @@ def read_rows(sheet: str | Path, start: int, stop: int) -> list[dict[str, str]]:
 
 
 def parse_crop(text: str) -> tuple[float, float, float, float] | None:
-    """Read the cell "left top right bottom" of a sheet; an empty one means the whole picture.
-
-    Raises
-    ------
-    ValueError
-        The cell holds something else.
-    """
+    """Read a cell "left top right bottom", of which an empty one means the whole picture; a ValueError for others."""
     return fractions(text.split(), "crop") if text.strip() else None
 
 
 def fractions(edges: Sequence[str | float], name: str) -> tuple[float, float, float, float]:
-    """Read the edges of a rectangle of the column `name`: left, top, right and bottom as fractions of the photograph.
-
-    Raises
-    ------
-    ValueError
-        They are none.
-    """
+    """Read left, top, right and bottom of a rectangle as fractions of the photograph; a ValueError names the column."""
     if found := _rectangle(edges):
         return found
     allowed = "four fractions with 0 <= left < right <= 1 and 0 <= top < bottom <= 1"
@@ -91,13 +68,7 @@ def is_label(cell: str) -> bool:
 
 
 def inside(root: str | Path, name: str, column: str) -> Path:
-    """Give the path of a file that a sheet names below `root`.
-
-    Raises
-    ------
-    ValueError
-        It would lie elsewhere.
-    """
+    """Give the path of a file that a sheet names below `root`; a ValueError if it would lie elsewhere."""
     if _leaves(name):
         raise ValueError(f"`{column}` must stay inside {root}, got {name!r}")
     return Path(root) / PurePosixPath(name)

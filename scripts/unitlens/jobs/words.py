@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from unitlens.jobs.characters import word_problem
-from unitlens.jobs.csv_files import check_file, first_of
+from unitlens.jobs.csv_files import check_file, first_problems
 from unitlens.jobs.inputs import unreadable
 from unitlens.jobs.sheets import CLASS
 
@@ -68,7 +68,7 @@ def _check_names(path: str, key: str) -> list[str]:
             problems.append(f"{path} line {line} ({key}): the line is blank; every line must name a class")
         elif reason := word_problem(name):
             problems.append(f"{path} line {line} ({key}): the class {name!r} {reason}")
-    return first_of(problems, f"{path} ({key})")
+    return first_problems(problems, f"{path} ({key})")
 
 
 def _check_mask(row: Mapping[str, str]) -> list[str]:

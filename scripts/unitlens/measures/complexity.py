@@ -14,7 +14,6 @@ from skimage.feature import canny
 from torch import Tensor
 
 from unitlens.explainers import masks
-from unitlens.jobs import checks
 
 CANNY_SIGMA, CANNY_LOW, CANNY_HIGH = 1.0, 0.1, 0.2  # pixels, and gradients of a picture in [0, 1]
 JPEG_QUALITY = 75
@@ -175,10 +174,21 @@ def gini_coefficient(counts: ArrayLike) -> float:
     -----
     With the counts ascending, sum_i (2 i - n - 1) x_i / (n sum_i x_i), i from 1.
     """
-    counts = np.sort(checks.finite(counts, "counts"))
+    counts = np.sort(finite(counts, "counts"))
     if (counts < 0).any():
         raise ValueError(f"`counts` must not be negative, got {counts[0]}")
     n, total = len(counts), counts.sum()
     if total == 0:
         return np.nan
     return float((2 * np.arange(1, n + 1) - n - 1) @ counts / (n * total))
+
+
+def finite(values: ArrayLike, name: str) -> np.ndarray:
+    """Give values (n,) as float64; a ValueError names `name` unless they are one-dimensional and finite."""
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1:
+        raise ValueError(f"`{name}` must be one-dimensional, got shape {values.shape}")
+    if not np.isfinite(values).all():
+        first = np.flatnonzero(~np.isfinite(values))[0]
+        raise ValueError(f"`{name}` holds {values[first]} at {first}; drop such rows and state how many")
+    return values

@@ -9,7 +9,7 @@ from types import ModuleType
 import torchvision
 from torch import nn
 
-from unitlens.jobs.checks import nearest
+from unitlens.jobs.characters import nearest
 
 
 def build(architecture: str, *, classes: int | None = None) -> nn.Module:
@@ -23,10 +23,6 @@ def build(architecture: str, *, classes: int | None = None) -> nn.Module:
         imported by it; the working folder is never searched.
     classes : int, optional
         Number of outputs of a torchvision or timm network, where it is not the library's own.
-
-    Returns
-    -------
-    torch.nn.Module
 
     Raises
     ------

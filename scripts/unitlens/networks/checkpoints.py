@@ -20,53 +20,23 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from unitlens.jobs.characters import first_few
 from unitlens.networks import pickles
 
-_LISTED = 5  # how many keys an error message lists
 _FOLDER = 0x10  # in the attributes of a member; torch's reader then takes what the memory happens to hold
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # narrower ones come with scales
 _COUNTER = ".num_batches_tracked"  # of batch normalisation, not used for inference
 
-
 # What torch's reader, that of safetensors and the standard library raise on files that are no checkpoints.
-_UNREADABLE = (
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    safetensors.SafetensorError,
-    struct.error,
-    zlib.error,
-    RuntimeError,
-    ArithmeticError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-)
+_UNREADABLE = (pickle.UnpicklingError, zipfile.BadZipFile, safetensors.SafetensorError, struct.error, zlib.error)
+_UNREADABLE += (RuntimeError, ArithmeticError, EOFError, LookupError, MemoryError, ValueError, TypeError)
+_UNREADABLE += (AttributeError, AssertionError)
 
 
 def read(path: str | Path, layout: str, model: nn.Module) -> dict[str, Tensor]:
-    """Read a checkpoint under the names of a model's parameters.
+    """Read a checkpoint's tensors under the names of a model's parameters, in a `layout` of `network.load_classifier`.
 
-    Parameters
-    ----------
-    path : str or Path
-    layout : {"named", "ordered", "squeezenet_caffe"}
-        See `network.load_classifier`.
-    model : torch.nn.Module
-        Whose names ``ordered`` takes.
-
-    Returns
-    -------
-    dict
-        Tensors by name.
-
-    Raises
-    ------
-    ValueError
-        If `path` is no file, is damaged or holds anything but tensors by name.
+    A ValueError if `path` is no file, is damaged or holds anything but tensors by name.
     """
     path = Path(path)
     if not path.is_file():
@@ -75,22 +45,10 @@ def read(path: str | Path, layout: str, model: nn.Module) -> dict[str, Tensor]:
 
 
 def fill(model: nn.Module, state: Mapping[str, Tensor], path: str | Path, *, classes: int | None = None) -> None:
-    """Give a model its weights, each checked to be there, of the right shape and kind of number.
+    """Give a model its weights by name; the counters of batch normalisation may be missing.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-    state : mapping
-        Tensors by name. The counters of batch normalisation may be missing.
-    path : str or Path
-        The file they come from, for messages.
-    classes : int, optional
-        How many class names the config lists, for messages.
-
-    Raises
-    ------
-    ValueError
-        If keys are missing, left over, of another shape or kind of number (the first five are named).
+    A ValueError names `path`, the file they come from, and the first five keys that are missing, left over, of another
+    shape or kind of number; and `classes`, how many class names the config lists, where shapes differ.
     """
     own = model.state_dict()
     state = {key: own[key] for key in own if key.endswith(_COUNTER)} | dict(state)
@@ -162,31 +120,22 @@ _LAYOUTS = {"named": _named, "ordered": _ordered, "squeezenet_caffe": _squeezene
 
 def _check_state(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: str | Path, classes: int | None) -> None:
     both = [key for key in own if key in state]
-    missing = [f"{key}: {tuple(own[key].shape)}" for key in own if key not in state]
-    extra = [f"{key}: {tuple(state[key].shape)}" for key in state if key not in own]
-    reshaped = [
-        f"{key}: {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
-        for key in both
-        if state[key].shape != own[key].shape
-    ]
-    changed = [
-        f"{key}: {_word(state[key])} instead of {_word(own[key])}"
-        for key in both
-        if _kind(state[key]) != _kind(own[key]) and not key.endswith(_COUNTER)
-    ]
     problems = {
-        "missing": missing,
-        "not in the architecture": extra,
-        "of another shape": reshaped,
-        "of another kind of number": changed,
+        "missing": [f"{key}: {tuple(own[key].shape)}" for key in own if key not in state],
+        "not in the architecture": [f"{key}: {tuple(state[key].shape)}" for key in state if key not in own],
+        "of another shape": [
+            f"{key}: {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
+            for key in both
+            if state[key].shape != own[key].shape
+        ],
+        "of another kind of number": [
+            f"{key}: {_word(state[key])} instead of {_word(own[key])}"
+            for key in both
+            if _kind(state[key]) != _kind(own[key]) and not key.endswith(_COUNTER)
+        ],
     }
-    lines = [
-        f"{len(keys)} {kind} ({', '.join(keys[:_LISTED])}{', ...' if len(keys) > _LISTED else ''})"
-        for kind, keys in problems.items()
-        if keys
-    ]
-    if lines:
-        hint = f"; `classes` lists {classes}" if reshaped and classes else ""
+    if lines := [f"{len(keys)} {kind} ({first_few(keys)})" for kind, keys in problems.items() if keys]:
+        hint = f"; `classes` lists {classes}" if problems["of another shape"] and classes else ""
         raise ValueError(f"{path} does not fit the architecture: {'; '.join(lines)}{hint}")
 
 

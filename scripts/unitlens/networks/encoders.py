@@ -6,16 +6,15 @@ best ImageNet classes. It sees only what those 1000 classes span, and is never c
 """
 
 import json
-import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from unitlens.jobs import checks
+from unitlens.jobs.characters import nearest
 from unitlens.jobs.progress import progress
 from unitlens.networks import checkpoints, network, pretrained
 from unitlens.storage.archives import unpack
@@ -29,21 +28,11 @@ _MOST = {"num_hidden_layers": 1000}  # of any other number: 2^20
 
 
 class Encoder(NamedTuple):
-    """An image-text encoder.
+    """An image-text encoder."""
 
-    Attributes
-    ----------
-    image : callable
-        uint8 pictures (n, h, w, 3) -> features (n, d), not normalised for CLIP, unit length for ConSE.
-    text : callable
-        list of str -> features (m, d).
-    title : str
-        What tables and figures call it.
-    """
-
-    image: Callable[[Tensor], Tensor]
-    text: Callable[[Sequence[str]], Tensor]
-    title: str
+    image: Callable[[Tensor], Tensor]  # uint8 pictures (n, h, w, 3) to (n, d), of unit length for ConSE only
+    text: Callable[[Sequence[str]], Tensor]  # to (words, d)
+    title: str  # in tables and figures
 
 
 def conse(
@@ -65,15 +54,10 @@ def conse(
     files : mapping
         ``image``: checkpoint of an ImageNet classifier. ``text``: zip archive of a sentence encoder (config.json,
         model.safetensors, tokenizer.json), mean pooled.
-    architecture, layout : str
+    architecture, layout, device : str
         Of the classifier, see `network.load_classifier`.
     mean, std : sequence of three floats
         Of the classifier's input.
-    device : {"cpu", "cuda", "auto"}
-
-    Returns
-    -------
-    Encoder
     """
     classifier = network.load_classifier(architecture, files["image"], layout=layout, device=device)
     predict = network.predictor(classifier, network.normaliser(mean, std, device=network.pick_device(device)))
@@ -96,33 +80,17 @@ def conse(
 def clip(
     files: Mapping[str, Path], *, architecture: str, mean: Sequence[float], std: Sequence[float], device: str
 ) -> Encoder:
-    """Load CLIP from a local checkpoint.
+    """Load CLIP from a local checkpoint, ``files["weights"]``.
 
-    Parameters
-    ----------
-    files : mapping
-        ``weights``: the checkpoint.
-    architecture : str
-        open_clip's name, for example ``ViT-B-16-quickgelu``. OpenAI's weights need a QuickGELU variant.
-    mean, std : sequence of three floats
-        Of the image tower's input.
-    device : {"cpu", "cuda", "auto"}
-
-    Returns
-    -------
-    Encoder
-
-    Raises
-    ------
-    ValueError
-        If open_clip has no such architecture, the checkpoint is damaged, does not fit or is a program that OpenAI has
-        not published, or OpenAI's weights are to fill an architecture without QuickGELU.
+    `architecture` is open_clip's name, for example ``ViT-B-16-quickgelu``; `mean` and `std` are those of the image
+    tower's input. A ValueError if open_clip has no such architecture, the checkpoint is damaged, does not fit or is a
+    program that OpenAI has not published, or OpenAI's weights are to fill an architecture without QuickGELU.
     """
     import open_clip
 
     if architecture not in open_clip.list_models():
         raise ValueError(
-            f"open_clip has no model {architecture!r}; nearest: {checks.nearest(architecture, open_clip.list_models())}"
+            f"open_clip has no model {architecture!r}; nearest: {nearest(architecture, open_clip.list_models())}"
         )
     where = network.pick_device(device)
     model = open_clip.create_model(architecture, load_weights=False)
@@ -138,11 +106,14 @@ def clip(
 
     @torch.inference_mode()
     def text(words: Sequence[str]) -> Tensor:
-        batches = (words[start : start + _TEXT_BATCH] for start in range(0, len(words), _TEXT_BATCH))
-        batches = progress(batches, len(words), "words")
-        return torch.cat([model.encode_text(tokenize(list(batch)).to(where)).float() for batch in batches])
+        return torch.cat([model.encode_text(tokenize(batch).to(where)).float() for batch in _batches(words)])
 
     return Encoder(image, text, f"CLIP {architecture}")
+
+
+def _batches(words: Sequence[str]) -> Iterator[list[str]]:
+    parts = (list(words[start : start + _TEXT_BATCH]) for start in range(0, len(words), _TEXT_BATCH))
+    return progress(parts, len(words), "words")
 
 
 def _clip_state(path: Path, architecture: str, model: nn.Module) -> dict[str, Tensor]:
@@ -169,55 +140,12 @@ def _published_programs() -> set[str]:
     import open_clip
 
     known = (open_clip.get_pretrained_cfg(*names) for names in open_clip.list_pretrained())
-    return {_hash_of_address(settings.get("url") or "").get("sha256") for settings in known} - {None}
-
-
-def _hash_of_address(url: str) -> dict[str, str]:
-    found = re.search(r"^https://openaipublic\.azureedge\.net/clip/models/([0-9a-f]{64})/", url)
-    return {"sha256": found[1]} if found else {}
+    return {pretrained.openai_hash(settings.get("url") or "") for settings in known} - {None}
 
 
 def load(encoder: Mapping[str, object], files: Mapping[str, Path], *, device: str) -> Encoder:
     """Load the encoder of the config: ``kind`` names the function above, ``options`` are its keywords."""
     return {"clip": clip, "conse": conse}[encoder["kind"]](files, device=device, **encoder["options"])
-
-
-def weights_source(file: Mapping[str, str]) -> dict[str, str]:
-    """Turn a library's name of weights into the url where they are published, and their hash where it is, too.
-
-    Parameters
-    ----------
-    file : mapping
-        With ``open_clip: <architecture>:<weights>``, and perhaps a ``sha256`` of one's own; others are as for
-        `pretrained.weights_source`.
-
-    Returns
-    -------
-    dict
-        As `fetch.fetch` takes it.
-
-    Raises
-    ------
-    ValueError
-        If the library has no such weights.
-    """
-    if "open_clip" not in file:
-        return pretrained.weights_source(file)
-    import open_clip
-
-    architecture, _, tag = file["open_clip"].partition(":")
-    settings = open_clip.get_pretrained_cfg(architecture, tag)
-    if not settings:
-        known = [f"{each}:{name}" for each, name in open_clip.list_pretrained()]
-        raise ValueError(
-            f"open_clip has no weights {file['open_clip']!r}; nearest: {checks.nearest(file['open_clip'], known)}"
-        )
-    if url := settings.get("url"):
-        found = {"url": url} | (_hash_of_address(url) or pretrained.hash_in_name(url))
-    else:
-        repository, _, name = settings["hf_hub"].rpartition("/")
-        found = {"url": pretrained.hub_url(repository, name or "open_clip_model.safetensors")}
-    return found | {key: value for key, value in file.items() if key == "sha256"}
 
 
 def _check_settings(path: Path, archive: Path) -> None:
@@ -266,9 +194,8 @@ def _sentence_encoder(archive: Path, device: torch.device) -> Callable[[Sequence
     @torch.inference_mode()
     def embed(texts: Sequence[str]) -> Tensor:
         batches = []
-        parts = (list(texts[start : start + _TEXT_BATCH]) for start in range(0, len(texts), _TEXT_BATCH))
-        for part in progress(parts, len(texts), "words"):
-            encodings = tokenizer.encode_batch(part)
+        for batch in _batches(texts):
+            encodings = tokenizer.encode_batch(batch)
             ids = torch.tensor([encoding.ids for encoding in encodings], device=device)  # (batch, tokens)
             mask = torch.tensor([encoding.attention_mask for encoding in encodings], device=device)
             hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state  # (batch, tokens, d)

@@ -16,21 +16,9 @@ class _Stop(Exception):
 
 
 def find_layer(model: nn.Module, name: str, *, model_name: str | None = None) -> nn.Module:
-    """Return the layer of `model` with the dotted name `name`, for example ``layer4.1.conv2``.
+    """Return the layer of a model with a dotted name, for example ``layer4.1.conv2``.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Any network.
-    name : str
-        Dotted name as in ``model.named_modules()``.
-    model_name : str, optional
-        What error messages call the model; its class name by default.
-
-    Raises
-    ------
-    ValueError
-        If there is no such layer; the message names the nearest ones.
+    A ValueError if there is none names the nearest ones, and the model by `model_name` or its class.
     """
     layers = dict(model.named_modules(remove_duplicate=False))
     del layers[""]
@@ -51,10 +39,6 @@ def capture(
 
     Parameters
     ----------
-    model : nn.Module
-        Any network.
-    layers : iterable of str
-        Dotted names.
     stop : bool
         End the forward pass, and with it the block, as soon as all the layers have run (each at its first run): put
         nothing but the call of the model into the block.
@@ -106,7 +90,7 @@ def capture(
 
 
 def run_to(model: nn.Module, layer: str, images: torch.Tensor) -> torch.Tensor:
-    """Run `model` on `images` (n, 3, h, w) up to `layer` and no further, and return that layer's output."""
+    """Run a model on `images` (n, 3, h, w) up to `layer` and no further, and return that layer's output."""
     with capture(model, [layer], stop=True) as outputs:
         model(images)
     return outputs[layer]

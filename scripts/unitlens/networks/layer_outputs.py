@@ -17,26 +17,14 @@ MOST_PREFIX_TOKENS = 5  # class, distillation and register tokens that precede t
 def extract(
     forward: Callable[[Tensor], Tensor], batches: Iterable[Tensor], *, pooling: str = "avg"
 ) -> Iterator[Tensor]:
-    """Pool a layer's output, one batch of images at a time.
+    """Pool a layer's output (n, units), one batch of images at a time, as `pool` does.
 
     Parameters
     ----------
     forward : callable
-        Maps one batch of images to the output of the layer.
+        Maps one batch of images to the output of the layer. Which axis of it holds the units, `channel_axis` tells.
     batches : iterable of Tensor
         Batches of pictures (n, h, w, 3), in the order of the probe set: errors count rows over all of them.
-    pooling
-        As in `pool`. Which axis of 4-D outputs holds the units follows from their shape, see `channel_axis`.
-
-    Yields
-    ------
-    Tensor, shape (n, units)
-        The pooled activations of each batch.
-
-    Raises
-    ------
-    ValueError
-        As `pool` does.
     """
     first_row = 0
     for images in batches:
@@ -49,7 +37,7 @@ def extract(
 
 
 def pool(output: Tensor, pooling: str = "avg", *, units_last: bool = False, first_row: int = 0) -> Tensor:
-    """Pool a layer's output to one number per image and unit.
+    """Pool a layer's output to one number per image and unit, (n, units) of at least float32.
 
     Parameters
     ----------
@@ -62,11 +50,6 @@ def pool(output: Tensor, pooling: str = "avg", *, units_last: bool = False, firs
         4-D outputs are (n, h, w, units), as torchvision's Swin gives them.
     first_row : int
         Row of the probe set that the first image is, for the error message.
-
-    Returns
-    -------
-    Tensor, shape (n, units)
-        At least float32.
 
     Raises
     ------
@@ -93,19 +76,9 @@ def pool(output: Tensor, pooling: str = "avg", *, units_last: bool = False, firs
 
 
 def check_finite(activations: Tensor, *, first_row: int = 0) -> None:
-    """Raise a ValueError where each unit is NaN or infinite on some image; one such unit alone gets no label.
+    """Raise a ValueError where no unit of `activations` (n, units) is finite on every image: one alone gets no label.
 
-    Parameters
-    ----------
-    activations : Tensor, shape (n, units)
-        Pooled activations.
-    first_row : int
-        Row of the probe set that the first image is.
-
-    Raises
-    ------
-    ValueError
-        If no unit is finite on every image; it names the first unit and image row.
+    It names the first unit and its row of the probe set, of which `first_row` is that of the first image.
     """
     finite = activations.isfinite()
     if not finite.all() and not finite.all(0).any():
@@ -117,35 +90,13 @@ def check_finite(activations: Tensor, *, first_row: int = 0) -> None:
 
 
 def silenced(activations: Tensor) -> Tensor:
-    """Set units that are NaN or infinite on some image to zero on all, so that they count as dead units do.
-
-    Parameters
-    ----------
-    activations : Tensor, shape (n, units)
-        Pooled activations.
-
-    Returns
-    -------
-    Tensor
-        `activations` itself where all are finite.
-    """
+    """Set units of `activations` (n, units) that are not finite on every image to zero, so that they count as dead."""
     broken = ~activations.isfinite().all(0)
     return activations.masked_fill(broken, 0) if broken.any() else activations
 
 
 def as_floating(values: Tensor) -> Tensor:
-    """Return `values` (tensor or array) as a tensor of at least float32.
-
-    Parameters
-    ----------
-    values : Tensor or array
-        Any shape (...,); integers and half precision become float32, float64 stays.
-
-    Returns
-    -------
-    Tensor
-        The same shape, on the same device.
-    """
+    """Return a tensor or array `values` (...,) as a tensor of at least float32, on the same device."""
     values = torch.as_tensor(values)
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
@@ -153,21 +104,11 @@ def as_floating(values: Tensor) -> Tensor:
 def as_grid(values: Tensor, images: Tensor, layer: str) -> Tensor:
     """Lay the outputs of a layer out as maps (n, c, h, w), without class tokens, in float32 or better.
 
-    Parameters
-    ----------
-    values : Tensor, shape (n, c, h, w), (n, h, w, c) or tokens (n, t, c)
-        Up to five tokens may precede the patches.
-    images : Tensor, shape (n, channels, height, width)
-        What the network was run on; only its shape is used.
-    layer : str
-        For the message.
-
-    Raises
-    ------
-    ValueError
-        If the outputs are not a spatial grid.
+    `values` are (n, c, h, w), (n, h, w, c) or tokens (n, t, c), up to five of which may precede the patches; `images`
+    are what the network was run on, of which only the shape (n, channels, height, width) is used. A ValueError names
+    `layer` if the outputs are not a spatial grid.
     """
-    values = values.to(torch.promote_types(values.dtype, torch.float32))
+    values = as_floating(values)
     height, width = images.shape[-2:]
     if values.ndim == 4:
         return values.movedim(channel_axis(values, height, width), 1)
@@ -183,19 +124,10 @@ def as_grid(values: Tensor, images: Tensor, layer: str) -> Tensor:
 
 
 def channel_axis(values: Tensor, height: int, width: int) -> int:
-    """Tell which axis of a layer's output holds the channels.
+    """Tell which axis of a layer's output holds the channels, for an input of so many pixels.
 
-    Parameters
-    ----------
-    values : Tensor
-        (n, c, h, w); (n, h, w, c), as torchvision's Swin gives it; or tokens (n, t, c).
-    height, width : int
-        Of the network's input.
-
-    Returns
-    -------
-    int
-        Of maps 1 or 3: the layout in which h / w is nearest to height / width, (n, c, h, w) where both are as near.
+    `values` are maps (n, c, h, w) or (n, h, w, c), as torchvision's Swin gives them, or tokens (n, t, c). Of maps it is
+    the layout in which h / w is nearest to height / width, (n, c, h, w) where both are as near.
     """
     if values.ndim == 3:
         return 2

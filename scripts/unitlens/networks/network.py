@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torchvision
@@ -19,6 +20,16 @@ from unitlens.networks.build import build
 from unitlens.networks.hooks import capture, find_layer
 
 
+class Network(NamedTuple):
+    """A classifier that is ready to run."""
+
+    model: nn.Module
+    normalise: Callable[[Tensor], Tensor]  # uint8 pictures (n, h, w, 3) to its input, see `normaliser`
+    predict: Callable[[Tensor], Tensor]  # uint8 pictures (n, h, w, 3) to probabilities (n, classes)
+    device: torch.device
+    facts: dict[str, str]  # model, weights_sha256, torch, precision: what its outputs carry
+
+
 def load_classifier(
     architecture: str, weights: str | Path, *, layout: str = "named", device: str = "cpu", classes: int | None = None
 ) -> nn.Module:
@@ -28,28 +39,19 @@ def load_classifier(
     ----------
     architecture, classes
         See `build`.
-    weights : str or Path
-        The checkpoint.
     layout : {"named", "ordered", "squeezenet_caffe"}
         How the checkpoint maps to the parameters. ``named``: by key (a ``state_dict`` entry and a ``module.`` prefix
         are removed; the counters of batch normalisation, which torch did not save before 0.4.1, may be missing).
         ``ordered``: by position, every shape checked; for a re-implementation with other names. ``squeezenet_caffe``: a
         pickle of numpy arrays in height-width-in-out order for BGR input, folded to torchvision's convention.
     device : {"cpu", "cuda", "auto"}
-        Where the network goes.
+        See `pick_device`.
 
     Returns
     -------
     torch.nn.Module
         In evaluation mode, without gradients for its parameters, channels last, with no in-place activation. From here
         on cuDNN takes deterministic algorithms only.
-
-    Raises
-    ------
-    ValueError
-        If `weights` is no checkpoint, or its keys do not fit: see `checkpoints.read` and `checkpoints.fill`.
-    RuntimeError
-        If `device` is "cuda" and there is none.
     """
     device = pick_device(device)
     if device.type == "cpu":
@@ -63,28 +65,10 @@ def load_classifier(
     return model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
 
 
-def load_network(
-    network: Mapping[str, object], weights: str | Path, facts: str | Path, *, device: str
-) -> tuple[nn.Module, Callable[[Tensor], Tensor], dict[str, str]]:
-    """Load what a job needs: the network, its normaliser, and the facts that its outputs carry.
+def load_network(network: Mapping[str, object], weights: str | Path, facts: str | Path, *, device: str) -> Network:
+    """Load what a job needs of a network; its settings are ``architecture, layout, classes, precision, mean, std``.
 
-    Parameters
-    ----------
-    network : mapping
-        ``architecture, layout, classes, precision, mean`` and ``std`` from the config.
-    weights : str or Path
-        The checkpoint.
-    facts : str or Path
-        What `check_model` wrote, for the name and the hash of the weights.
-    device : {"cpu", "cuda", "auto"}
-
-    Returns
-    -------
-    model : torch.nn.Module
-    normalise : callable
-        See `normaliser`.
-    facts : dict
-        ``model, weights_sha256, torch`` and ``precision``.
+    `weights` is the checkpoint, and `facts` what `check_model` wrote, for the model's name and the hash of the weights.
     """
     start = time.monotonic()
     known = read_facts(facts)
@@ -97,10 +81,11 @@ def load_network(
     )
     where = next(model.parameters()).device
     print(f"{known['model']} loaded on {where} in {time.monotonic() - start:.1f} s", flush=True)
-    facts = {name: known[name] for name in ("model", "weights_sha256")}
+    about = {name: known[name] for name in ("model", "weights_sha256")}
+    about |= {"torch": torch.__version__, "precision": network["precision"]}
     model, dtype = set_precision(model, network["precision"])
     normalise = normaliser(network["mean"], network["std"], device=where, dtype=dtype)
-    return model, normalise, facts | {"torch": torch.__version__, "precision": network["precision"]}
+    return Network(model, normalise, predictor(model, normalise), where, about)
 
 
 def read_facts(path: str | Path) -> dict[str, object]:
@@ -114,21 +99,11 @@ def versions() -> str:
 
 
 def set_precision(model: nn.Module, precision: str) -> tuple[nn.Module, torch.dtype]:
-    """Choose the arithmetic of a network for the rest of the process.
+    """Choose the arithmetic of a network for the rest of the process; give it, and the type that its input must have.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-    precision : {"tf32", "float32", "bf16"}
-        ``tf32``: convolutions round their factors to 10 bits on GPUs that can, torch's own default, and are float32
-        elsewhere. ``float32``: strict. ``bf16``: weights and activations have 8 bits of precision; two to three times
-        faster, and saliency maps differ visibly.
-
-    Returns
-    -------
-    model : torch.nn.Module
-    dtype : torch.dtype
-        What its input must be.
+    ``tf32``: convolutions round their factors to 10 bits on GPUs that can, torch's own default, and are float32
+    elsewhere. ``float32``: strict. ``bf16``: weights and activations have 8 bits of precision; two to three times
+    faster, and saliency maps differ visibly.
     """
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -136,21 +111,7 @@ def set_precision(model: nn.Module, precision: str) -> tuple[nn.Module, torch.dt
 
 
 def pick_device(device: str) -> torch.device:
-    """Resolve ``auto``, ``cuda`` or ``cpu``; a CUDA device that is asked for and missing is an error, never the CPU.
-
-    Parameters
-    ----------
-    device : {"cpu", "cuda", "auto"}
-
-    Returns
-    -------
-    torch.device
-
-    Raises
-    ------
-    RuntimeError
-        If CUDA was asked for and torch sees no device.
-    """
+    """Resolve ``auto``, ``cuda`` or ``cpu``; a GPU that is asked for and missing is a RuntimeError, never the CPU."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
@@ -164,21 +125,10 @@ def pick_device(device: str) -> torch.device:
 def normaliser(
     mean: Sequence[float], std: Sequence[float], *, device: torch.device | str, dtype: torch.dtype = torch.float32
 ) -> Callable[[Tensor], Tensor]:
-    """Make the function from decoded pictures to network input, run on the device.
+    """Make the function from decoded pictures, uint8 (n, h, w, 3), to input, `dtype` (n, 3, h, w), channels last.
 
-    Parameters
-    ----------
-    mean, std : sequence of three floats
-        Per channel, for pixel values scaled to [0, 1].
-    device : torch.device or str
-        Pictures are moved there as uint8, a quarter of the bytes, and only then converted.
-    dtype : torch.dtype
-        Of the result; the arithmetic is float32.
-
-    Returns
-    -------
-    callable
-        uint8 (n, h, w, 3) -> `dtype` (n, 3, h, w), channels last.
+    `mean` and `std` are per channel, for pixel values scaled to [0, 1]. Pictures are moved to the device as uint8, a
+    quarter of the bytes, and only then converted; the arithmetic is float32.
     """
     mean, std = (torch.tensor(values, device=device, dtype=torch.float32) for values in (mean, std))
     scale, shift = 1 / (255 * std), -mean / std
@@ -204,21 +154,9 @@ def predictor(model: nn.Module, normalise: Callable[[Tensor], Tensor]) -> Callab
 
 
 def class_names(classes: str | int) -> list[str]:
-    """Name a model's outputs.
+    """Name a model's outputs: ``imagenet``, a text file with one name a line, or how many there are, without names.
 
-    Parameters
-    ----------
-    classes : str or int
-        ``imagenet``, the path of a text file with one name a line, or how many there are, without names.
-
-    Returns
-    -------
-    list of str
-
-    Raises
-    ------
-    FileNotFoundError
-        If the file does not exist.
+    A FileNotFoundError if there is no such file.
     """
     if isinstance(classes, int):
         return [f"class {number}" for number in range(classes)]
@@ -232,31 +170,12 @@ def class_names(classes: str | int) -> list[str]:
 def describe(
     model: nn.Module, layers: Sequence[str], *, crop: int, classes: Sequence[str], name: str
 ) -> dict[str, object]:
-    """Run one black picture and say what the configured layers give.
+    """Run one black picture of `crop` pixels a side, and say what a model and its configured layers give.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-    layers : sequence of str
-        Dotted names.
-    crop : int
-        Side of the input in pixels.
-    classes : sequence of str
-        Names of the outputs.
-    name : str
-        The model's name, for messages.
-
-    Returns
-    -------
-    dict
-        ``parameters``, ``classes``, and for each layer its output ``shape`` without the image axis.
-
-    Raises
-    ------
-    ValueError
-        If a layer does not exist (all of them at once, nearest names shown), does not run or returns something else
-        than one tensor, if the network cannot take pictures of this size, or if the number of outputs is not the number
-        of class names.
+    That is ``parameters``, ``classes`` and, for each of the ``layers``, its output's shape without the image axis. A
+    ValueError, which calls the model `name`, if a layer does not exist (all of them at once, nearest names shown), does
+    not run or returns something else than one tensor, if the network cannot take pictures of this size, or if the
+    number of outputs is not that of `classes`, their names.
     """
     problems = []
     for layer in layers:

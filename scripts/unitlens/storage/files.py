@@ -21,13 +21,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def copy(file: str | Path, target: str | Path) -> None:
-    """Copy a file, whole or not at all, whatever else writes the same copy.
-
-    Raises
-    ------
-    OSError
-        If the disk is full; the folder is named.
-    """
+    """Copy a file, whole or not at all, whatever else writes it; the error of a full disk names the folder."""
     with naming_a_full_disk(Path(target).parent), Path(file).open("rb") as reader:
         write(reader, Path(target))
 
@@ -39,7 +33,7 @@ def sha256(path: str | Path) -> str:
 
 
 def verify(file: Path, source: Mapping[str, str], remedy: str) -> None:
-    """Raise if a file does not have the hash that its source names."""
+    """Raise a ValueError if a file does not have the hash that its source names."""
     expected = source.get("sha256") or ""
     if expected and not (got := sha256(file)).startswith(expected):
         raise ValueError(mismatch(file, expected, got, remedy))
@@ -76,7 +70,7 @@ def naming_a_full_disk(folder: str | Path, needed: int | None = None) -> Iterato
 
 @contextlib.contextmanager
 def naming_a_read_only_folder(folder: Path) -> Iterator[None]:
-    """Turn the error of a folder that cannot be written into one that names it."""
+    """Turn the error of a folder that cannot be written into a PermissionError that names it."""
     try:
         yield
     except OSError as error:
@@ -99,7 +93,10 @@ def _disk_full(folder: str | Path, needed: int | None) -> OSError:
 
 
 def write(reader: IO[bytes], target: Path, *, size: int | None = None) -> None:
-    """Write a file whole or not at all, `size` bytes where given; leave an equal one untouched, its time stamp too."""
+    """Write a file whole or not at all; leave an equal one untouched, its time stamp too.
+
+    Other than `size` bytes, where given, are a ReadError.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{socket.gethostname()}-{os.getpid()}.part")
     try:

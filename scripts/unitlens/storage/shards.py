@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unitlens.storage.arrays import Held, ahead, attributes_of, open_arrays, read_arrays, read_dataset
+from unitlens.storage.arrays import Contents, attributes_of, open_arrays, read_ahead, read_arrays, read_dataset
 
 File = tuple[Mapping[str, np.ndarray], Mapping[str, object]]  # arrays and attributes
 LABEL_MAPS = ("mask", "superpixels")  # (n, h, w), or (n, maps, h, w) where a row has several; 0 where nothing is marked
@@ -22,27 +22,21 @@ def concatenate(
     paths: Iterable[str | Path], *, rows: int | None = None, names: Sequence[str] | None = None
 ) -> tuple[dict[str, np.ndarray], dict[str, object]]:
     """Read shards as one, or the first `rows` of all, or their datasets `names`: see `read_arrays` and `join`."""
-    return join(list(_read_first(paths, rows, names)))
+    files = []
+    for path in paths:  # once there are so many rows, what follows is read with none
+        files.append(read_arrays(path, rows=rows, names=names))
+        if rows is not None:
+            rows -= _count(files[-1][0])
+    return join(files)
 
 
 def join(files: Sequence[File]) -> tuple[dict[str, np.ndarray], dict[str, object]]:
-    """Put the arrays of shards one below the other.
+    """Put the arrays of shards, as from `read_arrays`, one below the other; give them with the attributes of the first.
 
-    Shards may differ in what depends on their images: the width of rows, as of LIME's coefficients; how many label
-    maps a row has; which datasets there are. What is missing is filled up as this module's docstring says, so that it
-    can be told from what is there; in label maps, where 0 is nothing marked, by ``has_mask``.
-
-    Parameters
-    ----------
-    files : sequence of (arrays, attributes)
-        As from `read_arrays`, in the order of the rows.
-
-    Returns
-    -------
-    arrays : dict
-        Every dataset that any of them has, with a row for each of theirs.
-    attributes : dict
-        Those of the first. ``skipped``, a JSON list, holds those of all; ``passes`` the distinct ones.
+    Shards may differ in what depends on their images: the width of rows, as of LIME's coefficients; how many label maps
+    a row has; which datasets there are. What is missing is filled up as this module's docstring says, so that it can be
+    told from what is there; in label maps, where 0 is nothing marked, by ``has_mask``. The attribute ``skipped``, a
+    JSON list, holds those of all; ``passes`` the distinct ones.
 
     Raises
     ------
@@ -58,8 +52,8 @@ def join(files: Sequence[File]) -> tuple[dict[str, np.ndarray], dict[str, object
     names = dict.fromkeys(name for each in arrays for name in each)
     joined = {name: _stack(name, [each.get(name) for each in arrays], lengths, where) for name in names}
     return (
-        Held(joined, where[0], "dataset", sum(lengths)),
-        Held(_merge([facts for _, facts in files], where), where[0], "attribute"),
+        Contents(joined, where[0], "dataset", sum(lengths)),
+        Contents(_merge([facts for _, facts in files], where), where[0], "attribute"),
     )
 
 
@@ -71,15 +65,6 @@ def by_folder(
     return [concatenate(shards, rows=rows) for _, shards in groups]
 
 
-def _read_first(paths: Iterable[str | Path], rows: int | None, names: Sequence[str] | None) -> Iterator[File]:
-    """Read shard after shard as `read_arrays` does until there are so many `rows`; what follows is read with none."""
-    for path in paths:
-        arrays, attributes = read_arrays(path, rows=rows, names=names)
-        if rows is not None:
-            rows -= _count(arrays)
-        yield arrays, attributes
-
-
 def read_columns(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, object]]:
     """Read the datasets of a file that have one number or text (n,) a row, and its attributes; never its maps."""
     with open_arrays(path) as file:
@@ -87,7 +72,7 @@ def read_columns(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, obj
 
 
 def read_column(paths: Iterable[str | Path], name: str) -> np.ndarray:
-    """Read one dataset of several shards, one below the other (rows, ...), and none of their other datasets."""
+    """Read one dataset (n, ...) of several shards, one below the other, and none of their other datasets."""
     return concatenate(paths, names=[name])[0][name]
 
 
@@ -101,30 +86,14 @@ def read_blocks(paths: Iterable[str | Path], names: Iterable[str], size: int) ->
                 for start in range(0, min((len(file[name]) for name in here), default=0), size):
                     yield {name: file[name][start : start + size] for name in here}
 
-    return ahead(read())
+    return read_ahead(read())
 
 
 def picking(paths: Iterable[str | Path], name: str) -> Callable[[np.ndarray], np.ndarray]:
-    """Read any rows of a dataset that is spread over shards, without reading the others.
+    """Make the function from ascending, distinct row numbers, counted over all shards, to those rows of a dataset.
 
-    One shard is open at a time, whatever their number.
-
-    Parameters
-    ----------
-    paths : iterable of str or Path
-        Shards, in the order of the rows.
-    name : str
-        The dataset.
-
-    Returns
-    -------
-    callable
-        From ascending, distinct row numbers, counted over all shards, to those rows.
-
-    Raises
-    ------
-    IndexError
-        Called, if there is no such row.
+    It reads no others, and one shard is open at a time, whatever their number. A row that is not there is an
+    IndexError.
     """
     paths, lengths = list(paths), []
     for path in paths:

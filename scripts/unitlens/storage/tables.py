@@ -4,10 +4,9 @@ The type of a column follows from its name, never from its cells: what `TEXT` li
 and False. So a model called 4, a layer called 1.10 and a word like ``null`` come back as they were. An empty cell is
 an empty text, or a missing number.
 
-Spreadsheets run a cell that begins with ``= + - @``, a tab or a line break as a formula. A text like that is written
-with one ``'`` before it, and so is one that begins with ``'`` and goes on like that; reading
-takes the one ``'`` off again. Texts that are plain numbers, as -0.5, stay as they are. Files from outside are read as
-they are.
+Texts that a spreadsheet would run as a formula are written with one ``'`` before them, and so are those that begin
+with ``'`` and go on like that; reading takes the one ``'`` off again. Texts that are plain numbers, as -0.5, stay as
+they are. Files from outside are read as they are.
 """
 
 import re
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from unitlens.jobs.cells import NUMBER, guard, restore
+from unitlens.jobs.csv_files import NUMBER, guard, restore
 
 TEXT = frozenset(
     re.findall(
@@ -39,21 +38,10 @@ _UNREADABLE = (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeErr
 
 
 def write_table(table: pd.DataFrame, path: str | Path, *, digits: int = 6) -> None:
-    """Write a table of the workflow.
+    """Write a table of the workflow without its index, numbers that are not whole to some significant digits.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Its index is not written.
-    path : str or Path
-        UTF-8, lines end in a line feed.
-    digits : int
-        Significant digits of numbers that are not whole.
-
-    Raises
-    ------
-    ValueError
-        If a column of `TEXT` holds something else, or another one holds text: it would not be read as it was written.
+    A ValueError if a column of `TEXT` holds something else, or another one holds text: it would not be read as it was
+    written.
     """
     for name in table:
         wrong = _not_text(table[name]) if name in TEXT else _not_numbers(table[name])
@@ -67,17 +55,14 @@ def write_table(table: pd.DataFrame, path: str | Path, *, digits: int = 6) -> No
 
 
 def write_texts(table: pd.DataFrame, path: str | Path) -> None:
-    """Write a table of texts only, whatever its columns are called; `jobs.csv_files` and `jobs.cells` read it."""
+    """Write a table of texts only, whatever its columns are called; `jobs.csv_files` reads it."""
     _write(table, path, list(table), 6)
 
 
 def read_table(paths: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     """Read one table that `write_table` has written, or several of the same columns one below the other.
 
-    Raises
-    ------
-    ValueError
-        If a file is no table, holds text in a column of numbers, or has other columns than the first file.
+    A ValueError if a file is no table, holds text in a column of numbers, or has other columns than the first file.
     """
     paths = [paths] if isinstance(paths, str | Path) else list(paths)
     parts = [_read(path) for path in paths]
@@ -91,13 +76,7 @@ def read_table(paths: str | Path | Iterable[str | Path]) -> pd.DataFrame:
 
 
 def read_texts(path: str | Path) -> pd.DataFrame:
-    """Read a CSV file from outside as it is, every cell a text.
-
-    Raises
-    ------
-    ValueError
-        If the file is no table.
-    """
+    """Read a CSV file from outside as it is, every cell a text; a ValueError if the file is no table."""
     return _parse(path, dtype=str)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from unitlens.jobs.csv_files import lines
+from unitlens.jobs.csv_files import read_records
 
 COLUMNS = [
     "rule",
@@ -72,7 +72,7 @@ def read_jobs(benchmarks: str | Path, logs: str | Path) -> pd.DataFrame:
     rows = []
     for path in sorted(benchmarks.rglob("*.tsv")):
         name = path.relative_to(benchmarks)
-        (_, header), (_, cells) = islice(lines(path, tabs=True), 2)
+        (_, header), (_, cells) = islice(read_records(path, tabs=True), 2)
         used = dict(zip(header, cells, strict=True))
         asked = ast.literal_eval(used.get("resources") or "{}")
         log = logs / name.with_suffix(".log")

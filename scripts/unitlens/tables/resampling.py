@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from unitlens.jobs import checks
+from unitlens.measures.complexity import finite
 
 BATCH_ELEMENTS = 2**22  # most numbers that scipy's resampling holds at once
 
@@ -253,7 +253,7 @@ def _rank_correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _by_group(values: ArrayLike, groups: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
     """Sum and number of the values of each group."""
-    values = checks.finite(values, "values")
+    values = finite(values, "values")
     if groups is None:
         return values, np.ones(len(values))
     groups = np.asarray(groups)
