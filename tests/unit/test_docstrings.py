@@ -43,9 +43,9 @@ def is_array(annotation):
 
 
 def test_every_error_is_named(function):
-    section = (ast.get_docstring(function) or "").partition("Raises\n------\n")[2]
-    missing = {name for name in raised(function) if not name.startswith("_") and name not in section}
-    assert not missing, f"`Raises` lacks {missing}"
+    text = ast.get_docstring(function) or ""
+    missing = {name for name in raised(function) if not name.startswith("_") and name not in text}
+    assert not missing, f"the docstring lacks {missing}"
 
 
 def test_every_array_has_its_shape(function):

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 def explain(model: nn.Module, layer: str, images: Tensor, targets: Tensor, *, method: str, chunk: int = 64) -> Tensor:
     """Explain one output per image by a saliency map from `layer`.
 
-    The map of :func:`raw_maps` is scaled to [0, 1], resized bilinearly to the image, and scaled again.
+    The map ReLU(sum_k w_k A_k) is scaled to [0, 1], resized bilinearly to the image, and scaled again.
 
     Parameters
     ----------
@@ -66,14 +66,10 @@ def explain(model: nn.Module, layer: str, images: Tensor, targets: Tensor, *, me
 
 
 def raw_maps(model: nn.Module, layer: str, images: Tensor, targets: Tensor, *, method: str, chunk: int = 64) -> Tensor:
-    """Return the maps ReLU(sum_k w_k A_k) at the layer's own resolution, unscaled.
+    """Return the unscaled maps (n, grid height, grid width) of the layer's own resolution; arguments as of `explain`.
 
-    Parameters and errors are as of `explain`. The weights of Ablation-CAM are Y - Y_-k; the division by Y
-    would cancel in the scaling, and turn the map upside down where Y < 0.
-
-    Returns
-    -------
-    (n, grid height, grid width) Tensor
+    The weights of Ablation-CAM are Y - Y_-k; the division by Y would cancel in the scaling, and turn the map upside
+    down where Y < 0.
     """
     images, targets = _check_arguments(images, targets, method, chunk)
     maps, start = [], 0
@@ -108,11 +104,8 @@ def rescale(maps: Tensor, size: tuple[int, int]) -> Tensor:
 def ablation_mode(model: nn.Module, layer: str, images: Tensor) -> str:
     """Tell how Ablation-CAM re-runs `model` for each channel of `layer`; one image (1, 3, h, w) is enough.
 
-    Returns
-    -------
-    str
-        ``"traced"``: only the operations after the layer, as found by torch.fx. ``"replayed"``: all, but for the
-        modules that ran before the layer, whose outputs are kept. ``"full"``: the whole network.
+    ``"traced"``: only the operations after the layer, as found by torch.fx. ``"replayed"``: all, but for the modules
+    that ran before the layer, whose outputs are kept. ``"full"``: the whole network.
     """
     with _frozen(model), torch.inference_mode():
         images = torch.as_tensor(images)
@@ -125,11 +118,8 @@ def ablation_mode(model: nn.Module, layer: str, images: Tensor) -> str:
 def passes(model: nn.Module, layer: str, images: Tensor, *, method: str) -> str:
     """Tell what `method` runs for each channel of `layer`, for tables; one image (1, 3, h, w) is enough.
 
-    Returns
-    -------
-    str
-        That of `ablation_mode` for Ablation-CAM, ``"full"`` for Score-CAM, empty for the others: they run one backward
-        pass for all channels.
+    That of `ablation_mode` for Ablation-CAM, ``"full"`` for Score-CAM; empty for the others, which run one backward
+    pass for all channels.
     """
     if method == "ablationcam":
         return ablation_mode(model, layer, images) if len(images) else ""
@@ -264,7 +254,7 @@ def _forward(model: nn.Module, layer: str, images: Tensor, first: int = 0) -> tu
 
 
 def _checked_forward(model: nn.Module, layer: str, images: Tensor, first: int) -> tuple[Tensor, Tensor]:
-    """Do as :func:`_forward` without gradients, after its checks on the first image."""
+    """Do as `_forward` without gradients, after its checks on the first image."""
     with torch.inference_mode(False), torch.enable_grad():
         activations, logits = _forward(model, layer, images[:1], first)
     if len(images) == 1:

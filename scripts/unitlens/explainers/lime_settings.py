@@ -11,23 +11,13 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from unitlens.explainers import segment
-from unitlens.explainers.surrogate import SURROGATE, Fit, fit
+from unitlens.explainers.surrogate import DEFAULT as DEFAULT_SURROGATE
+from unitlens.explainers.surrogate import Fit, fit
 from unitlens.images import fill
 
 # The keys of a setting. `kernel` of a grid is a distance with its width, for neither means much without the other.
-KEYS = (
-    "superpixels",
-    "hide",
-    "n_samples",
-    "distance",
-    "kernel_width",
-    "alpha",
-    "n_features",
-    "selection",
-    "num_features",
-)
+KEYS = ("superpixels", "hide", "n_samples", *DEFAULT_SURROGATE._fields, "num_features")
 DEFAULT = "default"
-
 
 # Defaults of lime 0.2.0.1, `explain_instance` and `SegmentationAlgorithm`.
 _KEYWORDS = {
@@ -43,8 +33,6 @@ _KEYWORDS = {
     "random_seed": None,
 }
 _ALL_FEATURES = 100_000
-
-
 _IGNORED = {
     "labels": "the class is chosen by explain.target (and the package itself ignores labels where top_labels is set)",
     "top_labels": "one class is explained, chosen by explain.target",
@@ -59,21 +47,13 @@ Setting = dict[str, object]
 def complete(options: Mapping[str, object]) -> Setting:
     """Give a setting every key of `KEYS` in a fixed order, and its superpixels every option of their method.
 
-    Parameters
-    ----------
-    options : mapping
-        Keys of `explain.lime`; ``engine, stop_when_stable, repeats`` are left out: a sweep draws every sample once.
-
-    Returns
-    -------
-    dict
-        Equal settings are equal dicts, and have one `setting_id`.
+    ``engine, stop_when_stable, repeats`` are left out: a sweep draws every sample once. Equal settings are equal dicts,
+    and have one `setting_id`.
     """
     superpixels = dict(options["superpixels"])
     method = superpixels["method"]
     full = {"method": method, **{key: superpixels.get(key, value) for key, value in _options(method).items()}}
-    surrogate = {"distance": "cosine", "kernel_width": 0.25, "alpha": 1.0, "n_features": None, "selection": "auto"}
-    merged = {**surrogate, "hide": "mean", "num_features": 5, **options, "superpixels": full}
+    merged = {**DEFAULT_SURROGATE._asdict(), "hide": "mean", "num_features": 5, **options, "superpixels": full}
     return {key: _plain(merged[key]) for key in KEYS}
 
 
@@ -90,8 +70,7 @@ def from_explain_instance(keywords: Mapping[str, object]) -> tuple[Setting, list
     keywords : mapping
         ``hide_color, num_features, num_samples, distance_metric`` as there; ``segmentation_fn`` a name or a mapping of
         `SegmentationAlgorithm`'s keywords with ``algo_type``; ``model_regressor`` ``Ridge`` or ``{Ridge: {alpha: 1}}``.
-        What is left out has the package's default. ``labels, top_labels, batch_size, random_seed, progress_bar`` are
-        accepted and have no effect here.
+        What is left out has the package's default; the keys of `_IGNORED` are accepted and have no effect here.
 
     Returns
     -------
@@ -141,14 +120,7 @@ def from_explain_instance(keywords: Mapping[str, object]) -> tuple[Setting, list
 
 
 def to_explain_instance(setting: Mapping[str, object], *, seed: int) -> dict[str, object]:
-    """Write a setting as keywords of the `lime` package.
-
-    Parameters
-    ----------
-    setting : mapping
-        From `complete`.
-    seed : int
-        The run's seed.
+    """Write a complete setting as keywords of the `lime` package.
 
     Returns
     -------
@@ -216,18 +188,9 @@ def _plain(value: object) -> object:
 
 
 def surrogate(setting: Mapping[str, object], design: Tensor, predictions: Tensor) -> Fit:
-    """Fit a setting's surrogate to the first samples of a longer design, as `lime.explain` does to its own.
+    """Fit a complete setting's surrogate to the first samples of a longer design, as `lime.explain` does to its own.
 
-    Parameters
-    ----------
-    setting : mapping
-        From `complete`.
-    design, predictions : Tensor, shape (samples, superpixels) and (samples, targets)
-        Of at least as many samples as the setting has, see `lime_samples.sample`.
-
-    Returns
-    -------
-    lime.Fit
+    `design` (samples, superpixels) and `predictions` (samples, targets) have at least as many samples as the setting.
     """
-    options = {key: setting[key] for key in SURROGATE}
+    options = {key: setting[key] for key in DEFAULT_SURROGATE._fields}
     return fit(design[: setting["n_samples"]], predictions[: setting["n_samples"]], **options)

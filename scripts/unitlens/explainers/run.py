@@ -16,13 +16,10 @@ from unitlens.jobs.seeds import image_seed, repeated_ids, stream_seeds
 from unitlens.storage.arrays import as_texts
 from unitlens.storage.shards import join
 
-# Share of the picture at which repeats of LIME are compared.
-_STABILITY_AREA = 0.2
-
-
-Explainer = Callable[
-    [Tensor, Tensor, Sequence[str]], dict[str, Tensor]
-]  # (pictures, targets, image ids) -> named arrays; `warning`, texts, where a picture has no explanation
+_STABILITY_AREA = 0.2  # share of the picture at which repeats of LIME are compared
+# (uint8 pictures, target classes, image ids) -> arrays with a row a picture, `saliency` among them and, where some
+# pictures have no explanation, `warning`, texts that say why: one that fails costs no other.
+Explainer = Callable[[Tensor, Tensor, Sequence[str]], dict[str, Tensor]]
 Explanation = tuple[Mapping[str, np.ndarray], Mapping[str, object]]  # arrays and attributes of a file
 
 
@@ -42,12 +39,11 @@ def explain_images(
     images : mapping
         ``images`` (n, h, w, 3) uint8, ``image_id``, ``photograph`` and ``label``; arrays or open datasets.
     explainer : callable
-        Takes uint8 pictures on `device`, target classes and image ids; returns arrays with a row a picture,
-        ``saliency`` among them and, where it fails on some, ``warning``, an array of texts that says why.
+        See `Explainer`.
     predict : callable
         uint8 pictures -> probabilities.
     target : {"predicted", "label"} or int
-        See `run.choose_targets`.
+        See `choose_targets`.
     batch_size : int
         Pictures explained together.
     device : torch.device or str
@@ -124,22 +120,7 @@ def _chosen(probabilities: Tensor, classes: Tensor) -> Tensor:
 def cam_explainer(
     model: nn.Module, layer: str, normalise: Callable[[Tensor], Tensor], *, method: str, batch_size: int
 ) -> Explainer:
-    """Make the explainer that draws one class activation map.
-
-    Parameters
-    ----------
-    model, layer, method
-        As in `cam.explain`.
-    normalise : callable
-        uint8 pictures -> the model's input.
-    batch_size : int
-        Pictures in flight at once.
-
-    Returns
-    -------
-    callable
-        Gives ``saliency`` and, where a picture has none, ``warning``.
-    """
+    """Make the explainer that draws one class activation map; `normalise` makes the model's input of uint8 pictures."""
 
     def run(pictures: Tensor, targets: Tensor, image_ids: Sequence[str]) -> dict[str, Tensor]:
         maps, reasons = cam_maps(model, layer, normalise(pictures), targets, method=method, chunk=batch_size)
@@ -151,14 +132,9 @@ def cam_explainer(
 def cam_maps(
     model: nn.Module, layer: str, inputs: Tensor, targets: Tensor, *, method: str, chunk: int
 ) -> tuple[Tensor, dict[int, str]]:
-    """Do as `cam.explain`, but give images that fail, and those of target -1, a map of zeros.
+    """Do as `cam.explain`, but give images that fail, and those of target -1, a map of zeros, and say why.
 
-    Returns
-    -------
-    maps : Tensor
-        (n, h, w) in [0, 1].
-    reasons : dict
-        Why images have no map, by their number.
+    Gives the maps (n, h, w) in [0, 1] and, by their number, the reasons of the images that have none.
     """
 
     def draw(places: list[int]) -> Tensor:
@@ -188,15 +164,14 @@ def lime_explainer(
 
     Parameters
     ----------
-    predict : callable
-        uint8 pictures -> probabilities.
+    predict, batch_size, n_samples, surrogate
+        As in `lime.explain`; `surrogate` may hold ``stop_when_stable``.
     seed : int
         With the image id it fixes every random choice for an image.
-    batch_size, n_samples
-        As in `lime.explain`.
-    superpixels : mapping
-        ``method``, "given" or a key of `SUPERPIXELS`, and that function's options.
-    hide : {"mean", "grey", "black", "white", "blur", "noise"}
+    superpixels, given
+        As in `superpixels_of`.
+    hide : str
+        A key of `HIDE`.
     num_features : int
         Superpixels in LIME's own binary mask.
     engine : {"unitlens", "lime"}
@@ -204,18 +179,12 @@ def lime_explainer(
     repeats : int
         How often LIME is run, each time with another seed. The first run is the explanation, the same whatever their
         number; the others tell its stability.
-    given : mapping, optional
-        From `given_superpixels`, for the method "given".
-    **surrogate
-        ``distance, kernel_width, alpha, selection, n_features, stop_when_stable`` as in `lime.explain`.
 
     Returns
     -------
     callable
-        Gives ``saliency, selected`` (the binary mask)``, segments, superpixels`` (their number)``, coefficients,
-        stderr, intercept, r2, n_used`` and, with `repeats` above 1, ``stability`` (n,): see `mask_stability`, at
-        a fifth of the picture; and ``warning`` where LIME cannot explain a picture, because it has one superpixel, or
-        more than there are samples, or its predictions are not finite. It costs no other picture.
+        Gives what `lime.LimeResult` holds, ``selected`` (the binary mask)``, segments, superpixels`` (their number)
+        and, with `repeats` above 1, ``stability`` (n,): see `mask_stability`, at a fifth of the picture.
 
     Raises
     ------
@@ -279,11 +248,6 @@ def cut_masks(
     dict
         ``image_id``, ``photograph``, and (n, h, w) bool ``<explainer>:equal_area``, ``<explainer>:threshold`` and,
         where the explainer selects superpixels itself, ``<explainer>:selected``; empty where a map is all zero.
-
-    Raises
-    ------
-    ValueError
-        If the files are not of the same images.
     """
     check_same_images(explanations)
     result = {name: explanations[0][0][name] for name in ("image_id", "photograph")}
@@ -340,13 +304,7 @@ def _nothing(size: tuple[int, int]) -> dict[str, np.ndarray]:
 
 
 def check_same_images(explanations: Sequence[Explanation]) -> None:
-    """Refuse files of explanations that are not of the same images in the same order.
-
-    Raises
-    ------
-    ValueError
-        Naming both explainers.
-    """
+    """Raise a ValueError unless the files of all explainers are of the same images in the same order."""
     (first, first_facts), *others = explanations
     for arrays, facts in others:
         if list(arrays["image_id"]) != list(first["image_id"]):
@@ -371,8 +329,7 @@ def choose_targets(probabilities: Tensor, labels: Sequence[int], target: str | i
     Returns
     -------
     Tensor, shape (n,), int64
-        On the device of `probabilities`; -1 where there is none: for the sheet's class without a label, for the
-        predicted one where a probability is NaN.
+        -1 where there is none: for the sheet's class without a label, for the predicted one where a probability is NaN.
 
     Raises
     ------

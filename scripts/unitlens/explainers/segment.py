@@ -1,8 +1,9 @@
 """Superpixels: quickshift on any device, SLIC and Felzenszwalb through scikit-image, a grid, label maps from outside.
 
 Quickshift is Vedaldi and Soatto, "Quick Shift and Kernel Methods for Mode Seeking" (ECCV 2008); the labels are tested
-to equal those of `skimage.segmentation.quickshift`. Every function returns labels that are dense from 0 in each image,
-because LIME hides superpixel number i with column i of its design.
+to equal those of `skimage.segmentation.quickshift`. Every function takes images (n, h, w, 3) uint8, RGB, and returns
+labels (n, h, w) int64 on their device that are dense from 0 in each image, because LIME hides superpixel number i with
+column i of its design. Other images, and options out of range, are a ValueError.
 """
 
 import math
@@ -19,10 +20,7 @@ from unitlens.storage.arrays import as_texts
 # Pixels that quickshift handles at once: on a CPU about one picture, so that its arrays stay in the cache.
 _PIXELS_AT_ONCE_ON_CPU = 2**16
 _PIXELS_AT_ONCE_ON_ACCELERATOR = 2**21
-
-
-# Half-width of the window that is searched for all pixels; few have their parent further away.
-_NEAR = 3
+_NEAR = 3  # half-width of the window that is searched for all pixels; few have their parent further away
 _PAIRS_AT_ONCE = 2**20
 
 
@@ -50,15 +48,10 @@ def quickshift(
     seed : int
         Seed of the noise that breaks ties between equal densities; the same noise for every image of one size.
 
-    Returns
-    -------
-    torch.Tensor
-        (n, h, w) int64 on the device of `images`, dense from 0 in each image.
-
     Raises
     ------
     ValueError
-        If `images` is not a (n, h, w, 3) uint8 tensor, `kernel_size` is below 1, or `max_dist` is negative or infinite.
+        If `images` are not uint8 (n, h, w, 3), `kernel_size` is below 1, or `max_dist` is negative or infinite.
 
     Notes
     -----
@@ -67,7 +60,7 @@ def quickshift(
     higher density. Distances are summed in scikit-image's order, so that they are equal to the last bit. All in
     float64: in float32 the labels differ.
     """
-    images = _checked(images)
+    images = checked_images(images)
     if kernel_size < 1:
         raise ValueError(f"`kernel_size` is {kernel_size}; allowed: 1 or more")
     if not 0 <= max_dist < math.inf:
@@ -91,16 +84,6 @@ def slic(images: torch.Tensor, *, n_segments: int = 100, compactness: float = 10
     sigma : float
         Standard deviation, in pixels, of the Gaussian that smooths the image first.
 
-    Returns
-    -------
-    torch.Tensor
-        (n, h, w) int64 on the device of `images`, dense from 0 in each image.
-
-    Raises
-    ------
-    ValueError
-        If `images` is not a (n, h, w, 3) uint8 tensor.
-
     References
     ----------
     Achanta et al., "SLIC Superpixels Compared to State-of-the-art Superpixel Methods", TPAMI 2012.
@@ -122,16 +105,6 @@ def felzenszwalb(images: torch.Tensor, *, scale: float = 1.0, sigma: float = 0.8
     min_size : int
         Smallest superpixel, in pixels.
 
-    Returns
-    -------
-    torch.Tensor
-        (n, h, w) int64 on the device of `images`, dense from 0 in each image.
-
-    Raises
-    ------
-    ValueError
-        If `images` is not a (n, h, w, 3) uint8 tensor.
-
     References
     ----------
     Felzenszwalb and Huttenlocher, "Efficient Graph-Based Image Segmentation", IJCV 2004.
@@ -140,26 +113,11 @@ def felzenszwalb(images: torch.Tensor, *, scale: float = 1.0, sigma: float = 0.8
 
 
 def grid(images: torch.Tensor, *, size: int) -> torch.Tensor:
-    """Cut every image into squares, numbered row by row; the last row and column may be narrower.
+    """Cut every image (n, h, w, 3) into squares of `size` pixels a side, numbered row by row.
 
-    Parameters
-    ----------
-    images : torch.Tensor
-        (n, h, w, 3) uint8, RGB.
-    size : int
-        Side of a square in pixels, at least 1.
-
-    Returns
-    -------
-    torch.Tensor
-        (n, h, w) int64 on the device of `images`, dense from 0 in each image.
-
-    Raises
-    ------
-    ValueError
-        If `images` is not a (n, h, w, 3) uint8 tensor or `size` is below 1.
+    The last row and column may be narrower. ValueError if `size` is below 1.
     """
-    images = _checked(images)
+    images = checked_images(images)
     if size < 1:
         raise ValueError(f"`size` is {size}; allowed: 1 pixel or more")
     n, h, w, _ = images.shape
@@ -171,24 +129,8 @@ def grid(images: torch.Tensor, *, size: int) -> torch.Tensor:
 def relabel(labels: torch.Tensor, *, shape: tuple[int, int, int] | None = None) -> torch.Tensor:
     """Renumber the superpixels of each image 0, 1, 2, ... in the order of their labels: the way in for label maps.
 
-    Parameters
-    ----------
-    labels : torch.Tensor
-        (n, h, w) integers of any kind and range, negative ones and gaps included.
-    shape : tuple of int, optional
-        The (n, h, w) that `labels` must have: that of the images.
-
-    Returns
-    -------
-    torch.Tensor
-        (n, h, w) int64 on the device of `labels`, dense from 0 in each image.
-
-    Raises
-    ------
-    ValueError
-        If `labels` has another shape.
-    TypeError
-        If `labels` does not hold integers.
+    Of labels (n, h, w), integers of any kind and range, negative ones and gaps included. ValueError where their shape
+    is not `shape`, that of the images; TypeError where they are no integers.
     """
     labels = torch.as_tensor(labels)
     if labels.dtype.is_floating_point or labels.dtype.is_complex or labels.dtype == torch.bool:
@@ -200,7 +142,8 @@ def relabel(labels: torch.Tensor, *, shape: tuple[int, int, int] | None = None) 
     return torch.stack([torch.unique(image, return_inverse=True)[1] for image in labels])
 
 
-def _checked(images: torch.Tensor) -> torch.Tensor:
+def checked_images(images: torch.Tensor) -> torch.Tensor:
+    """Give images as a tensor; ValueError unless it is uint8 (n, h, w, 3) and not empty."""
     images = torch.as_tensor(images)
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
         raise ValueError(f"`images` are {images.dtype} {tuple(images.shape)}; allowed: uint8 (n, h, w, 3), no size 0")
@@ -208,7 +151,7 @@ def _checked(images: torch.Tensor) -> torch.Tensor:
 
 
 def _each(images: torch.Tensor, label: Callable[[np.ndarray], np.ndarray]) -> torch.Tensor:
-    images = _checked(images)
+    images = checked_images(images)
     labels = np.stack([label(image) for image in images.cpu().numpy()])
     return relabel(torch.as_tensor(labels).to(images.device))
 
@@ -304,12 +247,7 @@ def _squared_distance(lab: torch.Tensor, radius: int, row: int, column: int) -> 
     return first.add_(second).add_(third).add_(row**2).add_(column**2)
 
 
-SUPERPIXELS = {
-    "quickshift": quickshift,
-    "slic": slic,
-    "felzenszwalb": felzenszwalb,
-    "grid": grid,
-}
+SUPERPIXELS = {"quickshift": quickshift, "slic": slic, "felzenszwalb": felzenszwalb, "grid": grid}
 
 
 def superpixels_of(
@@ -324,8 +262,10 @@ def superpixels_of(
     ----------
     pictures : (n, h, w, 3) uint8 Tensor
     image_ids : sequence of str
-    superpixels, given
-        As in `lime_explainer`.
+    superpixels : mapping
+        ``method``, "given" or a key of `SUPERPIXELS`, and that function's options.
+    given : mapping, optional
+        From `given_superpixels`, for the method "given".
 
     Returns
     -------

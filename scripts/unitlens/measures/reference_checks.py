@@ -342,7 +342,7 @@ def _lime_check(
     known = {name: value for name, value in fill.HIDE.items() if not isinstance(value, str)}
     hide = options["hide"]
     note = "" if hide in known else f"superpixels hidden by their mean colour: lime knows no {hide}"
-    common = {key: options[key] for key in surrogate.SURROGATE if key in options}
+    common = {key: options[key] for key in surrogate.Surrogate._fields if key in options}
     common |= {"hide": known.get(hide), "batch_size": batch_size}
 
     def coefficients(explain_pictures: Callable[..., lime.LimeResult], i: int, **design: object) -> Tensor:
