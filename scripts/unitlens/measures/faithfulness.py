@@ -2,7 +2,7 @@
 
 Deletion and insertion (Petsiuk et al., BMVC 2018), ROAD (Rong et al., ICML 2022), average drop and increase
 (Chattopadhay et al., WACV 2018). Equal pixels are taken in a random order of each image, so that sparse and binary maps
-are scored as they are.
+are scored as they are. Arguments that do not fit each other or are out of range are a ValueError.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,15 +14,7 @@ from unitlens.jobs.seeds import one_each
 from unitlens.measures import perturbation
 
 # Which end of a measure is the faithful one: 1 the higher, -1 the lower.
-BETTER = {
-    "deletion": -1,
-    "insertion": 1,
-    "road_morf": -1,
-    "road_lerf": 1,
-    "road": 1,
-    "average_drop": -1,
-    "increase": 1,
-}
+BETTER = {"deletion": -1, "insertion": 1, "road_morf": -1, "road_lerf": 1, "road": 1, "average_drop": -1, "increase": 1}
 Predict = Callable[[Tensor], Tensor]  # uint8 pictures (n, h, w, 3) -> probabilities (n, classes)
 
 
@@ -64,11 +56,6 @@ def deletion(
         Probabilities, not normalised by that of the picture.
     auc : Tensor, float64, shape (n,)
         Area under the curve by the trapezoidal rule over the share removed, from 0 to 1. Lower is more faithful.
-
-    Raises
-    ------
-    ValueError
-        If shapes, types, `steps` or `baseline` are not as above, or there is not one seed for each image.
     """
     plan = perturbation.Plan(steps, [baseline], measures=["deletion"])
     return _curve_and_area(predict, images, saliency, targets, plan, seeds, batch_size)
@@ -87,8 +74,8 @@ def insertion(
 ) -> tuple[Tensor, Tensor]:
     """Insert the most salient pixels first into the baseline, and follow the probability of the explained class.
 
-    Parameters, results and errors are as of `deletion`, with the share inserted from 0 (the baseline) to 1 (the
-    picture). Higher is more faithful.
+    Arguments and results are as of `deletion`, with the share inserted from 0 (the baseline) to 1 (the picture). Higher
+    is more faithful.
     """
     plan = perturbation.Plan(steps, [baseline], measures=["insertion"])
     return _curve_and_area(predict, images, saliency, targets, plan, seeds, batch_size)
@@ -128,7 +115,7 @@ def road(
     Raises
     ------
     ValueError
-        If shapes, types, `percentiles` or `order` are not as above, or there is not one seed for each image.
+        For another `order`, too.
     """
     if order not in ("morf", "lerf"):
         raise ValueError(f"`order` is {order!r}; allowed: 'morf' (most relevant first) or 'lerf' (least)")
@@ -149,23 +136,10 @@ def average_drop(
 ) -> tuple[Tensor, Tensor]:
     """Keep of each picture what the map marks, and see how far the probability of the explained class falls.
 
-    Parameters
-    ----------
-    predict, images, saliency, targets, seeds, batch_size
-        As in `deletion`.
-
-    Returns
-    -------
-    drop : Tensor, float64, shape (n,)
-        max(0, Y - O) / Y with Y the probability on the picture and O that on the picture times the map, scaled to
-        [0, 1]: black where nothing is salient. Its mean over images is the average drop. Lower is more faithful.
-    increase : Tensor, float64, shape (n,)
-        1 where Y < O, else 0. Higher is more faithful.
-
-    Raises
-    ------
-    ValueError
-        If shapes or types are not as above, or there is not one seed for each image.
+    Arguments are as of `deletion`. With Y the probability on the picture and O that on the picture times the map,
+    scaled to [0, 1] (black where nothing is salient), gives the drop max(0, Y - O) / Y, whose mean over images is the
+    average drop (lower is more faithful), and the increase, 1 where Y < O, else 0 (higher is more faithful); both (n,)
+    float64.
     """
     plan = perturbation.Plan(measures=["masked"])
     found = curves(predict, images, {"": saliency}, targets, plan=plan, seeds=seeds, batch_size=batch_size)
@@ -184,26 +158,9 @@ def curves(
 ) -> dict[tuple[str, str, str], Tensor]:
     """Follow the probability of the explained class through the perturbations of all explanations of the pictures.
 
-    All perturbed pictures, of every image, explainer and measure, go through the model in common batches.
-
-    Parameters
-    ----------
-    predict, images, targets, seeds, batch_size
-        As in `deletion`.
-    saliencies : mapping
-        From explainer to its maps (n, h, w).
-    plan : Plan
-
-    Returns
-    -------
-    dict
-        From (explainer, measure, baseline) to probabilities, float64 (n, points) on the CPU; under
-        ``("", "picture", "")`` those of the pictures, (n, 1).
-
-    Raises
-    ------
-    ValueError
-        As the functions of single measures do.
+    All perturbed pictures, of every image, explainer and measure, go through the model in common batches. The arguments
+    are as of `deletion`, with `saliencies` from explainer to its maps (n, h, w). Gives, by (explainer, measure,
+    baseline), probabilities, float64 (n, points) on the CPU; by ``("", "picture", "")`` those of the pictures, (n, 1).
     """
     images, targets = torch.as_tensor(images), torch.as_tensor(targets)
     saliencies = {name: torch.as_tensor(maps).to(images.device) for name, maps in saliencies.items()}
@@ -224,18 +181,10 @@ def curves(
 
 
 def scores(curves: Mapping[tuple[str, str, str], Tensor]) -> dict[tuple[str, str, str], Tensor]:
-    """Condense the curves of every explanation to one number a measure.
+    """Condense what `curves` returns for all measures to a number an image, (n,), by explainer, measure and baseline.
 
-    Parameters
-    ----------
-    curves : mapping
-        What `curves` returns for all measures.
-
-    Returns
-    -------
-    dict
-        From (explainer, measure, baseline) to float64 (n,), the measures being the keys of `BETTER`. ``road`` is half
-        of what least-relevant-first leaves over most-relevant-first.
+    The measures are the keys of `BETTER`; ``road`` is half of what least-relevant-first leaves over
+    most-relevant-first.
     """
     found = {}
     for (explainer, measure, baseline), curve in curves.items():
@@ -307,7 +256,7 @@ def _area(curve: Tensor) -> Tensor:
 
 
 def _drop(picture: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
-    """From probabilities (n, 1)."""
+    """Give drop and increase (n,) from probabilities (n, 1)."""
     drop = (picture - masked).clamp(min=0) / picture
     increase = (masked > picture).double().where(~(masked - picture).isnan(), torch.nan)
     return drop[:, 0], increase[:, 0]

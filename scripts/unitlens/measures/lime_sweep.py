@@ -35,7 +35,7 @@ Score = Callable[[Tensor, Tensor, Sequence[int]], Tensor]  # (saliency, LIME's o
 def drawn(
     default: Mapping[str, object], grid: Mapping[str, Sequence[object]], *, count: int | None = None, seed: int = 0
 ) -> dict[str, Setting]:
-    """Combine the values of a grid.
+    """Combine the values of a grid, and draw `count` of the combinations, all by default, at random.
 
     Parameters
     ----------
@@ -44,8 +44,6 @@ def drawn(
     grid : mapping
         Lists of values of ``superpixels, hide, n_samples, kernel, alpha, n_features, selection, num_features``; a
         kernel is a mapping with ``distance`` and ``kernel_width``.
-    count : int, optional
-        How many combinations to take, drawn at random; all by default.
     seed : int
         Seed of the draw, which does not depend on the order of the lists.
 
@@ -70,24 +68,9 @@ def all_settings(
     count: int | None = None,
     seed: int = 0,
 ) -> dict[str, Setting]:
-    """List the settings of a sweep: the default, the presets, and what is `drawn` from the grid.
+    """List the settings of a sweep by `setting_id`, each once: the default, the presets, and what is `drawn`.
 
-    Parameters
-    ----------
-    default, grid, count, seed
-        As in `drawn`.
-    presets : mapping, optional
-        By name, keywords as `from_explain_instance` takes them.
-
-    Returns
-    -------
-    dict
-        Settings by `setting_id`, each once; the default first.
-
-    Raises
-    ------
-    ValueError
-        If a preset cannot be translated.
+    Presets are, by name, keywords as `from_explain_instance` takes them; ValueError where it cannot.
     """
     named = {setting_id(each): each for each in named_settings(default, presets or {}).values()}
     return named | drawn(default, grid, count=count, seed=seed)
@@ -115,7 +98,7 @@ def make_score(
     seed: int,
     batch_size: int,
 ) -> Score:
-    """Make the function that scores explanations; higher is better.
+    """Make the function that scores explanations, higher is better: (saliency, LIME's masks, rows) -> a number a row.
 
     Parameters
     ----------
@@ -124,26 +107,15 @@ def make_score(
     objective : {"equal_area_iou", "mask_iou", "insertion"}
         IoU of LIME's saliency and the reference, both cut to `area`; of LIME's own binary mask and the reference cut to
         `area`, which depends on the mask's size, and an empty mask scores 0; or the area under the insertion curve (see
-        `faithfulness.insertion`), for which no other explainer is needed.
+        `faithfulness.insertion`), for which no other explainer is needed. ValueError for another.
     reference : (n, h, w) Tensor
-        The maps of another explainer of the same pictures.
+        The maps of another explainer of the same pictures; where it is needed and zero everywhere, the score is NaN.
     explainer : str
         Its name.
     area : float
         Share of the picture.
     steps, baseline
         As in `faithfulness.insertion`.
-
-    Returns
-    -------
-    callable
-        (saliency, LIME's masks, rows of the pictures) -> scores; NaN where a reference that is needed is zero
-        everywhere.
-
-    Raises
-    ------
-    ValueError
-        If `objective` is another.
     """
     if objective not in OBJECTIVES:
         raise ValueError(f"`objective` is {objective!r}; allowed: {', '.join(OBJECTIVES)}")
@@ -202,8 +174,7 @@ def sweep(
     scores : dict of list
         Columns ``setting, image_id, superpixels, score, mask_area``, a row for each setting and picture: the
         superpixels of the picture and the share of it in LIME's own mask, 0 where no superpixel is positive. Score and
-        area are NaN where a picture has fewer than two superpixels or more than the setting has samples: `lime.explain`
-        refuses it.
+        area are NaN where `lime.explain` refuses a picture, because of its number of superpixels.
     seconds : dict of list
         Columns ``part, segmentation, pictures, seconds``: the time to segment the pictures, a row for each superpixel
         setting, and to predict perturbed pictures (part ``sample``), those of all designs together.

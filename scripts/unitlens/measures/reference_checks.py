@@ -23,18 +23,9 @@ from unitlens.networks import layer_outputs
 from unitlens.networks.hooks import capture, find_layer
 from unitlens.networks.network import predictor, set_precision
 
-# Of maps in [0, 1]: both sides add up hundreds of channels in float32, in different orders and batches.
-CAM_TOLERANCE = 1e-3
-
-
-# Of coefficients, which are probabilities: both sides solve the same equations in float64.
-LIME_TOLERANCE = 1e-6
-
-
-# Of the share of pixels: labels are equal or they are not.
-QUICKSHIFT_TOLERANCE = 0.0
-
-
+CAM_TOLERANCE = 1e-3  # of maps in [0, 1]: both sides add up hundreds of channels in float32, in different orders
+LIME_TOLERANCE = 1e-6  # of coefficients, which are probabilities: both sides solve the same equations in float64
+QUICKSHIFT_TOLERANCE = 0.0  # of the share of pixels: labels are equal or they are not
 GRAD_CAM = {
     "gradcam": "GradCAM",
     "hirescam": "HiResCAM",
@@ -44,17 +35,12 @@ GRAD_CAM = {
     "ablationcam": "AblationCAM",
     "scorecam": "ScoreCAM",
 }
-
-
 _ABLATION_NOTE = (
     "grad-cam's loop sets channels to 0 in place of the layer's minimum - 1e7 and does not divide by the logit: the "
     "minimum is not 0, or the logit not above 0"
 )
 _QUICKSHIFT_OF_LIME = {"kernel_size": 4, "max_dist": 200, "ratio": 0.2}
-
-
-# A longer call is not repeated: what a first call costs beyond a second one is little beside it.
-_LONG_SECONDS = 5.0
+_LONG_SECONDS = 5.0  # of a call that is not repeated: what a first one costs beyond a second is little beside it
 
 
 class Check(NamedTuple):
@@ -120,15 +106,11 @@ def compare(
 
     Returns
     -------
-    differences : list of dict
-        A row a check: ``model, check, reference, images, largest_difference, tolerance, passed, note``. The difference
-        is the largest absolute one of maps (in [0, 1]) or coefficients; of superpixels, the largest share of a
-        photograph's pixels. NaN does not pass. Rows whose reference is ``float32`` compare our own explanations in bf16
-        and, on a GPU, TF32 with those in strict float32; their ``tolerance`` and ``passed`` are empty, as are
-        those of a map that `grad-cam` does not have, whose reference is ``none``.
-    timings : list of dict
-        ``model, check, reference, images, seconds_ours, seconds_reference, speed_ratio, device, threads``: the seconds
-        for all photographs, each after a warm-up call unless that took long, and reference / ours.
+    differences, timings : list of dict
+        A row a check, see docs/outputs.md. The difference is the largest absolute one of maps (in [0, 1]) or
+        coefficients; of superpixels, the largest share of a photograph's pixels; NaN does not pass. Rows whose
+        reference is ``float32`` compare our own explanations in bf16 and, on a GPU, TF32 with those in strict
+        float32. Seconds are for all photographs, each after a warm-up call unless that took long.
 
     Notes
     -----
@@ -259,9 +241,8 @@ def _grad_cam(
 ) -> np.ndarray:  # (1, h, w)
     import pytorch_grad_cam
 
-    grid = partial(
-        layer_outputs.as_grid, images=image, layer=layer
-    )  # which axis is what, grad-cam leaves to its caller
+    # Which axis is what, grad-cam leaves to its caller.
+    grid = partial(layer_outputs.as_grid, images=image, layer=layer)
     explainer = getattr(pytorch_grad_cam, GRAD_CAM[method])(model, [find_layer(model, layer)], grid, **options)
     image = image.clone().requires_grad_(explainer.uses_gradients)  # the model's parameters are frozen
     try:

@@ -42,15 +42,8 @@ def randomise(model: nn.Module, layers: Sequence[str], *, seed: int) -> None:
     """Shuffle the values within every parameter and running statistic of some layers, in place.
 
     What a layer has learned is lost and its scale is not: new draws from an initial distribution would let the
-    activations of a deep network vanish, whose maps would then be empty and tell nothing.
-
-    Parameters
-    ----------
-    model : nn.Module
-    layers : sequence of str
-        Dotted names of modules; parameters of modules inside them are left alone.
-    seed : int
-        With the layer's name it fixes the order.
+    activations of a deep network vanish, whose maps would then be empty and tell nothing. Layers are dotted names of
+    modules; parameters of modules inside them are left alone. Seed and name fix the order.
     """
     for name in layers:
         generator = torch.Generator().manual_seed(image_seed(seed, name))
@@ -65,14 +58,7 @@ def cascade_maps(
 ) -> Iterator[tuple[int, str, Mapping[str, Tensor]]]:
     """Explain a copy of a network as its layers are randomised from the last one down.
 
-    Yields
-    ------
-    count : int
-        How many layers are randomised.
-    deepest : str
-        The last of them.
-    maps : mapping
-        What `explain` returns for the network as it is now.
+    Yields how many layers are randomised, the name of the deepest of them, and what `explain` returns for the network.
     """
     names = layers_with_weights(model)
     broken, done = copy.deepcopy(model), 0
@@ -93,7 +79,7 @@ def cam_maps(
 
 
 def next_photograph(names: Sequence[str]) -> Tensor | None:
-    """Index of the next image of another photograph, around the end; None where there is but one photograph."""
+    """Index (n,) of the next image of another photograph, around the end; None where there is but one photograph."""
     if len(set(names)) < 2:
         return None
     steps = (((i + step) % len(names) for step in range(1, len(names))) for i in range(len(names)))
@@ -118,24 +104,9 @@ def draw(
 ) -> tuple[list[lime_samples.Samples | None], dict[int, str]]:
     """Draw the samples of LIME several times, each time with another seed; the first are those of the explanation.
 
-    Parameters
-    ----------
-    predict, pictures, segments, targets, n_samples, batch_size
-        As in `lime_samples.sample`.
-    image_ids : sequence of str
-    repeats : int
-        Number of seeds.
-    hide : str
-        A key of `fill.HIDE`.
-    seed : int
-        With image id and repeat it fixes the samples, as in `run.lime_explainer`.
-
-    Returns
-    -------
-    samples : list of lime.Samples or None
-        One for each seed, None where LIME can explain no image.
-    reasons : dict
-        Why it cannot explain an image, by its number.
+    The arguments are as of `lime_samples.sample`, `hide` a key of `fill.HIDE`; as in `run.lime_explainer` the seed,
+    image id and repeat fix the samples. Gives those of each repeat, None where LIME can explain no image, and why it
+    cannot explain an image, by its number.
     """
 
     def sample(places: list[int]) -> list[lime_samples.Samples]:
@@ -166,7 +137,7 @@ def expected_jaccard(n: int, k: int) -> float:
 
 
 def top_superpixels(coefficients: Tensor, size: int) -> Tensor:
-    """Mark the largest coefficients of each row but none of 0, which are not selected."""
+    """Mark the largest coefficients of each row of (draws, superpixels) but none of 0, which are not selected."""
     largest = coefficients.sort(dim=1, descending=True, stable=True).indices[:, :size]
     return torch.zeros_like(coefficients, dtype=torch.bool).scatter(1, largest, True) & (coefficients != 0)
 
@@ -185,23 +156,11 @@ def mean_iou(maps: Tensor, area: float, name: str, seed: int) -> float:
 def seed_stability(
     coefficients: Mapping[int, Tensor], labels: Tensor, *, top: int, area: float, image_id: str, seed: int
 ) -> dict[int, dict[str, tuple[float, float]]]:
-    """Tell how much LIME's explanation of one image varies from seed to seed.
+    """Tell how much LIME's explanation of one image, with superpixels `labels` (h, w), varies from seed to seed.
 
-    Parameters
-    ----------
-    coefficients : mapping
-        (seeds, superpixels) by the number of samples; the largest is the full count.
-    labels : Tensor, shape (h, w)
-        Superpixels.
-    top, area, seed
-        As in `tables.sanity.check_stability`.
-    image_id : str
-        Fixes the order of ties, with the seed.
-
-    Returns
-    -------
-    dict
-        By the number of samples, for each of `STABILITY_MEASURES` the value and what chance gives.
+    `coefficients` are (seeds, superpixels) by the number of samples; the largest is the full count. Image id and seed
+    fix the order of ties; `top` and `area` are as of `tables.sanity.check_stability`. Gives, by the number of samples,
+    for each of `STABILITY_MEASURES` the value and what chance gives.
     """
     d = int(labels.max()) + 1
     size = min(top, d)

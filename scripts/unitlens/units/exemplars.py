@@ -42,8 +42,7 @@ def top_photographs(
     -------
     dict
         ``row`` (units, k) int64, the most active first (of equal activations what comes first), -1 for dead units and
-        for those that are not finite on every image;
-        ``activation`` (units, k) and ``image_id`` (units, k) of those rows.
+        for those that are not finite on every image; ``activation`` and ``image_id``, both (units, k), of those rows.
 
     Raises
     ------
@@ -164,29 +163,13 @@ def top_images(activations: Tensor, k: int) -> Tensor:
 
 
 def dead_units(activations: Tensor) -> Tensor:
-    """Tell which units say nothing: the same activation, zero or other, on every image.
-
-    Parameters
-    ----------
-    activations : Tensor, shape (images, units)
-        Pooled activations.
-
-    Returns
-    -------
-    Tensor, shape (units,), bool
-        True for dead units.
-
-    Raises
-    ------
-    ValueError
-        If an activation is not finite.
-    """
+    """Tell which units (units,) say nothing: the same activation, zero or other, on every image of (images, units)."""
     activations = checked_activations(activations)
     return activations.amax(0) == activations.amin(0)
 
 
 def checked_activations(activations: Tensor) -> Tensor:
-    """Check activations (n, units)."""
+    """Give activations as a floating tensor; ValueError where they are not (images, units), or not finite."""
     activations = as_floating(activations)
     if activations.ndim != 2 or 0 in activations.shape:
         raise ValueError(f"`activations` must be (images, units), none of them 0, got {tuple(activations.shape)}")
@@ -198,7 +181,7 @@ def checked_activations(activations: Tensor) -> Tensor:
 
 
 def top_columns(values: Tensor, k: int) -> Tensor:
-    """Columns of the `k` largest values of each row, descending, ties by index; `topk` leaves ties in any order."""
+    """Columns (rows, k) of the largest values of each row, descending; of equals, which `topk` shuffles, by index."""
     threshold = values.topk(k, dim=1).values[:, -1:]
     above = values > threshold
     tied = values == threshold
