@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from unitlens.explainers import items, segment
-from unitlens.explainers.surrogate import DEFAULT, Surrogate, fit_with_errors
+from unitlens.explainers.surrogate import DEFAULTS, Surrogate, fit_with_errors
 from unitlens.images import fill
 from unitlens.jobs.progress import stage
 
@@ -67,7 +67,7 @@ def sample(
     batch_size: int = 10,
     seeds: Sequence[int],
     stop_when_stable: int | None = None,
-    options: Surrogate = DEFAULT,
+    options: Surrogate = DEFAULTS,
     designs: Sequence[torch.Tensor] | None = None,
     image_ids: Sequence[object] | None = None,
 ) -> Samples:
@@ -89,6 +89,19 @@ def sample(
     predictions, n_used = _sample(predict, parts, classes, n_samples, batch_size, stop_when_stable, options)
     check_finite(predictions, image_ids)
     return Samples(designs, predictions, n_used)
+
+
+def on_rows(
+    run: Callable,
+    rows: Sequence[int],
+    images: torch.Tensor,
+    segments: torch.Tensor,
+    targets: torch.Tensor,
+    **own: Sequence,
+) -> object:
+    """Run `sample` or `lime.explain` on some rows of images (n, h, w, 3), of all else that images have `own`."""
+    picked = {name: [values[row] for row in rows] for name, values in own.items()}
+    return run(images[rows], segments[rows], targets[rows], **picked)
 
 
 class _Parts(NamedTuple):

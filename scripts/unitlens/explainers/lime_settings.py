@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from unitlens.explainers import segment
-from unitlens.explainers.surrogate import DEFAULT as DEFAULT_SURROGATE
-from unitlens.explainers.surrogate import Fit, fit
+from unitlens.explainers.surrogate import DEFAULTS, Fit, fit
 from unitlens.images import fill
 
 # The keys of a setting. `kernel` of a grid is a distance with its width, for neither means much without the other.
-KEYS = ("superpixels", "hide", "n_samples", *DEFAULT_SURROGATE._fields, "num_features")
+KEYS = ("superpixels", "hide", "n_samples", *DEFAULTS._fields, "num_features")
 DEFAULT = "default"
 
 # Defaults of lime 0.2.0.1, `explain_instance` and `SegmentationAlgorithm`.
@@ -53,7 +52,7 @@ def complete(options: Mapping[str, object]) -> Setting:
     superpixels = dict(options["superpixels"])
     method = superpixels["method"]
     full = {"method": method, **{key: superpixels.get(key, value) for key, value in _options(method).items()}}
-    merged = {**DEFAULT_SURROGATE._asdict(), "hide": "mean", "num_features": 5, **options, "superpixels": full}
+    merged = {**DEFAULTS._asdict(), "hide": "mean", "num_features": 5, **options, "superpixels": full}
     return {key: _plain(merged[key]) for key in KEYS}
 
 
@@ -63,27 +62,12 @@ def setting_id(setting: Mapping[str, object]) -> str:
 
 
 def from_explain_instance(keywords: Mapping[str, object]) -> tuple[Setting, list[str]]:
-    """Translate keywords of `lime.lime_image.LimeImageExplainer.explain_instance`.
+    """Translate keywords of `lime.lime_image.LimeImageExplainer.explain_instance`; tell which have no effect, and why.
 
-    Parameters
-    ----------
-    keywords : mapping
-        ``hide_color, num_features, num_samples, distance_metric`` as there; ``segmentation_fn`` a name or a mapping of
-        `SegmentationAlgorithm`'s keywords with ``algo_type``; ``model_regressor`` ``Ridge`` or ``{Ridge: {alpha: 1}}``.
-        What is left out has the package's default; the keys of `_IGNORED` are accepted and have no effect here.
-
-    Returns
-    -------
-    setting : dict
-        Keys of `explain.lime`; ``num_features`` of the keywords, the superpixels in the surrogate, is our
-        ``n_features``.
-    ignored : list of str
-        The keywords without effect, each with the reason.
-
-    Raises
-    ------
-    ValueError
-        If a keyword is unknown or a value has no counterpart; all of them are named.
+    ``hide_color, num_features, num_samples, distance_metric`` are as there; ``segmentation_fn`` is a name or a mapping
+    of `SegmentationAlgorithm`'s keywords with ``algo_type``; ``model_regressor`` is ``Ridge`` or ``{Ridge: {alpha:
+    1}}``. What is left out has the package's default. ``num_features`` of the keywords, the superpixels in the
+    surrogate, is our ``n_features``. ValueError names all keywords that are unknown or have no counterpart.
     """
     allowed = [*_KEYWORDS, "progress_bar"]
     problems = [f"unknown keyword {key!r}; allowed: {', '.join(allowed)}" for key in keywords if key not in allowed]
@@ -122,11 +106,8 @@ def from_explain_instance(keywords: Mapping[str, object]) -> tuple[Setting, list
 def to_explain_instance(setting: Mapping[str, object], *, seed: int) -> dict[str, object]:
     """Write a complete setting as keywords of the `lime` package.
 
-    Returns
-    -------
-    dict
-        ``explain_instance``: keywords that `from_explain_instance` reads back. ``LimeImageExplainer`` and
-        ``get_image_and_mask``: what belongs to those calls. ``notes``: what the package cannot do, and leaves out.
+    ``explain_instance`` is what `from_explain_instance` reads back; ``LimeImageExplainer`` and ``get_image_and_mask``
+    are what belongs to those calls; ``notes`` say what the package cannot do, and what is left out.
     """
     superpixels, notes = dict(setting["superpixels"]), []
     method, hide = superpixels.pop("method"), fill.HIDE[setting["hide"]]
@@ -192,5 +173,5 @@ def surrogate(setting: Mapping[str, object], design: Tensor, predictions: Tensor
 
     `design` (samples, superpixels) and `predictions` (samples, targets) have at least as many samples as the setting.
     """
-    options = {key: setting[key] for key in DEFAULT_SURROGATE._fields}
+    options = {key: setting[key] for key in DEFAULTS._fields}
     return fit(design[: setting["n_samples"]], predictions[: setting["n_samples"]], **options)

@@ -130,16 +130,10 @@ def _mask(mask: Tensor, name: str) -> Tensor:
 
 
 def mask_stability(saliencies: Sequence[Tensor], area: float, *, seeds: Sequence[Sequence[int]]) -> Tensor:
-    """Tell how much repeated explanations (n, h, w) of the same pictures agree: mean IoU (n,) of every two repeats.
+    """Tell how much repeated explanations of the same pictures agree: the mean IoU (n,) of every two repeats.
 
-    Parameters
-    ----------
-    saliencies : sequence of (n, h, w) Tensors
-        One a repeat, two or more, each cut to the share `area` of the picture.
-    area : float
-        `agreement.chance_iou` of it is what unrelated maps score.
-    seeds : sequence of sequences of int
-        For each repeat one for each picture, all different: the order in which ties are broken.
+    Of two or more repeats, maps (n, h, w) each, cut to the share `area` of the picture: `agreement.chance_iou` of it is
+    what unrelated maps score. For each repeat there is one seed for each picture, all different, to break ties.
     """
     cut = [equal_area_mask(maps, area, seed=own) for maps, own in zip(saliencies, seeds, strict=True)]
     return torch.stack([iou(a, b) for a, b in combinations(cut, 2)]).mean(0)

@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from unitlens.explainers import cam, items, lime
+from unitlens.explainers.lime_samples import on_rows
 from unitlens.explainers.masks import equal_area_mask, has_map, mask_stability, peak_share_mask
 from unitlens.explainers.segment import superpixels_of
 from unitlens.images.fill import HIDE
@@ -32,31 +34,14 @@ def explain_images(
     batch_size: int,
     device: torch.device | str = "cpu",
 ) -> tuple[dict[str, np.ndarray], float]:
-    """Explain pictures, a batch at a time.
+    """Explain pictures, a batch at a time; give arrays with a row a picture, and the seconds spent in the explainer.
 
-    Parameters
-    ----------
-    images : mapping
-        ``images`` (n, h, w, 3) uint8, ``image_id``, ``photograph`` and ``label``; arrays or open datasets.
-    explainer : callable
-        See `Explainer`.
-    predict : callable
-        uint8 pictures -> probabilities.
-    target : {"predicted", "label"} or int
-        See `choose_targets`.
-    batch_size : int
-        Pictures explained together.
-    device : torch.device or str
-
-    Returns
-    -------
-    arrays : dict
-        What the explainer returned, and ``target, target_probability, predicted, predicted_probability, label,
-        image_id, photograph, warning``. ``warning`` says why a picture has no explanation, or that its map is zero
-        everywhere; it is empty where there is a map. Without an explanation the saliency is 0 everywhere, and so are
-        other whole numbers and masks; other numbers are NaN. A class that is not known is -1.
-    seconds : float
-        Spent in the explainer.
+    `images` holds ``images`` (n, h, w, 3) uint8, ``image_id``, ``photograph`` and ``label``, arrays or open datasets;
+    `predict` makes probabilities of uint8 pictures; for `target` see `choose_targets`. The arrays are those of the
+    explainer and ``target, target_probability, predicted, predicted_probability, label, image_id, photograph,
+    warning``. ``warning`` says why a picture has no explanation, or that its map is zero everywhere; it is empty where
+    there is a map. Without an explanation the saliency is 0 everywhere, and so are other whole numbers and masks; other
+    numbers are NaN. A class that is not known is -1.
     """
     facts = {name: as_texts(images[name]) for name in ("image_id", "photograph")} | {
         "label": np.asarray(images["label"])
@@ -174,8 +159,8 @@ def lime_explainer(
         A key of `HIDE`.
     num_features : int
         Superpixels in LIME's own binary mask.
-    engine : {"unitlens", "lime"}
-        `lime.explain`, or the original package through `lime.explain_with_package`.
+    engine : str
+        "unitlens", or "lime", the original package; ValueError where that cannot do what an option asks for.
     repeats : int
         How often LIME is run, each time with another seed. The first run is the explanation, the same whatever their
         number; the others tell its stability.
@@ -185,26 +170,20 @@ def lime_explainer(
     callable
         Gives what `lime.LimeResult` holds, ``selected`` (the binary mask)``, segments, superpixels`` (their number)
         and, with `repeats` above 1, ``stability`` (n,): see `mask_stability`, at a fifth of the picture.
-
-    Raises
-    ------
-    ValueError
-        If `repeats` is below 1, `engine` unknown, or the `lime` package cannot do what an option asks for. Called,
-        as `lime.explain` does.
     """
     _check_engine(engine, hide, repeats, surrogate)
-    explain_pictures = {"unitlens": lime.explain, "lime": lime.explain_with_package}[engine]
+    engines = {"unitlens": lime.explain, "lime": lime.explain_with_package}
     fixed = {"n_samples": n_samples, "hide": HIDE[hide], "batch_size": batch_size, **surrogate}
+    explain_pictures = partial(engines[engine], predict, **fixed)
 
     def run(pictures: Tensor, targets: Tensor, image_ids: Sequence[str]) -> dict[str, Tensor]:
         segments, absent = superpixels_of(pictures, image_ids, superpixels, given)
         names = repeated_ids(image_ids, repeats)
 
         def explain_repeatedly(places: list[int]) -> list[lime.LimeResult]:
-            inputs = (predict, pictures[places], segments[places], targets[places])
-            ids = [[own[place] for place in places] for own in names]
-            seeds = [[image_seed(seed, name) for name in own] for own in ids]
-            return [explain_pictures(*inputs, seeds=each, image_ids=ids[0], **fixed) for each in seeds]
+            inputs = (places, pictures, segments, targets)
+            seeds = [[image_seed(seed, name) for name in own] for own in names]
+            return [on_rows(explain_pictures, *inputs, seeds=own, image_ids=names[0]) for own in seeds]
 
         results, reasons = items.without_failing(explain_repeatedly, len(pictures), absent)
         results = results or [lime.no_explanation(segments)] * repeats
@@ -232,22 +211,10 @@ def cut_masks(
 ) -> dict[str, np.ndarray]:
     """Cut the saliency maps of several explainers of the same pictures to binary masks.
 
-    Parameters
-    ----------
-    explanations : sequence
-        Arrays and attributes of each explainer's file.
-    area : float
-        Share of the picture in the equal-area masks. Ties are broken at random, with an order of its own for each image
-        and explainer.
-    threshold : float
-        The threshold masks are on above this share of a map's own maximum.
-    seed : int
-
-    Returns
-    -------
-    dict
-        ``image_id``, ``photograph``, and (n, h, w) bool ``<explainer>:equal_area``, ``<explainer>:threshold`` and,
-        where the explainer selects superpixels itself, ``<explainer>:selected``; empty where a map is all zero.
+    Gives ``image_id``, ``photograph``, and (n, h, w) bool ``<explainer>:equal_area``, of the share `area` of the
+    picture, ``<explainer>:threshold``, above the share `threshold` of a map's own maximum, and, where the explainer
+    selects superpixels itself, ``<explainer>:selected``; all empty where a map is all zero. Ties are broken at random,
+    with an order of its own for each image and explainer.
     """
     check_same_images(explanations)
     result = {name: explanations[0][0][name] for name in ("image_id", "photograph")}
@@ -314,27 +281,10 @@ def check_same_images(explanations: Sequence[Explanation]) -> None:
 
 
 def choose_targets(probabilities: Tensor, labels: Sequence[int], target: str | int, image_ids: Sequence[str]) -> Tensor:
-    """Choose the class that is explained for each picture.
+    """Choose the class (n,) that is explained for each picture, by probabilities (n, classes).
 
-    Parameters
-    ----------
-    probabilities : Tensor, shape (n, classes)
-    labels : sequence of int
-        The sheet's labels; -1 where there is none.
-    target : {"predicted", "label"} or int
-        The class of highest probability, the sheet's, or the number of one class for all pictures.
-    image_ids : sequence of str
-        For messages.
-
-    Returns
-    -------
-    Tensor, shape (n,), int64
-        -1 where there is none: for the sheet's class without a label, for the predicted one where a probability is NaN.
-
-    Raises
-    ------
-    ValueError
-        If a class or label is asked for that the model has no output for.
+    `target` is "predicted", the class of highest probability, -1 where one is NaN; "label", the sheet's, -1 where there
+    is none; or the number of one class for all pictures. ValueError for a class that the model has no output for.
     """
     if target == "predicted":
         return predicted_class(probabilities)

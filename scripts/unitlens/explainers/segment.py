@@ -17,6 +17,17 @@ from torch import Tensor
 from unitlens.explainers import items
 from unitlens.storage.arrays import as_texts
 
+__all__ = [
+    "SUPERPIXELS",
+    "felzenszwalb",
+    "given_superpixels",
+    "grid",
+    "quickshift",
+    "relabel",
+    "slic",
+    "superpixels_of",
+]
+
 # Pixels that quickshift handles at once: on a CPU about one picture, so that its arrays stay in the cache.
 _PIXELS_AT_ONCE_ON_CPU = 2**16
 _PIXELS_AT_ONCE_ON_ACCELERATOR = 2**21
@@ -41,24 +52,19 @@ def quickshift(
     kernel_size : float
         Standard deviation, in pixels, of the Gaussian that estimates the density; at least 1.
     max_dist : float
-        Longest link, in the joint space of position (pixels) and `ratio` times Lab colour. At the other defaults values
-        above about 55 change nothing.
+        Longest link, in the joint space of position (pixels) and `ratio` times Lab colour, finite. At the other
+        defaults values above about 55 change nothing.
     ratio : float
         Weight of colour against position.
     seed : int
         Seed of the noise that breaks ties between equal densities; the same noise for every image of one size.
-
-    Raises
-    ------
-    ValueError
-        If `images` are not uint8 (n, h, w, 3), `kernel_size` is below 1, or `max_dist` is negative or infinite.
 
     Notes
     -----
     With x = (ratio Lab, row, column) the density of pixel p is noise_p + sum_q exp(-|x_p - x_q|^2 / (2 kernel_size^2))
     over the square window of half-width ceil(3 kernel_size). The parent of p is the nearest q of that window with a
     higher density. Distances are summed in scikit-image's order, so that they are equal to the last bit. All in
-    float64: in float32 the labels differ.
+    float64: in float32 the labels differ. What is out of range is a ValueError.
     """
     images = checked_images(images)
     if kernel_size < 1:
@@ -71,12 +77,10 @@ def quickshift(
 
 
 def slic(images: torch.Tensor, *, n_segments: int = 100, compactness: float = 10.0, sigma: float = 0.0) -> torch.Tensor:
-    """Cluster pixels by colour and position with scikit-image's SLIC (on the CPU, with its defaults).
+    """Cluster pixels of images (n, h, w, 3) by colour and position with scikit-image's SLIC, on the CPU.
 
     Parameters
     ----------
-    images : torch.Tensor
-        (n, h, w, 3) uint8, RGB.
     n_segments : int
         Approximate number of superpixels in each image.
     compactness : float
@@ -92,12 +96,10 @@ def slic(images: torch.Tensor, *, n_segments: int = 100, compactness: float = 10
 
 
 def felzenszwalb(images: torch.Tensor, *, scale: float = 1.0, sigma: float = 0.8, min_size: int = 20) -> torch.Tensor:
-    """Merge pixels along a minimum spanning tree with scikit-image's `felzenszwalb` (on the CPU, with its defaults).
+    """Merge pixels of images (n, h, w, 3) along a minimum spanning tree with scikit-image's `felzenszwalb`, on the CPU.
 
     Parameters
     ----------
-    images : torch.Tensor
-        (n, h, w, 3) uint8, RGB.
     scale : float
         Higher means fewer and larger superpixels.
     sigma : float
@@ -256,23 +258,11 @@ def superpixels_of(
     superpixels: Mapping[str, object],
     given: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[Tensor, dict[int, str]]:
-    """Segment pictures, or take the label maps that the user gave for them.
+    """Segment pictures (n, h, w, 3), or take the label maps that the user gave for them.
 
-    Parameters
-    ----------
-    pictures : (n, h, w, 3) uint8 Tensor
-    image_ids : sequence of str
-    superpixels : mapping
-        ``method``, "given" or a key of `SUPERPIXELS`, and that function's options.
-    given : mapping, optional
-        From `given_superpixels`, for the method "given".
-
-    Returns
-    -------
-    segments : Tensor
-        (n, h, w) int64, dense from 0 in each picture.
-    absent : dict
-        From the number of each picture for which the method "given" has no map to the reason; its segments are 0.
+    `superpixels` holds the ``method``, "given" or a key of `SUPERPIXELS`, and its options; `given` is of
+    `given_superpixels`. Gives segments (n, h, w) int64 and, for the method "given", the numbers of the pictures without
+    a map, whose segments are 0, with the reason.
     """
     options = {key: value for key, value in superpixels.items() if key != "method"}
     if superpixels["method"] != "given":

@@ -44,7 +44,7 @@ class Surrogate(NamedTuple):
     selection: str = "auto"
 
 
-DEFAULT = Surrogate()
+DEFAULTS = Surrogate()
 
 
 class Fit(NamedTuple):

@@ -13,6 +13,8 @@ from torch import Tensor
 from unitlens.jobs.seeds import one_each
 from unitlens.measures import perturbation
 
+__all__ = ["BETTER", "average_drop", "curves", "deletion", "insertion", "road", "scores"]
+
 # Which end of a measure is the faithful one: 1 the higher, -1 the lower.
 BETTER = {"deletion": -1, "insertion": 1, "road_morf": -1, "road_lerf": 1, "road": 1, "average_drop": -1, "increase": 1}
 Predict = Callable[[Tensor], Tensor]  # uint8 pictures (n, h, w, 3) -> probabilities (n, classes)

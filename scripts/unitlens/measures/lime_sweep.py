@@ -7,6 +7,7 @@ every other setting is a fit to the first of them, exactly what `lime.explain` w
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import groupby, product
 
 import numpy as np
@@ -35,22 +36,11 @@ Score = Callable[[Tensor, Tensor, Sequence[int]], Tensor]  # (saliency, LIME's o
 def drawn(
     default: Mapping[str, object], grid: Mapping[str, Sequence[object]], *, count: int | None = None, seed: int = 0
 ) -> dict[str, Setting]:
-    """Combine the values of a grid, and draw `count` of the combinations, all by default, at random.
+    """Combine the values of a grid, and draw `count` of the combinations, all by default, at random, by `setting_id`.
 
-    Parameters
-    ----------
-    default : mapping
-        `explain.lime` of the config: what a combination has where the grid lacks a key.
-    grid : mapping
-        Lists of values of ``superpixels, hide, n_samples, kernel, alpha, n_features, selection, num_features``; a
-        kernel is a mapping with ``distance`` and ``kernel_width``.
-    seed : int
-        Seed of the draw, which does not depend on the order of the lists.
-
-    Returns
-    -------
-    dict
-        Settings by `setting_id`, each once.
+    `default` is `explain.lime` of the config: what a combination has where the grid lacks a key. Of the keys of a
+    setting the grid lists values, but ``kernel``, mappings with ``distance`` and ``kernel_width``, for these two. The
+    draw does not depend on the order of the lists.
     """
     keys = sorted(grid)
     combinations = [dict(zip(keys, values, strict=True)) for values in product(*(grid[key] for key in keys))]
@@ -100,22 +90,12 @@ def make_score(
 ) -> Score:
     """Make the function that scores explanations, higher is better: (saliency, LIME's masks, rows) -> a number a row.
 
-    Parameters
-    ----------
-    predict, images, targets, image_ids, seed, batch_size
-        As in `sweep`. The seed fixes how ties are broken, as in `run.cut_masks`.
-    objective : {"equal_area_iou", "mask_iou", "insertion"}
-        IoU of LIME's saliency and the reference, both cut to `area`; of LIME's own binary mask and the reference cut to
-        `area`, which depends on the mask's size, and an empty mask scores 0; or the area under the insertion curve (see
-        `faithfulness.insertion`), for which no other explainer is needed. ValueError for another.
-    reference : (n, h, w) Tensor
-        The maps of another explainer of the same pictures; where it is needed and zero everywhere, the score is NaN.
-    explainer : str
-        Its name.
-    area : float
-        Share of the picture.
-    steps, baseline
-        As in `faithfulness.insertion`.
+    The `objective` is "equal_area_iou", IoU of LIME's saliency and the reference, both cut to `area`; "mask_iou", of
+    LIME's own binary mask and the reference cut to `area`, which depends on the mask's size, and an empty mask scores
+    0; or "insertion", the area under the curve of `faithfulness.insertion`, for which no other explainer is needed.
+    Another is a ValueError. The `reference`, maps (n, h, w) of another `explainer` of the same `images` (n, h, w, 3)
+    and `targets` (n,), gives NaN where it is zero everywhere. The seed fixes how ties are broken, as in
+    `run.cut_masks`.
     """
     if objective not in OBJECTIVES:
         raise ValueError(f"`objective` is {objective!r}; allowed: {', '.join(OBJECTIVES)}")
@@ -148,26 +128,10 @@ def sweep(
     batch_size: int,
     given: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[dict[str, list], dict[str, list]]:
-    """Explain pictures with every setting and score each explanation.
+    """Explain pictures (n, h, w, 3) uint8 and their target classes (n,) with every setting and score each explanation.
 
-    Parameters
-    ----------
-    predict : callable
-        uint8 pictures -> probabilities.
-    images : (n, h, w, 3) uint8 Tensor
-    targets : (n,) int Tensor
-        The class that is explained.
-    image_ids : sequence of str
-    swept : mapping
-        From `all_settings`.
-    score : callable
-        From `make_score`.
-    seed : int
-        With the image id it fixes an image's perturbations, as in `run.lime_explainer`.
-    batch_size : int
-        Pictures on the device at once.
-    given : mapping, optional
-        From `segment.given_superpixels`, for the superpixel method "given".
+    `swept` is of `all_settings`, `score` of `make_score`; `given` as in `superpixels_of`. With the image id the seed
+    fixes an image's perturbations, as in `run.lime_explainer`.
 
     Returns
     -------
@@ -197,7 +161,10 @@ def sweep(
             most = max(setting["n_samples"] for setting in of_design.values())
             rows = [row for row, count in enumerate(counts.tolist()) if 2 <= count <= most and targets[row] >= 0]
             start = run.now(images.device)
-            samples = _sample(predict, images, segments, targets, seeds, image_ids, rows, hide, most, batch_size)
+            options = {"n_samples": most, "hide": fill.HIDE[hide], "batch_size": batch_size}
+            own = {"seeds": seeds, "image_ids": image_ids}
+            inputs = (images, segments, targets)
+            samples = _sample(partial(lime_samples.sample, predict, **options), rows, *inputs, **own)
             predicting += run.now(images.device) - start
             predicted += len(rows) * most
             for name, setting in of_design.items():
@@ -220,35 +187,13 @@ def _grouped(swept: Mapping[str, Setting], key: str) -> list[tuple[object, dict[
     return [(next(iter(group.values()))[key], group) for group in groups]
 
 
-def _sample(
-    predict: Callable[[Tensor], Tensor],
-    images: Tensor,
-    segments: Tensor,
-    targets: Tensor,
-    seeds: Sequence[int],
-    image_ids: Sequence[str],
-    rows: Sequence[int],
-    hide: str,
-    n_samples: int,
-    batch_size: int,
-) -> dict[int, tuple[Tensor, Tensor]]:
+def _sample(run: Callable, rows: Sequence[int], *images: Tensor, **own: Sequence) -> dict[int, tuple[Tensor, Tensor]]:
     """Return design and predictions of the pictures in `rows`, but for those whose predictions are not finite."""
     if not rows:
         return {}
 
     def sample(places: list[int]) -> lime_samples.Samples:
-        own = [rows[place] for place in places]
-        return lime_samples.sample(
-            predict,
-            images[own],
-            segments[own],
-            targets[own],
-            n_samples=n_samples,
-            hide=fill.HIDE[hide],
-            batch_size=batch_size,
-            seeds=[seeds[row] for row in own],
-            image_ids=[image_ids[row] for row in own],
-        )
+        return lime_samples.on_rows(run, [rows[place] for place in places], *images, **own)
 
     samples, failing = items.without_failing(sample, len(rows))
     if samples is None:
@@ -267,12 +212,8 @@ def _score_setting(
         coefficients = [surrogate(setting, *samples[row]).coefficients for row in rows]
         own = segments[rows]
         saliency = torch.stack([each[0].clamp(min=0)[labels] for each, labels in zip(coefficients, own, strict=True)])
-        selected = torch.cat(
-            [
-                lime.mask(each, labels[None], num_features=setting["num_features"])
-                for each, labels in zip(coefficients, own, strict=True)
-            ]
-        )
+        mask = partial(lime.mask, num_features=setting["num_features"])
+        selected = torch.cat([mask(each, labels[None]) for each, labels in zip(coefficients, own, strict=True)])
         values[0, rows] = score(saliency.float(), selected, rows).cpu()
         values[1, rows] = selected.double().mean((1, 2)).cpu()
     return {"score": values[0], "mask_area": values[1]}

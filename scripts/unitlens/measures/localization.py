@@ -16,24 +16,11 @@ from unitlens.images.geometry import box_pixels
 
 
 def reference_masks(images: Mapping[str, np.ndarray]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Give what the sheet says of where the objects are.
+    """Give what the sheet says of where the objects are, of a shard of decoded photographs.
 
-    Parameters
-    ----------
-    images : mapping
-        A shard of decoded photographs: ``images``, ``box`` (n, 4) in pixels (left, top, right, bottom; NaN where there
-        is none) and, where a photograph has one, ``mask`` (n, h, w), 0 outside the object, with ``has_mask`` (n,).
-
-    Returns
-    -------
-    dict
-        From ``mask`` and ``box``, where given, to the objects (n, h, w) bool and which images have one (n,) bool;
-        `geometry.box_pixels` says what a box covers.
-
-    Raises
-    ------
-    ValueError
-        If masks and photographs differ in size.
+    From ``mask`` and ``box``, where given, to the objects (n, h, w) bool and which images have one (n,) bool. A mask is
+    0 outside the object; `geometry.box_pixels` says what a box covers. ValueError if masks and photographs differ in
+    size.
     """
     shape = images["images"].shape[:3]
     references = {}

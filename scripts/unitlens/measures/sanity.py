@@ -7,6 +7,7 @@ samples: the surrogate is fitted to prefixes of one set of samples a seed. Teste
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -108,22 +109,14 @@ def draw(
     image id and repeat fix the samples. Gives those of each repeat, None where LIME can explain no image, and why it
     cannot explain an image, by its number.
     """
+    options = {"n_samples": n_samples, "hide": fill.HIDE[hide], "batch_size": batch_size}
+    draw_once = partial(lime_samples.sample, predict, **options)
 
     def sample(places: list[int]) -> list[lime_samples.Samples]:
-        return [
-            lime_samples.sample(
-                predict,
-                pictures[places],
-                segments[places],
-                targets[places],
-                n_samples=n_samples,
-                hide=fill.HIDE[hide],
-                batch_size=batch_size,
-                seeds=[image_seed(seed, own[place]) for place in places],
-                image_ids=[image_ids[place] for place in places],
-            )
-            for own in each(repeated_ids(image_ids, repeats), "draws of LIME")
-        ]
+        inputs = (places, pictures, segments, targets)
+        names = each(repeated_ids(image_ids, repeats), "draws of LIME")
+        seeds = ([image_seed(seed, name) for name in own] for own in names)
+        return [lime_samples.on_rows(draw_once, *inputs, seeds=own, image_ids=image_ids) for own in seeds]
 
     unknown = items.reasons_where(targets < 0, items.NO_LABEL)
     samples, reasons = items.without_failing(sample, len(pictures), unknown)

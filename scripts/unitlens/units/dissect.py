@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from unitlens.networks.layer_outputs import as_floating
-from unitlens.units import likelihood
-from unitlens.units.exemplars import BLOCK_ELEMENTS, top_images
+from unitlens.units import exemplars, likelihood
+from unitlens.units.exemplars import top_images
 
 __all__ = [
     "SIMILARITIES",
@@ -164,7 +164,7 @@ def rank_reorder(
     generator = torch.Generator().manual_seed(seed)
     permutations = torch.stack([torch.randperm(n_top, generator=generator) for _ in range(5)]).to(top.device)
 
-    pairs = max(1, BLOCK_ELEMENTS // n_top)  # unit-concept pairs held at once
+    pairs = max(1, exemplars.BLOCK_ELEMENTS // n_top)  # unit-concept pairs held at once
     unit_step = max(1, pairs // max(texts.shape))
     blocks = []
     for t, t_images in zip(descending.split(unit_step), top.split(unit_step), strict=True):
@@ -247,7 +247,7 @@ def _aligned(
     """Inner products of `responses` and (cosine - centre)^power over the images, each divided by its norm."""
     products = torch.zeros(responses.shape[1], len(texts), dtype=torch.float64, device=images.device)
     squares = torch.zeros(len(texts), dtype=torch.float64, device=images.device)
-    step = max(1, BLOCK_ELEMENTS // len(texts))
+    step = max(1, exemplars.BLOCK_ELEMENTS // len(texts))
     for block, response in zip(images.split(step), responses.split(step), strict=True):
         cosine = (block @ texts.T).double().sub_(centre).pow_(power)  # (images of the block, concepts)
         products += response.T @ cosine

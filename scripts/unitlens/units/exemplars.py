@@ -23,9 +23,7 @@ def top_photographs(
     *,
     k: int = PHOTOGRAPHS,
 ) -> dict[str, np.ndarray]:
-    """Find the rows that activate each unit most, at most one row of a photograph.
-
-    Crops of one photograph would otherwise fill a unit's list.
+    """Find the rows that activate each unit most, at most one of a photograph: its crops would fill a unit's list.
 
     Parameters
     ----------
@@ -34,7 +32,7 @@ def top_photographs(
     image_ids : sequence of str
         Of the rows of `activations`.
     decoded_ids, photographs : sequence of str
-        Of the decoded pictures, which must be those rows: their ids, and the photograph that each was cut from.
+        Of the decoded pictures, which must be those rows, or it is a ValueError: their ids, and what each was cut from.
     k : int
         How many photographs; fewer where there are not so many.
 
@@ -43,11 +41,6 @@ def top_photographs(
     dict
         ``row`` (units, k) int64, the most active first (of equal activations what comes first), -1 for dead units and
         for those that are not finite on every image; ``activation`` and ``image_id``, both (units, k), of those rows.
-
-    Raises
-    ------
-    ValueError
-        If the decoded pictures are not those of the activations.
     """
     if list(image_ids) != list(decoded_ids):
         raise ValueError(
@@ -86,30 +79,11 @@ def activation_maps(
 ) -> dict[str, np.ndarray]:
     """Run a network to a layer on the rows that are wanted, each once, and keep the maps that are wanted.
 
-    Parameters
-    ----------
-    model, layer
-        The network, on its device, and the dotted name of the layer.
-    rows : (units, k) int array
-        Rows of each unit, as `top_photographs` gives them; -1 is none.
-    read : callable
-        From ascending rows to uint8 pictures (n, h, w, 3).
-    normalise : callable
-        From those to the network's input.
-    batch_size : int
-        Pictures on the device at once.
-
-    Returns
-    -------
-    dict
-        ``maps`` (units, k, h, w) uint8, 255 at the map's maximum and 0 where the activation is not positive, and
-        ``peak`` (units, k) float32, that maximum, 0 where nothing is positive. A map whose maximum is NaN or infinite
-        is 0. Empty for layers without space, of outputs (n, units).
-
-    Raises
-    ------
-    ValueError
-        If the layer's output is not a spatial grid, or has another number of channels than there are units.
+    `rows` (units, k) are those of `top_photographs`; `read` gives uint8 pictures of ascending rows, `normalise` the
+    network's input of those. Gives ``maps`` (units, k, h, w) uint8, 255 at the map's maximum and 0 where the activation
+    is not positive, and ``peak`` (units, k) float32, that maximum, 0 where nothing is positive. A map whose maximum is
+    NaN or infinite is 0. Empty for layers without space, of outputs (n, units). ValueError if the layer's output is not
+    a spatial grid, or has another number of channels than there are units.
     """
     needed = np.unique(rows[rows >= 0])
     maps = peak = None

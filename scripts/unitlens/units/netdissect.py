@@ -57,28 +57,10 @@ def dissect(
 ) -> Dissection | None:
     """Dissect one layer of a network, whose inputs `normalise` makes of uint8 pictures (n, h, w, 3).
 
-    Parameters
-    ----------
-    blocks : callable
-        Starts anew to read the probe set, a few rows at a time: ``images``, and what `label_maps` needs.
-    values, categories : array, shape (concepts,)
-        The values of the label maps (or the labels of boxes), and the category of each.
-    source : str
-        ``masks`` or ``boxes``.
-    images : int
-        How many there are.
-    share : float
-        As `SHARE`.
-
-    Returns
-    -------
-    Dissection or None
-        None for a layer without space, of outputs (n, units).
-
-    Raises
-    ------
-    ValueError
-        If no unit is finite on every image, a value has no word, or nothing is annotated.
+    `blocks` starts anew to read the probe set of so many `images`, a few rows at a time, with ``images`` and what
+    `label_maps` needs. `values` and `categories`, (concepts,), are those of the label maps or the labels of boxes; the
+    source is ``masks`` or ``boxes``. None for a layer without space, of outputs (n, units). ValueError if no unit is
+    finite on every image, a value has no word, or nothing is annotated.
     """
 
     def maps(block: Mapping[str, np.ndarray]) -> Tensor:

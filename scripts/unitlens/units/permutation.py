@@ -143,22 +143,9 @@ def rank_lists(
 ) -> tuple[Null, list[Tensor]]:
     """Score lists of top images against all concepts, a block of concepts at a time.
 
-    Parameters
-    ----------
-    draws : Tensor, shape (draws, top_k)
-        Image rows by rank, of the permutation null.
-    layers : sequence of Tensor, shape (n, top_k)
-        Image rows by rank, of the units of a layer.
-    probe, terms
-    log_norms : Tensor, shape (images, 1)
-        Of `log_normalisers`.
-
-    Returns
-    -------
-    Null
-        Of L of the draws.
-    list of Tensor, shape (n,)
-        The label of each list, by the scores of its layer.
+    Image rows by rank, (draws, top_k) of the permutation null, and (n, top_k) of the units of each layer; `log_norms`,
+    (images, 1), is of `log_normalisers`. Gives the null of L, and the label of each list of a layer, (n,), by its
+    scores.
     """
     device, n_concepts = probe.texts.device, len(probe.texts)
     mean, deviation = (torch.full((n_concepts,), torch.nan, dtype=torch.float64, device=device) for _ in range(2))
