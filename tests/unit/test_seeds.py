@@ -252,7 +252,6 @@ CASES = {
     "faithfulness.deletion": lambda s: faithfulness.deletion(*TRIPLE, steps=4, baseline="mean", seeds=s),
     "faithfulness.insertion": lambda s: faithfulness.insertion(*TRIPLE, steps=4, baseline="mean", seeds=s),
     "faithfulness.road": lambda s: faithfulness.road(*TRIPLE, percentiles=[50], order="morf", seeds=s),
-    "faithfulness.average_drop": lambda s: faithfulness.average_drop(*TRIPLE, seeds=s),
     "faithfulness.curves": lambda s: faithfulness.curves(predict, PICTURES, {"a": FLAT}, ONES, plan=PLAN, seeds=s),
     "control_maps.random_saliency": lambda s: control_maps.random_saliency((8, 8), seeds=[s]),
     "control_maps.floor_maps": lambda s: control_maps.floor_maps((8, 8), seeds=[s])["random"],

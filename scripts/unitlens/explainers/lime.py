@@ -17,6 +17,7 @@ from unitlens.explainers.surrogate import fit
 from unitlens.images import fill
 
 __all__ = ["LimeResult", "explain", "explain_with_package", "fit", "mask", "no_explanation", "perturbations"]
+NAME = "lime"  # of the explainer, in files and tables
 
 
 class LimeResult(NamedTuple):

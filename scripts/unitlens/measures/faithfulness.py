@@ -13,7 +13,7 @@ from torch import Tensor
 from unitlens.jobs.seeds import one_each
 from unitlens.measures import perturbation
 
-__all__ = ["BETTER", "average_drop", "curves", "deletion", "insertion", "road", "scores"]
+__all__ = ["BETTER", "curves", "deletion", "insertion", "road", "scores"]
 
 # Which end of a measure is the faithful one: 1 the higher, -1 the lower.
 BETTER = {"deletion": -1, "insertion": 1, "road_morf": -1, "road_lerf": 1, "road": 1, "average_drop": -1, "increase": 1}
@@ -127,27 +127,6 @@ def road(
     return curve, curve.mean(1)
 
 
-def average_drop(
-    predict: Predict,
-    images: Tensor,
-    saliency: Tensor,
-    targets: Tensor,
-    *,
-    seeds: int | Sequence[int] = 0,
-    batch_size: int = 64,
-) -> tuple[Tensor, Tensor]:
-    """Keep of each picture what the map marks, and see how far the probability of the explained class falls.
-
-    Arguments are as of `deletion`. With Y the probability on the picture and O that on the picture times the map,
-    scaled to [0, 1] (black where nothing is salient), gives the drop max(0, Y - O) / Y, whose mean over images is the
-    average drop (lower is more faithful), and the increase, 1 where Y < O, else 0 (higher is more faithful); both (n,)
-    float64.
-    """
-    plan = perturbation.Plan(measures=["masked"])
-    found = curves(predict, images, {"": saliency}, targets, plan=plan, seeds=seeds, batch_size=batch_size)
-    return _drop(found["", "picture", ""], found["", "masked", "black"])
-
-
 def curves(
     predict: Predict,
     images: Tensor,
@@ -258,7 +237,10 @@ def _area(curve: Tensor) -> Tensor:
 
 
 def _drop(picture: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
-    """Give drop and increase (n,) from probabilities (n, 1)."""
+    """Compare probabilities (n, 1) of the picture, Y, and of the picture times the map, scaled to [0, 1], O.
+
+    The drop max(0, Y - O) / Y, whose mean over images is the average drop, and the increase, 1 where Y < O, else 0.
+    """
     drop = (picture - masked).clamp(min=0) / picture
     increase = (masked > picture).double().where(~(masked - picture).isnan(), torch.nan)
     return drop[:, 0], increase[:, 0]

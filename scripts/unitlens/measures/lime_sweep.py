@@ -101,7 +101,7 @@ def make_score(
         raise ValueError(f"`objective` is {objective!r}; allowed: {', '.join(OBJECTIVES)}")
     known = masks.has_map(reference)
     theirs = masks.equal_area_mask(reference, area, seed=stream_seeds(seed, explainer, image_ids))
-    ties = stream_seeds(seed, "lime", image_ids)
+    ties = stream_seeds(seed, lime.NAME, image_ids)
 
     def score(saliency: Tensor, selected: Tensor, rows: Sequence[int]) -> Tensor:
         own = [ties[row] for row in rows]
@@ -187,13 +187,13 @@ def _grouped(swept: Mapping[str, Setting], key: str) -> list[tuple[object, dict[
     return [(next(iter(group.values()))[key], group) for group in groups]
 
 
-def _sample(run: Callable, rows: Sequence[int], *images: Tensor, **own: Sequence) -> dict[int, tuple[Tensor, Tensor]]:
+def _sample(draw: Callable, rows: Sequence[int], *images: Tensor, **own: Sequence) -> dict[int, tuple[Tensor, Tensor]]:
     """Return design and predictions of the pictures in `rows`, but for those whose predictions are not finite."""
     if not rows:
         return {}
 
     def sample(places: list[int]) -> lime_samples.Samples:
-        return lime_samples.on_rows(run, [rows[place] for place in places], *images, **own)
+        return lime_samples.on_rows(draw, [rows[place] for place in places], *images, **own)
 
     samples, failing = items.without_failing(sample, len(rows))
     if samples is None:
