@@ -53,6 +53,6 @@ def reasons_where(failing: Tensor, reason: str) -> dict[int, str]:
     return dict.fromkeys(failing.nonzero()[:, 0].tolist(), reason)
 
 
-def texts(reasons: Mapping[int, str], count: int) -> np.ndarray:
+def reason_texts(reasons: Mapping[int, str], count: int) -> np.ndarray:
     """Write reasons as a column (count,) of text, empty where there is none."""
     return np.array([reasons.get(place, "") for place in range(count)], dtype=object)

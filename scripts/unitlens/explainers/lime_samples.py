@@ -34,7 +34,7 @@ def perturbations(n_segments: int, n_samples: int, generator: torch.Generator) -
     Parameters
     ----------
     n_segments, n_samples : int
-        Number of superpixels and of samples, at least 1.
+        Number of superpixels and of samples, at least 1, or it is a ValueError.
     generator : torch.Generator
         Its device is the design's. The same seed gives other numbers on another device type.
 
@@ -42,11 +42,6 @@ def perturbations(n_segments: int, n_samples: int, generator: torch.Generator) -
     -------
     torch.Tensor
         (n_samples, n_segments) uint8, 1 = visible.
-
-    Raises
-    ------
-    ValueError
-        If a number is below 1.
     """
     if n_segments < 1 or n_samples < 1:
         raise ValueError(f"`n_segments` is {n_segments} and `n_samples` {n_samples}; allowed: 1 or more")
@@ -242,12 +237,8 @@ def check_one_each(name: str, values: Sequence[object], images: torch.Tensor) ->
 def checked_targets(targets: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
     """Check target classes (n, [t]) and give them as (n, t); ValueError if they are no class indices."""
     targets = torch.as_tensor(targets, device=images.device)
-    if (
-        targets.ndim not in (1, 2)
-        or len(targets) != len(images)
-        or targets.dtype.is_floating_point
-        or 0 in targets.shape
-    ):
+    wrong_shape = targets.ndim not in (1, 2) or len(targets) != len(images) or 0 in targets.shape
+    if wrong_shape or targets.dtype.is_floating_point:
         raise ValueError(
             f"`targets` are {targets.dtype} {tuple(targets.shape)}; allowed: integers (n,) or (n, t), n = {len(images)}"
         )

@@ -65,9 +65,9 @@ def from_explain_instance(keywords: Mapping[str, object]) -> tuple[Setting, list
     """Translate keywords of `lime.lime_image.LimeImageExplainer.explain_instance`; tell which have no effect, and why.
 
     ``hide_color, num_features, num_samples, distance_metric`` are as there; ``segmentation_fn`` is a name or a mapping
-    of `SegmentationAlgorithm`'s keywords with ``algo_type``; ``model_regressor`` is ``Ridge`` or ``{Ridge: {alpha:
-    1}}``. What is left out has the package's default. ``num_features`` of the keywords, the superpixels in the
-    surrogate, is our ``n_features``. ValueError names all keywords that are unknown or have no counterpart.
+    of `SegmentationAlgorithm`'s keywords with ``algo_type``; so is ``model_regressor``, as ``{Ridge: {alpha: 1}}``.
+    What is left out has the package's default. ``num_features`` of the keywords, the superpixels in the surrogate, is
+    our ``n_features``. ValueError names all keywords that are unknown or have no counterpart.
     """
     allowed = [*_KEYWORDS, "progress_bar"]
     problems = [f"unknown keyword {key!r}; allowed: {', '.join(allowed)}" for key in keywords if key not in allowed]

@@ -22,7 +22,7 @@ def equal_area_mask(saliency: Tensor, fraction: float, *, seed: int | Sequence[i
     ----------
     saliency : Tensor, shape (n, h, w) or (h, w)
     fraction : float
-        Share of the pixels to mark; round(fraction * h * w) of them are marked.
+        Share of the pixels to mark; round(fraction * h * w) of them are marked, 1 at least and all at most.
     seed : int or sequence of int
         Seed of the random order in which equal pixels are taken. One seed gives every image the same order; one per
         image keeps the images' ties independent.
@@ -30,11 +30,6 @@ def equal_area_mask(saliency: Tensor, fraction: float, *, seed: int | Sequence[i
     Returns
     -------
     Tensor, bool, shape of `saliency`
-
-    Raises
-    ------
-    ValueError
-        If a saliency is NaN, `fraction` marks no pixel or more than all, or there is not one seed per image.
     """
     pixels, batch = as_pixels(saliency)
     area = area_in_pixels(pixels, fraction)
@@ -62,16 +57,12 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
     Parameters
     ----------
     a, b : Tensor, bool or 0 and 1, shape (n, h, w) or (h, w)
+        Of the same shape; any other value is a ValueError.
 
     Returns
     -------
     Tensor, float64, shape (n,) or ()
         NaN where both masks are empty.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ or a mask holds anything but 0 and 1.
     """
     a, b, batch = _mask(a, "a"), _mask(b, "b"), same_shape(a, b)
     intersection = (a & b).sum((-2, -1)).double()

@@ -83,8 +83,8 @@ def _explain_batch(
     arrays, reasons = items.without_failing(run, len(pictures), reasons)
     if arrays is None:  # no picture is good: what the explainer returns has the right names and shapes, and is emptied
         arrays = run(list(range(len(pictures))))
-    warning = arrays.pop("warning", items.texts({}, len(pictures)))
-    texts = items.texts(reasons, len(pictures))
+    warning = arrays.pop("warning", items.reason_texts({}, len(pictures)))
+    texts = items.reason_texts(reasons, len(pictures))
     return _emptied(arrays, reasons), np.where(texts == "", warning, texts)
 
 
@@ -260,7 +260,7 @@ def _check_engine(engine: str, hide: str, repeats: int, surrogate: Mapping[str, 
 
 
 def _warning(reasons: Mapping[int, str], count: int) -> dict[str, np.ndarray]:
-    return {"warning": items.texts(reasons, count)} if reasons else {}
+    return {"warning": items.reason_texts(reasons, count)} if reasons else {}
 
 
 def _nothing(size: tuple[int, int]) -> dict[str, np.ndarray]:

@@ -79,12 +79,8 @@ def fit(
     Returns
     -------
     Fit
-        On the device of `design`.
-
-    Raises
-    ------
-    ValueError
-        If shapes do not match, an option is out of its range, or `alpha` is 0 and the columns are dependent.
+        On the device of `design`. ValueError if shapes do not match, an option is out of its range, or `alpha` is 0 and
+        the columns are dependent.
     """
     options = Surrogate(distance, kernel_width, alpha, n_features, selection)
     return fit_with_errors(design, predictions, options)[0]

@@ -59,8 +59,10 @@ def deletion(
     auc : Tensor, float64, shape (n,)
         Area under the curve by the trapezoidal rule over the share removed, from 0 to 1. Lower is more faithful.
     """
-    plan = perturbation.Plan(steps, [baseline], measures=["deletion"])
-    return _curve_and_area(predict, images, saliency, targets, plan, seeds, batch_size)
+    options = {"plan": perturbation.Plan(steps, [baseline], measures=["deletion"]), "seeds": seeds}
+    found = curves(predict, images, {"": saliency}, targets, batch_size=batch_size, **options)
+    curve = found["", "deletion", baseline]
+    return curve, _area(curve)
 
 
 def insertion(
@@ -79,8 +81,10 @@ def insertion(
     Arguments and results are as of `deletion`, with the share inserted from 0 (the baseline) to 1 (the picture). Higher
     is more faithful.
     """
-    plan = perturbation.Plan(steps, [baseline], measures=["insertion"])
-    return _curve_and_area(predict, images, saliency, targets, plan, seeds, batch_size)
+    options = {"plan": perturbation.Plan(steps, [baseline], measures=["insertion"]), "seeds": seeds}
+    found = curves(predict, images, {"": saliency}, targets, batch_size=batch_size, **options)
+    curve = found["", "insertion", baseline]
+    return curve, _area(curve)
 
 
 def road(
@@ -103,7 +107,7 @@ def road(
     percentiles : sequence of float
         Shares of the pixels that are REMOVED, in percent, above 0 and below 100 (`grad-cam` counts those it keeps).
     order : {"morf", "lerf"}
-        Most or least relevant first.
+        Most or least relevant first; ValueError for another.
     seeds : int or sequence of int
         Order of equal pixels, and the noise.
 
@@ -113,11 +117,6 @@ def road(
         Probabilities of the explained class.
     mean : Tensor, float64, shape (n,)
         Their mean. The lower for "morf", and the higher for "lerf", the more faithful.
-
-    Raises
-    ------
-    ValueError
-        For another `order`, too.
     """
     if order not in ("morf", "lerf"):
         raise ValueError(f"`order` is {order!r}; allowed: 'morf' (most relevant first) or 'lerf' (least)")
@@ -216,20 +215,6 @@ def _probabilities(predict: Predict, pictures: Tensor, targets: Sequence[int]) -
     probabilities = predict(pictures)
     columns = torch.tensor(targets, device=probabilities.device)[:, None]
     return probabilities.gather(1, columns)[:, 0].double()
-
-
-def _curve_and_area(
-    predict: Predict,
-    images: Tensor,
-    saliency: Tensor,
-    targets: Tensor,
-    plan: perturbation.Plan,
-    seeds: int | Sequence[int],
-    batch_size: int,
-) -> tuple[Tensor, Tensor]:
-    found = curves(predict, images, {"": saliency}, targets, plan=plan, seeds=seeds, batch_size=batch_size)
-    curve = found["", plan.measures[0], plan.baselines[0]]
-    return curve, _area(curve)
 
 
 def _area(curve: Tensor) -> Tensor:

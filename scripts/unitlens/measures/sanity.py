@@ -140,7 +140,7 @@ def mean_jaccard(sets: Tensor) -> float:
     return torch.stack([(a & b).sum() / (a | b).sum() for a, b in combinations(sets, 2)]).double().mean().item()
 
 
-def mean_iou(maps: Tensor, area: float, name: str, seed: int) -> float:
+def _mean_iou(maps: Tensor, area: float, name: str, seed: int) -> float:
     """Average the equal-area IoU over all pairs of maps (draws, h, w)."""
     seeds = stream_seeds(seed, name, [str(repeat) for repeat in range(len(maps))])
     return masks.mask_stability(maps[:, None], area, seeds=[[own] for own in seeds]).item()
@@ -164,7 +164,7 @@ def seed_stability(
         maps = own.clamp(min=0)[:, labels]
         found[n] = {
             "top_jaccard": (mean_jaccard(best), expected_jaccard(d, size)),
-            "equal_area_iou": (mean_iou(maps, area, f"{image_id}/{n}", seed), chance_iou(area)),
+            "equal_area_iou": (_mean_iou(maps, area, f"{image_id}/{n}", seed), chance_iou(area)),
             "kept": ((best & final).double().sum(1).div(size).mean().item(), size / d),
         }
     return found

@@ -128,7 +128,7 @@ def rank_reorder(
     p : float
         Exponent of the differences.
     top_fraction : float
-        Share of the images that count, the most active ones.
+        Share of the images that count, the most active ones; ValueError where that is fewer than two.
     scale_p : float
         Exponent of the mean cosine that the error is divided by.
     seed : int
@@ -140,11 +140,6 @@ def rank_reorder(
         NaN also for units whose top activations are all equal, minus infinity where the mean cosine is not positive
         (the limit as it falls to 0).
 
-    Raises
-    ------
-    ValueError
-        If fewer than two images count.
-
     Notes
     -----
     With t the int(top_fraction * images) largest activations, descending, and s the same ascending, re-ordered by the
@@ -153,7 +148,7 @@ def rank_reorder(
         base = mean |s - permuted s|^p, five permutations
         score = -mean |t - s[q]|^p / base / (mean cosine)^scale_p
     """
-    activations, images, texts, alive = likelihood.prepare(activations, image_features, text_features)
+    activations, images, texts, alive = likelihood.checked_inputs(activations, image_features, text_features)
     n_top = int(top_fraction * len(images))
     if n_top < 2:
         raise ValueError(
@@ -180,7 +175,7 @@ def rank_reorder(
 
 def cos_similarity(activations: Tensor, image_features: Tensor, text_features: Tensor) -> Tensor:
     """Cosine, over the images, of a unit's activations and a concept's cosines; arguments as of `soft_wpmi`."""
-    activations, images, texts, alive = likelihood.prepare(activations, image_features, text_features)
+    activations, images, texts, alive = likelihood.checked_inputs(activations, image_features, text_features)
     responses = activations[:, alive].double()
     return _aligned(responses, images, texts, alive, centre=0.0, power=1, min_norm=torch.finfo(torch.float64).tiny)
 
@@ -193,7 +188,7 @@ def cos_similarity_cubed(
     Arguments are as of `soft_wpmi`. `min_norm` is the smallest norm to divide by: most concepts of a real probe set
     fall below it, so the score is no cosine.
     """
-    activations, images, texts, alive = likelihood.prepare(activations, image_features, text_features)
+    activations, images, texts, alive = likelihood.checked_inputs(activations, image_features, text_features)
     responses = activations[:, alive].double()  # a copy, changed in place: at full size it has 260 MB
     responses.sub_(responses.mean(0)).pow_(3)
     mean_cosine = texts.double() @ images.mean(0, dtype=torch.float64)  # (concepts,)

@@ -153,7 +153,7 @@ def score_held_out(
 # ---- soft_wpmi and wpmi: only top images count
 
 
-def of_top_images(
+def collect_from_top_images(
     probe: Probe, similarity: str, resamples: int, null_draws: int, rngs: Sequence[np.random.Generator]
 ) -> Collected:
     """Collect evidence without ever holding the images x concepts matrix, and with two passes over it."""
@@ -244,7 +244,7 @@ def _top_of_half(activations: Tensor, rows: np.ndarray, top_k: int) -> tuple[Ten
 # ---- other similarities: every image counts, so that everything is done again for each resample
 
 
-def of_all_images(
+def collect_from_all_images(
     probe: Probe, similarity: str, resamples: int, null_draws: int, rngs: Sequence[np.random.Generator]
 ) -> Collected:
     """Collect evidence by labelling again: once a resample, once for as many draws as there are units, once a half."""

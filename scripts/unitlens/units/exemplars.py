@@ -25,22 +25,11 @@ def top_photographs(
 ) -> dict[str, np.ndarray]:
     """Find the rows that activate each unit most, at most one of a photograph: its crops would fill a unit's list.
 
-    Parameters
-    ----------
-    activations : array or open dataset, shape (rows, units)
-        Pooled activations; read in blocks of units.
-    image_ids : sequence of str
-        Of the rows of `activations`.
-    decoded_ids, photographs : sequence of str
-        Of the decoded pictures, which must be those rows, or it is a ValueError: their ids, and what each was cut from.
-    k : int
-        How many photographs; fewer where there are not so many.
-
-    Returns
-    -------
-    dict
-        ``row`` (units, k) int64, the most active first (of equal activations what comes first), -1 for dead units and
-        for those that are not finite on every image; ``activation`` and ``image_id``, both (units, k), of those rows.
+    `activations` (rows, units) are an array or open dataset, read in blocks of units, of the rows `image_ids`; the
+    decoded pictures, cut from `photographs`, must be those rows, or it is a ValueError. Gives ``row`` (units, k) int64,
+    fewer where there are fewer photographs, the most active first (of equal activations what comes first), -1 for dead
+    units and for those that are not finite on every image; ``activation`` and ``image_id``, both (units, k), of those
+    rows.
     """
     if list(image_ids) != list(decoded_ids):
         raise ValueError(
@@ -115,19 +104,14 @@ def top_images(activations: Tensor, k: int) -> Tensor:
     Parameters
     ----------
     activations : Tensor, shape (images, units)
-        Pooled activations.
+        Pooled activations, finite.
     k : int
-        Number of images, 1 to the number of images.
+        Number of images, 1 to the number of images; ValueError for any other.
 
     Returns
     -------
     Tensor, shape (units, k), int64
         Image rows, the most active first; of equal activations the lower row comes first.
-
-    Raises
-    ------
-    ValueError
-        If `k` is out of range or an activation is not finite.
     """
     activations = checked_activations(activations)
     if not 1 <= k <= len(activations):

@@ -51,7 +51,7 @@ def log_likelihood(activations: Tensor, image_features: Tensor, text_features: T
 
     The first three arguments are as of `soft_wpmi`; dead units get NaN. ValueError for fewer images than top ones.
     """
-    activations, images, texts, alive = prepare(activations, image_features, text_features)
+    activations, images, texts, alive = checked_inputs(activations, image_features, text_features)
     top_k = len(terms.slope)
     if not 1 <= top_k <= len(images):
         raise ValueError(f"`top_k` is {top_k} but there are {len(images)} images; allowed: 1 to the number of images")
@@ -83,7 +83,7 @@ def term_of_layer(likelihood: Tensor) -> Tensor:
     return living.logsumexp(0) - math.log(max(1, len(living)))
 
 
-def prepare(activations: Tensor, image_features: Tensor, text_features: Tensor) -> tuple[Tensor, ...]:
+def checked_inputs(activations: Tensor, image_features: Tensor, text_features: Tensor) -> tuple[Tensor, ...]:
     """Check activations (n, units), features (n, d) and (concepts, d); scale features, and mark the living units.
 
     ValueError where they disagree.

@@ -95,27 +95,16 @@ def dissect(
 def thresholds(
     maps: Iterable[Tensor] | Callable[[], Iterable[Tensor]], images: int, *, share: float = SHARE, memory: int = _HELD
 ) -> Tensor:
-    """Compute the value of each unit that a given share of its activations exceeds, over all positions and images.
+    """Compute the value (units,) that a given share of a unit's activations exceeds, at all positions and images.
 
-    Parameters
-    ----------
-    maps : iterable of Tensor, shape (n, units, h, w), or callable
-        All images, a batch at a time; h and w stay the same. A callable starts anew; of an iterator, which cannot be
-        read again, the largest activations must fit into `memory`.
-    images : int
-        How many images there are in all; ValueError where there are more or fewer.
-    share : float
-        Of the ``images * h * w`` activations.
-    memory : int
-        Bytes to hold beside a batch. Where the largest activations, that share of them, fit, one pass finds the value.
-        Else bits of all are counted, the highest first and as many at a time as fit: for float32 two passes with up to
-        512 units, three with up to 131,072.
+    The smallest activation that at most that share exceeds: exact, numpy's quantile of 1 - share by the method
+    ``inverted_cdf``. NaN for units that are NaN or infinite somewhere; ValueError where all are, and where there are
+    more or fewer than `images`.
 
-    Returns
-    -------
-    Tensor, shape (units,)
-        The smallest activation that at most that share exceeds: exact, numpy's quantile of 1 - share by the method
-        ``inverted_cdf``. NaN for units that are NaN or infinite somewhere; ValueError where all are.
+    `maps` are batches (n, units, h, w) of all images, of one h and w, or a callable that starts them anew. Where the
+    largest activations, that share of them, fit into `memory` (bytes, beside a batch), one pass finds the value. Else
+    bits of all are counted, the highest first and as many at a time as fit: for float32 two passes with up to 512
+    units, three with up to 131,072; an iterator cannot be read again.
     """
     start = maps if callable(maps) else lambda: maps
     largest, broken = None, set()
@@ -194,15 +183,10 @@ def _values(keys: Tensor, kind: torch.dtype) -> Tensor:
 def overlaps(annotated: Iterable[tuple[Tensor, Tensor]], limits: Tensor, category: Tensor) -> Overlap | None:
     """Count the pixels that units and concepts share; None where there is no image.
 
-    Parameters
-    ----------
-    annotated : iterable of (Tensor, Tensor)
-        Maps (n, units, h, w) and label maps (n, layers, H, W) of the same images: 1 + the concept, 0 where there is
-        none. An image may have several label maps, which may overlap.
-    limits : Tensor, shape (units,)
-        A unit's mask is where its map, enlarged bilinearly to the label maps, exceeds its limit.
-    category : Tensor, shape (concepts,), int64
-        Category of each concept. An image is annotated with the categories of the concepts that it shows.
+    Of maps (n, units, h, w) and label maps (n, layers, H, W) of the same images: 1 + the concept, 0 where there is
+    none. An image may have several label maps, which may overlap; it is annotated with the categories, (concepts,), of
+    the concepts that it shows. A unit's mask is where its map, enlarged bilinearly to the label maps, exceeds its
+    limit, (units,).
     """
     total = None
     for maps, labels in annotated:
