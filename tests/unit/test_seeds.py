@@ -11,7 +11,7 @@ import pytest
 import torch
 import toy
 from unitlens.explainers import lime, lime_samples, lime_settings, run, segment
-from unitlens.explainers.masks import equal_area_mask, mask_stability
+from unitlens.explainers.masks import cut_explanations, equal_area_mask, mask_stability
 from unitlens.jobs import seeds
 from unitlens.measures import (
     agreement,
@@ -261,6 +261,7 @@ CASES = {
     "run.lime_explainer package": lambda s: run.lime_explainer(predict, seed=s, engine="lime", **EXPLAINER)(
         PICTURES, ONES, ["a", "b"]
     ),
+    "masks.cut_explanations": lambda s: cut_explanations(FLAT, 0.3, seeds=[s, s]),
     "masks.mask_stability": lambda s: mask_stability([FLAT, FLAT], 0.3, seeds=[[s, s], [98, 99]]),
     "run.cut_masks": lambda s: run.cut_masks(files(FLAT), area=0.3, threshold=0.5, seed=s),
     "faithfulness.deletion": lambda s: faithfulness.deletion(*TRIPLE, steps=4, baseline="mean", seeds=s),

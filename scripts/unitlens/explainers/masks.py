@@ -77,6 +77,11 @@ def has_map(saliency: Tensor) -> Tensor:
     return torch.as_tensor(saliency).flatten(1).any(1)
 
 
+def cut_explanations(saliency: Tensor, area: float, *, seeds: Sequence[int]) -> Tensor:
+    """Cut maps (n, h, w) as `equal_area_mask` does; the mask of a map that says nothing is empty."""
+    return equal_area_mask(saliency, area, seed=seeds) & has_map(saliency)[:, None, None]
+
+
 def check_values(saliency: Tensor, *, at_least_zero: bool = False) -> None:
     """Raise a ValueError where a saliency (n, h, w) or (h, w) is NaN or, if it must not be, negative."""
     if saliency.isnan().any():

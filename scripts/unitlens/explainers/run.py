@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from unitlens.explainers import cam, items, lime
 from unitlens.explainers.lime_samples import on_rows
-from unitlens.explainers.masks import equal_area_mask, has_map, mask_stability, peak_share_mask
-from unitlens.explainers.segment import superpixels_of
+from unitlens.explainers.masks import cut_explanations, has_map, mask_stability, peak_share_mask
+from unitlens.explainers.segment import superpixel_counts, superpixels_of
 from unitlens.images.fill import HIDE
 from unitlens.jobs.progress import progress
 from unitlens.jobs.seeds import image_seed, repeated_ids, stream_seeds
@@ -194,9 +194,7 @@ def lime_explainer(
         arrays = _emptied(arrays, reasons)
         explained = _emptied({"segments": segments}, reasons)["segments"]
         arrays["selected"] = lime.mask(arrays["coefficients"], explained, num_features=num_features)
-        counts = segments.flatten(1).amax(1) + 1
-        counts[list(absent)] = 0
-        arrays |= {"segments": segments.int(), "superpixels": counts}
+        arrays |= {"segments": segments.int(), "superpixels": superpixel_counts(segments, absent)}
         return arrays | _warning(reasons, len(pictures))
 
     return run
@@ -221,8 +219,7 @@ def cut_masks(
     for arrays, facts in explanations:
         name, saliency = facts["explainer"], torch.as_tensor(arrays["saliency"])
         seeds = stream_seeds(seed, name, arrays["image_id"])
-        mask = equal_area_mask(saliency, area, seed=seeds) & has_map(saliency)[:, None, None]
-        result[f"{name}:equal_area"] = mask.numpy()
+        result[f"{name}:equal_area"] = cut_explanations(saliency, area, seeds=seeds).numpy()
         result[f"{name}:threshold"] = peak_share_mask(saliency, threshold).numpy()
         if "selected" in arrays:
             result[f"{name}:selected"] = arrays["selected"]

@@ -7,7 +7,7 @@ column i of its design. Other images, and options out of range, are a ValueError
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -272,6 +272,13 @@ def superpixels_of(
     maps = np.stack([nothing if place in absent else given[name] for place, name in enumerate(image_ids)])
     segments = relabel(torch.as_tensor(maps.astype(np.int64)), shape=tuple(pictures.shape[:3]))
     return segments.to(pictures.device), dict.fromkeys(absent, items.NO_LABEL_MAP)
+
+
+def superpixel_counts(segments: Tensor, absent: Iterable[int] = ()) -> Tensor:
+    """Count the superpixels (n,) of each picture with segments (n, h, w); those that are `absent` have none."""
+    counts = segments.flatten(1).amax(1) + 1
+    counts[list(absent)] = 0
+    return counts
 
 
 def given_superpixels(images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -106,8 +106,9 @@ def make_score(
     def score(saliency: Tensor, selected: Tensor, rows: Sequence[int]) -> Tensor:
         own = [ties[row] for row in rows]
         if objective == "equal_area_iou":
-            cut = masks.equal_area_mask(saliency, area, seed=own) & masks.has_map(saliency)[:, None, None]
-            return masks.iou(cut, theirs[rows]).where(known[rows], torch.nan)
+            return masks.iou(masks.cut_explanations(saliency, area, seeds=own), theirs[rows]).where(
+                known[rows], torch.nan
+            )
         if objective == "mask_iou":
             return masks.iou(selected, theirs[rows]).where(known[rows], torch.nan)
         options = {"steps": steps, "baseline": baseline, "seeds": own, "batch_size": batch_size}
@@ -155,8 +156,7 @@ def sweep(
         own = ["superpixels", superpixel_text(superpixels), len(images), run.now(images.device) - start]
         for column, value in zip(seconds.values(), own, strict=True):
             column.append(value)
-        counts = segments.flatten(1).amax(1) + 1
-        counts[list(absent)] = 0
+        counts = segment.superpixel_counts(segments, absent)
         for hide, of_design in progress.each(_grouped(of_superpixels, "hide"), "kinds of hiding"):
             most = max(setting["n_samples"] for setting in of_design.values())
             rows = [row for row, count in enumerate(counts.tolist()) if 2 <= count <= most and targets[row] >= 0]

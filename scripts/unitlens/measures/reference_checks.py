@@ -302,7 +302,7 @@ def _lime_check(
     samples: int,
     batch_size: int,
 ) -> Check:
-    n_segments = (segments.flatten(1).amax(1) + 1).tolist()
+    n_segments = segment.superpixel_counts(segments).tolist()
     n_samples = [max(samples, d) for d in n_segments]
     known = {name: value for name, value in fill.HIDE.items() if not isinstance(value, str)}
     hide = options["hide"]
