@@ -6,7 +6,7 @@ with log_to(snakemake.log[0]):
     import json
 
     import torch
-    from unitlens.explainers import lime, run, segment
+    from unitlens.explainers import run, segment
     from unitlens.networks import network
     from unitlens.storage.arrays import attributes_of, open_arrays, write_arrays
     from unitlens.storage.tables import write_table
@@ -25,7 +25,7 @@ with log_to(snakemake.log[0]):
         arrays, seconds = run.explain_images(
             file, explainer, predict, target=params.target, batch_size=batch_size, device=device
         )
-        facts |= {"explainer": lime.NAME, "explained_class": str(params.target)}
+        facts |= {"explainer": "lime", "explained_class": str(params.target)}
         facts["geometry"] = attributes_of(file)["geometry"]
     write_arrays(snakemake.output.saliency, arrays, facts | {"lime": json.dumps(params.lime), "seed": params.seed})
     timing = explanations.timing_table(facts, len(arrays["saliency"]), seconds, device)
