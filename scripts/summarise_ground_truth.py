@@ -11,5 +11,5 @@ with log_to(snakemake.log[0]):
     summary, tests = localization.summarise(scores, seed=snakemake.params.seed)
     for name, table in {"images": scores, "summary": summary, "tests": tests}.items():
         write_table(table, snakemake.output[name])
-    evaluation_figures.ground_truth(summary, snakemake.output.figure, titles=text.TITLES)
+    evaluation_figures.ground_truth(summary, snakemake.output.figure, titles=text.LOCALIZATION_TITLES)
     pages.write_findings(snakemake.output.findings, evaluation_findings.localization_findings(summary, tests))

@@ -419,7 +419,7 @@ def test_models_and_layers_stay_in_the_order_of_the_run(concepts):
     turned = concepts.replace({"model": {"a": "z"}, "layer": {"layer3": "stem", "layer4": "head"}})
     order = [("z", "stem"), ("z", "head"), ("z", "all"), ("b", "conv9"), ("b", "all")]
     for name in ("frequent", "rarefaction"):
-        table = getattr(comparison, name)(turned)
+        table = TABLES[name](turned)
         assert list(dict.fromkeys(zip(table.model, table.layer, strict=True))) == order
     table = comparison.categories(turned)
     assert list(dict.fromkeys(zip(table.model, table.layer, strict=True))) == [

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from unitlens.report import concept_findings, overview, overview_tables
+from unitlens.report import concept_findings, overview
 
 CONCEPTS = pd.DataFrame(
     {
@@ -310,7 +310,7 @@ def test_large_photographs_become_jpeg_and_charts_keep_their_size(tmp_path):
 
 
 def test_grid_and_predictions_say_of_how_many_they_show_the_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(overview_tables, "MOST_PREDICTIONS", 2)
+    monkeypatch.setattr(overview, "MOST_PREDICTIONS", 2)
     text = write_page(tmp_path)
     assert 'alt="2 of 3 photographs with heat maps of LIME and Grad-CAM for net: one as' in text
     assert "three" not in text and "The first 2 of 3 rows; results/predictions.csv has all." in text

@@ -12,7 +12,7 @@ from unitlens.measures.agreement import chance_iou
 from unitlens.measures.reference_checks import compare
 from unitlens.measures.sanity import cam_maps, draw
 from unitlens.networks.network import predictor
-from unitlens.report import evaluation_findings, explanation_figures, explanation_page, overview_tables
+from unitlens.report import evaluation_findings, explanation_figures, explanation_page, overview
 from unitlens.tables import faithfulness, localization, summaries, tuning
 from unitlens.tables.agreement import score_pairs, summarise
 from unitlens.tables.complexity import correlate_complexity, measure_complexity, score_shape
@@ -322,7 +322,7 @@ def test_captions_and_accuracy_count_no_prediction_that_is_not_there(files):
     assert captions[1].endswith(f", {items.ONE_SUPERPIXEL}") and captions[3] == f"no class, {items.NOT_FINITE}"
     table = prediction_table(arrays, facts, {"m": 3}).replace("", np.nan)
     assert table.loc[3, ["predicted", "predicted_name", "probability", "correct"]].isna().all()
-    assert " of 4 labelled photographs" in overview_tables.accuracy(table)
+    assert " of 4 labelled photographs" in overview.accuracy(table)
 
 
 def test_a_page_card_names_the_reason_and_shows_no_score(files):
@@ -428,7 +428,7 @@ def test_tuning_leaves_out_a_picture_that_no_setting_can_explain(files, network)
 def test_verification_goes_on_without_what_cannot_be_explained(files, network, rows):
     images, explained = files
     rows = list(rows)
-    differences, timings = compare(
+    made = compare(
         network,
         normalise,
         torch.as_tensor(images["images"])[rows],
@@ -442,6 +442,7 @@ def test_verification_goes_on_without_what_cannot_be_explained(files, network, r
         batch_size=8,
         seed=7,
     )
+    differences, timings = map(pd.DataFrame, made)
     exact = differences[differences["reference"] != "float32"].set_index("check")
     assert exact["images"].to_dict() == {"gradcam": len(rows) - 1, "lime": len(rows) - 2}
     assert exact.loc["lime", "note"] == f"without b: {items.ONE_SUPERPIXEL}; without d: {items.NOT_FINITE}"

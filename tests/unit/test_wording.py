@@ -1,10 +1,16 @@
 """Names of explainers and machines, and numbers in sentences."""
 
 import math
+import re
+from pathlib import Path
 
+import jinja2
 import pandas as pd
+import pytest
 from unitlens.explainers import cam
-from unitlens.report import text
+from unitlens.measures.complexity import IMAGE_MEASURES
+from unitlens.measures.sanity import STABILITY_MEASURES
+from unitlens.report import pages, text
 
 
 def test_explainers_and_machines_have_titles():
@@ -19,9 +25,7 @@ def test_explainers_and_machines_have_titles():
 
 def test_numbers_in_sentences():
     assert text.estimate(0.312, 0.22, 0.404, 10) == "0.31 (95 % interval 0.22 to 0.40, n = 10)"
-    assert text.estimate(0.5, math.nan, math.nan, 2, decimals=3) == (
-        "0.500 (no interval below three photographs, n = 2)"
-    )
+    assert text.estimate(0.5, math.nan, math.nan, 2) == "0.50 (no interval below three photographs, n = 2)"
     assert text.p_value(0.0001) == "p < 0.001"
     assert text.p_value(0.0432) == "p = 0.043"
     assert [text.p_value(p) for p in (0.001, 0.00149)] == ["p = 0.001", "p = 0.0015"]
@@ -41,3 +45,60 @@ def test_a_difference_counts_where_its_adjusted_p_is_below_5_percent_and_it_is_n
     assert text.paired_test(tests[2:4]) == f"{test} 2 tests; smallest p = 0.01"
     assert text.paired_test(tests[2:4], tests) == f"{test} 6 tests; smallest p = 0.01"
     assert text.paired_test(tests[-1:], tests) == "no photograph to test on"
+
+
+def test_every_measure_has_a_title_and_every_title_a_measure():
+    assert tuple(text.COMPLEXITY_TITLES) == IMAGE_MEASURES
+    assert tuple(text.STABILITY_TITLES) == STABILITY_MEASURES
+
+
+REPORT = Path(pages.__file__).parent
+TEMPLATE = """
+{# A comment. #}
+
+{% macro counts(names, n) %}
+{% if names %}
+Units of
+    {{ names | join(" and ") }}
+{% if n > 1 %}
+; {{ n | counted("layer") }}{{ ", many" if n > 9 }}
+{% endif %}
+.
+{% endif %}
+
+{% for name in names %}
+{{ name }} is
+one.
+
+{% endfor %}
+{% endmacro %}
+"""
+
+
+@pytest.fixture
+def counts(tmp_path, monkeypatch):
+    (tmp_path / "findings").mkdir()
+    (tmp_path / "findings/planted.j2").write_text(TEMPLATE)
+    monkeypatch.setattr(pages, "_TEMPLATES", tmp_path)
+    return lambda **values: pages.say("planted.counts", **values)
+
+
+def test_lines_of_a_template_become_sentences(counts):
+    assert counts(names=["a"], n=1) == ["Units of a.", "a is one."]
+    assert counts(names=["a", "b"], n=2) == ["Units of a and b; 2 layers.", "a is one.", "b is one."]
+    assert counts(names=["a  <b> ;"], n=1000) == ["Units of a  <b> ;; 1,000 layers, many.", "a  <b> ; is one."]
+    assert counts(names=[], n=1) == []
+
+
+def test_a_sentence_without_its_numbers_is_no_sentence(counts):
+    with pytest.raises(jinja2.UndefinedError, match="n' was not provided"):
+        counts(names=["a"])
+
+
+def test_every_sentence_is_said_and_every_name_of_one_is_there():
+    said = {name for path in REPORT.glob("*.py") for name in re.findall(r'"(\w+\.\w+)"', path.read_text())}
+    for path in (REPORT / "templates/findings").glob("*.j2"):
+        source = path.read_text()
+        macros = set(re.findall(r"{% macro (\w+)\(", source))
+        nested = {name for name in macros if re.search(rf"{{{{.*\b{name}\(", source)}
+        assert {name.partition(".")[2] for name in said if name.startswith(f"{path.stem}.")} == macros - nested

@@ -1,21 +1,28 @@
-"""Render templates into pages that hold all they need: pictures and outlines are embedded, nothing is loaded."""
+"""Render templates: into sentences, and into pages that hold all they need.
+
+Pictures and outlines are embedded, nothing is loaded.
+"""
 
 import base64
 import io
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import jinja2
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
+from jinja2.environment import TemplateModule
 from markupsafe import Markup
 from PIL import Image
 from skimage.measure import approximate_polygon, find_contours
 
 from unitlens.jobs.characters import visible
+from unitlens.report import text
 
 LARGEST_REPORT_PAGE = 1_500_000  # bytes; in base64 it stays below 2 MB, the longest address of a frame in Chromium
 LARGEST_PNG = 500_000  # bytes; larger ones are photographs, and embedded as JPEG
@@ -23,6 +30,13 @@ LEVEL = 0.5  # of a map's maximum: where the outline runs
 CANVAS = 128  # side of the square that outlines are drawn on
 _FINE = 64  # side to which a map is enlarged before it is cut
 _MOST_PARTS = 12  # of a region; the largest are kept
+_TEMPLATES = Path(__file__).parent / "templates"
+_TAG = re.compile(r"\{%((?!%\}).)*%\}")  # matched with a whole line
+_FILTERS = (  # how templates write numbers and names
+    *(text.thousands, text.counted, text.plural, text.decimals, text.percent, text.percents, text.points),
+    *(text.in_seconds, text.estimate, text.mean_estimate, text.p_value),
+    *(text.explainer_title, text.pair_title, text.listed, visible),
+)
 
 
 def write_page(path: str | Path, template: str, page: Mapping[str, object]) -> None:
@@ -31,19 +45,61 @@ def write_page(path: str | Path, template: str, page: Mapping[str, object]) -> N
 
 
 def render(template: str, page: Mapping[str, object]) -> str:
-    """Fill a template."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=_show,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["anchor"] = lambda title: title.lower().replace(" ", "-")
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    environment.filters["visible"] = visible
+    """Fill the template of a page."""
+    environment = _environment(autoescape=True, finalize=_show, trim_blocks=True, lstrip_blocks=True)
     return environment.get_template(template).render(page)
+
+
+def say(sentence: str, /, **values: object) -> list[str]:
+    """Fill a sentence, or several, of a template in templates/findings.
+
+    There a line break is a space (except before punctuation) and a blank line ends a sentence, as in Markdown; a line
+    that holds nothing but a tag vanishes with its line break.
+
+    Parameters
+    ----------
+    sentence : str
+        Template and macro, for instance ``concepts.trend``.
+    **values
+        Arguments of the macro.
+
+    Returns
+    -------
+    list of str
+        None, where the macro leaves everything out.
+    """
+    topic, macro = sentence.split(".")
+    said = getattr(_sentences(topic), macro)(**values)
+    return [line.strip(" ") for line in said.split("\n") if line.strip(" ")]
+
+
+@cache
+def _sentences(topic: str) -> TemplateModule:
+    source = (_TEMPLATES / "findings" / f"{topic}.j2").read_text(encoding="utf-8")
+    return _environment().from_string(_join_lines(source)).module
+
+
+def _join_lines(source: str) -> str:
+    """Make line breaks of a template mean what `say` promises."""
+    joined = []
+    for line in map(str.strip, source.splitlines()):
+        if not line:
+            joined.append("\n")
+        else:
+            joined.append(line if _TAG.fullmatch(line) or line[0] in ".,;:)" else f" {line}")
+    return "".join(joined)
+
+
+def _environment(**options: object) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES), undefined=jinja2.StrictUndefined, **options
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    environment.filters |= {write.__name__: write for write in _FILTERS}
+    environment.filters["anchor"] = lambda title: title.lower().replace(" ", "-")
+    environment.tests["known"] = pd.notna
+    environment.globals["SIGNIFICANT"] = text.SIGNIFICANT
+    return environment
 
 
 def write_findings(path: str | Path, sentences: Sequence[str]) -> None:
@@ -70,15 +126,12 @@ def embed(path: str | Path) -> dict[str, object]:
     return {"uri": Markup(uri), "width": round(width)}
 
 
-# ---- words
-
-
 def _show(value: object) -> object:
     """Show hidden characters, and keep a percent sign on the line of its number, as in ``n = 10`` and ``p < 0.05``."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    text = visible(value, keep="\n")
-    return re.sub(r"\b([npq]) ([=<≤]) (?=\d)", "\\1\u00a0\\2\u00a0", text.replace(" %", "\u00a0%"))
+    shown = visible(value, keep="\n").replace(" %", "\u00a0%")
+    return re.sub(r"\b([npq]) ([=<≤]) (?=\d)", "\\1\u00a0\\2\u00a0", shown)
 
 
 def visible_data(data: object) -> object:

@@ -1,12 +1,10 @@
 """Titles of methods and measures, and numbers, intervals and p-values in words."""
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
 SIGNIFICANT = 0.05  # of adjusted p-values
-
 
 METHOD_TITLES = {
     "gradcam": "Grad-CAM",
@@ -21,13 +19,11 @@ METHOD_TITLES = {
     "gaussian": "Centred Gaussian",
 }
 
-
 MEASURE_TITLES = {
     "equal_area_iou": "Equal-area IoU",
     "threshold_iou": "IoU at a threshold",
     "spearman": "Spearman rank correlation",
 }
-
 
 FAITHFULNESS_TITLES = {
     "deletion": "Area under the deletion curve",
@@ -35,7 +31,6 @@ FAITHFULNESS_TITLES = {
     "road": "ROAD: half of least over most relevant",
     "average_drop": "Average drop",
 }
-
 
 CURVE_TITLES = {
     "deletion": "Deletion ({})",
@@ -45,20 +40,17 @@ CURVE_TITLES = {
 }
 BASELINE_TITLES = {"blur": "blurred", "mean": "the mean colour", "imputed": "imputed", "black": "black"}
 
-
-TITLES = {
+LOCALIZATION_TITLES = {
     "iou": "IoU at the object's own area",
     "pointing": "share of the peak inside (pointing game)",
     "energy": "share of the saliency inside",
 }
-
 
 SHAPE_TITLES = {
     "half_area": "share of the picture above half of the maximum",
     "gini": "Gini coefficient of the saliency",
     "pieces": "connected pieces of the most salient area",
 }
-
 
 COMPLEXITY_TITLES = {
     "edge_density": "edge density",
@@ -67,7 +59,6 @@ COMPLEXITY_TITLES = {
     "jpeg_bits": "JPEG bits per pixel",
     "confidence": "the model's confidence",
 }
-
 
 STABILITY_TITLES = {
     "top_jaccard": "Jaccard index of the top superpixels of two seeds",
@@ -82,12 +73,8 @@ def explainer_title(explainer: str) -> str:
     Parameters
     ----------
     explainer : str
-        As in file names: ``lime``, or a CAM and its layer such as ``gradcam-features.12``.
-
-    Returns
-    -------
-    str
-        For instance ``Grad-CAM``; a method without a title keeps its name.
+        As in file names: ``lime``, or a CAM and its layer such as ``gradcam-features.12``. A method without a title
+        keeps its name.
     """
     method = explainer.split("-", 1)[0]
     return METHOD_TITLES.get(method, method)
@@ -99,57 +86,40 @@ def pair_title(explainer_a: str, explainer_b: str) -> str:
 
 
 def machine_title(device: str, threads: int) -> str:
-    """Name what ran an explainer.
-
-    Parameters
-    ----------
-    device : str
-        ``cpu``, or a GPU's name.
-    threads : int
-        CPU threads.
-
-    Returns
-    -------
-    str
-        For instance ``CPU, 2 threads``.
-    """
-    device = "CPU" if device == "cpu" else device
-    return f"{device}, {counted(threads, 'thread')}"
+    """Name what ran an explainer, ``cpu`` or a GPU by its name, for instance ``CPU, 2 threads``."""
+    return f"{'CPU' if device == 'cpu' else device}, {counted(threads, 'thread')}"
 
 
-def counted(n: int, noun: str) -> str:
+def plural(n: int, one: str, many: str = "") -> str:
+    """Choose the word that fits a number; without ``many`` it is ``one`` with an s."""
+    return one if n == 1 else many or f"{one}s"
+
+
+def counted(n: int, one: str, many: str = "") -> str:
     """Write how many there are of what, for instance ``1 unit`` or ``1,024 units``."""
-    return f"{n:,} {plural(noun, n)}"
+    return f"{n:,} {plural(n, one, many)}"
 
 
-def plural(noun: str, n: int) -> str:
-    """Write a noun as it follows a number."""
-    return noun if n == 1 else f"{noun}s"
-
-
-def estimate(value: float, low: float, high: float, n: int, *, decimals: int = 2) -> str:
+def estimate(value: float, low: float, high: float, n: int) -> str:
     """Write an estimate with its interval and its number, for instance ``0.31 (95 % interval 0.22 to 0.40, n = 10)``.
 
     An estimate or an interval that is NaN, for lack of photographs, is named as missing.
     """
     if pd.isna(value):
         return f"undefined (n = {n})"
-    if pd.isna(low):
-        interval = "no interval below three photographs"
-    else:
-        interval = f"95 % interval {low:.{decimals}f} to {high:.{decimals}f}"
-    return f"{value:.{decimals}f} ({interval}, n = {n})"
+    interval = "no interval below three photographs" if pd.isna(low) else f"95 % interval {low:.2f} to {high:.2f}"
+    return f"{value:.2f} ({interval}, n = {n})"
 
 
-def mean_estimate(row: pd.Series) -> str:
+def mean_estimate(row: Mapping) -> str:
     """Write a row of `summaries.mean_table` as `estimate` does."""
     return estimate(row["mean"], row["low"], row["high"], row["n"])
 
 
 def above_and_below(tests: pd.DataFrame) -> tuple[int, int]:
     """Count the differences of `summaries.paired_tests` that are significantly above 0, and those below."""
-    significant = tests.loc[tests["p_adjusted"] < SIGNIFICANT, "difference"]
-    return int((significant > 0).sum()), int((significant < 0).sum())
+    differences = tests.loc[tests["p_adjusted"] < SIGNIFICANT, "difference"]
+    return int((differences > 0).sum()), int((differences < 0).sum())
 
 
 def paired_test(tests: pd.DataFrame, family: pd.DataFrame | None = None) -> str:
@@ -185,25 +155,37 @@ def adjusted(family: pd.DataFrame) -> str:
 
 def p_value(p: float) -> str:
     """Write a p-value, for instance ``p = 0.04`` or ``p < 0.001``; a dash where there is none."""
-    if math.isnan(p):
+    if pd.isna(p):
         return "–"
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
-def enumerate(texts: Iterable[str]) -> str:
+def listed(texts: Iterable[str]) -> str:
     """List texts in a sentence, with commas and an `and`."""
     *first, last = list(texts) or ["none"]
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def percent(share: float) -> str:
-    """Write a share in percent."""
-    return f"{100 * share:.2g} %" if share < 0.0995 else f"{100 * share:.0f} %"
+def percent(share: float, digits: int | None = None) -> str:
+    """Write a share in percent, rounded to so many digits; by default to 1 %, or to two digits below 10 %."""
+    if digits is None and share >= 0.0995:
+        return f"{100 * share:.0f} %"
+    return f"{100 * share:.{digits or 2}g} %"
 
 
 def percents(low: float, high: float) -> str:
     """Write an interval of shares in percent."""
     return f"{percent(low)} to {percent(high)}" if pd.notna(low) else "none"
+
+
+def points(share: float) -> str:
+    """Write a difference of shares in percentage points, with its sign."""
+    return f"{100 * share:+.1f}"
+
+
+def thousands(n: int) -> str:
+    """Write a count with commas between thousands."""
+    return f"{n:,}"
 
 
 def decimals(value: float, digits: int) -> str:

@@ -8,6 +8,7 @@ import torch
 
 from unitlens.explainers import run
 from unitlens.measures.complexity import (
+    IMAGE_MEASURES,
     connected_components,
     edge_density,
     entropy,
@@ -98,7 +99,7 @@ def measure_complexity(
     -------
     pandas.DataFrame
         ``model, explained_class, geometry, image_id, photograph, prediction`` and
-        `complexity.IMAGE_MEASURES`.
+        `IMAGE_MEASURES`.
     """
     table = summaries.image_table(arrays, facts)
     for name, measure in {"edge_density": edge_density, "entropy": entropy, "jpeg_bits": jpeg_bits}.items():
@@ -136,7 +137,7 @@ def correlate_complexity(complexity: pd.DataFrame, scores: pd.DataFrame, *, area
     for key, own in agreement_of_images(scores, area=area).groupby([*summaries.ORIGIN, "agreement"], sort=False):
         joined = own.merge(complexity, on=[*summaries.ORIGIN, "image_id", "photograph"])
         rows = []
-        for measure in complexity.IMAGE_MEASURES:
+        for measure in IMAGE_MEASURES:
             known = joined[joined[[measure, "value"]].notna().all(axis=1)]
             result = resampling.rank_correlation(known[measure], known["value"], groups=known["photograph"], seed=seed)
             rows.append([*key, measure, len(known), *result])
