@@ -138,8 +138,7 @@ def test_the_same_seed_gives_the_same_table_and_another_seed_other_draws():
 def test_block_sizes_do_not_matter(elements, monkeypatch):
     layer = planted_layer(130, 1)
     expected = label(layer, near_duplicate=0.3, null_draws=200)
-    for module in (dissect, exemplars):
-        monkeypatch.setattr(module, "BLOCK_ELEMENTS", elements)
+    monkeypatch.setattr(exemplars, "BLOCK_ELEMENTS", elements)
     monkeypatch.setattr(permutation, "_LIST_ELEMENTS", max(1, elements // 7))
     pd.testing.assert_frame_equal(label(layer, near_duplicate=0.3, null_draws=200), expected, atol=5e-3)
 

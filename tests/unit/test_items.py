@@ -110,7 +110,7 @@ def test_a_failing_place_gets_a_copy_of_the_first_good_one_and_the_rest_stays():
 def test_reasons_become_a_column_of_texts_of_any_length():
     error = items.ItemError("picture 1 is broken", items.reasons_where(torch.tensor([False, True, False]), "broken"))
     assert (str(error), error.reasons) == ("picture 1 is broken", {1: "broken"})
-    column = items.texts(error.reasons, 3)
+    column = items.reason_texts(error.reasons, 3)
     column[2] = "a longer reason is not cut"
     assert column.tolist() == ["", "broken", "a longer reason is not cut"]
 

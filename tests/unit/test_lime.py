@@ -61,9 +61,7 @@ def test_fit_of_one_superpixel_by_hand():
 
 
 def standard_errors(design, predictions, **options):
-    return surrogate.fit_with_errors(
-        design, predictions, **{name: defaults(surrogate.fit)[name] for name in surrogate.SURROGATE} | options
-    )[1]
+    return surrogate.fit_with_errors(design, predictions, surrogate.Surrogate(**options))[1]
 
 
 @pytest.mark.parametrize(("distance", "width"), [("cosine", 0.25), ("l2", 2.0)])
@@ -484,8 +482,11 @@ def test_defaults_are_those_of_the_package():
     }
     for function in (lime.explain, lime.explain_with_package):
         assert expected.items() <= defaults(function).items()
-    assert defaults(surrogate.fit).items() >= {key: expected.get(key) for key in surrogate.SURROGATE}.items()
-    assert set(surrogate.SURROGATE) == set(defaults(surrogate.fit)) - {"design", "predictions"}
+    of_record = surrogate.Surrogate()._asdict()
+    assert of_record == {key: expected.get(key) for key in of_record}
+    for function in (surrogate.fit, lime.explain, lime.explain_with_package):
+        assert of_record.items() <= defaults(function).items()
+    assert of_record.keys() == set(defaults(surrogate.fit)) - {"design", "predictions"}
 
 
 def test_the_package_is_called_with_every_option_under_a_keyword_of_its_own(monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 import torch
 import toy
 from unitlens.explainers import lime, lime_samples, lime_settings, run, segment
-from unitlens.explainers.masks import equal_area_mask, mask_stability
+from unitlens.explainers.masks import cut_explanations, equal_area_mask, mask_stability
 from unitlens.jobs import seeds
 from unitlens.measures import (
     agreement,
@@ -149,6 +149,17 @@ def randomised(seed):
     return network[0].weight
 
 
+def two_layers():
+    network = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4))
+    with torch.no_grad():
+        network[1].weight.copy_(torch.arange(16.0).view(4, 4))
+    return network
+
+
+def weights_of(network):
+    return {"x": network[1].weight.detach().clone()}
+
+
 def check_randomisation(seed, maps):
     images = pd.DataFrame({**ORIGIN, "image_id": ["a", "b"], "photograph": ["a", "b"]})
     network = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 3))
@@ -231,6 +242,9 @@ CASES = {
     "masks.equal_area_mask": lambda s: equal_area_mask(FLAT, 0.3, seed=s),
     "agreement.equal_area_iou": lambda s: agreement.equal_area_iou(FLAT, FLAT, 0.3, seeds=(s, 99)),
     "agreement.equal_area_iou b": lambda s: agreement.equal_area_iou(FLAT, FLAT, 0.3, seeds=(99, s)),
+    "agreement.score_block": lambda s: agreement.score_block(
+        {"a": FLAT, "b": FLAT}, {"a": [s, s], "b": [98, 99]}, areas=[0.3], threshold=0.5
+    ),
     "agreement.score_pairs": lambda s: agreement_tables.score_pairs(
         files(FLAT), area=0.3, areas=[], threshold=0.5, seed=s
     ),
@@ -247,13 +261,16 @@ CASES = {
     "run.lime_explainer package": lambda s: run.lime_explainer(predict, seed=s, engine="lime", **EXPLAINER)(
         PICTURES, ONES, ["a", "b"]
     ),
+    "masks.cut_explanations": lambda s: cut_explanations(FLAT, 0.3, seeds=[s, s]),
     "masks.mask_stability": lambda s: mask_stability([FLAT, FLAT], 0.3, seeds=[[s, s], [98, 99]]),
     "run.cut_masks": lambda s: run.cut_masks(files(FLAT), area=0.3, threshold=0.5, seed=s),
     "faithfulness.deletion": lambda s: faithfulness.deletion(*TRIPLE, steps=4, baseline="mean", seeds=s),
     "faithfulness.insertion": lambda s: faithfulness.insertion(*TRIPLE, steps=4, baseline="mean", seeds=s),
     "faithfulness.road": lambda s: faithfulness.road(*TRIPLE, percentiles=[50], order="morf", seeds=s),
-    "faithfulness.average_drop": lambda s: faithfulness.average_drop(*TRIPLE, seeds=s),
     "faithfulness.curves": lambda s: faithfulness.curves(predict, PICTURES, {"a": FLAT}, ONES, plan=PLAN, seeds=s),
+    "perturbation.stacks": lambda s: [
+        stack for stack, _ in perturbation.stacks(PICTURES, {"a": FLAT}, [1, 1], PLAN, [s, s])
+    ],
     "control_maps.random_saliency": lambda s: control_maps.random_saliency((8, 8), seeds=[s]),
     "control_maps.floor_maps": lambda s: control_maps.floor_maps((8, 8), seeds=[s])["random"],
     "faithfulness.score_shard": lambda s: faithfulness_tables.score_shard(
@@ -310,6 +327,12 @@ CASES = {
         seed=s,
     ),
     "sanity.randomise": randomised,
+    "sanity.cascade_maps": lambda s: [
+        maps["x"] for *_, maps in sanity.cascade_maps(two_layers(), weights_of, stages=2, seed=s)
+    ],
+    "sanity.seed_stability": lambda s: sanity.seed_stability(
+        {9: torch.ones(2, 4)}, SQUARES[0], top=2, area=0.3, image_id="a", seed=s
+    ),
     "sanity.check_randomisation": lambda s: check_randomisation(s, lambda _: {"x": FLAT}),
     "sanity.check_randomisation layers": lambda s: check_randomisation(
         s, lambda model: {"x": model[0].weight.detach().view(1, 3, 3).repeat(2, 1, 1)}

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,13 +21,15 @@ from unitlens.jobs.progress import progress
 from unitlens.networks.hooks import capture
 from unitlens.networks.layer_outputs import as_grid, channel_axis
 
+__all__ = ["METHODS", "ablation_mode", "explain", "passes", "raw_maps", "rescale"]
+
 logger = logging.getLogger(__name__)
 
 
 def explain(model: nn.Module, layer: str, images: Tensor, targets: Tensor, *, method: str, chunk: int = 64) -> Tensor:
     """Explain one output per image by a saliency map from `layer`.
 
-    The map of :func:`raw_maps` is scaled to [0, 1], resized bilinearly to the image, and scaled again.
+    The map ReLU(sum_k w_k A_k) is scaled to [0, 1], resized bilinearly to the image, and scaled again.
 
     Parameters
     ----------
@@ -66,14 +69,10 @@ def explain(model: nn.Module, layer: str, images: Tensor, targets: Tensor, *, me
 
 
 def raw_maps(model: nn.Module, layer: str, images: Tensor, targets: Tensor, *, method: str, chunk: int = 64) -> Tensor:
-    """Return the maps ReLU(sum_k w_k A_k) at the layer's own resolution, unscaled.
+    """Return the unscaled maps (n, grid height, grid width) of the layer's own resolution; arguments as of `explain`.
 
-    Parameters and errors are as of `explain`. The weights of Ablation-CAM are Y - Y_-k; the division by Y
-    would cancel in the scaling, and turn the map upside down where Y < 0.
-
-    Returns
-    -------
-    (n, grid height, grid width) Tensor
+    The weights of Ablation-CAM are Y - Y_-k; the division by Y would cancel in the scaling, and turn the map upside
+    down where Y < 0.
     """
     images, targets = _check_arguments(images, targets, method, chunk)
     maps, start = [], 0
@@ -81,7 +80,7 @@ def raw_maps(model: nn.Module, layer: str, images: Tensor, targets: Tensor, *, m
         while start < len(images):
             part = slice(start, start + chunk)
             try:
-                part_maps = METHODS[method](model, layer, images[part], targets[part], chunk, start)
+                part_maps = METHODS[method].maps(model, layer, images[part], targets[part], chunk, start)
             except torch.OutOfMemoryError:
                 if chunk == 1:
                     raise
@@ -108,32 +107,26 @@ def rescale(maps: Tensor, size: tuple[int, int]) -> Tensor:
 def ablation_mode(model: nn.Module, layer: str, images: Tensor) -> str:
     """Tell how Ablation-CAM re-runs `model` for each channel of `layer`; one image (1, 3, h, w) is enough.
 
-    Returns
-    -------
-    str
-        ``"traced"``: only the operations after the layer, as found by torch.fx. ``"replayed"``: all, but for the
-        modules that ran before the layer, whose outputs are kept. ``"full"``: the whole network.
+    ``"traced"``: only the operations after the layer, as found by torch.fx. ``"replayed"``: all, but for the modules
+    that ran before the layer, whose outputs are kept. ``"full"``: the whole network. Empty where there is no image.
     """
+    if not len(images):
+        return ""
     with _frozen(model), torch.inference_mode():
         images = torch.as_tensor(images)
         return find_tail(model, layer, images, *_forward(model, layer, images))[0]
 
 
-# ---- methods by gradients
-
-
 def passes(model: nn.Module, layer: str, images: Tensor, *, method: str) -> str:
     """Tell what `method` runs for each channel of `layer`, for tables; one image (1, 3, h, w) is enough.
 
-    Returns
-    -------
-    str
-        That of `ablation_mode` for Ablation-CAM, ``"full"`` for Score-CAM, empty for the others: they run one backward
-        pass for all channels.
+    That of `ablation_mode` for Ablation-CAM, ``"full"`` for Score-CAM; empty for the others, which run one backward
+    pass for all channels.
     """
-    if method == "ablationcam":
-        return ablation_mode(model, layer, images) if len(images) else ""
-    return "full" if method == "scorecam" else ""
+    return METHODS[method].passes(model, layer, images)
+
+
+# ---- methods by gradients
 
 
 def _gradient_maps(
@@ -220,14 +213,21 @@ def _channel_scores(run: Callable[[Tensor, Tensor], Tensor], targets: Tensor, ch
     return torch.cat(scores).view(-1, channels)
 
 
-METHODS = {  # name -> function of (model, layer, images, targets, chunk, index of the first image)
-    "gradcam": partial(_gradient_maps, _gradcam),
-    "hirescam": partial(_gradient_maps, _hirescam),
-    "gradcam++": partial(_gradient_maps, _gradcam_plus_plus),
-    "xgradcam": partial(_gradient_maps, _xgradcam),
-    "layercam": partial(_gradient_maps, _layercam),
-    "ablationcam": _ablation_maps,
-    "scorecam": _score_maps,
+class Method(NamedTuple):
+    """A class activation map: all that a new one adds is such an entry, and its formula."""
+
+    maps: Callable[..., Tensor]  # of model, layer, images, targets, chunk, index of the first image
+    passes: Callable[..., str] = lambda *_: ""  # what it runs for each channel, of model, layer, images
+
+
+METHODS = {
+    "gradcam": Method(partial(_gradient_maps, _gradcam)),
+    "hirescam": Method(partial(_gradient_maps, _hirescam)),
+    "gradcam++": Method(partial(_gradient_maps, _gradcam_plus_plus)),
+    "xgradcam": Method(partial(_gradient_maps, _xgradcam)),
+    "layercam": Method(partial(_gradient_maps, _layercam)),
+    "ablationcam": Method(_ablation_maps, ablation_mode),
+    "scorecam": Method(_score_maps, lambda *_: "full"),
 }
 
 
@@ -264,7 +264,7 @@ def _forward(model: nn.Module, layer: str, images: Tensor, first: int = 0) -> tu
 
 
 def _checked_forward(model: nn.Module, layer: str, images: Tensor, first: int) -> tuple[Tensor, Tensor]:
-    """Do as :func:`_forward` without gradients, after its checks on the first image."""
+    """Do as `_forward` without gradients, after its checks on the first image."""
     with torch.inference_mode(False), torch.enable_grad():
         activations, logits = _forward(model, layer, images[:1], first)
     if len(images) == 1:

@@ -1,6 +1,7 @@
 """One image that fails costs that image: what cannot work on some images names them, and the rest goes on.
 
-The text of every reason stands here, once; tables and pages quote it.
+The text of every reason stands here, once; tables and pages quote it. Reasons are a mapping from the place of an image
+in its batch to the text.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,13 +21,7 @@ Result = TypeVar("Result")
 
 
 class ItemError(ValueError):
-    """Some images of a batch cannot be worked on; the message names them.
-
-    Attributes
-    ----------
-    reasons : dict
-        From the index of each such image in its batch to the reason.
-    """
+    """Some images of a batch cannot be worked on: the message names them, `reasons` says why, by their place."""
 
     def __init__(self, message: str, reasons: Mapping[int, str]) -> None:
         super().__init__(message)
@@ -36,26 +31,11 @@ class ItemError(ValueError):
 def without_failing(
     run: Callable[[list[int]], Result], count: int, reasons: Mapping[int, str] | None = None
 ) -> tuple[Result | None, dict[int, str]]:
-    """Run a batch; where some of its images fail, run it again with the first good one in their place.
+    """Run a batch of `count`; where some of its images fail, run it again with the first good one in their place.
 
     The batch keeps its size, so that the results of the others stay the same to the byte. Those at the places of the
-    failing ones are copies, to be thrown away.
-
-    Parameters
-    ----------
-    run : callable
-        From the indices of the images to take, one for each place, to a result. Raises `ItemError`.
-    count : int
-        Images of the batch.
-    reasons : mapping, optional
-        Why some are left out from the start, by their index.
-
-    Returns
-    -------
-    result
-        None where no image is good.
-    reasons : dict
-        Why images were left out, by their index.
+    failing ones are copies, to be thrown away. `run` takes the places of images and raises `ItemError`; images with
+    `reasons` are left out from the start. Gives the result, None where no image is good, and all reasons.
     """
     reasons = dict(reasons or {})
     while len(reasons) < count:
@@ -73,6 +53,6 @@ def reasons_where(failing: Tensor, reason: str) -> dict[int, str]:
     return dict.fromkeys(failing.nonzero()[:, 0].tolist(), reason)
 
 
-def texts(reasons: Mapping[int, str], count: int) -> np.ndarray:
+def reason_texts(reasons: Mapping[int, str], count: int) -> np.ndarray:
     """Write reasons as a column (count,) of text, empty where there is none."""
     return np.array([reasons.get(place, "") for place in range(count)], dtype=object)

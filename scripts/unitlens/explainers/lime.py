@@ -12,34 +12,23 @@ import numpy as np
 import torch
 
 from unitlens.explainers import items, lime_samples, surrogate
+from unitlens.explainers.lime_samples import perturbations
+from unitlens.explainers.surrogate import fit
 from unitlens.images import fill
+
+__all__ = ["LimeResult", "explain", "explain_with_package", "fit", "mask", "no_explanation", "perturbations"]
+NAME = "lime"  # of the explainer, in files and tables
 
 
 class LimeResult(NamedTuple):
-    """Explanations of n images; the axis of t targets is there if the `targets` had it.
+    """Explanations of n images; the axis of t targets is there if the `targets` had it."""
 
-    Attributes
-    ----------
-    saliency : torch.Tensor
-        (n, [t,] h, w) float32: the coefficient of each pixel's superpixel, negative ones 0.
-    coefficients : torch.Tensor
-        (n, [t,] d) float64, d the largest number of superpixels in an image; NaN beyond an image's own.
-    stderr : torch.Tensor
-        (n, [t,] d) float64, see `fit_with_errors`; NaN also where a superpixel was not selected.
-    intercept : torch.Tensor
-        (n, [t]) float64.
-    r2 : torch.Tensor
-        (n, [t]) float64, the local R^2.
-    n_used : torch.Tensor
-        (n,) int64, the samples that the surrogate was fitted to.
-    """
-
-    saliency: torch.Tensor
-    coefficients: torch.Tensor
-    stderr: torch.Tensor
-    intercept: torch.Tensor
-    r2: torch.Tensor
-    n_used: torch.Tensor
+    saliency: torch.Tensor  # (n, [t,] h, w) float32: the coefficient of each pixel's superpixel, negative ones 0
+    coefficients: torch.Tensor  # (n, [t,] d) float64, d the most superpixels of an image; NaN beyond an image's own
+    stderr: torch.Tensor  # (n, [t,] d) float64, see `fit_with_errors`; NaN also where a superpixel was not selected
+    intercept: torch.Tensor  # (n, [t]) float64
+    r2: torch.Tensor  # (n, [t]) float64, the local R^2
+    n_used: torch.Tensor  # (n,) int64, the samples that the surrogate was fitted to
 
 
 def explain(
@@ -83,7 +72,7 @@ def explain(
     seeds : sequence of int
         One for each image: fixes its perturbations and noise.
     kernel_width, distance, alpha, n_features, selection
-        As in `fit`.
+        See `Surrogate`.
     stop_when_stable : int, optional
         Look after every 100 samples, and stop sampling an image once two surrogates, each fitted to every other
         sample, name the same `stop_when_stable` superpixels as those with the largest coefficients, for every target.
@@ -100,15 +89,14 @@ def explain(
     Raises
     ------
     ValueError
-        If an input has the wrong shape, type or range, or a prediction is NaN or infinite; the message names the
-        images.
+        If an input has the wrong shape, type or range; the message names the images.
     ItemError
         A ValueError, with the reasons by image: some have one superpixel or more than samples, predictions that are not
         finite, or superpixels that depend on each other where `alpha` is 0.
     torch.OutOfMemoryError
         If not even one picture at a time fits.
     """
-    ridge = (kernel_width, distance, alpha)
+    options = surrogate.Surrogate(distance, kernel_width, alpha, n_features, selection)
     samples = lime_samples.sample(
         predict,
         images,
@@ -118,14 +106,15 @@ def explain(
         hide=hide,
         batch_size=batch_size,
         seeds=seeds,
-        stop=None if stop_when_stable is None else (stop_when_stable, *ridge),
+        stop_when_stable=stop_when_stable,
+        options=options,
         designs=designs,
         image_ids=image_ids,
     )
     fits, stderr = [], []
     for i, (z, y, n) in enumerate(zip(*samples, strict=True)):
         try:
-            own = surrogate.fit_with_errors(z[:n], y[:n], *ridge, n_features, selection)
+            own = surrogate.fit_with_errors(z[:n], y[:n], options)
         except surrogate.DependentError as error:
             raise items.ItemError(str(error), {i: items.DEPENDENT}) from error
         fits.append(own[0])
@@ -151,33 +140,12 @@ def explain_with_package(
     selection: str = "auto",
     image_ids: Sequence[object] | None = None,
 ) -> LimeResult:
-    """Explain the prediction for one class of each image with the `lime` package, an image at a time.
+    """Explain the prediction for one class (n,) of each image with the `lime` package, an image at a time.
 
-    Parameters
-    ----------
-    predict, images, segments, n_samples, batch_size, kernel_width, distance, alpha, n_features, selection, image_ids
-        As in `explain`.
-    targets : torch.Tensor
-        (n,) class indices.
-    hide : None or number
-        What a hidden superpixel shows: its mean colour or a grey level from 0 to 255.
-    seeds : sequence of int
-        One for each image; numpy's generator takes the lowest 32 bits. So does torch's on the CPU, and both draw the
-        same perturbations: the explanation is that of `explain`.
-
-    Returns
-    -------
-    LimeResult
-        As of `explain`, with standard errors of NaN. R^2 is the package's, a number also where all predictions are
-        equal.
-
-    Raises
-    ------
-    ValueError
-        If an input has the wrong shape, type or range, or a prediction is NaN or infinite; the message names the
-        images.
-    torch.OutOfMemoryError
-        If a batch does not fit; it is not halved.
+    Arguments, result and errors are as of `explain`, but `hide` is None or a grey level, a batch that does not fit into
+    memory is not halved, the standard errors are NaN, and R^2 is the package's, a number also where all predictions are
+    equal. Numpy's generator takes the lowest 32 bits of a seed. So does torch's on the CPU, and both draw the same
+    perturbations: there the explanation is that of `explain`. ValueError where the package cannot do what is asked.
     """
     from lime.lime_image import LimeImageExplainer
     from sklearn.linear_model import Ridge
@@ -236,26 +204,10 @@ def no_explanation(segments: torch.Tensor) -> LimeResult:
 
 
 def mask(coefficients: torch.Tensor, segments: torch.Tensor, *, num_features: int = 5) -> torch.Tensor:
-    """Return LIME's mask: the superpixels with the largest positive coefficients.
+    """Return LIME's mask: the at most `num_features` superpixels with the largest positive coefficients.
 
-    Parameters
-    ----------
-    coefficients : torch.Tensor
-        (n, d) or (n, t, d) as `explain` returns them.
-    segments : torch.Tensor
-        (n, h, w) integers, dense from 0.
-    num_features : int
-        Most superpixels in the mask, at least 1.
-
-    Returns
-    -------
-    torch.Tensor
-        (n, h, w) or (n, t, h, w) bool; empty where no coefficient is positive.
-
-    Raises
-    ------
-    ValueError
-        If `num_features` is below 1.
+    Of coefficients (n, d) or (n, t, d) and segments (n, h, w) as of `explain`: (n, h, w) or (n, t, h, w) bool, empty
+    where no coefficient is positive. ValueError if `num_features` is below 1.
     """
     if num_features < 1:
         raise ValueError(f"`num_features` is {num_features}; allowed: 1 or more")

@@ -11,34 +11,21 @@ from typing import NamedTuple
 
 import torch
 
-from unitlens.explainers import items
-from unitlens.explainers.surrogate import fit_with_errors
+from unitlens.explainers import items, segment
+from unitlens.explainers.surrogate import DEFAULTS, Surrogate, fit_with_errors
 from unitlens.images import fill
 from unitlens.jobs.progress import stage
 
 _logger = logging.getLogger(__name__)
-
-
-# Samples between two looks at the stability of the ranking.
-_STABILITY_STEP = 100
+_STABILITY_STEP = 100  # samples between two looks at the stability of the ranking
 
 
 class Samples(NamedTuple):
-    """Perturbations of n images and what the model predicts for them: all that a surrogate is fitted to.
+    """Perturbations of n images and what the model predicts for them: all that a surrogate is fitted to."""
 
-    Attributes
-    ----------
-    designs : list of torch.Tensor
-        For each image (n_samples, segments) uint8, see `perturbations`.
-    predictions : torch.Tensor
-        (n, n_samples, targets) float64, the targets' probabilities.
-    n_used : list of int
-        The samples of each image that were predicted.
-    """
-
-    designs: list[torch.Tensor]
-    predictions: torch.Tensor
-    n_used: list[int]
+    designs: list[torch.Tensor]  # for each image (n_samples, segments) uint8, see `perturbations`
+    predictions: torch.Tensor  # (n, n_samples, targets) float64, the targets' probabilities
+    n_used: list[int]  # the samples of each image that were predicted
 
 
 def perturbations(n_segments: int, n_samples: int, generator: torch.Generator) -> torch.Tensor:
@@ -47,19 +34,14 @@ def perturbations(n_segments: int, n_samples: int, generator: torch.Generator) -
     Parameters
     ----------
     n_segments, n_samples : int
-        Number of superpixels and of samples, at least 1.
+        Number of superpixels and of samples, at least 1, or it is a ValueError.
     generator : torch.Generator
-        Source of randomness; its device is the design's. The same seed gives other numbers on another device type.
+        Its device is the design's. The same seed gives other numbers on another device type.
 
     Returns
     -------
     torch.Tensor
         (n_samples, n_segments) uint8, 1 = visible.
-
-    Raises
-    ------
-    ValueError
-        If a number is below 1.
     """
     if n_segments < 1 or n_samples < 1:
         raise ValueError(f"`n_segments` is {n_segments} and `n_samples` {n_samples}; allowed: 1 or more")
@@ -79,28 +61,15 @@ def sample(
     hide: float | str | None = None,
     batch_size: int = 10,
     seeds: Sequence[int],
-    stop: tuple[int, float, str, float] | None = None,
+    stop_when_stable: int | None = None,
+    options: Surrogate = DEFAULTS,
     designs: Sequence[torch.Tensor] | None = None,
     image_ids: Sequence[object] | None = None,
 ) -> Samples:
     """Perturb a set of images and predict; `fit` then explains them, as often as wanted.
 
-    Parameters
-    ----------
-    predict, images, segments, targets, n_samples, hide, batch_size, seeds, designs, image_ids
-        As in `explain`.
-    stop : tuple, optional
-        ``stop_when_stable, kernel_width, distance, alpha`` of `explain`, to stop early.
-
-    Returns
-    -------
-    Samples
-        The first m samples of an image are those that are drawn where `n_samples` is m.
-
-    Raises
-    ------
-    ValueError, torch.OutOfMemoryError
-        As `explain` does.
+    Arguments and errors are as of `lime.explain`; `options` matter only where sampling stops early. The first m samples
+    of an image are those that are drawn where `n_samples` is m.
     """
     images, segments, n_segments, image_ids = checked_images(images, segments, n_samples, image_ids)
     classes = checked_targets(targets, images)  # (n, t)
@@ -112,10 +81,22 @@ def sample(
         designs = [perturbations(d, n_samples, generator) for d, generator in zip(n_segments, generators, strict=True)]
     designs = _checked_designs(designs, n_samples, n_segments, images.device)
     parts = _Parts(hidden, images - hidden, segments, designs)
-    stop_when_stable, *ridge = stop or (None,)
-    predictions, n_used = _sample(predict, parts, classes, n_samples, batch_size, stop_when_stable, tuple(ridge))
+    predictions, n_used = _sample(predict, parts, classes, n_samples, batch_size, stop_when_stable, options)
     check_finite(predictions, image_ids)
     return Samples(designs, predictions, n_used)
+
+
+def on_rows(
+    run: Callable,
+    rows: Sequence[int],
+    images: torch.Tensor,
+    segments: torch.Tensor,
+    targets: torch.Tensor,
+    **own: Sequence,
+) -> object:
+    """Run `sample` or `lime.explain` on some rows of images (n, h, w, 3), of all else that images have `own`."""
+    picked = {name: [values[row] for row in rows] for name, values in own.items()}
+    return run(images[rows], segments[rows], targets[rows], **picked)
 
 
 class _Parts(NamedTuple):
@@ -134,7 +115,7 @@ def _sample(
     n_samples: int,
     batch_size: int,
     stop_when_stable: int | None,
-    ridge: tuple,
+    options: Surrogate,
 ) -> tuple[torch.Tensor, list[int]]:
     """Return the targets' probabilities (n, n_samples, t) of all perturbed pictures and the samples used by image."""
     samples = torch.zeros(len(classes), n_samples, classes.shape[1], dtype=torch.float64, device=classes.device)
@@ -160,7 +141,7 @@ def _sample(
         batch_size = _in_batches(predict_batch, work, batch_size)
         if stop_when_stable is not None and stop < n_samples:
             for image in active:
-                if _stable(parts.designs[image][:stop], samples[image, :stop], stop_when_stable, ridge):
+                if _stable(parts.designs[image][:stop], samples[image, :stop], stop_when_stable, options):
                     n_used[image] = stop
             active = [image for image in active if n_used[image] == n_samples]
     return samples, n_used
@@ -201,10 +182,11 @@ def _compose(parts: _Parts, spans: list[tuple[int, int, int]]) -> torch.Tensor:
     return pictures[0] if len(pictures) == 1 else torch.cat(pictures)
 
 
-def _stable(design: torch.Tensor, predictions: torch.Tensor, k: int, ridge: tuple) -> bool:
+def _stable(design: torch.Tensor, predictions: torch.Tensor, k: int, options: Surrogate) -> bool:
     """Tell whether surrogates of the even and of the odd samples name the same k superpixels for every target."""
     k = min(k, design.shape[1] - 1)
-    fits = (fit_with_errors(design[half::2], predictions[half::2], *ridge, None, "none")[0] for half in (0, 1))
+    of_all = options._replace(n_features=None, selection="none")
+    fits = (fit_with_errors(design[half::2], predictions[half::2], of_all)[0] for half in (0, 1))
     even, odd = (fit.coefficients.topk(k).indices.sort().values for fit in fits)
     return torch.equal(even, odd)
 
@@ -212,10 +194,11 @@ def _stable(design: torch.Tensor, predictions: torch.Tensor, k: int, ridge: tupl
 def checked_images(
     images: torch.Tensor, segments: torch.Tensor, n_samples: int, image_ids: Sequence[object] | None
 ) -> tuple[torch.Tensor, torch.Tensor, list[int], list]:
-    """Check images, superpixels, samples and ids; give them with the number of superpixels of each image."""
-    images = torch.as_tensor(images)
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
-        raise ValueError(f"`images` are {images.dtype} {tuple(images.shape)}; allowed: uint8 (n, h, w, 3), no size 0")
+    """Check images (n, h, w, 3), superpixels (n, h, w), samples and ids; count the superpixels of each image.
+
+    ValueError where one is not as `lime.explain` needs it, ItemError where that is so of some images only.
+    """
+    images = segment.checked_images(images)
     segments = torch.as_tensor(segments, device=images.device)
     if segments.shape != images.shape[:3] or segments.dtype.is_floating_point or segments.dtype == torch.bool:
         raise ValueError(
@@ -246,20 +229,16 @@ def checked_images(
 
 
 def check_one_each(name: str, values: Sequence[object], images: torch.Tensor) -> None:
-    """Raise unless there is one value for each image."""
+    """Raise a ValueError unless there is one value for each of the images (n, h, w, 3)."""
     if len(values) != len(images):
         raise ValueError(f"`{name}` has length {len(values)}; allowed: one for each of {len(images)} images")
 
 
-def checked_targets(targets: torch.Tensor, images: torch.Tensor) -> torch.Tensor:  # (n, t)
-    """Check target classes (n, [t]) and give each image's as a row."""
+def checked_targets(targets: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """Check target classes (n, [t]) and give them as (n, t); ValueError if they are no class indices."""
     targets = torch.as_tensor(targets, device=images.device)
-    if (
-        targets.ndim not in (1, 2)
-        or len(targets) != len(images)
-        or targets.dtype.is_floating_point
-        or 0 in targets.shape
-    ):
+    wrong_shape = targets.ndim not in (1, 2) or len(targets) != len(images) or 0 in targets.shape
+    if wrong_shape or targets.dtype.is_floating_point:
         raise ValueError(
             f"`targets` are {targets.dtype} {tuple(targets.shape)}; allowed: integers (n,) or (n, t), n = {len(images)}"
         )
@@ -279,7 +258,7 @@ def _checked_designs(
 
 
 def check_probabilities(probabilities: torch.Tensor, n_pictures: int, highest: int) -> None:
-    """Raise unless a network gave a row of probabilities for each picture, with the highest target class among them."""
+    """Raise a ValueError unless there are probabilities (n_pictures, classes), class `highest` among them."""
     if probabilities.ndim != 2 or len(probabilities) != n_pictures:
         raise ValueError(
             f"`predict` returned shape {tuple(probabilities.shape)} for {n_pictures} pictures; "
@@ -292,7 +271,7 @@ def check_probabilities(probabilities: torch.Tensor, n_pictures: int, highest: i
 
 
 def check_finite(samples: torch.Tensor, image_ids: list, *, first: int = 0) -> None:
-    """Raise an ItemError that names the images with samples that are not finite."""
+    """Raise an ItemError that names the images whose samples (n, ...) are not finite."""
     finite = samples.isfinite().flatten(1).all(1)  # (n,)
     if bad := (first + (~finite).nonzero()[:, 0]).tolist():
         raise items.ItemError(

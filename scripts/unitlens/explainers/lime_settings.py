@@ -11,23 +11,12 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from unitlens.explainers import segment
-from unitlens.explainers.surrogate import SURROGATE, Fit, fit
+from unitlens.explainers.surrogate import DEFAULTS, Fit, fit
 from unitlens.images import fill
 
 # The keys of a setting. `kernel` of a grid is a distance with its width, for neither means much without the other.
-KEYS = (
-    "superpixels",
-    "hide",
-    "n_samples",
-    "distance",
-    "kernel_width",
-    "alpha",
-    "n_features",
-    "selection",
-    "num_features",
-)
+KEYS = ("superpixels", "hide", "n_samples", *DEFAULTS._fields, "num_features")
 DEFAULT = "default"
-
 
 # Defaults of lime 0.2.0.1, `explain_instance` and `SegmentationAlgorithm`.
 _KEYWORDS = {
@@ -43,8 +32,6 @@ _KEYWORDS = {
     "random_seed": None,
 }
 _ALL_FEATURES = 100_000
-
-
 _IGNORED = {
     "labels": "the class is chosen by explain.target (and the package itself ignores labels where top_labels is set)",
     "top_labels": "one class is explained, chosen by explain.target",
@@ -59,21 +46,13 @@ Setting = dict[str, object]
 def complete(options: Mapping[str, object]) -> Setting:
     """Give a setting every key of `KEYS` in a fixed order, and its superpixels every option of their method.
 
-    Parameters
-    ----------
-    options : mapping
-        Keys of `explain.lime`; ``engine, stop_when_stable, repeats`` are left out: a sweep draws every sample once.
-
-    Returns
-    -------
-    dict
-        Equal settings are equal dicts, and have one `setting_id`.
+    ``engine, stop_when_stable, repeats`` are left out: a sweep draws every sample once. Equal settings are equal dicts,
+    and have one `setting_id`.
     """
     superpixels = dict(options["superpixels"])
     method = superpixels["method"]
     full = {"method": method, **{key: superpixels.get(key, value) for key, value in _options(method).items()}}
-    surrogate = {"distance": "cosine", "kernel_width": 0.25, "alpha": 1.0, "n_features": None, "selection": "auto"}
-    merged = {**surrogate, "hide": "mean", "num_features": 5, **options, "superpixels": full}
+    merged = {**DEFAULTS._asdict(), "hide": "mean", "num_features": 5, **options, "superpixels": full}
     return {key: _plain(merged[key]) for key in KEYS}
 
 
@@ -83,28 +62,12 @@ def setting_id(setting: Mapping[str, object]) -> str:
 
 
 def from_explain_instance(keywords: Mapping[str, object]) -> tuple[Setting, list[str]]:
-    """Translate keywords of `lime.lime_image.LimeImageExplainer.explain_instance`.
+    """Translate keywords of `lime.lime_image.LimeImageExplainer.explain_instance`; tell which have no effect, and why.
 
-    Parameters
-    ----------
-    keywords : mapping
-        ``hide_color, num_features, num_samples, distance_metric`` as there; ``segmentation_fn`` a name or a mapping of
-        `SegmentationAlgorithm`'s keywords with ``algo_type``; ``model_regressor`` ``Ridge`` or ``{Ridge: {alpha: 1}}``.
-        What is left out has the package's default. ``labels, top_labels, batch_size, random_seed, progress_bar`` are
-        accepted and have no effect here.
-
-    Returns
-    -------
-    setting : dict
-        Keys of `explain.lime`; ``num_features`` of the keywords, the superpixels in the surrogate, is our
-        ``n_features``.
-    ignored : list of str
-        The keywords without effect, each with the reason.
-
-    Raises
-    ------
-    ValueError
-        If a keyword is unknown or a value has no counterpart; all of them are named.
+    ``hide_color, num_features, num_samples, distance_metric`` are as there; ``segmentation_fn`` is a name or a mapping
+    of `SegmentationAlgorithm`'s keywords with ``algo_type``; so is ``model_regressor``, as ``{Ridge: {alpha: 1}}``.
+    What is left out has the package's default. ``num_features`` of the keywords, the superpixels in the surrogate, is
+    our ``n_features``. ValueError names all keywords that are unknown or have no counterpart.
     """
     allowed = [*_KEYWORDS, "progress_bar"]
     problems = [f"unknown keyword {key!r}; allowed: {', '.join(allowed)}" for key in keywords if key not in allowed]
@@ -141,20 +104,10 @@ def from_explain_instance(keywords: Mapping[str, object]) -> tuple[Setting, list
 
 
 def to_explain_instance(setting: Mapping[str, object], *, seed: int) -> dict[str, object]:
-    """Write a setting as keywords of the `lime` package.
+    """Write a complete setting as keywords of the `lime` package.
 
-    Parameters
-    ----------
-    setting : mapping
-        From `complete`.
-    seed : int
-        The run's seed.
-
-    Returns
-    -------
-    dict
-        ``explain_instance``: keywords that `from_explain_instance` reads back. ``LimeImageExplainer`` and
-        ``get_image_and_mask``: what belongs to those calls. ``notes``: what the package cannot do, and leaves out.
+    ``explain_instance`` is what `from_explain_instance` reads back; ``LimeImageExplainer`` and ``get_image_and_mask``
+    are what belongs to those calls; ``notes`` say what the package cannot do, and what is left out.
     """
     superpixels, notes = dict(setting["superpixels"]), []
     method, hide = superpixels.pop("method"), fill.HIDE[setting["hide"]]
@@ -216,18 +169,9 @@ def _plain(value: object) -> object:
 
 
 def surrogate(setting: Mapping[str, object], design: Tensor, predictions: Tensor) -> Fit:
-    """Fit a setting's surrogate to the first samples of a longer design, as `lime.explain` does to its own.
+    """Fit a complete setting's surrogate to the first samples of a longer design, as `lime.explain` does to its own.
 
-    Parameters
-    ----------
-    setting : mapping
-        From `complete`.
-    design, predictions : Tensor, shape (samples, superpixels) and (samples, targets)
-        Of at least as many samples as the setting has, see `lime_samples.sample`.
-
-    Returns
-    -------
-    lime.Fit
+    `design` (samples, superpixels) and `predictions` (samples, targets) have at least as many samples as the setting.
     """
-    options = {key: setting[key] for key in SURROGATE}
+    options = {key: setting[key] for key in DEFAULTS._fields}
     return fit(design[: setting["n_samples"]], predictions[: setting["n_samples"]], **options)

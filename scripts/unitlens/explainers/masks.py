@@ -2,7 +2,8 @@
 
 Maps are cut at equal area, with ties broken at random: broken by index, the many zeros of two sparse maps would make
 them agree (two disjoint 5 % maps cut at 20 % score 0.60 by index, 0.106 at random, chance 0.111). All functions take
-one image (h, w) or a batch (n, h, w), and an image's result does not depend on its batch. Tested by hand.
+one image (h, w) or a batch (n, h, w), and an image's result does not depend on its batch. A saliency that is NaN, and
+shapes that differ, are a ValueError. Tested by hand.
 """
 
 from collections.abc import Sequence
@@ -20,9 +21,8 @@ def equal_area_mask(saliency: Tensor, fraction: float, *, seed: int | Sequence[i
     Parameters
     ----------
     saliency : Tensor, shape (n, h, w) or (h, w)
-        Saliency maps.
     fraction : float
-        Share of the pixels to mark; round(fraction * h * w) of them are marked.
+        Share of the pixels to mark; round(fraction * h * w) of them are marked, 1 at least and all at most.
     seed : int or sequence of int
         Seed of the random order in which equal pixels are taken. One seed gives every image the same order; one per
         image keeps the images' ties independent.
@@ -30,12 +30,6 @@ def equal_area_mask(saliency: Tensor, fraction: float, *, seed: int | Sequence[i
     Returns
     -------
     Tensor, bool, shape of `saliency`
-        True for marked pixels.
-
-    Raises
-    ------
-    ValueError
-        If a saliency is NaN, `fraction` marks no pixel or more than all, or there is not one seed per image.
     """
     pixels, batch = as_pixels(saliency)
     area = area_in_pixels(pixels, fraction)
@@ -49,24 +43,9 @@ def equal_area_mask(saliency: Tensor, fraction: float, *, seed: int | Sequence[i
 
 
 def peak_share_mask(saliency: Tensor, share: float) -> Tensor:
-    """Mark the pixels whose saliency exceeds a share of their map's own maximum.
+    """Mark the pixels of (n, h, w) or (h, w) whose saliency strictly exceeds a share of their map's own maximum.
 
-    Parameters
-    ----------
-    saliency : Tensor, shape (n, h, w) or (h, w)
-        Saliency maps, at least 0.
-    share : float
-        Pixels strictly above this share of the maximum are marked.
-
-    Returns
-    -------
-    Tensor, bool, shape of `saliency`
-        True for marked pixels; none in a map of zeros.
-
-    Raises
-    ------
-    ValueError
-        If a saliency is NaN or negative.
+    None in a map of zeros. A negative saliency is a ValueError.
     """
     pixels, batch = as_pixels(saliency, at_least_zero=True)
     return (pixels > share * pixels.amax(1, keepdim=True)).view(batch)
@@ -78,17 +57,12 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
     Parameters
     ----------
     a, b : Tensor, bool or 0 and 1, shape (n, h, w) or (h, w)
-        Masks of the same shape.
+        Of the same shape; any other value is a ValueError.
 
     Returns
     -------
     Tensor, float64, shape (n,) or ()
         NaN where both masks are empty.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ or a mask holds anything but 0 and 1.
     """
     a, b, batch = _mask(a, "a"), _mask(b, "b"), same_shape(a, b)
     intersection = (a & b).sum((-2, -1)).double()
@@ -103,14 +77,13 @@ def has_map(saliency: Tensor) -> Tensor:
     return torch.as_tensor(saliency).flatten(1).any(1)
 
 
-def check_values(saliency: Tensor, *, at_least_zero: bool = False) -> None:
-    """Refuse a saliency of any shape, (n, h, w) or (h, w), that is NaN or, where it must not be, negative.
+def cut_explanations(saliency: Tensor, area: float, *, seeds: Sequence[int]) -> Tensor:
+    """Cut maps (n, h, w) as `equal_area_mask` does; the mask of a map that says nothing is empty."""
+    return equal_area_mask(saliency, area, seed=seeds) & has_map(saliency)[:, None, None]
 
-    Raises
-    ------
-    ValueError
-        Saying where, or how low it goes.
-    """
+
+def check_values(saliency: Tensor, *, at_least_zero: bool = False) -> None:
+    """Raise a ValueError where a saliency (n, h, w) or (h, w) is NaN or, if it must not be, negative."""
     if saliency.isnan().any():
         raise ValueError(f"`saliency` holds NaN at {tuple(saliency.isnan().nonzero()[0].tolist())}")
     if at_least_zero and (saliency < 0).any():
@@ -118,7 +91,7 @@ def check_values(saliency: Tensor, *, at_least_zero: bool = False) -> None:
 
 
 def as_pixels(saliency: Tensor, *, at_least_zero: bool = False) -> tuple[Tensor, torch.Size]:
-    """Saliency as (n, h * w), and its own shape."""
+    """Give a checked saliency (n, h, w) or (h, w) as (n, h * w), and its own shape; ValueError for any other."""
     saliency = torch.as_tensor(saliency)
     if saliency.ndim not in (2, 3):
         raise ValueError(f"`saliency` must be (n, h, w) or (h, w), got shape {tuple(saliency.shape)}")
@@ -128,7 +101,7 @@ def as_pixels(saliency: Tensor, *, at_least_zero: bool = False) -> tuple[Tensor,
 
 
 def area_in_pixels(pixels: Tensor, fraction: float) -> int:
-    """Give the number of pixels that a share of the map covers, at least one and at most all."""
+    """Give how many pixels a share of maps, here (n, pixels), covers; ValueError if none, or more than all."""
     area = round(fraction * pixels.shape[1])
     if not 1 <= area <= pixels.shape[1]:
         raise ValueError(
@@ -138,7 +111,7 @@ def area_in_pixels(pixels: Tensor, fraction: float) -> int:
 
 
 def same_shape(a: Tensor, b: Tensor) -> torch.Size:
-    """Give the shape that two masks or maps have in common."""
+    """Give the shape that two masks or maps, (n, h, w) or (h, w), have in common; ValueError where they have none."""
     shape_a, shape_b = torch.as_tensor(a).shape, torch.as_tensor(b).shape
     if shape_a != shape_b or len(shape_a) not in (2, 3):
         raise ValueError(f"`a` and `b` must both be (n, h, w) or (h, w), got {tuple(shape_a)} and {tuple(shape_b)}")
@@ -153,21 +126,10 @@ def _mask(mask: Tensor, name: str) -> Tensor:
 
 
 def mask_stability(saliencies: Sequence[Tensor], area: float, *, seeds: Sequence[Sequence[int]]) -> Tensor:
-    """Tell how much repeated explanations of the same pictures agree.
+    """Tell how much repeated explanations of the same pictures agree: the mean IoU (n,) of every two repeats.
 
-    Parameters
-    ----------
-    saliencies : sequence of (n, h, w) Tensors
-        One a repeat, two or more.
-    area : float
-        Share of the picture that the maps are cut to.
-    seeds : sequence of sequences of int
-        For each repeat one for each picture, all different: the order in which ties are broken.
-
-    Returns
-    -------
-    Tensor, float64, shape (n,)
-        Mean equal-area IoU of every two repeats; `agreement.chance_iou` is what unrelated maps score.
+    Of two or more repeats, maps (n, h, w) each, cut to the share `area` of the picture: `agreement.chance_iou` of it is
+    what unrelated maps score. For each repeat there is one seed for each picture, all different, to break ties.
     """
     cut = [equal_area_mask(maps, area, seed=own) for maps, own in zip(saliencies, seeds, strict=True)]
     return torch.stack([iou(a, b) for a, b in combinations(cut, 2)]).mean(0)

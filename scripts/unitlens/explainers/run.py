@@ -2,27 +2,26 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from unitlens.explainers import cam, items, lime
-from unitlens.explainers.masks import equal_area_mask, has_map, mask_stability, peak_share_mask
-from unitlens.explainers.segment import superpixels_of
+from unitlens.explainers.lime_samples import on_rows
+from unitlens.explainers.masks import cut_explanations, has_map, mask_stability, peak_share_mask
+from unitlens.explainers.segment import superpixel_counts, superpixels_of
 from unitlens.images.fill import HIDE
 from unitlens.jobs.progress import progress
 from unitlens.jobs.seeds import image_seed, repeated_ids, stream_seeds
 from unitlens.storage.arrays import as_texts
 from unitlens.storage.shards import join
 
-# Share of the picture at which repeats of LIME are compared.
-_STABILITY_AREA = 0.2
-
-
-Explainer = Callable[
-    [Tensor, Tensor, Sequence[str]], dict[str, Tensor]
-]  # (pictures, targets, image ids) -> named arrays; `warning`, texts, where a picture has no explanation
+_STABILITY_AREA = 0.2  # share of the picture at which repeats of LIME are compared
+# (uint8 pictures, target classes, image ids) -> arrays with a row a picture, `saliency` among them and, where some
+# pictures have no explanation, `warning`, texts that say why: one that fails costs no other.
+Explainer = Callable[[Tensor, Tensor, Sequence[str]], dict[str, Tensor]]
 Explanation = tuple[Mapping[str, np.ndarray], Mapping[str, object]]  # arrays and attributes of a file
 
 
@@ -35,32 +34,14 @@ def explain_images(
     batch_size: int,
     device: torch.device | str = "cpu",
 ) -> tuple[dict[str, np.ndarray], float]:
-    """Explain pictures, a batch at a time.
+    """Explain pictures, a batch at a time; give arrays with a row a picture, and the seconds spent in the explainer.
 
-    Parameters
-    ----------
-    images : mapping
-        ``images`` (n, h, w, 3) uint8, ``image_id``, ``photograph`` and ``label``; arrays or open datasets.
-    explainer : callable
-        Takes uint8 pictures on `device`, target classes and image ids; returns arrays with a row a picture,
-        ``saliency`` among them and, where it fails on some, ``warning``, an array of texts that says why.
-    predict : callable
-        uint8 pictures -> probabilities.
-    target : {"predicted", "label"} or int
-        See `run.choose_targets`.
-    batch_size : int
-        Pictures explained together.
-    device : torch.device or str
-
-    Returns
-    -------
-    arrays : dict
-        What the explainer returned, and ``target, target_probability, predicted, predicted_probability, label,
-        image_id, photograph, warning``. ``warning`` says why a picture has no explanation, or that its map is zero
-        everywhere; it is empty where there is a map. Without an explanation the saliency is 0 everywhere, and so are
-        other whole numbers and masks; other numbers are NaN. A class that is not known is -1.
-    seconds : float
-        Spent in the explainer.
+    `images` holds ``images`` (n, h, w, 3) uint8, ``image_id``, ``photograph`` and ``label``, arrays or open datasets;
+    `predict` makes probabilities of uint8 pictures; for `target` see `choose_targets`. The arrays are those of the
+    explainer and ``target, target_probability, predicted, predicted_probability, label, image_id, photograph,
+    warning``. ``warning`` says why a picture has no explanation, or that its map is zero everywhere; it is empty where
+    there is a map. Without an explanation the saliency is 0 everywhere, and so are other whole numbers and masks; other
+    numbers are NaN. A class that is not known is -1.
     """
     facts = {name: as_texts(images[name]) for name in ("image_id", "photograph")} | {
         "label": np.asarray(images["label"])
@@ -102,8 +83,8 @@ def _explain_batch(
     arrays, reasons = items.without_failing(run, len(pictures), reasons)
     if arrays is None:  # no picture is good: what the explainer returns has the right names and shapes, and is emptied
         arrays = run(list(range(len(pictures))))
-    warning = arrays.pop("warning", items.texts({}, len(pictures)))
-    texts = items.texts(reasons, len(pictures))
+    warning = arrays.pop("warning", items.reason_texts({}, len(pictures)))
+    texts = items.reason_texts(reasons, len(pictures))
     return _emptied(arrays, reasons), np.where(texts == "", warning, texts)
 
 
@@ -124,22 +105,7 @@ def _chosen(probabilities: Tensor, classes: Tensor) -> Tensor:
 def cam_explainer(
     model: nn.Module, layer: str, normalise: Callable[[Tensor], Tensor], *, method: str, batch_size: int
 ) -> Explainer:
-    """Make the explainer that draws one class activation map.
-
-    Parameters
-    ----------
-    model, layer, method
-        As in `cam.explain`.
-    normalise : callable
-        uint8 pictures -> the model's input.
-    batch_size : int
-        Pictures in flight at once.
-
-    Returns
-    -------
-    callable
-        Gives ``saliency`` and, where a picture has none, ``warning``.
-    """
+    """Make the explainer that draws one class activation map; `normalise` makes the model's input of uint8 pictures."""
 
     def run(pictures: Tensor, targets: Tensor, image_ids: Sequence[str]) -> dict[str, Tensor]:
         maps, reasons = cam_maps(model, layer, normalise(pictures), targets, method=method, chunk=batch_size)
@@ -151,14 +117,9 @@ def cam_explainer(
 def cam_maps(
     model: nn.Module, layer: str, inputs: Tensor, targets: Tensor, *, method: str, chunk: int
 ) -> tuple[Tensor, dict[int, str]]:
-    """Do as `cam.explain`, but give images that fail, and those of target -1, a map of zeros.
+    """Do as `cam.explain`, but give images that fail, and those of target -1, a map of zeros, and say why.
 
-    Returns
-    -------
-    maps : Tensor
-        (n, h, w) in [0, 1].
-    reasons : dict
-        Why images have no map, by their number.
+    Gives the maps (n, h, w) in [0, 1] and, by their number, the reasons of the images that have none.
     """
 
     def draw(places: list[int]) -> Tensor:
@@ -188,54 +149,41 @@ def lime_explainer(
 
     Parameters
     ----------
-    predict : callable
-        uint8 pictures -> probabilities.
+    predict, batch_size, n_samples, surrogate
+        As in `lime.explain`; `surrogate` may hold ``stop_when_stable``.
     seed : int
         With the image id it fixes every random choice for an image.
-    batch_size, n_samples
-        As in `lime.explain`.
-    superpixels : mapping
-        ``method``, "given" or a key of `SUPERPIXELS`, and that function's options.
-    hide : {"mean", "grey", "black", "white", "blur", "noise"}
+    superpixels, given
+        As in `superpixels_of`.
+    hide : str
+        A key of `HIDE`.
     num_features : int
         Superpixels in LIME's own binary mask.
-    engine : {"unitlens", "lime"}
-        `lime.explain`, or the original package through `lime.explain_with_package`.
+    engine : str
+        "unitlens", or "lime", the original package; ValueError where that cannot do what an option asks for.
     repeats : int
         How often LIME is run, each time with another seed. The first run is the explanation, the same whatever their
         number; the others tell its stability.
-    given : mapping, optional
-        From `given_superpixels`, for the method "given".
-    **surrogate
-        ``distance, kernel_width, alpha, selection, n_features, stop_when_stable`` as in `lime.explain`.
 
     Returns
     -------
     callable
-        Gives ``saliency, selected`` (the binary mask)``, segments, superpixels`` (their number)``, coefficients,
-        stderr, intercept, r2, n_used`` and, with `repeats` above 1, ``stability`` (n,): see `mask_stability`, at
-        a fifth of the picture; and ``warning`` where LIME cannot explain a picture, because it has one superpixel, or
-        more than there are samples, or its predictions are not finite. It costs no other picture.
-
-    Raises
-    ------
-    ValueError
-        If `repeats` is below 1, `engine` unknown, or the `lime` package cannot do what an option asks for. Called,
-        as `lime.explain` does.
+        Gives what `lime.LimeResult` holds, ``selected`` (the binary mask)``, segments, superpixels`` (their number)
+        and, with `repeats` above 1, ``stability`` (n,): see `mask_stability`, at a fifth of the picture.
     """
     _check_engine(engine, hide, repeats, surrogate)
-    explain_pictures = {"unitlens": lime.explain, "lime": lime.explain_with_package}[engine]
+    engines = {"unitlens": lime.explain, "lime": lime.explain_with_package}
     fixed = {"n_samples": n_samples, "hide": HIDE[hide], "batch_size": batch_size, **surrogate}
+    explain_pictures = partial(engines[engine], predict, **fixed)
 
     def run(pictures: Tensor, targets: Tensor, image_ids: Sequence[str]) -> dict[str, Tensor]:
         segments, absent = superpixels_of(pictures, image_ids, superpixels, given)
         names = repeated_ids(image_ids, repeats)
 
         def explain_repeatedly(places: list[int]) -> list[lime.LimeResult]:
-            inputs = (predict, pictures[places], segments[places], targets[places])
-            ids = [[own[place] for place in places] for own in names]
-            seeds = [[image_seed(seed, name) for name in own] for own in ids]
-            return [explain_pictures(*inputs, seeds=each, image_ids=ids[0], **fixed) for each in seeds]
+            inputs = (places, pictures, segments, targets)
+            seeds = [[image_seed(seed, name) for name in own] for own in names]
+            return [on_rows(explain_pictures, *inputs, seeds=own, image_ids=names[0]) for own in seeds]
 
         results, reasons = items.without_failing(explain_repeatedly, len(pictures), absent)
         results = results or [lime.no_explanation(segments)] * repeats
@@ -246,9 +194,7 @@ def lime_explainer(
         arrays = _emptied(arrays, reasons)
         explained = _emptied({"segments": segments}, reasons)["segments"]
         arrays["selected"] = lime.mask(arrays["coefficients"], explained, num_features=num_features)
-        counts = segments.flatten(1).amax(1) + 1
-        counts[list(absent)] = 0
-        arrays |= {"segments": segments.int(), "superpixels": counts}
+        arrays |= {"segments": segments.int(), "superpixels": superpixel_counts(segments, absent)}
         return arrays | _warning(reasons, len(pictures))
 
     return run
@@ -263,35 +209,17 @@ def cut_masks(
 ) -> dict[str, np.ndarray]:
     """Cut the saliency maps of several explainers of the same pictures to binary masks.
 
-    Parameters
-    ----------
-    explanations : sequence
-        Arrays and attributes of each explainer's file.
-    area : float
-        Share of the picture in the equal-area masks. Ties are broken at random, with an order of its own for each image
-        and explainer.
-    threshold : float
-        The threshold masks are on above this share of a map's own maximum.
-    seed : int
-
-    Returns
-    -------
-    dict
-        ``image_id``, ``photograph``, and (n, h, w) bool ``<explainer>:equal_area``, ``<explainer>:threshold`` and,
-        where the explainer selects superpixels itself, ``<explainer>:selected``; empty where a map is all zero.
-
-    Raises
-    ------
-    ValueError
-        If the files are not of the same images.
+    Gives ``image_id``, ``photograph``, and (n, h, w) bool ``<explainer>:equal_area``, of the share `area` of the
+    picture, ``<explainer>:threshold``, above the share `threshold` of a map's own maximum, and, where the explainer
+    selects superpixels itself, ``<explainer>:selected``; all empty where a map is all zero. Ties are broken at random,
+    with an order of its own for each image and explainer.
     """
     check_same_images(explanations)
     result = {name: explanations[0][0][name] for name in ("image_id", "photograph")}
     for arrays, facts in explanations:
         name, saliency = facts["explainer"], torch.as_tensor(arrays["saliency"])
         seeds = stream_seeds(seed, name, arrays["image_id"])
-        mask = equal_area_mask(saliency, area, seed=seeds) & has_map(saliency)[:, None, None]
-        result[f"{name}:equal_area"] = mask.numpy()
+        result[f"{name}:equal_area"] = cut_explanations(saliency, area, seeds=seeds).numpy()
         result[f"{name}:threshold"] = peak_share_mask(saliency, threshold).numpy()
         if "selected" in arrays:
             result[f"{name}:selected"] = arrays["selected"]
@@ -329,7 +257,7 @@ def _check_engine(engine: str, hide: str, repeats: int, surrogate: Mapping[str, 
 
 
 def _warning(reasons: Mapping[int, str], count: int) -> dict[str, np.ndarray]:
-    return {"warning": items.texts(reasons, count)} if reasons else {}
+    return {"warning": items.reason_texts(reasons, count)} if reasons else {}
 
 
 def _nothing(size: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -340,13 +268,7 @@ def _nothing(size: tuple[int, int]) -> dict[str, np.ndarray]:
 
 
 def check_same_images(explanations: Sequence[Explanation]) -> None:
-    """Refuse files of explanations that are not of the same images in the same order.
-
-    Raises
-    ------
-    ValueError
-        Naming both explainers.
-    """
+    """Raise a ValueError unless the files of all explainers are of the same images in the same order."""
     (first, first_facts), *others = explanations
     for arrays, facts in others:
         if list(arrays["image_id"]) != list(first["image_id"]):
@@ -356,28 +278,10 @@ def check_same_images(explanations: Sequence[Explanation]) -> None:
 
 
 def choose_targets(probabilities: Tensor, labels: Sequence[int], target: str | int, image_ids: Sequence[str]) -> Tensor:
-    """Choose the class that is explained for each picture.
+    """Choose the class (n,) that is explained for each picture, by probabilities (n, classes).
 
-    Parameters
-    ----------
-    probabilities : Tensor, shape (n, classes)
-    labels : sequence of int
-        The sheet's labels; -1 where there is none.
-    target : {"predicted", "label"} or int
-        The class of highest probability, the sheet's, or the number of one class for all pictures.
-    image_ids : sequence of str
-        For messages.
-
-    Returns
-    -------
-    Tensor, shape (n,), int64
-        On the device of `probabilities`; -1 where there is none: for the sheet's class without a label, for the
-        predicted one where a probability is NaN.
-
-    Raises
-    ------
-    ValueError
-        If a class or label is asked for that the model has no output for.
+    `target` is "predicted", the class of highest probability, -1 where one is NaN; "label", the sheet's, -1 where there
+    is none; or the number of one class for all pictures. ValueError for a class that the model has no output for.
     """
     if target == "predicted":
         return predicted_class(probabilities)

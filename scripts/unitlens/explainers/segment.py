@@ -1,12 +1,13 @@
 """Superpixels: quickshift on any device, SLIC and Felzenszwalb through scikit-image, a grid, label maps from outside.
 
 Quickshift is Vedaldi and Soatto, "Quick Shift and Kernel Methods for Mode Seeking" (ECCV 2008); the labels are tested
-to equal those of `skimage.segmentation.quickshift`. Every function returns labels that are dense from 0 in each image,
-because LIME hides superpixel number i with column i of its design.
+to equal those of `skimage.segmentation.quickshift`. Every function takes images (n, h, w, 3) uint8, RGB, and returns
+labels (n, h, w) int64 on their device that are dense from 0 in each image, because LIME hides superpixel number i with
+column i of its design. Other images, and options out of range, are a ValueError.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -16,13 +17,21 @@ from torch import Tensor
 from unitlens.explainers import items
 from unitlens.storage.arrays import as_texts
 
+__all__ = [
+    "SUPERPIXELS",
+    "felzenszwalb",
+    "given_superpixels",
+    "grid",
+    "quickshift",
+    "relabel",
+    "slic",
+    "superpixels_of",
+]
+
 # Pixels that quickshift handles at once: on a CPU about one picture, so that its arrays stay in the cache.
 _PIXELS_AT_ONCE_ON_CPU = 2**16
 _PIXELS_AT_ONCE_ON_ACCELERATOR = 2**21
-
-
-# Half-width of the window that is searched for all pixels; few have their parent further away.
-_NEAR = 3
+_NEAR = 3  # half-width of the window that is searched for all pixels; few have their parent further away
 _PAIRS_AT_ONCE = 2**20
 
 
@@ -43,31 +52,21 @@ def quickshift(
     kernel_size : float
         Standard deviation, in pixels, of the Gaussian that estimates the density; at least 1.
     max_dist : float
-        Longest link, in the joint space of position (pixels) and `ratio` times Lab colour. At the other defaults values
-        above about 55 change nothing.
+        Longest link, in the joint space of position (pixels) and `ratio` times Lab colour, finite. At the other
+        defaults values above about 55 change nothing.
     ratio : float
         Weight of colour against position.
     seed : int
         Seed of the noise that breaks ties between equal densities; the same noise for every image of one size.
-
-    Returns
-    -------
-    torch.Tensor
-        (n, h, w) int64 on the device of `images`, dense from 0 in each image.
-
-    Raises
-    ------
-    ValueError
-        If `images` is not a (n, h, w, 3) uint8 tensor, `kernel_size` is below 1, or `max_dist` is negative or infinite.
 
     Notes
     -----
     With x = (ratio Lab, row, column) the density of pixel p is noise_p + sum_q exp(-|x_p - x_q|^2 / (2 kernel_size^2))
     over the square window of half-width ceil(3 kernel_size). The parent of p is the nearest q of that window with a
     higher density. Distances are summed in scikit-image's order, so that they are equal to the last bit. All in
-    float64: in float32 the labels differ.
+    float64: in float32 the labels differ. What is out of range is a ValueError.
     """
-    images = _checked(images)
+    images = checked_images(images)
     if kernel_size < 1:
         raise ValueError(f"`kernel_size` is {kernel_size}; allowed: 1 or more")
     if not 0 <= max_dist < math.inf:
@@ -78,28 +77,16 @@ def quickshift(
 
 
 def slic(images: torch.Tensor, *, n_segments: int = 100, compactness: float = 10.0, sigma: float = 0.0) -> torch.Tensor:
-    """Cluster pixels by colour and position with scikit-image's SLIC (on the CPU, with its defaults).
+    """Cluster pixels of images (n, h, w, 3) by colour and position with scikit-image's SLIC, on the CPU.
 
     Parameters
     ----------
-    images : torch.Tensor
-        (n, h, w, 3) uint8, RGB.
     n_segments : int
         Approximate number of superpixels in each image.
     compactness : float
         Weight of position against colour.
     sigma : float
         Standard deviation, in pixels, of the Gaussian that smooths the image first.
-
-    Returns
-    -------
-    torch.Tensor
-        (n, h, w) int64 on the device of `images`, dense from 0 in each image.
-
-    Raises
-    ------
-    ValueError
-        If `images` is not a (n, h, w, 3) uint8 tensor.
 
     References
     ----------
@@ -109,28 +96,16 @@ def slic(images: torch.Tensor, *, n_segments: int = 100, compactness: float = 10
 
 
 def felzenszwalb(images: torch.Tensor, *, scale: float = 1.0, sigma: float = 0.8, min_size: int = 20) -> torch.Tensor:
-    """Merge pixels along a minimum spanning tree with scikit-image's `felzenszwalb` (on the CPU, with its defaults).
+    """Merge pixels of images (n, h, w, 3) along a minimum spanning tree with scikit-image's `felzenszwalb`, on the CPU.
 
     Parameters
     ----------
-    images : torch.Tensor
-        (n, h, w, 3) uint8, RGB.
     scale : float
         Higher means fewer and larger superpixels.
     sigma : float
         Standard deviation, in pixels, of the Gaussian that smooths the image first.
     min_size : int
         Smallest superpixel, in pixels.
-
-    Returns
-    -------
-    torch.Tensor
-        (n, h, w) int64 on the device of `images`, dense from 0 in each image.
-
-    Raises
-    ------
-    ValueError
-        If `images` is not a (n, h, w, 3) uint8 tensor.
 
     References
     ----------
@@ -140,26 +115,11 @@ def felzenszwalb(images: torch.Tensor, *, scale: float = 1.0, sigma: float = 0.8
 
 
 def grid(images: torch.Tensor, *, size: int) -> torch.Tensor:
-    """Cut every image into squares, numbered row by row; the last row and column may be narrower.
+    """Cut every image (n, h, w, 3) into squares of `size` pixels a side, numbered row by row.
 
-    Parameters
-    ----------
-    images : torch.Tensor
-        (n, h, w, 3) uint8, RGB.
-    size : int
-        Side of a square in pixels, at least 1.
-
-    Returns
-    -------
-    torch.Tensor
-        (n, h, w) int64 on the device of `images`, dense from 0 in each image.
-
-    Raises
-    ------
-    ValueError
-        If `images` is not a (n, h, w, 3) uint8 tensor or `size` is below 1.
+    The last row and column may be narrower. ValueError if `size` is below 1.
     """
-    images = _checked(images)
+    images = checked_images(images)
     if size < 1:
         raise ValueError(f"`size` is {size}; allowed: 1 pixel or more")
     n, h, w, _ = images.shape
@@ -171,24 +131,8 @@ def grid(images: torch.Tensor, *, size: int) -> torch.Tensor:
 def relabel(labels: torch.Tensor, *, shape: tuple[int, int, int] | None = None) -> torch.Tensor:
     """Renumber the superpixels of each image 0, 1, 2, ... in the order of their labels: the way in for label maps.
 
-    Parameters
-    ----------
-    labels : torch.Tensor
-        (n, h, w) integers of any kind and range, negative ones and gaps included.
-    shape : tuple of int, optional
-        The (n, h, w) that `labels` must have: that of the images.
-
-    Returns
-    -------
-    torch.Tensor
-        (n, h, w) int64 on the device of `labels`, dense from 0 in each image.
-
-    Raises
-    ------
-    ValueError
-        If `labels` has another shape.
-    TypeError
-        If `labels` does not hold integers.
+    Of labels (n, h, w), integers of any kind and range, negative ones and gaps included. ValueError where their shape
+    is not `shape`, that of the images; TypeError where they are no integers.
     """
     labels = torch.as_tensor(labels)
     if labels.dtype.is_floating_point or labels.dtype.is_complex or labels.dtype == torch.bool:
@@ -200,7 +144,8 @@ def relabel(labels: torch.Tensor, *, shape: tuple[int, int, int] | None = None) 
     return torch.stack([torch.unique(image, return_inverse=True)[1] for image in labels])
 
 
-def _checked(images: torch.Tensor) -> torch.Tensor:
+def checked_images(images: torch.Tensor) -> torch.Tensor:
+    """Give images as a tensor; ValueError unless it is uint8 (n, h, w, 3) and not empty."""
     images = torch.as_tensor(images)
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
         raise ValueError(f"`images` are {images.dtype} {tuple(images.shape)}; allowed: uint8 (n, h, w, 3), no size 0")
@@ -208,7 +153,7 @@ def _checked(images: torch.Tensor) -> torch.Tensor:
 
 
 def _each(images: torch.Tensor, label: Callable[[np.ndarray], np.ndarray]) -> torch.Tensor:
-    images = _checked(images)
+    images = checked_images(images)
     labels = np.stack([label(image) for image in images.cpu().numpy()])
     return relabel(torch.as_tensor(labels).to(images.device))
 
@@ -304,12 +249,7 @@ def _squared_distance(lab: torch.Tensor, radius: int, row: int, column: int) -> 
     return first.add_(second).add_(third).add_(row**2).add_(column**2)
 
 
-SUPERPIXELS = {
-    "quickshift": quickshift,
-    "slic": slic,
-    "felzenszwalb": felzenszwalb,
-    "grid": grid,
-}
+SUPERPIXELS = {"quickshift": quickshift, "slic": slic, "felzenszwalb": felzenszwalb, "grid": grid}
 
 
 def superpixels_of(
@@ -318,21 +258,11 @@ def superpixels_of(
     superpixels: Mapping[str, object],
     given: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[Tensor, dict[int, str]]:
-    """Segment pictures, or take the label maps that the user gave for them.
+    """Segment pictures (n, h, w, 3), or take the label maps that the user gave for them.
 
-    Parameters
-    ----------
-    pictures : (n, h, w, 3) uint8 Tensor
-    image_ids : sequence of str
-    superpixels, given
-        As in `lime_explainer`.
-
-    Returns
-    -------
-    segments : Tensor
-        (n, h, w) int64, dense from 0 in each picture.
-    absent : dict
-        From the number of each picture for which the method "given" has no map to the reason; its segments are 0.
+    `superpixels` holds the ``method``, "given" or a key of `SUPERPIXELS`, and its options; `given` is of
+    `given_superpixels`. Gives segments (n, h, w) int64 and, for the method "given", the numbers of the pictures without
+    a map, whose segments are 0, with the reason.
     """
     options = {key: value for key, value in superpixels.items() if key != "method"}
     if superpixels["method"] != "given":
@@ -342,6 +272,13 @@ def superpixels_of(
     maps = np.stack([nothing if place in absent else given[name] for place, name in enumerate(image_ids)])
     segments = relabel(torch.as_tensor(maps.astype(np.int64)), shape=tuple(pictures.shape[:3]))
     return segments.to(pictures.device), dict.fromkeys(absent, items.NO_LABEL_MAP)
+
+
+def superpixel_counts(segments: Tensor, absent: Iterable[int] = ()) -> Tensor:
+    """Count the superpixels (n,) of each picture with segments (n, h, w); those that are `absent` have none."""
+    counts = segments.flatten(1).amax(1) + 1
+    counts[list(absent)] = 0
+    return counts
 
 
 def given_superpixels(images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

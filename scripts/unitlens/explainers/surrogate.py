@@ -1,6 +1,10 @@
 """The linear model that LIME fits to a network's predictions: weighted ridge regression and its standard errors.
 
 Coefficients, intercept and local R^2 are tested against the `lime` package for the same perturbations.
+
+With d the distance of a sample z to the row of ones, 1 - sqrt(|z| / segments) for cosine and sqrt(segments - |z|) for
+l2, its weight is w = sqrt(exp(-d^2 / kernel_width^2)). With x and y centred at their w-weighted means, the coefficients
+are b = (x^T W x + alpha I)^-1 x^T W y on the selected columns, and R^2 = 1 - sum w (y - x b)^2 / sum w y^2.
 """
 
 import logging
@@ -9,37 +13,46 @@ from typing import NamedTuple
 import torch
 
 _logger = logging.getLogger(__name__)
-SURROGATE = ("distance", "kernel_width", "alpha", "n_features", "selection")  # options of `fit`
+_FORWARD_UP_TO = 6  # features that `selection="auto"` selects forward, as the reference does
+_RANKING_ALPHA = 0.01  # of the ridge that ranks features for "highest_weights", as in the reference
+_COLLINEAR = 1e-10  # share of a superpixel's variance below which the superpixels selected before it determine it
 
 
-# Up to so many features `selection="auto"` selects forward, as the reference does.
-_FORWARD_UP_TO = 6
-
-
-# Penalty of the ridge that ranks features for "highest_weights", as in the reference.
-_RANKING_ALPHA = 0.01
-
-
-# Share of a superpixel's variance below which the superpixels selected before it determine it.
-_COLLINEAR = 1e-10
-
-
-class Fit(NamedTuple):
-    """Local linear surrogate: prediction = intercept + sum of the coefficients of the visible superpixels.
+class Surrogate(NamedTuple):
+    """How predictions are explained linearly; what is out of range is a ValueError when it is used.
 
     Attributes
     ----------
-    coefficients : torch.Tensor
-        (targets, segments) float64; 0 where a superpixel was not selected.
-    intercept : torch.Tensor
-        (targets,) float64.
-    r2 : torch.Tensor
-        (targets,) float64, the weighted R^2; NaN where all predictions are equal.
+    distance : {"cosine", "l2"}
+        Distance of a sample to the whole image.
+    kernel_width : float
+        Width of the proximity kernel, above 0. 0.25 is made for cosine distances, which are at most 1; l2 distances
+        grow with the square root of the number of superpixels and need a width to match.
+    alpha : float
+        Ridge penalty, at least 0; 0 needs linearly independent columns.
+    n_features : int, optional
+        Number of superpixels to select for each target; all by default.
+    selection : {"auto", "none", "highest_weights", "forward_selection"}
+        How to select: the largest absolute coefficients of a ridge on all superpixels (penalty 0.01), or one by one
+        whatever raises the R^2 of an unpenalised fit most. "auto" goes forward up to 6 features; "none" takes all.
     """
 
-    coefficients: torch.Tensor
-    intercept: torch.Tensor
-    r2: torch.Tensor
+    distance: str = "cosine"
+    kernel_width: float = 0.25
+    alpha: float = 1.0
+    n_features: int | None = None
+    selection: str = "auto"
+
+
+DEFAULTS = Surrogate()
+
+
+class Fit(NamedTuple):
+    """Local linear surrogate in float64: prediction = intercept + sum of the coefficients of visible superpixels."""
+
+    coefficients: torch.Tensor  # (targets, segments); 0 where a superpixel was not selected
+    intercept: torch.Tensor  # (targets,)
+    r2: torch.Tensor  # (targets,), the weighted R^2; NaN where all predictions are equal
 
 
 def fit(
@@ -60,88 +73,45 @@ def fit(
         (samples, segments) zeros and ones, 1 = visible.
     predictions : torch.Tensor
         (samples, targets), or (samples,) for one target.
-    kernel_width : float
-        Width of the proximity kernel, above 0. 0.25 is made for cosine distances, which are at most 1; l2 distances
-        grow with the square root of the number of superpixels and need a width to match.
-    distance : {"cosine", "l2"}
-        Distance of a sample to the whole image.
-    alpha : float
-        Ridge penalty, at least 0; 0 needs linearly independent columns.
-    n_features : int, optional
-        Number of superpixels to select for each target; all by default.
-    selection : {"auto", "none", "highest_weights", "forward_selection"}
-        How to select: the largest absolute coefficients of a ridge on all superpixels (penalty 0.01), or one by one
-        whatever raises the R^2 of an unpenalised fit most. "auto" goes forward up to 6 features; "none" takes all.
+    kernel_width, distance, alpha, n_features, selection
+        See `Surrogate`.
 
     Returns
     -------
     Fit
-        Coefficients, intercept and local R^2 in float64 on the device of `design`.
-
-    Raises
-    ------
-    ValueError
-        If shapes do not match, an option is out of its range, or `alpha` is 0 and the columns are dependent.
-
-    Notes
-    -----
-    d is the distance of row z to the row of ones: 1 - sqrt(|z| / segments) for cosine, sqrt(segments - |z|) for l2.
-    w = sqrt(exp(-d^2 / kernel_width^2)). With x and y centred at their w-weighted means, the coefficients are
-    (x^T W x + alpha I)^-1 x^T W y on the selected columns, and R^2 = 1 - sum w (y - x b)^2 / sum w y^2.
+        On the device of `design`. ValueError if shapes do not match, an option is out of its range, or `alpha` is 0 and
+        the columns are dependent.
     """
-    return fit_with_errors(design, predictions, kernel_width, distance, alpha, n_features, selection)[0]
+    options = Surrogate(distance, kernel_width, alpha, n_features, selection)
+    return fit_with_errors(design, predictions, options)[0]
 
 
 class DependentError(ValueError):
     """Superpixels are linearly dependent in the samples of an image."""
 
 
-def fit_with_errors(
-    design: torch.Tensor,
-    predictions: torch.Tensor,
-    kernel_width: float,
-    distance: str,
-    alpha: float,
-    n_features: int | None,
-    selection: str,
-) -> tuple[Fit, torch.Tensor]:
-    """Do as `fit`, and estimate how much each coefficient would vary from one draw of the samples to another.
+def fit_with_errors(design: torch.Tensor, predictions: torch.Tensor, options: Surrogate) -> tuple[Fit, torch.Tensor]:
+    """Do as `fit`, and estimate the standard error of each coefficient, from one draw of the samples to another.
 
-    Parameters
-    ----------
-    design, predictions, kernel_width, distance, alpha, n_features, selection
-        As in `fit`.
-
-    Returns
-    -------
-    Fit
-        As of `fit`.
-    stderr : torch.Tensor
-        (targets, segments) float64; NaN where a superpixel was not selected.
-
-    Notes
-    -----
-    The surrogate is linear and the network is not, so the residuals e are misfit of unequal size: the robust (HC3)
-    estimate. With H = (x^T W x + alpha I)^-1 x^T W, so that the coefficients are H y, and the leverages
-    l_i = w_i / sum w + (x H)_ii, the squared error of coefficient j is sum_i H_ji^2 (e_i / (1 - l_i))^2. It covers
-    neither the bias from `alpha` nor the selection, which is taken as given.
-
-    References
-    ----------
-    MacKinnon and White, "Some heteroskedasticity-consistent covariance matrix estimators with improved finite sample
-    properties", Journal of Econometrics 29 (1985).
+    The errors are (targets, segments) float64, NaN where a superpixel was not selected. The surrogate is linear and the
+    network is not, so the residuals e are misfit of unequal size: the robust (HC3) estimate of MacKinnon and White,
+    Journal of Econometrics 29 (1985). With H = (x^T W x + alpha I)^-1 x^T W, so that the coefficients are H y, and the
+    leverages l_i = w_i / sum w + (x H)_ii, the squared error of coefficient j is sum_i H_ji^2 (e_i / (1 - l_i))^2. It
+    covers neither the bias from `alpha` nor the selection, which is taken as given.
     """
     design, predictions = _checked_samples(design, predictions)
-    weights = proximity(design, kernel_width, distance)
+    weights = proximity(design, options)
     share = weights / weights.sum()
     design_mean, prediction_mean = share @ design, share @ predictions
     x = design - design_mean
     # Exactly 0 for a constant prediction, whose rounding errors would otherwise be explained.
     y = torch.where((predictions == predictions[0]).all(0), 0, predictions - prediction_mean)
-    selected = select_columns(x, y, weights, n_features, selection)  # (targets or 1, k)
+    selected = select_columns(x, y, weights, options)  # (targets or 1, k)
 
     columns = x.T[selected]  # (targets or 1, k, samples)
-    hat = torch.cholesky_solve(columns * weights, cholesky_factor(columns, weights, alpha))  # coefficients = hat @ y
+    hat = torch.cholesky_solve(
+        columns * weights, cholesky_factor(columns, weights, options.alpha)
+    )  # coefficients = hat @ y
     solution = (hat @ y.T[..., None])[..., 0]  # (targets, k)
     selected = selected.expand_as(solution)
     coefficients = solution.new_zeros(y.shape[1], x.shape[1]).scatter(1, selected, solution)
@@ -154,32 +124,31 @@ def fit_with_errors(
     return Fit(coefficients, prediction_mean - coefficients @ design_mean, r2), stderr
 
 
-def proximity(design: torch.Tensor, kernel_width: float, distance: str) -> torch.Tensor:  # (samples,)
-    """Weigh each sample by its proximity to the whole image; see the notes of `fit`."""
-    if kernel_width <= 0:
-        raise ValueError(f"`kernel_width` is {kernel_width}; allowed: above 0")
+def proximity(design: torch.Tensor, options: Surrogate) -> torch.Tensor:
+    """Weigh each sample (samples,) by its proximity to the whole image; ValueError where an option is out of range."""
+    if options.kernel_width <= 0:
+        raise ValueError(f"`kernel_width` is {options.kernel_width}; allowed: above 0")
     n_segments, visible = design.shape[1], design.sum(1)
-    if distance == "cosine":
+    if options.distance == "cosine":
         away = 1 - (visible / n_segments).sqrt()
-    elif distance == "l2":
+    elif options.distance == "l2":
         away = (n_segments - visible).sqrt()
     else:
-        raise ValueError(f'`distance` is {distance!r}; allowed: "cosine" or "l2"')
-    weights = (-(away**2) / kernel_width**2).exp().sqrt()
+        raise ValueError(f'`distance` is {options.distance!r}; allowed: "cosine" or "l2"')
+    weights = (-(away**2) / options.kernel_width**2).exp().sqrt()
     if weights.sum() ** 2 < 2 * weights.square().sum():
         _logger.warning(
             "`kernel_width` %g at %s distance leaves %d samples the weight of less than two; widen it",
-            kernel_width,
-            distance,
+            options.kernel_width,
+            options.distance,
             len(weights),
         )
     return weights
 
 
-def select_columns(
-    x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor, n_features: int | None, selection: str
-) -> torch.Tensor:  # (targets, k), or (1, segments) for all
-    """Select superpixels for each target; see `fit`."""
+def select_columns(x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor, options: Surrogate) -> torch.Tensor:
+    """Select superpixels for each target, (targets, k), or (1, segments) for all; ValueError if no such selection."""
+    n_features, selection = options.n_features, options.selection
     if selection not in ("auto", "none", "highest_weights", "forward_selection"):
         raise ValueError(
             f'`selection` is {selection!r}; allowed: "auto", "none", "highest_weights" or "forward_selection"'
@@ -220,8 +189,11 @@ def _forward(gram: torch.Tensor, moment: torch.Tensor, n_features: int) -> torch
     return torch.cat(selected, 1)
 
 
-def cholesky_factor(columns: torch.Tensor, weights: torch.Tensor, alpha: float) -> torch.Tensor:  # (targets or 1, k, k)
-    """Factorize x^T W x + alpha I of the selected columns."""
+def cholesky_factor(columns: torch.Tensor, weights: torch.Tensor, alpha: float) -> torch.Tensor:
+    """Factorize x^T W x + alpha I of the selected columns, (targets, k, samples) with 1 for targets that share them.
+
+    ValueError where `alpha` is negative, DependentError where it is 0 and columns depend on each other.
+    """
     if alpha < 0:
         raise ValueError(f"`alpha` is {alpha}; allowed: 0 or more")
     gram = (columns * weights) @ columns.mT

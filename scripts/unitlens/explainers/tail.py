@@ -24,7 +24,10 @@ Tail = Callable[[Tensor, Tensor], Tensor]  # (outputs of a layer (m, ...), index
 
 
 def find_tail(model: nn.Module, layer: str, images: Tensor, activations: Tensor, logits: Tensor) -> tuple[str, Tail]:
-    """Return the cheapest tail that agrees with the network, after the name of its mode (see :func:`ablation_mode`)."""
+    """Return the cheapest tail that agrees with the network, after the name of its mode (see `cam.ablation_mode`).
+
+    `images` (n, channels, h, w) gave the layer's `activations` (n, ...) and `logits` (n, classes).
+    """
     last = len(images) - 1
     image = torch.tensor([last] if last else [0, 0], device=images.device)  # a batch of another size than `images`
     tolerance = max(1e-2, torch.finfo(activations.dtype).eps ** 0.5) * logits.abs().max()
@@ -171,7 +174,7 @@ def _rows(values: object, image: Tensor, n: int) -> object:
 
 
 def as_logits(outputs: object, n: int) -> Tensor:
-    """Return the outputs of a model as (n, classes), in float32 or better."""
+    """Return the outputs of a model as (n, classes), in float32 or better; ValueError where they are anything else."""
     if isinstance(outputs, Tensor) and outputs.ndim == 1:
         outputs = outputs[:, None]
     if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != n:

@@ -1,7 +1,8 @@
 """How far saliency maps agree with each other, image by image.
 
-All functions take one image (h, w) or a batch (n, h, w), and an image's result does not depend on its batch. Tested
-against hand-computed masks and scipy.stats.
+All functions take one image (h, w) or a batch (n, h, w) of saliency maps, and an image's result does not depend on its
+batch. Scores are float64, (n,) or (). Saliency that is NaN, and shapes that differ, are a ValueError. Tested against
+hand-computed masks and scipy.stats.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,9 @@ import torch
 from torch import Tensor
 
 from unitlens.explainers import masks
+from unitlens.explainers.masks import equal_area_mask, iou
+
+__all__ = ["chance_iou", "equal_area_iou", "equal_area_mask", "iou", "peak_distance", "spearman", "tied_share"]
 
 
 def equal_area_iou(
@@ -22,7 +26,6 @@ def equal_area_iou(
     Parameters
     ----------
     a, b : Tensor, shape (n, h, w) or (h, w)
-        Saliency maps of the same shape.
     fraction : float
         Share of the pixels marked in each.
     seeds : pair of int, or of sequences of int
@@ -32,52 +35,22 @@ def equal_area_iou(
     -------
     Tensor, float64, shape (n,) or ()
         `chance_iou` is what unrelated maps score.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ, or as `equal_area_mask` does.
     """
-    return masks.iou(
-        masks.equal_area_mask(a, fraction, seed=seeds[0]), masks.equal_area_mask(b, fraction, seed=seeds[1])
-    )
+    return iou(equal_area_mask(a, fraction, seed=seeds[0]), equal_area_mask(b, fraction, seed=seeds[1]))
 
 
 def chance_iou(fraction: float) -> float:
     """Intersection over union of unrelated masks that each mark a share `fraction` of the image.
 
-    Parameters
-    ----------
-    fraction : float
-        Share of the pixels marked, above 0, at most 1.
-
-    Returns
-    -------
-    float
-        fraction / (2 - fraction): the ratio of the expected areas q^2 and 2 q - q^2.
+    fraction / (2 - fraction): the ratio of the expected areas q^2 and 2 q - q^2.
     """
     return fraction / (2 - fraction)
 
 
 def tied_share(saliency: Tensor, fraction: float) -> Tensor:
-    """Share of the pixels of `equal_area_mask` that the random order chose among equals.
+    """Share (n,) of the pixels of `equal_area_mask` of (n, h, w) that the random order chose among equals.
 
-    Parameters
-    ----------
-    saliency : Tensor, shape (n, h, w) or (h, w)
-        Saliency maps.
-    fraction : float
-        As in `equal_area_mask`.
-
-    Returns
-    -------
-    Tensor, float64, shape (n,) or ()
-        0 where no tie crosses the cut, 1 for a constant map.
-
-    Raises
-    ------
-    ValueError
-        As `equal_area_mask` does.
+    0 where no tie crosses the cut, 1 for a constant map.
     """
     pixels, batch = masks.as_pixels(saliency)
     area = masks.area_in_pixels(pixels, fraction)
@@ -88,22 +61,9 @@ def tied_share(saliency: Tensor, fraction: float) -> Tensor:
 
 
 def spearman(a: Tensor, b: Tensor) -> Tensor:
-    """Spearman's rank correlation of two saliency maps over their pixels, equal pixels sharing their average rank.
+    """Spearman's rank correlation (n,) of maps (n, h, w) over their pixels, equal pixels sharing their average rank.
 
-    Parameters
-    ----------
-    a, b : Tensor, shape (n, h, w) or (h, w)
-        Saliency maps of the same shape.
-
-    Returns
-    -------
-    Tensor, float64, shape (n,) or ()
-        NaN where a map is constant.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ or a saliency is NaN.
+    NaN where a map is constant.
     """
     batch = masks.same_shape(a, b)
     ranks_a, ranks_b = _centred_ranks(a), _centred_ranks(b)
@@ -112,23 +72,10 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
 
 
 def peak_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Distance between the peaks of two saliency maps.
+    """Euclidean distance in pixels, (n,), between the peaks of saliency maps (n, h, w).
 
-    Parameters
-    ----------
-    a, b : Tensor, shape (n, h, w) or (h, w)
-        Saliency maps of the same shape.
-
-    Returns
-    -------
-    Tensor, float64, shape (n,) or ()
-        Euclidean distance in pixels. The peak is the mean position of the pixels at the maximum, the middle of a
-        superpixel for instance. NaN where a map is constant: it has no peak.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ or a saliency is NaN.
+    The peak is the mean position of the pixels at the maximum, the middle of a superpixel for instance. NaN where a map
+    is constant: it has no peak.
     """
     batch = masks.same_shape(a, b)
     return (_peak(a) - _peak(b)).norm(dim=1).view(batch[:-2])
@@ -139,7 +86,7 @@ def score_block(
 ) -> dict[tuple[str, str, str, float | None], tuple[np.ndarray, np.ndarray]]:
     """Score every two explainers on some images: for each pair, measure and cut the values and the tied shares."""
     cuts = {  # masks, share decided by ties
-        (name, area): (masks.equal_area_mask(own, area, seed=seeds[name]), tied_share(own, area))
+        (name, area): (equal_area_mask(own, area, seed=seeds[name]), tied_share(own, area))
         for name, own in maps.items()
         for area in areas
     }
@@ -150,10 +97,10 @@ def score_block(
         for area in areas:
             (mask_a, tied_a), (mask_b, tied_b) = cuts[a, area], cuts[b, area]
             tied = torch.maximum(tied_a, tied_b).numpy()
-            scores[a, b, "equal_area_iou", area] = masks.iou(mask_a, mask_b).numpy(), tied
+            scores[a, b, "equal_area_iou", area] = iou(mask_a, mask_b).numpy(), tied
         distance = peak_distance(maps[a], maps[b]).numpy()
         values = {
-            ("threshold_iou", threshold): masks.iou(high[a], high[b]).numpy(),
+            ("threshold_iou", threshold): iou(high[a], high[b]).numpy(),
             ("spearman", None): spearman(maps[a], maps[b]).numpy(),
             ("peak_distance", None): distance / diagonal,
             ("peak_distance_pixels", None): distance,

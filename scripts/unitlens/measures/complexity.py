@@ -1,6 +1,7 @@
 """How spread a map is and in how many pieces it falls, and how complex a picture is.
 
-Tested against hand-computed maps and scikit-image.
+Measures of maps take saliency (n, h, w), NaN being a ValueError, and give float64 (n,). Tested against hand-computed
+maps and scikit-image.
 """
 
 import io
@@ -24,71 +25,22 @@ IMAGE_MEASURES = ("edge_density", "entropy", "superpixels", "jpeg_bits", "confid
 
 
 def half_area(saliency: Tensor) -> Tensor:
-    """Share of the picture above half of the map's maximum.
-
-    Parameters
-    ----------
-    saliency : Tensor, shape (n, h, w), at least 0
-        Saliency maps.
-
-    Returns
-    -------
-    Tensor, float64, shape (n,)
-        NaN for a map of zeros.
-
-    Raises
-    ------
-    ValueError
-        If a saliency is NaN or negative.
-    """
+    """Share of the picture above half of the maximum of each map (n, h, w), at least 0; NaN for a map of zeros."""
     share = masks.peak_share_mask(saliency, 0.5).double().mean((-2, -1))
     return share.masked_fill(torch.as_tensor(saliency).amax((-2, -1)) == 0, torch.nan)
 
 
 def gini(saliency: Tensor) -> Tensor:
-    """Gini coefficient of each map's saliency: 0 where it is even, near 1 where few pixels have all.
-
-    Parameters
-    ----------
-    saliency : Tensor, shape (n, h, w), at least 0
-        Saliency maps.
-
-    Returns
-    -------
-    Tensor, float64, shape (n,)
-        NaN for a map of zeros. See `complexity.gini_coefficient`.
-
-    Raises
-    ------
-    ValueError
-        If a saliency is NaN or negative.
-    """
+    """Gini coefficient of each map (n, h, w): 0 where it is even, near 1 where few pixels have all, NaN for zeros."""
     maps = torch.as_tensor(saliency).flatten(1).double().cpu().numpy()
     return torch.tensor([gini_coefficient(own) for own in maps], dtype=torch.float64)
 
 
 def untied_mask(saliency: Tensor, fraction: float) -> Tensor:
-    """Mark the most salient pixels, about a given share of the picture, without drawing among equals.
+    """Mark the most salient pixels of (n, h, w), about a share of the picture, without drawing among equals.
 
     A random draw would break a superpixel, or the zeros around a map, into hundreds of pieces: equals at the cut are
-    marked all, but for those at the map's minimum, which are never marked.
-
-    Parameters
-    ----------
-    saliency : Tensor, shape (n, h, w)
-        Saliency maps.
-    fraction : float
-        Share of the pixels to mark; more where equals lie at the cut, fewer where the map's minimum does.
-
-    Returns
-    -------
-    Tensor, bool, shape (n, h, w)
-        Empty for a constant map.
-
-    Raises
-    ------
-    ValueError
-        As `masks.equal_area_mask` does.
+    marked all, but for those at the map's minimum, which are never marked. Empty for a constant map.
     """
     saliency = torch.as_tensor(saliency)
     marked = masks.equal_area_mask(saliency, fraction)
@@ -97,18 +49,7 @@ def untied_mask(saliency: Tensor, fraction: float) -> Tensor:
 
 
 def connected_components(mask: Tensor) -> Tensor:
-    """Count the pieces of each mask; pixels that touch at a side or a corner belong together.
-
-    Parameters
-    ----------
-    mask : Tensor, bool, shape (n, h, w)
-        Masks.
-
-    Returns
-    -------
-    Tensor, float64, shape (n,)
-        NaN for an empty mask.
-    """
+    """Count the pieces of each mask (n, h, w), NaN for an empty one; pixels that touch at a corner belong together."""
     counts = [ndimage.label(own, structure=np.ones((3, 3)))[1] or np.nan for own in torch.as_tensor(mask).cpu().numpy()]
     return torch.tensor(counts, dtype=torch.float64)
 
@@ -117,18 +58,7 @@ def connected_components(mask: Tensor) -> Tensor:
 
 
 def edge_density(image: np.ndarray) -> float:
-    """Share of the pixels that Canny's detector marks as edges.
-
-    Parameters
-    ----------
-    image : array, uint8, shape (h, w, 3)
-        Photograph. Its grey values are taken in [0, 1], smoothed by `CANNY_SIGMA` pixels; hysteresis between
-        `CANNY_LOW` and `CANNY_HIGH`.
-
-    Returns
-    -------
-    float
-    """
+    """Share of the pixels of a photograph (h, w, 3) uint8 that Canny's detector marks as edges of its gray levels."""
     edges = canny(to_gray(image) / 255, sigma=CANNY_SIGMA, low_threshold=CANNY_LOW, high_threshold=CANNY_HIGH)
     return float(edges.mean())
 
@@ -153,26 +83,10 @@ def to_gray(image: np.ndarray) -> np.ndarray:
 
 
 def gini_coefficient(counts: ArrayLike) -> float:
-    """Gini coefficient: how unevenly `counts` are spread.
+    """Gini coefficient of non-negative numbers (n,): 0 where all are equal, (n - 1) / n where one has everything.
 
-    Parameters
-    ----------
-    counts : array, shape (n,)
-        Non-negative numbers.
-
-    Returns
-    -------
-    float
-        0 where all are equal, (n - 1) / n where one has everything; NaN where they sum to 0.
-
-    Raises
-    ------
-    ValueError
-        If a count is negative or not finite.
-
-    Notes
-    -----
-    With the counts ascending, sum_i (2 i - n - 1) x_i / (n sum_i x_i), i from 1.
+    With the counts ascending, sum_i (2 i - n - 1) x_i / (n sum_i x_i), i from 1; NaN where they sum to 0. ValueError if
+    a count is negative or not finite.
     """
     counts = np.sort(finite(counts, "counts"))
     if (counts < 0).any():

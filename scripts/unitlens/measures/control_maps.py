@@ -6,29 +6,14 @@ import torch
 from torch import Tensor
 
 FLOORS = ("random", "gaussian")
-
-
-# Standard deviation of the centred Gaussian, as a share of each side.
-_GAUSSIAN_WIDTH = 0.25
+_GAUSSIAN_WIDTH = 0.25  # standard deviation of the centred Gaussian, as a share of each side
 
 
 def random_saliency(shape: tuple[int, int], *, seeds: Sequence[int], cells: int = 7) -> Tensor:
-    """Draw maps that know neither picture nor model.
+    """Draw maps (n, h, w) in [0, 1] that know neither picture nor model, one for each seed.
 
-    Parameters
-    ----------
-    shape : (h, w)
-        In pixels.
-    seeds : sequence of int
-        One for each map.
-    cells : int
-        Uniform numbers are drawn on a grid of so many cells a side and interpolated bilinearly. Such a map is as coarse
-        as a class activation map: scattered single pixels would fool a network, whatever they show.
-
-    Returns
-    -------
-    Tensor, float32, shape (n, h, w)
-        In [0, 1].
+    Uniform numbers are drawn on a grid of so many `cells` a side and interpolated bilinearly. Such a map is as coarse
+    as a class activation map: scattered single pixels would fool a network, whatever they show.
     """
     grids = torch.empty(len(seeds), 1, cells, cells)
     for grid, seed in zip(grids, seeds, strict=True):

@@ -2,7 +2,7 @@
 
 Deletion and insertion (Petsiuk et al., BMVC 2018), ROAD (Rong et al., ICML 2022), average drop and increase
 (Chattopadhay et al., WACV 2018). Equal pixels are taken in a random order of each image, so that sparse and binary maps
-are scored as they are.
+are scored as they are. Arguments that do not fit each other or are out of range are a ValueError.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,16 +13,10 @@ from torch import Tensor
 from unitlens.jobs.seeds import one_each
 from unitlens.measures import perturbation
 
+__all__ = ["BETTER", "curves", "deletion", "insertion", "road", "scores"]
+
 # Which end of a measure is the faithful one: 1 the higher, -1 the lower.
-BETTER = {
-    "deletion": -1,
-    "insertion": 1,
-    "road_morf": -1,
-    "road_lerf": 1,
-    "road": 1,
-    "average_drop": -1,
-    "increase": 1,
-}
+BETTER = {"deletion": -1, "insertion": 1, "road_morf": -1, "road_lerf": 1, "road": 1, "average_drop": -1, "increase": 1}
 Predict = Callable[[Tensor], Tensor]  # uint8 pictures (n, h, w, 3) -> probabilities (n, classes)
 
 
@@ -64,14 +58,11 @@ def deletion(
         Probabilities, not normalised by that of the picture.
     auc : Tensor, float64, shape (n,)
         Area under the curve by the trapezoidal rule over the share removed, from 0 to 1. Lower is more faithful.
-
-    Raises
-    ------
-    ValueError
-        If shapes, types, `steps` or `baseline` are not as above, or there is not one seed for each image.
     """
-    plan = perturbation.Plan(steps, [baseline], measures=["deletion"])
-    return _curve_and_area(predict, images, saliency, targets, plan, seeds, batch_size)
+    options = {"plan": perturbation.Plan(steps, [baseline], measures=["deletion"]), "seeds": seeds}
+    found = curves(predict, images, {"": saliency}, targets, batch_size=batch_size, **options)
+    curve = found["", "deletion", baseline]
+    return curve, _area(curve)
 
 
 def insertion(
@@ -87,11 +78,13 @@ def insertion(
 ) -> tuple[Tensor, Tensor]:
     """Insert the most salient pixels first into the baseline, and follow the probability of the explained class.
 
-    Parameters, results and errors are as of `deletion`, with the share inserted from 0 (the baseline) to 1 (the
-    picture). Higher is more faithful.
+    Arguments and results are as of `deletion`, with the share inserted from 0 (the baseline) to 1 (the picture). Higher
+    is more faithful.
     """
-    plan = perturbation.Plan(steps, [baseline], measures=["insertion"])
-    return _curve_and_area(predict, images, saliency, targets, plan, seeds, batch_size)
+    options = {"plan": perturbation.Plan(steps, [baseline], measures=["insertion"]), "seeds": seeds}
+    found = curves(predict, images, {"": saliency}, targets, batch_size=batch_size, **options)
+    curve = found["", "insertion", baseline]
+    return curve, _area(curve)
 
 
 def road(
@@ -114,7 +107,7 @@ def road(
     percentiles : sequence of float
         Shares of the pixels that are REMOVED, in percent, above 0 and below 100 (`grad-cam` counts those it keeps).
     order : {"morf", "lerf"}
-        Most or least relevant first.
+        Most or least relevant first; ValueError for another.
     seeds : int or sequence of int
         Order of equal pixels, and the noise.
 
@@ -124,11 +117,6 @@ def road(
         Probabilities of the explained class.
     mean : Tensor, float64, shape (n,)
         Their mean. The lower for "morf", and the higher for "lerf", the more faithful.
-
-    Raises
-    ------
-    ValueError
-        If shapes, types, `percentiles` or `order` are not as above, or there is not one seed for each image.
     """
     if order not in ("morf", "lerf"):
         raise ValueError(f"`order` is {order!r}; allowed: 'morf' (most relevant first) or 'lerf' (least)")
@@ -136,40 +124,6 @@ def road(
     found = curves(predict, images, {"": saliency}, targets, plan=plan, seeds=seeds, batch_size=batch_size)
     curve = found["", f"road_{order}", "imputed"]
     return curve, curve.mean(1)
-
-
-def average_drop(
-    predict: Predict,
-    images: Tensor,
-    saliency: Tensor,
-    targets: Tensor,
-    *,
-    seeds: int | Sequence[int] = 0,
-    batch_size: int = 64,
-) -> tuple[Tensor, Tensor]:
-    """Keep of each picture what the map marks, and see how far the probability of the explained class falls.
-
-    Parameters
-    ----------
-    predict, images, saliency, targets, seeds, batch_size
-        As in `deletion`.
-
-    Returns
-    -------
-    drop : Tensor, float64, shape (n,)
-        max(0, Y - O) / Y with Y the probability on the picture and O that on the picture times the map, scaled to
-        [0, 1]: black where nothing is salient. Its mean over images is the average drop. Lower is more faithful.
-    increase : Tensor, float64, shape (n,)
-        1 where Y < O, else 0. Higher is more faithful.
-
-    Raises
-    ------
-    ValueError
-        If shapes or types are not as above, or there is not one seed for each image.
-    """
-    plan = perturbation.Plan(measures=["masked"])
-    found = curves(predict, images, {"": saliency}, targets, plan=plan, seeds=seeds, batch_size=batch_size)
-    return _drop(found["", "picture", ""], found["", "masked", "black"])
 
 
 def curves(
@@ -184,26 +138,9 @@ def curves(
 ) -> dict[tuple[str, str, str], Tensor]:
     """Follow the probability of the explained class through the perturbations of all explanations of the pictures.
 
-    All perturbed pictures, of every image, explainer and measure, go through the model in common batches.
-
-    Parameters
-    ----------
-    predict, images, targets, seeds, batch_size
-        As in `deletion`.
-    saliencies : mapping
-        From explainer to its maps (n, h, w).
-    plan : Plan
-
-    Returns
-    -------
-    dict
-        From (explainer, measure, baseline) to probabilities, float64 (n, points) on the CPU; under
-        ``("", "picture", "")`` those of the pictures, (n, 1).
-
-    Raises
-    ------
-    ValueError
-        As the functions of single measures do.
+    All perturbed pictures, of every image, explainer and measure, go through the model in common batches. The arguments
+    are as of `deletion`, with `saliencies` from explainer to its maps (n, h, w). Gives, by (explainer, measure,
+    baseline), probabilities, float64 (n, points) on the CPU; by ``("", "picture", "")`` those of the pictures, (n, 1).
     """
     images, targets = torch.as_tensor(images), torch.as_tensor(targets)
     saliencies = {name: torch.as_tensor(maps).to(images.device) for name, maps in saliencies.items()}
@@ -224,18 +161,10 @@ def curves(
 
 
 def scores(curves: Mapping[tuple[str, str, str], Tensor]) -> dict[tuple[str, str, str], Tensor]:
-    """Condense the curves of every explanation to one number a measure.
+    """Condense what `curves` returns for all measures to a number an image, (n,), by explainer, measure and baseline.
 
-    Parameters
-    ----------
-    curves : mapping
-        What `curves` returns for all measures.
-
-    Returns
-    -------
-    dict
-        From (explainer, measure, baseline) to float64 (n,), the measures being the keys of `BETTER`. ``road`` is half
-        of what least-relevant-first leaves over most-relevant-first.
+    The measures are the keys of `BETTER`; ``road`` is half of what least-relevant-first leaves over
+    most-relevant-first.
     """
     found = {}
     for (explainer, measure, baseline), curve in curves.items():
@@ -288,26 +217,15 @@ def _probabilities(predict: Predict, pictures: Tensor, targets: Sequence[int]) -
     return probabilities.gather(1, columns)[:, 0].double()
 
 
-def _curve_and_area(
-    predict: Predict,
-    images: Tensor,
-    saliency: Tensor,
-    targets: Tensor,
-    plan: perturbation.Plan,
-    seeds: int | Sequence[int],
-    batch_size: int,
-) -> tuple[Tensor, Tensor]:
-    found = curves(predict, images, {"": saliency}, targets, plan=plan, seeds=seeds, batch_size=batch_size)
-    curve = found["", plan.measures[0], plan.baselines[0]]
-    return curve, _area(curve)
-
-
 def _area(curve: Tensor) -> Tensor:
     return torch.trapezoid(curve, dx=1 / (curve.shape[1] - 1), dim=1)
 
 
 def _drop(picture: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
-    """From probabilities (n, 1)."""
+    """Compare probabilities (n, 1) of the picture, Y, and of the picture times the map, scaled to [0, 1], O.
+
+    The drop max(0, Y - O) / Y, whose mean over images is the average drop, and the increase, 1 where Y < O, else 0.
+    """
     drop = (picture - masked).clamp(min=0) / picture
     increase = (masked > picture).double().where(~(masked - picture).isnan(), torch.nan)
     return drop[:, 0], increase[:, 0]

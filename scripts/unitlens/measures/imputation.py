@@ -36,27 +36,11 @@ class Level(NamedTuple):
 
 
 def impute(images: Tensor, removed: Tensor) -> Tensor:
-    """Fill the removed pixels of each picture.
+    """Fill the removed pixels, (n, h, w) bool, of each picture (n, h, w, channels), float32 grey levels.
 
-    Parameters
-    ----------
-    images : Tensor, shape (n, h, w, channels)
-        Grey levels.
-    removed : Tensor, bool, shape (n, h, w)
-        True where a pixel is to be filled.
-
-    Returns
-    -------
-    Tensor, float32, shape (n, h, w, channels)
-        The known pixels as they are, the others within `TOLERANCE` of the solution. An image's result does not depend
-        on its batch.
-
-    Raises
-    ------
-    ValueError
-        If a picture has no pixel left, or the shapes differ.
-    RuntimeError
-        If the solution is not reached.
+    The known pixels stay as they are, the others come within `TOLERANCE` of the solution. An image's result does not
+    depend on its batch. ValueError if a picture has no pixel left, or the shapes differ; RuntimeError if the solution
+    is not reached.
     """
     if removed.shape != images.shape[:3]:
         raise ValueError(f"`removed` has shape {tuple(removed.shape)}, the images have {tuple(images.shape[:3])}")

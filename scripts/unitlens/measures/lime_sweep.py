@@ -7,6 +7,7 @@ every other setting is a fit to the first of them, exactly what `lime.explain` w
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import groupby, product
 
 import numpy as np
@@ -35,24 +36,11 @@ Score = Callable[[Tensor, Tensor, Sequence[int]], Tensor]  # (saliency, LIME's o
 def drawn(
     default: Mapping[str, object], grid: Mapping[str, Sequence[object]], *, count: int | None = None, seed: int = 0
 ) -> dict[str, Setting]:
-    """Combine the values of a grid.
+    """Combine the values of a grid, and draw `count` of the combinations, all by default, at random, by `setting_id`.
 
-    Parameters
-    ----------
-    default : mapping
-        `explain.lime` of the config: what a combination has where the grid lacks a key.
-    grid : mapping
-        Lists of values of ``superpixels, hide, n_samples, kernel, alpha, n_features, selection, num_features``; a
-        kernel is a mapping with ``distance`` and ``kernel_width``.
-    count : int, optional
-        How many combinations to take, drawn at random; all by default.
-    seed : int
-        Seed of the draw, which does not depend on the order of the lists.
-
-    Returns
-    -------
-    dict
-        Settings by `setting_id`, each once.
+    `default` is `explain.lime` of the config: what a combination has where the grid lacks a key. Of the keys of a
+    setting the grid lists values, but ``kernel``, mappings with ``distance`` and ``kernel_width``, for these two. The
+    draw does not depend on the order of the lists.
     """
     keys = sorted(grid)
     combinations = [dict(zip(keys, values, strict=True)) for values in product(*(grid[key] for key in keys))]
@@ -70,24 +58,9 @@ def all_settings(
     count: int | None = None,
     seed: int = 0,
 ) -> dict[str, Setting]:
-    """List the settings of a sweep: the default, the presets, and what is `drawn` from the grid.
+    """List the settings of a sweep by `setting_id`, each once: the default, the presets, and what is `drawn`.
 
-    Parameters
-    ----------
-    default, grid, count, seed
-        As in `drawn`.
-    presets : mapping, optional
-        By name, keywords as `from_explain_instance` takes them.
-
-    Returns
-    -------
-    dict
-        Settings by `setting_id`, each once; the default first.
-
-    Raises
-    ------
-    ValueError
-        If a preset cannot be translated.
+    Presets are, by name, keywords as `from_explain_instance` takes them; ValueError where it cannot.
     """
     named = {setting_id(each): each for each in named_settings(default, presets or {}).values()}
     return named | drawn(default, grid, count=count, seed=seed)
@@ -115,47 +88,27 @@ def make_score(
     seed: int,
     batch_size: int,
 ) -> Score:
-    """Make the function that scores explanations; higher is better.
+    """Make the function that scores explanations, higher is better: (saliency, LIME's masks, rows) -> a number a row.
 
-    Parameters
-    ----------
-    predict, images, targets, image_ids, seed, batch_size
-        As in `sweep`. The seed fixes how ties are broken, as in `run.cut_masks`.
-    objective : {"equal_area_iou", "mask_iou", "insertion"}
-        IoU of LIME's saliency and the reference, both cut to `area`; of LIME's own binary mask and the reference cut to
-        `area`, which depends on the mask's size, and an empty mask scores 0; or the area under the insertion curve (see
-        `faithfulness.insertion`), for which no other explainer is needed.
-    reference : (n, h, w) Tensor
-        The maps of another explainer of the same pictures.
-    explainer : str
-        Its name.
-    area : float
-        Share of the picture.
-    steps, baseline
-        As in `faithfulness.insertion`.
-
-    Returns
-    -------
-    callable
-        (saliency, LIME's masks, rows of the pictures) -> scores; NaN where a reference that is needed is zero
-        everywhere.
-
-    Raises
-    ------
-    ValueError
-        If `objective` is another.
+    The `objective` is "equal_area_iou", IoU of LIME's saliency and the reference, both cut to `area`; "mask_iou", of
+    LIME's own binary mask and the reference cut to `area`, which depends on the mask's size, and an empty mask scores
+    0; or "insertion", the area under the curve of `faithfulness.insertion`, for which no other explainer is needed.
+    Another is a ValueError. The `reference`, maps (n, h, w) of another `explainer` of the same `images` (n, h, w, 3)
+    and `targets` (n,), gives NaN where it is zero everywhere. The seed fixes how ties are broken, as in
+    `run.cut_masks`.
     """
     if objective not in OBJECTIVES:
         raise ValueError(f"`objective` is {objective!r}; allowed: {', '.join(OBJECTIVES)}")
     known = masks.has_map(reference)
     theirs = masks.equal_area_mask(reference, area, seed=stream_seeds(seed, explainer, image_ids))
-    ties = stream_seeds(seed, "lime", image_ids)
+    ties = stream_seeds(seed, lime.NAME, image_ids)
 
     def score(saliency: Tensor, selected: Tensor, rows: Sequence[int]) -> Tensor:
         own = [ties[row] for row in rows]
         if objective == "equal_area_iou":
-            cut = masks.equal_area_mask(saliency, area, seed=own) & masks.has_map(saliency)[:, None, None]
-            return masks.iou(cut, theirs[rows]).where(known[rows], torch.nan)
+            return masks.iou(masks.cut_explanations(saliency, area, seeds=own), theirs[rows]).where(
+                known[rows], torch.nan
+            )
         if objective == "mask_iou":
             return masks.iou(selected, theirs[rows]).where(known[rows], torch.nan)
         options = {"steps": steps, "baseline": baseline, "seeds": own, "batch_size": batch_size}
@@ -176,34 +129,17 @@ def sweep(
     batch_size: int,
     given: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[dict[str, list], dict[str, list]]:
-    """Explain pictures with every setting and score each explanation.
+    """Explain pictures (n, h, w, 3) uint8 and their target classes (n,) with every setting and score each explanation.
 
-    Parameters
-    ----------
-    predict : callable
-        uint8 pictures -> probabilities.
-    images : (n, h, w, 3) uint8 Tensor
-    targets : (n,) int Tensor
-        The class that is explained.
-    image_ids : sequence of str
-    swept : mapping
-        From `all_settings`.
-    score : callable
-        From `make_score`.
-    seed : int
-        With the image id it fixes an image's perturbations, as in `run.lime_explainer`.
-    batch_size : int
-        Pictures on the device at once.
-    given : mapping, optional
-        From `segment.given_superpixels`, for the superpixel method "given".
+    `swept` is of `all_settings`, `score` of `make_score`; `given` as in `superpixels_of`. With the image id the seed
+    fixes an image's perturbations, as in `run.lime_explainer`.
 
     Returns
     -------
     scores : dict of list
         Columns ``setting, image_id, superpixels, score, mask_area``, a row for each setting and picture: the
         superpixels of the picture and the share of it in LIME's own mask, 0 where no superpixel is positive. Score and
-        area are NaN where a picture has fewer than two superpixels or more than the setting has samples: `lime.explain`
-        refuses it.
+        area are NaN where `lime.explain` refuses a picture, because of its number of superpixels.
     seconds : dict of list
         Columns ``part, segmentation, pictures, seconds``: the time to segment the pictures, a row for each superpixel
         setting, and to predict perturbed pictures (part ``sample``), those of all designs together.
@@ -220,13 +156,15 @@ def sweep(
         own = ["superpixels", superpixel_text(superpixels), len(images), run.now(images.device) - start]
         for column, value in zip(seconds.values(), own, strict=True):
             column.append(value)
-        counts = segments.flatten(1).amax(1) + 1
-        counts[list(absent)] = 0
+        counts = segment.superpixel_counts(segments, absent)
         for hide, of_design in progress.each(_grouped(of_superpixels, "hide"), "kinds of hiding"):
             most = max(setting["n_samples"] for setting in of_design.values())
             rows = [row for row, count in enumerate(counts.tolist()) if 2 <= count <= most and targets[row] >= 0]
             start = run.now(images.device)
-            samples = _sample(predict, images, segments, targets, seeds, image_ids, rows, hide, most, batch_size)
+            options = {"n_samples": most, "hide": fill.HIDE[hide], "batch_size": batch_size}
+            own = {"seeds": seeds, "image_ids": image_ids}
+            inputs = (images, segments, targets)
+            samples = _sample(partial(lime_samples.sample, predict, **options), rows, *inputs, **own)
             predicting += run.now(images.device) - start
             predicted += len(rows) * most
             for name, setting in of_design.items():
@@ -249,35 +187,13 @@ def _grouped(swept: Mapping[str, Setting], key: str) -> list[tuple[object, dict[
     return [(next(iter(group.values()))[key], group) for group in groups]
 
 
-def _sample(
-    predict: Callable[[Tensor], Tensor],
-    images: Tensor,
-    segments: Tensor,
-    targets: Tensor,
-    seeds: Sequence[int],
-    image_ids: Sequence[str],
-    rows: Sequence[int],
-    hide: str,
-    n_samples: int,
-    batch_size: int,
-) -> dict[int, tuple[Tensor, Tensor]]:
+def _sample(draw: Callable, rows: Sequence[int], *images: Tensor, **own: Sequence) -> dict[int, tuple[Tensor, Tensor]]:
     """Return design and predictions of the pictures in `rows`, but for those whose predictions are not finite."""
     if not rows:
         return {}
 
     def sample(places: list[int]) -> lime_samples.Samples:
-        own = [rows[place] for place in places]
-        return lime_samples.sample(
-            predict,
-            images[own],
-            segments[own],
-            targets[own],
-            n_samples=n_samples,
-            hide=fill.HIDE[hide],
-            batch_size=batch_size,
-            seeds=[seeds[row] for row in own],
-            image_ids=[image_ids[row] for row in own],
-        )
+        return lime_samples.on_rows(draw, [rows[place] for place in places], *images, **own)
 
     samples, failing = items.without_failing(sample, len(rows))
     if samples is None:
@@ -296,12 +212,8 @@ def _score_setting(
         coefficients = [surrogate(setting, *samples[row]).coefficients for row in rows]
         own = segments[rows]
         saliency = torch.stack([each[0].clamp(min=0)[labels] for each, labels in zip(coefficients, own, strict=True)])
-        selected = torch.cat(
-            [
-                lime.mask(each, labels[None], num_features=setting["num_features"])
-                for each, labels in zip(coefficients, own, strict=True)
-            ]
-        )
+        mask = partial(lime.mask, num_features=setting["num_features"])
+        selected = torch.cat([mask(each, labels[None]) for each, labels in zip(coefficients, own, strict=True)])
         values[0, rows] = score(saliency.float(), selected, rows).cpu()
         values[1, rows] = selected.double().mean((1, 2)).cpu()
     return {"score": values[0], "mask_area": values[1]}

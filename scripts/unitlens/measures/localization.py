@@ -1,7 +1,8 @@
 """How well saliency maps find the object that a sheet gives, as a mask or a box.
 
 IoU at the object's own area, the pointing game (Zhang et al., ECCV 2016; here without tolerance) and the share of the
-saliency inside. Tested by hand.
+saliency inside. Scores are float64 (n,), NaN where the object is empty; shapes that differ and saliency that is NaN are
+a ValueError. Tested by hand.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,24 +16,11 @@ from unitlens.images.geometry import box_pixels
 
 
 def reference_masks(images: Mapping[str, np.ndarray]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Give what the sheet says of where the objects are.
+    """Give what the sheet says of where the objects are, of a shard of decoded photographs.
 
-    Parameters
-    ----------
-    images : mapping
-        A shard of decoded photographs: ``images``, ``box`` (n, 4) in pixels (left, top, right, bottom; NaN where there
-        is none) and, where a photograph has one, ``mask`` (n, h, w), 0 outside the object, with ``has_mask`` (n,).
-
-    Returns
-    -------
-    dict
-        From ``mask`` and ``box``, where given, to the objects (n, h, w) bool and which images have one (n,) bool;
-        `geometry.box_pixels` says what a box covers.
-
-    Raises
-    ------
-    ValueError
-        If masks and photographs differ in size.
+    From ``mask`` and ``box``, where given, to the objects (n, h, w) bool and which images have one (n,) bool. A mask is
+    0 outside the object; `geometry.box_pixels` says what a box covers. ValueError if masks and photographs differ in
+    size.
     """
     shape = images["images"].shape[:3]
     references = {}
@@ -48,26 +36,9 @@ def reference_masks(images: Mapping[str, np.ndarray]) -> dict[str, tuple[Tensor,
 
 
 def object_iou(saliency: Tensor, mask: Tensor, *, seeds: Sequence[int]) -> Tensor:
-    """Intersection over union of each object and as many of the most salient pixels as it has.
+    """Intersection over union of each object (n, h, w) and as many of the most salient pixels as it has.
 
-    Parameters
-    ----------
-    saliency : Tensor, shape (n, h, w)
-        Saliency maps.
-    mask : Tensor, bool, shape (n, h, w)
-        Objects.
-    seeds : sequence of int
-        One for each image: the order in which equal pixels are taken.
-
-    Returns
-    -------
-    Tensor, float64, shape (n,)
-        NaN where the mask is empty; `agreement.chance_iou` of the object's share is what unrelated maps score.
-
-    Raises
-    ------
-    ValueError
-        As `masks.iou` and `masks.equal_area_mask` do.
+    `agreement.chance_iou` of the object's share is what unrelated maps score; equal pixels are taken by `seeds`.
     """
     scores = torch.full((len(mask),), torch.nan, dtype=torch.float64)
     for i, share in enumerate(mask.double().mean((-2, -1)).tolist()):
@@ -77,23 +48,10 @@ def object_iou(saliency: Tensor, mask: Tensor, *, seeds: Sequence[int]) -> Tenso
 
 
 def pointing(saliency: Tensor, mask: Tensor) -> Tensor:
-    """Tell whether the peak of each map lies inside the object.
+    """Tell whether the peak of each map (n, h, w) lies inside the object: 1 or 0, NaN where the map is constant.
 
-    Parameters
-    ----------
-    saliency, mask
-        As in `object_iou`.
-
-    Returns
-    -------
-    Tensor, float64, shape (n,)
-        1 or 0; of a plateau, such as a superpixel, the share of its pixels that lie inside: what a pixel drawn from it
-        at random would score on average. NaN where the map is constant or the mask empty.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ or a saliency is NaN.
+    Of a plateau, such as a superpixel, the share of its pixels that lie inside: what a pixel drawn from it at random
+    would score on average.
     """
     maps = _checked(saliency, mask)
     highest = maps.amax((-2, -1), keepdim=True)
@@ -104,22 +62,9 @@ def pointing(saliency: Tensor, mask: Tensor) -> Tensor:
 
 
 def energy_inside(saliency: Tensor, mask: Tensor) -> Tensor:
-    """Share of each map's saliency that lies inside the object.
+    """Share of each map's saliency (n, h, w), at least 0, that lies inside the object; NaN for a map of zeros.
 
-    Parameters
-    ----------
-    saliency, mask
-        As in `object_iou`; saliency at least 0.
-
-    Returns
-    -------
-    Tensor, float64, shape (n,)
-        NaN for a map of zeros or an empty mask; the object's share of the picture is what unrelated maps score.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ, or a saliency is NaN or negative.
+    The object's share of the picture is what unrelated maps score.
     """
     maps = _checked(saliency, mask, at_least_zero=True).double()
     share = (maps * mask).sum((-2, -1)) / maps.sum((-2, -1))

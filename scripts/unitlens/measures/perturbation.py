@@ -12,37 +12,19 @@ from unitlens.measures.control_maps import is_flat
 from unitlens.measures.imputation import impute
 
 CURVES = ("deletion", "insertion", "road_morf", "road_lerf", "masked")
-BASELINES = ("blur", "mean")
-
-
-# Standard deviation of ROAD's noise, in grey levels: 0.01 of the range, as in the authors' code.
-_NOISE = 2.55
-
-
-_BASELINES = {
+_NOISE = 2.55  # standard deviation of ROAD's noise, in grey levels: 0.01 of the range, as in the authors' code
+BASELINES = {
     "blur": lambda picture: fill.blurred(picture[None])[0],
     "mean": lambda picture: picture.double().mean((0, 1)).round().to(torch.uint8).expand_as(picture),
 }
 
 
 class Plan(NamedTuple):
-    """Which curves are asked for, and where they are sampled.
+    """Which curves are asked for, and where they are sampled."""
 
-    Attributes
-    ----------
-    steps : int
-        Points of a deletion or insertion curve, both ends among them.
-    baselines : sequence of str
-        What takes the place of a removed pixel in deletion and insertion.
-    percentiles : sequence of float
-        Shares of pixels that ROAD removes, in percent.
-    measures : sequence of str
-        Some of `CURVES`.
-    """
-
-    steps: int = 2
-    baselines: Sequence[str] = ()
-    percentiles: Sequence[float] = ()
+    steps: int = 2  # points of a deletion or insertion curve, both ends among them
+    baselines: Sequence[str] = ()  # what takes the place of a removed pixel in deletion and insertion
+    percentiles: Sequence[float] = ()  # shares of pixels that ROAD removes, in percent
     measures: Sequence[str] = CURVES
 
 
@@ -69,7 +51,7 @@ def stacks(
         generator = torch.Generator().manual_seed(seed)
         shuffle = torch.randperm(height * width, generator=generator).to(images.device)
         noise = (_NOISE * torch.randn(height, width, 3, generator=generator)).to(images.device)
-        baselines = {name: _BASELINES[name](picture) for name in plan.baselines}
+        baselines = {name: BASELINES[name](picture) for name in plan.baselines}
         yield torch.stack([picture, *baselines.values()]), target
         for maps in saliencies.values():
             ranks = _ranks(maps[index], shuffle)

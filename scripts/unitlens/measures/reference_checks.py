@@ -23,18 +23,9 @@ from unitlens.networks import layer_outputs
 from unitlens.networks.hooks import capture, find_layer
 from unitlens.networks.network import predictor, set_precision
 
-# Of maps in [0, 1]: both sides add up hundreds of channels in float32, in different orders and batches.
-CAM_TOLERANCE = 1e-3
-
-
-# Of coefficients, which are probabilities: both sides solve the same equations in float64.
-LIME_TOLERANCE = 1e-6
-
-
-# Of the share of pixels: labels are equal or they are not.
-QUICKSHIFT_TOLERANCE = 0.0
-
-
+CAM_TOLERANCE = 1e-3  # of maps in [0, 1]: both sides add up hundreds of channels in float32, in different orders
+LIME_TOLERANCE = 1e-6  # of coefficients, which are probabilities: both sides solve the same equations in float64
+QUICKSHIFT_TOLERANCE = 0.0  # of the share of pixels: labels are equal or they are not
 GRAD_CAM = {
     "gradcam": "GradCAM",
     "hirescam": "HiResCAM",
@@ -44,17 +35,12 @@ GRAD_CAM = {
     "ablationcam": "AblationCAM",
     "scorecam": "ScoreCAM",
 }
-
-
 _ABLATION_NOTE = (
     "grad-cam's loop sets channels to 0 in place of the layer's minimum - 1e7 and does not divide by the logit: the "
     "minimum is not 0, or the logit not above 0"
 )
 _QUICKSHIFT_OF_LIME = {"kernel_size": 4, "max_dist": 200, "ratio": 0.2}
-
-
-# A longer call is not repeated: what a first call costs beyond a second one is little beside it.
-_LONG_SECONDS = 5.0
+_LONG_SECONDS = 5.0  # of a call that is not repeated: what a first one costs beyond a second is little beside it
 
 
 class Check(NamedTuple):
@@ -67,6 +53,7 @@ class Check(NamedTuple):
     difference: Callable[[np.ndarray, np.ndarray], float]
     tolerance: float
     note: str = ""
+    left_out: Mapping[int, str] = {}  # why photographs, by their number, cannot be explained
 
 
 def compare(
@@ -85,7 +72,7 @@ def compare(
     seed: int,
     given: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
-    """Run explainers and their reference packages on the same photographs.
+    """Run explainers and their reference packages on the same photographs: differences and timings, a row a check.
 
     Parameters
     ----------
@@ -98,40 +85,25 @@ def compare(
         On the model's device.
     targets : (n,) int Tensor
         The class that is explained.
-    image_ids : sequence of str
-        With the seed they fix LIME's perturbations.
+    image_ids, seed
+        They fix LIME's perturbations.
     name : str
         The model's name, for the tables.
-    layer : str
-        Dotted name of the layer of the class activation maps.
-    cams : sequence of str
-        Keys of `cam.METHODS`.
-    lime_options : mapping
-        Options of `run.lime_explainer`: ``superpixels``, ``hide``, and those of the surrogate; others do not
-        matter here. Quickshift is checked where it makes the superpixels. `lime` hides behind the mean colour or
-        a constant: any other choice is checked with the mean colour, and the note says so.
+    layer, cams
+        The layer of the class activation maps, and keys of `cam.METHODS`.
+    lime_options, given
+        Of `run.lime_explainer`. Quickshift is checked where it makes the superpixels. `lime` hides behind the mean
+        colour or a constant: any other choice is checked with the mean colour, and the note says so.
     samples : int
         Perturbed pictures of a photograph; one for each superpixel where those are more.
-    batch_size : int
-        Pictures on the device at once.
-    seed : int
-    given : mapping, optional
-        From `segment.given_superpixels`.
-
-    Returns
-    -------
-    differences : list of dict
-        A row a check: ``model, check, reference, images, largest_difference, tolerance, passed, note``. The difference
-        is the largest absolute one of maps (in [0, 1]) or coefficients; of superpixels, the largest share of a
-        photograph's pixels. NaN does not pass. Rows whose reference is ``float32`` compare our own explanations in bf16
-        and, on a GPU, TF32 with those in strict float32; their ``tolerance`` and ``passed`` are empty, as are
-        those of a map that `grad-cam` does not have, whose reference is ``none``.
-    timings : list of dict
-        ``model, check, reference, images, seconds_ours, seconds_reference, speed_ratio, device, threads``: the seconds
-        for all photographs, each after a warm-up call unless that took long, and reference / ours.
 
     Notes
     -----
+    The difference is the largest absolute one of maps (in [0, 1]) or coefficients; of superpixels, the largest share of
+    a photograph's pixels; NaN does not pass. Rows whose reference is ``float32`` compare our own explanations in bf16
+    and, on a GPU, TF32 with those in strict float32. Seconds are for all photographs, each after a warm-up call unless
+    that took long.
+
     Ablation-CAM of `grad-cam` departs from the formula where the layer's lowest value is not 0, and turns the map
     upside down where the logit is below 0. There its loop, which runs the whole network for every channel, sets
     channels to 0 and does not divide by the logit; the note says so.
@@ -146,28 +118,32 @@ def compare(
     def explainers(model: nn.Module, normalise: Callable[[Tensor], Tensor]) -> list[Check]:
         images, predict = normalise(pictures), predictor(model, normalise)
         checks = [_cam_check(each, model, layer, images, targets, batch_size) for each in cams if each in GRAD_CAM]
-        return [*checks, _lime_check(predict, pictures, segments, targets, seeds, lime_options, samples, batch_size)]
+        of_lime = _lime_check(predict, pictures, segments, targets, seeds, lime_options, samples, batch_size)
+        return [*(check._replace(left_out=without) for check in checks), of_lime._replace(left_out=without_lime)]
 
     checks = explainers(model, normalise)
     if superpixels["method"] == "quickshift":
-        checks.insert(
-            -1, _quickshift_check(pictures, {key: superpixels[key] for key in superpixels.keys() - {"method"}})
-        )
+        options = {key: superpixels[key] for key in superpixels.keys() - {"method"}}
+        checks.insert(-1, _quickshift_check(pictures, options))
     device = torch.cuda.get_device_name(pictures.device) if pictures.device.type == "cuda" else "cpu"
     strict, usable, differences, timings = {}, {}, [], []
+
+    def add(check: str, reference: str, images: int, difference: float, **rest: object) -> dict[str, object]:
+        row = {"model": name, "check": check, "reference": reference, "images": images}
+        verdict = {"largest_difference": difference, "tolerance": np.nan, "passed": None}
+        differences.append(row | verdict | rest)
+        return row
+
     for check in progress.each(checks, "checks"):
-        left_out = without_lime if check.name == "lime" else without if check.name in GRAD_CAM else {}
-        rows = [row for row in range(len(pictures)) if row not in left_out]
-        usable[check.name] = rows
+        rows = usable[check.name] = [row for row in range(len(pictures)) if row not in check.left_out]
         strict[check.name], our_seconds = _timed(check.ours, rows)
         theirs, their_seconds = _timed(check.theirs, rows)
         difference = _largest(check.difference, strict[check.name], theirs)
-        row = {"model": name, "check": check.name, "reference": check.reference, "images": len(rows)}
-        note = "; ".join(
-            [*filter(None, [check.note]), *(f"without {image_ids[row]}: {why}" for row, why in left_out.items())]
-        )
-        passed = {"tolerance": check.tolerance, "passed": difference <= check.tolerance if rows else None, "note": note}
-        differences.append(row | {"largest_difference": difference} | passed)
+        left_out = [f"without {image_ids[row]}: {why}" for row, why in check.left_out.items()]
+        note = "; ".join([*filter(None, [check.note]), *left_out])
+        passed = difference <= check.tolerance if rows else None
+        verdict = {"tolerance": check.tolerance, "passed": passed, "note": note}
+        row = add(check.name, check.reference, len(rows), difference, **verdict)
         seconds = {"seconds_ours": our_seconds, "seconds_reference": their_seconds}
         seconds["speed_ratio"] = their_seconds / our_seconds if rows else np.nan
         timings.append(row | seconds | {"device": device, "threads": torch.get_num_threads()})
@@ -175,13 +151,11 @@ def compare(
         network, dtype = set_precision(copy.deepcopy(model), precision)
         for check in explainers(network, lambda pictures, dtype=dtype: normalise(pictures).to(dtype)):
             fast = [_array(check.ours(index)) for index in usable[check.name]]
-            row = {"model": name, "check": check.name, "reference": "float32", "images": len(fast)}
-            row["largest_difference"] = _largest(_largest_difference, fast, strict[check.name])
-            differences.append(row | {"tolerance": np.nan, "passed": None, "note": f"{precision}: for information"})
+            difference = _largest(_largest_difference, fast, strict[check.name])
+            add(check.name, "float32", len(fast), difference, note=f"{precision}: for information")
     for method in cams:
         if method not in GRAD_CAM:
-            row = {"model": name, "check": method, "reference": "none", "images": 0, "largest_difference": np.nan}
-            differences.append(row | {"tolerance": np.nan, "passed": None, "note": "grad-cam has no such map"})
+            add(method, "none", 0, np.nan, note="grad-cam has no such map")
     return differences, timings
 
 
@@ -189,11 +163,10 @@ def _reasons(
     predict: Callable[[Tensor], Tensor], pictures: Tensor, targets: Tensor, segments: Tensor, absent: Mapping[int, str]
 ) -> tuple[dict[int, str], dict[int, str]]:
     """Say why photographs, by their number, cannot be explained at all, and why not by LIME."""
-    single = (segments.flatten(1).amax(1) == 0).nonzero()[:, 0].tolist()
-    unknown = (run.predicted_class(predict(pictures)) < 0).nonzero()[:, 0].tolist()
-    unlabelled = (targets < 0).nonzero()[:, 0].tolist()
-    reasons = dict.fromkeys(unlabelled, items.NO_LABEL) | dict.fromkeys(unknown, items.NOT_FINITE)
-    return reasons, dict.fromkeys(single, items.ONE_SUPERPIXEL) | dict(absent) | reasons
+    single = items.reasons_where(segments.flatten(1).amax(1) == 0, items.ONE_SUPERPIXEL)
+    reasons = items.reasons_where(targets < 0, items.NO_LABEL)
+    reasons |= items.reasons_where(run.predicted_class(predict(pictures)) < 0, items.NOT_FINITE)
+    return reasons, single | dict(absent) | reasons
 
 
 def _timed(function: Callable[[int], Tensor | np.ndarray], rows: Sequence[int]) -> tuple[list[np.ndarray], float]:
@@ -259,9 +232,8 @@ def _grad_cam(
 ) -> np.ndarray:  # (1, h, w)
     import pytorch_grad_cam
 
-    grid = partial(
-        layer_outputs.as_grid, images=image, layer=layer
-    )  # which axis is what, grad-cam leaves to its caller
+    # Which axis is what, grad-cam leaves to its caller.
+    grid = partial(layer_outputs.as_grid, images=image, layer=layer)
     explainer = getattr(pytorch_grad_cam, GRAD_CAM[method])(model, [find_layer(model, layer)], grid, **options)
     image = image.clone().requires_grad_(explainer.uses_gradients)  # the model's parameters are frozen
     try:
@@ -292,15 +264,8 @@ def _grad_cam_ablating_to_zero(method: str, model: nn.Module, layer: str, image:
             self.activations.movedim(axis, 1)[rows, torch.as_tensor(self.indices[: len(rows)]).long()] = 0
             return self.activations
 
-    return _grad_cam(
-        method,
-        model,
-        layer,
-        image,
-        target,
-        score=lambda logits: logits[target] - score + 1,
-        ablation_layer=ToZero(),
-    )
+    options = {"score": lambda logits: logits[target] - score + 1, "ablation_layer": ToZero()}
+    return _grad_cam(method, model, layer, image, target, **options)
 
 
 @torch.no_grad()
@@ -337,12 +302,12 @@ def _lime_check(
     samples: int,
     batch_size: int,
 ) -> Check:
-    n_segments = (segments.flatten(1).amax(1) + 1).tolist()
+    n_segments = segment.superpixel_counts(segments).tolist()
     n_samples = [max(samples, d) for d in n_segments]
     known = {name: value for name, value in fill.HIDE.items() if not isinstance(value, str)}
     hide = options["hide"]
     note = "" if hide in known else f"superpixels hidden by their mean colour: lime knows no {hide}"
-    common = {key: options[key] for key in surrogate.SURROGATE if key in options}
+    common = {key: options[key] for key in surrogate.Surrogate._fields if key in options}
     common |= {"hide": known.get(hide), "batch_size": batch_size}
 
     def coefficients(explain_pictures: Callable[..., lime.LimeResult], i: int, **design: object) -> Tensor:
@@ -357,7 +322,7 @@ def _lime_check(
         return coefficients(lime.explain, i, designs=[torch.as_tensor(design)])
 
     return Check(
-        "lime",
+        lime.NAME,
         _package("lime"),
         ours,
         lambda i: coefficients(lime.explain_with_package, i),

@@ -7,6 +7,7 @@ samples: the surrogate is fitted to prefixes of one set of samples a seed. Teste
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -42,15 +43,8 @@ def randomise(model: nn.Module, layers: Sequence[str], *, seed: int) -> None:
     """Shuffle the values within every parameter and running statistic of some layers, in place.
 
     What a layer has learned is lost and its scale is not: new draws from an initial distribution would let the
-    activations of a deep network vanish, whose maps would then be empty and tell nothing.
-
-    Parameters
-    ----------
-    model : nn.Module
-    layers : sequence of str
-        Dotted names of modules; parameters of modules inside them are left alone.
-    seed : int
-        With the layer's name it fixes the order.
+    activations of a deep network vanish, whose maps would then be empty and tell nothing. Layers are dotted names of
+    modules; parameters of modules inside them are left alone. Seed and name fix the order.
     """
     for name in layers:
         generator = torch.Generator().manual_seed(image_seed(seed, name))
@@ -65,14 +59,7 @@ def cascade_maps(
 ) -> Iterator[tuple[int, str, Mapping[str, Tensor]]]:
     """Explain a copy of a network as its layers are randomised from the last one down.
 
-    Yields
-    ------
-    count : int
-        How many layers are randomised.
-    deepest : str
-        The last of them.
-    maps : mapping
-        What `explain` returns for the network as it is now.
+    Yields how many layers are randomised, the name of the deepest of them, and what `explain` returns for the network.
     """
     names = layers_with_weights(model)
     broken, done = copy.deepcopy(model), 0
@@ -93,7 +80,7 @@ def cam_maps(
 
 
 def next_photograph(names: Sequence[str]) -> Tensor | None:
-    """Index of the next image of another photograph, around the end; None where there is but one photograph."""
+    """Index (n,) of the next image of another photograph, around the end; None where there is but one photograph."""
     if len(set(names)) < 2:
         return None
     steps = (((i + step) % len(names) for step in range(1, len(names))) for i in range(len(names)))
@@ -118,41 +105,18 @@ def draw(
 ) -> tuple[list[lime_samples.Samples | None], dict[int, str]]:
     """Draw the samples of LIME several times, each time with another seed; the first are those of the explanation.
 
-    Parameters
-    ----------
-    predict, pictures, segments, targets, n_samples, batch_size
-        As in `lime_samples.sample`.
-    image_ids : sequence of str
-    repeats : int
-        Number of seeds.
-    hide : str
-        A key of `fill.HIDE`.
-    seed : int
-        With image id and repeat it fixes the samples, as in `run.lime_explainer`.
-
-    Returns
-    -------
-    samples : list of lime.Samples or None
-        One for each seed, None where LIME can explain no image.
-    reasons : dict
-        Why it cannot explain an image, by its number.
+    The arguments are as of `lime_samples.sample`, `hide` a key of `fill.HIDE`; as in `run.lime_explainer` the seed,
+    image id and repeat fix the samples. Gives those of each repeat, None where LIME can explain no image, and why it
+    cannot explain an image, by its number.
     """
+    options = {"n_samples": n_samples, "hide": fill.HIDE[hide], "batch_size": batch_size}
+    draw_once = partial(lime_samples.sample, predict, **options)
 
     def sample(places: list[int]) -> list[lime_samples.Samples]:
-        return [
-            lime_samples.sample(
-                predict,
-                pictures[places],
-                segments[places],
-                targets[places],
-                n_samples=n_samples,
-                hide=fill.HIDE[hide],
-                batch_size=batch_size,
-                seeds=[image_seed(seed, own[place]) for place in places],
-                image_ids=[image_ids[place] for place in places],
-            )
-            for own in each(repeated_ids(image_ids, repeats), "draws of LIME")
-        ]
+        inputs = (places, pictures, segments, targets)
+        names = each(repeated_ids(image_ids, repeats), "draws of LIME")
+        seeds = ([image_seed(seed, name) for name in own] for own in names)
+        return [lime_samples.on_rows(draw_once, *inputs, seeds=own, image_ids=image_ids) for own in seeds]
 
     unknown = items.reasons_where(targets < 0, items.NO_LABEL)
     samples, reasons = items.without_failing(sample, len(pictures), unknown)
@@ -166,7 +130,7 @@ def expected_jaccard(n: int, k: int) -> float:
 
 
 def top_superpixels(coefficients: Tensor, size: int) -> Tensor:
-    """Mark the largest coefficients of each row but none of 0, which are not selected."""
+    """Mark the largest coefficients of each row of (draws, superpixels) but none of 0, which are not selected."""
     largest = coefficients.sort(dim=1, descending=True, stable=True).indices[:, :size]
     return torch.zeros_like(coefficients, dtype=torch.bool).scatter(1, largest, True) & (coefficients != 0)
 
@@ -176,7 +140,7 @@ def mean_jaccard(sets: Tensor) -> float:
     return torch.stack([(a & b).sum() / (a | b).sum() for a, b in combinations(sets, 2)]).double().mean().item()
 
 
-def mean_iou(maps: Tensor, area: float, name: str, seed: int) -> float:
+def _mean_iou(maps: Tensor, area: float, name: str, seed: int) -> float:
     """Average the equal-area IoU over all pairs of maps (draws, h, w)."""
     seeds = stream_seeds(seed, name, [str(repeat) for repeat in range(len(maps))])
     return masks.mask_stability(maps[:, None], area, seeds=[[own] for own in seeds]).item()
@@ -185,23 +149,11 @@ def mean_iou(maps: Tensor, area: float, name: str, seed: int) -> float:
 def seed_stability(
     coefficients: Mapping[int, Tensor], labels: Tensor, *, top: int, area: float, image_id: str, seed: int
 ) -> dict[int, dict[str, tuple[float, float]]]:
-    """Tell how much LIME's explanation of one image varies from seed to seed.
+    """Tell how much LIME's explanation of one image, with superpixels `labels` (h, w), varies from seed to seed.
 
-    Parameters
-    ----------
-    coefficients : mapping
-        (seeds, superpixels) by the number of samples; the largest is the full count.
-    labels : Tensor, shape (h, w)
-        Superpixels.
-    top, area, seed
-        As in `tables.sanity.check_stability`.
-    image_id : str
-        Fixes the order of ties, with the seed.
-
-    Returns
-    -------
-    dict
-        By the number of samples, for each of `STABILITY_MEASURES` the value and what chance gives.
+    `coefficients` are (seeds, superpixels) by the number of samples; the largest is the full count. Image id and seed
+    fix the order of ties; `top` and `area` are as of `tables.sanity.check_stability`. Gives, by the number of samples,
+    for each of `STABILITY_MEASURES` the value and what chance gives.
     """
     d = int(labels.max()) + 1
     size = min(top, d)
@@ -212,7 +164,7 @@ def seed_stability(
         maps = own.clamp(min=0)[:, labels]
         found[n] = {
             "top_jaccard": (mean_jaccard(best), expected_jaccard(d, size)),
-            "equal_area_iou": (mean_iou(maps, area, f"{image_id}/{n}", seed), chance_iou(area)),
+            "equal_area_iou": (_mean_iou(maps, area, f"{image_id}/{n}", seed), chance_iou(area)),
             "kept": ((best & final).double().sum(1).div(size).mean().item(), size / d),
         }
     return found

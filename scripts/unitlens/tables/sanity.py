@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from unitlens.explainers import lime_samples, masks
-from unitlens.explainers.surrogate import SURROGATE, fit
+from unitlens.explainers.surrogate import Surrogate, fit
 from unitlens.jobs.progress import each
 from unitlens.jobs.seeds import stream_seeds
 from unitlens.measures import agreement, sanity
@@ -147,7 +147,7 @@ def check_stability(
         count. ``chance`` is the expected value for superpixels or maps drawn at random.
     """
     names = sanity.STABILITY_MEASURES
-    surrogate = {name: options[name] for name in SURROGATE if name in options}
+    surrogate = {name: options[name] for name in Surrogate._fields if name in options}
     rows = []
     for i, image in enumerate(each(images.to_dict("records"), "photographs")):
         labels = segments[i].long()

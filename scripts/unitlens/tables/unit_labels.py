@@ -269,7 +269,7 @@ def label_table(
         evidence.near_duplicates(texts, near_duplicate),
     )
     rngs = [np.random.default_rng([seed, purpose]) for purpose in range(3)]
-    collect = evidence.of_top_images if similarity in likelihood.TERMS else evidence.of_all_images
+    collect = evidence.collect_from_top_images if similarity in likelihood.TERMS else evidence.collect_from_all_images
     scores, stability, observed, null, held_out = collect(probe, similarity, resamples, null_draws, rngs)
 
     table = tabulate(scores, activations, concepts, similarity=similarity, encoder=encoders[0])

@@ -4,7 +4,8 @@ Oikarinen & Weng, ICLR 2023, arXiv 2204.10965. Soft-WPMI is tested against 896 s
 the other similarities against independent loops. The images x concepts matrix is never held: it is made in blocks.
 
 Scores depend on the concept list and, through D, on the other units of the layer: they cannot be compared across
-lists, layers or models. All similarities give NaN for dead units, and dead units take no part in D.
+lists, layers or models. All similarities take the same first three arguments and give float64 (units, concepts), NaN
+for dead units, which take no part in D. Arrays that disagree or are not finite are a ValueError.
 """
 
 from collections.abc import Callable
@@ -14,14 +15,24 @@ import torch
 from torch import Tensor
 
 from unitlens.networks.layer_outputs import as_floating
-from unitlens.units import likelihood
-from unitlens.units.exemplars import BLOCK_ELEMENTS, top_images
+from unitlens.units import exemplars, likelihood
+from unitlens.units.exemplars import top_images
 
+__all__ = [
+    "SIMILARITIES",
+    "cos_similarity",
+    "cos_similarity_cubed",
+    "label",
+    "rank_reorder",
+    "soft_wpmi",
+    "top_images",
+    "wpmi",
+]
 FEWEST_IMAGES = {"soft_wpmi": 100, "wpmi": 28, "rank_reorder": 40, "cos_similarity": 2, "cos_similarity_cubed": 2}
 
 
 class Labels(NamedTuple):
-    """What `label` says of each unit; every field has shape (units,), concepts are column numbers of the scores."""
+    """What `label` says of each unit, each (units,); concepts are column numbers of the scores."""
 
     concept: Tensor
     score: Tensor
@@ -52,7 +63,7 @@ def soft_wpmi(
     text_features : Tensor, shape (concepts, d)
         Features of the concepts; they are L2-normalised here.
     top_k : int
-        Number of a unit's most active images that count.
+        Number of a unit's most active images that count; at most all.
     a : float
         Inverse temperature of the softmax over concepts.
     lam : float
@@ -67,11 +78,6 @@ def soft_wpmi(
     -------
     Tensor, shape (units, concepts)
         float64; NaN for dead units.
-
-    Raises
-    ------
-    ValueError
-        If shapes disagree, there are fewer images than `top_k`, or a value is not finite.
 
     Notes
     -----
@@ -97,24 +103,7 @@ def wpmi(
 ) -> Tensor:
     """Weighted pointwise mutual information of units and concepts.
 
-    Parameters
-    ----------
-    activations, image_features, text_features, top_k, a, lam, min_prob
-        As in `soft_wpmi`.
-
-    Returns
-    -------
-    Tensor, shape (units, concepts)
-        float64; NaN for dead units.
-
-    Raises
-    ------
-    ValueError
-        As `soft_wpmi` does.
-
-    Notes
-    -----
-    As `soft_wpmi` with L = sum_i log(S[r_i] + min_prob).
+    As of `soft_wpmi`, with L = sum_i log(S[r_i] + min_prob).
     """
     terms = likelihood.hard_terms(top_k=top_k, a=a, lam=lam, min_prob=min_prob)
     return likelihood.mutual_information(activations, image_features, text_features, terms)
@@ -139,7 +128,7 @@ def rank_reorder(
     p : float
         Exponent of the differences.
     top_fraction : float
-        Share of the images that count, the most active ones.
+        Share of the images that count, the most active ones; ValueError where that is fewer than two.
     scale_p : float
         Exponent of the mean cosine that the error is divided by.
     seed : int
@@ -148,13 +137,8 @@ def rank_reorder(
     Returns
     -------
     Tensor, shape (units, concepts)
-        float64; NaN for dead units and for units whose top activations are all equal, minus infinity where the mean
-        cosine is not positive (the limit as it falls to 0).
-
-    Raises
-    ------
-    ValueError
-        If shapes disagree, fewer than two images count, or a value is not finite.
+        NaN also for units whose top activations are all equal, minus infinity where the mean cosine is not positive
+        (the limit as it falls to 0).
 
     Notes
     -----
@@ -164,7 +148,7 @@ def rank_reorder(
         base = mean |s - permuted s|^p, five permutations
         score = -mean |t - s[q]|^p / base / (mean cosine)^scale_p
     """
-    activations, images, texts, alive = likelihood.prepare(activations, image_features, text_features)
+    activations, images, texts, alive = likelihood.checked_inputs(activations, image_features, text_features)
     n_top = int(top_fraction * len(images))
     if n_top < 2:
         raise ValueError(
@@ -175,7 +159,7 @@ def rank_reorder(
     generator = torch.Generator().manual_seed(seed)
     permutations = torch.stack([torch.randperm(n_top, generator=generator) for _ in range(5)]).to(top.device)
 
-    pairs = max(1, BLOCK_ELEMENTS // n_top)  # unit-concept pairs held at once
+    pairs = max(1, exemplars.BLOCK_ELEMENTS // n_top)  # unit-concept pairs held at once
     unit_step = max(1, pairs // max(texts.shape))
     blocks = []
     for t, t_images in zip(descending.split(unit_step), top.split(unit_step), strict=True):
@@ -190,24 +174,8 @@ def rank_reorder(
 
 
 def cos_similarity(activations: Tensor, image_features: Tensor, text_features: Tensor) -> Tensor:
-    """Cosine, over the images, of a unit's activations and a concept's cosines.
-
-    Parameters
-    ----------
-    activations, image_features, text_features
-        As in `soft_wpmi`.
-
-    Returns
-    -------
-    Tensor, shape (units, concepts)
-        float64; NaN for dead units.
-
-    Raises
-    ------
-    ValueError
-        If shapes disagree or a value is not finite.
-    """
-    activations, images, texts, alive = likelihood.prepare(activations, image_features, text_features)
+    """Cosine, over the images, of a unit's activations and a concept's cosines; arguments as of `soft_wpmi`."""
+    activations, images, texts, alive = likelihood.checked_inputs(activations, image_features, text_features)
     responses = activations[:, alive].double()
     return _aligned(responses, images, texts, alive, centre=0.0, power=1, min_norm=torch.finfo(torch.float64).tiny)
 
@@ -217,24 +185,10 @@ def cos_similarity_cubed(
 ) -> Tensor:
     """Product, over the images, of the centred and cubed activations and cosines, scaled by their norms.
 
-    Parameters
-    ----------
-    activations, image_features, text_features
-        As in `soft_wpmi`.
-    min_norm : float
-        Smallest norm to divide by. Most concepts of a real probe set fall below it, so the score is no cosine.
-
-    Returns
-    -------
-    Tensor, shape (units, concepts)
-        float64; NaN for dead units.
-
-    Raises
-    ------
-    ValueError
-        If shapes disagree or a value is not finite.
+    Arguments are as of `soft_wpmi`. `min_norm` is the smallest norm to divide by: most concepts of a real probe set
+    fall below it, so the score is no cosine.
     """
-    activations, images, texts, alive = likelihood.prepare(activations, image_features, text_features)
+    activations, images, texts, alive = likelihood.checked_inputs(activations, image_features, text_features)
     responses = activations[:, alive].double()  # a copy, changed in place: at full size it has 260 MB
     responses.sub_(responses.mean(0)).pow_(3)
     mean_cosine = texts.double() @ images.mean(0, dtype=torch.float64)  # (concepts,)
@@ -253,17 +207,9 @@ SIMILARITIES: dict[str, Callable[..., Tensor]] = {
 def label(scores: Tensor) -> Labels:
     """Choose each unit's best and second-best concept.
 
-    Parameters
-    ----------
-    scores : Tensor, shape (units, concepts)
-        Similarities; NaN and minus infinity mean that the concept is no candidate.
-
-    Returns
-    -------
-    Labels
-        concept, score, second and margin (score minus the second's), each (units,). A unit without a candidate has
-        concept -1 and score NaN; one without a second candidate has second -1 and margin NaN. Ties go to the concept
-        that comes first.
+    NaN and minus infinity in `scores` (units, concepts) mean that the concept is no candidate. A unit without a
+    candidate has concept -1 and score NaN; one without a second candidate has second -1 and margin NaN. Ties go to the
+    concept that comes first.
     """
     scores = as_floating(scores).nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
     concept, score = _best(scores)
@@ -296,7 +242,7 @@ def _aligned(
     """Inner products of `responses` and (cosine - centre)^power over the images, each divided by its norm."""
     products = torch.zeros(responses.shape[1], len(texts), dtype=torch.float64, device=images.device)
     squares = torch.zeros(len(texts), dtype=torch.float64, device=images.device)
-    step = max(1, BLOCK_ELEMENTS // len(texts))
+    step = max(1, exemplars.BLOCK_ELEMENTS // len(texts))
     for block, response in zip(images.split(step), responses.split(step), strict=True):
         cosine = (block @ texts.T).double().sub_(centre).pow_(power)  # (images of the block, concepts)
         products += response.T @ cosine

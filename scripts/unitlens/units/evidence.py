@@ -42,17 +42,9 @@ class Stability(NamedTuple):
 
 
 def margin_to_other_group(scores: Tensor, groups: np.ndarray) -> np.ndarray:
-    """Compute how far the best concept lies above the best one of another group.
+    """Compute how far the best concept lies above the best one of another group, (units,).
 
-    Parameters
-    ----------
-    scores : Tensor, shape (units, concepts)
-    groups : array, shape (concepts,)
-
-    Returns
-    -------
-    array, shape (units,)
-        NaN where there is no label or no other group.
+    Of scores (units, concepts) and groups (concepts,); NaN where there is no label or no other group.
     """
     group_of = torch.as_tensor(groups, device=scores.device)
     margins = []
@@ -64,23 +56,11 @@ def margin_to_other_group(scores: Tensor, groups: np.ndarray) -> np.ndarray:
 
 
 def near_duplicates(texts: Tensor, bar: float) -> np.ndarray:
-    """Group concepts whose text features nearly agree.
+    """Group concepts whose text features (concepts, d), of unit length, nearly agree; give each concept's leader.
 
-    A concept leads a group unless an earlier leader is at least as near as `bar`; then it joins the nearest leader. So
-    a group has the name of its first word, which is the more common one in a list of common words, every member is near
+    A concept leads a group unless an earlier leader's cosine is at least `bar`; then it joins the nearest leader. So a
+    group has the name of its first word, which is the more common one in a list of common words, every member is near
     that word, and no chain of neighbours joins concepts that are far apart.
-
-    Parameters
-    ----------
-    texts : Tensor, shape (concepts, d)
-        Of unit length.
-    bar : float
-        Cosine.
-
-    Returns
-    -------
-    array of int, shape (concepts,)
-        The leader of each concept's group; a leader's own row for itself.
     """
     leader, leaders = np.empty(len(texts), dtype=np.int64), torch.empty(0, dtype=torch.int64)
     step = max(1, int(math.sqrt(exemplars.BLOCK_ELEMENTS // 16)))
@@ -110,10 +90,9 @@ def correlation(activations: np.ndarray, scores: np.ndarray) -> float:
 
 
 def auprc(active: np.ndarray, scores: np.ndarray) -> float:
-    """Area under the precision-recall curve of finding the images where the unit is active by a concept's scores.
+    """Area under the precision-recall curve of finding the images (n,) where a unit is active by a concept's scores.
 
-    Both are (n,). A concept that has nothing to do with the unit gets the share of active images. NaN where the unit is
-    active nowhere.
+    A concept that has nothing to do with the unit gets the share of active images. NaN where it is active nowhere.
     """
     if not active.any():
         return np.nan
@@ -153,21 +132,9 @@ def most_active(activations: np.ndarray) -> np.ndarray:
 def score_held_out(
     activations: Tensor, images: Tensor, texts: Tensor, rows: Sequence[np.ndarray], labels: Sequence[np.ndarray]
 ) -> HeldOut:
-    """Score the labels found on each half of the images on the other half.
+    """Score the labels (units,) found on the rows of each half of the images, -1 for none, on the other half.
 
-    Parameters
-    ----------
-    activations : Tensor, shape (images, units)
-    images, texts : Tensor
-        Features of unit length.
-    rows : two arrays
-        Image rows of the halves.
-    labels : two arrays, shape (units,)
-        Concepts found on these halves, -1 for none.
-
-    Returns
-    -------
-    HeldOut
+    Of activations (images, units), and features of images and concepts of unit length, (images, d) and (concepts, d).
     """
     found = np.full((2, 2, activations.shape[1]), np.nan)  # direction, score, unit
     for direction, (others, concepts) in enumerate(zip(rows[::-1], labels, strict=True)):
@@ -186,7 +153,7 @@ def score_held_out(
 # ---- soft_wpmi and wpmi: only top images count
 
 
-def of_top_images(
+def collect_from_top_images(
     probe: Probe, similarity: str, resamples: int, null_draws: int, rngs: Sequence[np.random.Generator]
 ) -> Collected:
     """Collect evidence without ever holding the images x concepts matrix, and with two passes over it."""
@@ -231,22 +198,7 @@ def bootstrap_top_images(
 ) -> Stability:
     """Label every unit on resampled photographs, among its 50 best concepts and with D as it is on all photographs.
 
-    Parameters
-    ----------
-    probe : Probe
-    scores : Tensor, shape (units, concepts)
-        NaN for dead units.
-    layer_term : Tensor, shape (concepts,)
-        D.
-    terms : Terms
-    log_norms : Tensor, shape (images, 1)
-        Of `log_normalisers`.
-    resamples : int
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    Stability
+    Of scores (units, concepts), NaN for dead units, D (concepts,), and the (images, 1) of `log_normalisers`.
     """
     activations, images, texts, photographs, groups = probe
     counts = torch.as_tensor(np.stack([resample(photographs, rng) for _ in range(resamples)]))
@@ -292,7 +244,7 @@ def _top_of_half(activations: Tensor, rows: np.ndarray, top_k: int) -> tuple[Ten
 # ---- other similarities: every image counts, so that everything is done again for each resample
 
 
-def of_all_images(
+def collect_from_all_images(
     probe: Probe, similarity: str, resamples: int, null_draws: int, rngs: Sequence[np.random.Generator]
 ) -> Collected:
     """Collect evidence by labelling again: once a resample, once for as many draws as there are units, once a half."""

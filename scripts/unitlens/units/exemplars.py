@@ -23,32 +23,13 @@ def top_photographs(
     *,
     k: int = PHOTOGRAPHS,
 ) -> dict[str, np.ndarray]:
-    """Find the rows that activate each unit most, at most one row of a photograph.
+    """Find the rows that activate each unit most, at most one of a photograph: its crops would fill a unit's list.
 
-    Crops of one photograph would otherwise fill a unit's list.
-
-    Parameters
-    ----------
-    activations : array or open dataset, shape (rows, units)
-        Pooled activations; read in blocks of units.
-    image_ids : sequence of str
-        Of the rows of `activations`.
-    decoded_ids, photographs : sequence of str
-        Of the decoded pictures, which must be those rows: their ids, and the photograph that each was cut from.
-    k : int
-        How many photographs; fewer where there are not so many.
-
-    Returns
-    -------
-    dict
-        ``row`` (units, k) int64, the most active first (of equal activations what comes first), -1 for dead units and
-        for those that are not finite on every image;
-        ``activation`` (units, k) and ``image_id`` (units, k) of those rows.
-
-    Raises
-    ------
-    ValueError
-        If the decoded pictures are not those of the activations.
+    `activations` (rows, units) are an array or open dataset, read in blocks of units, of the rows `image_ids`; the
+    decoded pictures, cut from `photographs`, must be those rows, or it is a ValueError. Gives ``row`` (units, k) int64,
+    fewer where there are fewer photographs, the most active first (of equal activations what comes first), -1 for dead
+    units and for those that are not finite on every image; ``activation`` and ``image_id``, both (units, k), of those
+    rows.
     """
     if list(image_ids) != list(decoded_ids):
         raise ValueError(
@@ -87,30 +68,11 @@ def activation_maps(
 ) -> dict[str, np.ndarray]:
     """Run a network to a layer on the rows that are wanted, each once, and keep the maps that are wanted.
 
-    Parameters
-    ----------
-    model, layer
-        The network, on its device, and the dotted name of the layer.
-    rows : (units, k) int array
-        Rows of each unit, as `top_photographs` gives them; -1 is none.
-    read : callable
-        From ascending rows to uint8 pictures (n, h, w, 3).
-    normalise : callable
-        From those to the network's input.
-    batch_size : int
-        Pictures on the device at once.
-
-    Returns
-    -------
-    dict
-        ``maps`` (units, k, h, w) uint8, 255 at the map's maximum and 0 where the activation is not positive, and
-        ``peak`` (units, k) float32, that maximum, 0 where nothing is positive. A map whose maximum is NaN or infinite
-        is 0. Empty for layers without space, of outputs (n, units).
-
-    Raises
-    ------
-    ValueError
-        If the layer's output is not a spatial grid, or has another number of channels than there are units.
+    `rows` (units, k) are those of `top_photographs`; `read` gives uint8 pictures of ascending rows, `normalise` the
+    network's input of those. Gives ``maps`` (units, k, h, w) uint8, 255 at the map's maximum and 0 where the activation
+    is not positive, and ``peak`` (units, k) float32, that maximum, 0 where nothing is positive. A map whose maximum is
+    NaN or infinite is 0. Empty for layers without space, of outputs (n, units). ValueError if the layer's output is not
+    a spatial grid, or has another number of channels than there are units.
     """
     needed = np.unique(rows[rows >= 0])
     maps = peak = None
@@ -142,19 +104,14 @@ def top_images(activations: Tensor, k: int) -> Tensor:
     Parameters
     ----------
     activations : Tensor, shape (images, units)
-        Pooled activations.
+        Pooled activations, finite.
     k : int
-        Number of images, 1 to the number of images.
+        Number of images, 1 to the number of images; ValueError for any other.
 
     Returns
     -------
     Tensor, shape (units, k), int64
         Image rows, the most active first; of equal activations the lower row comes first.
-
-    Raises
-    ------
-    ValueError
-        If `k` is out of range or an activation is not finite.
     """
     activations = checked_activations(activations)
     if not 1 <= k <= len(activations):
@@ -164,29 +121,13 @@ def top_images(activations: Tensor, k: int) -> Tensor:
 
 
 def dead_units(activations: Tensor) -> Tensor:
-    """Tell which units say nothing: the same activation, zero or other, on every image.
-
-    Parameters
-    ----------
-    activations : Tensor, shape (images, units)
-        Pooled activations.
-
-    Returns
-    -------
-    Tensor, shape (units,), bool
-        True for dead units.
-
-    Raises
-    ------
-    ValueError
-        If an activation is not finite.
-    """
+    """Tell which units (units,) say nothing: the same activation, zero or other, on every image of (images, units)."""
     activations = checked_activations(activations)
     return activations.amax(0) == activations.amin(0)
 
 
 def checked_activations(activations: Tensor) -> Tensor:
-    """Check activations (n, units)."""
+    """Give activations as a floating tensor; ValueError where they are not (images, units), or not finite."""
     activations = as_floating(activations)
     if activations.ndim != 2 or 0 in activations.shape:
         raise ValueError(f"`activations` must be (images, units), none of them 0, got {tuple(activations.shape)}")
@@ -198,7 +139,7 @@ def checked_activations(activations: Tensor) -> Tensor:
 
 
 def top_columns(values: Tensor, k: int) -> Tensor:
-    """Columns of the `k` largest values of each row, descending, ties by index; `topk` leaves ties in any order."""
+    """Columns (rows, k) of the largest values of each row, descending; of equals, which `topk` shuffles, by index."""
     threshold = values.topk(k, dim=1).values[:, -1:]
     above = values > threshold
     tied = values == threshold

@@ -1,6 +1,6 @@
 """Log-likelihood and prior of WPMI and soft-WPMI, the parts that the evidence resamples.
 
-The images x concepts matrix is never held: it is made in blocks.
+The images x concepts matrix is never held: it is made in blocks. Arrays that do not fit each other are a ValueError.
 """
 
 import math
@@ -47,26 +47,11 @@ TERMS: dict[str, Callable[..., Terms]] = {"soft_wpmi": soft_terms, "wpmi": hard_
 
 
 def log_likelihood(activations: Tensor, image_features: Tensor, text_features: Tensor, terms: Terms) -> Tensor:
-    """Compute L of `soft_wpmi` and `wpmi`, before the layer term D is subtracted.
+    """Compute L of `soft_wpmi` and `wpmi` (units, concepts), float64, before the layer term D is subtracted.
 
-    Parameters
-    ----------
-    activations, image_features, text_features
-        As in `soft_wpmi`.
-    terms : Terms
-        Of `soft_terms` or `hard_terms`.
-
-    Returns
-    -------
-    Tensor, shape (units, concepts)
-        float64; NaN for dead units.
-
-    Raises
-    ------
-    ValueError
-        As `soft_wpmi` does.
+    The first three arguments are as of `soft_wpmi`; dead units get NaN. ValueError for fewer images than top ones.
     """
-    activations, images, texts, alive = prepare(activations, image_features, text_features)
+    activations, images, texts, alive = checked_inputs(activations, image_features, text_features)
     top_k = len(terms.slope)
     if not 1 <= top_k <= len(images):
         raise ValueError(f"`top_k` is {top_k} but there are {len(images)} images; allowed: 1 to the number of images")
@@ -93,23 +78,16 @@ def log_likelihood(activations: Tensor, image_features: Tensor, text_features: T
 
 
 def term_of_layer(likelihood: Tensor) -> Tensor:
-    """Compute D of `soft_wpmi` and `wpmi`: logsumexp over the living units of L, minus the logarithm of their number.
-
-    Parameters
-    ----------
-    likelihood : Tensor, shape (units, concepts)
-        Of `log_likelihood`.
-
-    Returns
-    -------
-    Tensor, shape (concepts,)
-    """
+    """Compute D (concepts,) of L (units, concepts): logsumexp over living units, less the logarithm of their number."""
     living = likelihood[~likelihood[:, 0].isnan()]
     return living.logsumexp(0) - math.log(max(1, len(living)))
 
 
-def prepare(activations: Tensor, image_features: Tensor, text_features: Tensor) -> tuple[Tensor, ...]:
-    """Check the three arrays; return activations, normalised features and the mask of living units."""
+def checked_inputs(activations: Tensor, image_features: Tensor, text_features: Tensor) -> tuple[Tensor, ...]:
+    """Check activations (n, units), features (n, d) and (concepts, d); scale features, and mark the living units.
+
+    ValueError where they disagree.
+    """
     activations = exemplars.checked_activations(activations)
     images = normalised(image_features, "image_features")
     texts = normalised(text_features, "text_features")
@@ -124,13 +102,7 @@ def prepare(activations: Tensor, image_features: Tensor, text_features: Tensor) 
 
 
 def normalised(features: Tensor, name: str) -> Tensor:
-    """Return features (rows, d) at unit length.
-
-    Raises
-    ------
-    ValueError
-        If they are not (rows, d), or a row is not finite or 0; it calls them `name`.
-    """
+    """Return features (rows, d) at unit length; ValueError, with `name`, where a row is not finite or 0."""
     features = as_floating(features)
     if features.ndim != 2 or 0 in features.shape:
         raise ValueError(f"`{name}` must be (rows, dimensions), none of them 0, got shape {tuple(features.shape)}")
@@ -155,7 +127,7 @@ def factors_at_once(terms: Terms) -> int:
 
 
 def with_dead_units(blocks: list[Tensor], alive: Tensor, n_concepts: int) -> Tensor:
-    """Put the scores of the living units, in order, into rows of NaN for all units."""
+    """Put the scores of the living units, blocks in order, into (units, concepts) that are NaN elsewhere."""
     scores = torch.full((len(alive), n_concepts), torch.nan, dtype=torch.float64, device=alive.device)
     if alive.any():
         scores[alive] = torch.cat(blocks)

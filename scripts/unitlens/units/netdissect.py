@@ -55,34 +55,12 @@ def dissect(
     images: int,
     share: float = SHARE,
 ) -> Dissection | None:
-    """Dissect one layer of a network.
+    """Dissect one layer of a network, whose inputs `normalise` makes of uint8 pictures (n, h, w, 3).
 
-    Parameters
-    ----------
-    model, layer
-        The network, on its device, and the dotted name of the layer.
-    normalise : callable
-        From uint8 pictures (n, h, w, 3) to the network's input.
-    blocks : callable
-        Starts anew to read the probe set, a few rows at a time: ``images``, and what `label_maps` needs.
-    values, categories : array, shape (concepts,)
-        The values of the label maps (or the labels of boxes), and the category of each.
-    source : str
-        ``masks`` or ``boxes``.
-    images : int
-        How many there are.
-    share : float
-        As `SHARE`.
-
-    Returns
-    -------
-    Dissection or None
-        None for a layer without space, of outputs (n, units).
-
-    Raises
-    ------
-    ValueError
-        If no unit is finite on every image, a value has no word, or nothing is annotated.
+    `blocks` starts anew to read the probe set of so many `images`, a few rows at a time, with ``images`` and what
+    `label_maps` needs. `values` and `categories`, (concepts,), are those of the label maps or the labels of boxes; the
+    source is ``masks`` or ``boxes``. None for a layer without space, of outputs (n, units). ValueError if no unit is
+    finite on every image, a value has no word, or nothing is annotated.
     """
 
     def maps(block: Mapping[str, np.ndarray]) -> Tensor:
@@ -117,32 +95,16 @@ def dissect(
 def thresholds(
     maps: Iterable[Tensor] | Callable[[], Iterable[Tensor]], images: int, *, share: float = SHARE, memory: int = _HELD
 ) -> Tensor:
-    """Compute the value of each unit that a given share of its activations exceeds, over all positions and images.
+    """Compute the value (units,) that a given share of a unit's activations exceeds, at all positions and images.
 
-    Parameters
-    ----------
-    maps : iterable of Tensor, shape (n, units, h, w), or callable
-        All images, a batch at a time; h and w stay the same. A callable starts anew; of an iterator, which cannot be
-        read again, the largest activations must fit into `memory`.
-    images : int
-        How many images there are in all.
-    share : float
-        Of the ``images * h * w`` activations.
-    memory : int
-        Bytes to hold beside a batch. Where the largest activations, that share of them, fit, one pass finds the value.
-        Else bits of all are counted, the highest first and as many at a time as fit: for float32 two passes with up to
-        512 units, three with up to 131,072.
+    The smallest activation that at most that share exceeds: exact, numpy's quantile of 1 - share by the method
+    ``inverted_cdf``. NaN for units that are NaN or infinite somewhere; ValueError where all are, and where there are
+    more or fewer than `images`.
 
-    Returns
-    -------
-    Tensor, shape (units,)
-        The smallest activation that at most that share exceeds: exact, numpy's quantile of 1 - share by the method
-        ``inverted_cdf``. NaN for units that are NaN or infinite somewhere.
-
-    Raises
-    ------
-    ValueError
-        If no unit is finite on every image, or there are more or fewer images.
+    `maps` are batches (n, units, h, w) of all images, of one h and w, or a callable that starts them anew. Where the
+    largest activations, that share of them, fit into `memory` (bytes, beside a batch), one pass finds the value. Else
+    bits of all are counted, the highest first and as many at a time as fit: for float32 two passes with up to 512
+    units, three with up to 131,072; an iterator cannot be read again.
     """
     start = maps if callable(maps) else lambda: maps
     largest, broken = None, set()
@@ -197,9 +159,8 @@ def _counted_thresholds(maps: Callable[[], Iterable[Tensor]], rank: int, memory:
                 lowest = (found << bits) if known else found - 2 ** (bits - 1)
             of_found = (keys >> (width - known) == found) if known else torch.ones_like(keys, dtype=torch.bool)
             place = (keys >> (width - known - bits)) - lowest + torch.arange(units, device=device)[:, None] * 2**bits
-            counts.index_add_(
-                0, place[of_found], torch.ones(1, dtype=torch.int64, device=device).expand(of_found.sum())
-            )
+            one = torch.ones(1, dtype=torch.int64, device=device)
+            counts.index_add_(0, place[of_found], one.expand(of_found.sum()))
         larger = counts.view(units, -1).flip(1).cumsum_(1)  # so many from the highest down to each
         step = (larger < ranks).sum(1, keepdim=True)  # places from the highest
         ranks = ranks - larger.gather(1, (step - 1).clamp(min=0)).masked_fill(step == 0, 0)
@@ -220,31 +181,19 @@ def _values(keys: Tensor, kind: torch.dtype) -> Tensor:
 
 
 def overlaps(annotated: Iterable[tuple[Tensor, Tensor]], limits: Tensor, category: Tensor) -> Overlap | None:
-    """Count the pixels that units and concepts share.
+    """Count the pixels that units and concepts share; None where there is no image.
 
-    Parameters
-    ----------
-    annotated : iterable of (Tensor, Tensor)
-        Maps (n, units, h, w) and label maps (n, layers, H, W) of the same images: 1 + the concept, 0 where there is
-        none. An image may have several label maps, which may overlap.
-    limits : Tensor, shape (units,)
-        A unit's mask is where its map, enlarged bilinearly to the label maps, exceeds its limit.
-    category : Tensor, shape (concepts,), int64
-        Category of each concept. An image is annotated with the categories of the concepts that it shows.
-
-    Returns
-    -------
-    Overlap or None
-        None where there is no image.
+    Of maps (n, units, h, w) and label maps (n, layers, H, W) of the same images: 1 + the concept, 0 where there is
+    none. An image may have several label maps, which may overlap; it is annotated with the categories, (concepts,), of
+    the concepts that it shows. A unit's mask is where its map, enlarged bilinearly to the label maps, exceeds its
+    limit, (units,).
     """
     total = None
     for maps, labels in annotated:
         if total is None:
-            zeros = torch.zeros(
-                len(limits), len(category) + int(category.max()) + 1, dtype=torch.int64, device=maps.device
-            )
-            both, unit = zeros.split([len(category), int(category.max()) + 1], dim=1)
-            total = Overlap(both, unit, torch.zeros(len(category), dtype=torch.int64, device=maps.device))
+            zeros = partial(torch.zeros, dtype=torch.int64, device=maps.device)
+            both, unit = zeros(len(limits), len(category)), zeros(len(limits), int(category.max()) + 1)
+            total = Overlap(both, unit, zeros(len(category)))
         for one, layers in zip(maps, labels.to(maps.device), strict=True):
             _add(total, one, layers, limits, category.to(maps.device))
     return total
@@ -259,9 +208,8 @@ def _add(total: Overlap, maps: Tensor, layers: Tensor, limits: Tensor, category:
     concept = (layers == shown[:, None, None, None]).any(1).flatten(1)  # (shown, H * W)
     total.concept[shown - 1] += concept.sum(1)
     of = category[shown - 1].unique()
-    active = (maps.amax((1, 2)) > limits).nonzero()[
-        :, 0
-    ]  # enlarging never exceeds the maximum: the others' masks are empty
+    # Enlarging never exceeds the maximum: the other units' masks are empty.
+    active = (maps.amax((1, 2)) > limits).nonzero()[:, 0]
     for units in active.split(max(1, _BLOCK // layers[0].numel())) if len(active) else ():
         large = F.interpolate(maps[units][None], layers.shape[1:], mode="bilinear", align_corners=False)[0]
         mask = (large > limits[units, None, None]).flatten(1)  # (units, H * W)
@@ -271,19 +219,9 @@ def _add(total: Overlap, maps: Tensor, layers: Tensor, limits: Tensor, category:
 
 
 def iou(overlap: Overlap, category: Tensor) -> np.ndarray:
-    """Divide shared pixels by those of either mask.
+    """Divide shared pixels by those of either mask, (units, concepts), 0 where neither has a pixel.
 
-    Parameters
-    ----------
-    overlap : Overlap
-        As `overlaps` counts it.
-    category : Tensor, shape (concepts,)
-        Category of each concept.
-
-    Returns
-    -------
-    array, shape (units, concepts)
-        0 where neither has a pixel.
+    `category`, (concepts,), is that of each concept.
     """
     either = overlap.unit[:, category.to(overlap.unit.device)] + overlap.concept - overlap.both
     return (overlap.both.double() / either.clamp_min(1)).cpu().numpy()

@@ -52,21 +52,9 @@ class Null(NamedTuple):
 
 
 def group_rows(photograph: Sequence[str]) -> Photographs:
-    """Find the rows of each photograph.
+    """Find the rows of each photograph, by the name of what each image was cut from.
 
-    Parameters
-    ----------
-    photograph : sequence of str, shape (images,)
-        What each image was cut from.
-
-    Returns
-    -------
-    Photographs
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than three photographs: nothing can be resampled or exchanged.
+    ValueError for fewer than three photographs: nothing can be resampled or exchanged.
     """
     names = {name: number for number, name in enumerate(dict.fromkeys(photograph))}
     number = np.array([names[name] for name in photograph], dtype=np.int64)
@@ -90,21 +78,9 @@ def resample(photographs: Photographs, rng: np.random.Generator) -> np.ndarray:
 
 
 def exchange(photographs: Photographs, given: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Give the pattern of rows `given` to other photographs, drawn at random.
+    """Give the pattern of image rows `given`, (n,), to other photographs, drawn at random: the same places in those.
 
     Photographs change places with photographs of as many rows, so that a pattern within a photograph stays what it is.
-
-    Parameters
-    ----------
-    photographs : Photographs
-    given : array, shape (n,)
-        Image rows.
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    array, shape (n,)
-        Rows of the same places in the drawn photographs.
     """
     chosen, which = np.unique(photographs.number[given], return_inverse=True)
     drawn = np.empty_like(chosen)
@@ -135,19 +111,10 @@ def halves(photographs: Photographs, rng: np.random.Generator) -> list[np.ndarra
 
 
 def testable(activations: Tensor, similarity: str) -> np.ndarray:
-    """Tell which units the null says something of.
+    """Tell of which units (units,) of activations (images, units) the null says something.
 
-    A unit at its lowest activation on so many images that some of them fill up its top images is not: there the order
-    of the images decides.
-
-    Parameters
-    ----------
-    activations : Tensor, shape (images, units)
-    similarity : str
-
-    Returns
-    -------
-    array of bool, shape (units,)
+    A unit at its lowest activation on so many images that some of them fill up its top images is not testable: there
+    the order of the images decides.
     """
     alive = ~exemplars.dead_units(activations)
     if similarity in likelihood.TERMS:
@@ -157,19 +124,9 @@ def testable(activations: Tensor, similarity: str) -> np.ndarray:
 
 
 def p_values(observed: np.ndarray, null: np.ndarray) -> np.ndarray:
-    """Compare observed scores with draws of the null.
+    """Compare observed statistics (units,), NaN where there is none, with those of draws of the null (draws,).
 
-    Parameters
-    ----------
-    observed : array, shape (units,)
-        Statistics; NaN for units that are not tested.
-    null : array, shape (draws,)
-        Statistics under the null.
-
-    Returns
-    -------
-    array, shape (units,)
-        ``(1 + draws that reach the statistic) / (1 + draws)``, NaN where there is none.
+    ``(1 + draws that reach the statistic) / (1 + draws)``, NaN where there is none.
     """
     short = np.searchsorted(np.sort(null), observed - 1e-9 * np.abs(observed))  # draws that fall short
     return np.where(np.isnan(observed), np.nan, (1 + len(null) - short) / (1 + len(null)))
@@ -186,23 +143,9 @@ def rank_lists(
 ) -> tuple[Null, list[Tensor]]:
     """Score lists of top images against all concepts, a block of concepts at a time.
 
-    Parameters
-    ----------
-    draws : Tensor, shape (draws, top_k)
-        Image rows by rank, of the permutation null.
-    layers : sequence of Tensor, shape (n, top_k)
-        Image rows by rank, of the units of a layer.
-    probe : Probe
-    terms : Terms
-    log_norms : Tensor, shape (images, 1)
-        Of `log_normalisers`.
-
-    Returns
-    -------
-    Null
-        Of L of the draws.
-    list of Tensor, shape (n,)
-        The label of each list, by the scores of its layer.
+    Image rows by rank, (draws, top_k) of the permutation null, and (n, top_k) of the units of each layer; `log_norms`,
+    (images, 1), is of `log_normalisers`. Gives the null of L, and the label of each list of a layer, (n,), by its
+    scores.
     """
     device, n_concepts = probe.texts.device, len(probe.texts)
     mean, deviation = (torch.full((n_concepts,), torch.nan, dtype=torch.float64, device=device) for _ in range(2))
