@@ -18,7 +18,6 @@ from unitlens.jobs import checks
 
 CANNY_SIGMA, CANNY_LOW, CANNY_HIGH = 1.0, 0.1, 0.2  # pixels, and gradients of a picture in [0, 1]
 JPEG_QUALITY = 75
-IMAGE_MEASURES = ("edge_density", "entropy", "jpeg_bits")
 
 
 # ---- shape of maps

@@ -1,4 +1,4 @@
-"""Tabulate what randomized networks and other seeds do to explanations."""
+"""Tabulate what randomized networks and other seeds do to explanations; judge the checks against reference packages."""
 
 from collections.abc import Callable, Container, Mapping, Sequence
 
@@ -37,7 +37,7 @@ def check_randomisation(
     images : pandas.DataFrame
         ``image_id, photograph`` and further columns to keep, a row an image.
     stages : int
-        Steps from the last layer to all, see `cascade`.
+        Steps from the last layer to all, see `sanity.cascade_maps`.
     area : float
         Share of the picture at which maps are cut.
     seed : int
@@ -46,11 +46,9 @@ def check_randomisation(
     Returns
     -------
     pandas.DataFrame
-        The columns of `images` and ``explainer, comparison, randomised, layers, deepest, measure, cut, value,
-        chance``: a map against that of the randomised network (``randomised`` of ``layers`` layers, down to
-        ``deepest``), or against that of the next photograph by the same explainer, which tells what maps of one
-        explainer have in common anyway. Measures are ``equal_area_iou`` and ``spearman``; the latter is empty where a
-        map is constant, both where one is zero everywhere.
+        See docs/outputs.md, ``results/randomisation.csv``. The other photograph is the next one, explained by the same
+        explainer: it tells what maps of one explainer have in common anyway. ``spearman`` is empty where a map is
+        constant, both measures where one is zero everywhere.
     """
     original = explain(model)
     other = sanity.next_photograph(images["photograph"].tolist())
@@ -69,14 +67,7 @@ def check_randomisation(
 
 
 def summarise_randomisation(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Average the similarities of `check_randomisation`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``model, explained_class, geometry, explainer, comparison, randomised, layers, deepest, measure, cut, n,
-        photographs, undefined, mean, low, high, chance, seed``, see `summaries.mean_table`.
-    """
+    """Average the similarities of `check_randomisation`."""
     keys = [*summaries.ORIGIN, "explainer", "comparison", "randomised", "layers", "deepest", "measure", "cut"]
     summary = summaries.mean_table(scores, keys, seed=seed)
     chance = agreement.chance_iou(summary["cut"])
@@ -88,18 +79,14 @@ def _compare(
 ) -> pd.DataFrame:
     tables = []
     for name, maps in changed.items():
-        seeds = [stream_seeds(seed, f"{name}/{which}", images["image_id"]) for which in ("original", "changed")]
-        values = {
-            "equal_area_iou": agreement.equal_area_iou(original[name], maps, area, seeds=tuple(seeds)),
-            "spearman": agreement.spearman(original[name], maps),
-        }
+        seeds = tuple(stream_seeds(seed, f"{name}/{which}", images["image_id"]) for which in ("original", "changed"))
+        iou = agreement.equal_area_iou(original[name], maps, area, seeds=seeds)
+        spearman = agreement.spearman(original[name], maps)
         known = masks.has_map(original[name]) & masks.has_map(maps)
-        chance = {"equal_area_iou": agreement.chance_iou(area), "spearman": 0.0}
-        for measure, own in values.items():
-            scored = images.assign(
-                explainer=name, measure=measure, cut=area, value=own.where(known, torch.nan).cpu().numpy()
-            )
-            tables.append(scored.assign(chance=chance[measure]))
+        measures = {"equal_area_iou": (iou, agreement.chance_iou(area)), "spearman": (spearman, 0.0)}
+        for measure, (own, chance) in measures.items():
+            value = own.where(known, torch.nan).cpu().numpy()
+            tables.append(images.assign(explainer=name, measure=measure, cut=area, value=value, chance=chance))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
@@ -120,7 +107,7 @@ def check_stability(
     Parameters
     ----------
     samples : sequence of lime.Samples
-        One for each seed, of the same images and one target each, as `draw` gives them.
+        One for each seed, of the same images and one target each, as `sanity.draw` gives them.
     segments : Tensor, shape (n, h, w)
         Superpixels.
     images : pandas.DataFrame
@@ -141,10 +128,8 @@ def check_stability(
     Returns
     -------
     pandas.DataFrame
-        The columns of `images` and ``seeds, superpixels, n_samples, measure, value, chance``. ``top_jaccard`` is the
-        mean Jaccard index of the top superpixels of every two seeds, ``equal_area_iou`` the mean IoU of their maps,
-        ``kept`` the mean share of a seed's own top superpixels at the full count that are among its top ones at this
-        count. ``chance`` is the expected value for superpixels or maps drawn at random.
+        The columns of `images` and those of docs/outputs.md, ``results/stability.csv``; measures as in
+        `sanity.seed_stability`.
     """
     names = sanity.STABILITY_MEASURES
     surrogate = {name: options[name] for name in SURROGATE if name in options}
@@ -170,14 +155,7 @@ def check_stability(
 
 
 def summarise_stability(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Average the scores of `check_stability`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``model, explained_class, geometry, seeds, n_samples, measure, n, photographs, undefined, mean, low, high,
-        chance, seed``, see `summaries.mean_table`.
-    """
+    """Average the scores of `check_stability`."""
     keys = [*summaries.ORIGIN, "seeds", "n_samples", "measure"]
     return summaries.mean_table(scores, keys, seed=seed, also={"chance": "mean"}).assign(seed=seed)
 
@@ -187,3 +165,20 @@ def settled_at(summary: pd.DataFrame) -> int | None:
     own = summary[summary["measure"] == "top_jaccard"].sort_values("n_samples", ascending=False)
     settled = own[(own["mean"] >= SETTLED).cummin()]
     return int(settled["n_samples"].min()) if len(settled) else None
+
+
+def require_passed(differences: pd.DataFrame) -> None:
+    """Raise unless all comparisons with reference packages of a table, see docs/outputs.md, passed.
+
+    Raises
+    ------
+    ValueError
+        Names model, check, reference, difference and tolerance of every check that did not pass.
+    """
+    failed = [
+        f"{row.model}: {row.check} differs from {row.reference} by {row.largest_difference:.3g}, "
+        f"allowed: {row.tolerance:g}"
+        for row in differences[differences.passed.eq(False)].itertuples()
+    ]
+    if failed:
+        raise ValueError("explainers do not give what their reference packages give: " + "; ".join(failed))
