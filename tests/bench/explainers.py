@@ -1,4 +1,4 @@
-"""Time the explainers beside the packages that define them, in one process, and write docs/benchmarks/explainers.md and a plot.
+"""Time the explainers beside the packages that define them, in one process; write docs/benchmarks/explainers.md.
 
     make bench
     make bench-gpu      # writes docs/benchmarks/explainers-gpu.md
@@ -506,7 +506,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=TARGET_SAMPLES, help="LIME's, at least 100 (default: 1000)")
     parser.add_argument("--repeats", type=int, default=3, help="rounds, of which the median is taken (default: 3)")
     parser.add_argument("--batch-size", type=int, help="of our explainers; 64 on the CPU, 256 on a GPU")
-    parser.add_argument("--output", type=Path, help="(default: docs/benchmarks/explainers.md; docs/benchmarks/explainers-gpu.md on a GPU)")
+    parser.add_argument("--output", type=Path, help="(default: docs/benchmarks/explainers.md or explainers-gpu.md)")
     parser.add_argument("--network", default="resnet18", help=argparse.SUPPRESS)
     parser.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
