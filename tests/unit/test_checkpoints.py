@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from unitlens.networks import checkpoints
 
-FOLDER = Path(checkpoints.__file__).parents[1]
+FOLDER = Path(__file__).parents[2] / "scripts"
 
 
 def network():

@@ -418,8 +418,8 @@ def test_findings_say_what_is_not_supported(concepts):
 def test_models_and_layers_stay_in_the_order_of_the_run(concepts):
     turned = concepts.replace({"model": {"a": "z"}, "layer": {"layer3": "stem", "layer4": "head"}})
     order = [("z", "stem"), ("z", "head"), ("z", "all"), ("b", "conv9"), ("b", "all")]
-    for make in (comparison.frequent, diversity.rarefaction):
-        table = make(turned)
+    for name in ("frequent", "rarefaction"):
+        table = TABLES[name](turned)
         assert list(dict.fromkeys(zip(table.model, table.layer, strict=True))) == order
     table = comparison.categories(turned)
     assert list(dict.fromkeys(zip(table.model, table.layer, strict=True))) == [

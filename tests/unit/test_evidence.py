@@ -138,7 +138,7 @@ def test_the_same_seed_gives_the_same_table_and_another_seed_other_draws():
 def test_block_sizes_do_not_matter(elements, monkeypatch):
     layer = planted_layer(130, 1)
     expected = label(layer, near_duplicate=0.3, null_draws=200)
-    for module in (dissect, evidence):
+    for module in (dissect, exemplars):
         monkeypatch.setattr(module, "BLOCK_ELEMENTS", elements)
     monkeypatch.setattr(permutation, "_LIST_ELEMENTS", max(1, elements // 7))
     pd.testing.assert_frame_equal(label(layer, near_duplicate=0.3, null_draws=200), expected, atol=5e-3)
@@ -252,7 +252,7 @@ def at(*degrees):
 
 @pytest.mark.parametrize("elements", [16, 2**24])
 def test_near_duplicates_join_the_nearest_leader_and_no_chain(elements, monkeypatch):
-    monkeypatch.setattr(evidence, "BLOCK_ELEMENTS", elements)
+    monkeypatch.setattr(exemplars, "BLOCK_ELEMENTS", elements)
     bar = np.cos(np.radians(10.5))
     assert evidence.near_duplicates(at(0, 10, 20, 30, 90), bar).tolist() == [0, 0, 2, 2, 4]
     assert evidence.near_duplicates(at(0, 18, 10), bar).tolist() == [0, 1, 1]

@@ -283,9 +283,7 @@ def test_repeats_take_seeds_of_their_own(monkeypatch, planted):
 
 def test_repeats_are_compared_by_a_fifth_of_the_picture(monkeypatch, planted):
     areas = []
-    monkeypatch.setattr(
-        masks_module, "mask_stability", lambda maps, area, *, seeds: areas.append(area) or torch.zeros(2)
-    )
+    monkeypatch.setattr(run_module, "mask_stability", lambda maps, area, *, seeds: areas.append(area) or torch.zeros(2))
     explain_corner(planted, repeats=2)
     assert areas == [0.2]
 

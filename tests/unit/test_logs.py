@@ -18,7 +18,7 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 def run(body, folder):
     """Run a script; give its exit status, what reached its own stdout and stderr, and the log within its ends."""
-    script = f"import os, subprocess, sys\nfrom unitlens.logs import log_to\n{body}"
+    script = f"import os, subprocess, sys\nfrom unitlens.jobs.logs import log_to\n{body}"
     job = subprocess.run(
         [sys.executable, "-c", script],
         capture_output=True,
@@ -150,11 +150,11 @@ def run_bare(body, folder, **options):
     return job.returncode, job.stdout.decode(), job.stderr.decode(), log.read_text() if log.is_file() else ""
 
 
-@pytest.mark.parametrize("at", ["_cost", "_flush"])
+@pytest.mark.parametrize("at", ["cost", "_flush"])
 @pytest.mark.parametrize("fails", [True, False])
 def test_what_goes_wrong_with_its_own_lines_hides_no_error_and_leaves_no_descriptor(tmp_path, at, fails):
     """As psutil's, torch's or nvidia-smi's errors do; `_flush` meets a stream that is closed."""
-    breaks = "sys.stdout.close()" if at == "_flush" else f"logs.{at} = lambda: 1 / 0"
+    breaks = "sys.stdout.close()" if at == "_flush" else "progress.cost = lambda: 1 / 0"
     body = f"""{BEFORE}
 caught = None
 try:
@@ -166,14 +166,14 @@ except BaseException as error:
     caught = type(error).__name__
 sys.stdout = sys.__stderr__
 {DESCRIPTORS}
-print(caught, logs.job.logs)
+print(caught, progress.job.logs)
 """
     status, _, err, log = run_bare(body, tmp_path)
     *told, descriptors, ended = err.splitlines()
     assert status in (0, 120) and descriptors == "True True"
     assert ended == f"{'KeyError' if fails else None} False"
     assert told[:1] == (['KeyError: "the job\'s own"'] if fails else [])
-    if at == "_cost":
+    if at == "cost":
         assert re.search(r"\ntook \d\.\d s; what it held is not known \(ZeroDivisionError: division by zero\)\n$", log)
 
 
@@ -184,7 +184,7 @@ def test_a_full_disk_takes_the_log_but_neither_the_error_nor_the_work(tmp_path, 
     body = f"""{BEFORE}
 try:
     with log_to("job.log"):
-        for _ in logs.each([1, 2], "images"):
+        for _ in progress.each([1, 2], "images"):
             pass
         if {fails}:
             raise KeyError("the job's own")
@@ -205,7 +205,8 @@ try:
     with log_to("job.log"):
         print("never")
 except OSError as error:
-    print(error, logs.job.logs, signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, len(os.listdir("/proc/self/fd")))
+    kept = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    print(error, progress.job.logs, kept, len(os.listdir("/proc/self/fd")))
 {DESCRIPTORS}
 """
     status, out, err, _ = run_bare(body, tmp_path)
@@ -230,7 +231,7 @@ open("result", "w").write(f"{ended} {open_ones} {len(os.listdir('/proc/self/fd')
 """
     closing = " ".join(f"{number}>&-" for number in closed)
     command = ["sh", "-c", f'exec "$@" {closing}', "sh", sys.executable, "-c"]
-    script = f"import os, sys\nfrom unitlens.logs import log_to\n{body}"
+    script = f"import os, sys\nfrom unitlens.jobs.logs import log_to\n{body}"
     environment = {"PYTHONPATH": str(SCRIPTS), "PATH": "/usr/bin:/bin"}
     assert subprocess.run([*command, script], cwd=tmp_path, env=environment).returncode == 0
     left = [number for number in (1, 2) if number not in closed]
@@ -251,7 +252,7 @@ with log_to("job.log"):
             raise ValueError("within")
     except ValueError:
         print("caught")
-    for _ in logs.each([1], "images"):
+    for _ in progress.each([1], "images"):
         pass
 print("after")
 """
@@ -332,12 +333,12 @@ def test_a_log_grows_while_the_job_works_and_each_outermost_stage_leaves_a_line(
     body = """
 import time
 from unitlens.jobs import logs, progress
-logs.EVERY = 0.2
+progress.EVERY = 0.2
 with log_to("logs/job.log"):
-    for _ in logs.each(range(2), "layers"):
-        for _ in logs.each(range(3), "units"):
+    for _ in progress.each(range(2), "layers"):
+        for _ in progress.each(range(3), "units"):
             time.sleep(0.15)
-    list(logs.each([1], "tables"))
+    list(progress.each([1], "tables"))
     time.sleep(0.5)
 """
     *_, log = run(body, tmp_path)
@@ -371,13 +372,13 @@ def test_a_terminal_shows_one_line_that_moves_and_goes(tmp_path, monkeypatch):
     body = """
 import time
 from unitlens.jobs import logs, progress
-logs._TICK = 0.1
+progress._TICK = 0.1
 with log_to("results/logs/explain/toy/00000.log") as terminal:
-    for _ in logs.each(range(4), "images"):
+    for _ in progress.each(range(4), "images"):
         time.sleep(0.15)
 print("over")
 """
-    script = f"from unitlens.logs import log_to\n{body}"
+    script = f"from unitlens.jobs.logs import log_to\n{body}"
     drawn = bytearray()
 
     def read(descriptor):

@@ -328,14 +328,14 @@ import os, sys, tempfile
 with tempfile.TemporaryDirectory() as folder:
     os.chmod(folder, 0o777)
     for name in ("open", "closed"):
-        store.create(f"{folder}/{name}/0.h5", {"a": [1.0]}, {})
+        arrays.write_arrays(f"{folder}/{name}/0.h5", {"a": [1.0]}, {})
     os.chmod(f"{folder}/open/0.h5", 0)
     os.chmod(f"{folder}/closed", 0)
     if not os.geteuid():
         os.seteuid(65534)
-    print(*store.remove_damaged(folder), sep="\\n")
+    print(*arrays.remove_damaged(folder), sep="\\n")
     try:
-        store.read(f"{folder}/open/0.h5")
+        arrays.read_arrays(f"{folder}/open/0.h5")
     except PermissionError as error:
         print(error)
     os.seteuid(os.getuid())
@@ -356,11 +356,11 @@ import resource, sys
 import numpy as np
 paths = sys.argv[1:]
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-pick = store.picking(paths, "activations")
+pick = shards.picking(paths, "activations")
 print(float(pick(np.arange(2 * len(paths))).sum()))
-print(float(store.column(paths, "activations").sum()))
-print(sum(float(block["activations"].sum()) for block in store.blocks(paths, ["activations"], 2)))
-print(float(store.concatenate(paths)[0]["activations"].sum()))
+print(float(shards.read_column(paths, "activations").sum()))
+print(sum(float(block["activations"].sum()) for block in shards.read_blocks(paths, ["activations"], 2)))
+print(float(shards.concatenate(paths)[0]["activations"].sum()))
 held = []
 try:
     while True:
@@ -368,11 +368,11 @@ try:
 except OSError:
     pass
 try:
-    store.read(paths[0])
+    arrays.read_arrays(paths[0])
 except OSError as error:
     print(error.errno, paths[0] in str(error))
 try:
-    store.damage(paths[0])
+    arrays.damage(paths[0])
 except OSError as error:
     print(error.errno, paths[0] in str(error))
 """
@@ -433,21 +433,21 @@ import errno, os, resource, signal, sys
 import numpy as np
 folder = sys.argv[1]
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-arrays = {f"a{i}": np.random.default_rng(i).random((300, 500)) for i in range(3)}
-arrays |= {f"image_id{i}": [f"image {row}" for row in range(300)] for i in range(8)}
+made = {f"a{i}": np.random.default_rng(i).random((300, 500)) for i in range(3)}
+made |= {f"image_id{i}": [f"image {row}" for row in range(300)] for i in range(8)}
 facts = {f"note{i}": "x" * 100 for i in range(12)}
-store.create(f"{folder}/whole.h5", arrays, facts)
+arrays.write_arrays(f"{folder}/whole.h5", made, facts)
 size = os.path.getsize(f"{folder}/whole.h5")
 failed = 0
 for limit in [*range(0, 20_000, 500), *range(20_000, size, size // 40), size - 1]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     try:
-        store.create(f"{folder}/0.h5", arrays, facts)
+        arrays.write_arrays(f"{folder}/0.h5", made, facts)
     except OSError as error:
         failed += error.errno == errno.EFBIG and f"{folder}/0.h5" in str(error)
     assert os.listdir(folder) == ["whole.h5"], limit
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-store.create(f"{folder}/0.h5", arrays, facts)
+arrays.write_arrays(f"{folder}/0.h5", made, facts)
 print(failed, os.path.getsize(f"{folder}/0.h5") == size)
 """
 
@@ -638,8 +638,8 @@ def test_blocks_hold_what_a_shard_has(tmp_path):
 
 READ = """
 import sys
-with store.open(sys.argv[1]) as file:
-    rows = sum(map(len, store.batches(file["activations"], 64)))
+with arrays.open_arrays(sys.argv[1]) as file:
+    rows = sum(map(len, arrays.read_batches(file["activations"], 64)))
 (peak,) = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")]
 print(rows, peak)
 """

@@ -33,7 +33,7 @@ def write_page(path: str | Path, template: str, page: Mapping[str, object]) -> N
 def render(template: str, page: Mapping[str, object]) -> str:
     """Fill a template."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=_show,
