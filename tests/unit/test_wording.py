@@ -4,6 +4,8 @@ import math
 
 import pandas as pd
 from unitlens.explainers import cam
+from unitlens.measures.complexity import IMAGE_MEASURES
+from unitlens.measures.sanity import STABILITY_MEASURES
 from unitlens.report import text
 
 
@@ -41,3 +43,8 @@ def test_a_difference_counts_where_its_adjusted_p_is_below_5_percent_and_it_is_n
     assert text.paired_test(tests[2:4]) == f"{test} 2 tests; smallest p = 0.01"
     assert text.paired_test(tests[2:4], tests) == f"{test} 6 tests; smallest p = 0.01"
     assert text.paired_test(tests[-1:], tests) == "no photograph to test on"
+
+
+def test_every_measure_has_a_title_and_every_title_a_measure():
+    assert tuple(text.COMPLEXITY_TITLES) == IMAGE_MEASURES
+    assert tuple(text.STABILITY_TITLES) == STABILITY_MEASURES

@@ -18,6 +18,7 @@ from unitlens.jobs import checks
 
 CANNY_SIGMA, CANNY_LOW, CANNY_HIGH = 1.0, 0.1, 0.2  # pixels, and gradients of a picture in [0, 1]
 JPEG_QUALITY = 75
+IMAGE_MEASURES = ("edge_density", "entropy", "superpixels", "jpeg_bits", "confidence")  # the last of the prediction
 
 
 # ---- shape of maps

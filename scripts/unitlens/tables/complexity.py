@@ -12,7 +12,6 @@ from unitlens.tables import resampling, summaries
 from unitlens.tables.agreement import equal_area
 
 MEAN_OF_PAIRS = "mean of all pairs"
-IMAGE_MEASURES = ("edge_density", "entropy", "superpixels", "jpeg_bits", "confidence")  # that agreement is set against
 
 
 def score_shape(explanations: Sequence[run.Explanation], *, area: float) -> pd.DataFrame:
@@ -96,7 +95,7 @@ def correlate_complexity(complexity: pd.DataFrame, scores: pd.DataFrame, *, area
     for key, own in agreement_of_images(scores, area=area).groupby([*summaries.ORIGIN, "agreement"], sort=False):
         joined = own.merge(complexity, on=[*summaries.ORIGIN, "image_id", "photograph"])
         rows = []
-        for measure in IMAGE_MEASURES:
+        for measure in measures.IMAGE_MEASURES:
             known = joined[joined[[measure, "value"]].notna().all(axis=1)]
             result = resampling.rank_correlation(known[measure], known["value"], groups=known["photograph"], seed=seed)
             rows.append([*key, measure, len(known), *result])
