@@ -124,7 +124,8 @@ def mean_curves(
             if key.count(":") == 2 and not key.endswith(":masked:black"):
                 shards[facts["model"], key].append((curve, arrays["photograph"], facts))
     keys = [*KEYS, "explainer", "share"]
-    means = [summaries.mean_table(pd.DataFrame(columns=[*keys, "value", "photograph"]), keys)]
+    nothing = pd.DataFrame(columns=[*keys, "value", "photograph"])
+    means = [summaries.mean_table(nothing, keys, seed=seed)]
     for (_, key), parts in shards.items():  # unfolded one curve at a time: all of them would be a row a point
         table = pd.concat(_curve_table(key, *each) for each in parts)
         means.append(summaries.mean_table(table, keys, seed=seed))

@@ -38,15 +38,13 @@ def tabulate(
     source: str,
     detector: float = DETECTOR,
 ) -> pd.DataFrame:
-    """Make the table of a layer's labels, a row a unit, see docs/outputs.md.
+    """Make the table of a layer's labels, a row a unit, see docs/outputs.md; without a dissection it has no row.
 
     A unit that overlaps no mask has no concept and an IoU of 0; one that is NaN or infinite somewhere has no concept,
     and its threshold and IoU are NaN.
 
     Parameters
     ----------
-    dissection : Dissection or None
-        Of `units.netdissect.dissect`; None gives no row.
     words : pandas.DataFrame
         ``value, word, category``: what the values of the label maps mean.
     photographs : array, shape (images,)
@@ -54,7 +52,7 @@ def tabulate(
     source : str
         A key of `SOURCES`.
     detector : float
-        As `units.netdissect.DETECTOR`.
+        IoU from which on a unit is a detector.
     """
     nothing = np.zeros((0, len(words))), np.zeros(0), np.zeros((len(photographs), len(words)), dtype=bool)
     ious, limits, shows = nothing if dissection is None else dissection
@@ -100,18 +98,8 @@ def with_agreement(table: pd.DataFrame, words: list[str], features: np.ndarray, 
     """Say how near the two labels of a unit are: ``cosine, cosine_chance, same``.
 
     ``cosine`` and ``same`` are empty where a unit lacks one of the labels; ``cosine_chance`` is the mean cosine of its
-    mask concept with the CLIP labels of all units of the layer that have both.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Of `beside_labels`.
-    words : list of str
-        Every word of both columns, as `words_of` lists them.
-    features : array, shape (words, d)
-        Their text features.
-    same : float
-        Cosine from which on two words are near-duplicates, and so the same.
+    mask concept with the CLIP labels of all units of the layer that have both. `words` are those of `words_of` and
+    `features`, shape (words, d), their text features; words count as the same from a cosine of `same` on.
     """
     vectors = features / np.linalg.norm(features, axis=1, keepdims=True)
     place = {word: row for row, word in enumerate(words)}

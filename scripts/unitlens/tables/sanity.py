@@ -28,6 +28,9 @@ def check_randomisation(
 ) -> pd.DataFrame:
     """Compare the maps of a network with those of the same network as its layers are randomised from the last one down.
 
+    The other photograph is the next one, explained by the same explainer: it tells what maps of one explainer have in
+    common anyway. ``spearman`` is empty where a map is constant, both measures where one is zero everywhere.
+
     Parameters
     ----------
     model : nn.Module
@@ -40,30 +43,17 @@ def check_randomisation(
         Steps from the last layer to all, see `sanity.cascade_maps`.
     area : float
         Share of the picture at which maps are cut.
-    seed : int
-        Of the randomisation and of the order of ties.
-
-    Returns
-    -------
-    pandas.DataFrame
-        See docs/outputs.md, ``results/randomisation.csv``. The other photograph is the next one, explained by the same
-        explainer: it tells what maps of one explainer have in common anyway. ``spearman`` is empty where a map is
-        constant, both measures where one is zero everywhere.
     """
     original = explain(model)
     other = sanity.next_photograph(images["photograph"].tolist())
     moved = {name: maps[other] for name, maps in original.items()} if other is not None else {}
-    facts = {
-        "comparison": sanity.OTHER,
-        "randomised": 0,
-        "layers": len(sanity.layers_with_weights(model)),
-        "deepest": "",
-    }
-    tables = [_compare(original, moved, images.assign(**facts), area=area, seed=seed)]
+    weighted = len(sanity.layers_with_weights(model))
+    facts = {"comparison": sanity.OTHER, "randomised": 0, "layers": weighted, "deepest": ""}
+    tables = _compare(original, moved, images.assign(**facts), area=area, seed=seed)
     for count, deepest, maps in sanity.cascade_maps(model, explain, stages=stages, seed=seed):
         facts |= {"comparison": sanity.RANDOMISED, "randomised": count, "deepest": deepest}
-        tables.append(_compare(original, maps, images.assign(**facts), area=area, seed=seed))
-    return pd.concat([table for table in tables if len(table)], ignore_index=True)
+        tables += _compare(original, maps, images.assign(**facts), area=area, seed=seed)
+    return pd.concat(tables, ignore_index=True)
 
 
 def summarise_randomisation(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
@@ -76,7 +66,7 @@ def summarise_randomisation(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFr
 
 def _compare(
     original: Mapping[str, Tensor], changed: Mapping[str, Tensor], images: pd.DataFrame, *, area: float, seed: int
-) -> pd.DataFrame:
+) -> list[pd.DataFrame]:
     tables = []
     for name, maps in changed.items():
         seeds = tuple(stream_seeds(seed, f"{name}/{which}", images["image_id"]) for which in ("original", "changed"))
@@ -87,7 +77,7 @@ def _compare(
         for measure, (own, chance) in measures.items():
             value = own.where(known, torch.nan).cpu().numpy()
             tables.append(images.assign(explainer=name, measure=measure, cut=area, value=value, chance=chance))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    return tables
 
 
 def check_stability(
@@ -102,7 +92,7 @@ def check_stability(
     seed: int,
     options: Mapping[str, object],
 ) -> pd.DataFrame:
-    """Tell how much LIME's explanations vary from seed to seed, by the number of samples.
+    """Tell how much LIME's explanations vary from seed to seed, by the number of samples; see `sanity.seed_stability`.
 
     Parameters
     ----------
@@ -120,16 +110,8 @@ def check_stability(
         How many superpixels, those with the largest coefficients, are compared.
     area : float
         Share of the picture at which maps are cut.
-    seed : int
-        Of the order of ties.
     options : mapping
         LIME's options, of which `surrogate.fit` gets its own.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The columns of `images` and those of docs/outputs.md, ``results/stability.csv``; measures as in
-        `sanity.seed_stability`.
     """
     names = sanity.STABILITY_MEASURES
     surrogate = {name: options[name] for name in SURROGATE if name in options}
@@ -141,12 +123,10 @@ def check_stability(
             blank = {"value": np.nan, "chance": np.nan}
             rows += [facts | {"n_samples": n, "measure": name} | blank for n in sorted(counts) for name in names]
             continue
-        coefficients = {
-            n: torch.stack(
-                [fit(own.designs[i][:n], own.predictions[i, :n], **surrogate).coefficients[0] for own in samples]
-            )
-            for n in sorted(counts)
-        }  # (seeds, superpixels) each
+        coefficients = {}  # (seeds, superpixels) each
+        for n in sorted(counts):
+            fits = [fit(own.designs[i][:n], own.predictions[i, :n], **surrogate) for own in samples]
+            coefficients[n] = torch.stack([one.coefficients[0] for one in fits])
         found = sanity.seed_stability(coefficients, labels, top=top, area=area, image_id=image["image_id"], seed=seed)
         for n, own in found.items():
             for name, (value, chance) in own.items():

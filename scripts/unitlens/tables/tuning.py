@@ -79,15 +79,8 @@ def _scored(scores: pd.DataFrame) -> tuple[pd.DataFrame, int]:
 def pareto_front(score: Sequence[float], cost: Sequence[float]) -> np.ndarray:
     """Tell which settings no other one beats: none scores as much or more at the same cost or less, one of them truly.
 
-    Parameters
-    ----------
-    score, cost : sequence of float
-        High scores and low costs are good; a setting whose score is NaN is never on the front.
-
-    Returns
-    -------
-    numpy.ndarray of bool, shape (settings,)
-        Equal settings are on the front together.
+    Scores and costs, and what is returned, have the shape (settings,). A setting whose score is NaN is never on the
+    front; equal settings are there together.
     """
     score, cost = np.asarray(score, dtype=float), np.asarray(cost, dtype=float)
     as_good = (score[:, None] >= score) & (cost[:, None] <= cost)  # row beats or equals column

@@ -88,18 +88,9 @@ def tabulate(
     similarity: str,
     encoder: str,
 ) -> pd.DataFrame:
-    """Tabulate the labels that scores give, a row a unit; what the columns mean stands in docs/outputs.md.
+    """Tabulate the labels that scores, shape (units, concepts), give; unlabelled is where the similarity has no answer.
 
-    A unit is unlabelled here where the similarity has no answer.
-
-    Parameters
-    ----------
-    scores : Tensor, shape (units, concepts)
-        Of a similarity.
-    activations, concepts
-        As in `label_table`.
-    similarity, encoder : str
-        Names for the table.
+    `activations` and `concepts` are those of `label_table`; `similarity` and `encoder` are names for the table.
     """
     given = torch.as_tensor(activations["activations"])
     values = silenced(given)
@@ -182,16 +173,10 @@ def label_table(
         each image was cut from.
     concepts : mapping
         ``features`` (m, d), ``word`` (m,) and ``category`` (m,).
-    similarity : str
-        A key of `dissect.SIMILARITIES`.
     encoders : tuple of two str
-        Names of the encoders of the images and of the concepts, which must be one.
-    seed : int
-        Of the resamples, the draws and the halves.
-    resamples : int
-        Bootstrap resamples of the photographs.
-    null_draws : int
-        Draws of the permutation null; the smallest p-value is 1 / (1 + null_draws).
+        Of the images and of the concepts, which must be one.
+    resamples, null_draws : int
+        Of the photographs: bootstrap resamples, and draws of the permutation null.
     alpha : float
         Units whose adjusted p-value exceeds it are unlabelled.
     near_duplicate : float
