@@ -69,26 +69,27 @@ def prediction_table(
             raise ValueError(
                 f"image {image_id!r} has label {number}; {facts['model']} has {len(names) - 1} classes, from 0"
             )
-    table = pd.DataFrame(
+    right = pd.Series(predicted == label, dtype=object).where((label >= 0) & (predicted >= 0), "")
+    return pd.DataFrame(
         {
             "model": facts["model"],
             "image_id": arrays["image_id"],
-            "label": label.astype(object),
+            "label": _known(label),
             "label_name": names[label],
-            "predicted": predicted.astype(object),
+            "predicted": _known(predicted),
             "predicted_name": names[predicted],
             "probability": arrays["predicted_probability"],
-            "correct": (predicted == label).astype(object),
-            "target": target.astype(object),
+            "correct": right,
+            "target": _known(target),
             "target_name": names[target],
             "target_probability": arrays["target_probability"],
         }
     )
-    table.loc[label < 0, ["label", "label_name"]] = ""
-    table.loc[predicted < 0, "predicted"] = ""
-    table.loc[target < 0, "target"] = ""
-    table.loc[(label < 0) | (predicted < 0), "correct"] = ""
-    return table
+
+
+def _known(classes: np.ndarray) -> pd.Series:
+    """Numbers of classes; empty where there is none."""
+    return pd.Series(classes, dtype=object).where(classes >= 0, "")
 
 
 def join_predictions(
