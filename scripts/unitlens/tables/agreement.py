@@ -21,10 +21,12 @@ def score_pairs(
 ) -> pd.DataFrame:
     """Score how far every two explainers agree on every image, see docs/outputs.md, ``results/agreement.csv``.
 
+    Measures are ``equal_area_iou`` and ``threshold_iou`` (`cut` is the area or the threshold), ``spearman``,
+    ``peak_distance`` (share of the picture's diagonal) and ``peak_distance_pixels``. A chance that is not known is NaN,
+    and so are the values of images without a map by one of the two (see `has_map`).
+
     Parameters
     ----------
-    explanations : sequence
-        Arrays and attributes of each explainer's file.
     area : float
         Share of the picture in the masks that other tables use; swept too if `areas` lacks it.
     areas : sequence of float
@@ -33,14 +35,6 @@ def score_pairs(
         Share of its own maximum at which each map is cut for the IoU at a threshold.
     seed : int
         Of the random order of ties, with an order of its own for each image and explainer.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row for each image, pair and measure: ``equal_area_iou`` and ``threshold_iou`` (`cut` is the area or the
-        threshold), ``spearman``, ``peak_distance`` (share of the picture's diagonal) and ``peak_distance_pixels``. The
-        chance of what has no known one is NaN, and so are the values of images without a map by one of the two (see
-        `has_map`).
 
     Raises
     ------

@@ -15,14 +15,7 @@ MEAN_OF_PAIRS = "mean of all pairs"
 
 
 def score_shape(explanations: Sequence[run.Explanation], *, area: float) -> pd.DataFrame:
-    """Measure the shape of every map, see docs/outputs.md, ``results/shape.csv``.
-
-    Parameters
-    ----------
-    explanations : sequence
-        Arrays and attributes of each explainer's file.
-    area : float
-        Share of the picture whose pieces are counted; see `untied_mask`.
+    """Measure the shape of every map, and of its pieces in a share `area` of the picture; see docs/outputs.md.
 
     Raises
     ------
@@ -59,12 +52,7 @@ def measure_complexity(
 ) -> pd.DataFrame:
     """Measure how complex photographs are, as a model sees them, see docs/outputs.md, ``results/complexity.csv``.
 
-    Parameters
-    ----------
-    images : array, uint8, shape (n, h, w, 3)
-        Photographs in the model's geometry.
-    arrays, facts : mapping
-        LIME's file of explanations of the same photographs, with ``superpixels`` and ``predicted_probability``.
+    `images` are uint8, shape (n, h, w, 3), in the model's geometry; `arrays` and `facts` LIME's file of explanations.
     """
     table = summaries.image_table(arrays, facts)
     table["edge_density"] = [measures.edge_density(image) for image in images]

@@ -48,14 +48,7 @@ def prediction_table(
     """Tabulate what a model predicts for the pictures of one shard of explanations.
 
     The label's columns are empty where the sheet gives none, those of a class where the network returns NaN or,
-    explaining labels, there is none.
-
-    Parameters
-    ----------
-    arrays, facts : mapping
-        A file of explanations.
-    classes : mapping
-        From a model's name to its `class_names` argument.
+    explaining labels, there is none. `classes` gives each model's `class_names` argument.
 
     Raises
     ------

@@ -30,6 +30,8 @@ def score_shard(
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Score every explainer and the floors on a shard of pictures, see docs/outputs.md, ``results/faithfulness``.
 
+    A map that is zero everywhere has no scores (see `masks.has_map`), an image without a target none at all.
+
     Parameters
     ----------
     predict : callable
@@ -45,8 +47,7 @@ def score_shard(
     Returns
     -------
     table : pandas.DataFrame
-        A row for each image, explainer and measure. A map that is zero everywhere has no scores (see `masks.has_map`),
-        an image without a target none at all.
+        A row for each image, explainer and measure.
     curves : dict
         Arrays for `write_arrays`: ``<explainer>:<measure>:<baseline>`` (n, points), ``image_id``, ``photograph``.
 

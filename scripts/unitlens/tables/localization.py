@@ -16,20 +16,10 @@ from unitlens.tables import summaries
 def score(explanations: Sequence[run.Explanation], images: Mapping[str, np.ndarray], *, seed: int) -> pd.DataFrame:
     """Score every explainer and the floors against the objects of a shard, see docs/outputs.md.
 
-    Parameters
-    ----------
-    explanations : sequence
-        Arrays and attributes of each explainer's file.
-    images : mapping
-        The shard of decoded photographs, see `reference_masks`.
-    seed : int
-        Of the random map and of the order of ties, with one of its own for each image and explainer.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row for each image with a reference (``mask`` or ``box``), explainer and measure (``iou, pointing, energy``).
-        Value and chance are NaN where a map is zero everywhere (see `masks.has_map`), or nothing is left of an object.
+    A row for each image with a reference (``mask`` or ``box``), explainer and measure (``iou, pointing, energy``).
+    Value and chance are NaN where a map is zero everywhere (see `masks.has_map`), or nothing is left of an object.
+    `images` is the shard of decoded photographs, see `reference_masks`; `seed` that of the random map and of the order
+    of ties, with one of its own for each image and explainer.
 
     Raises
     ------

@@ -15,10 +15,7 @@ PAIR = ["explainer_a", "explainer_b"]
 def image_table(arrays: Mapping[str, np.ndarray], facts: Mapping[str, object]) -> pd.DataFrame:
     """Give the columns that every score of an image starts with: `ORIGIN`, ``image_id, photograph, prediction``.
 
-    Parameters
-    ----------
-    arrays, facts : mapping
-        A file of explanations. ``prediction`` is ``right``, ``wrong`` or, without a label or a prediction, NaN.
+    The last is ``right``, ``wrong`` or, without a label or a prediction, NaN.
     """
     label, predicted = np.asarray(arrays["label"]), np.asarray(arrays["predicted"])
     prediction = np.where(predicted == label, "right", "wrong").astype(object)

@@ -179,15 +179,8 @@ def tables(
 ) -> dict[str, pd.DataFrame]:
     """Make the tables of a tuning, all models below each other: ``settings, effects, selection, timings``.
 
-    Parameters
-    ----------
-    scores : pandas.DataFrame
-        From `sweep`, with ``model, photograph`` and what holds for all rows of a model: ``objective, explained_class,
-        geometry, seed``.
-    seconds : pandas.DataFrame
-        From `sweep`, with ``model``.
-    default, grid, presets, count, seed
-        As in `all_settings`.
+    `scores` and `seconds` are from `sweep`, with ``model``; scores also with ``photograph`` and what holds for all rows
+    of a model: ``objective, explained_class, geometry, seed``. The rest is that of `all_settings`.
 
     Raises
     ------
