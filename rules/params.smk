@@ -77,7 +77,7 @@ def tuned_photographs(wildcards):
 
 
 def tuned_settings(wildcards):
-    """What `tune.all_settings` makes the settings from."""
+    """What `lime_sweep.all_settings` makes the settings from."""
     return {
         "default": config["explain"]["lime"],
         "grid": config["tune"]["grid"],
@@ -88,7 +88,7 @@ def tuned_settings(wildcards):
 
 
 def tuning_objective(wildcards):
-    """What `tune.make_score` scores with, but for the reference."""
+    """What `lime_sweep.make_score` scores with, but for the reference."""
     return {
         "objective": config["tune"]["objective"],
         "area": config["agreement"]["area"],

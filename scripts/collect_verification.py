@@ -4,10 +4,10 @@ from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     from unitlens.storage.tables import read_table, write_table
-    from unitlens.tables import reference_checks
+    from unitlens.tables import sanity
 
     for name in ("differences", "timings"):
         table = read_table(snakemake.input[name])
         write_table(table, snakemake.output[name])
         print(table.to_string(), end="\n\n")
-    reference_checks.require_passed(read_table(snakemake.output.differences))
+    sanity.require_passed(read_table(snakemake.output.differences))

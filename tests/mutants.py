@@ -129,7 +129,7 @@ def tests_of(module, folder):
 
     What checks the config has its tests where the rules call it.
     """
-    files = sorted(chain(*(folder.glob(f"tests/{kind}/test_*.py") for kind in ("unit", "reference"))))
+    files = sorted(chain(*((folder / "tests" / kind).rglob("test_*.py") for kind in ("unit", "reference"))))
     own = [path for path in files if module in imported(path)]
     if (folder / LIBRARY / f"jobs/{module}.py").exists() and f"test_{module}" not in {path.stem for path in own}:
         own.append(folder / "tests/workflow/test_bad_config.py")
@@ -222,7 +222,7 @@ def main():
         copied(Path(folder))
         paths = [path for path in sorted(Path(folder).glob(f"{LIBRARY}/**/*.py")) if path.stem != "__init__"]
         chosen = [path for path in paths if path.stem in options.modules or not options.modules]
-        results = {path.stem: tried(Path(folder), path, options, alike) for path in chosen}
+        results = {f"{path.parent.name}.{path.stem}": tried(Path(folder), path, options, alike) for path in chosen}
     whole = share(sum(results.values(), Counter()))
     weak = [name for name, own in results.items() if share(own) < IN_EACH]
     print(f"all: {whole:.1%}, wanted {IN_ALL:.0%}; below {IN_EACH:.0%}: {', '.join(weak) or 'none'}")

@@ -1,7 +1,7 @@
-"""Time the labelling of one layer at full size, with and without evidence, and write docs/benchmarks-dissection.md.
+"""Time the labelling of one layer at full size, with and without evidence, and write docs/benchmarks/dissection.md.
 
     make bench
-    make bench-gpu      # the similarities on a GPU; writes docs/benchmarks-dissection-gpu.md
+    make bench-gpu      # the similarities on a GPU; writes docs/benchmarks/dissection-gpu.md
 
 Activations and features are random numbers, which is the worst case: the top images of the units are all different.
 On the CPU every row is a process of its own that reads HDF5 shards as the workflow does.
@@ -58,7 +58,7 @@ def main() -> None:
         torch.set_num_threads(THREADS)
         print(json.dumps(measure_alone(*options.alone)))
         return
-    output = options.output or measure.page("benchmarks-dissection", options.device)
+    output = options.output or measure.page("dissection", options.device)
     output.write_text(page_of_the_gpu() if options.device == "cuda" else page(), encoding="utf-8")
     print(f"wrote {output}")
 

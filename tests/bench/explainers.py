@@ -1,7 +1,7 @@
-"""Time the explainers beside the packages that define them, in one process, and write docs/benchmarks.md and a plot.
+"""Time the explainers beside the packages that define them, in one process; write docs/benchmarks/explainers.md.
 
     make bench
-    make bench-gpu      # writes docs/benchmarks-gpu.md
+    make bench-gpu      # writes docs/benchmarks/explainers-gpu.md
 
 The limit of LIME and Score-CAM is the network alone, channels last, on as many pictures at the same batch size; that of
 the methods by gradients one forward pass and the backward pass to the layer. Networks have random weights: time does
@@ -404,8 +404,8 @@ def write(
     growth: str = f"{table.NOT_MEASURED}\n",
     alone: Mapping[tuple[str, str], Mapping[str, float]] | None = None,
 ) -> None:
-    """Write the page and, in the folder images beside it, the plot."""
-    plot = options.output.parent / "images" / f"{options.output.stem}.svg"
+    """Write the page and, beside it, the plot."""
+    plot = options.output.with_suffix(".svg")
     here = machine(options.device)
     table.draw(times, plot, machine=here)
     measured = table.ratios(times) | (memory or {})
@@ -428,7 +428,7 @@ def write(
         samples=work.samples,
         repeats=options.repeats,
         targets=table.targets(measured, where),
-        plot=f"images/{plot.name}",
+        plot=plot.name,
         seconds=table.seconds(times),
         growth=growth,
         alone=table.markdown(["explainer", "side", "seconds a picture", "peak memory (MiB)"], rows)
@@ -506,11 +506,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=TARGET_SAMPLES, help="LIME's, at least 100 (default: 1000)")
     parser.add_argument("--repeats", type=int, default=3, help="rounds, of which the median is taken (default: 3)")
     parser.add_argument("--batch-size", type=int, help="of our explainers; 64 on the CPU, 256 on a GPU")
-    parser.add_argument("--output", type=Path, help="(default: docs/benchmarks.md; docs/benchmarks-gpu.md on a GPU)")
+    parser.add_argument("--output", type=Path, help="(default: docs/benchmarks/explainers.md or explainers-gpu.md)")
     parser.add_argument("--network", default="resnet18", help=argparse.SUPPRESS)
     parser.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.output = options.output or page("benchmarks", options.device)
+    options.output = options.output or page("explainers", options.device)
     for name in ("images", "batch_size"):
         if getattr(options, name) is None:
             setattr(options, name, DEFAULTS[options.device][name])

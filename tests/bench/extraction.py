@@ -1,7 +1,7 @@
-"""Time the extraction of activations beside its two limits, and write docs/benchmarks-extraction.md.
+"""Time the extraction of activations beside its two limits, and write docs/benchmarks/extraction.md.
 
     make bench
-    make bench-gpu      # writes docs/benchmarks-extraction-gpu.md
+    make bench-gpu      # writes docs/benchmarks/extraction-gpu.md
 
 The limits are the forward passes alone and reading the shard alone.
 """
@@ -85,7 +85,7 @@ def main() -> None:
         share=f"{share:.0%}",
         met="met" if share >= SHARE else "**not met**",
     )
-    output = options.output or measure.page("benchmarks-extraction", options.device)
+    output = options.output or measure.page("extraction", options.device)
     output.write_text(text, encoding="utf-8")
     print(text)
 

@@ -1,4 +1,4 @@
-"""Time the measures of faithfulness beside Quantus and `grad-cam`, and write docs/benchmarks-faithfulness.md.
+"""Time the measures of faithfulness beside Quantus and `grad-cam`, and write docs/benchmarks/faithfulness.md.
 
     make bench-faithfulness
     pip install --target /tmp/quantus --no-deps quantus && make bench-faithfulness QUANTUS=/tmp/quantus
@@ -162,7 +162,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=4, help="photographs, at most 8 (default: 4)")
     parser.add_argument("--repeats", type=int, default=3, help="rounds, of which the median is taken (default: 3)")
     parser.add_argument("--batch-size", type=int, default=64, help="(default: 64)")
-    parser.add_argument("--output", type=Path, default=Path("docs/benchmarks-faithfulness.md"))
+    parser.add_argument("--output", type=Path, default=Path("docs/benchmarks/faithfulness.md"))
     return parser.parse_args()
 
 

@@ -24,7 +24,7 @@ from unitlens.images import datasets, label_maps
 from unitlens.images.decode import decode_images
 from unitlens.storage.arrays import write_arrays
 
-PAGE = Path(__file__).parents[2] / "docs/benchmarks-images.md"
+PAGE = Path(__file__).parents[2] / "docs/benchmarks/images.md"
 CORES = 2
 BRODEN = 63_305  # photographs
 SHEET = 120  # seconds that the sheet of such a set may take

@@ -28,7 +28,7 @@ def machine(device: str) -> str:
 
 def page(name: str, device: str) -> Path:
     """Say where a benchmark is written by default."""
-    return Path("docs", f"{name}.md" if device == "cpu" else f"{name}-gpu.md")
+    return Path("docs/benchmarks", f"{name}.md" if device == "cpu" else f"{name}-gpu.md")
 
 
 def made_by(device: str) -> str:

@@ -1,4 +1,4 @@
-"""Plan, decode, store and read back hundreds of thousands of images, and write docs/benchmarks-scale.md.
+"""Plan, decode, store and read back hundreds of thousands of images, and write docs/benchmarks/scale.md.
 
     make bench
     python tests/bench/scale.py --plan 50000 4096     # one plan: jobs, CPU seconds and peak memory as JSON
@@ -38,7 +38,7 @@ GROWTH, FLAT, PARSE = 4.2, 1.15, 0.2  # times the CPU seconds and the memory fro
 def main() -> None:
     """Read the options, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("docs/benchmarks-scale.md"))
+    parser.add_argument("--output", type=Path, default=Path("docs/benchmarks/scale.md"))
     parser.add_argument("--plan", nargs=2, type=int, metavar=("IMAGES", "SHARD_SIZE"))
     parser.add_argument("--alone", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()

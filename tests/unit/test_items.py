@@ -17,8 +17,13 @@ from unitlens.tables import faithfulness, localization, summaries, tuning
 from unitlens.tables.agreement import score_pairs, summarise
 from unitlens.tables.complexity import correlate_complexity, measure_complexity, score_shape
 from unitlens.tables.explanations import explanation_table, prediction_table
-from unitlens.tables.reference_checks import require_passed
-from unitlens.tables.sanity import check_randomisation, check_stability, summarise_randomisation, summarise_stability
+from unitlens.tables.sanity import (
+    check_randomisation,
+    check_stability,
+    require_passed,
+    summarise_randomisation,
+    summarise_stability,
+)
 
 SIDE = 16
 IDS = np.array(["a", "b", "c", "d", "e"], dtype=object)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from skimage import feature
 from unitlens.measures.complexity import (
+    IMAGE_MEASURES,
     connected_components,
     edge_density,
     entropy,
@@ -160,6 +161,7 @@ def test_complexity_is_tabulated():
     assert table["entropy"].tolist() == [0, 1, 4]
     assert table["superpixels"].tolist() == [2, 4, pd.NA]
     assert table["confidence"].tolist() == [0.2, 0.5, 0.9]
+    assert sorted(IMAGE_MEASURES) == sorted(table.columns[-5:])
 
 
 def tables(n, relation, photographs=None, seed=0):

@@ -357,7 +357,6 @@ CASES = {
         np.zeros((1, 30, 30, 3), np.uint8), kernel_size=1, max_dist=5, seed=s
     ),
     "resampling.mean_with_interval": lambda s: resampling.mean_with_interval(VALUES[0], seed=s),
-    "resampling.bootstrap_interval": lambda s: resampling.bootstrap_interval(VALUES[0], seed=s),
     "resampling.paired_permutation_test": lambda s: resampling.paired_permutation_test(*VALUES, seed=s),
     "resampling.rank_correlation": lambda s: resampling.rank_correlation(*VALUES, seed=s)[2:4],
     "resampling.rank_correlation test": lambda s: resampling.rank_correlation(*VALUES, seed=s).p_value,

@@ -10,7 +10,7 @@ from torch import nn
 from unitlens.explainers import cam, lime, segment
 from unitlens.measures import reference_checks as measures_reference_checks
 from unitlens.networks.network import normaliser
-from unitlens.tables import reference_checks
+from unitlens.tables import sanity
 
 SIZE = 32
 CHECKS = [*measures_reference_checks.GRAD_CAM, "quickshift", "lime"]
@@ -96,7 +96,7 @@ def test_a_method_without_a_reference_is_told_and_does_not_fail_the_run(compare,
     row = differences.set_index("check").loc["layercam"]
     assert row.reference == "none" and row.images == 0 and row.note == "grad-cam has no such map"
     assert "layercam" not in set(timings.check)
-    reference_checks.require_passed(differences)
+    sanity.require_passed(differences)
 
 
 def test_tables(compare):
@@ -121,7 +121,7 @@ def test_tables(compare):
 def test_right_results_pass(compare):
     differences = against_packages(compare()[0])
     assert differences.passed.all()
-    reference_checks.require_passed(differences)
+    sanity.require_passed(differences)
     largest = differences.set_index("check").largest_difference
     assert (
         largest[list(measures_reference_checks.GRAD_CAM)].max() < 1e-5
@@ -156,7 +156,7 @@ def test_one_wrong_pixel_of_the_second_map_is_detected_and_named(compare, monkey
     differences, _ = compare(["gradcam"])
     message = r": toy: gradcam differs from grad-cam [\d.]+ by 0.002, allowed: 0.001$"  # and nothing else is named
     with pytest.raises(ValueError, match=message):
-        reference_checks.require_passed(differences)
+        sanity.require_passed(differences)
 
 
 def test_faster_arithmetic_is_compared_and_nothing_demanded(model, compare, tmp_path):
@@ -168,7 +168,7 @@ def test_faster_arithmetic_is_compared_and_nothing_demanded(model, compare, tmp_
     assert effects.largest_difference.between(1e-6, 0.2).all()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     differences.to_csv(tmp_path / "differences.csv", index=False)
-    reference_checks.require_passed(pd.read_csv(tmp_path / "differences.csv"))
+    sanity.require_passed(pd.read_csv(tmp_path / "differences.csv"))
 
 
 def test_a_wrong_superpixel_is_detected(compare, monkeypatch):
@@ -182,7 +182,7 @@ def test_a_wrong_superpixel_is_detected(compare, monkeypatch):
     monkeypatch.setitem(segment.SUPERPIXELS, "quickshift", wrong)
     differences, _ = compare([])
     with pytest.raises(ValueError, match=r": toy: quickshift differs from scikit-image .* by 0.000977, allowed: 0$"):
-        reference_checks.require_passed(differences)
+        sanity.require_passed(differences)
 
 
 def test_a_wrong_coefficient_is_detected(compare, monkeypatch):
@@ -195,14 +195,14 @@ def test_a_wrong_coefficient_is_detected(compare, monkeypatch):
     monkeypatch.setattr(lime, "explain", wrong)
     differences, _ = compare([])
     with pytest.raises(ValueError, match=r": toy: lime differs from lime .* by 1e-05, allowed: 1e-06$"):
-        reference_checks.require_passed(differences)
+        sanity.require_passed(differences)
 
 
 def test_nan_does_not_pass(compare, monkeypatch):
     monkeypatch.setattr(cam, "explain", lambda *args, **options: torch.full((1, SIZE, SIZE), torch.nan))
     differences, _ = compare(["gradcam"])
     with pytest.raises(ValueError, match=r"toy: gradcam differs from grad-cam .* by nan"):
-        reference_checks.require_passed(differences)
+        sanity.require_passed(differences)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 VENV = Path(sys.executable).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "config/README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "config/README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LITERAL = re.compile(r'"(results/[^"]+\.(?:csv|h5))"')
 
 

@@ -19,13 +19,14 @@ _AT_ONCE = 16  # images that are ranked and cut at once
 def score_pairs(
     explanations: Sequence[Explanation], *, area: float, areas: Sequence[float], threshold: float, seed: int
 ) -> pd.DataFrame:
-    """Score how far every two explainers agree on every image.
+    """Score how far every two explainers agree on every image, see docs/outputs.md, ``results/agreement.csv``.
+
+    Measures are ``equal_area_iou`` and ``threshold_iou`` (`cut` is the area or the threshold), ``spearman``,
+    ``peak_distance`` (share of the picture's diagonal) and ``peak_distance_pixels``. A chance that is not known is NaN,
+    and so are the values of images without a map by one of the two (see `has_map`).
 
     Parameters
     ----------
-    explanations : sequence
-        Arrays and attributes of each explainer's file: ``saliency, image_id, photograph, label, predicted``, and
-        ``model, explained_class, geometry, explainer``.
     area : float
         Share of the picture in the masks that other tables use; swept too if `areas` lacks it.
     areas : sequence of float
@@ -34,17 +35,6 @@ def score_pairs(
         Share of its own maximum at which each map is cut for the IoU at a threshold.
     seed : int
         Of the random order of ties, with an order of its own for each image and explainer.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``model, explained_class, geometry, image_id, photograph, prediction, explainer_a, explainer_b, measure, cut,
-        value, chance, tied_share``, a row for each image, pair and measure: ``equal_area_iou`` and ``threshold_iou``
-        (`cut` is the area or the threshold), ``spearman``, ``peak_distance`` (share of the picture's diagonal) and
-        ``peak_distance_pixels``. ``prediction`` is ``right`` or ``wrong``, empty without a label. ``chance`` is the
-        expected value for unrelated maps where it is known; ``tied_share`` the larger share of the two equal-area masks
-        that ties, and so a random draw, decided. Values of images without a map by one of the two (see `has_map`) are
-        NaN.
 
     Raises
     ------
@@ -75,21 +65,9 @@ def score_pairs(
 
 
 def summarise(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Average agreement over images, with a bootstrap interval that resamples photographs.
+    """Average agreement over all images, and over those whose predicted class is the label or is not.
 
-    Parameters
-    ----------
-    scores : pandas.DataFrame
-        From `score_pairs`.
-    seed : int
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``model, explained_class, geometry, subset, explainer_a, explainer_b, measure, cut, n, photographs, undefined,
-        mean, low, high, chance, tied_share, seed``. ``subset`` is ``all``, ``right`` or ``wrong``: all images, or those
-        whose predicted class is the label or is not. A 95 % interval, empty below three photographs; ``undefined``
-        counts images left out because both masks were empty or a map was constant.
+    ``undefined`` counts images left out because both masks were empty or a map was constant.
     """
     known = scores[scores["prediction"].isin(["right", "wrong"])]
     scores = pd.concat([scores.assign(subset="all"), known.assign(subset=known["prediction"])])
@@ -100,45 +78,30 @@ def summarise(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
 
 def headline(summary: pd.DataFrame, *, area: float) -> pd.DataFrame:
     """Rows of `summarise` that figures and sentences show: all images, one area, IoUs and rank correlation."""
-    shown = summary["measure"].isin(["threshold_iou", "spearman"])
-    shown |= (summary["measure"] == "equal_area_iou") & np.isclose(summary["cut"], area)
+    shown = summary["measure"].isin(["threshold_iou", "spearman"]) | equal_area(summary, area)
     return summary[shown & (summary["subset"] == "all")]
 
 
 def compare_pairs(scores: pd.DataFrame, *, area: float, seed: int = 0) -> pd.DataFrame:
     """Test whether the pair of explainers that agrees most does so more than every other pair, on the same images.
 
-    The tests take the first pair as given: they do not account for its being chosen as the one with the highest mean.
-
-    Parameters
-    ----------
-    scores : pandas.DataFrame
-        From `score_pairs`.
-    area : float
-        The cut whose equal-area IoU is compared, beside the rank correlation.
-    seed : int
-
-    Returns
-    -------
-    pandas.DataFrame
-        See `summaries.paired_tests`; ``pair_a`` and ``pair_b`` hold two explainers each, joined by ``" & "``.
-        ``pair_a`` is the pair with the highest mean of the model and measure, the first of equal ones; p-values are
-        adjusted for as many tests as there are other pairs.
+    The tests take the first pair, the first of equal ones, as given: they do not account for its being chosen as the
+    one with the highest mean. p-values are adjusted for as many tests as there are other pairs of a model and measure.
     """
-    shown = (scores["measure"] == "equal_area_iou") & np.isclose(scores["cut"], area) | (
-        scores["measure"] == "spearman"
-    )
+    shown = equal_area(scores, area) | (scores["measure"] == "spearman")
     scores = scores[shown]
     scores = scores.assign(pair=scores["explainer_a"] + " & " + scores["explainer_b"])
-    return summaries.paired_tests(
-        scores, [*summaries.ORIGIN, "measure", "cut"], "pair", pairs=_first_and_others, seed=seed
-    ).assign(seed=seed)
+    keys = [*summaries.ORIGIN, "measure", "cut"]
+    return summaries.paired_tests(scores, keys, "pair", pairs=_first_and_others, seed=seed).assign(seed=seed)
+
+
+def equal_area(scores: pd.DataFrame, area: float) -> pd.Series:
+    """Tell which rows hold the IoU of masks of one area."""
+    return (scores["measure"] == "equal_area_iou") & np.isclose(scores["cut"], area)
 
 
 def _first_and_others(scores: pd.DataFrame) -> list[tuple[str, str]]:
     """Pair the pair of explainers with the highest mean with every other one."""
     defined = scores[scores["value"].notna()]
     means = defined.groupby("pair", sort=False)["value"].apply(np.mean).sort_values(ascending=False, kind="stable")
-    return (
-        [(means.index[0], other) for other in scores["pair"].unique() if other != means.index[0]] if len(means) else []
-    )
+    return [(first, other) for first in means.index[:1] for other in scores["pair"].unique() if other != first]

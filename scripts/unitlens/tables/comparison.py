@@ -11,29 +11,16 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.stats import contingency
 
 from unitlens.tables import diversity, unit_labels
 from unitlens.tables.resampling import benjamini_hochberg
 
 
 def frequent(concepts: pd.DataFrame) -> pd.DataFrame:
-    """Count the units of every concept.
+    """Count the units of every concept, most frequent first, ties by name; the layer ``all`` pools a model's layers.
 
-    Parameters
-    ----------
-    concepts : pandas.DataFrame
-        Labels of all models and layers as `unit_labels.label_table` makes them, with ``model`` and ``layer``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``model, layer, concept, category, units, share`` (of the labelled units), most frequent first, ties by name;
-        the layer ``all`` pools a model's layers. The category is that of most of the concept's units, over all models.
-
-    Raises
-    ------
-    ValueError
-        As `models` does.
+    The category is that of most of the concept's units, over all models.
     """
     labelled = unit_labels.with_all(unit_labels.labelled_units(concepts))
     pairs = labelled.groupby(["concept", "category"]).size().sort_values(ascending=False, kind="stable").reset_index()
@@ -50,25 +37,8 @@ def frequent(concepts: pd.DataFrame) -> pd.DataFrame:
 def layers(concepts: pd.DataFrame) -> pd.DataFrame:
     """Summarise every layer.
 
-    Parameters
-    ----------
-    concepts : pandas.DataFrame
-        As in `frequent`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``model, layer, units, dead`` (or constant)``, labelled, distinct, rarefied_units, distinct_rarefied,
-        distinct_low, distinct_high, top_concept, top_units, gini, gini_low, gini_high, top10_share, top10_low,
-        top10_high``. The rarefied count, with its 95 % interval, is that among ``rarefied_units`` labelled units, as
-        many as the layer with the fewest has. A layer without any has no rarefied count and does not lower that of the
-        others. Gini is 0 where every concept has equally many units; ``top10_share`` is the share of the ten most
-        frequent concepts.
-
-    Raises
-    ------
-    ValueError
-        As `models` does.
+    Distinct concepts are rarefied to as many labelled units as the layer with the fewest has. A layer without any has
+    no rarefied count and does not lower that of the others.
     """
     groups = dict(list(concepts.groupby(["model", "layer"], sort=False)))
     labelled = dict(list(unit_labels.labelled_units(concepts).groupby(["model", "layer"], sort=False)))
@@ -77,47 +47,18 @@ def layers(concepts: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (model, layer), group in groups.items():
         count = counts[model, layer]
-        distinct, low, high = diversity.rarefy_with_interval(count, smallest) if len(count) else [np.nan] * 3
-        rows.append(
-            {
-                "model": model,
-                "layer": layer,
-                "units": len(group),
-                "dead": int(group.status.isin(["dead", "constant"]).sum()),
-                "labelled": int(count.sum()),
-                "distinct": len(count),
-                "rarefied_units": smallest,
-                "distinct_rarefied": distinct,
-                "distinct_low": low,
-                "distinct_high": high,
-                "top_concept": count.index[0] if len(count) else "",
-                "top_units": int(count.iloc[0]) if len(count) else 0,
-                **diversity.concentration(count.to_numpy()),
-            }
-        )
+        dead = int(group.status.isin(["dead", "constant"]).sum())
+        rarefied = diversity.rarefy_with_interval(count, smallest) if len(count) else [np.nan] * 3
+        top = (count.index[0], int(count.iloc[0])) if len(count) else ("", 0)
+        numbers = [len(group), dead, int(count.sum()), len(count), smallest]
+        rows.append([model, layer, *numbers, *rarefied, *top, *diversity.concentration(count.to_numpy())])
     columns = "model layer units dead labelled distinct rarefied_units distinct_rarefied distinct_low distinct_high"
     columns += " top_concept top_units gini gini_low gini_high top10_share top10_low top10_high"
     return pd.DataFrame(rows, columns=columns.split())
 
 
 def categories(concepts: pd.DataFrame) -> pd.DataFrame:
-    """Give the share of every category among the labelled units, by model and layer.
-
-    Parameters
-    ----------
-    concepts : pandas.DataFrame
-        As in `frequent`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``model, layer, category, units, share, low, high``: Wilson's 95 % interval, which takes units as independent.
-
-    Raises
-    ------
-    ValueError
-        As `models` does.
-    """
+    """Give the share of every category among the labelled units of each layer, with Wilson's 95 % interval."""
     labelled = unit_labels.with_all(unit_labels.labelled_units(concepts))
     names = sorted(labelled.category.unique())
     rows = []
@@ -129,82 +70,34 @@ def categories(concepts: pd.DataFrame) -> pd.DataFrame:
 
 
 def models(concepts: pd.DataFrame) -> pd.DataFrame:
-    """Compare every two models over their configured layers.
+    """Compare the concepts of every two models, their number among equally many units, and their categories.
 
-    Parameters
-    ----------
-    concepts : pandas.DataFrame
-        As in `frequent`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``model_a, model_b, distinct_a, distinct_b, shared, only_a, only_b, jaccard, rarefied_units, rarefied_a,
-        rarefied_b, rarefied_difference, difference_low, difference_high, chi_square, p_value, cramers_v``: distinct
-        concepts, how many both have, the counts at an equal number of units and a - b of these with its 95 % interval,
-        and a chi-square test of equal category shares with its effect size.
-
-    Raises
-    ------
-    ValueError
-        If the labels come from more than one encoder, similarity or concept list; the message names them.
+    The chi-square test is of equal category shares; its effect size is Cramer's V.
     """
     labelled = unit_labels.labelled_units(concepts)
     rows = []
     for a, b in combinations(concepts.model.unique(), 2):
         counts_a, counts_b = (unit_labels.concept_counts(labelled[labelled.model == model]) for model in (a, b))
-        shared, union = len(counts_a.index.intersection(counts_b.index)), len(counts_a.index.union(counts_b.index))
+        distinct_a, distinct_b, shared = len(counts_a), len(counts_b), len(counts_a.index.intersection(counts_b.index))
+        union = distinct_a + distinct_b - shared
+        distinct = [distinct_a, distinct_b, shared, distinct_a - shared, distinct_b - shared]
         smallest = int(min(counts_a.sum(), counts_b.sum()))
         (mean_a, half_a), (mean_b, half_b) = (diversity.rarefied(counts, smallest) for counts in (counts_a, counts_b))
-        half = np.hypot(half_a, half_b)
+        difference, half = mean_a - mean_b, np.hypot(half_a, half_b)
+        rarefied = [smallest, mean_a, mean_b, difference, difference - half, difference + half]
         pair = labelled[labelled.model.isin([a, b])]
-        chi_square, p, effect = _compare_shares(pd.crosstab(pair.model, pair.category).to_numpy())
-        rows.append(
-            {
-                "model_a": a,
-                "model_b": b,
-                "distinct_a": len(counts_a),
-                "distinct_b": len(counts_b),
-                "shared": shared,
-                "only_a": len(counts_a) - shared,
-                "only_b": len(counts_b) - shared,
-                "jaccard": shared / union if union else np.nan,
-                "rarefied_units": smallest,
-                "rarefied_a": mean_a,
-                "rarefied_b": mean_b,
-                "rarefied_difference": mean_a - mean_b,
-                "difference_low": mean_a - mean_b - half,
-                "difference_high": mean_a - mean_b + half,
-                "chi_square": chi_square,
-                "p_value": p,
-                "cramers_v": effect,
-            }
-        )
+        test = _compare_shares(pd.crosstab(pair.model, pair.category).to_numpy())
+        rows.append([a, b, *distinct, shared / union if union else np.nan, *rarefied, *test])
     columns = "model_a model_b distinct_a distinct_b shared only_a only_b jaccard rarefied_units rarefied_a rarefied_b"
     columns += " rarefied_difference difference_low difference_high chi_square p_value cramers_v"
     return pd.DataFrame(rows, columns=columns.split())
 
 
 def category_differences(concepts: pd.DataFrame) -> pd.DataFrame:
-    """Test for every category whether two models have different shares of it.
+    """Test for every category whether two models have different shares of it, in all layers and in each of one name.
 
-    Parameters
-    ----------
-    concepts : pandas.DataFrame
-        As in `frequent`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``model_a, model_b, layer, category, units_a, labelled_a, share_a, units_b, labelled_b, share_b, difference,
-        low, high, p_value, p_adjusted``: the layers together (``all``) and each layer name that both models have. The
-        difference is a - b in shares with its 95 % interval (Newcombe 1998). The p-value is Fisher's: the exact
-        permutation test that deals the units out to the two models; adjusted over all rows (Benjamini-Hochberg).
-
-    Raises
-    ------
-    ValueError
-        As `models` does.
+    The interval of the difference is Newcombe's (1998). The p-value is Fisher's: the exact permutation test that deals
+    the units out to the two models; adjusted over all rows (Benjamini-Hochberg).
     """
     labelled = unit_labels.with_all(unit_labels.labelled_units(concepts))
     names = sorted(labelled.category.unique())
@@ -227,25 +120,11 @@ def category_differences(concepts: pd.DataFrame) -> pd.DataFrame:
 
 
 def unique_concepts(concepts: pd.DataFrame) -> pd.DataFrame:
-    """List the concepts that one model has and no other.
+    """List the concepts that one model has and no other, most units first; empty where there is one model.
 
-    Parameters
-    ----------
-    concepts : pandas.DataFrame
-        As in `frequent`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``model, concept, category, units, labelled, labelled_others, p_value, p_adjusted, tests``, most units first.
-        The p-value is Fisher's, of units of the model carrying the concept as often as those of the others; adjusted
-        for as many ``tests`` as all models have concepts, not only those listed. A concept of few units may be missing
-        elsewhere by chance. Empty where there is one model.
-
-    Raises
-    ------
-    ValueError
-        As `models` does.
+    The p-value is Fisher's, of units of the model carrying the concept as often as those of the others; adjusted for as
+    many ``tests`` as all models have concepts, not only those listed. A concept of few units may be missing elsewhere
+    by chance.
     """
     counts = frequent(concepts)
     counts = counts[counts.layer == unit_labels.ALL]
@@ -259,35 +138,16 @@ def unique_concepts(concepts: pd.DataFrame) -> pd.DataFrame:
         rows.append([row.model, row.concept, row.category, row.units, own, others, test.pvalue, elsewhere])
     columns = ["model", "concept", "category", "units", "labelled", "labelled_others", "p_value", "elsewhere"]
     table = pd.DataFrame(rows, columns=columns)
-    table["p_adjusted"] = benjamini_hochberg(table.p_value)
-    table["tests"] = len(table)
+    table = table.assign(p_adjusted=benjamini_hochberg(table.p_value), tests=len(table))
     return table[table.elsewhere == 0].drop(columns="elsewhere").reset_index(drop=True)
 
 
 def trend(concepts: pd.DataFrame, *, seed: int = 0, n_resamples: int = 9999) -> pd.DataFrame:
-    """Test for every model and category whether its share changes from layer to layer.
+    """Test for every model and category whether its share changes from layer to layer, in the order of the rows.
 
-    Parameters
-    ----------
-    concepts : pandas.DataFrame
-        As in `frequent`; the layers of a model in the order of their depth.
-    seed : int
-        Seed of the permutations.
-    n_resamples : int
-        Number of random permutations.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``model, category, first, last, layers, labelled, slope, low, high, p_value, p_adjusted``: the change of the
-        share per layer, fitted by least squares over the units, with its 95 % interval. The p-value is that of the
-        Cochran-Armitage statistic when units are dealt out to the layers at random; adjusted over all rows
-        (Benjamini-Hochberg). A model with labels in fewer than two layers has no row.
-
-    Raises
-    ------
-    ValueError
-        As `models` does.
+    The slope is the change of the share per layer, fitted by least squares over the units. The p-value is that of the
+    Cochran-Armitage statistic when units are dealt out to the layers at random, `n_resamples` times; adjusted over all
+    rows (Benjamini-Hochberg). A model with labels in fewer than two layers has no row.
     """
     labelled = unit_labels.labelled_units(concepts)
     names = sorted(labelled.category.unique())
@@ -313,21 +173,10 @@ def trend(concepts: pd.DataFrame, *, seed: int = 0, n_resamples: int = 9999) -> 
 
 
 def weighted_shares(units: np.ndarray, totals: np.ndarray, weights: np.ndarray) -> tuple[float, float, float]:
-    """Weighted sum of independent shares with its 95 % interval.
+    """Weighted sum of independent shares ``units / totals``, each of shape (shares,), with its 95 % interval.
 
     The interval is put together from Wilson's intervals of the shares (Zou and Donner 2008); with weights 1 and -1 it
     is Newcombe's (1998, method 10) of a difference. It does not collapse where a share is 0 or 1.
-
-    Parameters
-    ----------
-    units, totals : array_like of int, shape (shares,)
-        The shares are ``units / totals``.
-    weights : array_like of float, shape (shares,)
-        One for each share.
-
-    Returns
-    -------
-    value, low, high : float
     """
     weights, shares = np.asarray(weights, dtype=float), np.divide(units, totals)
     bounds = np.array([_wilson(*pair) for pair in zip(units, totals, strict=True)])  # (shares, 2)
@@ -351,5 +200,5 @@ def _compare_shares(table: np.ndarray) -> tuple[float, float, float]:
     """Chi-square test of a 2 x k table and Cramer's V; NaN where a model has no labels or there is one category."""
     if min(table.shape) < 2:
         return np.nan, np.nan, np.nan
-    result = stats.chi2_contingency(table, correction=False)
-    return result.statistic, result.pvalue, float(np.sqrt(result.statistic / table.sum()))
+    test = stats.chi2_contingency(table, correction=False)
+    return test.statistic, test.pvalue, float(contingency.association(table, correction=False))

@@ -24,24 +24,7 @@ Z = stats.norm.ppf(0.975)
 
 
 def rarefaction(concepts: pd.DataFrame) -> pd.DataFrame:
-    """Give the expected number of distinct concepts among ever more units of every layer.
-
-    Parameters
-    ----------
-    concepts : pandas.DataFrame
-        As in `frequent`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``model, layer, units, distinct, low, high``: at most `CURVE_POINTS` sizes from 1 to all labelled units; the
-        layer ``all`` pools a model's layers. Interval as in `rarefy_with_interval`.
-
-    Raises
-    ------
-    ValueError
-        As `models` does.
-    """
+    """Give the distinct concepts expected among ever more units of every layer, at most `CURVE_POINTS` sizes."""
     labelled = unit_labels.with_all(unit_labels.labelled_units(concepts))
     rows = []
     for model, layer in unit_labels.groups(labelled):
@@ -66,37 +49,27 @@ def relabel_subsets(
 ) -> pd.DataFrame:
     """Label the units of a layer again on parts of the probe set, to see how the number of concepts grows with it.
 
-    Every unit that is not dead is labelled, whatever its evidence, so that the number of units hardly changes.
+    Every unit that is not dead is labelled, whatever its evidence, so that the number of units hardly changes. A part
+    with fewer images than the similarity needs has no label: 0 units, and ``distinct`` and ``kept`` are NaN.
 
     Parameters
     ----------
     activations : array, shape (n, units)
         Pooled activations; a unit that is not finite on every image counts as a dead one.
-    image_features : array, shape (n, d)
-        Features of the same images.
-    text_features : array, shape (m, d)
-        Features of the concepts.
+    image_features, text_features : array, shape (n, d) and (m, d)
+        Features of the same images, and of the concepts.
     similarity : str
         A key of `dissect.SIMILARITIES`.
     photographs : array, shape (n,)
         What each image was cut from: photographs are drawn, with all that was cut from them.
     groups : array, shape (m,)
         Name under which each concept counts.
-    seed : int
-        Seed of the draws.
     fractions : tuple of float
         Shares of the photographs, rounded up. In one draw the smaller parts lie in the larger ones.
     sizes : sequence of int
         Further parts, in photographs; those that are not smaller than the probe set are left out.
     draws : int
         Random orders of the photographs. All of the photographs are one draw.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``fraction, draw, photographs, images, units, distinct, kept``: labelled units, distinct concepts among them,
-        and the share of the units labelled on all photographs that keep that concept. A part with fewer images than
-        the similarity needs has no label: 0 units, and distinct and kept are NaN.
     """
     activations = silenced(torch.as_tensor(activations)).numpy()
     names, photograph = np.unique(photographs, return_inverse=True)
@@ -127,19 +100,9 @@ def relabel_subsets(
 
 
 def probe_sizes(draws: pd.DataFrame) -> pd.DataFrame:
-    """Summarise how the number of distinct concepts grows with the probe set.
+    """Summarise how the number of distinct concepts grows with the probe set: means, lowest and highest of the draws.
 
-    Parameters
-    ----------
-    draws : pandas.DataFrame
-        Tables of `relabel_subsets`, with ``model`` and ``layer``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``model, layer, fraction, photographs, images, draws, units, distinct, distinct_lowest, distinct_highest, kept,
-        kept_lowest, kept_highest``: means over the draws of photographs, and the lowest and the highest draw. These
-        are no confidence limits: draws of half of the photographs overlap.
+    These are no confidence limits: draws of half of the photographs overlap.
     """
     grouped = draws.groupby(["model", "layer", "fraction"], sort=False)
     return grouped.agg(
@@ -163,64 +126,44 @@ def rarefy(counts: np.ndarray, size: int) -> float:
 
     Parameters
     ----------
-    counts : array_like of int
+    counts : array of int, shape (concepts,)
         Units of each concept; N is their sum.
     size : int
         At most N.
 
-    Returns
-    -------
-    float
-
     Raises
     ------
     ValueError
         If `size` exceeds N.
     """
-    return float((1 - _missed(np.asarray(counts, dtype=float), size)).sum())
-
-
-def rarefy_with_interval(counts: np.ndarray, size: int) -> tuple[float, float, float]:
-    """Compute the expected number of distinct concepts among `size` units with its 95 % interval.
-
-    Parameters
-    ----------
-    counts, size
-        As in `rarefy`.
-
-    Returns
-    -------
-    distinct, low, high : float
-        The interval is that of the jackknife over units, kept between 0 and `size`. It holds the expected number for
-        units drawn from a larger pool, so it does not close where all units are counted; NaN below `FEWEST` units.
-
-    Raises
-    ------
-    ValueError
-        If `size` exceeds N.
-    """
-    distinct, half = rarefied(counts, size)
-    return distinct, np.maximum(0, distinct - half), np.minimum(size, distinct + half)
-
-
-def _missed(counts: np.ndarray, size: int) -> np.ndarray:
-    """Probability of each concept to be in none of `size` units."""
+    counts = np.asarray(counts, dtype=float)
     total = counts.sum()
     if size > total:
         raise ValueError(f"`size` is {size}, but there are {total:.0f} units")
     remaining = total - counts
     possible = remaining >= size
-    missed = np.zeros(len(counts))
+    missed = np.zeros(len(counts))  # probability of each concept to be in none of the units
     missed[possible] = np.exp(_log_choose(remaining[possible], size) - _log_choose(total, size))
-    return missed
+    return float((1 - missed).sum())
 
 
 def _log_choose(n: np.ndarray | float, k: int) -> np.ndarray | float:
+    """``log C(n, k)``; scipy's `hypergeom`, which has the probability itself, takes eighty times as long."""
     return special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
 
 
+def rarefy_with_interval(counts: np.ndarray, size: int) -> tuple[float, float, float]:
+    """Compute `rarefy` of counts, shape (concepts,), with its 95 % interval, kept between 0 and `size`.
+
+    It holds the expected number for units drawn from a larger pool, so it does not close where all units are counted;
+    NaN below `FEWEST` units.
+    """
+    distinct, half = rarefied(counts, size)
+    return distinct, np.maximum(0, distinct - half), np.minimum(size, distinct + half)
+
+
 def rarefied(counts: np.ndarray, size: int) -> tuple[float, float]:
-    """Give the expected number of distinct concepts and half the width of its interval."""
+    """Give `rarefy` of counts, shape (concepts,), and half the width of its interval."""
     counts = np.asarray(counts)
     distinct = rarefy(counts, size)
     return distinct, _jackknife(counts, lambda left: rarefy(left, min(size, left.sum())))
@@ -246,17 +189,15 @@ def _jackknife(counts: np.ndarray, measure: Callable[[np.ndarray], float]) -> fl
     return float(Z * np.sqrt((total - 1) / total * spread)) or np.nan
 
 
-def concentration(counts: np.ndarray) -> dict[str, float]:
-    """Gini coefficient and top-10 share of the units of each concept, with their 95 % intervals."""
-    row = {}
-    for name, measure in {"gini": gini_coefficient, "top10_share": _top_share}.items():
+def concentration(counts: np.ndarray) -> list[float]:
+    """Gini coefficient of counts, shape (concepts,), and share of the `TOP` largest, each with its 95 % interval."""
+    row = []
+    for measure in (gini_coefficient, _top_share):
         value, half = measure(counts), _jackknife(counts, measure)
-        prefix = name.removesuffix("_share")
-        low, high = np.maximum(0, value - half), np.minimum(1, value + half)
-        row |= {name: value, f"{prefix}_low": low, f"{prefix}_high": high}
+        row += [value, np.maximum(0, value - half), np.minimum(1, value + half)]
     return row
 
 
 def _top_share(counts: np.ndarray) -> float:
-    """Share of the `TOP` most frequent concepts among the units; NaN where there are none."""
+    """NaN where there are no concepts."""
     return float(np.sort(counts)[-TOP:].sum() / counts.sum()) if len(counts) else np.nan

@@ -10,28 +10,18 @@ from unitlens.networks.network import class_names
 
 
 def timing_table(facts: Mapping[str, object], images: int, seconds: float, device: torch.device) -> pd.DataFrame:
-    """One row: ``model, explainer, images, seconds, device, threads``."""
+    """Tabulate how long one explainer took for a shard, in one row."""
+    own = {name: facts[name] for name in ("model", "explainer")}
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    columns = ["model", "explainer", "images", "seconds", "device", "threads"]
-    return pd.DataFrame(
-        [[facts["model"], facts["explainer"], images, seconds, name, torch.get_num_threads()]], columns=columns
-    )
+    timed = {"images": images, "seconds": seconds, "device": name, "threads": torch.get_num_threads()}
+    return pd.DataFrame([own | timed])
 
 
 def explanation_table(columns: Mapping[str, np.ndarray], facts: Mapping[str, object]) -> pd.DataFrame:
-    """Tabulate what is to know about each explanation of a file.
+    """Tabulate what is to know about each explanation of a file that `shards.read_columns` read, without its maps.
 
-    Parameters
-    ----------
-    columns, facts : mapping
-        A file of explanations as `shards.read_columns` gives it, without its maps.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``model, explainer, image_id, target, warning, passes, superpixels, samples, r2, stability``. ``warning`` says
-        why there is no map, ``passes`` what is run for each channel (see `cam.passes`); what an explainer does not have
-        is empty.
+    ``warning`` says why there is no map, ``passes`` what is run for each channel (see `cam.passes`); what an explainer
+    does not have is empty.
     """
     images = len(columns["image_id"])
     nothing = np.full(images, np.nan)
@@ -57,19 +47,8 @@ def prediction_table(
 ) -> pd.DataFrame:
     """Tabulate what a model predicts for the pictures of one shard of explanations.
 
-    Parameters
-    ----------
-    arrays, facts : mapping
-        A file of explanations as `arrays.read_arrays` gives it.
-    classes : mapping
-        From a model's name to its `class_names` argument.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``model, image_id, label, label_name, predicted, predicted_name, probability, correct, target, target_name,
-        target_probability``; the label's columns are empty where the sheet gives none, those of a class where the
-        network returns NaN or, explaining labels, there is none.
+    The label's columns are empty where the sheet gives none, those of a class where the network returns NaN or,
+    explaining labels, there is none. `classes` gives each model's `class_names` argument.
 
     Raises
     ------
@@ -83,26 +62,27 @@ def prediction_table(
             raise ValueError(
                 f"image {image_id!r} has label {number}; {facts['model']} has {len(names) - 1} classes, from 0"
             )
-    table = pd.DataFrame(
+    right = pd.Series(predicted == label, dtype=object).where((label >= 0) & (predicted >= 0), "")
+    return pd.DataFrame(
         {
             "model": facts["model"],
             "image_id": arrays["image_id"],
-            "label": label.astype(object),
+            "label": _known(label),
             "label_name": names[label],
-            "predicted": predicted.astype(object),
+            "predicted": _known(predicted),
             "predicted_name": names[predicted],
             "probability": arrays["predicted_probability"],
-            "correct": (predicted == label).astype(object),
-            "target": target.astype(object),
+            "correct": right,
+            "target": _known(target),
             "target_name": names[target],
             "target_probability": arrays["target_probability"],
         }
     )
-    table.loc[label < 0, ["label", "label_name"]] = ""
-    table.loc[predicted < 0, "predicted"] = ""
-    table.loc[target < 0, "target"] = ""
-    table.loc[(label < 0) | (predicted < 0), "correct"] = ""
-    return table
+
+
+def _known(classes: np.ndarray) -> pd.Series:
+    """Numbers of classes; empty where there is none."""
+    return pd.Series(classes, dtype=object).where(classes >= 0, "")
 
 
 def join_predictions(

@@ -28,7 +28,9 @@ def score_shard(
     batch_size: int,
     device: torch.device | str = "cpu",
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Score every explainer and the floors on a shard of pictures.
+    """Score every explainer and the floors on a shard of pictures, see docs/outputs.md, ``results/faithfulness``.
+
+    A map that is zero everywhere has no scores (see `masks.has_map`), an image without a target none at all.
 
     Parameters
     ----------
@@ -41,15 +43,11 @@ def score_shard(
         With all measures.
     seeds, floor_seeds : sequence of int
         One for each image: the order of equal pixels and the noise; the random map.
-    batch_size : int
-    device : torch.device or str
 
     Returns
     -------
     table : pandas.DataFrame
-        ``image_id, photograph, explainer, measure, baseline, value, target, target_probability, flat``, a row for each
-        image, explainer and measure; ``flat`` says that the map is constant or not finite, so that its order is random.
-        A map that is zero everywhere has no scores (see `masks.has_map`), an image without a target none at all.
+        A row for each image, explainer and measure.
     curves : dict
         Arrays for `write_arrays`: ``<explainer>:<measure>:<baseline>`` (n, points), ``image_id``, ``photograph``.
 
@@ -65,25 +63,17 @@ def score_shard(
     targets = torch.as_tensor(facts["target"])
     maps = {name: torch.as_tensor(arrays["saliency"]).to(device) for name, arrays in explanations.items()}
     maps |= {name: floor.to(device) for name, floor in floor_maps(images.shape[1:3], seeds=floor_seeds).items()}
-    found = curves(
-        predict,
-        torch.as_tensor(images).to(device),
-        maps,
-        targets.clamp(min=0),
-        plan=plan,
-        seeds=seeds,
-        batch_size=batch_size,
-    )
+    options = {"plan": plan, "seeds": seeds, "batch_size": batch_size}
+    found = curves(predict, torch.as_tensor(images).to(device), maps, targets.clamp(min=0), **options)
     scored = {name: masks.has_map(each).cpu() & (targets >= 0) for name, each in maps.items()} | {"": targets >= 0}
     found = {key: curve.where(scored[key[0]][:, None], torch.nan) for key, curve in found.items()}
     flat = {name: is_flat(each).cpu().numpy() for name, each in maps.items()}
+    target = pd.Series(facts["target"], dtype="Int64")
+    rows = pd.DataFrame(own).assign(target=target.mask(target < 0), target_probability=facts["target_probability"])
     tables = []
     for (explainer, measure, baseline), values in scores(found).items():
-        table = pd.DataFrame(own)
-        table[["explainer", "measure", "baseline"]] = explainer, measure, baseline
-        table = table.assign(value=values.numpy(), target=pd.Series(facts["target"], dtype="Int64"))
-        table["target"] = table["target"].mask(table["target"] < 0)
-        tables.append(table.assign(target_probability=facts["target_probability"], flat=flat[explainer]))
+        table = rows.assign(explainer=explainer, measure=measure, baseline=baseline, value=values.numpy())
+        tables.append(table.assign(flat=flat[explainer]))
     arrays = {":".join(key).strip(":"): curve.numpy() for key, curve in found.items()}
     return pd.concat(tables, ignore_index=True)[[*own, *_SCORED]], arrays | own
 
@@ -98,59 +88,25 @@ def _common(explanations: Mapping[str, Mapping[str, np.ndarray]]) -> Mapping[str
     return first
 
 
-# ---- tables
-
-
 def summarise(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """Average every measure over images, and compare each explainer with the random maps.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `score_shard`, with a column ``model``.
-    seed : int
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``model, measure, baseline, explainer, n, photographs, undefined, mean, low, high, better, flat, over_random,
-        over_low, over_high, p_value, p_adjusted``: means with 95 % intervals over photographs, empty below three;
-        ``flat`` counts maps whose order is random; ``over_random`` is the mean paired difference to the random map, its
-        p-value from sign flips of photographs, adjusted for all comparisons of this table.
+    p-values are adjusted for all comparisons of this table.
     """
     summary = summaries.mean_table(table, [*KEYS, "explainer"], seed=seed, also={"flat": "sum"})
-    over = _tests(table, _against_random, seed).rename(
-        columns={"explainer_a": "explainer", "difference": "over_random", "low": "over_low", "high": "over_high"}
-    )
-    over = over.drop(columns=["explainer_b", "n", "photographs"])
     better = summary["measure"].map(BETTER).map({1: "higher", -1: "lower"})
     summary.insert(summary.columns.get_loc("flat"), "better", better)
-    return summary.merge(over, how="left")
+    names = {"explainer_a": "explainer", "difference": "over_random", "low": "over_low", "high": "over_high"}
+    over = _tests(table, summaries.against("random"), seed).rename(columns=names)
+    return summary.merge(over.drop(columns=["explainer_b", "n", "photographs"]), how="left")
 
 
 def compare(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Test every two explainers, the floors among them, against each other.
-
-    Parameters
-    ----------
-    table, seed
-        As in `summarise`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``model, measure, baseline, explainer_a, explainer_b, n, photographs, difference, low, high, p_value,
-        p_adjusted, more_faithful``: as `summaries.paired_tests` has it, but adjusted for all comparisons of this table;
-        ``more_faithful`` is the explainer that the difference favours, whether or not it is significant.
-    """
+    """Test every two explainers, the floors among them, against each other, adjusted for all tests of this table."""
     tests = _tests(table, None, seed)
-    favour = np.sign(tests["difference"]) * tests["measure"].map(BETTER)
+    favor = np.sign(tests["difference"]) * tests["measure"].map(BETTER)
     a, b = tests["explainer_a"], tests["explainer_b"]
-    return tests.assign(more_faithful=np.select([favour > 0, favour < 0], [a, b], default=""))
-
-
-def _against_random(table: pd.DataFrame) -> list[tuple[str, str]]:
-    return [(name, "random") for name in table["explainer"].unique() if name != "random"]
+    return tests.assign(more_faithful=np.select([favor > 0, favor < 0], [a, b], default=""))
 
 
 def _tests(table: pd.DataFrame, pairs: Callable | None, seed: int) -> pd.DataFrame:
@@ -162,34 +118,19 @@ def _tests(table: pd.DataFrame, pairs: Callable | None, seed: int) -> pd.DataFra
 def mean_curves(
     files: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]], *, seed: int = 0
 ) -> pd.DataFrame:
-    """Average the curves over images.
-
-    Parameters
-    ----------
-    files : iterable
-        Arrays of `score_shard` as `arrays.read_arrays` gives them, and their attributes, ``model`` and ``percentiles``.
-    seed : int
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``model, measure, baseline, explainer, share, n, photographs, undefined, mean, low, high``: the mean probability
-        of the explained class with ``share`` of the pixels removed (in insertion: inserted), and its 95 % interval over
-        photographs, empty below three.
-    """
+    """Average the curves of `score_shard`, as files of arrays and attributes, over images."""
     shards = defaultdict(list)
     for arrays, facts in files:
         for key, curve in arrays.items():
             if key.count(":") == 2 and not key.endswith(":masked:black"):
                 shards[facts["model"], key].append((curve, arrays["photograph"], facts))
-    keys = [*KEYS, "explainer", "share"]  # unfolded one curve at a time: all of them would be a row a point
-    means = [
-        summaries.mean_table(pd.concat(_curve_table(key, *each) for each in parts), keys, seed=seed)
-        for (_, key), parts in shards.items()
-    ]
-    if not means:
-        return summaries.mean_table(pd.DataFrame(columns=[*keys, "value", "photograph"]), keys, seed=seed)
-    return pd.concat(means, ignore_index=True)
+    keys = [*KEYS, "explainer", "share"]
+    nothing = pd.DataFrame(columns=[*keys, "value", "photograph"])
+    means = [summaries.mean_table(nothing, keys, seed=seed)]
+    for (_, key), parts in shards.items():  # unfolded one curve at a time: all of them would be a row a point
+        table = pd.concat(_curve_table(key, *each) for each in parts)
+        means.append(summaries.mean_table(table, keys, seed=seed))
+    return pd.concat(means[1:] or means, ignore_index=True)
 
 
 def _curve_table(key: str, curve: np.ndarray, photographs: np.ndarray, facts: Mapping[str, object]) -> pd.DataFrame:
@@ -198,11 +139,6 @@ def _curve_table(key: str, curve: np.ndarray, photographs: np.ndarray, facts: Ma
     shares = np.linspace(0, 1, curve.shape[1])
     if measure.startswith("road"):
         shares = np.asarray(facts["percentiles"]) / 100
-    table = pd.DataFrame(
-        {
-            "share": np.tile(shares, len(curve)),
-            "value": curve.ravel(),  # (n * points,)
-            "photograph": photographs.repeat(curve.shape[1]),
-        }
-    )
+    points = {"share": np.tile(shares, len(curve)), "value": curve.ravel()}  # (n * points,)
+    table = pd.DataFrame(points | {"photograph": photographs.repeat(curve.shape[1])})
     return table.assign(model=facts["model"], measure=measure, baseline=baseline, explainer=explainer)

@@ -13,60 +13,24 @@ import pandas as pd
 
 from unitlens.jobs.csv_files import read_records
 
-COLUMNS = [
-    "rule",
-    "jobs",
-    "seconds_mean",
-    "seconds_max",
-    "seconds_asked",
-    "time_used",
-    "mem_mb_max",
-    "mem_mb_asked",
-    "memory_used",
-    "start_up_seconds",
-    "rate",
-    "counted",
-    "cores_busy",
-    "gpus",
-    "gpu_busy",
-]
-
-
-JOB_COLUMNS = [
-    "rule",
-    "job",
-    "seconds",
-    "cpu_seconds",
-    "mem_mb",
-    "start_up_seconds",
-    "rate",
-    "counted",
-    "seconds_asked",
-    "mem_mb_asked",
-    "gpus",
-    "gpu_busy",
-]
 SLOWEST = 20  # jobs that are listed
 _PROGRESS = re.compile(r"^\d+ of \d+ (\w+).*, ([\d.]+) a second", re.MULTILINE)  # as `progress.tell` writes it
 
 
 def read_jobs(benchmarks: str | Path, logs: str | Path) -> pd.DataFrame:
-    """Read what every job left.
+    """Read what every job left, a row a job.
 
     Parameters
     ----------
-    benchmarks : str or Path
-        Folder with a folder for each rule, and in it a table for each job.
-    logs : str or Path
-        Folder with the logs, of the same names.
+    benchmarks, logs : str or Path
+        Folders with a folder for each rule, and in it a table and a log for each job, of the same names.
 
     Returns
     -------
     pandas.DataFrame
-        One row a job: ``rule, job, seconds, cpu_seconds, mem_mb, start_up_seconds, rate, counted, seconds_asked,
-        mem_mb_asked, gpus, gpu_busy``; ``rate`` is how many of what is ``counted`` the job did a second. What nobody
-        recorded is NaN: requests without ``benchmark-extended``, start-up of jobs that run no network, the busy share
-        of a GPU without ``nvidia-smi``.
+        ``rate`` is how many of what is ``counted`` the job did a second; memory is in MiB. What nobody recorded is NaN:
+        requests without ``benchmark-extended``, start-up of jobs that run no network, the busy share of a GPU without
+        ``nvidia-smi``.
     """
     benchmarks, logs = Path(benchmarks), Path(logs)
     rows = []
@@ -94,23 +58,14 @@ def read_jobs(benchmarks: str | Path, logs: str | Path) -> pd.DataFrame:
                 "gpu_busy": _told(r"busy (\d+) % of the time", text) / 100,
             }
         )
-    return pd.DataFrame(rows, columns=JOB_COLUMNS)
+    columns = "rule job seconds cpu_seconds mem_mb start_up_seconds rate counted seconds_asked mem_mb_asked gpus"
+    return pd.DataFrame(rows, columns=[*columns.split(), "gpu_busy"])
 
 
 def efficiency(jobs: pd.DataFrame) -> pd.DataFrame:
-    """Compare what the jobs of every rule asked for with what they used.
+    """Compare what the jobs of every rule asked for with what they used, the rule that took most time first.
 
-    Parameters
-    ----------
-    jobs : pandas.DataFrame
-        As from `read_jobs`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        `COLUMNS`, the rule that took most time first. ``time_used`` and ``memory_used`` are the largest share of its
-        request that a job used, ``cores_busy`` is CPU seconds over seconds, ``gpu_busy`` the seconds that the GPU
-        worked over those of the jobs that know it.
+    ``gpu_busy`` is the seconds that the GPU worked over those of the jobs that know it; see docs/outputs.md.
     """
     jobs = jobs.assign(
         time_used=jobs.seconds / jobs.seconds_asked,
@@ -131,16 +86,18 @@ def efficiency(jobs: pd.DataFrame) -> pd.DataFrame:
         start_up_seconds=("start_up_seconds", "mean"),
         rate=("rate", "mean"),
         counted=("counted", "first"),
+        cores_busy=("cpu_seconds", "sum"),
         gpus=("gpus", "max"),
+        gpu_busy=("gpu_seconds", "sum"),
     )
-    table["cores_busy"] = rules.cpu_seconds.sum() / rules.seconds.sum()
-    table["gpu_busy"] = rules.gpu_seconds.sum() / rules.watched_seconds.sum()  # 0 / 0 is NaN
-    order = rules.seconds.sum().sort_values(ascending=False, kind="stable").index
-    return table.loc[order].reset_index()[COLUMNS]
+    seconds = rules.seconds.sum()
+    table["cores_busy"] /= seconds
+    table["gpu_busy"] /= rules.watched_seconds.sum()  # 0 / 0 is NaN
+    return table.loc[seconds.sort_values(ascending=False, kind="stable").index].reset_index()
 
 
 def slowest(jobs: pd.DataFrame) -> pd.DataFrame:
-    """List the `SLOWEST` jobs that took longest: ``rule, job, seconds, mem_mb, rate, counted, gpu_busy``."""
+    """List the `SLOWEST` jobs that took longest."""
     columns = ["rule", "job", "seconds", "mem_mb", "rate", "counted", "gpu_busy"]
     return jobs.sort_values("seconds", ascending=False, kind="stable")[columns].head(SLOWEST)
 

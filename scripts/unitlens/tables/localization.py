@@ -14,25 +14,12 @@ from unitlens.tables import summaries
 
 
 def score(explanations: Sequence[run.Explanation], images: Mapping[str, np.ndarray], *, seed: int) -> pd.DataFrame:
-    """Score every explainer and the floors against the objects of a shard.
+    """Score every explainer and the floors against the objects of a shard, see docs/outputs.md.
 
-    Parameters
-    ----------
-    explanations : sequence
-        Arrays and attributes of each explainer's file.
-    images : mapping
-        The shard of decoded photographs, see `reference_masks`.
-    seed : int
-        Of the random map and of the order of ties, with one of its own for each image and explainer.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``model, explained_class, geometry, image_id, photograph, prediction, reference, object_area, explainer,
-        measure, value, chance``, a row for each image with a reference (``mask`` or ``box``), explainer and measure, a
-        key of `TITLES`. ``object_area`` is the object's share of the picture, ``chance`` what unrelated maps score.
-        Both are NaN where a map is zero everywhere (see `masks.has_map`), or nothing is left of an object. Without
-        any reference there are no rows.
+    A row for each image with a reference (``mask`` or ``box``), explainer and measure (``iou, pointing, energy``).
+    Value and chance are NaN where a map is zero everywhere (see `masks.has_map`), or nothing is left of an object.
+    `images` is the shard of decoded photographs, see `reference_masks`; `seed` that of the random map and of the order
+    of ties, with one of its own for each image and explainer.
 
     Raises
     ------
@@ -65,22 +52,7 @@ def score(explanations: Sequence[run.Explanation], images: Mapping[str, np.ndarr
 
 
 def summarise(scores: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Average the scores of every explainer, and test every two of them against each other.
-
-    Parameters
-    ----------
-    scores : pandas.DataFrame
-        From `score`.
-    seed : int
-
-    Returns
-    -------
-    summary : pandas.DataFrame
-        ``model, explained_class, geometry, reference, measure, explainer, n, photographs, undefined, mean, low, high,
-        chance, seed``, see `summaries.mean_table`.
-    tests : pandas.DataFrame
-        See `summaries.paired_tests`; every two explainers, the floors among them.
-    """
+    """Average the scores of every explainer, and test every two of them, the floors among them, against each other."""
     keys = [*summaries.ORIGIN, "reference", "measure"]
     summary = summaries.mean_table(scores, [*keys, "explainer"], seed=seed, also={"chance": "mean"}).assign(seed=seed)
     return summary, summaries.paired_tests(scores, keys, "explainer", seed=seed).assign(seed=seed)

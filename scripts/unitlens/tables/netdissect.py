@@ -11,37 +11,17 @@ from unitlens.units.netdissect import DETECTOR, Dissection
 SOURCES = {"masks": "masks", "boxes": "boxes, so coarse"}
 
 
-COLUMNS = [
-    "unit",
-    "threshold",
-    "mask_concept",
-    "mask_category",
-    "iou",
-    "second_mask_concept",
-    "second_iou",
-    "detector",
-    "mask_images",
-    "mask_photographs",
-    "masks",
-]
-
-
 def mask_words(masks: str | None = None, boxes: str | None = None, *, ours: bool = False) -> pd.DataFrame:
-    """Say what the masks or boxes of the probe set mark.
+    """Say what the masks or boxes of the probe set mark: ``value, word, category``.
 
     Parameters
     ----------
     masks : str, optional
-        CSV file with the columns ``value, word, category``.
+        CSV file with the same columns.
     boxes : str, optional
-        Names of the classes that the sheet's labels number, as for `class_names`.
+        Names of the classes that the sheet's labels number, as for `class_names`; boxes mark objects.
     ours : bool
         `masks` was written by the workflow, and not by its user.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``value, word, category``; boxes mark objects.
     """
     if masks:
         table = read_table(masks) if ours else read_texts(masks)
@@ -58,12 +38,13 @@ def tabulate(
     source: str,
     detector: float = DETECTOR,
 ) -> pd.DataFrame:
-    """Make the table of a layer's labels.
+    """Make the table of a layer's labels, a row a unit, see docs/outputs.md; without a dissection it has no row.
+
+    A unit that overlaps no mask has no concept and an IoU of 0; one that is NaN or infinite somewhere has no concept,
+    and its threshold and IoU are NaN.
 
     Parameters
     ----------
-    dissection : Dissection or None
-        Of `units.netdissect.dissect`; None gives no row.
     words : pandas.DataFrame
         ``value, word, category``: what the values of the label maps mean.
     photographs : array, shape (images,)
@@ -71,19 +52,10 @@ def tabulate(
     source : str
         A key of `SOURCES`.
     detector : float
-        As `units.netdissect.DETECTOR`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row a unit: ``unit, threshold, mask_concept, mask_category, iou, second_mask_concept, second_iou, detector,
-        mask_images, mask_photographs`` (how many show the concept)``, masks`` (what they are). A unit that overlaps no
-        mask has no concept and an IoU of 0; one that is NaN or infinite somewhere has no concept, and its threshold and
-        IoU are NaN.
+        IoU from which on a unit is a detector.
     """
-    if dissection is None:
-        return pd.DataFrame(columns=COLUMNS)
-    ious, limits, shows = dissection
+    nothing = np.zeros((0, len(words))), np.zeros(0), np.zeros((len(photographs), len(words)), dtype=bool)
+    ious, limits, shows = nothing if dissection is None else dissection
     order = np.argsort(-ious, axis=1, kind="stable")[:, :2]
     best, second = order[:, 0], order[:, -1] if ious.shape[1] > 1 else np.full(len(ious), -1)
     units = np.arange(len(ious))
@@ -110,19 +82,10 @@ def tabulate(
 
 
 def beside_labels(dissected: pd.DataFrame, concepts: pd.DataFrame) -> pd.DataFrame:
-    """Put the labels of CLIP-Dissect beside those of Network Dissection.
+    """Put the labels of CLIP-Dissect beside those of Network Dissection; words are empty where a unit has none.
 
-    Parameters
-    ----------
-    dissected : pandas.DataFrame
-        Tables of `dissect`, with ``model`` and ``layer``.
-    concepts : pandas.DataFrame
-        Labels of the same units, with ``model, layer, unit, status, concept, category``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        `dissected` with ``clip_status, clip_concept, clip_category``; words are empty where a unit has none.
+    Both tables have ``model, layer, unit``; the labels (`concepts`) ``status, concept, category``, which get the prefix
+    ``clip_``.
     """
     columns = {"status": "clip_status", "concept": "clip_concept", "category": "clip_category"}
     keys = ["model", "layer", "unit"]
@@ -132,25 +95,11 @@ def beside_labels(dissected: pd.DataFrame, concepts: pd.DataFrame) -> pd.DataFra
 
 
 def with_agreement(table: pd.DataFrame, words: list[str], features: np.ndarray, *, same: float = 0.9) -> pd.DataFrame:
-    """Say how near the two labels of a unit are.
+    """Say how near the two labels of a unit are: ``cosine, cosine_chance, same``.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Of `beside_labels`.
-    words : list of str
-        Every word of both columns, as `words_of` lists them.
-    features : array, shape (words, d)
-        Their text features.
-    same : float
-        Cosine from which on two words are near-duplicates, and so the same.
-
-    Returns
-    -------
-    pandas.DataFrame
-        `table` with ``cosine`` and ``same``, which are empty where a unit lacks one of the labels; and with
-        ``cosine_chance``, the mean cosine of its mask concept with the CLIP labels of all units of the layer that have
-        both.
+    ``cosine`` and ``same`` are empty where a unit lacks one of the labels; ``cosine_chance`` is the mean cosine of its
+    mask concept with the CLIP labels of all units of the layer that have both. `words` are those of `words_of` and
+    `features`, shape (words, d), their text features; words count as the same from a cosine of `same` on.
     """
     vectors = features / np.linalg.norm(features, axis=1, keepdims=True)
     place = {word: row for row, word in enumerate(words)}
@@ -172,21 +121,9 @@ def words_of(table: pd.DataFrame) -> list[str]:
 def summarise(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """Count detectors by layer, and test whether both methods name the same.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Of `with_agreement`.
-    seed : int
-        Seed of the permutations.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``model, layer, masks, units, detectors, unique_detectors, on_one_photograph`` (detectors of a concept that one
-        photograph shows)``, compared`` (detectors with a CLIP label)``, same, cosine, cosine_chance, p_value,
-        p_adjusted``: the mean cosine of the two labels, that expected if the layer's CLIP labels were dealt to its
-        units at random, and a sign-flip test of their difference, which takes units as independent; adjusted over the
-        layers (Benjamini-Hochberg).
+    ``cosine`` is the mean over the detectors with a CLIP label, ``cosine_chance`` what is expected if the layer's CLIP
+    labels were dealt to its units at random. The sign-flip test of their difference takes units as independent; its
+    p-values are adjusted over the layers (Benjamini-Hochberg).
     """
     rows = []
     for (model, layer), group in table.groupby(["model", "layer"], sort=False):
@@ -194,22 +131,10 @@ def summarise(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
         compared = detectors[detectors.cosine.notna()]
         pair = compared.cosine, compared.cosine_chance
         p = resampling.paired_permutation_test(*pair, seed=seed).p_value if len(compared) else np.nan
-        rows.append(
-            {
-                "model": model,
-                "layer": layer,
-                "masks": group.masks.iloc[0],
-                "units": len(group),
-                "detectors": len(detectors),
-                "unique_detectors": len(detectors[["mask_concept", "mask_category"]].drop_duplicates()),
-                "on_one_photograph": int((detectors.mask_photographs == 1).sum()),
-                "compared": len(compared),
-                "same": int(compared.same.sum()),
-                "cosine": compared.cosine.mean(),
-                "cosine_chance": compared.cosine_chance.mean(),
-                "p_value": p,
-            }
-        )
+        unique = len(detectors[["mask_concept", "mask_category"]].drop_duplicates())
+        on_one = int((detectors.mask_photographs == 1).sum())
+        numbers = [len(group), len(detectors), unique, on_one, len(compared), int(compared.same.sum())]
+        rows.append([model, layer, group.masks.iloc[0], *numbers, *(cosines.mean() for cosines in pair), p])
     columns = "model layer masks units detectors unique_detectors on_one_photograph compared same cosine cosine_chance"
     summary = pd.DataFrame(rows, columns=[*columns.split(), "p_value"])
     return summary.assign(p_adjusted=resampling.benjamini_hochberg(summary.p_value))

@@ -13,6 +13,7 @@ from scipy import stats
 from unitlens.measures.complexity import finite
 
 BATCH_ELEMENTS = 2**22  # most numbers that scipy's resampling holds at once
+LEVEL = 0.95  # of all intervals
 
 
 class MeanInterval(NamedTuple):
@@ -43,75 +44,43 @@ class Correlation(NamedTuple):
 
 
 def mean_with_interval(
-    values: ArrayLike, *, level: float = 0.95, n_resamples: int = 2000, seed: int = 0, groups: ArrayLike | None = None
+    values: ArrayLike, *, n_resamples: int = 2000, seed: int = 0, groups: ArrayLike | None = None
 ) -> MeanInterval:
-    """Mean of `values` and its bootstrap interval.
-
-    Parameters
-    ----------
-    values, level, n_resamples, seed, groups
-        As in `bootstrap_interval`.
-
-    Returns
-    -------
-    MeanInterval
-        n, n_groups, mean, low, high. The mean is NaN where there are no values.
-
-    Raises
-    ------
-    ValueError
-        As `bootstrap_interval` does.
-    """
-    low, high = bootstrap_interval(values, level=level, n_resamples=n_resamples, seed=seed, groups=groups)
-    sums, sizes = _by_group(values, groups)
-    mean = float(np.mean(values)) if len(sums) else np.nan
-    return MeanInterval(int(sizes.sum()), len(sums), mean, low, high)
-
-
-def bootstrap_interval(
-    values: ArrayLike, *, level: float = 0.95, n_resamples: int = 2000, seed: int = 0, groups: ArrayLike | None = None
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean.
+    """Mean of `values` and its percentile bootstrap interval.
 
     Parameters
     ----------
     values : array, shape (n,)
         Finite numbers.
-    level : float
-        Confidence level, between 0 and 1.
-    n_resamples : int
-        Number of resamples.
-    seed : int
-        Seed of the resampling.
     groups : array, shape (n,), optional
         Group of each value, such as its photograph: groups are resampled whole. By default each value is a group.
 
     Returns
     -------
-    low, high : float
-        NaN and NaN where there are fewer than three groups: those say nothing of the spread.
+    MeanInterval
+        The mean is NaN where there are no values, the interval where there are fewer than three groups: those say
+        nothing of the spread.
 
     Raises
     ------
     ValueError
         If a value is not finite, or `values` and `groups` are not one-dimensional and equally long.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"`level` is {level}; it must lie between 0 and 1")
     sums, sizes = _by_group(values, groups)
+    mean = float(np.mean(values)) if len(sums) else np.nan
     if len(sums) < 3:
-        return np.nan, np.nan
-    interval = stats.bootstrap(
+        return MeanInterval(int(sizes.sum()), len(sums), mean, np.nan, np.nan)
+    low, high = stats.bootstrap(
         (sums, sizes),
         lambda total, size, axis: total.sum(axis) / size.sum(axis),
         paired=True,
-        confidence_level=level,
+        confidence_level=LEVEL,
         n_resamples=n_resamples,
         batch=max(1, BATCH_ELEMENTS // len(sums)),
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return float(interval.low), float(interval.high)
+    return MeanInterval(int(sizes.sum()), len(sums), mean, float(low), float(high))
 
 
 def paired_permutation_test(
@@ -125,8 +94,6 @@ def paired_permutation_test(
         Paired finite values.
     groups : array, shape (n,), optional
         Group of each pair: the differences of a group change sign together. By default each pair is a group.
-    seed : int
-        Seed of the flips.
     n_resamples : int
         Number of random flips; where there are no more than that many different ones, each is taken once and the
         test is exact.
@@ -134,7 +101,7 @@ def paired_permutation_test(
     Returns
     -------
     PairedTest
-        Mean of a - b, and the two-sided p-value: at least 2 / (n_resamples + 1), or 2 / 2^groups where exact.
+        The p-value is at least 2 / (n_resamples + 1), or 2 / 2^groups where exact.
 
     Raises
     ------
@@ -166,7 +133,6 @@ def rank_correlation(
     *,
     groups: ArrayLike | None = None,
     seed: int = 0,
-    level: float = 0.95,
     n_resamples: int = 2000,
     n_permutations: int = 9999,
 ) -> Correlation:
@@ -178,10 +144,6 @@ def rank_correlation(
         Paired finite values.
     groups : array, shape (n,), optional
         Group of each pair: a group enters with the means of its x and of its y. By default each pair is a group.
-    seed : int
-        Seed of the resampling and of the permutations.
-    level : float
-        Confidence level, between 0 and 1.
     n_resamples, n_permutations : int
         Number of bootstrap resamples and, at most, of permutations; where there are no more different ones, each is
         taken once and the test is exact.
@@ -189,8 +151,8 @@ def rank_correlation(
     Returns
     -------
     Correlation
-        Groups, correlation, low, high, two-sided p-value. All but the first are NaN below three groups or where x or
-        y is constant. Resamples in which one is constant are left out of the interval.
+        All but the first are NaN below three groups or where x or y is constant. Resamples in which one is constant
+        are left out of the interval.
 
     Raises
     ------
@@ -206,7 +168,7 @@ def rank_correlation(
     rng = np.random.default_rng(seed)
     resamples = rng.integers(len(x), size=(n_resamples, len(x)))
     resampled = _rank_correlations(x[resamples], y[resamples])
-    tail = (1 - level) / 2
+    tail = (1 - LEVEL) / 2
     low, high = np.nanquantile(resampled, [tail, 1 - tail])
     test = stats.permutation_test(
         (x,),
@@ -221,17 +183,9 @@ def rank_correlation(
 
 
 def benjamini_hochberg(p: ArrayLike) -> np.ndarray:
-    """Adjust p-values for the false discovery rate.
+    """Adjust p-values, shape (n,), for the false discovery rate; NaN, where there was no test, stays NaN, uncounted.
 
-    Parameters
-    ----------
-    p : array, shape (n,)
-        p-values; NaN where there was no test, as for a dead unit: these are not counted.
-
-    Returns
-    -------
-    array, shape (n,)
-        Adjusted p-values: rejecting those below q keeps the expected share of false rejections below q. NaN stays NaN.
+    Rejecting adjusted p-values below q keeps the expected share of false rejections below q.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Tabulate what randomized networks and other seeds do to explanations."""
+"""Tabulate what randomized networks and other seeds do to explanations; judge the checks against reference packages."""
 
 from collections.abc import Callable, Container, Mapping, Sequence
 
@@ -28,6 +28,9 @@ def check_randomisation(
 ) -> pd.DataFrame:
     """Compare the maps of a network with those of the same network as its layers are randomised from the last one down.
 
+    The other photograph is the next one, explained by the same explainer: it tells what maps of one explainer have in
+    common anyway. ``spearman`` is empty where a map is constant, both measures where one is zero everywhere.
+
     Parameters
     ----------
     model : nn.Module
@@ -37,46 +40,24 @@ def check_randomisation(
     images : pandas.DataFrame
         ``image_id, photograph`` and further columns to keep, a row an image.
     stages : int
-        Steps from the last layer to all, see `cascade`.
+        Steps from the last layer to all, see `sanity.cascade_maps`.
     area : float
         Share of the picture at which maps are cut.
-    seed : int
-        Of the randomisation and of the order of ties.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The columns of `images` and ``explainer, comparison, randomised, layers, deepest, measure, cut, value,
-        chance``: a map against that of the randomised network (``randomised`` of ``layers`` layers, down to
-        ``deepest``), or against that of the next photograph by the same explainer, which tells what maps of one
-        explainer have in common anyway. Measures are ``equal_area_iou`` and ``spearman``; the latter is empty where a
-        map is constant, both where one is zero everywhere.
     """
     original = explain(model)
     other = sanity.next_photograph(images["photograph"].tolist())
     moved = {name: maps[other] for name, maps in original.items()} if other is not None else {}
-    facts = {
-        "comparison": sanity.OTHER,
-        "randomised": 0,
-        "layers": len(sanity.layers_with_weights(model)),
-        "deepest": "",
-    }
-    tables = [_compare(original, moved, images.assign(**facts), area=area, seed=seed)]
+    weighted = len(sanity.layers_with_weights(model))
+    facts = {"comparison": sanity.OTHER, "randomised": 0, "layers": weighted, "deepest": ""}
+    tables = _compare(original, moved, images.assign(**facts), area=area, seed=seed)
     for count, deepest, maps in sanity.cascade_maps(model, explain, stages=stages, seed=seed):
         facts |= {"comparison": sanity.RANDOMISED, "randomised": count, "deepest": deepest}
-        tables.append(_compare(original, maps, images.assign(**facts), area=area, seed=seed))
-    return pd.concat([table for table in tables if len(table)], ignore_index=True)
+        tables += _compare(original, maps, images.assign(**facts), area=area, seed=seed)
+    return pd.concat(tables, ignore_index=True)
 
 
 def summarise_randomisation(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Average the similarities of `check_randomisation`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``model, explained_class, geometry, explainer, comparison, randomised, layers, deepest, measure, cut, n,
-        photographs, undefined, mean, low, high, chance, seed``, see `summaries.mean_table`.
-    """
+    """Average the similarities of `check_randomisation`."""
     keys = [*summaries.ORIGIN, "explainer", "comparison", "randomised", "layers", "deepest", "measure", "cut"]
     summary = summaries.mean_table(scores, keys, seed=seed)
     chance = agreement.chance_iou(summary["cut"])
@@ -85,22 +66,18 @@ def summarise_randomisation(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFr
 
 def _compare(
     original: Mapping[str, Tensor], changed: Mapping[str, Tensor], images: pd.DataFrame, *, area: float, seed: int
-) -> pd.DataFrame:
+) -> list[pd.DataFrame]:
     tables = []
     for name, maps in changed.items():
-        seeds = [stream_seeds(seed, f"{name}/{which}", images["image_id"]) for which in ("original", "changed")]
-        values = {
-            "equal_area_iou": agreement.equal_area_iou(original[name], maps, area, seeds=tuple(seeds)),
-            "spearman": agreement.spearman(original[name], maps),
-        }
+        seeds = tuple(stream_seeds(seed, f"{name}/{which}", images["image_id"]) for which in ("original", "changed"))
+        iou = agreement.equal_area_iou(original[name], maps, area, seeds=seeds)
+        spearman = agreement.spearman(original[name], maps)
         known = masks.has_map(original[name]) & masks.has_map(maps)
-        chance = {"equal_area_iou": agreement.chance_iou(area), "spearman": 0.0}
-        for measure, own in values.items():
-            scored = images.assign(
-                explainer=name, measure=measure, cut=area, value=own.where(known, torch.nan).cpu().numpy()
-            )
-            tables.append(scored.assign(chance=chance[measure]))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+        measures = {"equal_area_iou": (iou, agreement.chance_iou(area)), "spearman": (spearman, 0.0)}
+        for measure, (own, chance) in measures.items():
+            value = own.where(known, torch.nan).cpu().numpy()
+            tables.append(images.assign(explainer=name, measure=measure, cut=area, value=value, chance=chance))
+    return tables
 
 
 def check_stability(
@@ -115,12 +92,12 @@ def check_stability(
     seed: int,
     options: Mapping[str, object],
 ) -> pd.DataFrame:
-    """Tell how much LIME's explanations vary from seed to seed, by the number of samples.
+    """Tell how much LIME's explanations vary from seed to seed, by the number of samples; see `sanity.seed_stability`.
 
     Parameters
     ----------
     samples : sequence of lime.Samples
-        One for each seed, of the same images and one target each, as `draw` gives them.
+        One for each seed, of the same images and one target each, as `sanity.draw` gives them.
     segments : Tensor, shape (n, h, w)
         Superpixels.
     images : pandas.DataFrame
@@ -133,18 +110,8 @@ def check_stability(
         How many superpixels, those with the largest coefficients, are compared.
     area : float
         Share of the picture at which maps are cut.
-    seed : int
-        Of the order of ties.
     options : mapping
         LIME's options, of which `surrogate.fit` gets its own.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The columns of `images` and ``seeds, superpixels, n_samples, measure, value, chance``. ``top_jaccard`` is the
-        mean Jaccard index of the top superpixels of every two seeds, ``equal_area_iou`` the mean IoU of their maps,
-        ``kept`` the mean share of a seed's own top superpixels at the full count that are among its top ones at this
-        count. ``chance`` is the expected value for superpixels or maps drawn at random.
     """
     names = sanity.STABILITY_MEASURES
     surrogate = {name: options[name] for name in Surrogate._fields if name in options}
@@ -156,12 +123,10 @@ def check_stability(
             blank = {"value": np.nan, "chance": np.nan}
             rows += [facts | {"n_samples": n, "measure": name} | blank for n in sorted(counts) for name in names]
             continue
-        coefficients = {
-            n: torch.stack(
-                [fit(own.designs[i][:n], own.predictions[i, :n], **surrogate).coefficients[0] for own in samples]
-            )
-            for n in sorted(counts)
-        }  # (seeds, superpixels) each
+        coefficients = {}  # (seeds, superpixels) each
+        for n in sorted(counts):
+            fits = [fit(own.designs[i][:n], own.predictions[i, :n], **surrogate) for own in samples]
+            coefficients[n] = torch.stack([one.coefficients[0] for one in fits])
         found = sanity.seed_stability(coefficients, labels, top=top, area=area, image_id=image["image_id"], seed=seed)
         for n, own in found.items():
             for name, (value, chance) in own.items():
@@ -170,14 +135,7 @@ def check_stability(
 
 
 def summarise_stability(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Average the scores of `check_stability`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``model, explained_class, geometry, seeds, n_samples, measure, n, photographs, undefined, mean, low, high,
-        chance, seed``, see `summaries.mean_table`.
-    """
+    """Average the scores of `check_stability`."""
     keys = [*summaries.ORIGIN, "seeds", "n_samples", "measure"]
     return summaries.mean_table(scores, keys, seed=seed, also={"chance": "mean"}).assign(seed=seed)
 
@@ -187,3 +145,20 @@ def settled_at(summary: pd.DataFrame) -> int | None:
     own = summary[summary["measure"] == "top_jaccard"].sort_values("n_samples", ascending=False)
     settled = own[(own["mean"] >= SETTLED).cummin()]
     return int(settled["n_samples"].min()) if len(settled) else None
+
+
+def require_passed(differences: pd.DataFrame) -> None:
+    """Raise unless all comparisons with reference packages of a table, see docs/outputs.md, passed.
+
+    Raises
+    ------
+    ValueError
+        Names model, check, reference, difference and tolerance of every check that did not pass.
+    """
+    failed = [
+        f"{row.model}: {row.check} differs from {row.reference} by {row.largest_difference:.3g}, "
+        f"allowed: {row.tolerance:g}"
+        for row in differences[differences.passed.eq(False)].itertuples()
+    ]
+    if failed:
+        raise ValueError("explainers do not give what their reference packages give: " + "; ".join(failed))

@@ -21,7 +21,10 @@ def leaderboard(
     notes: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Rank the settings of one model by their mean score.
+    """Rank the settings of one model by their mean score, see docs/outputs.md, ``results/tuning.csv``.
+
+    A setting that refuses a picture has no mean and no rank; pictures that none could be scored on count nowhere. Of
+    equal means the one with fewer passes comes first. p-values are adjusted for all settings.
 
     Parameters
     ----------
@@ -33,26 +36,12 @@ def leaderboard(
         `setting_id` of the default, to which the others are compared.
     names, notes : mapping, optional
         From `setting_id` to what the setting is called, and to what there is to know.
-    seed : int
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``rank, setting, name``, `COLUMNS`, ``forward_passes`` (a picture), ``n, photographs, mean, low, high,
-        mask_area, empty`` (pictures whose mask has no positive superpixel)``, refused, left_out, front, difference,
-        difference_low, difference_high, p_value, p_adjusted, note``. A setting that refuses a picture has no mean and
-        no rank; ``left_out`` are pictures that none could be scored on, which count nowhere. Of equal means the one
-        with fewer passes comes first. ``front``: no setting scores more for as many passes or fewer. ``difference`` is
-        to the default, with its interval, the p-value of a paired sign-flip test and Benjamini and Hochberg's
-        correction for all settings.
     """
     scores, left_out = _scored(scores)
     means = summaries.mean_table(scores, ["setting"], value="score", seed=seed).set_index("setting")
-    usable = means.index[means.undefined == 0]
     means.loc[means.undefined > 0, ["mean", "low", "high"]] = np.nan
-    pairs = [(name, default) for name in usable if name != default and default in usable]
-    tests = summaries.paired_tests(scores, ["model"], "setting", value="score", pairs=pairs, seed=seed)
-    tests = tests.set_index("setting_a").rename(columns={"low": "difference_low", "high": "difference_high"})
+    usable = scores[scores.setting.isin(means.index[means.undefined == 0])]
+    tests = _against(usable, "setting", default, seed)
     masks = scores.groupby("setting").mask_area
 
     table = pd.DataFrame(list(swept.values()), index=pd.Index(swept, name="setting"))
@@ -73,6 +62,14 @@ def leaderboard(
     return table[[*first, "mask_area", "empty", "refused", "left_out", "front", *tested, "note"]].reset_index(drop=True)
 
 
+def _against(scores: pd.DataFrame, item: str, reference: str, seed: int) -> pd.DataFrame:
+    """Test every item of one model against one of them, with the items as index."""
+    pairs = summaries.against(reference, item)
+    tests = summaries.paired_tests(scores, ["model"], item, value="score", pairs=pairs, seed=seed)
+    names = {f"{item}_a": item, "low": "difference_low", "high": "difference_high"}
+    return tests.rename(columns=names).set_index(item)
+
+
 def _scored(scores: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """Leave out the pictures that no setting could be scored on, and count them."""
     scored = scores.groupby("image_id").score.transform("count") > 0
@@ -82,15 +79,8 @@ def _scored(scores: pd.DataFrame) -> tuple[pd.DataFrame, int]:
 def pareto_front(score: Sequence[float], cost: Sequence[float]) -> np.ndarray:
     """Tell which settings no other one beats: none scores as much or more at the same cost or less, one of them truly.
 
-    Parameters
-    ----------
-    score, cost : sequence of float
-        High scores and low costs are good; a setting whose score is NaN is never on the front.
-
-    Returns
-    -------
-    numpy.ndarray of bool, shape (settings,)
-        Equal settings are on the front together.
+    Scores and costs, and what is returned, have the shape (settings,). A setting whose score is NaN is never on the
+    front; equal settings are there together.
     """
     score, cost = np.asarray(score, dtype=float), np.asarray(cost, dtype=float)
     as_good = (score[:, None] >= score) & (cost[:, None] <= cost)  # row beats or equals column
@@ -99,20 +89,10 @@ def pareto_front(score: Sequence[float], cost: Sequence[float]) -> np.ndarray:
 
 
 def main_effects(scores: pd.DataFrame, swept: Mapping[str, Setting], *, seed: int = 0) -> pd.DataFrame:
-    """Average the score over all settings that share a parameter's value.
+    """Average the score over all settings that share a parameter's value, for each parameter that has more than one.
 
-    Parameters
-    ----------
-    scores, swept
-        As in `leaderboard`; give the drawn settings only, without default and presets.
-    seed : int
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``parameter, level, settings, refused, n, photographs, mean, low, high``, a row for each value of each parameter
-        that has more than one. A picture's settings are averaged first, so that the interval is over photographs.
-        Settings that refuse a picture are left out and counted.
+    A picture's settings are averaged first, so that the interval is over photographs. Settings that refuse a picture
+    are left out and counted. Give the drawn settings only, without default and presets.
     """
     levels = pd.DataFrame({name: _levels(setting) for name, setting in swept.items()}).T.rename_axis("setting")
     scores, _ = _scored(scores)
@@ -125,43 +105,24 @@ def main_effects(scores: pd.DataFrame, swept: Mapping[str, Setting], *, seed: in
         for level in sorted(levels[parameter].unique(), key=_level_order):
             of_level = levels.index[levels[parameter] == level]
             kept = [name for name in of_level if name not in refusing]
-            row = {"parameter": parameter, "level": str(level), "settings": len(kept)}
-            row |= {"refused": len(of_level) - len(kept)}
-            pictures = (
-                scores[scores.setting.isin(kept)].groupby("image_id").agg({"score": "mean", "photograph": "first"})
-            )
-            interval = resampling.mean_with_interval(pictures.score, groups=pictures.photograph, seed=seed)
-            rows.append(row | interval._asdict())
-    columns = ["parameter", "level", "settings", "refused", *resampling.MeanInterval._fields]
-    return pd.DataFrame(rows, columns=columns).rename(columns={"n_groups": "photographs"})
+            pictures = scores[scores.setting.isin(kept)].groupby("image_id")
+            pictures = pictures.agg({"score": "mean", "photograph": "first"})
+            mean = resampling.mean_with_interval(pictures.score, groups=pictures.photograph, seed=seed)
+            rows.append([parameter, str(level), len(kept), len(of_level) - len(kept), *mean])
+    columns = ["parameter", "level", "settings", "refused", "n", "photographs", "mean", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def selection(scores: pd.DataFrame, board: pd.DataFrame, *, default: str, seed: int = 0) -> pd.DataFrame:
     """Score the choice of the best setting on photographs that it was not chosen on.
 
-    The best of many settings owes part of its mean to luck. Here each photograph is scored with the setting that is
-    best on all the others.
+    The best of many settings owes part of its mean to luck. In the row ``held out`` each photograph is scored with the
+    setting that is best on all the others; ``setting`` says how many different ones were chosen. Those scores share
+    most of the photographs that they were chosen on: their interval is a little too narrow. The p-value of the best is
+    left out, for it was chosen to be large. What cannot be had, from one photograph or with a default that refuses a
+    picture, is empty; so is all where no setting could be used on every picture.
 
-    Parameters
-    ----------
-    scores : pandas.DataFrame
-        As in `leaderboard`.
-    board : pandas.DataFrame
-        From `leaderboard`.
-    default : str
-        `setting_id` of the default.
-    seed : int
-
-    Returns
-    -------
-    pandas.DataFrame
-        Three rows, ``what, setting, n, photographs, mean, low, high, difference, difference_low, difference_high,
-        p_value``: ``best``, on the photographs it was chosen on; ``held out``, whose ``setting`` says how many
-        different ones were chosen; ``default``. The difference is to the default, with the p-value of a paired
-        sign-flip test; that of the best is left out, for it was chosen to be large. Held-out scores share most of the
-        photographs that they were chosen on: their interval is a little too narrow. What cannot be had, from one
-        photograph or with a default that refuses a picture, is empty; so is all where no setting could be used on every
-        picture.
+    `scores` and `default` are those of `leaderboard`, `board` what it gave.
     """
     ranked = board[board["rank"].notna()]
     costs = ranked.set_index("setting").forward_passes
@@ -186,29 +147,15 @@ def selection(scores: pd.DataFrame, board: pd.DataFrame, *, default: str, seed: 
     )
     means = summaries.mean_table(values, ["what"], value="score", seed=seed).drop(columns="undefined")
     means.insert(1, "setting", [name for name, _ in compared.values()])
-    pairs = [(what, "default") for what in ("best", "held out")]
-    tests = summaries.paired_tests(values, ["model"], "what", value="score", pairs=pairs, seed=seed)
-    tests = tests.rename(columns={"what_a": "what", "low": "difference_low", "high": "difference_high"})
-    tests.loc[tests.what == "best", "p_value"] = np.nan
-    tested = ["what", "difference", "difference_low", "difference_high", "p_value"]
-    return means.merge(tests[tested], on="what", how="left")
+    tests = _against(values, "what", "default", seed)
+    tests.loc["best", "p_value"] = np.nan
+    return means.join(tests[["difference", "difference_low", "difference_high", "p_value"]], on="what")
 
 
 def modelled_cost(board: pd.DataFrame, seconds: pd.DataFrame) -> pd.DataFrame:
-    """Model what each setting costs by itself: the time of its superpixels, and of its samples.
+    """Model the seconds that each setting costs by itself: of its superpixels, of a sample, and in all a picture.
 
-    Parameters
-    ----------
-    board : pandas.DataFrame
-        From `leaderboard`.
-    seconds : pandas.DataFrame
-        From `sweep`, of one job or of several below each other.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``rank, setting, name, segmentation, n_samples, mean, superpixel_seconds, sample_seconds, seconds, front``: per
-        picture, per sample, and per picture in all. The front is over mean and seconds.
+    `seconds` is from `sweep`, of one job or of several below each other. The front is over mean and seconds.
     """
     each = seconds[seconds.part == "superpixels"].groupby("segmentation")[["seconds", "pictures"]].sum()
     sample = seconds.loc[seconds.part == "sample", ["seconds", "pictures"]].sum()
@@ -230,23 +177,10 @@ def tables(
     count: int | None,
     seed: int,
 ) -> dict[str, pd.DataFrame]:
-    """Make the tables of a tuning, all models below each other.
+    """Make the tables of a tuning, all models below each other: ``settings, effects, selection, timings``.
 
-    Parameters
-    ----------
-    scores : pandas.DataFrame
-        From `sweep`, with ``model, photograph`` and what holds for all rows of a model: ``objective, explained_class,
-        geometry, seed``.
-    seconds : pandas.DataFrame
-        From `sweep`, with ``model``.
-    default, grid, presets, count, seed
-        As in `all_settings`.
-
-    Returns
-    -------
-    dict
-        ``settings, effects, selection, timings``: `leaderboard`, `main_effects`, `selection`, `modelled_cost`, each
-        with ``model`` first and, but for the last, the facts of the model at the end.
+    `scores` and `seconds` are from `sweep`, with ``model``; scores also with ``photograph`` and what holds for all rows
+    of a model: ``objective, explained_class, geometry, seed``. The rest is that of `all_settings`.
 
     Raises
     ------
@@ -281,17 +215,7 @@ def tables(
 def best_settings(board: pd.DataFrame, **options: object) -> dict[str, Setting]:
     """Return each model's best setting, or the default where no setting could be used on every picture.
 
-    Parameters
-    ----------
-    board : pandas.DataFrame
-        The settings of `tables`.
-    **options
-        As in `all_settings`.
-
-    Returns
-    -------
-    dict
-        Settings by model.
+    `board` holds the settings of `tables`, `options` are those of `all_settings`.
     """
     swept, best = all_settings(**options), board[board["rank"] == 1].set_index("model")["setting"]
     return {model: swept[best.get(model, next(iter(swept)))] for model in board["model"].unique()}

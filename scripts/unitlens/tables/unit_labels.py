@@ -1,7 +1,7 @@
 """The list of concepts, the table of labels with their evidence, and labelled units by group."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -19,41 +19,14 @@ _TOP_IMAGES = 5  # how many of a unit's top images the table names
 _TOP_CONCEPTS = 5  # and how many of its best concepts
 
 
-_COLUMNS = [
-    "unit",
-    "status",
-    "concept",
-    "category",
-    "group",
-    "score",
-    "second_concept",
-    "margin",
-    "margin_group",
-    "kept",
-    "kept_group",
-    "score_low",
-    "score_high",
-    "statistic",
-    "p_value",
-    "q_value",
-    "alpha",
-    "p_floor",
-    "held_out_correlation",
-    "held_out_auprc",
-    "held_out_images",
-    "candidate",
-    "top_concepts",
-    "top_images",
-    "images",
-    "photographs",
-    "encoder",
-    "similarity",
-    "concept_list",
-]
-
-
 def labelled_units(concepts: pd.DataFrame) -> pd.DataFrame:
-    """Units with a label, near-duplicate concepts under the name of their group; only what can be compared passes."""
+    """Units with a label, near-duplicate concepts under the name of their group.
+
+    Raises
+    ------
+    ValueError
+        If the labels come from more than one encoder, similarity or concept list and so cannot be compared.
+    """
     for column in ("encoder", "similarity", "concept_list"):
         if concepts[column].nunique() > 1:
             raise ValueError(
@@ -87,7 +60,7 @@ def check_origin(
     concepts: Mapping[str, np.ndarray],
     encoders: tuple[str, str],
 ) -> None:
-    """Check that activations, image features and concepts, as `unit_labels.label_table` takes them, belong together.
+    """Check that activations, image features and concepts, as `label_table` takes them, belong together.
 
     Raises
     ------
@@ -115,25 +88,9 @@ def tabulate(
     similarity: str,
     encoder: str,
 ) -> pd.DataFrame:
-    """Tabulate the labels that scores give.
+    """Tabulate the labels that scores, shape (units, concepts), give; unlabelled is where the similarity has no answer.
 
-    Parameters
-    ----------
-    scores : Tensor, shape (units, concepts)
-        Of a similarity.
-    activations, concepts
-        As in `unit_labels.label_table`.
-    similarity, encoder : str
-        Names for the table.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row a unit: ``unit, status`` (labelled; dead, zero on every image; constant, another number on every image;
-        not finite, NaN or infinite on some image; unlabelled where the similarity has no answer)``, concept, category,
-        score, second_concept, margin, top_concepts`` (the five best, best first, with ``; `` between)``, top_images``
-        (the ids of the five images that activate it most, strongest first)``, encoder, similarity, concept_list``
-        (number and digest of the words).
+    `activations` and `concepts` are those of `label_table`; `similarity` and `encoder` are names for the table.
     """
     given = torch.as_tensor(activations["activations"])
     values = silenced(given)
@@ -142,11 +99,10 @@ def tabulate(
     status = np.where(labels.concept < 0, "unlabelled", "labelled").astype(object)
     status[silent] = np.where(values[0].numpy()[silent] == 0, "dead", "constant")
     status[~given.isfinite().all(0).numpy()] = "not finite"
-    words, categories = (
-        np.append(concepts[name], "") for name in ("word", "category")
-    )  # -1, no label, is the empty last
+    words, categories = (np.append(concepts[name], "") for name in ("word", "category"))  # -1, no label, is the last
     top = exemplars.top_images(values, min(_TOP_IMAGES, len(values))).numpy()
     top_ids = [" ".join(np.asarray(activations["image_id"])[row]) for row in top]
+    digest = hashlib.sha256("\n".join(concepts["word"]).encode()).hexdigest()[:8]
     return pd.DataFrame(
         {
             "unit": np.arange(values.shape[1]),
@@ -160,13 +116,9 @@ def tabulate(
             "top_images": np.where(silent, "", top_ids),
             "encoder": encoder,
             "similarity": similarity,
-            "concept_list": _list_name(concepts["word"]),
+            "concept_list": f"{len(concepts['word'])} words {digest}",
         }
     )
-
-
-def _list_name(words: Sequence[str]) -> str:
-    return f"{len(words)} words {hashlib.sha256(chr(10).join(words).encode()).hexdigest()[:8]}"
 
 
 def _best_words(scores: Tensor, words: np.ndarray) -> list[str]:
@@ -178,23 +130,12 @@ def _best_words(scores: Tensor, words: np.ndarray) -> list[str]:
 
 
 def with_common_words(concepts: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Add the most common English words, of letters only and at least three of them, to a concept list.
+    """Add the `count` most common English words, of letters only and at least three of them, to a concept list.
 
     They are those of wordfreq (Speer 2022: subtitles, Wikipedia, news, books, the web), so not the published list of
     CLIP-Dissect, whose 20,000 words come from another corpus in another order; even lists of 10,000 and 20,000 words
-    of one corpus agree on 42 to 50 % of the labels only, so labels compare within one list.
-
-    Parameters
-    ----------
-    concepts : pandas.DataFrame
-        Columns ``word`` and ``category``.
-    count : int
-        How many of the most common words to look at; 0 adds none.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The list, then the words that it lacks, with the category ``word``.
+    of one corpus agree on 42 to 50 % of the labels only, so labels compare within one list. Words that the list lacks
+    follow it, with the category ``word``.
     """
     if not count:
         return concepts
@@ -218,7 +159,10 @@ def label_table(
     alpha: float = 0.05,
     near_duplicate: float = 0.9,
 ) -> pd.DataFrame:
-    """Label every unit of a layer and tabulate the labels with their evidence.
+    """Label every unit of a layer and tabulate the labels with their evidence, see docs/evidence.md.
+
+    `soft_wpmi` and `wpmi` look at the top images only, so that resamples and draws cost little. Of another similarity
+    every resample is a labelling of the layer, and as many draws as the layer has units are one.
 
     Parameters
     ----------
@@ -229,36 +173,19 @@ def label_table(
         each image was cut from.
     concepts : mapping
         ``features`` (m, d), ``word`` (m,) and ``category`` (m,).
-    similarity : str
-        A key of `dissect.SIMILARITIES`.
     encoders : tuple of two str
-        Names of the encoders of the images and of the concepts, which must be one.
-    seed : int
-        Of the resamples, the draws and the halves.
-    resamples : int
-        Bootstrap resamples of the photographs.
-    null_draws : int
-        Draws of the permutation null; the smallest p-value is 1 / (1 + null_draws).
+        Of the images and of the concepts, which must be one.
+    resamples, null_draws : int
+        Of the photographs: bootstrap resamples, and draws of the permutation null.
     alpha : float
         Units whose adjusted p-value exceeds it are unlabelled.
     near_duplicate : float
         Cosine of two concepts from which on they can share a group.
 
-    Returns
-    -------
-    pandas.DataFrame
-        The columns of `unit_labels.tabulate` and those that docs/evidence.md explains. ``concept``, ``category`` and
-        ``group`` are empty for units without a label; ``candidate`` names the best concept of every living unit.
-
     Raises
     ------
     ValueError
-        As `unit_labels.check_origin` and the similarity do, and for fewer than three photographs.
-
-    Notes
-    -----
-    `soft_wpmi` and `wpmi` look at the top images only, so that resamples and draws cost little. Of another similarity
-    every resample is a labelling of the layer, and as many draws as the layer has units are one.
+        As `check_origin` and the similarity do, and for fewer than three photographs.
     """
     check_origin(activations, images, concepts, encoders)
     probe = Probe(
@@ -294,16 +221,11 @@ def label_table(
         images=len(probe.images),
         photographs=len(probe.photographs.size),
     )
-    return _without_weak_labels(table, alpha)[_COLUMNS]
-
-
-# ---- the table
-
-
-def _without_weak_labels(table: pd.DataFrame, alpha: float) -> pd.DataFrame:
-    """Take the label from units whose adjusted p-value exceeds `alpha` or that were not tested."""
-    weak = (table.status == "labelled") & ~(table.q_value <= alpha)
-    table = table.assign(status=table.status.mask(weak, "unlabelled"))
+    weak = (table.status == "labelled") & ~(table.q_value <= alpha)  # or not tested: q is NaN
+    table["status"] = table.status.mask(weak, "unlabelled")
     for name in ("concept", "category", "group"):
         table[name] = table[name].where(table.status == "labelled", "")
-    return table
+    columns = "unit status concept category group score second_concept margin margin_group kept kept_group score_low"
+    columns += " score_high statistic p_value q_value alpha p_floor held_out_correlation held_out_auprc held_out_images"
+    columns += " candidate top_concepts top_images images photographs encoder similarity concept_list"
+    return table[columns.split()]

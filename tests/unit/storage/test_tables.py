@@ -11,7 +11,7 @@ from unitlens.jobs import csv_files
 from unitlens.jobs.csv_files import restore
 from unitlens.storage.tables import read_table, read_texts, write_table, write_texts
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+SCRIPTS = Path(__file__).parents[3] / "scripts"
 LOOKS_LIKE = ["4", "1.10", "007", "1e5", "NA", "null", "None", "nan", "NaN", "true", "False", "inf", "-0.5", "0x10", ""]
 ODD = ["a,b", 'say "a"', "two\nlines", "two\r\nlines", "a\rb", "$x$", "<b>", "Bär, größer", " a ", "a\tb", "\ufeffa"]
 FORMULAS = ["=1+1", "+a", "-cmd", "@SUM(1)", "\tx", "\rx", "\nx", "=", "-", "--1", "＝1", "-1;2", "+1 a"]

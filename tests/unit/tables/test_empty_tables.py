@@ -71,7 +71,7 @@ def draws():
 
 
 def jobs():
-    table = pd.DataFrame([dict.fromkeys(job_resources.JOB_COLUMNS, 1.0)])
+    table = pd.DataFrame([dict.fromkeys(job_resources.read_jobs("no", "no"), 1.0)])
     return table.assign(rule="r", job="j", counted="images")
 
 
@@ -85,15 +85,15 @@ def curve_files(table):
 SUMMARIES = {
     "agreement.summarise": (pairs, agreement.summarise),
     "agreement.compare_pairs": (pairs, lambda table: agreement.compare_pairs(table, area=0.2)),
-    "saliency.summarise_shape": (lambda: each("explainer", EXPLAINERS[:3], measure="gini"), summarise_shape),
-    "saliency.correlate_complexity": (
+    "complexity.summarise_shape": (lambda: each("explainer", EXPLAINERS[:3], measure="gini"), summarise_shape),
+    "complexity.correlate_complexity": (
         pairs,
         lambda table: correlate_complexity(complexity()[: len(table)], table, area=0.2),
     ),
     "faithfulness.summarise": (scored, faithfulness.summarise),
     "faithfulness.compare": (scored, faithfulness.compare),
     "faithfulness.mean_curves": (scored, lambda table: faithfulness.mean_curves(curve_files(table))),
-    "groundtruth.summarise": (
+    "localization.summarise": (
         lambda: each("explainer", EXPLAINERS, reference="box", measure="iou", chance=0.1),
         localization.summarise,
     ),
@@ -103,11 +103,11 @@ SUMMARIES = {
         summarise_stability,
     ),
     "netdissect.summarise": (dissected, netdissect.summarise),
-    "compare.probe_sizes": (draws, diversity.probe_sizes),
-    "resources.efficiency": (jobs, job_resources.efficiency),
-    "resources.slowest": (jobs, job_resources.slowest),
-    "stats.mean_table": (scored, lambda table: summaries.mean_table(table, ["model", "explainer"])),
-    "stats.paired_tests": (scored, lambda table: summaries.paired_tests(table, ["model"], "explainer")),
+    "diversity.probe_sizes": (draws, diversity.probe_sizes),
+    "job_resources.efficiency": (jobs, job_resources.efficiency),
+    "job_resources.slowest": (jobs, job_resources.slowest),
+    "summaries.mean_table": (scored, lambda table: summaries.mean_table(table, ["model", "explainer"])),
+    "summaries.paired_tests": (scored, lambda table: summaries.paired_tests(table, ["model"], "explainer")),
     "diversity.rarefaction": (concepts, diversity.rarefaction),
 } | {
     f"comparison.{name}": (concepts, getattr(comparison, name))
@@ -140,14 +140,12 @@ def test_summaries_of_next_to_nothing_have_the_columns_of_others(name, size):
     assert columns(summarise(SIZES[size](make()))) == columns(summarise(make()))
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in SUMMARIES if name.startswith("compare.") and name[8:] != "probe_sizes"]
-)
+@pytest.mark.parametrize("name", [name for name, (make, _) in SUMMARIES.items() if make is concepts])
 def test_a_run_in_which_no_unit_has_a_label_has_its_tables(name):
     _, summarise = SUMMARIES[name]
     table = summarise(concepts("unlabelled"))
     assert list(table) == list(summarise(concepts()))
-    assert len(table) == (2 if name == "compare.layers" else 0)  # the layers are told, with no label
+    assert len(table) == (2 if name == "comparison.layers" else 0)  # the layers are told, with no label
 
 
 def test_two_networks_without_a_label_are_compared_as_such():

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from unitlens.jobs import logs, progress
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+SCRIPTS = Path(__file__).parents[3] / "scripts"
 
 
 def run(body, folder):

@@ -13,7 +13,7 @@ from unitlens.storage import arrays as arrays_module
 from unitlens.storage.arrays import read_batches
 from unitlens.storage.shards import concatenate, join, picking, read_blocks, read_column
 
-ROOT = {"PYTHONPATH": str(Path(__file__).parents[2] / "scripts")}
+ROOT = {"PYTHONPATH": str(Path(__file__).parents[3] / "scripts")}
 
 
 def write(path, rows=3, value=0.0, **attributes):

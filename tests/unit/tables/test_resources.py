@@ -88,5 +88,8 @@ def test_figure_shows_the_gpu_where_it_is_known(folder, tmp_path, gpu):
 
 def test_a_run_without_benchmarks_has_empty_tables(tmp_path):
     jobs = job_resources.read_jobs(tmp_path, tmp_path)
-    assert list(job_resources.efficiency(jobs)) == job_resources.COLUMNS
+    columns = "rule jobs seconds_mean seconds_max seconds_asked time_used mem_mb_max mem_mb_asked memory_used"
+    assert " ".join(job_resources.efficiency(jobs)) == (
+        f"{columns} start_up_seconds rate counted cores_busy gpus gpu_busy"
+    )
     assert job_resources.efficiency(jobs).empty and job_resources.slowest(jobs).empty

@@ -296,7 +296,7 @@ def test_two_processes_download_once(server, tmp_path):
     server.delay = 0.3
     code = "import sys; from unitlens.storage import fetch; print(fetch.fetch(eval(sys.argv[1]), sys.argv[2]))"
     command = [sys.executable, "-c", code, repr(source_of(server)), str(tmp_path)]
-    folder = Path(__file__).parents[2] / "scripts"
+    folder = Path(__file__).parents[3] / "scripts"
     both = [subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [process.communicate()[0].strip() for process in both] == [str(tmp_path / "weights.pth")] * 2
     assert files_module.sha256(tmp_path / "weights.pth") == HASH
@@ -459,7 +459,7 @@ def test_processes_record_at_once_and_lose_nothing(server, tmp_path):
     )
     urls = [source_of(server, f"{number}.pth")["url"] for number in range(4)]
     command = [sys.executable, "-c", code]
-    folder = Path(__file__).parents[2] / "scripts"
+    folder = Path(__file__).parents[3] / "scripts"
     runs = [
         subprocess.Popen([*command, repr({"url": url}), str(tmp_path), str(tmp_path / "lock.json")], cwd=folder)
         for url in urls
@@ -1210,7 +1210,7 @@ def test_data_of_an_installed_package(tmp_path):
         "print(*fetch.installed('skimage', ['data/astronaut.png', 'data/br*.png'], sys.argv[1]));"
         "assert 'skimage' not in sys.modules"
     )
-    folder = Path(__file__).parents[2] / "scripts"
+    folder = Path(__file__).parents[3] / "scripts"
     command = [sys.executable, "-c", code, str(tmp_path)]
     output = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout
     assert output.split() == [str(tmp_path / "skimage/data" / name) for name in ("astronaut.png", "brick.png")]

@@ -49,7 +49,7 @@ def test_captions_of_pictures_are_seen_and_shortened(tmp_path):
 
 @pytest.mark.parametrize("name", ["overview.html.j2", "units.html.j2", "explanations.html.j2"])
 def test_every_page_allows_only_what_it_holds(name):
-    text = (Path(__file__).parents[2] / "scripts/unitlens/report/templates" / name).read_text()
+    text = (Path(__file__).parents[3] / "scripts/unitlens/report/templates" / name).read_text()
     (policy,) = re.findall('<meta http-equiv="Content-Security-Policy" content="(.*?)">', text)
     rules = dict(each.strip().split(" ", 1) for each in policy.split(";"))
     scripts = {} if name.startswith("overview") else {"script-src": "'unsafe-inline'"}

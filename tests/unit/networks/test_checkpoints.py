@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from unitlens.networks import checkpoints
 
-FOLDER = Path(__file__).parents[2] / "scripts"
+FOLDER = Path(__file__).parents[3] / "scripts"
 
 
 def network():

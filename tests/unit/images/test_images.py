@@ -322,7 +322,7 @@ def test_an_unreadable_photograph_is_refused_unless_asked_otherwise(tmp_path, br
     """The default of the function, and that of the config, which is the one in use."""
     with pytest.raises(ValueError, match=r"^7 of 9 photographs cannot be decoded"):
         decode.decode_images(broken, tmp_path, SIXTEEN)
-    schema = yaml.safe_load((Path(__file__).parents[2] / "config/schema.yaml").read_text())
+    schema = yaml.safe_load((Path(__file__).parents[3] / "config/schema.yaml").read_text())
     found = [each["on_bad_image"] for each in properties(schema) if "on_bad_image" in each]
     assert [(each["default"], each["enum"]) for each in found] == [("fail", ["fail", "skip"])]
     assert inspect.signature(datasets.write_sheet).parameters["allow_missing"].default is False
@@ -436,7 +436,7 @@ def test_failing_disk_is_not_taken_for_a_bad_photograph(tmp_path, monkeypatch):
 
 def test_decode_jobs_start_without_torch():
     code = "import sys, unitlens.images; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2] / "scripts")
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3] / "scripts")
 
 
 # ground truth
