@@ -48,7 +48,7 @@ rule all:
         "results/concepts.csv",
         "results/explanations.csv",
         "results/agreement.csv",
-        if_ground_truth("results/ground_truth.csv"),
+        if_localization("results/localization.csv"),
         "results/figures/sanity/stability.svg",
         "results/figures/map_shapes.svg",
         "results/figures/complexity_scatter.svg",

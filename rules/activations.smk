@@ -1,4 +1,4 @@
-# What the networks' units and the encoder make of the probe photographs, and the encoder of the concepts.
+# What the networks' units and the encoder make of the probe source images, and the encoder of the concepts.
 
 
 rule extract_activations:
@@ -52,7 +52,7 @@ rule embed_images:
         encoder=encoder,
         device=config["device"],
     message:
-        "Embed shard {wildcards.shard} of the probe photographs with {wildcards.encoder}"
+        "Embed shard {wildcards.shard} of the probe source images with {wildcards.encoder}"
     script:
         "../scripts/embed_images.py"
 

@@ -24,14 +24,14 @@ rule score_agreement:
         "../scripts/score_agreement.py"
 
 
-rule summarise_agreement:
+rule summarize_agreement:
     input:
         per_explained_shard("results/agreement/{model}/{shard}.csv"),
     output:
         images=report(
             "results/agreement.csv",
             category="5 Agreement",
-            labels={"result": "table: every photograph and pair"},
+            labels={"result": "table: every source image and pair"},
             caption="../report/agreement.rst",
         ),
         summary=report(
@@ -48,9 +48,9 @@ rule summarise_agreement:
         ),
         findings="results/findings/agreement.json",
     log:
-        "results/logs/summarise_agreement/all.log",
+        "results/logs/summarize_agreement/all.log",
     benchmark:
-        "results/benchmarks/summarise_agreement/all.tsv"
+        "results/benchmarks/summarize_agreement/all.tsv"
     conda:
         "../envs/unitlens.yaml"
     resources:
@@ -60,9 +60,9 @@ rule summarise_agreement:
         area=config["agreement"]["area"],
         seed=config["seed"],
     message:
-        "Summarise the agreement of the explainers"
+        "Summarize the agreement of the explainers"
     script:
-        "../scripts/summarise_agreement.py"
+        "../scripts/summarize_agreement.py"
 
 
 rule draw_agreement:
@@ -97,7 +97,7 @@ rule draw_agreement:
         timings=report(
             "results/timings/explainers.svg",
             category="4 Explanations",
-            labels={"result": "figure: seconds a photograph"},
+            labels={"result": "figure: seconds a source image"},
             caption="../report/timings.rst",
         ),
     log:

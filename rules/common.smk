@@ -47,7 +47,7 @@ def of_model(key):
 preprocessing = of_model("preprocessing")
 
 
-def labelled_models():
+def labeled_models():
     return [model for model in config["models"] if config["models"][model]["layers"]]
 
 
@@ -115,9 +115,9 @@ def images_of_models(dataset, models, those):
 
 def decoded_images():
     """Names of the image sets and, beside them, every decoded shard."""
-    labelled = [config["models"][model]["preprocessing"] for model in labelled_models()]
+    labeled = [config["models"][model]["preprocessing"] for model in labeled_models()]
     explained = [config["models"][model]["preprocessing"] for model in explained_models()]
-    inputs = {"probe": [config["encoder"]["preprocessing"], *labelled], "explain": explained}
+    inputs = {"probe": [config["encoder"]["preprocessing"], *labeled], "explain": explained}
     pairs = [
         (dataset, images_of(dataset, preprocessing, shard))
         for dataset in inputs
@@ -160,13 +160,13 @@ def saliency_of_reference(wildcards):
 
 
 def first_shards(section):
-    """Shards of the first photographs to explain, as many as a section of the config says; none without the section."""
-    photographs = config.get(section, {}).get("photographs", 0)
-    return shards("explain")[: -(-photographs // config["images"]["explain"]["shard_size"])]
+    """Shards of the first source images to explain, as many as a section of the config says; none without the section."""
+    n_images = config.get(section, {}).get("n_images", 0)
+    return shards("explain")[: -(-n_images // config["images"]["explain"]["shard_size"])]
 
 
 def first_images(section):
-    """Decoded shards of a model's first photographs, as many as a section of the config says."""
+    """Decoded shards of a model's first source images, as many as a section of the config says."""
     return lambda wildcards: [images_of("explain", preprocessing(wildcards), shard) for shard in first_shards(section)]
 
 
@@ -179,14 +179,14 @@ def first_saliency(section, some=slice(None)):
     )
 
 
-def labelled_layers():
-    """Every layer whose units are labelled, as model and layer."""
+def labeled_layers():
+    """Every layer whose units are labeled, as model and layer."""
     return [(model, layer) for model in config["models"] for layer in config["models"][model]["layers"]]
 
 
 def per_layer(pattern, some=None):
-    """Expand a pattern over all or some of the labelled layers."""
-    layers = labelled_layers() if some is None else some
+    """Expand a pattern over all or some of the labeled layers."""
+    layers = labeled_layers() if some is None else some
     return [pattern.format(model=model, layer=layer) for model, layer in layers]
 
 
@@ -195,8 +195,8 @@ def if_configured(key, *things):
     return list(things) if key in config else []
 
 
-def if_ground_truth(*things):
-    """What is given, where the sheet of explained photographs gives a mask or a box; else nothing."""
+def if_localization(*things):
+    """What is given, where the sheet of explained source images gives a mask or a box; else nothing."""
     sheet = config["images"]["explain"].get("sheet")
     columns, rows = read_sheet(sheet) if sheet else ([], [])
     places = [columns.index(name) for name in ("mask", "box") if name in columns]
@@ -204,14 +204,14 @@ def if_ground_truth(*things):
 
 
 def per_explainer(pattern, some=None):
-    """Expand a pattern over the explained models, their explainers and all or some shards of photographs."""
+    """Expand a pattern over the explained models, their explainers and all or some shards of source images."""
     some = shards("explain") if some is None else some
     each = [expand(pattern, model=model, explainer=explainers(model), shard=some) for model in explained_models()]
     return sum(each, [])
 
 
 def per_explained_shard(pattern, some=None):
-    """Expand a pattern over the explained models and all or some shards of photographs."""
+    """Expand a pattern over the explained models and all or some shards of source images."""
     return expand(pattern, model=explained_models(), shard=shards("explain") if some is None else some)
 
 

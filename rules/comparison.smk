@@ -27,7 +27,7 @@ rule compare_models:
         probe_sizes=report(
             "results/comparison/probe_sizes.csv",
             category="3 Concepts",
-            labels={"result": "table: distinct concepts by photographs"},
+            labels={"result": "table: distinct concepts by source images"},
             caption="../report/table_probe_sizes.rst",
         ),
         categories=report(
@@ -114,7 +114,7 @@ rule draw_concepts:
         rarefaction=report(
             "results/figures/concepts/rarefaction.svg",
             category="3 Concepts",
-            labels={"result": "figure: distinct concepts by units and photographs"},
+            labels={"result": "figure: distinct concepts by units and source images"},
             caption="../report/rarefaction.rst",
         ),
         trend=report(

@@ -1,4 +1,4 @@
-# Shapes of the maps, and complexity of the photographs against the agreement of the explainers.
+# Shapes of the maps, and complexity of the source images against the agreement of the explainers.
 
 
 rule measure_images:
@@ -21,12 +21,12 @@ rule measure_images:
     params:
         area=config["agreement"]["area"],
     message:
-        "Measure the maps and photographs of {wildcards.model}, shard {wildcards.shard}"
+        "Measure the maps and source images of {wildcards.model}, shard {wildcards.shard}"
     script:
         "../scripts/measure_images.py"
 
 
-rule summarise_measures:
+rule summarize_measures:
     input:
         shape=per_explained_shard("results/shape/{model}/{shard}.csv"),
         complexity=per_explained_shard("results/complexity/{model}/{shard}.csv"),
@@ -53,7 +53,7 @@ rule summarise_measures:
         complexity=report(
             "results/complexity.csv",
             category="5 Agreement",
-            labels={"result": "table: complexity of every photograph"},
+            labels={"result": "table: complexity of every source image"},
             caption="../report/complexity.rst",
         ),
         correlations=report(
@@ -65,9 +65,9 @@ rule summarise_measures:
         shape_findings="results/findings/shape.json",
         complexity_findings="results/findings/complexity.json",
     log:
-        "results/logs/summarise_measures/all.log",
+        "results/logs/summarize_measures/all.log",
     benchmark:
-        "results/benchmarks/summarise_measures/all.tsv"
+        "results/benchmarks/summarize_measures/all.tsv"
     conda:
         "../envs/unitlens.yaml"
     resources:
@@ -77,9 +77,9 @@ rule summarise_measures:
         area=config["agreement"]["area"],
         seed=config["seed"],
     message:
-        "Summarise the shapes of the maps and the complexity of the photographs"
+        "Summarize the shapes of the maps and the complexity of the source images"
     script:
-        "../scripts/summarise_measures.py"
+        "../scripts/summarize_measures.py"
 
 
 rule draw_measures:
@@ -111,6 +111,6 @@ rule draw_measures:
     params:
         area=config["agreement"]["area"],
     message:
-        "Draw the shapes of the maps and the complexity of the photographs"
+        "Draw the shapes of the maps and the complexity of the source images"
     script:
         "../scripts/draw_measures.py"

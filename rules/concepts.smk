@@ -51,7 +51,7 @@ rule rarefy_probe:
         sizes=config["dissect"]["probe_sizes"],
         seed=config["seed"],
     message:
-        "Label the units of {wildcards.model} {wildcards.layer} on parts of the probe photographs"
+        "Label the units of {wildcards.model} {wildcards.layer} on parts of the probe source images"
     script:
         "../scripts/rarefy_probe.py"
 

@@ -1,4 +1,4 @@
-# A saliency map for every explained photograph, model and explainer, cut to a mask; all in two tables.
+# A saliency map for every explained source image, model and explainer, cut to a mask; all in two tables.
 
 
 rule explain_cam:
@@ -89,7 +89,7 @@ rule cut_masks:
         "../scripts/cut_masks.py"
 
 
-rule summarise_explanations:
+rule summarize_explanations:
     input:
         per_explainer("results/saliency/{model}/{explainer}/{shard}.h5"),
     output:
@@ -100,19 +100,19 @@ rule summarise_explanations:
             caption="../report/explanations.rst",
         ),
     log:
-        "results/logs/summarise_explanations/all.log",
+        "results/logs/summarize_explanations/all.log",
     benchmark:
-        "results/benchmarks/summarise_explanations/all.tsv"
+        "results/benchmarks/summarize_explanations/all.tsv"
     localrule: True
     conda:
         "../envs/unitlens.yaml"
     message:
         "Tabulate the explanations"
     script:
-        "../scripts/summarise_explanations.py"
+        "../scripts/summarize_explanations.py"
 
 
-rule summarise_predictions:
+rule summarize_predictions:
     input:
         per_explained_shard("results/saliency/{model}/lime/{shard}.h5"),
     output:
@@ -123,15 +123,15 @@ rule summarise_predictions:
             caption="../report/predictions.rst",
         ),
     log:
-        "results/logs/summarise_predictions/all.log",
+        "results/logs/summarize_predictions/all.log",
     benchmark:
-        "results/benchmarks/summarise_predictions/all.tsv"
+        "results/benchmarks/summarize_predictions/all.tsv"
     localrule: True
     conda:
         "../envs/unitlens.yaml"
     params:
         classes=class_lists(),
     message:
-        "Summarise what the models predict"
+        "Summarize what the models predict"
     script:
-        "../scripts/summarise_predictions.py"
+        "../scripts/summarize_predictions.py"

@@ -33,7 +33,7 @@ rule score_faithfulness:
         "../scripts/score_faithfulness.py"
 
 
-rule summarise_faithfulness:
+rule summarize_faithfulness:
     input:
         scores=per_explained_shard("results/faithfulness/{model}/{shard}.csv"),
         curves=per_explained_shard("results/faithfulness/{model}/{shard}.h5"),
@@ -41,7 +41,7 @@ rule summarise_faithfulness:
         images=report(
             "results/faithfulness.csv",
             category="7 Faithfulness",
-            labels={"result": "table: every photograph and explainer"},
+            labels={"result": "table: every source image and explainer"},
             caption="../report/faithfulness.rst",
         ),
         summary=report(
@@ -64,9 +64,9 @@ rule summarise_faithfulness:
         ),
         findings="results/findings/faithfulness.json",
     log:
-        "results/logs/summarise_faithfulness/all.log",
+        "results/logs/summarize_faithfulness/all.log",
     benchmark:
-        "results/benchmarks/summarise_faithfulness/all.tsv"
+        "results/benchmarks/summarize_faithfulness/all.tsv"
     conda:
         "../envs/unitlens.yaml"
     resources:
@@ -75,9 +75,9 @@ rule summarise_faithfulness:
     params:
         seed=config["seed"],
     message:
-        "Summarise how faithful the explainers are"
+        "Summarize how faithful the explainers are"
     script:
-        "../scripts/summarise_faithfulness.py"
+        "../scripts/summarize_faithfulness.py"
 
 
 rule draw_faithfulness:
@@ -88,7 +88,7 @@ rule draw_faithfulness:
         scores=report(
             "results/figures/faithfulness/{model}/scores.svg",
             category="7 Faithfulness",
-            labels={"result": "figure: scores of the explainers and of the floors, {model}"},
+            labels={"result": "figure: scores of the explainers and of the control maps, {model}"},
             caption="../report/faithfulness_scores.rst",
         ),
         curves=report(

@@ -1,4 +1,4 @@
-# Photographs decoded once for all networks of one geometry, and counted.
+# Source images decoded once for all networks of one geometry, and counted.
 
 
 rule decode_images:
@@ -17,18 +17,18 @@ rule decode_images:
         mem_mb=memory_of_shard,
         runtime=USUAL,
     params:
-        folder=photographs_folder,
+        folder=source_images_folder,
         geometry=geometry,
         rows=shard_range,
         digest=shard_digest,
         on_bad_image=of_images("on_bad_image"),
     message:
-        "Decode shard {wildcards.shard} of the {wildcards.dataset} photographs ({wildcards.geometry})"
+        "Decode shard {wildcards.shard} of the {wildcards.dataset} source images ({wildcards.geometry})"
     script:
         "../scripts/decode_images.py"
 
 
-rule summarise_images:
+rule summarize_images:
     input:
         images=decoded_images()[1],
         sheets=expand("resources/images/{dataset}.csv", dataset=config["images"]),
@@ -40,16 +40,16 @@ rule summarise_images:
             caption="../report/images.rst",
         ),
     log:
-        "results/logs/summarise_images/all.log",
+        "results/logs/summarize_images/all.log",
     benchmark:
-        "results/benchmarks/summarise_images/all.tsv"
-    priority: 1  # refuses a set without a picture, on which the others fail
+        "results/benchmarks/summarize_images/all.tsv"
+    priority: 1  # refuses a set without an image, on which the others fail
     localrule: True
     conda:
         "../envs/unitlens.yaml"
     params:
         sets=decoded_images()[0],
     message:
-        "Count the pictures, those left out, and copies"
+        "Count the images, those left out, and copies"
     script:
-        "../scripts/summarise_images.py"
+        "../scripts/summarize_images.py"

@@ -1,16 +1,16 @@
 # Explainers against masks and boxes of the objects.
 
 
-rule score_ground_truth:
+rule score_localization:
     input:
         images=explain_images_of_model,
         saliency=saliency_of_shard,
     output:
-        "results/ground_truth/{model}/{shard}.csv",
+        "results/localization/{model}/{shard}.csv",
     log:
-        "results/logs/score_ground_truth/{model}/{shard}.log",
+        "results/logs/score_localization/{model}/{shard}.log",
     benchmark:
-        "results/benchmarks/score_ground_truth/{model}/{shard}.tsv"
+        "results/benchmarks/score_localization/{model}/{shard}.tsv"
     conda:
         "../envs/unitlens.yaml"
     resources:
@@ -21,42 +21,42 @@ rule score_ground_truth:
     message:
         "Score the explainers of {wildcards.model} against masks and boxes, shard {wildcards.shard}"
     script:
-        "../scripts/score_ground_truth.py"
+        "../scripts/score_localization.py"
 
 
-rule summarise_ground_truth:
+rule summarize_localization:
     input:
-        per_explained_shard("results/ground_truth/{model}/{shard}.csv"),
+        per_explained_shard("results/localization/{model}/{shard}.csv"),
     output:
         images=report(
-            "results/ground_truth.csv",
-            category="6 Ground truth",
-            labels={"result": "table: every photograph and explainer"},
-            caption="../report/ground_truth_table.rst",
+            "results/localization.csv",
+            category="6 Localization",
+            labels={"result": "table: every source image and explainer"},
+            caption="../report/localization_table.rst",
         ),
         summary=report(
-            "results/ground_truth_summary.csv",
-            category="6 Ground truth",
+            "results/localization_summary.csv",
+            category="6 Localization",
             labels={"result": "table: means and intervals"},
-            caption="../report/ground_truth_summary.rst",
+            caption="../report/localization_summary.rst",
         ),
         tests=report(
-            "results/ground_truth_tests.csv",
-            category="6 Ground truth",
+            "results/localization_tests.csv",
+            category="6 Localization",
             labels={"result": "table: explainers against each other"},
-            caption="../report/ground_truth_tests.rst",
+            caption="../report/localization_tests.rst",
         ),
         figure=report(
-            "results/figures/ground_truth.svg",
-            category="6 Ground truth",
+            "results/figures/localization.svg",
+            category="6 Localization",
             labels={"result": "figure: explainers against masks and boxes"},
-            caption="../report/ground_truth.rst",
+            caption="../report/localization.rst",
         ),
-        findings="results/findings/ground_truth.json",
+        findings="results/findings/localization.json",
     log:
-        "results/logs/summarise_ground_truth/all.log",
+        "results/logs/summarize_localization/all.log",
     benchmark:
-        "results/benchmarks/summarise_ground_truth/all.tsv"
+        "results/benchmarks/summarize_localization/all.tsv"
     conda:
         "../envs/unitlens.yaml"
     resources:
@@ -65,6 +65,6 @@ rule summarise_ground_truth:
     params:
         seed=config["seed"],
     message:
-        "Summarise how well the explainers find the objects"
+        "Summarize how well the explainers find the objects"
     script:
-        "../scripts/summarise_ground_truth.py"
+        "../scripts/summarize_localization.py"

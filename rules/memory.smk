@@ -3,13 +3,13 @@
 import math
 
 # megabytes before what grows with the shard
-FACTS_MB = 2000  # a network, loaded and shown one picture
+FACTS_MB = 2000  # a network, loaded and shown one image
 NETWORK_MB = 1000  # a network and the libraries that run it
 ENCODER_MB = 1600  # an encoder, of which CLIP's ViT-B/16 is held twice while it is loaded
-CHANGED_MB = 1500  # a network, and pictures or weights that are changed again and again
+CHANGED_MB = 1500  # a network, and images or weights that are changed again and again
 LAYER_MB = 2000  # a network, and the activations of a layer put together
 LABELS_MB = 3000  # the activations of a layer, twice, and their similarity to every concept
-PROBES_MB = 2500  # the same of parts of the photographs
+PROBES_MB = 2500  # the same of parts of the source images
 WORDS_MB = 2500  # the encoder of words, and the labels of all units
 MAPS_MB = 1500  # libraries that cut, measure and draw maps
 PAIRS_MB = 2000  # the same, and the ranks of every two maps
@@ -19,29 +19,29 @@ REFERENCES_MB = 4500  # a network, and the packages that define the explainers
 
 
 def memory_of_shard(wildcards, attempt):
-    """Memory for the pictures of one shard and their label maps, of which a photograph of Broden has up to eight."""
+    """Memory for the images of one shard and their label maps, of which a source image of Broden has up to eight."""
     start, stop = shard_range(wildcards)
     side, maps = geometry(wildcards)["crop"], 8 if config["images"][wildcards.dataset]["kind"] == "broden" else 2
     return attempt * (1000 + (stop - start) * side**2 * (3 + 2 * maps) // 2**20)
 
 
 def memory(megabytes, maps=0, section=None):
-    """Memory that grows with every attempt and with the maps that a job holds of each photograph of a shard, or of the
+    """Memory that grows with every attempt and with the maps that a job holds of each source image of a shard, or of the
     first ones that a `section` of the config names: so many, or those of `all` explainers, 14 bytes a pixel
     (docs/cluster.md)."""
 
     def needed(wildcards, attempt):
         held = len(explainers(wildcards.model)) if maps == "all" else maps
-        most = config[section]["photographs"] if section else config["images"]["explain"]["shard_size"]
-        photographs = min(most, count_rows("explain"))
+        most = config[section]["n_images"] if section else config["images"]["explain"]["shard_size"]
+        source_images = min(most, count_rows("explain"))
         pixels = preprocessing(wildcards)["crop"] ** 2 if held else 0
-        return attempt * (megabytes + 14 * held * photographs * pixels // 2**20)
+        return attempt * (megabytes + 14 * held * source_images * pixels // 2**20)
 
     return needed
 
 
 def memory_of_scores(wildcards, attempt):
-    """Memory for the scores of all explained photographs: 2 kB for each pair of explainers and cut (docs/cluster.md)."""
+    """Memory for the scores of all explained source images: 2 kB for each pair of explainers and cut (docs/cluster.md)."""
     cuts = len(config["agreement"]["areas"]) + 5
     pairs = sum(math.comb(len(explainers(model)), 2) for model in explained_models())
     return attempt * (TABLES_MB + 2 * pairs * cuts * count_rows("explain") // 1024)

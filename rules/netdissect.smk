@@ -1,4 +1,4 @@
-# Network Dissection: units beside masks or boxes of the probe photographs.
+# Network Dissection: units beside masks or boxes of the probe source images.
 
 
 rule collect_mask_words:
@@ -14,7 +14,7 @@ rule collect_mask_words:
     conda:
         "../envs/unitlens.yaml"
     params:
-        folder=photographs_folder,
+        folder=source_images_folder,
     message:
         "List what the numbers in Broden's label maps mean"
     script:

@@ -40,7 +40,7 @@ rule write_overview:
         settings=overview_settings(),
         sections=overview_sections,
         captions=overview_captions,
-        shown=config["report"]["photographs"],
+        shown=config["report"]["n_images"],
         beside=["explanations", "units"],
         missing=None,
     message:

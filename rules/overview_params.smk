@@ -15,9 +15,9 @@ def overview_settings():
         "concept list": config["concepts"]["list"],
         "common words added": config["concepts"].get("common_words", 0),
         "explained class": config["explain"]["target"],
-        "photographs shown": some_of_explained("report"),
-        "photographs of the sanity checks": some_of_explained("sanity"),
-        "photographs of the verification": some_of_explained("verify"),
+        "source images shown": some_of_explained("report"),
+        "source images of the sanity checks": some_of_explained("sanity"),
+        "source images of the verification": some_of_explained("verify"),
         **{f"LIME: {key.replace('_', ' ')}": value for key, value in lime.items() if key != "superpixels"},
         "LIME: superpixels": ", ".join(f"{key} {value}" for key, value in lime["superpixels"].items()),
     }
@@ -25,7 +25,7 @@ def overview_settings():
 
 def some_of_explained(section):
     count = count_rows("explain")
-    return f"{min(config[section]['photographs'], count)} of {count}"
+    return f"{min(config[section]['n_images'], count)} of {count}"
 
 
 def overview_files(wildcards):
@@ -42,11 +42,11 @@ def overview_sections(wildcards):
         ("Networks compared", "concepts", [f"concepts/{name}" for name in compared]),
         *if_configured("netdissect", ("Network Dissection", "netdissect", [])),
         ("Agreement", "agreement", [f"agreement/{name}" for name in agreement]),
-        *if_ground_truth(("Ground truth", "ground_truth", ["ground_truth"])),
+        *if_localization(("Localization", "localization", ["localization"])),
         ("Faithfulness", "faithfulness", [f"faithfulness/{name}" for name in faithfulness]),
         ("Shape of the maps", "shape", ["map_shapes"]),
-        ("Complexity of the photographs", "complexity", ["complexity_scatter"]),
-        ("Randomised networks", "randomisation", ["sanity/randomisation"]),
+        ("Complexity of the source images", "complexity", ["complexity_scatter"]),
+        ("Randomized networks", "randomization", ["sanity/randomization"]),
         ("Stability of LIME", "stability", ["sanity/stability"]),
         *if_configured("tune", ("Tuning of LIME", "tuning", ["tuning/tuning_front", "tuning/tuning_effects"])),
     ]

@@ -29,10 +29,10 @@ def encoder(wildcards):
     return {"kind": settings["kind"], "options": options}
 
 
-def photographs_folder(wildcards):
+def source_images_folder(wildcards):
     """The folder that the sheet's paths are relative to: the user's own, or the one that is retrieved."""
     dataset = wildcards.get("dataset", "probe")  # a rule without the wildcard reads what comes with the probe set
-    return config["images"][dataset]["photographs"][0].get("folder", f"resources/images/{dataset}")
+    return config["images"][dataset]["sources"][0].get("folder", f"resources/images/{dataset}")
 
 
 def geometry(wildcards):
@@ -70,10 +70,10 @@ def mask_settings(*keys):
     return lambda wildcards: {key: config["netdissect"][key] for key in keys if key in config["netdissect"]}
 
 
-def tuned_photographs(wildcards):
-    """How many photographs of a shard LIME is tuned on."""
+def tuned_images(wildcards):
+    """How many images of a shard LIME is tuned on."""
     size = config["images"]["explain"]["shard_size"]
-    return min(size, config["tune"]["photographs"] - int(wildcards.shard) * size)
+    return min(size, config["tune"]["n_images"] - int(wildcards.shard) * size)
 
 
 def tuned_settings(wildcards):

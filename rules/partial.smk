@@ -34,7 +34,7 @@ use rule write_explanations as write_partial_explanations with:
         report(
             "results/partial/explanations.html",
             category="4 Explanations",
-            labels={"result": "page: photographs, maps and masks that exist"},
+            labels={"result": "page: source images, maps and masks that exist"},
             caption="../report/explanations_page.rst",
         ),
     log:
@@ -62,4 +62,4 @@ use rule write_units as write_partial_units with:
     params:
         missing=missing_layers,
     message:
-        "Write the gallery of the units that are labelled"
+        "Write the gallery of the units that are labeled"

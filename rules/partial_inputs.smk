@@ -39,7 +39,7 @@ def made_layers():
     """Layers, as model and layer, of which everything is there that the gallery of units shows."""
     return [
         (model, layer)
-        for model, layer in labelled_layers()
+        for model, layer in labeled_layers()
         if len(made([f"results/concepts/{model}/{layer}.csv", f"results/unit_maps/{model}/{layer}.h5"])) == 2
     ]
 
@@ -54,7 +54,7 @@ def made_probe_images(wildcards):
 
 def missing_layers(wildcards):
     made = made_layers()
-    return [f"{model} {layer}" for model, layer in labelled_layers() if (model, layer) not in made]
+    return [f"{model} {layer}" for model, layer in labeled_layers() if (model, layer) not in made]
 
 
 def made_inputs(rule):

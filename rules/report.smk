@@ -1,4 +1,4 @@
-# Pages and pictures of single units and explanations.
+# Pages and images of single units and explanations.
 
 
 rule draw_overlays:
@@ -17,7 +17,7 @@ rule draw_overlays:
         mem_mb=memory(MAPS_MB),
         runtime=SHORT,
     params:
-        shown=config["report"]["photographs"],
+        shown=config["report"]["n_images"],
         classes=lambda wildcards: {wildcards.model: config["models"][wildcards.model]["classes"]},
     message:
         "Draw what {wildcards.explainer} shows of {wildcards.model}"
@@ -33,7 +33,7 @@ rule draw_grid:
         report(
             "results/figures/explanations/{model}.png",
             category="4 Explanations",
-            labels={"result": "figure: all photographs and explainers, {model}"},
+            labels={"result": "figure: all source images and explainers, {model}"},
             caption="../report/grid.rst",
         ),
     log:
@@ -46,7 +46,7 @@ rule draw_grid:
         mem_mb=memory(MAPS_MB),
         runtime=SHORT,
     params:
-        shown=config["report"]["photographs"],
+        shown=config["report"]["n_images"],
         classes=lambda wildcards: {wildcards.model: config["models"][wildcards.model]["classes"]},
     message:
         "Draw the explanations of {wildcards.model} side by side"
@@ -58,7 +58,7 @@ rule write_units:
     input:
         concepts=per_layer("results/concepts/{model}/{layer}.csv"),
         maps=per_layer("results/unit_maps/{model}/{layer}.h5"),
-        images=images_of_models("probe", labelled_models(), shards("probe")),
+        images=images_of_models("probe", labeled_models(), shards("probe")),
     output:
         "results/units.html",  # no part of the report: browsers show no embedded page of more than 2 MB
     log:
@@ -89,7 +89,7 @@ rule write_explanations:
         report(
             "results/explanations.html",
             category="4 Explanations",
-            labels={"result": "page: photographs, maps and masks"},
+            labels={"result": "page: source images, maps and masks"},
             caption="../report/explanations_page.rst",
         ),
     log:
@@ -102,7 +102,7 @@ rule write_explanations:
         mem_mb=memory(MAPS_MB),
         runtime=SHORT,
     params:
-        shown=config["report"]["photographs"],
+        shown=config["report"]["n_images"],
         classes=class_lists(),
         area=config["agreement"]["area"],
         missing=[],

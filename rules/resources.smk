@@ -3,30 +3,30 @@
 RESOURCES = "results/timings/resources.csv"
 
 
-rule summarise_timings:
+rule summarize_timings:
     input:
         per_explainer("results/timings/{model}/{explainer}/{shard}.csv"),
     output:
         report(
             "results/timings/explainers.csv",
             category="4 Explanations",
-            labels={"result": "table: seconds a photograph"},
+            labels={"result": "table: seconds a source image"},
             caption="../report/timings.rst",
         ),
     log:
-        "results/logs/summarise_timings/all.log",
+        "results/logs/summarize_timings/all.log",
     benchmark:
-        "results/benchmarks/summarise_timings/all.tsv"
+        "results/benchmarks/summarize_timings/all.tsv"
     localrule: True
     conda:
         "../envs/unitlens.yaml"
     message:
-        "Summarise how long the explainers took"
+        "Summarize how long the explainers took"
     script:
-        "../scripts/summarise_timings.py"
+        "../scripts/summarize_timings.py"
 
 
-rule summarise_resources:
+rule summarize_resources:
     input:
         # by then every job has left its benchmark and its log
         lambda wildcards: [path for path in rules.all.input if path != RESOURCES],
@@ -50,13 +50,13 @@ rule summarise_resources:
             caption="../report/resources_figure.rst",
         ),
     log:
-        "results/logs/summarise_resources/all.log",
+        "results/logs/summarize_resources/all.log",
     benchmark:
-        "results/benchmarks/summarise_resources/all.tsv"
+        "results/benchmarks/summarize_resources/all.tsv"
     localrule: True
     conda:
         "../envs/unitlens.yaml"
     message:
         "Compare what the jobs asked for with what they used"
     script:
-        "../scripts/summarise_resources.py"
+        "../scripts/summarize_resources.py"

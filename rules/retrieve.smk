@@ -1,4 +1,4 @@
-# What is retrieved: weights, the encoder, photographs and words; and whether the networks are as configured.
+# What is retrieved: weights, the encoder, source images and words; and whether the networks are as configured.
 
 
 rule retrieve_weights:
@@ -86,13 +86,13 @@ rule retrieve_images:
     conda:
         "../envs/unitlens.yaml"
     params:
-        sources=of_images("photographs"),
-        folder=photographs_folder,
+        sources=of_images("sources"),
+        folder=source_images_folder,
         kind=of_images("kind"),
         size=of_images("size"),
         on_bad_image=of_images("on_bad_image"),
     message:
-        "Retrieve the {wildcards.dataset} photographs"
+        "Retrieve the {wildcards.dataset} source images"
     script:
         "../scripts/retrieve_images.py"
 

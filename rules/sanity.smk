@@ -1,18 +1,18 @@
 # Whether maps change with the network, and how much LIME changes with its seed.
 
 
-rule randomise_model:
+rule randomize_model:
     input:
         model="results/models/{model}.json",
         weights="resources/weights/{model}.bin",
         images=first_images("sanity"),
         explanations=first_saliency("sanity", slice(1)),
     output:
-        "results/sanity/randomisation/{model}.csv",
+        "results/sanity/randomization/{model}.csv",
     log:
-        "results/logs/randomise_model/{model}.log",
+        "results/logs/randomize_model/{model}.log",
     benchmark:
-        "results/benchmarks/randomise_model/{model}.tsv"
+        "results/benchmarks/randomize_model/{model}.tsv"
     conda:
         "../envs/unitlens.yaml"
     threads: config["threads"]
@@ -29,12 +29,12 @@ rule randomise_model:
         area=config["agreement"]["area"],
         seed=config["seed"],
     message:
-        "Randomise {wildcards.model} layer by layer and compare its maps"
+        "Randomize {wildcards.model} layer by layer and compare its maps"
     script:
-        "../scripts/randomise_model.py"
+        "../scripts/randomize_model.py"
 
 
-rule stabilise_lime:
+rule stabilize_lime:
     input:
         model="results/models/{model}.json",
         weights="resources/weights/{model}.bin",
@@ -43,9 +43,9 @@ rule stabilise_lime:
     output:
         "results/sanity/stability/{model}.csv",
     log:
-        "results/logs/stabilise_lime/{model}.log",
+        "results/logs/stabilize_lime/{model}.log",
     benchmark:
-        "results/benchmarks/stabilise_lime/{model}.tsv"
+        "results/benchmarks/stabilize_lime/{model}.tsv"
     conda:
         "../envs/unitlens.yaml"
     threads: config["threads"]
@@ -65,25 +65,25 @@ rule stabilise_lime:
     message:
         "Explain {wildcards.model} with LIME again, by seeds and numbers of samples"
     script:
-        "../scripts/stabilise_lime.py"
+        "../scripts/stabilize_lime.py"
 
 
-rule summarise_sanity:
+rule summarize_sanity:
     input:
-        randomised=expand("results/sanity/randomisation/{model}.csv", model=explained_models()),
+        randomized=expand("results/sanity/randomization/{model}.csv", model=explained_models()),
         stability=expand("results/sanity/stability/{model}.csv", model=explained_models()),
     output:
-        randomisation=report(
-            "results/randomisation.csv",
+        randomization=report(
+            "results/randomization.csv",
             category="8 Sanity",
-            labels={"result": "table: maps of randomised networks"},
-            caption="../report/randomisation_table.rst",
+            labels={"result": "table: maps of randomized networks"},
+            caption="../report/randomization_table.rst",
         ),
-        randomisation_summary=report(
-            "results/randomisation_summary.csv",
+        randomization_summary=report(
+            "results/randomization_summary.csv",
             category="8 Sanity",
-            labels={"result": "table: maps of randomised networks, means"},
-            caption="../report/randomisation_table.rst",
+            labels={"result": "table: maps of randomized networks, means"},
+            caption="../report/randomization_table.rst",
         ),
         stability=report(
             "results/stability.csv",
@@ -97,11 +97,11 @@ rule summarise_sanity:
             labels={"result": "table: LIME over seeds and samples, means"},
             caption="../report/stability_table.rst",
         ),
-        randomisation_figure=report(
-            "results/figures/sanity/randomisation.svg",
+        randomization_figure=report(
+            "results/figures/sanity/randomization.svg",
             category="8 Sanity",
-            labels={"result": "figure: maps of randomised networks"},
-            caption="../report/randomisation.rst",
+            labels={"result": "figure: maps of randomized networks"},
+            caption="../report/randomization.rst",
         ),
         stability_figure=report(
             "results/figures/sanity/stability.svg",
@@ -109,12 +109,12 @@ rule summarise_sanity:
             labels={"result": "figure: LIME over seeds and samples"},
             caption="../report/stability.rst",
         ),
-        randomisation_findings="results/findings/randomisation.json",
+        randomization_findings="results/findings/randomization.json",
         stability_findings="results/findings/stability.json",
     log:
-        "results/logs/summarise_sanity/all.log",
+        "results/logs/summarize_sanity/all.log",
     benchmark:
-        "results/benchmarks/summarise_sanity/all.tsv"
+        "results/benchmarks/summarize_sanity/all.tsv"
     localrule: True
     conda:
         "../envs/unitlens.yaml"
@@ -122,6 +122,6 @@ rule summarise_sanity:
         lime={"top": config["explain"]["lime"]["num_features"], "n_samples": config["explain"]["lime"]["n_samples"]},
         seed=config["seed"],
     message:
-        "Summarise how maps change with a randomised network, and LIME with its seed"
+        "Summarize how maps change with a randomized network, and LIME with its seed"
     script:
-        "../scripts/summarise_sanity.py"
+        "../scripts/summarize_sanity.py"

@@ -27,7 +27,7 @@ rule tune_lime:
         device=config["device"],
         settings=tuned_settings,
         objective=tuning_objective,
-        photographs=tuned_photographs,
+        n_images=tuned_images,
         seed=config["seed"],
     message:
         "Score LIME of {wildcards.model} with many settings, shard {wildcards.shard}"
@@ -55,13 +55,13 @@ rule collect_tuning:
         selection=report(
             "results/tuning/selection.csv",
             category="9 Tuning",
-            labels={"result": "table: the best setting on photographs it was not chosen on"},
+            labels={"result": "table: the best setting on source images it was not chosen on"},
             caption="../report/tuning_selection.rst",
         ),
         timings=report(
             "results/timings/tuning.csv",
             category="9 Tuning",
-            labels={"result": "table: modelled seconds a photograph"},
+            labels={"result": "table: modeled seconds a source image"},
             caption="../report/tuning_timings.rst",
         ),
         best=expand("results/tuning/{model}/best.yaml", model=explained_models()),
@@ -105,7 +105,7 @@ rule draw_tuning:
         timings=report(
             "results/timings/tuning.svg",
             category="9 Tuning",
-            labels={"result": "figure: score and modelled seconds"},
+            labels={"result": "figure: score and modeled seconds"},
             caption="../report/tuning_timings.rst",
         ),
     log:

@@ -16,7 +16,7 @@ with log_to(snakemake.log[0]):
     table = netdissect.with_agreement(
         table, words, encoder.text(words).cpu().numpy(), same=snakemake.params.near_duplicate
     )
-    summary = netdissect.summarise(table, seed=snakemake.params.seed)
+    summary = netdissect.summarize(table, seed=snakemake.params.seed)
     write_table(table, snakemake.output.units)
     write_table(summary, snakemake.output.layers)
     pages.write_findings(snakemake.output.findings, concept_findings.netdissect_findings(summary))

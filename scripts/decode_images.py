@@ -1,4 +1,4 @@
-"""Decode one shard of photographs to uint8 arrays in one geometry."""
+"""Decode one shard of source images to uint8 arrays in one geometry."""
 
 from unitlens.jobs.logs import log_to
 
@@ -11,22 +11,22 @@ with log_to(snakemake.log[0]):
     from unitlens.storage.arrays import write_arrays
 
     rows = read_rows(snakemake.input.sheet, *snakemake.params.rows)
-    pictures, kept, problems = decode.decode_images(
+    images, kept, problems = decode.decode_images(
         rows, snakemake.params.folder, snakemake.params.geometry, on_bad_image=snakemake.params.on_bad_image
     )
     rows = [rows[index] for index in kept]
-    truth, without = label_maps.ground_truth(
+    truth, without = label_maps.read_label_maps(
         rows, snakemake.params.folder, snakemake.params.geometry, on_bad_image=snakemake.params.on_bad_image
     )
     write_arrays(
         snakemake.output[0],
         {
-            "images": pictures,
+            "images": images,
             "image_id": np.array([row["image_id"] for row in rows], dtype=str),
-            "photograph": np.array([row["path"] for row in rows], dtype=str),
+            "source_image": np.array([row["path"] for row in rows], dtype=str),
             "label": np.array([int(row["label"] or -1) for row in rows], dtype=np.int64),
             **truth,
         },
         {"geometry": snakemake.wildcards.geometry, "skipped": json.dumps(problems + without)},
     )
-    print(f"{len(rows)} photographs decoded, {len(problems)} skipped", *problems, *without, sep="\n")
+    print(f"{len(rows)} source images decoded, {len(problems)} skipped", *problems, *without, sep="\n")

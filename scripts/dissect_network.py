@@ -14,19 +14,23 @@ with log_to(snakemake.log[0]):
     params, wildcards, images = snakemake.params, snakemake.wildcards, snakemake.input.images
     net = network.load_network(params.network, snakemake.input.weights, snakemake.input.model, device=params.device)
     read = ("images", "label", "box", "mask")
-    words, photographs, source = mask_words(**params.words), read_column(images, "photograph"), next(iter(params.words))
+    words, source_images, source = (
+        mask_words(**params.words),
+        read_column(images, "source_image"),
+        next(iter(params.words)),
+    )
     dissection = dissect(
         net.model,
         wildcards.layer,
-        net.normalise,
+        net.normalize,
         lambda: read_blocks(images, read, snakemake.resources.batch_size),
         values=words["value"].to_numpy(),
         categories=words["category"].to_numpy(),
         source=source,
-        images=len(photographs),
+        images=len(source_images),
         share=params.bars["share"],
     )
-    table = tabulate(dissection, words, photographs, source=source, detector=params.bars["detector"])
+    table = tabulate(dissection, words, source_images, source=source, detector=params.bars["detector"])
     table.insert(0, "model", wildcards.model)
     table.insert(1, "layer", wildcards.layer)
     write_table(table, snakemake.output[0])

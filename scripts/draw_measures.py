@@ -1,4 +1,4 @@
-"""Draw the shapes of the maps, and agreement against the complexity of the photographs."""
+"""Draw the shapes of the maps, and agreement against the complexity of the source images."""
 
 from unitlens.jobs.logs import log_to
 

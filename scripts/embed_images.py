@@ -1,4 +1,4 @@
-"""Write the image features of one shard of probe photographs."""
+"""Write the image features of one shard of probe source images."""
 
 from unitlens.jobs.logs import log_to
 
@@ -16,7 +16,7 @@ with log_to(snakemake.log[0]):
         parts = [part.cpu() for part in progress.progress(features, len(file["images"]), "images")]
         write_arrays(
             snakemake.output[0],
-            {name: file[name].asstr()[:] for name in ("image_id", "photograph")}
+            {name: file[name].asstr()[:] for name in ("image_id", "source_image")}
             | {"features": torch.cat([torch.empty(0), *parts])},
             {"encoder": encoder.title, "geometry": attributes_of(file)["geometry"], "torch": torch.__version__},
         )

@@ -17,7 +17,7 @@ with log_to(snakemake.log[0]):
     with open_arrays(snakemake.input.images) as file:
         arrays, seconds = run.explain_images(
             file,
-            run.cam_explainer(net.model, layer, net.normalise, method=method, batch_size=batch_size),
+            run.cam_explainer(net.model, layer, net.normalize, method=method, batch_size=batch_size),
             net.predict,
             target=params.target,
             batch_size=batch_size,
@@ -25,7 +25,7 @@ with log_to(snakemake.log[0]):
         )
         facts = net.facts | {"explainer": f"{method}-{layer}", "explained_class": str(params.target)}
         facts["geometry"] = attributes_of(file)["geometry"]
-        facts["passes"] = cam.passes(net.model, layer, net.normalise(file["images"][:1]), method=method)
+        facts["passes"] = cam.passes(net.model, layer, net.normalize(file["images"][:1]), method=method)
     write_arrays(snakemake.output.saliency, arrays, facts)
     timing = explanations.timing_table(facts, len(arrays["saliency"]), seconds, net.device)
     write_table(timing, snakemake.output.timings)

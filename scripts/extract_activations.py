@@ -1,4 +1,4 @@
-"""Write one layer's pooled activations for one shard of probe photographs."""
+"""Write one layer's pooled activations for one shard of probe source images."""
 
 from unitlens.jobs.logs import log_to
 
@@ -13,7 +13,7 @@ with log_to(snakemake.log[0]):
     net = network.load_network(params.network, snakemake.input.weights, snakemake.input.model, device=params.device)
     with open_arrays(snakemake.input.images) as file:
         pooled = layer_outputs.extract(
-            lambda images: hooks.run_to(net.model, layer, net.normalise(images)),
+            lambda images: hooks.run_to(net.model, layer, net.normalize(images)),
             read_batches(file["images"], snakemake.resources.batch_size),
             pooling=params.pooling,
         )

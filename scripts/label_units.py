@@ -1,4 +1,4 @@
-"""Label every unit of one layer with the concept that fits the photographs it responds to, and weigh the evidence."""
+"""Label every unit of one layer with the concept that fits the source images it responds to, and weigh the evidence."""
 
 from unitlens.jobs.logs import log_to
 

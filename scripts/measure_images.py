@@ -1,4 +1,4 @@
-"""Measure the maps of one shard, how broad and how patchy they are, and its photographs, how complex they are."""
+"""Measure the maps of one shard, how broad and how patchy they are, and its source images, how complex they are."""
 
 from unitlens.jobs.logs import log_to
 
@@ -7,8 +7,8 @@ with log_to(snakemake.log[0]):
     from unitlens.storage.tables import write_table
     from unitlens.tables.complexity import measure_complexity, score_shape
 
-    pictures, _ = read_arrays(snakemake.input.images)
+    images, _ = read_arrays(snakemake.input.images)
     shape = score_shape([read_arrays(path) for path in snakemake.input.saliency], area=snakemake.params.area)
-    complexity = measure_complexity(pictures["images"], *read_arrays(snakemake.input.lime))
+    complexity = measure_complexity(images["images"], *read_arrays(snakemake.input.lime))
     for name, table in {"shape": shape, "complexity": complexity}.items():
         write_table(table, snakemake.output[name])

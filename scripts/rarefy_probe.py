@@ -14,13 +14,13 @@ with log_to(snakemake.log[0]):
     activations, _ = concatenate(snakemake.input.activations)
     images, _ = concatenate(snakemake.input.images)
     concepts, _ = read_arrays(snakemake.input.concepts)
-    texts = likelihood.normalised(concepts["features"], "text_features")
+    texts = likelihood.normalized(concepts["features"], "text_features")
     table = diversity.relabel_subsets(
         activations["activations"],
         images["features"],
         concepts["features"],
         similarity=snakemake.params.similarity,
-        photographs=images["photograph"],
+        source_images=images["source_image"],
         groups=concepts["word"][evidence.near_duplicates(texts, snakemake.params.near_duplicate)],
         sizes=snakemake.params.sizes,
         seed=snakemake.params.seed,

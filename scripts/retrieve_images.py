@@ -1,4 +1,4 @@
-"""Bring the photographs of one image set and write its sheet, every photograph checked to be there."""
+"""Bring the source images of one image set and write its sheet, every source image checked to be there."""
 
 from unitlens.jobs.logs import log_to
 

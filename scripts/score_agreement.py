@@ -1,4 +1,4 @@
-"""Compare every two explainers on every photograph of one shard."""
+"""Compare every two explainers on every source image of one shard."""
 
 from unitlens.jobs.logs import log_to
 

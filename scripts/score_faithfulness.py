@@ -1,4 +1,4 @@
-"""Score how faithful every explainer of one model is, on one shard of photographs."""
+"""Score how faithful every explainer of one model is, on one shard of source images."""
 
 from unitlens.jobs.logs import log_to
 
@@ -18,14 +18,14 @@ with log_to(snakemake.log[0]):
     files = run.by_explainer(map(read_arrays, snakemake.input.saliency))
     explanations = {name: arrays for name, (arrays, _) in files.items()}
     facts = next(facts for _, facts in files.values())
-    pictures, _ = read_arrays(snakemake.input.images)
+    images, _ = read_arrays(snakemake.input.images)
     table, curves = faithfulness.score_shard(
         net.predict,
         explanations,
-        pictures["images"],
+        images["images"],
         plan=perturbation.Plan(**params.faithfulness),
-        seeds=seeds.stream_seeds(params.seed, "faithfulness", pictures["image_id"]),
-        floor_seeds=seeds.stream_seeds(params.seed, "random", pictures["image_id"]),
+        seeds=seeds.stream_seeds(params.seed, "faithfulness", images["image_id"]),
+        control_seeds=seeds.stream_seeds(params.seed, "random", images["image_id"]),
         batch_size=snakemake.resources.batch_size,
         device=net.device,
     )

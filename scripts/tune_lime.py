@@ -1,4 +1,4 @@
-"""Score LIME with many settings on one shard of photographs."""
+"""Score LIME with many settings on one shard of source images."""
 
 from unitlens.jobs.logs import log_to
 
@@ -13,21 +13,21 @@ with log_to(snakemake.log[0]):
     from unitlens.storage.tables import write_table
 
     torch.set_num_threads(snakemake.threads)
-    params, first = snakemake.params, slice(snakemake.params.photographs)
+    params, first = snakemake.params, slice(snakemake.params.n_images)
     net = network.load_network(params.network, snakemake.input.weights, snakemake.input.model, device=params.device)
     reference, facts = read_arrays(snakemake.input.saliency)
     with open_arrays(snakemake.input.images) as file:
-        pictures, given = torch.as_tensor(file["images"][first]).to(net.device), segment.given_superpixels(file)
+        images, given = torch.as_tensor(file["images"][first]).to(net.device), segment.given_superpixels(file)
     targets, image_ids = torch.as_tensor(reference["target"][first]).to(net.device), list(reference["image_id"][first])
     shared = {"seed": params.seed, "batch_size": snakemake.resources.batch_size}
     maps = torch.as_tensor(reference["saliency"][first]).to(net.device)
     options = params.objective | {"explainer": facts["explainer"]}
-    score = lime_sweep.make_score(net.predict, pictures, targets, image_ids, reference=maps, **options, **shared)
+    score = lime_sweep.make_score(net.predict, images, targets, image_ids, reference=maps, **options, **shared)
     swept = lime_sweep.all_settings(**params.settings)
-    swept_columns = lime_sweep.sweep(net.predict, pictures, targets, image_ids, swept, score, given=given, **shared)
+    swept_columns = lime_sweep.sweep(net.predict, images, targets, image_ids, swept, score, given=given, **shared)
     scores, seconds = map(pd.DataFrame, swept_columns)
     scores.insert(0, "model", snakemake.wildcards.model)
-    scores.insert(2, "photograph", scores.image_id.map(dict(zip(image_ids, reference["photograph"], strict=False))))
+    scores.insert(2, "source_image", scores.image_id.map(dict(zip(image_ids, reference["source_image"], strict=False))))
     scores["objective"], scores["seed"] = evaluation_findings.objective_text(**options), params.seed
     scores["explained_class"], scores["geometry"] = facts["explained_class"], facts["geometry"]
     write_table(scores, snakemake.output.scores)

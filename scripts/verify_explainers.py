@@ -1,4 +1,4 @@
-"""Compare one model's explainers with the reference packages on a few photographs."""
+"""Compare one model's explainers with the reference packages on a few source images."""
 
 from unitlens.jobs.logs import log_to
 
@@ -15,14 +15,14 @@ with log_to(snakemake.log[0]):
     params = snakemake.params
     settings = params.network | {"precision": "float32"}
     net = network.load_network(settings, snakemake.input.weights, snakemake.input.model, device=params.device)
-    decoded, _ = concatenate(snakemake.input.images, rows=params.verify["photographs"])
-    pictures = torch.as_tensor(decoded["images"]).to(net.device)
+    decoded, _ = concatenate(snakemake.input.images, rows=params.verify["n_images"])
+    images = torch.as_tensor(decoded["images"]).to(net.device)
     image_ids, given = decoded["image_id"], segment.given_superpixels(decoded)
-    targets = run.choose_targets(net.predict(pictures), decoded["label"], params.target, image_ids)
+    targets = run.choose_targets(net.predict(images), decoded["label"], params.target, image_ids)
     options = {"name": net.facts["model"], "layer": params.layer, "cams": params.cams, "seed": params.seed}
     options |= {"lime_options": params.lime, "samples": params.verify["samples"], "given": given}
     options |= {"batch_size": snakemake.resources.batch_size}
-    compared = reference_checks.compare(net.model, net.normalise, pictures, targets, image_ids, **options)
+    compared = reference_checks.compare(net.model, net.normalize, images, targets, image_ids, **options)
     for rows, path in zip(compared, (snakemake.output.differences, snakemake.output.timings), strict=True):
         table = pd.DataFrame(rows)
         write_table(table, path)

@@ -1,4 +1,4 @@
-"""Write the page of explanations: photographs against explainers, with a slider from photograph to mask."""
+"""Write the page of explanations: source images against explainers, with a slider from source image to mask."""
 
 from unitlens.jobs.logs import log_to
 
@@ -24,7 +24,7 @@ with log_to(snakemake.log[0]):
         },
         predictions=predictions,
         faithfulness=read_table(files.faithfulness) if files.faithfulness else None,
-        photographs=params.shown,
+        source_images=params.shown,
     )
     explained = predictions.image_id.nunique()
     explanation_page.write(snakemake.output[0], cards, area=params.area, explained=explained, missing=params.missing)

@@ -1,4 +1,4 @@
-"""Write the gallery of units: label, evidence and top photographs of every unit on one page."""
+"""Write the gallery of units: label, evidence and top source images of every unit on one page."""
 
 from unitlens.jobs.logs import log_to
 
@@ -15,7 +15,7 @@ with log_to(snakemake.log[0]):
         snakemake.output[0],
         concepts=read_table(snakemake.input.concepts),
         maps=map(read_arrays, snakemake.input.maps),
-        pictures={
+        images={
             geometry: picking(list(shards), "images")
             for geometry, shards in groupby(snakemake.input.images, key=lambda path: Path(path).parent.name)
         },

@@ -1,4 +1,4 @@
-"""A miniature of all that the workflow takes from outside: networks, checkpoints, photographs, concepts, a config.
+"""A miniature of all that the workflow takes from outside: networks, checkpoints, source images, concepts, a config.
 
 It is uneven on purpose, since uniform inputs hide whole classes of faults: last shards are short, superpixels differ in
 number, masks, boxes and labels are in some rows only, one image is black and one broken, names look like numbers or
@@ -22,7 +22,7 @@ from torch import nn
 
 CLASSES = ["$quare, $mall", "disc <b>", "Kreuz & Gewölbe", "1.10", "null"]
 SIZE = 32  # pixels a side of the networks' input
-CONCEPTS = [("red", "colour"), ("größer, $x$", "colour"), ("null", "colour"), ("4", "1.10"), ("=1+1", "1.10")]
+CONCEPTS = [("red", "color"), ("größer, $x$", "color"), ("null", "color"), ("4", "1.10"), ("=1+1", "1.10")]
 MASK_WORDS = [("1", "null", "4"), ("2", "<frame>", "4")]
 SHEET_COLUMNS = ["image_id", "path", "label", "mask", "crop", "box", "superpixels"]
 PREPROCESSING = {
@@ -73,29 +73,29 @@ def save_checkpoint(path, build=network, *, seed=0):
     torch.save(state, path)
 
 
-def write_photographs(folder, n, *, start=0):
-    """Write `n` PNG files, 48 x 40, each a coloured shape on noise, and return their sheet rows."""
+def write_source_images(folder, n, *, start=0):
+    """Write `n` PNG files, 48 x 40, each a colored shape on noise, and return their sheet rows."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     rows = []
     for number in range(start, start + n):
         rng = np.random.default_rng(number)
         image = Image.fromarray(rng.integers(0, 80, (40, 48, 3), dtype=np.uint8))
         draw, shape = ImageDraw.Draw(image), number % len(CLASSES)
-        colour = tuple(int(value) for value in rng.integers(100, 256, 3))
+        color = tuple(int(value) for value in rng.integers(100, 256, 3))
         left, top = int(rng.integers(2, 24)), int(rng.integers(2, 16))
         box = (left, top, left + 20, top + 20)
         if shape == 0:
-            draw.rectangle(box, fill=colour)
+            draw.rectangle(box, fill=color)
         elif shape == 1:
-            draw.ellipse(box, fill=colour)
+            draw.ellipse(box, fill=color)
         elif shape == 2:
-            draw.line(box, fill=colour, width=5)
-            draw.line((left, top + 20, left + 20, top), fill=colour, width=5)
+            draw.line(box, fill=color, width=5)
+            draw.line((left, top + 20, left + 20, top), fill=color, width=5)
         elif shape == 3:
             for offset in range(0, 21, 5):
-                draw.line((left, top + offset, left + 20, top + offset), fill=colour, width=2)
+                draw.line((left, top + offset, left + 20, top + offset), fill=color, width=2)
         else:
-            draw.rectangle(box, outline=colour, width=4)
+            draw.rectangle(box, outline=color, width=4)
         name = f"toy_{number:02d}"
         image.save(Path(folder) / f"{name}.png")
         rows.append({"image_id": name, "path": f"{name}.png", "label": str(shape)})
@@ -103,7 +103,7 @@ def write_photographs(folder, n, *, start=0):
 
 
 def write_mask(path, box):
-    """Write a label map of a photograph that marks a box, (left, top, right, bottom) in pixels, with 1 and its frame
+    """Write a label map of a source image that marks a box, (left, top, right, bottom) in pixels, with 1 and its frame
     with 2."""
     mask = Image.new("L", (48, 40))
     ImageDraw.Draw(mask).rectangle(box, fill=1, outline=2)
@@ -170,16 +170,16 @@ BRODEN_LABELS = {  # number: name, category as label.csv writes it
 
 
 def write_broden(folder, n=4):
-    """Write a miniature of Broden below `folder`: photographs with label maps of half their size, as it has."""
+    """Write a miniature of Broden below `folder`: source images with label maps of half their size, as it has."""
     root = Path(folder) / "broden1_224"
     names = ["ade20k/ADE_train_00000001", "ade20k/ADE_train_00000002", "pascal/2008_000002", "dtd/g_0106"]
     names += [f"opensurfaces/{number}" for number in range(4, n)]
     lines = ["image,split,ih,iw,sh,sw,color,object,part,material,scene,texture"]
     for number, name in enumerate(names):
         rng = np.random.default_rng(number)
-        photograph = root / "images" / f"{name}.jpg"
-        photograph.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(photograph)
+        source_image = root / "images" / f"{name}.jpg"
+        source_image.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(source_image)
         maps = {"color": 1 + number % 2} | ({"object": 300, "part_1": 301, "part_2": 302} if number != 3 else {})
         for part, value in maps.items():
             left = int(rng.integers(0, 16))
@@ -201,7 +201,7 @@ def write_broden(folder, n=4):
 def config():
     """Config of the miniature: one model with two layers, three shards each of images to label with (3, 3, 1) and to
     explain (2, 1 and a broken one, 2)."""
-    photographs = {"shard_size": 3, "photographs": [{"folder": "photographs"}]}
+    source_images = {"shard_size": 3, "sources": [{"folder": "source_images"}]}
     return {
         "device": "cpu",
         "threads": 1,
@@ -217,8 +217,8 @@ def config():
             }
         },
         "images": {
-            "probe": {"sheet": "config/probe.csv", **photographs},
-            "explain": {"sheet": "config/explain.csv", **photographs, "shard_size": 2, "on_bad_image": "skip"},
+            "probe": {"sheet": "config/probe.csv", **source_images},
+            "explain": {"sheet": "config/explain.csv", **source_images, "shard_size": 2, "on_bad_image": "skip"},
         },
         "encoder": {
             "kind": "conse",
@@ -227,7 +227,7 @@ def config():
             "preprocessing": dict(PREPROCESSING),
         },
         "concepts": {"list": "config/concepts.csv"},
-        "dissect": {  # soft_wpmi needs a hundred photographs, and seven support no label
+        "dissect": {  # soft_wpmi needs a hundred source images, and seven support no label
             "similarity": "cos_similarity",
             "evidence": {"resamples": 5, "null_draws": 50},
         },
@@ -236,7 +236,7 @@ def config():
             "lime": {"n_samples": 20, "superpixels": {"method": "felzenszwalb", "min_size": 60}, "num_features": 3},
         },
         "faithfulness": {"steps": 3, "percentiles": [50]},
-        "sanity": {"photographs": 3, "seeds": 2, "samples": [20]},
+        "sanity": {"n_images": 3, "seeds": 2, "samples": [20]},
     }
 
 
@@ -252,20 +252,20 @@ def whole_config():
     superpixels = [{"method": "grid", "size": 12}, settings["explain"]["lime"]["superpixels"]]
     return settings | {
         "netdissect": {"masks": "config/masks.csv", "share": 0.05},
-        "tune": {"photographs": 3, "grid": {"n_samples": [12, 20], "superpixels": superpixels}},
+        "tune": {"n_images": 3, "grid": {"n_samples": [12, 20], "superpixels": superpixels}},
     }
 
 
 def write_inputs(folder):
     """Write the files that `config` names below `folder`."""
     folder = Path(folder)
-    photographs = folder / "photographs"
-    rows = write_photographs(photographs, 6)
-    Image.new("RGB", (48, 40)).save(photographs / "the black one.png")
-    (photographs / "broken.jpg").write_bytes(truncated_jpeg())
+    source_images = folder / "source_images"
+    rows = write_source_images(source_images, 6)
+    Image.new("RGB", (48, 40)).save(source_images / "the black one.png")
+    (source_images / "broken.jpg").write_bytes(truncated_jpeg())
     for row, box in ((rows[1], (8, 8, 30, 24)), (rows[4], (2, 10, 40, 30))):
         row["mask"] = row["path"].replace(".png", "_mask.png")
-        write_mask(photographs / row["mask"], box)
+        write_mask(source_images / row["mask"], box)
     black = {"image_id": "1.10", "path": "the black one.png"}
     write_sheet(folder / "config/probe.csv", [*rows, black])
     first, second, third, fourth, *_ = rows

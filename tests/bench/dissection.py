@@ -1,4 +1,4 @@
-"""Time the labelling of one layer at full size, with and without evidence, and write docs/benchmarks/dissection.md.
+"""Time the labeling of one layer at full size, with and without evidence, and write docs/benchmarks/dissection.md.
 
     make bench
     make bench-gpu      # the similarities on a GPU; writes docs/benchmarks/dissection-gpu.md
@@ -33,7 +33,7 @@ SECONDS_GPU, MEMORY_GPU = 3, 4096  # on an H100: of the scores of a layer (s) an
 
 
 class Size(NamedTuple):
-    """Of a layer and of what it is labelled with."""
+    """Of a layer and of what it is labeled with."""
 
     images: int = 63_300
     concepts: int = 20_000
@@ -141,14 +141,16 @@ def write_layer(folder: Path, size: Size) -> None:
             rng.standard_normal((len(ids), width), dtype=np.float32) for width in (size.units, DIMENSION)
         )
         write_arrays(folder / f"activations-{number:05d}.h5", {"activations": activations, "image_id": ids}, {})
-        write_arrays(folder / f"images-{number:05d}.h5", {"features": features, "image_id": ids, "photograph": ids}, {})
+        write_arrays(
+            folder / f"images-{number:05d}.h5", {"features": features, "image_id": ids, "source_image": ids}, {}
+        )
     words = np.array([f"word{number}" for number in range(size.concepts)], dtype=object)
     features = rng.standard_normal((size.concepts, DIMENSION), dtype=np.float32)
     write_arrays(folder / "concepts.h5", {"features": features, "word": words, "category": words}, {})
 
 
 def measure_alone(folder: str, similarity: str, what: str, size: str) -> dict[str, float]:
-    """Read a layer and label it; return the seconds of the labelling and the peak memory of this process in bytes."""
+    """Read a layer and label it; return the seconds of the labeling and the peak memory of this process in bytes."""
     activations, _ = concatenate(sorted(Path(folder).glob("activations-*.h5")))
     images, _ = concatenate(sorted(Path(folder).glob("images-*.h5")))
     concepts, _ = read_arrays(Path(folder) / "concepts.h5")
@@ -215,7 +217,7 @@ together, the memory is all that the process ever held, Python and torch include
 Evidence is that of the default configuration: 200 resamples, 10,000 draws, both halves. Of `rank_reorder` every unit
 sorts a twentieth of the images by every concept; its time grows with the units, so {FULL.units} units take
 {FULL.units // 8} times as long. Evidence for `cos_similarity`, `cos_similarity_cubed` and `rank_reorder` costs a
-labelling of the layer for every resample, and one for as many draws as there are units.
+labeling of the layer for every resample, and one for as many draws as there are units.
 
 ## Growth of soft_wpmi
 

@@ -3,7 +3,7 @@
     make bench
     make bench-gpu      # writes docs/benchmarks/explainers-gpu.md
 
-The limit of LIME and Score-CAM is the network alone, channels last, on as many pictures at the same batch size; that of
+The limit of LIME and Score-CAM is the network alone, channels last, on as many images at the same batch size; that of
 the methods by gradients one forward pass and the backward pass to the layer. Networks have random weights: time does
 not depend on them.
 """
@@ -36,16 +36,16 @@ from unitlens.explainers import cam, lime, segment
 from unitlens.explainers.run import lime_explainer
 from unitlens.networks import build
 from unitlens.networks.hooks import capture, run_to
-from unitlens.networks.network import load_classifier, normaliser, predictor
+from unitlens.networks.network import load_classifier, normalizer, predictor
 from unitlens.report.text import METHOD_TITLES
 
 SIZE = 224  # pixels
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-PHOTOGRAPHS = [
+SOURCE_IMAGES = [
     *[data.astronaut, data.chelsea, data.coffee, data.rocket, data.retina, data.immunohistochemistry],
     *[data.hubble_deep_field, lambda: data.stereo_motorcycle()[0]],
 ]
-ONE_PICTURE = "Ablation-CAM, one picture"  # beside a batch: users of `grad-cam` explain one at a time
+ONE_PICTURE = "Ablation-CAM, one image"  # beside a batch: users of `grad-cam` explain one at a time
 CAMS = {title: method for method, title in METHOD_TITLES.items() if method in cam.METHODS}
 CAMS[ONE_PICTURE] = "ablationcam"
 BY_CHANNEL = ["Ablation-CAM", "Score-CAM"]  # work grows with the channels of the layer
@@ -78,8 +78,8 @@ LEAST_SAMPLES = 100  # no fewer than there are superpixels
 class Work(NamedTuple):
     """What is explained."""
 
-    pictures: Tensor  # (n, h, w, 3) uint8: the photographs, for Score-CAM and for references that take one at a time
-    shard: Tensor  # the photographs over and over, for LIME
+    images: Tensor  # (n, h, w, 3) uint8: the source images, for Score-CAM and for references that take one at a time
+    shard: Tensor  # the source images over and over, for LIME
     batch: Tensor  # the same, for the other class activation maps
     samples: int
     batch_size: int
@@ -87,7 +87,7 @@ class Work(NamedTuple):
 
 
 class Job(NamedTuple):
-    """A call to be timed, and the pictures that it explains."""
+    """A call to be timed, and the images that it explains."""
 
     run: Callable[[], object]
     images: int
@@ -150,41 +150,39 @@ def reference_network(name: str, device: str) -> nn.Module:
 
 def our_job(name: str, model: nn.Module, work: Work) -> Job:
     """Make a call of an explainer of this repository, as the workflow makes it, or of the network alone."""
-    normalise = normaliser(MEAN, STD, device=work.pictures.device)
+    normalize = normalizer(MEAN, STD, device=work.images.device)
     if name == FORWARD:
-        inputs = normalise(_repeat(work.pictures, work.batch_size))
+        inputs = normalize(_repeat(work.images, work.batch_size))
         return Job(partial(forward_passes, model, inputs, len(inputs)), len(inputs))
     if name == "Quickshift":
         return Job(partial(segment.quickshift, work.shard), len(work.shard))
     if name == "LIME":
-        return _our_lime(predictor(model, normalise), work)
+        return _our_lime(predictor(model, normalize), work)
     if name == LIME_IN_HALF:
-        normalise = normaliser(MEAN, STD, device=work.pictures.device, dtype=torch.bfloat16)
-        return _our_lime(predictor(copy.deepcopy(model).bfloat16(), normalise), work)
-    inputs = normalise(work.pictures if name in ("Score-CAM", ONE_PICTURE) else work.batch)
+        normalize = normalizer(MEAN, STD, device=work.images.device, dtype=torch.bfloat16)
+        return _our_lime(predictor(copy.deepcopy(model).bfloat16(), normalize), work)
+    inputs = normalize(work.images if name in ("Score-CAM", ONE_PICTURE) else work.batch)
     run = partial(cam.explain, method=CAMS[name], chunk=work.batch_size)
     return Job(partial(run, model, work.layer, inputs, _targets(inputs)), len(inputs))
 
 
 def reference_job(name: str, model: nn.Module, work: Work) -> Job:
-    """Make a call of a package with its defaults: `lime` predicts 10 pictures, `grad-cam` 32 or 16 channels at once."""
-    pictures, device = work.pictures.cpu().numpy(), work.pictures.device
+    """Make a call of a package with its defaults: `lime` predicts 10 images, `grad-cam` 32 or 16 channels at once."""
+    images, device = work.images.cpu().numpy(), work.images.device
     if name == "Quickshift":
-        return Job(lambda: [_reference_superpixels(picture) for picture in pictures], len(pictures))
+        return Job(lambda: [_reference_superpixels(image) for image in images], len(images))
     if name == "LIME":
         predict = _reference_predict(model, device)
-        return Job(lambda: [_reference_lime(picture, predict, work.samples) for picture in pictures], len(pictures))
-    pictures = (
-        work.pictures if name in (*BY_CHANNEL, ONE_PICTURE) else work.batch
-    )  # these it explains one after the other
-    inputs = normaliser(MEAN, STD, device=device)(pictures).contiguous()
+        return Job(lambda: [_reference_lime(image, predict, work.samples) for image in images], len(images))
+    images = work.images if name in (*BY_CHANNEL, ONE_PICTURE) else work.batch  # these it explains one after the other
+    inputs = normalizer(MEAN, STD, device=device)(images).contiguous()
     return Job(partial(_reference_cam, REFERENCES[name], model, work.layer, inputs), len(inputs))
 
 
 def limit_job(name: str, model: nn.Module, work: Work) -> Job:
     """Make a call of what an explainer cannot do without, the network's own work."""
-    normalise = normaliser(MEAN, STD, device=work.pictures.device)
-    inputs = normalise(_repeat(work.pictures, work.batch_size))
+    normalize = normalizer(MEAN, STD, device=work.images.device)
+    inputs = normalize(_repeat(work.images, work.batch_size))
     if name == "LIME":
         return Job(partial(forward_passes, model, inputs, work.samples * len(work.shard)), len(work.shard))
     if name == LIME_IN_HALF:
@@ -192,8 +190,8 @@ def limit_job(name: str, model: nn.Module, work: Work) -> Job:
         return Job(partial(forward_passes, half, inputs, work.samples * len(work.shard)), len(work.shard))
     if name == "Score-CAM":
         channels = run_to(model, work.layer, inputs[:1]).shape[1]
-        return Job(partial(forward_passes, model, inputs, channels * len(work.pictures)), len(work.pictures))
-    inputs = normalise(work.batch)
+        return Job(partial(forward_passes, model, inputs, channels * len(work.images)), len(work.images))
+    inputs = normalize(work.batch)
     return Job(partial(_backward_pass, model, work.layer, inputs), len(inputs))
 
 
@@ -207,21 +205,21 @@ def _our_lime(predict: Callable[[Tensor], Tensor], work: Work) -> Job:
 def _reference_predict(model: nn.Module, device: torch.device) -> Callable[[np.ndarray], np.ndarray]:
     mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (MEAN, STD))
 
-    def predict(pictures: np.ndarray) -> np.ndarray:
-        inputs = torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).contiguous()  # (n, 3, h, w)
+    def predict(images: np.ndarray) -> np.ndarray:
+        inputs = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).contiguous()  # (n, 3, h, w)
         with torch.no_grad():
             return model((inputs.float() / 255 - mean) / std).softmax(1).cpu().numpy()
 
     return predict
 
 
-def _reference_lime(picture: np.ndarray, predict: Callable, samples: int, superpixels: Callable | None = None) -> None:
+def _reference_lime(image: np.ndarray, predict: Callable, samples: int, superpixels: Callable | None = None) -> None:
     options = {"labels": [0], "top_labels": None, "num_samples": samples, "segmentation_fn": superpixels}
-    LimeImageExplainer(random_state=0).explain_instance(picture, predict, random_seed=42, **options)
+    LimeImageExplainer(random_state=0).explain_instance(image, predict, random_seed=42, **options)
 
 
-def _reference_superpixels(picture: np.ndarray) -> np.ndarray:
-    return segmentation.quickshift(picture, kernel_size=4, max_dist=200, ratio=0.2, rng=42)
+def _reference_superpixels(image: np.ndarray) -> np.ndarray:
+    return segmentation.quickshift(image, kernel_size=4, max_dist=200, ratio=0.2, rng=42)
 
 
 def _reference_cam(method: type, model: nn.Module, layer: str, inputs: Tensor) -> None:
@@ -231,7 +229,7 @@ def _reference_cam(method: type, model: nn.Module, layer: str, inputs: Tensor) -
 
 @torch.inference_mode()
 def forward_passes(model: nn.Module, inputs: Tensor, count: int) -> None:
-    """Run the network on `count` pictures, in batches of the inputs."""
+    """Run the network on `count` images, in batches of the inputs."""
     for start in range(0, count, len(inputs)):
         model(inputs[: count - start])
 
@@ -242,15 +240,15 @@ def _backward_pass(model: nn.Module, layer: str, inputs: Tensor) -> None:
     torch.autograd.grad(score, outputs[layer])
 
 
-def _targets(pictures: Tensor) -> Tensor:
-    return torch.zeros(len(pictures), dtype=torch.int64, device=pictures.device)
+def _targets(images: Tensor) -> Tensor:
+    return torch.zeros(len(images), dtype=torch.int64, device=images.device)
 
 
 # ---- measuring
 
 
 def race(jobs: Mapping[object, Job], warm_up: Mapping[object, Job], repeats: int) -> dict[object, float]:
-    """Return median seconds a picture; the jobs take turns, after one round of smaller ones that is not counted."""
+    """Return median seconds an image; the jobs take turns, after one round of smaller ones that is not counted."""
     for job in warm_up.values():
         _seconds(job)
     rounds = [{key: _seconds(job) for key, job in jobs.items()} for _ in range(repeats)]
@@ -258,14 +256,14 @@ def race(jobs: Mapping[object, Job], warm_up: Mapping[object, Job], repeats: int
 
 
 def _seconds(job: Job) -> float:
-    _synchronise()
+    _synchronize()
     start = time.perf_counter()
     job.run()
-    _synchronise()
+    _synchronize()
     return (time.perf_counter() - start) / job.images
 
 
-def _synchronise() -> None:
+def _synchronize() -> None:
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
@@ -312,11 +310,11 @@ def _grow(what: str, columns: Sequence[str], rows: Mapping[object, Sequence[Job]
 def _growth_with_images(ours: Maker, work: Work, repeats: int) -> str:
     names, rows = ["LIME", "Grad-CAM", "Ablation-CAM"], {}
     for count in (1, 2, 4) if work.shard.device.type == "cpu" else (1, 8, 32):
-        pictures = _repeat(work.pictures, count)
-        each = work._replace(pictures=pictures, shard=pictures, batch=pictures, samples=LEAST_SAMPLES)
+        images = _repeat(work.images, count)
+        each = work._replace(images=images, shard=images, batch=images, samples=LEAST_SAMPLES)
         rows[count] = [ours(name, each) for name in names]
-    headers = [f"LIME, {LEAST_SAMPLES} samples (s a picture)", *(f"{name} (s a picture)" for name in names[1:])]
-    return _grow("pictures at once", headers, rows, repeats)
+    headers = [f"LIME, {LEAST_SAMPLES} samples (s an image)", *(f"{name} (s an image)" for name in names[1:])]
+    return _grow("images at once", headers, rows, repeats)
 
 
 def _growth_with_samples(work: Work, repeats: int) -> str:
@@ -334,11 +332,11 @@ _OWN_COST = ["LIME without the network (s)", "`lime` without the network (s)"]
 
 def _without_network(work: Work, samples: int, *, side: int) -> list[Job]:
     """What LIME costs beside predictions, which are random numbers here, and superpixels, which are squares."""
-    picture, device = work.pictures[:1], work.pictures.device
-    labels = segment.grid(picture, size=side)
+    image, device = work.images[:1], work.images.device
+    labels = segment.grid(image, size=side)
     options = {"n_samples": samples, "batch_size": work.batch_size, "seeds": [0]}
-    run = partial(lime.explain, lambda b: torch.rand(len(b), 2, device=device), picture, labels, _targets(picture))
-    array, labels_array, random = picture[0].cpu().numpy(), labels[0].cpu().numpy(), np.random.default_rng(0)
+    run = partial(lime.explain, lambda b: torch.rand(len(b), 2, device=device), image, labels, _targets(image))
+    array, labels_array, random = image[0].cpu().numpy(), labels[0].cpu().numpy(), np.random.default_rng(0)
     return [
         Job(partial(run, **options), 1),
         Job(lambda: _reference_lime(array, lambda b: random.random((len(b), 2)), samples, lambda _: labels_array), 1),
@@ -346,14 +344,14 @@ def _without_network(work: Work, samples: int, *, side: int) -> list[Job]:
 
 
 def _growth_with_channels(ours: Maker, work: Work, repeats: int) -> str:
-    picture = work.pictures[:1, ::2, ::2]
-    each = work._replace(pictures=picture, batch=picture)
+    image = work.images[:1, ::2, ::2]
+    each = work._replace(images=image, batch=image)
     layers = {64: "layer1", 128: "layer2", 256: "layer3", 512: "layer4"}
     rows = {
         f"{channels} (`{layer}`)": [ours(name, each._replace(layer=layer)) for name in BY_CHANNEL]
         for channels, layer in layers.items()
     }
-    return _grow(f"channels (picture of {SIZE // 2} pixels)", [f"{name} (s)" for name in BY_CHANNEL], rows, repeats)
+    return _grow(f"channels (image of {SIZE // 2} pixels)", [f"{name} (s)" for name in BY_CHANNEL], rows, repeats)
 
 
 # ---- processes of their own
@@ -372,12 +370,12 @@ def measure_processes(options: argparse.Namespace, network: str, which: Sequence
 
 
 def measure_alone(name: str, side: str, network: str, work: Work) -> dict[str, float]:
-    """Run one explainer; return seconds a picture, and its peak memory in bytes.
+    """Run one explainer; return seconds an image, and its peak memory in bytes.
 
     On a GPU that is all that torch had allocated. On the CPU it is what the process grew by since the network was
     loaded, warm-up included. The process of a reference never tunes the allocator.
     """
-    device = work.pictures.device.type
+    device = work.images.device.type
     load, make = {"ours": (our_network, our_job), "reference": (reference_network, reference_job)}[side]
     model = load(network, device)
     before = status("VmRSS")
@@ -413,14 +411,14 @@ def write(
         measured = {key: ratio for key, ratio in measured.items() if not key[0].startswith("LIME")}
     where = "cpu" if options.device == "cpu" else "H100" if "H100" in torch.cuda.get_device_name() else "another GPU"
     versions = ", ".join(f"{name} {version(name)}" for name in ("lime", "grad-cam", "scikit-image"))
-    superpixels = statistics.mean(int(labels.max()) + 1 for labels in segment.quickshift(work.pictures))
+    superpixels = statistics.mean(int(labels.max()) + 1 for labels in segment.quickshift(work.images))
     rows = [[name, side, found["seconds"], found["peak"] / 2**20] for (name, side), found in (alone or {}).items()]
     text = PAGE.format(
         command=made_by(options.device),
         machine=here,
         torch=torch.__version__,
         versions=versions,
-        images=len(work.pictures),
+        images=len(work.images),
         superpixels=superpixels,
         shard=len(work.shard),
         batch=len(work.batch),
@@ -431,7 +429,7 @@ def write(
         plot=plot.name,
         seconds=table.seconds(times),
         growth=growth,
-        alone=table.markdown(["explainer", "side", "seconds a picture", "peak memory (MiB)"], rows)
+        alone=table.markdown(["explainer", "side", "seconds an image", "peak memory (MiB)"], rows)
         if rows
         else f"{table.NOT_MEASURED}\n",
     )
@@ -447,20 +445,20 @@ Written by `{{command}}` on: {{machine}}, torch {{torch}}. References: {{version
 {{targets}}
 ![Speed of each explainer against its reference package]({{plot}})
 
-## Seconds a picture
+## Seconds an image
 
 {{seconds}}
 Medians of {{repeats}} rounds in one process after a warm-up; in every round ours, the reference and the limit take
-turns. ResNet-18 with random weights (time does not depend on them), {{images}} photograph(s) of scikit-image at
+turns. ResNet-18 with random weights (time does not depend on them), {{images}} source image(s) of scikit-image at
 {SIZE} x {SIZE} pixels ({{superpixels:.0f}} superpixels on average), class activation maps at `layer4`, float32 (on
 a GPU with TF32 in convolutions, torch's default) unless named otherwise.
 
-* **LIME**: {{samples}} samples, superpixels included, {{shard}} picture(s) at once. Ours predicts in batches of
-  {{batch_size}}; `lime` in its default batches of 10 with a batched function, one picture after the other. Both
+* **LIME**: {{samples}} samples, superpixels included, {{shard}} image(s) at once. Ours predicts in batches of
+  {{batch_size}}; `lime` in its default batches of 10 with a batched function, one image after the other. Both
   explain one class. The reference of bfloat16 is `lime` in float32.
-* **Class activation maps**: {{batch}} picture(s) at once, Score-CAM {{images}}. `grad-cam` works through the channels
-  for Ablation-CAM and Score-CAM one picture after the other, so it gets only the photograph(s).
-* **Limit**: the network alone, channels last, on as many pictures at our batch size; for the methods by gradients one
+* **Class activation maps**: {{batch}} image(s) at once, Score-CAM {{images}}. `grad-cam` works through the channels
+  for Ablation-CAM and Score-CAM one image after the other, so it gets only the source image(s).
+* **Limit**: the network alone, channels last, on as many images at our batch size; for the methods by gradients one
   forward pass and the backward pass to the layer. Quickshift and Ablation-CAM have none.
 * **Memory allocation**: on the CPU Unitlens tells glibc to keep freed memory. That holds for the whole process and so
   speeds up the references in this table too; under "Processes of their own" they run without it.
@@ -476,32 +474,32 @@ superpixels squares, so that only the explainer's own work is left.
 {{alone}}
 One run each, after a warm-up. References run without Unitlens's setting of the allocator. Peak memory on the CPU is
 what the process grew by after loading the network; on a GPU it is all that torch had allocated, weights included.
-"{FORWARD}" is of {{batch_size}} pictures.
+"{FORWARD}" is of {{batch_size}} images.
 """
 
 
 def _work(options: argparse.Namespace) -> Work:
     known = DEFAULTS[options.device]
-    pictures = photographs(options.images).to(options.device)
-    shard, batch = (_repeat(pictures, max(known[name], options.images)) for name in ("shard", "batch"))
-    return Work(pictures, shard, batch, options.samples, options.batch_size)
+    images = source_images(options.images).to(options.device)
+    shard, batch = (_repeat(images, max(known[name], options.images)) for name in ("shard", "batch"))
+    return Work(images, shard, batch, options.samples, options.batch_size)
 
 
-def photographs(count: int) -> Tensor:
-    """Load photographs of scikit-image, uint8 (count, SIZE, SIZE, 3)."""
-    pictures = [transform.resize(load()[..., :3], (SIZE, SIZE), anti_aliasing=True) for load in PHOTOGRAPHS[:count]]
-    return torch.as_tensor(np.stack([(255 * picture).round().astype(np.uint8) for picture in pictures]))
+def source_images(count: int) -> Tensor:
+    """Load source images of scikit-image, uint8 (count, SIZE, SIZE, 3)."""
+    images = [transform.resize(load()[..., :3], (SIZE, SIZE), anti_aliasing=True) for load in SOURCE_IMAGES[:count]]
+    return torch.as_tensor(np.stack([(255 * image).round().astype(np.uint8) for image in images]))
 
 
-def _repeat(pictures: Tensor, count: int) -> Tensor:
-    return pictures[torch.arange(count, device=pictures.device) % len(pictures)]
+def _repeat(images: Tensor, count: int) -> Tensor:
+    return images[torch.arange(count, device=images.device) % len(images)]
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=list(DEFAULTS), default="cpu")
     parser.add_argument(
-        "--images", type=int, choices=range(1, len(PHOTOGRAPHS) + 1), help="photographs; 1 on the CPU, 8 on a GPU"
+        "--images", type=int, choices=range(1, len(SOURCE_IMAGES) + 1), help="source images; 1 on the CPU, 8 on a GPU"
     )
     parser.add_argument("--samples", type=int, default=TARGET_SAMPLES, help="LIME's, at least 100 (default: 1000)")
     parser.add_argument("--repeats", type=int, default=3, help="rounds, of which the median is taken (default: 3)")

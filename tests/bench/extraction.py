@@ -23,7 +23,7 @@ from unitlens.storage.arrays import open_arrays, read_batches, write_arrays
 ROUNDS = 5
 LAYER = "layer4"
 SHARE = 0.8  # of the lower limit, to reach
-SIZES = {"cpu": (256, 32), "cuda": (4096, 256)}  # pictures, and pictures in a batch
+SIZES = {"cpu": (256, 32), "cuda": (4096, 256)}  # images, and images in a batch
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
@@ -45,13 +45,13 @@ def main() -> None:
     torch.manual_seed(0)
     model = build.build("torchvision:resnet18").eval().requires_grad_(False)
     model = model.to(device, memory_format=torch.channels_last)
-    normalise = network.normaliser([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], device=device)
-    pictures = np.random.default_rng(0).integers(0, 256, (size, 224, 224, 3), dtype=np.uint8)
-    batches = [normalise(torch.from_numpy(part)) for part in np.array_split(pictures, size // batch)]
+    normalize = network.normalizer([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], device=device)
+    pixels = np.random.default_rng(0).integers(0, 256, (size, 224, 224, 3), dtype=np.uint8)
+    batches = [normalize(torch.from_numpy(part)) for part in np.array_split(pixels, size // batch)]
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "00000.h5")
-        write_arrays(path, {"images": pictures}, {})
+        write_arrays(path, {"images": pixels}, {})
 
         def read() -> None:
             with open_arrays(path) as file:
@@ -65,7 +65,7 @@ def main() -> None:
 
         def extract() -> None:
             with open_arrays(path) as file:
-                to_layer = lambda images: hooks.run_to(model, LAYER, normalise(images))  # noqa: E731
+                to_layer = lambda images: hooks.run_to(model, LAYER, normalize(images))  # noqa: E731
                 list(layer_outputs.extract(to_layer, read_batches(file["images"], batch)))
 
         work = {"reading alone": read, "forward passes alone": forward, "extraction": extract}
@@ -81,7 +81,7 @@ def main() -> None:
         torch=torch.__version__,
         size=size,
         batch=batch,
-        rates=table.markdown(["what", "pictures a second"], list(rates.items())),
+        rates=table.markdown(["what", "images a second"], list(rates.items())),
         share=f"{share:.0%}",
         met="met" if share >= SHARE else "**not met**",
     )

@@ -4,7 +4,7 @@
     pip install --target /tmp/quantus --no-deps quantus && make bench-faithfulness QUANTUS=/tmp/quantus
 
 Quantus has a folder of its own because its requirements replace OpenCV. The limit is the network alone on as many
-pictures at the same batch size. ResNet-18 has random weights: time does not depend on them.
+images at the same batch size. ResNet-18 has random weights: time does not depend on them.
 """
 
 import argparse
@@ -40,96 +40,96 @@ def main() -> None:
     options = _options()
     if options.device == "cpu":
         torch.set_num_threads(explainers.CPU_THREADS)
-    pictures = explainers.photographs(options.images).to(options.device)
-    maps = control_maps.random_saliency(pictures.shape[1:3], seeds=range(len(pictures))).to(options.device)
+    images = explainers.source_images(options.images).to(options.device)
+    maps = control_maps.random_saliency(images.shape[1:3], seeds=range(len(images))).to(options.device)
     model = explainers.our_network("resnet18", options.device)
     rows = []
     for name, plan in PLANS.items():
-        count = count_predictions(pictures, maps, plan, options.batch_size)
+        count = count_predictions(images, maps, plan, options.batch_size)
         jobs = {
-            "ours": our_job(model, pictures, maps, plan, options.batch_size),
-            "limit": limit_job(model, pictures, count, options.batch_size),
+            "ours": our_job(model, images, maps, plan, options.batch_size),
+            "limit": limit_job(model, images, count, options.batch_size),
         }
         warm_up = dict(jobs)  # the references take too long to run them for nothing
-        if theirs := reference_job(name, pictures, maps, options):
+        if theirs := reference_job(name, images, maps, options):
             jobs["reference"] = theirs
         seconds = explainers.race(jobs, warm_up, options.repeats)
         ours, limit, reference = (seconds.get(key) for key in ("ours", "limit", "reference"))
         share = f"{100 * limit / ours:.0f} %"
-        rows.append([name, count / len(pictures), ours, 1 / ours, share, reference, reference and reference / ours])
+        rows.append([name, count / len(images), ours, 1 / ours, share, reference, reference and reference / ours])
         print(rows[-1], flush=True)
     write(rows, options)
 
 
-def our_job(model: nn.Module, pictures: Tensor, maps: Tensor, plan: perturbation.Plan, batch_size: int) -> Job:
+def our_job(model: nn.Module, images: Tensor, maps: Tensor, plan: perturbation.Plan, batch_size: int) -> Job:
     """Make the call as the workflow makes it."""
-    predict = network.predictor(model, _normaliser(pictures))
-    return Job(partial(_curves, predict, pictures, maps, plan, batch_size), len(pictures))
+    predict = network.predictor(model, _normalizer(images))
+    return Job(partial(_curves, predict, images, maps, plan, batch_size), len(images))
 
 
-def limit_job(model: nn.Module, pictures: Tensor, count: int, batch_size: int) -> Job:
-    """Make a call of the network alone on `count` pictures."""
-    inputs = _normaliser(pictures)(pictures[torch.arange(batch_size, device=pictures.device) % len(pictures)])
-    return Job(partial(explainers.forward_passes, model, inputs, count), len(pictures))
+def limit_job(model: nn.Module, images: Tensor, count: int, batch_size: int) -> Job:
+    """Make a call of the network alone on `count` images."""
+    inputs = _normalizer(images)(images[torch.arange(batch_size, device=images.device) % len(images)])
+    return Job(partial(explainers.forward_passes, model, inputs, count), len(images))
 
 
-def reference_job(name: str, pictures: Tensor, maps: Tensor, options: argparse.Namespace) -> Job | None:
+def reference_job(name: str, images: Tensor, maps: Tensor, options: argparse.Namespace) -> Job | None:
     """Make a call of a package that perturbs as often, if there is one: Quantus's ROAD fails on three channels."""
-    inputs = _normaliser(pictures)(pictures).contiguous()
+    inputs = _normalizer(images)(images).contiguous()
     model = explainers.reference_network("resnet18", options.device)
     if name == "ROAD, most relevant first":
-        metric, targets = ROADMostRelevantFirstAverage(PERCENTILES), [ClassifierOutputTarget(0)] * len(pictures)
-        return Job(partial(metric, inputs, maps.cpu().numpy(), targets, model), len(pictures))
+        metric, targets = ROADMostRelevantFirstAverage(PERCENTILES), [ClassifierOutputTarget(0)] * len(images)
+        return Job(partial(metric, inputs, maps.cpu().numpy(), targets, model), len(images))
     if name != "deletion" or not importlib.util.find_spec("quantus"):
         return None
     import quantus
 
     metric = quantus.PixelFlipping(
-        features_in_step=pictures.shape[1] * pictures.shape[2] // (STEPS - 1),
+        features_in_step=images.shape[1] * images.shape[2] // (STEPS - 1),
         perturb_baseline="mean",
         disable_warnings=True,
     )
     given = {
         "model": model,
         "x_batch": inputs.cpu().numpy(),
-        "y_batch": _targets(pictures).cpu().numpy(),
+        "y_batch": _targets(images).cpu().numpy(),
         "a_batch": maps[:, None].cpu().numpy(),
         "device": options.device,
         "batch_size": options.batch_size,
     }
-    return Job(partial(metric, **given), len(pictures))
+    return Job(partial(metric, **given), len(images))
 
 
-def count_predictions(pictures: Tensor, maps: Tensor, plan: perturbation.Plan, batch_size: int) -> int:
-    """Count the pictures that a plan predicts."""
+def count_predictions(images: Tensor, maps: Tensor, plan: perturbation.Plan, batch_size: int) -> int:
+    """Count the images that a plan predicts."""
     sizes = []
 
     def predict(batch: Tensor) -> Tensor:
         sizes.append(len(batch))
         return torch.ones(len(batch), 1, device=batch.device)
 
-    _curves(predict, pictures, maps, plan, batch_size)
+    _curves(predict, images, maps, plan, batch_size)
     return sum(sizes)
 
 
 def _curves(
-    predict: Callable[[Tensor], Tensor], pictures: Tensor, maps: Tensor, plan: perturbation.Plan, batch_size: int
+    predict: Callable[[Tensor], Tensor], images: Tensor, maps: Tensor, plan: perturbation.Plan, batch_size: int
 ) -> None:
-    faithfulness.curves(predict, pictures, {"map": maps}, _targets(pictures), plan=plan, batch_size=batch_size)
+    faithfulness.curves(predict, images, {"map": maps}, _targets(images), plan=plan, batch_size=batch_size)
 
 
-def _normaliser(pictures: Tensor) -> Callable[[Tensor], Tensor]:
-    return network.normaliser(explainers.MEAN, explainers.STD, device=pictures.device)
+def _normalizer(images: Tensor) -> Callable[[Tensor], Tensor]:
+    return network.normalizer(explainers.MEAN, explainers.STD, device=images.device)
 
 
-def _targets(pictures: Tensor) -> Tensor:
-    return torch.zeros(len(pictures), dtype=torch.int64, device=pictures.device)
+def _targets(images: Tensor) -> Tensor:
+    return torch.zeros(len(images), dtype=torch.int64, device=images.device)
 
 
 def write(rows: Sequence[Sequence[object]], options: argparse.Namespace) -> None:
     """Write the page."""
-    header = ["measure", "pictures predicted for each photograph", "ours (s a photograph)", "photographs a second"]
-    header += ["share of it that the network takes alone", "reference (s a photograph)", "reference / ours"]
+    header = ["measure", "images predicted for each source image", "ours (s a source image)", "source images a second"]
+    header += ["share of it that the network takes alone", "reference (s a source image)", "reference / ours"]
     quantus = version("quantus") if importlib.util.find_spec("quantus") else "not installed"
     page = PAGE.format(
         machine=explainers.machine(options.device),
@@ -150,8 +150,8 @@ Written by `make bench-faithfulness` on: {{machine}}, torch {{torch}}. Reference
 
 {{rows}}
 Medians of {{repeats}} round(s) in one process; ours and the network alone after a warm-up, all of them in turns.
-ResNet-18 with random weights, {{images}} photograph(s) of scikit-image at {explainers.SIZE} x {explainers.SIZE}
-pixels, a map each, batches of {{batch_size}}. Deletion and insertion: {STEPS} points, mean colour; Quantus:
+ResNet-18 with random weights, {{images}} source image(s) of scikit-image at {explainers.SIZE} x {explainers.SIZE}
+pixels, a map each, batches of {{batch_size}}. Deletion and insertion: {STEPS} points, mean color; Quantus:
 PixelFlipping in {STEPS - 1} steps. ROAD: {len(PERCENTILES)} shares. "All" shares its batches over the measures.
 """
 
@@ -159,7 +159,7 @@ PixelFlipping in {STEPS - 1} steps. ROAD: {len(PERCENTILES)} shares. "All" share
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--images", type=int, default=4, help="photographs, at most 8 (default: 4)")
+    parser.add_argument("--images", type=int, default=4, help="source images, at most 8 (default: 4)")
     parser.add_argument("--repeats", type=int, default=3, help="rounds, of which the median is taken (default: 3)")
     parser.add_argument("--batch-size", type=int, default=64, help="(default: 64)")
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks/faithfulness.md"))

@@ -2,9 +2,9 @@
 
     PYTHONPATH=scripts python tests/bench/images.py
 
-The photographs are made, JPEGs with the spectrum of natural ones, as large as Broden's or as ImageNet's. So are the
-label maps, of half the size of Broden's photographs: the first as ragged as its colours, the others of regions as
-people draw them. A set of Broden's size is not written; its time is scaled from the photographs that are.
+The source images are made, JPEGs with the spectrum of natural ones, as large as Broden's or as ImageNet's. So are the
+label maps, of half the size of Broden's source images: the first as ragged as its colors, the others of regions as
+people draw them. A set of Broden's size is not written; its time is scaled from the source images that are.
 """
 
 import argparse
@@ -26,12 +26,12 @@ from unitlens.storage.arrays import write_arrays
 
 PAGE = Path(__file__).parents[2] / "docs/benchmarks/images.md"
 CORES = 2
-BRODEN = 63_305  # photographs
+BRODEN = 63_305  # source images
 SHEET = 120  # seconds that the sheet of such a set may take
-DECODED = 400  # photographs a second that shards must reach
+DECODED = 400  # source images a second that shards must reach
 GEOMETRY = {"fit": "short", "resize": 256, "crop": 224, "interpolation": "bilinear"}
 WORST = "no set: six maps everywhere"
-CASES = [  # width, height, label maps of the photographs in turn, and what it stands for
+CASES = [  # width, height, label maps of the source images in turn, and what it stands for
     (500, 375, [0], "ImageNet"),
     (224, 224, [0], "Broden, without label maps"),
     (224, 224, [1] + 7 * [2] + 4 * [6], "Broden: one map (textures), two, or six (with parts)"),
@@ -40,19 +40,19 @@ CASES = [  # width, height, label maps of the photographs in turn, and what it s
 
 
 def write(folder: Path, n: int, width: int, height: int, maps: Sequence[int]) -> list[dict[str, str]]:
-    """Write `n` photographs with amplitudes that fall as 1 / frequency, and label maps; give their rows."""
+    """Write `n` source images with amplitudes that fall as 1 / frequency, and label maps; give their rows."""
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[: width // 2 + 1])[..., None]
     frequency[0, 0] = 1
     rows = []
     for number in range(n):
         rng, name = np.random.default_rng(number), f"{number:06d}"
         noise = np.fft.rfft2(rng.normal(size=(height, width, 3)), axes=(0, 1)) / frequency
-        picture = np.fft.irfft2(noise, s=(height, width), axes=(0, 1))
-        picture = 128 + 45 * picture / picture.std()
-        Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(folder / f"{name}.jpg", quality=90)
-        colours = (picture[::2, ::2, 0] // 32).clip(0, 7).astype(np.uint16) + 1
+        image = np.fft.irfft2(noise, s=(height, width), axes=(0, 1))
+        image = 128 + 45 * image / image.std()
+        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / f"{name}.jpg", quality=90)
+        colors = (image[::2, ::2, 0] // 32).clip(0, 7).astype(np.uint16) + 1
         count = maps[number % len(maps)]
-        labels = [colours, *(regions(rng, colours.shape) for _ in range(count - 1))][:count]
+        labels = [colors, *(regions(rng, colors.shape) for _ in range(count - 1))][:count]
         for layer, label in enumerate(labels):
             red_and_green = np.stack([label % 256, label // 256, 0 * label], axis=-1).astype(np.uint8)
             Image.fromarray(red_and_green).save(folder / f"{name}_{layer}.png")
@@ -71,13 +71,13 @@ def regions(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
 def decode(folder: Path, rows: list[dict[str, str]], output: Path) -> float:
     """Do what the job of one shard does, and give its seconds of CPU time."""
     start = time.process_time()
-    pictures, _, _ = decode_images(rows, folder, GEOMETRY)
-    write_arrays(output, {"images": pictures, **label_maps.ground_truth(rows, folder, GEOMETRY)[0]}, {})
+    images, _, _ = decode_images(rows, folder, GEOMETRY)
+    write_arrays(output, {"images": images, **label_maps.read_label_maps(rows, folder, GEOMETRY)[0]}, {})
     return time.process_time() - start
 
 
 def rates(folder: Path, rows: list[dict[str, str]]) -> tuple[float, float]:
-    """Decode all rows, a shard a core; give photographs a second by the clock and by CPU time."""
+    """Decode all rows, a shard a core; give source images a second by the clock and by CPU time."""
     with ProcessPoolExecutor(CORES) as pool:
         list(pool.map(len, [[]] * CORES))  # processes are up
         start = time.perf_counter()
@@ -124,7 +124,7 @@ def main() -> None:
     print(f"wrote {options.output}")
 
 
-COLUMNS = ["pixels", "label maps", "as in", "by the clock", "by CPU time", "to reach", "met", "kB a photograph"]
+COLUMNS = ["pixels", "label maps", "as in", "by the clock", "by CPU time", "to reach", "met", "kB a source image"]
 TEXT = f"""# Benchmarks of image sets
 
 Written by `make bench` on: {{machine}}.
@@ -132,15 +132,15 @@ Written by `make bench` on: {{machine}}.
 ## Decoded shards
 
 {{shards}}
-Photographs a second on {CORES} cores, from {{images}} made ones: what a job of `decode_images` does without the start
+Source images a second on {CORES} cores, from {{images}} made ones: what a job of `decode_images` does without the start
 of Python, a shard a core. "By CPU time" is what {CORES} cores do that nothing else uses, and is held against the
 target; where the clock says less, other work had the cores too. "Label maps" is their mean number; the mix for Broden
-is assumed from its description. Pictures are {GEOMETRY["crop"]} x {GEOMETRY["crop"]} and not compressed, label maps
+is assumed from its description. Images are {GEOMETRY["crop"]} x {GEOMETRY["crop"]} and not compressed, label maps
 are.
 
 ## Sheet with hashes
 
-{{sheet}} s for {BRODEN:,} photographs, scaled from {{images}}, files in the page cache; to reach: < {SHEET} s.
+{{sheet}} s for {BRODEN:,} source images, scaled from {{images}}, files in the page cache; to reach: < {SHEET} s.
 """
 
 

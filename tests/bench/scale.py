@@ -3,7 +3,7 @@
     make bench
     python tests/bench/scale.py --plan 50000 4096     # one plan: jobs, CPU seconds and peak memory as JSON
 
-Sheets are synthetic, and a few photographs stand for many; every row of the page is a process of its own.
+Sheets are synthetic, and a few source images stand for many; every row of the page is a process of its own.
 """
 
 import argparse
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 MODELS, LAYERS = 3, 4
 GEOMETRY = {"fit": "squash", "resize": 64, "crop": 64, "interpolation": "bilinear"}
 SHARD, UNITS, BATCH = 4096, 512, 64
-PHOTOGRAPHS = 500  # files; the rows of a sheet name them over and over
+SOURCE_IMAGES = 500  # files; the rows of a sheet name them over and over
 SMALL, LARGE = 25_000, 100_000
 PICTURES = 1024  # of 224 x 224, for the table of HDF5 settings
 PLANS = [(SMALL, SHARD), (50_000, SHARD), (LARGE, SHARD), (1_000_000, 8192)]
@@ -155,7 +155,7 @@ def write_project(folder: Path, images: int, shard_size: int) -> None:
     }
     settings["images"]["probe"] |= {"sheet": "sheet.csv", "shard_size": shard_size}
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
-    rows = "".join(f"photo_{number:07d},{number % PHOTOGRAPHS:06d}.jpg\n" for number in range(images))
+    rows = "".join(f"photo_{number:07d},{number % SOURCE_IMAGES:06d}.jpg\n" for number in range(images))
     (folder / "sheet.csv").write_text("image_id,path\n" + rows)
 
 
@@ -215,12 +215,12 @@ def parse(folder: str) -> dict:
 
 def measured_steps(images: int) -> dict[str, dict]:
     """Decode, store and read so many images, each step in a process."""
-    from images import write as write_photographs
+    from images import write as write_source_images
 
     with tempfile.TemporaryDirectory() as folder:
         write_project(Path(folder), images, SHARD)
-        (Path(folder) / "photographs").mkdir()
-        write_photographs(Path(folder) / "photographs", PHOTOGRAPHS, 256, 256, maps=[0])
+        (Path(folder) / "source_images").mkdir()
+        write_source_images(Path(folder) / "source_images", SOURCE_IMAGES, 256, 256, maps=[0])
         return {name: measured(name, folder, str(images)) for name in STEPS}
 
 
@@ -232,9 +232,9 @@ def decode(folder: str, images: str) -> None:
 
     for start in range(0, int(images), SHARD):
         rows = read_rows(Path(folder, "sheet.csv"), start, min(start + SHARD, int(images)))
-        pictures, _, _ = decode_images(rows, Path(folder, "photographs"), GEOMETRY)
+        pixels, _, _ = decode_images(rows, Path(folder, "source_images"), GEOMETRY)
         ids = [row["image_id"] for row in rows]
-        write_arrays(Path(folder, f"pictures/{start:07d}.h5"), {"images": pictures, "image_id": ids}, {})
+        write_arrays(Path(folder, f"images/{start:07d}.h5"), {"images": pixels, "image_id": ids}, {})
 
 
 def extract(folder: str, images: str) -> None:
@@ -242,7 +242,7 @@ def extract(folder: str, images: str) -> None:
     import numpy as np
     from unitlens.storage.arrays import open_arrays, read_batches, write_arrays
 
-    for shard in sorted(Path(folder, "pictures").iterdir()):
+    for shard in sorted(Path(folder, "images").iterdir()):
         with open_arrays(shard) as file:
             parts = [batch.reshape(len(batch), -1)[:, :UNITS] for batch in read_batches(file["images"], BATCH)]
             arrays = {"activations": np.concatenate(parts).astype(np.float32), "image_id": file["image_id"].asstr()[:]}
@@ -261,18 +261,18 @@ def read(folder: str, images: str) -> None:
 
 
 def settings(folder: str) -> dict:
-    """Write and read pictures, activations and masks with several chunks and filters."""
+    """Write and read images, activations and masks with several chunks and filters."""
     import numpy as np
-    from images import write as write_photographs
+    from images import write as write_source_images
     from unitlens.images.decode import decode_images
 
-    photographs = Path(folder, "photographs")
-    photographs.mkdir()
-    write_photographs(photographs, PHOTOGRAPHS, 256, 256, maps=[0])
-    named = [{"image_id": str(row), "path": f"{row % PHOTOGRAPHS:06d}.jpg"} for row in range(PICTURES)]
-    pictures, _, _ = decode_images(named, photographs, GEOMETRY | {"resize": 224, "crop": 224})
+    source_images = Path(folder, "source_images")
+    source_images.mkdir()
+    write_source_images(source_images, SOURCE_IMAGES, 256, 256, maps=[0])
+    named = [{"image_id": str(row), "path": f"{row % SOURCE_IMAGES:06d}.jpg"} for row in range(PICTURES)]
+    images, _, _ = decode_images(named, source_images, GEOMETRY | {"resize": 224, "crop": 224})
     noise = np.random.default_rng(0).standard_normal((50_000, UNITS), dtype=np.float32)
-    arrays = {"pictures": pictures, "activations": np.maximum(noise, 0), "masks": pictures[..., 0] > 128}
+    arrays = {"images": images, "activations": np.maximum(noise, 0), "masks": images[..., 0] > 128}
     rows = []
     for name, array in arrays.items():
         for size in (2**16, 2**20, 2**23):
@@ -339,23 +339,23 @@ are not nearly the seconds, other work had the processors too.
 {{targets}}
 ## Plans
 
-`snakemake -n` of the demonstration with {MODELS} models of {LAYERS} layers each and a sheet of so many photographs to
+`snakemake -n` of the demonstration with {MODELS} models of {LAYERS} layers each and a sheet of so many source images to
 label with, the checks of every row included.
 
 {{plans}}
 A job on the cluster reads the Snakefile and the rules again, but checks no sheet. With 50,000 images that takes:
 
 {{parse}}
-## Decoded pictures and activations
+## Decoded images and activations
 
-{PHOTOGRAPHS} photographs of 256 x 256 pixels, named over and over by the sheet, are decoded to 64 x 64, and {UNITS}
+{SOURCE_IMAGES} source images of 256 x 256 pixels, named over and over by the sheet, are decoded to 64 x 64, and {UNITS}
 activations each are taken from the pixels. One process does all shards of {SHARD} one after the other, so its memory is
 that of one job if it does not grow.
 
 {{steps}}
 ## Chunks and filters
 
-Rows a second of CPU time, the best of three, in batches of {BATCH}: {PICTURES} pictures of 224 x 224 x 3 bytes, 50,000
+Rows a second of CPU time, the best of three, in batches of {BATCH}: {PICTURES} images of 224 x 224 x 3 bytes, 50,000
 rows of {UNITS} activations of which half are zero, {PICTURES} masks of 224 x 224. At random: a sixteenth of the rows,
 ascending. The cache of an open dataset is 1024 KiB, as the store sets it. The store takes chunks of 1024 KiB and the
 checksum for all, and gzip for masks and text.

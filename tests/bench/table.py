@@ -12,7 +12,7 @@ NOT_MEASURED = "not measured"
 
 
 class Time(NamedTuple):
-    """Median seconds a picture of one explainer, None where there is nothing to compare with."""
+    """Median seconds an image of one explainer, None where there is nothing to compare with."""
 
     explainer: str
     ours: float
@@ -83,7 +83,7 @@ def ratios(times: Sequence[Time]) -> dict[tuple[str, str], float]:
 
 
 def seconds(times: Sequence[Time]) -> str:
-    """Tabulate seconds a picture and their ratios."""
+    """Tabulate seconds an image and their ratios."""
     header = ["explainer", "ours (s)", "reference (s)", "reference / ours", "limit (s)", "ours / limit"]
     rows = [[t.explainer, t.ours, t.reference, t.against_reference, t.limit, t.against_limit] for t in times]
     return markdown(header, rows)
@@ -113,7 +113,7 @@ def draw(times: Sequence[Time], path: Path, *, machine: str) -> None:
     speeds = [time.against_reference for time in times]
     figure = Figure((7.2, 1.2 + 0.3 * len(times)), layout="constrained")
     panel = figure.subplots()
-    bars = panel.barh(range(len(times)), speeds, height=0.6, color=charts.SERIES_COLOURS[0])
+    bars = panel.barh(range(len(times)), speeds, height=0.6, color=charts.SERIES_COLORS[0])
     panel.bar_label(bars, [f"{speed:.3g} ×" for speed in map(float, speeds)], padding=3)
     panel.set_yticks(range(len(times)), [time.explainer for time in times])
     panel.invert_yaxis()

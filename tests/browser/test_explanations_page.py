@@ -1,22 +1,22 @@
-"""The page of explanations in headless Chromium: from photograph over heat map to mask, by mouse and by keyboard."""
+"""The page of explanations in headless Chromium: from source image over heat map to mask, by mouse and by keyboard."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from unitlens.report import explanation_page
 
-SIDE, PHOTOGRAPHS = 64, 4
+SIDE, SOURCE_IMAGES = 64, 4
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     rng = np.random.default_rng(0)
-    ids = np.array([f"photo {i}" for i in range(PHOTOGRAPHS)], dtype=object)
-    saliency = rng.random((PHOTOGRAPHS, SIDE, SIDE))
+    ids = np.array([f"photo {i}" for i in range(SOURCE_IMAGES)], dtype=object)
+    saliency = rng.random((SOURCE_IMAGES, SIDE, SIDE))
     facts = {"model": "net", "geometry": "square"}
     names = ("gradcam-layer4", "scorecam-layer4")
-    box = np.tile(np.float32([8, 8, 40, 40]), (PHOTOGRAPHS, 1))
-    images = rng.integers(0, 256, (PHOTOGRAPHS, SIDE, SIDE, 3), dtype=np.uint8)
+    box = np.tile(np.float32([8, 8, 40, 40]), (SOURCE_IMAGES, 1))
+    images = rng.integers(0, 256, (SOURCE_IMAGES, SIDE, SIDE, 3), dtype=np.uint8)
     told = {"label": 1, "label_name": "cat", "predicted": 1, "predicted_name": "cat", "probability": 0.5}
     told |= {"correct": True, "target": 1, "target_name": "cat", "target_probability": 0.5}
     score = {"explainer": names[0], "measure": "deletion", "baseline": "blur", "value": 0.25}
@@ -30,7 +30,7 @@ def page(tmp_path_factory):
         {"square": {"image_id": ids, "images": images, "box": box}},
         predictions=pd.DataFrame([{"model": "net", "image_id": each} | told for each in ids]),
         faithfulness=pd.DataFrame([{"model": "net", "image_id": each} | score for each in ids]),
-        photographs=PHOTOGRAPHS,
+        source_images=SOURCE_IMAGES,
     )
     explanation_page.write(path, cards, area=0.2, explained=len(cards))
     return path
@@ -40,13 +40,13 @@ def opacity(opened, name):
     return float(opened.locator(f".{name}").first.evaluate("image => getComputedStyle(image).opacity"))
 
 
-def test_slider_goes_from_photograph_over_heat_map_to_mask(page, browse):
+def test_slider_goes_from_source_image_over_heat_map_to_mask(page, browse):
     opened = browse(page)
     slider = opened.get_by_role("slider")
     assert (opacity(opened, "heat"), opacity(opened, "mask")) == (1, 0)
     slider.fill("0")
     assert (opacity(opened, "heat"), opacity(opened, "mask")) == (0, 0)
-    assert slider.get_attribute("aria-valuetext") == "photograph"
+    assert slider.get_attribute("aria-valuetext") == "source_image"
     slider.fill("1.5")
     assert (opacity(opened, "heat"), opacity(opened, "mask")) == (0.5, 0.5)
     slider.press("End")
@@ -64,13 +64,13 @@ def test_outlines_can_be_taken_away(page, browse):
     assert not outline.is_visible()
 
 
-def test_contents_lead_to_each_photograph(page, browse):
+def test_contents_lead_to_each_source_image(page, browse):
     opened = browse(page)
     opened.get_by_role("navigation").get_by_role("link", name="photo 3").click()
     assert opened.get_by_role("heading", name="photo 3").is_visible()
     assert opened.evaluate("decodeURIComponent(location.hash)") == "#photo 3"
     assert opened.get_by_role("img", name="Score-CAM of photo 3 for cat, p = 0.50, by net").count() == 1
-    assert opened.get_by_text("deletion 0.25").count() == PHOTOGRAPHS
+    assert opened.get_by_text("deletion 0.25").count() == SOURCE_IMAGES
 
 
 @pytest.mark.parametrize(("width", "columns"), [(1280, 3), (400, 2)])

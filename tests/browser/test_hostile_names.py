@@ -37,15 +37,15 @@ def write_explanations(path):
     told |= {"target": 1, "target_probability": 0.5} | dict.fromkeys(
         ("label_name", "predicted_name", "target_name"), HOSTILE
     )
-    pictures = {"image_id": ids, "images": np.zeros((1, 32, 32, 3), np.uint8), "box": np.full((1, 4), np.nan)}
+    images = {"image_id": ids, "images": np.zeros((1, 32, 32, 3), np.uint8), "box": np.full((1, 4), np.nan)}
     facts = {"model": "net", "geometry": "square", "explainer": "lime"}
     cards = explanation_page.collect(
         [({"image_id": ids, "saliency": saliency, "warning": [HOSTILE]}, facts)],
         [],
-        {"square": pictures},
+        {"square": images},
         predictions=pd.DataFrame([told]),
         faithfulness=None,
-        photographs=1,
+        source_images=1,
     )
     explanation_page.write(path, cards, area=0.2, explained=1, missing=[HOSTILE])
 
@@ -53,7 +53,7 @@ def write_explanations(path):
 def write_units(path):
     concepts = pd.DataFrame(
         {
-            **{"model": "net", "layer": "a", "unit": [0, 1], "status": "labelled", "concept": [HOSTILE, "plain"]},
+            **{"model": "net", "layer": "a", "unit": [0, 1], "status": "labeled", "concept": [HOSTILE, "plain"]},
             **{"category": HOSTILE, "score": [1.0, 2.0], "margin": [0.5, 0.25], "q_value": 0.01},
             **{"top_concepts": HOSTILE, "encoder": HOSTILE},
         }
@@ -63,7 +63,7 @@ def write_units(path):
         path,
         concepts=concepts,
         maps=[(arrays, {"model": "net", "layer": "a", "geometry": "square"})],
-        pictures={"square": lambda rows: np.zeros((len(rows), 8, 8, 3), np.uint8)},
+        images={"square": lambda rows: np.zeros((len(rows), 8, 8, 3), np.uint8)},
         missing=[HOSTILE],
     )
 

@@ -12,17 +12,17 @@ UNITS, LAYERS, PICTURES = 5000, 5, 4000
 
 
 def table():
-    """Unit i has the concept `concept <i modulo 100>`, its score is i; every tenth unit is unlabelled."""
+    """Unit i has the concept `concept <i modulo 100>`, its score is i; every tenth unit is unlabeled."""
     number = np.arange(UNITS)
-    labelled = number % 10 > 0
+    labeled = number % 10 > 0
     return pd.DataFrame(
         {
             "model": "net",
             "layer": (number // (UNITS // LAYERS)).astype(str),
             "unit": number % (UNITS // LAYERS),
-            "status": np.where(labelled, "labelled", "unlabelled"),
-            "concept": [f"concept {i % 100}" if named else None for i, named in zip(number, labelled, strict=True)],
-            "category": np.where(labelled, np.where(number % 2, "odd", "even"), None),
+            "status": np.where(labeled, "labeled", "unlabeled"),
+            "concept": [f"concept {i % 100}" if named else None for i, named in zip(number, labeled, strict=True)],
+            "category": np.where(labeled, np.where(number % 2, "odd", "even"), None),
             "score": number.astype(float),
             "margin": 0.5,
             "q_value": np.where(number % 10 == 1, 0.2, 0.01),
@@ -32,8 +32,8 @@ def table():
     )
 
 
-def photographs(rows):
-    """Pictures with about as much detail as photographs: smooth noise and a little fine noise, by their row."""
+def source_images(rows):
+    """Images with about as much detail as source images: smooth noise and a little fine noise, by their row."""
     rng = np.random.default_rng(int(rows[0]))
     coarse = rng.integers(0, 256, (len(rows), 8, 8, 3)).repeat(16, 1).repeat(16, 2)
     return (0.9 * coarse + rng.integers(0, 26, coarse.shape)).astype(np.uint8)
@@ -54,7 +54,7 @@ def page(tmp_path_factory):
     outline_once = functools.cache(lambda content: outline(np.frombuffer(content, np.uint8).reshape(7, 7)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pages, "outline", lambda each: outline_once(each.tobytes()))
-        unit_gallery.write(path, concepts=table(), maps=maps, pictures={"square": photographs})
+        unit_gallery.write(path, concepts=table(), maps=maps, images={"square": source_images})
     return path
 
 
@@ -71,7 +71,7 @@ def test_page_is_below_40_megabytes_and_draws_only_what_is_near(page, browse):
     opened = browse(page)
     assert count(opened) == "5,000 of 5,000 units"
     shown = cards(opened)
-    assert 12 <= len(shown) <= 500 and shown[:2] == ["unlabelled", "concept 1"]
+    assert 12 <= len(shown) <= 500 and shown[:2] == ["unlabeled", "concept 1"]
     assert opened.locator("#cards img").count() == 5 * len(shown)
     assert opened.locator("#cards path").count() > 0
 
@@ -83,8 +83,8 @@ SEARCHES = [
     ({"query": "second", "runners": True}, 5000),
     ({"place": "net/2"}, 1000),
     ({"category": "odd"}, 2500),
-    ({"status": "unlabelled"}, 500),
-    ({"place": "net/2", "status": "unlabelled"}, 100),
+    ({"status": "unlabeled"}, 500),
+    ({"place": "net/2", "status": "unlabeled"}, 100),
 ]
 
 

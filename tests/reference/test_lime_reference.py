@@ -17,7 +17,7 @@ def reference_kernel(distance, width):
     return np.sqrt(np.exp(-(distance**2) / width**2))
 
 
-def neighbourhood(seed, n_samples=400, n_segments=37, n_targets=3):
+def neighborhood(seed, n_samples=400, n_segments=37, n_targets=3):
     """Return a design, and predictions that depend on it non-linearly."""
     generator = torch.Generator().manual_seed(seed)
     design = lime_samples.perturbations(n_segments, n_samples, generator)
@@ -54,7 +54,7 @@ def reference_fit(design, predictions, target, *, distance, kernel_width, n_feat
     ],
 )
 def test_fit_equals_lime(distance, kernel_width, selection, n_features):
-    design, predictions = neighbourhood(seed=n_features % 7)
+    design, predictions = neighborhood(seed=n_features % 7)
     options = {"distance": distance, "kernel_width": kernel_width, "n_features": n_features, "selection": selection}
     own = surrogate.fit(design, predictions, **options)
     for target in range(predictions.shape[1]):
@@ -69,7 +69,7 @@ def test_fit_equals_lime(distance, kernel_width, selection, n_features):
 @pytest.mark.parametrize(("n_samples", "n_segments"), [(30, 60), (100, 2), (61, 60)])
 @pytest.mark.parametrize("selection", ["none", "highest_weights", "forward_selection"])
 def test_fit_equals_lime_for_few_samples_and_few_superpixels(n_samples, n_segments, selection):
-    design, predictions = neighbourhood(3, n_samples, n_segments)
+    design, predictions = neighborhood(3, n_samples, n_segments)
     options = {"distance": "cosine", "kernel_width": 0.25, "n_features": 8, "selection": selection}
     own = surrogate.fit(design, predictions, **options)
     for target in range(predictions.shape[1]):
@@ -81,12 +81,12 @@ def test_fit_equals_lime_for_few_samples_and_few_superpixels(n_samples, n_segmen
         assert own.r2[target].item() == pytest.approx(score, rel=TOLERANCE)
 
 
-def photograph(size=120):
+def source_image(size=120):
     return transform.resize(data.chelsea()[:300, 50:350], (size, size), preserve_range=True).astype(np.uint8)
 
 
 def predict(batch):
-    """Softmax of a small random convolution, one picture at a time: the same bits in any batch."""
+    """Softmax of a small random convolution, one image at a time: the same bits in any batch."""
     generator = torch.Generator().manual_seed(1)
     weights = torch.randn(6, 3, 9, 9, generator=generator, dtype=torch.float64) / 100
     head = torch.randn(4, 6, generator=generator, dtype=torch.float64)
@@ -103,8 +103,8 @@ def slic_from_one(image):
 @pytest.mark.parametrize("hide", [None, 0, 200])
 @pytest.mark.parametrize("n_features", [100000, 8, 5])
 @pytest.mark.parametrize("cut", ["quickshift", "slic"])
-def test_explanation_of_a_photograph_equals_lime_image_explainer(hide, n_features, cut):
-    image, n_samples, seed = photograph(), 150, 17
+def test_explanation_of_a_source_image_equals_lime_image_explainer(hide, n_features, cut):
+    image, n_samples, seed = source_image(), 150, 17
     if cut == "quickshift":
         labels = segment.quickshift(image[None])
         segment_image = partial(segmentation.quickshift, kernel_size=4, max_dist=200, ratio=0.2)

@@ -1,4 +1,4 @@
-"""The real networks of the demonstration, loaded as the workflow loads them, on real labelled photographs."""
+"""The real networks of the demonstration, loaded as the workflow loads them, on real labeled source images."""
 
 from pathlib import Path
 
@@ -16,9 +16,9 @@ CONFIG = yaml.safe_load((ROOT / "config" / "demo.yaml").read_text())
 
 
 @pytest.fixture(scope="module")
-def photographs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photographs")
-    fetch_images(CONFIG["images"]["explain"]["photographs"][0], folder, folder / "downloads")
+def source_images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("source_images")
+    fetch_images(CONFIG["images"]["explain"]["source_images"][0], folder, folder / "downloads")
     paths = sorted(folder.glob("foolbox/data/imagenet_*.jpg"))
     return paths, torch.tensor([int(path.stem.split("_")[-1]) for path in paths])
 
@@ -34,20 +34,20 @@ def retrieve(file, folder):
 
 
 @pytest.mark.parametrize(("name", "top1", "top5"), [("squeezenet1_1", 14, 20), ("efficientnet_lite0", 18, 19)])
-def test_accuracy_is_that_of_the_published_weights(name, top1, top5, photographs, tmp_path):
-    paths, labels = photographs
+def test_accuracy_is_that_of_the_published_weights(name, top1, top5, source_images, tmp_path):
+    paths, labels = source_images
     settings = CONFIG["models"][name]
     weights = retrieve(settings["weights"], tmp_path)
     model = network.load_classifier(settings["architecture"], weights, layout=settings["layout"])
     mean, std = settings["preprocessing"]["mean"], settings["preprocessing"]["std"]
-    predict = network.predictor(model, network.normaliser(mean, std, device="cpu"))
+    predict = network.predictor(model, network.normalizer(mean, std, device="cpu"))
     best = predict(decode(paths, settings["preprocessing"])).topk(5).indices
     assert len(labels) == 20
     assert (best[:, 0] == labels).sum() >= top1
     assert (best == labels[:, None]).any(1).sum() >= top5
 
 
-def test_the_surrogate_encoder_finds_the_word_for_a_photograph(tmp_path):
+def test_the_surrogate_encoder_finds_the_word_for_a_source_image(tmp_path):
     settings = CONFIG["encoder"]
     files = {name: retrieve(file, tmp_path / name) for name, file in settings["files"].items()}
     encoder = encoders.conse(
@@ -65,8 +65,8 @@ def test_the_surrogate_encoder_finds_the_word_for_a_photograph(tmp_path):
     names += ["skimage/data/motorcycle_left.png", "sklearn/datasets/images/china.jpg"]
     for package in ("skimage", "sklearn"):
         installed(package, [name.removeprefix(f"{package}/") for name in names if name.startswith(package)], tmp_path)
-    pictures = decode([tmp_path / name for name in names], settings["preprocessing"])
-    features, texts = encoder.image(pictures), encoder.text(words)
+    images = decode([tmp_path / name for name in names], settings["preprocessing"])
+    features, texts = encoder.image(images), encoder.text(words)
     torch.testing.assert_close(features.norm(dim=1), torch.ones(5))
     torch.testing.assert_close(texts.norm(dim=1), torch.ones(5))
     assert (features @ texts.T).argmax(1).tolist() == [0, 1, 2, 3, 4]

@@ -1,6 +1,6 @@
-"""Decoded pictures, normalised, against the PIL transform that each publisher ships with its weights.
+"""Decoded images, normalized, against the PIL transform that each publisher ships with its weights.
 
-The eight bits after resizing and cropping are the same; the normalised values differ by float32 rounding alone, for
+The eight bits after resizing and cropping are the same; the normalized values differ by float32 rounding alone, for
 ``x * (1 / (255 std)) - mean / std`` stands for ``(x / 255 - mean) / std``: at most 1e-6 of values up to 3.
 """
 
@@ -71,12 +71,12 @@ PAIRS = {
 def test_input_is_that_of_the_publisher(tmp_path, source, size):
     published, transform = PAIRS[source]
     noise = np.random.default_rng(sum(size)).integers(0, 256, (size[1] // 8 + 1, size[0] // 8 + 1, 3), np.uint8)
-    picture = Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
-    picture.save(tmp_path / "photograph.jpg", quality=95)
-    rows, geometry = [{"image_id": "a", "path": "photograph.jpg"}], {key: published[key] for key in GEOMETRY}
+    image = Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+    image.save(tmp_path / "source image.jpg", quality=95)
+    rows, geometry = [{"image_id": "a", "path": "source image.jpg"}], {key: published[key] for key in GEOMETRY}
     pixels, _, _ = decode.decode_images(rows, tmp_path, geometry)
-    ours = network.normaliser(published["mean"], published["std"], device="cpu")(pixels)[0]
-    theirs = transform(Image.open(tmp_path / "photograph.jpg").convert("RGB"))
+    ours = network.normalizer(published["mean"], published["std"], device="cpu")(pixels)[0]
+    theirs = transform(Image.open(tmp_path / "source image.jpg").convert("RGB"))
     mean, std = (torch.tensor(published[key]).view(3, 1, 1) for key in ("mean", "std"))
     eight_bits = ((theirs * std + mean) * 255).round().byte()
     assert torch.equal(eight_bits.permute(1, 2, 0), torch.from_numpy(pixels[0]))

@@ -5,7 +5,7 @@ from skimage import data, segmentation, transform
 from sklearn.datasets import load_sample_image
 from unitlens.explainers import segment
 
-PHOTOGRAPHS = {
+SOURCE_IMAGES = {
     "astronaut": data.astronaut,
     "chelsea": data.chelsea,
     "coffee": data.coffee,
@@ -22,19 +22,19 @@ def reference(image, **options):
 
 
 def resized(name, h, w):
-    return transform.resize(PHOTOGRAPHS[name](), (h, w), preserve_range=True).astype(np.uint8)
+    return transform.resize(SOURCE_IMAGES[name](), (h, w), preserve_range=True).astype(np.uint8)
 
 
 @pytest.mark.parametrize("size", [(224, 224), (97, 150)])
-def test_labels_equal_scikit_image_on_photographs(size):
-    images = np.stack([resized(name, *size) for name in PHOTOGRAPHS])
+def test_labels_equal_scikit_image_on_source_images(size):
+    images = np.stack([resized(name, *size) for name in SOURCE_IMAGES])
     labels = segment.quickshift(images).numpy()
-    for name, image, own in zip(PHOTOGRAPHS, images, labels, strict=True):
+    for name, image, own in zip(SOURCE_IMAGES, images, labels, strict=True):
         np.testing.assert_array_equal(own, reference(image), err_msg=name)
 
 
 def test_labels_equal_scikit_image_at_full_size():
-    image = PHOTOGRAPHS["flower"]()[:300, :400].copy()
+    image = SOURCE_IMAGES["flower"]()[:300, :400].copy()
     np.testing.assert_array_equal(segment.quickshift(image[None])[0].numpy(), reference(image))
 
 
@@ -60,7 +60,7 @@ def test_seed_is_scikit_images_rng():
     assert (labels != reference(flat)).any()
 
 
-def test_noise_and_two_colours_where_ties_abound():
+def test_noise_and_two_colors_where_ties_abound():
     generator = np.random.default_rng(0)
     noise = generator.integers(0, 256, (90, 90, 3), dtype=np.uint8)
     two = (generator.integers(0, 2, (90, 90, 1)) * np.array([90, 30, 200])).astype(np.uint8)

@@ -1,6 +1,6 @@
-"""ROAD's imputation against `grad-cam`, without noise, on photographs and on holes of every kind.
+"""ROAD's imputation against `grad-cam`, without noise, on source images and on holes of every kind.
 
-Tolerance: half a grey level of 256, which is what is lost in rounding to whole levels (about 0.15 on one machine).
+Tolerance: half a gray level of 256, which is what is lost in rounding to whole levels (about 0.15 on one machine).
 """
 
 import pytest
@@ -24,7 +24,7 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def picture():
+def one_image():
     return torch.as_tensor(transform.resize(data.astronaut(), (SIDE, SIDE)) * 255).round().to(torch.uint8)
 
 
@@ -42,17 +42,17 @@ def orders():
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("name", orders())
-def test_imputation_is_that_of_grad_cam(picture, name, share):
+def test_imputation_is_that_of_grad_cam(one_image, name, share):
     order = orders()[name] + 1e-6 * torch.rand(SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     removed = order.flatten().argsort(descending=True).argsort().view(SIDE, SIDE) < share * SIDE**2
-    ours = imputation.impute(picture[None], removed[None])[0]
-    theirs = road.NoisyLinearImputer(noise=0)(picture.permute(2, 0, 1).float(), (~removed).float())
+    ours = imputation.impute(one_image[None], removed[None])[0]
+    theirs = road.NoisyLinearImputer(noise=0)(one_image.permute(2, 0, 1).float(), (~removed).float())
     assert (ours - theirs.permute(1, 2, 0)).abs().max() < 0.5
 
 
 @pytest.mark.parametrize("order", ["morf", "lerf"])
-def test_probabilities_are_those_of_grad_cam(picture, monkeypatch, order):
-    """On a map without ties, noise switched off on both sides; rounding to grey levels moves them by under 0.3 %."""
+def test_probabilities_are_those_of_grad_cam(one_image, monkeypatch, order):
+    """On a map without ties, noise switched off on both sides; rounding to gray levels moves them by under 0.3 %."""
     monkeypatch.setattr(perturbation, "_NOISE", 0.0)
     torch.manual_seed(0)
     network = torchvision.models.squeezenet1_1().eval().requires_grad_(False)
@@ -62,12 +62,12 @@ def test_probabilities_are_those_of_grad_cam(picture, monkeypatch, order):
     def theirs(removed):
         metric = road.PerturbationConfidenceMetric(remove(100 - removed, road.NoisyLinearImputer(noise=0)))
         score = [lambda logits: logits.softmax(0)[target]]
-        image = picture.permute(2, 0, 1)[None] / 255
+        image = one_image.permute(2, 0, 1)[None] / 255
         return metric(image, saliency[None].numpy(), score, network, return_diff=False)[0]
 
     curve, _ = faithfulness.road(
-        lambda pictures: network(pictures.permute(0, 3, 1, 2) / 255).softmax(1),
-        picture[None],
+        lambda images: network(images.permute(0, 3, 1, 2) / 255).softmax(1),
+        one_image[None],
         saliency[None],
         torch.tensor([target]),
         percentiles=[20, 50, 80],

@@ -94,14 +94,14 @@ def finished(undisturbed, tmp_path):
 
 
 def write_stub(folder):
-    """Make a folder with the stub workflow, the profiles and six photographs."""
+    """Make a folder with the stub workflow, the profiles and six source images."""
     shutil.copytree(STUB, folder)
     shutil.copytree(ROOT / "profiles", folder / "profiles")
     (folder / "slurm").symlink_to("profiles/slurm")
     for name in ("faults", "results", "config"):
         (folder / name).mkdir()
     (folder / "config/config.yaml").write_text("{}\n")  # the profile names it
-    toy.write_sheet(folder / "config/sheet.csv", toy.write_photographs(folder / "photographs", 6))
+    toy.write_sheet(folder / "config/sheet.csv", toy.write_source_images(folder / "source_images", 6))
     return folder
 
 

@@ -190,14 +190,14 @@ def test_shard_is_deleted_afterwards(finished, undisturbed):
     rerun(finished, undisturbed, "write_table all", f"write_shard {BAD}")
 
 
-def test_photograph_cannot_be_read(run, undisturbed):
-    photograph = run.folder / "photographs/toy_03.png"
-    good = photograph.read_bytes()
-    photograph.write_bytes(good[:-200])
+def test_source_image_cannot_be_read(run, undisturbed):
+    source_image = run.folder / "source_images/toy_03.png"
+    good = source_image.read_bytes()
+    source_image.write_bytes(good[:-200])
     status, text = run.finish("--retries", "0")
-    assert status != 0 and "image_id 'toy_03': photographs/toy_03.png: cannot be read as a picture" in text
+    assert status != 0 and "image_id 'toy_03': source_images/toy_03.png: cannot be read as an image" in text
     assert {path.name for path in (run.folder / "results/images").iterdir()} == {"00000.h5", "00002.h5"}
-    photograph.write_bytes(good)
+    source_image.write_bytes(good)
     rerun(run, undisturbed, f"write_shard {BAD}")
 
 

@@ -39,7 +39,7 @@ def test_names_come_back_as_they_are(finished):
     concepts = read_table(finished / "results/concepts.csv")
     units = concepts.groupby(["model", "layer"]).size().to_dict()
     assert units == {("toy", "relu1"): 6, ("toy", "relu2"): 8, ("18", "1.10"): 6, ("18", "4"): 8}
-    assert "labelled" not in set(concepts.status), "seven photographs support no label"
+    assert "labeled" not in set(concepts.status), "seven source images support no label"
     predictions = read_table(finished / "results/predictions.csv")
     assert set(predictions.predicted_name) <= set(toy.CLASSES)
     assert set(read_table(finished / "results/netdissect.csv").mask_concept) <= {
@@ -50,7 +50,7 @@ def test_names_come_back_as_they_are(finished):
 
 @pytest.mark.e2e
 def test_one_bad_item_costs_that_item(finished):
-    """The black photograph has one superpixel; the broken one is skipped; the others are explained by all."""
+    """The black source image has one superpixel; the broken one is skipped; the others are explained by all."""
     explanations = read_table(finished / "results/explanations.csv")
     shown = {"toy_00", "toy_02", "toy_03", "1.10", "NA"}
     for (model, explainer), own in explanations.groupby(["model", "explainer"]):
@@ -60,7 +60,7 @@ def test_one_bad_item_costs_that_item(finished):
     compared = read_table(finished / "results/agreement.csv")
     assert set(compared.image_id) == shown
     assert set(compared.image_id[compared.value.isna()]) == {"1.10"}
-    scored = read_table(finished / "results/ground_truth.csv")
+    scored = read_table(finished / "results/localization.csv")
     assert set(scored.image_id) == {"toy_02", "NA"}, "one has a box and one a mask, in different shards"
 
 
@@ -70,7 +70,7 @@ def test_pages_show_names_as_text(finished, browse, page):
     text = browse(finished / f"results/{page}.html").content()
     assert "disc <b>" not in text and "<frame>" not in text
     if page == "overview":
-        assert "007: photographs/broken.jpg: cannot be read" in text
+        assert "007: source_images/broken.jpg: cannot be read" in text
 
 
 @pytest.mark.slurm

@@ -150,19 +150,19 @@ def test_bad_input_is_named():
 ORIGIN = {"model": "m", "explained_class": "predicted", "geometry": "g"}
 
 
-def explanations(maps, *, ids="xy", photographs="pp", label=(0, 0), predicted=(0, 0)):
+def explanations(maps, *, ids="xy", source_images="pp", label=(0, 0), predicted=(0, 0)):
     """Files of explanations, one a name of `maps`."""
-    images = {"image_id": np.array([*ids], dtype=object), "photograph": np.array([*photographs], dtype=object)}
+    images = {"image_id": np.array([*ids], dtype=object), "source_image": np.array([*source_images], dtype=object)}
     images |= {"label": np.array(label), "predicted": np.array(predicted)}
     return [({**images, "saliency": np.array(own)}, {**ORIGIN, "explainer": name}) for name, own in maps.items()]
 
 
-def table_of(values, photographs, **columns):
+def table_of(values, source_images, **columns):
     """Scores as `score_pairs` gives them, an image a value."""
     columns = {"explainer_a": "lime", "explainer_b": "cam", "measure": "equal_area_iou", "cut": 0.2} | columns
     columns = {**ORIGIN, "prediction": np.nan, **columns, "chance": 1 / 9, "tied_share": [0.5] * len(values)}
-    images = [f"{photograph}{number}" for number, photograph in enumerate(photographs)]
-    return pd.DataFrame({"value": values, "photograph": list(photographs), "image_id": images, **columns})
+    images = [f"{source_image}{number}" for number, source_image in enumerate(source_images)]
+    return pd.DataFrame({"value": values, "source_image": list(source_images), "image_id": images, **columns})
 
 
 def test_pairs_are_scored_by_hand():
@@ -178,7 +178,7 @@ def test_pairs_are_scored_by_hand():
     assert table.set_index("image_id").loc["x", "prediction"].unique().tolist() == ["wrong"]
     assert table.set_index("image_id").loc["y", "prediction"].isna().all()
     table = table.set_index(["explainer_a", "explainer_b", "measure", "cut", "image_id"]).sort_index()
-    assert table.loc[("a", "b"), "photograph"].unique().tolist() == ["p"]
+    assert table.loc[("a", "b"), "source_image"].unique().tolist() == ["p"]
 
     equal_area = table.loc[("a", "b", "equal_area_iou", 0.5)]
     assert equal_area.loc["x", ["value", "chance", "tied_share"]].tolist() == [
@@ -220,11 +220,11 @@ def test_files_of_other_images_are_refused():
         agreement_tables.score_pairs(files, area=0.5, areas=[], threshold=0.5, seed=0)
 
 
-def test_the_summary_takes_photographs_as_groups():
-    values, photographs = [0.1, 0.2, 0.3, 0.8, 0.9, 0.4, 0.5], "ppqqrrs"
-    (row,) = agreement_tables.summarise(table_of(values, photographs), seed=3).to_dict("records")
-    *_, low, high = resampling.mean_with_interval(values, groups=list(photographs), seed=3)
-    assert (row["n"], row["photographs"], row["undefined"]) == (7, 4, 0)
+def test_the_summary_takes_source_images_as_groups():
+    values, source_images = [0.1, 0.2, 0.3, 0.8, 0.9, 0.4, 0.5], "ppqqrrs"
+    (row,) = agreement_tables.summarize(table_of(values, source_images), seed=3).to_dict("records")
+    *_, low, high = resampling.mean_with_interval(values, groups=list(source_images), seed=3)
+    assert (row["n"], row["source_images"], row["undefined"]) == (7, 4, 0)
     assert row["mean"] == pytest.approx(3.2 / 7)
     assert (row["low"], row["high"]) == (low, high)
     assert (row["low"], row["high"]) != resampling.mean_with_interval(values, seed=3)[3:]
@@ -233,16 +233,16 @@ def test_the_summary_takes_photographs_as_groups():
 
 def test_undefined_scores_are_counted_and_left_out():
     values = [0.1, math.nan, 0.3, 0.5, math.nan]
-    (row,) = agreement_tables.summarise(table_of(values, "pqrst")).to_dict("records")
-    assert (row["n"], row["photographs"], row["undefined"], row["mean"]) == (3, 3, 2, pytest.approx(0.3))
-    (row,) = agreement_tables.summarise(table_of([math.nan, math.nan], "pq")).to_dict("records")
-    assert (row["n"], row["photographs"], row["undefined"]) == (0, 0, 2)
+    (row,) = agreement_tables.summarize(table_of(values, "pqrst")).to_dict("records")
+    assert (row["n"], row["source_images"], row["undefined"], row["mean"]) == (3, 3, 2, pytest.approx(0.3))
+    (row,) = agreement_tables.summarize(table_of([math.nan, math.nan], "pq")).to_dict("records")
+    assert (row["n"], row["source_images"], row["undefined"]) == (0, 0, 2)
     assert all(math.isnan(row[name]) for name in ("mean", "low", "high"))
 
 
-def test_fewer_than_three_photographs_give_no_interval():
-    (row,) = agreement_tables.summarise(table_of([0.2, 0.4, 0.6, 0.8], "ppqq")).to_dict("records")
-    assert (row["n"], row["photographs"], row["mean"]) == (4, 2, pytest.approx(0.5))
+def test_fewer_than_three_source_images_give_no_interval():
+    (row,) = agreement_tables.summarize(table_of([0.2, 0.4, 0.6, 0.8], "ppqq")).to_dict("records")
+    assert (row["n"], row["source_images"], row["mean"]) == (4, 2, pytest.approx(0.5))
     assert math.isnan(row["low"])
     assert math.isnan(row["high"])
 
@@ -256,22 +256,22 @@ def test_models_pairs_and_measures_are_kept_apart():
             table_of([0.8] * 3, "pqr", model="other"),
         ]
     )
-    summary = agreement_tables.summarise(scores)
+    summary = agreement_tables.summarize(scores)
     assert summary["mean"].tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8])
     assert summary.low.tolist() == summary.high.tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8])
     assert summary.cut.tolist() == pytest.approx([0.2, math.nan, 0.2, 0.2], nan_ok=True)
     assert summary.model.tolist() == ["m", "m", "m", "other"]
     assert summary.seed.tolist() == [0] * 4
-    shuffled = agreement_tables.summarise(scores.sample(frac=1, random_state=0))
+    shuffled = agreement_tables.summarize(scores.sample(frac=1, random_state=0))
     keys = ["model", "explainer_b", "measure"]
     pd.testing.assert_frame_equal(
         shuffled.sort_values(keys, ignore_index=True), summary.sort_values(keys, ignore_index=True)
     )
 
 
-def test_right_and_wrong_predictions_are_summarised_apart():
+def test_right_and_wrong_predictions_are_summarized_apart():
     scores = table_of([0.1, 0.2, 0.3, 0.8], "pqrs", prediction=["right", "right", np.nan, "wrong"])
-    summary = agreement_tables.summarise(scores).set_index("subset")
+    summary = agreement_tables.summarize(scores).set_index("subset")
     assert summary["n"].to_dict() == {"all": 4, "right": 2, "wrong": 1}
     assert summary["mean"].to_dict() == pytest.approx({"all": 0.35, "right": 0.15, "wrong": 0.8})
     assert summary.loc[["right", "wrong"], "low"].isna().all()
@@ -286,7 +286,7 @@ def test_headline_and_tests_are_of_one_area():
             table_of([1.0, 2.0, 3.0], "pqr", measure="peak_distance", cut=np.nan, prediction="right"),
         ]
     )
-    rounded = agreement_tables.summarise(scores).round(6)  # as tables are written
+    rounded = agreement_tables.summarize(scores).round(6)  # as tables are written
     assert agreement_tables.headline(rounded, area=1 / 3)["mean"].tolist() == pytest.approx([0.4, 0.2])
     (test,) = agreement_tables.compare_pairs(scores.round(6), area=1 / 3, seed=7).to_dict("records")
     assert test["seed"] == 7
@@ -301,17 +301,17 @@ def test_findings_say_what_the_numbers_say():
             table_of([0.1, 0.1, 0.1], "pqr", explainer_b="scorecam-x"),
         ]
     )
-    summary, tests = agreement_tables.summarise(scores), agreement_tables.compare_pairs(scores, area=0.2)
+    summary, tests = agreement_tables.summarize(scores), agreement_tables.compare_pairs(scores, area=0.2)
     assert evaluation_findings.agreement_findings(summary, tests, area=0.2) == [
-        "m: cut at 20 % of the picture, LIME and Grad-CAM agree most: IoU 0.40 (95 % interval 0.30 to 0.50, n = 3); "
+        "m: cut at 20 % of the image, LIME and Grad-CAM agree most: IoU 0.40 (95 % interval 0.30 to 0.50, n = 3); "
         "LIME and Score-CAM least: 0.10 (95 % interval 0.10 to 0.10, n = 3). Chance is 0.11; of 2 intervals 1 above "
         "it, 1 below it. Beyond chance the first pair agrees more than 0 of 1 other pair (paired permutation test by "
-        "photograph, p < 0.05 adjusted for 1 test; smallest p = 0.25)."
+        "source image, p < 0.05 adjusted for 1 test; smallest p = 0.25)."
     ]
 
 
 def test_label_0_is_a_label():
-    arrays, facts = explanations({"a": np.zeros((3, 2, 2))}, ids="xyz", photographs="ppp")[0]
+    arrays, facts = explanations({"a": np.zeros((3, 2, 2))}, ids="xyz", source_images="ppp")[0]
     arrays |= {"label": np.array([0, 0, -1]), "predicted": np.array([0, 1, 0])}
     assert summaries.image_table(arrays, facts)["prediction"].fillna("none").tolist() == ["right", "wrong", "none"]
 
@@ -323,7 +323,7 @@ def test_findings_name_the_first_and_the_last_of_all_pairs_and_its_own_tests():
         for model in ("z", "m")
         for (a, b), mean in means.items()
     )
-    summary, tests = agreement_tables.summarise(scores), agreement_tables.compare_pairs(scores, area=0.2)
+    summary, tests = agreement_tables.summarize(scores), agreement_tables.compare_pairs(scores, area=0.2)
     sentences = evaluation_findings.agreement_findings(summary, tests, area=0.2)
     assert [sentence[:2] for sentence in sentences] == ["z:", "m:"]
     for sentence in sentences:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 CONCEPTS = Path(__file__).parents[2] / "config" / "concepts" / "common.csv"
-CATEGORIES = {"object", "scene", "part", "material", "texture", "colour"}
+CATEGORIES = {"object", "scene", "part", "material", "texture", "color"}
 TOKEN = r"[a-z]+(?:-[a-z]+)*"
 ONE_OR_TWO_WORDS = re.compile(rf"{TOKEN}(?: {TOKEN})?")
 

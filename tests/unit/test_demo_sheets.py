@@ -26,14 +26,14 @@ def test_ids_are_unique_and_no_picture_is_listed_twice(name):
 
 
 @each_sheet
-def test_the_crops_of_a_photograph_are_consecutive(name):
-    """Decoding keeps the last photograph open: scattered crops would be decoded over and over."""
+def test_the_crops_of_a_source_image_are_consecutive(name):
+    """Decoding keeps the last source image open: scattered crops would be decoded over and over."""
     runs = [path for path, _ in groupby(row["path"] for row in rows_of(name))]
     assert len(runs) == len(set(runs))
 
 
 @each_sheet
-def test_crops_are_boxes_within_the_photograph(name):
+def test_crops_are_boxes_within_the_source_image(name):
     for row in rows_of(name):
         if row["crop"]:
             left, top, right, bottom = map(float, row["crop"].split())
@@ -42,7 +42,7 @@ def test_crops_are_boxes_within_the_photograph(name):
 
 
 @each_sheet
-def test_boxes_lie_within_the_photograph_and_belong_to_a_label(name):
+def test_boxes_lie_within_the_source_image_and_belong_to_a_label(name):
     boxed = [row for row in rows_of(name) if row["box"]]
     assert len({row["path"] for row in boxed}) == {"probe": 19, "explain": 10}[name]
     for row in boxed:
@@ -56,22 +56,22 @@ def test_boxes_lie_within_the_photograph_and_belong_to_a_label(name):
 def test_every_path_is_among_the_files_that_are_retrieved(name):
     patterns = [
         f"{source['installed']}/{pattern}" if "installed" in source else pattern
-        for source in IMAGES[name]["photographs"]
+        for source in IMAGES[name]["source_images"]
         for pattern in source["files"]
     ]
     paths = {row["path"] for row in rows_of(name)}
     assert [path for path in paths if not any(Path(path).match(pattern) for pattern in patterns)] == []
 
 
-def test_the_probe_set_holds_every_photograph_whole_and_about_a_thousand_rows():
+def test_the_probe_set_holds_every_source_image_whole_and_about_a_thousand_rows():
     rows = rows_of("probe")
     assert {row["path"] for row in rows if not row["crop"]} == {row["path"] for row in rows}
     assert 800 <= len(rows) <= 1200
 
 
-def test_ten_labelled_photographs_are_explained():
+def test_ten_labeled_source_images_are_explained():
     rows = rows_of("explain")
     assert len(rows) == len({row["path"] for row in rows}) == IMAGES["explain"]["shard_size"] == 10
     assert not any(row["crop"] for row in rows)
-    for row in rows:  # foolbox names its photographs by number and class
+    for row in rows:  # foolbox names its source images by number and class
         assert row["path"].removesuffix(".jpg").split("_")[-1] == row["label"]

@@ -14,7 +14,7 @@ from skimage import data, transform
 from unitlens.explainers import cam, lime, masks, segment
 from unitlens.measures import agreement, control_maps, faithfulness, imputation, perturbation, sanity
 from unitlens.networks import build, hooks, layer_outputs
-from unitlens.networks.network import load_classifier, normaliser, predictor, set_precision
+from unitlens.networks.network import load_classifier, normalizer, predictor, set_precision
 from unitlens.units import exemplars, netdissect
 
 pytestmark = [
@@ -27,9 +27,9 @@ TARGETS = [3, 5, 7]
 SEEDS = [11, 12, 13]
 
 
-def photographs(device):
-    pictures = [transform.resize(load()[..., :3], (SIZE, SIZE)) for load in (data.astronaut, data.chelsea, data.coffee)]
-    return torch.as_tensor(np.stack([(255 * picture).round().astype(np.uint8) for picture in pictures])).to(device)
+def source_images(device):
+    images = [transform.resize(load()[..., :3], (SIZE, SIZE)) for load in (data.astronaut, data.chelsea, data.coffee)]
+    return torch.as_tensor(np.stack([(255 * image).round().astype(np.uint8) for image in images])).to(device)
 
 
 def network(device):
@@ -39,7 +39,7 @@ def network(device):
         torch.save(build.build("torchvision:resnet18", classes=10).state_dict(), f"{folder}/weights.pt")
         model = load_classifier("torchvision:resnet18", f"{folder}/weights.pt", device=device, classes=10)
     model, dtype = set_precision(model, "float32")
-    return model, normaliser(MEAN, STD, device=device, dtype=dtype)
+    return model, normalizer(MEAN, STD, device=device, dtype=dtype)
 
 
 def targets(device):
@@ -48,8 +48,8 @@ def targets(device):
 
 def explained(method, layer):
     def run(device):
-        model, normalise = network(device)
-        return cam.explain(model, layer, normalise(photographs(device)), targets(device), method=method, chunk=50)
+        model, normalize = network(device)
+        return cam.explain(model, layer, normalize(source_images(device)), targets(device), method=method, chunk=50)
 
     return run
 
@@ -57,10 +57,10 @@ def explained(method, layer):
 def surrogate(**options):
     def run(device):
         predict = predictor(*network(device))
-        pictures = photographs(device)
-        labels = segment.grid(pictures, size=32)
+        images = source_images(device)
+        labels = segment.grid(images, size=32)
         options_ = {"n_samples": 200, "seeds": SEEDS, "batch_size": 70} | options
-        result = lime.explain(predict, pictures, labels, targets(device), **options_)
+        result = lime.explain(predict, images, labels, targets(device), **options_)
         return torch.cat([result.saliency.flatten(), result.coefficients.flatten(), result.stderr.flatten(), result.r2])
 
     return run
@@ -71,27 +71,27 @@ def curves(device):
     maps = control_maps.random_saliency((SIZE, SIZE), seeds=SEEDS).to(device)
     plan = perturbation.Plan(5, ["blur", "mean"], [20, 50, 80])
     found = faithfulness.curves(
-        predict, photographs(device), {"random": maps}, targets(device), plan=plan, seeds=SEEDS, batch_size=32
+        predict, source_images(device), {"random": maps}, targets(device), plan=plan, seeds=SEEDS, batch_size=32
     )
     return torch.cat([curve.flatten() for curve in found.values()])
 
 
 def filled(device):
     removed = control_maps.random_saliency((SIZE, SIZE), seeds=SEEDS).to(device) > 0.3
-    return imputation.impute(photographs(device), removed)
+    return imputation.impute(source_images(device), removed)
 
 
 def pooled(device):
-    model, normalise = network(device)
-    to_layer = lambda pictures: hooks.run_to(model, "layer3", normalise(pictures))  # noqa: E731
-    return torch.cat(list(layer_outputs.extract(to_layer, photographs(device).split(2))))
+    model, normalize = network(device)
+    to_layer = lambda images: hooks.run_to(model, "layer3", normalize(images))  # noqa: E731
+    return torch.cat(list(layer_outputs.extract(to_layer, source_images(device).split(2))))
 
 
 def strongest(device):
-    model, normalise = network(device)
+    model, normalize = network(device)
     rows = np.array([[0, 2], [1, -1]] * 128)
-    pictures = photographs("cpu").numpy()
-    found = exemplars.activation_maps(model, "layer3", rows, lambda wanted: pictures[wanted], normalise, batch_size=2)
+    images = source_images("cpu").numpy()
+    found = exemplars.activation_maps(model, "layer3", rows, lambda wanted: images[wanted], normalize, batch_size=2)
     return torch.as_tensor(found["peak"])
 
 
@@ -112,7 +112,7 @@ CLOSE = {  # what is computed: by how much the CPU and the GPU may differ, as a 
     "LIME by l2 with few features": (1e-4, surrogate(distance="l2", kernel_width=4, n_features=4)),
     "LIME that stops early": (1e-4, surrogate(stop_when_stable=2)),
     "LIME over noise": (1e-4, surrogate(hide="noise")),
-    "LIME over blur": (1e-3, surrogate(hide="blur")),  # some grey levels are rounded the other way
+    "LIME over blur": (1e-3, surrogate(hide="blur")),  # some gray levels are rounded the other way
     "faithfulness": (1e-3, curves),  # likewise
     "imputation": (2 * imputation.TOLERANCE / 255, filled),
     "activations": (1e-5, pooled),
@@ -137,17 +137,17 @@ def overlaps(device):
 
 def shuffled(device):
     model, _ = network(device)
-    sanity.randomise(model, sanity.layers_with_weights(model)[-5:], seed=3)
+    sanity.randomize(model, sanity.layers_with_weights(model)[-5:], seed=3)
     return torch.cat([values.flatten() for values in model.state_dict().values()])
 
 
 EQUAL = {
     **{
-        method: lambda device, run=run: run(photographs(device))
+        method: lambda device, run=run: run(source_images(device))
         for method, run in segment.SUPERPIXELS.items()
         if method != "grid"
     },
-    "grid": lambda device: segment.grid(photographs(device), size=30),
+    "grid": lambda device: segment.grid(source_images(device), size=30),
     "equal area": lambda device: masks.equal_area_mask(
         explained("gradcam", "layer4")("cpu").to(device).round(decimals=1), 0.2, seed=SEEDS
     ),
@@ -183,16 +183,16 @@ def test_a_gpu_gives_the_same_bytes_again(name):
 
 @pytest.mark.parametrize(("name", "room"), [("scorecam", 2**29), ("ablationcam", 2**26), ("LIME", 2**29)])
 def test_a_batch_that_does_not_fit_is_halved(name, room, caplog):
-    model, normalise = network("cuda")
-    pictures = photographs("cuda")
+    model, normalize = network("cuda")
+    images = source_images("cuda")
 
     def run(size):
         if name == "LIME":
-            labels = segment.grid(pictures, size=32)
+            labels = segment.grid(images, size=32)
             options = {"n_samples": 2000, "seeds": SEEDS, "batch_size": size}
-            predict = predictor(model, normalise)
-            return lime.explain(predict, pictures, labels, targets("cuda"), **options).saliency
-        return cam.explain(model, "layer2", normalise(pictures), targets("cuda"), method=name, chunk=size)
+            predict = predictor(model, normalize)
+            return lime.explain(predict, images, labels, targets("cuda"), **options).saliency
+        return cam.explain(model, "layer2", normalize(images), targets("cuda"), method=name, chunk=size)
 
     expected = run(50)
     torch.cuda.empty_cache()

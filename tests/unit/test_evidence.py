@@ -9,30 +9,30 @@ from sklearn.metrics import average_precision_score
 from unitlens.report import concept_findings
 from unitlens.tables import unit_labels
 from unitlens.units import dissect, evidence, exemplars, permutation
-from unitlens.units.likelihood import TERMS, log_likelihood, normalised, soft_terms, term_of_layer
+from unitlens.units.likelihood import TERMS, log_likelihood, normalized, soft_terms, term_of_layer
 
 N_CONCEPTS, DIMENSION = 40, 48
 PLANTED, NULL = 40, 80
 
 
-def planted_layer(photographs, crops, seed=0):
-    """Forty units that respond to a concept each, and eighty that respond to photographs, whatever these show.
+def planted_layer(source_images, crops, seed=0):
+    """Forty units that respond to a concept each, and eighty that respond to source images, whatever these show.
 
-    A photograph shows one concept, a crop of it almost the same. Every unit, planted or not, responds alike to the
-    crops of one photograph.
+    A source image shows one concept, a crop of it almost the same. Every unit, planted or not, responds alike to the
+    crops of one source image.
     """
     rng = np.random.default_rng(seed)
     texts = rng.normal(size=(N_CONCEPTS, DIMENSION))
-    shown = rng.permutation(np.arange(photographs) % N_CONCEPTS)
-    content = texts[shown] + rng.normal(scale=0.7, size=(photographs, DIMENSION))
-    photograph = np.repeat(np.arange(photographs), crops)
-    features = content[photograph] + rng.normal(scale=0.3, size=(len(photograph), DIMENSION))
+    shown = rng.permutation(np.arange(source_images) % N_CONCEPTS)
+    content = texts[shown] + rng.normal(scale=0.7, size=(source_images, DIMENSION))
+    source_image = np.repeat(np.arange(source_images), crops)
+    features = content[source_image] + rng.normal(scale=0.3, size=(len(source_image), DIMENSION))
     unit_features, unit_texts = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (features, texts))
-    responses = unit_features @ unit_texts.T + rng.normal(scale=0.05, size=(len(photograph), PLANTED))
-    whims = rng.normal(size=(photographs, NULL))[photograph] + rng.normal(scale=0.3, size=(len(photograph), NULL))
-    ids = np.array([f"image{row}" for row in range(len(photograph))], dtype=object)
+    responses = unit_features @ unit_texts.T + rng.normal(scale=0.05, size=(len(source_image), PLANTED))
+    whims = rng.normal(size=(source_images, NULL))[source_image] + rng.normal(scale=0.3, size=(len(source_image), NULL))
+    ids = np.array([f"image{row}" for row in range(len(source_image))], dtype=object)
     activations = {"activations": np.hstack([responses, whims]).astype(np.float32), "image_id": ids}
-    images = {"features": features.astype(np.float32), "image_id": ids, "photograph": photograph.astype(str)}
+    images = {"features": features.astype(np.float32), "image_id": ids, "source_image": source_image.astype(str)}
     words = np.array([f"concept{number}" for number in range(N_CONCEPTS)], dtype=object)
     return activations, images, {"features": texts.astype(np.float32), "word": words, "category": words}
 
@@ -44,12 +44,12 @@ def label(layer, similarity="soft_wpmi", **options):
 
 def probe(layer, near_duplicate=2.0):
     activations, images, concepts = layer
-    texts = normalised(concepts["features"], "texts")
+    texts = normalized(concepts["features"], "texts")
     return permutation.Probe(
         torch.as_tensor(activations["activations"]),
-        normalised(images["features"], "images"),
+        normalized(images["features"], "images"),
         texts,
-        permutation.group_rows(images["photograph"]),
+        permutation.group_rows(images["source_image"]),
         evidence.near_duplicates(texts, near_duplicate),
     )
 
@@ -57,7 +57,7 @@ def probe(layer, near_duplicate=2.0):
 # planted networks
 
 
-@pytest.fixture(scope="module", params=[(1200, 1), (400, 4)], ids=["photographs", "crops"])
+@pytest.fixture(scope="module", params=[(1200, 1), (400, 4)], ids=["source_images", "crops"])
 def planted(request):
     layer = planted_layer(*request.param)
     return layer, label(layer)
@@ -65,19 +65,19 @@ def planted(request):
 
 def test_planted_units_are_found_and_null_units_get_no_label(planted):
     (_, _, concepts), table = planted
-    labelled = table.status == "labelled"
+    labeled = table.status == "labeled"
     right = table.concept[:PLANTED] == concepts["word"][:PLANTED]
     assert right.mean() >= 0.95  # recall
-    assert right.sum() / labelled.sum() >= 0.95  # precision
+    assert right.sum() / labeled.sum() >= 0.95  # precision
     allowed = stats.binom.ppf(0.999, NULL, 0.05)
     assert (table.p_value[PLANTED:] <= 0.05).sum() <= allowed
-    assert labelled[PLANTED:].sum() <= stats.binom.ppf(0.999, labelled.sum(), 0.05)
-    assert set(table.status[PLANTED:]) <= {"labelled", "unlabelled"}
+    assert labeled[PLANTED:].sum() <= stats.binom.ppf(0.999, labeled.sum(), 0.05)
+    assert set(table.status[PLANTED:]) <= {"labeled", "unlabeled"}
 
 
-def test_unlabelled_units_keep_their_candidate_only(planted):
+def test_unlabeled_units_keep_their_candidate_only(planted):
     _, table = planted
-    weak = table[table.status == "unlabelled"]
+    weak = table[table.status == "unlabeled"]
     assert len(weak) >= 0.9 * NULL
     assert (weak[["concept", "category", "group"]] == "").all(axis=None)
     assert (weak.candidate != "").all() and weak[["score", "p_value", "q_value", "kept"]].notna().all(axis=None)
@@ -85,7 +85,7 @@ def test_unlabelled_units_keep_their_candidate_only(planted):
     assert (table.q_value >= table.p_value - 1e-12).all() and (table.p_value >= table.p_floor).all()
 
 
-def test_planted_labels_are_stable_and_hold_on_other_photographs(planted):
+def test_planted_labels_are_stable_and_hold_on_other_source_images(planted):
     (_, images, _), table = planted
     assert table.kept[:PLANTED].median() == 1 and (table.kept_group >= table.kept).all()
     assert table.kept[PLANTED:].median() < 0.7
@@ -96,13 +96,13 @@ def test_planted_labels_are_stable_and_hold_on_other_photographs(planted):
     assert (table.held_out_images == len(images["image_id"])).all()
     assert (table.score_low <= table.score_high).all()
     assert table.score.between(table.score_low, table.score_high)[:PLANTED].mean() > 0.5
-    assert set(table.photographs) == {len(set(images["photograph"]))}
+    assert set(table.source_images) == {len(set(images["source_image"]))}
 
 
-def test_crops_that_count_as_photographs_would_give_null_units_labels():
+def test_crops_that_count_as_source_images_would_give_null_units_labels():
     layer = planted_layer(400, 4)
     activations, images, concepts = layer
-    wrong = {**images, "photograph": images["image_id"]}
+    wrong = {**images, "source_image": images["image_id"]}
     found = [(label(each).p_value[PLANTED:] <= 0.05).mean() for each in (layer, (activations, wrong, concepts))]
     assert found[0] < 0.15 and found[1] > 2 * found[0] + 0.1
 
@@ -119,11 +119,11 @@ def test_other_similarities_find_planted_units(similarity):
     assert set(table.p_floor) == {1 / 401}
 
 
-def test_photographs_that_all_show_the_same_give_no_label():
+def test_source_images_that_all_show_the_same_give_no_label():
     activations, images, concepts = planted_layer(300, 1)
     images["features"] = np.ones_like(images["features"]) + 1e-6 * images["features"]
     table = label((activations, images, concepts))
-    assert set(table.status) == {"unlabelled"}
+    assert set(table.status) == {"unlabeled"}
     assert (table.p_value > 0.5).all()
 
 
@@ -151,7 +151,7 @@ def test_lists_score_as_units_do():
     activations, images, texts, *_ = each = probe(layer)
     for similarity, terms in TERMS.items():
         terms = terms()
-        log_norms = permutation.log_normalisers(images, texts, terms.a)
+        log_norms = permutation.log_normalizers(images, texts, terms.a)
         lists = exemplars.top_images(activations, len(terms.slope))
         blocks = list(permutation._list_likelihoods(lists, each, terms, log_norms))
         found = torch.cat([block for _, block in blocks], dim=1)
@@ -166,17 +166,17 @@ def test_lists_score_as_units_do():
 @pytest.mark.parametrize("crops", [1, 4])
 def test_the_bootstrap_labels_as_on_rows_that_are_there_several_times(crops):
     layer = planted_layer(160 // crops, crops)
-    activations, images, texts, photographs, _ = each = probe(layer)
+    activations, images, texts, source_images, _ = each = probe(layer)
     terms = soft_terms()
     likelihood = log_likelihood(activations, images, texts, terms)
     layer_term = term_of_layer(likelihood)
-    scores, log_norms = likelihood - layer_term, permutation.log_normalisers(images, texts, terms.a)
+    scores, log_norms = likelihood - layer_term, permutation.log_normalizers(images, texts, terms.a)
     found = evidence.bootstrap_top_images(each, scores, layer_term, terms, log_norms, 4, np.random.default_rng(5))
 
     rng = np.random.default_rng(5)
     resampled = []
     for _ in range(4):
-        rows = np.repeat(np.arange(len(images)), permutation.resample(photographs, rng)[photographs.number])
+        rows = np.repeat(np.arange(len(images)), permutation.resample(source_images, rng)[source_images.number])
         resampled.append(log_likelihood(activations[rows], images[rows], texts, terms) - layer_term)
     kept = torch.stack([each.argmax(1) == scores.argmax(1) for each in resampled]).double().mean(0)
     of_label = torch.stack([each.gather(1, scores.argmax(1)[:, None])[:, 0] for each in resampled]).numpy()
@@ -188,7 +188,7 @@ def test_the_bootstrap_labels_as_on_rows_that_are_there_several_times(crops):
 # by hand
 
 
-def test_rows_of_photographs():
+def test_rows_of_source_images():
     found = permutation.group_rows(["a", "b", "a", "c", "b", "a"])
     assert found.number.tolist() == [0, 1, 0, 2, 1, 0]
     assert found.place.tolist() == [0, 0, 1, 0, 1, 2]
@@ -197,40 +197,40 @@ def test_rows_of_photographs():
 
 
 @pytest.mark.parametrize("names", [["a"], ["a", "a", "b"]])
-def test_too_few_photographs(names):
-    with pytest.raises(ValueError, match=rf"has {len(set(names))} photograph\(s\), 3 are the fewest"):
+def test_too_few_source_images(names):
+    with pytest.raises(ValueError, match=rf"has {len(set(names))} source image\(s\), 3 are the fewest"):
         permutation.group_rows(names)
 
 
-def test_exchanged_rows_stay_together_in_photographs_of_their_size():
-    photographs = permutation.group_rows(list("aabbccddeffghi"))
+def test_exchanged_rows_stay_together_in_source_images_of_their_size():
+    source_images = permutation.group_rows(list("aabbccddeffghi"))
     given = np.array([0, 9, 1, 3, 8])  # both rows of a, the first row of f, the second of b, the one of e
     rng = np.random.default_rng(0)
     seen = set()
     for _ in range(200):
-        rows = permutation.exchange(photographs, given, rng)
-        number = photographs.number[rows]
+        rows = permutation.exchange(source_images, given, rng)
+        number = source_images.number[rows]
         assert number[0] == number[2] and len(set(number)) == 4
-        assert photographs.place[rows].tolist() == photographs.place[given].tolist()
-        assert photographs.size[number].tolist() == [2, 2, 2, 2, 1]
+        assert source_images.place[rows].tolist() == source_images.place[given].tolist()
+        assert source_images.size[number].tolist() == [2, 2, 2, 2, 1]
         seen.add(tuple(rows))
     assert len(seen) > 100
 
 
-def test_a_shuffle_is_a_permutation_of_whole_photographs():
-    photographs = permutation.group_rows(list("abcabcddeeabcffg"))
-    rows = permutation.shuffle(photographs, np.random.default_rng(0))
+def test_a_shuffle_is_a_permutation_of_whole_source_images():
+    source_images = permutation.group_rows(list("abcabcddeeabcffg"))
+    rows = permutation.shuffle(source_images, np.random.default_rng(0))
     assert sorted(rows) == list(range(16))
-    for name in range(len(photographs.size)):
-        assert len(set(photographs.number[rows[photographs.number == name]])) == 1
-    assert (photographs.size[photographs.number[rows]] == photographs.size[photographs.number]).all()
+    for name in range(len(source_images.size)):
+        assert len(set(source_images.number[rows[source_images.number == name]])) == 1
+    assert (source_images.size[source_images.number[rows]] == source_images.size[source_images.number]).all()
 
 
-def test_halves_share_no_photograph():
-    photographs = permutation.group_rows(list("aabbccddeeff"))
-    first, second = permutation.halves(photographs, np.random.default_rng(3))
+def test_halves_share_no_source_image():
+    source_images = permutation.group_rows(list("aabbccddeeff"))
+    first, second = permutation.halves(source_images, np.random.default_rng(3))
     assert sorted([*first, *second]) == list(range(12)) and len(first) == len(second) == 6
-    assert not set(photographs.number[first]) & set(photographs.number[second])
+    assert not set(source_images.number[first]) & set(source_images.number[second])
 
 
 def test_p_values_by_hand():
@@ -275,7 +275,7 @@ def test_silent_units_are_named_and_have_no_evidence():
     values[:, 0], values[:, 1], values[:, 2] = 0, 2.5, 0
     values[:60, 2] = 1 + np.arange(60)  # top 100 images are filled up with images it says nothing of
     table = label((activations, images, concepts))
-    assert table.status[:3].tolist() == ["dead", "constant", "unlabelled"]
+    assert table.status[:3].tolist() == ["dead", "constant", "unlabeled"]
     assert (
         table.loc[:1, ["score", "kept", "score_low", "p_value", "q_value", "held_out_correlation"]]
         .isna()
@@ -286,9 +286,9 @@ def test_silent_units_are_named_and_have_no_evidence():
     assert table.held_out_images[0] == 0
 
 
-@pytest.mark.parametrize(("similarity", "photographs"), [("soft_wpmi", 150), ("cos_similarity", 60)])
-def test_a_unit_that_is_not_finite_has_no_label_and_leaves_the_others_as_a_dead_one_does(similarity, photographs):
-    activations, images, concepts = planted_layer(photographs, 1)
+@pytest.mark.parametrize(("similarity", "source_images"), [("soft_wpmi", 150), ("cos_similarity", 60)])
+def test_a_unit_that_is_not_finite_has_no_label_and_leaves_the_others_as_a_dead_one_does(similarity, source_images):
+    activations, images, concepts = planted_layer(source_images, 1)
     few = {"resamples": 3, "null_draws": 120}
     values = activations["activations"]
     values[:, [0, 50]] = 0
@@ -330,7 +330,7 @@ def test_a_layer_of_dead_units():
 
 def test_without_a_bar_every_living_unit_has_a_label():
     table = label(planted_layer(150, 1), alpha=1.0)
-    assert set(table.status) == {"labelled"} and (table.concept == table.candidate).all()
+    assert set(table.status) == {"labeled"} and (table.concept == table.candidate).all()
     assert set(table.alpha) == {1.0}  # for sentences and figures
 
 
@@ -354,7 +354,7 @@ def test_findings_say_numbers(planted):
     for alpha, bar in ((0.2, "0.2"), (1.0, "0.05")):
         asked = concept_findings.evidence_findings(table.assign(alpha=alpha))[0]
         assert f"better than chance at q = {bar} (" in asked
-        assert ("With an alpha of 1 all 120 that could be tested are labelled" in asked) == (alpha == 1)
+        assert ("With an alpha of 1 all 120 that could be tested are labeled" in asked) == (alpha == 1)
     weak = concept_findings.evidence_findings(table.assign(q_value=1.0))
     assert any(line.startswith("Not supported at n = ") for line in weak)
 
@@ -371,8 +371,8 @@ def test_bad_input_is_named():
         label((activations, images, {**concepts, "word": words}))
     with pytest.raises(ValueError, match="`image_features` has dimension 48, `text_features` 47"):
         label((activations, images, {**concepts, "features": concepts["features"][:, :-1]}))
-    with pytest.raises(ValueError, match=r"has 1 photograph\(s\), 3 are the fewest"):
-        label((activations, {**images, "photograph": ["one"] * 120}, concepts))
+    with pytest.raises(ValueError, match=r"has 1 source image\(s\), 3 are the fewest"):
+        label((activations, {**images, "source_image": ["one"] * 120}, concepts))
     few = [{name: each[:99] for name, each in part.items()} for part in (activations, images)]
     with pytest.raises(ValueError, match="`top_k` is 100 but there are 99 images"):
         label((*few, concepts))

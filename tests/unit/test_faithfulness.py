@@ -15,15 +15,15 @@ SIDE = 32
 PATCH = slice(1, 9)
 
 
-def brightness(pictures):
+def brightness(images):
     """A model whose probability of class 1 is the mean brightness: linear in the pixels."""
-    share = pictures.double().mean((1, 2, 3)) / 255
+    share = images.double().mean((1, 2, 3)) / 255
     return torch.stack([1 - share, share], dim=1)
 
 
-def patch_only(pictures):
-    """A model that looks only at how far a patch differs from mid grey."""
-    contrast = (pictures[:, PATCH, PATCH].double() - 128).abs().mean((1, 2, 3)) / 128
+def patch_only(images):
+    """A model that looks only at how far a patch differs from mid gray."""
+    contrast = (images[:, PATCH, PATCH].double() - 128).abs().mean((1, 2, 3)) / 128
     return torch.stack([1 - contrast, contrast], dim=1)
 
 
@@ -33,10 +33,10 @@ def noise_pictures(n, seed=0):
 
 def planted_pictures(n):
     """Noise of low contrast with a checked patch of full contrast."""
-    pictures = (noise_pictures(n).double() / 8 + 112).to(torch.uint8)
+    images = (noise_pictures(n).double() / 8 + 112).to(torch.uint8)
     checks = (torch.arange(8)[:, None] + torch.arange(8)) % 2 * 255
-    pictures[:, PATCH, PATCH] = checks[None, :, :, None].to(torch.uint8)
-    return pictures
+    images[:, PATCH, PATCH] = checks[None, :, :, None].to(torch.uint8)
+    return images
 
 
 def planted_map(n):
@@ -50,14 +50,14 @@ def ones(n):
 
 
 def two_rows():
-    """One picture of 2 x 2 pixels, white above black, and a map that ranks its pixels in reading order."""
-    picture = torch.tensor([255, 255, 0, 0], dtype=torch.uint8).view(1, 2, 2, 1).repeat(1, 1, 1, 3)
-    return picture, torch.tensor([[[0.9, 0.8], [0.7, 0.1]]])
+    """One image of 2 x 2 pixels, white above black, and a map that ranks its pixels in reading order."""
+    image = torch.tensor([255, 255, 0, 0], dtype=torch.uint8).view(1, 2, 2, 1).repeat(1, 1, 1, 3)
+    return image, torch.tensor([[[0.9, 0.8], [0.7, 0.1]]])
 
 
 def test_deletion_by_hand():
     curve, auc = faithfulness.deletion(brightness, *two_rows(), ones(1), steps=5, baseline="mean")
-    # the mean colour is 127.5, rounded to 128: 0.5019; white, white, black, black become it one after the other
+    # the mean color is 127.5, rounded to 128: 0.5019; white, white, black, black become it one after the other
     mean = 128 / 255
     expected = [2 / 4, (1 + mean) / 4, 2 * mean / 4, 3 * mean / 4, mean]
     assert curve[0].tolist() == pytest.approx(expected)
@@ -71,17 +71,17 @@ def test_insertion_by_hand():
     assert auc.tolist() == pytest.approx([(expected[0] + 2 * expected[1] + expected[2]) / 4])
 
 
-def drop_and_increase(pictures, maps, targets):
+def drop_and_increase(images, maps, targets):
     plan = perturbation.Plan(measures=["masked"])
-    scores = faithfulness.scores(faithfulness.curves(brightness, pictures, {"": maps}, targets, plan=plan))
+    scores = faithfulness.scores(faithfulness.curves(brightness, images, {"": maps}, targets, plan=plan))
     return scores["", "average_drop", "black"], scores["", "increase", "black"]
 
 
 def test_drop_and_increase_by_hand():
-    picture, saliency = two_rows()
-    pictures, maps = picture.repeat(2, 1, 1, 1), torch.cat([saliency, saliency])
+    image, saliency = two_rows()
+    images, maps = image.repeat(2, 1, 1, 1), torch.cat([saliency, saliency])
     # saliency scaled to [0, 1] is 1, 0.875, 0.75, 0: the brightness falls from 2 / 4 to (255 + 223) / 255 / 4
-    drop, increase = drop_and_increase(pictures, maps, torch.tensor([1, 0]))
+    drop, increase = drop_and_increase(images, maps, torch.tensor([1, 0]))
     kept = (255 + 223) / 255 / 4
     assert drop.tolist() == pytest.approx([(0.5 - kept) / 0.5, 0])
     assert increase.tolist() == [0, 1]  # class 0, darkness, gains
@@ -90,11 +90,11 @@ def test_drop_and_increase_by_hand():
 @pytest.mark.parametrize(("order", "last"), [("morf", 0), ("lerf", 255)])
 def test_road_by_hand(order, last, monkeypatch):
     monkeypatch.setattr(perturbation, "_NOISE", 0.0)
-    picture = torch.tensor([255, 255, 0, 0], dtype=torch.uint8).view(1, 1, 4, 1).repeat(1, 1, 1, 3)
+    image = torch.tensor([255, 255, 0, 0], dtype=torch.uint8).view(1, 1, 4, 1).repeat(1, 1, 1, 3)
     curve, mean = faithfulness.road(
-        brightness, picture, torch.tensor([[[4.0, 3, 2, 1]]]), ones(1), percentiles=[25, 50, 75], order=order
+        brightness, image, torch.tensor([[[4.0, 3, 2, 1]]]), ones(1), percentiles=[25, 50, 75], order=order
     )
-    # one pixel gone: its neighbour has the same value; two or three: all become the value that is left
+    # one pixel gone: its neighbor has the same value; two or three: all become the value that is left
     assert curve[0].tolist() == pytest.approx([0.5, last / 255, last / 255])
     assert mean.item() == pytest.approx(curve.mean().item())
 
@@ -102,12 +102,12 @@ def test_road_by_hand(order, last, monkeypatch):
 def test_a_quarter_is_a_quarter():
     seen = []
 
-    def predict(pictures):
-        seen.append(pictures)
-        return brightness(pictures)
+    def predict(images):
+        seen.append(images)
+        return brightness(images)
 
     black = torch.zeros(1, SIDE, SIDE, 3, dtype=torch.uint8)
-    black[0, 0, 0] = 255  # so that the mean colour is not black
+    black[0, 0, 0] = 255  # so that the mean color is not black
     faithfulness.deletion(predict, black, torch.rand(1, SIDE, SIDE), ones(1), steps=5, baseline="blur")
     faithfulness.road(predict, noise_pictures(1), torch.zeros(1, SIDE, SIDE), ones(1), percentiles=[25], order="morf")
     changed = (seen[1][1] != noise_pictures(1)[0]).any(-1).double().mean()
@@ -115,23 +115,23 @@ def test_a_quarter_is_a_quarter():
 
 
 def test_random_maps_give_the_expected_line_for_a_linear_model():
-    pictures = noise_pictures(20).clone()
-    pictures[:, :16] //= 2
+    images = noise_pictures(20).clone()
+    images[:, :16] //= 2
     maps = torch.rand(20, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
-    curve, auc = faithfulness.deletion(brightness, pictures, maps, ones(20), steps=5, baseline="mean")
-    # the expected brightness stays that of the picture, which is that of its mean colour, at every share
+    curve, auc = faithfulness.deletion(brightness, images, maps, ones(20), steps=5, baseline="mean")
+    # the expected brightness stays that of the image, which is that of its mean color, at every share
     assert torch.allclose(curve, curve[:, :1].expand_as(curve), atol=0.02)
     assert auc.mean().item() == pytest.approx(curve[:, 0].mean().item(), abs=0.005)
 
 
-def rows_of(scores, photographs):
-    """The long table of scores that `summarise` takes."""
+def rows_of(scores, source_images):
+    """The long table of scores that `summarize` takes."""
     return pd.concat(
         pd.DataFrame(
             {
                 "model": "toy",
-                "image_id": [str(i) for i in range(photographs)],
-                "photograph": [str(i) for i in range(photographs)],
+                "image_id": [str(i) for i in range(source_images)],
+                "source_image": [str(i) for i in range(source_images)],
                 "explainer": explainer,
                 "measure": measure,
                 "baseline": baseline,
@@ -151,7 +151,7 @@ def planted():
         "true": planted_map(n),
         "other": control_maps.random_saliency((SIDE, SIDE), seeds=range(100, 100 + n)),
         "random": control_maps.random_saliency((SIDE, SIDE), seeds=range(n)),
-        "gaussian": control_maps.centred_gaussian((SIDE, SIDE)).expand(n, -1, -1),
+        "gaussian": control_maps.centered_gaussian((SIDE, SIDE)).expand(n, -1, -1),
     }
     found = faithfulness.curves(patch_only, planted_pictures(n), maps, ones(n), plan=ALL, seeds=range(n))
     return rows_of(faithfulness.scores(found), n)
@@ -174,24 +174,24 @@ def test_two_random_maps_do_not_differ(planted):
 
 
 def test_summary(planted):
-    summary = faithfulness_tables.summarise(planted).set_index(["explainer", "measure", "baseline"])
+    summary = faithfulness_tables.summarize(planted).set_index(["explainer", "measure", "baseline"])
     one = planted[(planted.explainer == "true") & (planted.measure == "road")]
     random = planted[(planted.explainer == "random") & (planted.measure == "road")]
     row = summary.loc["true", "road", "imputed"]
-    assert row["mean"] == pytest.approx(one.value.mean()) and row.n == row.photographs == 12
+    assert row["mean"] == pytest.approx(one.value.mean()) and row.n == row.source_images == 12
     assert row.over_random == pytest.approx(one.value.mean() - random.value.mean())
     assert row.low < row["mean"] < row.high and row.p_adjusted < 0.05 and row.better == "higher"
     assert np.isnan(summary.loc["random", "road", "imputed"].p_value)
 
 
-def test_two_photographs_have_no_interval(planted):
-    few = planted[planted.photograph.isin(["0", "1"])]
-    assert faithfulness_tables.summarise(few)[["low", "high", "over_low"]].isna().all(axis=None)
-    assert "2 photographs are too few for a test" in " ".join(evaluation_findings.faithfulness_findings(*both(few)))
+def test_two_source_images_have_no_interval(planted):
+    few = planted[planted.source_image.isin(["0", "1"])]
+    assert faithfulness_tables.summarize(few)[["low", "high", "over_low"]].isna().all(axis=None)
+    assert "2 source images are too few for a test" in " ".join(evaluation_findings.faithfulness_findings(*both(few)))
 
 
 def both(table):
-    return faithfulness_tables.summarise(table), faithfulness_tables.compare(table)
+    return faithfulness_tables.summarize(table), faithfulness_tables.compare(table)
 
 
 def test_findings_name_the_winner(planted):
@@ -209,11 +209,11 @@ def test_batch_size_changes_nothing(batch_size):
         "a": torch.rand(3, SIDE, SIDE, generator=torch.Generator().manual_seed(2)),
         "zero": torch.zeros(3, SIDE, SIDE),
     }
-    pictures, options = noise_pictures(3), {"plan": ALL, "seeds": [5, 6, 7]}
-    whole = faithfulness.curves(patch_only, pictures, maps, ones(3), batch_size=64, **options)
-    parts = faithfulness.curves(patch_only, pictures, maps, ones(3), batch_size=batch_size, **options)
+    images, options = noise_pictures(3), {"plan": ALL, "seeds": [5, 6, 7]}
+    whole = faithfulness.curves(patch_only, images, maps, ones(3), batch_size=64, **options)
+    parts = faithfulness.curves(patch_only, images, maps, ones(3), batch_size=batch_size, **options)
     last = {name: each[2:] for name, each in maps.items()}
-    alone = faithfulness.curves(patch_only, pictures[2:], last, ones(1), plan=ALL, seeds=[7])
+    alone = faithfulness.curves(patch_only, images[2:], last, ones(1), plan=ALL, seeds=[7])
     for key, curve in whole.items():
         assert torch.allclose(parts[key], curve, atol=1e-9) and torch.allclose(alone[key], curve[2:], atol=1e-9)
 
@@ -221,32 +221,32 @@ def test_batch_size_changes_nothing(batch_size):
 def test_batches_are_full():
     sizes = []
 
-    def predict(pictures):
-        sizes.append(len(pictures))
-        return brightness(pictures)
+    def predict(images):
+        sizes.append(len(images))
+        return brightness(images)
 
     maps = {"a": torch.rand(3, SIDE, SIDE), "b": torch.rand(3, SIDE, SIDE)}
     faithfulness.curves(predict, noise_pictures(3), maps, ones(3), plan=ALL, batch_size=10)
-    pictures = 3 * (3 + 2 * (2 * 2 * 4 + 2 * 2 + 1))  # 3 whole; 4 inner steps, 2 percentiles of 2 orders, 1 masked
-    assert sizes == [10] * (pictures // 10) + [pictures % 10]
+    images = 3 * (3 + 2 * (2 * 2 * 4 + 2 * 2 + 1))  # 3 whole; 4 inner steps, 2 percentiles of 2 orders, 1 masked
+    assert sizes == [10] * (images // 10) + [images % 10]
 
 
 def test_ties_are_random_and_seeded():
-    pictures, flat = noise_pictures(1), torch.zeros(1, SIDE, SIDE)
+    images, flat = noise_pictures(1), torch.zeros(1, SIDE, SIDE)
     plan = {"steps": 4, "baseline": "mean"}
     first, second, other = (
-        faithfulness.deletion(brightness, pictures, flat, ones(1), seeds=seed, **plan)[0] for seed in (1, 1, 2)
+        faithfulness.deletion(brightness, images, flat, ones(1), seeds=seed, **plan)[0] for seed in (1, 1, 2)
     )
     assert torch.equal(first, second) and not torch.equal(first, other)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.7, torch.nan, torch.inf])
 def test_maps_without_an_order_get_a_random_one_and_are_flagged(value):
-    pictures, maps = noise_pictures(2), torch.rand(2, SIDE, SIDE)
+    images, maps = noise_pictures(2), torch.rand(2, SIDE, SIDE)
     maps[1] = value
     assert control_maps.is_flat(maps).tolist() == [False, True]
     zeros = torch.zeros_like(maps)
-    scored = faithfulness.curves(patch_only, pictures, {"a": maps, "zero": zeros}, ones(2), plan=ALL, seeds=[1, 2])
+    scored = faithfulness.curves(patch_only, images, {"a": maps, "zero": zeros}, ones(2), plan=ALL, seeds=[1, 2])
     for measure in ("deletion", "insertion"):
         assert torch.equal(scored["a", measure, "mean"][1], scored["zero", measure, "mean"][1])
     assert torch.equal(scored["a", "masked", "black"][1], scored["zero", "masked", "black"][1])
@@ -255,7 +255,7 @@ def test_maps_without_an_order_get_a_random_one_and_are_flagged(value):
 def test_floors():
     maps = control_maps.random_saliency((40, 50), seeds=[1, 2, 1])
     assert maps.shape == (3, 40, 50) and torch.equal(maps[0], maps[2]) and not torch.equal(maps[0], maps[1])
-    gaussian = control_maps.centred_gaussian((5, 9))
+    gaussian = control_maps.centered_gaussian((5, 9))
     assert gaussian.shape == (5, 9) and gaussian.argmax() == 2 * 9 + 4 and torch.equal(gaussian, gaussian.flip(0, 1))
     # one standard deviation, a quarter of the side, is half way to the border
     assert gaussian[2, 2].item() == pytest.approx(np.exp(-0.5))
@@ -268,7 +268,7 @@ def test_shard():
         "target": np.ones(n, dtype=int),
         "target_probability": np.full(n, 0.5),
         "image_id": np.array(list("abcd"), dtype=object),
-        "photograph": np.array(list("aacd"), dtype=object),
+        "source_image": np.array(list("aacd"), dtype=object),
     }
     table, arrays = faithfulness_tables.score_shard(
         patch_only,
@@ -276,13 +276,13 @@ def test_shard():
         planted_pictures(n).numpy(),
         plan=ALL,
         seeds=range(n),
-        floor_seeds=range(n),
+        control_seeds=range(n),
         batch_size=16,
     )
     assert set(table.explainer) == {"lime", "gradcam-x", "random", "gaussian"}
     assert len(table) == 4 * 9 * n
     assert table[table.flat].explainer.unique().tolist() == ["gradcam-x"]
-    assert arrays["lime:deletion:mean"].shape == (n, 6) and arrays["picture"].shape == (n, 1)
+    assert arrays["lime:deletion:mean"].shape == (n, 6) and arrays["image"].shape == (n, 1)
     other = explanation | {"target": np.zeros(n, dtype=int)}
     with pytest.raises(ValueError, match="explanations by b have other values of target than those by a"):
         faithfulness_tables.score_shard(
@@ -291,7 +291,7 @@ def test_shard():
             planted_pictures(n).numpy(),
             plan=ALL,
             seeds=range(n),
-            floor_seeds=range(n),
+            control_seeds=range(n),
             batch_size=16,
         )
 
@@ -325,7 +325,7 @@ def test_bad_order_and_percentiles():
 
 def test_scores_by_hand():
     curves = {
-        ("", "picture", ""): [[0.8]],
+        ("", "image", ""): [[0.8]],
         ("a", "deletion", "mean"): [[1.0, 0.5, 0.0]],
         ("a", "road_morf", "imputed"): [[0.2, 0.4]],
         ("a", "road_lerf", "imputed"): [[0.9, 0.7]],
@@ -345,24 +345,24 @@ def test_scores_by_hand():
 def test_the_noise_of_road_is_a_hundredth_of_the_range():
     seen = []
 
-    def predict(pictures):
-        seen.append(pictures)
-        return brightness(pictures)
+    def predict(images):
+        seen.append(images)
+        return brightness(images)
 
-    grey = torch.full((10, SIDE, SIDE, 3), 128, dtype=torch.uint8)
+    gray = torch.full((10, SIDE, SIDE, 3), 128, dtype=torch.uint8)
     faithfulness.road(
-        predict, grey, torch.rand(10, SIDE, SIDE), ones(10), percentiles=[75], order="morf", seeds=range(10)
+        predict, gray, torch.rand(10, SIDE, SIDE), ones(10), percentiles=[75], order="morf", seeds=range(10)
     )
     imputed = torch.cat(seen)[1::2].double() - 128
     changed = imputed.square().sum() / (10 * 0.75 * SIDE * SIDE * 3)
-    # 0.01 of 255 grey levels and what rounding adds; 23,040 draws: 0.02 are more than four standard errors
+    # 0.01 of 255 gray levels and what rounding adds; 23,040 draws: 0.02 are more than four standard errors
     assert changed.sqrt().item() == pytest.approx((2.55**2 + 1 / 12) ** 0.5, rel=0.02)
 
 
 def test_a_flat_map_is_masked_by_its_random_order_from_one_to_zero():
     white = torch.full((1, SIDE, SIDE, 3), 255, dtype=torch.uint8)
     drop, increase = drop_and_increase(white, torch.zeros(1, SIDE, SIDE), ones(1))
-    assert drop.item() == pytest.approx(0.5, abs=1e-3)  # half a grey level of 255 is lost in rounding
+    assert drop.item() == pytest.approx(0.5, abs=1e-3)  # half a gray level of 255 is lost in rounding
     assert increase.item() == 0
 
 
@@ -373,7 +373,7 @@ def curve_files():
             curve = np.array([[0.4, 0.2, 0.0], [0.2, 0.0, 0.0]]) + 0.1 * shard + shift
             arrays = {"lime:deletion:mean": curve, "lime:road_morf:imputed": curve[:, :2], "lime:masked:black": curve}
             names = np.array([f"p{shard}", f"q{shard}"], dtype=object)
-            yield arrays | {"picture": curve[:, :1], "photograph": names}, {"model": model, "percentiles": [20, 60]}
+            yield arrays | {"image": curve[:, :1], "source_image": names}, {"model": model, "percentiles": [20, 60]}
 
 
 def test_mean_curves_by_hand():
@@ -387,18 +387,18 @@ def test_mean_curves_by_hand():
     rows = table.set_index(["model", "measure"]).loc[("z", "deletion")]
     assert rows["share"].tolist() == [0, 0.5, 1]
     assert rows["mean"].tolist() == pytest.approx([0.35, 0.15, 0.05])
-    assert rows["n"].tolist() == rows["photographs"].tolist() == [4, 4, 4]
+    assert rows["n"].tolist() == rows["source_images"].tolist() == [4, 4, 4]
     rows = table.set_index(["model", "measure"]).loc[("a", "road_morf")]
     assert rows["share"].tolist() == [0.2, 0.6]
     assert rows["mean"].tolist() == pytest.approx([0.85, 0.65])
 
 
 def test_findings_keep_the_order_of_models_and_support_only_what_is_tested():
-    """Lower is better for deletion: `good` wins by a little on average, but not on every photograph."""
+    """Lower is better for deletion: `good` wins by a little on average, but not on every source image."""
     rng = np.random.default_rng(0)
     noise = {name: torch.tensor(rng.normal(mean, 0.3, 12)) for name, mean in (("good", 0.5), ("bad", 0.9))}
-    floors = {"random": torch.tensor(rng.normal(2, 0.1, 12)), "gaussian": noise["good"] + 0.001}
-    table = rows_of({(name, "deletion", "mean"): values for name, values in (noise | floors).items()}, 12)
+    controls = {"random": torch.tensor(rng.normal(2, 0.1, 12)), "gaussian": noise["good"] + 0.001}
+    table = rows_of({(name, "deletion", "mean"): values for name, values in (noise | controls).items()}, 12)
     table.loc[table.explainer == "gaussian", "value"] += np.tile([0.3, -0.3], 6)
     sentences = evaluation_findings.faithfulness_findings(
         *both(pd.concat([table.assign(model="z"), table.assign(model="a")]))

@@ -14,15 +14,15 @@ from unitlens.measures.sanity import cam_maps, draw
 from unitlens.networks.network import predictor
 from unitlens.report import evaluation_findings, explanation_figures, explanation_page, overview
 from unitlens.tables import faithfulness, localization, summaries, tuning
-from unitlens.tables.agreement import score_pairs, summarise
+from unitlens.tables.agreement import score_pairs, summarize
 from unitlens.tables.complexity import correlate_complexity, measure_complexity, score_shape
 from unitlens.tables.explanations import explanation_table, prediction_table
 from unitlens.tables.sanity import (
-    check_randomisation,
+    check_randomization,
     check_stability,
     require_passed,
-    summarise_randomisation,
-    summarise_stability,
+    summarize_randomization,
+    summarize_stability,
 )
 
 SIDE = 16
@@ -32,7 +32,7 @@ LIME |= {"hide": "black", "num_features": 2}
 
 
 class Network(torch.nn.Module):
-    """Two convolutions; a picture whose first pixel is (1, 2, 3) gives NaN."""
+    """Two convolutions; an image whose first pixel is (1, 2, 3) gives NaN."""
 
     def __init__(self):
         super().__init__()
@@ -47,8 +47,8 @@ class Network(torch.nn.Module):
         return torch.where(broken[:, None], torch.nan, logits)
 
 
-def normalise(pictures):
-    return pictures.permute(0, 3, 1, 2).float() / 255
+def normalize(images):
+    return images.permute(0, 3, 1, 2).float() / 255
 
 
 @pytest.fixture(scope="module")
@@ -57,31 +57,31 @@ def network():
 
 
 def shard(**changed):
-    """Five pictures of four plain quarters, some of them replaced."""
+    """Five images of four plain quarters, some of them replaced."""
     rng = np.random.default_rng(0)
     quarters = rng.integers(20, 256, (5, 2, 2, 3), dtype=np.uint8)
-    pictures = quarters.repeat(SIDE // 2, 1).repeat(SIDE // 2, 2)
-    for image_id, picture in changed.items():
-        pictures[list(IDS).index(image_id)] = picture
-    return {"images": pictures, "image_id": IDS, "photograph": IDS, "label": np.array([0, 1, 2, 0, 1])}
+    images = quarters.repeat(SIDE // 2, 1).repeat(SIDE // 2, 2)
+    for image_id, image in changed.items():
+        images[list(IDS).index(image_id)] = image
+    return {"images": images, "image_id": IDS, "source_image": IDS, "label": np.array([0, 1, 2, 0, 1])}
 
 
 def lime(network, images, *, target="predicted", batch_size=3, given=None, **options):
-    predict = predictor(network, normalise)
+    predict = predictor(network, normalize)
     explainer = lime_explainer(predict, seed=7, batch_size=8, given=given, **LIME | options)
     return explain_images(images, explainer, predict, target=target, batch_size=batch_size)[0]
 
 
 def cam(network, images, method="gradcam", *, target="predicted", batch_size=3):
-    predict = predictor(network, normalise)
-    explainer = cam_explainer(network, "conv", normalise, method=method, batch_size=batch_size)
+    predict = predictor(network, normalize)
+    explainer = cam_explainer(network, "conv", normalize, method=method, batch_size=batch_size)
     return explain_images(images, explainer, predict, target=target, batch_size=batch_size)[0]
 
 
 def nan_picture():
-    picture = shard()["images"][1].copy()
-    picture[0, 0] = 1, 2, 3
-    return picture
+    image = shard()["images"][1].copy()
+    image[0, 0] = 1, 2, 3
+    return image
 
 
 def assert_others_equal(bad, good, row):
@@ -113,8 +113,8 @@ def test_a_failing_place_gets_a_copy_of_the_first_good_one_and_the_rest_stays():
 
 
 def test_reasons_become_a_column_of_texts_of_any_length():
-    error = items.ItemError("picture 1 is broken", items.reasons_where(torch.tensor([False, True, False]), "broken"))
-    assert (str(error), error.reasons) == ("picture 1 is broken", {1: "broken"})
+    error = items.ItemError("image 1 is broken", items.reasons_where(torch.tensor([False, True, False]), "broken"))
+    assert (str(error), error.reasons) == ("image 1 is broken", {1: "broken"})
     column = items.reason_texts(error.reasons, 3)
     column[2] = "a longer reason is not cut"
     assert column.tolist() == ["", "broken", "a longer reason is not cut"]
@@ -134,15 +134,15 @@ def test_other_errors_are_not_taken_for_those_of_an_item():
 
 @pytest.mark.parametrize("engine", ["unitlens", "lime"])
 @pytest.mark.parametrize(
-    ("row", "picture", "reason"),
+    ("row", "image", "reason"),
     [
         (1, np.full((SIDE, SIDE, 3), 128, np.uint8), items.ONE_SUPERPIXEL),
         (0, np.zeros((SIDE, SIDE, 3), np.uint8), items.ONE_SUPERPIXEL),
         (4, nan_picture(), items.NOT_FINITE),
     ],
 )
-def test_lime_goes_on_without_a_picture_that_it_cannot_explain(network, engine, row, picture, reason):
-    bad = lime(network, shard(**{IDS[row]: picture}), engine=engine, repeats=2)
+def test_lime_goes_on_without_a_picture_that_it_cannot_explain(network, engine, row, image, reason):
+    bad = lime(network, shard(**{IDS[row]: image}), engine=engine, repeats=2)
     assert bad["warning"].tolist() == [reason if place == row else "" for place in range(5)]
     assert_others_equal(bad, lime(network, shard(), engine=engine, repeats=2), row)
     assert not bad["saliency"][row].any() and not bad["selected"][row].any() and bad["n_used"][row] == 0
@@ -220,7 +220,7 @@ def test_a_picture_without_the_label_that_is_explained_is_named(network):
 
 @pytest.fixture(scope="module")
 def files(network):
-    """Explanations of five pictures: LIME fails on the second, no network predicts the fourth."""
+    """Explanations of five images: LIME fails on the second, no network predicts the fourth."""
     images = shard(b=np.full((SIDE, SIDE, 3), 9, np.uint8), d=nan_picture())
     facts = {"model": "m", "explained_class": "predicted", "geometry": "g"}
     explained = [
@@ -239,9 +239,9 @@ def test_scores_leave_out_what_has_no_map_and_count_it(files, network):
     known = area.notna().unstack()
     assert not known["d"].any() and known[["a", "c", "e"]].all(axis=None)
     assert not known.loc[("gradcam-conv", "lime"), "b"]
-    summary = summarise(scores).set_index(["subset", "explainer_a", "explainer_b", "measure"])
+    summary = summarize(scores).set_index(["subset", "explainer_a", "explainer_b", "measure"])
     row = summary.loc[("all", "gradcam-conv", "lime", "equal_area_iou")]
-    assert (row["n"], row["undefined"], row["photographs"]) == (3, 2, 3)
+    assert (row["n"], row["undefined"], row["source_images"]) == (3, 2, 3)
 
     shape = score_shape(explained, area=0.2).set_index(["explainer", "image_id"])["value"]
     assert shape.loc[[("lime", "b"), ("lime", "d"), ("gradcam-conv", "d")]].isna().all()
@@ -254,12 +254,12 @@ def test_scores_leave_out_what_has_no_map_and_count_it(files, network):
     plan = perturbation.Plan(3, ["mean"], [50])
     explanations = {facts["explainer"]: arrays for arrays, facts in explained}
     table, curves = faithfulness.score_shard(
-        predictor(network, normalise),
+        predictor(network, normalize),
         explanations,
         images["images"],
         plan=plan,
         seeds=[1] * 5,
-        floor_seeds=[2] * 5,
+        control_seeds=[2] * 5,
         batch_size=8,
     )
     known = table.assign(known=table["value"].notna()).groupby(["explainer", "image_id"])["known"].agg(["all", "any"])
@@ -279,7 +279,7 @@ def test_scores_leave_out_what_has_no_map_and_count_it(files, network):
     assert set(means.loc[means["explainer"] == "lime", "n"]) == {3} and means["mean"].notna().all()
 
 
-def test_ground_truth_leaves_out_what_has_no_map_or_no_object(files):
+def test_localization_leaves_out_what_has_no_map_or_no_object(files):
     images, explained = files
     mask = np.zeros((5, SIDE, SIDE), np.uint16)
     mask[:4, :8] = 1
@@ -290,7 +290,7 @@ def test_ground_truth_leaves_out_what_has_no_map_or_no_object(files):
     assert scores.loc[scores["image_id"] == "e", ["value", "chance"]].isna().all(axis=None)
     everything = scores[(scores["image_id"] == "a") & (scores["explainer"] == "gradcam-conv")]
     assert everything["value"].tolist() == everything["chance"].tolist() == [1, 1, 1]
-    summary, tests = localization.summarise(scores)
+    summary, tests = localization.summarize(scores)
     row = summary.set_index(["measure", "explainer"]).loc[("iou", "lime")]
     assert (row["n"], row["undefined"]) == (2, 3)
     assert row["chance"] == pytest.approx((1 + chance_iou(0.5)) / 2)  # of the same images
@@ -327,7 +327,7 @@ def test_captions_and_accuracy_count_no_prediction_that_is_not_there(files):
     assert captions[1].endswith(f", {items.ONE_SUPERPIXEL}") and captions[3] == f"no class, {items.NOT_FINITE}"
     table = prediction_table(arrays, facts, {"m": 3}).replace("", np.nan)
     assert table.loc[3, ["predicted", "predicted_name", "probability", "correct"]].isna().all()
-    assert " of 4 labelled photographs" in overview.accuracy(table)
+    assert " of 4 labeled source images" in overview.accuracy(table)
 
 
 def test_a_page_card_names_the_reason_and_shows_no_score(files):
@@ -338,9 +338,9 @@ def test_a_page_card_names_the_reason_and_shows_no_score(files):
     predictions["target_name"] = predictions["target_name"].fillna("")
     scores = pd.DataFrame({"model": "m", "image_id": IDS, "explainer": "lime", "measure": "deletion"})
     scores = scores.assign(baseline="mean", value=[0.1, np.nan, 0.2, np.nan, 0.3])
-    pictures = {"g": images | {"box": np.full((5, 4), np.nan)}}
+    pixels = {"g": images | {"box": np.full((5, 4), np.nan)}}
     cards = explanation_page.collect(
-        explained, [(cut, {"model": "m"})], pictures, predictions=predictions, faithfulness=scores, photographs=5
+        explained, [(cut, {"model": "m"})], pixels, predictions=predictions, faithfulness=scores, source_images=5
     )
     maps = [card["rows"][0]["maps"][2] for card in cards]
     assert [each["warning"] for each in maps] == arrays["warning"].tolist()
@@ -353,7 +353,7 @@ def test_a_page_card_names_the_reason_and_shows_no_score(files):
 
 def draws(network, images, arrays):
     return draw(
-        predictor(network, normalise),
+        predictor(network, normalize),
         torch.as_tensor(images["images"]),
         torch.as_tensor(arrays["segments"]),
         torch.as_tensor(arrays["target"]),
@@ -375,13 +375,13 @@ def test_the_stability_of_lime_leaves_out_what_it_cannot_explain(files, network)
     segments = torch.as_tensor(arrays["segments"])
     scores = check_stability(samples, segments, summaries.image_table(arrays, facts), **options)
     assert scores.groupby("image_id")["value"].apply(lambda own: own.notna().any()).tolist() == [1, 0, 1, 0, 1]
-    summary = summarise_stability(scores)
+    summary = summarize_stability(scores)
     assert (summary["n"] + summary["undefined"] == 5).all() and summary["undefined"].min() == 2
     nothing = check_stability(
         [None, None], segments, summaries.image_table(arrays, facts), **options | {"without": range(5)}
     )
-    sentences = evaluation_findings.stability_findings(summarise_stability(nothing), top=2, n_samples=30)
-    assert sentences == ["m: there is no photograph on which LIME can be compared with itself."]
+    sentences = evaluation_findings.stability_findings(summarize_stability(nothing), top=2, n_samples=30)
+    assert sentences == ["m: there is no source image on which LIME can be compared with itself."]
 
 
 def test_sanity_checks_leave_out_what_has_no_map(files, network):
@@ -389,20 +389,20 @@ def test_sanity_checks_leave_out_what_has_no_map(files, network):
     arrays, facts = explained[0]
 
     def maps(model):
-        inputs, targets = normalise(torch.as_tensor(images["images"])), torch.as_tensor(arrays["target"])
+        inputs, targets = normalize(torch.as_tensor(images["images"])), torch.as_tensor(arrays["target"])
         return cam_maps(model, inputs=inputs, targets=targets, layer="conv", methods=["gradcam"], chunk=3)
 
-    scores = check_randomisation(network, maps, summaries.image_table(arrays, facts), stages=1, area=0.2, seed=0)
+    scores = check_randomization(network, maps, summaries.image_table(arrays, facts), stages=1, area=0.2, seed=0)
     assert scores.loc[scores["image_id"] == "d", "value"].isna().all()
-    summary = summarise_randomisation(scores)
+    summary = summarize_randomization(scores)
     assert (summary["n"] + summary["undefined"] == 5).all()
-    assert all("nan" not in sentence for sentence in evaluation_findings.randomisation_findings(summary))
+    assert all("nan" not in sentence for sentence in evaluation_findings.randomization_findings(summary))
 
 
 def test_tuning_leaves_out_a_picture_that_no_setting_can_explain(files, network):
     images, explained = files
     arrays, facts = explained[0]
-    predict, seeds = predictor(network, normalise), {"seed": 7, "batch_size": 8}
+    predict, seeds = predictor(network, normalize), {"seed": 7, "batch_size": 8}
     inputs = (torch.as_tensor(images["images"]), torch.as_tensor(arrays["target"]), list(IDS))
     objective = {"objective": "equal_area_iou", "area": 0.2, "steps": 3, "baseline": "mean"}
     objective |= {"explainer": facts["explainer"]}
@@ -412,18 +412,18 @@ def test_tuning_leaves_out_a_picture_that_no_setting_can_explain(files, network)
     options = {"default": LIME, "grid": {"n_samples": [20, 30]}, "presets": {}, "count": None, "seed": 7}
     made = lime_sweep.sweep(predict, *inputs, lime_sweep.all_settings(**options), score, **seeds)
     scores, seconds = map(pd.DataFrame, made)
-    scores = scores.assign(model="m", photograph=scores["image_id"], explained_class="predicted", geometry="g")
+    scores = scores.assign(model="m", source_image=scores["image_id"], explained_class="predicted", geometry="g")
     scores = scores.assign(objective=evaluation_findings.objective_text(**objective), seed=7)
     tables = tuning.tables(scores, seconds.assign(model="m"), **options)
     settings = tables["settings"]
     assert settings["n"].unique().tolist() == [2] and settings["left_out"].unique().tolist() == [3]
     assert settings["rank"].notna().all()
     sentences = evaluation_findings.tuning_findings(settings, tables["selection"])
-    assert sentences[0] == ("m: 3 photographs left out of the tuning, for no setting of LIME could be scored there.")
+    assert sentences[0] == ("m: 3 source images left out of the tuning, for no setting of LIME could be scored there.")
     tables = tuning.tables(scores.assign(score=np.nan), seconds.assign(model="m"), **options)
     sentences = evaluation_findings.tuning_findings(tables["settings"], tables["selection"])
     assert sentences[1] == (
-        "m: none of 2 settings of LIME could be used on every photograph, so there is "
+        "m: none of 2 settings of LIME could be used on every source image, so there is "
         "no best one, and the default stays."
     )
     assert tuning.best_settings(tables["settings"], **options) == {"m": lime_settings.complete(LIME)}
@@ -435,7 +435,7 @@ def test_verification_goes_on_without_what_cannot_be_explained(files, network, r
     rows = list(rows)
     made = compare(
         network,
-        normalise,
+        normalize,
         torch.as_tensor(images["images"])[rows],
         torch.as_tensor(explained[0][0]["target"])[rows],
         list(IDS[rows]),

@@ -168,7 +168,7 @@ WORDS = pd.DataFrame({"value": [1, 2], "word": ["stripes", "dots"], "category": 
 
 
 class Planted(nn.Module):
-    """Unit 0 is the red of a picture, unit 1 the green, unit 2 answers to nothing, unit 3 to one noisy channel."""
+    """Unit 0 is the red of an image, unit 1 the green, unit 2 answers to nothing, unit 3 to one noisy channel."""
 
     def __init__(self):
         super().__init__()
@@ -180,7 +180,7 @@ class Planted(nn.Module):
 
 
 def composites(n=60):
-    """Grey pictures, a third with a red patch and a third with a green one, noise in the blue channel; the masks."""
+    """Gray images, a third with a red patch and a third with a green one, noise in the blue channel; the masks."""
     rng = np.random.default_rng(0)
     images, masks = np.zeros((n, SIDE, SIDE, 3), np.uint8), np.zeros((n, SIDE, SIDE), np.uint16)
     images[..., 2] = rng.integers(0, 256, images.shape[:3])
@@ -197,17 +197,17 @@ def dissect(images, masks, network=None, **options):
     def blocks():
         return ({"images": images[i : i + 8], "mask": masks[i : i + 8]} for i in range(0, len(images), 8))
 
-    def normalise(pictures):
-        return torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
+    def normalize(pixels):
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
 
-    photographs = np.arange(len(images)) // 2
-    options = {"words": WORDS, "source": "masks", "photographs": photographs} | options
-    words, source, photographs = (options.pop(name) for name in ("words", "source", "photographs"))
+    source_images = np.arange(len(images)) // 2
+    options = {"words": WORDS, "source": "masks", "source_images": source_images} | options
+    words, source, source_images = (options.pop(name) for name in ("words", "source", "source_images"))
     options |= {"values": words["value"].to_numpy(), "categories": words["category"].to_numpy(), "source": source}
     dissection = units_netdissect.dissect(
-        network or Planted(), "layer", normalise, blocks, images=len(photographs), **options
+        network or Planted(), "layer", normalize, blocks, images=len(source_images), **options
     )
-    return netdissect.tabulate(dissection, words, photographs, source=source)
+    return netdissect.tabulate(dissection, words, source_images, source=source)
 
 
 def test_planted_units_are_found_and_shuffled_masks_are_not():
@@ -217,7 +217,7 @@ def test_planted_units_are_found_and_shuffled_masks_are_not():
     assert table.iou.tolist()[:2] == [1, 1] and table.iou[3] < 0.04
     assert table.detector.tolist() == [True, True, False, False]
     assert table.threshold.tolist()[:3] == [0, 0, 0]
-    assert table.mask_images.tolist()[:3] == [20, 20, 0] and table.mask_photographs[0] == 20
+    assert table.mask_images.tolist()[:3] == [20, 20, 0] and table.mask_source_images[0] == 20
     assert set(table.masks) == {"masks"}
     shuffled = dissect(images, np.roll(masks.reshape(len(masks), -1), 500, axis=1).reshape(masks.shape))
     assert (shuffled.iou < 0.04).all() and not shuffled.detector.any()
@@ -230,12 +230,12 @@ def test_a_unit_that_is_not_finite_names_no_concept_and_leaves_the_others():
     pd.testing.assert_frame_equal(table.drop(1), sound.drop(1), check_exact=True)
     assert table.loc[1, ["threshold", "iou", "second_iou"]].isna().all() and not table.detector[1]
     assert table.loc[1, ["mask_concept", "mask_category", "second_mask_concept"]].tolist() == ["", "", ""]
-    assert table.loc[1, ["mask_images", "mask_photographs"]].tolist() == [0, 0]
+    assert table.loc[1, ["mask_images", "mask_source_images"]].tolist() == [0, 0]
 
 
 def test_the_log_counts_images(tmp_path, capsys):
     with logs.log_to(tmp_path / "log"):
-        dissect(*composites(), photographs=np.arange(60))
+        dissect(*composites(), source_images=np.arange(60))
     counts = [line.split(",")[0] for line in capsys.readouterr().out.splitlines() if " images" in line]
     assert counts == ["60 of 60 images"] * 2  # once for the thresholds, once for the overlaps
 
@@ -259,7 +259,7 @@ def test_a_layer_without_space_gives_no_row():
     dissection = units_netdissect.dissect(
         Flat(),
         "layer",
-        lambda pictures: torch.from_numpy(pictures).float(),
+        lambda pixels: torch.from_numpy(pixels).float(),
         lambda: iter([{"images": images, "mask": masks}]),
         values=WORDS["value"].to_numpy(),
         categories=WORDS["category"].to_numpy(),
@@ -269,7 +269,7 @@ def test_a_layer_without_space_gives_no_row():
     table = netdissect.tabulate(dissection, WORDS, np.arange(2), source="masks")
     assert table.empty
     columns = "unit threshold mask_concept mask_category iou second_mask_concept second_iou detector mask_images"
-    assert " ".join(table) == f"{columns} mask_photographs masks"
+    assert " ".join(table) == f"{columns} mask_source_images masks"
 
 
 def labels(words):
@@ -278,17 +278,17 @@ def labels(words):
             "model": "a",
             "layer": "x",
             "unit": range(len(words)),
-            "status": ["labelled" if word else "unlabelled" for word in words],
+            "status": ["labeled" if word else "unlabeled" for word in words],
             "concept": words,
             "category": "object",
         }
     )
 
 
-def dissected(words, *, photographs=3):
+def dissected(words, *, source_images=3):
     table = pd.DataFrame({"model": "a", "layer": "x", "unit": range(len(words)), "mask_concept": words})
     detector = table.mask_concept != ""
-    return table.assign(mask_category="object", detector=detector, mask_photographs=photographs, masks="masks")
+    return table.assign(mask_category="object", detector=detector, mask_source_images=source_images, masks="masks")
 
 
 def agreement(masks, clip, **options):
@@ -310,28 +310,28 @@ def test_agreement_by_hand():
         table[["model", "layer", "mask_concept", "clip_concept"]], words, np.eye(5)[[0, 1, 1, 2]], same=1
     )
     assert exactly.same.tolist()[:2] == [True, False], "from `same` on"
-    (row,) = netdissect.summarise(table).to_dict("records")
+    (row,) = netdissect.summarize(table).to_dict("records")
     assert (row["units"], row["detectors"], row["unique_detectors"], row["compared"], row["same"]) == (4, 3, 3, 2, 1)
     assert (row["cosine"], row["cosine_chance"]) == (0.5, 0.25)
 
 
 def test_agreement_beyond_chance_is_said_and_what_is_not_supported_too():
     words = ["dog", "cat", "sky", "sea"] * 5
-    (sentence,) = concept_findings.netdissect_findings(netdissect.summarise(agreement(words, words, photographs=1)))
+    (sentence,) = concept_findings.netdissect_findings(netdissect.summarize(agreement(words, words, source_images=1)))
     assert (
         "Of the 20 units of x of a, Network Dissection (masks) calls 20 detectors, of 4 different concepts" in sentence
     )
-    assert "(20 of what a single photograph shows)" in sentence
+    assert "(20 of what a single source image shows)" in sentence
     assert (
         "cosine of 1.00, against 0.25 if dealt at random: agreement beyond chance is supported (p < 0.001" in sentence
     )
     assert "20 name the same" in sentence
-    (sentence,) = concept_findings.netdissect_findings(netdissect.summarise(agreement(words, ["sun"] * 20)))
+    (sentence,) = concept_findings.netdissect_findings(netdissect.summarize(agreement(words, ["sun"] * 20)))
     assert "is not supported (p = 1, adjusted for 1 test, units taken as independent); 0 name" in sentence
 
 
 def test_no_detector_with_a_label_leaves_nothing_to_compare():
-    summary = netdissect.summarise(agreement(["dog", ""], ["", "dog"]))
+    summary = netdissect.summarize(agreement(["dog", ""], ["", "dog"]))
     assert summary.compared.item() == 0 and np.isnan(summary.p_value.item())
     assert summary.cosine.dtype == summary.cosine_chance.dtype == float
     assert "none of them has a CLIP label" in concept_findings.netdissect_findings(summary)[0]
@@ -340,9 +340,9 @@ def test_no_detector_with_a_label_leaves_nothing_to_compare():
 def test_layers_stay_in_the_order_of_the_run_and_a_run_without_any_has_an_empty_summary():
     table = agreement(["dog", "cat"], ["dog", "cat"])
     deep = table.assign(layer=["z", "a"])
-    assert netdissect.summarise(deep).layer.tolist() == ["z", "a"]
-    nothing = netdissect.summarise(table[:0])
-    assert list(nothing.columns) == list(netdissect.summarise(table).columns) and nothing.empty
+    assert netdissect.summarize(deep).layer.tolist() == ["z", "a"]
+    nothing = netdissect.summarize(table[:0])
+    assert list(nothing.columns) == list(netdissect.summarize(table).columns) and nothing.empty
     assert concept_findings.netdissect_findings(nothing) == []
 
 

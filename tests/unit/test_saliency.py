@@ -1,4 +1,4 @@
-"""Shape of maps and complexity of pictures, against hand-computed answers, floors of noise and planted structure."""
+"""Shape of maps and complexity of images, against hand-computed answers, controls of noise and planted structure."""
 
 import numpy as np
 import pandas as pd
@@ -28,8 +28,8 @@ def disc(side=41, radius=8.0):
     return torch.tensor(np.maximum(0, radius - np.hypot(rows, columns)))
 
 
-def explanation(name, maps, photographs="pqr"):
-    images = {"image_id": np.array([*"abc"], dtype=object), "photograph": np.array([*photographs], dtype=object)}
+def explanation(name, maps, source_images="pqr"):
+    images = {"image_id": np.array([*"abc"], dtype=object), "source_image": np.array([*source_images], dtype=object)}
     facts = {
         "label": np.zeros(3, int),
         "predicted": np.zeros(3, int),
@@ -93,20 +93,20 @@ def test_shapes_are_tabulated_and_tested_against_lime():
     pieces = scores[scores["measure"] == "pieces"].set_index(["explainer", "image_id"])
     assert pieces.loc[("gradcam-x", "a"), ["value", "marked"]].tolist() == [1, pytest.approx(0.2, abs=0.01)]
     assert pieces.loc[("lime", "a"), "marked"] == pytest.approx((disc() > 0).double().mean())
-    summary, tests = complexity_tables.summarise_shape(scores)
+    summary, tests = complexity_tables.summarize_shape(scores)
     zeros = summary[(summary["explainer"] == "zero-x")]
     assert zeros["n"].tolist() == [2, 2, 2] and zeros["undefined"].tolist() == [1, 1, 1]
     assert tests[["explainer_a", "explainer_b"]].values.tolist() == [["gradcam-x", "lime"], ["zero-x", "lime"]] * 3
     rows, columns = np.mgrid[:41, :41] - 20
     distance = rows**2 + columns**2
     assert tests["difference"][0] == pytest.approx((distance < 10**2).mean() - (distance < 4**2).mean())
-    assert tests["p_value"][0] == 0.25  # three photographs can give no less
+    assert tests["p_value"][0] == 0.25  # three source images can give no less
     assert set(tests["seed"]) == set(summary["seed"]) == {0}
-    assert all(set(table["seed"]) == {3} for table in complexity_tables.summarise_shape(scores, seed=3))
+    assert all(set(table["seed"]) == {3} for table in complexity_tables.summarize_shape(scores, seed=3))
     assert evaluation_findings.shape_findings(summary, tests)[0] == (
-        "m, share of the picture above half of the maximum: Grad-CAM 0.18 (95 % interval 0.18 to 0.18, n = 3), LIME "
+        "m, share of the image above half of the maximum: Grad-CAM 0.18 (95 % interval 0.18 to 0.18, n = 3), LIME "
         "0.03 (95 % interval 0.03 to 0.03, n = 3). Of 2 class activation maps 0 above LIME, 0 below it (paired "
-        "permutation test by photograph, p < 0.05 adjusted for 2 tests; smallest p = 0.5)."
+        "permutation test by source image, p < 0.05 adjusted for 2 tests; smallest p = 0.5)."
     )
 
 
@@ -119,16 +119,16 @@ def test_negative_saliency_is_named():
 # complexity
 
 
-def picture(columns):
-    """Grey picture of one row that is repeated, (16, w, 3) uint8."""
+def one_image(columns):
+    """Gray image of one row that is repeated, (16, w, 3) uint8."""
     return np.repeat(np.array(columns, np.uint8)[None, :, None], 16, 0).repeat(3, 2)
 
 
 def test_complexity_by_hand():
-    flat, halves = picture([90] * 16), picture([0] * 8 + [255] * 8)
+    flat, halves = one_image([90] * 16), one_image([0] * 8 + [255] * 8)
     assert entropy(flat) == 0.0 and edge_density(flat) == 0.0
     assert entropy(halves) == 1.0
-    assert entropy(picture(range(0, 256, 16))) == 4.0
+    assert entropy(one_image(range(0, 256, 16))) == 4.0
     assert 0 < edge_density(halves) <= 2 / 16
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     plain = np.full((64, 64, 3), 90, np.uint8)
@@ -139,9 +139,9 @@ def test_complexity_by_hand():
 
 def test_edges_are_those_of_canny_with_the_documented_thresholds():
     noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
-    grey = noise @ [0.299, 0.587, 0.114] / 255
-    edges = feature.canny(grey, sigma=1.0, low_threshold=0.1, high_threshold=0.2)
-    assert 0.05 < edge_density(noise) == pytest.approx(edges.mean(), rel=0.02)  # grey is rounded there
+    gray = noise @ [0.299, 0.587, 0.114] / 255
+    edges = feature.canny(gray, sigma=1.0, low_threshold=0.1, high_threshold=0.2)
+    assert 0.05 < edge_density(noise) == pytest.approx(edges.mean(), rel=0.02)  # gray is rounded there
 
 
 def test_jpeg_bits_count_the_file(tmp_path):
@@ -155,7 +155,7 @@ def test_jpeg_bits_count_the_file(tmp_path):
 def test_complexity_is_tabulated():
     arrays, facts = explanation("lime", np.zeros((3, 16, 16)))
     arrays["superpixels"] = np.array([2, 4, 0])  # 0: there is no label map of them
-    images = np.stack([picture([90] * 16), picture([0] * 8 + [255] * 8), picture(range(0, 256, 16))])
+    images = np.stack([one_image([90] * 16), one_image([0] * 8 + [255] * 8), one_image(range(0, 256, 16))])
     table = complexity_tables.measure_complexity(images, arrays, facts)
     assert table.columns[-5:].tolist() == ["edge_density", "entropy", "jpeg_bits", "superpixels", "confidence"]
     assert table["entropy"].tolist() == [0, 1, 4]
@@ -164,13 +164,13 @@ def test_complexity_is_tabulated():
     assert sorted(IMAGE_MEASURES) == sorted(table.columns[-5:])
 
 
-def tables(n, relation, photographs=None, seed=0):
+def tables(n, relation, source_images=None, seed=0):
     """Complexity at random and an IoU that falls with the edge density, or has nothing to do with it."""
     rng = np.random.default_rng(seed)
     images = {
         **ORIGIN,
         "image_id": [f"i{i}" for i in range(n)],
-        "photograph": photographs or [f"p{i}" for i in range(n)],
+        "source_image": source_images or [f"p{i}" for i in range(n)],
     }
     complexity = pd.DataFrame({**images, **{name: rng.random(n) for name in text.COMPLEXITY_TITLES}})
     value = 1 - complexity["edge_density"] if relation else rng.random(n)
@@ -205,10 +205,10 @@ def test_no_relation_is_not_supported():
     )
 
 
-def test_crops_of_two_photographs_give_no_correlation():
-    found = complexity_tables.correlate_complexity(*tables(6, relation=True, photographs=[*"ppqqqq"]), area=0.2)
-    assert found["correlation"].isna().all() and (found["photographs"] == 2).all() and (found["n"] == 6).all()
-    assert "no correlation can be computed from 2 photographs" in evaluation_findings.complexity_findings(found)[0]
+def test_crops_of_two_source_images_give_no_correlation():
+    found = complexity_tables.correlate_complexity(*tables(6, relation=True, source_images=[*"ppqqqq"]), area=0.2)
+    assert found["correlation"].isna().all() and (found["source_images"] == 2).all() and (found["n"] == 6).all()
+    assert "no correlation can be computed from 2 source images" in evaluation_findings.complexity_findings(found)[0]
 
 
 def test_points_are_those_of_the_first_pair():

@@ -1,4 +1,4 @@
-"""Randomised networks and LIME drawn again, by hand and with explainers that ignore or follow the weights."""
+"""Randomized networks and LIME drawn again, by hand and with explainers that ignore or follow the weights."""
 
 import copy
 import math
@@ -17,7 +17,7 @@ FACTS = {"model": "m", "explained_class": "predicted", "geometry": "g"}
 
 
 def table_of(n):
-    images = {"image_id": [f"i{i}" for i in range(n)], "photograph": [f"p{i}" for i in range(n)]}
+    images = {"image_id": [f"i{i}" for i in range(n)], "source_image": [f"p{i}" for i in range(n)]}
     return pd.DataFrame({**FACTS, **images})
 
 
@@ -27,7 +27,7 @@ def network():
     return toy.network().eval()
 
 
-# randomised networks
+# randomized networks
 
 
 def test_the_cascade_goes_from_the_last_layer_to_all():
@@ -42,20 +42,20 @@ def test_layers_are_those_with_weights_of_their_own(network):
     assert sanity.layers_with_weights(nested) == ["0.0"]
 
 
-def test_randomising_shuffles_values_of_those_layers_alone(network):
+def test_randomizing_shuffles_values_of_those_layers_alone(network):
     before = copy.deepcopy(network.state_dict())
-    sanity.randomise(network, ["conv2"], seed=1)
+    sanity.randomize(network, ["conv2"], seed=1)
     after = network.state_dict()
     for name, values in before.items():
         assert torch.equal(values, after[name]) == (not name.startswith("conv2"))
         assert torch.equal(values.flatten().sort().values, after[name].flatten().sort().values)
     again = copy.deepcopy(network)
     again.load_state_dict(before)
-    sanity.randomise(again, ["conv2"], seed=1)
+    sanity.randomize(again, ["conv2"], seed=1)
     assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), after.values(), strict=True))
     other = copy.deepcopy(network)
     other.load_state_dict(before)
-    sanity.randomise(other, ["conv2"], seed=2)
+    sanity.randomize(other, ["conv2"], seed=2)
     assert not torch.equal(other.conv2.weight, network.conv2.weight)
 
 
@@ -67,7 +67,7 @@ def test_what_lies_inside_a_layer_is_left_alone():
             self.inside.running_var.copy_(torch.arange(50.0))
 
     outer = Outer()
-    sanity.randomise(torch.nn.Sequential(outer), ["0"], seed=0)
+    sanity.randomize(torch.nn.Sequential(outer), ["0"], seed=0)
     assert not torch.equal(outer.own, torch.arange(50.0)) and torch.equal(outer.inside.running_var, torch.arange(50.0))
 
 
@@ -75,7 +75,7 @@ def test_running_statistics_are_shuffled_and_variances_stay_positive():
     norm = torch.nn.BatchNorm2d(50)
     norm.running_var.copy_(torch.rand(50) + 0.1)
     before = norm.running_var.clone()
-    sanity.randomise(torch.nn.Sequential(norm), ["0"], seed=0)
+    sanity.randomize(torch.nn.Sequential(norm), ["0"], seed=0)
     assert not torch.equal(before, norm.running_var) and (norm.running_var > 0).all()
 
 
@@ -84,29 +84,29 @@ def check(network, explainers, n=6, **options):
         return {name: explainer(model) for name, explainer in explainers.items()}
 
     options = {"stages": 3, "area": 0.2, "seed": 0} | options
-    return sanity_tables.check_randomisation(network, maps, table_of(n), **options)
+    return sanity_tables.check_randomization(network, maps, table_of(n), **options)
 
 
 def test_an_explainer_that_ignores_the_network_is_found(network):
-    pictures = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    images = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     weights = copy.deepcopy(network.state_dict())
     noise = torch.Generator().manual_seed(2)
-    explainers = {"edges": lambda _: pictures.mean(1), "gradcam-x": lambda _: torch.rand(6, 32, 32, generator=noise)}
+    explainers = {"edges": lambda _: images.mean(1), "gradcam-x": lambda _: torch.rand(6, 32, 32, generator=noise)}
     scores = check(network, explainers)
     assert all(torch.equal(weights[name], values) for name, values in network.state_dict().items()), "left as it was"
-    assert scores["randomised"].unique().tolist() == [0, 1, 2, 3] and set(scores["layers"]) == {3}
-    assert scores.drop_duplicates("randomised")["deepest"].tolist() == ["", "head", "conv2", "conv1"]
+    assert scores["randomized"].unique().tolist() == [0, 1, 2, 3] and set(scores["layers"]) == {3}
+    assert scores.drop_duplicates("randomized")["deepest"].tolist() == ["", "head", "conv2", "conv1"]
     chance = scores.groupby("measure")["chance"].unique().map(list)
     assert chance.to_dict() == {"equal_area_iou": [pytest.approx(0.2 / 1.8)], "spearman": [0]}
-    summary = sanity_tables.summarise_randomisation(scores)
-    rows = summary[(summary["randomised"] == 3)].set_index(["explainer", "measure"])
+    summary = sanity_tables.summarize_randomization(scores)
+    rows = summary[(summary["randomized"] == 3)].set_index(["explainer", "measure"])
     assert rows.loc[("edges", "equal_area_iou"), "mean"] == 1 and rows.loc[
         ("edges", "spearman"), "mean"
     ] == pytest.approx(1)
     assert rows.loc[("gradcam-x", "equal_area_iou"), "mean"] == pytest.approx(0.2 / 1.8, rel=0.1)
     assert rows.loc[("gradcam-x", "spearman"), ["mean", "chance"]].tolist() == [pytest.approx(0, abs=0.04), 0]
-    (sentence,) = evaluation_findings.randomisation_findings(summary)
-    assert sentence.startswith("m, all 3 layers randomised: equal-area IoU with the original map: edges 1.00 (95 %")
+    (sentence,) = evaluation_findings.randomization_findings(summary)
+    assert sentence.startswith("m, all 3 layers randomized: equal-area IoU with the original map: edges 1.00 (95 %")
     assert sentence.endswith("still above both: edges.")
 
 
@@ -119,15 +119,15 @@ def test_class_activation_maps_change_with_the_network(network):
     assert torch.equal(one["layercam-relu2"], maps["layercam-relu2"])
 
 
-def test_the_other_photograph_is_no_crop_of_the_same(network):
-    images = pd.DataFrame({"photograph": [*"aabc"]})
-    assert sanity.next_photograph(images["photograph"]).tolist() == [2, 2, 3, 0]
-    assert sanity.next_photograph(pd.Series([*"aa"])) is None
+def test_the_other_source_image_is_no_crop_of_the_same(network):
+    images = pd.DataFrame({"source_image": [*"aabc"]})
+    assert sanity.next_source_image(images["source_image"]).tolist() == [2, 2, 3, 0]
+    assert sanity.next_source_image(pd.Series([*"aa"])) is None
     flat = {"edges": lambda _: torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(0))}
     scores = check(network, flat, n=1)
-    assert set(scores["comparison"]) == {sanity.RANDOMISED}
-    summary = sanity_tables.summarise_randomisation(scores)
-    assert "too few photographs to say" in evaluation_findings.randomisation_findings(summary)[0]
+    assert set(scores["comparison"]) == {sanity.RANDOMIZED}
+    summary = sanity_tables.summarize_randomization(scores)
+    assert "too few source images to say" in evaluation_findings.randomization_findings(summary)[0]
 
 
 # LIME drawn again
@@ -165,9 +165,9 @@ def test_planted_superpixels_settle():
     assert len(scores) == 2 * 3 * 3 and set(scores["superpixels"]) == {12} and set(scores["seeds"]) == {3}
     full = scores[scores["n_samples"] == 400].groupby("measure")["value"].mean()
     assert full["top_jaccard"] == 1 and full["kept"] == 1
-    assert full["equal_area_iou"] == 1  # a quarter of the picture are the three planted superpixels
-    summary = sanity_tables.summarise_stability(scores)
-    assert summary["low"].isna().all()  # two photographs
+    assert full["equal_area_iou"] == 1  # a quarter of the image are the three planted superpixels
+    summary = sanity_tables.summarize_stability(scores)
+    assert summary["low"].isna().all()  # two source images
     assert sanity_tables.settled_at(summary) == 100
     assert (
         "superpixels are settled at 100 samples"
@@ -200,7 +200,7 @@ def test_noise_stays_at_chance_and_does_not_settle():
     scores = sanity_tables.check_stability(samples, segments, table_of(2), top=3, **OPTIONS)
     full = scores[scores["n_samples"] == 400].set_index("measure")
     assert full.loc["top_jaccard", "value"].mean() == pytest.approx(sanity.expected_jaccard(12, 3), abs=0.02)
-    summary = sanity_tables.summarise_stability(scores)
+    summary = sanity_tables.summarize_stability(scores)
     assert sanity_tables.settled_at(summary) is None
     assert "are not settled at 400 samples" in evaluation_findings.stability_findings(summary, top=3, n_samples=400)[0]
 
@@ -223,19 +223,19 @@ def test_superpixels_that_were_not_selected_do_not_agree():
 
 
 def test_the_first_draw_is_that_of_the_explanation(network):
-    pictures = torch.randint(0, 256, (2, 32, 32, 3), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
-    segments = segment.grid(pictures, size=8)
+    images = torch.randint(0, 256, (2, 32, 32, 3), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
+    segments = segment.grid(images, size=8)
 
     def predict(batch):
         return network(batch.permute(0, 3, 1, 2).float() / 255).softmax(1)
 
     settings = {"n_samples": 40, "hide": "mean", "batch_size": 8, "seed": 5}
     targets, ids = torch.tensor([0, 1]), ["a", "b"]
-    draws, _ = sanity.draw(predict, pictures, segments, targets, ids, repeats=2, **settings)
+    draws, _ = sanity.draw(predict, images, segments, targets, ids, repeats=2, **settings)
     explainer = run.lime_explainer(
         predict, superpixels={"method": "grid", "size": 8}, num_features=3, repeats=2, **settings
     )
-    expected = explainer(pictures, targets, ids)["coefficients"]
+    expected = explainer(images, targets, ids)["coefficients"]
     own = torch.stack([surrogate.fit(draws[0].designs[i], draws[0].predictions[i]).coefficients[0] for i in range(2)])
     torch.testing.assert_close(own, expected)
     assert not torch.equal(draws[0].designs[0], draws[1].designs[0])

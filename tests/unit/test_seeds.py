@@ -23,7 +23,7 @@ from unitlens.measures import (
     reference_checks,
     sanity,
 )
-from unitlens.networks.network import normaliser
+from unitlens.networks.network import normalizer
 from unitlens.report import concept_findings, text
 from unitlens.tables import agreement as agreement_tables
 from unitlens.tables import comparison, diversity, resampling, summaries, tuning, unit_labels
@@ -35,7 +35,7 @@ from unitlens.tables import sanity as sanity_tables
 from unitlens.units import dissect
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-NAMES = ("seed", "seeds", "floor_seeds", "generator", "rng")
+NAMES = ("seed", "seeds", "control_seeds", "generator", "rng")
 
 
 def test_image_seeds_are_the_same_on_every_machine_and_use_63_bits():
@@ -62,7 +62,7 @@ def test_one_seed_is_that_of_every_image():
 # what other seeds give
 
 
-N = 18  # photographs: their 2^18 sign flips are too many to be taken all, so that p-values are drawn
+N = 18  # source images: their 2^18 sign flips are too many to be taken all, so that p-values are drawn
 ORIGIN = {"model": "m", "explained_class": "predicted", "geometry": "g"}
 IDS = [f"i{number}" for number in range(N)]
 FLAT = torch.ones(2, 8, 8)
@@ -79,7 +79,7 @@ SQUARES = segment.grid(PICTURES, size=4)
 SHARD = {
     "images": PICTURES.numpy(),
     "image_id": np.array(["a", "b"], object),
-    "photograph": np.array(["a", "b"], object),
+    "source_image": np.array(["a", "b"], object),
 }
 
 
@@ -90,7 +90,7 @@ def predict(batch):
 
 def rows(*kinds, value="value"):
     """A table of random values, a row for each kind of row and image."""
-    images = {**ORIGIN, "image_id": IDS, "photograph": IDS}
+    images = {**ORIGIN, "image_id": IDS, "source_image": IDS}
     values = np.random.default_rng(0).normal(size=(len(kinds), N))
     return pd.concat([pd.DataFrame({**images, **kind, value: own}) for kind, own in zip(kinds, values, strict=True)])
 
@@ -110,17 +110,17 @@ def files(maps):
     return [({**known, "saliency": np.asarray(maps)}, {**ORIGIN, "explainer": name}) for name in ("lime", "cam")]
 
 
-def labelled_units():
+def labeled_units():
     words = np.random.default_rng(0).choice(["dog", "sky"], size=60)
     parts = zip(("a", "b", "c"), np.split(words, [15, 35]), strict=True)
     units = [pd.DataFrame({"layer": layer, "concept": own, "unit": range(len(own))}) for layer, own in parts]
-    table = pd.concat(units).assign(model="m", status="labelled", encoder="clip", similarity="wpmi")
+    table = pd.concat(units).assign(model="m", status="labeled", encoder="clip", similarity="wpmi")
     return table.assign(group=table.concept, category=table.concept, concept_list="two")
 
 
 def better_than_chance():
     """A layer's table, of which sentences take these columns."""
-    facts = {"status": "labelled", "photographs": N, "images": N, "alpha": 0.05, "p_floor": 0.01, "kept": 1.0}
+    facts = {"status": "labeled", "source_images": N, "images": N, "alpha": 0.05, "p_floor": 0.01, "kept": 1.0}
     q = {"q_value": [0.01, 0.2] * 10, "p_value": 0.01, "held_out_correlation": np.linspace(0, 1, 20) ** 3}
     return pd.DataFrame(q).assign(**facts, kept_group=1.0)
 
@@ -128,24 +128,24 @@ def better_than_chance():
 def probe(images=240, units=5):
     rng = np.random.default_rng(0)
     names = np.array([f"p{number}" for number in range(images)], object)
-    shown = {"features": rng.normal(size=(images, 6)).astype(np.float32), "image_id": names, "photograph": names}
+    shown = {"features": rng.normal(size=(images, 6)).astype(np.float32), "image_id": names, "source_image": names}
     words = np.array([*"abcd"], object)
     concepts = {"features": rng.normal(size=(4, 6)).astype(np.float32), "word": words, "category": words}
     return {"activations": rng.normal(size=(images, units)).astype(np.float32), "image_id": names}, shown, concepts
 
 
-def relabelled(seed):
+def relabeled(seed):
     activations, images, concepts = probe()
     arrays = activations["activations"], images["features"], concepts["features"]
-    options = {"similarity": "cos_similarity", "photographs": images["photograph"], "groups": np.array([*"abcd"])}
+    options = {"similarity": "cos_similarity", "source_images": images["source_image"], "groups": np.array([*"abcd"])}
     return diversity.relabel_subsets(*arrays, seed=seed, **options)
 
 
-def randomised(seed):
+def randomized(seed):
     network = torch.nn.Sequential(torch.nn.Linear(4, 4))
     with torch.no_grad():
         network[0].weight.copy_(torch.arange(16.0).view(4, 4))
-    sanity.randomise(network, ["0"], seed=seed)
+    sanity.randomize(network, ["0"], seed=seed)
     return network[0].weight
 
 
@@ -160,12 +160,12 @@ def weights_of(network):
     return {"x": network[1].weight.detach().clone()}
 
 
-def check_randomisation(seed, maps):
-    images = pd.DataFrame({**ORIGIN, "image_id": ["a", "b"], "photograph": ["a", "b"]})
+def check_randomization(seed, maps):
+    images = pd.DataFrame({**ORIGIN, "image_id": ["a", "b"], "source_image": ["a", "b"]})
     network = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 3))
     with torch.no_grad():
         network[0].weight.copy_(torch.arange(9.0).view(1, 1, 3, 3))
-    return sanity_tables.check_randomisation(network, maps, images, stages=1, area=0.3, seed=seed)
+    return sanity_tables.check_randomization(network, maps, images, stages=1, area=0.3, seed=seed)
 
 
 def stability_of_lime(seed):
@@ -203,7 +203,7 @@ def all_tuned(seed, part):
         {"model": ["m"] * 2, "part": ["superpixels", "sample"], "segmentation": ["grid, size 4", ""]}
     )
     return tuning.tables(
-        scores.assign(objective="x", seed=0), seconds.assign(pictures=2, seconds=1.0), seed=seed, **options
+        scores.assign(objective="x", seed=0), seconds.assign(images=2, seconds=1.0), seed=seed, **options
     )[part]
 
 
@@ -211,19 +211,17 @@ def verified(seed):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = toy.network().eval().requires_grad_(False)
-    pictures = (noise(2, 32, 32, 3) * 255).to(torch.uint8)
+    images = (noise(2, 32, 32, 3) * 255).to(torch.uint8)
     lime_options = {"superpixels": {"method": "grid", "size": 8}, "hide": "mean"}
     options = {"name": "toy", "layer": "relu2", "cams": [], "lime_options": lime_options, "samples": 40}
-    normalise = normaliser([0.5] * 3, [0.25] * 3, device="cpu")
-    return reference_checks.compare(network, normalise, pictures, ONES, ["a", "b"], batch_size=8, seed=seed, **options)[
-        0
-    ]
+    normalize = normalizer([0.5] * 3, [0.25] * 3, device="cpu")
+    return reference_checks.compare(network, normalize, images, ONES, ["a", "b"], batch_size=8, seed=seed, **options)[0]
 
 
 PLAN = perturbation.Plan(steps=4, baselines=["mean"], percentiles=[50])
 TRIPLE = predict, PICTURES, FLAT, ONES
 EXPLANATION = SHARD | {"saliency": FLAT.numpy(), "target": np.ones(2, int), "target_probability": np.ones(2)}
-CURVES = {"lime:deletion:mean": noise(N, 4).numpy(), "photograph": np.array(IDS, object)}
+CURVES = {"lime:deletion:mean": noise(N, 4).numpy(), "source_image": np.array(IDS, object)}
 SCORED = {"plan": PLAN, "batch_size": 9}
 LIME = {"n_samples": 40, "batch_size": 8}
 EXPLAINER = LIME | {"superpixels": {"method": "grid", "size": 4}, "hide": "mean", "num_features": 1}
@@ -233,7 +231,7 @@ VALUES = noise(N, 2).numpy().T
 def detectors():
     cosines = dict(zip(("cosine", "cosine_chance"), VALUES, strict=True))
     return pd.DataFrame({"model": "m", "layer": "x", "masks": "masks", **cosines, "mask_concept": IDS}).assign(
-        detector=True, mask_category="object", mask_photographs=2, same=False
+        detector=True, mask_category="object", mask_source_images=2, same=False
     )
 
 
@@ -248,10 +246,10 @@ CASES = {
     "agreement.score_pairs": lambda s: agreement_tables.score_pairs(
         files(FLAT), area=0.3, areas=[], threshold=0.5, seed=s
     ),
-    "agreement.summarise": lambda s: agreement_tables.summarise(pairs(), seed=s),
+    "agreement.summarize": lambda s: agreement_tables.summarize(pairs(), seed=s),
     "agreement.compare_pairs": lambda s: agreement_tables.compare_pairs(pairs(), area=0.2, seed=s),
-    "comparison.trend": lambda s: comparison.trend(labelled_units(), seed=s),
-    "diversity.relabel_subsets": relabelled,
+    "comparison.trend": lambda s: comparison.trend(labeled_units(), seed=s),
+    "diversity.relabel_subsets": relabeled,
     "dissect.rank_reorder": lambda s: dissect.rank_reorder(noise(60, 3), noise(60, 5), noise(4, 5), seed=s),
     "unit_labels.label_table": lambda s: unit_labels.label_table(
         *probe(), similarity="wpmi", encoders=("clip", "clip"), seed=s, resamples=5, null_draws=50
@@ -272,17 +270,17 @@ CASES = {
         stack for stack, _ in perturbation.stacks(PICTURES, {"a": FLAT}, [1, 1], PLAN, [s, s])
     ],
     "control_maps.random_saliency": lambda s: control_maps.random_saliency((8, 8), seeds=[s]),
-    "control_maps.floor_maps": lambda s: control_maps.floor_maps((8, 8), seeds=[s])["random"],
+    "control_maps.make_control_maps": lambda s: control_maps.make_control_maps((8, 8), seeds=[s])["random"],
     "faithfulness.score_shard": lambda s: faithfulness_tables.score_shard(
-        predict, {"lime": EXPLANATION}, SHARD["images"], seeds=[s, s], floor_seeds=[1, 2], **SCORED
+        predict, {"lime": EXPLANATION}, SHARD["images"], seeds=[s, s], control_seeds=[1, 2], **SCORED
     )[0].query("explainer == 'lime'"),
-    "faithfulness.score_shard floors": lambda s: faithfulness_tables.score_shard(
-        predict, {"lime": EXPLANATION}, SHARD["images"], seeds=[1, 2], floor_seeds=[s, s], **SCORED
+    "faithfulness.score_shard controls": lambda s: faithfulness_tables.score_shard(
+        predict, {"lime": EXPLANATION}, SHARD["images"], seeds=[1, 2], control_seeds=[s, s], **SCORED
     )[0].query("explainer == 'random'"),
-    "faithfulness.summarise": lambda s: faithfulness_tables.summarise(
+    "faithfulness.summarize": lambda s: faithfulness_tables.summarize(
         explainers("road", "lime", baseline="imputed", flat=False), seed=s
     )[["low", "high"]],
-    "faithfulness.summarise tests": lambda s: faithfulness_tables.summarise(
+    "faithfulness.summarize tests": lambda s: faithfulness_tables.summarize(
         explainers("road", "lime", baseline="imputed", flat=False), seed=s
     )["p_value"],
     "faithfulness.compare": lambda s: faithfulness_tables.compare(
@@ -293,13 +291,13 @@ CASES = {
     "localization.score": lambda s: localization_tables.score(
         files(FLAT), SHARD | {"box": np.full((2, 4), [1.0, 1, 5, 5])}, seed=s
     ).query("explainer == 'lime'"),
-    "localization.score floors": lambda s: localization_tables.score(
+    "localization.score controls": lambda s: localization_tables.score(
         files(FLAT), SHARD | {"box": np.full((2, 4), [1.0, 1, 5, 5])}, seed=s
     ).query("explainer == 'random' and measure == 'energy'"),
-    "localization.summarise": lambda s: localization_tables.summarise(
+    "localization.summarize": lambda s: localization_tables.summarize(
         explainers("iou", "lime", reference="box", chance=0.2), seed=s
     )[0],
-    "localization.summarise tests": lambda s: localization_tables.summarise(
+    "localization.summarize tests": lambda s: localization_tables.summarize(
         explainers("iou", "lime", reference="box", chance=0.2), seed=s
     )[1]["p_value"],
     "lime_samples.perturbations": lambda s: lime_samples.perturbations(9, 20, torch.Generator().manual_seed(s)),
@@ -315,9 +313,9 @@ CASES = {
     "lime.explain_with_package": lambda s: (
         lime.explain_with_package(predict, PICTURES, SQUARES, ONES, seeds=[s, s], **LIME).coefficients
     ),
-    "netdissect.summarise": lambda s: netdissect_tables.summarise(detectors(), seed=s),
-    "complexity.summarise_shape": lambda s: complexity_tables.summarise_shape(explainers("gini", "lime"), seed=s)[0],
-    "complexity.summarise_shape tests": lambda s: complexity_tables.summarise_shape(explainers("gini", "lime"), seed=s)[
+    "netdissect.summarize": lambda s: netdissect_tables.summarize(detectors(), seed=s),
+    "complexity.summarize_shape": lambda s: complexity_tables.summarize_shape(explainers("gini", "lime"), seed=s)[0],
+    "complexity.summarize_shape tests": lambda s: complexity_tables.summarize_shape(explainers("gini", "lime"), seed=s)[
         1
     ]["p_value"],
     "complexity.correlate_complexity": lambda s: complexity_tables.correlate_complexity(
@@ -326,19 +324,19 @@ CASES = {
         area=0.2,
         seed=s,
     ),
-    "sanity.randomise": randomised,
+    "sanity.randomize": randomized,
     "sanity.cascade_maps": lambda s: [
         maps["x"] for *_, maps in sanity.cascade_maps(two_layers(), weights_of, stages=2, seed=s)
     ],
     "sanity.seed_stability": lambda s: sanity.seed_stability(
         {9: torch.ones(2, 4)}, SQUARES[0], top=2, area=0.3, image_id="a", seed=s
     ),
-    "sanity.check_randomisation": lambda s: check_randomisation(s, lambda _: {"x": FLAT}),
-    "sanity.check_randomisation layers": lambda s: check_randomisation(
+    "sanity.check_randomization": lambda s: check_randomization(s, lambda _: {"x": FLAT}),
+    "sanity.check_randomization layers": lambda s: check_randomization(
         s, lambda model: {"x": model[0].weight.detach().view(1, 3, 3).repeat(2, 1, 1)}
     ).query("measure == 'spearman'"),
-    "sanity.summarise_randomisation": lambda s: sanity_tables.summarise_randomisation(
-        explainers("spearman", "lime", comparison="c", randomised=1, layers=1, deepest="x", cut=0.2), seed=s
+    "sanity.summarize_randomization": lambda s: sanity_tables.summarize_randomization(
+        explainers("spearman", "lime", comparison="c", randomized=1, layers=1, deepest="x", cut=0.2), seed=s
     ),
     "sanity.draw": lambda s: [
         own.designs
@@ -347,7 +345,7 @@ CASES = {
         )[0]
     ],
     "sanity.check_stability": stability_of_lime,
-    "sanity.summarise_stability": lambda s: sanity_tables.summarise_stability(
+    "sanity.summarize_stability": lambda s: sanity_tables.summarize_stability(
         rows({"seeds": 2, "n_samples": 10, "measure": "kept", "chance": 0.1}), seed=s
     ),
     "seeds.image_seed": lambda s: seeds.image_seed(s, "a"),

@@ -17,7 +17,7 @@ from unitlens.report import evaluation_findings
 from unitlens.tables import tuning
 
 SQUARES = {"method": "grid", "size": 4}
-DEFAULT = {"n_samples": 80, "superpixels": SQUARES, "hide": "grey", "num_features": 2}
+DEFAULT = {"n_samples": 80, "superpixels": SQUARES, "hide": "gray", "num_features": 2}
 GRID = {
     "superpixels": [SQUARES, {"method": "grid", "size": 8}],
     "hide": ["mean", "noise", "black"],
@@ -43,7 +43,7 @@ PUBLIC = {
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def some_images():
     return torch.randint(0, 256, (3, 16, 16, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
 
 
@@ -53,29 +53,29 @@ def reference():
 
 
 def predict(batch):
-    """Two classes by the brightness of the upper left and the lower right corner; each picture by itself."""
+    """Two classes by the brightness of the upper left and the lower right corner; each image by itself."""
     light = batch.double() / 255
     first = light[:, :8, :6].mean((1, 2, 3)) * (1 + light[:, 4:8, 4:8].mean((1, 2, 3)))
     return torch.softmax(torch.stack([3 * first, light[:, 9:, 11:].mean((1, 2, 3))], 1), 1)
 
 
-def score_of(objective, pictures, reference, *, predict=predict, ids=IDS, targets=(0, 1, 0), area=0.25):
+def score_of(objective, some_images, reference, *, predict=predict, ids=IDS, targets=(0, 1, 0), area=0.25):
     options = {"explainer": "gradcam-x", "area": area, "steps": 5, "baseline": "mean", "seed": 7, "batch_size": 16}
     return lime_sweep.make_score(
-        predict, pictures, torch.tensor(targets), ids, objective=objective, reference=reference, **options
+        predict, some_images, torch.tensor(targets), ids, objective=objective, reference=reference, **options
     )
 
 
-def run(pictures, reference, swept, *, ids=IDS, objective="equal_area_iou", targets=(0, 1, 0), **options):
+def run(some_images, reference, swept, *, ids=IDS, objective="equal_area_iou", targets=(0, 1, 0), **options):
     options = {"predict": predict, "seed": 7, "batch_size": 16, "area": 0.25} | options
     own, area = options.pop("predict"), options.pop("area")
-    score = score_of(objective, pictures, reference, predict=own, ids=ids, targets=targets, area=area)
-    made = lime_sweep.sweep(own, pictures, torch.tensor(targets), ids, swept, score, **options)
+    score = score_of(objective, some_images, reference, predict=own, ids=ids, targets=targets, area=area)
+    made = lime_sweep.sweep(own, some_images, torch.tensor(targets), ids, swept, score, **options)
     return tuple(map(pd.DataFrame, made))
 
 
-def with_photographs(scores):
-    return scores.assign(model="m", photograph=scores.image_id)
+def with_source_images(scores):
+    return scores.assign(model="m", source_image=scores.image_id)
 
 
 def test_grid_is_a_cross_product_with_the_default_first():
@@ -89,9 +89,9 @@ def test_grid_is_a_cross_product_with_the_default_first():
     assert {setting["num_features"] for setting in swept.values()} == {2}, "a key that the grid lacks is the default's"
 
 
-def test_a_tuning_without_a_photograph_is_refused_in_a_line():
-    none = pd.DataFrame(columns=["setting", "image_id", "superpixels", "score", "mask_area", "model", "photograph"])
-    with pytest.raises(ValueError, match="none of the photographs that LIME is tuned on could be read; mend them"):
+def test_a_tuning_without_a_source_image_is_refused_in_a_line():
+    none = pd.DataFrame(columns=["setting", "image_id", "superpixels", "score", "mask_area", "model", "source_image"])
+    with pytest.raises(ValueError, match="none of the source images that LIME is tuned on could be read; mend them"):
         tuning.tables(none, none, default=DEFAULT, grid=GRID, presets={}, count=None, seed=0)
 
 
@@ -112,12 +112,12 @@ def test_one_setting_written_in_two_ways_is_one():
     assert len(lime_sweep.all_settings({**DEFAULT, "superpixels": {"method": "quickshift"}}, grid)) == 1
 
 
-@pytest.mark.parametrize("hide", ["mean", "grey", "black", "noise", "blur"])
-def test_coefficients_are_those_of_lime_explain(pictures, hide):
-    segments = segment.grid(pictures, size=4)
+@pytest.mark.parametrize("hide", ["mean", "gray", "black", "noise", "blur"])
+def test_coefficients_are_those_of_lime_explain(some_images, hide):
+    segments = segment.grid(some_images, size=4)
     options = {"hide": fill.HIDE[hide], "seeds": [5, 6, 7]}
     shared = lime_samples.sample(
-        predict, pictures, segments, torch.tensor([0, 1, 0]), n_samples=80, batch_size=13, **options
+        predict, some_images, segments, torch.tensor([0, 1, 0]), n_samples=80, batch_size=13, **options
     )
     for setting in lime_sweep.all_settings(
         {**DEFAULT, "hide": hide}, {key: GRID[key] for key in GRID if key != "hide"}
@@ -126,7 +126,7 @@ def test_coefficients_are_those_of_lime_explain(pictures, hide):
             continue
         keys = ("n_samples", "distance", "kernel_width", "alpha", "n_features", "selection")
         own = {key: setting[key] for key in keys} | options
-        alone = lime.explain(predict, pictures, segments, torch.tensor([0, 1, 0]), batch_size=16, **own)
+        alone = lime.explain(predict, some_images, segments, torch.tensor([0, 1, 0]), batch_size=16, **own)
         for row in range(3):
             fit = lime_settings.surrogate(setting, shared.designs[row], shared.predictions[row])
             torch.testing.assert_close(fit.coefficients[0], alone.coefficients[row], rtol=0, atol=1e-12)
@@ -134,13 +134,13 @@ def test_coefficients_are_those_of_lime_explain(pictures, hide):
 
 
 @pytest.mark.parametrize("objective", ["equal_area_iou", "mask_iou"])
-def test_scores_are_those_of_the_explainer_of_the_workflow(pictures, reference, objective):
+def test_scores_are_those_of_the_explainer_of_the_workflow(some_images, reference, objective):
     swept = lime_sweep.all_settings(DEFAULT, GRID, count=12)
-    scores, _ = run(pictures, reference, swept, objective=objective)
-    facts = {"image_id": np.array(IDS), "photograph": np.array(IDS)}
+    scores, _ = run(some_images, reference, swept, objective=objective)
+    facts = {"image_id": np.array(IDS), "source_image": np.array(IDS)}
     for name, setting in swept.items():
         explainer = run_module.lime_explainer(predict, seed=7, batch_size=16, **setting)
-        arrays = {key: value.numpy() for key, value in explainer(pictures, torch.tensor([0, 1, 0]), IDS).items()}
+        arrays = {key: value.numpy() for key, value in explainer(some_images, torch.tensor([0, 1, 0]), IDS).items()}
         files = [
             (facts | {"saliency": reference.numpy()}, {"explainer": "gradcam-x"}),
             (facts | arrays, {"explainer": "lime"}),
@@ -153,23 +153,23 @@ def test_scores_are_those_of_the_explainer_of_the_workflow(pictures, reference, 
             assert ours.mask_area == masks["lime:selected"][row].mean()
 
 
-def test_insertion_is_that_of_the_saliency(pictures, reference):
+def test_insertion_is_that_of_the_saliency(some_images, reference):
     swept = lime_sweep.all_settings(DEFAULT, {"n_features": [None, 3]})
-    scores, _ = run(pictures, reference, swept, objective="insertion")
+    scores, _ = run(some_images, reference, swept, objective="insertion")
     for name, setting in swept.items():
         explainer = run_module.lime_explainer(predict, seed=7, batch_size=16, **setting)
-        saliency = explainer(pictures, torch.tensor([0, 1, 0]), IDS)["saliency"]
+        saliency = explainer(some_images, torch.tensor([0, 1, 0]), IDS)["saliency"]
         options = {"steps": 5, "baseline": "mean", "seeds": stream_seeds(7, "lime", IDS)}
-        _, area = faithfulness.insertion(predict, pictures, saliency, torch.tensor([0, 1, 0]), **options)
+        _, area = faithfulness.insertion(predict, some_images, saliency, torch.tensor([0, 1, 0]), **options)
         assert scores[scores.setting == name].score.tolist() == pytest.approx(area.tolist(), abs=1e-12)
 
 
-def test_order_of_settings_pictures_and_batches_does_not_matter(pictures, reference):
+def test_order_of_settings_pictures_and_batches_does_not_matter(some_images, reference):
     swept = lime_sweep.all_settings(DEFAULT, GRID, count=15)
-    scores, _ = run(pictures, reference, swept)
+    scores, _ = run(some_images, reference, swept)
     order = [2, 0, 1]
     turned, _ = run(
-        pictures[order],
+        some_images[order],
         reference[order],
         dict(reversed(swept.items())),
         ids=[IDS[row] for row in order],
@@ -180,22 +180,22 @@ def test_order_of_settings_pictures_and_batches_does_not_matter(pictures, refere
     pd.testing.assert_frame_equal(scores.set_index(index).sort_index(), turned.set_index(index).sort_index())
 
 
-def test_predictions_are_shared_and_timed(pictures, reference, monkeypatch):
+def test_predictions_are_shared_and_timed(some_images, reference, monkeypatch):
     calls = []
 
     def counted(batch):
         calls.append(len(batch))
         return predict(batch)
 
-    swept = lime_sweep.all_settings(DEFAULT, {**GRID, "hide": ["grey"], "superpixels": [SQUARES]})
+    swept = lime_sweep.all_settings(DEFAULT, {**GRID, "hide": ["gray"], "superpixels": [SQUARES]})
     looks = iter([1.0, 3.0, 10.0, 14.0])  # before and after the superpixels, and the predictions
     monkeypatch.setattr(run_module, "now", lambda device: next(looks))
-    _, seconds = run(pictures, reference, swept, predict=counted)
+    _, seconds = run(some_images, reference, swept, predict=counted)
     assert len(swept) == 24 and sum(calls) == 3 * 80
-    assert seconds[["part", "pictures", "seconds"]].to_numpy().tolist() == [["superpixels", 3, 2], ["sample", 240, 4]]
+    assert seconds[["part", "images", "seconds"]].to_numpy().tolist() == [["superpixels", 3, 2], ["sample", 240, 4]]
 
 
-def test_more_samples_find_the_planted_superpixels(pictures):
+def test_more_samples_find_the_planted_superpixels(some_images):
     planted = torch.zeros(3, 16, 16)
     planted[:, :4, 4:12] = 1  # superpixels 1 and 2 of 16
 
@@ -204,7 +204,7 @@ def test_more_samples_find_the_planted_superpixels(pictures):
         noise = torch.sin(1e3 * batch.double().mean((1, 2, 3)))  # what few samples cannot average out
         return torch.stack([0.5 + 0.2 * own + 0.2 * noise] * 2, 1)
 
-    bright = torch.full_like(pictures, 250)
+    bright = torch.full_like(some_images, 250)
     bright[:, 3, 3] = torch.tensor([0, 10, 20], dtype=torch.uint8)
     swept = lime_sweep.all_settings(DEFAULT, {"n_samples": [16, 1000]})
     options = {"predict": linear, "objective": "mask_iou", "area": 32 / 256, "targets": (0, 0, 0)}
@@ -214,55 +214,55 @@ def test_more_samples_find_the_planted_superpixels(pictures):
     assert by_samples[16] < 1.0
 
 
-def test_empty_masks_count_and_score_nothing(pictures, reference):
+def test_empty_masks_count_and_score_nothing(some_images, reference):
     def dark(batch):  # every visible superpixel lowers the class
         light = batch.double().mean((1, 2, 3)) / 255
         return torch.stack([1 - light, light], 1)
 
     swept = lime_sweep.all_settings({**DEFAULT, "hide": "black"}, {})
-    scores, _ = run(pictures, reference, swept, predict=dark, objective="mask_iou", targets=(0, 0, 0))
-    board = tuning.leaderboard(with_photographs(scores), swept, default=next(iter(swept)))
+    scores, _ = run(some_images, reference, swept, predict=dark, objective="mask_iou", targets=(0, 0, 0))
+    board = tuning.leaderboard(with_source_images(scores), swept, default=next(iter(swept)))
     assert scores.score.tolist() == [0, 0, 0]
     assert board["empty"].tolist() == [3] and board["mean"].tolist() == [0]
 
 
-def test_a_setting_with_fewer_samples_than_superpixels_has_no_rank(pictures, reference):
+def test_a_setting_with_fewer_samples_than_superpixels_has_no_rank(some_images, reference):
     swept = lime_sweep.all_settings(DEFAULT, {"n_samples": [15, 16]})
-    scores, _ = run(pictures, reference, swept)
-    board = tuning.leaderboard(with_photographs(scores), swept, default=next(iter(swept)))
+    scores, _ = run(some_images, reference, swept)
+    board = tuning.leaderboard(with_source_images(scores), swept, default=next(iter(swept)))
     refused = board[board.n_samples == 15].iloc[0]
     assert refused.refused == 3 and math.isnan(refused["mean"]) and refused["rank"] is pd.NA and not refused.front
     assert set(board["rank"].dropna()) == {1, 2}
-    effects = tuning.main_effects(with_photographs(scores), {k: v for k, v in swept.items() if v["n_samples"] < 80})
+    effects = tuning.main_effects(with_source_images(scores), {k: v for k, v in swept.items() if v["n_samples"] < 80})
     assert effects[["level", "settings", "refused"]].to_numpy().tolist() == [["15", 0, 1], ["16", 1, 0]]
 
 
-def test_all_settings_refused(pictures, reference):
+def test_all_settings_refused(some_images, reference):
     swept = lime_sweep.all_settings({**DEFAULT, "n_samples": 10}, {})
-    scores, seconds = run(pictures, reference, swept)
-    board = tuning.leaderboard(with_photographs(scores), swept, default=next(iter(swept)))
-    assert seconds.pictures.tolist() == [3, 0]
-    choice = tuning.selection(with_photographs(scores), board, default=next(iter(swept)))
+    scores, seconds = run(some_images, reference, swept)
+    board = tuning.leaderboard(with_source_images(scores), swept, default=next(iter(swept)))
+    assert seconds.images.tolist() == [3, 0]
+    choice = tuning.selection(with_source_images(scores), board, default=next(iter(swept)))
     assert choice["what"].tolist() == ["best", "held out", "default"] and choice["n"].tolist() == [0, 0, 0]
     facts = {"model": "m", "objective": "agreement"}
     assert evaluation_findings.tuning_findings(board.assign(**facts), choice.assign(**facts)) == [
-        "m: 3 photographs left out of the tuning, for no setting of LIME could be scored there.",
-        "m: none of 1 setting of LIME could be used on every photograph, so there is no best one, and the default "
+        "m: 3 source images left out of the tuning, for no setting of LIME could be scored there.",
+        "m: none of 1 setting of LIME could be used on every source image, so there is no best one, and the default "
         "stays.",
     ]
     options = {"default": {**DEFAULT, "n_samples": 10}, "grid": {}}
     assert tuning.best_settings(board.assign(model="m"), **options) == {"m": next(iter(swept.values()))}
 
 
-def table(values, photographs=None):
-    """Scores by setting, a picture each."""
+def table(values, source_images=None):
+    """Scores by setting, an image each."""
     rows = [
         {"setting": name, "image_id": f"i{number}", "score": value, "mask_area": 0.1}
         for name, own in values.items()
         for number, value in enumerate(own)
     ]
-    names = photographs or [f"i{number}" for number in range(len(next(iter(values.values()))))]
-    return pd.DataFrame(rows).assign(model="m", photograph=names * len(values))
+    names = source_images or [f"i{number}" for number in range(len(next(iter(values.values()))))]
+    return pd.DataFrame(rows).assign(model="m", source_image=names * len(values))
 
 
 def plain(**options):
@@ -285,7 +285,7 @@ def test_leaderboard_by_hand():
     assert board["mean"].tolist() == pytest.approx([0.5, 0.5, 0.2, 0.2])
     assert board.front.tolist() == [True, False, True, False]
     assert board.difference[:3].tolist() == pytest.approx([0.3, 0.3, 0])
-    assert board.p_value[:3].tolist() == [0.25, 0.25, 1.0], "three pictures: 2 of 8 signs are as extreme"
+    assert board.p_value[:3].tolist() == [0.25, 0.25, 1.0], "three images: 2 of 8 signs are as extreme"
     assert board.p_adjusted[:3].tolist() == [0.375, 0.375, 1.0]
     assert board.iloc[3][["difference", "p_value"]].isna().all() and board.name.tolist() == ["", "", "", "default"]
     assert board.note.tolist() == ["", "why", "", ""]
@@ -300,9 +300,9 @@ def test_the_intervals_of_the_leaderboard_are_drawn_from_its_seed():
     assert not first.low.equals(other.low)
 
 
-def test_two_photographs_give_no_interval():
+def test_two_source_images_give_no_interval():
     board = tuning.leaderboard(table({"d": [0.1, 0.3, 0.2]}, ["p", "p", "q"]), {"d": plain()}, default="d")
-    assert board[["n", "photographs"]].to_numpy().tolist() == [[3, 2]]
+    assert board[["n", "source_images"]].to_numpy().tolist() == [[3, 2]]
     assert board[["low", "high"]].isna().all(axis=None)
 
 
@@ -345,55 +345,55 @@ def test_selection_by_hand():
     assert math.isnan(table_of.loc["best", "p_value"])
 
 
-def said(values, passes, photographs=None):
+def said(values, passes, source_images=None):
     swept = {name: plain(n_samples=number) for name, number in passes.items()}
-    scores = table(values, photographs)
+    scores = table(values, source_images)
     board = tuning.leaderboard(scores, swept, default="d").assign(model="m", objective="agreement", left_out=0)
     choice = tuning.selection(scores, tuning.leaderboard(scores, swept, default="d"), default="d").assign(model="m")
     return " ".join(evaluation_findings.tuning_findings(board, choice))
 
 
-def test_findings_at_three_photographs_support_nothing():
+def test_findings_at_three_source_images_support_nothing():
     text = said({"d": [0.1, 0.2, 0.3], "x": [0.4, 0.5, 0.6]}, {"d": 1000, "x": 200})
-    assert text.startswith("m, scored by agreement: the best of 2 settings of LIME is grid, size 4; hidden by grey;")
+    assert text.startswith("m, scored by agreement: the best of 2 settings of LIME is grid, size 4; hidden by gray;")
     assert "0.50 (95 % interval 0.40 to 0.60, n = 3)." in text and "The default scores 0.20 (" in text
     assert "the difference is +0.30, p = 0.25: not supported at n = 3 (adjusted for 1 test)." in text
     assert "80 % fewer forward passes than the default (1000)" in text
     assert "+0.30 to the default, p = 0.25: not supported at n = 3." in text
 
 
-def test_findings_at_ten_photographs_support_a_constant_gain_and_name_a_cheaper_setting():
+def test_findings_at_ten_source_images_support_a_constant_gain_and_name_a_cheaper_setting():
     default = [0.1 + 0.01 * number for number in range(10)]
     values = {"d": default, "x": [each + 0.3 for each in default], "y": [each + 0.1 for each in default]}
     text = said(values, {"d": 500, "x": 1000, "y": 50})
     assert "not supported" not in text and "100 % more forward passes than the default (500)" in text
     assert (
-        "the cheapest setting that scores no less than the default is grid, size 4; hidden by grey; 50 samples;" in text
+        "the cheapest setting that scores no less than the default is grid, size 4; hidden by gray; 50 samples;" in text
     )
     assert text.endswith("90 % fewer forward passes than the default (500).")
 
 
-def test_findings_where_the_default_is_best_or_there_is_one_photograph():
+def test_findings_where_the_default_is_best_or_there_is_one_source_image():
     assert said({"d": [0.4, 0.5], "x": [0.1, 0.2]}, {"d": 80, "x": 40}).endswith("It is the default.")
     text = said({"d": [0.1], "x": [0.2]}, {"d": 80, "x": 40})
-    assert "no interval below three photographs" in text and "held out" not in text
+    assert "no interval below three source images" in text and "held out" not in text
 
 
-def test_crops_of_one_photograph_are_held_out_together():
+def test_crops_of_one_source_image_are_held_out_together():
     scores = table({"d": [0.5, 0.5, 0.4, 0.4], "x": [1.0, 1.0, 0.0, 0.0]}, ["p", "p", "q", "q"])
     board = tuning.leaderboard(scores, {"d": plain(), "x": plain(n_samples=20)}, default="d")
     table_of = tuning.selection(scores, board, default="d").set_index("what")
     assert table_of.loc["held out", "mean"] == pytest.approx((0.5 + 0.5 + 0 + 0) / 4)
 
 
-def test_modelled_cost_by_hand():
+def test_modeled_cost_by_hand():
     swept = {"d": plain(), "x": plain(superpixels={"method": "grid", "size": 8}, n_samples=20)}
     board = tuning.leaderboard(table({"d": [0.1] * 3, "x": [0.1] * 3}), swept, default="d")
     seconds = pd.DataFrame(
         [["superpixels", "grid, size 4", 3, 0.3], ["superpixels", "grid, size 8", 3, 6.0], ["sample", "", 100, 0.5]],
-        columns=["part", "segmentation", "pictures", "seconds"],
+        columns=["part", "segmentation", "images", "seconds"],
     )
-    cost = tuning.modelled_cost(board, pd.concat([seconds, seconds])).set_index("setting")
+    cost = tuning.modeled_cost(board, pd.concat([seconds, seconds])).set_index("setting")
     assert cost.loc["d", "seconds"] == pytest.approx(0.1 + 80 * 0.005)
     assert cost.loc["x", "seconds"] == pytest.approx(2 + 20 * 0.005)
     assert cost.front.to_dict() == {"d": True, "x": False}
@@ -406,9 +406,7 @@ def test_tables_of_two_models_lie_below_each_other_in_the_order_of_the_run():
     scores = [table({name: [0.1, 0.2, 0.3] for name in swept}).assign(model=model) for model in ("z", "a")]
     facts = {"objective": "agreement", "explained_class": "predicted", "geometry": "square", "seed": 7}
     seconds = [["superpixels", lime_settings.superpixel_text(each["superpixels"]), 3, 0.3] for each in swept.values()]
-    seconds = pd.DataFrame(
-        [*seconds, ["sample", "", 100, 0.5]], columns=["part", "segmentation", "pictures", "seconds"]
-    )
+    seconds = pd.DataFrame([*seconds, ["sample", "", 100, 0.5]], columns=["part", "segmentation", "images", "seconds"])
     made = tuning.tables(
         pd.concat(scores).assign(**facts),
         pd.concat([seconds.assign(model=model) for model in ("z", "a")]),
@@ -505,6 +503,6 @@ def test_setting_as_config():
     assert "n_features" not in lime_settings.to_config(setting)
 
 
-def test_unknown_objective(pictures, reference):
+def test_unknown_objective(some_images, reference):
     with pytest.raises(ValueError, match="`objective` is 'iou'; allowed: equal_area_iou, mask_iou, insertion"):
-        score_of("iou", pictures, reference)
+        score_of("iou", some_images, reference)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from unitlens.explainers import cam, lime, segment
 from unitlens.measures import reference_checks as measures_reference_checks
-from unitlens.networks.network import normaliser
+from unitlens.networks.network import normalizer
 from unitlens.tables import sanity
 
 SIZE = 32
@@ -43,11 +43,11 @@ def model():
 
 @pytest.fixture
 def compare(model):
-    """Compare on two pictures of 25 coloured blocks."""
+    """Compare on two images of 25 colored blocks."""
     coarse = torch.rand(2, 3, 5, 5, generator=torch.Generator().manual_seed(1))
-    pictures = nn.functional.interpolate(coarse, (SIZE, SIZE)).mul(255)
-    pictures = pictures.permute(0, 2, 3, 1).to(torch.uint8)
-    normalise = normaliser([0.5] * 3, [0.25] * 3, device="cpu")
+    images = nn.functional.interpolate(coarse, (SIZE, SIZE)).mul(255)
+    images = images.permute(0, 2, 3, 1).to(torch.uint8)
+    normalize = normalizer([0.5] * 3, [0.25] * 3, device="cpu")
 
     def run(
         cams=measures_reference_checks.GRAD_CAM,
@@ -59,9 +59,9 @@ def compare(model):
     ):
         made = measures_reference_checks.compare(
             model,
-            normalise,
-            pictures,
-            choose(model(normalise(pictures))),
+            normalize,
+            images,
+            choose(model(normalize(images))),
             ["first", "second"],
             name="toy",
             layer=layer,
@@ -112,7 +112,7 @@ def test_tables(compare):
     assert differences.check.tolist() == timings.check.tolist() == CHECKS
     assert set(differences.model) == {"toy"} and set(differences.images) == {2}
     allowed = differences.set_index("check").tolerance
-    assert (allowed["gradcam"], allowed["lime"]) == (1e-3, 1e-6), "a quarter of a step of colour, and rounding"
+    assert (allowed["gradcam"], allowed["lime"]) == (1e-3, 1e-6), "a quarter of a step of color, and rounding"
     packages = ["grad-cam"] * 7 + ["scikit-image", "lime"]
     assert differences.reference.tolist() == [f"{name} {version(name)}" for name in packages]
     np.testing.assert_allclose(timings.speed_ratio, timings.seconds_reference / timings.seconds_ours)
@@ -174,8 +174,8 @@ def test_faster_arithmetic_is_compared_and_nothing_demanded(model, compare, tmp_
 def test_a_wrong_superpixel_is_detected(compare, monkeypatch):
     right = segment.SUPERPIXELS["quickshift"]
 
-    def wrong(pictures, **options):
-        labels = right(pictures, **options)
+    def wrong(images, **options):
+        labels = right(images, **options)
         labels[:, 0, 0] = labels[:, -1, -1]
         return labels
 
@@ -216,14 +216,14 @@ def test_ablation_is_compared_by_the_formula_where_grad_cam_departs_from_it(comp
 
 
 def test_only_what_the_run_uses_is_checked(compare):
-    differences = against_packages(compare(["layercam"], superpixels={"method": "grid", "size": 8}, hide="grey")[0])
+    differences = against_packages(compare(["layercam"], superpixels={"method": "grid", "size": 8}, hide="gray")[0])
     assert differences.check.tolist() == ["layercam", "lime"] and differences.passed.all()
     assert set(differences.note) == {""}
 
 
 def test_what_lime_cannot_hide_behind_is_noted(compare):
     row = against_packages(compare([], hide="blur")[0]).iloc[-1]
-    assert row.passed and row.note == "superpixels hidden by their mean colour: lime knows no blur"
+    assert row.passed and row.note == "superpixels hidden by their mean color: lime knows no blur"
 
 
 def test_the_surrogate_is_the_configured_one(compare, monkeypatch):

@@ -37,9 +37,9 @@ MODEL = "NA"  # which pandas takes for a missing value
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
-    """Six photographs with labels, their sheet, and a model that was checked."""
+    """Six source images with labels, their sheet, and a model that was checked."""
     folder = tmp_path_factory.mktemp("adapters")
-    rows = toy.write_photographs(folder / "photographs", IMAGES)
+    rows = toy.write_source_images(folder / "source_images", IMAGES)
     toy.write_sheet(folder / "sheet.csv", rows)
     toy.save_checkpoint(folder / "toy.bin")
     (folder / "classes.txt").write_text("\n".join(toy.CLASSES) + "\n")
@@ -84,7 +84,7 @@ def check_model(layers):
 
 
 def decode(output, start=0, stop=IMAGES, *, sheet="sheet.csv", on_bad_image="fail"):
-    params = {"folder": "photographs", "geometry": GEOMETRY, "rows": [start, stop], "on_bad_image": on_bad_image}
+    params = {"folder": "source_images", "geometry": GEOMETRY, "rows": [start, stop], "on_bad_image": on_bad_image}
     adapter("decode_images", {"sheet": sheet}, [output], params=params, geometry="squash36-crop32-bilinear")
     return output
 
@@ -113,7 +113,7 @@ def explain(output, images, method, *, batch_size=4, target="predicted", lime=LI
 
 
 def compare(folder):
-    """Explain all photographs with one CAM and LIME, cut masks and score; return the paths written."""
+    """Explain all source images with one CAM and LIME, cut masks and score; return the paths written."""
     images = decode(f"{folder}/images.h5")
     saliency = [explain(f"{folder}/{method}.h5", images, method) for method in ("gradcam", "lime")]
     masks, scores = f"{folder}/masks.h5", f"{folder}/scores.csv"
@@ -125,7 +125,7 @@ def compare(folder):
 TUNE = {
     "default": LIME,
     "grid": {"n_samples": [20, 30], "hide": ["mean", "black"], "n_features": [None, 3]},
-    "presets": {"grey one": {"hide_color": 128, "segmentation_fn": {"algo_type": "slic", "n_segments": 9}}},
+    "presets": {"gray one": {"hide_color": 128, "segmentation_fn": {"algo_type": "slic", "n_segments": 9}}},
     "count": 6,
     "seed": 42,
 }
@@ -142,7 +142,7 @@ def tune(folder, sizes):
         scores.append(f"{folder}/{number}.csv")
         timings.append(f"{folder}/{MODEL}/{number}.csv")
         outputs = {"scores": scores[-1], "timings": timings[-1]}
-        adapter("tune_lime", files, outputs, params=params | {"photographs": size}, model=MODEL)
+        adapter("tune_lime", files, outputs, params=params | {"n_images": size}, model=MODEL)
         start += 3
     inputs = Namedlist([*scores, *timings])
     inputs._set_name("scores", 0, end=len(scores))
@@ -162,7 +162,7 @@ def tune(folder, sizes):
 
 
 def in_shards(make, name, size, **options):
-    """Make every shard of `size` photographs and read all as one."""
+    """Make every shard of `size` source images and read all as one."""
     paths = []
     for start in range(0, IMAGES, size):
         images = decode(f"{name}-{size}/images-{start}.h5", start, start + size)
@@ -172,7 +172,7 @@ def in_shards(make, name, size, **options):
 
 
 def explained_in_shards(folder, sizes, images="images"):
-    """Decode shards of these sizes and explain them; give the files of the photographs, of a CAM and of LIME."""
+    """Decode shards of these sizes and explain them; give the files of the source images, of a CAM and of LIME."""
     decoded, explained, start = [], ([], []), 0
     for number, size in enumerate(sizes):
         decoded.append(decode(f"{folder}/{images}/{number}.h5", start, start + size))
@@ -185,9 +185,9 @@ def explained_in_shards(folder, sizes, images="images"):
 def test_pictures_are_counted_and_copies_named(tmp_path):
     (tmp_path / "probe.csv").write_text("image_id,path,duplicate_of\na,a.png,\nb,b.png,a\n")
     files = {"images": [decode(f"{tmp_path}/images.h5")], "sheets": [f"{tmp_path}/probe.csv"]}
-    adapter("summarise_images", files, [f"{tmp_path}/images.csv"], params={"sets": ["probe"]})
+    adapter("summarize_images", files, [f"{tmp_path}/images.csv"], params={"sets": ["probe"]})
     (row,) = read_table(tmp_path / "images.csv").to_dict("records")
-    counts = {"pictures": IMAGES, "photographs": IMAGES, "skipped": 0, "problems": ""}
+    counts = {"images": IMAGES, "source_images": IMAGES, "skipped": 0, "problems": ""}
     assert row == {
         "set": "probe",
         "geometry": "squash36-crop32-bilinear",
@@ -218,19 +218,19 @@ def test_decoded_shard():
 
 
 def bad_sheet():
-    Path("photographs/broken.jpg").write_bytes(toy.truncated_jpeg())
+    Path("source_images/broken.jpg").write_bytes(toy.truncated_jpeg())
     rows = [{"image_id": name, "path": f"{name}.png"} for name in ("toy_00", "toy_01")]
     toy.write_sheet("bad.csv", [rows[0], {"image_id": "the_bad_one", "path": "broken.jpg"}, rows[1]])
 
 
-def test_truncated_photograph_is_named():
+def test_truncated_source_image_is_named():
     bad_sheet()
-    with pytest.raises(ValueError, match=r"1 of 3 .*\n.*'the_bad_one': photographs/broken.jpg: cannot be read"):
+    with pytest.raises(ValueError, match=r"1 of 3 .*\n.*'the_bad_one': source_images/broken.jpg: cannot be read"):
         decode("bad/images.h5", 0, 3, sheet="bad.csv")
     assert not Path("bad/images.h5").exists()
 
 
-def test_skipped_photograph_is_listed_and_the_others_explained():
+def test_skipped_source_image_is_listed_and_the_others_explained():
     bad_sheet()
     images = decode("skipped/images.h5", 0, 3, sheet="bad.csv", on_bad_image="skip")
     arrays, facts = arrays_module.read_arrays(images)
@@ -240,22 +240,24 @@ def test_skipped_photograph_is_listed_and_the_others_explained():
     assert explained["image_id"].tolist() == ["toy_00", "toy_01"]
 
 
-def test_a_set_of_which_every_photograph_is_skipped_is_named():
+def test_a_set_of_which_every_source_image_is_skipped_is_named():
     bad_sheet()
     images = [decode(f"none/{start}.h5", 1, 2, sheet="bad.csv", on_bad_image="skip") for start in (0, 1)]
     Path("none/explain.csv").write_text("image_id,path,duplicate_of\na,a.png,\n")
     files = {"images": images, "sheets": ["none/explain.csv"]}
-    message = r"no photograph of images\.explain can be read, .*: the_bad_one: photographs/broken\.jpg: cannot be read"
+    message = (
+        r"no source image of images\.explain can be read, .*: the_bad_one: source_images/broken\.jpg: cannot be read"
+    )
     with pytest.raises(ValueError, match=message):
-        adapter("summarise_images", files, ["none/images.csv"], params={"sets": ["explain"] * 2})
+        adapter("summarize_images", files, ["none/images.csv"], params={"sets": ["explain"] * 2})
 
 
 def test_a_mask_that_cannot_be_used_costs_itself():
     rows = [{"image_id": name, "path": f"{name}.png"} for name in ("toy_00", "toy_01")]
-    toy.write_mask("photographs/mask.png", (8, 8, 30, 24))
-    Image.new("RGBA", (48, 40)).save("photographs/rgba.png")
+    toy.write_mask("source_images/mask.png", (8, 8, 30, 24))
+    Image.new("RGBA", (48, 40)).save("source_images/rgba.png")
     toy.write_sheet("masks.csv", [rows[0] | {"mask": "mask.png"}, rows[1] | {"mask": "rgba.png"}])
-    with pytest.raises(ValueError, match=r"image_id 'toy_01': `mask` photographs/rgba\.png must have one channel"):
+    with pytest.raises(ValueError, match=r"image_id 'toy_01': `mask` source_images/rgba\.png must have one channel"):
         decode("masks/bad.h5", 0, 2, sheet="masks.csv")
     images = decode("masks/images.h5", 0, 2, sheet="masks.csv", on_bad_image="skip")
     arrays, _ = arrays_module.read_arrays(images)
@@ -263,10 +265,10 @@ def test_a_mask_that_cannot_be_used_costs_itself():
     assert arrays["mask"][0].any() and not arrays["mask"][1].any()
     files = {"images": [images], "sheets": ["masks/explain.csv"]}
     Path("masks/explain.csv").write_text("image_id,path,duplicate_of\na,a.png,\n")
-    adapter("summarise_images", files, ["masks/images.csv"], params={"sets": ["explain"]})
+    adapter("summarize_images", files, ["masks/images.csv"], params={"sets": ["explain"]})
     (row,) = read_table("masks/images.csv").to_dict("records")
-    assert (row["pictures"], row["skipped"]) == (2, 0)
-    assert row["problems"].startswith("toy_01: goes without its mask, for `mask` photographs/rgba.png must have one")
+    assert (row["images"], row["skipped"]) == (2, 0)
+    assert row["problems"].startswith("toy_01: goes without its mask, for `mask` source_images/rgba.png must have one")
 
 
 @pytest.mark.parametrize("size", [3, 1])
@@ -302,7 +304,7 @@ def test_gallery_of_units():
         else:
             assert (array == maps[name]).all()
 
-    rows = [{"model": MODEL, "layer": "relu2", "unit": unit, "status": "labelled"} for unit in range(8)]
+    rows = [{"model": MODEL, "layer": "relu2", "unit": unit, "status": "labeled"} for unit in range(8)]
     evidence = {"concept": "null", "category": "", "score": 1, "top_concepts": "null; red", "encoder": "ConSE"}
     write_table(pd.DataFrame(rows).assign(**evidence), "units/concepts.csv")
     inputs = Namedlist(["units/concepts.csv", "units/6.h5", *images])
@@ -337,10 +339,10 @@ def test_tuning_over_shards_gives_the_same_bytes():
         assert Path(one).read_bytes() == Path(other).read_bytes(), one
     table = read_table("tuned/settings.csv")
     assert len(table) == 7 and set(table.n) == {4} and set(table.model) == {MODEL}
-    assert set(table.name) == {"", "default", "grey one"}
+    assert set(table.name) == {"", "default", "gray one"}
     best = yaml.safe_load(Path("tuned/best.yaml").read_text())
     assert best["n_samples"] == table.n_samples[0] and best["hide"] == table.hide[0]
-    assert set(json.loads(Path("tuned/presets.json").read_text())) == {"default", "grey one"}
+    assert set(json.loads(Path("tuned/presets.json").read_text())) == {"default", "gray one"}
 
 
 def test_same_inputs_give_the_same_bytes():
@@ -350,7 +352,7 @@ def test_same_inputs_give_the_same_bytes():
 
 
 def boxed_images(folder):
-    """The photographs with a box each, in two shards."""
+    """The source images with a box each, in two shards."""
     rows = [
         f"toy_{number:02d},toy_{number:02d}.png,{number % 5},{0.1 * number:.1f} 0 1 0.5" for number in range(IMAGES)
     ]
@@ -361,7 +363,7 @@ def boxed_images(folder):
 @pytest.mark.parametrize("words", [{"boxes": "classes.txt"}, {"masks": "masks.csv"}])
 def test_network_dissection(words):
     images = boxed_images("dissected")
-    Path("masks.csv").write_text("value,word,category\n1,red,colour\n")
+    Path("masks.csv").write_text("value,word,category\n1,red,color\n")
     params = {"network": NETWORK, "device": "cpu", "words": words, "bars": {"share": 0.05, "detector": 0.1}}
     output = "dissected/toy.csv"
 
@@ -395,61 +397,61 @@ def test_masks_and_scores():
     assert table.groupby(["measure", "cut"], dropna=False).size().eq(IMAGES).all()
 
 
-def test_boxes_are_scored_and_summarised():
+def test_boxes_are_scored_and_summarized():
     images, gradcam, lime, *_ = compare("boxed")
     arrays, facts = arrays_module.read_arrays(images)
     arrays_module.write_arrays(images, arrays | {"box": np.tile(np.float32([4, 4, 20, 20]), (IMAGES, 1))}, facts)
     files = {"images": images, "saliency": [gradcam, lime]}
-    adapter("score_ground_truth", files, ["boxed/found.csv"], params={"seed": 42}, model=MODEL)
+    adapter("score_localization", files, ["boxed/found.csv"], params={"seed": 42}, model=MODEL)
     outputs = {name: f"boxed/{name}.csv" for name in ("images", "summary", "tests")}
     outputs |= {"figure": "boxed/found.svg", "findings": "boxed/found.json"}
-    adapter("summarise_ground_truth", ["boxed/found.csv"], outputs, params={"seed": 42})
+    adapter("summarize_localization", ["boxed/found.csv"], outputs, params={"seed": 42})
     summary = read_table(outputs["summary"])
-    assert len(summary) == 4 * 3 and set(summary.reference) == {"box"}  # two explainers and two floors, measures
+    assert len(summary) == 4 * 3 and set(summary.reference) == {"box"}  # two explainers and two controls, measures
     assert len(json.loads(Path(outputs["findings"]).read_text())) == 3
     assert Path(outputs["figure"]).stat().st_size
 
 
 def test_sanity_checks():
     images, (gradcam, lime) = explained_in_shards("sane", [IMAGES])
-    settings = {"photographs": 4, "cams": ["gradcam", "layercam"], "stages": 2, "seeds": 2, "samples": [20, 40]}
+    settings = {"n_images": 4, "cams": ["gradcam", "layercam"], "stages": 2, "seeds": 2, "samples": [20, 40]}
     params = {"network": NETWORK, "device": "cpu", "sanity": settings, "area": 0.2, "seed": 42}
     files = model_inputs(images) | {"explanations": gradcam}
-    adapter("randomise_model", files, ["sane/randomised.csv"], params=params | {"layer": "relu2"}, model=MODEL)
-    randomised = read_table("sane/randomised.csv")
-    assert len(randomised) == 2 * 3 * 2 * 4  # explainers; stages and another photograph; measures; photographs
+    adapter("randomize_model", files, ["sane/randomized.csv"], params=params | {"layer": "relu2"}, model=MODEL)
+    randomized = read_table("sane/randomized.csv")
+    assert len(randomized) == 2 * 3 * 2 * 4  # explainers; stages and another source image; measures; source images
     params |= {"lime": LIME, "counts": [20, 30, 40]}
-    adapter("stabilise_lime", files | {"explanations": lime}, ["sane/stable.csv"], params=params)
+    adapter("stabilize_lime", files | {"explanations": lime}, ["sane/stable.csv"], params=params)
     stable = read_table("sane/stable.csv")
     assert len(stable) == 4 * 3 * 3 and (stable.seeds == 2).all() and set(stable.n_samples) == {20, 30, 40}
-    outputs = {name: f"sane/{name}.csv" for name in ("randomisation", "stability")}
-    outputs |= {f"{name}_summary": f"sane/{name}_summary.csv" for name in ("randomisation", "stability")}
-    outputs |= {f"{name}_figure": f"sane/{name}.svg" for name in ("randomisation", "stability")}
-    outputs |= {f"{name}_findings": f"sane/{name}.json" for name in ("randomisation", "stability")}
-    files = {"randomised": ["sane/randomised.csv"], "stability": ["sane/stable.csv"]}
-    adapter("summarise_sanity", files, outputs, params={"lime": {"top": 3, "n_samples": 30}, "seed": 42})
+    outputs = {name: f"sane/{name}.csv" for name in ("randomization", "stability")}
+    outputs |= {f"{name}_summary": f"sane/{name}_summary.csv" for name in ("randomization", "stability")}
+    outputs |= {f"{name}_figure": f"sane/{name}.svg" for name in ("randomization", "stability")}
+    outputs |= {f"{name}_findings": f"sane/{name}.json" for name in ("randomization", "stability")}
+    files = {"randomized": ["sane/randomized.csv"], "stability": ["sane/stable.csv"]}
+    adapter("summarize_sanity", files, outputs, params={"lime": {"top": 3, "n_samples": 30}, "seed": 42})
     assert "With the 30 samples of the maps it is" in Path(outputs["stability_findings"]).read_text()
-    assert read_table(outputs["stability_summary"]).photographs.eq(4).all()
+    assert read_table(outputs["stability_summary"]).source_images.eq(4).all()
 
 
 @pytest.mark.parametrize("sizes", [[1] * IMAGES, [3, 3]])
-def test_checks_of_a_few_photographs_are_of_the_first_ones_whatever_the_shards(sizes):
-    """Four photographs, with seeds of their own, whose rows lie in one shard or in several."""
-    settings = {"photographs": 4, "cams": ["gradcam"], "stages": 1, "seeds": 2, "samples": [20, 40]}
+def test_checks_of_a_few_source_images_are_of_the_first_ones_whatever_the_shards(sizes):
+    """Four source images, with seeds of their own, whose rows lie in one shard or in several."""
+    settings = {"n_images": 4, "cams": ["gradcam"], "stages": 1, "seeds": 2, "samples": [20, 40]}
     params = {"network": NETWORK, "device": "cpu", "sanity": settings, "area": 0.2, "seed": 42, "target": "predicted"}
     params |= {
         "lime": LIME,
         "counts": [20, 40],
         "layer": "relu2",
         "cams": ["gradcam"],
-        "verify": {"photographs": 4, "samples": 20},
+        "verify": {"n_images": 4, "samples": 20},
     }
     made = {}
     for name, lengths in {"whole": [IMAGES], "parts": sizes}.items():
         images, (gradcam, lime) = explained_in_shards(f"first-{len(sizes)}/{name}", lengths)
         files, tables = model_inputs(images), [f"first-{len(sizes)}/{name}-{number}.csv" for number in range(4)]
-        adapter("randomise_model", files | {"explanations": gradcam}, tables[:1], params=params, model=MODEL)
-        adapter("stabilise_lime", files | {"explanations": lime}, tables[1:2], params=params, model=MODEL)
+        adapter("randomize_model", files | {"explanations": gradcam}, tables[:1], params=params, model=MODEL)
+        adapter("stabilize_lime", files | {"explanations": lime}, tables[1:2], params=params, model=MODEL)
         outputs = dict(zip(("differences", "timings"), tables[2:], strict=True))
         adapter("verify_explainers", files, outputs, params=params, model=MODEL)
         made[name] = [pd.read_csv(table) for table in tables]
@@ -461,7 +463,7 @@ def test_checks_of_a_few_photographs_are_of_the_first_ones_whatever_the_shards(s
 
 
 @pytest.mark.parametrize(("sizes", "shown"), [([1] * IMAGES, 3), ([2, 2, 2], 3), ([2, 2, 2], 100), ([IMAGES], 3)])
-def test_figures_show_the_first_photographs_whatever_the_shards(sizes, shown, tmp_path):
+def test_figures_show_the_first_source_images_whatever_the_shards(sizes, shown, tmp_path):
     images, (gradcam, lime) = explained_in_shards(tmp_path, sizes, images="squash36-crop32-bilinear")
     n, masks, scores = min(shown, IMAGES), [], []
     settings = {"steps": 3, "baselines": ["mean"], "percentiles": [50]}
@@ -475,7 +477,7 @@ def test_figures_show_the_first_photographs_whatever_the_shards(sizes, shown, tm
         scores.append(outputs["scores"])
     write_table(read_table(scores), f"{tmp_path}/faithfulness.csv")
     params = {"shown": shown, "classes": {MODEL: "classes.txt"}, "area": 0.2, "missing": []}
-    adapter("summarise_predictions", lime, [f"{tmp_path}/predictions.csv"], params=params)
+    adapter("summarize_predictions", lime, [f"{tmp_path}/predictions.csv"], params=params)
     shards = {"images": images, "saliency": gradcam + lime}
     adapter("draw_grid", shards, [f"{tmp_path}/grid.png"], params=params, model=MODEL)
     adapter("draw_overlays", {"images": images, "saliency": lime}, [f"{tmp_path}/overlays"], params=params, model=MODEL)
@@ -488,10 +490,10 @@ def test_figures_show_the_first_photographs_whatever_the_shards(sizes, shown, tm
 
 
 def test_summaries():
-    _, gradcam, lime, _, scores = compare("summarised")
-    outputs = {name: f"summarised/{name}.csv" for name in ("images", "summary", "tests")}
-    outputs["findings"] = "summarised/findings.json"
-    adapter("summarise_agreement", [scores], outputs, params={"seed": 42, "area": 0.2})
+    _, gradcam, lime, _, scores = compare("summarized")
+    outputs = {name: f"summarized/{name}.csv" for name in ("images", "summary", "tests")}
+    outputs["findings"] = "summarized/findings.json"
+    adapter("summarize_agreement", [scores], outputs, params={"seed": 42, "area": 0.2})
     table, summary = read_table(outputs["images"]), read_table(outputs["summary"])
     assert table.equals(read_table(scores))
     means = table.groupby(["measure", "cut"], dropna=False).value.mean()
@@ -500,38 +502,38 @@ def test_summaries():
     assert "Grad-CAM and LIME agree: IoU" in Path(outputs["findings"]).read_text()
     assert len(read_table(outputs["tests"])) == 0  # one pair has no other to be compared with
 
-    measures = {"shape": "summarised/measured_shape.csv", "complexity": "summarised/measured_complexity.csv"}
-    files = {"images": "summarised/images.h5", "saliency": [gradcam, lime], "lime": lime}
+    measures = {"shape": "summarized/measured_shape.csv", "complexity": "summarized/measured_complexity.csv"}
+    files = {"images": "summarized/images.h5", "saliency": [gradcam, lime], "lime": lime}
     adapter("measure_images", files, measures, params={"area": 0.2}, model=MODEL)
-    outputs |= {name: f"summarised/{name}.csv" for name in ("shape", "shape_summary", "shape_tests")}
-    outputs |= {name: f"summarised/{name}.csv" for name in ("complexity", "correlations")}
-    outputs |= {f"{name}_findings": f"summarised/{name}.json" for name in ("shape", "complexity")}
+    outputs |= {name: f"summarized/{name}.csv" for name in ("shape", "shape_summary", "shape_tests")}
+    outputs |= {name: f"summarized/{name}.csv" for name in ("complexity", "correlations")}
+    outputs |= {f"{name}_findings": f"summarized/{name}.json" for name in ("shape", "complexity")}
     files = {"shape": [measures["shape"]], "complexity": [measures["complexity"]], "agreement": outputs["images"]}
-    adapter("summarise_measures", files, outputs, params={"seed": 42, "area": 0.2})
+    adapter("summarize_measures", files, outputs, params={"seed": 42, "area": 0.2})
     assert len(read_table(outputs["shape"])) == 2 * 3 * IMAGES  # explainers, measures
     assert read_table(outputs["shape_tests"]).explainer_a.tolist() == ["gradcam-relu2"] * 3
     correlations = read_table(outputs["correlations"])
-    assert len(correlations) == 2 * 5 and (correlations.photographs == IMAGES).all()
+    assert len(correlations) == 2 * 5 and (correlations.source_images == IMAGES).all()
     assert read_table(outputs["complexity"]).superpixels.tolist() == [16] * IMAGES
 
-    files = {"images": "summarised/images.h5", "saliency": [gradcam, lime]}
-    adapter("score_ground_truth", files, ["summarised/found.csv"], params={"seed": 42}, model=MODEL)
-    assert len(read_table("summarised/found.csv")) == 0  # the sheet gives neither mask nor box
+    files = {"images": "summarized/images.h5", "saliency": [gradcam, lime]}
+    adapter("score_localization", files, ["summarized/found.csv"], params={"seed": 42}, model=MODEL)
+    assert len(read_table("summarized/found.csv")) == 0  # the sheet gives neither mask nor box
 
-    adapter("summarise_timings", [f"{gradcam}.csv", f"{lime}.csv"], ["summarised/timings.csv"])
-    timings = read_table("summarised/timings.csv")
+    adapter("summarize_timings", [f"{gradcam}.csv", f"{lime}.csv"], ["summarized/timings.csv"])
+    timings = read_table("summarized/timings.csv")
     assert timings.explainer.tolist() == ["gradcam-relu2", "lime"] and timings.images.tolist() == [IMAGES, IMAGES]
     np.testing.assert_allclose(timings.seconds_per_image, timings.seconds / IMAGES, rtol=1e-3)
 
     params = {"classes": {MODEL: "classes.txt"}}
-    adapter("summarise_predictions", [lime], ["summarised/predictions.csv"], params=params)
-    predictions = read_table("summarised/predictions.csv")
+    adapter("summarize_predictions", [lime], ["summarized/predictions.csv"], params=params)
+    predictions = read_table("summarized/predictions.csv")
     assert predictions.label_name.tolist() == [toy.CLASSES[number % 5] for number in range(IMAGES)]
     assert (predictions.target == predictions.predicted).all()
 
 
 def score_faithfulness(folder, *, batch_size=4):
-    """Score one CAM and LIME on all photographs; return the paths written."""
+    """Score one CAM and LIME on all source images; return the paths written."""
     images = decode(f"{folder}/images.h5")
     saliency = [explain(f"{folder}/{method}.h5", images, method) for method in ("gradcam", "lime")]
     files = Namedlist(["toy.json", "toy.bin", images, *saliency])
@@ -549,7 +551,7 @@ def test_faithfulness():
     scores, curves = score_faithfulness("faithful")
     names = ["images", "summary", "tests", "curves"]
     outputs = {name: f"faithful/{name}.csv" for name in names} | {"findings": "faithful/findings.json"}
-    adapter("summarise_faithfulness", {"scores": [scores], "curves": [curves]}, outputs, params={"seed": 42})
+    adapter("summarize_faithfulness", {"scores": [scores], "curves": [curves]}, outputs, params={"seed": 42})
     images, summary, tests, means = (read_table(outputs[name]) for name in names)
     assert images.groupby(["explainer", "measure", "baseline"]).size().eq(IMAGES).all()
     assert set(images.explainer) == {"gradcam-relu2", "lime", "random", "gaussian"}
@@ -559,7 +561,7 @@ def test_faithfulness():
     assert row["mean"] == pytest.approx(of_row.value.mean(), rel=1e-4)
     assert len(tests) == 6 * 9  # pairs of four; measures and baselines
     first = means[(means.measure == "deletion") & (means.share == 0)]
-    assert first["mean"].nunique() == 1  # the photographs themselves
+    assert first["mean"].nunique() == 1  # the source images themselves
     assert sorted(means[means.measure == "road_lerf"].share.unique()) == [0.3, 0.6]
     assert len(json.loads(Path(outputs["findings"]).read_text())) == 3  # deletion, insertion, ROAD
     figures = {name: f"faithful/{name}.svg" for name in ("scores", "curves")}
@@ -569,9 +571,9 @@ def test_faithfulness():
 
 @pytest.fixture(scope="module")
 def uneven(inputs):
-    """Shards of two photographs, none (its only one was skipped) and one, which alone has a mask, explained."""
-    Path(inputs, "photographs/broken.jpg").write_bytes(toy.truncated_jpeg())
-    Image.fromarray(np.eye(4, dtype=np.uint8).repeat(10, 0).repeat(12, 1)).save(inputs / "photographs/mask.png")
+    """Shards of two source images, none (its only one was skipped) and one, which alone has a mask, explained."""
+    Path(inputs, "source_images/broken.jpg").write_bytes(toy.truncated_jpeg())
+    Image.fromarray(np.eye(4, dtype=np.uint8).repeat(10, 0).repeat(12, 1)).save(inputs / "source_images/mask.png")
     rows = [
         "toy_00,toy_00.png,0,,",
         "toy_01,toy_01.png,,,",
@@ -620,12 +622,12 @@ def test_lime_is_tuned_on_uneven_shards(uneven):
     for images, saliency, *outputs in zip(uneven["images"], uneven["gradcam"], scores, timings, strict=True):
         files = model_inputs(images) | {"saliency": saliency}
         outputs = dict(zip(("scores", "timings"), outputs, strict=True))
-        adapter("tune_lime", files, outputs, params=params | {"photographs": 2}, model=MODEL)
+        adapter("tune_lime", files, outputs, params=params | {"n_images": 2}, model=MODEL)
     assert [len(pd.read_csv(path)) for path in scores] == [2 * 7, 0, 7]
     assert len(read_table(scores)) == 3 * 7 and set(read_table(timings).part) == {"superpixels", "sample"}
 
 
-def test_uneven_shards_are_scored_and_summarised(uneven):
+def test_uneven_shards_are_scored_and_summarized(uneven):
     of_shards = list(zip(*(uneven[name] for name in ("images", "gradcam", "ablationcam", "lime")), strict=True))
     names = ("agreement", "truth", "shape", "complexity", "faithfulness")
     tables = {name: [f"uneven/{name}/{number}.csv" for number in range(3)] for name in names}
@@ -636,19 +638,19 @@ def test_uneven_shards_are_scored_and_summarised(uneven):
         files, own = {"images": images, "saliency": saliency}, {name: paths[number] for name, paths in tables.items()}
         options = {"params": {"agreement": AGREEMENT, "seed": 42}, "model": "toy"}
         adapter("score_agreement", saliency, [own["agreement"]], **options)
-        adapter("score_ground_truth", files, [own["truth"]], params={"seed": 42}, model=MODEL)
+        adapter("score_localization", files, [own["truth"]], params={"seed": 42}, model=MODEL)
         measured = {name: own[name] for name in ("shape", "complexity")}
         adapter("measure_images", files | {"lime": saliency[-1]}, measured, params={"area": 0.2}, model=MODEL)
         outputs = {"scores": own["faithfulness"], "curves": curves[number]}
         adapter("score_faithfulness", model_inputs(images) | files, outputs, params=faithful, model=MODEL)
     params = {"seed": 42, "area": 0.2}
     outputs = {name: f"uneven/agreement_{name}.csv" for name in ("images", "summary", "tests")}
-    adapter("summarise_agreement", tables["agreement"], outputs | {"findings": "uneven/agreement.json"}, params=params)
+    adapter("summarize_agreement", tables["agreement"], outputs | {"findings": "uneven/agreement.json"}, params=params)
     assert set(pd.read_csv(outputs["images"]).image_id) == {"toy_00", "toy_01", "toy_02"}
 
     outputs = {name: f"uneven/truth_{name}.csv" for name in ("images", "summary", "tests")}
     outputs |= {"figure": "uneven/truth.svg", "findings": "uneven/truth.json"}
-    adapter("summarise_ground_truth", tables["truth"], outputs, params={"seed": 42})
+    adapter("summarize_localization", tables["truth"], outputs, params={"seed": 42})
     found = pd.read_csv(outputs["images"])
     assert set(found.image_id) == {"toy_02"} and set(found.reference) == {"mask", "box"}
 
@@ -656,19 +658,19 @@ def test_uneven_shards_are_scored_and_summarised(uneven):
     outputs |= {name: f"uneven/{name}.csv" for name in ("complexity", "correlations")}
     outputs |= {f"{name}_findings": f"uneven/{name}.json" for name in ("shape", "complexity")}
     files = {name: tables[name] for name in ("shape", "complexity")} | {"agreement": "uneven/agreement_images.csv"}
-    adapter("summarise_measures", files, outputs, params=params)
+    adapter("summarize_measures", files, outputs, params=params)
     assert pd.read_csv(outputs["complexity"]).superpixels.nunique() == 3
 
     names = ("images", "summary", "tests", "curves")
     outputs = {name: f"uneven/faithful_{name}.csv" for name in names} | {"findings": "uneven/faithful.json"}
     files = {"scores": tables["faithfulness"], "curves": curves}
-    adapter("summarise_faithfulness", files, outputs, params={"seed": 42})
+    adapter("summarize_faithfulness", files, outputs, params={"seed": 42})
     scored = pd.read_csv(outputs["images"])
     assert set(scored.image_id) == {"toy_00", "toy_01", "toy_02"} and set(pd.read_csv(outputs["curves"]).n) == {3}
 
     params = {"classes": {MODEL: "classes.txt"}}
-    adapter("summarise_predictions", uneven["lime"], ["uneven/predictions.csv"], params=params)
-    adapter("summarise_explanations", uneven["lime"], ["uneven/explanations.csv"])
+    adapter("summarize_predictions", uneven["lime"], ["uneven/predictions.csv"], params=params)
+    adapter("summarize_explanations", uneven["lime"], ["uneven/explanations.csv"])
     assert len(pd.read_csv("uneven/predictions.csv")) == 3
     explained = pd.read_csv("uneven/explanations.csv")
     assert explained.superpixels.nunique() == 3 and explained.stability.notna().all()
@@ -686,8 +688,8 @@ def test_uneven_shards_are_scored_and_summarised(uneven):
     assert sorted(path.stem for path in Path("uneven/overlays").iterdir()) == ["toy_00", "toy_01", "toy_02"]
     sheets = {"images": uneven["images"], "sheets": ["uneven.csv"]}
     Path("uneven.csv").write_text("image_id,path,duplicate_of\na,a.png,\n")
-    adapter("summarise_images", sheets, ["uneven/images.csv"], params={"sets": ["uneven"] * 3})
-    assert pd.read_csv("uneven/images.csv")[["pictures", "skipped"]].to_numpy().tolist() == [[3, 1]]
+    adapter("summarize_images", sheets, ["uneven/images.csv"], params={"sets": ["uneven"] * 3})
+    assert pd.read_csv("uneven/images.csv")[["images", "skipped"]].to_numpy().tolist() == [[3, 1]]
 
 
 def test_faithfulness_depends_on_no_batch_size():
@@ -701,7 +703,7 @@ EVIDENCE = {"resamples": 5, "null_draws": 20, "alpha": 1, "near_duplicate": 0.9}
 
 
 def label_units(folder, similarity="cos_similarity"):
-    """Label three units on two shards of twelve photographs, all random."""
+    """Label three units on two shards of twelve source images, all random."""
     rng = np.random.default_rng(0)
     shards, images = [], []
     for number in range(2):
@@ -711,7 +713,7 @@ def label_units(folder, similarity="cos_similarity"):
         arrays_module.write_arrays(
             shards[-1], {"activations": rng.random((12, 3)), "image_id": ids}, {"layer": "relu1"}
         )
-        arrays = {"features": rng.random((12, 4)), "image_id": ids, "photograph": ids}
+        arrays = {"features": rng.random((12, 4)), "image_id": ids, "source_image": ids}
         arrays_module.write_arrays(images[-1], arrays, {"encoder": "ConSE surrogate"})
     words = np.array(["null", "dog", "sky"], dtype=object)
     arrays = {"features": rng.random((3, 4)), "word": words, "category": words}
@@ -724,16 +726,16 @@ def label_units(folder, similarity="cos_similarity"):
 
 
 def test_labels_with_evidence():
-    _, run = label_units("labelled")
+    _, run = label_units("labeled")
     run()
-    table = read_table("labelled/relu1.csv")
-    assert table.status.tolist() == ["labelled"] * 3 and set(table.layer) == {"relu1"}
+    table = read_table("labeled/relu1.csv")
+    assert table.status.tolist() == ["labeled"] * 3 and set(table.layer) == {"relu1"}
     columns = ["kept", "kept_group", "score_low", "score_high", "p_value", "q_value", "held_out_correlation"]
     assert table[columns].notna().all(axis=None)
-    assert set(table.p_floor.round(5)) == {round(1 / 21, 5)} and set(table.photographs) == {24}
-    outputs = {"table": "labelled/concepts.csv", "findings": "labelled/evidence.json"}
-    adapter("collect_concepts", ["labelled/relu1.csv"], outputs, params={"seed": 1})
-    sentences = json.loads(Path("labelled/evidence.json").read_text())
+    assert set(table.p_floor.round(5)) == {round(1 / 21, 5)} and set(table.source_images) == {24}
+    outputs = {"table": "labeled/concepts.csv", "findings": "labeled/evidence.json"}
+    adapter("collect_concepts", ["labeled/relu1.csv"], outputs, params={"seed": 1})
+    sentences = json.loads(Path("labeled/evidence.json").read_text())
     assert sentences == [f"{MODEL}: {line}" for line in concept_findings.evidence_findings(table, seed=1)]
     assert sentences[0].startswith(f"{MODEL}: ") and "of 3 living units" in sentences[0]
 
@@ -765,7 +767,7 @@ def test_a_unit_that_is_not_finite_costs_itself():
     arrays_module.write_arrays(shards[1], arrays, facts)
     run()
     table = read_table("nan/relu1.csv")
-    assert table.status.tolist() == ["labelled", "not finite", "labelled"]
+    assert table.status.tolist() == ["labeled", "not finite", "labeled"]
     outputs = {"table": "nan/concepts.csv", "findings": "nan/evidence.json"}
     adapter("collect_concepts", ["nan/relu1.csv"], outputs, params={"seed": 1})
     assert "1 unit is dead, constant or not finite." in Path("nan/evidence.json").read_text()
@@ -789,7 +791,7 @@ def test_tables_of_all_explanations_read_no_maps(monkeypatch):
     images = decode("columns/images.h5")
     shards = [explain(f"columns/{method}.h5", images, method) for method in ("gradcam", "lime")]
     params = {"classes": {MODEL: "classes.txt"}}
-    rules = {"summarise_explanations": shards, "summarise_predictions": shards[1:]}
+    rules = {"summarize_explanations": shards, "summarize_predictions": shards[1:]}
     for name, files in rules.items():
         adapter(name, files, [f"columns/{name}.csv"], params=params)
     bare = []
@@ -798,7 +800,7 @@ def test_tables_of_all_explanations_read_no_maps(monkeypatch):
         bare.append(f"{path}.bare")
         arrays_module.write_arrays(bare[-1], {name: array for name, array in arrays.items() if array.ndim == 1}, facts)
         assert {"saliency"} <= {name for name, array in arrays.items() if array.ndim > 1}
-    for name, files in {"summarise_explanations": bare, "summarise_predictions": bare[1:]}.items():
+    for name, files in {"summarize_explanations": bare, "summarize_predictions": bare[1:]}.items():
         adapter(name, files, [f"columns/{name}-bare.csv"], params=params)
         assert Path(f"columns/{name}-bare.csv").read_bytes() == Path(f"columns/{name}.csv").read_bytes()
     monkeypatch.setattr(arrays_module, "read_arrays", lambda path, **options: pytest.fail(f"{path} is read whole"))
@@ -807,9 +809,9 @@ def test_tables_of_all_explanations_read_no_maps(monkeypatch):
 
 
 def test_an_image_without_an_explanation_goes_through_every_step():
-    """A black picture among the photographs: LIME has one superpixel."""
-    rows = toy.write_photographs("photographs", IMAGES)
-    Image.new("RGB", (48, 40)).save("photographs/black.png")
+    """A black image among the source images: LIME has one superpixel."""
+    rows = toy.write_source_images("source_images", IMAGES)
+    Image.new("RGB", (48, 40)).save("source_images/black.png")
     toy.write_sheet("black.csv", [*rows[:4], {"image_id": "black", "path": "black.png", "label": "0"}])
     images = decode("black/images.h5", 0, 5, sheet="black.csv")
     params = {"network": NETWORK, "device": "cpu", "target": "predicted", "seed": 42}
@@ -831,5 +833,5 @@ def test_an_image_without_an_explanation_goes_through_every_step():
     adapter("draw_overlays", {"images": [images], "saliency": ["black/lime/0.h5"]}, ["black/drawn"], params=params)
     adapter("draw_grid", {"images": [images], "saliency": saliency}, ["black/grid.png"], params=params, model=MODEL)
     assert Path("black/drawn/black.png").is_file()
-    adapter("summarise_explanations", saliency, ["black/e.csv"])
+    adapter("summarize_explanations", saliency, ["black/e.csv"])
     assert (read_table("black/e.csv")["warning"] != "").sum() >= 1

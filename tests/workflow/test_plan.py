@@ -46,22 +46,22 @@ DEMO = {
     "cut_masks": 2,
     "score_agreement": 2,
     "measure_images": 2,
-    "score_faithfulness": 2,  # all explainers and floors in one
-    "summarise_faithfulness": 1,
-    "randomise_model": 2,
-    "stabilise_lime": 2,
-    "summarise_images": 1,
-    "summarise_agreement": 1,
-    "summarise_measures": 1,
-    "summarise_sanity": 1,
-    "summarise_explanations": 1,
-    "summarise_predictions": 1,
+    "score_faithfulness": 2,  # all explainers and controls in one
+    "summarize_faithfulness": 1,
+    "randomize_model": 2,
+    "stabilize_lime": 2,
+    "summarize_images": 1,
+    "summarize_agreement": 1,
+    "summarize_measures": 1,
+    "summarize_sanity": 1,
+    "summarize_explanations": 1,
+    "summarize_predictions": 1,
     "verify_explainers": 2,
     "collect_verification": 1,
-    "tune_lime": 2,  # 2 models x 1 shard that holds the first three photographs
+    "tune_lime": 2,  # 2 models x 1 shard that holds the first three source images
     "collect_tuning": 1,
     "draw_tuning": 1,
-    "summarise_timings": 1,
+    "summarize_timings": 1,
     "draw_overlays": 8,  # 2 models x 4 explainers
     "draw_grid": 2,
     "draw_concepts": 1,
@@ -70,22 +70,22 @@ DEMO = {
     "draw_measures": 1,
     "write_units": 1,
     "write_explanations": 1,
-    "summarise_resources": 1,
+    "summarize_resources": 1,
     "write_overview": 1,
     "all": 1,
 }
-# 3 models: two are labelled at 3 layers each, two are explained; 63,305 photographs are 16 shards of 4096
+# 3 models: two are labeled at 3 layers each, two are explained; 63,305 source images are 16 shards of 4096
 FULL = DEMO | {
     "retrieve_weights": 3,
     "check_model": 3,
     "retrieve_encoder": 1,  # CLIP's one checkpoint
     "collect_mask_words": 1,
-    "decode_images": 50,  # 2 labelled models and the encoder x 16 shards, 2 explained models x 1 shard
+    "decode_images": 50,  # 2 labeled models and the encoder x 16 shards, 2 explained models x 1 shard
     "extract_activations": 96,  # 2 models x 3 layers x 16 shards
     "embed_images": 16,
 }
 # where the sheet to explain gives boxes or masks, as that of the demonstration does
-GROUND_TRUTH = {"score_ground_truth": 2, "summarise_ground_truth": 1}
+GROUND_TRUTH = {"score_localization": 2, "summarize_localization": 1}
 
 
 @pytest.mark.parametrize(("profile", "jobs"), [("demo", DEMO | GROUND_TRUTH), ("local", FULL), ("slurm", FULL)])
@@ -106,7 +106,7 @@ def test_the_documents_count_the_jobs_of_the_full_experiment():
     assert f"| {gpu} starts |" in page and f"{jobs} jobs, {gpu} of them on a GPU" in readme
 
 
-def test_a_thousand_photographs_and_five_explainers_need_fewer_than_200_jobs(plan, workflow_copy):
+def test_a_thousand_source_images_and_five_explainers_need_fewer_than_200_jobs(plan, workflow_copy):
     settings = yaml.safe_load((workflow_copy / "config/demo.yaml").read_text())
     rows = "".join(f"photo_{number},photo.jpg,0 0 1 1\n" for number in range(1000))
     (workflow_copy / "config/thousand.csv").write_text("image_id,path,box\n" + rows)
@@ -116,7 +116,7 @@ def test_a_thousand_photographs_and_five_explainers_need_fewer_than_200_jobs(pla
     assert sum(plan(workflow_copy, "--configfile", "config/thousand.yaml").values()) < 200
 
 
-def test_fifty_thousand_photographs_are_planned_in_few_jobs_and_little_memory():
+def test_fifty_thousand_source_images_are_planned_in_few_jobs_and_little_memory():
     """Of three models with four layers each; tests/bench/scale.py plans as `snakemake -n` does, and more than this."""
     command = [sys.executable, "tests/bench/scale.py", "--plan", "50000", "4096"]
     plan = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
@@ -127,7 +127,7 @@ def test_fifty_thousand_photographs_are_planned_in_few_jobs_and_little_memory():
 def test_miniature_plans_these_jobs(plan, project):
     jobs = plan(project, "--configfile", "config/toy.yaml")
     assert {rule: jobs[rule] for rule in ("decode_images", "extract_activations", "explain_cam", "explain_lime")} == {
-        "decode_images": 6,  # one geometry; 7 photographs in shards of 3, 6 in shards of 2
+        "decode_images": 6,  # one geometry; 7 source images in shards of 3, 6 in shards of 2
         "extract_activations": 6,
         "explain_cam": 3,
         "explain_lime": 3,
@@ -136,10 +136,10 @@ def test_miniature_plans_these_jobs(plan, project):
 
 def test_lime_is_tuned_on_the_first_shards_where_the_config_asks(plan, project):
     assert "tune_lime" not in plan(project, "--configfile", "config/toy.yaml")
-    toy.write_config(project, toy.config() | {"tune": {"photographs": 3, "grid": {"alpha": [0.1, 1]}}})
+    toy.write_config(project, toy.config() | {"tune": {"n_images": 3, "grid": {"alpha": [0.1, 1]}}})
     jobs = plan(project, "--configfile", "config/toy.yaml")
     assert {rule: jobs[rule] for rule in ("tune_lime", "collect_tuning", "draw_tuning")} == {
-        "tune_lime": 2,  # three of six photographs in shards of two
+        "tune_lime": 2,  # three of six source images in shards of two
         "collect_tuning": 1,
         "draw_tuning": 1,
     }

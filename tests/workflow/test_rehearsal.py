@@ -1,6 +1,6 @@
 """The full-scale experiment in miniature: `config/config.yaml`, every address of it served from this machine.
 
-Random weights under the true names and layouts of their files stand in for the published ones, a few photographs with
+Random weights under the true names and layouts of their files stand in for the published ones, a few source images with
 label maps for Broden, the smallest of open_clip's architectures for ViT-B/16. Nothing else on the way in differs.
 """
 
@@ -24,7 +24,7 @@ from skimage import data
 from skimage.io import imsave
 
 ROOT = Path(__file__).parents[2]
-PROBE = 120  # photographs; soft-WPMI needs a hundred
+PROBE = 120  # source images; soft-WPMI needs a hundred
 CLIP = "ViT-S-32-alt"
 
 pytestmark = pytest.mark.e2e
@@ -44,9 +44,9 @@ def address(tmp_path):
     torch.save(open_clip.create_model(CLIP, load_weights=False).state_dict(), folder / "ViT-B-16.pt")
     toy.write_broden(tmp_path / "broden", PROBE)
     shutil.make_archive(folder / "broden1_224", "zip", tmp_path / "broden")
-    for name, picture in (("West_Highland_white_terrier", data.chelsea), ("American_coot", data.coffee)):
+    for name, image in (("West_Highland_white_terrier", data.chelsea), ("American_coot", data.coffee)):
         (row,) = [row for row in sheet_rows() if row.startswith(name)]
-        imsave(folder / row.split(",")[1], picture())
+        imsave(folder / row.split(",")[1], image())
     handler = functools.partial(Handler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -68,7 +68,7 @@ def rehearsal(address):
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     config |= {"device": "cpu", "precision": "float32", "threads": 1, "batch_size": 16}
     files = [model["weights"] for model in config["models"].values()] + [config["encoder"]["files"]["weights"]]
-    files += [source for images in config["images"].values() for source in images["photographs"]]
+    files += [source for images in config["images"].values() for source in images["sources"]]
     for file in files:
         if "torchvision" in file:
             file["url"] = torchvision.models.get_weight(file.pop("torchvision")).url
@@ -77,16 +77,16 @@ def rehearsal(address):
     config["encoder"]["architecture"] = CLIP
     config["images"]["probe"] |= {"size": PROBE, "shard_size": 60}
     explained = config["images"]["explain"]
-    explained |= {"sheet": "config/two.csv", "photographs": explained["photographs"][:2]}
+    explained |= {"sheet": "config/two.csv", "sources": explained["sources"][:2]}
     config["concepts"] |= {"list": "config/words.csv", "common_words": 20}
     config["dissect"] |= {"probe_sizes": [100], "evidence": {"resamples": 10, "null_draws": 50, "alpha": 1}}
     config["explain"]["cams"] = ["gradcam"]
     config["explain"]["lime"] |= {"n_samples": 30, "superpixels": {"method": "grid", "size": 56}}
     config["faithfulness"] = {"steps": 3, "baselines": ["mean"], "percentiles": [50]}
     config["verify"] = {"samples": 20}
-    config["sanity"] = {"photographs": 1, "cams": ["gradcam"], "stages": 1, "seeds": 2, "samples": [20, 30]}
+    config["sanity"] = {"n_images": 1, "cams": ["gradcam"], "stages": 1, "seeds": 2, "samples": [20, 30]}
     grid = {"superpixels": [config["explain"]["lime"]["superpixels"]], "n_samples": [20, 30]}
-    config["tune"] |= {"photographs": 1, "settings": 2, "grid": grid, "presets": {}}
+    config["tune"] |= {"n_images": 1, "settings": 2, "grid": grid, "presets": {}}
     return config
 
 
@@ -118,7 +118,7 @@ def test_full_scale_experiment_from_the_first_download_to_the_overview(
         for model in ("resnet18", "resnet18_places365")
         for layer, units in (("layer2", 128), ("layer3", 256), ("layer4", 512))
     }
-    sizes = pd.read_csv(project / "results/rarefaction/resnet18/layer4.csv").photographs
+    sizes = pd.read_csv(project / "results/rarefaction/resnet18/layer4.csv").source_images
     assert {100, PROBE} <= set(sizes)
     assert set(pd.read_csv(project / "results/agreement.csv").model) == {"resnet18", "resnet50"}
     assert json.loads((project / "results/models/resnet18_places365.json").read_text())["classes"] == 365

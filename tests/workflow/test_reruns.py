@@ -35,16 +35,16 @@ def finished(new_project, snakemake):
 
 
 def appended(name, n):
-    """So many more rows of a sheet, and their photographs."""
+    """So many more rows of a sheet, and their source images."""
 
     def change(project, settings):
-        rows = toy.write_photographs(project / "photographs", n, start=20)
+        rows = toy.write_source_images(project / "source_images", n, start=20)
         toy.write_sheet(project / f"config/{name}.csv", [*sheet(project, name), *rows])
 
     return change
 
 
-def relabelled(project, settings):
+def relabeled(project, settings):
     first, second, third, *others = sheet(project, "explain")
     toy.write_sheet(project / "config/explain.csv", [first, second, third | {"label": "0"}, *others])
 
@@ -59,7 +59,7 @@ def new_weights(project, settings):
 
 
 def another_word(project, settings):
-    toy.write_concepts(project / "config/concepts.csv", [*toy.CONCEPTS, ("yellow", "colour")])
+    toy.write_concepts(project / "config/concepts.csv", [*toy.CONCEPTS, ("yellow", "color")])
 
 
 def value(*keys, to):
@@ -89,9 +89,9 @@ CHANGES = {
     "one more model, with one layer": another_model,
     "another checkpoint at `weights.path`": new_weights,
     "one more word in the list of concepts": another_word,
-    "three more photographs to label with": appended("probe", 3),
-    "two more photographs to explain": appended("explain", 2),
-    "another label of one photograph to explain": relabelled,
+    "three more source images to label with": appended("probe", 3),
+    "two more source images to explain": appended("explain", 2),
+    "another label of one source image to explain": relabeled,
 }
 ARGUMENTS = {
     "`-R label_units`": ["-R", "label_units"],

@@ -1,4 +1,4 @@
-"""A miniature of the workflow, run by Snakemake: whole, again, killed, with photographs appended, with broken ones."""
+"""A miniature of the workflow, run by Snakemake: whole, again, killed, with images appended, with broken ones."""
 
 import csv
 import hashlib
@@ -29,7 +29,7 @@ EVERYTHING = [
     "results/comparison/models.csv",
     "results/figures/agreement/spearman.svg",
 ]
-PHOTOGRAPHS = "results/images/explain/squash36-crop32-bilinear"
+SOURCE_IMAGES = "results/images/explain/squash36-crop32-bilinear"
 UNREPEATABLE = ("logs", "benchmarks", "timings", "partial")  # they hold seconds; the last is of unfinished runs
 
 
@@ -55,7 +55,7 @@ def finished(new_project, snakemake):
 
 
 def without_the_broken_one(project):
-    """Leave out the photograph that cannot be read; from now on such a one is an error."""
+    """Leave out the source image that cannot be read; from now on such a one is an error."""
     sheet, settings = project / "config/explain.csv", toy.config()
     rows = csv.DictReader(sheet.read_text().splitlines())
     toy.write_sheet(sheet, [row for row in rows if row["path"] != "broken.jpg"])
@@ -84,7 +84,7 @@ def digests(project):
 def test_whole_run(finished):
     concepts = read_table(finished / "results/concepts.csv")
     assert concepts.groupby("layer").size().to_dict() == {"relu1": 6, "relu2": 8}
-    assert "labelled" not in set(concepts.status)
+    assert "labeled" not in set(concepts.status)
     agreement = read_table(finished / "results/agreement.csv")
     assert set(agreement.image_id) == {"toy_00", "toy_02", "toy_03", "1.10", "NA"}
     assert set(agreement.image_id[agreement.value.isna()]) == {"1.10"}, "the black one has one superpixel"
@@ -142,12 +142,12 @@ def wait_for(path, process, seconds=300):
         time.sleep(0.02)
 
 
-def test_appended_photographs_and_a_truncated_one(finished, snakemake, plan, tmp_path):
+def test_appended_source_images_and_a_truncated_one(finished, snakemake, plan, tmp_path):
     project = Path(shutil.copytree(finished, tmp_path / "project"))
     before = digests(project)
-    photographs, sheet = project / "photographs", project / "config/explain.csv"
-    (photographs / "truncated.jpg").write_bytes(toy.truncated_jpeg())
-    first, last = toy.write_photographs(photographs, 2, start=7)
+    source_images, sheet = project / "source_images", project / "config/explain.csv"
+    (source_images / "truncated.jpg").write_bytes(toy.truncated_jpeg())
+    first, last = toy.write_source_images(source_images, 2, start=7)
     bad = {"image_id": "toy_bad", "path": "truncated.jpg", "label": "1"}
     rows = list(csv.DictReader(sheet.read_text().splitlines()))
     toy.write_sheet(sheet, [*rows, first, bad, last])
@@ -156,18 +156,18 @@ def test_appended_photographs_and_a_truncated_one(finished, snakemake, plan, tmp
         "explain_cam": 2,
         "explain_lime": 2,
         "score_agreement": 2,
-        "summarise_agreement": 1,
-        "summarise_predictions": 1,
-        "summarise_timings": 1,
+        "summarize_agreement": 1,
+        "summarize_predictions": 1,
+        "summarize_timings": 1,
     }
     assert plan(project, *EXPLAINED, *CONFIG) == new_shards
 
     result = snakemake(project, *RUN, *EXPLAINED)
     assert result.returncode != 0
-    assert "image_id 'toy_bad': photographs/truncated.jpg: cannot be read as a picture" in result.stdout
+    assert "image_id 'toy_bad': source_images/truncated.jpg: cannot be read as an image" in result.stdout
     log = (project / "results/logs/decode_images/explain/squash36-crop32-bilinear/00003.log").read_text()
-    assert "image_id 'toy_bad': photographs/truncated.jpg" in log
-    assert not (project / PHOTOGRAPHS / "00003.h5").exists()
+    assert "image_id 'toy_bad': source_images/truncated.jpg" in log
+    assert not (project / SOURCE_IMAGES / "00003.h5").exists()
     assert (project / "results/agreement/toy/00002.csv").exists(), "the other shard is finished"
 
     _, _, told = result.stdout.partition("Jobs failed: 1; not done for want of them: ")
@@ -176,8 +176,8 @@ def test_appended_photographs_and_a_truncated_one(finished, snakemake, plan, tmp
     assert "results/logs/decode_images/explain/squash36-crop32-bilinear/00003.log" in failures
     assert "results/agreement (1)" in " ".join(made.split())
 
-    toy.write_photographs(photographs, 1, start=9)
-    (photographs / "toy_09.png").rename(photographs / "truncated.jpg")
+    toy.write_source_images(source_images, 1, start=9)
+    (source_images / "toy_09.png").rename(source_images / "truncated.jpg")
     one_shard = {rule: max(1, count // 2) for rule, count in new_shards.items()}
     assert plan(project, *EXPLAINED, *CONFIG) == one_shard
     _, *again = shlex.split(failures.partition("make these again:")[2].splitlines()[1])
@@ -194,10 +194,10 @@ def test_appended_photographs_and_a_truncated_one(finished, snakemake, plan, tmp
     assert len(set(read_table(project / "results/agreement.csv").image_id)) == 8
 
 
-def test_unreadable_photograph_is_skipped_on_request(project, snakemake):
+def test_unreadable_source_image_is_skipped_on_request(project, snakemake):
     result = snakemake(project, *RUN, "results/masks/toy/00001.h5")
     assert result.returncode == 0, result.stdout
-    _, facts = read_arrays(project / PHOTOGRAPHS / "00001.h5")
+    _, facts = read_arrays(project / SOURCE_IMAGES / "00001.h5")
     assert [image_id for image_id, _ in json.loads(facts["skipped"])] == ["007"]
     masks, _ = read_arrays(project / "results/masks/toy/00001.h5")
     assert masks["image_id"].tolist() == ["toy_03"]
@@ -227,12 +227,12 @@ def missing_in(project, browse, name="overview"):
 
 
 def test_failed_run_names_the_command_that_makes_the_report_of_what_exists(finished, new_project, snakemake, browse):
-    """A photograph of the last shard cannot be read, and the classifier of the encoder is no checkpoint."""
+    """A source image of the last shard cannot be read, and the classifier of the encoder is no checkpoint."""
     project = without_the_broken_one(new_project("failed"))
     shutil.copy2(ROOT / "Makefile", project)
-    photograph, weights = project / "photographs/toy_05.png", project / "weights/imagenet.pt"
-    intact = {path: path.read_bytes() for path in (photograph, weights)}
-    photograph.write_bytes(toy.truncated_jpeg())
+    source_image, weights = project / "source_images/toy_05.png", project / "weights/imagenet.pt"
+    intact = {path: path.read_bytes() for path in (source_image, weights)}
+    source_image.write_bytes(toy.truncated_jpeg())
     weights.write_bytes(b"no checkpoint")
     targets = [*EXPLAINED, "results/concepts.csv"]
     failed = snakemake(project, *RUN, *targets)

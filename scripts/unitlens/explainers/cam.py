@@ -39,7 +39,7 @@ def explain(model: nn.Module, layer: str, images: Tensor, targets: Tensor, *, me
     layer : str
         Dotted name of a layer with outputs (n, c, h, w), (n, h, w, c) or tokens (n, t, c).
     images : (n, channels, h, w) float Tensor
-        Normalised as the model expects, on its device.
+        Normalized as the model expects, on its device.
     targets : (n,) int Tensor
         The output to explain for each image.
     method : str

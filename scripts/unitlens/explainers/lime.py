@@ -2,7 +2,7 @@
 
 Ribeiro, Singh and Guestrin, "Why Should I Trust You?" (KDD 2016), tested end to end against the `lime` package. Unlike
 there, everything runs on the device of the images, for many targets at once, and one seed per image fixes the
-explanation whatever its batch or neighbours. `explain_with_package` runs the package itself.
+explanation whatever its batch or neighbors. `explain_with_package` runs the package itself.
 """
 
 from collections.abc import Callable, Sequence
@@ -63,12 +63,12 @@ def explain(
     targets : torch.Tensor
         (n,) or (n, t) class indices.
     n_samples : int
-        Perturbed pictures for each image, the unperturbed one included.
+        Perturbed images for each image, the unperturbed one included.
     hide : None, number, "blur" or "noise"
-        What a hidden superpixel shows: its mean colour, truncated to uint8 as in the reference; a grey level from 0 to
-        255; the image under a Gaussian blur of 10 pixels; uniform random colours.
+        What a hidden superpixel shows: its mean color, truncated to uint8 as in the reference; a gray level from 0 to
+        255; the image under a Gaussian blur of 10 pixels; uniform random colors.
     batch_size : int
-        Most pictures in one call of `predict`. Halved, with a logged warning, whenever memory runs out.
+        Most images in one call of `predict`. Halved, with a logged warning, whenever memory runs out.
     seeds : sequence of int
         One for each image: fixes its perturbations and noise.
     kernel_width, distance, alpha, n_features, selection
@@ -94,7 +94,7 @@ def explain(
         A ValueError, with the reasons by image: some have one superpixel or more than samples, predictions that are not
         finite, or superpixels that depend on each other where `alpha` is 0.
     torch.OutOfMemoryError
-        If not even one picture at a time fits.
+        If not even one image at a time fits.
     """
     options = surrogate.Surrogate(distance, kernel_width, alpha, n_features, selection)
     samples = lime_samples.sample(
@@ -142,7 +142,7 @@ def explain_with_package(
 ) -> LimeResult:
     """Explain the prediction for one class (n,) of each image with the `lime` package, an image at a time.
 
-    Arguments, result and errors are as of `explain`, but `hide` is None or a grey level, a batch that does not fit into
+    Arguments, result and errors are as of `explain`, but `hide` is None or a gray level, a batch that does not fit into
     memory is not halved, the standard errors are NaN, and R^2 is the package's, a number also where all predictions are
     equal. Numpy's generator takes the lowest 32 bits of a seed. So does torch's on the CPU, and both draw the same
     perturbations: there the explanation is that of `explain`. ValueError where the package cannot do what is asked.
@@ -154,7 +154,7 @@ def explain_with_package(
     classes = lime_samples.checked_targets(targets, images)  # (n, 1)
     if classes.shape[1] != 1:
         raise ValueError(f"`targets` have shape {tuple(classes.shape)}; allowed with the `lime` package: (n,)")
-    if hide is not None and not fill.is_grey(hide):
+    if hide is not None and not fill.is_gray(hide):
         raise ValueError(f"`hide` is {hide!r}; allowed with the `lime` package: None or a whole number 0-255")
     lime_samples.check_one_each("seeds", seeds, images)
 

@@ -1,7 +1,7 @@
 """Perturb the superpixels of images, predict what is left, and stop when the answer no longer changes.
 
 The perturbations are those of the `lime` package (Ribeiro et al., KDD 2016): every superpixel is hidden with
-probability 1/2, the first sample hides none. One seed per image fixes its samples, whatever its batch or neighbours.
+probability 1/2, the first sample hides none. One seed per image fixes its samples, whatever its batch or neighbors.
 """
 
 import logging
@@ -100,7 +100,7 @@ def on_rows(
 
 
 class _Parts(NamedTuple):
-    """What perturbed pictures are made of, by image."""
+    """What perturbed images are made of, by image."""
 
     hidden: torch.Tensor  # (n, h, w, 3) uint8
     change: torch.Tensor  # (n, h, w, 3) uint8, image - hidden modulo 256
@@ -117,7 +117,7 @@ def _sample(
     stop_when_stable: int | None,
     options: Surrogate,
 ) -> tuple[torch.Tensor, list[int]]:
-    """Return the targets' probabilities (n, n_samples, t) of all perturbed pictures and the samples used by image."""
+    """Return the targets' probabilities (n, n_samples, t) of all perturbed images and the samples used by image."""
     samples = torch.zeros(len(classes), n_samples, classes.shape[1], dtype=torch.float64, device=classes.device)
     n_used = [n_samples] * len(classes)
     highest = int(classes.max())
@@ -173,13 +173,13 @@ def _spans(batch: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
 
 
 def _compose(parts: _Parts, spans: list[tuple[int, int, int]]) -> torch.Tensor:
-    """Return the perturbed pictures (b, h, w, 3) uint8: hidden + visible (image - hidden), exact modulo 256."""
-    pictures = []
+    """Return the perturbed images (b, h, w, 3) uint8: hidden + visible (image - hidden), exact modulo 256."""
+    images = []
     for image, start, stop in spans:
         visible = parts.designs[image][start:stop].index_select(1, parts.segments[image].flatten())  # (b, h w)
         visible = visible.view(-1, *parts.segments.shape[1:], 1)  # (b, h, w, 1)
-        pictures.append((visible * parts.change[image]).add_(parts.hidden[image]))
-    return pictures[0] if len(pictures) == 1 else torch.cat(pictures)
+        images.append((visible * parts.change[image]).add_(parts.hidden[image]))
+    return images[0] if len(images) == 1 else torch.cat(images)
 
 
 def _stable(design: torch.Tensor, predictions: torch.Tensor, k: int, options: Surrogate) -> bool:
@@ -257,12 +257,12 @@ def _checked_designs(
     return designs
 
 
-def check_probabilities(probabilities: torch.Tensor, n_pictures: int, highest: int) -> None:
-    """Raise a ValueError unless there are probabilities (n_pictures, classes), class `highest` among them."""
-    if probabilities.ndim != 2 or len(probabilities) != n_pictures:
+def check_probabilities(probabilities: torch.Tensor, n_images: int, highest: int) -> None:
+    """Raise a ValueError unless there are probabilities (n_images, classes), class `highest` among them."""
+    if probabilities.ndim != 2 or len(probabilities) != n_images:
         raise ValueError(
-            f"`predict` returned shape {tuple(probabilities.shape)} for {n_pictures} pictures; "
-            f"allowed: ({n_pictures}, classes)"
+            f"`predict` returned shape {tuple(probabilities.shape)} for {n_images} images; "
+            f"allowed: ({n_images}, classes)"
         )
     if highest >= probabilities.shape[1]:
         raise ValueError(

@@ -72,10 +72,10 @@ def from_explain_instance(keywords: Mapping[str, object]) -> tuple[Setting, list
     allowed = [*_KEYWORDS, "progress_bar"]
     problems = [f"unknown keyword {key!r}; allowed: {', '.join(allowed)}" for key in keywords if key not in allowed]
     given = {**_KEYWORDS, **{key: value for key, value in keywords.items() if key in allowed}}
-    colours = {name: value for name, value in fill.HIDE.items() if not isinstance(value, str)}
-    hide = [name for name, value in colours.items() if value == given["hide_color"]]
+    colors = {name: value for name, value in fill.HIDE.items() if not isinstance(value, str)}
+    hide = [name for name, value in colors.items() if value == given["hide_color"]]
     if not hide:
-        problems.append(f"`hide_color` is {given['hide_color']!r}; allowed: {list(colours.values())}")
+        problems.append(f"`hide_color` is {given['hide_color']!r}; allowed: {list(colors.values())}")
     segmentation, regressor = given["segmentation_fn"], given["model_regressor"]
     segmentation = {"algo_type": segmentation} if isinstance(segmentation, str) else dict(segmentation)
     method = segmentation.pop("algo_type", None)

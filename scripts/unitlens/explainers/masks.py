@@ -126,10 +126,10 @@ def _mask(mask: Tensor, name: str) -> Tensor:
 
 
 def mask_stability(saliencies: Sequence[Tensor], area: float, *, seeds: Sequence[Sequence[int]]) -> Tensor:
-    """Tell how much repeated explanations of the same pictures agree: the mean IoU (n,) of every two repeats.
+    """Tell how much repeated explanations of the same images agree: the mean IoU (n,) of every two repeats.
 
-    Of two or more repeats, maps (n, h, w) each, cut to the share `area` of the picture: `agreement.chance_iou` of it is
-    what unrelated maps score. For each repeat there is one seed for each picture, all different, to break ties.
+    Of two or more repeats, maps (n, h, w) each, cut to the share `area` of the image: `agreement.chance_iou` of it is
+    what unrelated maps score. For each repeat there is one seed for each image, all different, to break ties.
     """
     cut = [equal_area_mask(maps, area, seed=own) for maps, own in zip(saliencies, seeds, strict=True)]
     return torch.stack([iou(a, b) for a, b in combinations(cut, 2)]).mean(0)

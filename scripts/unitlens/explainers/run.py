@@ -1,4 +1,4 @@
-"""Explain the predictions for a set of pictures with any explainer, in batches, and cut the saliency maps to masks."""
+"""Explain the predictions for a set of images with any explainer, in batches, and cut the saliency maps to masks."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,9 +18,9 @@ from unitlens.jobs.seeds import image_seed, repeated_ids, stream_seeds
 from unitlens.storage.arrays import as_texts
 from unitlens.storage.shards import join
 
-_STABILITY_AREA = 0.2  # share of the picture at which repeats of LIME are compared
-# (uint8 pictures, target classes, image ids) -> arrays with a row a picture, `saliency` among them and, where some
-# pictures have no explanation, `warning`, texts that say why: one that fails costs no other.
+_STABILITY_AREA = 0.2  # share of the image at which repeats of LIME are compared
+# (uint8 images, target classes, image ids) -> arrays with a row an image, `saliency` among them and, where some
+# images have no explanation, `warning`, texts that say why: one that fails costs no other.
 Explainer = Callable[[Tensor, Tensor, Sequence[str]], dict[str, Tensor]]
 Explanation = tuple[Mapping[str, np.ndarray], Mapping[str, object]]  # arrays and attributes of a file
 
@@ -34,28 +34,28 @@ def explain_images(
     batch_size: int,
     device: torch.device | str = "cpu",
 ) -> tuple[dict[str, np.ndarray], float]:
-    """Explain pictures, a batch at a time; give arrays with a row a picture, and the seconds spent in the explainer.
+    """Explain images, a batch at a time; give arrays with a row an image, and the seconds spent in the explainer.
 
-    `images` holds ``images`` (n, h, w, 3) uint8, ``image_id``, ``photograph`` and ``label``, arrays or open datasets;
-    `predict` makes probabilities of uint8 pictures; for `target` see `choose_targets`. The arrays are those of the
-    explainer and ``target, target_probability, predicted, predicted_probability, label, image_id, photograph,
-    warning``. ``warning`` says why a picture has no explanation, or that its map is zero everywhere; it is empty where
+    `images` holds ``images`` (n, h, w, 3) uint8, ``image_id``, ``source_image`` and ``label``, arrays or open datasets;
+    `predict` makes probabilities of uint8 images; for `target` see `choose_targets`. The arrays are those of the
+    explainer and ``target, target_probability, predicted, predicted_probability, label, image_id, source_image,
+    warning``. ``warning`` says why an image has no explanation, or that its map is zero everywhere; it is empty where
     there is a map. Without an explanation the saliency is 0 everywhere, and so are other whole numbers and masks; other
     numbers are NaN. A class that is not known is -1.
     """
-    facts = {name: as_texts(images[name]) for name in ("image_id", "photograph")} | {
+    facts = {name: as_texts(images[name]) for name in ("image_id", "source_image")} | {
         "label": np.asarray(images["label"])
     }
     total, seconds, parts, warnings = len(facts["image_id"]), 0.0, [], []
     starts = range(0, total, batch_size)
     for rows in progress((range(start, min(start + batch_size, total)) for start in starts), total, "images"):
-        pictures = torch.as_tensor(images["images"][rows.start : rows.stop]).to(device)
+        pixels = torch.as_tensor(images["images"][rows.start : rows.stop]).to(device)
         ids = facts["image_id"][rows.start : rows.stop]
-        probabilities = predict(pictures)
+        probabilities = predict(pixels)
         targets = choose_targets(probabilities, facts["label"][rows.start : rows.stop], target, ids)
         predicted = predicted_class(probabilities)
         start = now(device)
-        explanation, warning = _explain_batch(explainer, pictures, targets, ids, predicted)
+        explanation, warning = _explain_batch(explainer, pixels, targets, ids, predicted)
         seconds += now(device) - start
         zero = ~has_map(explanation["saliency"]).cpu().numpy()
         warnings.append(np.where(zero & (warning == ""), items.ZERO_MAP, warning))
@@ -71,20 +71,20 @@ def explain_images(
 
 
 def _explain_batch(
-    explainer: Explainer, pictures: Tensor, targets: Tensor, image_ids: Sequence[str], predicted: Tensor
+    explainer: Explainer, images: Tensor, targets: Tensor, image_ids: Sequence[str], predicted: Tensor
 ) -> tuple[dict[str, Tensor], np.ndarray]:
-    """Explain a batch but for the pictures without a prediction or a target; say why a picture has no explanation."""
+    """Explain a batch but for the images without a prediction or a target; say why an image has no explanation."""
     reasons = items.reasons_where(targets < 0, items.NO_LABEL)
     reasons |= items.reasons_where(predicted < 0, items.NOT_FINITE)
 
     def run(places: list[int]) -> dict[str, Tensor]:
-        return explainer(pictures[places], targets[places].clamp(min=0), [image_ids[place] for place in places])
+        return explainer(images[places], targets[places].clamp(min=0), [image_ids[place] for place in places])
 
-    arrays, reasons = items.without_failing(run, len(pictures), reasons)
-    if arrays is None:  # no picture is good: what the explainer returns has the right names and shapes, and is emptied
-        arrays = run(list(range(len(pictures))))
-    warning = arrays.pop("warning", items.reason_texts({}, len(pictures)))
-    texts = items.reason_texts(reasons, len(pictures))
+    arrays, reasons = items.without_failing(run, len(images), reasons)
+    if arrays is None:  # no image is good: what the explainer returns has the right names and shapes, and is emptied
+        arrays = run(list(range(len(images))))
+    warning = arrays.pop("warning", items.reason_texts({}, len(images)))
+    texts = items.reason_texts(reasons, len(images))
     return _emptied(arrays, reasons), np.where(texts == "", warning, texts)
 
 
@@ -103,13 +103,13 @@ def _chosen(probabilities: Tensor, classes: Tensor) -> Tensor:
 
 
 def cam_explainer(
-    model: nn.Module, layer: str, normalise: Callable[[Tensor], Tensor], *, method: str, batch_size: int
+    model: nn.Module, layer: str, normalize: Callable[[Tensor], Tensor], *, method: str, batch_size: int
 ) -> Explainer:
-    """Make the explainer that draws one class activation map; `normalise` makes the model's input of uint8 pictures."""
+    """Make the explainer that draws one class activation map; `normalize` makes the model's input of uint8 images."""
 
-    def run(pictures: Tensor, targets: Tensor, image_ids: Sequence[str]) -> dict[str, Tensor]:
-        maps, reasons = cam_maps(model, layer, normalise(pictures), targets, method=method, chunk=batch_size)
-        return {"saliency": maps} | _warning(reasons, len(pictures))
+    def run(images: Tensor, targets: Tensor, image_ids: Sequence[str]) -> dict[str, Tensor]:
+        maps, reasons = cam_maps(model, layer, normalize(images), targets, method=method, chunk=batch_size)
+        return {"saliency": maps} | _warning(reasons, len(images))
 
     return run
 
@@ -145,7 +145,7 @@ def lime_explainer(
     given: Mapping[str, np.ndarray] | None = None,
     **surrogate: object,
 ) -> Explainer:
-    """Make the explainer that segments pictures and runs LIME on them.
+    """Make the explainer that segments images and runs LIME on them.
 
     Parameters
     ----------
@@ -169,23 +169,23 @@ def lime_explainer(
     -------
     callable
         Gives what `lime.LimeResult` holds, ``selected`` (the binary mask)``, segments, superpixels`` (their number)
-        and, with `repeats` above 1, ``stability`` (n,): see `mask_stability`, at a fifth of the picture.
+        and, with `repeats` above 1, ``stability`` (n,): see `mask_stability`, at a fifth of the image.
     """
     _check_engine(engine, hide, repeats, surrogate)
     engines = {"unitlens": lime.explain, "lime": lime.explain_with_package}
     fixed = {"n_samples": n_samples, "hide": HIDE[hide], "batch_size": batch_size, **surrogate}
-    explain_pictures = partial(engines[engine], predict, **fixed)
+    explain_by = partial(engines[engine], predict, **fixed)
 
-    def run(pictures: Tensor, targets: Tensor, image_ids: Sequence[str]) -> dict[str, Tensor]:
-        segments, absent = superpixels_of(pictures, image_ids, superpixels, given)
+    def run(images: Tensor, targets: Tensor, image_ids: Sequence[str]) -> dict[str, Tensor]:
+        segments, absent = superpixels_of(images, image_ids, superpixels, given)
         names = repeated_ids(image_ids, repeats)
 
         def explain_repeatedly(places: list[int]) -> list[lime.LimeResult]:
-            inputs = (places, pictures, segments, targets)
+            inputs = (places, images, segments, targets)
             seeds = [[image_seed(seed, name) for name in own] for own in names]
-            return [on_rows(explain_pictures, *inputs, seeds=own, image_ids=names[0]) for own in seeds]
+            return [on_rows(explain_by, *inputs, seeds=own, image_ids=names[0]) for own in seeds]
 
-        results, reasons = items.without_failing(explain_repeatedly, len(pictures), absent)
+        results, reasons = items.without_failing(explain_repeatedly, len(images), absent)
         results = results or [lime.no_explanation(segments)] * repeats
         arrays = results[0]._asdict()
         if repeats > 1:
@@ -195,7 +195,7 @@ def lime_explainer(
         explained = _emptied({"segments": segments}, reasons)["segments"]
         arrays["selected"] = lime.mask(arrays["coefficients"], explained, num_features=num_features)
         arrays |= {"segments": segments.int(), "superpixels": superpixel_counts(segments, absent)}
-        return arrays | _warning(reasons, len(pictures))
+        return arrays | _warning(reasons, len(images))
 
     return run
 
@@ -207,15 +207,15 @@ def cut_masks(
     threshold: float,
     seed: int,
 ) -> dict[str, np.ndarray]:
-    """Cut the saliency maps of several explainers of the same pictures to binary masks.
+    """Cut the saliency maps of several explainers of the same images to binary masks.
 
-    Gives ``image_id``, ``photograph``, and (n, h, w) bool ``<explainer>:equal_area``, of the share `area` of the
-    picture, ``<explainer>:threshold``, above the share `threshold` of a map's own maximum, and, where the explainer
+    Gives ``image_id``, ``source_image``, and (n, h, w) bool ``<explainer>:equal_area``, of the share `area` of the
+    image, ``<explainer>:threshold``, above the share `threshold` of a map's own maximum, and, where the explainer
     selects superpixels itself, ``<explainer>:selected``; all empty where a map is all zero. Ties are broken at random,
     with an order of its own for each image and explainer.
     """
     check_same_images(explanations)
-    result = {name: explanations[0][0][name] for name in ("image_id", "photograph")}
+    result = {name: explanations[0][0][name] for name in ("image_id", "source_image")}
     for arrays, facts in explanations:
         name, saliency = facts["explainer"], torch.as_tensor(arrays["saliency"])
         seeds = stream_seeds(seed, name, arrays["image_id"])
@@ -249,7 +249,7 @@ def _check_engine(engine: str, hide: str, repeats: int, surrogate: Mapping[str, 
     if repeats < 1:
         raise ValueError(f"`repeats` is {repeats}; allowed: 1 or more")
     if engine == "lime" and hide in ("blur", "noise"):
-        raise ValueError(f"`hide` is {hide!r}; allowed with `engine` 'lime': mean, grey, black, white")
+        raise ValueError(f"`hide` is {hide!r}; allowed with `engine` 'lime': mean, gray, black, white")
     if engine == "lime" and "stop_when_stable" in surrogate:
         raise ValueError(
             f"`stop_when_stable` is {surrogate['stop_when_stable']}; `engine` 'lime' draws every sample: leave it out"
@@ -261,7 +261,7 @@ def _warning(reasons: Mapping[int, str], count: int) -> dict[str, np.ndarray]:
 
 
 def _nothing(size: tuple[int, int]) -> dict[str, np.ndarray]:
-    """Explain no picture of a size: a shard whose pictures were all skipped."""
+    """Explain no image of a size: a shard whose images were all skipped."""
     whole, share = np.zeros(0, np.int64), np.zeros(0)
     arrays = {"saliency": np.zeros((0, *size), np.float32), "target": whole, "target_probability": share}
     return arrays | {"predicted": whole, "predicted_probability": share}
@@ -278,10 +278,10 @@ def check_same_images(explanations: Sequence[Explanation]) -> None:
 
 
 def choose_targets(probabilities: Tensor, labels: Sequence[int], target: str | int, image_ids: Sequence[str]) -> Tensor:
-    """Choose the class (n,) that is explained for each picture, by probabilities (n, classes).
+    """Choose the class (n,) that is explained for each image, by probabilities (n, classes).
 
     `target` is "predicted", the class of highest probability, -1 where one is NaN; "label", the sheet's, -1 where there
-    is none; or the number of one class for all pictures. ValueError for a class that the model has no output for.
+    is none; or the number of one class for all images. ValueError for a class that the model has no output for.
     """
     if target == "predicted":
         return predicted_class(probabilities)

@@ -28,7 +28,7 @@ __all__ = [
     "superpixels_of",
 ]
 
-# Pixels that quickshift handles at once: on a CPU about one picture, so that its arrays stay in the cache.
+# Pixels that quickshift handles at once: on a CPU about one image, so that its arrays stay in the cache.
 _PIXELS_AT_ONCE_ON_CPU = 2**16
 _PIXELS_AT_ONCE_ON_ACCELERATOR = 2**21
 _NEAR = 3  # half-width of the window that is searched for all pixels; few have their parent further away
@@ -43,7 +43,7 @@ def quickshift(
     ratio: float = 0.2,
     seed: int = 42,
 ) -> torch.Tensor:
-    """Link every pixel to its nearest neighbour of higher density; the trees are the superpixels.
+    """Link every pixel to its nearest neighbor of higher density; the trees are the superpixels.
 
     Parameters
     ----------
@@ -52,10 +52,10 @@ def quickshift(
     kernel_size : float
         Standard deviation, in pixels, of the Gaussian that estimates the density; at least 1.
     max_dist : float
-        Longest link, in the joint space of position (pixels) and `ratio` times Lab colour, finite. At the other
+        Longest link, in the joint space of position (pixels) and `ratio` times Lab color, finite. At the other
         defaults values above about 55 change nothing.
     ratio : float
-        Weight of colour against position.
+        Weight of color against position.
     seed : int
         Seed of the noise that breaks ties between equal densities; the same noise for every image of one size.
 
@@ -77,14 +77,14 @@ def quickshift(
 
 
 def slic(images: torch.Tensor, *, n_segments: int = 100, compactness: float = 10.0, sigma: float = 0.0) -> torch.Tensor:
-    """Cluster pixels of images (n, h, w, 3) by colour and position with scikit-image's SLIC, on the CPU.
+    """Cluster pixels of images (n, h, w, 3) by color and position with scikit-image's SLIC, on the CPU.
 
     Parameters
     ----------
     n_segments : int
         Approximate number of superpixels in each image.
     compactness : float
-        Weight of position against colour.
+        Weight of position against color.
     sigma : float
         Standard deviation, in pixels, of the Gaussian that smooths the image first.
 
@@ -164,7 +164,7 @@ def _quickshift(
     lab = np.stack([color.rgb2lab(image) for image in images.cpu().numpy()]) * ratio
     lab = torch.as_tensor(lab, device=images.device).permute(0, 3, 1, 2)  # (n, 3, h, w)
     radius = math.ceil(3 * kernel_size)
-    # Infinitely distant colours beyond the border keep it out of every sum; its density keeps it out of every search.
+    # Infinitely distant colors beyond the border keep it out of every sum; its density keeps it out of every search.
     lab = torch.nn.functional.pad(lab, [radius] * 4, value=torch.inf)
     density = torch.nn.functional.pad(_density(lab, radius, kernel_size, seed), [radius] * 4, value=-torch.inf)
     nearest, step = _search_near(lab, density, radius)
@@ -253,29 +253,29 @@ SUPERPIXELS = {"quickshift": quickshift, "slic": slic, "felzenszwalb": felzenszw
 
 
 def superpixels_of(
-    pictures: Tensor,
+    images: Tensor,
     image_ids: Sequence[str],
     superpixels: Mapping[str, object],
     given: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[Tensor, dict[int, str]]:
-    """Segment pictures (n, h, w, 3), or take the label maps that the user gave for them.
+    """Segment images (n, h, w, 3), or take the label maps that the user gave for them.
 
     `superpixels` holds the ``method``, "given" or a key of `SUPERPIXELS`, and its options; `given` is of
-    `given_superpixels`. Gives segments (n, h, w) int64 and, for the method "given", the numbers of the pictures without
+    `given_superpixels`. Gives segments (n, h, w) int64 and, for the method "given", the numbers of the images without
     a map, whose segments are 0, with the reason.
     """
     options = {key: value for key, value in superpixels.items() if key != "method"}
     if superpixels["method"] != "given":
-        return SUPERPIXELS[superpixels["method"]](pictures, **options), {}
+        return SUPERPIXELS[superpixels["method"]](images, **options), {}
     absent = [place for place, image_id in enumerate(image_ids) if image_id not in (given or {})]
-    nothing = np.zeros(pictures.shape[1:3], dtype=np.int64)
+    nothing = np.zeros(images.shape[1:3], dtype=np.int64)
     maps = np.stack([nothing if place in absent else given[name] for place, name in enumerate(image_ids)])
-    segments = relabel(torch.as_tensor(maps.astype(np.int64)), shape=tuple(pictures.shape[:3]))
-    return segments.to(pictures.device), dict.fromkeys(absent, items.NO_LABEL_MAP)
+    segments = relabel(torch.as_tensor(maps.astype(np.int64)), shape=tuple(images.shape[:3]))
+    return segments.to(images.device), dict.fromkeys(absent, items.NO_LABEL_MAP)
 
 
 def superpixel_counts(segments: Tensor, absent: Iterable[int] = ()) -> Tensor:
-    """Count the superpixels (n,) of each picture with segments (n, h, w); those that are `absent` have none."""
+    """Count the superpixels (n,) of each image with segments (n, h, w); those that are `absent` have none."""
     counts = segments.flatten(1).amax(1) + 1
     counts[list(absent)] = 0
     return counts

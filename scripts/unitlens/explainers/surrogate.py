@@ -3,8 +3,9 @@
 Coefficients, intercept and local R^2 are tested against the `lime` package for the same perturbations.
 
 With d the distance of a sample z to the row of ones, 1 - sqrt(|z| / segments) for cosine and sqrt(segments - |z|) for
-l2, its weight is w = sqrt(exp(-d^2 / kernel_width^2)). With x and y centred at their w-weighted means, the coefficients
-are b = (x^T W x + alpha I)^-1 x^T W y on the selected columns, and R^2 = 1 - sum w (y - x b)^2 / sum w y^2.
+l2, its weight is w = sqrt(exp(-d^2 / kernel_width^2)). With x and y centered at their w-weighted means, the
+coefficients are b = (x^T W x + alpha I)^-1 x^T W y on the selected columns, and R^2 = 1 - sum w (y - x b)^2 / sum w
+y^2.
 """
 
 import logging
@@ -34,7 +35,7 @@ class Surrogate(NamedTuple):
         Number of superpixels to select for each target; all by default.
     selection : {"auto", "none", "highest_weights", "forward_selection"}
         How to select: the largest absolute coefficients of a ridge on all superpixels (penalty 0.01), or one by one
-        whatever raises the R^2 of an unpenalised fit most. "auto" goes forward up to 6 features; "none" takes all.
+        whatever raises the R^2 of an unpenalized fit most. "auto" goes forward up to 6 features; "none" takes all.
     """
 
     distance: str = "cosine"

@@ -1,7 +1,7 @@
-"""List the photographs of an image set in a sheet: a folder, one folder a class, ImageNet's validation set, Broden.
+"""List the source images of an image set in a sheet: a folder, one folder a class, ImageNet's validation set, Broden.
 
-Broden (Bau et al., CVPR 2017) holds photographs and, beside them, label maps as PNG files of the same folder; its
-`index.csv` says which are which. Only photographs are listed; the maps go into the column `mask`.
+Broden (Bau et al., CVPR 2017) holds source images and, beside them, label maps as PNG files of the same folder; its
+`index.csv` says which are which. Only source images are listed; the maps go into the column `mask`.
 """
 
 import errno
@@ -46,10 +46,10 @@ def write_sheet(
     size: int | None,
     allow_missing: bool = False,
 ) -> None:
-    """Write the sheet of an image set whose photographs are in place below `root`, and check that they are.
+    """Write the sheet of an image set whose source images are in place below `root`, and check that they are.
 
-    It has `COLUMNS`, ``class_name`` where folders or ImageNet's lists name it, ``sha256`` of the photograph's file, and
-    ``duplicate_of``, the first row of another file with the same content.
+    It has `COLUMNS`, ``class_name`` where folders or ImageNet's lists name it, ``sha256`` of the source image's file,
+    and ``duplicate_of``, the first row of another file with the same content.
 
     Parameters
     ----------
@@ -58,26 +58,26 @@ def write_sheet(
     size
         How many rows the config promised, where there is no `sheet`.
     allow_missing
-        Leave missing photographs and label maps to `images`, which lists them.
+        Leave missing source images and label maps to `images`, which lists them.
 
     Raises
     ------
     FileNotFoundError
-        If photographs or label maps are missing; the first five are named.
+        If source images or label maps are missing; the first five are named.
     ValueError
-        If the number of photographs is not `size`, or two of them have the same `image_id`.
+        If the number of source images is not `size`, or two of them have the same `image_id`.
     """
     root = Path(root)
     rows = read_rows(sheet, 0, sys.maxsize) if sheet else _listed(root, kind, size)
     if not allow_missing:
         maps = [(name, row["image_id"]) for row in rows for column in MAPS for name in map_files(row.get(column, ""))]
-        _check_present(root, "photographs", [(row["path"], row["image_id"]) for row in rows])
+        _check_present(root, "source images", [(row["path"], row["image_id"]) for row in rows])
         _check_present(root, "label maps", maps)
     same = _add_hashes(rows, root)
     part = Path(path).with_suffix(".part")
     write_texts(pd.DataFrame(rows, columns=[*COLUMNS, "class_name", "sha256", DUPLICATE_OF]), part)
     part.replace(path)
-    what = "photograph is a copy of another" if len(same) == 1 else "photographs are copies of others"
+    what = "source image is a copy of another" if len(same) == 1 else "source images are copies of others"
     print(f"{len(rows)} rows; {len(same)} {what}")
     print(*(f"  {copy} has the content of {first}" for copy, first in same.items()), sep="\n")
 
@@ -89,28 +89,28 @@ def _check_present(root: Path, what: str, files: Sequence[tuple[str, str]]) -> N
 
 
 def copies(sheet: str | Path) -> dict[str, str]:
-    """Give the photographs that a sheet of `write_sheet` calls copies, with the first row of what each is a copy of."""
+    """Give the source images that a sheet of `write_sheet` calls copies, with the row that each is a copy of."""
     rows = read_rows(sheet, 0, sys.maxsize)
     return {row["path"]: row[DUPLICATE_OF] for row in rows if row[DUPLICATE_OF]}
 
 
 def refuse_empty(sets: pd.DataFrame) -> None:
-    """Refuse image sets (``set, pictures, problems``) without a photograph that can be read: all else would fail.
+    """Refuse image sets (``set, images, problems``) without a source image that can be read: all else would fail.
 
-    The ValueError names the first such set and what is wrong with its photographs.
+    The ValueError names the first such set and what is wrong with its source images.
     """
-    for row in sets[sets["pictures"] == 0].itertuples():
+    for row in sets[sets["images"] == 0].itertuples():
         reasons = first_few(row.problems.split("; "))
-        raise ValueError(f"no photograph of images.{row.set} can be read, so there is nothing to work on: {reasons}")
+        raise ValueError(f"no source image of images.{row.set} can be read, so there is nothing to work on: {reasons}")
 
 
 def map_files(cell: str) -> list[str]:
-    """List the files that a cell of a column of label maps names; a whole number in it marks the whole photograph."""
+    """List the files that a cell of a column of label maps names; a whole number in it marks the whole source image."""
     return [name for name in cell.split(MAPS_APART) if name and not is_label(name)]
 
 
 def image_folder(root: Path) -> list[dict[str, str]]:
-    """List every picture below a folder in the order of the paths, with its path as `image_id`.
+    """List every image below a folder in the order of the paths, with its path as `image_id`.
 
     Characters other than letters, digits, ``.``, ``-``, ``_`` become ``_`` in it.
     """
@@ -120,13 +120,13 @@ def image_folder(root: Path) -> list[dict[str, str]]:
 
 
 def class_folders(root: Path) -> list[dict[str, str]]:
-    """List every picture with the number of its class: the folders of the top level, in the order of their names.
+    """List every image with the number of its class: the folders of the top level, in the order of their names.
 
-    A ValueError if pictures lie beside these folders.
+    A ValueError if images lie beside these folders.
     """
     rows = image_folder(root)
     if outside := [row["path"] for row in rows if "/" not in row["path"]]:
-        raise ValueError(f"{root} must hold one folder a class, but has pictures beside them: {first_few(outside)}")
+        raise ValueError(f"{root} must hold one folder a class, but has images beside them: {first_few(outside)}")
     names = sorted({row["path"].partition("/")[0] for row in rows})
     numbers = {name: str(number) for number, name in enumerate(names)}
     print(*(f"class {number}: {name}" for name, number in numbers.items()), sep="\n")
@@ -135,12 +135,12 @@ def class_folders(root: Path) -> list[dict[str, str]]:
 
 
 def imagenet_val(root: Path) -> list[dict[str, str]]:
-    """List ImageNet's validation photographs with their classes, in the order that networks number them.
+    """List ImageNet's validation source images with their classes, in the order that networks number them.
 
     Where files below `root` have the names of the challenge (``ILSVRC2012_val_00000293.JPEG``), only these are listed:
-    `root` may hold the training set, too. The synset of a photograph is the name of its folder (``n01440764``), or
+    `root` may hold the training set, too. The synset of a source image is the name of its folder (``n01440764``), or
     stands in a list below `root` as the challenge distributes it: `LOC_val_solution.csv`, or the development kit's
-    `ILSVRC2012_validation_ground_truth.txt` with `meta.mat` beside it. A ValueError if a photograph has no synset by
+    `ILSVRC2012_validation_ground_truth.txt` with `meta.mat` beside it. A ValueError if a source image has no synset by
     either.
     """
     numbers = {synset: str(number) for number, synset in enumerate(_imagenet_synsets())}
@@ -160,7 +160,7 @@ def imagenet_val(root: Path) -> list[dict[str, str]]:
 
 
 def broden(root: Path) -> list[dict[str, str]]:
-    """List Broden's photographs with their label maps: the files of its categories, and numbers of whole pictures.
+    """List Broden's source images with their label maps: the files of its categories, and numbers of whole images.
 
     A ValueError if its index lacks a column.
     """
@@ -190,7 +190,7 @@ def broden_words(root: str | Path) -> pd.DataFrame:
     """Say what the numbers in Broden's label maps mean, by `label.csv` and `category.csv` below a folder.
 
     The table has ``value, word, category``. A label that stands in several categories has the one it is most frequent
-    in. The marks of scenes and colours (``street-s``, ``red-c``) are taken off, and ``_`` becomes a space, as in the
+    in. The marks of scenes and colors (``street-s``, ``red-c``) are taken off, and ``_`` becomes a space, as in the
     figures of Broden's authors; a word may thus stand in two rows of different categories. A FileNotFoundError if there
     is not one of each file, a ValueError if `label.csv` names a category that `category.csv` does not.
     """
@@ -222,9 +222,11 @@ def _broden_file(root: Path, name: str) -> Path:
 def _listed(root: Path, kind: str, size: int | None) -> list[dict[str, str]]:
     rows = KINDS[kind](root)
     if len(rows) != size:
-        raise ValueError(f"{root} holds {len(rows)} photographs, but the config says size: {size}; correct the config")
+        raise ValueError(
+            f"{root} holds {len(rows)} source images, but the config says size: {size}; correct the config"
+        )
     if twice := [image_id for image_id, count in Counter(row["image_id"] for row in rows).items() if count > 1]:
-        raise ValueError(f"{root}: the image_id {twice[0]} stands for several photographs; write a sheet")
+        raise ValueError(f"{root}: the image_id {twice[0]} stands for several source images; write a sheet")
     seen = {}
     for row in rows:
         image_id = row["image_id"]
@@ -257,7 +259,7 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
-            raise  # a failing disk is no missing photograph
+            raise  # a failing disk is no missing source image
         return False
 
 
@@ -272,7 +274,7 @@ def _imagenet_synsets() -> list[str]:
 
 
 def _validation_synsets(root: Path) -> dict[str, str]:
-    """Read which synset each photograph shows from the lists below `root`; none where there is no list."""
+    """Read which synset each source image shows from the lists below `root`; none where there is no list."""
     lists = sorted(path for path in root.rglob("*") if path.name in (_SOLUTION, _TRUTH))
     known = {}
     for path in lists:
@@ -287,7 +289,7 @@ def _solution(path: Path) -> dict[str, str]:
 
 
 def _ground_truth(path: Path) -> dict[str, str]:
-    """Read the development kit's number for each photograph, from the first on, and from `meta.mat` its synset."""
+    """Read the development kit's number for each source image, from the first on, and from `meta.mat` its synset."""
     meta = path.with_name("meta.mat")
     if not meta.is_file():
         raise FileNotFoundError(f"{path} needs meta.mat of the same development kit beside it")

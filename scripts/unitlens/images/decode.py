@@ -1,4 +1,4 @@
-"""Decode photographs into uint8 arrays of one geometry, whatever their mode, depth or orientation.
+"""Decode source images into uint8 arrays of one geometry, whatever their mode, depth or orientation.
 
 JPEGs are decoded in full: draft mode would be faster and change the pixels. No torch here, so that a decode job starts
 at once.
@@ -30,9 +30,9 @@ _IN_THE_FILE += (errno.ELOOP,)
 def decode_images(
     rows: Sequence[Mapping[str, str]], root: str | Path, geometry: Mapping, *, on_bad_image: str = "fail"
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[str, str]]]:
-    """Decode the photographs of some sheet rows, as from `read_rows`, below the folder `root`.
+    """Decode the source images of some sheet rows, as from `read_rows`, below the folder `root`.
 
-    Pictures have any Pillow mode but F; they are turned upright by their EXIF tag and made 8-bit RGB. Transparency is
+    Images have any Pillow mode but F; they are turned upright by their EXIF tag and made 8-bit RGB. Transparency is
     composited on white; 16 bits are divided by 257 and rounded. Each edge of a `crop` is rounded to the nearest pixel
     edge (halves to even), so that adjoining crops adjoin.
 
@@ -40,10 +40,10 @@ def decode_images(
     ----------
     geometry
         ``{"fit", "resize", "crop", "interpolation"}``. fit "squash": to resize x resize, whatever the aspect; "short":
-        the short side to `resize`, the long one in proportion, rounded down. Then a centre crop of crop x crop pixels.
+        the short side to `resize`, the long one in proportion, rounded down. Then a center crop of crop x crop pixels.
         interpolation: "bilinear" or "bicubic", both antialiased as Pillow does.
     on_bad_image
-        "fail" raises if a photograph cannot be read; "skip" leaves it out and lists it.
+        "fail" raises if a source image cannot be read; "skip" leaves it out and lists it.
 
     Returns
     -------
@@ -56,17 +56,17 @@ def decode_images(
     Raises
     ------
     ValueError
-        With "fail", one error for all unreadable photographs, the first five named. Always: a path outside `root`, a
+        With "fail", one error for all unreadable source images, the first five named. Always: a path outside `root`, a
         crop that is not four fractions, a bad option.
     """
     if on_bad_image not in ("fail", "skip"):
         raise ValueError(f"`on_bad_image` must be 'fail' or 'skip', got {on_bad_image!r}")
     check_geometry(geometry)
     places = [place_of(root, row) for row in rows]
-    open_once = functools.lru_cache(maxsize=1)(_open_upright)  # the crops of one photograph follow each other
+    open_once = functools.lru_cache(maxsize=1)(_open_upright)  # the crops of one source image follow each other
     images = np.empty((len(rows), geometry["crop"], geometry["crop"], 3), np.uint8)
     kept, problems = [], []
-    for index, (path, crop) in enumerate(each(places, "photographs")):
+    for index, (path, crop) in enumerate(each(places, "source images")):
         try:
             images[len(kept)] = fit_image(cut_out(open_once(path), crop), geometry)
             kept.append(index)
@@ -75,12 +75,12 @@ def decode_images(
     if problems and on_bad_image == "fail":
         named = "\n".join(f"  image_id {image_id!r}: {message}" for image_id, message in problems[:5])
         more = f"\n  and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise ValueError(f"{len(problems)} of {len(rows)} photographs cannot be decoded:\n{named}{more}")
+        raise ValueError(f"{len(problems)} of {len(rows)} source images cannot be decoded:\n{named}{more}")
     return images[: len(kept)], np.array(kept, dtype=np.int64), problems
 
 
 def place_of(root: str | Path, row: Mapping[str, str]) -> tuple[Path, tuple[float, ...] | None]:
-    """Give the file and the crop of a row; a ValueError is a fault of the sheet, not of the photograph."""
+    """Give the file and the crop of a row; a ValueError is a fault of the sheet, not of the source image."""
     try:
         return inside(root, row["path"], "path"), parse_crop(row.get("crop", ""))
     except ValueError as error:
@@ -96,23 +96,23 @@ def open_image(path: str | Path, formats: Sequence[str]) -> Image.Image:
 
 
 def upright_size(path: Path) -> tuple[int, int]:
-    """Read the width and height from the header, as they are once the photograph stands upright; else a ValueError."""
+    """Read the width and height from the header, as they are once the image stands upright; else a ValueError."""
     try:
         with open_image(path, _FORMATS) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # 5 to 8 lie on their side
             return image.size[::-1] if turned else image.size
     except UNREADABLE as error:
-        raise ValueError(f"{path}: cannot be read as a picture ({reason_of(error)})") from error
+        raise ValueError(f"{path}: cannot be read as an image ({reason_of(error)})") from error
 
 
 def _open_upright(path: str | Path) -> Image.Image:
-    """Decode a file into an upright 8-bit RGB picture; ValueError if that cannot be done."""
+    """Decode a file into an upright 8-bit RGB image; ValueError if that cannot be done."""
     try:
         with open_image(path, _FORMATS) as image:
             ImageOps.exif_transpose(image, in_place=True)
             return _to_rgb(image)
     except UNREADABLE as error:
-        raise ValueError(f"cannot be read as a picture ({reason_of(error)})") from error
+        raise ValueError(f"cannot be read as an image ({reason_of(error)})") from error
 
 
 def reason_of(error: Exception) -> object:

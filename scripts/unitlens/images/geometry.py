@@ -17,7 +17,7 @@ def box_pixels(box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Mark the pixels (n, height, width) of boxes: those whose centers lie inside, the left and top edge included.
 
     A `box` (n, 4) is left, top, right and bottom in pixels. Two boxes that share an edge share no pixel. Nothing is
-    marked for a box of NaN, one outside the picture, or one so small that it holds no center.
+    marked for a box of NaN, one outside the image, or one so small that it holds no center.
     """
     left, top, right, bottom = np.asarray(box).T[..., None]  # (n, 1) each
     rows, columns = (np.arange(side) + 0.5 for side in size)
@@ -44,13 +44,13 @@ def cut_out(image: Image.Image, crop: tuple[float, ...] | None) -> Image.Image:
 
 
 def _crop_edges(size: tuple[int, int], crop: tuple[float, ...] | None) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of a crop in pixels of the photograph."""
+    """Left, top, right and bottom of a crop in pixels of the source image."""
     width, height = size
     if crop is None:
         return 0, 0, width, height
     edges = round(crop[0] * width), round(crop[1] * height), round(crop[2] * width), round(crop[3] * height)
     if edges[0] == edges[2] or edges[1] == edges[3]:
-        raise ValueError(f"`crop` {crop} is empty in a picture of {width} x {height} pixels")
+        raise ValueError(f"`crop` {crop} is empty in an image of {width} x {height} pixels")
     return edges
 
 
@@ -62,7 +62,7 @@ def fit_image(image: Image.Image, geometry: Mapping) -> np.ndarray:
 
 
 def _resized(size: tuple[int, int], geometry: Mapping) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
-    """Width and height after resizing, and the edges of the centre crop in it."""
+    """Width and height after resizing, and the edges of the center crop in it."""
     resize, crop = geometry["resize"], geometry["crop"]
     width, height = resize, resize
     if geometry["fit"] == "short":

@@ -12,7 +12,7 @@ from unitlens.jobs.characters import first_few
 from unitlens.jobs.sheets import MAPS, MAPS_APART, fractions, inside, is_label
 
 
-def ground_truth(
+def read_label_maps(
     rows: Sequence[Mapping[str, str]], root: str | Path, geometry: Mapping, *, on_bad_image: str = "fail"
 ) -> tuple[dict[str, np.ndarray], list[tuple[str, str]]]:
     """Bring the boxes and label maps of some sheet rows into the geometry of `decode_images`.
@@ -22,9 +22,9 @@ def ground_truth(
     rows
         As from `read_rows`. `mask` and `superpixels` name label maps below `root`: PNG or TIFF, one channel of whole
         numbers (a palette counts by index) or Broden's red + 256 green, 0 where nothing is marked, of the size of the
-        whole upright photograph or smaller by a whole factor. `mask` may name several maps, which may overlap, with
-        ``;`` between them; a whole number there marks the whole photograph. `box` holds "left top right bottom" as
-        fractions of the whole upright photograph. All are cut as the photograph is by `crop`.
+        whole upright source image or smaller by a whole factor. `mask` may name several maps, which may overlap, with
+        ``;`` between them; a whole number there marks the whole source image. `box` holds "left top right bottom" as
+        fractions of the whole upright source image. All are cut as the source image is by `crop`.
     on_bad_image
         "fail" raises if the file of a label map cannot be used; "skip" goes on without the row's label maps of that
         column, as if it named none, and lists it.
@@ -84,7 +84,7 @@ def ground_truth(
 
 
 def _read_map(path: Path, size: tuple[int, int], name: str) -> Image.Image:
-    """Read a label map as a picture of mode I, of the size of the photograph."""
+    """Read a label map as an image of mode I, of the size of the source image."""
     try:
         with decode.open_image(path, ("PNG", "TIFF")) as image:
             image.load()
@@ -99,8 +99,8 @@ def _read_map(path: Path, size: tuple[int, int], name: str) -> Image.Image:
     factor = max(size[0] // image.width, 1)
     if (image.width * factor, image.height * factor) != size:
         raise ValueError(
-            f"`{name}` {path} must be as large as the photograph, {size[0]} x {size[1]} pixels, or smaller by a whole "
-            f"factor; got {image.width} x {image.height}"
+            f"`{name}` {path} must be as large as the source image, {size[0]} x {size[1]} pixels, or smaller by a "
+            f"whole factor; got {image.width} x {image.height}"
         )
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(f"`{name}` {path} must hold 0 to 65535, got {values.min()} to {values.max()}")
@@ -108,12 +108,12 @@ def _read_map(path: Path, size: tuple[int, int], name: str) -> Image.Image:
 
 
 def label_maps(block: Mapping[str, np.ndarray], values: np.ndarray, *, source: str) -> np.ndarray:
-    """Bring masks or boxes of a block of photographs into label maps of concepts.
+    """Bring masks or boxes of a block of source images into label maps of concepts.
 
     Parameters
     ----------
     block : mapping
-        As `ground_truth` gives them, ``images`` (n, h, w, 3) and, for boxes, ``label`` (n,).
+        As `localization` gives them, ``images`` (n, h, w, 3) and, for boxes, ``label`` (n,).
     values : array, shape (concepts,)
         The value, or the label, that means each concept. One that is marked and means none is a ValueError.
     source : str

@@ -43,7 +43,7 @@ def check(config: dict, schema: dict, files: Sequence[str] = ()) -> list[str]:
     return problems or _check_counts(config, schema)
 
 
-# ---- what is explained, labelled and tuned
+# ---- what is explained, labeled and tuned
 
 
 def _explained_classes(config: dict) -> dict[str, int]:
@@ -116,7 +116,7 @@ def _check_images(config: dict) -> list[str]:
     }
     problems = []
     for name, images in config["images"].items():
-        problems += check_folders(f"images.{name}", images["photographs"])
+        problems += check_folders(f"images.{name}", images["sources"])
         if "sheet" in images:
             key = f"images.{name}.sheet"
             problems += check_file(images["sheet"], key, sheets.COLUMNS, "image_id", check_rows[name])
@@ -154,18 +154,18 @@ def _check_counts(config: dict, schema: dict) -> list[str]:
 
 
 def _check_probe(config: dict, schema: dict, rows: int) -> list[str]:
-    """Ask for as many photographs as units need to be labelled, and to be labelled with evidence."""
+    """Ask for as many source images as units need to be labeled, and to be labeled with evidence."""
     similarity, problems = config["dissect"]["similarity"], []
     needed = schema["properties"]["dissect"]["properties"]["similarity"]["fewestImages"][similarity]
     if rows < needed:
         problems.append(f"images.probe: {rows} rows, but {similarity} needs at least {needed}")
-    photographs = rows
+    source_images = rows
     if "sheet" in config["images"]["probe"]:
         columns, cells = read_all(config["images"]["probe"]["sheet"])
-        photographs = len({row[columns.index("path")] for row in cells})
-    if photographs < sheets.FEWEST_PHOTOGRAPHS:
+        source_images = len({row[columns.index("path")] for row in cells})
+    if source_images < sheets.FEWEST_SOURCE_IMAGES:
         problems.append(
-            f"images.probe: {photographs} photograph{'s' * (photographs > 1)}, but evidence for labels needs at least "
-            f"{sheets.FEWEST_PHOTOGRAPHS}; crops of one photograph count as one"
+            f"images.probe: {source_images} source image{'s' * (source_images > 1)}, but evidence for labels needs at "
+            f"least {sheets.FEWEST_SOURCE_IMAGES}; crops of one source image count as one"
         )
     return problems

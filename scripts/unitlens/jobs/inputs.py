@@ -45,11 +45,11 @@ def check_files(config: dict) -> list[str]:
 
 
 def check_folders(key: str, sources: Sequence[dict]) -> list[str]:
-    """List folders of photographs that are not there, or that stand beside other sources of the image set `key`."""
+    """List folders of source images that are not there, or that stand beside other sources of the image set `key`."""
     folders = [source["folder"] for source in sources if "folder" in source]
     problems = []
     if folders and len(sources) > 1:
-        problems.append(f"{key}.photographs: a folder is used where it lies, so it must be the only source")
+        problems.append(f"{key}.sources: a folder is used where it lies, so it must be the only source")
     for folder in folders:
         if not os.path.isdir(folder):  # noqa: PTH112 (it is False of a name that is too long, Path's is an error)
             there = f"{folder} is not a folder" if os.path.lexists(folder) else f"there is no folder {folder}"
@@ -71,7 +71,7 @@ def check_offline(config: dict) -> list[str]:
         *(
             (f"resources/images/{name}.csv", f"{name}/{number}", source)
             for name, images in config["images"].items()
-            for number, source in enumerate(images["photographs"])
+            for number, source in enumerate(images["sources"])
         ),
     ]
     return [

@@ -122,7 +122,7 @@ def _message(error: BaseException) -> str:
 
 def _end(number: int, frame: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one is enough: the next must not break off the cleaning up
-    raise SystemExit("ended by SIGTERM: cancelled, out of time, or its node is going down")
+    raise SystemExit("ended by SIGTERM: canceled, out of time, or its node is going down")
 
 
 def _place() -> str:

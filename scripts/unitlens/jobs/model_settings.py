@@ -65,7 +65,7 @@ def check_layers(config: dict) -> list[str]:
 
 
 def check_work(config: dict) -> list[str]:
-    """Ask for something to show: units that are labelled, and predictions that are explained."""
+    """Ask for something to show: units that are labeled, and predictions that are explained."""
     return [
         f"models: at least one of {', '.join(config['models'])} needs {key}"
         for key in ("layers", "cam_layer")

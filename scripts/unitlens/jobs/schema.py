@@ -81,9 +81,14 @@ def fill_in_defaults(config: dict, schema: dict) -> None:
 def _explain(error: jsonschema.ValidationError) -> list[str]:
     place = CONTROL.sub("?", ".".join(map(str, error.absolute_path))) or "config"
     found, rule = error.instance, error.schema
+    renamed = rule.get("renamed", {})  # what it was called before, in the schema beside what it is now
     if error.validator == "additionalProperties":
         allowed = ", ".join(rule["properties"])
-        return [f"{place}: unknown key {key!r}; allowed: {allowed}" for key in found if key not in rule["properties"]]
+        unknown = [key for key in found if key not in rule["properties"]]
+        said = {key: f"it is {renamed[key]!r} now" for key in unknown if key in renamed}
+        return [f"{place}: unknown key {key!r}; {said.get(key, f'allowed: {allowed}')}" for key in unknown]
+    if error.validator == "enum" and isinstance(found, str) and found in renamed:
+        return [f"{place}: {found!r} is {renamed[found]!r} now"]
     if error.validator in ("oneOf", "anyOf"):
         if not isinstance(found, dict):
             return []  # its type is a line of its own

@@ -17,7 +17,7 @@ DUPLICATE_OF = "duplicate_of"  # column of the sheets that `datasets.write_sheet
 MAPS = ("mask", "superpixels")  # columns that name label maps
 MAPS_APART = ";"  # between several label maps in one cell
 LONGEST_ID = 200  # it names files, which some file systems allow 255 bytes with their endings
-FEWEST_PHOTOGRAPHS = 3  # of a probe set that can be resampled and exchanged
+FEWEST_SOURCE_IMAGES = 3  # of a probe set that can be resampled and exchanged
 CLASS = re.compile(r"0|[1-9][0-9]{0,8}")  # the number of a class
 
 _IMAGE_ID = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{LONGEST_ID - 1}}}")
@@ -50,12 +50,12 @@ def read_rows(sheet: str | Path, start: int, stop: int) -> list[dict[str, str]]:
 
 
 def parse_crop(text: str) -> tuple[float, float, float, float] | None:
-    """Read a cell "left top right bottom", of which an empty one means the whole picture; a ValueError for others."""
+    """Read a cell "left top right bottom", of which an empty one means the whole image; a ValueError for others."""
     return fractions(text.split(), "crop") if text.strip() else None
 
 
 def fractions(edges: Sequence[str | float], name: str) -> tuple[float, float, float, float]:
-    """Read left, top, right and bottom of a rectangle as fractions of the photograph; a ValueError names the column."""
+    """Read left, top, right and bottom of a rectangle as fractions of the image; a ValueError names the column."""
     if found := _rectangle(edges):
         return found
     allowed = "four fractions with 0 <= left < right <= 1 and 0 <= top < bottom <= 1"
@@ -63,7 +63,7 @@ def fractions(edges: Sequence[str | float], name: str) -> tuple[float, float, fl
 
 
 def is_label(cell: str) -> bool:
-    """Tell whether a cell of a column of label maps is a whole number, which marks the whole photograph."""
+    """Tell whether a cell of a column of label maps is a whole number, which marks the whole source image."""
     return cell.isascii() and cell.isdigit()
 
 
@@ -86,7 +86,7 @@ def check_row(row: Mapping[str, str]) -> list[str]:
         cell = row.get(column) or ""
         names = cell.split(MAPS_APART) if column == "mask" else [cell]
         if any(map(_leaves, names)):
-            problems.append(f"{column} {cell!r} must stay below the folder of the photographs")
+            problems.append(f"{column} {cell!r} must stay below the folder of the source images")
         elif "\0" in cell or any(len(os.fsencode(part)) > 255 for name in names for part in PurePosixPath(name).parts):
             problems.append(
                 f"{column} {shorten(cell)!r} cannot name a file: at most 255 bytes between slashes, none zero"

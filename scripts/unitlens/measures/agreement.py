@@ -66,7 +66,7 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
     NaN where a map is constant.
     """
     batch = masks.same_shape(a, b)
-    ranks_a, ranks_b = _centred_ranks(a), _centred_ranks(b)
+    ranks_a, ranks_b = _centered_ranks(a), _centered_ranks(b)
     scale = ((ranks_a**2).sum(1) * (ranks_b**2).sum(1)).sqrt()
     return ((ranks_a * ranks_b).sum(1) / scale).view(batch[:-2])
 
@@ -110,7 +110,7 @@ def score_block(
     return scores
 
 
-def _centred_ranks(saliency: Tensor) -> Tensor:
+def _centered_ranks(saliency: Tensor) -> Tensor:
     """Average ranks less their mean, (n, h * w)."""
     pixels, _ = masks.as_pixels(saliency)
     ascending = pixels.sort(dim=1).values

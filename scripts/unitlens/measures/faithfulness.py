@@ -17,7 +17,7 @@ __all__ = ["BETTER", "curves", "deletion", "insertion", "road", "scores"]
 
 # Which end of a measure is the faithful one: 1 the higher, -1 the lower.
 BETTER = {"deletion": -1, "insertion": 1, "road_morf": -1, "road_lerf": 1, "road": 1, "average_drop": -1, "increase": 1}
-Predict = Callable[[Tensor], Tensor]  # uint8 pictures (n, h, w, 3) -> probabilities (n, classes)
+Predict = Callable[[Tensor], Tensor]  # uint8 images (n, h, w, 3) -> probabilities (n, classes)
 
 
 def deletion(
@@ -36,26 +36,26 @@ def deletion(
     Parameters
     ----------
     predict : callable
-        uint8 pictures (n, h, w, 3) -> probabilities (n, classes).
+        uint8 images (n, h, w, 3) -> probabilities (n, classes).
     images : Tensor, uint8, shape (n, h, w, 3)
     saliency : Tensor, shape (n, h, w)
     targets : Tensor, int, shape (n,)
         The explained classes.
     steps : int
-        Points of the curve, 2 or more. Point i is the picture with round(i / (steps - 1) * h * w) pixels removed: the
-        first is the picture itself, the last the baseline.
+        Points of the curve, 2 or more. Point i is the image with round(i / (steps - 1) * h * w) pixels removed: the
+        first is the image itself, the last the baseline.
     baseline : {"blur", "mean"}
-        What takes the place of a removed pixel: the picture under a Gaussian blur of 10 pixels, or its mean colour.
+        What takes the place of a removed pixel: the image under a Gaussian blur of 10 pixels, or its mean color.
     seeds : int or sequence of int
         Order of equal pixels; one for all images, or one for each. A map that is constant or not finite has no order
         of its own and gets this one (see `is_flat`).
     batch_size : int
-        Pictures in one call of `predict`; results do not depend on it.
+        Images in one call of `predict`; results do not depend on it.
 
     Returns
     -------
     curve : Tensor, float64, shape (n, steps)
-        Probabilities, not normalised by that of the picture.
+        Probabilities, not normalized by that of the image.
     auc : Tensor, float64, shape (n,)
         Area under the curve by the trapezoidal rule over the share removed, from 0 to 1. Lower is more faithful.
     """
@@ -78,7 +78,7 @@ def insertion(
 ) -> tuple[Tensor, Tensor]:
     """Insert the most salient pixels first into the baseline, and follow the probability of the explained class.
 
-    Arguments and results are as of `deletion`, with the share inserted from 0 (the baseline) to 1 (the picture). Higher
+    Arguments and results are as of `deletion`, with the share inserted from 0 (the baseline) to 1 (the image). Higher
     is more faithful.
     """
     options = {"plan": perturbation.Plan(steps, [baseline], measures=["insertion"]), "seeds": seeds}
@@ -136,11 +136,11 @@ def curves(
     seeds: int | Sequence[int] = 0,
     batch_size: int = 64,
 ) -> dict[tuple[str, str, str], Tensor]:
-    """Follow the probability of the explained class through the perturbations of all explanations of the pictures.
+    """Follow the probability of the explained class through the perturbations of all explanations of the images.
 
-    All perturbed pictures, of every image, explainer and measure, go through the model in common batches. The arguments
+    All perturbed images, of every image, explainer and measure, go through the model in common batches. The arguments
     are as of `deletion`, with `saliencies` from explainer to its maps (n, h, w). Gives, by (explainer, measure,
-    baseline), probabilities, float64 (n, points) on the CPU; by ``("", "picture", "")`` those of the pictures, (n, 1).
+    baseline), probabilities, float64 (n, points) on the CPU; by ``("", "image", "")`` those of the images, (n, 1).
     """
     images, targets = torch.as_tensor(images), torch.as_tensor(targets)
     saliencies = {name: torch.as_tensor(maps).to(images.device) for name, maps in saliencies.items()}
@@ -149,8 +149,8 @@ def curves(
     stacks = perturbation.stacks(images, saliencies, targets.tolist(), plan, seeds)
     found = _target_probabilities(predict, stacks, batch_size).view(len(images), -1)  # (n, all points of an image)
     keys = [(measure, baseline) for measure in plan.measures for baseline in perturbation.baselines_of(measure, plan)]
-    ends = dict(zip(["picture", *plan.baselines], found.split(1, dim=1), strict=False))
-    result = {("", "picture", ""): ends["picture"]}
+    ends = dict(zip(["image", *plan.baselines], found.split(1, dim=1), strict=False))
+    result = {("", "image", ""): ends["image"]}
     start = len(ends)
     for name in saliencies:
         for measure, baseline in keys:
@@ -173,7 +173,7 @@ def scores(curves: Mapping[tuple[str, str, str], Tensor]) -> dict[tuple[str, str
         elif measure in ("road_morf", "road_lerf"):
             found[explainer, measure, baseline] = curve.mean(1)
         elif measure == "masked":
-            drop, increase = _drop(curves["", "picture", ""], curve)
+            drop, increase = _drop(curves["", "image", ""], curve)
             found |= {(explainer, "average_drop", baseline): drop, (explainer, "increase", baseline): increase}
         if measure == "road_lerf":
             gap = found[explainer, measure, baseline] - found[explainer, "road_morf", baseline]
@@ -183,9 +183,9 @@ def scores(curves: Mapping[tuple[str, str, str], Tensor]) -> dict[tuple[str, str
 
 def _with_ends(measure: str, ends: Mapping[str, Tensor], baseline: str, inner: Tensor) -> list[Tensor]:
     if measure == "deletion":
-        return [ends["picture"], inner, ends[baseline]]
+        return [ends["image"], inner, ends[baseline]]
     if measure == "insertion":
-        return [ends[baseline], inner, ends["picture"]]
+        return [ends[baseline], inner, ends["image"]]
     return [inner]
 
 
@@ -193,26 +193,26 @@ def _with_ends(measure: str, ends: Mapping[str, Tensor], baseline: str, inner: T
 
 
 def _target_probabilities(predict: Predict, stacks: Iterable[tuple[Tensor, int]], batch_size: int) -> Tensor:
-    """Predict stacks of pictures in batches that run across them; float64 on the CPU, in the order of the pictures."""
+    """Predict stacks of images in batches that run across them; float64 on the CPU, in the order of the images."""
     found: list[Tensor] = []
-    pictures: list[Tensor] = []
+    images: list[Tensor] = []
     targets: list[int] = []
     for stack, target in stacks:
-        pictures.append(stack)
+        images.append(stack)
         targets += [target] * len(stack)
         if len(targets) >= batch_size:
-            waiting = torch.cat(pictures)
+            waiting = torch.cat(images)
             while len(targets) >= batch_size:
                 found.append(_probabilities(predict, waiting[:batch_size], targets[:batch_size]))
                 waiting, targets = waiting[batch_size:], targets[batch_size:]
-            pictures = [waiting]
+            images = [waiting]
     if targets:
-        found.append(_probabilities(predict, torch.cat(pictures), targets))
+        found.append(_probabilities(predict, torch.cat(images), targets))
     return torch.cat(found).cpu()
 
 
-def _probabilities(predict: Predict, pictures: Tensor, targets: Sequence[int]) -> Tensor:
-    probabilities = predict(pictures)
+def _probabilities(predict: Predict, images: Tensor, targets: Sequence[int]) -> Tensor:
+    probabilities = predict(images)
     columns = torch.tensor(targets, device=probabilities.device)[:, None]
     return probabilities.gather(1, columns)[:, 0].double()
 
@@ -221,13 +221,13 @@ def _area(curve: Tensor) -> Tensor:
     return torch.trapezoid(curve, dx=1 / (curve.shape[1] - 1), dim=1)
 
 
-def _drop(picture: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
-    """Compare probabilities (n, 1) of the picture, Y, and of the picture times the map, scaled to [0, 1], O.
+def _drop(image: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
+    """Compare probabilities (n, 1) of the image, Y, and of the image times the map, scaled to [0, 1], O.
 
     The drop max(0, Y - O) / Y, whose mean over images is the average drop, and the increase, 1 where Y < O, else 0.
     """
-    drop = (picture - masked).clamp(min=0) / picture
-    increase = (masked > picture).double().where(~(masked - picture).isnan(), torch.nan)
+    drop = (image - masked).clamp(min=0) / image
+    increase = (masked > image).double().where(~(masked - image).isnan(), torch.nan)
     return drop[:, 0], increase[:, 0]
 
 

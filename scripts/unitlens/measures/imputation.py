@@ -1,6 +1,6 @@
 """Fill removed pixels linearly from those around them: ROAD's imputation (Rong et al., ICML 2022), without its noise.
 
-Every removed pixel is the weighted mean of its eight neighbours, 1/6 for the direct and 1/12 for the diagonal ones; at
+Every removed pixel is the weighted mean of its eight neighbors, 1/6 for the direct and 1/12 for the diagonal ones; at
 the border the weights of those that exist are scaled to 1. That is a linear system, symmetric and positive definite,
 solved here for a batch on the device by conjugate gradients under a multigrid preconditioner, in a number of rounds
 that hardly grows with the size of a hole. Tested against the sparse solver of `grad-cam`.
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Grey levels: estimated error at which a picture is done. Pictures are rounded to whole levels afterwards.
+# Gray levels: estimated error at which an image is done. Images are rounded to whole levels afterwards.
 TOLERANCE = 0.05
 _MOST_ROUNDS = 100
 _COARSEST = 4  # pixels
@@ -20,32 +20,32 @@ _COARSEST_SWEEPS = 8
 
 
 class Level(NamedTuple):
-    """The system at one resolution: diagonal * pixel - weighted sum of its neighbours, for every unknown pixel."""
+    """The system at one resolution: diagonal * pixel - weighted sum of its neighbors, for every unknown pixel."""
 
     unknown: Tensor  # (n, 1, h, w), 1 or 0
-    diagonal: Tensor  # (1, 1, h, w): sum of the weights of the neighbours that exist
+    diagonal: Tensor  # (1, 1, h, w): sum of the weights of the neighbors that exist
     inverse: Tensor  # (n, 1, h, w): 1 / diagonal, 0 at known pixels
 
     def apply(self, x: Tensor) -> Tensor:
         """Multiply `x`, zero at known pixels where it is a correction, by the matrix."""
-        return (self.diagonal * x).sub_(_neighbours(x)).mul_(self.unknown)
+        return (self.diagonal * x).sub_(_neighbors(x)).mul_(self.unknown)
 
     def sweep(self, x: Tensor, right: Tensor) -> Tensor:
-        """Solve for every unknown pixel with its neighbours as they are: one round of Jacobi's method."""
-        return _neighbours(x).add_(right).mul_(self.inverse)
+        """Solve for every unknown pixel with its neighbors as they are: one round of Jacobi's method."""
+        return _neighbors(x).add_(right).mul_(self.inverse)
 
 
 def impute(images: Tensor, removed: Tensor) -> Tensor:
-    """Fill the removed pixels, (n, h, w) bool, of each picture (n, h, w, channels), float32 grey levels.
+    """Fill the removed pixels, (n, h, w) bool, of each image (n, h, w, channels), float32 gray levels.
 
     The known pixels stay as they are, the others come within `TOLERANCE` of the solution. An image's result does not
-    depend on its batch. ValueError if a picture has no pixel left, or the shapes differ; RuntimeError if the solution
+    depend on its batch. ValueError if an image has no pixel left, or the shapes differ; RuntimeError if the solution
     is not reached.
     """
     if removed.shape != images.shape[:3]:
         raise ValueError(f"`removed` has shape {tuple(removed.shape)}, the images have {tuple(images.shape[:3])}")
     if removed.flatten(1).all(1).any():
-        raise ValueError("`removed` leaves no pixel of a picture to fill the others from")
+        raise ValueError("`removed` leaves no pixel of an image to fill the others from")
     unknown = removed[:, None].float()  # (n, 1, h, w)
     known = images.permute(0, 3, 1, 2).float() * (1 - unknown)  # (n, channels, h, w)
     levels = _levels(unknown)
@@ -55,7 +55,7 @@ def impute(images: Tensor, removed: Tensor) -> Tensor:
 
 
 def _solve(levels: list[Level], x: Tensor) -> Tensor:
-    """Preconditioned conjugate gradients from `x`, whose known pixels hold; a picture that is done stays as it is."""
+    """Preconditioned conjugate gradients from `x`, whose known pixels hold; an image that is done stays as it is."""
     finest = levels[0]
     residual = -finest.apply(x)
     direction, product = torch.zeros_like(x), None
@@ -69,7 +69,7 @@ def _solve(levels: list[Level], x: Tensor) -> Tensor:
         image = finest.apply(direction)
         step = torch.where(active, _ratio(product, _dot(direction, image)), 0)
         x, residual = x + step * direction, residual - step * image
-    raise RuntimeError(f"imputation has not come within {TOLERANCE} grey levels after {_MOST_ROUNDS} rounds")
+    raise RuntimeError(f"imputation has not come within {TOLERANCE} gray levels after {_MOST_ROUNDS} rounds")
 
 
 def _cycle(levels: list[Level], right: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ def _levels(unknown: Tensor) -> list[Level]:
     """Set the system up at ever half the resolution; a pixel is unknown there if all that it stands for are."""
     exists, levels = torch.ones_like(unknown[:1]), []
     while True:
-        diagonal = _neighbours(exists)
+        diagonal = _neighbors(exists)
         levels.append(Level(unknown, diagonal, _ratio(unknown, diagonal)))
         if min(unknown.shape[2:]) <= _COARSEST or not unknown.any():
             return levels
@@ -100,8 +100,8 @@ def _levels(unknown: Tensor) -> list[Level]:
         unknown = exists - known
 
 
-def _neighbours(x: Tensor) -> Tensor:
-    """Sum the neighbours, the direct ones twice and the diagonal ones once; there is nothing beyond the border."""
+def _neighbors(x: Tensor) -> Tensor:
+    """Sum the neighbors, the direct ones twice and the diagonal ones once; there is nothing beyond the border."""
     padded = functional.pad(x, (1, 1, 1, 1))
     rows = (padded[..., :-2, :] + padded[..., 2:, :]).add_(padded[..., 1:-1, :], alpha=2)
     return (rows[..., :-2] + rows[..., 2:]).add_(rows[..., 1:-1], alpha=2).sub_(x, alpha=4)

@@ -1,6 +1,6 @@
-"""Score many settings of LIME on the same photographs.
+"""Score many settings of LIME on the same source images.
 
-Settings that share superpixels and hiding share their perturbed pictures: the model sees those of the most samples, and
+Settings that share superpixels and hiding share their perturbed images: the model sees those of the most samples, and
 every other setting is a fit to the first of them, exactly what `lime.explain` would have given.
 """
 
@@ -129,7 +129,7 @@ def sweep(
     batch_size: int,
     given: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[dict[str, list], dict[str, list]]:
-    """Explain pictures (n, h, w, 3) uint8 and their target classes (n,) with every setting and score each explanation.
+    """Explain images (n, h, w, 3) uint8 and their target classes (n,) with every setting and score each explanation.
 
     `swept` is of `all_settings`, `score` of `make_score`; `given` as in `superpixels_of`. With the image id the seed
     fixes an image's perturbations, as in `run.lime_explainer`.
@@ -137,15 +137,15 @@ def sweep(
     Returns
     -------
     scores : dict of list
-        Columns ``setting, image_id, superpixels, score, mask_area``, a row for each setting and picture: the
-        superpixels of the picture and the share of it in LIME's own mask, 0 where no superpixel is positive. Score and
-        area are NaN where `lime.explain` refuses a picture, because of its number of superpixels.
+        Columns ``setting, image_id, superpixels, score, mask_area``, a row for each setting and image: the
+        superpixels of the image and the share of it in LIME's own mask, 0 where no superpixel is positive. Score and
+        area are NaN where `lime.explain` refuses an image, because of its number of superpixels.
     seconds : dict of list
-        Columns ``part, segmentation, pictures, seconds``: the time to segment the pictures, a row for each superpixel
-        setting, and to predict perturbed pictures (part ``sample``), those of all designs together.
+        Columns ``part, segmentation, images, seconds``: the time to segment the images, a row for each superpixel
+        setting, and to predict perturbed images (part ``sample``), those of all designs together.
     """
     scores = {"setting": [], "image_id": [], "superpixels": [], "score": [], "mask_area": []}
-    seconds = {"part": [], "segmentation": [], "pictures": [], "seconds": []}
+    seconds = {"part": [], "segmentation": [], "images": [], "seconds": []}
     if not len(images):  # all of the shard were skipped
         return scores, seconds
     seeds = [image_seed(seed, image_id) for image_id in image_ids]
@@ -188,7 +188,7 @@ def _grouped(swept: Mapping[str, Setting], key: str) -> list[tuple[object, dict[
 
 
 def _sample(draw: Callable, rows: Sequence[int], *images: Tensor, **own: Sequence) -> dict[int, tuple[Tensor, Tensor]]:
-    """Return design and predictions of the pictures in `rows`, but for those whose predictions are not finite."""
+    """Return design and predictions of the images in `rows`, but for those whose predictions are not finite."""
     if not rows:
         return {}
 
@@ -205,7 +205,7 @@ def _sample(draw: Callable, rows: Sequence[int], *images: Tensor, **own: Sequenc
 def _score_setting(
     setting: Setting, samples: Mapping[int, tuple[Tensor, Tensor]], segments: Tensor, counts: Tensor, score: Score
 ) -> dict[str, np.ndarray]:
-    """Return score and mask area of every picture, NaN where LIME refuses it."""
+    """Return score and mask area of every image, NaN where LIME refuses it."""
     n_samples, values = setting["n_samples"], np.full((2, len(segments)), np.nan)
     rows = [row for row in samples if counts[row] <= n_samples]
     if rows:

@@ -16,17 +16,17 @@ from unitlens.images.geometry import box_pixels
 
 
 def reference_masks(images: Mapping[str, np.ndarray]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Give what the sheet says of where the objects are, of a shard of decoded photographs.
+    """Give what the sheet says of where the objects are, of a shard of decoded source images.
 
     From ``mask`` and ``box``, where given, to the objects (n, h, w) bool and which images have one (n,) bool. A mask is
-    0 outside the object; `geometry.box_pixels` says what a box covers. ValueError if masks and photographs differ in
+    0 outside the object; `geometry.box_pixels` says what a box covers. ValueError if masks and source images differ in
     size.
     """
     shape = images["images"].shape[:3]
     references = {}
     if "mask" in images:
         if images["mask"].shape != shape:
-            raise ValueError(f"`mask` has shape {images['mask'].shape}; allowed: {shape}, that of the photographs")
+            raise ValueError(f"`mask` has shape {images['mask'].shape}; allowed: {shape}, that of the source images")
         references["mask"] = torch.as_tensor(images["mask"] != 0), torch.as_tensor(images["has_mask"])
     box = np.asarray(images["box"])
     if not np.isnan(box).all():
@@ -64,7 +64,7 @@ def pointing(saliency: Tensor, mask: Tensor) -> Tensor:
 def energy_inside(saliency: Tensor, mask: Tensor) -> Tensor:
     """Share of each map's saliency (n, h, w), at least 0, that lies inside the object; NaN for a map of zeros.
 
-    The object's share of the picture is what unrelated maps score.
+    The object's share of the image is what unrelated maps score.
     """
     maps = _checked(saliency, mask, at_least_zero=True).double()
     share = (maps * mask).sum((-2, -1)) / maps.sum((-2, -1))

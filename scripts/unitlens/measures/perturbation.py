@@ -12,10 +12,10 @@ from unitlens.measures.control_maps import is_flat
 from unitlens.measures.imputation import impute
 
 CURVES = ("deletion", "insertion", "road_morf", "road_lerf", "masked")
-_NOISE = 2.55  # standard deviation of ROAD's noise, in grey levels: 0.01 of the range, as in the authors' code
+_NOISE = 2.55  # standard deviation of ROAD's noise, in gray levels: 0.01 of the range, as in the authors' code
 BASELINES = {
-    "blur": lambda picture: fill.blurred(picture[None])[0],
-    "mean": lambda picture: picture.double().mean((0, 1)).round().to(torch.uint8).expand_as(picture),
+    "blur": lambda image: fill.blurred(image[None])[0],
+    "mean": lambda image: image.double().mean((0, 1)).round().to(torch.uint8).expand_as(image),
 }
 
 
@@ -29,33 +29,33 @@ class Plan(NamedTuple):
 
 
 class Case(NamedTuple):
-    """One explanation of one picture, and what perturbed pictures are made from."""
+    """One explanation of one image, and what perturbed images are made from."""
 
-    picture: Tensor  # (h, w, 3) uint8
+    image: Tensor  # (h, w, 3) uint8
     baselines: Mapping[str, Tensor]  # (h, w, 3) uint8
-    noise: Tensor  # (h, w, 3), grey levels
+    noise: Tensor  # (h, w, 3), gray levels
     saliency: Tensor  # (h, w), scaled to [0, 1]
     ranks: Tensor  # (h, w) int64, 0 at the most salient pixel
 
 
-# ---- perturbed pictures
+# ---- perturbed images
 
 
 def stacks(
     images: Tensor, saliencies: Mapping[str, Tensor], targets: Sequence[int], plan: Plan, seeds: Sequence[int]
 ) -> Iterator[tuple[Tensor, int]]:
-    """Make all perturbed pictures (k, h, w, 3) of one image after the other, with the image's target."""
+    """Make all perturbed images (k, h, w, 3) of one image after the other, with the image's target."""
     height, width = images.shape[1:3]
     cases = list(zip(images, targets, seeds, strict=True))
-    for index, (picture, target, seed) in enumerate(each(cases, "photographs")):
+    for index, (image, target, seed) in enumerate(each(cases, "source images")):
         generator = torch.Generator().manual_seed(seed)
         shuffle = torch.randperm(height * width, generator=generator).to(images.device)
         noise = (_NOISE * torch.randn(height, width, 3, generator=generator)).to(images.device)
-        baselines = {name: BASELINES[name](picture) for name in plan.baselines}
-        yield torch.stack([picture, *baselines.values()]), target
+        baselines = {name: BASELINES[name](image) for name in plan.baselines}
+        yield torch.stack([image, *baselines.values()]), target
         for maps in saliencies.values():
             ranks = _ranks(maps[index], shuffle)
-            case = Case(picture, baselines, noise, _scaled(maps[index], ranks), ranks)
+            case = Case(image, baselines, noise, _scaled(maps[index], ranks), ranks)
             for measure in plan.measures:
                 counts = _counts(inner_shares(measure, plan), ranks)
                 for baseline in baselines_of(measure, plan):
@@ -64,11 +64,11 @@ def stacks(
 
 
 def _deleted(case: Case, counts: Tensor, baseline: str) -> Tensor:
-    return torch.where((case.ranks < counts)[..., None], case.baselines[baseline], case.picture)
+    return torch.where((case.ranks < counts)[..., None], case.baselines[baseline], case.image)
 
 
 def _inserted(case: Case, counts: Tensor, baseline: str) -> Tensor:
-    return torch.where((case.ranks < counts)[..., None], case.picture, case.baselines[baseline])
+    return torch.where((case.ranks < counts)[..., None], case.image, case.baselines[baseline])
 
 
 def _most_relevant_imputed(case: Case, counts: Tensor, _: str) -> Tensor:
@@ -80,12 +80,12 @@ def _least_relevant_imputed(case: Case, counts: Tensor, _: str) -> Tensor:
 
 
 def _imputed(case: Case, removed: Tensor) -> Tensor:
-    filled = impute(case.picture.expand(*removed.shape, 3), removed)
+    filled = impute(case.image.expand(*removed.shape, 3), removed)
     return (filled + case.noise * removed[..., None]).round().clamp(0, 255).to(torch.uint8)
 
 
 def _masked(case: Case, _: Tensor, __: str) -> Tensor:
-    return (case.picture * case.saliency[..., None]).round().to(torch.uint8)[None]
+    return (case.image * case.saliency[..., None]).round().to(torch.uint8)[None]
 
 
 _PERTURB = {

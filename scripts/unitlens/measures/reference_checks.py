@@ -1,7 +1,7 @@
-"""Our explainers against the packages that define them, on a few photographs of every run.
+"""Our explainers against the packages that define them, on a few source images of every run.
 
 Class activation maps against `grad-cam`, superpixels of quickshift against scikit-image, LIME's coefficients against
-`lime`. Both sides get the same network, photographs and targets, one photograph at a time, in one process.
+`lime`. Both sides get the same network, source images and targets, one source image at a time, in one process.
 """
 
 import copy
@@ -44,7 +44,7 @@ _LONG_SECONDS = 5.0  # of a call that is not repeated: what a first one costs be
 
 
 class Check(NamedTuple):
-    """A function of ours and its reference, both from the index of a photograph to an array."""
+    """A function of ours and its reference, both from the index of a source image to an array."""
 
     name: str
     reference: str
@@ -53,13 +53,13 @@ class Check(NamedTuple):
     difference: Callable[[np.ndarray, np.ndarray], float]
     tolerance: float
     note: str = ""
-    left_out: Mapping[int, str] = {}  # why photographs, by their number, cannot be explained
+    left_out: Mapping[int, str] = {}  # why source images, by their number, cannot be explained
 
 
 def compare(
     model: nn.Module,
-    normalise: Callable[[Tensor], Tensor],
-    pictures: Tensor,
+    normalize: Callable[[Tensor], Tensor],
+    pixels: Tensor,
     targets: Tensor,
     image_ids: Sequence[str],
     *,
@@ -72,16 +72,16 @@ def compare(
     seed: int,
     given: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
-    """Run explainers and their reference packages on the same photographs: differences and timings, a row a check.
+    """Run explainers and their reference packages on the same source images: differences and timings, a row a check.
 
     Parameters
     ----------
     model : nn.Module
         Classifier returning logits (n, classes), its parameters frozen, in strict float32 (see
         `network.set_precision`): in less, Ablation-CAM's differences of logits drown in rounding.
-    normalise : callable
-        uint8 pictures -> the model's input.
-    pictures : (n, h, w, 3) uint8 Tensor
+    normalize : callable
+        uint8 images -> the model's input.
+    images : (n, h, w, 3) uint8 Tensor
         On the model's device.
     targets : (n,) int Tensor
         The class that is explained.
@@ -93,39 +93,39 @@ def compare(
         The layer of the class activation maps, and keys of `cam.METHODS`.
     lime_options, given
         Of `run.lime_explainer`. Quickshift is checked where it makes the superpixels. `lime` hides behind the mean
-        colour or a constant: any other choice is checked with the mean colour, and the note says so.
+        color or a constant: any other choice is checked with the mean color, and the note says so.
     samples : int
-        Perturbed pictures of a photograph; one for each superpixel where those are more.
+        Perturbed images of a source image; one for each superpixel where those are more.
 
     Notes
     -----
     The difference is the largest absolute one of maps (in [0, 1]) or coefficients; of superpixels, the largest share of
-    a photograph's pixels; NaN does not pass. Rows whose reference is ``float32`` compare our own explanations in bf16
-    and, on a GPU, TF32 with those in strict float32. Seconds are for all photographs, each after a warm-up call unless
-    that took long.
+    a source image's pixels; NaN does not pass. Rows whose reference is ``float32`` compare our own explanations in bf16
+    and, on a GPU, TF32 with those in strict float32. Seconds are for all source images, each after a warm-up call
+    unless that took long.
 
     Ablation-CAM of `grad-cam` departs from the formula where the layer's lowest value is not 0, and turns the map
     upside down where the logit is below 0. There its loop, which runs the whole network for every channel, sets
     channels to 0 and does not divide by the logit; the note says so.
     """
     superpixels = lime_options["superpixels"]
-    segments, absent = segment.superpixels_of(pictures, image_ids, superpixels, given)
-    predict = predictor(model, normalise)
-    without, without_lime = _reasons(predict, pictures, targets, segments, absent)
+    segments, absent = segment.superpixels_of(pixels, image_ids, superpixels, given)
+    predict = predictor(model, normalize)
+    without, without_lime = _reasons(predict, pixels, targets, segments, absent)
     targets = targets.clamp(min=0)
     seeds = [image_seed(seed, image_id) % 2**32 for image_id in image_ids]  # what numpy's generator takes
 
-    def explainers(model: nn.Module, normalise: Callable[[Tensor], Tensor]) -> list[Check]:
-        images, predict = normalise(pictures), predictor(model, normalise)
+    def explainers(model: nn.Module, normalize: Callable[[Tensor], Tensor]) -> list[Check]:
+        images, predict = normalize(pixels), predictor(model, normalize)
         checks = [_cam_check(each, model, layer, images, targets, batch_size) for each in cams if each in GRAD_CAM]
-        of_lime = _lime_check(predict, pictures, segments, targets, seeds, lime_options, samples, batch_size)
+        of_lime = _lime_check(predict, pixels, segments, targets, seeds, lime_options, samples, batch_size)
         return [*(check._replace(left_out=without) for check in checks), of_lime._replace(left_out=without_lime)]
 
-    checks = explainers(model, normalise)
+    checks = explainers(model, normalize)
     if superpixels["method"] == "quickshift":
         options = {key: superpixels[key] for key in superpixels.keys() - {"method"}}
-        checks.insert(-1, _quickshift_check(pictures, options))
-    device = torch.cuda.get_device_name(pictures.device) if pictures.device.type == "cuda" else "cpu"
+        checks.insert(-1, _quickshift_check(pixels, options))
+    device = torch.cuda.get_device_name(pixels.device) if pixels.device.type == "cuda" else "cpu"
     strict, usable, differences, timings = {}, {}, [], []
 
     def add(check: str, reference: str, images: int, difference: float, **rest: object) -> dict[str, object]:
@@ -135,7 +135,7 @@ def compare(
         return row
 
     for check in progress.each(checks, "checks"):
-        rows = usable[check.name] = [row for row in range(len(pictures)) if row not in check.left_out]
+        rows = usable[check.name] = [row for row in range(len(pixels)) if row not in check.left_out]
         strict[check.name], our_seconds = _timed(check.ours, rows)
         theirs, their_seconds = _timed(check.theirs, rows)
         difference = _largest(check.difference, strict[check.name], theirs)
@@ -147,9 +147,9 @@ def compare(
         seconds = {"seconds_ours": our_seconds, "seconds_reference": their_seconds}
         seconds["speed_ratio"] = their_seconds / our_seconds if rows else np.nan
         timings.append(row | seconds | {"device": device, "threads": torch.get_num_threads()})
-    for precision in ["tf32", "bf16"] if pictures.is_cuda else ["bf16"]:
+    for precision in ["tf32", "bf16"] if pixels.is_cuda else ["bf16"]:
         network, dtype = set_precision(copy.deepcopy(model), precision)
-        for check in explainers(network, lambda pictures, dtype=dtype: normalise(pictures).to(dtype)):
+        for check in explainers(network, lambda pixels, dtype=dtype: normalize(pixels).to(dtype)):
             fast = [_array(check.ours(index)) for index in usable[check.name]]
             difference = _largest(_largest_difference, fast, strict[check.name])
             add(check.name, "float32", len(fast), difference, note=f"{precision}: for information")
@@ -160,12 +160,12 @@ def compare(
 
 
 def _reasons(
-    predict: Callable[[Tensor], Tensor], pictures: Tensor, targets: Tensor, segments: Tensor, absent: Mapping[int, str]
+    predict: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor, segments: Tensor, absent: Mapping[int, str]
 ) -> tuple[dict[int, str], dict[int, str]]:
-    """Say why photographs, by their number, cannot be explained at all, and why not by LIME."""
+    """Say why source images, by their number, cannot be explained at all, and why not by LIME."""
     single = items.reasons_where(segments.flatten(1).amax(1) == 0, items.ONE_SUPERPIXEL)
     reasons = items.reasons_where(targets < 0, items.NO_LABEL)
-    reasons |= items.reasons_where(run.predicted_class(predict(pictures)) < 0, items.NOT_FINITE)
+    reasons |= items.reasons_where(run.predicted_class(predict(images)) < 0, items.NOT_FINITE)
     return reasons, single | dict(absent) | reasons
 
 
@@ -279,14 +279,14 @@ def _forward(model: nn.Module, layer: str, images: Tensor, targets: Tensor) -> t
 # ---- LIME
 
 
-def _quickshift_check(pictures: Tensor, options: Mapping[str, object]) -> Check:
+def _quickshift_check(images: Tensor, options: Mapping[str, object]) -> Check:
     from skimage import segmentation
 
     return Check(
         "quickshift",
         _package("scikit-image"),
-        lambda i: segment.SUPERPIXELS["quickshift"](pictures[i : i + 1], **options)[0],
-        lambda i: segmentation.quickshift(pictures[i].cpu().numpy(), **_QUICKSHIFT_OF_LIME | options),
+        lambda i: segment.SUPERPIXELS["quickshift"](images[i : i + 1], **options)[0],
+        lambda i: segmentation.quickshift(images[i].cpu().numpy(), **_QUICKSHIFT_OF_LIME | options),
         _share_of_differing,
         QUICKSHIFT_TOLERANCE,
     )
@@ -294,7 +294,7 @@ def _quickshift_check(pictures: Tensor, options: Mapping[str, object]) -> Check:
 
 def _lime_check(
     predict: Callable[[Tensor], Tensor],
-    pictures: Tensor,
+    images: Tensor,
     segments: Tensor,
     targets: Tensor,
     seeds: Sequence[int],
@@ -306,14 +306,14 @@ def _lime_check(
     n_samples = [max(samples, d) for d in n_segments]
     known = {name: value for name, value in fill.HIDE.items() if not isinstance(value, str)}
     hide = options["hide"]
-    note = "" if hide in known else f"superpixels hidden by their mean colour: lime knows no {hide}"
+    note = "" if hide in known else f"superpixels hidden by their mean color: lime knows no {hide}"
     common = {key: options[key] for key in surrogate.Surrogate._fields if key in options}
     common |= {"hide": known.get(hide), "batch_size": batch_size}
 
-    def coefficients(explain_pictures: Callable[..., lime.LimeResult], i: int, **design: object) -> Tensor:
+    def coefficients(explain_by: Callable[..., lime.LimeResult], i: int, **design: object) -> Tensor:
         part = slice(i, i + 1)
-        inputs = (predict, pictures[part], segments[part], targets[part])
-        result = explain_pictures(*inputs, n_samples=n_samples[i], seeds=seeds[part], **common, **design)
+        inputs = (predict, images[part], segments[part], targets[part])
+        result = explain_by(*inputs, n_samples=n_samples[i], seeds=seeds[part], **common, **design)
         return result.coefficients[0]
 
     def ours(i: int) -> Tensor:

@@ -1,6 +1,6 @@
-"""Do explanations depend on what they should, and only on that: randomised networks, and LIME drawn again.
+"""Do explanations depend on what they should, and only on that: randomized networks, and LIME drawn again.
 
-Cascading randomisation (Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018): a network loses its layers
+Cascading randomization (Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018): a network loses its layers
 from the last one down, and a map that explains the network must change. LIME's stability over seeds and numbers of
 samples: the surrogate is fitted to prefixes of one set of samples a seed. Tested by hand and with planted explainers.
 """
@@ -21,15 +21,15 @@ from unitlens.jobs.progress import each
 from unitlens.jobs.seeds import image_seed, repeated_ids, stream_seeds
 from unitlens.measures.agreement import chance_iou
 
-RANDOMISED, OTHER = "randomised network", "another photograph"
+RANDOMIZED, OTHER = "randomized network", "another source image"
 STABILITY_MEASURES = ("top_jaccard", "equal_area_iou", "kept")
 
 
-# ---- randomised networks
+# ---- randomized networks
 
 
 def cascade(n_layers: int, stages: int) -> list[int]:
-    """Give how many of the last layers are randomised at each stage: from one to all, in about equal steps."""
+    """Give how many of the last layers are randomized at each stage: from one to all, in about equal steps."""
     return sorted({round(float(n)) for n in np.linspace(1, n_layers, stages)}) if stages > 1 else [n_layers]
 
 
@@ -39,7 +39,7 @@ def layers_with_weights(model: nn.Module) -> list[str]:
 
 
 @torch.no_grad()
-def randomise(model: nn.Module, layers: Sequence[str], *, seed: int) -> None:
+def randomize(model: nn.Module, layers: Sequence[str], *, seed: int) -> None:
     """Shuffle the values within every parameter and running statistic of some layers, in place.
 
     What a layer has learned is lost and its scale is not: new draws from an initial distribution would let the
@@ -57,14 +57,14 @@ def randomise(model: nn.Module, layers: Sequence[str], *, seed: int) -> None:
 def cascade_maps(
     model: nn.Module, explain: Callable[[nn.Module], Mapping[str, Tensor]], *, stages: int, seed: int
 ) -> Iterator[tuple[int, str, Mapping[str, Tensor]]]:
-    """Explain a copy of a network as its layers are randomised from the last one down.
+    """Explain a copy of a network as its layers are randomized from the last one down.
 
-    Yields how many layers are randomised, the name of the deepest of them, and what `explain` returns for the network.
+    Yields how many layers are randomized, the name of the deepest of them, and what `explain` returns for the network.
     """
     names = layers_with_weights(model)
     broken, done = copy.deepcopy(model), 0
-    for count in each(cascade(len(names), stages), "stages of randomisation"):
-        randomise(broken, names[len(names) - count : len(names) - done], seed=seed)
+    for count in each(cascade(len(names), stages), "stages of randomization"):
+        randomize(broken, names[len(names) - count : len(names) - done], seed=seed)
         done = count
         yield count, names[-count], explain(broken)
 
@@ -72,15 +72,15 @@ def cascade_maps(
 def cam_maps(
     model: nn.Module, *, inputs: Tensor, targets: Tensor, layer: str, methods: Sequence[str], chunk: int
 ) -> dict[str, Tensor]:
-    """Explain normalised `inputs` by several class activation maps, on the CPU; arguments as of `run.cam_maps`."""
+    """Explain normalized `inputs` by several class activation maps, on the CPU; arguments as of `run.cam_maps`."""
     return {
         f"{method}-{layer}": run.cam_maps(model, layer, inputs, targets, method=method, chunk=chunk)[0].cpu()
         for method in methods
     }
 
 
-def next_photograph(names: Sequence[str]) -> Tensor | None:
-    """Index (n,) of the next image of another photograph, around the end; None where there is but one photograph."""
+def next_source_image(names: Sequence[str]) -> Tensor | None:
+    """Index (n,) of the next image of another source image, around the end; None where there is but one."""
     if len(set(names)) < 2:
         return None
     steps = (((i + step) % len(names) for step in range(1, len(names))) for i in range(len(names)))
@@ -92,7 +92,7 @@ def next_photograph(names: Sequence[str]) -> Tensor | None:
 
 def draw(
     predict: Callable[[Tensor], Tensor],
-    pictures: Tensor,
+    images: Tensor,
     segments: Tensor,
     targets: Tensor,
     image_ids: Sequence[str],
@@ -113,13 +113,13 @@ def draw(
     draw_once = partial(lime_samples.sample, predict, **options)
 
     def sample(places: list[int]) -> list[lime_samples.Samples]:
-        inputs = (places, pictures, segments, targets)
+        inputs = (places, images, segments, targets)
         names = each(repeated_ids(image_ids, repeats), "draws of LIME")
         seeds = ([image_seed(seed, name) for name in own] for own in names)
         return [lime_samples.on_rows(draw_once, *inputs, seeds=own, image_ids=image_ids) for own in seeds]
 
     unknown = items.reasons_where(targets < 0, items.NO_LABEL)
-    samples, reasons = items.without_failing(sample, len(pictures), unknown)
+    samples, reasons = items.without_failing(sample, len(images), unknown)
     return samples or [None] * repeats, reasons
 
 

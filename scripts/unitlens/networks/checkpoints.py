@@ -25,7 +25,7 @@ from unitlens.networks import pickles
 
 _FOLDER = 0x10  # in the attributes of a member; torch's reader then takes what the memory happens to hold
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # narrower ones come with scales
-_COUNTER = ".num_batches_tracked"  # of batch normalisation, not used for inference
+_COUNTER = ".num_batches_tracked"  # of batch normalization, not used for inference
 
 # What torch's reader, that of safetensors and the standard library raise on files that are no checkpoints.
 _UNREADABLE = (pickle.UnpicklingError, zipfile.BadZipFile, safetensors.SafetensorError, struct.error, zlib.error)
@@ -45,7 +45,7 @@ def read(path: str | Path, layout: str, model: nn.Module) -> dict[str, Tensor]:
 
 
 def fill(model: nn.Module, state: Mapping[str, Tensor], path: str | Path, *, classes: int | None = None) -> None:
-    """Give a model its weights by name; the counters of batch normalisation may be missing.
+    """Give a model its weights by name; the counters of batch normalization may be missing.
 
     A ValueError names `path`, the file they come from, and the first five keys that are missing, left over, of another
     shape or kind of number; and `classes`, how many class names the config lists, where shapes differ.

@@ -1,7 +1,7 @@
-"""Image-text encoders: pictures and words to vectors of one space, whose cosine says how well they match.
+"""Image-text encoders: images and words to vectors of one space, whose cosine says how well they match.
 
 ``clip`` is CLIP through open_clip (Radford et al. 2021). ``conse`` is an offline surrogate after ConSE (Norouzi et al.,
-ICLR 2014, arXiv 1312.5650): a picture is the probability-weighted mean of the text embeddings of a classifier's ten
+ICLR 2014, arXiv 1312.5650): an image is the probability-weighted mean of the text embeddings of a classifier's ten
 best ImageNet classes. It sees only what those 1000 classes span, and is never called CLIP.
 """
 
@@ -30,7 +30,7 @@ _MOST = {"num_hidden_layers": 1000}  # of any other number: 2^20
 class Encoder(NamedTuple):
     """An image-text encoder."""
 
-    image: Callable[[Tensor], Tensor]  # uint8 pictures (n, h, w, 3) to (n, d), of unit length for ConSE only
+    image: Callable[[Tensor], Tensor]  # uint8 images (n, h, w, 3) to (n, d), of unit length for ConSE only
     text: Callable[[Sequence[str]], Tensor]  # to (words, d)
     title: str  # in tables and figures
 
@@ -46,7 +46,7 @@ def conse(
 ) -> Encoder:
     """Load the ConSE surrogate.
 
-    With T the text embeddings of "a photo of a <class>" and mu their mean, a picture is
+    With T the text embeddings of "a photo of a <class>" and mu their mean, an image is
     ``normalize(sum_k p_k normalize(T_k - mu))`` over its ten most probable classes, a text ``normalize(text(x) - mu)``.
 
     Parameters
@@ -60,11 +60,11 @@ def conse(
         Of the classifier's input.
     """
     classifier = network.load_classifier(architecture, files["image"], layout=layout, device=device)
-    predict = network.predictor(classifier, network.normaliser(mean, std, device=network.pick_device(device)))
+    predict = network.predictor(classifier, network.normalizer(mean, std, device=network.pick_device(device)))
     embed = _sentence_encoder(files["text"], network.pick_device(device))
     templates = embed([f"a photo of a {name}" for name in network.class_names("imagenet")])  # (classes, d)
-    centre = templates.mean(0)
-    classes = nn.functional.normalize(templates - centre)
+    center = templates.mean(0)
+    classes = nn.functional.normalize(templates - center)
 
     @torch.inference_mode()
     def image(images: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def conse(
         return nn.functional.normalize(torch.einsum("nk,nkd->nd", weights, classes[best]))
 
     def text(words: Sequence[str]) -> Tensor:
-        return nn.functional.normalize(embed(words) - centre)
+        return nn.functional.normalize(embed(words) - center)
 
     return Encoder(image, text, f"ConSE surrogate ({architecture.partition(':')[2]} + MiniLM)")
 
@@ -98,11 +98,11 @@ def clip(
     checkpoints.fill(model, _clip_state(path, architecture, model), path)
     model = model.eval().to(where)
     tokenize = open_clip.get_tokenizer(architecture)
-    normalise = network.normaliser(mean, std, device=where)
+    normalize = network.normalizer(mean, std, device=where)
 
     @torch.inference_mode()
     def image(images: Tensor) -> Tensor:
-        return model.encode_image(normalise(images)).float()
+        return model.encode_image(normalize(images)).float()
 
     @torch.inference_mode()
     def text(words: Sequence[str]) -> Tensor:

@@ -24,7 +24,7 @@ def extract(
     forward : callable
         Maps one batch of images to the output of the layer. Which axis of it holds the units, `channel_axis` tells.
     batches : iterable of Tensor
-        Batches of pictures (n, h, w, 3), in the order of the probe set: errors count rows over all of them.
+        Batches of images (n, h, w, 3), in the order of the probe set: errors count rows over all of them.
     """
     first_row = 0
     for images in batches:

@@ -24,8 +24,8 @@ class Network(NamedTuple):
     """A classifier that is ready to run."""
 
     model: nn.Module
-    normalise: Callable[[Tensor], Tensor]  # uint8 pictures (n, h, w, 3) to its input, see `normaliser`
-    predict: Callable[[Tensor], Tensor]  # uint8 pictures (n, h, w, 3) to probabilities (n, classes)
+    normalize: Callable[[Tensor], Tensor]  # uint8 images (n, h, w, 3) to its input, see `normalizer`
+    predict: Callable[[Tensor], Tensor]  # uint8 images (n, h, w, 3) to probabilities (n, classes)
     device: torch.device
     facts: dict[str, str]  # model, weights_sha256, torch, precision: what its outputs carry
 
@@ -41,7 +41,7 @@ def load_classifier(
         See `build`.
     layout : {"named", "ordered", "squeezenet_caffe"}
         How the checkpoint maps to the parameters. ``named``: by key (a ``state_dict`` entry and a ``module.`` prefix
-        are removed; the counters of batch normalisation, which torch did not save before 0.4.1, may be missing).
+        are removed; the counters of batch normalization, which torch did not save before 0.4.1, may be missing).
         ``ordered``: by position, every shape checked; for a re-implementation with other names. ``squeezenet_caffe``: a
         pickle of numpy arrays in height-width-in-out order for BGR input, folded to torchvision's convention.
     device : {"cpu", "cuda", "auto"}
@@ -84,8 +84,8 @@ def load_network(network: Mapping[str, object], weights: str | Path, facts: str 
     about = {name: known[name] for name in ("model", "weights_sha256")}
     about |= {"torch": torch.__version__, "precision": network["precision"]}
     model, dtype = set_precision(model, network["precision"])
-    normalise = normaliser(network["mean"], network["std"], device=where, dtype=dtype)
-    return Network(model, normalise, predictor(model, normalise), where, about)
+    normalize = normalizer(network["mean"], network["std"], device=where, dtype=dtype)
+    return Network(model, normalize, predictor(model, normalize), where, about)
 
 
 def read_facts(path: str | Path) -> dict[str, object]:
@@ -122,33 +122,33 @@ def pick_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def normaliser(
+def normalizer(
     mean: Sequence[float], std: Sequence[float], *, device: torch.device | str, dtype: torch.dtype = torch.float32
 ) -> Callable[[Tensor], Tensor]:
-    """Make the function from decoded pictures, uint8 (n, h, w, 3), to input, `dtype` (n, 3, h, w), channels last.
+    """Make the function from decoded images, uint8 (n, h, w, 3), to input, `dtype` (n, 3, h, w), channels last.
 
-    `mean` and `std` are per channel, for pixel values scaled to [0, 1]. Pictures are moved to the device as uint8, a
+    `mean` and `std` are per channel, for pixel values scaled to [0, 1]. Images are moved to the device as uint8, a
     quarter of the bytes, and only then converted; the arithmetic is float32.
     """
     mean, std = (torch.tensor(values, device=device, dtype=torch.float32) for values in (mean, std))
     scale, shift = 1 / (255 * std), -mean / std
 
-    def normalise(images: Tensor) -> Tensor:
+    def normalize(images: Tensor) -> Tensor:
         images = torch.as_tensor(images).to(device, non_blocking=True)
         n, height, width, _ = images.shape
         rows = images.float().reshape(n, height, width * 3)  # long: broadcasting three numbers is four times slower
         rows = rows.mul_(scale.repeat(width)).add_(shift.repeat(width))
         return rows.view(n, height, width, 3).permute(0, 3, 1, 2).to(dtype)
 
-    return normalise
+    return normalize
 
 
-def predictor(model: nn.Module, normalise: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """Make the function from uint8 pictures (n, h, w, 3) to class probabilities (n, classes)."""
+def predictor(model: nn.Module, normalize: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Make the function from uint8 images (n, h, w, 3) to class probabilities (n, classes)."""
 
     @torch.inference_mode()
     def predict(images: Tensor) -> Tensor:
-        return model(normalise(images)).float().softmax(1)
+        return model(normalize(images)).float().softmax(1)
 
     return predict
 
@@ -170,11 +170,11 @@ def class_names(classes: str | int) -> list[str]:
 def describe(
     model: nn.Module, layers: Sequence[str], *, crop: int, classes: Sequence[str], name: str
 ) -> dict[str, object]:
-    """Run one black picture of `crop` pixels a side, and say what a model and its configured layers give.
+    """Run one black image of `crop` pixels a side, and say what a model and its configured layers give.
 
     That is ``parameters``, ``classes`` and, for each of the ``layers``, its output's shape without the image axis. A
     ValueError, which calls the model `name`, if a layer does not exist (all of them at once, nearest names shown), does
-    not run or returns something else than one tensor, if the network cannot take pictures of this size, or if the
+    not run or returns something else than one tensor, if the network cannot take images of this size, or if the
     number of outputs is not that of `classes`, their names.
     """
     problems = []
@@ -191,7 +191,7 @@ def describe(
             logits = model(torch.zeros(1, 3, crop, crop, device=device))
     except (RuntimeError, AssertionError) as error:  # too small for its strides, or not the size of a transformer
         raise ValueError(
-            f"{name} cannot take pictures of {crop} x {crop} pixels; set `preprocessing.crop` to what it was trained "
+            f"{name} cannot take images of {crop} x {crop} pixels; set `preprocessing.crop` to what it was trained "
             f"with ({error})"
         ) from error
     if missing := [layer for layer in layers if layer not in outputs]:

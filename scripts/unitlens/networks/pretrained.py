@@ -88,7 +88,7 @@ def _timm_settings(name: str) -> "timm.models.PretrainedCfg":
 
 
 def published_input(architecture: str, weights: Mapping[str, str]) -> dict[str, object] | None:
-    """State how the publisher of some weights prepares pictures, in the words of the config.
+    """State how the publisher of some weights prepares images, in the words of the config.
 
     These are ``fit, resize, crop, interpolation, mean`` and ``std``, from the ``transforms()`` of torchvision's
     weights, the ``pretrained_cfg`` of timm's network, or the example published with the networks of Places365. None

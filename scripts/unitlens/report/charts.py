@@ -26,17 +26,17 @@ from unitlens.jobs.characters import visible
 DPI = 150
 WIDEST = 12  # inches
 SALIENCY_MAP = matplotlib.colormaps["plasma"]
-CATEGORY_COLOURS = {
+CATEGORY_COLORS = {
     "object": "#0072B2",
     "scene": "#009E73",
     "part": "#D55E00",
     "material": "#E69F00",
     "texture": "#CC79A7",
-    "colour": "#56B4E9",
+    "color": "#56B4E9",
     "word": "#F0E442",
     "other": "#8C8C8C",
 }
-SERIES_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+SERIES_COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 METADATA = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
 GRID = {"color": "#DDDDDD", "linewidth": 0.6}
@@ -309,13 +309,13 @@ def looks(names: Iterable[str], *, by_depth: bool = False) -> dict[str, dict[str
     """Choose ``color`` and ``marker`` of each series; by depth for layers, from the first to the last."""
     names = list(dict.fromkeys(names))
     depths = matplotlib.colormaps["viridis"](np.linspace(0, 0.8, len(names)))  # (series, 4)
-    pairs = zip(depths if by_depth else cycle(SERIES_COLOURS), cycle(MARKERS), strict=False)
+    pairs = zip(depths if by_depth else cycle(SERIES_COLORS), cycle(MARKERS), strict=False)
     return {name: {"color": color, "marker": marker} for name, (color, marker) in zip(names, pairs, strict=False)}
 
 
 def category(name: str) -> str:
     """Name a category; concepts may lack one."""
-    return name if name in CATEGORY_COLOURS else "other"
+    return name if name in CATEGORY_COLORS else "other"
 
 
 def shorten(text: str, width: int) -> str:

@@ -19,7 +19,7 @@ NO_LABEL = "No unit has a label better than chance."
 
 @charts.drawing
 def frequent_concepts(frequent: pd.DataFrame, *, encoder: str) -> Figure:
-    """Draw the concepts that most units of each model are labelled with, one panel a model, over its layers."""
+    """Draw the concepts that most units of each model are labeled with, one panel a model, over its layers."""
     overall = frequent[frequent["layer"] == "all"]
     charts.require(overall, "units", NO_LABEL)
     parts = charts.split(overall, "model")
@@ -29,17 +29,17 @@ def frequent_concepts(frequent: pd.DataFrame, *, encoder: str) -> Figure:
     panels = charts.panel_grid(heights, columns=columns, width=max(6.5, 4 * columns), lines=False, sharex=True)
     for panel, rows in zip(panels, parts.values(), strict=True):
         top = rows.nlargest(MOST_FREQUENT, "units")
-        colours = [charts.CATEGORY_COLOURS[charts.category(name)] for name in top["category"]]
-        bars = panel.barh(range(len(top)), 100 * top["share"], color=colours, edgecolor="#333333", linewidth=0.4)
+        colors = [charts.CATEGORY_COLORS[charts.category(name)] for name in top["category"]]
+        bars = panel.barh(range(len(top)), 100 * top["share"], color=colors, edgecolor="#333333", linewidth=0.4)
         panel.bar_label(bars, labels=[f"{units:,}" for units in top["units"]], padding=3, fontsize=8)
         charts.label_rows(panel, [charts.shorten(name, 26) for name in top["concept"]])
         panel.set_ylim(longest - 0.4, -0.6)  # panels with fewer concepts keep the same bar width
-        panel.set_xlabel("share of labelled units (%)")
+        panel.set_xlabel("share of labeled units (%)")
         panel.tick_params(labelbottom=True)
         panel.margins(x=0.12)
     charts.title_panels(panels, parts, width=20, fontsize=10)
     present = set(map(charts.category, overall["category"]))
-    handles = [Patch(color=colour, label=name) for name, colour in charts.CATEGORY_COLOURS.items() if name in present]
+    handles = [Patch(color=color, label=name) for name, color in charts.CATEGORY_COLORS.items() if name in present]
     title = f"Most frequent labels ({encoder}); numbers at the bars count units"
     return charts.finished(panels, title, handles=handles, ncols=min(len(handles), 4 if columns == 1 else 8))
 
@@ -50,21 +50,21 @@ def distinct_concepts(layers: pd.DataFrame, *, encoder: str) -> Figure:
     charts.require(layers[layers["distinct"] > 0], "distinct", NO_LABEL)
     parts = charts.split(layers, "model")
     panels = charts.stack(parts, row_height=0.36)
-    bar = {"facecolor": charts.SERIES_COLOURS[5], "edgecolor": "#333333"}
+    bar = {"facecolor": charts.SERIES_COLORS[5], "edgecolor": "#333333"}
     dot = {"color": "#000000", "marker": "D", "markersize": 5, "linestyle": ""}
     for panel, rows in zip(panels, parts.values(), strict=True):
         at = range(len(rows))
         panel.barh(at, rows["distinct_rarefied"], height=0.6, linewidth=0.4, **bar)
         panel.plot(rows["distinct"], at, **dot)
         for row, each in zip(at, rows.itertuples(), strict=True):
-            note = f"{each.distinct:,} of {counted(each.labelled, 'unit')}"
+            note = f"{each.distinct:,} of {counted(each.labeled, 'unit')}"
             panel.annotate(note, (each.distinct, row), (7, 0), textcoords="offset points", va="center", fontsize=8)
         charts.label_rows(panel, [charts.wrap(layer, 30) for layer in rows["layer"]])
         panel.set_xlim(0, 1.45 * max(layers["distinct"].max(), 1))
     charts.label_outer(panels, "distinct concepts")
     drawn = " or ".join(f"{units:,}" for units in sorted(layers["rarefied_units"].unique()))
-    expected = Patch(**bar, label=f"expected among {drawn} labelled units drawn at random")
-    in_all = Line2D([], [], label="among all labelled units", **dot)
+    expected = Patch(**bar, label=f"expected among {drawn} labeled units drawn at random")
+    in_all = Line2D([], [], label="among all labeled units", **dot)
     return charts.finished(panels, f"Distinct concepts of each layer ({encoder})", handles=[expected, in_all], ncols=2)
 
 
@@ -89,17 +89,17 @@ def category_shares(categories: pd.DataFrame, *, encoder: str) -> Figure:
     for panel in panels:
         panel.tick_params(labelbottom=True)
     panels[-1].set_xlim(left=0)
-    charts.label_outer(panels, "share of the layer's labelled units (%)")
+    charts.label_outer(panels, "share of the layer's labeled units (%)")
     return charts.finished(panels, f"Categories of the labels by layer ({encoder}), 95 % Wilson intervals")
 
 
 @charts.drawing
 def rarefaction(curve: pd.DataFrame, probe_sizes: pd.DataFrame, *, encoder: str) -> Figure:
-    """Draw distinct concepts against the number of units (left) and of probe photographs (right), a row a model."""
+    """Draw distinct concepts against the number of units (left) and of probe source images (right), a row a model."""
     curve = curve[curve["layer"] != "all"].rename(columns={"distinct": "mean"})
     probe_sizes = probe_sizes.rename(columns={"distinct": "mean"})
     both = pd.concat([curve, probe_sizes])
-    charts.require(both, "mean", "No unit has a label, on all photographs or on some.")
+    charts.require(both, "mean", "No unit has a label, on all source images or on some.")
     parts = charts.split(both, "model")
     panels = charts.panel_grid([2.6] * 2 * len(parts), columns=2, width=8.4, around=0.6, sharex="col", sharey="row")
     for left, right, (model, rows) in zip(panels[::2], panels[1::2], parts.items(), strict=True):
@@ -109,17 +109,19 @@ def rarefaction(curve: pd.DataFrame, probe_sizes: pd.DataFrame, *, encoder: str)
             )
             charts.band(left, by_units["units"], by_units, color=look["color"], linewidth=1.5)
             drawn = drawn[drawn["mean"].notna()]
-            right.vlines(drawn["photographs"], drawn["distinct_lowest"], drawn["distinct_highest"], color=look["color"])
-            right.plot(drawn["photographs"], drawn["mean"], markersize=4, label=charts.wrap(layer, 24), **look)
+            right.vlines(
+                drawn["source_images"], drawn["distinct_lowest"], drawn["distinct_highest"], color=look["color"]
+            )
+            right.plot(drawn["source_images"], drawn["mean"], markersize=4, label=charts.wrap(layer, 24), **look)
         charts.layer_legend(right)
         left.set(xlim=(0, None), ylim=(0, None))
         right.set_xlim(left=0)
         for panel in (left, right):
             panel.tick_params(labelbottom=True)
     charts.title_panels(panels[::2], parts, width=34, fontsize=10)
-    charts.label_outer(panels, "labelled units drawn at random", "distinct concepts")
-    panels[-1].set_xlabel("probe photographs drawn at random, all units")
-    return charts.finished(panels, f"Distinct concepts by units and by probe photographs ({encoder})")
+    charts.label_outer(panels, "labeled units drawn at random", "distinct concepts")
+    panels[-1].set_xlabel("probe source images drawn at random, all units")
+    return charts.finished(panels, f"Distinct concepts by units and by probe source images ({encoder})")
 
 
 @charts.drawing
@@ -151,8 +153,8 @@ def _tail_shares(panel: Axes, units: pd.DataFrame) -> None:
     """Draw one layer: each unit's p-value is the share of the null that reaches its statistic."""
     units = units.sort_values("statistic", ascending=False, kind="stable")
     share = 100 * np.arange(1, len(units) + 1) / len(units)
-    panel.step(units["statistic"], share, where="post", color=charts.SERIES_COLOURS[0], label="units")
-    panel.plot(units["statistic"], 100 * units["p_value"], "--", color=charts.SERIES_COLOURS[1], label="null")
+    panel.step(units["statistic"], share, where="post", color=charts.SERIES_COLORS[0], label="units")
+    panel.plot(units["statistic"], 100 * units["p_value"], "--", color=charts.SERIES_COLORS[1], label="null")
     alpha = units["alpha"].iloc[0]
     bar = units.loc[units["q_value"] <= alpha, "statistic"].min()
     panel.axvline(bar, color="#333333", linewidth=1, linestyle=":", label=f"least with q ≤ {alpha:g}, if any")
@@ -168,7 +170,7 @@ def category_trend(trend: pd.DataFrame, *, encoder: str) -> Figure:
     return _changes(
         _in_percent(rows, "slope"),
         title=f"Change of category shares from layer to layer ({encoder})",
-        axis="change of the share of labelled units a layer (percentage points), 95 % interval",
+        axis="change of the share of labeled units a layer (percentage points), 95 % interval",
     )
 
 
@@ -181,7 +183,7 @@ def category_differences(differences: pd.DataFrame, *, encoder: str) -> Figure:
     return _changes(
         _in_percent(rows, "difference"),
         title=f"Difference of category shares over the configured layers ({encoder})",
-        axis="difference of the shares of labelled units (percentage points), 95 % interval",
+        axis="difference of the shares of labeled units (percentage points), 95 % interval",
     )
 
 
@@ -205,7 +207,7 @@ def _changes(rows: pd.DataFrame, *, title: str, axis: str) -> Figure:
 
 def _categories(rows: pd.DataFrame) -> dict[str, str]:
     """Order the categories as everywhere, and shorten what they are called."""
-    known = list(charts.CATEGORY_COLOURS)
+    known = list(charts.CATEGORY_COLORS)
     names = sorted(rows["category"].unique(), key=lambda name: known.index(charts.category(name)))
     return {name: charts.shorten(name, 40) for name in names}
 

@@ -34,8 +34,8 @@ def concept_findings(
     for _, group in trend.groupby("model", sort=False):
         sentences += _tested("concepts.trend", group, trend)
     for model, group in layers.groupby("model", sort=False):
-        labelled = group[group.labelled > 0].to_dict("records")
-        sentences += say("concepts.concentration", model=model, layers=labelled)
+        labeled = group[group.labeled > 0].to_dict("records")
+        sentences += say("concepts.concentration", model=model, layers=labeled)
     for model, group in probe_sizes.groupby("model", sort=False):
         by_layer = [sizes.to_dict("records") for _, sizes in group[group.units > 0].groupby("layer", sort=False)]
         ends = [(sizes[0], sizes[-1]) for sizes in by_layer if sizes[0]["fraction"] < sizes[-1]["fraction"]]
@@ -56,7 +56,7 @@ def _tested(sentence: str, group: pd.DataFrame, family: pd.DataFrame) -> list[st
 
 
 def evidence_findings(table: pd.DataFrame, *, seed: int = 0) -> list[str]:
-    """Say what the evidence for labels amounts to, by `label_table` of layers that were labelled with one ``alpha``.
+    """Say what the evidence for labels amounts to, by `label_table` of layers that were labeled with one ``alpha``.
 
     With an ``alpha`` of 1, which asks nothing of a label, the units that are better than chance are those at 0.05. The
     seed is that of resamples of the units, for intervals.
@@ -84,7 +84,7 @@ def evidence_findings(table: pd.DataFrame, *, seed: int = 0) -> list[str]:
         better=len(better),
         bar=bar,
         alpha=alpha,
-        probe=(living.photographs.iloc[0], living.images.iloc[0]),
+        probe=(living.source_images.iloc[0], living.images.iloc[0]),
         p_floor=living.p_floor.max(),
         kept=living.kept.median(),
         kept_group=living.kept_group.median(),
@@ -102,24 +102,24 @@ def label_sentences(concepts: pd.DataFrame, encoder: str) -> list[str]:
     for model, group in concepts.groupby("model", sort=False):
         counts = group["status"].value_counts()
         broken = group.loc[group["status"] == "not finite", "layer"].value_counts(sort=False)
-        without = [(counts[status], status, "") for status in ("unlabelled", "dead", "constant") if status in counts]
+        without = [(counts[status], status, "") for status in ("unlabeled", "dead", "constant") if status in counts]
         without += [(n, "not finite", layer) for layer, n in broken.items()]
-        labelled = group[group["status"] == "labelled"]
+        labeled = group[group["status"] == "labeled"]
         sentences += say(
             "concepts.labels",
             encoder=encoder,
             model=model,
             units=len(group),
-            labelled=len(labelled),
+            labeled=len(labeled),
             layers=group["layer"].nunique(),
-            distinct=labelled["group"].nunique(),
+            distinct=labeled["group"].nunique(),
             without=without,
         )
     return sentences
 
 
 def frequency_sentences(frequent: pd.DataFrame) -> list[str]:
-    """Name the three concepts that most units of each model are labelled with."""
+    """Name the three concepts that most units of each model are labeled with."""
     sentences = []
     for model, group in frequent[frequent["layer"] == unit_labels.ALL].groupby("model", sort=False):
         sentences += say("concepts.frequent", model=model, concepts=group.head(3).to_dict("records"))
@@ -136,7 +136,7 @@ def category_sentences(categories: pd.DataFrame) -> list[str]:
 
 
 def netdissect_findings(summary: pd.DataFrame) -> list[str]:
-    """Say what Network Dissection finds, and how it compares with the CLIP labels, by `netdissect.summarise`."""
+    """Say what Network Dissection finds, and how it compares with the CLIP labels, by `netdissect.summarize`."""
     sentences = []
     for row in summary.to_dict("records"):
         sentences += say("concepts.netdissect", row=row, adjusted=text.adjusted(summary))

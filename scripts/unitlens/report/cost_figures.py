@@ -8,13 +8,13 @@ from unitlens.report import charts
 from unitlens.report.text import counted, explainer_title, machine_title
 
 MOST_RULES = 25  # in the figure of resources, those that took most time
-COSTS = {"forward_passes": "forward passes a photograph", "seconds": "modelled seconds a photograph"}
+COSTS = {"forward_passes": "forward passes a source image", "seconds": "modeled seconds a source image"}
 LEGEND_ABOVE = {"loc": "lower left", "bbox_to_anchor": (0, 1), "handletextpad": 0.3, "borderaxespad": 0}
 
 
 @charts.drawing
 def timings(table: pd.DataFrame) -> Figure:
-    """Draw the wall-clock seconds that each explainer takes for a photograph, one panel a model, on a log scale.
+    """Draw the wall-clock seconds that each explainer takes for a source image, one panel a model, on a log scale.
 
     A bar a row of ``model, explainer, seconds_per_image, device, threads``.
     """
@@ -25,7 +25,7 @@ def timings(table: pd.DataFrame) -> Figure:
     parts = charts.split(table.assign(machine=machines), "model")
     panels = charts.stack(parts, row_height=0.3 if shared else 0.55)
     for panel, rows in zip(panels, parts.values(), strict=True):
-        bars = panel.barh(range(len(rows)), rows["seconds_per_image"], height=0.6, color=charts.SERIES_COLOURS[0])
+        bars = panel.barh(range(len(rows)), rows["seconds_per_image"], height=0.6, color=charts.SERIES_COLORS[0])
         panel.bar_label(bars, labels=[f"{each:.2g} s" for each in rows["seconds_per_image"]], padding=3, fontsize=8)
         names = [explainer_title(name) for name in rows["explainer"]]
         if not shared:
@@ -33,8 +33,8 @@ def timings(table: pd.DataFrame) -> Figure:
         charts.label_rows(panel, names)
         charts.log_scale(panel)
         panel.set_xlim(seconds.min() / 3, seconds.max() * 4)
-    charts.label_outer(panels, "seconds per photograph, wall clock (log scale)")
-    return charts.finished(panels, "Time to explain a photograph" + (f", on {machines[0]}" if shared else ""))
+    charts.label_outer(panels, "seconds per source image, wall clock (log scale)")
+    return charts.finished(panels, "Time to explain a source image" + (f", on {machines[0]}" if shared else ""))
 
 
 @charts.drawing
@@ -50,8 +50,8 @@ def resources(table: pd.DataFrame) -> Figure:
     layout = {"columns": columns, "width": 4.2 + 2.8 * columns, "around": 1.3, "lines": False, "sharey": True}
     panels = charts.panel_grid([0.24 * len(table)] * columns, **layout)
     time, memory, *gpu = panels
-    rows, used = range(len(table)), {"color": charts.SERIES_COLOURS[0]}
-    asked = {"color": charts.SERIES_COLOURS[1], "marker": "|", "s": 60, "label": "asked"}
+    rows, used = range(len(table)), {"color": charts.SERIES_COLORS[0]}
+    asked = {"color": charts.SERIES_COLORS[1], "marker": "|", "s": 60, "label": "asked"}
     time.hlines(rows, table["seconds_mean"], table["seconds_max"], linewidth=2, **used)
     time.scatter(table["seconds_mean"], rows, s=18, label="mean, to the slowest job", **used)
     time.scatter(table["seconds_asked"], rows, **asked)
@@ -84,13 +84,13 @@ def tuning_front(settings: pd.DataFrame, *, cost: str) -> Figure:
         ``forward_passes`` or ``seconds``.
     """
     ranked = settings[settings["rank"].notna()]
-    charts.require(ranked, "mean", "No setting of LIME could be used on every photograph.")
+    charts.require(ranked, "mean", "No setting of LIME could be used on every source image.")
     parts, named = charts.split(ranked, "model"), sorted(set(ranked["name"].dropna()) - {""})
     panels = charts.panel_grid([3.2] * len(parts), columns=2, sharey=True)
     for panel, own in zip(panels, parts.values(), strict=True):
         panel.plot(own[cost], own["mean"], ".", color="#8C8C8C", markersize=6, label="a setting", zorder=1)
         front = own[own["front"]].sort_values([cost, "mean"])
-        panel.step(front[cost], front["mean"], where="post", color=charts.SERIES_COLOURS[0], linewidth=1)
+        panel.step(front[cost], front["mean"], where="post", color=charts.SERIES_COLORS[0], linewidth=1)
         series = {"no setting scores more for as much or less": front}
         series |= {name: own[own["name"] == name] for name in named}
         for position, (label, look) in enumerate(charts.looks(series).items()):
@@ -102,7 +102,7 @@ def tuning_front(settings: pd.DataFrame, *, cost: str) -> Figure:
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     charts.title_panels(panels, [f"{model}, n = {own['n'].iloc[0]}" for model, own in parts.items()])
     charts.label_outer(panels, COSTS[cost], "mean score")
-    title = "Settings of LIME, 95 % bootstrap intervals over photographs. Score: " + _objectives(ranked)
+    title = "Settings of LIME, 95 % bootstrap intervals over source images. Score: " + _objectives(ranked)
     return charts.finished(panels, title)
 
 
@@ -119,7 +119,7 @@ def tuning_effects(effects: pd.DataFrame) -> Figure:
     layout = {"between": 0.3, "around": 1.3 + 0.2 * len(parts), "sharex": True}
     panels = charts.dot_plot(parts, row="name", series="model", heights=(0.3, 0.17), **layout)
     charts.title_panels(panels, parts, width=60)
-    n = counted(effects["n"].max(), "photograph")
+    n = counted(effects["n"].max(), "source image")
     charts.label_outer(panels, f"mean score, n = {n}, 95 % bootstrap interval")
     return charts.finished(panels, "What each parameter of LIME does. Score: " + _objectives(effects))
 

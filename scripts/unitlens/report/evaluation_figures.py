@@ -21,9 +21,9 @@ from unitlens.report.text import (
     pair_title,
 )
 
-FLOOR_LINES = {"random": "--", "gaussian": ":"}
-NO_SCORE = "There is no photograph on which an explanation was scored."
-NO_PAIR = "There is no photograph on which two explainers can be compared."
+CONTROL_LINES = {"random": "--", "gaussian": ":"}
+NO_SCORE = "There is no source image on which an explanation was scored."
+NO_PAIR = "There is no source image on which two explainers can be compared."
 
 
 @charts.drawing
@@ -45,7 +45,7 @@ def agreement(summary: pd.DataFrame, *, measure: str) -> Figure:
     if measure != "spearman":
         panel.set_xlim(left=0)
     title = MEASURE_TITLES[measure]
-    panel.set_xlabel(f"mean {title.replace('Equal', 'equal')} over photographs, 95 % bootstrap interval")
+    panel.set_xlabel(f"mean {title.replace('Equal', 'equal')} over source images, 95 % bootstrap interval")
     return charts.finished(panels, f"{title} of every two explainers", ncols=2)
 
 
@@ -61,8 +61,8 @@ def agreement_sweep(summary: pd.DataFrame) -> Figure:
         panel.plot(100 * areas, areas / (2 - areas), **charts.CHANCE_LINE)
         panel.set(xlim=(0, None), ylim=(0, 1))
     charts.title_panels(panels, parts, width=40)
-    charts.label_outer(panels, "share of the picture (%)", "mean equal-area IoU")
-    return charts.finished(panels, "Equal-area IoU by area, 95 % bootstrap intervals over photographs")
+    charts.label_outer(panels, "share of the image (%)", "mean equal-area IoU")
+    return charts.finished(panels, "Equal-area IoU by area, 95 % bootstrap intervals over source images")
 
 
 @charts.drawing
@@ -73,14 +73,14 @@ def shape(summary: pd.DataFrame, *, titles: Mapping[str, str]) -> Figure:
     panels = _by_explainer(parts, columns=len(parts))
     for panel, measure in zip(panels, parts, strict=True):
         panel.set(xlim=(0, None), xlabel=charts.wrap(titles[measure], 34))
-    title = "Shape of the saliency maps, means with 95 % bootstrap intervals over photographs"
+    title = "Shape of the saliency maps, means with 95 % bootstrap intervals over source images"
     return charts.finished(panels, title)
 
 
 @charts.drawing
-def ground_truth(summary: pd.DataFrame, *, titles: Mapping[str, str]) -> Figure:
+def localization(summary: pd.DataFrame, *, titles: Mapping[str, str]) -> Figure:
     """Draw how well explainers find the objects, a row of panels a reference, a panel a measure."""
-    charts.require(summary, "mean", "There is no photograph with an object that a map can be scored against.")
+    charts.require(summary, "mean", "There is no source image with an object that a map can be scored against.")
     references = charts.split(_with_titles(summary), "reference")
     places = product(references.items(), titles)
     parts = {(name, measure): rows[rows["measure"] == measure] for (name, rows), measure in places}
@@ -89,55 +89,55 @@ def ground_truth(summary: pd.DataFrame, *, titles: Mapping[str, str]) -> Figure:
         panel.axvline(rows["chance"].mean(), **charts.CHANCE_LINE)
         panel.set(xlim=(0, 1.04), xlabel=charts.wrap(titles[measure], 34))
     charts.title_panels(panels[:: len(titles)], [f"against the {reference}" for reference in references])
-    title = "Explainers against the objects of the sheet, means with 95 % bootstrap intervals over photographs"
+    title = "Explainers against the objects of the sheet, means with 95 % bootstrap intervals over source images"
     return charts.finished(panels, title)
 
 
 @charts.drawing
-def randomisation(summary: pd.DataFrame) -> Figure:
-    """Draw how like maps of a network stay as its layers are randomised, one panel a model, by equal-area IoU."""
+def randomization(summary: pd.DataFrame) -> Figure:
+    """Draw how like maps of a network stay as its layers are randomized, one panel a model, by equal-area IoU."""
     rows = summary[summary["measure"] == "equal_area_iou"]
-    charts.require(rows, "mean", "There is no photograph on which maps of a randomised network can be compared.")
+    charts.require(rows, "mean", "There is no source image on which maps of a randomized network can be compared.")
     parts = charts.split(_with_titles(rows), "model")
-    stages = {model: sorted({0, *own["randomised"]}) for model, own in parts.items()}
+    stages = {model: sorted({0, *own["randomized"]}) for model, own in parts.items()}
     curves = {}
     for model, own in parts.items():
-        original = own.drop_duplicates("title").assign(randomised=0, mean=1.0, low=1.0, high=1.0)
-        curve = pd.concat([original, own[own["randomised"] > 0]])
-        curves[model] = curve.assign(stage=curve["randomised"].map(stages[model].index))
+        original = own.drop_duplicates("title").assign(randomized=0, mean=1.0, low=1.0, high=1.0)
+        curve = pd.concat([original, own[own["randomized"] > 0]])
+        curves[model] = curve.assign(stage=curve["randomized"].map(stages[model].index))
     panels = charts.band_plot(curves, x="stage", series="title", height=2.6, columns=2, sharex=False)
     for panel, (model, own) in zip(panels, parts.items(), strict=True):
-        other = own.loc[own["randomised"] == 0, "mean"]
+        other = own.loc[own["randomized"] == 0, "mean"]
         if len(other):
-            panel.axhline(other.mean(), color="#333333", linestyle=":", linewidth=1.2, label="another photograph")
+            panel.axhline(other.mean(), color="#333333", linestyle=":", linewidth=1.2, label="another source image")
         panel.axhline(own["chance"].mean(), **charts.CHANCE_LINE)
         panel.set_xticks(range(len(stages[model])), ["none", *map(str, stages[model][1:])])
         panel.set(ylim=(0, 1.03), ylabel="equal-area IoU with the original")
-        panel.set_xlabel(f"layers randomised, of {own['layers'].max()}")
+        panel.set_xlabel(f"layers randomized, of {own['layers'].max()}")
     charts.title_panels(panels, parts)
-    return charts.finished(panels, "Maps of randomised networks against the original ones")
+    return charts.finished(panels, "Maps of randomized networks against the original ones")
 
 
 @charts.drawing
 def stability(summary: pd.DataFrame, *, titles: Mapping[str, str]) -> Figure:
     """Draw how far LIME agrees with itself, by the number of samples, one panel a measure."""
-    charts.require(summary, "mean", "There is no photograph on which LIME can be compared with itself.")
+    charts.require(summary, "mean", "There is no source image on which LIME can be compared with itself.")
     parts = {title: summary[summary["measure"] == measure] for measure, title in titles.items()}
     panels = charts.band_plot(parts, x="n_samples", series="model", height=2.6)
     for panel, (title, rows) in zip(panels, parts.items(), strict=True):
         panel.axhline(rows["chance"].mean(), **charts.CHANCE_LINE)
         panel.set(xlim=(0, None), ylim=(0, 1.03), xlabel="samples", ylabel=charts.wrap(title, 30))
-    return charts.finished(panels, "LIME drawn again, 95 % bootstrap intervals over photographs")
+    return charts.finished(panels, "LIME drawn again, 95 % bootstrap intervals over source images")
 
 
 @charts.drawing
 def complexity(joined: pd.DataFrame, correlations: pd.DataFrame, *, titles: Mapping[str, str]) -> Figure:
-    """Draw agreement against each measure of complexity, a row of panels a model, a point a photograph.
+    """Draw agreement against each measure of complexity, a row of panels a model, a point a source image.
 
     Parameters
     ----------
     joined : pandas.DataFrame
-        ``model``, ``value`` (the agreement) and the measures, a row a photograph.
+        ``model``, ``value`` (the agreement) and the measures, a row a source image.
     correlations : pandas.DataFrame
         Rows of `tables.complexity.correlate_complexity` for the same agreement; written into the panels.
     titles : mapping
@@ -162,13 +162,13 @@ def complexity(joined: pd.DataFrame, correlations: pd.DataFrame, *, titles: Mapp
         panel.set_xlabel(charts.wrap(title, 24))
     for panel, model in zip(panels[:: len(titles)], models, strict=True):
         panel.set_ylabel(charts.wrap(f"{model}: equal-area IoU", 26))
-    title = "Agreement against the complexity of a picture; r: Spearman, p corrected for the measures of a row"
+    title = "Agreement against the complexity of an image; r: Spearman, p corrected for the measures of a row"
     return charts.finished(panels, title)
 
 
 @charts.drawing
 def faithfulness_scores(summary: pd.DataFrame, *, model: str) -> Figure:
-    """Draw the mean scores of one model's explainers and of the two floors, one panel a measure."""
+    """Draw the mean scores of one model's explainers and of the two control maps, one panel a measure."""
     rows = summary[(summary["model"] == model) & summary["measure"].isin(FAITHFULNESS_TITLES)]
     charts.require(rows, "mean", NO_SCORE)
     rows = rows.assign(removed=[BASELINE_TITLES[name] for name in rows["baseline"]])
@@ -209,16 +209,16 @@ def faithfulness_curves(curves: pd.DataFrame, *, model: str) -> Figure:
         for measure in CURVE_TITLES
         for baseline, own in charts.split(rows[rows["measure"] == measure], "baseline").items()
     }
-    explained = {kind: own[~own["explainer"].isin(list(FLOOR_LINES))] for kind, own in kinds.items()}
+    explained = {kind: own[~own["explainer"].isin(list(CONTROL_LINES))] for kind, own in kinds.items()}
     panels = charts.band_plot(explained, x="percent", series="title", height=2.4, columns=2, width=7.2)
     for panel, own in zip(panels, kinds.values(), strict=True):
-        for floor, line in FLOOR_LINES.items():
+        for floor, line in CONTROL_LINES.items():
             one = own[own["explainer"] == floor].sort_values("share")
             panel.plot(one["percent"], one["mean"], linestyle=line, color="#333333", label=explainer_title(floor))
         panel.set(xlim=(0, 100), ylim=(0, 1))
     charts.title_panels(panels, [CURVE_TITLES[measure].format(baseline) for measure, baseline in kinds], width=40)
     charts.label_outer(panels, "pixels removed or inserted (%)", "mean probability")
-    title = f"{model}: probability of the explained class, 95 % bootstrap intervals over photographs"
+    title = f"{model}: probability of the explained class, 95 % bootstrap intervals over source images"
     return charts.finished(panels, title)
 
 

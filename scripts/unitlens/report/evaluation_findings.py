@@ -10,7 +10,7 @@ import pandas as pd
 from unitlens.measures import control_maps
 from unitlens.measures.agreement import chance_iou
 from unitlens.measures.faithfulness import BETTER
-from unitlens.measures.sanity import OTHER, RANDOMISED
+from unitlens.measures.sanity import OTHER, RANDOMIZED
 from unitlens.report.pages import say
 from unitlens.report.text import (
     COMPLEXITY_TITLES,
@@ -28,7 +28,7 @@ from unitlens.tables.faithfulness import KEYS
 from unitlens.tables.sanity import SETTLED, settled_at
 
 _NAMED = 5  # images in a sentence
-_FEWEST = 3  # photographs for a test
+_FEWEST = 3  # source images for a test
 _HEADLINES = {"deletion": "deletion", "insertion": "insertion", "road": "ROAD"}
 
 
@@ -60,7 +60,7 @@ def _told(tests: pd.DataFrame, family: pd.DataFrame | None = None) -> dict[str, 
 
 
 def no_map_sentences(explanations: pd.DataFrame) -> list[str]:
-    """Say which explainers have no map of which pictures, and why: a sentence for each model, explainer and reason."""
+    """Say which explainers have no map of which images, and why: a sentence for each model, explainer and reason."""
     sentences = []
     every = explanations.groupby(["model", "explainer"]).size()
     without = explanations[explanations["warning"].fillna("") != ""]
@@ -94,7 +94,7 @@ def _faithfulness(rows: pd.DataFrame, summary: pd.DataFrame, tests: pd.DataFrame
     """Say what one measure tells of one model, by its rows of the summary; all tests of a table are one family."""
     first = rows.iloc[0]
     sign = BETTER[first["measure"]]
-    ranked = rows[~rows["explainer"].isin(control_maps.FLOORS) & rows["mean"].notna()]
+    ranked = rows[~rows["explainer"].isin(control_maps.CONTROLS) & rows["mean"].notna()]
     ranked = ranked.sort_values("mean", ascending=sign < 0, kind="stable")
     clear = ranked["p_adjusted"] < SIGNIFICANT
     beats, loses = (clear & (side * ranked["over_random"] > 0) for side in (sign, -sign))
@@ -121,10 +121,10 @@ def _faithfulness(rows: pd.DataFrame, summary: pd.DataFrame, tests: pd.DataFrame
 
 
 def localization_findings(summary: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
-    """Say which explainer finds the object best, and which beat a centred Gaussian."""
+    """Say which explainer finds the object best, and which beat a centered Gaussian."""
     sentences = []
     for (model, reference, measure), group in summary.groupby(["model", "reference", "measure"], sort=False):
-        explainers = group[~group["explainer"].isin(control_maps.FLOORS)]
+        explainers = group[~group["explainer"].isin(control_maps.CONTROLS)]
         highest = explainers[explainers["mean"] == explainers["mean"].max()]
         family = tests[(tests["model"] == model) & (tests["reference"] == reference) & (tests["measure"] == measure)]
         own = family[(family["explainer_b"] == "gaussian") & family["explainer_a"].isin(explainers["explainer"])]
@@ -156,7 +156,7 @@ def shape_findings(summary: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
 
 
 def complexity_findings(correlations: pd.DataFrame) -> list[str]:
-    """Say whether agreement is higher on simple pictures; a sentence for each model and agreement."""
+    """Say whether agreement is higher on simple images; a sentence for each model and agreement."""
     sentences = []
     for (model, name), group in correlations.groupby(["model", "agreement"], sort=False):
         known = group[group["correlation"].notna()]
@@ -166,7 +166,7 @@ def complexity_findings(correlations: pd.DataFrame) -> list[str]:
             "evaluation.complexity",
             model=model,
             pair=None if name == MEAN_OF_PAIRS else name.split(" & "),
-            photographs=int(group["photographs"].max()),
+            source_images=int(group["source_images"].max()),
             correlations=shown.assign(title=shown["measure"].map(COMPLEXITY_TITLES)).to_dict("records"),
             clear=not clear.empty,
             adjusted=adjusted(known),
@@ -174,16 +174,16 @@ def complexity_findings(correlations: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def randomisation_findings(summary: pd.DataFrame) -> list[str]:
-    """Say which explainers' maps do not change when the network is randomised; a sentence a model."""
+def randomization_findings(summary: pd.DataFrame) -> list[str]:
+    """Say which explainers' maps do not change when the network is randomized; a sentence a model."""
     sentences = []
     shown = summary[summary["measure"] == "equal_area_iou"]
     for model, group in shown.groupby("model", sort=False):
-        last = group[(group["comparison"] == RANDOMISED) & (group["randomised"] == group["layers"])]
+        last = group[(group["comparison"] == RANDOMIZED) & (group["randomized"] == group["layers"])]
         other = group[group["comparison"] == OTHER].set_index("explainer")["mean"].reindex(last["explainer"])
         level = np.maximum(other.fillna(0).to_numpy(), last["chance"].to_numpy())
         sentences += say(
-            "evaluation.randomisation",
+            "evaluation.randomization",
             model=model,
             explainers=[] if last["mean"].isna().all() else last.to_dict("records"),
             between=other.mean(),
@@ -226,7 +226,7 @@ def objective_text(*, objective: str, explainer: str, area: float, steps: int, b
 
 
 def tuning_findings(board: pd.DataFrame, choice: pd.DataFrame) -> list[str]:
-    """Say for each model which setting to use, what is gained over the default, and whether the photographs show it.
+    """Say for each model which setting to use, what is gained over the default, and whether the source images show it.
 
     The tables are ``settings`` and ``selection`` of `tuning.tables`.
     """
@@ -234,7 +234,7 @@ def tuning_findings(board: pd.DataFrame, choice: pd.DataFrame) -> list[str]:
     for model, own in board.groupby("model", sort=False):
         ranked, left_out = own[own["rank"].notna()], int(own["left_out"].iloc[0])
         if left_out:
-            sentences += say("evaluation.left_out", model=model, photographs=left_out)
+            sentences += say("evaluation.left_out", model=model, source_images=left_out)
         if ranked.empty:
             sentences += say("evaluation.no_best", model=model, settings=len(own))
         else:
@@ -245,7 +245,7 @@ def tuning_findings(board: pd.DataFrame, choice: pd.DataFrame) -> list[str]:
 
 
 def _tuning(model: str, ranked: pd.DataFrame, default: dict, chosen: pd.DataFrame) -> list[str]:
-    """Compare the default with the best setting, with those chosen on other photographs and with the cheapest."""
+    """Compare the default with the best setting, with those chosen on other source images and with the cheapest."""
     best = ranked.iloc[0].to_dict()
     sentences = say(
         "evaluation.best", model=model, settings=len(ranked), best=best, default=default, adjusted=adjusted(ranked)

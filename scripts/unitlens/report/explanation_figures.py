@@ -1,4 +1,4 @@
-"""Draw saliency maps on their photographs, and encode pictures for pages."""
+"""Draw saliency maps on their source images, and encode images for pages."""
 
 import base64
 import io
@@ -21,12 +21,12 @@ def scale(saliency: np.ndarray) -> np.ndarray:
 
 
 def blend(image: np.ndarray, saliency: np.ndarray, segments: np.ndarray | None = None, *, scale: int = 1) -> np.ndarray:
-    """Color a photograph in gray by saliency, and draw the borders of its superpixels.
+    """Color a source image in gray by saliency, and draw the borders of its superpixels.
 
     Parameters
     ----------
     image : array, uint8, shape (h, w, 3)
-        Photograph in the model's geometry.
+        Source image in the model's geometry.
     saliency : array, shape (h, w)
         In [0, 1].
     segments : array of int, shape (h, w), optional
@@ -46,12 +46,12 @@ def blend(image: np.ndarray, saliency: np.ndarray, segments: np.ndarray | None =
     """
     for name, array in {"saliency": saliency, "segments": segments}.items():
         if array is not None and array.shape != image.shape[:2]:
-            raise ValueError(f"`{name}` has shape {array.shape}, the photograph has {image.shape[:2]}")
+            raise ValueError(f"`{name}` has shape {array.shape}, the source image has {image.shape[:2]}")
     if not (saliency.min() >= 0 and saliency.max() <= 1):
         raise ValueError(f"`saliency` must lie in [0, 1], got {saliency.min()} to {saliency.max()}")
-    grey = np.repeat(image @ [0.299, 0.587, 0.114] / 255, 3).reshape(image.shape)  # (h, w, 3)
+    gray = np.repeat(image @ [0.299, 0.587, 0.114] / 255, 3).reshape(image.shape)  # (h, w, 3)
     alpha = 0.8 * np.sqrt(saliency)[..., None]
-    blended = (1 - alpha) * grey + alpha * charts.SALIENCY_MAP(saliency)[..., :3]
+    blended = (1 - alpha) * gray + alpha * charts.SALIENCY_MAP(saliency)[..., :3]
     blended = _enlarge(blended, scale)
     if segments is not None:
         contours = find_boundaries(_enlarge(segments, scale), mode="inner", background=-1)
@@ -61,17 +61,17 @@ def blend(image: np.ndarray, saliency: np.ndarray, segments: np.ndarray | None =
 
 @charts.drawing
 def overlay(image: np.ndarray, saliency: np.ndarray, *, segments: np.ndarray | None = None, title: str) -> Figure:
-    """Draw one saliency map over its photograph, about 3 inches wide, every pixel as a square of equal pixels.
+    """Draw one saliency map over its source image, about 3 inches wide, every pixel as a square of equal pixels.
 
-    Arguments are as in `blend`, which checks them, and the title above the picture.
+    Arguments are as in `blend`, which checks them, and the title above the image.
     """
     scale = max(1, round(3 * charts.DPI / image.shape[1]))
-    picture = blend(image, saliency, segments, scale=scale)
-    height, width = (side / charts.DPI for side in picture.shape[:2])
+    pixels = blend(image, saliency, segments, scale=scale)
+    height, width = (side / charts.DPI for side in pixels.shape[:2])
     lines = charts.wrap(title, int(width / 0.08)).split("\n")
     above = 0.08 + 0.17 * len(lines)
     figure = Figure((width, height + above))
-    _picture(figure, picture, left=0, top=above, width=width, height=height)
+    _show_image(figure, pixels, left=0, top=above, width=width, height=height)
     figure.text(0, 1, "\n".join(lines), va="top", fontsize=9)
     return figure
 
@@ -85,12 +85,12 @@ def explanation_grid(
     segments: np.ndarray | None = None,
     model: str,
 ) -> Figure:
-    """Draw photographs (rows) against explainers (columns), every saliency map over its photograph.
+    """Draw source images (rows) against explainers (columns), every saliency map over its source image.
 
     Parameters
     ----------
     images : array, uint8, shape (n, h, w, 3)
-        Photographs in the model's geometry.
+        Source images in the model's geometry.
     saliencies : mapping from explainer to array, shape (n, h, w)
         Saliency in [0, 1].
     captions : sequence of str
@@ -103,14 +103,14 @@ def explanation_grid(
     ValueError
         If numbers or shapes do not fit each other, or as in `blend`.
     Nothing
-        If there is no photograph.
+        If there is no source image.
     """
     n, pixels_high, pixels_wide = images.shape[:3]
     for name, given in {"captions": captions, **saliencies}.items():
         if len(given) != n:
             raise ValueError(f"`{name}` has {len(given)} entries for {n} `images`")
     if not n:
-        raise charts.Nothing("No photograph was explained.")
+        raise charts.Nothing("No source image was explained.")
     columns, gap, strip, head = 1 + len(saliencies), 0.06, 0.3, 0.95
     cell = min(max(1, round(224 / pixels_wide)) * pixels_wide / charts.DPI, (charts.WIDEST - gap) / columns - gap)
     cell_height = cell * pixels_high / pixels_wide
@@ -118,7 +118,7 @@ def explanation_grid(
     figure = Figure((width, head + n * (cell_height + strip)))
     _text(figure, f"Explanations of {model}", left=gap, top=0.06, va="top", fontsize=11)
     _saliency_bar(figure, left=gap, top=0.34, width=min(2.5, width / 2))
-    for column, title in enumerate(["Photograph", *map(explainer_title, saliencies)]):
+    for column, title in enumerate(["SourceImage", *map(explainer_title, saliencies)]):
         left = gap + column * (cell + gap)
         _text(figure, title, left=left, top=head - 0.02, va="bottom", fontweight="bold", fontsize=9)
     for row in range(n):
@@ -129,8 +129,8 @@ def explanation_grid(
             blend(images[row], maps[row], segments[row] if name == "lime" and segments is not None else None)
             for name, maps in saliencies.items()
         ]
-        for column, picture in enumerate([images[row], *blended]):
-            _picture(figure, picture, left=gap + column * (cell + gap), top=top, width=cell, height=cell_height)
+        for column, image in enumerate([images[row], *blended]):
+            _show_image(figure, image, left=gap + column * (cell + gap), top=top, width=cell, height=cell_height)
     return figure
 
 
@@ -138,11 +138,11 @@ def _enlarge(array: np.ndarray, scale: int) -> np.ndarray:
     return array.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-def _picture(figure: Figure, picture: np.ndarray, *, left: float, top: float, width: float, height: float) -> None:
-    """Put a picture at a place in inches from the top left corner."""
+def _show_image(figure: Figure, image: np.ndarray, *, left: float, top: float, width: float, height: float) -> None:
+    """Put an image at a place in inches from the top left corner."""
     across, down = figure.get_size_inches()
     axes = figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
-    axes.imshow(picture, aspect="auto")
+    axes.imshow(image, aspect="auto")
     axes.set_axis_off()
 
 
@@ -153,15 +153,15 @@ def _text(figure: Figure, text: str, *, left: float, top: float, **look: object)
 
 
 def _saliency_bar(figure: Figure, *, left: float, top: float, width: float) -> None:
-    """Draw the key to the colors of `blend`, on the gray of a medium photograph."""
+    """Draw the key to the colors of `blend`, on the gray of a medium source image."""
     bar = blend(np.full((1, 256, 3), 150, np.uint8), np.linspace(0, 1, 256)[None])
-    _picture(figure, bar, left=left, top=top, width=width, height=0.12)
+    _show_image(figure, bar, left=left, top=top, width=width, height=0.12)
     words = "saliency, from 0 to 1 within each map"
     _text(figure, words, left=left + width + 0.1, top=top + 0.06, va="center", fontsize=8)
 
 
 def captions(arrays: Mapping[str, np.ndarray], facts: Mapping[str, object], classes: Mapping[str, str]) -> list[str]:
-    """Name every picture's explained class with its probability, and what is wrong with its map, if anything.
+    """Name every image's explained class with its probability, and what is wrong with its map, if anything.
 
     Arguments are as in `prediction_table`, with ``warning`` among the arrays.
     """
@@ -176,12 +176,12 @@ def explained_class(name: str, probability: float) -> str:
 
 
 def compressed(image: Image.Image, kind: str, **options: object) -> bytes:
-    """Encode a picture as ``jpeg``, ``png`` or ``webp``, with options of `Image.save`."""
+    """Encode an image as ``jpeg``, ``png`` or ``webp``, with options of `Image.save`."""
     buffer = io.BytesIO()
     image.save(buffer, kind.upper(), **options)
     return buffer.getvalue()
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """Write the content of a picture's file as an address that holds it; `kind` is what follows ``image/``."""
+    """Write the content of an image's file as an address that holds it; `kind` is what follows ``image/``."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

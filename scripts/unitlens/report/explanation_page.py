@@ -1,4 +1,4 @@
-"""Collect what the page of explanations shows: every photograph as every model sees it, its maps, masks and scores."""
+"""Collect what the page of explanations shows: every image as every model sees it, its maps, masks and scores."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,41 +13,41 @@ from unitlens.report import explanation_figures, pages
 from unitlens.report.explanation_figures import compressed, data_uri
 from unitlens.report.text import counted, explainer_title
 
-# Longest side in pixels and quality of the pictures, the best first; None leaves them as the model sees them.
+# Longest side in pixels and quality of the images, the best first; None leaves them as the model sees them.
 FORMS = ((None, 85), (224, 80), (192, 75), (160, 70), (128, 65), (96, 60), (64, 50))
 SCORES = {"deletion": "deletion", "insertion": "insertion", "road": "ROAD"}
-_OUTSIDE = 165  # of 255: how dark the photograph is outside of a mask
+_OUTSIDE = 165  # of 255: how dark the source image is outside of a mask
 
 
 def collect(
     explanations: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
     masks: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
-    pictures: Mapping[str, Mapping[str, np.ndarray]],
+    images: Mapping[str, Mapping[str, np.ndarray]],
     *,
     predictions: pd.DataFrame,
     faithfulness: pd.DataFrame | None,
-    photographs: int,
+    source_images: int,
 ) -> list[dict[str, object]]:
     """Collect the data of the page.
 
     Parameters
     ----------
     explanations, masks : iterable of (arrays, facts)
-        Files of explanations and of masks of all models, those that there are: pictures are found by ``image_id``.
-    pictures : mapping from geometry to mapping
-        Decoded photographs ``image_id``, ``images``, ``box`` and, where there are any, ``mask`` with ``has_mask``.
+        Files of explanations and of masks of all models, those that there are: images are found by ``image_id``.
+    images : mapping from geometry to mapping
+        Decoded source images ``image_id``, ``images``, ``box`` and, where there are any, ``mask`` with ``has_mask``.
     predictions, faithfulness : pandas.DataFrame
         Tables of all models, of `explanations.prediction_table` and `faithfulness.score_shard`, if that is there.
-    photographs : int
+    source_images : int
         How many are shown, the first ones.
 
     Returns
     -------
     list of dict
-        For each photograph ``image_id, label`` and its ``rows``, one a model: ``model, caption, verdict``, ``picture``
-        (h, w, 3) uint8, ``aspect`` (width / height), ``object`` (an SVG path on a square of side `pages.CANVAS`,
-        empty where the sheet gives no object) and ``maps``: ``title``, ``heat`` (h, w, 3) uint8, ``mask`` (h, w) bool
-        or None, ``scores, warning``.
+        For each source image ``image_id, label`` and its ``rows``, one a model: ``model, caption, verdict``,
+        ``picture`` (h, w, 3) uint8, ``aspect`` (width / height), ``object`` (an SVG path on a square of side
+        `pages.CANVAS`, empty where the sheet gives no object) and ``maps``: ``title``, ``heat`` (h, w, 3) uint8,
+        ``mask`` (h, w) bool or None, ``scores, warning``.
 
     Raises
     ------
@@ -61,10 +61,10 @@ def collect(
         for i, image_id in enumerate(arrays["image_id"])
     }
     rows = {
-        geometry: {image_id: i for i, image_id in enumerate(its["image_id"][:photographs])}
-        for geometry, its in pictures.items()
+        geometry: {image_id: i for i, image_id in enumerate(its["image_id"][:source_images])}
+        for geometry, its in images.items()
     }
-    outlines = {geometry: _outlines(its) for geometry, its in pictures.items()}
+    outlines = {geometry: _outlines(its) for geometry, its in images.items()}
     cards: dict[tuple[str, str], dict] = {}  # by image and model
     for arrays, facts in explanations:
         model, explainer, its_rows = facts["model"], facts["explainer"], rows[facts["geometry"]]
@@ -72,10 +72,10 @@ def collect(
             if image_id not in its_rows:
                 continue
             i = its_rows[image_id]
-            picture = pictures[facts["geometry"]]["images"][i]
-            card = _card(told.loc[(model, image_id)], picture, outlines[facts["geometry"]][i])
+            image = images[facts["geometry"]]["images"][i]
+            card = _card(told.loc[(model, image_id)], image, outlines[facts["geometry"]][i])
             card = cards.setdefault((image_id, model), {"model": model} | card)
-            shown = _map(explainer, arrays, place, picture, cut.get((model, image_id)))
+            shown = _map(explainer, arrays, place, image, cut.get((model, image_id)))
             card["maps"].append(shown | {"scores": scores.get((model, image_id, explainer), [])})
     order = list(dict.fromkeys(image_id for its_rows in rows.values() for image_id in its_rows))
     rows_of = {image_id: [card for (each, _), card in cards.items() if each == image_id] for image_id in order}
@@ -83,33 +83,33 @@ def collect(
 
 
 def encode(cards: Sequence[Mapping], form: tuple[int | None, int]) -> list[dict[str, object]]:
-    """Replace the pictures of `collect` by data URIs, in one of `FORMS`."""
+    """Replace the images of `collect` by data URIs, in one of `FORMS`."""
     return [card | {"rows": [_encode_row(row, *form) for row in card["rows"]]} for card in cards]
 
 
 def explain_page(cards: Sequence[Mapping], area: float, explained: int) -> dict[str, object]:
-    """Say in words what the page of `collect` shows, with masks that cover a share `area` of the picture.
+    """Say in words what the page of `collect` shows, with masks that cover a share `area` of the image.
 
-    The page may show the first of all `explained` photographs.
+    The page may show the first of all `explained` source images.
     """
     of = f"{len(cards):,} of " if explained > len(cards) else ""
     rows = [row for card in cards for row in card["rows"]]
     models = list(dict.fromkeys(row["model"] for row in rows))
     titles = list(dict.fromkeys(each["title"] for row in rows for each in row["maps"]))
     return {
-        "summary": f"{of}{counted(explained, 'photograph')}, explained for {' and '.join(models)} by "
-        f"{', '.join(titles)}. Slide from the photograph over the heat map to the mask.",
+        "summary": f"{of}{counted(explained, 'source image')}, explained for {' and '.join(models)} by "
+        f"{', '.join(titles)}. Slide from the source image over the heat map to the mask.",
         "notes": [
-            "Above each row: the model, the class that is explained and its probability. Every picture is shown as the "
+            "Above each row: the model, the class that is explained and its probability. Every image is shown as the "
             "model sees it, cut and resized.",
-            "Heat map: saliency over the photograph in grey, from 0 (grey) to the map's own maximum (yellow); "
+            "Heat map: saliency over the source image in gray, from 0 (gray) to the map's own maximum (yellow); "
             "brightness is not comparable between maps. White lines in LIME's map bound the superpixels; only positive "
             "weights show.",
-            f"Mask: the most salient {100 * area:g} % of the picture stay bright, so masks of all explainers are "
+            f"Mask: the most salient {100 * area:g} % of the image stay bright, so masks of all explainers are "
             "equally large. Of pixels that are equally salient, as in LIME's superpixels, some are taken at random.",
-            "Dashed outline: the object, where the sheet of photographs gives a mask or a box.",
-            "Scores say how faithful this map is on this picture: deletion (lower is better), insertion and ROAD "
-            "(higher is better). One picture proves nothing; the report has means with intervals and tests.",
+            "Dashed outline: the object, where the sheet of source images gives a mask or a box.",
+            "Scores say how faithful this map is on this image: deletion (lower is better), insertion and ROAD "
+            "(higher is better). One image proves nothing; the report has means with intervals and tests.",
             "Keys: Tab to the slider, then ← and →.",
         ],
         "objects": any(row["object"] for row in rows),
@@ -120,42 +120,42 @@ def explain_page(cards: Sequence[Mapping], area: float, explained: int) -> dict[
 def write(
     path: str | Path, cards: Sequence[Mapping], *, area: float, explained: int, missing: Sequence[str] = ()
 ) -> None:
-    """Write the page, below `pages.LARGEST_REPORT_PAGE`, with the pictures of `collect` as large as that allows.
+    """Write the page, below `pages.LARGEST_REPORT_PAGE`, with the images of `collect` as large as that allows.
 
-    Masks cover a share `area` of the picture; of all `explained` photographs the page shows the first; explanations
+    Masks cover a share `area` of the image; of all `explained` source images the page shows the first; explanations
     that are `missing` are left out because the run is not finished.
     """
     words = explain_page(cards, area, explained) | {"missing": missing}
     for form in FORMS:
-        page = words | {"photographs": encode(cards, form)}
+        page = words | {"source_images": encode(cards, form)}
         text = pages.render("explanations.html.j2", page)
         if len(text.encode()) < pages.LARGEST_REPORT_PAGE:
             break
     Path(path).write_text(text, encoding="utf-8")
 
 
-def _card(told: pd.Series, picture: np.ndarray, outline: str) -> dict[str, object]:
-    """Say what one model makes of a photograph (h, w, 3); its maps are added one by one."""
+def _card(told: pd.Series, image: np.ndarray, outline: str) -> dict[str, object]:
+    """Say what one model makes of a source image (h, w, 3); its maps are added one by one."""
     return {
         "caption": explanation_figures.explained_class(told.target_name, told.target_probability),
         "label": told.label_name if _has_label(told) else "",
         "verdict": _verdict(told),
-        "picture": picture,
-        "aspect": "{1} / {0}".format(*picture.shape[:2]),
+        "image": image,
+        "aspect": "{1} / {0}".format(*image.shape[:2]),
         "object": outline,
         "maps": [],
     }
 
 
 def _map(
-    name: str, arrays: Mapping[str, np.ndarray], i: int, picture: np.ndarray, cut: tuple[Mapping, int] | None
+    name: str, arrays: Mapping[str, np.ndarray], i: int, image: np.ndarray, cut: tuple[Mapping, int] | None
 ) -> dict[str, object]:
     """Draw a map of one explainer beside its mask, if one was cut."""
     (saliency,) = explanation_figures.scale(arrays["saliency"][i : i + 1])
     superpixels = arrays["segments"][i] if "segments" in arrays else None
     return {
         "title": explainer_title(name),
-        "heat": np.rint(255 * explanation_figures.blend(picture, saliency, superpixels)).astype(np.uint8),
+        "heat": np.rint(255 * explanation_figures.blend(image, saliency, superpixels)).astype(np.uint8),
         "mask": cut[0][f"{name}:equal_area"][cut[1]] if cut else None,
         "warning": arrays["warning"][i],
     }
@@ -175,7 +175,7 @@ def _scores(table: pd.DataFrame | None) -> dict[tuple[str, str, str], list[tuple
 
 
 def _outlines(decoded: Mapping[str, np.ndarray]) -> list[str]:
-    """Outline the object of every photograph, its mask if there is one, else its box."""
+    """Outline the object of every source image, its mask if there is one, else its box."""
     outlines = [""] * len(decoded["image_id"])
     for objects, given in reversed(localization.reference_masks(decoded).values()):
         for i in given.nonzero().ravel().tolist():
@@ -200,12 +200,12 @@ def _encode_row(row: Mapping[str, object], side: int | None, quality: int) -> di
     maps = []
     for each in row["maps"]:
         mask = None if each["mask"] is None else _shade(each["mask"], side)
-        maps.append(each | {"heat": _photograph(each["heat"], side, quality), "mask": mask})
-    return row | {"picture": _photograph(row["picture"], side, quality), "maps": maps}
+        maps.append(each | {"heat": _source_image(each["heat"], side, quality), "mask": mask})
+    return row | {"image": _source_image(row["image"], side, quality), "maps": maps}
 
 
-def _photograph(picture: np.ndarray, side: int | None, quality: int) -> str:
-    return data_uri(compressed(_shrunk(picture, side), "webp", quality=quality), "webp")
+def _source_image(image: np.ndarray, side: int | None, quality: int) -> str:
+    return data_uri(compressed(_shrunk(image, side), "webp", quality=quality), "webp")
 
 
 def _shade(mask: np.ndarray, side: int | None) -> str:
@@ -216,8 +216,8 @@ def _shade(mask: np.ndarray, side: int | None) -> str:
     return data_uri(compressed(shade, "png", transparency=bytes([0, _OUTSIDE]), bits=1, optimize=True), "png")
 
 
-def _shrunk(picture: np.ndarray, side: int | None) -> Image.Image:
-    image = Image.fromarray(picture)
+def _shrunk(pixels: np.ndarray, side: int | None) -> Image.Image:
+    image = Image.fromarray(pixels)
     if side is not None:
         image.thumbnail((side, side), Image.Resampling.LANCZOS)  # which only shrinks
     return image

@@ -65,7 +65,7 @@ def overview(
     captions : mapping from str to str
         What stands below these figures; ``grid`` below all grids.
     shown : int
-        Photographs in a grid at most, the first of the predictions.
+        Source images in a grid at most, the first of the predictions.
     run : mapping from str
         What was run, as shown: versions, seed, similarity, samples of LIME.
     sections : sequence of mapping
@@ -153,15 +153,15 @@ def overview(
 
 
 def accuracy(predictions: pd.DataFrame) -> str:
-    """Count right predictions of one model among its labelled photographs, with Wilson's 95 % interval."""
-    labelled = predictions[predictions["correct"].notna()]
-    right, n = int(labelled["correct"].astype(bool).sum()), len(labelled)
+    """Count right predictions of one model among its labeled source images, with Wilson's 95 % interval."""
+    labeled = predictions[predictions["correct"].notna()]
+    right, n = int(labeled["correct"].astype(bool).sum()), len(labeled)
     low, high = binomtest(right, n).proportion_ci(method="wilson") if n else (None, None)
     return say("overview.accuracy", right=right, n=n, low=low, high=high)[0]
 
 
 def accuracy_sentences(predictions: pd.DataFrame) -> list[str]:
-    """Say how many labelled photographs each model gets right."""
+    """Say how many labeled source images each model gets right."""
     sentences = []
     for model, group in predictions.groupby("model", sort=False):
         known = group["correct"].notna().any()
@@ -215,8 +215,8 @@ def _images_facts(images: pd.DataFrame) -> dict[str, object]:
     """Say what is remarkable of the image sets."""
     sets = images.groupby("set").first()
     skipped, problems = int(sets["skipped"].sum()), "; ".join(filter(None, sets["problems"]))
-    return {"pictures left out as unreadable": f"{skipped:,} ({problems})" if problems else 0} | {
-        f"copies among the {name} photographs": row["copies"] for name, row in sets.iterrows()
+    return {"images left out as unreadable": f"{skipped:,} ({problems})" if problems else 0} | {
+        f"copies among the {name} source images": row["copies"] for name, row in sets.iterrows()
     }
 
 
@@ -248,7 +248,7 @@ def _model_facts(fact: Mapping, predictions: pd.DataFrame | None) -> dict[str, s
         "sha256 of the weights": Markup('<abbr title="{}">{}</abbr>').format(sha256, sha256[:12]),
         "parameters": f"{fact['parameters']:,}",
         "classes": f"{fact['classes']:,}",
-        "input": f"{given['fit']} to {given['resize']}, centre crop {given['crop']}, {given['interpolation']}",
+        "input": f"{given['fit']} to {given['resize']}, center crop {given['crop']}, {given['interpolation']}",
         "mean and standard deviation": f"{mean} and {std}",
         "input as published with the weights": published,
         "layers": "; ".join(f"{layer}: {'×'.join(map(str, shape))}" for layer, shape in fact["layers"].items()),
@@ -261,7 +261,7 @@ def predictions_table(predictions: pd.DataFrame) -> Table:
     return [
         {
             "model": row.model,
-            "photograph": row.image_id,
+            "source image": row.image_id,
             "label": row.label_name if pd.notna(row.label) else "none",
             "predicted": row.predicted_name or "none",
             "probability": text.decimals(row.probability, 3),
@@ -334,9 +334,9 @@ def timings_table(timings: pd.DataFrame) -> Table:
         {
             "model": row.model,
             "explainer": text.explainer_title(row.explainer),
-            "photographs": f"{row.images:,}",
+            "images": f"{row.images:,}",
             "seconds": f"{row.seconds:.1f}",
-            "a photograph": text.in_seconds(row.seconds_per_image),
+            "an image": text.in_seconds(row.seconds_per_image),
             "device": text.machine_title(row.device, row.threads),
         }
         for row in timings.itertuples()
@@ -381,4 +381,4 @@ def _grid_alt(predictions: pd.DataFrame, timings: pd.DataFrame, *, model: str, s
     rows = predictions[predictions["model"] == model]
     explainers = timings.loc[timings["model"] == model, "explainer"].unique()
     first = rows.head(shown).to_dict("records")
-    return say("overview.grid_alt", model=model, photographs=len(rows), shown=first, explainers=explainers)
+    return say("overview.grid_alt", model=model, source_images=len(rows), shown=first, explainers=explainers)

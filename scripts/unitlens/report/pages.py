@@ -1,6 +1,6 @@
 """Render templates: into sentences, and into pages that hold all they need.
 
-Pictures and outlines are embedded, nothing is loaded.
+Images and outlines are embedded, nothing is loaded.
 """
 
 import base64
@@ -25,7 +25,7 @@ from unitlens.jobs.characters import visible
 from unitlens.report import text
 
 LARGEST_REPORT_PAGE = 1_500_000  # bytes; in base64 it stays below 2 MB, the longest address of a frame in Chromium
-LARGEST_PNG = 500_000  # bytes; larger ones are photographs, and embedded as JPEG
+LARGEST_PNG = 500_000  # bytes; larger ones are source images, and embedded as JPEG
 LEVEL = 0.5  # of a map's maximum: where the outline runs
 CANVAS = 128  # side of the square that outlines are drawn on
 _FINE = 64  # side to which a map is enlarged before it is cut
@@ -149,7 +149,7 @@ def outline(activation_map: np.ndarray) -> str:
     Parameters
     ----------
     activation_map : (h, w) uint8 array
-        As `activation_maps` gives it; it is enlarged bilinearly to the photograph.
+        As `activation_maps` gives it; it is enlarged bilinearly to the source image.
 
     Returns
     -------
@@ -162,7 +162,7 @@ def outline(activation_map: np.ndarray) -> str:
     level = LEVEL * activation_map.max()
     fine = F.interpolate(torch.tensor(activation_map, dtype=torch.float32)[None, None], (_FINE, _FINE), mode="bilinear")
     padded = np.pad(fine[0, 0].numpy(), 1)  # zeros around close what runs into the edge
-    contours = [(contour - 0.5).clip(0, _FINE) for contour in find_contours(padded, level)]  # pixel centres lie at .5
+    contours = [(contour - 0.5).clip(0, _FINE) for contour in find_contours(padded, level)]  # pixel centers lie at .5
     polygons = [_polygon(contour) for contour in sorted(contours, key=_area, reverse=True)[:_MOST_PARTS]]
     return "".join(polygons)
 

@@ -16,7 +16,7 @@ METHOD_TITLES = {
     "scorecam": "Score-CAM",
     "lime": "LIME",
     "random": "Random map",
-    "gaussian": "Centred Gaussian",
+    "gaussian": "Centered Gaussian",
 }
 
 MEASURE_TITLES = {
@@ -38,7 +38,7 @@ CURVE_TITLES = {
     "road_morf": "ROAD, most relevant first",
     "road_lerf": "ROAD, least relevant first",
 }
-BASELINE_TITLES = {"blur": "blurred", "mean": "the mean colour", "imputed": "imputed", "black": "black"}
+BASELINE_TITLES = {"blur": "blurred", "mean": "the mean color", "imputed": "imputed", "black": "black"}
 
 LOCALIZATION_TITLES = {
     "iou": "IoU at the object's own area",
@@ -47,14 +47,14 @@ LOCALIZATION_TITLES = {
 }
 
 SHAPE_TITLES = {
-    "half_area": "share of the picture above half of the maximum",
+    "half_area": "share of the image above half of the maximum",
     "gini": "Gini coefficient of the saliency",
     "pieces": "connected pieces of the most salient area",
 }
 
 COMPLEXITY_TITLES = {
     "edge_density": "edge density",
-    "entropy": "grey-level entropy",
+    "entropy": "gray-level entropy",
     "superpixels": "number of superpixels",
     "jpeg_bits": "JPEG bits per pixel",
     "confidence": "the model's confidence",
@@ -103,11 +103,11 @@ def counted(n: int, one: str, many: str = "") -> str:
 def estimate(value: float, low: float, high: float, n: int) -> str:
     """Write an estimate with its interval and its number, for instance ``0.31 (95 % interval 0.22 to 0.40, n = 10)``.
 
-    An estimate or an interval that is NaN, for lack of photographs, is named as missing.
+    An estimate or an interval that is NaN, for lack of source images, is named as missing.
     """
     if pd.isna(value):
         return f"undefined (n = {n})"
-    interval = "no interval below three photographs" if pd.isna(low) else f"95 % interval {low:.2f} to {high:.2f}"
+    interval = "no interval below three source images" if pd.isna(low) else f"95 % interval {low:.2f} to {high:.2f}"
     return f"{value:.2f} ({interval}, n = {n})"
 
 
@@ -135,11 +135,11 @@ def paired_test(tests: pd.DataFrame, family: pd.DataFrame | None = None) -> str:
     Returns
     -------
     str
-        For instance ``paired permutation test by photograph, p < 0.05 adjusted for 2 tests; smallest p = 0.25``.
+        For instance ``paired permutation test by source_image, p < 0.05 adjusted for 2 tests; smallest p = 0.25``.
     """
     if tests["p_adjusted"].isna().all():
-        return "no photograph to test on"
-    how = f"paired permutation test by photograph, {significant(tests if family is None else family)}"
+        return "no source image to test on"
+    how = f"paired permutation test by source image, {significant(tests if family is None else family)}"
     return f"{how}; smallest {p_value(tests['p_adjusted'].min())}"
 
 

@@ -1,4 +1,4 @@
-"""Collect what the gallery shows of every unit: label, evidence, top photographs, and the outlines of its regions.
+"""Collect what the gallery shows of every unit: label, evidence, top source images, and the outlines of its regions.
 
 Every thumbnail is there once, however many units share it; outlines are paths that the page draws over it.
 """
@@ -22,8 +22,8 @@ from unitlens.report.text import counted
 LARGEST_PAGE = 37_000_000  # bytes of data; thumbnails are as large as that allows
 # Side in pixels and quality of thumbnails, the best first: a reader sees the side before the quality.
 FORMS = ((176, 75), (144, 70), (128, 60), (112, 50), (96, 40), (80, 30), (64, 30), (48, 30))
-_AT_ONCE = 128  # pictures in memory
-_SAMPLE = 96  # pictures that tell how large thumbnails get
+_AT_ONCE = 128  # images in memory
+_SAMPLE = 96  # images that tell how large thumbnails get
 Pick = Callable[[np.ndarray], np.ndarray]
 
 
@@ -40,28 +40,28 @@ class Evidence(NamedTuple):
 
 EVIDENCE = [
     Evidence("score", "score", "Similarity of unit and label. Not comparable between layers.", on_card=True),
-    Evidence("score_low", "score, low", "Lower end of the score's 90 % interval over resampled photographs."),
+    Evidence("score_low", "score, low", "Lower end of the score's 90 % interval over resampled source images."),
     Evidence("score_high", "score, high", "Upper end of that interval."),
     Evidence("margin", "margin", "Score of the label minus that of the second concept.", on_card=True),
     Evidence("margin_group", "margin to another meaning", "The same to the best concept that is no near-synonym."),
-    Evidence("kept", "kept", "Share of resamples of the photographs that keep the label.", on_card=True, share=True),
+    Evidence("kept", "kept", "Share of resamples of the source images that keep the label.", on_card=True, share=True),
     Evidence("kept_group", "kept, near-synonyms", "Share of resamples that keep it or a near-synonym.", share=True),
-    Evidence("p_value", "p", "Permutation test: chance of such a score for shuffled photographs.", low=True),
+    Evidence("p_value", "p", "Permutation test: chance of such a score for shuffled source images.", low=True),
     Evidence("q_value", "q", "p adjusted for the units of the layer (Benjamini-Hochberg).", on_card=True, low=True),
     Evidence(
         "held_out_correlation",
         "held-out r",
-        "Correlation of unit and label on the half of the photographs that did not choose the label.",
+        "Correlation of unit and label on the half of the source images that did not choose the label.",
         on_card=True,
     ),
-    Evidence("held_out_auprc", "held-out AUPRC", "There, how well the label finds the photographs that activate it."),
+    Evidence("held_out_auprc", "held-out AUPRC", "There, how well the label finds the source images that activate it."),
 ]
 
 
 def collect(
     concepts: pd.DataFrame,
     maps: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
-    pictures: Mapping[str, Pick],
+    images: Mapping[str, Pick],
 ) -> dict[str, object]:
     """Collect the data of the page.
 
@@ -70,10 +70,10 @@ def collect(
     concepts : pandas.DataFrame
         Labels of the units, with those columns of `EVIDENCE` that there are.
     maps : iterable of (arrays, facts)
-        For each model and layer of `concepts`: ``row, image_id, activation`` of `exemplars.top_photographs` and, where
-        the layer has space, ``maps`` of `exemplars.activation_maps`; with ``model, layer`` and ``geometry``.
-    pictures : mapping
-        For each geometry, a function from ascending rows to uint8 pictures (n, h, w, 3).
+        For each model and layer of `concepts`: ``row, image_id, activation`` of `exemplars.top_source_images` and,
+        where the layer has space, ``maps`` of `exemplars.activation_maps`; with ``model, layer`` and ``geometry``.
+    images : mapping
+        For each geometry, a function from ascending rows to uint8 images (n, h, w, 3).
 
     Returns
     -------
@@ -87,7 +87,7 @@ def collect(
         If a layer lacks maps, or has those of another number of units.
     """
     layers = {(facts["model"], facts["layer"]): (arrays, facts["geometry"]) for arrays, facts in maps}
-    rows = {geometry: _rows_of(layers.values(), geometry) for geometry in pictures}
+    rows = {geometry: _rows_of(layers.values(), geometry) for geometry in images}
     first = dict(zip(rows, np.cumsum([0, *map(len, rows.values())]).tolist(), strict=False))
     evidence = [each for each in EVIDENCE if each.column in concepts and concepts[each.column].notna().any()]
     groups, units, ids = [], [], {}
@@ -108,33 +108,33 @@ def collect(
         "ids": [ids[thumb] for thumb in range(len(ids))],
     }
     budget = (LARGEST_PAGE - len(json.dumps(data))) * 3 // 4  # four letters of base64 hold three bytes
-    data["thumbs"] = [base64.b64encode(each).decode() for each in _thumbnails(rows, pictures, budget)]
+    data["thumbs"] = [base64.b64encode(each).decode() for each in _thumbnails(rows, images, budget)]
     return data
 
 
 def explain(concepts: pd.DataFrame, data: Mapping[str, object]) -> dict[str, object]:
     """Say in words what the page of `collect` shows: ``summary`` and ``notes``."""
-    labelled, models = (concepts["status"] == "labelled").sum(), concepts["model"].nunique()
+    labeled, models = (concepts["status"] == "labeled").sum(), concepts["model"].nunique()
     broken = "not finite" in set(concepts["status"])
     of = f"{counted(len(data['groups']), 'layer')} of {counted(models, 'model')}"
     return {
         "summary": f"{counted(len(concepts), 'unit')} in {of}; "
-        f"the {concepts['encoder'].iloc[0]} labels {labelled:,} of them.",
+        f"the {concepts['encoder'].iloc[0]} labels {labeled:,} of them.",
         "notes": [
-            "Photographs: the five that activate the unit most, strongest first. Where the probe set holds crops of a "
-            "photograph, only its strongest crop is shown. In the large view the number is the activation, pooled over "
-            "the picture.",
-            "Outline: where the activation exceeds half its maximum in that picture. The map of the layer is enlarged "
+            "Source images: the five that activate the unit most, strongest first. Where the probe set holds crops of "
+            "a source image, only its strongest crop is shown. In the large view the number is the activation, pooled "
+            "over the image.",
+            "Outline: where the activation exceeds half its maximum in that image. The map of the layer is enlarged "
             "bilinearly; negative activations count as 0; of many parts the twelve largest are drawn. There is no "
             "outline where the activation is positive nowhere, and in layers without space. Of transformers, the class "
-            "token ranks the photographs and the other tokens are outlined.",
+            "token ranks the source images and the other tokens are outlined.",
             "A label is the best of the listed concepts, not a proof that the unit stands for it. A unit that is "
-            "unlabelled has no concept that its evidence supports; one that is dead or constant answers every "
-            "photograph alike."
+            "unlabeled has no concept that its evidence supports; one that is dead or constant answers every "
+            "source image alike."
             + (" One that is not finite returns NaN or infinity on some." if broken else "")
             + _bar(concepts),
             "Search finds units whose label contains every word; in quotation marks, whose label is exactly that. "
-            "Keys: / to search, Tab and Enter to open a card, ← and → for its neighbours, Esc to close.",
+            "Keys: / to search, Tab and Enter to open a card, ← and → for its neighbors, Esc to close.",
         ],
     }
 
@@ -144,32 +144,32 @@ def write(
     *,
     concepts: pd.DataFrame,
     maps: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
-    pictures: Mapping[str, Pick],
+    images: Mapping[str, Pick],
     missing: Sequence[str] = (),
 ) -> None:
     """Write the gallery of units, from the arguments of `collect`: a card for each, to search, filter and sort.
 
     Layers that are `missing` are left out because the run is not finished.
     """
-    data = collect(concepts, maps, pictures)
+    data = collect(concepts, maps, images)
     vega = Markup(vl_convert.javascript_bundle())  # Vega-Lite, so that the page needs no network
     page = {"data": pages.visible_data(data), "charts": vega, "missing": missing} | explain(concepts, data)
     pages.write_page(path, "units.html.j2", page)
 
 
 def _bar(concepts: pd.DataFrame) -> str:
-    """Say up to which q units are labelled, where the table tells."""
+    """Say up to which q units are labeled, where the table tells."""
     if "alpha" not in concepts:
         return ""
     return (
-        f" Units are labelled up to a q of {concepts['alpha'].iloc[0]:g}; one of 1 means that labels of shuffled "
-        "photographs fit as well."
+        f" Units are labeled up to a q of {concepts['alpha'].iloc[0]:g}; one of 1 means that labels of shuffled "
+        "source images fit as well."
     )
 
 
 def _chart(categories: Sequence[str]) -> dict[str, object]:
     """Specify a scatter plot of units in Vega-Lite; the page fills in ``units`` and the titles of the axes."""
-    colours = {"domain": categories, "range": [charts.CATEGORY_COLOURS[charts.category(name)] for name in categories]}
+    colors = {"domain": categories, "range": [charts.CATEGORY_COLORS[charts.category(name)] for name in categories]}
     number = {"type": "quantitative", "scale": {"zero": False}}
     return {
         "description": "Scatter plot of the units that the cards show, by two kinds of evidence",
@@ -180,7 +180,7 @@ def _chart(categories: Sequence[str]) -> dict[str, object]:
         "encoding": {
             "x": {"field": "x"} | number,
             "y": {"field": "y"} | number,
-            "color": {"field": "category", "scale": colours, "title": "category", "legend": {"orient": "bottom"}},
+            "color": {"field": "category", "scale": colors, "title": "category", "legend": {"orient": "bottom"}},
             "shape": {"field": "model", "legend": {"orient": "bottom"}},
             "tooltip": [{"field": name, "title": name} for name in ("label", "category", "place", "unit")],
         },
@@ -193,7 +193,7 @@ def _layer(layers: Mapping, model: str, layer: str, units: int) -> tuple[Mapping
         raise ValueError(f"there are no maps of {model} {layer}")
     arrays, geometry = layers[model, layer]
     if len(arrays["row"]) != units:
-        raise ValueError(f"{model} {layer} has {units} units in the table, but {len(arrays['row'])} with photographs")
+        raise ValueError(f"{model} {layer} has {units} units in the table, but {len(arrays['row'])} with source images")
     return arrays, geometry
 
 
@@ -227,25 +227,25 @@ def _images(arrays: Mapping[str, np.ndarray], thumbs: np.ndarray, unit: int) -> 
     return images
 
 
-def _thumbnails(rows: Mapping[str, np.ndarray], pictures: Mapping[str, Pick], budget: int) -> list[bytes]:
-    """Encode the pictures of every geometry, as large as `budget` bytes allow."""
+def _thumbnails(rows: Mapping[str, np.ndarray], images: Mapping[str, Pick], budget: int) -> list[bytes]:
+    """Encode the images of every geometry, as large as `budget` bytes allow."""
     count = sum(map(len, rows.values()))
     every = -(-count // _SAMPLE) if count else 1
     sample = {geometry: each[::every] for geometry, each in rows.items()}
     for form in FORMS[:-1]:
-        mean = np.mean([len(thumbnail) for thumbnail in _encode(sample, pictures, *form)] or [0])
+        mean = np.mean([len(thumbnail) for thumbnail in _encode(sample, images, *form)] or [0])
         if count * mean <= 0.97 * budget:
             break
     else:
         form = FORMS[-1]
-    return list(_encode(rows, pictures, *form))
+    return list(_encode(rows, images, *form))
 
 
-def _encode(rows: Mapping[str, np.ndarray], pictures: Mapping[str, Pick], side: int, quality: int) -> Iterator[bytes]:
+def _encode(rows: Mapping[str, np.ndarray], images: Mapping[str, Pick], side: int, quality: int) -> Iterator[bytes]:
     for geometry, its_rows in rows.items():
         for start in range(0, len(its_rows), _AT_ONCE):
-            for picture in pictures[geometry](its_rows[start : start + _AT_ONCE]):
-                small = Image.fromarray(picture).resize((side, side), Image.Resampling.LANCZOS)
+            for image in images[geometry](its_rows[start : start + _AT_ONCE]):
+                small = Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS)
                 yield compressed(small, "webp", quality=quality)
 
 

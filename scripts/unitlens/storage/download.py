@@ -49,7 +49,7 @@ _BEGINNINGS = {  # of the files that are taken without a hash
 }
 WEIGHTS = ("zip", "pickle", "safetensors")
 ARCHIVES = ("zip", "tar", "tar.gz", "tar.bz2", "tar.xz")
-PHOTOGRAPHS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WebP", "AVIF", "JPEG 2000", "PPM")
+SOURCE_IMAGES = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WebP", "AVIF", "JPEG 2000", "PPM")
 _OTHERS = {  # what comes instead of a file, for messages
     "an empty file": rb"\Z",
     "a web page": rb"(\xef\xbb\xbf)?(\s|<!--.*?-->|<\?.*?\?>)*<(!doctype\s+html|html|head|title|body)",

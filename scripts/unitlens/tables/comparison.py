@@ -22,27 +22,27 @@ def frequent(concepts: pd.DataFrame) -> pd.DataFrame:
 
     The category is that of most of the concept's units, over all models.
     """
-    labelled = unit_labels.with_all(unit_labels.labelled_units(concepts))
-    pairs = labelled.groupby(["concept", "category"]).size().sort_values(ascending=False, kind="stable").reset_index()
+    labeled = unit_labels.with_all(unit_labels.labeled_units(concepts))
+    pairs = labeled.groupby(["concept", "category"]).size().sort_values(ascending=False, kind="stable").reset_index()
     category = pairs.drop_duplicates("concept").set_index("concept").category
-    counts = labelled.groupby(["model", "layer", "concept"], sort=False).size().rename("units").reset_index()
+    counts = labeled.groupby(["model", "layer", "concept"], sort=False).size().rename("units").reset_index()
     counts.insert(3, "category", counts.concept.map(category))
     counts["share"] = counts.units / counts.groupby(["model", "layer"]).units.transform("sum")
-    order = {key: position for position, key in enumerate(unit_labels.groups(labelled))}
+    order = {key: position for position, key in enumerate(unit_labels.groups(labeled))}
     counts["order"] = [order[key] for key in zip(counts.model, counts.layer, strict=True)]
     counts = counts.sort_values(["order", "units", "concept"], ascending=[True, False, True])
     return counts.drop(columns="order").reset_index(drop=True)
 
 
 def layers(concepts: pd.DataFrame) -> pd.DataFrame:
-    """Summarise every layer.
+    """Summarize every layer.
 
-    Distinct concepts are rarefied to as many labelled units as the layer with the fewest has. A layer without any has
+    Distinct concepts are rarefied to as many labeled units as the layer with the fewest has. A layer without any has
     no rarefied count and does not lower that of the others.
     """
     groups = dict(list(concepts.groupby(["model", "layer"], sort=False)))
-    labelled = dict(list(unit_labels.labelled_units(concepts).groupby(["model", "layer"], sort=False)))
-    counts = {key: unit_labels.concept_counts(labelled.get(key, group.iloc[:0])) for key, group in groups.items()}
+    labeled = dict(list(unit_labels.labeled_units(concepts).groupby(["model", "layer"], sort=False)))
+    counts = {key: unit_labels.concept_counts(labeled.get(key, group.iloc[:0])) for key, group in groups.items()}
     smallest = min((int(count.sum()) for count in counts.values() if len(count)), default=0)
     rows = []
     for (model, layer), group in groups.items():
@@ -52,17 +52,17 @@ def layers(concepts: pd.DataFrame) -> pd.DataFrame:
         top = (count.index[0], int(count.iloc[0])) if len(count) else ("", 0)
         numbers = [len(group), dead, int(count.sum()), len(count), smallest]
         rows.append([model, layer, *numbers, *rarefied, *top, *diversity.concentration(count.to_numpy())])
-    columns = "model layer units dead labelled distinct rarefied_units distinct_rarefied distinct_low distinct_high"
+    columns = "model layer units dead labeled distinct rarefied_units distinct_rarefied distinct_low distinct_high"
     columns += " top_concept top_units gini gini_low gini_high top10_share top10_low top10_high"
     return pd.DataFrame(rows, columns=columns.split())
 
 
 def categories(concepts: pd.DataFrame) -> pd.DataFrame:
-    """Give the share of every category among the labelled units of each layer, with Wilson's 95 % interval."""
-    labelled = unit_labels.with_all(unit_labels.labelled_units(concepts))
-    names = sorted(labelled.category.unique())
+    """Give the share of every category among the labeled units of each layer, with Wilson's 95 % interval."""
+    labeled = unit_labels.with_all(unit_labels.labeled_units(concepts))
+    names = sorted(labeled.category.unique())
     rows = []
-    for (model, layer), group in labelled.groupby(["model", "layer"], sort=False):
+    for (model, layer), group in labeled.groupby(["model", "layer"], sort=False):
         for name in names:
             units = int((group.category == name).sum())
             rows.append([model, layer, name, units, units / len(group), *_wilson(units, len(group))])
@@ -74,10 +74,10 @@ def models(concepts: pd.DataFrame) -> pd.DataFrame:
 
     The chi-square test is of equal category shares; its effect size is Cramer's V.
     """
-    labelled = unit_labels.labelled_units(concepts)
+    labeled = unit_labels.labeled_units(concepts)
     rows = []
     for a, b in combinations(concepts.model.unique(), 2):
-        counts_a, counts_b = (unit_labels.concept_counts(labelled[labelled.model == model]) for model in (a, b))
+        counts_a, counts_b = (unit_labels.concept_counts(labeled[labeled.model == model]) for model in (a, b))
         distinct_a, distinct_b, shared = len(counts_a), len(counts_b), len(counts_a.index.intersection(counts_b.index))
         union = distinct_a + distinct_b - shared
         distinct = [distinct_a, distinct_b, shared, distinct_a - shared, distinct_b - shared]
@@ -85,7 +85,7 @@ def models(concepts: pd.DataFrame) -> pd.DataFrame:
         (mean_a, half_a), (mean_b, half_b) = (diversity.rarefied(counts, smallest) for counts in (counts_a, counts_b))
         difference, half = mean_a - mean_b, np.hypot(half_a, half_b)
         rarefied = [smallest, mean_a, mean_b, difference, difference - half, difference + half]
-        pair = labelled[labelled.model.isin([a, b])]
+        pair = labeled[labeled.model.isin([a, b])]
         test = _compare_shares(pd.crosstab(pair.model, pair.category).to_numpy())
         rows.append([a, b, *distinct, shared / union if union else np.nan, *rarefied, *test])
     columns = "model_a model_b distinct_a distinct_b shared only_a only_b jaccard rarefied_units rarefied_a rarefied_b"
@@ -99,11 +99,11 @@ def category_differences(concepts: pd.DataFrame) -> pd.DataFrame:
     The interval of the difference is Newcombe's (1998). The p-value is Fisher's: the exact permutation test that deals
     the units out to the two models; adjusted over all rows (Benjamini-Hochberg).
     """
-    labelled = unit_labels.with_all(unit_labels.labelled_units(concepts))
-    names = sorted(labelled.category.unique())
-    groups = dict(list(labelled.groupby(["model", "layer"], sort=False)))
+    labeled = unit_labels.with_all(unit_labels.labeled_units(concepts))
+    names = sorted(labeled.category.unique())
+    groups = dict(list(labeled.groupby(["model", "layer"], sort=False)))
     rows = []
-    for a, b in combinations(labelled.model.unique(), 2):
+    for a, b in combinations(labeled.model.unique(), 2):
         layers_of_a = [layer for model, layer in groups if model == a]
         for layer in [layer for layer in layers_of_a if (b, layer) in groups]:
             of_a, of_b = groups[a, layer].category, groups[b, layer].category
@@ -114,7 +114,7 @@ def category_differences(concepts: pd.DataFrame) -> pd.DataFrame:
                 sides = [value for side in zip(units, totals, shares, strict=True) for value in side]
                 difference = weighted_shares(units, totals, [1, -1])
                 rows.append([a, b, layer, name, *sides, *difference, test.pvalue])
-    columns = "model_a model_b layer category units_a labelled_a share_a units_b labelled_b share_b difference low high"
+    columns = "model_a model_b layer category units_a labeled_a share_a units_b labeled_b share_b difference low high"
     table = pd.DataFrame(rows, columns=[*columns.split(), "p_value"])
     return table.assign(p_adjusted=benjamini_hochberg(table.p_value))
 
@@ -129,14 +129,14 @@ def unique_concepts(concepts: pd.DataFrame) -> pd.DataFrame:
     counts = frequent(concepts)
     counts = counts[counts.layer == unit_labels.ALL]
     total = counts.groupby("concept").units.sum()
-    labelled = counts.groupby("model", sort=False).units.sum()
+    labeled = counts.groupby("model", sort=False).units.sum()
     rows = []
-    for row in counts.itertuples() if len(labelled) > 1 else ():
-        own, others = labelled[row.model], labelled.sum() - labelled[row.model]
+    for row in counts.itertuples() if len(labeled) > 1 else ():
+        own, others = labeled[row.model], labeled.sum() - labeled[row.model]
         elsewhere = total[row.concept] - row.units
         test = stats.fisher_exact(_two_by_two([row.units, elsewhere], [own, others]))
         rows.append([row.model, row.concept, row.category, row.units, own, others, test.pvalue, elsewhere])
-    columns = ["model", "concept", "category", "units", "labelled", "labelled_others", "p_value", "elsewhere"]
+    columns = ["model", "concept", "category", "units", "labeled", "labeled_others", "p_value", "elsewhere"]
     table = pd.DataFrame(rows, columns=columns)
     table = table.assign(p_adjusted=benjamini_hochberg(table.p_value), tests=len(table))
     return table[table.elsewhere == 0].drop(columns="elsewhere").reset_index(drop=True)
@@ -149,15 +149,15 @@ def trend(concepts: pd.DataFrame, *, seed: int = 0, n_resamples: int = 9999) -> 
     Cochran-Armitage statistic when units are dealt out to the layers at random, `n_resamples` times; adjusted over all
     rows (Benjamini-Hochberg). A model with labels in fewer than two layers has no row.
     """
-    labelled = unit_labels.labelled_units(concepts)
-    names = sorted(labelled.category.unique())
+    labeled = unit_labels.labeled_units(concepts)
+    names = sorted(labeled.category.unique())
     rows = []
-    for model, group in labelled.groupby("model", sort=False):
+    for model, group in labeled.groupby("model", sort=False):
         table = pd.crosstab(group.layer, group.category).reindex(group.layer.unique())
         if len(table) < 2:
             continue
         sizes, total = table.sum(axis=1).to_numpy(), len(group)
-        depth = np.arange(len(sizes)) - np.arange(len(sizes)) @ sizes / total  # centred over the units
+        depth = np.arange(len(sizes)) - np.arange(len(sizes)) @ sizes / total  # centered over the units
         weights = sizes * depth / (sizes @ depth**2)
         for name in names:
             units = table[name].to_numpy() if name in table else np.zeros(len(sizes), dtype=int)
@@ -167,7 +167,7 @@ def trend(concepts: pd.DataFrame, *, seed: int = 0, n_resamples: int = 9999) -> 
             slope = weighted_shares(units, sizes, weights)
             p = (1 + extreme) / (1 + n_resamples)
             rows.append([model, name, table.index[0], table.index[-1], len(sizes), total, *slope, p])
-    columns = ["model", "category", "first", "last", "layers", "labelled", "slope", "low", "high", "p_value"]
+    columns = ["model", "category", "first", "last", "layers", "labeled", "slope", "low", "high", "p_value"]
     table = pd.DataFrame(rows, columns=columns)
     return table.assign(p_adjusted=benjamini_hochberg(table.p_value))
 

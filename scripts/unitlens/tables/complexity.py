@@ -15,7 +15,7 @@ MEAN_OF_PAIRS = "mean of all pairs"
 
 
 def score_shape(explanations: Sequence[run.Explanation], *, area: float) -> pd.DataFrame:
-    """Measure the shape of every map, and of its pieces in a share `area` of the picture; see docs/outputs.md.
+    """Measure the shape of every map, and of its pieces in a share `area` of the image; see docs/outputs.md.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def score_shape(explanations: Sequence[run.Explanation], *, area: float) -> pd.D
     return pd.concat(tables, ignore_index=True)
 
 
-def summarise_shape(scores: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+def summarize_shape(scores: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Average the shapes of each explainer's maps, and test every class activation map against LIME."""
     keys = [*summaries.ORIGIN, "measure"]
     tests = summaries.paired_tests(scores, keys, "explainer", pairs=summaries.against("lime"), seed=seed)
@@ -50,7 +50,7 @@ def summarise_shape(scores: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFram
 def measure_complexity(
     images: np.ndarray, arrays: Mapping[str, np.ndarray], facts: Mapping[str, object]
 ) -> pd.DataFrame:
-    """Measure how complex photographs are, as a model sees them, see docs/outputs.md, ``results/complexity.csv``.
+    """Measure how complex source images are, as a model sees them, see docs/outputs.md, ``results/complexity.csv``.
 
     `images` are uint8, shape (n, h, w, 3), in the model's geometry; `arrays` and `facts` LIME's file of explanations.
     """
@@ -58,17 +58,17 @@ def measure_complexity(
     table["edge_density"] = [measures.edge_density(image) for image in images]
     table["entropy"] = [measures.entropy(image) for image in images]
     table["jpeg_bits"] = [measures.jpeg_bits(image) for image in images]
-    superpixels = arrays["superpixels"] if len(images) else []  # a shard without pictures has none
+    superpixels = arrays["superpixels"] if len(images) else []  # a shard without images has none
     table["superpixels"] = pd.Series(superpixels, dtype="Int64").replace(0, pd.NA)
     table["confidence"] = arrays["predicted_probability"]
     return table
 
 
 def correlate_complexity(complexity: pd.DataFrame, scores: pd.DataFrame, *, area: float, seed: int = 0) -> pd.DataFrame:
-    """Correlate the complexity of photographs with how far explainers agree on them.
+    """Correlate the complexity of source images with how far explainers agree on them.
 
     Spearman's correlation of each measure with the IoU of the first class activation map and LIME, and with the mean
-    over all pairs; crops of one photograph enter with their mean. p-values are adjusted over the measures of one
+    over all pairs; crops of one source image enter with their mean. p-values are adjusted over the measures of one
     agreement.
 
     Parameters
@@ -78,14 +78,16 @@ def correlate_complexity(complexity: pd.DataFrame, scores: pd.DataFrame, *, area
     area : float
         The cut whose equal-area IoU is taken.
     """
-    columns = [*summaries.ORIGIN, "agreement", "measure", "n", "photographs", "correlation", "low", "high", "p_value"]
+    columns = [*summaries.ORIGIN, "agreement", "measure", "n", "source_images", "correlation", "low", "high", "p_value"]
     tables = []
     for key, own in agreement_of_images(scores, area=area).groupby([*summaries.ORIGIN, "agreement"], sort=False):
-        joined = own.merge(complexity, on=[*summaries.ORIGIN, "image_id", "photograph"])
+        joined = own.merge(complexity, on=[*summaries.ORIGIN, "image_id", "source_image"])
         rows = []
         for measure in measures.IMAGE_MEASURES:
             known = joined[joined[[measure, "value"]].notna().all(axis=1)]
-            result = resampling.rank_correlation(known[measure], known["value"], groups=known["photograph"], seed=seed)
+            result = resampling.rank_correlation(
+                known[measure], known["value"], groups=known["source_image"], seed=seed
+            )
             rows.append([*key, measure, len(known), *result])
         table = pd.DataFrame(rows, columns=columns)
         tables.append(table.assign(p_adjusted=resampling.benjamini_hochberg(table["p_value"]), seed=seed))
@@ -98,7 +100,7 @@ def agreement_of_images(scores: pd.DataFrame, *, area: float) -> pd.DataFrame:
     The column ``agreement`` names the pair, or is `MEAN_OF_PAIRS`.
     """
     scores = scores[equal_area(scores, area)]
-    keys = [*summaries.ORIGIN, "image_id", "photograph"]
+    keys = [*summaries.ORIGIN, "image_id", "source_image"]
     first = scores[scores["explainer_b"] == "lime"].drop_duplicates(keys)
     first = first.assign(agreement=first["explainer_a"] + " & lime")
     pairs = scores.groupby(keys, sort=False)["value"]
@@ -110,10 +112,12 @@ def agreement_of_images(scores: pd.DataFrame, *, area: float) -> pd.DataFrame:
 def complexity_points(
     scores: pd.DataFrame, complexity: pd.DataFrame, correlations: pd.DataFrame, *, area: float
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Join agreement and complexity of each photograph, for the first pair of `correlations`, and give its rows.
+    """Join agreement and complexity of each source image, for the first pair of `correlations`, and give its rows.
 
     Arguments as of `correlate_complexity`, and its result; in the points ``value`` is the equal-area IoU.
     """
     pairs = correlations.drop_duplicates("model").set_index("model")["agreement"]
-    points = agreement_of_images(scores, area=area).merge(complexity, on=[*summaries.ORIGIN, "image_id", "photograph"])
+    points = agreement_of_images(scores, area=area).merge(
+        complexity, on=[*summaries.ORIGIN, "image_id", "source_image"]
+    )
     return tuple(table[table["agreement"] == table["model"].map(pairs)] for table in (points, correlations))

@@ -19,16 +19,16 @@ from unitlens.units import dissect
 
 CURVE_POINTS = 32  # most sizes at which a rarefaction curve is computed
 TOP = 10  # concepts in the top share
-FEWEST = 50  # labelled units below which the jackknife gives no interval: its coverage was simulated from there on
+FEWEST = 50  # labeled units below which the jackknife gives no interval: its coverage was simulated from there on
 Z = stats.norm.ppf(0.975)
 
 
 def rarefaction(concepts: pd.DataFrame) -> pd.DataFrame:
     """Give the distinct concepts expected among ever more units of every layer, at most `CURVE_POINTS` sizes."""
-    labelled = unit_labels.with_all(unit_labels.labelled_units(concepts))
+    labeled = unit_labels.with_all(unit_labels.labeled_units(concepts))
     rows = []
-    for model, layer in unit_labels.groups(labelled):
-        count = unit_labels.concept_counts(labelled[(labelled.model == model) & (labelled.layer == layer)])
+    for model, layer in unit_labels.groups(labeled):
+        count = unit_labels.concept_counts(labeled[(labeled.model == model) & (labeled.layer == layer)])
         for size in np.unique(np.linspace(1, count.sum(), CURVE_POINTS).round().astype(int)):
             rows.append([model, layer, size, *rarefy_with_interval(count, int(size))])
     return pd.DataFrame(rows, columns=["model", "layer", "units", "distinct", "low", "high"])
@@ -40,7 +40,7 @@ def relabel_subsets(
     text_features: np.ndarray,
     *,
     similarity: str,
-    photographs: np.ndarray,
+    source_images: np.ndarray,
     groups: np.ndarray,
     seed: int,
     fractions: tuple[float, ...] = (1 / 8, 1 / 4, 1 / 2, 1),
@@ -49,7 +49,7 @@ def relabel_subsets(
 ) -> pd.DataFrame:
     """Label the units of a layer again on parts of the probe set, to see how the number of concepts grows with it.
 
-    Every unit that is not dead is labelled, whatever its evidence, so that the number of units hardly changes. A part
+    Every unit that is not dead is labeled, whatever its evidence, so that the number of units hardly changes. A part
     with fewer images than the similarity needs has no label: 0 units, and ``distinct`` and ``kept`` are NaN.
 
     Parameters
@@ -60,22 +60,22 @@ def relabel_subsets(
         Features of the same images, and of the concepts.
     similarity : str
         A key of `dissect.SIMILARITIES`.
-    photographs : array, shape (n,)
-        What each image was cut from: photographs are drawn, with all that was cut from them.
+    source_images : array, shape (n,)
+        What each image was cut from: source images are drawn, with all that was cut from them.
     groups : array, shape (m,)
         Name under which each concept counts.
     fractions : tuple of float
-        Shares of the photographs, rounded up. In one draw the smaller parts lie in the larger ones.
+        Shares of the source images, rounded up. In one draw the smaller parts lie in the larger ones.
     sizes : sequence of int
-        Further parts, in photographs; those that are not smaller than the probe set are left out.
+        Further parts, in source images; those that are not smaller than the probe set are left out.
     draws : int
-        Random orders of the photographs. All of the photographs are one draw.
+        Random orders of the source images. All of the source images are one draw.
     """
     activations = silenced(torch.as_tensor(activations)).numpy()
-    names, photograph = np.unique(photographs, return_inverse=True)
+    names, source_image = np.unique(source_images, return_inverse=True)
     words = np.append(np.asarray(groups, dtype=object), "")  # -1, no label, is the empty last
     order = np.random.default_rng(seed)
-    ranks = [order.permutation(len(names))[photograph] for _ in range(draws)]  # an image's place in each random order
+    ranks = [order.permutation(len(names))[source_image] for _ in range(draws)]  # an image's place in each random order
 
     def labels(rows: np.ndarray) -> np.ndarray:
         """Name of each unit's concept; empty for a dead unit and where there are too few images."""
@@ -84,7 +84,7 @@ def relabel_subsets(
         parts = (torch.as_tensor(part) for part in (activations[rows], image_features[rows], text_features))
         return words[dissect.label(dissect.SIMILARITIES[similarity](*parts)).concept]
 
-    whole = labels(np.ones(len(photograph), dtype=bool))
+    whole = labels(np.ones(len(source_image), dtype=bool))
     named = whole != ""
     table = []
     parts = {int(np.ceil(fraction * len(names))): fraction for fraction in fractions}
@@ -96,17 +96,17 @@ def relabel_subsets(
             found = part[part != ""]
             distinct, kept = (len(set(found)), (part == whole)[named].mean()) if len(found) else (np.nan, np.nan)
             table.append([fraction, draw, size, int(rows.sum()), len(found), distinct, kept])
-    return pd.DataFrame(table, columns=["fraction", "draw", "photographs", "images", "units", "distinct", "kept"])
+    return pd.DataFrame(table, columns=["fraction", "draw", "source_images", "images", "units", "distinct", "kept"])
 
 
 def probe_sizes(draws: pd.DataFrame) -> pd.DataFrame:
-    """Summarise how the number of distinct concepts grows with the probe set: means, lowest and highest of the draws.
+    """Summarize how the number of distinct concepts grows with the probe set: means, lowest and highest of the draws.
 
-    These are no confidence limits: draws of half of the photographs overlap.
+    These are no confidence limits: draws of half of the source images overlap.
     """
     grouped = draws.groupby(["model", "layer", "fraction"], sort=False)
     return grouped.agg(
-        photographs=("photographs", "mean"),
+        source_images=("source_images", "mean"),
         images=("images", "mean"),
         draws=("draw", "size"),
         units=("units", "mean"),

@@ -45,7 +45,7 @@ def explanation_table(columns: Mapping[str, np.ndarray], facts: Mapping[str, obj
 def prediction_table(
     arrays: Mapping[str, np.ndarray], facts: Mapping[str, object], classes: Mapping[str, str]
 ) -> pd.DataFrame:
-    """Tabulate what a model predicts for the pictures of one shard of explanations.
+    """Tabulate what a model predicts for the images of one shard of explanations.
 
     The label's columns are empty where the sheet gives none, those of a class where the network returns NaN or,
     explaining labels, there is none. `classes` gives each model's `class_names` argument.
@@ -53,7 +53,7 @@ def prediction_table(
     Raises
     ------
     ValueError
-        If a picture's label is no class of the model.
+        If an image's label is no class of the model.
     """
     names = np.array([*class_names(classes[facts["model"]]), ""], dtype=object)  # of number -1: there is none
     label, predicted, target = (arrays[name] for name in ("label", "predicted", "target"))
@@ -88,6 +88,6 @@ def _known(classes: np.ndarray) -> pd.Series:
 def join_predictions(
     explanations: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]], classes: Mapping[str, str]
 ) -> pd.DataFrame:
-    """Put the tables of `prediction_table` of several files of explanations below each other, every picture once."""
+    """Put the tables of `prediction_table` of several files of explanations below each other, every image once."""
     parts = [prediction_table(arrays, facts, classes) for arrays, facts in explanations]
     return pd.concat(parts).drop_duplicates(["model", "image_id"], ignore_index=True)

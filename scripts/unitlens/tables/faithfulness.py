@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from unitlens.explainers import masks
-from unitlens.measures.control_maps import floor_maps, is_flat
+from unitlens.measures.control_maps import is_flat, make_control_maps
 from unitlens.measures.faithfulness import BETTER, Predict, curves, scores
 from unitlens.measures.perturbation import Plan
 from unitlens.tables import resampling, summaries
@@ -24,24 +24,24 @@ def score_shard(
     *,
     plan: Plan,
     seeds: Sequence[int],
-    floor_seeds: Sequence[int],
+    control_seeds: Sequence[int],
     batch_size: int,
     device: torch.device | str = "cpu",
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Score every explainer and the floors on a shard of pictures, see docs/outputs.md, ``results/faithfulness``.
+    """Score every explainer and the control maps on a shard of images, see docs/outputs.md, ``results/faithfulness``.
 
     A map that is zero everywhere has no scores (see `masks.has_map`), an image without a target none at all.
 
     Parameters
     ----------
     predict : callable
-        uint8 pictures -> probabilities.
+        uint8 images -> probabilities.
     explanations : mapping
-        From explainer to its arrays (n rows): ``saliency, target, target_probability, image_id, photograph``.
+        From explainer to its arrays (n rows): ``saliency, target, target_probability, image_id, source_image``.
     images : array, uint8, shape (n, h, w, 3)
     plan : Plan
         With all measures.
-    seeds, floor_seeds : sequence of int
+    seeds, control_seeds : sequence of int
         One for each image: the order of equal pixels and the noise; the random map.
 
     Returns
@@ -49,7 +49,7 @@ def score_shard(
     table : pandas.DataFrame
         A row for each image, explainer and measure.
     curves : dict
-        Arrays for `write_arrays`: ``<explainer>:<measure>:<baseline>`` (n, points), ``image_id``, ``photograph``.
+        Arrays for `write_arrays`: ``<explainer>:<measure>:<baseline>`` (n, points), ``image_id``, ``source_image``.
 
     Raises
     ------
@@ -57,12 +57,14 @@ def score_shard(
         If the explainers explain other images or classes than each other.
     """
     facts = _common(explanations)
-    own = {name: facts[name] for name in ("image_id", "photograph")}
+    own = {name: facts[name] for name in ("image_id", "source_image")}
     if not len(images):  # all of the shard were skipped
         return pd.DataFrame(columns=[*own, *_SCORED]), own
     targets = torch.as_tensor(facts["target"])
     maps = {name: torch.as_tensor(arrays["saliency"]).to(device) for name, arrays in explanations.items()}
-    maps |= {name: floor.to(device) for name, floor in floor_maps(images.shape[1:3], seeds=floor_seeds).items()}
+    maps |= {
+        name: floor.to(device) for name, floor in make_control_maps(images.shape[1:3], seeds=control_seeds).items()
+    }
     options = {"plan": plan, "seeds": seeds, "batch_size": batch_size}
     found = curves(predict, torch.as_tensor(images).to(device), maps, targets.clamp(min=0), **options)
     scored = {name: masks.has_map(each).cpu() & (targets >= 0) for name, each in maps.items()} | {"": targets >= 0}
@@ -88,7 +90,7 @@ def _common(explanations: Mapping[str, Mapping[str, np.ndarray]]) -> Mapping[str
     return first
 
 
-def summarise(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+def summarize(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """Average every measure over images, and compare each explainer with the random maps.
 
     p-values are adjusted for all comparisons of this table.
@@ -98,11 +100,11 @@ def summarise(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     summary.insert(summary.columns.get_loc("flat"), "better", better)
     names = {"explainer_a": "explainer", "difference": "over_random", "low": "over_low", "high": "over_high"}
     over = _tests(table, summaries.against("random"), seed).rename(columns=names)
-    return summary.merge(over.drop(columns=["explainer_b", "n", "photographs"]), how="left")
+    return summary.merge(over.drop(columns=["explainer_b", "n", "source_images"]), how="left")
 
 
 def compare(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Test every two explainers, the floors among them, against each other, adjusted for all tests of this table."""
+    """Test every two explainers, the control maps among them, against each other, adjusted for the tests of this table."""
     tests = _tests(table, None, seed)
     favor = np.sign(tests["difference"]) * tests["measure"].map(BETTER)
     a, b = tests["explainer_a"], tests["explainer_b"]
@@ -123,9 +125,9 @@ def mean_curves(
     for arrays, facts in files:
         for key, curve in arrays.items():
             if key.count(":") == 2 and not key.endswith(":masked:black"):
-                shards[facts["model"], key].append((curve, arrays["photograph"], facts))
+                shards[facts["model"], key].append((curve, arrays["source_image"], facts))
     keys = [*KEYS, "explainer", "share"]
-    nothing = pd.DataFrame(columns=[*keys, "value", "photograph"])
+    nothing = pd.DataFrame(columns=[*keys, "value", "source_image"])
     means = [summaries.mean_table(nothing, keys, seed=seed)]
     for (_, key), parts in shards.items():  # unfolded one curve at a time: all of them would be a row a point
         table = pd.concat(_curve_table(key, *each) for each in parts)
@@ -133,12 +135,12 @@ def mean_curves(
     return pd.concat(means[1:] or means, ignore_index=True)
 
 
-def _curve_table(key: str, curve: np.ndarray, photographs: np.ndarray, facts: Mapping[str, object]) -> pd.DataFrame:
+def _curve_table(key: str, curve: np.ndarray, source_images: np.ndarray, facts: Mapping[str, object]) -> pd.DataFrame:
     """Unfold curves (n, points) to a row a point."""
     explainer, measure, baseline = key.split(":")
     shares = np.linspace(0, 1, curve.shape[1])
     if measure.startswith("road"):
         shares = np.asarray(facts["percentiles"]) / 100
     points = {"share": np.tile(shares, len(curve)), "value": curve.ravel()}  # (n * points,)
-    table = pd.DataFrame(points | {"photograph": photographs.repeat(curve.shape[1])})
+    table = pd.DataFrame(points | {"source_image": source_images.repeat(curve.shape[1])})
     return table.assign(model=facts["model"], measure=measure, baseline=baseline, explainer=explainer)

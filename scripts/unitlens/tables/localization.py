@@ -14,23 +14,23 @@ from unitlens.tables import summaries
 
 
 def score(explanations: Sequence[run.Explanation], images: Mapping[str, np.ndarray], *, seed: int) -> pd.DataFrame:
-    """Score every explainer and the floors against the objects of a shard, see docs/outputs.md.
+    """Score every explainer and the control maps against the objects of a shard, see docs/outputs.md.
 
     A row for each image with a reference (``mask`` or ``box``), explainer and measure (``iou, pointing, energy``).
     Value and chance are NaN where a map is zero everywhere (see `masks.has_map`), or nothing is left of an object.
-    `images` is the shard of decoded photographs, see `reference_masks`; `seed` that of the random map and of the order
-    of ties, with one of its own for each image and explainer.
+    `images` is the shard of decoded source images, see `reference_masks`; `seed` that of the random map and of the
+    order of ties, with one of its own for each image and explainer.
 
     Raises
     ------
     ValueError
         If the files are of other images than each other or the shard, or as the measures do.
     """
-    run.check_same_images([*explanations, (images, {"explainer": "the decoded photographs"})])
+    run.check_same_images([*explanations, (images, {"explainer": "the decoded source images"})])
     facts = summaries.image_table(*explanations[0])
     maps = {own["explainer"]: torch.as_tensor(arrays["saliency"]) for arrays, own in explanations}
     seeds = stream_seeds(seed, "random", facts["image_id"])
-    maps |= control_maps.floor_maps(images["images"].shape[1:3], seeds=seeds)
+    maps |= control_maps.make_control_maps(images["images"].shape[1:3], seeds=seeds)
     columns = [*facts, "reference", "object_area", "explainer", "measure", "value", "chance"]
     tables = [pd.DataFrame(columns=columns)]
     for reference, (mask, known) in reference_masks(images).items():
@@ -51,8 +51,8 @@ def score(explanations: Sequence[run.Explanation], images: Mapping[str, np.ndarr
     return pd.concat(tables[1:] or tables, ignore_index=True)
 
 
-def summarise(scores: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Average the scores of every explainer, and test every two of them, the floors among them, against each other."""
+def summarize(scores: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Average the scores of every explainer, and test every two, the control maps among them, against each other."""
     keys = [*summaries.ORIGIN, "reference", "measure"]
     summary = summaries.mean_table(scores, [*keys, "explainer"], seed=seed, also={"chance": "mean"}).assign(seed=seed)
     return summary, summaries.paired_tests(scores, keys, "explainer", seed=seed).assign(seed=seed)

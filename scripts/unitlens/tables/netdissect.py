@@ -33,7 +33,7 @@ def mask_words(masks: str | None = None, boxes: str | None = None, *, ours: bool
 def tabulate(
     dissection: Dissection | None,
     words: pd.DataFrame,
-    photographs: np.ndarray,
+    source_images: np.ndarray,
     *,
     source: str,
     detector: float = DETECTOR,
@@ -47,22 +47,22 @@ def tabulate(
     ----------
     words : pandas.DataFrame
         ``value, word, category``: what the values of the label maps mean.
-    photographs : array, shape (images,)
+    source_images : array, shape (images,)
         What each image was cut from.
     source : str
         A key of `SOURCES`.
     detector : float
         IoU from which on a unit is a detector.
     """
-    nothing = np.zeros((0, len(words))), np.zeros(0), np.zeros((len(photographs), len(words)), dtype=bool)
+    nothing = np.zeros((0, len(words))), np.zeros(0), np.zeros((len(source_images), len(words)), dtype=bool)
     ious, limits, shows = nothing if dissection is None else dissection
     order = np.argsort(-ious, axis=1, kind="stable")[:, :2]
     best, second = order[:, 0], order[:, -1] if ious.shape[1] > 1 else np.full(len(ious), -1)
     units = np.arange(len(ious))
     score, runner_up = ious[units, best], np.where(second < 0, 0, ious[units, second])
     names = words.word.to_numpy(object)
-    _, photograph = np.unique(photographs, return_inverse=True)
-    on = np.array([len(set(photograph[column])) for column in shows.T])
+    _, source_image = np.unique(source_images, return_inverse=True)
+    on = np.array([len(set(source_image[column])) for column in shows.T])
     none, known = score == 0, np.where(np.isnan(limits), np.nan, 1)
     return pd.DataFrame(
         {
@@ -75,7 +75,7 @@ def tabulate(
             "second_iou": known * runner_up,
             "detector": known * score >= detector,
             "mask_images": np.where(none, 0, shows.sum(0)[best]),
-            "mask_photographs": np.where(none, 0, on[best]),
+            "mask_source_images": np.where(none, 0, on[best]),
             "masks": SOURCES[source],
         }
     )
@@ -118,7 +118,7 @@ def words_of(table: pd.DataFrame) -> list[str]:
     return sorted({*table.mask_concept, *table.clip_concept} - {""}) or [""]
 
 
-def summarise(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+def summarize(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """Count detectors by layer, and test whether both methods name the same.
 
     ``cosine`` is the mean over the detectors with a CLIP label, ``cosine_chance`` what is expected if the layer's CLIP
@@ -132,9 +132,11 @@ def summarise(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
         pair = compared.cosine, compared.cosine_chance
         p = resampling.paired_permutation_test(*pair, seed=seed).p_value if len(compared) else np.nan
         unique = len(detectors[["mask_concept", "mask_category"]].drop_duplicates())
-        on_one = int((detectors.mask_photographs == 1).sum())
+        on_one = int((detectors.mask_source_images == 1).sum())
         numbers = [len(group), len(detectors), unique, on_one, len(compared), int(compared.same.sum())]
         rows.append([model, layer, group.masks.iloc[0], *numbers, *(cosines.mean() for cosines in pair), p])
-    columns = "model layer masks units detectors unique_detectors on_one_photograph compared same cosine cosine_chance"
+    columns = (
+        "model layer masks units detectors unique_detectors on_one_source_image compared same cosine cosine_chance"
+    )
     summary = pd.DataFrame(rows, columns=[*columns.split(), "p_value"])
     return summary.assign(p_adjusted=resampling.benjamini_hochberg(summary.p_value))

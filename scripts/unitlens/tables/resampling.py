@@ -1,6 +1,6 @@
 """Intervals and tests for the tables, on values that may come in groups.
 
-Crops of one photograph are one sample: where `groups` is given, whole groups are resampled and flipped. Percentile
+Crops of one source image are one sample: where `groups` is given, whole groups are resampled and flipped. Percentile
 bootstrap, permutation tests and Benjamini-Hochberg (1995) by way of scipy.stats.
 """
 
@@ -53,7 +53,7 @@ def mean_with_interval(
     values : array, shape (n,)
         Finite numbers.
     groups : array, shape (n,), optional
-        Group of each value, such as its photograph: groups are resampled whole. By default each value is a group.
+        Group of each value, such as its source image: groups are resampled whole. By default each value is a group.
 
     Returns
     -------

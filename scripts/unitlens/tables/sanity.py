@@ -17,7 +17,7 @@ from unitlens.tables import summaries
 SETTLED = 0.8  # mean Jaccard index from which the top superpixels count as settled
 
 
-def check_randomisation(
+def check_randomization(
     model: nn.Module,
     explain: Callable[[nn.Module], Mapping[str, Tensor]],
     images: pd.DataFrame,
@@ -26,39 +26,39 @@ def check_randomisation(
     area: float,
     seed: int,
 ) -> pd.DataFrame:
-    """Compare the maps of a network with those of the same network as its layers are randomised from the last one down.
+    """Compare the maps of a network with those of the same network as its layers are randomized from the last one down.
 
-    The other photograph is the next one, explained by the same explainer: it tells what maps of one explainer have in
+    The other source image is the next one, explained by the same explainer: it tells what maps of one explainer have in
     common anyway. ``spearman`` is empty where a map is constant, both measures where one is zero everywhere.
 
     Parameters
     ----------
     model : nn.Module
-        Left as it is; a copy is randomised.
+        Left as it is; a copy is randomized.
     explain : callable
         Takes a network and returns the maps (n, h, w) of each explainer, always of the same images and classes.
     images : pandas.DataFrame
-        ``image_id, photograph`` and further columns to keep, a row an image.
+        ``image_id, source_image`` and further columns to keep, a row an image.
     stages : int
         Steps from the last layer to all, see `sanity.cascade_maps`.
     area : float
-        Share of the picture at which maps are cut.
+        Share of the image at which maps are cut.
     """
     original = explain(model)
-    other = sanity.next_photograph(images["photograph"].tolist())
+    other = sanity.next_source_image(images["source_image"].tolist())
     moved = {name: maps[other] for name, maps in original.items()} if other is not None else {}
     weighted = len(sanity.layers_with_weights(model))
-    facts = {"comparison": sanity.OTHER, "randomised": 0, "layers": weighted, "deepest": ""}
+    facts = {"comparison": sanity.OTHER, "randomized": 0, "layers": weighted, "deepest": ""}
     tables = _compare(original, moved, images.assign(**facts), area=area, seed=seed)
     for count, deepest, maps in sanity.cascade_maps(model, explain, stages=stages, seed=seed):
-        facts |= {"comparison": sanity.RANDOMISED, "randomised": count, "deepest": deepest}
+        facts |= {"comparison": sanity.RANDOMIZED, "randomized": count, "deepest": deepest}
         tables += _compare(original, maps, images.assign(**facts), area=area, seed=seed)
     return pd.concat(tables, ignore_index=True)
 
 
-def summarise_randomisation(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Average the similarities of `check_randomisation`."""
-    keys = [*summaries.ORIGIN, "explainer", "comparison", "randomised", "layers", "deepest", "measure", "cut"]
+def summarize_randomization(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """Average the similarities of `check_randomization`."""
+    keys = [*summaries.ORIGIN, "explainer", "comparison", "randomized", "layers", "deepest", "measure", "cut"]
     summary = summaries.mean_table(scores, keys, seed=seed)
     chance = agreement.chance_iou(summary["cut"])
     return summary.assign(chance=chance.where(summary["measure"] == "equal_area_iou", 0.0), seed=seed)
@@ -109,14 +109,14 @@ def check_stability(
     top : int
         How many superpixels, those with the largest coefficients, are compared.
     area : float
-        Share of the picture at which maps are cut.
+        Share of the image at which maps are cut.
     options : mapping
         LIME's options, of which `surrogate.fit` gets its own.
     """
     names = sanity.STABILITY_MEASURES
     surrogate = {name: options[name] for name in Surrogate._fields if name in options}
     rows = []
-    for i, image in enumerate(each(images.to_dict("records"), "photographs")):
+    for i, image in enumerate(each(images.to_dict("records"), "source images")):
         labels = segments[i].long()
         facts = image | {"seeds": len(samples), "superpixels": int(labels.max()) + 1}
         if i in without:
@@ -134,7 +134,7 @@ def check_stability(
     return pd.DataFrame(rows)
 
 
-def summarise_stability(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+def summarize_stability(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """Average the scores of `check_stability`."""
     keys = [*summaries.ORIGIN, "seeds", "n_samples", "measure"]
     return summaries.mean_table(scores, keys, seed=seed, also={"chance": "mean"}).assign(seed=seed)

@@ -13,7 +13,7 @@ PAIR = ["explainer_a", "explainer_b"]
 
 
 def image_table(arrays: Mapping[str, np.ndarray], facts: Mapping[str, object]) -> pd.DataFrame:
-    """Give the columns that every score of an image starts with: `ORIGIN`, ``image_id, photograph, prediction``.
+    """Give the columns that every score of an image starts with: `ORIGIN`, ``image_id, source_image, prediction``.
 
     The last is ``right``, ``wrong`` or, without a label or a prediction, NaN.
     """
@@ -21,7 +21,7 @@ def image_table(arrays: Mapping[str, np.ndarray], facts: Mapping[str, object]) -
     prediction = np.where(predicted == label, "right", "wrong").astype(object)
     prediction[(label < 0) | (predicted < 0)] = np.nan
     origin = {name: facts[name] for name in ORIGIN}
-    images = {name: arrays[name] for name in ("image_id", "photograph")}
+    images = {name: arrays[name] for name in ("image_id", "source_image")}
     return pd.DataFrame(origin | images | {"prediction": prediction})
 
 
@@ -33,12 +33,12 @@ def mean_table(
     seed: int = 0,
     also: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Average a column within groups of rows, with a bootstrap interval that resamples photographs.
+    """Average a column within groups of rows, with a bootstrap interval that resamples source images.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        `keys`, `value`, which may be NaN, and ``photograph``.
+        `keys`, `value`, which may be NaN, and ``source_image``.
     keys : sequence of str
         Columns whose combinations are the rows of the result, in the order in which they first occur.
     also : mapping, optional
@@ -47,15 +47,15 @@ def mean_table(
     Returns
     -------
     pandas.DataFrame
-        The keys and ``n, photographs, undefined, mean, low, high``, see docs/outputs.md, then the columns of `also`.
-        The interval is empty below three photographs.
+        The keys and ``n, source_images, undefined, mean, low, high``, see docs/outputs.md, then the columns of `also`.
+        The interval is empty below three source images.
     """
     rows = []
     for key, group in table.groupby(list(keys), sort=False, dropna=False):
         defined = group[group[value].notna()]
-        n, photographs, *mean = mean_with_interval(defined[value], groups=defined["photograph"], seed=seed)
-        rows.append([*key, n, photographs, len(group) - n, *mean])
-    means = pd.DataFrame(rows, columns=[*keys, "n", "photographs", "undefined", "mean", "low", "high"])
+        n, source_images, *mean = mean_with_interval(defined[value], groups=defined["source_image"], seed=seed)
+        rows.append([*key, n, source_images, len(group) - n, *mean])
+    means = pd.DataFrame(rows, columns=[*keys, "n", "source_images", "undefined", "mean", "low", "high"])
     if also is None:
         return means
     condensed = table.groupby(list(keys), sort=False, dropna=False).agg(dict(also)).reset_index(drop=True)
@@ -81,8 +81,8 @@ def paired_tests(
     Parameters
     ----------
     table : pandas.DataFrame
-        `keys`, `item`, `value`, ``image_id`` and ``photograph``, a row for each combination of keys, item and image. An
-        image counts where the values of both items are defined.
+        `keys`, `item`, `value`, ``image_id`` and ``source_image``, a row for each combination of keys, item and image.
+        An image counts where the values of both items are defined.
     keys : sequence of str
         Columns within whose combinations items are compared.
     pairs : callable, optional
@@ -91,19 +91,19 @@ def paired_tests(
     Returns
     -------
     pandas.DataFrame
-        The keys and ``<item>_a, <item>_b, n, photographs, difference, low, high, p_value, p_adjusted``: the mean of
-        a - b with its 95 % interval, empty below three photographs, the p-value of the paired permutation test by
-        photograph, and the same adjusted (Benjamini-Hochberg) for all comparisons with the same keys.
+        The keys and ``<item>_a, <item>_b, n, source_images, difference, low, high, p_value, p_adjusted``: the mean of
+        a - b with its 95 % interval, empty below three source images, the p-value of the paired permutation test by
+        source image, and the same adjusted (Benjamini-Hochberg) for all comparisons with the same keys.
     """
-    names = [f"{item}_a", f"{item}_b", "n", "photographs", "difference", "low", "high", "p_value", "p_adjusted"]
+    names = [f"{item}_a", f"{item}_b", "n", "source_images", "difference", "low", "high", "p_value", "p_adjusted"]
     tables = []
     for key, group in table.groupby(list(keys), sort=False, dropna=False):
         wide = group.pivot(index="image_id", columns=item, values=value)
-        photographs = group.drop_duplicates("image_id").set_index("image_id")["photograph"][wide.index]
+        source_images = group.drop_duplicates("image_id").set_index("image_id")["source_image"][wide.index]
         rows = []
         for a, b in pairs(group) if pairs else combinations(group[item].unique(), 2):
             two = wide.reindex(columns=[a, b]).dropna()
-            difference, own = (two[a] - two[b]).to_numpy(), photographs[two.index].to_numpy()
+            difference, own = (two[a] - two[b]).to_numpy(), source_images[two.index].to_numpy()
             if len(difference) == 0:
                 rows.append([*key, a, b, 0, 0, *[np.nan] * 4])
                 continue

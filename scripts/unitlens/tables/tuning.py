@@ -23,13 +23,13 @@ def leaderboard(
 ) -> pd.DataFrame:
     """Rank the settings of one model by their mean score, see docs/outputs.md, ``results/tuning.csv``.
 
-    A setting that refuses a picture has no mean and no rank; pictures that none could be scored on count nowhere. Of
+    A setting that refuses an image has no mean and no rank; images that none could be scored on count nowhere. Of
     equal means the one with fewer passes comes first. p-values are adjusted for all settings.
 
     Parameters
     ----------
     scores : pandas.DataFrame
-        From `sweep`, with columns ``model`` and ``photograph``: whole photographs are resampled.
+        From `sweep`, with columns ``model`` and ``source_image``: whole source images are resampled.
     swept : mapping
         From `all_settings`.
     default : str
@@ -58,7 +58,7 @@ def leaderboard(
     table = table.reset_index().sort_values(["mean", "forward_passes", "setting"], ascending=[False, True, True])
     table["refused"], table["left_out"] = table["refused"].fillna(0).astype(int), left_out
     table["rank"] = pd.Series(range(1, len(table) + 1), table.index, dtype="Int64").where(table["mean"].notna())
-    first = ["rank", "setting", "name", *COLUMNS, "forward_passes", "n", "photographs", "mean", "low", "high"]
+    first = ["rank", "setting", "name", *COLUMNS, "forward_passes", "n", "source_images", "mean", "low", "high"]
     return table[[*first, "mask_area", "empty", "refused", "left_out", "front", *tested, "note"]].reset_index(drop=True)
 
 
@@ -71,7 +71,7 @@ def _against(scores: pd.DataFrame, item: str, reference: str, seed: int) -> pd.D
 
 
 def _scored(scores: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """Leave out the pictures that no setting could be scored on, and count them."""
+    """Leave out the images that no setting could be scored on, and count them."""
     scored = scores.groupby("image_id").score.transform("count") > 0
     return scores[scored], scores.image_id[~scored].nunique()
 
@@ -91,7 +91,7 @@ def pareto_front(score: Sequence[float], cost: Sequence[float]) -> np.ndarray:
 def main_effects(scores: pd.DataFrame, swept: Mapping[str, Setting], *, seed: int = 0) -> pd.DataFrame:
     """Average the score over all settings that share a parameter's value, for each parameter that has more than one.
 
-    A picture's settings are averaged first, so that the interval is over photographs. Settings that refuse a picture
+    An image's settings are averaged first, so that the interval is over source images. Settings that refuse an image
     are left out and counted. Give the drawn settings only, without default and presets.
     """
     levels = pd.DataFrame({name: _levels(setting) for name, setting in swept.items()}).T.rename_axis("setting")
@@ -105,35 +105,35 @@ def main_effects(scores: pd.DataFrame, swept: Mapping[str, Setting], *, seed: in
         for level in sorted(levels[parameter].unique(), key=_level_order):
             of_level = levels.index[levels[parameter] == level]
             kept = [name for name in of_level if name not in refusing]
-            pictures = scores[scores.setting.isin(kept)].groupby("image_id")
-            pictures = pictures.agg({"score": "mean", "photograph": "first"})
-            mean = resampling.mean_with_interval(pictures.score, groups=pictures.photograph, seed=seed)
+            images = scores[scores.setting.isin(kept)].groupby("image_id")
+            images = images.agg({"score": "mean", "source_image": "first"})
+            mean = resampling.mean_with_interval(images.score, groups=images.source_image, seed=seed)
             rows.append([parameter, str(level), len(kept), len(of_level) - len(kept), *mean])
-    columns = ["parameter", "level", "settings", "refused", "n", "photographs", "mean", "low", "high"]
+    columns = ["parameter", "level", "settings", "refused", "n", "source_images", "mean", "low", "high"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def selection(scores: pd.DataFrame, board: pd.DataFrame, *, default: str, seed: int = 0) -> pd.DataFrame:
-    """Score the choice of the best setting on photographs that it was not chosen on.
+    """Score the choice of the best setting on source images that it was not chosen on.
 
-    The best of many settings owes part of its mean to luck. In the row ``held out`` each photograph is scored with the
-    setting that is best on all the others; ``setting`` says how many different ones were chosen. Those scores share
-    most of the photographs that they were chosen on: their interval is a little too narrow. The p-value of the best is
-    left out, for it was chosen to be large. What cannot be had, from one photograph or with a default that refuses a
-    picture, is empty; so is all where no setting could be used on every picture.
+    The best of many settings owes part of its mean to luck. In the row ``held out`` each source image is scored with
+    the setting that is best on all the others; ``setting`` says how many different ones were chosen. Those scores share
+    most of the source images that they were chosen on: their interval is a little too narrow. The p-value of the best
+    is left out, for it was chosen to be large. What cannot be had, from one source image or with a default that refuses
+    a image, is empty; so is all where no setting could be used on every image.
 
     `scores` and `default` are those of `leaderboard`, `board` what it gave.
     """
     ranked = board[board["rank"].notna()]
     costs = ranked.set_index("setting").forward_passes
     table = scores.pivot(index="image_id", columns="setting", values="score")[ranked.setting]
-    photograph = scores.drop_duplicates("image_id").set_index("image_id").photograph[table.index].to_numpy()
+    source_image = scores.drop_duplicates("image_id").set_index("image_id").source_image[table.index].to_numpy()
     held_out, chosen = np.full(len(table), np.nan), set()
-    for group in np.unique(photograph) if len(set(photograph)) > 1 and len(ranked) else []:
-        others = table[photograph != group].mean()
+    for group in np.unique(source_image) if len(set(source_image)) > 1 and len(ranked) else []:
+        others = table[source_image != group].mean()
         order = pd.DataFrame({"mean": others, "passes": costs}).sort_values(["mean", "passes"], ascending=[False, True])
         best = sorted(order.index[(order["mean"] == order["mean"].iloc[0]) & (order.passes == order.passes.iloc[0])])[0]
-        held_out[photograph == group] = table.loc[photograph == group, best]
+        held_out[source_image == group] = table.loc[source_image == group, best]
         chosen.add(best)
     none, first = pd.Series(np.nan, table.index), next(iter(ranked.setting), "")
     compared = {
@@ -142,7 +142,7 @@ def selection(scores: pd.DataFrame, board: pd.DataFrame, *, default: str, seed: 
         "default": (default, table.get(default, none)),
     }
     values = pd.concat(
-        pd.DataFrame({"model": "", "what": what, "photograph": photograph, "score": own}).reset_index()
+        pd.DataFrame({"model": "", "what": what, "source_image": source_image, "score": own}).reset_index()
         for what, (_, own) in compared.items()
     )
     means = summaries.mean_table(values, ["what"], value="score", seed=seed).drop(columns="undefined")
@@ -152,16 +152,16 @@ def selection(scores: pd.DataFrame, board: pd.DataFrame, *, default: str, seed: 
     return means.join(tests[["difference", "difference_low", "difference_high", "p_value"]], on="what")
 
 
-def modelled_cost(board: pd.DataFrame, seconds: pd.DataFrame) -> pd.DataFrame:
-    """Model the seconds that each setting costs by itself: of its superpixels, of a sample, and in all a picture.
+def modeled_cost(board: pd.DataFrame, seconds: pd.DataFrame) -> pd.DataFrame:
+    """Model the seconds that each setting costs by itself: of its superpixels, of a sample, and in all an image.
 
     `seconds` is from `sweep`, of one job or of several below each other. The front is over mean and seconds.
     """
-    each = seconds[seconds.part == "superpixels"].groupby("segmentation")[["seconds", "pictures"]].sum()
-    sample = seconds.loc[seconds.part == "sample", ["seconds", "pictures"]].sum()
+    each = seconds[seconds.part == "superpixels"].groupby("segmentation")[["seconds", "images"]].sum()
+    sample = seconds.loc[seconds.part == "sample", ["seconds", "images"]].sum()
     table = board[["rank", "setting", "name", "segmentation", "n_samples", "mean"]].copy()
-    table["superpixel_seconds"] = (each.seconds / each.pictures)[table.segmentation].to_numpy()
-    table["sample_seconds"] = sample.seconds / sample.pictures
+    table["superpixel_seconds"] = (each.seconds / each.images)[table.segmentation].to_numpy()
+    table["sample_seconds"] = sample.seconds / sample.images
     table["seconds"] = table.superpixel_seconds + table.n_samples * table.sample_seconds
     table["front"] = pareto_front(table["mean"], table.seconds)
     return table
@@ -179,17 +179,17 @@ def tables(
 ) -> dict[str, pd.DataFrame]:
     """Make the tables of a tuning, all models below each other: ``settings, effects, selection, timings``.
 
-    `scores` and `seconds` are from `sweep`, with ``model``; scores also with ``photograph`` and what holds for all rows
-    of a model: ``objective, explained_class, geometry, seed``. The rest is that of `all_settings`.
+    `scores` and `seconds` are from `sweep`, with ``model``; scores also with ``source_image`` and what holds for all
+    rows of a model: ``objective, explained_class, geometry, seed``. The rest is that of `all_settings`.
 
     Raises
     ------
     ValueError
-        If there is no score, for no photograph could be read.
+        If there is no score, for no source image could be read.
     """
     if scores.empty:
         raise ValueError(
-            "none of the photographs that LIME is tuned on could be read; mend them, or raise `tune.photographs`"
+            "none of the source images that LIME is tuned on could be read; mend them, or raise `tune.source_images`"
         )
     swept = all_settings(default, grid, presets=presets, count=count, seed=seed)
     from_grid = drawn(default, grid, count=count, seed=seed)
@@ -206,14 +206,14 @@ def tables(
         made["settings"].append(board.assign(**facts))
         made["effects"].append(main_effects(own, from_grid, seed=seed).assign(**facts))
         made["selection"].append(selection(own, board, default=first, seed=seed).assign(**facts))
-        made["timings"].append(modelled_cost(board, seconds[seconds.model == model]))
+        made["timings"].append(modeled_cost(board, seconds[seconds.model == model]))
         for parts in made.values():
             parts[-1].insert(0, "model", model)
     return {name: pd.concat(parts, ignore_index=True) for name, parts in made.items()}
 
 
 def best_settings(board: pd.DataFrame, **options: object) -> dict[str, Setting]:
-    """Return each model's best setting, or the default where no setting could be used on every picture.
+    """Return each model's best setting, or the default where no setting could be used on every image.
 
     `board` holds the settings of `tables`, `options` are those of `all_settings`.
     """

@@ -1,4 +1,4 @@
-"""The list of concepts, the table of labels with their evidence, and labelled units by group."""
+"""The list of concepts, the table of labels with their evidence, and labeled units by group."""
 
 import hashlib
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ _TOP_IMAGES = 5  # how many of a unit's top images the table names
 _TOP_CONCEPTS = 5  # and how many of its best concepts
 
 
-def labelled_units(concepts: pd.DataFrame) -> pd.DataFrame:
+def labeled_units(concepts: pd.DataFrame) -> pd.DataFrame:
     """Units with a label, near-duplicate concepts under the name of their group.
 
     Raises
@@ -33,8 +33,8 @@ def labelled_units(concepts: pd.DataFrame) -> pd.DataFrame:
                 f"labels of different {column.replace('_', ' ')}s cannot be compared: "
                 f"{', '.join(concepts[column].unique())}"
             )
-    labelled = concepts[concepts.status == "labelled"]
-    return labelled.assign(concept=labelled["group"])
+    labeled = concepts[concepts.status == "labeled"]
+    return labeled.assign(concept=labeled["group"])
 
 
 def with_all(concepts: pd.DataFrame) -> pd.DataFrame:
@@ -48,9 +48,9 @@ def groups(concepts: pd.DataFrame) -> list[tuple[str, str]]:
     return sorted(dict.fromkeys(zip(concepts.model, concepts.layer, strict=True)), key=lambda pair: first[pair[0]])
 
 
-def concept_counts(labelled: pd.DataFrame) -> pd.Series:
+def concept_counts(labeled: pd.DataFrame) -> pd.Series:
     """Units of each concept, most frequent first, ties by name."""
-    counts = labelled.concept.value_counts().rename_axis("concept").reset_index()
+    counts = labeled.concept.value_counts().rename_axis("concept").reset_index()
     return counts.sort_values(["count", "concept"], ascending=[False, True]).set_index("concept")["count"]
 
 
@@ -88,7 +88,7 @@ def tabulate(
     similarity: str,
     encoder: str,
 ) -> pd.DataFrame:
-    """Tabulate the labels that scores, shape (units, concepts), give; unlabelled is where the similarity has no answer.
+    """Tabulate the labels that scores, shape (units, concepts), give; unlabeled is where the similarity has no answer.
 
     `activations` and `concepts` are those of `label_table`; `similarity` and `encoder` are names for the table.
     """
@@ -96,7 +96,7 @@ def tabulate(
     values = silenced(given)
     labels = dissect.Labels(*(part.cpu().numpy() for part in dissect.label(scores)))
     silent = exemplars.dead_units(values).numpy()
-    status = np.where(labels.concept < 0, "unlabelled", "labelled").astype(object)
+    status = np.where(labels.concept < 0, "unlabeled", "labeled").astype(object)
     status[silent] = np.where(values[0].numpy()[silent] == 0, "dead", "constant")
     status[~given.isfinite().all(0).numpy()] = "not finite"
     words, categories = (np.append(concepts[name], "") for name in ("word", "category"))  # -1, no label, is the last
@@ -162,37 +162,37 @@ def label_table(
     """Label every unit of a layer and tabulate the labels with their evidence, see docs/evidence.md.
 
     `soft_wpmi` and `wpmi` look at the top images only, so that resamples and draws cost little. Of another similarity
-    every resample is a labelling of the layer, and as many draws as the layer has units are one.
+    every resample is a labeling of the layer, and as many draws as the layer has units are one.
 
     Parameters
     ----------
     activations : mapping
         ``activations`` (n, units) and ``image_id`` (n,).
     images : mapping
-        ``features`` (n, d), ``image_id`` (n,), of the same images in the same order, and ``photograph`` (n,): what
+        ``features`` (n, d), ``image_id`` (n,), of the same images in the same order, and ``source_image`` (n,): what
         each image was cut from.
     concepts : mapping
         ``features`` (m, d), ``word`` (m,) and ``category`` (m,).
     encoders : tuple of two str
         Of the images and of the concepts, which must be one.
     resamples, null_draws : int
-        Of the photographs: bootstrap resamples, and draws of the permutation null.
+        Of the source images: bootstrap resamples, and draws of the permutation null.
     alpha : float
-        Units whose adjusted p-value exceeds it are unlabelled.
+        Units whose adjusted p-value exceeds it are unlabeled.
     near_duplicate : float
         Cosine of two concepts from which on they can share a group.
 
     Raises
     ------
     ValueError
-        As `check_origin` and the similarity do, and for fewer than three photographs.
+        As `check_origin` and the similarity do, and for fewer than three source images.
     """
     check_origin(activations, images, concepts, encoders)
     probe = Probe(
         silenced(torch.as_tensor(activations["activations"])),
-        likelihood.normalised(images["features"], "image_features"),
-        texts := likelihood.normalised(concepts["features"], "text_features"),
-        group_rows(images["photograph"]),
+        likelihood.normalized(images["features"], "image_features"),
+        texts := likelihood.normalized(concepts["features"], "text_features"),
+        group_rows(images["source_image"]),
         evidence.near_duplicates(texts, near_duplicate),
     )
     rngs = [np.random.default_rng([seed, purpose]) for purpose in range(3)]
@@ -219,13 +219,13 @@ def label_table(
         held_out_auprc=held_out.auprc,
         held_out_images=held_out.images,
         images=len(probe.images),
-        photographs=len(probe.photographs.size),
+        source_images=len(probe.source_images.size),
     )
-    weak = (table.status == "labelled") & ~(table.q_value <= alpha)  # or not tested: q is NaN
-    table["status"] = table.status.mask(weak, "unlabelled")
+    weak = (table.status == "labeled") & ~(table.q_value <= alpha)  # or not tested: q is NaN
+    table["status"] = table.status.mask(weak, "unlabeled")
     for name in ("concept", "category", "group"):
-        table[name] = table[name].where(table.status == "labelled", "")
+        table[name] = table[name].where(table.status == "labeled", "")
     columns = "unit status concept category group score second_concept margin margin_group kept kept_group score_low"
     columns += " score_high statistic p_value q_value alpha p_floor held_out_correlation held_out_auprc held_out_images"
-    columns += " candidate top_concepts top_images images photographs encoder similarity concept_list"
+    columns += " candidate top_concepts top_images images source images encoder similarity concept_list"
     return table[columns.split()]

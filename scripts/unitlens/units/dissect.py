@@ -59,9 +59,9 @@ def soft_wpmi(
     activations : Tensor, shape (images, units)
         Pooled activations.
     image_features : Tensor, shape (images, d)
-        Features of the probe images; they are L2-normalised here.
+        Features of the probe images; they are L2-normalized here.
     text_features : Tensor, shape (concepts, d)
-        Features of the concepts; they are L2-normalised here.
+        Features of the concepts; they are L2-normalized here.
     top_k : int
         Number of a unit's most active images that count; at most all.
     a : float
@@ -177,13 +177,13 @@ def cos_similarity(activations: Tensor, image_features: Tensor, text_features: T
     """Cosine, over the images, of a unit's activations and a concept's cosines; arguments as of `soft_wpmi`."""
     activations, images, texts, alive = likelihood.checked_inputs(activations, image_features, text_features)
     responses = activations[:, alive].double()
-    return _aligned(responses, images, texts, alive, centre=0.0, power=1, min_norm=torch.finfo(torch.float64).tiny)
+    return _aligned(responses, images, texts, alive, center=0.0, power=1, min_norm=torch.finfo(torch.float64).tiny)
 
 
 def cos_similarity_cubed(
     activations: Tensor, image_features: Tensor, text_features: Tensor, *, min_norm: float = 1e-3
 ) -> Tensor:
-    """Product, over the images, of the centred and cubed activations and cosines, scaled by their norms.
+    """Product, over the images, of the centered and cubed activations and cosines, scaled by their norms.
 
     Arguments are as of `soft_wpmi`. `min_norm` is the smallest norm to divide by: most concepts of a real probe set
     fall below it, so the score is no cosine.
@@ -192,7 +192,7 @@ def cos_similarity_cubed(
     responses = activations[:, alive].double()  # a copy, changed in place: at full size it has 260 MB
     responses.sub_(responses.mean(0)).pow_(3)
     mean_cosine = texts.double() @ images.mean(0, dtype=torch.float64)  # (concepts,)
-    return _aligned(responses, images, texts, alive, centre=mean_cosine, power=3, min_norm=min_norm)
+    return _aligned(responses, images, texts, alive, center=mean_cosine, power=3, min_norm=min_norm)
 
 
 SIMILARITIES: dict[str, Callable[..., Tensor]] = {
@@ -235,16 +235,16 @@ def _aligned(
     texts: Tensor,
     alive: Tensor,
     *,
-    centre: Tensor | float,
+    center: Tensor | float,
     power: int,
     min_norm: float,
 ) -> Tensor:
-    """Inner products of `responses` and (cosine - centre)^power over the images, each divided by its norm."""
+    """Inner products of `responses` and (cosine - center)^power over the images, each divided by its norm."""
     products = torch.zeros(responses.shape[1], len(texts), dtype=torch.float64, device=images.device)
     squares = torch.zeros(len(texts), dtype=torch.float64, device=images.device)
     step = max(1, exemplars.BLOCK_ELEMENTS // len(texts))
     for block, response in zip(images.split(step), responses.split(step), strict=True):
-        cosine = (block @ texts.T).double().sub_(centre).pow_(power)  # (images of the block, concepts)
+        cosine = (block @ texts.T).double().sub_(center).pow_(power)  # (images of the block, concepts)
         products += response.T @ cosine
         squares += cosine.square_().sum(0)
     products /= squares.sqrt().clamp_min(min_norm)

@@ -1,4 +1,4 @@
-"""Evidence for labels: are they stable, better than chance, and do they hold on other photographs.
+"""Evidence for labels: are they stable, better than chance, and do they hold on other source images.
 
 Benjamini-Hochberg (1995) adjusts for the units of the layer. Held-out scores are two that fall when a label is made
 worse (Oikarinen, Yan & Weng, ICML 2025).
@@ -16,11 +16,11 @@ from unitlens.jobs import progress
 from unitlens.units import dissect, exemplars
 from unitlens.units.likelihood import TERMS, Terms, factors_at_once, log_likelihood, term_of_layer
 from unitlens.units.permutation import (
-    Photographs,
     Probe,
+    SourceImages,
     exchange,
     halves,
-    log_normalisers,
+    log_normalizers,
     rank_lists,
     resample,
     shuffle,
@@ -60,7 +60,7 @@ def near_duplicates(texts: Tensor, bar: float) -> np.ndarray:
 
     A concept leads a group unless an earlier leader's cosine is at least `bar`; then it joins the nearest leader. So a
     group has the name of its first word, which is the more common one in a list of common words, every member is near
-    that word, and no chain of neighbours joins concepts that are far apart.
+    that word, and no chain of neighbors joins concepts that are far apart.
     """
     leader, leaders = np.empty(len(texts), dtype=np.int64), torch.empty(0, dtype=torch.int64)
     step = max(1, int(math.sqrt(exemplars.BLOCK_ELEMENTS // 16)))
@@ -157,7 +157,7 @@ def collect_from_top_images(
     probe: Probe, similarity: str, resamples: int, null_draws: int, rngs: Sequence[np.random.Generator]
 ) -> Collected:
     """Collect evidence without ever holding the images x concepts matrix, and with two passes over it."""
-    activations, images, texts, photographs, _ = probe
+    activations, images, texts, source_images, _ = probe
     terms = TERMS[similarity]()
     top_k = len(terms.slope)
     likelihood = log_likelihood(activations, images, texts, terms)
@@ -165,14 +165,14 @@ def collect_from_top_images(
     concepts = dissect.label(likelihood - terms.lam * layer_term).concept
     label_likelihood = likelihood.gather(1, concepts.clamp_min(0)[:, None])[:, 0]
     scores = likelihood.sub_(terms.lam * layer_term)  # in its place: a layer's matrix is large
-    log_norms = log_normalisers(images, texts, terms.a)
+    log_norms = log_normalizers(images, texts, terms.a)
     stability = bootstrap_top_images(probe, scores, layer_term, terms, log_norms, resamples, rngs[0])
 
     tested = np.flatnonzero(testable(activations, similarity))
     patterns = exemplars.top_images(activations, top_k).cpu().numpy()
     units = rngs[1].choice(tested, null_draws) if len(tested) else tested
-    drawn = np.array([exchange(photographs, patterns[unit], rngs[1]) for unit in units], dtype=np.int64)
-    rows = halves(photographs, rngs[2])
+    drawn = np.array([exchange(source_images, patterns[unit], rngs[1]) for unit in units], dtype=np.int64)
+    rows = halves(source_images, rngs[2])
     tops = [_top_of_half(activations, half, top_k) for half in rows]
     lists = [
         torch.as_tensor(each, device=images.device) for each in (drawn.reshape(-1, top_k), *(top for _, top in tops))
@@ -196,20 +196,20 @@ def bootstrap_top_images(
     resamples: int,
     rng: np.random.Generator,
 ) -> Stability:
-    """Label every unit on resampled photographs, among its 50 best concepts and with D as it is on all photographs.
+    """Label every unit on resampled source images, among its 50 best concepts and with D as it is on all source images.
 
-    Of scores (units, concepts), NaN for dead units, D (concepts,), and the (images, 1) of `log_normalisers`.
+    Of scores (units, concepts), NaN for dead units, D (concepts,), and the (images, 1) of `log_normalizers`.
     """
-    activations, images, texts, photographs, groups = probe
-    counts = torch.as_tensor(np.stack([resample(photographs, rng) for _ in range(resamples)]))
-    ranked = _extended_top(activations, photographs, counts, len(terms.slope))
+    activations, images, texts, source_images, groups = probe
+    counts = torch.as_tensor(np.stack([resample(source_images, rng) for _ in range(resamples)]))
+    ranked = _extended_top(activations, source_images, counts, len(terms.slope))
     rank = torch.arange(len(terms.slope)).repeat(resamples, 1)
     found = np.full((4, len(scores)), np.nan)
     for unit in progress.each((~scores[:, 0].isnan()).nonzero()[:, 0].tolist(), "units resampled"):
         rows = ranked[unit]
         best = scores[unit].argsort(descending=True, stable=True)[:BEST]
         softmax = ((images[rows] @ texts[best].T).mul_(terms.a) - log_norms[rows]).exp_().double()
-        times = counts[:, photographs.number[rows.cpu()]]  # (resamples, rows): how often each row is there
+        times = counts[:, source_images.number[rows.cpu()]]  # (resamples, rows): how often each row is there
         image = torch.searchsorted(times.cumsum(1), rank, right=True).clamp_(max=len(rows) - 1).to(rows.device)
         factors = softmax[image].mul_(terms.slope[:, None].to(rows.device)).add_(terms.offset[:, None].to(rows.device))
         parts = factors.split(factors_at_once(terms), dim=1)  # (resamples, ranks, concepts)
@@ -220,12 +220,12 @@ def bootstrap_top_images(
     return Stability(*found)
 
 
-def _extended_top(activations: Tensor, photographs: Photographs, counts: Tensor, top_k: int) -> Tensor:
+def _extended_top(activations: Tensor, source_images: SourceImages, counts: Tensor, top_k: int) -> Tensor:
     """Top images of every unit, so many that each resample takes its `top_k` from them, (units, length)."""
     length = min(2 * top_k, len(activations))
     while True:
         top = exemplars.top_images(activations, length)
-        number = torch.as_tensor(photographs.number)[top.cpu()]
+        number = torch.as_tensor(source_images.number)[top.cpu()]
         if length == len(activations) or min(counts[:, of].sum(1).min().item() for of in number) >= top_k:
             return top
         length = min(2 * length, len(activations))
@@ -247,8 +247,8 @@ def _top_of_half(activations: Tensor, rows: np.ndarray, top_k: int) -> tuple[Ten
 def collect_from_all_images(
     probe: Probe, similarity: str, resamples: int, null_draws: int, rngs: Sequence[np.random.Generator]
 ) -> Collected:
-    """Collect evidence by labelling again: once a resample, once for as many draws as there are units, once a half."""
-    activations, images, texts, photographs, groups = probe
+    """Collect evidence by labeling again: once a resample, once for as many draws as there are units, once a half."""
+    activations, images, texts, source_images, groups = probe
     score = dissect.SIMILARITIES[similarity]
     scores = score(activations, images, texts)
     labels, observed, *_ = (part.cpu() for part in dissect.label(scores))
@@ -256,7 +256,7 @@ def collect_from_all_images(
     kept = np.zeros((2, len(labels)))
     label_scores = np.full((resamples, len(labels)), np.nan)
     for number in progress.each(range(resamples), "resamples"):
-        times = resample(photographs, rngs[0])[photographs.number]
+        times = resample(source_images, rngs[0])[source_images.number]
         rows = np.repeat(np.arange(len(images)), times)
         resampled = score(activations[rows], images[rows], texts).cpu()
         winner = dissect.label(resampled).concept
@@ -274,11 +274,11 @@ def collect_from_all_images(
     drawn = rngs[1].choice(tested, null_draws) if len(tested) else tested
     null = [np.empty(0)]
     for part in progress.each(np.array_split(drawn, max(1, len(drawn) // len(labels))), "blocks of shuffled units"):
-        shuffled = [activations[shuffle(photographs, rngs[1]), unit] for unit in part]
+        shuffled = [activations[shuffle(source_images, rngs[1]), unit] for unit in part]
         best = dissect.label(score(torch.stack(shuffled, 1), images, texts)).score if len(part) else torch.empty(0)
         null.append(best.nan_to_num(nan=-torch.inf).cpu().numpy())
 
-    rows = halves(photographs, rngs[2])
+    rows = halves(source_images, rngs[2])
     enough = min(map(len, rows)) >= dissect.FEWEST_IMAGES[similarity]
     none = np.full(len(labels), -1)
     half_labels = [

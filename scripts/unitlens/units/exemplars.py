@@ -1,4 +1,4 @@
-"""What activates a unit most: its top images, its top photographs and their maps."""
+"""What activates a unit most: its top images, its top source images and their maps."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,40 +10,38 @@ from unitlens.jobs.progress import progress
 from unitlens.networks.hooks import run_to
 from unitlens.networks.layer_outputs import as_floating, as_grid, silenced
 
-PHOTOGRAPHS = 5
+SOURCE_IMAGES = 5
 _UNITS_AT_ONCE = 256
 BLOCK_ELEMENTS = 2**24  # most numbers of an images x concepts block held at once: 64 MB in float32
 
 
-def top_photographs(
+def top_source_images(
     activations: np.ndarray,
     image_ids: Sequence[str],
     decoded_ids: Sequence[str],
-    photographs: Sequence[str],
+    source_images: Sequence[str],
     *,
-    k: int = PHOTOGRAPHS,
+    k: int = SOURCE_IMAGES,
 ) -> dict[str, np.ndarray]:
-    """Find the rows that activate each unit most, at most one of a photograph: its crops would fill a unit's list.
+    """Find the rows that activate each unit most, at most one of a source image: its crops would fill a unit's list.
 
     `activations` (rows, units) are an array or open dataset, read in blocks of units, of the rows `image_ids`; the
-    decoded pictures, cut from `photographs`, must be those rows, or it is a ValueError. Gives ``row`` (units, k) int64,
-    fewer where there are fewer photographs, the most active first (of equal activations what comes first), -1 for dead
-    units and for those that are not finite on every image; ``activation`` and ``image_id``, both (units, k), of those
-    rows.
+    decoded images, cut from `source_images`, must be those rows, or it is a ValueError. Gives ``row`` (units, k) int64,
+    fewer where there are fewer source images, the most active first (of equal activations what comes first), -1 for
+    dead units and for those that are not finite on every image; ``activation`` and ``image_id``, both (units, k), of
+    those rows.
     """
     if list(image_ids) != list(decoded_ids):
-        raise ValueError(
-            "activations and decoded pictures are not of the same images in the same order; run both again"
-        )
-    _, first, photograph = np.unique(np.asarray(photographs, dtype=str), return_index=True, return_inverse=True)
-    photograph = first.argsort().argsort()[photograph]  # (rows,): numbered in the order of appearance
-    order = photograph.argsort(kind="stable")
-    starts = np.searchsorted(photograph[order], np.arange(len(first)))
+        raise ValueError("activations and decoded images are not of the same images in the same order; run both again")
+    _, first, source_image = np.unique(np.asarray(source_images, dtype=str), return_index=True, return_inverse=True)
+    source_image = first.argsort().argsort()[source_image]  # (rows,): numbered in the order of appearance
+    order = source_image.argsort(kind="stable")
+    starts = np.searchsorted(source_image[order], np.arange(len(first)))
     parts = []
     for start in range(0, activations.shape[1], _UNITS_AT_ONCE):
         values = torch.as_tensor(activations[:, start : start + _UNITS_AT_ONCE])
-        values = silenced(values).numpy()[order]  # (rows, units), by photograph
-        best = torch.from_numpy(np.maximum.reduceat(values, starts))  # (photographs, units)
+        values = silenced(values).numpy()[order]  # (rows, units), by source image
+        best = torch.from_numpy(np.maximum.reduceat(values, starts))  # (source_images, units)
         top = top_images(best, min(k, len(best))).numpy()  # (units, k)
         rows = np.stack([_best_rows(values[:, unit], order, starts, chosen) for unit, chosen in enumerate(top)])
         dead = dead_units(torch.from_numpy(values)).numpy()
@@ -52,9 +50,9 @@ def top_photographs(
     return {"row": rows, "activation": strongest, "image_id": np.append(image_ids, "").astype(object)[rows]}
 
 
-def _best_rows(values: np.ndarray, order: np.ndarray, starts: np.ndarray, photographs: np.ndarray) -> list[int]:
+def _best_rows(values: np.ndarray, order: np.ndarray, starts: np.ndarray, source_images: np.ndarray) -> list[int]:
     stops = np.append(starts[1:], len(order))
-    return [order[starts[p] + values[starts[p] : stops[p]].argmax()] for p in photographs]
+    return [order[starts[p] + values[starts[p] : stops[p]].argmax()] for p in source_images]
 
 
 def activation_maps(
@@ -62,13 +60,13 @@ def activation_maps(
     layer: str,
     rows: np.ndarray,
     read: Callable[[np.ndarray], np.ndarray],
-    normalise: Callable[[np.ndarray], Tensor],
+    normalize: Callable[[np.ndarray], Tensor],
     *,
     batch_size: int,
 ) -> dict[str, np.ndarray]:
     """Run a network to a layer on the rows that are wanted, each once, and keep the maps that are wanted.
 
-    `rows` (units, k) are those of `top_photographs`; `read` gives uint8 pictures of ascending rows, `normalise` the
+    `rows` (units, k) are those of `top_source_images`; `read` gives uint8 images of ascending rows, `normalize` the
     network's input of those. Gives ``maps`` (units, k, h, w) uint8, 255 at the map's maximum and 0 where the activation
     is not positive, and ``peak`` (units, k) float32, that maximum, 0 where nothing is positive. A map whose maximum is
     NaN or infinite is 0. Empty for layers without space, of outputs (n, units). ValueError if the layer's output is not
@@ -77,9 +75,9 @@ def activation_maps(
     needed = np.unique(rows[rows >= 0])
     maps = peak = None
     batches = [needed[start : start + batch_size] for start in range(0, len(needed), batch_size)]
-    for batch in progress(batches, len(needed), "photographs"):
+    for batch in progress(batches, len(needed), "source images"):
         with torch.inference_mode():
-            images = normalise(read(batch))
+            images = normalize(read(batch))
             output = run_to(model, layer, images)
             if output.ndim == 2:
                 return {}

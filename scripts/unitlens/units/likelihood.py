@@ -89,8 +89,8 @@ def checked_inputs(activations: Tensor, image_features: Tensor, text_features: T
     ValueError where they disagree.
     """
     activations = exemplars.checked_activations(activations)
-    images = normalised(image_features, "image_features")
-    texts = normalised(text_features, "text_features")
+    images = normalized(image_features, "image_features")
+    texts = normalized(text_features, "text_features")
     if len(images) != len(activations):
         raise ValueError(f"`image_features` has {len(images)} images, `activations` has {len(activations)}")
     if images.shape[1] != texts.shape[1]:
@@ -101,7 +101,7 @@ def checked_inputs(activations: Tensor, image_features: Tensor, text_features: T
     return activations, images, texts.to(images.dtype), ~exemplars.dead_units(activations)
 
 
-def normalised(features: Tensor, name: str) -> Tensor:
+def normalized(features: Tensor, name: str) -> Tensor:
     """Return features (rows, d) at unit length; ValueError, with `name`, where a row is not finite or 0."""
     features = as_floating(features)
     if features.ndim != 2 or 0 in features.shape:

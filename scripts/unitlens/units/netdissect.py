@@ -46,7 +46,7 @@ class Dissection(NamedTuple):
 def dissect(
     model: nn.Module,
     layer: str,
-    normalise: Callable[[np.ndarray], Tensor],
+    normalize: Callable[[np.ndarray], Tensor],
     blocks: Callable[[], Iterable[Mapping[str, np.ndarray]]],
     *,
     values: np.ndarray,
@@ -55,7 +55,7 @@ def dissect(
     images: int,
     share: float = SHARE,
 ) -> Dissection | None:
-    """Dissect one layer of a network, whose inputs `normalise` makes of uint8 pictures (n, h, w, 3).
+    """Dissect one layer of a network, whose inputs `normalize` makes of uint8 images (n, h, w, 3).
 
     `blocks` starts anew to read the probe set of so many `images`, a few rows at a time, with ``images`` and what
     `label_maps` needs. `values` and `categories`, (concepts,), are those of the label maps or the labels of boxes; the
@@ -65,7 +65,7 @@ def dissect(
 
     def maps(block: Mapping[str, np.ndarray]) -> Tensor:
         with torch.inference_mode():
-            inputs = normalise(block["images"])
+            inputs = normalize(block["images"])
             output = run_to(model, layer, inputs)
             return output if output.ndim == 2 else as_grid(output, inputs, layer)
 

@@ -1,7 +1,8 @@
-"""Photographs resampled, permuted and halved; what a label's score is where concepts and photographs are unrelated.
+"""Source images resampled, permuted and halved; what a label's score is where concepts and source images are unrelated.
 
-Bootstrap and permutation null take photographs whole: crops of one photograph are one sample. A label is compared with
-the best of all concepts under the null, so the choice of the label is accounted for (Westfall & Young 1993, max-T).
+Bootstrap and permutation null take source images whole: crops of one source image are one sample. A label is compared
+with the best of all concepts under the null, so the choice of the label is accounted for (Westfall & Young 1993,
+max-T).
 """
 
 import math
@@ -13,30 +14,30 @@ import torch
 from torch import Tensor
 
 from unitlens.jobs import progress
-from unitlens.jobs.sheets import FEWEST_PHOTOGRAPHS
+from unitlens.jobs.sheets import FEWEST_SOURCE_IMAGES
 from unitlens.units import dissect, exemplars, likelihood
 
 _LEAST_DEVIATION = 1e-3  # of L under the null, in nats; below it only rounding varies
 _LIST_ELEMENTS = 2**18  # numbers of a lists x concepts block that is worked on at once, so that it stays in the cache
 
 
-class Photographs(NamedTuple):
-    """Which image rows are of which photograph."""
+class SourceImages(NamedTuple):
+    """Which image rows are of which source image."""
 
-    number: np.ndarray  # (images,) the photograph of a row
-    place: np.ndarray  # (images,) which of its photograph's rows a row is
-    size: np.ndarray  # (photographs,) rows
-    start: np.ndarray  # (photographs,) where its rows begin in `rows`
-    rows: np.ndarray  # (images,) the rows, photograph by photograph
+    number: np.ndarray  # (images,) the source image of a row
+    place: np.ndarray  # (images,) which of its source image's rows a row is
+    size: np.ndarray  # (source_images,) rows
+    start: np.ndarray  # (source_images,) where its rows begin in `rows`
+    rows: np.ndarray  # (images,) the rows, source image by source image
 
 
 class Probe(NamedTuple):
-    """A layer and what it is labelled with."""
+    """A layer and what it is labeled with."""
 
     activations: Tensor  # (images, units)
     images: Tensor  # (images, d), of unit length
     texts: Tensor  # (concepts, d), of unit length
-    photographs: Photographs
+    source_images: SourceImages
     groups: np.ndarray  # (concepts,) of near-duplicates
 
 
@@ -48,62 +49,63 @@ class Null(NamedTuple):
     largest: Tensor  # (draws,)
 
 
-# ---- photographs
+# ---- source images
 
 
-def group_rows(photograph: Sequence[str]) -> Photographs:
-    """Find the rows of each photograph, by the name of what each image was cut from.
+def group_rows(source_image: Sequence[str]) -> SourceImages:
+    """Find the rows of each source image, by the name of what each image was cut from.
 
-    ValueError for fewer than three photographs: nothing can be resampled or exchanged.
+    ValueError for fewer than three source images: nothing can be resampled or exchanged.
     """
-    names = {name: number for number, name in enumerate(dict.fromkeys(photograph))}
-    number = np.array([names[name] for name in photograph], dtype=np.int64)
-    if len(names) < FEWEST_PHOTOGRAPHS:
+    names = {name: number for number, name in enumerate(dict.fromkeys(source_image))}
+    number = np.array([names[name] for name in source_image], dtype=np.int64)
+    if len(names) < FEWEST_SOURCE_IMAGES:
         raise ValueError(
-            f"the probe set has {len(names)} photograph(s), {FEWEST_PHOTOGRAPHS} are the fewest that evidence for "
-            "labels can come from (crops of one photograph are one sample)"
+            f"the probe set has {len(names)} source image(s), {FEWEST_SOURCE_IMAGES} are the fewest that evidence for "
+            "labels can come from (crops of one source image are one sample)"
         )
     rows = number.argsort(kind="stable")
     size = np.bincount(number)
     start = size.cumsum() - size
     place = np.empty_like(number)
     place[rows] = np.arange(len(number)) - start[number[rows]]
-    return Photographs(number, place, size, start, rows)
+    return SourceImages(number, place, size, start, rows)
 
 
-def resample(photographs: Photographs, rng: np.random.Generator) -> np.ndarray:
-    """Draw as many photographs as there are, with replacement; return how often each came, (photographs,)."""
-    n = len(photographs.size)
+def resample(source_images: SourceImages, rng: np.random.Generator) -> np.ndarray:
+    """Draw as many source images as there are, with replacement; return how often each came, (source_images,)."""
+    n = len(source_images.size)
     return np.bincount(rng.integers(n, size=n), minlength=n)
 
 
-def exchange(photographs: Photographs, given: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Give the pattern of image rows `given`, (n,), to other photographs, drawn at random: the same places in those.
+def exchange(source_images: SourceImages, given: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Give the pattern of image rows `given`, (n,), to other source images, drawn at random: the same places in those.
 
-    Photographs change places with photographs of as many rows, so that a pattern within a photograph stays what it is.
+    Source images change places with source images of as many rows, so that a pattern within a source image stays what
+    it is.
     """
-    chosen, which = np.unique(photographs.number[given], return_inverse=True)
+    chosen, which = np.unique(source_images.number[given], return_inverse=True)
     drawn = np.empty_like(chosen)
-    for size in np.unique(photographs.size[chosen]):
-        same = np.flatnonzero(photographs.size == size)
-        to_fill = photographs.size[chosen] == size
+    for size in np.unique(source_images.size[chosen]):
+        same = np.flatnonzero(source_images.size == size)
+        to_fill = source_images.size[chosen] == size
         drawn[to_fill] = same[rng.choice(len(same), to_fill.sum(), replace=False)]
-    return photographs.rows[photographs.start[drawn[which]] + photographs.place[given]]
+    return source_images.rows[source_images.start[drawn[which]] + source_images.place[given]]
 
 
-def shuffle(photographs: Photographs, rng: np.random.Generator) -> np.ndarray:
-    """Let all photographs change places as in `exchange`; return for each row the row that comes to its place."""
-    drawn = np.empty_like(photographs.start)
-    for size in np.unique(photographs.size):
-        same = np.flatnonzero(photographs.size == size)
+def shuffle(source_images: SourceImages, rng: np.random.Generator) -> np.ndarray:
+    """Let all source images change places as in `exchange`; return for each row the row that comes to its place."""
+    drawn = np.empty_like(source_images.start)
+    for size in np.unique(source_images.size):
+        same = np.flatnonzero(source_images.size == size)
         drawn[same] = rng.permutation(same)
-    return photographs.rows[photographs.start[drawn[photographs.number]] + photographs.place]
+    return source_images.rows[source_images.start[drawn[source_images.number]] + source_images.place]
 
 
-def halves(photographs: Photographs, rng: np.random.Generator) -> list[np.ndarray]:
-    """Split the photographs at random into two halves; return the image rows of each, ascending."""
-    order = rng.permutation(len(photographs.size))
-    first = np.isin(photographs.number, order[: len(order) // 2])
+def halves(source_images: SourceImages, rng: np.random.Generator) -> list[np.ndarray]:
+    """Split the source images at random into two halves; return the image rows of each, ascending."""
+    order = rng.permutation(len(source_images.size))
+    first = np.isin(source_images.number, order[: len(order) // 2])
     return [np.flatnonzero(first), np.flatnonzero(~first)]
 
 
@@ -132,7 +134,7 @@ def p_values(observed: np.ndarray, null: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(observed), np.nan, (1 + len(null) - short) / (1 + len(null)))
 
 
-def log_normalisers(images: Tensor, texts: Tensor, a: float) -> Tensor:
+def log_normalizers(images: Tensor, texts: Tensor, a: float) -> Tensor:
     """Compute the logarithm of the softmax's denominator, logsumexp over concepts of a x cosine, (images, 1)."""
     step = max(1, exemplars.BLOCK_ELEMENTS // len(texts))
     return torch.cat([(block @ texts.T).mul_(a).logsumexp(1, keepdim=True) for block in images.split(step)])
@@ -144,7 +146,7 @@ def rank_lists(
     """Score lists of top images against all concepts, a block of concepts at a time.
 
     Image rows by rank, (draws, top_k) of the permutation null, and (n, top_k) of the units of each layer; `log_norms`,
-    (images, 1), is of `log_normalisers`. Gives the null of L, and the label of each list of a layer, (n,), by its
+    (images, 1), is of `log_normalizers`. Gives the null of L, and the label of each list of a layer, (n,), by its
     scores.
     """
     device, n_concepts = probe.texts.device, len(probe.texts)

@@ -53,7 +53,7 @@ def test_hand_computed_score_cam():
     found = cam.raw_maps(hand_model(), "0", HAND_IMAGE, torch.tensor([0]), method="scorecam")
     torch.testing.assert_close(found[0], (FIRST + SECOND) / 2)
 
-    # One channel is constant: its mask, and with it the picture, is 0, and so is its logit.
+    # One channel is constant: its mask, and with it the image, is 0, and so is its logit.
     # The other one sees x * mask = (0, 2/3, 2, 4) with logit 0 + 2/3 + 0 + 2 * 4.
     model = hand_model()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Explaining sets of pictures with explainers made for the test, and cutting the maps to masks."""
+"""Explaining sets of images with explainers made for the test, and cutting the maps to masks."""
 
 import h5py
 import numpy as np
@@ -19,27 +19,27 @@ IDS = [f"photo{i}-crop{j}" for i in range(4) for j in range(2)][:7]
 
 @pytest.fixture
 def images():
-    """Seven pictures of 16 x 16, the left half of one colour, the right half of another."""
+    """Seven images of 16 x 16, the left half of one color, the right half of another."""
     halves = np.random.default_rng(0).integers(0, 256, (7, 2, 3), dtype=np.uint8)
     return {
         "images": halves.repeat(8, axis=1)[:, None].repeat(16, axis=1),
         "image_id": np.array(IDS, dtype=object),
-        "photograph": np.array([name.partition("-")[0] for name in IDS], dtype=object),
+        "source_image": np.array([name.partition("-")[0] for name in IDS], dtype=object),
         "label": np.array([0, 1, 2, 0, 1, 2, -1]),
     }
 
 
-def mean_colour(pictures):
-    """Three classes, the red, green and blue share of a picture."""
-    colours = pictures.double().mean((1, 2))
-    return colours / colours.sum(1, keepdim=True)
+def mean_color(pixels):
+    """Three classes, the red, green and blue share of an image."""
+    colors = pixels.double().mean((1, 2))
+    return colors / colors.sum(1, keepdim=True)
 
 
-def channel_as_saliency(pictures, targets, image_ids):
-    """The target's colour channel as saliency; coefficients as many as the id's last digit and two."""
+def channel_as_saliency(pixels, targets, image_ids):
+    """The target's color channel as saliency; coefficients as many as the id's last digit and two."""
     width = 2 + max(int(name[-1]) for name in image_ids)
     rows = [[float(i) if i < 2 + int(name[-1]) else np.nan for i in range(width)] for name in image_ids]
-    saliency = torch.stack([picture[..., target] for picture, target in zip(pictures, targets, strict=True)])
+    saliency = torch.stack([image[..., target] for image, target in zip(pixels, targets, strict=True)])
     return {"saliency": saliency.float(), "coefficients": torch.tensor(rows)}
 
 
@@ -52,7 +52,7 @@ def assert_equal(a, b):
 @pytest.mark.parametrize("batch_size", [2, 3, 7, 100])
 def test_batch_size_does_not_change_an_explanation(images, batch_size):
     def run(size):
-        return run_module.explain_images(images, channel_as_saliency, mean_colour, target="predicted", batch_size=size)[
+        return run_module.explain_images(images, channel_as_saliency, mean_color, target="predicted", batch_size=size)[
             0
         ]
 
@@ -61,7 +61,7 @@ def test_batch_size_does_not_change_an_explanation(images, batch_size):
 
 def test_the_arrays_by_hand(images):
     arrays, seconds = run_module.explain_images(
-        images, channel_as_saliency, mean_colour, target="predicted", batch_size=3, device=torch.device("cpu")
+        images, channel_as_saliency, mean_color, target="predicted", batch_size=3, device=torch.device("cpu")
     )
     shares = images["images"].mean((1, 2)) / images["images"].mean((1, 2)).sum(1, keepdims=True)
     np.testing.assert_array_equal(arrays["target"], shares.argmax(1))
@@ -70,7 +70,7 @@ def test_the_arrays_by_hand(images):
     np.testing.assert_allclose(arrays["predicted_probability"], shares.max(1))
     np.testing.assert_array_equal(arrays["saliency"][5], images["images"][5, ..., shares[5].argmax()])
     np.testing.assert_array_equal(arrays["coefficients"][:2], [[0, 1, np.nan], [0, 1, 2]])
-    for name in ("image_id", "photograph", "label"):
+    for name in ("image_id", "source_image", "label"):
         np.testing.assert_array_equal(arrays[name], images[name])
     assert seconds >= 0
 
@@ -78,28 +78,28 @@ def test_the_arrays_by_hand(images):
 def test_only_the_seconds_of_the_explainer_count(images, monkeypatch):
     looks = iter([10.0, 12.0, 100.0, 103.0, 1000.0, 1004.0])  # before and after each of three batches
     monkeypatch.setattr(run_module, "now", lambda device: next(looks))
-    _, seconds = run_module.explain_images(images, channel_as_saliency, mean_colour, target="predicted", batch_size=3)
+    _, seconds = run_module.explain_images(images, channel_as_saliency, mean_color, target="predicted", batch_size=3)
     assert seconds == 2 + 3 + 4
 
 
 def test_the_label_may_be_the_target(images):
-    labelled = {name: array[:6] for name, array in images.items()}
-    arrays, _ = run_module.explain_images(labelled, channel_as_saliency, mean_colour, target="label", batch_size=4)
-    shares = mean_colour(torch.from_numpy(labelled["images"])).numpy()
-    np.testing.assert_array_equal(arrays["target"], labelled["label"])
-    np.testing.assert_array_equal(arrays["target_probability"], shares[range(6), labelled["label"]])
+    labeled = {name: array[:6] for name, array in images.items()}
+    arrays, _ = run_module.explain_images(labeled, channel_as_saliency, mean_color, target="label", batch_size=4)
+    shares = mean_color(torch.from_numpy(labeled["images"])).numpy()
+    np.testing.assert_array_equal(arrays["target"], labeled["label"])
+    np.testing.assert_array_equal(arrays["target_probability"], shares[range(6), labeled["label"]])
     np.testing.assert_array_equal(arrays["predicted"], shares.argmax(1))
     images["label"][2] = 3
     with pytest.raises(ValueError, match="image 'photo1-crop0' has label 3; the model's classes are 0 to 2"):
-        run_module.explain_images(images, channel_as_saliency, mean_colour, target="label", batch_size=4)
+        run_module.explain_images(images, channel_as_saliency, mean_color, target="label", batch_size=4)
 
 
 def test_one_class_may_be_the_target_of_all(images):
-    arrays, _ = run_module.explain_images(images, channel_as_saliency, mean_colour, target=1, batch_size=4)
+    arrays, _ = run_module.explain_images(images, channel_as_saliency, mean_color, target=1, batch_size=4)
     np.testing.assert_array_equal(arrays["target"], np.ones(7))
     np.testing.assert_array_equal(arrays["saliency"], images["images"][..., 1])
     with pytest.raises(ValueError, match=r"explain\.target is class 3; the model's classes are 0 to 2"):
-        run_module.explain_images(images, channel_as_saliency, mean_colour, target=3, batch_size=4)
+        run_module.explain_images(images, channel_as_saliency, mean_color, target=3, batch_size=4)
 
 
 def test_pictures_are_read_from_an_open_file_batch_by_batch(images, tmp_path):
@@ -113,10 +113,8 @@ def test_pictures_are_read_from_an_open_file_batch_by_batch(images, tmp_path):
 
     with open_arrays(tmp_path / "images.h5") as file:
         stored = dict(file) | {"images": Watched(file["images"].id)}
-        arrays, _ = run_module.explain_images(
-            stored, channel_as_saliency, mean_colour, target="predicted", batch_size=3
-        )
-    expected, _ = run_module.explain_images(images, channel_as_saliency, mean_colour, target="predicted", batch_size=3)
+        arrays, _ = run_module.explain_images(stored, channel_as_saliency, mean_color, target="predicted", batch_size=3)
+    expected, _ = run_module.explain_images(images, channel_as_saliency, mean_color, target="predicted", batch_size=3)
     assert_equal(arrays, expected)
     assert read == [(0, 3), (3, 6), (6, 7)]
 
@@ -124,7 +122,7 @@ def test_pictures_are_read_from_an_open_file_batch_by_batch(images, tmp_path):
 def test_a_shard_without_pictures_is_explained_and_joins_the_others(images):
     def run(rows):
         own = {name: array[rows] for name, array in images.items()}
-        arrays, _ = run_module.explain_images(own, channel_as_saliency, mean_colour, target="predicted", batch_size=3)
+        arrays, _ = run_module.explain_images(own, channel_as_saliency, mean_color, target="predicted", batch_size=3)
         return arrays, {"explainer": "lime"}
 
     empty, whole = run(slice(0)), run(slice(None))
@@ -145,9 +143,9 @@ def test_image_seeds_are_the_same_everywhere():
 # LIME
 
 
-def brightness_of_the_corner(pictures):
+def brightness_of_the_corner(pixels):
     """Two classes: how bright the upper left 8 x 8 pixels are, and the rest."""
-    corner = pictures[:, :8, :8].double().mean((1, 2, 3)) / 255
+    corner = pixels[:, :8, :8].double().mean((1, 2, 3)) / 255
     return torch.stack([corner, 1 - corner], dim=1)
 
 
@@ -159,15 +157,15 @@ def explain_corner(images, *, ids=IDS[:2], predict=brightness_of_the_corner, **o
 
 @pytest.fixture
 def planted():
-    """Two pictures of 24 x 32 that are bright in the upper left corner only."""
-    pictures = torch.zeros(2, 24, 32, 3, dtype=torch.uint8)
-    pictures[0, :8, :8], pictures[1, :8, :8] = 250, 180
-    return pictures
+    """Two images of 24 x 32 that are bright in the upper left corner only."""
+    pixels = torch.zeros(2, 24, 32, 3, dtype=torch.uint8)
+    pixels[0, :8, :8], pixels[1, :8, :8] = 250, 180
+    return pixels
 
 
 @pytest.mark.parametrize("engine", ["unitlens", "lime"])
 def test_lime_finds_the_planted_region(planted, engine):
-    result = explain_corner(planted, hide="grey", engine=engine)
+    result = explain_corner(planted, hide="gray", engine=engine)
     assert result["segments"].shape == (2, 24, 32)
     assert result["segments"].unique().tolist() == list(range(12))
     corner = torch.zeros(24, 32, dtype=torch.bool)
@@ -187,7 +185,7 @@ def test_lime_takes_the_users_label_maps(images):
     labels[:, :, 8:], labels[:, 8:, 8:] = 7, 9
     given = segment.given_superpixels(images | {"superpixels": labels})
     explainer = run_module.lime_explainer(
-        mean_colour,
+        mean_color,
         seed=0,
         batch_size=8,
         n_samples=20,
@@ -196,7 +194,7 @@ def test_lime_takes_the_users_label_maps(images):
         given=given,
         superpixels={"method": "given"},
     )
-    arrays, _ = run_module.explain_images(images, explainer, mean_colour, target="predicted", batch_size=3)
+    arrays, _ = run_module.explain_images(images, explainer, mean_color, target="predicted", batch_size=3)
     np.testing.assert_array_equal(arrays["segments"], np.searchsorted([0, 7, 9], labels))
 
 
@@ -211,9 +209,9 @@ def test_limes_result_depends_on_seed_and_id_alone(planted):
     assert (other["coefficients"] - together["coefficients"]).abs().max() > 1e-6
 
 
-def patches(pictures):
+def patches(pixels):
     """Two classes: a weighted sum of how bright four of the 8 x 8 patches are, one with a negative weight."""
-    bright = pictures.unflatten(1, (3, 8)).unflatten(3, (4, 8)).double().mean((2, 4, 5)).flatten(1) / 255  # (n, 12)
+    bright = pixels.unflatten(1, (3, 8)).unflatten(3, (4, 8)).double().mean((2, 4, 5)).flatten(1) / 255  # (n, 12)
     weights = torch.tensor([0.4, 0, 0, 0.2, 0, -0.3, 0, 0, 0, 0, 0.1, 0], dtype=torch.float64)
     score = 0.3 + bright @ weights
     return torch.stack([score, 1 - score], dim=1)
@@ -222,7 +220,7 @@ def patches(pictures):
 def test_the_engines_agree(planted):
     white = torch.full_like(planted, 255)
     ours, theirs = (
-        explain_corner(white, predict=patches, hide="grey", engine=engine)["coefficients"]
+        explain_corner(white, predict=patches, hide="gray", engine=engine)["coefficients"]
         for engine in ("unitlens", "lime")
     )
     for coefficients in (ours, theirs):
@@ -234,47 +232,47 @@ def test_the_engines_agree(planted):
 
 
 def test_the_lime_package_depends_on_seed_and_id_alone(planted):
-    together = explain_corner(planted, engine="lime", hide="grey")
-    alone = explain_corner(planted[1:], ids=IDS[1:2], engine="lime", hide="grey", batch_size=64)
+    together = explain_corner(planted, engine="lime", hide="gray")
+    alone = explain_corner(planted[1:], ids=IDS[1:2], engine="lime", hide="gray", batch_size=64)
     torch.testing.assert_close(alone["coefficients"], together["coefficients"][1:], rtol=0, atol=1e-9)
-    assert together.keys() == explain_corner(planted, hide="grey").keys()
+    assert together.keys() == explain_corner(planted, hide="gray").keys()
     assert together["stderr"].isnan().all()
     assert together["n_used"].tolist() == [200, 200]
-    other = explain_corner(planted, engine="lime", hide="grey", seed=8)
+    other = explain_corner(planted, engine="lime", hide="gray", seed=8)
     assert (other["coefficients"] - together["coefficients"]).abs().max() > 1e-6
 
 
 def test_limes_options_reach_the_surrogate(planted):
-    usual = explain_corner(planted, predict=patches, hide="grey")
+    usual = explain_corner(planted, predict=patches, hide="gray")
     spelled_out = {"distance": "cosine", "kernel_width": 0.25, "alpha": 1.0, "selection": "auto", "repeats": 1}
-    assert_equal(explain_corner(planted, predict=patches, hide="grey", engine="unitlens", **spelled_out), usual)
+    assert_equal(explain_corner(planted, predict=patches, hide="gray", engine="unitlens", **spelled_out), usual)
     for options in ({"distance": "l2"}, {"kernel_width": 0.5}, {"alpha": 0.01}, {"n_features": 2}):
-        changed = explain_corner(planted, predict=patches, hide="grey", **options)
+        changed = explain_corner(planted, predict=patches, hide="gray", **options)
         assert (changed["coefficients"] - usual["coefficients"]).abs().max() > 1e-6, options
     assert ((changed["coefficients"] != 0).sum(1) == 2).all()
     for selection, entered in (("none", 12), ("highest_weights", 2), ("forward_selection", 2)):
-        result = explain_corner(planted, predict=patches, hide="grey", n_features=2, selection=selection)
+        result = explain_corner(planted, predict=patches, hide="gray", n_features=2, selection=selection)
         assert (~result["stderr"].isnan()).sum(1).tolist() == [entered] * 2
-    assert explain_corner(planted, hide="grey", stop_when_stable=1)["n_used"].tolist() == [100, 100]
+    assert explain_corner(planted, hide="gray", stop_when_stable=1)["n_used"].tolist() == [100, 100]
 
 
 @pytest.mark.parametrize("engine", ["unitlens", "lime"])
 def test_repeats_change_nothing_but_tell_the_stability(planted, engine):
-    once = explain_corner(planted, hide="grey", engine=engine)
-    repeated = explain_corner(planted, hide="grey", engine=engine, repeats=3)
+    once = explain_corner(planted, hide="gray", engine=engine)
+    repeated = explain_corner(planted, hide="gray", engine=engine, repeats=3)
     stability = repeated.pop("stability")
     assert_equal(repeated, once)
     assert stability.shape == (2,) and stability.dtype == torch.float64
-    alone = explain_corner(planted[1:], ids=IDS[1:2], hide="grey", engine=engine, repeats=3)
+    alone = explain_corner(planted[1:], ids=IDS[1:2], hide="gray", engine=engine, repeats=3)
     torch.testing.assert_close(alone["stability"], stability[1:], rtol=0, atol=0)
 
 
 def test_repeats_take_seeds_of_their_own(monkeypatch, planted):
-    seen, explain_pictures = [], lime_module.explain
+    seen, explain_by = [], lime_module.explain
 
     def watched(*arguments, seeds, **options):
         seen.append(seeds)
-        return explain_pictures(*arguments, seeds=seeds, **options)
+        return explain_by(*arguments, seeds=seeds, **options)
 
     monkeypatch.setattr(lime_module, "explain", watched)
     explain_corner(planted, repeats=3)
@@ -289,7 +287,7 @@ def test_repeats_are_compared_by_a_fifth_of_the_picture(monkeypatch, planted):
 
 
 def test_stability_by_hand():
-    maps = torch.zeros(3, 2, 2, 5)  # two pictures of ten pixels, two of which are marked
+    maps = torch.zeros(3, 2, 2, 5)  # two images of ten pixels, two of which are marked
     maps[:, 0, 0, :2] = 1  # the same pixels three times
     maps[0, 1, 0, :2], maps[1, 1, 0, 1:3], maps[2, 1, 1, :2] = 1, 1, 1  # overlaps of one pixel of three, none, none
     result = masks_module.mask_stability(list(maps), 0.2, seeds=[[0, 1], [2, 3], [4, 5]])
@@ -326,7 +324,7 @@ def test_pictures_that_lime_cannot_explain_are_named(planted, engine):
         ({"repeats": 0}, "`repeats` is 0; allowed: 1 or more"),
         (
             {"engine": "lime", "hide": "noise"},
-            "`hide` is 'noise'; allowed with `engine` 'lime': mean, grey, black, white",
+            "`hide` is 'noise'; allowed with `engine` 'lime': mean, gray, black, white",
         ),
         ({"engine": "lime", "stop_when_stable": 3}, "`stop_when_stable` is 3; `engine` 'lime' draws every sample"),
     ],
@@ -340,7 +338,7 @@ def test_options_that_do_not_go_together_are_named(planted, options, message):
 
 
 def explanations(**saliency_of):
-    ids = {"image_id": np.array(IDS[:3], dtype=object), "photograph": np.array(["p", "p", "q"], dtype=object)}
+    ids = {"image_id": np.array(IDS[:3], dtype=object), "source_image": np.array(["p", "p", "q"], dtype=object)}
     return [({**ids, "saliency": saliency}, {"explainer": name}) for name, saliency in saliency_of.items()]
 
 
@@ -349,7 +347,7 @@ def test_masks_have_the_exact_area_and_the_threshold_of_each_maps_own_maximum():
     saliency[0].flat[:4] = [8, 5, 4, 3]
     saliency[1] = np.arange(20).reshape(5, 4) / 1000
     masks = run_module.cut_masks(explanations(cam=saliency), area=0.25, threshold=0.5, seed=0)
-    assert list(masks) == ["image_id", "photograph", "cam:equal_area", "cam:threshold"]
+    assert list(masks) == ["image_id", "source_image", "cam:equal_area", "cam:threshold"]
     assert masks["cam:equal_area"].sum((1, 2)).tolist() == [5, 5, 0]
     assert masks["cam:equal_area"][0].flat[:4].all()
     assert np.flatnonzero(masks["cam:equal_area"][1]).tolist() == [15, 16, 17, 18, 19]

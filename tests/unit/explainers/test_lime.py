@@ -16,7 +16,7 @@ def seeded(seed):
     return torch.Generator().manual_seed(seed)
 
 
-def pictures(n=3, h=12, w=16, seed=0):
+def some_images(n=3, h=12, w=16, seed=0):
     return torch.randint(0, 256, (n, h, w, 3), generator=seeded(seed), dtype=torch.uint8)
 
 
@@ -156,7 +156,7 @@ def test_explanation_finds_the_superpixel_that_the_model_looks_at():
 
 @pytest.mark.parametrize("hide", [None, 37, "blur", "noise"])
 def test_pictures_show_or_hide_whole_superpixels(hide):
-    images = pictures(2)
+    images = some_images(2)
     labels = segment.quickshift(images, kernel_size=1, max_dist=8)
     seen = []
 
@@ -211,7 +211,7 @@ def test_blur_keeps_a_flat_image_and_the_mean_of_a_step():
     "options", [{}, {"hide": "noise"}, {"n_features": 3}, {"stop_when_stable": 2, "n_samples": 400}]
 )
 def test_result_depends_neither_on_batches_nor_on_the_other_images(options):
-    images, targets, seeds = pictures(3), torch.tensor([[0, 1], [1, 2], [3, 0]]), [11, 12, 13]
+    images, targets, seeds = some_images(3), torch.tensor([[0, 1], [1, 2], [3, 0]]), [11, 12, 13]
     labels = torch.stack([segment.grid(images[:1], size=size)[0] for size in (4, 6, 5)])
     whole = explain(images, targets, labels, seeds=seeds, **options)
     again = explain(images, targets, labels, seeds=seeds, **options)
@@ -226,7 +226,7 @@ def test_result_depends_neither_on_batches_nor_on_the_other_images(options):
 
 
 def test_targets_without_an_axis_give_results_without_it():
-    images = pictures(2)
+    images = some_images(2)
     one, many = (explain(images, targets) for targets in (torch.tensor([1, 2]), torch.tensor([[1], [2]])))
     assert one.saliency.shape == (2, 12, 16)
     assert one.coefficients.shape == (2, 12)
@@ -237,13 +237,13 @@ def test_targets_without_an_axis_give_results_without_it():
 
 
 def test_seeds_matter():
-    images = pictures(1)
+    images = some_images(1)
     first, second = (explain(images, torch.tensor([0]), seeds=[seed]) for seed in (1, 2))
     assert not torch.equal(first.coefficients, second.coefficients)
 
 
 def test_early_stop_saves_samples_and_keeps_the_ranking():
-    images = pictures(1, 16, 16)
+    images = some_images(1, 16, 16)
     labels = segment.grid(images, size=4)
 
     def obvious(batch):
@@ -280,7 +280,7 @@ def test_mask_takes_only_positive_superpixels_and_at_most_so_many():
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(caplog):
-    images, sizes = pictures(2), []
+    images, sizes = some_images(2), []
 
     def small_device(batch):
         sizes.append(len(batch))
@@ -327,7 +327,7 @@ def test_kernel_too_narrow_for_the_distance_is_reported(caplog):
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_predictions_that_are_not_finite_name_the_image(bad):
-    images = pictures(3)
+    images = some_images(3)
 
     def broken(batch):
         probabilities = predict(batch)
@@ -357,7 +357,7 @@ def test_predictions_that_are_not_finite_name_the_image(bad):
     ],
 )
 def test_the_package_gives_the_same_for_its_perturbations(hide, options):
-    images, targets, seeds = pictures(2), torch.tensor([1, 3]), [5, 2**40 + 6]
+    images, targets, seeds = some_images(2), torch.tensor([1, 3]), [5, 2**40 + 6]
     labels = segment.grid(images, size=4)
     options = {"n_samples": 60, "batch_size": 16, "hide": hide, "seeds": seeds, **options}
     theirs = lime.explain_with_package(predict, images, labels, targets, **options)
@@ -371,7 +371,7 @@ def test_the_package_gives_the_same_for_its_perturbations(hide, options):
 
 
 def test_the_package_takes_images_of_different_numbers_of_superpixels():
-    images, targets = pictures(2), torch.tensor([0, 1])
+    images, targets = some_images(2), torch.tensor([0, 1])
     labels = torch.cat([segment.grid(images[:1], size=4), segment.grid(images[1:], size=8)])
     together, alone = (
         lime.explain_with_package(predict, images[rows], labels[rows], targets[rows], n_samples=60, seeds=seeds)
@@ -383,7 +383,7 @@ def test_the_package_takes_images_of_different_numbers_of_superpixels():
 
 
 def test_what_the_package_cannot_do_is_named():
-    images, targets = pictures(2), torch.tensor([0, 1])
+    images, targets = some_images(2), torch.tensor([0, 1])
     run = partial(lime.explain_with_package, predict, images, segment.grid(images, size=4), n_samples=60)
     for hide in ("blur", 300, 0.5):
         with pytest.raises(ValueError, match=f"`hide` is {hide!r}; allowed with the `lime` package: None or a whole"):
@@ -397,7 +397,7 @@ def test_what_the_package_cannot_do_is_named():
 
 
 def test_bad_input_is_named():
-    images, targets = pictures(2), torch.tensor([0, 1])
+    images, targets = some_images(2), torch.tensor([0, 1])
     labels = segment.grid(images, size=4)
     with pytest.raises(ValueError, match=r"images \[1\] have only one superpixel"):
         explain(images, targets, torch.stack([labels[0], torch.zeros_like(labels[0])]))
@@ -427,7 +427,7 @@ def test_bad_input_is_named():
         explain(images, targets, batch_size=0)
     with pytest.raises(ValueError, match=r"`stop_when_stable` is 0"):
         explain(images, targets, stop_when_stable=0)
-    with pytest.raises(ValueError, match=r"`predict` returned shape \(16,\) for 16 pictures"):
+    with pytest.raises(ValueError, match=r"`predict` returned shape \(16,\) for 16 images"):
         explain(images, targets, model=lambda batch: predict(batch)[:, 0])
     with pytest.raises(ValueError, match=r"`designs` have shapes"):
         explain(images, targets, designs=[torch.ones(60, 12), torch.ones(60, 11)])
@@ -506,7 +506,7 @@ def test_the_package_is_called_with_every_option_under_a_keyword_of_its_own(monk
     monkeypatch.setattr(explainer, "explain_instance", explain_instance)
     monkeypatch.setattr(lime_image, "LimeImageExplainer", build)
     options = {"n_samples": 40, "hide": 9, "batch_size": 7, "kernel_width": 0.5, "distance": "l2", "alpha": 3.0}
-    images = pictures(1)
+    images = some_images(1)
     lime.explain_with_package(
         *(predict, images, segment.grid(images, size=4), torch.tensor([2])),
         **options | {"seeds": [2**32 + 5], "n_features": 4, "selection": "highest_weights"},

@@ -7,7 +7,7 @@ from skimage import segmentation
 from unitlens.explainers import segment
 
 
-def pictures(n=2, h=20, w=24, seed=0):
+def some_images(n=2, h=20, w=24, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (n, h, w, 3), generator=generator, dtype=torch.uint8)
 
@@ -27,7 +27,7 @@ def assert_dense(labels):
     ],
 )
 def test_labels_are_dense_int64_and_independent_of_the_other_images(cut):
-    images = pictures(3)
+    images = some_images(3)
     labels = cut(images)
     assert labels.shape == (3, 20, 24)
     assert labels.dtype == torch.int64
@@ -36,7 +36,7 @@ def test_labels_are_dense_int64_and_independent_of_the_other_images(cut):
     torch.testing.assert_close(cut(images.numpy()), labels, rtol=0, atol=0)
 
 
-def test_quickshift_separates_two_flat_colours():
+def test_quickshift_separates_two_flat_colors():
     images = torch.zeros(1, 12, 12, 3, dtype=torch.uint8)
     images[:, :, 6:] = 255
     labels = segment.quickshift(images, ratio=1.0, max_dist=20)
@@ -44,7 +44,7 @@ def test_quickshift_separates_two_flat_colours():
 
 
 def test_quickshift_with_max_dist_zero_links_nothing():
-    labels = segment.quickshift(pictures(1, 5, 6), max_dist=0)
+    labels = segment.quickshift(some_images(1, 5, 6), max_dist=0)
     assert labels.flatten().tolist() == list(range(30))
 
 
@@ -55,12 +55,12 @@ def test_quickshift_noise_decides_between_equal_densities():
 
 @pytest.mark.parametrize(("h", "w"), [(1, 1), (1, 9), (3, 2)])
 def test_quickshift_takes_images_smaller_than_its_window(h, w):
-    assert_dense(segment.quickshift(pictures(2, h, w)))
+    assert_dense(segment.quickshift(some_images(2, h, w)))
 
 
 def test_grid_by_hand():
     expected = [[0, 0, 1, 1, 2], [0, 0, 1, 1, 2], [3, 3, 4, 4, 5]]
-    assert segment.grid(pictures(1, 3, 5), size=2)[0].tolist() == expected
+    assert segment.grid(some_images(1, 3, 5), size=2)[0].tolist() == expected
 
 
 def test_relabel_keeps_the_order_and_closes_gaps():
@@ -69,7 +69,7 @@ def test_relabel_keeps_the_order_and_closes_gaps():
 
 
 def test_bad_input_is_named():
-    images = pictures()
+    images = some_images()
     with pytest.raises(ValueError, match=r"`images` are torch.float32 .*allowed: uint8"):
         segment.quickshift(images.float())
     with pytest.raises(ValueError, match=r"`images` .*\(2, 3, 20, 24\)"):
@@ -100,7 +100,7 @@ def test_bad_input_is_named():
     ],
 )
 def test_every_option_reaches_scikit_image(name, options, others):
-    images, cut, reference = pictures(1, 40, 48), getattr(segment, name), getattr(segmentation, name)
+    images, cut, reference = some_images(1, 40, 48), getattr(segment, name), getattr(segmentation, name)
     labels = cut(images, **options)
     assert torch.equal(labels[0], segment.relabel(torch.as_tensor(reference(images[0].numpy(), **options))[None])[0])
     assert all(not torch.equal(cut(images, **options | {key: value}), labels) for key, value in others.items())

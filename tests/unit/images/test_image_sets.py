@@ -44,10 +44,10 @@ def test_names_that_a_spreadsheet_would_run_come_back(tmp_path):
     assert [(row["image_id"], row["path"]) for row in copied] == [("007", "'=d.png"), ("1.10", "=a.png")]
 
 
-def test_users_rows_are_copied_and_missing_photographs_named(tmp_path):
+def test_users_rows_are_copied_and_missing_source_images_named(tmp_path):
     write(tmp_path, "set/a.png")
     (tmp_path / "sheet.csv").write_text("image_id,path,label\nfirst,a.png,3\nsecond,b.png,\n")
-    with pytest.raises(FileNotFoundError, match=r"1 of 2 photographs are not below .*: b\.png \(second\)"):
+    with pytest.raises(FileNotFoundError, match=r"1 of 2 source images are not below .*: b\.png \(second\)"):
         listed(tmp_path, sheet=tmp_path / "sheet.csv")
     first, second = listed(tmp_path, sheet=tmp_path / "sheet.csv", allow_missing=True)
     assert list(first) == [*sheets.COLUMNS, "class_name", "sha256", "duplicate_of"]
@@ -63,14 +63,14 @@ def test_what_is_no_file_is_named_and_never_waited_for(tmp_path):
     lines = [f"{name[0]},{name}\n" for name in names]
     (tmp_path / "sheet.csv").write_text("image_id,path\n" + "".join(lines))
     with pytest.raises(
-        FileNotFoundError, match=r"3 of 4 photographs are not below .*, or are no files: b\.png \(b\), c"
+        FileNotFoundError, match=r"3 of 4 source images are not below .*, or are no files: b\.png \(b\), c"
     ):
         listed(tmp_path, sheet=tmp_path / "sheet.csv")
     hashed = [bool(row["sha256"]) for row in listed(tmp_path, sheet=tmp_path / "sheet.csv", allow_missing=True)]
     assert hashed == [True, False, False, False]
 
 
-def test_a_failing_disk_is_no_missing_photograph(tmp_path, monkeypatch):
+def test_a_failing_disk_is_no_missing_source_image(tmp_path, monkeypatch):
     def fails(path):
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
@@ -81,7 +81,7 @@ def test_a_failing_disk_is_no_missing_photograph(tmp_path, monkeypatch):
         listed(tmp_path, sheet=tmp_path / "sheet.csv", allow_missing=True)
 
 
-def test_of_many_missing_photographs_the_first_five_are_named(tmp_path):
+def test_of_many_missing_source_images_the_first_five_are_named(tmp_path):
     for count, end in ((5, "4.png (4)"), (6, "4.png (4), ...")):
         lines = [f"{number},{number}.png\n" for number in range(count)]
         (tmp_path / "sheet.csv").write_text("image_id,path\n" + "".join(lines))
@@ -118,10 +118,10 @@ def test_every_picture_of_a_folder_is_listed_and_held_to_the_size(tmp_path):
     write(tmp_path, "set/b c.png", "set/a/x.JPG", "set/notes.txt")
     rows = listed(tmp_path, size=2)
     assert [(row["image_id"], row["path"]) for row in rows] == [("a_x.JPG", "a/x.JPG"), ("b_c.png", "b c.png")]
-    with pytest.raises(ValueError, match="holds 2 photographs, but the config says size: 3"):
+    with pytest.raises(ValueError, match="holds 2 source images, but the config says size: 3"):
         listed(tmp_path, size=3)
     write(tmp_path, "set/b_c.png")
-    with pytest.raises(ValueError, match=r"the image_id b_c\.png stands for several photographs"):
+    with pytest.raises(ValueError, match=r"the image_id b_c\.png stands for several source images"):
         listed(tmp_path, size=3)
 
 
@@ -130,11 +130,11 @@ def test_copies_are_reported(tmp_path, capsys):
     write(tmp_path, "set/a.png")
     rows = listed(tmp_path, size=3)
     assert [row["duplicate_of"] for row in rows] == ["", "", "b.png"]
-    assert capsys.readouterr().out == "3 rows; 1 photograph is a copy of another\n  c.png has the content of b.png\n"
+    assert capsys.readouterr().out == "3 rows; 1 source image is a copy of another\n  c.png has the content of b.png\n"
     assert datasets.copies(tmp_path / "out.csv") == {"c.png": "b.png"}
 
 
-def test_crops_of_one_photograph_are_no_copies(tmp_path):
+def test_crops_of_one_source_image_are_no_copies(tmp_path):
     write(tmp_path, "set/a.png")
     (tmp_path / "sheet.csv").write_text("image_id,path,crop\na1,a.png,0 0 1 0.5\na2,a.png,0 0.5 1 1\n")
     rows = listed(tmp_path, sheet=tmp_path / "sheet.csv")
@@ -150,7 +150,7 @@ def test_one_folder_a_class(tmp_path):
         ("dog/1.png", "1", "dog"),
     ]
     write(tmp_path, "set/stray.png")
-    with pytest.raises(ValueError, match=r"has pictures beside them: stray\.png"):
+    with pytest.raises(ValueError, match=r"has images beside them: stray\.png"):
         listed(tmp_path, kind="class_folders", size=4)
 
 
@@ -171,7 +171,7 @@ def test_imagenet_by_folders_and_by_its_solution(tmp_path):
 
 @pytest.fixture
 def devkit(tmp_path):
-    """Three flat photographs among others, and a development kit of three leaves and one inner node."""
+    """Three flat source images among others, and a development kit of three leaves and one inner node."""
     write(tmp_path, *(f"set/val/ILSVRC2012_val_{number:08d}.JPEG" for number in (1, 2, 3)))
     write(tmp_path, "set/train/n01440764/n01440764_18.JPEG", "set/test/ILSVRC2012_test_00000001.JPEG")
     folder = tmp_path / "set/ILSVRC2012_devkit_t12/data"
@@ -234,7 +234,7 @@ def test_a_development_kit_ends_nothing_but_the_reading_of_it(tmp_path, devkit, 
         listed(tmp_path, kind="imagenet_val", size=3)
 
 
-def test_broden_lists_photographs_with_their_label_maps(tmp_path):
+def test_broden_lists_source_images_with_their_label_maps(tmp_path):
     toy.write_broden(tmp_path / "set")
     rows = listed(tmp_path, kind="broden", size=4)
     assert rows[0]["image_id"] == "ade20k_ADE_train_00000001.jpg"
@@ -246,7 +246,7 @@ def test_broden_lists_photographs_with_their_label_maps(tmp_path):
     assert rows[3]["mask"] == "broden1_224/images/dtd/g_0106_color.png;8;9"
     assert all(row["path"].endswith(".jpg") for row in rows)
     geometry = {"fit": "squash", "resize": 32, "crop": 32, "interpolation": "bilinear"}
-    truth = label_maps.ground_truth(rows, tmp_path / "set", geometry)[0]
+    truth = label_maps.read_label_maps(rows, tmp_path / "set", geometry)[0]
     assert truth["mask"].shape == (4, 5, 32, 32)
     assert set(np.unique(truth["mask"][0, 1])) == {0, 300}
 

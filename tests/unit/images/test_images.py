@@ -1,4 +1,4 @@
-"""Photographs of every mode and every way to be broken; geometry against torchvision's transforms."""
+"""Source images of every mode and every way to be broken; geometry against torchvision's transforms."""
 
 import inspect
 import os
@@ -20,7 +20,7 @@ from unitlens.images.geometry import box_pixels
 from unitlens.jobs import sheets
 from unitlens.measures import localization
 
-IDENTITY = {"fit": "squash", "resize": 4, "crop": 4, "interpolation": "bilinear"}  # for pictures of 4 x 4 pixels
+IDENTITY = {"fit": "squash", "resize": 4, "crop": 4, "interpolation": "bilinear"}  # for images of 4 x 4 pixels
 SIXTEEN = {"fit": "squash", "resize": 16, "crop": 16, "interpolation": "bilinear"}
 
 
@@ -35,14 +35,14 @@ def save(folder, array_or_image, name, **options):
     return folder / name
 
 
-def ground_truth(rows, root, geometry):
-    arrays, problems = label_maps.ground_truth(rows, root, geometry)
+def read_label_maps(rows, root, geometry):
+    arrays, problems = label_maps.read_label_maps(rows, root, geometry)
     assert problems == []
     return arrays
 
 
 def load(path, *, crop=(), geometry):
-    """Decode one photograph."""
+    """Decode one source image."""
     rows = [row(path.name, crop=" ".join(map(str, crop or ())))]
     return decode.decode_images(rows, path.parent, geometry)[0][0]
 
@@ -110,7 +110,7 @@ def test_wrong_crop_is_named(tmp_path, crop):
 
 def test_crop_without_a_pixel_is_named(tmp_path):
     path = save(tmp_path, np.zeros((4, 4), np.uint8), "a.png")
-    with pytest.raises(ValueError, match=r"a\.png: `crop` .* is empty in a picture of 4 x 4 pixels"):
+    with pytest.raises(ValueError, match=r"a\.png: `crop` .* is empty in an image of 4 x 4 pixels"):
         load(path, crop=(0.0, 0.0, 0.1, 1.0), geometry=IDENTITY)
 
 
@@ -118,26 +118,26 @@ def test_crop_without_a_pixel_is_named(tmp_path):
 
 
 def flat(folder, image, name="flat.png", **options):
-    """Colour of a decoded one-coloured picture."""
+    """Color of a decoded one-colored image."""
     pixels = load(save(folder, image, name, **options), geometry=IDENTITY)
     assert (pixels == pixels[0, 0]).all()
     return pixels[0, 0].tolist()
 
 
 @pytest.mark.parametrize(
-    ("mode", "colour", "expected"),
+    ("mode", "color", "expected"),
     [
         ("L", 90, [90, 90, 90]),
         ("1", 1, [255, 255, 255]),
         ("RGB", (10, 20, 30), [10, 20, 30]),
         ("RGBA", (10, 20, 30, 255), [10, 20, 30]),
         ("RGBA", (10, 20, 30, 0), [255, 255, 255]),
-        ("RGBA", (0, 100, 255, 51), [204, 224, 255]),  # 0.2 of the colour on 0.8 of white
+        ("RGBA", (0, 100, 255, 51), [204, 224, 255]),  # 0.2 of the color on 0.8 of white
         ("LA", (100, 51), [224, 224, 224]),
     ],
 )
-def test_colour_of_a_mode(tmp_path, mode, colour, expected):
-    assert flat(tmp_path, Image.new(mode, (4, 4), colour)) == expected
+def test_color_of_a_mode(tmp_path, mode, color, expected):
+    assert flat(tmp_path, Image.new(mode, (4, 4), color)) == expected
 
 
 def test_palette_with_and_without_transparency(tmp_path):
@@ -148,14 +148,14 @@ def test_palette_with_and_without_transparency(tmp_path):
     assert flat(tmp_path, image, "half.png", transparency=bytes([0, 51])) == [244, 224, 214]
 
 
-@pytest.mark.parametrize(("mode", "colour"), [("L", 7), ("RGB", (7, 8, 9))])
-def test_colour_key_is_transparent(tmp_path, mode, colour):
-    assert flat(tmp_path, Image.new(mode, (4, 4), colour), transparency=colour) == [255, 255, 255]
+@pytest.mark.parametrize(("mode", "color"), [("L", 7), ("RGB", (7, 8, 9))])
+def test_color_key_is_transparent(tmp_path, mode, color):
+    assert flat(tmp_path, Image.new(mode, (4, 4), color), transparency=color) == [255, 255, 255]
 
 
 def test_cmyk_jpeg(tmp_path):
-    colour = flat(tmp_path, Image.new("CMYK", (4, 4), (0, 255, 255, 0)), "red.jpg", quality=100)
-    np.testing.assert_allclose(colour, [255, 0, 0], atol=3)
+    color = flat(tmp_path, Image.new("CMYK", (4, 4), (0, 255, 255, 0)), "red.jpg", quality=100)
+    np.testing.assert_allclose(color, [255, 0, 0], atol=3)
 
 
 @pytest.mark.parametrize(("value", "expected"), [(0, 0), (65535, 255), (257 * 90, 90), (257 * 90 + 129, 91)])
@@ -198,7 +198,7 @@ def test_exif_orientation(tmp_path, noise, orientation):
 
 def test_exif_rotation_comes_before_the_crop(tmp_path):
     stored = np.zeros((8, 16, 3), np.uint8)
-    stored[:, :8] = (255, 0, 0)  # left half of the file = top half of the upright picture
+    stored[:, :8] = (255, 0, 0)  # left half of the file = top half of the upright image
     exif = Image.Exif()
     exif[0x0112] = 6
     path = save(tmp_path, stored, "turned.jpg", exif=exif, quality=100, subsampling=0)
@@ -251,7 +251,7 @@ def test_faulty_sheet_is_named(tmp_path, text, message):
 
 @pytest.fixture
 def broken(tmp_path, noise, monkeypatch):
-    """Folder with one good photograph and one for every way to be unreadable, and their rows."""
+    """Folder with one good source image and one for every way to be unreadable, and their rows."""
     good = save(tmp_path, noise.integers(0, 256, (64, 64, 3), dtype=np.uint8), "good.jpg")
     (tmp_path / "truncated.jpg").write_bytes(good.read_bytes()[:1500])
     (tmp_path / "empty.jpg").touch()
@@ -264,19 +264,19 @@ def broken(tmp_path, noise, monkeypatch):
     return [row(name, f"id-{index}") for index, name in enumerate(names)]
 
 
-def test_all_unreadable_photographs_are_reported_at_once(tmp_path, broken):
-    with pytest.raises(ValueError, match=r"^7 of 9 photographs cannot be decoded:\n") as error:
+def test_all_unreadable_source_images_are_reported_at_once(tmp_path, broken):
+    with pytest.raises(ValueError, match=r"^7 of 9 source images cannot be decoded:\n") as error:
         decode.decode_images(broken, tmp_path, SIXTEEN)
     lines = str(error.value).splitlines()
     assert len(lines) == 7
     assert lines[1] == (
-        f"  image_id 'id-1': {tmp_path / 'missing.jpg'}: cannot be read as a picture (No such file or directory)"
+        f"  image_id 'id-1': {tmp_path / 'missing.jpg'}: cannot be read as an image (No such file or directory)"
     )
     assert "bomb.png" in lines[2]
     assert lines[-1] == "  and 2 more"
 
 
-def test_unreadable_photographs_are_skipped_and_listed(tmp_path, broken):
+def test_unreadable_source_images_are_skipped_and_listed(tmp_path, broken):
     pixels, kept, problems = decode.decode_images(broken, tmp_path, SIXTEEN, on_bad_image="skip")
     expected = load(tmp_path / "good.jpg", geometry=SIXTEEN)
     np.testing.assert_array_equal(pixels, [expected, expected])
@@ -285,17 +285,17 @@ def test_unreadable_photographs_are_skipped_and_listed(tmp_path, broken):
     assert all(r["path"] in message for r, (_, message) in zip(broken[1:], problems, strict=False))
 
 
-def test_a_shard_with_no_readable_photograph_has_no_rows(tmp_path):
+def test_a_shard_with_no_readable_source_image_has_no_rows(tmp_path):
     pixels, kept, problems = decode.decode_images([row("missing.jpg")], tmp_path, SIXTEEN, on_bad_image="skip")
     assert pixels.shape == (0, 16, 16, 3) and kept.tolist() == []
     assert [image_id for image_id, _ in problems] == ["a"] and "missing.jpg" in problems[0][1]
-    assert {name: array.shape for name, array in ground_truth([], tmp_path, SIXTEEN).items()} == {
+    assert {name: array.shape for name, array in read_label_maps([], tmp_path, SIXTEEN).items()} == {
         "box": (0, 4),
         "has_mask": (0,),
     }
 
 
-def test_crops_of_one_photograph_equal_single_loads(tmp_path, noise):
+def test_crops_of_one_source_image_equal_single_loads(tmp_path, noise):
     for name in ("a.png", "b.png"):
         save(tmp_path, noise.integers(0, 256, (40, 60, 3), dtype=np.uint8), name)
     rows = [row(name, crop=crop) for name in ("a.png", "b.png", "a.png") for crop in ("", "0 0 0.5 1", "0.5 0 1 1")]
@@ -318,9 +318,9 @@ def test_faulty_crop_is_never_skipped(tmp_path):
         decode.decode_images([row("a.png", crop="0 0 one 1")], tmp_path, SIXTEEN, on_bad_image="skip")
 
 
-def test_an_unreadable_photograph_is_refused_unless_asked_otherwise(tmp_path, broken):
+def test_an_unreadable_source_image_is_refused_unless_asked_otherwise(tmp_path, broken):
     """The default of the function, and that of the config, which is the one in use."""
-    with pytest.raises(ValueError, match=r"^7 of 9 photographs cannot be decoded"):
+    with pytest.raises(ValueError, match=r"^7 of 9 source images cannot be decoded"):
         decode.decode_images(broken, tmp_path, SIXTEEN)
     schema = yaml.safe_load((Path(__file__).parents[3] / "config/schema.yaml").read_text())
     found = [each["on_bad_image"] for each in properties(schema) if "on_bad_image" in each]
@@ -338,7 +338,7 @@ def properties(schema):
 
 @pytest.fixture
 def hostile(tmp_path):
-    """Names of photographs that are no files, each with the reason, or would fill the memory."""
+    """Names of source images that are no files, each with the reason, or would fill the memory."""
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "loop.png").symlink_to("loop.png")
     (tmp_path / "dangling.png").symlink_to("nowhere.png")
@@ -372,7 +372,7 @@ def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path, hostile):
     assert kept.tolist() == [0]
     for (image_id, message), (number, reason) in zip(problems, enumerate(hostile.values()), strict=True):
         assert image_id == f"id{number}"
-        assert re.fullmatch(rf".*: cannot be read as a picture \({reason}\)", message)
+        assert re.fullmatch(rf".*: cannot be read as an image \({reason}\)", message)
 
 
 def test_a_label_map_that_is_no_file_is_refused_and_never_waited_for(tmp_path, hostile):
@@ -380,7 +380,7 @@ def test_a_label_map_that_is_no_file_is_refused_and_never_waited_for(tmp_path, h
     for name, reason in hostile.items():
         for own in ({"path": "good.png", "mask": name}, {"path": name, "box": "0 0 1 1"}):
             with pytest.raises(ValueError, match=rf"image_id 'i': .* cannot be read as .*\({reason}\)"):
-                ground_truth([{"image_id": "i"} | own], tmp_path, SIXTEEN)
+                read_label_maps([{"image_id": "i"} | own], tmp_path, SIXTEEN)
 
 
 NAMES = [
@@ -407,7 +407,7 @@ def test_names_that_must_work(tmp_path):
 
 
 def test_the_first_picture_of_an_animation_is_decoded(tmp_path):
-    red, blue = (Image.new("RGB", (9, 9), colour) for colour in ("red", "blue"))
+    red, blue = (Image.new("RGB", (9, 9), color) for color in ("red", "blue"))
     red.save(tmp_path / "moving.gif", save_all=True, append_images=[blue])
     pixels = load(tmp_path / "moving.gif", geometry=SIXTEEN)
     assert (pixels == [255, 0, 0]).all()
@@ -418,7 +418,7 @@ def test_unknown_policy_is_named(tmp_path):
         decode.decode_images([], tmp_path, SIXTEEN, on_bad_image="ignore")
 
 
-def test_failing_disk_is_not_taken_for_a_bad_photograph(tmp_path, monkeypatch):
+def test_failing_disk_is_not_taken_for_a_bad_source_image(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise OSError(5, "Input/output error")
 
@@ -431,7 +431,7 @@ def test_failing_disk_is_not_taken_for_a_bad_photograph(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "open", lambda path, **options: fail() if path.name == "m.png" else opened(path))
     save(tmp_path, Image.new("L", (9, 9)), "m.png")
     with pytest.raises(OSError, match="Input/output error"):
-        label_maps.ground_truth([annotated(mask="m.png")], tmp_path, SIXTEEN, on_bad_image="skip")
+        label_maps.read_label_maps([annotated(mask="m.png")], tmp_path, SIXTEEN, on_bad_image="skip")
 
 
 def test_decode_jobs_start_without_torch():
@@ -439,18 +439,18 @@ def test_decode_jobs_start_without_torch():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3] / "scripts")
 
 
-# ground truth
+# localization
 
 
 def annotated(path="a.png", crop="", **columns):
     return row(path, crop=crop) | {"box": "", "superpixels": ""} | columns
 
 
-def test_a_box_follows_resize_and_centre_crop(tmp_path):
-    """200 x 100 pixels, short side to 50: halved; the centre 40 x 40 starts at (30, 5)."""
+def test_a_box_follows_resize_and_center_crop(tmp_path):
+    """200 x 100 pixels, short side to 50: halved; the center 40 x 40 starts at (30, 5)."""
     save(tmp_path, np.zeros((100, 200, 3), np.uint8), "a.png")
     geometry = {"fit": "short", "resize": 50, "crop": 40, "interpolation": "bilinear"}
-    truth = ground_truth([annotated(box="0.4 0.2 0.5 1"), annotated()], tmp_path, geometry)
+    truth = read_label_maps([annotated(box="0.4 0.2 0.5 1"), annotated()], tmp_path, geometry)
     np.testing.assert_allclose(truth["box"][0], [10, 5, 20, 40])
     assert np.isnan(truth["box"][1]).all()
     assert truth["has_mask"].tolist() == [False, False]
@@ -461,25 +461,25 @@ def test_a_box_is_cut_to_the_crop_and_lost_outside(tmp_path):
     """The right half, squashed to 16 x 16: a box from 0.25 to 0.75 covers its left half."""
     save(tmp_path, np.zeros((100, 200, 3), np.uint8), "a.png")
     rows = [annotated(crop="0.5 0 1 1", box=box) for box in ("0.25 0 0.75 0.5", "0 0 0.5 1")]
-    box = ground_truth(rows, tmp_path, SIXTEEN)["box"]
+    box = read_label_maps(rows, tmp_path, SIXTEEN)["box"]
     np.testing.assert_allclose(box[0], [0, 0, 8, 8])
     assert np.isnan(box[1]).all()
 
 
 @pytest.mark.parametrize("crop", ["", "0 0.25 0.5 0.75"])
 @pytest.mark.parametrize("geometry", [SIXTEEN, {**SIXTEEN, "fit": "short", "resize": 20}])
-def test_a_mask_covers_what_its_photograph_shows(tmp_path, noise, geometry, crop):
-    """A mask drawn into the photograph stands, after decoding, where the photograph is white."""
+def test_a_mask_covers_what_its_source_image_shows(tmp_path, noise, geometry, crop):
+    """A mask drawn into the source image stands, after decoding, where the source image is white."""
     mask = np.zeros((320, 320), np.uint8)
     mask[80:200, 40:120] = 7
     save(tmp_path, np.repeat((mask > 0)[..., None] * np.uint8(255), 3, axis=2), "a.png")
     save(tmp_path, mask, "m.png")
     one = annotated(mask="m.png", crop=crop)
-    truth = ground_truth([one, annotated()], tmp_path, geometry)
-    picture = decode.decode_images([one], tmp_path, geometry)[0][0, ..., 0]
+    truth = read_label_maps([one, annotated()], tmp_path, geometry)
+    image = decode.decode_images([one], tmp_path, geometry)[0][0, ..., 0]
     assert set(np.unique(truth["mask"][0])) == {0, 7}
-    inside = (picture < 5) | (picture > 250)  # not the blurred edge
-    np.testing.assert_array_equal((truth["mask"][0] == 7)[inside], (picture > 250)[inside])
+    inside = (image < 5) | (image > 250)  # not the blurred edge
+    np.testing.assert_array_equal((truth["mask"][0] == 7)[inside], (image > 250)[inside])
     assert not truth["mask"][1].any()
     assert truth["has_mask"].tolist() == [True, False]
 
@@ -490,22 +490,22 @@ def test_a_palette_counts_by_index_and_sixteen_bits_are_kept(tmp_path):
     palette.putpalette([200, 0, 0] * 256)
     save(tmp_path, palette, "p.png")
     save(tmp_path, np.full((4, 4), 40000, np.uint16), "q.png")
-    truth = ground_truth([annotated(mask="p.png", superpixels="q.png")], tmp_path, IDENTITY)
+    truth = read_label_maps([annotated(mask="p.png", superpixels="q.png")], tmp_path, IDENTITY)
     assert (truth["mask"] == 3).all()
     assert (truth["superpixels"] == 40000).all()
     save(tmp_path, np.full((4, 4), 65535, np.uint16), "most.png")
-    assert (ground_truth([annotated(mask="most.png")], tmp_path, IDENTITY)["mask"] == 65535).all()
+    assert (read_label_maps([annotated(mask="most.png")], tmp_path, IDENTITY)["mask"] == 65535).all()
 
 
-def test_ground_truth_of_a_turned_photograph_counts_upright(tmp_path):
+def test_localization_of_a_turned_source_image_counts_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # lies on its side
     save(tmp_path, np.zeros((10, 20, 3), np.uint8), "a.jpg", exif=exif)
     save(tmp_path, np.ones((20, 10), np.uint8), "upright.png")
     save(tmp_path, np.ones((10, 20), np.uint8), "lying.png")
-    assert ground_truth([annotated("a.jpg", mask="upright.png")], tmp_path, SIXTEEN)["mask"].all()
-    with pytest.raises(ValueError, match=r"must be as large as the photograph, 10 x 20 pixels, .*; got 20 x 10"):
-        ground_truth([annotated("a.jpg", mask="lying.png")], tmp_path, SIXTEEN)
+    assert read_label_maps([annotated("a.jpg", mask="upright.png")], tmp_path, SIXTEEN)["mask"].all()
+    with pytest.raises(ValueError, match=r"must be as large as the source image, 10 x 20 pixels, .*; got 20 x 10"):
+        read_label_maps([annotated("a.jpg", mask="lying.png")], tmp_path, SIXTEEN)
 
 
 @pytest.mark.parametrize(
@@ -520,28 +520,28 @@ def test_ground_truth_of_a_turned_photograph_counts_upright(tmp_path):
         ({"mask": "deep.tiff"}, r"`mask` .*deep.tiff must hold 0 to 65535, got 70000 to 70000"),
     ],
 )
-def test_bad_ground_truth_is_named(tmp_path, columns, message):
+def test_bad_localization_is_named(tmp_path, columns, message):
     save(tmp_path, np.zeros((4, 4, 3), np.uint8), "a.png")
     save(tmp_path, np.ones((4, 4, 3), np.uint8), "rgb.png")
     save(tmp_path, np.zeros((4, 3), np.uint8), "small.png")
     save(tmp_path, np.full((4, 4), 70000, np.int32), "deep.tiff")
     with pytest.raises(ValueError, match=message):
-        ground_truth([annotated(**columns)], tmp_path, IDENTITY)
+        read_label_maps([annotated(**columns)], tmp_path, IDENTITY)
 
 
 def test_several_masks_of_broden_overlap_and_a_number_marks_all(tmp_path):
     save(tmp_path, np.zeros((4, 4, 3), np.uint8), "a.png")
-    colour = np.zeros((2, 2, 3), np.uint8)  # half as large as the photograph
-    colour[0, 1] = (5, 1, 0)
-    save(tmp_path, colour, "a_color.png")
+    color = np.zeros((2, 2, 3), np.uint8)  # half as large as the source image
+    color[0, 1] = (5, 1, 0)
+    save(tmp_path, color, "a_color.png")
     rows = [annotated(mask="a_color.png;300"), annotated(mask="7"), annotated()]
-    truth = ground_truth(rows, tmp_path, IDENTITY)
+    truth = read_label_maps(rows, tmp_path, IDENTITY)
     assert truth["mask"].shape == (3, 2, 4, 4) and truth["mask"].dtype == np.uint16
     assert truth["mask"][0, 0].tolist() == [[0, 0, 261, 261]] * 2 + [[0, 0, 0, 0]] * 2
     assert np.unique(truth["mask"][0, 1]).tolist() == [300]
     assert truth["mask"][1, :, 0, 0].tolist() == [7, 0] and not truth["mask"][2].any()
     assert truth["has_mask"].tolist() == [True, True, False]
-    assert ground_truth(rows[1:], tmp_path, IDENTITY)["mask"].shape == (2, 4, 4)
+    assert read_label_maps(rows[1:], tmp_path, IDENTITY)["mask"].shape == (2, 4, 4)
 
 
 @pytest.mark.parametrize(
@@ -549,7 +549,7 @@ def test_several_masks_of_broden_overlap_and_a_number_marks_all(tmp_path):
     [
         ("none.png", r"cannot be read as a PNG or TIFF \(No such file or directory\)"),
         ("rgb.png", "must have one channel of whole numbers, .* got mode RGB"),
-        ("small.png", "must be as large as the photograph, .* got 3 x 4"),
+        ("small.png", "must be as large as the source image, .* got 3 x 4"),
         ("deep.tiff", "must hold 0 to 65535, got 70000 to 70000"),
         ("cut.png", r"cannot be read as a PNG or TIFF \(.*\)"),
     ],
@@ -564,10 +564,10 @@ def test_a_row_goes_on_without_a_map_that_cannot_be_used(tmp_path, bad, reason):
     rows = [annotated(mask="m.png"), annotated(mask=f"m.png;{bad};9"), annotated(mask="m.png", superpixels=bad)]
     rows = [row | {"image_id": name} for name, row in zip("xyz", rows, strict=True)]
     with pytest.raises(ValueError, match=f"image_id 'y': `mask` .*{reason}"):
-        label_maps.ground_truth(rows, tmp_path, IDENTITY)
-    found, problems = label_maps.ground_truth(rows, tmp_path, IDENTITY, on_bad_image="skip")
+        label_maps.read_label_maps(rows, tmp_path, IDENTITY)
+    found, problems = label_maps.read_label_maps(rows, tmp_path, IDENTITY, on_bad_image="skip")
     bare = [rows[0], annotated(), annotated(mask="m.png"), annotated(mask="1;2;3", superpixels="5")]
-    for name, array in ground_truth(bare, tmp_path, IDENTITY).items():
+    for name, array in read_label_maps(bare, tmp_path, IDENTITY).items():
         np.testing.assert_array_equal(found[name], array[:3])
     assert [(name, message.partition(" `")[0]) for name, message in problems] == [
         ("y", "goes without its mask, for"),
@@ -575,34 +575,34 @@ def test_a_row_goes_on_without_a_map_that_cannot_be_used(tmp_path, bad, reason):
     ]
     assert all(re.search(reason, message) for _, message in problems)
     with pytest.raises(ValueError, match="`mask` must stay inside"):  # a fault of the sheet
-        label_maps.ground_truth([annotated(mask="../m.png")], tmp_path, IDENTITY, on_bad_image="skip")
+        label_maps.read_label_maps([annotated(mask="../m.png")], tmp_path, IDENTITY, on_bad_image="skip")
 
 
 @pytest.mark.parametrize("name", ["a.tga", "a.pcx", "a.ico"])
-def test_formats_beyond_those_of_photographs_are_not_tried(tmp_path, name):
+def test_formats_beyond_those_of_source_images_are_not_tried(tmp_path, name):
     """The fewer parsers an image from outside reaches, the better; its name does not matter."""
     save(tmp_path, np.zeros((16, 16, 3), np.uint8), name).rename(tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"a\.png: cannot be read as a picture \(cannot identify image file"):
+    with pytest.raises(ValueError, match=r"a\.png: cannot be read as an image \(cannot identify image file"):
         decode.decode_images([row("a.png")], tmp_path, SIXTEEN)
-    with pytest.raises(ValueError, match=r"a\.png: cannot be read as a picture"):
-        ground_truth([annotated(box="0 0 1 1")], tmp_path, SIXTEEN)
+    with pytest.raises(ValueError, match=r"a\.png: cannot be read as an image"):
+        read_label_maps([annotated(box="0 0 1 1")], tmp_path, SIXTEEN)
     save(tmp_path, np.zeros((16, 16, 3), np.uint8), "good.png")
     save(tmp_path, np.zeros((16, 16), np.uint8), "m.bmp").rename(tmp_path / "m.png")
     with pytest.raises(ValueError, match=r"m\.png cannot be read as a PNG or TIFF"):
-        ground_truth([annotated("good.png", mask="m.png")], tmp_path, SIXTEEN)
+        read_label_maps([annotated("good.png", mask="m.png")], tmp_path, SIXTEEN)
 
 
 def test_a_box_follows_a_crop_in_the_middle(tmp_path):
     """Columns 60 to 180 and rows 20 to 80 of 200 x 100: halved to 60 x 30, and of these the middle 30 x 30."""
     save(tmp_path, np.zeros((100, 200, 3), np.uint8), "a.png")
     geometry = {"fit": "short", "resize": 30, "crop": 30, "interpolation": "bilinear"}
-    found = ground_truth([annotated(box="0.5 0.3 0.65 0.7", crop="0.3 0.2 0.9 0.8")], tmp_path, geometry)["box"]
+    found = read_label_maps([annotated(box="0.5 0.3 0.65 0.7", crop="0.3 0.2 0.9 0.8")], tmp_path, geometry)["box"]
     # columns 100 to 130 are 40 to 70 of the crop, 20 to 35 halved, 5 to 20 less 15; rows 30 to 70 are 10 to 50, 5 to 25
     np.testing.assert_allclose(found[0], [5, 5, 20, 25], rtol=1e-6)
 
 
 def test_no_rows_give_arrays_of_the_same_kinds(tmp_path):
-    truth = ground_truth([], tmp_path, SIXTEEN)
+    truth = read_label_maps([], tmp_path, SIXTEEN)
     assert truth["box"].shape == (0, 4) and truth["has_mask"].dtype == bool
 
 

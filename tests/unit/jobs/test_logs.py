@@ -132,7 +132,7 @@ with log_to("logs/job.log"):
 """
     status, _, err, log = run(body, tmp_path)
     assert status == 1 and not (tmp_path / "0.h5.part").exists()
-    told = "SystemExit: ended by SIGTERM: cancelled, out of time, or its node is going down\n"
+    told = "SystemExit: ended by SIGTERM: canceled, out of time, or its node is going down\n"
     assert err.startswith(told) and log.endswith(told)
 
 
@@ -325,7 +325,7 @@ def test_how_far_a_job_is_counts_what_runs_within_what_is_ahead(clock):
 
 
 def test_stages_outside_of_a_log_print_nothing(capsys):
-    assert list(progress.progress([[1, 2], [3]], 3, "photographs")) == [[1, 2], [3]]
+    assert list(progress.progress([[1, 2], [3]], 3, "source images")) == [[1, 2], [3]]
     assert capsys.readouterr().out == ""
 
 

@@ -6,7 +6,7 @@ from unitlens.measures import imputation
 
 
 def ramp(height, width):
-    """A picture that rises linearly along both sides, differently in each channel."""
+    """An image that rises linearly along both sides, differently in each channel."""
     rows, columns = torch.arange(height)[:, None, None], torch.arange(width)[None, :, None]
     return (rows + columns * torch.tensor([1, 2, 3])).float()[None]
 
@@ -15,43 +15,43 @@ def holes(*shape, share, seed=0):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) < share
 
 
-def test_one_missing_pixel_is_the_weighted_mean_of_its_neighbours():
-    picture = torch.tensor([[[12.0, 6, 24], [18, 99, 30], [0, 48, 36]]])[..., None]
+def test_one_missing_pixel_is_the_weighted_mean_of_its_neighbors():
+    image = torch.tensor([[[12.0, 6, 24], [18, 99, 30], [0, 48, 36]]])[..., None]
     removed = torch.zeros(1, 3, 3, dtype=torch.bool)
     removed[0, 1, 1] = True
-    filled = imputation.impute(picture, removed)
+    filled = imputation.impute(image, removed)
     # (12 + 24 + 0 + 36) / 12 + (6 + 18 + 30 + 48) / 6
     assert filled[0, 1, 1, 0].item() == pytest.approx(6 + 17, abs=1e-3)
-    assert torch.equal(filled[~removed], picture[~removed])
+    assert torch.equal(filled[~removed], image[~removed])
 
 
-def test_a_corner_has_three_neighbours():
-    picture = torch.tensor([[[99.0, 10], [20, 40]]])[..., None]
+def test_a_corner_has_three_neighbors():
+    image = torch.tensor([[[99.0, 10], [20, 40]]])[..., None]
     removed = torch.tensor([[[True, False], [False, False]]])
     # weights 1/6, 1/6 and 1/12, scaled to 1: 2/5, 2/5, 1/5
-    assert imputation.impute(picture, removed)[0, 0, 0, 0].item() == pytest.approx(4 + 8 + 8, abs=1e-3)
+    assert imputation.impute(image, removed)[0, 0, 0, 0].item() == pytest.approx(4 + 8 + 8, abs=1e-3)
 
 
 def test_two_missing_pixels_depend_on_each_other():
-    picture = torch.tensor([[[0.0, 99, 99, 60]]])[..., None]
+    image = torch.tensor([[[0.0, 99, 99, 60]]])[..., None]
     removed = torch.tensor([[[False, True, True, False]]])
-    assert imputation.impute(picture, removed)[0, 0, :, 0].tolist() == pytest.approx(
+    assert imputation.impute(image, removed)[0, 0, :, 0].tolist() == pytest.approx(
         [0, 20, 40, 60], abs=imputation.TOLERANCE
     )
 
 
 def test_a_linear_picture_is_restored_inside():
-    picture, removed = ramp(40, 51), torch.zeros(1, 40, 51, dtype=torch.bool)
+    image, removed = ramp(40, 51), torch.zeros(1, 40, 51, dtype=torch.bool)
     removed[:, 4:-4, 4:-4] = True
-    assert (imputation.impute(picture, removed) - picture).abs().max() < 4 * imputation.TOLERANCE
+    assert (imputation.impute(image, removed) - image).abs().max() < 4 * imputation.TOLERANCE
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
 @pytest.mark.parametrize("size", [(16, 16), (37, 50)])
 def test_every_filled_pixel_solves_its_equation(share, size):
-    picture = torch.randint(0, 256, (2, *size, 3), generator=torch.Generator().manual_seed(1))
+    image = torch.randint(0, 256, (2, *size, 3), generator=torch.Generator().manual_seed(1))
     removed = holes(2, *size, share=share)
-    filled = imputation.impute(picture, removed).permute(0, 3, 1, 2)
+    filled = imputation.impute(image, removed).permute(0, 3, 1, 2)
     kernel = torch.tensor([[1.0, 2, 1], [2, 0, 2], [1, 2, 1]]).expand(3, 1, 3, 3)
     total = torch.nn.functional.conv2d(torch.ones_like(filled), kernel, padding=1, groups=3)
     means = torch.nn.functional.conv2d(filled, kernel, padding=1, groups=3) / total
@@ -60,20 +60,20 @@ def test_every_filled_pixel_solves_its_equation(share, size):
 
 
 def test_nothing_removed_and_all_but_one_removed():
-    picture = torch.randint(0, 256, (2, 20, 20, 3), generator=torch.Generator().manual_seed(1))
+    image = torch.randint(0, 256, (2, 20, 20, 3), generator=torch.Generator().manual_seed(1))
     removed = torch.zeros(2, 20, 20, dtype=torch.bool)
     removed[1] = True
     removed[1, 3, 4] = False
-    filled = imputation.impute(picture, removed)
-    assert torch.equal(filled[0], picture[0].float())
-    assert (filled[1] - picture[1, 3, 4]).abs().max() < imputation.TOLERANCE
+    filled = imputation.impute(image, removed)
+    assert torch.equal(filled[0], image[0].float())
+    assert (filled[1] - image[1, 3, 4]).abs().max() < imputation.TOLERANCE
 
 
 def test_a_picture_does_not_depend_on_its_batch():
-    picture = torch.randint(0, 256, (3, 30, 30, 3), generator=torch.Generator().manual_seed(1))
+    image = torch.randint(0, 256, (3, 30, 30, 3), generator=torch.Generator().manual_seed(1))
     removed = torch.stack([holes(30, 30, share=share) for share in (0.1, 0.6, 0.95)])
-    alone = torch.cat([imputation.impute(picture[i : i + 1], removed[i : i + 1]) for i in range(3)])
-    assert torch.allclose(imputation.impute(picture, removed), alone, atol=1e-3)
+    alone = torch.cat([imputation.impute(image[i : i + 1], removed[i : i + 1]) for i in range(3)])
+    assert torch.allclose(imputation.impute(image, removed), alone, atol=1e-3)
 
 
 def test_bad_input():
@@ -85,5 +85,5 @@ def test_bad_input():
 
 def test_a_solution_that_is_not_reached_is_an_error(monkeypatch):
     monkeypatch.setattr(imputation, "_MOST_ROUNDS", 1)
-    with pytest.raises(RuntimeError, match=r"imputation has not come within 0\.05 grey levels after 1 rounds"):
+    with pytest.raises(RuntimeError, match=r"imputation has not come within 0\.05 gray levels after 1 rounds"):
         imputation.impute(255 * holes(1, 40, 40, 1, share=0.5).float(), holes(1, 40, 40, share=0.9, seed=1))

@@ -9,9 +9,9 @@ from unitlens.networks import layer_outputs
 MAPS = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]], [[0.0, 0.0], [-1.0, -3.0]]]])  # (1, 2, 2, 2)
 
 
-def as_maps(pictures):
-    """Pictures (n, h, w, 3) as the maps (n, 3, h, w) of a layer."""
-    return 2 * pictures.permute(0, 3, 1, 2)
+def as_maps(images):
+    """Images (n, h, w, 3) as the maps (n, 3, h, w) of a layer."""
+    return 2 * images.permute(0, 3, 1, 2)
 
 
 def test_maps_are_pooled_over_space():

@@ -78,7 +78,7 @@ def test_odd_numbers_are_not_taken_for_whole_ones(dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_floating_point_numbers_are_converted(state, tmp_path, dtype):
-    """As well as the counters of batch normalisation, which averages of checkpoints hold as floats."""
+    """As well as the counters of batch normalization, which averages of checkpoints hold as floats."""
     loaded = load(save({key: value.to(dtype) for key, value in state.items()}, tmp_path / "weights.pt"))
     assert all(loaded[key].equal(value.to(dtype).to(value.dtype)) for key, value in state.items())
 
@@ -313,11 +313,11 @@ def test_caffes_first_layer_sees_blue_green_and_red_less_their_means(tmp_path):
     model = nn.ModuleDict({"features": nn.Sequential(nn.Conv2d(3, 3, 1))})
     checkpoints.fill(model, checkpoints.read(tmp_path / "weights.pkl", "squeezenet_caffe", model), "weights.pkl")
     red, green, blue = 10, 20, 30
-    normalised = (torch.tensor([red, green, blue]) / 255 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor(
+    normalized = (torch.tensor([red, green, blue]) / 255 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor(
         [0.229, 0.224, 0.225]
     )
     expected = torch.tensor([blue - 104.006, green - 116.669, red - 122.679]) + 1
-    got = model["features"](normalised.view(1, 3, 1, 1)).flatten()
+    got = model["features"](normalized.view(1, 3, 1, 1)).flatten()
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)
 
 

@@ -197,7 +197,7 @@ def test_a_text_does_not_depend_on_those_beside_it(text_archive):
 
 
 def test_a_picture_of_a_class_is_where_the_surrogate_puts_the_words_for_it(text_archive, tmp_path, monkeypatch):
-    """The classifier is certain of class 7 of every picture, and of the 990 without a name that they are not there."""
+    """The classifier is certain of class 7 of every image, and of the 990 without a name that they are not there."""
     names = ["dog", "cat", "red", "sky", "a blue bird", "fish", "tree", "striped cat", "sea", "car"]
     monkeypatch.setattr(network, "class_names", lambda kind: names)
     classifier = torchvision.models.squeezenet1_1()
@@ -207,9 +207,9 @@ def test_a_picture_of_a_class_is_where_the_surrogate_puts_the_words_for_it(text_
     torch.save(classifier.state_dict(), tmp_path / "weights.pt")
     files = {"image": tmp_path / "weights.pt", "text": text_archive}
     encoder = encoders.conse(files, architecture="torchvision:squeezenet1_1", layout="named", **OPTIONS)
-    pictures = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
+    images = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
     words = encoder.text(["a photo of a striped cat"])
-    torch.testing.assert_close(encoder.image(pictures), words.expand(2, -1), rtol=0, atol=1e-4)
+    torch.testing.assert_close(encoder.image(images), words.expand(2, -1), rtol=0, atol=1e-4)
     assert encoder.title == "ConSE surrogate (squeezenet1_1 + MiniLM)"
 
 

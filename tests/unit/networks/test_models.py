@@ -22,7 +22,7 @@ from unitlens.networks.network import (
     describe,
     load_classifier,
     load_network,
-    normaliser,
+    normalizer,
     pick_device,
     predictor,
     set_precision,
@@ -344,10 +344,10 @@ def test_caffes_input_convention_is_folded_into_the_first_layer(caffe_arrays, tm
     weights = pickled(caffe_arrays, tmp_path / "weights.pkl")
     model = load_classifier("torchvision:squeezenet1_1", weights, layout="squeezenet_caffe")
     pixels = torch.randint(0, 256, (2, 67, 67, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
-    normalise = normaliser(MEAN, STD, device="cpu")
+    normalize = normalizer(MEAN, STD, device="cpu")
     expected = caffe_forward(caffe_arrays, pixels)
-    torch.testing.assert_close(model(normalise(pixels)).double(), expected, rtol=0, atol=1e-5 * expected.max().item())
-    swapped = model(normalise(pixels.flip(3))).double()  # the order of the channels matters
+    torch.testing.assert_close(model(normalize(pixels)).double(), expected, rtol=0, atol=1e-5 * expected.max().item())
+    swapped = model(normalize(pixels.flip(3))).double()  # the order of the channels matters
     assert (swapped - expected).abs().max() > 0.01 * expected.max()
 
 
@@ -364,10 +364,10 @@ def test_caffe_layers_that_do_not_fit_are_named(caffe_arrays, tmp_path):
 # input
 
 
-def test_the_normaliser_scales_as_published():
+def test_the_normalizer_scales_as_published():
     pixels = torch.arange(256, dtype=torch.uint8).repeat(3, 1).T.reshape(2, 8, 16, 3).contiguous()
     before = pixels.clone()
-    images = normaliser(MEAN, STD, device="cpu")(pixels)
+    images = normalizer(MEAN, STD, device="cpu")(pixels)
     expected = (pixels.double() / 255 - torch.tensor(MEAN).double()) / torch.tensor(STD).double()
     assert images.dtype == torch.float32
     assert images.is_contiguous(memory_format=torch.channels_last)
@@ -375,13 +375,13 @@ def test_the_normaliser_scales_as_published():
     assert pixels.equal(before)
 
 
-def test_the_normaliser_takes_numpy_and_views():
+def test_the_normalizer_takes_numpy_and_views():
     pixels = np.random.default_rng(0).integers(0, 256, (2, 9, 7, 3), dtype=np.uint8)
-    normalise = normaliser(MEAN, STD, device="cpu")
-    whole = normalise(pixels)
-    part = normalise(torch.from_numpy(pixels)[:, 2:6, 1:5])
+    normalize = normalizer(MEAN, STD, device="cpu")
+    whole = normalize(pixels)
+    part = normalize(torch.from_numpy(pixels)[:, 2:6, 1:5])
     assert part.equal(whole[:, :, 2:6, 1:5])
-    assert normalise(torch.from_numpy(pixels).transpose(1, 2)).equal(whole.transpose(2, 3))
+    assert normalize(torch.from_numpy(pixels).transpose(1, 2)).equal(whole.transpose(2, 3))
 
 
 def test_cuda_that_is_missing_is_an_error(monkeypatch, toy, state, tmp_path):
@@ -392,7 +392,7 @@ def test_cuda_that_is_missing_is_an_error(monkeypatch, toy, state, tmp_path):
         load_classifier(toy, save(state, tmp_path / "weights.bin"), device="cuda")
 
 
-def test_a_job_gets_network_normaliser_and_facts(toy, state, tmp_path, capsys):
+def test_a_job_gets_network_normalizer_and_facts(toy, state, tmp_path, capsys):
     network = {"architecture": toy, "layout": "named", "classes": 5, "precision": "tf32", "mean": MEAN, "std": STD}
     (tmp_path / "toy.json").write_text(json.dumps({"model": "toy", "weights_sha256": "ab", "layers": {}}))
     weights = save(state, tmp_path / "weights.bin")
@@ -428,7 +428,7 @@ def test_describe_names_all_misspelt_layers_at_once():
 )
 def test_describe_names_pictures_that_the_network_cannot_take(architecture, crop):
     """Too small for the strides of one, not the size that the other was built for."""
-    with pytest.raises(ValueError, match=rf"net cannot take pictures of {crop} x {crop} pixels; set `preprocessing"):
+    with pytest.raises(ValueError, match=rf"net cannot take images of {crop} x {crop} pixels; set `preprocessing"):
         describe(build.build(architecture).eval(), [], crop=crop, classes=["a"] * 1000, name="net")
 
 
@@ -514,7 +514,7 @@ def test_label_0_is_a_label_and_class_0_may_be_explained(tmp_path):
     assert table[["label", "correct", "target"]].to_numpy().tolist() == [[0, True, 0], [0, False, 0]]
     write_table(table, tmp_path / "predictions.csv")
     read = read_table(tmp_path / "predictions.csv")
-    assert overview.accuracy_sentences(read)[0].startswith("m predicts the label of 1 of 2 labelled photographs")
+    assert overview.accuracy_sentences(read)[0].startswith("m predicts the label of 1 of 2 labeled source images")
     assert [row["right"] for row in overview.predictions_table(read)] == ["yes", "no"]
     assert [explanation_page._verdict(row) for _, row in read.iterrows()] == ["right", "predicts class 1, p = 0.50"]
     probabilities = torch.tensor([[0.1, 0.9]])
@@ -567,9 +567,9 @@ def test_precision_changes_the_arithmetic_and_not_the_types(precision, tolerance
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()).eval()
     images = torch.randint(0, 256, (4, 16, 16, 3), dtype=torch.uint8)
     mean, std = [0.5] * 3, [0.25] * 3
-    expected = predictor(network, normaliser(mean, std, device="cpu"))(images)
+    expected = predictor(network, normalizer(mean, std, device="cpu"))(images)
     model, dtype = set_precision(network, precision)
-    predict = predictor(model, normaliser(mean, std, device="cpu", dtype=dtype))
+    predict = predictor(model, normalizer(mean, std, device="cpu", dtype=dtype))
     assert next(model.parameters()).dtype == dtype
     assert predict(images).dtype == torch.float32
     torch.testing.assert_close(predict(images), expected, rtol=0, atol=tolerance)

@@ -13,7 +13,7 @@ BOX = (8, 4, 24, 28)  # left, top, right, bottom
 
 
 def explanation(model, explainer, n=3):
-    """Maps that grow to the right; the last photograph's map is zero everywhere."""
+    """Maps that grow to the right; the last source image's map is zero everywhere."""
     saliency = np.broadcast_to(np.linspace(0, 5, SIDE), (n, SIDE, SIDE)).copy()
     saliency[-1] = 0
     arrays = {"image_id": np.array([f"photo_{i}" for i in range(n)], dtype=object), "saliency": saliency}
@@ -29,7 +29,7 @@ def inputs(n=3, models=("net", "other"), explainers=("gradcam-layer4", "lime")):
     box = np.full((n, 4), np.nan, dtype=np.float32)
     box[0] = BOX
     images = rng.integers(0, 256, (n, 4, 4, 3), dtype=np.uint8).repeat(SIDE // 4, 1).repeat(SIDE // 4, 2)
-    pictures = {"image_id": ids, "images": images, "box": box}
+    pixels = {"image_id": ids, "images": images, "box": box}
     right_half = np.broadcast_to(np.arange(SIDE) >= SIDE // 2, (n, SIDE, SIDE))
     masks = [
         ({"image_id": ids} | {f"{name}:equal_area": right_half for name in explainers}, {"model": model})
@@ -64,10 +64,10 @@ def inputs(n=3, models=("net", "other"), explainers=("gradcam-layer4", "lime")):
     return {
         "explanations": [explanation(model, name, n) for model in models for name in explainers],
         "masks": masks,
-        "pictures": {"square": pictures},
+        "images": {"square": pixels},
         "predictions": predictions,
         "faithfulness": faithfulness,
-        "photographs": n,
+        "source_images": n,
     }
 
 
@@ -75,14 +75,14 @@ def decode(uri):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGBA"))
 
 
-def test_photographs_have_a_row_for_each_model_and_a_map_for_each_explainer():
+def test_source_images_have_a_row_for_each_model_and_a_map_for_each_explainer():
     cards = explanation_page.collect(**inputs())
     assert [card["image_id"] for card in cards] == ["photo_0", "photo_1", "photo_2"]
     assert [card["label"] for card in cards] == ["tench", "shark", ""]
     for card in cards:
         assert [row["model"] for row in card["rows"]] == ["net", "other"]
         assert all([each["title"] for each in row["maps"]] == ["Grad-CAM", "LIME"] for row in card["rows"])
-    assert len(explanation_page.collect(**inputs() | {"photographs": 2})) == 2
+    assert len(explanation_page.collect(**inputs() | {"source_images": 2})) == 2
 
 
 def test_words_say_what_is_explained_and_what_is_predicted():
@@ -96,8 +96,8 @@ def test_words_say_what_is_explained_and_what_is_predicted():
     assert first["verdict"] == "the network returns NaN or infinity"
 
 
-@pytest.mark.parametrize(("shown", "explained", "said"), [(1, 1, "1 photograph, "), (1, 2, "1 of 2 photographs, ")])
-def test_a_page_says_of_how_many_photographs_it_shows_the_first(shown, explained, said):
+@pytest.mark.parametrize(("shown", "explained", "said"), [(1, 1, "1 source image, "), (1, 2, "1 of 2 source images, ")])
+def test_a_page_says_of_how_many_source_images_it_shows_the_first(shown, explained, said):
     cards = explanation_page.collect(**inputs())[:shown]
     assert explanation_page.explain_page(cards, 0.2, explained)["summary"].startswith(said)
 
@@ -108,17 +108,17 @@ def test_scores_are_those_of_the_map_with_the_first_baseline():
     assert first["rows"][0]["maps"][0]["scores"] == [] == others[0]["rows"][0]["maps"][1]["scores"]
 
 
-def test_pictures_are_the_photograph_its_heat_map_and_darkness_outside_the_mask():
+def test_pictures_are_the_source_image_its_heat_map_and_darkness_outside_the_mask():
     given = inputs()
     (card, *_) = explanation_page.encode(explanation_page.collect(**given), explanation_page.FORMS[0])
     row = card["rows"][0]
-    photograph = decode(row["picture"])[..., :3].astype(float)
+    source_image = decode(row["image"])[..., :3].astype(float)
     assert (
-        np.abs(photograph - given["pictures"]["square"]["images"][0]).mean() < 15
-    )  # WebP halves the colours' resolution
+        np.abs(source_image - given["images"]["square"]["images"][0]).mean() < 15
+    )  # WebP halves the colors' resolution
     heat = decode(row["maps"][0]["heat"])[..., :3].astype(int)
-    colour = np.ptp(heat, axis=2).mean(0)  # from grey on the left to yellow on the right
-    assert colour[:3].mean() < 50 < 100 < colour[-3:].mean()
+    color = np.ptp(heat, axis=2).mean(0)  # from gray on the left to yellow on the right
+    assert color[:3].mean() < 50 < 100 < color[-3:].mean()
     shade = decode(row["maps"][0]["mask"])
     assert (shade[..., :3] == 0).all() and (shade[:, :16, 3] == 165).all() and (shade[:, 16:, 3] == 0).all()
 
@@ -128,19 +128,19 @@ def test_pictures_and_masks_shrink_together_and_never_grow():
     masks = {}
     for side in (None, SIDE, 2 * SIDE, SIDE // 2):
         row = explanation_page.encode(cards, (side, 80))[0]["rows"][0]
-        shown = [row["picture"], row["maps"][0]["heat"], row["maps"][0]["mask"]]
+        shown = [row["image"], row["maps"][0]["heat"], row["maps"][0]["mask"]]
         assert {decode(uri).shape for uri in shown} == {(min(side or SIDE, SIDE),) * 2 + (4,)}
         masks[side] = decode(row["maps"][0]["mask"])
     assert (masks[SIDE] == masks[None]).all() and (masks[2 * SIDE] == masks[None]).all()
     half = masks[SIDE // 2]
     assert (half[:, :7, 3] == 165).all() and (half[:, 9:, 3] == 0).all()
-    assert card["rows"][0]["picture"].shape == (SIDE, SIDE, 3)  # what was collected stays
+    assert card["rows"][0]["image"].shape == (SIDE, SIDE, 3)  # what was collected stays
 
 
 def test_each_form_costs_less_than_the_one_before_and_a_mask_one_bit_a_pixel():
     cards = explanation_page.collect(**inputs())
     rows = [explanation_page.encode(cards, form)[0]["rows"][0] for form in explanation_page.FORMS]
-    costs = [len(row["picture"]) + len(row["maps"][0]["heat"]) for row in rows]
+    costs = [len(row["image"]) + len(row["maps"][0]["heat"]) for row in rows]
     assert costs == sorted(costs, reverse=True) and costs[0] > costs[3] > costs[-1]
     png = base64.b64decode(rows[0]["maps"][0]["mask"].partition(",")[2])
     assert png[24:26] == b"\1\3"  # bits, and a palette
@@ -157,7 +157,7 @@ def test_pictures_shrink_until_the_page_fits(tmp_path, monkeypatch):
     cards = explanation_page.collect(**inputs())
     explanation_page.write(tmp_path / "large.html", cards, area=0.5, explained=24)
     page = (tmp_path / "large.html").read_text()
-    assert "<p>3 of 24 photographs, explained for net and other by Grad-CAM, LIME." in page
+    assert "<p>3 of 24 source images, explained for net and other by Grad-CAM, LIME." in page
     assert "&lt;b&gt;tench" in page and "<b>tench" not in page
     monkeypatch.setattr(pages, "LARGEST_REPORT_PAGE", len(page) - 500)
     explanation_page.write(tmp_path / "small.html", cards, area=0.5, explained=24)
@@ -166,8 +166,8 @@ def test_pictures_shrink_until_the_page_fits(tmp_path, monkeypatch):
 
 def test_sizes_that_differ_are_named():
     given = inputs()
-    given["pictures"]["square"]["images"] = given["pictures"]["square"]["images"][:, :16]
-    with pytest.raises(ValueError, match=r"`saliency` has shape \(32, 32\), the photograph has \(16, 32\)"):
+    given["images"]["square"]["images"] = given["images"]["square"]["images"][:, :16]
+    with pytest.raises(ValueError, match=r"`saliency` has shape \(32, 32\), the source image has \(16, 32\)"):
         explanation_page.collect(**given)
 
 

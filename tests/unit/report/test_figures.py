@@ -17,7 +17,7 @@ MODELS = {
     "one model and layer": {"resnet18": ["layer4"]},
     "four long names": {f"{LONG}_{i}": ["stages.0.blocks.11.pointwise_convolution_of_the_block"] for i in range(4)},
 }
-CATEGORIES = ["object", "scene", "part", "colour", "not a known category"]
+CATEGORIES = ["object", "scene", "part", "color", "not a known category"]
 
 
 @pytest.fixture(params=list(MODELS))
@@ -46,7 +46,7 @@ def layers(models):
         "layer",
         "units",
         "dead",
-        "labelled",
+        "labeled",
         "distinct",
         "rarefied_units",
         "distinct_rarefied",
@@ -109,12 +109,12 @@ def faithfulness(models, *, curves=False):
 
 def probe_sizes(models):
     rows = [
-        [model, layer, photographs, distinct, distinct - 5, distinct + 5]
+        [model, layer, source_images, distinct, distinct - 5, distinct + 5]
         for model, names in models.items()
         for layer in names
-        for photographs, distinct in [(5, np.nan), (10, 100.0), (40, 180.0)]
+        for source_images, distinct in [(5, np.nan), (10, 100.0), (40, 180.0)]
     ]
-    columns = ["model", "layer", "photographs", "distinct", "distinct_lowest", "distinct_highest"]
+    columns = ["model", "layer", "source_images", "distinct", "distinct_lowest", "distinct_highest"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -151,7 +151,7 @@ def differences(models):
     )
 
 
-TITLES = {"half_area": "share of the picture above half of the maximum", "pieces": "pieces"}
+TITLES = {"half_area": "share of the image above half of the maximum", "pieces": "pieces"}
 
 
 def shapes(models):
@@ -176,14 +176,14 @@ def found(models):
     return pd.DataFrame(rows, columns=columns)
 
 
-def randomised(models):
+def randomized(models):
     rows = [
         [model, f"{method}-{names[-1]}", "equal_area_iou", count, 99, mean, mean - 0.1, mean + 0.1, 1 / 9]
         for model, names in models.items()
         for method in ("gradcam", "layercam")
         for count, mean in [(0, 0.3), (1, 0.6), (50, 0.4), (99, 0.2)]
     ]
-    columns = ["model", "explainer", "measure", "randomised", "layers", "mean", "low", "high", "chance"]
+    columns = ["model", "explainer", "measure", "randomized", "layers", "mean", "low", "high", "chance"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -220,7 +220,7 @@ def summary(models):
         "explainer_b",
         "measure",
         "n",
-        "photographs",
+        "source_images",
         "mean",
         "low",
         "high",
@@ -240,7 +240,7 @@ def timings(models, devices=("cpu",)):
     return pd.DataFrame(rows, columns=columns)
 
 
-def pictures(n, size=(24, 30)):
+def some_images(n, size=(24, 30)):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (n, *size, 3), dtype=np.uint8)
     saliency = rng.random((n, *size))
@@ -272,7 +272,7 @@ def effects(models):
     rows = [
         [model, parameter, level, 4, 0.5, 0.4, 0.6, 10, "IoU"]
         for model in models
-        for parameter, level in [("alpha", "0.1"), ("alpha", "1"), ("hide", "mean"), ("hide", "grey")]
+        for parameter, level in [("alpha", "0.1"), ("alpha", "1"), ("hide", "mean"), ("hide", "gray")]
     ]
     columns = ["model", "parameter", "level", "settings", "mean", "low", "high", "n", "objective"]
     return pd.DataFrame(rows, columns=columns)
@@ -291,8 +291,8 @@ def charts(models):
         "null": (concept_figures.score_against_null, [evidence(models)], encoder),
         "trend": (concept_figures.category_trend, [trend(models)], encoder),
         "differences": (concept_figures.category_differences, [differences(models)], encoder),
-        "found": (evaluation_figures.ground_truth, [found(models)], {"titles": TITLES}),
-        "randomised": (evaluation_figures.randomisation, [randomised(models)], {}),
+        "found": (evaluation_figures.localization, [found(models)], {"titles": TITLES}),
+        "randomized": (evaluation_figures.randomization, [randomized(models)], {}),
         "stable": (evaluation_figures.stability, [stable(models)], {"titles": TITLES}),
         "shape": (evaluation_figures.shape, [shapes(models)], {"titles": TITLES}),
         "complexity": (evaluation_figures.complexity, [points(models), correlations(models)], {"titles": TITLES}),
@@ -332,7 +332,7 @@ def test_same_input_gives_same_bytes(suffix, tmp_path):
         (tmp_path / folder).mkdir()
         some = ["frequent", "sweep", "complexity", "shares", "effects"]  # all are saved by one function
         draw_all(MODELS["one model and layer"], tmp_path / folder, suffix, some)
-        images, saliency, segments = pictures(1)
+        images, saliency, segments = some_images(1)
         explanation_figures.overlay(
             images[0], saliency[0], tmp_path / folder / f"overlay{suffix}", segments=segments[0], title="x"
         )
@@ -349,7 +349,7 @@ def test_overlay_shows_each_pixel_as_equal_square(tmp_path):
     assert (np.abs(drawn.astype(int) - image.repeat(150, 0).repeat(150, 1)) <= 1).all()
 
 
-def test_overlay_colours_the_salient_and_bounds_superpixels(tmp_path):
+def test_overlay_colors_the_salient_and_bounds_superpixels(tmp_path):
     image, saliency = np.full((30, 30, 3), 128, np.uint8), np.zeros((30, 30))
     saliency[:, 15:] = 1
     segments = np.repeat([[0] * 15 + [1] * 15], 30, axis=0)
@@ -382,8 +382,8 @@ def test_overlay_refuses_what_does_not_fit(saliency, segments, message, tmp_path
 @pytest.mark.parametrize(
     "explainers", [["lime"], ["gradcam-a", "ablationcam-a", "scorecam-a", "lime"], [f"m{i}" for i in range(9)]]
 )
-def test_grid_has_a_row_a_photograph_and_a_column_an_explainer(n, explainers, tmp_path):
-    images, saliency, segments = pictures(n, (40, 40))
+def test_grid_has_a_row_a_source_image_and_a_column_an_explainer(n, explainers, tmp_path):
+    images, saliency, segments = some_images(n, (40, 40))
     captions = ["a class with a very long name, of which there are many in ImageNet " * 3 + "(0.53)"] * n
     maps = dict.fromkeys(explainers, saliency)
     explanation_figures.explanation_grid(
@@ -395,7 +395,7 @@ def test_grid_has_a_row_a_photograph_and_a_column_an_explainer(n, explainers, tm
 
 
 def test_grid_refuses_wrong_numbers(tmp_path):
-    images, saliency, _ = pictures(2)
+    images, saliency, _ = some_images(2)
     with pytest.raises(ValueError, match="`captions` has 1 entries for 2"):
         explanation_figures.explanation_grid(
             images, {"lime": saliency}, tmp_path / "x.png", captions=["one"], model="m"
@@ -439,20 +439,20 @@ SENTENCES = {  # of figures that have nothing to show
     "frequent": concept_figures.NO_LABEL,
     "distinct": concept_figures.NO_LABEL,
     "shares": concept_figures.NO_LABEL,
-    "rarefaction": "No unit has a label, on all photographs or on some.",
+    "rarefaction": "No unit has a label, on all source images or on some.",
     "null": "No unit could be tested: none is above its lowest activation on enough images.",
     "trend": "No model has labels in two layers, so there is no trend.",
     "differences": "There is one model with labels, so there is no difference.",
-    "found": "There is no photograph with an object that a map can be scored against.",
-    "randomised": "There is no photograph on which maps of a randomised network can be compared.",
-    "stable": "There is no photograph on which LIME can be compared with itself.",
+    "found": "There is no source image with an object that a map can be scored against.",
+    "randomized": "There is no source image on which maps of a randomized network can be compared.",
+    "stable": "There is no source image on which LIME can be compared with itself.",
     "shape": "There is no map that has a shape.",
     "scores": evaluation_figures.NO_SCORE,
     "curves": evaluation_figures.NO_SCORE,
     "timings": "No explainer was timed.",
     "devices": "No explainer was timed.",
     "resources": "No job has left a benchmark.",
-    "front": "No setting of LIME could be used on every photograph.",
+    "front": "No setting of LIME could be used on every source image.",
     "effects": "No parameter of LIME has two values that could be scored.",
 }
 
@@ -483,14 +483,14 @@ def test_a_figure_of_any_one_row_is_drawn(name, tmp_path):
         assert (tmp_path / "x.svg").stat().st_size > 1000
 
 
-def test_a_grid_of_no_photograph_says_so(tmp_path):
-    explanation_figures.explanation_grid(pictures(1)[0][:0], {}, tmp_path / "x.svg", captions=[], model="m")
-    assert text_of(tmp_path / "x.svg") == ["No photograph was explained."]
+def test_a_grid_of_no_source_image_says_so(tmp_path):
+    explanation_figures.explanation_grid(some_images(1)[0][:0], {}, tmp_path / "x.svg", captions=[], model="m")
+    assert text_of(tmp_path / "x.svg") == ["No source image was explained."]
 
 
-def test_a_network_that_is_randomised_at_once_keeps_its_stage_without_another_photograph(tmp_path):
-    table = randomised(ONE)
-    evaluation_figures.randomisation(table[table["randomised"] > 0], tmp_path / "x.svg")
+def test_a_network_that_is_randomized_at_once_keeps_its_stage_without_another_source_image(tmp_path):
+    table = randomized(ONE)
+    evaluation_figures.randomization(table[table["randomized"] > 0], tmp_path / "x.svg")
     ticks = text_of(tmp_path / "x.svg")
     assert [ticks.index(each) for each in ("none", "1", "50", "99")] == [0, 1, 2, 3]
 
@@ -500,7 +500,7 @@ def test_the_bar_of_the_null_is_that_of_the_labels(tmp_path):
     assert "least with q ≤ 0.2, if any" in text_of(tmp_path / "x.svg")
 
 
-def test_concepts_are_counted_among_labelled_units(tmp_path):
+def test_concepts_are_counted_among_labeled_units(tmp_path):
     concept_figures.distinct_concepts(layers(ONE), tmp_path / "x.svg", encoder="CLIP")
     assert "60 of 90 units" in text_of(tmp_path / "x.svg")
 
@@ -528,7 +528,7 @@ def panels_of(monkeypatch, tmp_path):
     return draw
 
 
-def test_category_shares_are_per_cent_in_one_colour_a_layer_on_one_axis(panels_of):
+def test_category_shares_are_per_cent_in_one_color_a_layer_on_one_axis(panels_of):
     names = {"a": ["l1", "l2"], "b": ["l1"]}
     _, panels = panels_of("shares", names)
     for panel, layers in zip(panels, names.values(), strict=True):
@@ -538,15 +538,15 @@ def test_category_shares_are_per_cent_in_one_colour_a_layer_on_one_axis(panels_o
         assert interval[:, 0].tolist() == [15, 27]
         assert len({str(line.get_color()) for line in panel.get_lines()}) == len(layers)
     assert panels[0].get_shared_x_axes().joined(*panels)
-    assert [panel.get_xlabel() for panel in panels] == ["", "share of the layer's labelled units (%)"]
+    assert [panel.get_xlabel() for panel in panels] == ["", "share of the layer's labeled units (%)"]
     _, panels = panels_of("shares", names | {"c": ["l1"]})
     assert [bool(panel.get_xlabel()) for panel in panels] == [False, False, True]
 
 
-def test_series_have_colours_of_their_own(panels_of):
+def test_series_have_colors_of_their_own(panels_of):
     _, panels = panels_of("found", {f"model {number}": ["l1"] for number in range(3)})
-    colours = [line.get_color() for line in panels[0].get_lines() if line.get_label().startswith("model")]
-    assert len(set(colours)) == len(colours) == 3
+    colors = [line.get_color() for line in panels[0].get_lines() if line.get_label().startswith("model")]
+    assert len(set(colors)) == len(colors) == 3
 
 
 def test_the_counts_of_concepts_and_the_objects_have_names(panels_of):
@@ -592,11 +592,11 @@ def test_an_empty_panel_hides_nothing_in_the_next(panels_of):
 
 def test_a_legend_names_what_any_panel_shows(panels_of):
     figure, panels = panels_of(
-        "randomised", {"a": ["l"], "b": ["l"]}, lambda table: table.query("model == 'b' or randomised > 0")
+        "randomized", {"a": ["l"], "b": ["l"]}, lambda table: table.query("model == 'b' or randomized > 0")
     )
-    assert "another photograph" not in panels[0].get_legend_handles_labels()[1]
+    assert "another source image" not in panels[0].get_legend_handles_labels()[1]
     shown = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert shown == ["Grad-CAM", "LayerCAM", "chance", "another photograph"]
+    assert shown == ["Grad-CAM", "LayerCAM", "chance", "another source image"]
 
 
 def test_series_without_rows_leave_no_gap_and_keep_the_colors_of_the_others(panels_of):

@@ -13,7 +13,7 @@ CONCEPTS = pd.DataFrame(
         "model": ["net"] * 5,
         "layer": ["a", "a", "a", "b", "b"],
         "unit": [0, 1, 2, 0, 1],
-        "status": ["labelled", "labelled", "dead", "labelled", "labelled"],
+        "status": ["labeled", "labeled", "dead", "labeled", "labeled"],
         "concept": ["dog", "puppy", None, "red", "sky"],
         "group": ["dog", "dog", None, "red", "sky"],
         "encoder": "ConSE surrogate",
@@ -22,10 +22,10 @@ CONCEPTS = pd.DataFrame(
 FREQUENT = pd.DataFrame(
     [
         ["net", "a", "dog", "object", 2, 1.0],
-        ["net", "b", "red", "colour", 1, 0.5],
+        ["net", "b", "red", "color", 1, 0.5],
         ["net", "b", "sky", "scene", 1, 0.5],
         ["net", "all", "dog", "object", 2, 0.5],
-        ["net", "all", "red", "colour", 1, 0.25],
+        ["net", "all", "red", "color", 1, 0.25],
         ["net", "all", "sky", "scene", 1, 0.25],
     ],
     columns=["model", "layer", "concept", "category", "units", "share"],
@@ -38,7 +38,7 @@ LAYERS = pd.DataFrame(
     ],
 )
 CATEGORIES = pd.DataFrame(
-    [["net", "all", "object", 2, 0.5, 0.15, 0.85], ["net", "all", "colour", 1, 0.05, 0.0123, 0.7]],
+    [["net", "all", "object", 2, 0.5, 0.15, 0.85], ["net", "all", "color", 1, 0.05, 0.0123, 0.7]],
     columns=["model", "layer", "category", "units", "share", "low", "high"],
 )
 COMPARED = pd.DataFrame(
@@ -78,12 +78,12 @@ FACTS = {
 FIGURES = ["frequent_concepts", "distinct_concepts", "category_shares", "timings", "grid_net"]
 
 
-def test_accuracy_counts_labelled_photographs_only():
+def test_accuracy_counts_labeled_source_images_only():
     assert overview.accuracy_sentences(PREDICTIONS) == [
-        "net predicts the label of 1 of 2 labelled photographs (50 %; 95 % interval 9.5 % to 91 %)."
+        "net predicts the label of 1 of 2 labeled source images (50 %; 95 % interval 9.5 % to 91 %)."
     ]
     assert overview.accuracy_sentences(PREDICTIONS[2:]) == [
-        "No photograph that is explained for net has a label and a prediction, so there is no accuracy."
+        "No source image that is explained for net has a label and a prediction, so there is no accuracy."
     ]
 
 
@@ -91,12 +91,12 @@ def test_labels_count_units_without_one_apart():
     assert concept_findings.label_sentences(CONCEPTS, "ConSE surrogate") == [
         "The ConSE surrogate labels 4 of the 5 units in 2 layers of net with 3 distinct concepts; 1 unit is dead."
     ]
-    weak = CONCEPTS.assign(status=["unlabelled", "unlabelled", "dead", "labelled", "labelled"])
+    weak = CONCEPTS.assign(status=["unlabeled", "unlabeled", "dead", "labeled", "labeled"])
     assert concept_findings.label_sentences(weak, "CLIP") == [
         "The CLIP labels 2 of the 5 units in 2 layers of net with 2 distinct concepts; 2 units have no label better "
         "than chance and 1 unit is dead."
     ]
-    broken = CONCEPTS.assign(status=["dead", "not finite", "not finite", "labelled", "not finite"])
+    broken = CONCEPTS.assign(status=["dead", "not finite", "not finite", "labeled", "not finite"])
     assert concept_findings.label_sentences(broken, "CLIP") == [
         "The CLIP labels 1 of the 5 units in 2 layers of net with 1 distinct concept; 1 unit is dead, 2 units of a "
         "return NaN or infinity and 1 unit of b returns NaN or infinity."
@@ -108,18 +108,18 @@ def test_labels_count_units_without_one_apart():
 
 def test_frequent_concepts_pool_the_layers():
     assert concept_findings.frequency_sentences(FREQUENT) == [
-        "In net most units are labelled dog (2 units, 50 %), red (1 unit, 25 %) and sky (1 unit, 25 %); shares are of "
-        "its labelled units."
+        "In net most units are labeled dog (2 units, 50 %), red (1 unit, 25 %) and sky (1 unit, 25 %); shares are of "
+        "its labeled units."
     ]
 
 
 def test_categories_give_both_ends_with_intervals():
     assert concept_findings.category_sentences(CATEGORIES) == [
-        "The largest category among the labelled units of net is object at 50 % (95 % interval 15 % to 85 %), the "
-        "smallest colour at 5 % (95 % interval 1.2 % to 70 %)."
+        "The largest category among the labeled units of net is object at 50 % (95 % interval 15 % to 85 %), the "
+        "smallest color at 5 % (95 % interval 1.2 % to 70 %)."
     ]
     assert concept_findings.category_sentences(CATEGORIES[:1]) == [
-        "The largest category among the labelled units of net is object at 50 % (95 % interval 15 % to 85 %)."
+        "The largest category among the labeled units of net is object at 50 % (95 % interval 15 % to 85 %)."
     ]
 
 
@@ -137,10 +137,10 @@ def test_models_come_in_the_order_of_the_run():
 
 def test_timings_name_the_device():
     assert overview.timing_sentences(TIMINGS) == [
-        "On CPU, 2 threads, explaining net took 0.025 s (Grad-CAM) to 12 s (LIME) a photograph, wall clock."
+        "On CPU, 2 threads, explaining net took 0.025 s (Grad-CAM) to 12 s (LIME) a source image, wall clock."
     ]
     assert overview.timing_sentences(TIMINGS[:1]) == [
-        "On CPU, 2 threads, explaining net took 12 s (LIME) a photograph, wall clock."
+        "On CPU, 2 threads, explaining net took 12 s (LIME) a source image, wall clock."
     ]
 
 
@@ -151,10 +151,10 @@ def test_caveats_name_the_limits(encoder, first):
     text = " ".join(lines)
     for limit in [
         "not comparable",
-        "1,000 pictures",
-        "49 photographs",
+        "1,000 images",
+        "49 source images",
         "not independent",
-        "3 photographs were explained, which is few",
+        "3 source images were explained, which is few",
         "wall",
     ]:
         assert limit in text
@@ -187,7 +187,7 @@ EXPLANATIONS = pd.DataFrame(
 )
 IMAGES = pd.DataFrame(
     [["probe", "square", 1000, 49, 1, "broken", 2, "a of b"], ["explain", "square", 3, 3, 0, "", 0, ""]],
-    columns=["set", "geometry", "pictures", "photographs", "skipped", "problems", "copies", "copied"],
+    columns=["set", "geometry", "images", "source_images", "skipped", "problems", "copies", "copied"],
 )
 VERIFICATION = pd.DataFrame(
     {
@@ -244,25 +244,25 @@ def test_page_is_self_contained_and_readable_without_seeing(tmp_path):
     assert not re.search(r"url\(|@import", text)
 
 
-def test_page_names_the_photographs_without_a_map(tmp_path):
+def test_page_names_the_source_images_without_a_map(tmp_path):
     assert (
         "net: LIME has no map of 1 of 2 images, which count in no mean of its maps: there is only one superpixel, LIME "
         "needs two (a)." in write_page(tmp_path)
     )
 
 
-def test_page_names_the_photographs_that_were_skipped(tmp_path):
-    assert re.search("pictures left out as unreadable</.*?>1 \\(broken\\)<", write_page(tmp_path), re.DOTALL)
+def test_page_names_the_source_images_that_were_skipped(tmp_path):
+    assert re.search("images left out as unreadable</.*?>1 \\(broken\\)<", write_page(tmp_path), re.DOTALL)
     masks = IMAGES.assign(skipped=0, problems=["", "a: goes without its mask"])
     page = write_page(tmp_path, tables={"images": masks})
-    assert re.search("pictures left out as unreadable</.*?>0 \\(a: goes without its mask\\)<", page, re.DOTALL)
+    assert re.search("images left out as unreadable</.*?>0 \\(a: goes without its mask\\)<", page, re.DOTALL)
 
 
 def test_numbers_stand_below_each_other_and_texts_do_not(tmp_path):
     heads = re.findall(r'<th scope="col"( class="number")?>([^<]*)</th>', write_page(tmp_path))
     numbers = {name: bool(right) for right, name in heads}
     assert numbers["allowed"] and numbers["times as fast"]
-    assert not numbers["photograph"] and not numbers["note"]
+    assert not numbers["source image"] and not numbers["note"]
 
 
 def test_the_page_without_figures_is_else_the_same(tmp_path):
@@ -301,7 +301,7 @@ def test_page_says_whether_the_input_is_that_of_the_publisher(tmp_path, changes,
     assert re.search(rf"input as published with the weights</th>\s*<td[^>]*>{cell}</td>", text)
 
 
-def test_large_photographs_become_jpeg_and_charts_keep_their_size(tmp_path):
+def test_large_source_images_become_jpeg_and_charts_keep_their_size(tmp_path):
     text = write_page(tmp_path)
     (jpeg,) = re.findall(r"data:image/jpeg;base64,([^\"]*)", text)
     assert base64.b64decode(jpeg)[:2] == b"\xff\xd8"
@@ -312,9 +312,9 @@ def test_large_photographs_become_jpeg_and_charts_keep_their_size(tmp_path):
 def test_grid_and_predictions_say_of_how_many_they_show_the_first(tmp_path, monkeypatch):
     monkeypatch.setattr(overview, "MOST_PREDICTIONS", 2)
     text = write_page(tmp_path)
-    assert 'alt="2 of 3 photographs with heat maps of LIME and Grad-CAM for net: one as' in text
+    assert 'alt="2 of 3 source images with heat maps of LIME and Grad-CAM for net: one as' in text
     assert "three" not in text and "The first 2 of 3 rows; results/predictions.csv has all." in text
-    assert 'alt="3 photographs with heat maps' in write_page(tmp_path, shown=20)
+    assert 'alt="3 source images with heat maps' in write_page(tmp_path, shown=20)
 
 
 def test_page_of_one_model_has_no_comparison(tmp_path):
@@ -341,10 +341,10 @@ def test_further_sections_put_their_first_finding_on_top_and_figures_beside_thei
     (tmp_path / "findings.json").write_text('["Insertion is <highest>.", "The rest."]')
     write_page(tmp_path)
     figures = {tmp_path / "timings.svg": "Curves of deletion. Lower is better."}
-    section = {"title": "Ground truth", "findings": tmp_path / "findings.json", "figures": figures}
+    section = {"title": "Localization", "findings": tmp_path / "findings.json", "figures": figures}
     text = write_page(tmp_path, sections=[section])
     assert text.count("<li>Insertion is &lt;highest&gt;.</li>") == 2 and text.count("<li>The rest.</li>") == 1
-    assert '<a href="#ground-truth">' in text and '<h2 id="ground-truth">' in text
+    assert '<a href="#localization">' in text and '<h2 id="localization">' in text
     assert 'alt="Curves of deletion"' in text and "Curves of deletion. Lower is better.</figcaption>" in text
 
 
@@ -354,7 +354,7 @@ MISSING = {
         {
             "job": "decode_images explain 00001",
             "state": "failed",
-            "reason": "<b> is no picture",
+            "reason": "<b> is no image",
             "log": "results/logs/d.log",
         },
         {"job": "explain_lime net 00000", "state": "cut off", "reason": "killed", "log": "results/logs/e.log"},
@@ -373,7 +373,7 @@ def test_page_of_an_unfinished_run_begins_with_what_is_missing_and_shows_what_ex
         "This run is not finished. Jobs done: 12; of the others 1 failed, 1 cut off or still running, 1 out of date "
         "(what they read or their settings changed) and 2 not begun."
     ) in text
-    for cell in ("decode_images explain 00001", "&lt;b&gt; is no picture", "results/logs/d.log", "cut_masks"):
+    for cell in ("decode_images explain 00001", "&lt;b&gt; is no image", "results/logs/d.log", "cut_masks"):
         assert cell in text
     assert "net predicts the label of 1 of 2" in text and "<b>" not in text
     assert text.count("Not here yet") == 2  # concepts and explanations; models are there

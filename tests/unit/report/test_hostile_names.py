@@ -17,7 +17,7 @@ NAMES = [HIDDEN, LONG, "</script><b>", "$x_{$", "日本語🐱", "--><b>"]
 
 
 def drawn(path):
-    ElementTree.parse(path)  # what is no XML is no picture
+    ElementTree.parse(path)  # what is no XML is no image
     return re.findall("<!-- (.*?) -->", path.read_text(encoding="utf-8"))
 
 

@@ -18,7 +18,7 @@ def means(key, rows, **same):
     """Rows of `summaries.mean_table`: of each item the mean, low, high, n."""
     table = pd.DataFrame(
         [[name, n, n, 0, mean, low, high] for name, (mean, low, high, n) in rows.items()],
-        columns=[key, "n", "photographs", "undefined", "mean", "low", "high"],
+        columns=[key, "n", "source_images", "undefined", "mean", "low", "high"],
     )
     return table.assign(model="m", **same)
 
@@ -29,7 +29,7 @@ def paired(key, rows, **same):
         [[*pair, difference, p] for pair, (difference, p) in rows.items()],
         columns=[f"{key}_a", f"{key}_b", "difference", "p_adjusted"],
     )
-    return table.assign(model="m", n=10, photographs=10, **same)
+    return table.assign(model="m", n=10, source_images=10, **same)
 
 
 # ---- agreement
@@ -48,10 +48,10 @@ def agreeing(rows, p):
 def test_agreement_above_and_below():
     rows = {"g & l": (0.6, 0.5, 0.7, 10), "s & l": (0.3, 0.2, 0.4, 10), "g & s": (0.05, 0.01, 0.1, 10)}
     first = (
-        "m: cut at 20 % of the picture, Grad-CAM and LIME agree most: IoU 0.60 (95 % interval 0.50 to 0.70, n = 10); "
+        "m: cut at 20 % of the image, Grad-CAM and LIME agree most: IoU 0.60 (95 % interval 0.50 to 0.70, n = 10); "
         "Grad-CAM and Score-CAM least: 0.05 (95 % interval 0.01 to 0.10, n = 10). Chance is 0.11; of 3 intervals 2 "
         "above "
-        "it, 1 below it. Beyond chance the first pair agrees more than {} (paired permutation test by photograph, "
+        "it, 1 below it. Beyond chance the first pair agrees more than {} (paired permutation test by source image, "
         "p < 0.05 adjusted for 2 tests; smallest {})."
     )
     of = "of 2 other pairs"
@@ -60,19 +60,19 @@ def test_agreement_above_and_below():
     assert agreeing(rows, [(0.3, 0.05), (0.5, 0.2)]) == [first.format(f"0 {of}", "p = 0.05")]
 
 
-def test_agreement_on_too_few_photographs():
+def test_agreement_on_too_few_source_images():
     assert agreeing({"g & l": (0.6, NAN, NAN, 2), "s & l": (0.3, NAN, NAN, 2)}, [(0.3, 0.5)]) == [
-        "m: cut at 20 % of the picture, Grad-CAM and LIME agree most: IoU 0.60 (no interval below three photographs, "
-        "n = 2); Score-CAM and LIME least: 0.30 (no interval below three photographs, n = 2). Chance is 0.11. Beyond "
-        "chance the first pair agrees more than 0 of 1 other pair (paired permutation test by photograph, p < 0.05 "
+        "m: cut at 20 % of the image, Grad-CAM and LIME agree most: IoU 0.60 (no interval below three source images, "
+        "n = 2); Score-CAM and LIME least: 0.30 (no interval below three source images, n = 2). Chance is 0.11. Beyond "
+        "chance the first pair agrees more than 0 of 1 other pair (paired permutation test by source image, p < 0.05 "
         "adjusted for 1 test; smallest p = 0.5)."
     ]
     assert agreeing({"g & l": (0.6, NAN, NAN, 2)}, []) == [
-        "m: cut at 20 % of the picture, Grad-CAM and LIME agree: IoU 0.60 (no interval below three photographs, n = "
+        "m: cut at 20 % of the image, Grad-CAM and LIME agree: IoU 0.60 (no interval below three source images, n = "
         "2). Chance is 0.11."
     ]
     assert agreeing({"g & l": (NAN, NAN, NAN, 0), "s & l": (NAN, NAN, NAN, 0)}, [(NAN, NAN)]) == [
-        "m: there is no photograph on which two explainers can be compared."
+        "m: there is no source image on which two explainers can be compared."
     ]
 
 
@@ -90,7 +90,7 @@ def test_shape_above_and_below_lime():
     first = (
         "m, Gini coefficient of the saliency: Grad-CAM 0.50 (95 % interval 0.40 to 0.60, n = 10), LIME 0.30 (95 % "
         "interval 0.20 to 0.40, n = 10). Of 2 class activation maps {} above LIME, {} below it (paired permutation "
-        "test by photograph, p < 0.05 adjusted for 2 tests; smallest p = {})."
+        "test by source image, p < 0.05 adjusted for 2 tests; smallest p = {})."
     )
     sides = {(0.2, -0.1): (1, 1), (0.2, 0.1): (2, 0), (-0.2, -0.1): (0, 2)}
     for (one, two), counts in sides.items():
@@ -103,34 +103,34 @@ def test_shape_of_nothing():
     none = (NAN, NAN, NAN, 0)
     assert shaped({"gradcam-x": none, "lime": none}, {"gradcam-x": (NAN, NAN)}) == [
         "m, Gini coefficient of the saliency: Grad-CAM undefined (n = 0), LIME undefined (n = 0). Of 1 class "
-        "activation map 0 above LIME, 0 below it (no photograph to test on)."
+        "activation map 0 above LIME, 0 below it (no source image to test on)."
     ]
 
 
 def complex_(*rows):
     columns = ["measure", "correlation", "low", "high", "p_value", "p_adjusted"]
-    table = pd.DataFrame(rows, columns=columns).assign(model="m", agreement="gradcam-x & lime", photographs=1)
+    table = pd.DataFrame(rows, columns=columns).assign(model="m", agreement="gradcam-x & lime", source_images=1)
     return evaluation_findings.complexity_findings(
-        table.assign(photographs=1 if table["correlation"].isna().all() else 20)
+        table.assign(source_images=1 if table["correlation"].isna().all() else 20)
     )
 
 
 def test_complexity_up_down_and_neither():
     start = "m, does complexity explain agreement? Equal-area IoU of Grad-CAM and LIME: "
     assert complex_(("entropy", -0.8, -0.9, -0.6, 0.001, 0.002), ("edge_density", 0.7, 0.5, 0.9, 0.01, 0.01)) == [
-        f"{start}Spearman correlations that differ from zero: grey-level entropy -0.80 (95 % interval -0.90 to -0.60, "
+        f"{start}Spearman correlations that differ from zero: gray-level entropy -0.80 (95 % interval -0.90 to -0.60, "
         "n = 20), p = 0.002; edge density 0.70 (95 % interval 0.50 to 0.90, n = 20), p = 0.01 (adjusted for 2 tests)."
     ]
     assert complex_(("entropy", -0.3, -0.6, 0.1, 0.2, 0.3), ("confidence", NAN, NAN, NAN, NAN, NAN)) == [
-        f"{start}not supported at n = 20; the clearest Spearman correlation is that of grey-level entropy -0.30 (95 % "
+        f"{start}not supported at n = 20; the clearest Spearman correlation is that of gray-level entropy -0.30 (95 % "
         "interval -0.60 to 0.10, n = 20), p = 0.3 (adjusted for 1 test)."
     ]
     assert complex_(("entropy", NAN, NAN, NAN, NAN, NAN)) == [
-        f"{start}no correlation can be computed from 1 photograph."
+        f"{start}no correlation can be computed from 1 source image."
     ]
 
 
-# ---- ground truth
+# ---- localization
 
 
 def located(gaussian, against, n=10):
@@ -151,17 +151,17 @@ def located(gaussian, against, n=10):
     return evaluation_findings.localization_findings(summary, paired("explainer", tests, **same))
 
 
-def test_ground_truth_above_and_below_the_gaussian():
+def test_localization_above_and_below_the_gaussian():
     first = (
         "m, share of the peak inside (pointing game) against the box: highest for Grad-CAM, 0.50 (95 % interval 0.40 "
         "to "
-        "0.60, n = 10); a centred Gaussian has {}, chance is 0.25. Of 2 explainers {} above the Gaussian, {} below it "
-        "(paired permutation test by photograph, p < 0.05 adjusted for 3 tests; smallest p = {})."
+        "0.60, n = 10); a centered Gaussian has {}, chance is 0.25. Of 2 explainers {} above the Gaussian, {} below it "
+        "(paired permutation test by source image, p < 0.05 adjusted for 3 tests; smallest p = {})."
     )
     assert located(0.3, [(0.2, 0.01), (0.1, 0.6)]) == [first.format("0.30", 1, 0, "0.01")]
     assert located(0.8, [(-0.3, 0.01), (-0.4, 0.02)]) == [first.format("0.80", 0, 2, "0.01")]
     assert located(0.5, [(0, 0.9), (-0.1, 0.7)]) == [first.format("0.50", 0, 0, "0.7")]
-    assert "0.50 (no interval below three photographs, n = 2)" in located(0.5, [(0, 1), (-0.1, 1)], n=2)[0]
+    assert "0.50 (no interval below three source images, n = 2)" in located(0.5, [(0, 1), (-0.1, 1)], n=2)[0]
 
 
 # ---- faithfulness
@@ -175,8 +175,8 @@ def faithful(measure, scores, over, ahead, n=10):
     summary["over_random"] = [over.get(name, (NAN,))[0] for name in summary["explainer"]]
     summary["p_adjusted"] = [over.get(name, (NAN, NAN))[1] for name in summary["explainer"]]
     tests = paired("explainer", ahead, measure=measure, baseline="blur")
-    favour = np.sign(tests["difference"]) * faithfulness.BETTER[measure]
-    tests["more_faithful"] = np.select([favour > 0, favour < 0], [tests["explainer_a"], tests["explainer_b"]], "")
+    favor = np.sign(tests["difference"]) * faithfulness.BETTER[measure]
+    tests["more_faithful"] = np.select([favor > 0, favor < 0], [tests["explainer_a"], tests["explainer_b"]], "")
     return evaluation_findings.faithfulness_findings(summary, tests)
 
 
@@ -217,7 +217,7 @@ def test_all_beat_random_maps_by_road():
 def test_faithfulness_of_next_to_nothing():
     assert faithful("road", {"lime": 0.4}, {}, {}, n=1) == [
         "m: by ROAD (blur; higher is more faithful), LIME scores best with 0.40 (95 % interval 0.35 to 0.45, n = 1). "
-        "1 photograph is too few for a test."
+        "1 source image is too few for a test."
     ]
     assert faithful("road", {"lime": NAN, "random": 0.5}, {}, {}, n=0) == [
         "m: by ROAD (blur; higher is more faithful), no explanation could be scored."
@@ -227,39 +227,39 @@ def test_faithfulness_of_next_to_nothing():
 # ---- sanity
 
 
-def randomised(rows, other=0.3, layers=5):
-    last = means("explainer", rows, comparison=sanity.RANDOMISED, randomised=layers, layers=layers, chance=1 / 9)
+def randomized(rows, other=0.3, layers=5):
+    last = means("explainer", rows, comparison=sanity.RANDOMIZED, randomized=layers, layers=layers, chance=1 / 9)
     same = {name: (other, 0.2, 0.4, 10) for name in rows if not np.isnan(other)}
-    between = means("explainer", same, comparison=sanity.OTHER, randomised=0, layers=layers, chance=1 / 9)
-    return evaluation_findings.randomisation_findings(pd.concat([last, between]).assign(measure="equal_area_iou"))
+    between = means("explainer", same, comparison=sanity.OTHER, randomized=0, layers=layers, chance=1 / 9)
+    return evaluation_findings.randomization_findings(pd.concat([last, between]).assign(measure="equal_area_iou"))
 
 
 def test_maps_that_do_not_change_are_named_and_only_those():
-    start = "m, all {} randomised: equal-area IoU with the original map: Grad-CAM {}. Chance is 0.11{}; {}."
+    start = "m, all {} randomized: equal-area IoU with the original map: Grad-CAM {}. Chance is 0.11{}; {}."
     above, at = "0.80 (95 % interval 0.70 to 0.90, n = 10)", "0.35 (95 % interval 0.30 to 0.40, n = 10)"
     between, none = (
-        ", 0.30 between maps of different photographs",
+        ", 0.30 between maps of different source images",
         "so no explainer is shown to ignore what the network has learned",
     )
-    assert randomised({"gradcam-x": (0.8, 0.7, 0.9, 10)}) == [
+    assert randomized({"gradcam-x": (0.8, 0.7, 0.9, 10)}) == [
         start.format("5 layers", above, between, "still above both: Grad-CAM")
     ]
-    assert randomised({"gradcam-x": (0.35, 0.3, 0.4, 10)}) == [
+    assert randomized({"gradcam-x": (0.35, 0.3, 0.4, 10)}) == [
         start.format("5 layers", at, between, f"no interval lies above both, {none}")
     ]
-    assert randomised({"gradcam-x": (0.35, 0.3, 0.4, 10)}, NAN, 1) == [
+    assert randomized({"gradcam-x": (0.35, 0.3, 0.4, 10)}, NAN, 1) == [
         start.format("1 layer", at, "", "still above it: Grad-CAM")
     ]
-    assert randomised({"gradcam-x": (0.8, NAN, NAN, 2)}) == [
+    assert randomized({"gradcam-x": (0.8, NAN, NAN, 2)}) == [
         start.format(
             "5 layers",
-            "0.80 (no interval below three photographs, n = 2)",
+            "0.80 (no interval below three source images, n = 2)",
             between,
-            "too few photographs to say which explainers do not change",
+            "too few source images to say which explainers do not change",
         )
     ]
-    assert randomised({"gradcam-x": (NAN, NAN, NAN, 0)}, NAN) == [
-        "m: there is no photograph on which maps of a randomised network can be compared."
+    assert randomized({"gradcam-x": (NAN, NAN, NAN, 0)}, NAN) == [
+        "m: there is no source image on which maps of a randomized network can be compared."
     ]
 
 
@@ -291,7 +291,9 @@ def test_stability_is_told_at_the_samples_of_the_maps():
     assert stable(counts | {1000: 0.5}, n_samples=200, top=1) == [
         start.format("1 most important superpixel is", "not settled at 1,000 samples", "200", low, low)
     ]
-    assert stable({200: NAN}, n_samples=200) == ["m: there is no photograph on which LIME can be compared with itself."]
+    assert stable({200: NAN}, n_samples=200) == [
+        "m: there is no source image on which LIME can be compared with itself."
+    ]
 
 
 # ---- networks compared
@@ -305,7 +307,7 @@ def rarefied(low, high, units=100):
 
 def compared(**tables):
     columns = {
-        "layers": ["model", "layer", "labelled"],
+        "layers": ["model", "layer", "labeled"],
         "models": ["rarefied_units"],
         "differences": ["model_a", "model_b", "layer", "p_adjusted"],
         "unique": ["model"],
@@ -318,7 +320,7 @@ def compared(**tables):
 
 
 def test_a_difference_of_distinct_concepts_has_a_side():
-    start = "Among 100 labelled units of each, a names 40.0 and b 30.0 distinct concepts"
+    start = "Among 100 labeled units of each, a names 40.0 and b 30.0 distinct concepts"
     assert rarefied(1, 9) == [
         f"{start} (95 % interval of the difference 1.0 to 9.0): a difference is supported, a names more."
     ]
@@ -334,7 +336,7 @@ def test_a_difference_of_distinct_concepts_has_a_side():
 
 
 def shares(difference, p):
-    row = {"model_a": "a", "model_b": "b", "layer": "all", "category": "scene", "labelled_a": 50, "labelled_b": 1}
+    row = {"model_a": "a", "model_b": "b", "layer": "all", "category": "scene", "labeled_a": 50, "labeled_b": 1}
     row |= {"share_a": 0.5 + difference, "share_b": 0.5, "difference": difference, "p_adjusted": p}
     row |= {"low": difference - 0.1, "high": difference + 0.1}
     other = row | {"layer": "x", "p_adjusted": 1.0}
@@ -342,7 +344,7 @@ def shares(difference, p):
 
 
 def test_differences_of_shares_have_a_sign():
-    start = "Category shares of a and b that differ (50 and 1 labelled unit; p adjusted for 2 tests): scene "
+    start = "Category shares of a and b that differ (50 and 1 labeled unit; p adjusted for 2 tests): scene "
     assert shares(0.2, 0.01) == [
         f"{start}70 % and 50 % (difference +20.0 points, 95 % interval +10.0 to +30.0; p = 0.01)."
     ]
@@ -350,32 +352,32 @@ def test_differences_of_shares_have_a_sign():
         f"{start}30 % and 50 % (difference -20.0 points, 95 % interval -30.0 to -10.0; p = 0.01)."
     ]
     assert shares(0.2, 0.05) == [
-        "No difference of category shares between a and b is supported at 50 and 1 labelled unit; smallest p = 0.05, "
+        "No difference of category shares between a and b is supported at 50 and 1 labeled unit; smallest p = 0.05, "
         "adjusted for 2 tests."
     ]
 
 
 @pytest.mark.parametrize(("p", "how_many"), [((0.01, 0.9), "1"), ((0.05, 0.9), "none"), ((0.01, 0.02), "2")])
 def test_concepts_of_one_model_only(p, how_many):
-    row = {"model": "a", "units": 3, "labelled": 6, "tests": 7}
+    row = {"model": "a", "units": 3, "labeled": 6, "tests": 7}
     table = pd.DataFrame([row | {"concept": "dog", "p_adjusted": p[0]}, row | {"concept": "cat", "p_adjusted": p[1]}])
     end = f"for {how_many} of them is that more than chance (p < 0.05 adjusted for 7 tests)."
-    assert compared(unique=table)[:-1] == [f"2 concepts occur in a only, most often dog (3 of 6 labelled units); {end}"]
+    assert compared(unique=table)[:-1] == [f"2 concepts occur in a only, most often dog (3 of 6 labeled units); {end}"]
     assert compared(unique=table[1:])[0].startswith("1 concept occurs in a only, most often cat")
 
 
 def rising(slope, p):
-    row = {"model": "a", "category": "scene", "first": "x", "last": "y", "layers": 2, "labelled": 90, "slope": slope}
+    row = {"model": "a", "category": "scene", "first": "x", "last": "y", "layers": 2, "labeled": 90, "slope": slope}
     row |= {"low": slope - 0.01, "high": slope + 0.01, "p_adjusted": p}
     return compared(trend=pd.DataFrame([row]))[:-1]
 
 
 def test_trends_rise_fall_or_are_not_supported():
-    start = "From x to y of a (2 layers, 90 labelled units; p adjusted for 1 test): scene "
+    start = "From x to y of a (2 layers, 90 labeled units; p adjusted for 1 test): scene "
     assert rising(0.05, 0.01) == [f"{start}rises by 5.0 points a layer (95 % interval +4.0 to +6.0; p = 0.01)."]
     assert rising(-0.05, 0.01) == [f"{start}falls by 5.0 points a layer (95 % interval -6.0 to -4.0; p = 0.01)."]
     assert rising(0.05, 0.05) == [
-        "No rise or fall of a category's share is supported from x to y of a (2 layers, 90 labelled units); smallest "
+        "No rise or fall of a category's share is supported from x to y of a (2 layers, 90 labeled units); smallest "
         "p = 0.05, adjusted for 1 test."
     ]
 
@@ -384,15 +386,15 @@ def test_trends_rise_fall_or_are_not_supported():
 
 
 def labels(q, alpha, **changes):
-    facts = {"status": "labelled", "photographs": 40, "images": 50, "p_floor": 0.001, "kept": 0.5, "kept_group": 0.75}
+    facts = {"status": "labeled", "source_images": 40, "images": 50, "p_floor": 0.001, "kept": 0.5, "kept_group": 0.75}
     table = pd.DataFrame({"q_value": q, "p_value": q, "held_out_correlation": NAN}).assign(alpha=alpha, **facts)
     return concept_findings.evidence_findings(table.assign(**changes))
 
 
 def test_labels_are_better_than_chance_up_to_the_alpha_in_use():
     start = (
-        "{} a label that is better than chance at q = {} (permutation of 40 photographs (50 images), adjusted for the "
-        "choice of the concept and for the units of a layer; no p-value can be below 0.001). 0 units are dead or "
+        "{} a label that is better than chance at q = {} (permutation of 40 source images (50 images), adjusted for "
+        "the choice of the concept and for the units of a layer; no p-value can be below 0.001). 0 units are dead or "
         "constant."
     )
     q = [0.01, 0.1, 0.2, 0.5]
@@ -400,10 +402,10 @@ def test_labels_are_better_than_chance_up_to_the_alpha_in_use():
     assert labels(q, 0.05)[0] == start.format("1 of 4 living units (25%) has", "0.05")
     assert labels(q, 0.001)[0] == start.format("0 of 4 living units (0%) have", "0.001")
     assert labels(q, 0.001)[2] == (
-        "Not supported at n = 40 photographs (50 images): that any unit has the concept it is labelled with."
+        "Not supported at n = 40 source images (50 images): that any unit has the concept it is labeled with."
     )
     assert labels(q, 1)[0] == start.format("1 of 4 living units (25%) has", "0.05") + (
-        " With an alpha of 1 all 4 that could be tested are labelled nevertheless."
+        " With an alpha of 1 all 4 that could be tested are labeled nevertheless."
     )
 
 
@@ -416,7 +418,7 @@ def test_labels_that_could_not_be_tested():
 
 def dissected(cosine, p, detectors=10):
     row = {"model": "m", "layer": "x", "masks": "masks", "units": 20, "detectors": detectors, "unique_detectors": 1}
-    row |= {"on_one_photograph": 0, "compared": detectors, "same": 1, "cosine": cosine, "cosine_chance": 0.5}
+    row |= {"on_one_source_image": 0, "compared": detectors, "same": 1, "cosine": cosine, "cosine_chance": 0.5}
     return concept_findings.netdissect_findings(pd.DataFrame([row | {"p_value": p, "p_adjusted": p}]))
 
 
@@ -459,7 +461,7 @@ def test_gains_of_tuning_have_a_sign_and_a_test():
         "fewer forward passes than the default (200)."
     )
     luck = (
-        "m: the best of many settings owes part of its score to luck. Settings chosen on all other photographs score "
+        "m: the best of many settings owes part of its score to luck. Settings chosen on all other source images score "
         "0.40 (95 % interval 0.30 to 0.50, n = 10) on the one held out, {}."
     )
     assert tuned(0.2, 0.01, 0.1, 0.02) == [best.format("p = 0.01"), luck.format("+0.10 to the default, p = 0.02")]
@@ -491,7 +493,7 @@ EMPTY = {  # the columns of the tables, and options
     "evaluation_findings.agreement_findings": ([SUMMARY, ["model", "measure"]], {"area": 0.2}),
     "concept_findings.concept_findings": (
         [
-            ["model", "labelled"],
+            ["model", "labeled"],
             ["rarefied_units"],
             ["model_a", "model_b", "layer", "p_adjusted"],
             ["model"],
@@ -509,7 +511,7 @@ EMPTY = {  # the columns of the tables, and options
     "concept_findings.netdissect_findings": ([["model"]], {}),
     "evaluation_findings.shape_findings": ([["model", "measure"], ["model"]], {}),
     "evaluation_findings.complexity_findings": ([["model", "agreement"]], {}),
-    "evaluation_findings.randomisation_findings": ([["model", "measure"]], {}),
+    "evaluation_findings.randomization_findings": ([["model", "measure"]], {}),
     "evaluation_findings.stability_findings": ([["model", "measure", "n_samples"]], {"top": 5, "n_samples": 100}),
     "evaluation_findings.tuning_findings": ([["model"], ["model"]], {}),
     "overview.accuracy_sentences": ([["model"]], {}),
@@ -533,12 +535,12 @@ def test_tables_without_rows_give_no_claim(name):
 
 
 def test_one_is_singular_everywhere():
-    one = pd.DataFrame({"model": ["m"], "layer": ["x"], "status": ["labelled"], "concept": ["dog"], "group": ["dog"]})
+    one = pd.DataFrame({"model": ["m"], "layer": ["x"], "status": ["labeled"], "concept": ["dog"], "group": ["dog"]})
     assert concept_findings.label_sentences(one, "CLIP") == [
         "The CLIP labels 1 of the 1 unit in 1 layer of m with 1 distinct concept."
     ]
-    images = pd.DataFrame({"set": ["probe"], "pictures": [1], "photographs": [1]})
+    images = pd.DataFrame({"set": ["probe"], "images": [1], "source_images": [1]})
     lines = overview.caveats(pd.DataFrame({"image_id": ["a"]}), images, encoder="CLIP")
-    assert any("labelled on 1 picture, whole or cut from 1 photograph;" in line for line in lines)
-    assert any(line.startswith("1 photograph was explained, which is few;") for line in lines)
+    assert any("labeled on 1 image, whole or cut from 1 source image;" in line for line in lines)
+    assert any(line.startswith("1 source image was explained, which is few;") for line in lines)
     assert labels([0.5, 0.01], 0.05)[0].startswith("1 of 2 living units (50%) has a label")

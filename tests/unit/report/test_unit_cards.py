@@ -11,10 +11,10 @@ from unitlens.report import unit_gallery
 
 CONCEPTS = pd.DataFrame(
     [
-        ["net", "a", 0, "labelled", "dog", "object", 1.23456, 0.5, "dog; </script><b>cat", 0.95],
+        ["net", "a", 0, "labeled", "dog", "object", 1.23456, 0.5, "dog; </script><b>cat", 0.95],
         ["net", "a", 1, "dead", None, None, np.nan, np.nan, None, np.nan],
-        ["net", "b", 0, "unlabelled", None, None, 0.1, 0.2, "red; sky", 0.31],
-        ["other", "a", 0, "labelled", "red & blue", "colour", 3.0, 1.0, "red & blue; dog", 1.0],
+        ["net", "b", 0, "unlabeled", None, None, 0.1, 0.2, "red; sky", 0.31],
+        ["other", "a", 0, "labeled", "red & blue", "color", 3.0, 1.0, "red & blue; dog", 1.0],
     ],
     columns=["model", "layer", "unit", "status", "concept", "category", "score", "margin", "top_concepts", "kept"],
 ).assign(encoder="CLIP")
@@ -41,12 +41,12 @@ def maps():
     ]
 
 
-def picture(rows, shift=0):
-    """Pictures of one grey each: twenty times their row."""
+def one_image(rows, shift=0):
+    """Images of one gray each: twenty times their row."""
     return np.repeat((20 * rows + shift).astype(np.uint8), 64 * 64 * 3).reshape(len(rows), 64, 64, 3)
 
 
-PICTURES = {"small": picture, "wide": lambda rows: picture(rows, shift=100)}
+PICTURES = {"small": one_image, "wide": lambda rows: one_image(rows, shift=100)}
 
 
 def test_every_unit_has_a_card_and_every_picture_one_thumbnail():
@@ -56,18 +56,18 @@ def test_every_unit_has_a_card_and_every_picture_one_thumbnail():
     assert data["ids"] == ["small-2", "small-4", "small-7", "wide-2", "wide-4"]
     assert [unit["group"] for unit in data["units"]] == [0, 0, 1, 2]
     assert [[image["thumb"] for image in unit["images"]] for unit in data["units"]] == [[1, 0], [], [0, 2], [3, 4]]
-    greys = [
+    grays = [
         np.asarray(Image.open(io.BytesIO(base64.b64decode(thumb))).convert("L")).mean() for thumb in data["thumbs"]
     ]
-    np.testing.assert_allclose(greys, [40, 80, 140, 140, 180], atol=3)
+    np.testing.assert_allclose(grays, [40, 80, 140, 140, 180], atol=3)
 
 
 def test_cards_say_what_the_table_says():
-    dog, dead, unlabelled, _ = unit_gallery.collect(CONCEPTS, maps(), PICTURES)["units"]
+    dog, dead, unlabeled, _ = unit_gallery.collect(CONCEPTS, maps(), PICTURES)["units"]
     assert (dog["concept"], dog["category"], dog["best"]) == ("dog", "object", ["dog", "</script><b>cat"])
     assert dog["values"] == [1.235, 0.5, 0.95] and dog["images"][0]["activation"] == 2
     assert (dead["status"], dead["concept"], dead["best"], dead["values"]) == ("dead", "", [], [None] * 3)
-    assert (unlabelled["status"], unlabelled["concept"], unlabelled["best"]) == ("unlabelled", "", ["red", "sky"])
+    assert (unlabeled["status"], unlabeled["concept"], unlabeled["best"]) == ("unlabeled", "", ["red", "sky"])
 
 
 def test_units_that_are_not_finite_are_explained_where_there_are_some():
@@ -99,17 +99,17 @@ def test_evidence_is_shown_where_the_table_has_it():
     assert [each["name"] for each in columns if each["on_card"]] == ["score", "margin", "kept", "q", "held-out r"]
 
 
-def test_points_of_the_chart_have_the_colour_of_their_category():
+def test_points_of_the_chart_have_the_color_of_their_category():
     chart = unit_gallery.collect(CONCEPTS, maps(), PICTURES)["chart"]
     scale = chart["encoding"]["color"]["scale"]
-    assert chart["mark"]["filled"] and scale["domain"] == ["colour", "object"]
+    assert chart["mark"]["filled"] and scale["domain"] == ["color", "object"]
     assert len(set(scale["range"])) == 2
 
 
-def test_the_first_photograph_is_one_like_any_other_and_rows_are_read_in_ascending_order():
+def test_the_first_source_image_is_one_like_any_other_and_rows_are_read_in_ascending_order():
     def ascending(rows):
         assert (np.diff(rows) > 0).all()
-        return picture(rows)
+        return one_image(rows)
 
     data = unit_gallery.collect(CONCEPTS[:2], [layer("net", "a", [[4, 0], [2, -1]], "small")], {"small": ascending})
     assert data["ids"] == ["small-0", "small-2", "small-4"] and len(data["thumbs"]) == 3
@@ -118,17 +118,17 @@ def test_the_first_photograph_is_one_like_any_other_and_rows_are_read_in_ascendi
 
 def test_thumbnails_shrink_to_fit_the_page(monkeypatch):
     noise = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
-    pictures = dict.fromkeys(PICTURES, lambda rows: noise[: len(rows)])
+    images = dict.fromkeys(PICTURES, lambda rows: noise[: len(rows)])
     sizes = []
     for limit in (unit_gallery.LARGEST_PAGE, 60_000, 0):
         monkeypatch.setattr(unit_gallery, "LARGEST_PAGE", limit)
-        data = unit_gallery.collect(CONCEPTS, maps(), pictures)
+        data = unit_gallery.collect(CONCEPTS, maps(), images)
         sizes.append(Image.open(io.BytesIO(base64.b64decode(data["thumbs"][0]))).width)
         assert len(json.dumps(data)) <= max(limit, 60_000)
     assert sizes[0] == 176 > sizes[1] > sizes[2] == 48
     for limit in range(28_000, 100_000, 8000):
         monkeypatch.setattr(unit_gallery, "LARGEST_PAGE", limit)
-        assert len(json.dumps(unit_gallery.collect(CONCEPTS, maps(), pictures))) <= limit
+        assert len(json.dumps(unit_gallery.collect(CONCEPTS, maps(), images))) <= limit
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_layers_that_do_not_fit_are_named(given, message):
 
 
 def test_page_holds_its_data_safely_and_loads_nothing(tmp_path):
-    unit_gallery.write(tmp_path / "units.html", concepts=CONCEPTS, maps=maps(), pictures=PICTURES)
+    unit_gallery.write(tmp_path / "units.html", concepts=CONCEPTS, maps=maps(), images=PICTURES)
     text = (tmp_path / "units.html").read_text(encoding="utf-8")
     assert text.count("</script>") == 3 and "<b>" not in text
     data = json.loads(text.split('<script type="application/json" id="data">')[1].split("</script>")[0])
@@ -154,5 +154,5 @@ def test_page_holds_its_data_safely_and_loads_nothing(tmp_path):
     own = re.sub(r'<script type="module">.*?</script>', "", text, flags=re.DOTALL)  # without the chart's library
     assert not any(mark in own for mark in ('src="http', "url(", "@import", "<link"))
     first = text
-    unit_gallery.write(tmp_path / "units.html", concepts=CONCEPTS, maps=maps(), pictures=PICTURES)
+    unit_gallery.write(tmp_path / "units.html", concepts=CONCEPTS, maps=maps(), images=PICTURES)
     assert (tmp_path / "units.html").read_text(encoding="utf-8") == first

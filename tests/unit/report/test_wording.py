@@ -25,7 +25,7 @@ def test_explainers_and_machines_have_titles():
 
 def test_numbers_in_sentences():
     assert text.estimate(0.312, 0.22, 0.404, 10) == "0.31 (95 % interval 0.22 to 0.40, n = 10)"
-    assert text.estimate(0.5, math.nan, math.nan, 2) == "0.50 (no interval below three photographs, n = 2)"
+    assert text.estimate(0.5, math.nan, math.nan, 2) == "0.50 (no interval below three source images, n = 2)"
     assert text.p_value(0.0001) == "p < 0.001"
     assert text.p_value(0.0432) == "p = 0.043"
     assert [text.p_value(p) for p in (0.001, 0.00149)] == ["p = 0.001", "p = 0.0015"]
@@ -41,10 +41,10 @@ def test_a_difference_counts_where_its_adjusted_p_is_below_5_percent_and_it_is_n
     assert text.above_and_below(tests) == (2, 1)
     assert text.adjusted(tests) == "adjusted for 6 tests"
     assert text.significant(tests[:1]) == "p < 0.05 adjusted for 1 test"
-    test = "paired permutation test by photograph, p < 0.05 adjusted for"
+    test = "paired permutation test by source image, p < 0.05 adjusted for"
     assert text.paired_test(tests[2:4]) == f"{test} 2 tests; smallest p = 0.01"
     assert text.paired_test(tests[2:4], tests) == f"{test} 6 tests; smallest p = 0.01"
-    assert text.paired_test(tests[-1:], tests) == "no photograph to test on"
+    assert text.paired_test(tests[-1:], tests) == "no source image to test on"
 
 
 def test_every_measure_has_a_title_and_every_title_a_measure():

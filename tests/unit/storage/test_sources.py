@@ -480,7 +480,7 @@ def test_offline_takes_what_is_there_and_names_the_place_of_the_rest(server, tmp
     assert server.ranges == []
 
 
-def test_proxy_variables_are_honoured(server, tmp_path, monkeypatch):
+def test_proxy_variables_are_honored(server, tmp_path, monkeypatch):
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
@@ -571,7 +571,7 @@ INSTEAD = {
     "a packed page": (gzip.compress(HTML), "a gzip-compressed file"),
     "an archive": (packed_tar(mode="w:gz"), "a gzip-compressed file"),
     "a plain archive": (packed_tar(mode="w"), "a tar file"),
-    "a photograph": (b"\xff\xd8\xff\xe0\0\x10JFIF", "a JPEG file"),
+    "a source image": (b"\xff\xd8\xff\xe0\0\x10JFIF", "a JPEG file"),
     "zeros": (bytes(1000), "something unknown"),
     "a document": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3", "something unknown"),
 }
@@ -620,7 +620,7 @@ EXPECTED = {
 def test_each_kind_is_trusted_where_it_is_expected(answering, tmp_path, kind):
     url, _ = answering(reply(body=EXPECTED[kind]), "a.bin")
     assert download._kind(EXPECTED[kind]) == kind
-    for number, kinds in enumerate((download.WEIGHTS, download.ARCHIVES, download.PHOTOGRAPHS)):
+    for number, kinds in enumerate((download.WEIGHTS, download.ARCHIVES, download.SOURCE_IMAGES)):
         folder, lock = tmp_path / str(number), tmp_path / f"{number}.json"
         if kind in kinds:
             fetch({"url": url}, folder, kinds=kinds, lock=lock)
@@ -633,7 +633,7 @@ def test_each_kind_is_trusted_where_it_is_expected(answering, tmp_path, kind):
 
 @pytest.mark.parametrize(
     ("extra", "kinds"),
-    [({"files": ["*.jpg"]}, download.ARCHIVES), ({}, download.PHOTOGRAPHS), ({"member": "a"}, download.ARCHIVES)],
+    [({"files": ["*.jpg"]}, download.ARCHIVES), ({}, download.SOURCE_IMAGES), ({"member": "a"}, download.ARCHIVES)],
 )
 def test_what_is_expected_follows_from_the_source(answering, tmp_path, extra, kinds):
     url, _ = answering(reply(body=b"\x80\x02}."))
@@ -835,9 +835,9 @@ def test_wheel_from_the_index(tmp_path, monkeypatch):
     source = {"package": "foolbox==3.3.4", "sha256": FOOLBOX}
     wheel = fetch(source, tmp_path)
     assert wheel == tmp_path / "foolbox-3.3.4-py3-none-any.whl"
-    photographs = unpack(wheel, tmp_path, ["foolbox/data/imagenet_*.jpg"])
-    assert len(photographs) == 20
-    assert photographs[0] == tmp_path / "foolbox/data/imagenet_00_243.jpg"
+    source_images = unpack(wheel, tmp_path, ["foolbox/data/imagenet_*.jpg"])
+    assert len(source_images) == 20
+    assert source_images[0] == tmp_path / "foolbox/data/imagenet_00_243.jpg"
     monkeypatch.setattr(download.subprocess, "run", None)
     assert fetch(source, tmp_path) == wheel
 
@@ -1231,7 +1231,7 @@ def test_missing_package_data_is_named(tmp_path, package, pattern, message):
         installed(package, [pattern], tmp_path)
 
 
-# photographs
+# source images
 
 
 def archive_of(*names):
@@ -1242,38 +1242,38 @@ def archive_of(*names):
     return content.getvalue()
 
 
-def test_photographs_come_out_of_a_downloaded_archive(server, tmp_path):
+def test_source_images_come_out_of_a_downloaded_archive(server, tmp_path):
     server.content = archive_of("set/images/a.jpg", "set/images/b.jpg", "set/masks/a.png", "set/images/more/c.jpg")
     source = source_of(server, "set.zip", hashlib.sha256(server.content).hexdigest()) | {"files": ["images/*.jpg"]}
     for _ in range(2):
-        fetch_images(source, tmp_path / "photographs", tmp_path / "downloads")
-    photographs = sorted(path for path in (tmp_path / "photographs").rglob("*") if path.is_file())
-    assert [str(path.relative_to(tmp_path)) for path in photographs] == [
-        "photographs/set/images/a.jpg",
-        "photographs/set/images/b.jpg",
+        fetch_images(source, tmp_path / "source_images", tmp_path / "downloads")
+    source_images = sorted(path for path in (tmp_path / "source_images").rglob("*") if path.is_file())
+    assert [str(path.relative_to(tmp_path)) for path in source_images] == [
+        "source_images/set/images/a.jpg",
+        "source_images/set/images/b.jpg",
     ]
-    assert photographs[0].read_text() == "content of set/images/a.jpg"
+    assert source_images[0].read_text() == "content of set/images/a.jpg"
     assert visible(tmp_path / "downloads") == ["set.zip"]
     assert len(server.ranges) == 1
     with pytest.raises(ValueError, match="has no member 'photos/"):
-        fetch_images(source | {"files": ["photos/*.jpg"]}, tmp_path / "photographs", tmp_path / "downloads")
+        fetch_images(source | {"files": ["photos/*.jpg"]}, tmp_path / "source_images", tmp_path / "downloads")
 
 
-def test_photograph_comes_by_itself(server, tmp_path):
+def test_source_image_comes_by_itself(server, tmp_path):
     source = source_of(server, "n01443537_goldfish.JPEG")
-    fetch_images(source, tmp_path / "photographs", tmp_path / "downloads", lock=tmp_path / "lock.json")
-    assert (tmp_path / "photographs/n01443537_goldfish.JPEG").read_bytes() == CONTENT
+    fetch_images(source, tmp_path / "source_images", tmp_path / "downloads", lock=tmp_path / "lock.json")
+    assert (tmp_path / "source_images/n01443537_goldfish.JPEG").read_bytes() == CONTENT
     assert list(json.loads((tmp_path / "lock.json").read_text())) == [source["url"]]
 
 
-def test_photographs_of_an_installed_package_are_copied(tmp_path):
+def test_source_images_of_an_installed_package_are_copied(tmp_path):
     source = {"installed": "skimage", "files": ["data/coffee.png", "data/chel*.png"]}
-    fetch_images(source, tmp_path / "photographs", tmp_path / "downloads")
-    assert visible(tmp_path / "photographs" / "skimage" / "data") == ["chelsea.png", "coffee.png"]
+    fetch_images(source, tmp_path / "source_images", tmp_path / "downloads")
+    assert visible(tmp_path / "source_images" / "skimage" / "data") == ["chelsea.png", "coffee.png"]
     assert not (tmp_path / "downloads").exists()
 
 
 def test_ones_own_folder_is_left_where_it_lies(tmp_path):
     (tmp_path / "own").mkdir()
-    fetch_images({"folder": str(tmp_path / "own")}, tmp_path / "photographs", tmp_path / "downloads")
+    fetch_images({"folder": str(tmp_path / "own")}, tmp_path / "source_images", tmp_path / "downloads")
     assert visible(tmp_path) == ["own"]

@@ -223,7 +223,7 @@ def test_what_a_reader_asks_for_in_vain_is_named(shards):
 
 def test_an_error_of_the_block_is_not_taken_for_damage(shards):
     flip(shards[0], NUMBERS)
-    for error in (OSError("no picture"), KeyError("no class"), ValueError("no layer")):
+    for error in (OSError("no image"), KeyError("no class"), ValueError("no layer")):
         with pytest.raises(type(error)) as raised, arrays_module.open_arrays(shards[0]):
             raise error
         assert raised.value is error

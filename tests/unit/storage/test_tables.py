@@ -24,7 +24,7 @@ def again(tmp_path, table, **options):
     return read_table(tmp_path / "table.csv")
 
 
-@pytest.mark.parametrize("column", ["model", "layer", "image_id", "photograph", "concept", "setting", "level"])
+@pytest.mark.parametrize("column", ["model", "layer", "image_id", "source_image", "concept", "setting", "level"])
 def test_texts_come_back_as_they_were(tmp_path, column):
     cells = LOOKS_LIKE + ODD + FORMULAS + QUOTED
     table = again(tmp_path, pd.DataFrame({column: cells, "n": range(len(cells))}))
@@ -119,8 +119,8 @@ def test_shards_below_each_other(tmp_path):
     ("table", "message"),
     [
         (
-            {"colour": ["4"]},
-            r"t\.csv: the column 'colour' is one of numbers by `tables.TEXT` and may hold numbers, True ",
+            {"color": ["4"]},
+            r"t\.csv: the column 'color' is one of numbers by `tables.TEXT` and may hold numbers, True ",
         ),
         ({"unit": [1, "two"]}, r"t\.csv: the column 'unit' is one of numbers .*; got 'two'"),
         ({"layer": ["a", 4]}, r"t\.csv: the column 'layer' is one of text by `tables.TEXT` and may hold texts; got 4"),

@@ -32,7 +32,7 @@ def units(model, layer, concepts, *, dead=0, encoder="clip", similarity="soft_wp
             "model": model,
             "layer": layer,
             "unit": range(len(words)),
-            "status": ["labelled" if word else "dead" for word in words],
+            "status": ["labeled" if word else "dead" for word in words],
             "concept": words,
             "group": words,
             "category": [CATEGORY.get(word, "") for word in words],
@@ -100,7 +100,7 @@ def test_the_order_of_the_units_does_not_matter(concepts):
 
 def test_layers_by_hand(concepts):
     table = comparison.layers(concepts)
-    columns = ["model", "layer", "units", "dead", "labelled", "distinct", "rarefied_units", "top_concept", "top_units"]
+    columns = ["model", "layer", "units", "dead", "labeled", "distinct", "rarefied_units", "top_concept", "top_units"]
     assert list(table[columns].itertuples(index=False, name=None)) == [
         ("a", "layer3", 5, 1, 4, 3, 2, "dog", 2),
         ("a", "layer4", 2, 0, 2, 2, 2, "cat", 1),
@@ -116,12 +116,12 @@ def test_layers_by_hand(concepts):
 def test_a_layer_without_labels_is_told_and_does_not_spoil_the_others(concepts):
     table = comparison.layers(pd.concat([concepts, units("b", "conv10", "", dead=3)], ignore_index=True))
     assert table.distinct_rarefied.tolist() == pytest.approx([11 / 6, 2, 3 / 2, np.nan], nan_ok=True)
-    last = table[["model", "layer", "units", "dead", "labelled", "distinct", "top_concept", "top_units"]].iloc[-1]
+    last = table[["model", "layer", "units", "dead", "labeled", "distinct", "top_concept", "top_units"]].iloc[-1]
     assert last.tolist() == ["b", "conv10", 3, 3, 0, 0, "", 0]
 
 
-def test_only_labelled_units_count(concepts):
-    unsure = units("a", "layer3", "dog dog red").assign(status="unlabelled")
+def test_only_labeled_units_count(concepts):
+    unsure = units("a", "layer3", "dog dog red").assign(status="unlabeled")
     with_unsure = pd.concat([concepts, unsure], ignore_index=True)
     assert comparison.layers(with_unsure).units.tolist() == [8, 2, 6]
     for name in set(TABLES) - {"layers"}:
@@ -261,7 +261,7 @@ def test_category_differences_by_hand():
         ("all", "scene"),
     ]
     row = table.iloc[0]
-    assert (row.units_a, row.labelled_a, row.units_b, row.labelled_b) == (56, 70, 48, 80)
+    assert (row.units_a, row.labeled_a, row.units_b, row.labeled_b) == (56, 70, 48, 80)
     # Newcombe (1998), table II, contrast a, method 10
     assert (row.difference, row.low, row.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
     assert row.p_value == pytest.approx(stats.fisher_exact([[56, 14], [48, 32]]).pvalue)
@@ -300,7 +300,7 @@ def test_trend_is_found_where_it_is_planted():
     rows = [units("a", layer, " ".join(["dog"] * n + ["sky"] * (20 - n) + ["red"] * 10)) for layer, n in share.items()]
     table = comparison.trend(pd.concat(rows)).set_index("category")
     row = table.loc["object"]
-    assert (row["first"], row["last"], row.layers, row.labelled) == ("l1", "l3", 3, 90)
+    assert (row["first"], row["last"], row.layers, row.labeled) == ("l1", "l3", 3, 90)
     assert row.slope == pytest.approx(8 / 30)
     assert 0.15 < row.low < row.slope < row.high < 0.35
     assert row.p_value == pytest.approx(1e-4)  # the least that 9,999 permutations can tell
@@ -329,22 +329,27 @@ def test_permuted_trend_holds_its_level():
 
 
 def probe():
-    """Twelve images of six photographs; unit n answers to concept n, except unit 3, which is dead."""
+    """Twelve images of six source images; unit n answers to concept n, except unit 3, which is dead."""
     features = np.eye(6)[np.repeat(np.arange(6), 2)]
     activations = np.column_stack([features[:, :3], np.zeros(12)])
     return activations, features, np.eye(6)[:4], np.repeat([f"{name}.jpg" for name in "abcdef"], 2)
 
 
 def relabel(activations=None, **options):
-    own, images, texts, photographs = probe()
-    options = {"similarity": "cos_similarity", "groups": list("wxyz"), "seed": 1, "photographs": photographs} | options
+    own, images, texts, source_images = probe()
+    options = {
+        "similarity": "cos_similarity",
+        "groups": list("wxyz"),
+        "seed": 1,
+        "source_images": source_images,
+    } | options
     return diversity.relabel_subsets(own if activations is None else activations, images, texts, **options)
 
 
-def test_relabelling_draws_photographs_whole_and_nested():
+def test_relabeling_draws_source_images_whole_and_nested():
     table = relabel(fractions=(0.3, 0.5, 1), draws=4)
     assert table.groupby("fraction").size().tolist() == [4, 4, 1]
-    assert table.photographs.tolist() == [2] * 4 + [3] * 4 + [6] and (table.images == 2 * table.photographs).all()
+    assert table.source_images.tolist() == [2] * 4 + [3] * 4 + [6] and (table.images == 2 * table.source_images).all()
     units = table.pivot(index="draw", columns="fraction", values="units")
     assert (units[0.3] <= units[0.5]).all(), "the smaller part lies in the larger one"
     last = table.iloc[-1]
@@ -354,7 +359,7 @@ def test_relabelling_draws_photographs_whole_and_nested():
     pd.testing.assert_frame_equal(relabel(draws=2), relabel(draws=2))
 
 
-def test_relabelling_takes_a_unit_that_is_not_finite_for_a_dead_one():
+def test_relabeling_takes_a_unit_that_is_not_finite_for_a_dead_one():
     activations, *_ = probe()
     activations[:, 0] = 0
     dead = relabel(activations)
@@ -363,17 +368,17 @@ def test_relabelling_takes_a_unit_that_is_not_finite_for_a_dead_one():
     pd.testing.assert_frame_equal(relabel(activations), dead, check_exact=True)
 
 
-def test_relabelling_on_sizes_that_are_smaller_than_the_probe_set():
+def test_relabeling_on_sizes_that_are_smaller_than_the_probe_set():
     table = relabel(fractions=(0.5, 1), sizes=(4, 6, 1000), draws=2)
-    assert table.photographs.tolist() == [3, 3, 4, 4, 6]
+    assert table.source_images.tolist() == [3, 3, 4, 4, 6]
     assert table.fraction.tolist() == [0.5, 0.5, 4 / 6, 4 / 6, 1]
 
 
-def test_relabelling_counts_groups():
+def test_relabeling_counts_groups():
     assert relabel(groups=["w", "w", "y", "z"]).distinct.iloc[-1] == 2
 
 
-def test_relabelling_says_where_there_are_too_few_images():
+def test_relabeling_says_where_there_are_too_few_images():
     table = relabel(similarity="wpmi")
     assert (table.units == 0).all() and table[["distinct", "kept"]].isna().all(axis=None)
 
@@ -407,11 +412,11 @@ def tables(concepts):
 
 def test_findings_say_what_is_not_supported(concepts):
     text = " ".join(concept_findings.concept_findings(*tables(concepts)))
-    assert "Among 4 labelled units of each, a names 2.6 and b 2.0 distinct concepts; without an interval" in text
-    assert "No difference of category shares between a and b is supported at 6 and 4 labelled units" in text
-    assert "No rise or fall of a category's share is supported from layer3 to layer4 of a (2 layers, 6 labelled" in text
-    assert "2 concepts occur in a only, most often dog (3 of 6 labelled units); for none of them" in text
-    assert "layer3 1.5 on 3 and 3 on 6 photographs (50 % of the units keep" in text
+    assert "Among 4 labeled units of each, a names 2.6 and b 2.0 distinct concepts; without an interval" in text
+    assert "No difference of category shares between a and b is supported at 6 and 4 labeled units" in text
+    assert "No rise or fall of a category's share is supported from layer3 to layer4 of a (2 layers, 6 labeled" in text
+    assert "2 concepts occur in a only, most often dog (3 of 6 labeled units); for none of them" in text
+    assert "layer3 1.5 on 3 and 3 on 6 source images (50 % of the units keep" in text
     assert "nan" not in text
 
 
@@ -442,7 +447,7 @@ def test_findings_say_which_model_names_more(richer):
 def test_findings_compare_the_smallest_part_of_the_probe_set_with_all_of_it(concepts):
     draws = relabel(fractions=(0.5, 0.75, 1), draws=2).assign(model="a", layer="layer3")
     text = concept_findings.concept_findings(*tables(concepts)[:-1], diversity.probe_sizes(draws))
-    assert any("layer3 1.5 on 3 and 3 on 6 photographs" in sentence for sentence in text)
+    assert any("layer3 1.5 on 3 and 3 on 6 source images" in sentence for sentence in text)
 
 
 def test_findings_give_differences_with_interval_and_p():

@@ -1,9 +1,9 @@
-"""Tables of no row, of one, and without a number: what summarises them ends no run, and keeps its columns."""
+"""Tables of no row, of one, and without a number: what summarizes them ends no run, and keeps its columns."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from unitlens.measures.sanity import RANDOMISED
+from unitlens.measures.sanity import RANDOMIZED
 from unitlens.report import concept_findings, evaluation_findings, text
 from unitlens.tables import (
     agreement,
@@ -15,15 +15,15 @@ from unitlens.tables import (
     netdissect,
     summaries,
 )
-from unitlens.tables.complexity import complexity_points, correlate_complexity, summarise_shape
-from unitlens.tables.sanity import summarise_randomisation, summarise_stability
+from unitlens.tables.complexity import complexity_points, correlate_complexity, summarize_shape
+from unitlens.tables.sanity import summarize_randomization, summarize_stability
 
 ORIGIN = dict.fromkeys(summaries.ORIGIN, "m")
 EXPLAINERS = ["gradcam-x", "scorecam-x", "lime", "random", "gaussian"]
 
 
 def images(n=3):
-    return pd.DataFrame({**ORIGIN, "image_id": [f"i{i}" for i in range(n)], "photograph": "p", "prediction": "right"})
+    return pd.DataFrame({**ORIGIN, "image_id": [f"i{i}" for i in range(n)], "source_image": "p", "prediction": "right"})
 
 
 def each(column, names, n=3, **facts):
@@ -42,8 +42,8 @@ def scored():
     return each("explainer", EXPLAINERS, **facts)
 
 
-def randomised():
-    facts = {"comparison": RANDOMISED, "randomised": 1, "layers": 1, "deepest": "x", "cut": 0.2}
+def randomized():
+    facts = {"comparison": RANDOMIZED, "randomized": 1, "layers": 1, "deepest": "x", "cut": 0.2}
     return each("explainer", EXPLAINERS[:1], measure="equal_area_iou", **facts)
 
 
@@ -51,7 +51,7 @@ def complexity():
     return images().assign(**{name: [0.1, 0.5, 0.3] for name in text.COMPLEXITY_TITLES})
 
 
-def concepts(status="labelled"):
+def concepts(status="labeled"):
     words = ["dog", "dog", "sky"]
     facts = {"model": "m", "layer": ["x", "x", "y"], "unit": [0, 1, 0], "encoder": "e", "similarity": "s"}
     return pd.DataFrame({**facts, "concept_list": "l", "status": status, "concept": words, "group": words}).assign(
@@ -61,12 +61,12 @@ def concepts(status="labelled"):
 
 def dissected():
     words = {"mask_concept": "dog", "mask_category": "object", "masks": "masks", "detector": True}
-    numbers = {"mask_photographs": 1, "cosine": 0.5, "cosine_chance": 0.4, "same": True}
+    numbers = {"mask_source_images": 1, "cosine": 0.5, "cosine_chance": 0.4, "same": True}
     return concepts().assign(**words, **numbers)
 
 
 def draws():
-    facts = {"model": "m", "layer": "x", "fraction": 1.0, "draw": 0, "photographs": 3, "images": 3}
+    facts = {"model": "m", "layer": "x", "fraction": 1.0, "draw": 0, "source_images": 3, "images": 3}
     return pd.DataFrame([facts | {"units": 2, "distinct": 1.0, "kept": 1.0}])
 
 
@@ -76,33 +76,33 @@ def jobs():
 
 
 def curve_files(table):
-    """Files of curves of as many photographs as the table has rows."""
+    """Files of curves of as many source images as the table has rows."""
     n = len(table)
-    arrays = {"lime:deletion:blur": np.full((n, 3), 0.5), "photograph": np.array(["p"] * n, dtype=object)}
+    arrays = {"lime:deletion:blur": np.full((n, 3), 0.5), "source_image": np.array(["p"] * n, dtype=object)}
     return [(arrays, {"model": "m", "percentiles": [50]})][: n or 1]
 
 
 SUMMARIES = {
-    "agreement.summarise": (pairs, agreement.summarise),
+    "agreement.summarize": (pairs, agreement.summarize),
     "agreement.compare_pairs": (pairs, lambda table: agreement.compare_pairs(table, area=0.2)),
-    "complexity.summarise_shape": (lambda: each("explainer", EXPLAINERS[:3], measure="gini"), summarise_shape),
+    "complexity.summarize_shape": (lambda: each("explainer", EXPLAINERS[:3], measure="gini"), summarize_shape),
     "complexity.correlate_complexity": (
         pairs,
         lambda table: correlate_complexity(complexity()[: len(table)], table, area=0.2),
     ),
-    "faithfulness.summarise": (scored, faithfulness.summarise),
+    "faithfulness.summarize": (scored, faithfulness.summarize),
     "faithfulness.compare": (scored, faithfulness.compare),
     "faithfulness.mean_curves": (scored, lambda table: faithfulness.mean_curves(curve_files(table))),
-    "localization.summarise": (
+    "localization.summarize": (
         lambda: each("explainer", EXPLAINERS, reference="box", measure="iou", chance=0.1),
-        localization.summarise,
+        localization.summarize,
     ),
-    "sanity.summarise_randomisation": (randomised, summarise_randomisation),
-    "sanity.summarise_stability": (
+    "sanity.summarize_randomization": (randomized, summarize_randomization),
+    "sanity.summarize_stability": (
         lambda: each("measure", text.STABILITY_TITLES, seeds=2, n_samples=100, chance=0.1),
-        summarise_stability,
+        summarize_stability,
     ),
-    "netdissect.summarise": (dissected, netdissect.summarise),
+    "netdissect.summarize": (dissected, netdissect.summarize),
     "diversity.probe_sizes": (draws, diversity.probe_sizes),
     "job_resources.efficiency": (jobs, job_resources.efficiency),
     "job_resources.slowest": (jobs, job_resources.slowest),
@@ -136,20 +136,20 @@ def columns(result):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", SUMMARIES)
 def test_summaries_of_next_to_nothing_have_the_columns_of_others(name, size):
-    make, summarise = SUMMARIES[name]
-    assert columns(summarise(SIZES[size](make()))) == columns(summarise(make()))
+    make, summarize = SUMMARIES[name]
+    assert columns(summarize(SIZES[size](make()))) == columns(summarize(make()))
 
 
 @pytest.mark.parametrize("name", [name for name, (make, _) in SUMMARIES.items() if make is concepts])
 def test_a_run_in_which_no_unit_has_a_label_has_its_tables(name):
-    _, summarise = SUMMARIES[name]
-    table = summarise(concepts("unlabelled"))
-    assert list(table) == list(summarise(concepts()))
+    _, summarize = SUMMARIES[name]
+    table = summarize(concepts("unlabeled"))
+    assert list(table) == list(summarize(concepts()))
     assert len(table) == (2 if name == "comparison.layers" else 0)  # the layers are told, with no label
 
 
 def test_two_networks_without_a_label_are_compared_as_such():
-    none = pd.concat([concepts("unlabelled"), concepts("unlabelled").assign(model="n")])
+    none = pd.concat([concepts("unlabeled"), concepts("unlabeled").assign(model="n")])
     (row,) = comparison.models(none).to_dict("records")
     assert (row["distinct_a"], row["distinct_b"], row["shared"], row["rarefied_units"]) == (0, 0, 0, 0)
     tables = [
@@ -160,7 +160,7 @@ def test_two_networks_without_a_label_are_compared_as_such():
     )
 
 
-def test_points_of_no_photograph():
+def test_points_of_no_source_image():
     found = correlate_complexity(complexity()[:0], pairs()[:0], area=0.2)
     points, correlations = complexity_points(pairs()[:0], complexity()[:0], found, area=0.2)
     assert points.empty and correlations.empty and evaluation_findings.complexity_findings(found) == []

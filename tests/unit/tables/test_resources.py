@@ -21,8 +21,8 @@ def folder(tmp_path):
 
     asked = "{'tmpdir': '/tmp', 'runtime': 30, 'gpu': 1, 'mem_mb': %d, '_cores': 2}"
     tail = "\t0\texplain\t{}\t{'a': \"it's\"}\t2\t0.0\t" + asked + "\t{}"
-    log = "host a\nstarted up in %s s: imports, weights, device\n5 of 10 photographs, 1 a second, 5 s left\n"
-    log += "10 of 10 photographs (7 of 7 batches), 2.50 a second, 0 s left\ntook 9 s, held at most %d MiB%s\n"
+    log = "host a\nstarted up in %s s: imports, weights, device\n5 of 10 source images, 1 a second, 5 s left\n"
+    log += "10 of 10 source images (7 of 7 batches), 2.50 a second, 0 s left\ntook 9 s, held at most %d MiB%s\n"
     job(
         "explain/m/00000",
         "60.0\t0:01:00\t900.5\t1\t1\t1\t1\t1\t50\t90.0" + tail % 1000,
@@ -56,7 +56,7 @@ def test_what_was_asked_and_used(folder):
     pd.testing.assert_series_equal(
         explain[list(expected)].astype(float), pd.Series(expected, dtype=float, name="explain")
     )
-    assert table.counted.tolist() == ["photographs", ""]
+    assert table.counted.tolist() == ["source_images", ""]
     index = table.loc["index"]
     assert index.jobs == 1 and index.seconds_max == 0.5
     assert np.isnan(index[["mem_mb_asked", "mem_mb_max", "start_up_seconds", "gpus", "gpu_busy"]].astype(float)).all()

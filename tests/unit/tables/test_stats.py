@@ -20,9 +20,9 @@ def test_interval_of_a_mean_is_that_of_the_normal_approximation():
 
 
 def test_groups_are_resampled_whole():
-    photographs = np.random.default_rng(1).normal(size=100)
-    crops, groups = photographs.repeat(9), np.arange(100).repeat(9)
-    whole = resampling.mean_with_interval(photographs)[3:]
+    source_images = np.random.default_rng(1).normal(size=100)
+    crops, groups = source_images.repeat(9), np.arange(100).repeat(9)
+    whole = resampling.mean_with_interval(source_images)[3:]
     assert resampling.mean_with_interval(crops, groups=groups)[3:] == pytest.approx(whole)
     *_, low, high = resampling.mean_with_interval(crops)
     assert (high - low) < 0.5 * (whole[1] - whole[0])
@@ -123,14 +123,14 @@ def test_rank_correlation_needs_three_groups_and_a_spread(y):
 
 def scores(values, names, images):
     table = pd.DataFrame({"model": "m", "value": values, "explainer": list(names), "image_id": list(images)})
-    return table.assign(photograph=table["image_id"].str[0])
+    return table.assign(source_image=table["image_id"].str[0])
 
 
 def test_mean_table_by_hand():
     table = scores([1.0, 3.0, math.nan, 5.0], "aaab", "pqrp")
     rows = summaries.mean_table(table, ["model", "explainer"])
     assert rows.columns.tolist() == [
-        *("model", "explainer", "n", "photographs", "undefined", "mean", "low", "high"),
+        *("model", "explainer", "n", "source_images", "undefined", "mean", "low", "high"),
     ]
     assert rows.iloc[:, :6].values.tolist() == [["m", "a", 2, 2, 1, 2.0], ["m", "b", 1, 1, 0, 5.0]]
     assert rows[["low", "high"]].isna().all(axis=None)
@@ -151,7 +151,7 @@ def test_rows_keep_their_order_and_an_empty_key_is_one():
 def test_paired_tests_by_hand():
     values = [1.0, 2.0, 3.0, 0.0, 0.0, 0.0, math.nan, 9.0, 9.0]
     tests = summaries.paired_tests(scores(values, "aaabbbccc", "pqrpqrpqr"), ["model"], "explainer")
-    assert tests[["explainer_a", "explainer_b", "n", "photographs"]].values.tolist() == [
+    assert tests[["explainer_a", "explainer_b", "n", "source_images"]].values.tolist() == [
         ["a", "b", 3, 3],
         ["a", "c", 2, 2],
         ["b", "c", 2, 2],
@@ -166,10 +166,10 @@ def test_paired_tests_by_hand():
     assert (only["difference"], only["p_adjusted"]) == (6.5, 0.5)
 
 
-def test_crops_of_one_photograph_are_tested_together():
+def test_crops_of_one_source_image_are_tested_together():
     table = scores([1.0, 2.0, 3.0, 4.0, 0.0, 0.0, 0.0, 0.0], "aaaabbbb", ["p1", "p2", "q1", "q2"] * 2)
     (row,) = summaries.paired_tests(table, ["model"], "explainer").to_dict("records")
-    assert (row["n"], row["photographs"], row["p_value"]) == (4, 2, 0.5)
+    assert (row["n"], row["source_images"], row["p_value"]) == (4, 2, 0.5)
 
 
 def test_no_rows_give_no_tests():

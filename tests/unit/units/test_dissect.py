@@ -15,7 +15,7 @@ N_IMAGES, N_UNITS, N_CONCEPTS, DIMENSION = 120, 7, 11, 6
 
 @pytest.fixture
 def inputs():
-    """Random activations after a ReLU, features whose cosines are mostly positive, neither normalised."""
+    """Random activations after a ReLU, features whose cosines are mostly positive, neither normalized."""
     rng = np.random.default_rng(0)
     activations = np.maximum(rng.normal(0.3, 1, (N_IMAGES, N_UNITS)), 0)
     images = rng.normal(0.4, 1, (N_IMAGES, DIMENSION)) * 3
@@ -314,7 +314,7 @@ def label_table(activations, images, concepts, *, similarity, encoders):
 def test_the_label_table_by_hand(layer):
     table = label_table(*layer, similarity="cos_similarity", encoders=("clip", "clip"))
     assert table.unit.tolist() == [0, 1, 2]
-    assert table.status.tolist() == ["labelled", "labelled", "constant"]
+    assert table.status.tolist() == ["labeled", "labeled", "constant"]
     assert table.concept.tolist() == ["dog", "sea", ""]
     assert table.category.tolist() == ["object", "scene", ""]
     assert table.second_concept.tolist() == ["red", "red", ""]
@@ -342,10 +342,10 @@ def test_the_five_strongest_images_are_named(layer):
     assert table.top_images[0] == "w0 w1 z0 z1 x0"
 
 
-def test_a_living_unit_without_an_answer_is_unlabelled(layer, monkeypatch):
+def test_a_living_unit_without_an_answer_is_unlabeled(layer, monkeypatch):
     monkeypatch.setitem(dissect.SIMILARITIES, "none", lambda *_: torch.full((3, 4), math.nan))
     table = label_table(*layer, similarity="none", encoders=("clip", "clip"))
-    assert table.status.tolist() == ["unlabelled", "unlabelled", "constant"]
+    assert table.status.tolist() == ["unlabeled", "unlabeled", "constant"]
     assert table.concept.tolist() == ["", "", ""]
     assert table.top_images[0] == "w z x y"
 

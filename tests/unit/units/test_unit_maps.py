@@ -6,27 +6,27 @@ from unitlens.report import pages
 from unitlens.units import exemplars
 
 IDS = ["a0", "a1", "b0", "b1", "c0"]
-PHOTOGRAPHS = ["z", "z", "y", "y", "x"]  # first seen last in the alphabet
+SOURCE_IMAGES = ["z", "z", "y", "y", "x"]  # first seen last in the alphabet
 
 
 def top(activations, k=2, ids=IDS):
-    return exemplars.top_photographs(np.array(activations, dtype=np.float32), ids, IDS, PHOTOGRAPHS, k=k)
+    return exemplars.top_source_images(np.array(activations, dtype=np.float32), ids, IDS, SOURCE_IMAGES, k=k)
 
 
-def test_each_photograph_gives_its_best_row_once():
+def test_each_source_image_gives_its_best_row_once():
     arrays = top([[9, 0, 1], [8, 0, 1], [1, 5, 1], [2, 5, 1], [3, 7, 1]], k=3)
     assert arrays["row"].tolist() == [[0, 4, 3], [4, 2, 0], [-1, -1, -1]]  # ties: what comes first; the last is dead
     assert arrays["image_id"].tolist() == [["a0", "c0", "b1"], ["c0", "b0", "a0"], ["", "", ""]]
     assert arrays["activation"][:2].tolist() == [[9, 3, 2], [7, 5, 0]]
 
 
-def test_a_unit_that_is_not_finite_has_no_photographs(monkeypatch):
+def test_a_unit_that_is_not_finite_has_no_source_images(monkeypatch):
     monkeypatch.setattr(exemplars, "_UNITS_AT_ONCE", 1)
     values = [[9, np.nan, np.inf], [8, 0, 1], [1, 5, 1], [2, 5, 1], [3, 7, 1]]
     assert top(values)["row"].tolist() == [[0, 4], [-1, -1], [-1, -1]]
 
 
-def test_fewer_photographs_than_wanted():
+def test_fewer_source_images_than_wanted():
     assert top(np.arange(5)[:, None], k=9)["row"].tolist() == [[4, 3, 1]]
 
 
@@ -62,24 +62,24 @@ class Pooled(nn.Module):
         return self.layer(forms[self.form])
 
 
-def pictures():
-    """Picture i is red i + 1 in its upper left quarter; its blue is -1 everywhere once normalised."""
+def some_images():
+    """Image i is red i + 1 in its upper left quarter; its blue is -1 everywhere once normalized."""
     images = np.zeros((3, 8, 8, 3), np.uint8)
     for i, image in enumerate(images):
         image[:4, :4, 0] = i + 1
     return images
 
 
-def normalise(images):
+def normalize(images):
     images = torch.from_numpy(images).float().movedim(-1, 1)
     images[:, 2] = -1
     return images
 
 
 def maps_of(form, rows, batch_size=2):
-    read = pictures()
+    read = some_images()
     return exemplars.activation_maps(
-        Pooled(form), "layer", np.array(rows), lambda wanted: read[wanted], normalise, batch_size=batch_size
+        Pooled(form), "layer", np.array(rows), lambda wanted: read[wanted], normalize, batch_size=batch_size
     )
 
 
@@ -96,10 +96,10 @@ def test_maps_of_the_wanted_rows(form, batch_size):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_map_that_is_not_finite_is_empty(value):
     def broken(images):
-        return torch.where(normalise(images) == 3, value, normalise(images))  # the red of the last picture
+        return torch.where(normalize(images) == 3, value, normalize(images))  # the red of the last image
 
     rows, network = np.array([[2, 0], [1, -1]]), Pooled("maps")
-    arrays = exemplars.activation_maps(network, "layer", rows, pictures().__getitem__, broken, batch_size=2)
+    arrays = exemplars.activation_maps(network, "layer", rows, some_images().__getitem__, broken, batch_size=2)
     assert not arrays["maps"][0, 0].any() and arrays["maps"][0, 1].tolist() == [[255, 0], [0, 0]]
     assert not np.isfinite(arrays["peak"][0, 0]) and arrays["peak"][0, 1] == 1
 
@@ -122,7 +122,7 @@ def corners(path):
 def test_outline_of_a_quarter_closes_along_the_edge():
     (polygon,) = corners(pages.outline(np.array([[255, 0], [0, 0]], np.uint8)))
     assert (0, 0) in polygon or {(0, 1), (1, 0)} & set(polygon)
-    assert max(x for x, _ in polygon) == max(y for _, y in polygon) == 64  # half the maximum: half the picture
+    assert max(x for x, _ in polygon) == max(y for _, y in polygon) == 64  # half the maximum: half the image
 
 
 def test_outline_of_everything_nothing_and_a_ring():

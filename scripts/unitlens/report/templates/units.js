@@ -40,10 +40,10 @@ function path(region) {
   return made;
 }
 
-function picture(image) {
-  const made = element("span", { className: "picture", title: data.ids[image.thumb] }, [
+function shown(image) {
+  const made = element("span", { className: "image", title: data.ids[image.thumb] }, [
     element("img", {
-      alt: `Photograph ${data.ids[image.thumb]}`,
+      alt: `Source image ${data.ids[image.thumb]}`,
       loading: "lazy",
       decoding: "async",
       src: `data:image/webp;base64,${data.thumbs[image.thumb]}`,
@@ -60,21 +60,21 @@ function picture(image) {
 }
 
 function heading(unit) {
-  if (unit.status === "labelled") return [unit.concept];
+  if (unit.status === "labeled") return [unit.concept];
   return [element("span", { className: "none", textContent: unit.status })];
 }
 
 function where(unit) {
   const group = data.groups[unit.group];
-  const marks = [unit.category, unit.status === "labelled" && unit.values[Q] > 0.05 && "q > 0.05"].filter(Boolean);
+  const marks = [unit.category, unit.status === "labeled" && unit.values[Q] > 0.05 && "q > 0.05"].filter(Boolean);
   const chips = marks.flatMap((text) => [" ", element("span", { className: "chip", textContent: text })]);
   return [`${group.model} · ${group.layer} · unit ${unit.unit}`, ...chips];
 }
 
 function also(unit) {
-  const others = unit.best.filter((concept, rank) => rank > 0 || unit.status !== "labelled");
+  const others = unit.best.filter((concept, rank) => rank > 0 || unit.status !== "labeled");
   if (!others.length) return "";
-  return `${unit.status === "labelled" ? "then" : "nearest"}: ${others.join(", ")}`;
+  return `${unit.status === "labeled" ? "then" : "nearest"}: ${others.join(", ")}`;
 }
 
 function card(unit) {
@@ -92,7 +92,7 @@ function card(unit) {
     element("h2", {}, [link]),
     element("p", { className: "place" }, where(unit)),
     element("dl", {}, evidence),
-    element("div", { className: "pictures" }, unit.images.map(picture)),
+    element("div", { className: "images" }, unit.images.map(shown)),
     element("p", { className: "also", textContent: also(unit) }),
   ]);
   article.addEventListener("click", (event) => {
@@ -163,7 +163,7 @@ function enlarge() {
   dialog.querySelector(".large").replaceChildren(
     ...unit.images.map((image) =>
       element("figure", {}, [
-        picture(image),
+        shown(image),
         element("figcaption", { textContent: `${data.ids[image.thumb]}: ${format(image.activation, {})}` }),
       ]),
     ),

@@ -1,4 +1,4 @@
-"""Decode a shard of photographs and write it; what a file `faults/<shard>` says goes wrong in mid-write.
+"""Decode a shard of source images and write it; what a file `faults/<shard>` says goes wrong in mid-write.
 
 `pause` waits as long as the file is there, `linger` a second; `slow` needs more time than at the first attempt, `large`
 more memory.
@@ -42,12 +42,12 @@ with log_to(snakemake.log[0]):
     h5py.Group.create_dataset = interrupted
     geometry = {"fit": "squash", "resize": 36, "crop": 32, "interpolation": "bilinear"}
     rows = read_rows(snakemake.input[0], *snakemake.params.rows)
-    pictures, _, _ = decode.decode_images(rows, "photographs", geometry)
+    images, _, _ = decode.decode_images(rows, "source_images", geometry)
     noise = np.random.default_rng(int(shard)).integers(
         0, 256, (len(rows), 2**20), dtype=np.uint8
     )  # two MiB: fills a disk
     write_arrays(
         snakemake.output[0],
-        {"images": pictures, "image_id": [row["image_id"] for row in rows], "noise": noise},
+        {"images": images, "image_id": [row["image_id"] for row in rows], "noise": noise},
         {"geometry": "squash36-crop32-bilinear"},
     )

@@ -1,4 +1,4 @@
-"""Write one line for each photograph, read from all shards as one."""
+"""Write one line for each source image, read from all shards as one."""
 
 from unitlens.jobs.logs import log_to
 from unitlens.storage.shards import concatenate
@@ -10,7 +10,7 @@ with log_to(snakemake.log[0]):
         file.write("write_table all\n")
     arrays, _ = concatenate(snakemake.input)
     lines = [
-        f"{name},{picture.sum()},{noise.sum()}\n"
-        for name, picture, noise in zip(*(arrays[key] for key in ("image_id", "images", "noise")), strict=True)
+        f"{name},{image.sum()},{noise.sum()}\n"
+        for name, image, noise in zip(*(arrays[key] for key in ("image_id", "images", "noise")), strict=True)
     ]
     Path(snakemake.output[0]).write_text("image_id,sum,noise\n" + "".join(lines))

@@ -8,8 +8,8 @@ with log_to(snakemake.log[0]):
     from unitlens.tables import localization
 
     scores = read_table(snakemake.input)
-    summary, tests = localization.summarise(scores, seed=snakemake.params.seed)
+    summary, tests = localization.summarize(scores, seed=snakemake.params.seed)
     for name, table in {"images": scores, "summary": summary, "tests": tests}.items():
         write_table(table, snakemake.output[name])
-    evaluation_figures.ground_truth(summary, snakemake.output.figure, titles=text.LOCALIZATION_TITLES)
+    evaluation_figures.localization(summary, snakemake.output.figure, titles=text.LOCALIZATION_TITLES)
     pages.write_findings(snakemake.output.findings, evaluation_findings.localization_findings(summary, tests))

@@ -1,4 +1,4 @@
-"""Write what every model predicts for the photographs that are explained."""
+"""Write what every model predicts for the source images that are explained."""
 
 from unitlens.jobs.logs import log_to
 

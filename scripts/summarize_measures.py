@@ -1,15 +1,15 @@
-"""Average the shapes of the maps and test them against LIME; correlate the complexity of photographs with agreement."""
+"""Average the shapes of the maps and test them against LIME; correlate the images' complexity with agreement."""
 
 from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     from unitlens.report import evaluation_findings, pages
     from unitlens.storage.tables import read_table, write_table
-    from unitlens.tables.complexity import correlate_complexity, summarise_shape
+    from unitlens.tables.complexity import correlate_complexity, summarize_shape
 
     files, area, seed = snakemake.input, snakemake.params.area, snakemake.params.seed
     shape, complexity = read_table(files.shape), read_table(files.complexity)
-    summary, tests = summarise_shape(shape, seed=seed)
+    summary, tests = summarize_shape(shape, seed=seed)
     correlations = correlate_complexity(complexity, read_table(files.agreement), area=area, seed=seed)
     written = {"shape": shape, "shape_summary": summary, "shape_tests": tests}
     written |= {"complexity": complexity, "correlations": correlations}

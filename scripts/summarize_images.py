@@ -1,4 +1,4 @@
-"""Count the pictures of every image set; name what of them could not be read, and photographs that are copies."""
+"""Count the images of every image set; name what of them could not be read, and source images that are copies."""
 
 from unitlens.jobs.logs import log_to
 
@@ -14,17 +14,17 @@ with log_to(snakemake.log[0]):
     parts = []
     for name, path in zip(snakemake.params.sets, snakemake.input.images, strict=True):
         with open_arrays(path) as file:
-            own, photographs = attributes_of(file), file["photograph"].asstr()[:].tolist()
+            own, source_images = attributes_of(file), file["source_image"].asstr()[:].tolist()
             kept = set(file["image_id"].asstr()[:])
         problems = json.loads(own["skipped"])
         facts = {"set": name, "geometry": own["geometry"], "skipped": sum(image not in kept for image, _ in problems)}
-        parts.append(facts | {"photographs": photographs, "problems": problems})
+        parts.append(facts | {"source_images": source_images, "problems": problems})
     table = pd.DataFrame(parts).groupby(["set", "geometry"], sort=False).sum().reset_index()
     problems = ["; ".join(f"{image}: {message}" for image, message in each) for each in table.problems]
     copies = {Path(sheet).stem: datasets.copies(sheet) for sheet in snakemake.input.sheets}
     table = table[["set", "geometry"]].assign(
-        pictures=table.photographs.map(len),
-        photographs=table.photographs.map(set).map(len),
+        images=table.source_images.map(len),
+        source_images=table.source_images.map(set).map(len),
         skipped=table.skipped,
         problems=problems,
         copies=[len(copies[name]) for name in table.set],

@@ -14,15 +14,15 @@ with log_to(snakemake.log[0]):
     torch.set_num_threads(snakemake.threads)
     params, lime = snakemake.params, snakemake.params.lime
     net = network.load_network(params.network, snakemake.input.weights, snakemake.input.model, device=params.device)
-    rows = params.sanity["photographs"]
+    rows = params.sanity["n_images"]
     decoded, _ = concatenate(snakemake.input.images, rows=rows)
     arrays, facts = concatenate(snakemake.input.explanations, rows=rows)
-    pictures = torch.as_tensor(decoded["images"]).to(net.device)
+    pixels = torch.as_tensor(decoded["images"]).to(net.device)
     segments, targets = (torch.as_tensor(arrays[name]).to(net.device) for name in ("segments", "target"))
     images = summaries.image_table(arrays, facts)
     samples, without = draw(
         net.predict,
-        *(pictures, segments, targets, images["image_id"].tolist()),
+        *(pixels, segments, targets, images["image_id"].tolist()),
         repeats=params.sanity["seeds"],
         n_samples=max(params.counts),
         hide=lime["hide"],

@@ -1,4 +1,4 @@
-"""Summarise and draw how maps change with a randomised network, and how LIME varies from seed to seed."""
+"""Summarize and draw how maps change with a randomized network, and how LIME varies from seed to seed."""
 
 from unitlens.jobs.logs import log_to
 
@@ -8,19 +8,19 @@ with log_to(snakemake.log[0]):
     from unitlens.tables import sanity
 
     output, seed = snakemake.output, snakemake.params.seed
-    randomisation, stability = (
-        read_table(snakemake.input.randomised),
+    randomization, stability = (
+        read_table(snakemake.input.randomized),
         read_table(snakemake.input.stability),
     )
-    randomised = sanity.summarise_randomisation(randomisation, seed=seed)
-    stable = sanity.summarise_stability(stability, seed=seed)
-    made = {"randomisation": randomisation, "randomisation_summary": randomised}
+    randomized = sanity.summarize_randomization(randomization, seed=seed)
+    stable = sanity.summarize_stability(stability, seed=seed)
+    made = {"randomization": randomization, "randomization_summary": randomized}
     made |= {"stability": stability, "stability_summary": stable}
     for name, table in made.items():
         write_table(table, output[name])
-    evaluation_figures.randomisation(randomised, output.randomisation_figure)
+    evaluation_figures.randomization(randomized, output.randomization_figure)
     evaluation_figures.stability(stable, output.stability_figure, titles=text.STABILITY_TITLES)
-    pages.write_findings(output.randomisation_findings, evaluation_findings.randomisation_findings(randomised))
+    pages.write_findings(output.randomization_findings, evaluation_findings.randomization_findings(randomized))
     pages.write_findings(
         output.stability_findings, evaluation_findings.stability_findings(stable, **snakemake.params.lime)
     )

@@ -7,7 +7,7 @@ with log_to(snakemake.log[0]):
     from unitlens.storage.tables import write_table
     from unitlens.tables import localization
 
-    pictures, _ = read_arrays(snakemake.input.images)
+    images, _ = read_arrays(snakemake.input.images)
     explanations = [read_arrays(path) for path in snakemake.input.saliency]
-    table = localization.score(explanations, pictures, seed=snakemake.params.seed)
+    table = localization.score(explanations, images, seed=snakemake.params.seed)
     write_table(table, snakemake.output[0])

@@ -9,24 +9,24 @@ from unitlens.jobs.seeds import stream_seeds
 from unitlens.measures import agreement, control_maps
 from unitlens.measures.localization import energy_inside, object_iou, pointing, reference_masks
 from unitlens.report import evaluation_findings
-from unitlens.tables.localization import score, summarise
+from unitlens.tables.localization import score, summarize
 
 FACTS = {"model": "m", "explained_class": "predicted", "geometry": "g"}
 
 
 def shard(n=3, side=8, **arrays):
-    """Decoded photographs whose boxes are the upper left quarter."""
+    """Decoded source images whose boxes are the upper left quarter."""
     images = {
         "images": np.zeros((n, side, side, 3), np.uint8),
         "image_id": np.array([f"i{i}" for i in range(n)], dtype=object),
-        "photograph": np.array([f"p{i}" for i in range(n)], dtype=object),
+        "source_image": np.array([f"p{i}" for i in range(n)], dtype=object),
         "box": np.tile(np.float32([0, 0, side / 2, side / 2]), (n, 1)),
     }
     return images | arrays
 
 
 def explanation(name, maps, images):
-    arrays = {key: images[key] for key in ("image_id", "photograph")}
+    arrays = {key: images[key] for key in ("image_id", "source_image")}
     arrays |= {"label": np.zeros(len(maps), int), "predicted": np.zeros(len(maps), int), "saliency": np.asarray(maps)}
     return arrays, {**FACTS, "explainer": name}
 
@@ -90,12 +90,12 @@ def test_random_maps_score_by_chance_and_a_planted_one_fully():
     shares = random[:, :16, :16].sum((1, 2)) / random.sum((1, 2))
     assert means["random"]["energy"] == pytest.approx(shares.mean().item()) == pytest.approx(0.25, rel=0.05)
     assert means["random"]["iou"] == pytest.approx(agreement.chance_iou(0.25), rel=0.2)  # coarse maps: few draws
-    summary, tests = summarise(scores)
+    summary, tests = summarize(scores)
     assert tests[(tests["explainer_a"] == "gradcam-x")]["p_adjusted"].max() < 0.001
     first = evaluation_findings.localization_findings(summary, tests)[0]
     assert first.startswith(
         "m, IoU at the object's own area against the box: highest for Grad-CAM, 1.00 (95 % interval 1.00 to 1.00, "
-        "n = 60); a centred Gaussian has"
+        "n = 60); a centered Gaussian has"
     )
     assert "Of 2 explainers 1 above the Gaussian, " in first
 
@@ -111,10 +111,10 @@ def test_only_images_with_a_reference_are_scored():
     counts = scores[scores["measure"] == "iou"].groupby(["reference", "explainer"])["image_id"].apply(list)
     assert counts["box", "lime"] == ["i0", "i2"] and counts["mask", "lime"] == ["i2"]
     assert scores.loc[scores["reference"] == "mask", "value"].isna().all()  # the mask is empty
-    summary, _ = summarise(scores)
+    summary, _ = summarize(scores)
     assert set(summary.loc[summary["reference"] == "mask", "undefined"]) == {1}
     few = summary[(summary["reference"] == "box") & (summary["explainer"] == "lime")]
-    assert few["photographs"].tolist() == [2] * 3 and few["low"].isna().all()
+    assert few["source_images"].tolist() == [2] * 3 and few["low"].isna().all()
 
 
 def test_a_shard_without_references_gives_a_table_without_rows():
@@ -122,12 +122,12 @@ def test_a_shard_without_references_gives_a_table_without_rows():
     scores = score([explanation("lime", np.ones((3, 8, 8)), images)], images, seed=0)
     assert len(scores) == 0 and "value" in scores
     both = pd.concat([scores, score([explanation("lime", np.ones((3, 8, 8)), shard())], shard(), seed=0)])
-    assert len(summarise(both)[0]) == 3 * 3
+    assert len(summarize(both)[0]) == 3 * 3
 
 
 def test_other_images_are_refused():
     images = shard()
-    with pytest.raises(ValueError, match="the explanations by the decoded photographs are of other images"):
+    with pytest.raises(ValueError, match="the explanations by the decoded source images are of other images"):
         score([explanation("lime", np.ones((2, 8, 8)), shard(2))], images, seed=0)
 
 
@@ -136,13 +136,13 @@ def test_findings_are_of_each_models_own_tests_and_say_where_nothing_is_defined(
     inside = torch.tensor(box_pixels(images["box"], (8, 8))).float()
     scores = score([explanation("lime", inside, images)], images, seed=1)
     flat = score([explanation("lime", inside * 0, images)], images, seed=1).assign(model="flat")
-    summary, tests = summarise(pd.concat([scores, flat]), seed=3)
+    summary, tests = summarize(pd.concat([scores, flat]), seed=3)
     assert set(summary["seed"]) == set(tests["seed"]) == {3}
     sentences = evaluation_findings.localization_findings(summary, tests)
     assert [sentence.partition(",")[0] for sentence in sentences] == ["m"] * 3 + ["flat"] * 3
     assert all("Of 1 explainer 0 above the Gaussian" in sentence for sentence in sentences[:3])
     assert sentences[3:] == [
-        "flat, IoU at the object's own area against the box: undefined for every photograph.",
-        "flat, share of the peak inside (pointing game) against the box: undefined for every photograph.",
-        "flat, share of the saliency inside against the box: undefined for every photograph.",
+        "flat, IoU at the object's own area against the box: undefined for every source image.",
+        "flat, share of the peak inside (pointing game) against the box: undefined for every source image.",
+        "flat, share of the saliency inside against the box: undefined for every source image.",
     ]

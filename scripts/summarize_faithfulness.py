@@ -11,7 +11,7 @@ with log_to(snakemake.log[0]):
     seed, scores = snakemake.params.seed, read_table(snakemake.input.scores)
     made = {
         "images": scores,
-        "summary": faithfulness.summarise(scores, seed=seed),
+        "summary": faithfulness.summarize(scores, seed=seed),
         "tests": faithfulness.compare(scores, seed=seed),
         "curves": faithfulness.mean_curves(map(read_arrays, snakemake.input.curves), seed=seed),
     }
