@@ -104,7 +104,7 @@ def summarize(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
 
 
 def compare(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Test every two explainers, the control maps among them, against each other; adjusted for all tests of the table."""
+    """Test every two explainers, the control maps among them, adjusted for all tests of the table."""
     tests = _tests(table, None, seed)
     favor = np.sign(tests["difference"]) * tests["measure"].map(BETTER)
     a, b = tests["explainer_a"], tests["explainer_b"]
