@@ -2,7 +2,7 @@
 
 import importlib
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _FLOORS = {"cam": "explainers", "lime": "explainers", "segment": "explainers", "dissect": "units"}
 _FLOORS |= {"agreement": "measures", "faithfulness": "measures"}
