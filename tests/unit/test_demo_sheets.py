@@ -56,7 +56,7 @@ def test_boxes_lie_within_the_source_image_and_belong_to_a_label(name):
 def test_every_path_is_among_the_files_that_are_retrieved(name):
     patterns = [
         f"{source['installed']}/{pattern}" if "installed" in source else pattern
-        for source in IMAGES[name]["source_images"]
+        for source in IMAGES[name]["sources"]
         for pattern in source["files"]
     ]
     paths = {row["path"] for row in rows_of(name)}

@@ -227,5 +227,5 @@ def label_table(
         table[name] = table[name].where(table.status == "labeled", "")
     columns = "unit status concept category group score second_concept margin margin_group kept kept_group score_low"
     columns += " score_high statistic p_value q_value alpha p_floor held_out_correlation held_out_auprc held_out_images"
-    columns += " candidate top_concepts top_images images source images encoder similarity concept_list"
+    columns += " candidate top_concepts top_images images source_images encoder similarity concept_list"
     return table[columns.split()]

@@ -56,7 +56,7 @@ def test_what_was_asked_and_used(folder):
     pd.testing.assert_series_equal(
         explain[list(expected)].astype(float), pd.Series(expected, dtype=float, name="explain")
     )
-    assert table.counted.tolist() == ["source_images", ""]
+    assert table.counted.tolist() == ["source images", ""]
     index = table.loc["index"]
     assert index.jobs == 1 and index.seconds_max == 0.5
     assert np.isnan(index[["mem_mb_asked", "mem_mb_max", "start_up_seconds", "gpus", "gpu_busy"]].astype(float)).all()
