@@ -14,9 +14,8 @@ import pandas as pd
 from unitlens.jobs.csv_files import read_records
 
 SLOWEST = 20  # jobs that are listed
-_PROGRESS = re.compile(
-    r"^\d+ of \d+ ([\w ]+?)(?: \(.*\))?, ([\d.]+) a second", re.MULTILINE
-)  # as `progress.tell` writes it
+# As `progress.tell` writes it.
+_PROGRESS = re.compile(r"^\d+ of \d+ ([\w ]+?)(?: \(.*\))?, ([\d.]+) a second", re.MULTILINE)
 
 
 def read_jobs(benchmarks: str | Path, logs: str | Path) -> pd.DataFrame:
