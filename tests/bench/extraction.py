@@ -94,7 +94,7 @@ PAGE = f"""# Benchmarks of the extraction
 
 Written by `{{command}}` on: {{machine}}, torch {{torch}}.
 
-ResNet-18 with random weights, to its `{LAYER}`; a shard of {{size}} made pictures of 224 x 224 pixels, written as
+ResNet-18 with random weights, to its `{LAYER}`; a shard of {{size}} made images of 224 x 224 pixels, written as
 `decode_images` writes it, in batches of {{batch}}. Medians of {ROUNDS} interleaved rounds.
 
 {{rates}}

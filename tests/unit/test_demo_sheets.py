@@ -19,7 +19,7 @@ def rows_of(name):
 
 
 @each_sheet
-def test_ids_are_unique_and_no_picture_is_listed_twice(name):
+def test_ids_are_unique_and_no_image_is_listed_twice(name):
     rows = rows_of(name)
     assert max(Counter(row["image_id"] for row in rows).values()) == 1
     assert max(Counter((row["path"], row["crop"]) for row in rows).values()) == 1

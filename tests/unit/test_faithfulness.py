@@ -27,13 +27,13 @@ def patch_only(images):
     return torch.stack([1 - contrast, contrast], dim=1)
 
 
-def noise_pictures(n, seed=0):
+def noise_images(n, seed=0):
     return torch.randint(0, 256, (n, SIDE, SIDE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
-def planted_pictures(n):
+def planted_images(n):
     """Noise of low contrast with a checked patch of full contrast."""
-    images = (noise_pictures(n).double() / 8 + 112).to(torch.uint8)
+    images = (noise_images(n).double() / 8 + 112).to(torch.uint8)
     checks = (torch.arange(8)[:, None] + torch.arange(8)) % 2 * 255
     images[:, PATCH, PATCH] = checks[None, :, :, None].to(torch.uint8)
     return images
@@ -109,13 +109,13 @@ def test_a_quarter_is_a_quarter():
     black = torch.zeros(1, SIDE, SIDE, 3, dtype=torch.uint8)
     black[0, 0, 0] = 255  # so that the mean color is not black
     faithfulness.deletion(predict, black, torch.rand(1, SIDE, SIDE), ones(1), steps=5, baseline="blur")
-    faithfulness.road(predict, noise_pictures(1), torch.zeros(1, SIDE, SIDE), ones(1), percentiles=[25], order="morf")
-    changed = (seen[1][1] != noise_pictures(1)[0]).any(-1).double().mean()
+    faithfulness.road(predict, noise_images(1), torch.zeros(1, SIDE, SIDE), ones(1), percentiles=[25], order="morf")
+    changed = (seen[1][1] != noise_images(1)[0]).any(-1).double().mean()
     assert changed.item() == pytest.approx(0.25, abs=0.01)  # a few are imputed with the value that they had
 
 
 def test_random_maps_give_the_expected_line_for_a_linear_model():
-    images = noise_pictures(20).clone()
+    images = noise_images(20).clone()
     images[:, :16] //= 2
     maps = torch.rand(20, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     curve, auc = faithfulness.deletion(brightness, images, maps, ones(20), steps=5, baseline="mean")
@@ -153,7 +153,7 @@ def planted():
         "random": control_maps.random_saliency((SIDE, SIDE), seeds=range(n)),
         "gaussian": control_maps.centered_gaussian((SIDE, SIDE)).expand(n, -1, -1),
     }
-    found = faithfulness.curves(patch_only, planted_pictures(n), maps, ones(n), plan=ALL, seeds=range(n))
+    found = faithfulness.curves(patch_only, planted_images(n), maps, ones(n), plan=ALL, seeds=range(n))
     return rows_of(faithfulness.scores(found), n)
 
 
@@ -209,7 +209,7 @@ def test_batch_size_changes_nothing(batch_size):
         "a": torch.rand(3, SIDE, SIDE, generator=torch.Generator().manual_seed(2)),
         "zero": torch.zeros(3, SIDE, SIDE),
     }
-    images, options = noise_pictures(3), {"plan": ALL, "seeds": [5, 6, 7]}
+    images, options = noise_images(3), {"plan": ALL, "seeds": [5, 6, 7]}
     whole = faithfulness.curves(patch_only, images, maps, ones(3), batch_size=64, **options)
     parts = faithfulness.curves(patch_only, images, maps, ones(3), batch_size=batch_size, **options)
     last = {name: each[2:] for name, each in maps.items()}
@@ -226,13 +226,13 @@ def test_batches_are_full():
         return brightness(images)
 
     maps = {"a": torch.rand(3, SIDE, SIDE), "b": torch.rand(3, SIDE, SIDE)}
-    faithfulness.curves(predict, noise_pictures(3), maps, ones(3), plan=ALL, batch_size=10)
+    faithfulness.curves(predict, noise_images(3), maps, ones(3), plan=ALL, batch_size=10)
     images = 3 * (3 + 2 * (2 * 2 * 4 + 2 * 2 + 1))  # 3 whole; 4 inner steps, 2 percentiles of 2 orders, 1 masked
     assert sizes == [10] * (images // 10) + [images % 10]
 
 
 def test_ties_are_random_and_seeded():
-    images, flat = noise_pictures(1), torch.zeros(1, SIDE, SIDE)
+    images, flat = noise_images(1), torch.zeros(1, SIDE, SIDE)
     plan = {"steps": 4, "baseline": "mean"}
     first, second, other = (
         faithfulness.deletion(brightness, images, flat, ones(1), seeds=seed, **plan)[0] for seed in (1, 1, 2)
@@ -242,7 +242,7 @@ def test_ties_are_random_and_seeded():
 
 @pytest.mark.parametrize("value", [0.0, 0.7, torch.nan, torch.inf])
 def test_maps_without_an_order_get_a_random_one_and_are_flagged(value):
-    images, maps = noise_pictures(2), torch.rand(2, SIDE, SIDE)
+    images, maps = noise_images(2), torch.rand(2, SIDE, SIDE)
     maps[1] = value
     assert control_maps.is_flat(maps).tolist() == [False, True]
     zeros = torch.zeros_like(maps)
@@ -273,7 +273,7 @@ def test_shard():
     table, arrays = faithfulness_tables.score_shard(
         patch_only,
         {"lime": explanation, "gradcam-x": explanation | {"saliency": np.zeros((n, SIDE, SIDE), np.float32)}},
-        planted_pictures(n).numpy(),
+        planted_images(n).numpy(),
         plan=ALL,
         seeds=range(n),
         control_seeds=range(n),
@@ -288,7 +288,7 @@ def test_shard():
         faithfulness_tables.score_shard(
             patch_only,
             {"a": explanation, "b": other},
-            planted_pictures(n).numpy(),
+            planted_images(n).numpy(),
             plan=ALL,
             seeds=range(n),
             control_seeds=range(n),
@@ -309,14 +309,14 @@ def test_shard():
     ],
 )
 def test_bad_input(change, message):
-    given = {"images": noise_pictures(2), "saliency": torch.rand(2, SIDE, SIDE), "targets": ones(2)}
+    given = {"images": noise_images(2), "saliency": torch.rand(2, SIDE, SIDE), "targets": ones(2)}
     given |= {"steps": 3, "baseline": "mean"} | change
     with pytest.raises(ValueError, match=message):
         faithfulness.deletion(brightness, given.pop("images"), given.pop("saliency"), given.pop("targets"), **given)
 
 
 def test_bad_order_and_percentiles():
-    inputs = brightness, noise_pictures(1), torch.rand(1, SIDE, SIDE), ones(1)
+    inputs = brightness, noise_images(1), torch.rand(1, SIDE, SIDE), ones(1)
     with pytest.raises(ValueError, match="`order` is 'first'; allowed: 'morf'"):
         faithfulness.road(*inputs, percentiles=[10], order="first")
     with pytest.raises(ValueError, match="`percentiles` holds 100; allowed: above 0 and below 100"):

@@ -78,7 +78,7 @@ def cam(network, images, method="gradcam", *, target="predicted", batch_size=3):
     return explain_images(images, explainer, predict, target=target, batch_size=batch_size)[0]
 
 
-def nan_picture():
+def nan_image():
     image = shard()["images"][1].copy()
     image[0, 0] = 1, 2, 3
     return image
@@ -138,10 +138,10 @@ def test_other_errors_are_not_taken_for_those_of_an_item():
     [
         (1, np.full((SIDE, SIDE, 3), 128, np.uint8), items.ONE_SUPERPIXEL),
         (0, np.zeros((SIDE, SIDE, 3), np.uint8), items.ONE_SUPERPIXEL),
-        (4, nan_picture(), items.NOT_FINITE),
+        (4, nan_image(), items.NOT_FINITE),
     ],
 )
-def test_lime_goes_on_without_a_picture_that_it_cannot_explain(network, engine, row, image, reason):
+def test_lime_goes_on_without_an_image_that_it_cannot_explain(network, engine, row, image, reason):
     bad = lime(network, shard(**{IDS[row]: image}), engine=engine, repeats=2)
     assert bad["warning"].tolist() == [reason if place == row else "" for place in range(5)]
     assert_others_equal(bad, lime(network, shard(), engine=engine, repeats=2), row)
@@ -151,7 +151,7 @@ def test_lime_goes_on_without_a_picture_that_it_cannot_explain(network, engine, 
     assert bad["superpixels"][row] == known and np.isnan(bad["predicted_probability"][row]) == (not known)
 
 
-def test_pictures_of_too_many_superpixels_or_without_a_label_map_are_named(network):
+def test_images_of_too_many_superpixels_or_without_a_label_map_are_named(network):
     noise = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     bad = lime(network, shard(c=noise), superpixels=LIME["superpixels"] | {"min_size": 1, "scale": 0.001})
     assert {*bad["warning"][[0, 1, 3, 4]]} <= {"", items.ZERO_MAP}
@@ -165,20 +165,20 @@ def test_pictures_of_too_many_superpixels_or_without_a_label_map_are_named(netwo
     assert bad["superpixels"].tolist() == [4, 1, 4, 0, 4]
 
 
-def test_a_shard_of_bad_pictures_alone_has_the_datasets_of_any_other(network):
+def test_a_shard_of_bad_images_alone_has_the_datasets_of_any_other(network):
     plain = {name: array[:1] for name, array in shard(a=np.zeros((SIDE, SIDE, 3), np.uint8)).items()}
     alone, good = lime(network, plain, repeats=2), lime(network, shard(), repeats=2)
     assert alone.keys() == good.keys()
     assert {name: alone[name].dtype for name in alone} == {name: good[name].dtype for name in good}
-    broken = {name: array[:1] for name, array in shard(a=nan_picture()).items()}
+    broken = {name: array[:1] for name, array in shard(a=nan_image()).items()}
     assert lime(network, broken)["warning"].tolist() == [items.NOT_FINITE]
     assert cam(network, broken)["warning"].tolist() == [items.NOT_FINITE]
     assert cam(network, broken).keys() == cam(network, shard()).keys()
 
 
 @pytest.mark.parametrize("method", ["gradcam", "ablationcam", "scorecam"])
-def test_class_activation_maps_go_on_without_a_picture_that_gives_nan(network, method):
-    bad = cam(network, shard(d=nan_picture()), method)
+def test_class_activation_maps_go_on_without_an_image_that_gives_nan(network, method):
+    bad = cam(network, shard(d=nan_image()), method)
     assert bad["warning"].tolist() == ["", "", "", items.NOT_FINITE, ""]
     assert_others_equal(bad, cam(network, shard(), method), 3)
     assert not bad["saliency"][3].any() and bad["target"][3] == bad["predicted"][3] == -1
@@ -201,7 +201,7 @@ def test_a_layer_with_a_channel_of_nan_has_no_map_but_the_reason(method):
     assert (bad["predicted"] >= 0).all() and set(bad["warning"]) == {items.NOT_FINITE}
 
 
-def test_a_picture_without_the_label_that_is_explained_is_named(network):
+def test_an_image_without_the_label_that_is_explained_is_named(network):
     images = shard()
     images["label"] = np.array([0, 1, -1, 0, 1])
     for arrays in (cam(network, images, target="label"), lime(network, images, target="label")):
@@ -221,7 +221,7 @@ def test_a_picture_without_the_label_that_is_explained_is_named(network):
 @pytest.fixture(scope="module")
 def files(network):
     """Explanations of five images: LIME fails on the second, no network predicts the fourth."""
-    images = shard(b=np.full((SIDE, SIDE, 3), 9, np.uint8), d=nan_picture())
+    images = shard(b=np.full((SIDE, SIDE, 3), 9, np.uint8), d=nan_image())
     facts = {"model": "m", "explained_class": "predicted", "geometry": "g"}
     explained = [
         (cam(network, images), facts | {"explainer": "gradcam-conv"}),
@@ -304,7 +304,7 @@ def test_masks_of_what_has_no_map_are_empty(files):
     assert masks["lime:equal_area"][[0, 2, 4]].any((1, 2)).all()
 
 
-def test_the_table_and_a_sentence_name_the_picture_and_the_reason(files):
+def test_the_table_and_a_sentence_name_the_image_and_the_reason(files):
     _, explained = files
     table = pd.concat([explanation_table(arrays, facts) for arrays, facts in explained])
     lime_rows = table[table["explainer"] == "lime"].set_index("image_id")
@@ -399,7 +399,7 @@ def test_sanity_checks_leave_out_what_has_no_map(files, network):
     assert all("nan" not in sentence for sentence in evaluation_findings.randomization_findings(summary))
 
 
-def test_tuning_leaves_out_a_picture_that_no_setting_can_explain(files, network):
+def test_tuning_leaves_out_an_image_that_no_setting_can_explain(files, network):
     images, explained = files
     arrays, facts = explained[0]
     predict, seeds = predictor(network, normalize), {"seed": 7, "batch_size": 8}

@@ -164,7 +164,7 @@ def test_insertion_is_that_of_the_saliency(some_images, reference):
         assert scores[scores.setting == name].score.tolist() == pytest.approx(area.tolist(), abs=1e-12)
 
 
-def test_order_of_settings_pictures_and_batches_does_not_matter(some_images, reference):
+def test_order_of_settings_images_and_batches_does_not_matter(some_images, reference):
     swept = lime_sweep.all_settings(DEFAULT, GRID, count=15)
     scores, _ = run(some_images, reference, swept)
     order = [2, 0, 1]

@@ -182,7 +182,7 @@ def explained_in_shards(folder, sizes, images="images"):
     return decoded, explained
 
 
-def test_pictures_are_counted_and_copies_named(tmp_path):
+def test_images_are_counted_and_copies_named(tmp_path):
     (tmp_path / "probe.csv").write_text("image_id,path,duplicate_of\na,a.png,\nb,b.png,a\n")
     files = {"images": [decode(f"{tmp_path}/images.h5")], "sheets": [f"{tmp_path}/probe.csv"]}
     adapter("summarize_images", files, [f"{tmp_path}/images.csv"], params={"sets": ["probe"]})

@@ -45,7 +45,7 @@ def collect(
     -------
     list of dict
         For each source image ``image_id, label`` and its ``rows``, one a model: ``model, caption, verdict``,
-        ``picture`` (h, w, 3) uint8, ``aspect`` (width / height), ``object`` (an SVG path on a square of side
+        ``image`` (h, w, 3) uint8, ``aspect`` (width / height), ``object`` (an SVG path on a square of side
         `pages.CANVAS`, empty where the sheet gives no object) and ``maps``: ``title``, ``heat`` (h, w, 3) uint8,
         ``mask`` (h, w) bool or None, ``scores, warning``.
 

@@ -120,7 +120,7 @@ def selection(scores: pd.DataFrame, board: pd.DataFrame, *, default: str, seed: 
     the setting that is best on all the others; ``setting`` says how many different ones were chosen. Those scores share
     most of the source images that they were chosen on: their interval is a little too narrow. The p-value of the best
     is left out, for it was chosen to be large. What cannot be had, from one source image or with a default that refuses
-    a image, is empty; so is all where no setting could be used on every image.
+    an image, is empty; so is all where no setting could be used on every image.
 
     `scores` and `default` are those of `leaderboard`, `board` what it gave.
     """

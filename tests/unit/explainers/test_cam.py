@@ -338,7 +338,7 @@ def test_vision_transformer_tokens_become_a_grid_without_the_class_token():
         cam.explain(model, "encoder.layers.encoder_layer_1.self_attention", images, targets, method="gradcam")
 
 
-def test_tokens_keep_their_place_in_a_picture_that_is_not_square():
+def test_tokens_keep_their_place_in_an_image_that_is_not_square():
     tokens = torch.arange(1.0, 8.0).view(1, 7, 1)  # a class token, then 2 x 3 patches
     grid = layer_outputs.as_grid(tokens, torch.zeros(1, 3, 32, 48), "layer")
     assert grid.tolist() == [[[[2, 3, 4], [5, 6, 7]]]]

@@ -102,7 +102,7 @@ def test_one_class_may_be_the_target_of_all(images):
         run_module.explain_images(images, channel_as_saliency, mean_color, target=3, batch_size=4)
 
 
-def test_pictures_are_read_from_an_open_file_batch_by_batch(images, tmp_path):
+def test_images_are_read_from_an_open_file_batch_by_batch(images, tmp_path):
     write_arrays(tmp_path / "images.h5", images, {})
     read = []
 
@@ -119,7 +119,7 @@ def test_pictures_are_read_from_an_open_file_batch_by_batch(images, tmp_path):
     assert read == [(0, 3), (3, 6), (6, 7)]
 
 
-def test_a_shard_without_pictures_is_explained_and_joins_the_others(images):
+def test_a_shard_without_images_is_explained_and_joins_the_others(images):
     def run(rows):
         own = {name: array[rows] for name, array in images.items()}
         arrays, _ = run_module.explain_images(own, channel_as_saliency, mean_color, target="predicted", batch_size=3)
@@ -279,7 +279,7 @@ def test_repeats_take_seeds_of_their_own(monkeypatch, planted):
     assert seen == [[image_seed(7, i + suffix) for i in IDS[:2]] for suffix in ("", "/1", "/2")]
 
 
-def test_repeats_are_compared_by_a_fifth_of_the_picture(monkeypatch, planted):
+def test_repeats_are_compared_by_a_fifth_of_the_image(monkeypatch, planted):
     areas = []
     monkeypatch.setattr(run_module, "mask_stability", lambda maps, area, *, seeds: areas.append(area) or torch.zeros(2))
     explain_corner(planted, repeats=2)
@@ -301,7 +301,7 @@ def test_stability_of_nothing_is_that_of_chance():
 
 
 @pytest.mark.parametrize("engine", ["explain", "explain_with_package"])
-def test_pictures_that_lime_cannot_explain_are_named(planted, engine):
+def test_images_that_lime_cannot_explain_are_named(planted, engine):
     run, targets = getattr(lime_module, engine), torch.zeros(2, dtype=torch.int64)
     options = {"seeds": [0, 1], "image_ids": IDS[:2]}
     with pytest.raises(

@@ -155,7 +155,7 @@ def test_explanation_finds_the_superpixel_that_the_model_looks_at():
 
 
 @pytest.mark.parametrize("hide", [None, 37, "blur", "noise"])
-def test_pictures_show_or_hide_whole_superpixels(hide):
+def test_images_show_or_hide_whole_superpixels(hide):
     images = some_images(2)
     labels = segment.quickshift(images, kernel_size=1, max_dist=8)
     seen = []
@@ -302,7 +302,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(caplog):
         explain(images, torch.tensor([0, 1]), model=no_device)
 
 
-def test_a_device_that_holds_one_picture_is_enough():
+def test_a_device_that_holds_one_image_is_enough():
     sizes = []
 
     def run(batch):

@@ -101,7 +101,7 @@ def test_ids_that_cannot_name_files_are_refused(tmp_path):
         listed(tmp_path, size=2)
 
 
-def test_a_folder_with_the_name_of_a_picture_is_none(tmp_path):
+def test_a_folder_with_the_name_of_an_image_is_none(tmp_path):
     write(tmp_path, "set/a.png/b.jpg")
     assert [row["path"] for row in listed(tmp_path, size=1)] == ["a.png/b.jpg"]
 
@@ -114,7 +114,7 @@ def test_a_missing_mask_is_named_with_its_row(tmp_path):
     assert listed(tmp_path, sheet=tmp_path / "sheet.csv", allow_missing=True)[0]["mask"] == "m.png;17"
 
 
-def test_every_picture_of_a_folder_is_listed_and_held_to_the_size(tmp_path):
+def test_every_image_of_a_folder_is_listed_and_held_to_the_size(tmp_path):
     write(tmp_path, "set/b c.png", "set/a/x.JPG", "set/notes.txt")
     rows = listed(tmp_path, size=2)
     assert [(row["image_id"], row["path"]) for row in rows] == [("a_x.JPG", "a/x.JPG"), ("b_c.png", "b c.png")]

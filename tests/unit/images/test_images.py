@@ -77,7 +77,7 @@ def test_wrong_geometry_is_named(wrong):
         decode.decode_images([], ".", geometry)
 
 
-def test_elongated_picture_is_refused_before_it_fills_the_memory(tmp_path):
+def test_elongated_image_is_refused_before_it_fills_the_memory(tmp_path):
     path = save(tmp_path, np.zeros((1, 4000), np.uint8), "line.png")
     with pytest.raises(ValueError, match="too elongated"):
         load(path, geometry={"fit": "short", "resize": 256, "crop": 224, "interpolation": "bilinear"})
@@ -86,7 +86,7 @@ def test_elongated_picture_is_refused_before_it_fills_the_memory(tmp_path):
 # crop
 
 
-def test_crop_takes_fractions_of_the_picture(tmp_path, noise):
+def test_crop_takes_fractions_of_the_image(tmp_path, noise):
     pixels = noise.integers(0, 256, (8, 16, 3), dtype=np.uint8)
     path = save(tmp_path, pixels, "a.png")
     got = load(path, crop=(0.25, 0.5, 0.5, 1.0), geometry=IDENTITY)
@@ -406,7 +406,7 @@ def test_names_that_must_work(tmp_path):
     assert problems == [] and decoded[:, 0, 0, 0].tolist() == kept.tolist() == list(range(len(NAMES)))
 
 
-def test_the_first_picture_of_an_animation_is_decoded(tmp_path):
+def test_the_first_image_of_an_animation_is_decoded(tmp_path):
     red, blue = (Image.new("RGB", (9, 9), color) for color in ("red", "blue"))
     red.save(tmp_path / "moving.gif", save_all=True, append_images=[blue])
     pixels = load(tmp_path / "moving.gif", geometry=SIXTEEN)

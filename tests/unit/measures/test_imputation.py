@@ -40,7 +40,7 @@ def test_two_missing_pixels_depend_on_each_other():
     )
 
 
-def test_a_linear_picture_is_restored_inside():
+def test_a_linear_image_is_restored_inside():
     image, removed = ramp(40, 51), torch.zeros(1, 40, 51, dtype=torch.bool)
     removed[:, 4:-4, 4:-4] = True
     assert (imputation.impute(image, removed) - image).abs().max() < 4 * imputation.TOLERANCE
@@ -69,7 +69,7 @@ def test_nothing_removed_and_all_but_one_removed():
     assert (filled[1] - image[1, 3, 4]).abs().max() < imputation.TOLERANCE
 
 
-def test_a_picture_does_not_depend_on_its_batch():
+def test_an_image_does_not_depend_on_its_batch():
     image = torch.randint(0, 256, (3, 30, 30, 3), generator=torch.Generator().manual_seed(1))
     removed = torch.stack([holes(30, 30, share=share) for share in (0.1, 0.6, 0.95)])
     alone = torch.cat([imputation.impute(image[i : i + 1], removed[i : i + 1]) for i in range(3)])

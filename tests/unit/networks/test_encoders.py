@@ -196,7 +196,7 @@ def test_a_text_does_not_depend_on_those_beside_it(text_archive):
     assert not torch.allclose(together[0], together[1], atol=1e-2)
 
 
-def test_a_picture_of_a_class_is_where_the_surrogate_puts_the_words_for_it(text_archive, tmp_path, monkeypatch):
+def test_an_image_of_a_class_is_where_the_surrogate_puts_the_words_for_it(text_archive, tmp_path, monkeypatch):
     """The classifier is certain of class 7 of every image, and of the 990 without a name that they are not there."""
     names = ["dog", "cat", "red", "sky", "a blue bird", "fish", "tree", "striped cat", "sea", "car"]
     monkeypatch.setattr(network, "class_names", lambda kind: names)

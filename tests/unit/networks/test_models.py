@@ -426,7 +426,7 @@ def test_describe_names_all_misspelt_layers_at_once():
 @pytest.mark.parametrize(
     ("architecture", "crop"), [("torchvision:squeezenet1_1", 16), ("timm:vit_tiny_patch16_224", 227)]
 )
-def test_describe_names_pictures_that_the_network_cannot_take(architecture, crop):
+def test_describe_names_images_that_the_network_cannot_take(architecture, crop):
     """Too small for the strides of one, not the size that the other was built for."""
     with pytest.raises(ValueError, match=rf"net cannot take images of {crop} x {crop} pixels; set `preprocessing"):
         describe(build.build(architecture).eval(), [], crop=crop, classes=["a"] * 1000, name="net")

@@ -108,7 +108,7 @@ def test_scores_are_those_of_the_map_with_the_first_baseline():
     assert first["rows"][0]["maps"][0]["scores"] == [] == others[0]["rows"][0]["maps"][1]["scores"]
 
 
-def test_pictures_are_the_source_image_its_heat_map_and_darkness_outside_the_mask():
+def test_images_are_the_source_image_its_heat_map_and_darkness_outside_the_mask():
     given = inputs()
     (card, *_) = explanation_page.encode(explanation_page.collect(**given), explanation_page.FORMS[0])
     row = card["rows"][0]
@@ -123,7 +123,7 @@ def test_pictures_are_the_source_image_its_heat_map_and_darkness_outside_the_mas
     assert (shade[..., :3] == 0).all() and (shade[:, :16, 3] == 165).all() and (shade[:, 16:, 3] == 0).all()
 
 
-def test_pictures_and_masks_shrink_together_and_never_grow():
+def test_images_and_masks_shrink_together_and_never_grow():
     (card, *_) = cards = explanation_page.collect(**inputs())
     masks = {}
     for side in (None, SIDE, 2 * SIDE, SIDE // 2):
@@ -153,7 +153,7 @@ def test_object_is_outlined_where_the_sheet_gives_one():
     assert rows[1]["object"] == rows[2]["object"] == ""
 
 
-def test_pictures_shrink_until_the_page_fits(tmp_path, monkeypatch):
+def test_images_shrink_until_the_page_fits(tmp_path, monkeypatch):
     cards = explanation_page.collect(**inputs())
     explanation_page.write(tmp_path / "large.html", cards, area=0.5, explained=24)
     page = (tmp_path / "large.html").read_text()

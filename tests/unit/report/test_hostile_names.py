@@ -33,7 +33,7 @@ def test_names_in_a_figure_are_seen_whole_or_shortened(tmp_path):
     assert max(map(len, texts)) < 200 and not re.search("[\u200b-\u200f\u202a-\u202e\x00-\x08\x1b]", "".join(texts))
 
 
-def test_captions_of_pictures_are_seen_and_shortened(tmp_path):
+def test_captions_of_images_are_seen_and_shortened(tmp_path):
     images, maps = np.zeros((2, 32, 32, 3), np.uint8), np.zeros((2, 32, 32))
     explanation_figures.explanation_grid(
         images,

@@ -49,7 +49,7 @@ def one_image(rows, shift=0):
 PICTURES = {"small": one_image, "wide": lambda rows: one_image(rows, shift=100)}
 
 
-def test_every_unit_has_a_card_and_every_picture_one_thumbnail():
+def test_every_unit_has_a_card_and_every_image_one_thumbnail():
     data = unit_gallery.collect(CONCEPTS, maps(), PICTURES)
     assert data["groups"] == [{"model": "net", "layer": "a"}, {"model": "net", "layer": "b"},
                               {"model": "other", "layer": "a"}]  # fmt: skip

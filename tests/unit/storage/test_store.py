@@ -604,7 +604,7 @@ def test_maps_of_another_size_or_kind_are_refused(tmp_path, other):
         concatenate([tmp_path / "0.h5", tmp_path / "1.h5"])
 
 
-def test_pictures_are_never_filled_up():
+def test_images_are_never_filled_up():
     with pytest.raises(ValueError, match=r"part 1 holds uint8 \(1, 5, 4, 3\) as images, part 0 uint8 \(1, 4, 4, 3\)"):
         join([({"images": np.zeros((1, side, 4, 3), np.uint8)}, {}) for side in (4, 5)])
 

@@ -38,7 +38,7 @@ def test_many_units_are_taken_in_blocks(monkeypatch):
         np.testing.assert_array_equal(array, whole[name])
 
 
-def test_pictures_of_other_rows_are_refused():
+def test_images_of_other_rows_are_refused():
     with pytest.raises(ValueError, match="not of the same images in the same order"):
         top(np.zeros((5, 1)), ids=IDS[::-1])
 
