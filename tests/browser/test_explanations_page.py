@@ -46,7 +46,7 @@ def test_slider_goes_from_source_image_over_heat_map_to_mask(page, browse):
     assert (opacity(opened, "heat"), opacity(opened, "mask")) == (1, 0)
     slider.fill("0")
     assert (opacity(opened, "heat"), opacity(opened, "mask")) == (0, 0)
-    assert slider.get_attribute("aria-valuetext") == "source_image"
+    assert slider.get_attribute("aria-valuetext") == "source image"
     slider.fill("1.5")
     assert (opacity(opened, "heat"), opacity(opened, "mask")) == (0.5, 0.5)
     slider.press("End")

@@ -40,7 +40,7 @@ function path(region) {
   return made;
 }
 
-function shown(image) {
+function thumbnail(image) {
   const made = element("span", { className: "image", title: data.ids[image.thumb] }, [
     element("img", {
       alt: `Source image ${data.ids[image.thumb]}`,
@@ -92,7 +92,7 @@ function card(unit) {
     element("h2", {}, [link]),
     element("p", { className: "place" }, where(unit)),
     element("dl", {}, evidence),
-    element("div", { className: "images" }, unit.images.map(shown)),
+    element("div", { className: "images" }, unit.images.map(thumbnail)),
     element("p", { className: "also", textContent: also(unit) }),
   ]);
   article.addEventListener("click", (event) => {
@@ -163,7 +163,7 @@ function enlarge() {
   dialog.querySelector(".large").replaceChildren(
     ...unit.images.map((image) =>
       element("figure", {}, [
-        shown(image),
+        thumbnail(image),
         element("figcaption", { textContent: `${data.ids[image.thumb]}: ${format(image.activation, {})}` }),
       ]),
     ),
