@@ -1,12 +1,9 @@
-"""Draw saliency maps on their source images, and encode images for pages."""
+"""Draw saliency maps on their source images."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
 from skimage.segmentation import find_boundaries
 
 from unitlens.report import charts
@@ -173,15 +170,3 @@ def captions(arrays: Mapping[str, np.ndarray], facts: Mapping[str, object], clas
 def explained_class(name: str, probability: float) -> str:
     """Name a class with its probability, for a caption."""
     return f"{name}, p = {probability:.2f}" if name else "no class"
-
-
-def compressed(image: Image.Image, kind: str, **options: object) -> bytes:
-    """Encode an image as ``jpeg``, ``png`` or ``webp``, with options of `Image.save`."""
-    buffer = io.BytesIO()
-    image.save(buffer, kind.upper(), **options)
-    return buffer.getvalue()
-
-
-def data_uri(content: bytes, kind: str) -> str:
-    """Write the content of an image's file as an address that holds it; `kind` is what follows ``image/``."""
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -10,7 +10,6 @@ from PIL import Image
 from unitlens.explainers import items
 from unitlens.measures import localization
 from unitlens.report import explanation_figures, pages
-from unitlens.report.explanation_figures import compressed, data_uri
 from unitlens.report.text import counted, explainer_title
 
 # Longest side in pixels and quality of the images, the best first; None leaves them as the model sees them.
@@ -205,7 +204,7 @@ def _encode_row(row: Mapping[str, object], side: int | None, quality: int) -> di
 
 
 def _source_image(image: np.ndarray, side: int | None, quality: int) -> str:
-    return data_uri(compressed(_shrunk(image, side), "webp", quality=quality), "webp")
+    return pages.data_uri(pages.compressed(_shrunk(image, side), "webp", quality=quality), "webp")
 
 
 def _shade(mask: np.ndarray, side: int | None) -> str:
@@ -213,7 +212,9 @@ def _shade(mask: np.ndarray, side: int | None) -> str:
     levels = np.asarray(_shrunk(np.where(mask, 0, 255).astype(np.uint8), side))
     shade = Image.fromarray((levels > 127).astype(np.uint8))
     shade.putpalette([0, 0, 0] * 2)
-    return data_uri(compressed(shade, "png", transparency=bytes([0, _OUTSIDE]), bits=1, optimize=True), "png")
+    return pages.data_uri(
+        pages.compressed(shade, "png", transparency=bytes([0, _OUTSIDE]), bits=1, optimize=True), "png"
+    )
 
 
 def _shrunk(pixels: np.ndarray, side: int | None) -> Image.Image:

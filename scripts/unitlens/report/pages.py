@@ -119,11 +119,20 @@ def embed(path: str | Path) -> dict[str, object]:
         image = Image.open(io.BytesIO(content))
         kind, width = "png", image.width * 96 / image.info["dpi"][0]
         if len(content) > LARGEST_PNG:
-            kind, buffer = "jpeg", io.BytesIO()
-            image.convert("RGB").save(buffer, "JPEG", quality=88)
-            content = buffer.getvalue()
-    uri = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-    return {"uri": Markup(uri), "width": round(width)}
+            kind, content = "jpeg", compressed(image.convert("RGB"), "jpeg", quality=88)
+    return {"uri": Markup(data_uri(content, kind)), "width": round(width)}
+
+
+def compressed(image: Image.Image, kind: str, **options: object) -> bytes:
+    """Encode an image as ``jpeg``, ``png`` or ``webp``, with options of `Image.save`."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind.upper(), **options)
+    return buffer.getvalue()
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """Write the content of an image's file as an address that holds it; `kind` is what follows ``image/``."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _show(value: object) -> object:

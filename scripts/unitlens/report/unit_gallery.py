@@ -16,7 +16,6 @@ from markupsafe import Markup
 from PIL import Image
 
 from unitlens.report import charts, pages
-from unitlens.report.explanation_figures import compressed
 from unitlens.report.text import counted
 
 LARGEST_PAGE = 37_000_000  # bytes of data; thumbnails are as large as that allows
@@ -246,7 +245,7 @@ def _encode(rows: Mapping[str, np.ndarray], images: Mapping[str, Pick], side: in
         for start in range(0, len(its_rows), _AT_ONCE):
             for image in images[geometry](its_rows[start : start + _AT_ONCE]):
                 small = Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS)
-                yield compressed(small, "webp", quality=quality)
+                yield pages.compressed(small, "webp", quality=quality)
 
 
 def _short(number: float) -> float | None:

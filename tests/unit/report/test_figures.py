@@ -463,7 +463,7 @@ def test_every_public_figure_is_walked():
     functions = [(file, name) for file, name in public if inspect.isfunction(vars(file)[name])]
     own = {name for file, name in functions if vars(file)[name].__module__ == file.__name__}
     assert own - {draw.__name__ for draw, *_ in charts(ONE).values()} == {
-        "blend", "captions", "compressed", "data_uri", "explained_class", "overlay", "explanation_grid", "scale",
+        "blend", "captions", "explained_class", "overlay", "explanation_grid", "scale",
     }  # fmt: skip
 
 
