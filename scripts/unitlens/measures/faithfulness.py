@@ -59,9 +59,8 @@ def deletion(
     auc : Tensor, float64, shape (n,)
         Area under the curve by the trapezoidal rule over the share removed, from 0 to 1. Lower is more faithful.
     """
-    options = {"plan": perturbation.Plan(steps, [baseline], measures=["deletion"]), "seeds": seeds}
-    found = curves(predict, images, {"": saliency}, targets, batch_size=batch_size, **options)
-    curve = found["", "deletion", baseline]
+    plan = perturbation.Plan(steps, [baseline], measures=["deletion"])
+    curve = _only_curve(predict, images, saliency, targets, plan, seeds, batch_size)
     return curve, _area(curve)
 
 
@@ -81,9 +80,8 @@ def insertion(
     Arguments and results are as of `deletion`, with the share inserted from 0 (the baseline) to 1 (the image). Higher
     is more faithful.
     """
-    options = {"plan": perturbation.Plan(steps, [baseline], measures=["insertion"]), "seeds": seeds}
-    found = curves(predict, images, {"": saliency}, targets, batch_size=batch_size, **options)
-    curve = found["", "insertion", baseline]
+    plan = perturbation.Plan(steps, [baseline], measures=["insertion"])
+    curve = _only_curve(predict, images, saliency, targets, plan, seeds, batch_size)
     return curve, _area(curve)
 
 
@@ -121,8 +119,7 @@ def road(
     if order not in ("morf", "lerf"):
         raise ValueError(f"`order` is {order!r}; allowed: 'morf' (most relevant first) or 'lerf' (least)")
     plan = perturbation.Plan(percentiles=percentiles, measures=[f"road_{order}"])
-    found = curves(predict, images, {"": saliency}, targets, plan=plan, seeds=seeds, batch_size=batch_size)
-    curve = found["", f"road_{order}", "imputed"]
+    curve = _only_curve(predict, images, saliency, targets, plan, seeds, batch_size)
     return curve, curve.mean(1)
 
 
@@ -179,6 +176,20 @@ def scores(curves: Mapping[tuple[str, str, str], Tensor]) -> dict[tuple[str, str
             gap = found[explainer, measure, baseline] - found[explainer, "road_morf", baseline]
             found[explainer, "road", baseline] = gap / 2
     return found
+
+
+def _only_curve(
+    predict: Predict,
+    images: Tensor,
+    saliency: Tensor,
+    targets: Tensor,
+    plan: perturbation.Plan,
+    seeds: int | Sequence[int],
+    batch_size: int,
+) -> Tensor:
+    """Follow the one curve of a plan of one measure and one baseline."""
+    _, curve = curves(predict, images, {"": saliency}, targets, plan=plan, seeds=seeds, batch_size=batch_size).values()
+    return curve
 
 
 def _with_ends(measure: str, ends: Mapping[str, Tensor], baseline: str, inner: Tensor) -> list[Tensor]:

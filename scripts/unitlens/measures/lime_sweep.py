@@ -29,6 +29,8 @@ from unitlens.jobs import progress
 from unitlens.jobs.seeds import image_seed, stream_seeds
 from unitlens.measures import faithfulness
 
+_SCORES = ("setting", "image_id", "superpixels", "score", "mask_area")
+_SECONDS = ("part", "segmentation", "images", "seconds")
 OBJECTIVES = ("equal_area_iou", "mask_iou", "insertion")
 Score = Callable[[Tensor, Tensor, Sequence[int]], Tensor]  # (saliency, LIME's own masks, rows) -> a number a row
 
@@ -144,18 +146,15 @@ def sweep(
         Columns ``part, segmentation, images, seconds``: the time to segment the images, a row for each superpixel
         setting, and to predict perturbed images (part ``sample``), those of all designs together.
     """
-    scores = {"setting": [], "image_id": [], "superpixels": [], "score": [], "mask_area": []}
-    seconds = {"part": [], "segmentation": [], "images": [], "seconds": []}
     if not len(images):  # all of the shard were skipped
-        return scores, seconds
+        return _by_column(_SCORES, []), _by_column(_SECONDS, [])
     seeds = [image_seed(seed, image_id) for image_id in image_ids]
-    found, predicted, predicting = {}, 0, 0.0
+    found, seconds, predicted, predicting = {}, [], 0, 0.0
     for superpixels, of_superpixels in progress.each(_grouped(swept, "superpixels"), "kinds of superpixels"):
         start = run.now(images.device)
         segments, absent = segment.superpixels_of(images, image_ids, superpixels, given)
-        own = ["superpixels", superpixel_text(superpixels), len(images), run.now(images.device) - start]
-        for column, value in zip(seconds.values(), own, strict=True):
-            column.append(value)
+        took = run.now(images.device) - start
+        seconds.append(("superpixels", superpixel_text(superpixels), len(images), took))
         counts = segment.superpixel_counts(segments, absent)
         for hide, of_design in progress.each(_grouped(of_superpixels, "hide"), "kinds of hiding"):
             most = max(setting["n_samples"] for setting in of_design.values())
@@ -169,14 +168,14 @@ def sweep(
             predicted += len(rows) * most
             for name, setting in of_design.items():
                 values = _score_setting(setting, samples, segments, counts, score)
-                found[name] = {"superpixels": counts.tolist()} | {key: own.tolist() for key, own in values.items()}
-    for column, value in zip(seconds.values(), ["sample", "", predicted, predicting], strict=True):
-        column.append(value)
-    for name in swept:
-        own = {"setting": [name] * len(images), "image_id": list(image_ids), **found[name]}
-        for key, values in own.items():
-            scores[key] += values
-    return scores, seconds
+                found[name] = list(zip(image_ids, counts.tolist(), *values.tolist(), strict=True))
+    seconds.append(("sample", "", predicted, predicting))
+    scores = [(name, *row) for name in swept for row in found[name]]
+    return _by_column(_SCORES, scores), _by_column(_SECONDS, seconds)
+
+
+def _by_column(names: Sequence[str], rows: Sequence[tuple]) -> dict[str, list]:
+    return {name: [row[place] for row in rows] for place, name in enumerate(names)}
 
 
 def _grouped(swept: Mapping[str, Setting], key: str) -> list[tuple[object, dict[str, Setting]]]:
@@ -204,8 +203,8 @@ def _sample(draw: Callable, rows: Sequence[int], *images: Tensor, **own: Sequenc
 
 def _score_setting(
     setting: Setting, samples: Mapping[int, tuple[Tensor, Tensor]], segments: Tensor, counts: Tensor, score: Score
-) -> dict[str, np.ndarray]:
-    """Return score and mask area of every image, NaN where LIME refuses it."""
+) -> np.ndarray:
+    """Return score and mask area (2, n) of the images, NaN where LIME refuses one."""
     n_samples, values = setting["n_samples"], np.full((2, len(segments)), np.nan)
     rows = [row for row in samples if counts[row] <= n_samples]
     if rows:
@@ -216,4 +215,4 @@ def _score_setting(
         selected = torch.cat([mask(each, labels[None]) for each, labels in zip(coefficients, own, strict=True)])
         values[0, rows] = score(saliency.float(), selected, rows).cpu()
         values[1, rows] = selected.double().mean((1, 2)).cpu()
-    return {"score": values[0], "mask_area": values[1]}
+    return values
