@@ -44,8 +44,8 @@ def test_every_table_and_array_file_of_a_rule_has_its_section():
 def test_captions_read_from_the_config_what_it_may_change():
     schema, read = yaml.safe_load((ROOT / "config/schema.yaml").read_text()), set()
     for file in (ROOT / "report").glob("*.rst"):
-        for keys in re.findall(r"snakemake\.config((?:\[\"\w+\"\])+)", text := file.read_text()):
-            entry, path = schema, re.findall(r"\w+", keys)
+        for keys in re.findall(r"snakemake\.config((?:\[\"[^\"]+\"\])+)", text := file.read_text()):
+            entry, path = schema, re.findall(r"[^\"\[\]]+", keys)
             for key in path:
                 entry = entry["properties"][key]
             read.add(".".join(path))

@@ -96,7 +96,7 @@ def check_stability(
 
     Parameters
     ----------
-    samples : sequence of lime.Samples
+    samples : sequence of lime_samples.Samples
         One for each seed, of the same images and one target each, as `sanity.draw` gives them.
     segments : Tensor, shape (n, h, w)
         Superpixels.

@@ -189,7 +189,7 @@ def tables(
     """
     if scores.empty:
         raise ValueError(
-            "none of the source images that LIME is tuned on could be read; mend them, or raise `tune.source_images`"
+            "none of the source images that LIME is tuned on could be read; mend them, or raise `tune.n_images`"
         )
     swept = all_settings(default, grid, presets=presets, count=count, seed=seed)
     from_grid = drawn(default, grid, count=count, seed=seed)
