@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 
 from unitlens.report import charts
 from unitlens.report.text import SIGNIFICANT, counted
+from unitlens.tables import unit_labels
 
 MOST_FREQUENT = 15  # concepts shown for each model
 NO_LABEL = "No unit has a label better than chance."
@@ -20,7 +21,7 @@ NO_LABEL = "No unit has a label better than chance."
 @charts.drawing
 def frequent_concepts(frequent: pd.DataFrame, *, encoder: str) -> Figure:
     """Draw the concepts that most units of each model are labeled with, one panel a model, over its layers."""
-    overall = frequent[frequent["layer"] == "all"]
+    overall = frequent[frequent["layer"] == unit_labels.ALL]
     charts.require(overall, "units", NO_LABEL)
     parts = charts.split(overall, "model")
     columns = min(len(parts), 3)
@@ -71,7 +72,7 @@ def distinct_concepts(layers: pd.DataFrame, *, encoder: str) -> Figure:
 @charts.drawing
 def category_shares(categories: pd.DataFrame, *, encoder: str) -> Figure:
     """Draw the share of each category of concepts by layer, one panel a model, with Wilson's 95 % intervals."""
-    by_layer = categories[categories["layer"] != "all"]
+    by_layer = categories[categories["layer"] != unit_labels.ALL]
     charts.require(by_layer, "share", NO_LABEL)
     parts = charts.split(_in_percent(by_layer, "share"), "model")
     panels = charts.dot_plot(
@@ -96,7 +97,7 @@ def category_shares(categories: pd.DataFrame, *, encoder: str) -> Figure:
 @charts.drawing
 def rarefaction(curve: pd.DataFrame, probe_sizes: pd.DataFrame, *, encoder: str) -> Figure:
     """Draw distinct concepts against the number of units (left) and of probe source images (right), a row a model."""
-    curve = curve[curve["layer"] != "all"].rename(columns={"distinct": "mean"})
+    curve = curve[curve["layer"] != unit_labels.ALL].rename(columns={"distinct": "mean"})
     probe_sizes = probe_sizes.rename(columns={"distinct": "mean"})
     both = pd.concat([curve, probe_sizes])
     charts.require(both, "mean", "No unit has a label, on all source images or on some.")
@@ -177,7 +178,7 @@ def category_trend(trend: pd.DataFrame, *, encoder: str) -> Figure:
 @charts.drawing
 def category_differences(differences: pd.DataFrame, *, encoder: str) -> Figure:
     """Draw how the category shares of every two models differ over all layers, with 95 % intervals."""
-    rows = differences[differences["layer"] == "all"]
+    rows = differences[differences["layer"] == unit_labels.ALL]
     charts.require(rows, "difference", "There is one model with labels, so there is no difference.")
     rows = rows.assign(series=rows["model_a"] + " minus " + rows["model_b"])
     return _changes(

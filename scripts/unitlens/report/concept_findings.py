@@ -88,7 +88,7 @@ def evidence_findings(table: pd.DataFrame, *, seed: int = 0) -> list[str]:
         p_floor=living.p_floor.max(),
         kept=living.kept.median(),
         kept_group=living.kept_group.median(),
-        held_out={name: mean for name, mean in correlations.items() if mean.n_groups >= 3},
+        held_out={name: mean for name, mean in correlations.items() if mean.n_groups >= resampling.FEWEST_GROUPS},
     )
     return sentences + (say("concepts.no_held_out") if living.held_out_correlation.isna().all() else [])
 

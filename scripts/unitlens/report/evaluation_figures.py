@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from unitlens.measures.agreement import chance_iou
 from unitlens.report import charts
 from unitlens.report.text import (
     BASELINE_TITLES,
@@ -58,7 +59,7 @@ def agreement_sweep(summary: pd.DataFrame) -> Figure:
     panels = charts.band_plot(parts, x="percent", series="model", height=2.1)
     areas = np.linspace(0, rows["cut"].max(), 100)
     for panel in panels:
-        panel.plot(100 * areas, areas / (2 - areas), **charts.CHANCE_LINE)
+        panel.plot(100 * areas, chance_iou(areas), **charts.CHANCE_LINE)
         panel.set(xlim=(0, None), ylim=(0, 1))
     charts.title_panels(panels, parts, width=40)
     charts.label_outer(panels, "share of the image (%)", "mean equal-area IoU")
@@ -212,9 +213,9 @@ def faithfulness_curves(curves: pd.DataFrame, *, model: str) -> Figure:
     explained = {kind: own[~own["explainer"].isin(list(CONTROL_LINES))] for kind, own in kinds.items()}
     panels = charts.band_plot(explained, x="percent", series="title", height=2.4, columns=2, width=7.2)
     for panel, own in zip(panels, kinds.values(), strict=True):
-        for floor, line in CONTROL_LINES.items():
-            one = own[own["explainer"] == floor].sort_values("share")
-            panel.plot(one["percent"], one["mean"], linestyle=line, color="#333333", label=explainer_title(floor))
+        for control, line in CONTROL_LINES.items():
+            one = own[own["explainer"] == control].sort_values("share")
+            panel.plot(one["percent"], one["mean"], linestyle=line, color="#333333", label=explainer_title(control))
         panel.set(xlim=(0, 100), ylim=(0, 1))
     charts.title_panels(panels, [CURVE_TITLES[measure].format(baseline) for measure, baseline in kinds], width=40)
     charts.label_outer(panels, "pixels removed or inserted (%)", "mean probability")

@@ -15,6 +15,7 @@ from unitlens.report.pages import say
 from unitlens.report.text import (
     COMPLEXITY_TITLES,
     LOCALIZATION_TITLES,
+    SCORE_TITLES,
     SHAPE_TITLES,
     SIGNIFICANT,
     above_and_below,
@@ -22,14 +23,13 @@ from unitlens.report.text import (
     paired_test,
     significant,
 )
+from unitlens.tables import resampling
 from unitlens.tables.agreement import headline
 from unitlens.tables.complexity import MEAN_OF_PAIRS
 from unitlens.tables.faithfulness import KEYS
 from unitlens.tables.sanity import SETTLED, settled_at
 
 _NAMED = 5  # images in a sentence
-_FEWEST = 3  # source images for a test
-_HEADLINES = {"deletion": "deletion", "insertion": "insertion", "road": "ROAD"}
 
 
 def agreement_findings(summary: pd.DataFrame, tests: pd.DataFrame, *, area: float) -> list[str]:
@@ -84,7 +84,7 @@ def faithfulness_findings(summary: pd.DataFrame, tests: pd.DataFrame) -> list[st
     """
     sentences = []
     for _, of_model in summary.groupby("model", sort=False):
-        for _, of_measure in of_model[of_model["measure"].isin(_HEADLINES)].groupby("measure", sort=False):
+        for _, of_measure in of_model[of_model["measure"].isin(SCORE_TITLES)].groupby("measure", sort=False):
             _, rows = next(iter(of_measure.groupby("baseline", sort=False)))
             sentences += _faithfulness(rows, summary, tests)
     return sentences
@@ -107,10 +107,10 @@ def _faithfulness(rows: pd.DataFrame, summary: pd.DataFrame, tests: pd.DataFrame
     return say(
         "evaluation.faithfulness",
         first=first.to_dict(),
-        headline=_HEADLINES[first["measure"]],
+        headline=SCORE_TITLES[first["measure"]],
         ranked=ranked.to_dict("records"),
         random=rows.loc[rows["explainer"] == "random", "mean"].to_list(),
-        fewest=_FEWEST,
+        fewest=resampling.FEWEST_GROUPS,
         beats=beats.sum(),
         worse=ranked.loc[loses, "explainer"].to_list(),
         open=ranked.loc[~(beats | loses), "explainer"].to_list(),

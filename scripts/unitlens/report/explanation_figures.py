@@ -115,7 +115,7 @@ def explanation_grid(
     figure = Figure((width, head + n * (cell_height + strip)))
     _text(figure, f"Explanations of {model}", left=gap, top=0.06, va="top", fontsize=11)
     _saliency_bar(figure, left=gap, top=0.34, width=min(2.5, width / 2))
-    for column, title in enumerate(["SourceImage", *map(explainer_title, saliencies)]):
+    for column, title in enumerate(["Source image", *map(explainer_title, saliencies)]):
         left = gap + column * (cell + gap)
         _text(figure, title, left=left, top=head - 0.02, va="bottom", fontweight="bold", fontsize=9)
     for row in range(n):

@@ -10,11 +10,10 @@ from PIL import Image
 from unitlens.explainers import items
 from unitlens.measures import localization
 from unitlens.report import explanation_figures, pages
-from unitlens.report.text import counted, explainer_title
+from unitlens.report.text import SCORE_TITLES, counted, explainer_title
 
 # Longest side in pixels and quality of the images, the best first; None leaves them as the model sees them.
 FORMS = ((None, 85), (224, 80), (192, 75), (160, 70), (128, 65), (96, 60), (64, 50))
-SCORES = {"deletion": "deletion", "insertion": "insertion", "road": "ROAD"}
 _OUTSIDE = 165  # of 255: how dark the source image is outside of a mask
 
 
@@ -165,11 +164,11 @@ def _scores(table: pd.DataFrame | None) -> dict[tuple[str, str, str], list[tuple
     if table is None:
         return {}
     first = table.drop_duplicates(["model", "measure"])[["model", "measure", "baseline"]]
-    shown = table[table["measure"].isin(list(SCORES))].merge(first)
+    shown = table[table["measure"].isin(list(SCORE_TITLES))].merge(first)
     scores: dict[tuple[str, str, str], list] = {}
     for row in shown[shown["value"].notna()].itertuples():
         value = f"{row.value:.2f}".replace("-", "\u2212")
-        scores.setdefault((row.model, row.image_id, row.explainer), []).append((SCORES[row.measure], value))
+        scores.setdefault((row.model, row.image_id, row.explainer), []).append((SCORE_TITLES[row.measure], value))
     return scores
 
 
@@ -199,11 +198,11 @@ def _encode_row(row: Mapping[str, object], side: int | None, quality: int) -> di
     maps = []
     for each in row["maps"]:
         mask = None if each["mask"] is None else _shade(each["mask"], side)
-        maps.append(each | {"heat": _source_image(each["heat"], side, quality), "mask": mask})
-    return row | {"image": _source_image(row["image"], side, quality), "maps": maps}
+        maps.append(each | {"heat": _webp(each["heat"], side, quality), "mask": mask})
+    return row | {"image": _webp(row["image"], side, quality), "maps": maps}
 
 
-def _source_image(image: np.ndarray, side: int | None, quality: int) -> str:
+def _webp(image: np.ndarray, side: int | None, quality: int) -> str:
     return pages.data_uri(pages.compressed(_shrunk(image, side), "webp", quality=quality), "webp")
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 from markupsafe import Markup
-from scipy.stats import binomtest
 
 from unitlens.report import pages, text
 from unitlens.report.concept_findings import category_sentences, frequency_sentences, label_sentences
 from unitlens.report.evaluation_findings import no_map_sentences
 from unitlens.report.pages import say
+from unitlens.tables import resampling
 from unitlens.tables.unit_labels import ALL
 
 MOST_MISSING = 200  # jobs that are listed; logs tell of the others
@@ -156,7 +156,7 @@ def accuracy(predictions: pd.DataFrame) -> str:
     """Count right predictions of one model among its labeled source images, with Wilson's 95 % interval."""
     labeled = predictions[predictions["correct"].notna()]
     right, n = int(labeled["correct"].astype(bool).sum()), len(labeled)
-    low, high = binomtest(right, n).proportion_ci(method="wilson") if n else (None, None)
+    low, high = resampling.wilson(right, n) if n else (None, None)
     return say("overview.accuracy", right=right, n=n, low=low, high=high)[0]
 
 

@@ -25,7 +25,7 @@ from unitlens.jobs.characters import visible
 from unitlens.report import text
 
 LARGEST_REPORT_PAGE = 1_500_000  # bytes; in base64 it stays below 2 MB, the longest address of a frame in Chromium
-LARGEST_PNG = 500_000  # bytes; larger ones are source images, and embedded as JPEG
+LARGEST_PNG = 500_000  # bytes; larger ones show source images, and are embedded as JPEG
 LEVEL = 0.5  # of a map's maximum: where the outline runs
 CANVAS = 128  # side of the square that outlines are drawn on
 _FINE = 64  # side to which a map is enlarged before it is cut
@@ -158,7 +158,7 @@ def outline(activation_map: np.ndarray) -> str:
     Parameters
     ----------
     activation_map : (h, w) uint8 array
-        As `activation_maps` gives it; it is enlarged bilinearly to the source image.
+        As `activation_maps` gives it; it is enlarged bilinearly to the image.
 
     Returns
     -------

@@ -46,6 +46,7 @@ LOCALIZATION_TITLES = {
     "energy": "share of the saliency inside",
 }
 
+SCORE_TITLES = {"deletion": "deletion", "insertion": "insertion", "road": "ROAD"}
 SHAPE_TITLES = {
     "half_area": "share of the image above half of the maximum",
     "gini": "Gini coefficient of the saliency",
@@ -135,7 +136,7 @@ def paired_test(tests: pd.DataFrame, family: pd.DataFrame | None = None) -> str:
     Returns
     -------
     str
-        For instance ``paired permutation test by source_image, p < 0.05 adjusted for 2 tests; smallest p = 0.25``.
+        For instance ``paired permutation test by source image, p < 0.05 adjusted for 2 tests; smallest p = 0.25``.
     """
     if tests["p_adjusted"].isna().all():
         return "no source image to test on"

@@ -53,7 +53,7 @@ EVIDENCE = [
         "Correlation of unit and label on the half of the source images that did not choose the label.",
         on_card=True,
     ),
-    Evidence("held_out_auprc", "held-out AUPRC", "There, how well the label finds the source images that activate it."),
+    Evidence("held_out_auprc", "held-out AUPRC", "There, how well the label finds the images that activate the unit."),
 ]
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import stats
 from scipy.stats import contingency
 
-from unitlens.tables import diversity, unit_labels
+from unitlens.tables import diversity, resampling, unit_labels
 from unitlens.tables.resampling import benjamini_hochberg
 
 
@@ -65,7 +65,7 @@ def categories(concepts: pd.DataFrame) -> pd.DataFrame:
     for (model, layer), group in labeled.groupby(["model", "layer"], sort=False):
         for name in names:
             units = int((group.category == name).sum())
-            rows.append([model, layer, name, units, units / len(group), *_wilson(units, len(group))])
+            rows.append([model, layer, name, units, units / len(group), *resampling.wilson(units, len(group))])
     return pd.DataFrame(rows, columns=["model", "layer", "category", "units", "share", "low", "high"])
 
 
@@ -179,16 +179,11 @@ def weighted_shares(units: np.ndarray, totals: np.ndarray, weights: np.ndarray) 
     is Newcombe's (1998, method 10) of a difference. It does not collapse where a share is 0 or 1.
     """
     weights, shares = np.asarray(weights, dtype=float), np.divide(units, totals)
-    bounds = np.array([_wilson(*pair) for pair in zip(units, totals, strict=True)])  # (shares, 2)
+    bounds = np.array([resampling.wilson(*pair) for pair in zip(units, totals, strict=True)])  # (shares, 2)
     downward = np.where(weights > 0, bounds[:, 0], bounds[:, 1]) - shares
     upward = np.where(weights > 0, bounds[:, 1], bounds[:, 0]) - shares
     value = float(weights @ shares)
     return value, value - float(np.hypot.reduce(weights * downward)), value + float(np.hypot.reduce(weights * upward))
-
-
-def _wilson(units: int, total: int) -> tuple[float, float]:
-    interval = stats.binomtest(int(units), int(total)).proportion_ci(method="wilson")
-    return interval.low, interval.high
 
 
 def _two_by_two(units: list[int], totals: list[int]) -> list[list[int]]:

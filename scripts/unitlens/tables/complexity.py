@@ -11,6 +11,7 @@ from unitlens.measures import complexity as measures
 from unitlens.tables import resampling, summaries
 from unitlens.tables.agreement import equal_area
 
+_IMAGE = [*summaries.ORIGIN, "image_id", "source_image"]  # columns that name one
 MEAN_OF_PAIRS = "mean of all pairs"
 
 
@@ -81,7 +82,7 @@ def correlate_complexity(complexity: pd.DataFrame, scores: pd.DataFrame, *, area
     columns = [*summaries.ORIGIN, "agreement", "measure", "n", "source_images", "correlation", "low", "high", "p_value"]
     tables = []
     for key, own in agreement_of_images(scores, area=area).groupby([*summaries.ORIGIN, "agreement"], sort=False):
-        joined = own.merge(complexity, on=[*summaries.ORIGIN, "image_id", "source_image"])
+        joined = own.merge(complexity, on=_IMAGE)
         rows = []
         for measure in measures.IMAGE_MEASURES:
             known = joined[joined[[measure, "value"]].notna().all(axis=1)]
@@ -100,13 +101,12 @@ def agreement_of_images(scores: pd.DataFrame, *, area: float) -> pd.DataFrame:
     The column ``agreement`` names the pair, or is `MEAN_OF_PAIRS`.
     """
     scores = scores[equal_area(scores, area)]
-    keys = [*summaries.ORIGIN, "image_id", "source_image"]
-    first = scores[scores["explainer_b"] == "lime"].drop_duplicates(keys)
+    first = scores[scores["explainer_b"] == "lime"].drop_duplicates(_IMAGE)
     first = first.assign(agreement=first["explainer_a"] + " & lime")
-    pairs = scores.groupby(keys, sort=False)["value"]
+    pairs = scores.groupby(_IMAGE, sort=False)["value"]
     mean = pairs.mean().where(pairs.count() == pairs.size())  # over all pairs or over none
     mean = mean.rename("value").reset_index().assign(agreement=MEAN_OF_PAIRS)
-    return pd.concat([first, mean], ignore_index=True)[[*keys, "agreement", "value"]]
+    return pd.concat([first, mean], ignore_index=True)[[*_IMAGE, "agreement", "value"]]
 
 
 def complexity_points(
@@ -117,7 +117,5 @@ def complexity_points(
     Arguments as of `correlate_complexity`, and its result; in the points ``value`` is the equal-area IoU.
     """
     pairs = correlations.drop_duplicates("model").set_index("model")["agreement"]
-    points = agreement_of_images(scores, area=area).merge(
-        complexity, on=[*summaries.ORIGIN, "image_id", "source_image"]
-    )
+    points = agreement_of_images(scores, area=area).merge(complexity, on=_IMAGE)
     return tuple(table[table["agreement"] == table["model"].map(pairs)] for table in (points, correlations))

@@ -63,7 +63,7 @@ def score_shard(
     targets = torch.as_tensor(facts["target"])
     maps = {name: torch.as_tensor(arrays["saliency"]).to(device) for name, arrays in explanations.items()}
     maps |= {
-        name: floor.to(device) for name, floor in make_control_maps(images.shape[1:3], seeds=control_seeds).items()
+        name: control.to(device) for name, control in make_control_maps(images.shape[1:3], seeds=control_seeds).items()
     }
     options = {"plan": plan, "seeds": seeds, "batch_size": batch_size}
     found = curves(predict, torch.as_tensor(images).to(device), maps, targets.clamp(min=0), **options)

@@ -12,6 +12,7 @@ from scipy import stats
 
 from unitlens.measures.complexity import finite
 
+FEWEST_GROUPS = 3  # that tell something of the spread
 BATCH_ELEMENTS = 2**22  # most numbers that scipy's resampling holds at once
 LEVEL = 0.95  # of all intervals
 
@@ -68,7 +69,7 @@ def mean_with_interval(
     """
     sums, sizes = _by_group(values, groups)
     mean = float(np.mean(values)) if len(sums) else np.nan
-    if len(sums) < 3:
+    if len(sums) < FEWEST_GROUPS:
         return MeanInterval(int(sizes.sum()), len(sums), mean, np.nan, np.nan)
     low, high = stats.bootstrap(
         (sums, sizes),
@@ -81,6 +82,12 @@ def mean_with_interval(
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return MeanInterval(int(sizes.sum()), len(sums), mean, float(low), float(high))
+
+
+def wilson(count: int, total: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share."""
+    interval = stats.binomtest(int(count), int(total)).proportion_ci(method="wilson")
+    return interval.low, interval.high
 
 
 def paired_permutation_test(
@@ -163,7 +170,7 @@ def rank_correlation(
     if len(sum_x) != len(sum_y) or sizes.sum() != sizes_y.sum():
         raise ValueError(f"`x` and `y` must be paired, got {int(sizes.sum())} and {int(sizes_y.sum())} values")
     x, y = sum_x / sizes, sum_y / sizes
-    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+    if len(x) < FEWEST_GROUPS or np.ptp(x) == 0 or np.ptp(y) == 0:
         return Correlation(len(x), np.nan, np.nan, np.nan, np.nan)
     rng = np.random.default_rng(seed)
     resamples = rng.integers(len(x), size=(n_resamples, len(x)))

@@ -201,10 +201,11 @@ def label_table(
 
     table = tabulate(scores, activations, concepts, similarity=similarity, encoder=encoders[0])
     p = p_values(np.where(testable(probe.activations, similarity), observed, np.nan), null)
-    group_names = np.append(np.asarray(concepts["word"], dtype=object)[probe.groups], "")
+    words = np.asarray(concepts["word"], dtype=object)
+    group_names = dict(zip(words, words[probe.groups], strict=True)) | {"": ""}
     table = table.assign(
         candidate=table.concept,
-        group=group_names[dissect.label(scores).concept.cpu()],
+        group=table.concept.map(group_names),
         margin_group=evidence.margin_to_other_group(scores, probe.groups),
         kept=stability.kept,
         kept_group=stability.kept_group,
