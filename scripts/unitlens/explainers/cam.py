@@ -294,11 +294,8 @@ def _min_max(maps: Tensor, epsilon: float) -> Tensor:
 
 def _check_finite(values: Tensor, what: str, layer: str, first: int) -> None:
     """Raise if the values (n, ...) of an image are not all finite; `first` is the index of the first image."""
-    bad = (first + (~values.isfinite().flatten(1).all(1)).nonzero().flatten()).tolist()
-    if bad:
-        raise items.ItemError(
-            f"NaN or infinite {what}: layer {layer!r}, image {bad[0]}", dict.fromkeys(bad, items.NOT_FINITE)
-        )
+    if bad := items.not_finite(values, first=first):
+        raise items.ItemError(f"NaN or infinite {what}: layer {layer!r}, image {next(iter(bad))}", bad)
 
 
 def _check_arguments(images: Tensor, targets: Tensor, method: str, chunk: int) -> tuple[Tensor, Tensor]:

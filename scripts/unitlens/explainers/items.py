@@ -53,6 +53,12 @@ def reasons_where(failing: Tensor, reason: str) -> dict[int, str]:
     return dict.fromkeys(failing.nonzero()[:, 0].tolist(), reason)
 
 
+def not_finite(values: Tensor, *, first: int = 0) -> dict[int, str]:
+    """Give the reason to images whose values (n, ...) are not all finite, by their index, counted from `first`."""
+    bad = first + (~values.isfinite().flatten(1).all(1)).nonzero()[:, 0]
+    return dict.fromkeys(bad.tolist(), NOT_FINITE)
+
+
 def reason_texts(reasons: Mapping[int, str], count: int) -> np.ndarray:
     """Write reasons as a column (count,) of text, empty where there is none."""
     return np.array([reasons.get(place, "") for place in range(count)], dtype=object)

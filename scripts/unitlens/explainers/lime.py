@@ -212,9 +212,14 @@ def mask(coefficients: torch.Tensor, segments: torch.Tensor, *, num_features: in
     if num_features < 1:
         raise ValueError(f"`num_features` is {num_features}; allowed: 1 or more")
     coefficients, segments = torch.as_tensor(coefficients), torch.as_tensor(segments)
-    largest = coefficients.nan_to_num(0).sort(dim=-1, descending=True, stable=True).indices[..., :num_features]
-    shown = torch.zeros_like(coefficients, dtype=torch.bool).scatter(-1, largest, True) & (coefficients > 0)
+    shown = largest(coefficients.nan_to_num(0), num_features) & (coefficients > 0)
     return torch.stack([own[..., labels] for own, labels in zip(shown, segments.long(), strict=True)])
+
+
+def largest(coefficients: torch.Tensor, count: int) -> torch.Tensor:
+    """Mark the `count` largest of coefficients (..., d) along the last axis, the first of equal ones."""
+    places = coefficients.sort(dim=-1, descending=True, stable=True).indices[..., :count]
+    return torch.zeros_like(coefficients, dtype=torch.bool).scatter(-1, places, True)
 
 
 def _result(

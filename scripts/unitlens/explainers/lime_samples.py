@@ -272,9 +272,7 @@ def check_probabilities(probabilities: torch.Tensor, n_images: int, highest: int
 
 def check_finite(samples: torch.Tensor, image_ids: list, *, first: int = 0) -> None:
     """Raise an ItemError that names the images whose samples (n, ...) are not finite."""
-    finite = samples.isfinite().flatten(1).all(1)  # (n,)
-    if bad := (first + (~finite).nonzero()[:, 0]).tolist():
+    if bad := items.not_finite(samples, first=first):
         raise items.ItemError(
-            f"`predict` returned NaN or infinite probabilities for images {[image_ids[i] for i in bad]}",
-            dict.fromkeys(bad, items.NOT_FINITE),
+            f"`predict` returned NaN or infinite probabilities for images {[image_ids[i] for i in bad]}", bad
         )

@@ -18,12 +18,13 @@ from unitlens.images import fill
 KEYS = ("superpixels", "hide", "n_samples", *DEFAULTS._fields, "num_features")
 DEFAULT = "default"
 
+_ALL_FEATURES = 100_000
 # Defaults of lime 0.2.0.1, `explain_instance` and `SegmentationAlgorithm`.
 _KEYWORDS = {
     "labels": (1,),
     "hide_color": None,
     "top_labels": 5,
-    "num_features": 100_000,
+    "num_features": _ALL_FEATURES,
     "num_samples": 1000,
     "batch_size": 10,
     "segmentation_fn": {"algo_type": "quickshift", "kernel_size": 4, "max_dist": 200, "ratio": 0.2},
@@ -31,7 +32,6 @@ _KEYWORDS = {
     "model_regressor": {"Ridge": {"alpha": 1.0}},
     "random_seed": None,
 }
-_ALL_FEATURES = 100_000
 _IGNORED = {
     "labels": "the class is chosen by explain.target (and the package itself ignores labels where top_labels is set)",
     "top_labels": "one class is explained, chosen by explain.target",
@@ -72,10 +72,9 @@ def from_explain_instance(keywords: Mapping[str, object]) -> tuple[Setting, list
     allowed = [*_KEYWORDS, "progress_bar"]
     problems = [f"unknown keyword {key!r}; allowed: {', '.join(allowed)}" for key in keywords if key not in allowed]
     given = {**_KEYWORDS, **{key: value for key, value in keywords.items() if key in allowed}}
-    colors = {name: value for name, value in fill.HIDE.items() if not isinstance(value, str)}
-    hide = [name for name, value in colors.items() if value == given["hide_color"]]
+    hide = [name for name, value in fill.COLORS.items() if value == given["hide_color"]]
     if not hide:
-        problems.append(f"`hide_color` is {given['hide_color']!r}; allowed: {list(colors.values())}")
+        problems.append(f"`hide_color` is {given['hide_color']!r}; allowed: {list(fill.COLORS.values())}")
     segmentation, regressor = given["segmentation_fn"], given["model_regressor"]
     segmentation = {"algo_type": segmentation} if isinstance(segmentation, str) else dict(segmentation)
     method = segmentation.pop("algo_type", None)

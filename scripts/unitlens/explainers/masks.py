@@ -1,9 +1,9 @@
 """Cut saliency maps to masks of equal area, and compare masks.
 
 Maps are cut at equal area, with ties broken at random: broken by index, the many zeros of two sparse maps would make
-them agree (two disjoint 5 % maps cut at 20 % score 0.60 by index, 0.106 at random, chance 0.111). All functions take
-one image (h, w) or a batch (n, h, w), and an image's result does not depend on its batch. A saliency that is NaN, and
-shapes that differ, are a ValueError. Tested by hand.
+them agree (two disjoint 5 % maps cut at 20 % score 0.60 by index, 0.106 at random, chance 0.111). Functions
+take one image (h, w) or a batch (n, h, w) unless they say otherwise, and an image's result does not depend on its
+batch. A saliency that is NaN, and shapes that differ, are a ValueError. Tested by hand.
 """
 
 from collections.abc import Sequence

@@ -70,12 +70,17 @@ def explain_images(
     return (join(parts)[0] if parts else _nothing(images["images"].shape[1:3])) | facts, seconds
 
 
+def without_target(targets: Tensor, predicted: Tensor) -> dict[int, str]:
+    """Say which images, of classes (n,) of which -1 is not known, have no target or no prediction, and why."""
+    unknown = items.reasons_where(targets < 0, items.NO_LABEL)
+    return unknown | items.reasons_where(predicted < 0, items.NOT_FINITE)
+
+
 def _explain_batch(
     explainer: Explainer, images: Tensor, targets: Tensor, image_ids: Sequence[str], predicted: Tensor
 ) -> tuple[dict[str, Tensor], np.ndarray]:
     """Explain a batch but for the images without a prediction or a target; say why an image has no explanation."""
-    reasons = items.reasons_where(targets < 0, items.NO_LABEL)
-    reasons |= items.reasons_where(predicted < 0, items.NOT_FINITE)
+    reasons = without_target(targets, predicted)
 
     def run(places: list[int]) -> dict[str, Tensor]:
         return explainer(images[places], targets[places].clamp(min=0), [image_ids[place] for place in places])

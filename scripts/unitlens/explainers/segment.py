@@ -267,9 +267,9 @@ def superpixels_of(
     options = {key: value for key, value in superpixels.items() if key != "method"}
     if superpixels["method"] != "given":
         return SUPERPIXELS[superpixels["method"]](images, **options), {}
-    absent = [place for place, image_id in enumerate(image_ids) if image_id not in (given or {})]
-    nothing = np.zeros(images.shape[1:3], dtype=np.int64)
-    maps = np.stack([nothing if place in absent else given[name] for place, name in enumerate(image_ids)])
+    given, nothing = given or {}, np.zeros(images.shape[1:3], dtype=np.int64)
+    absent = [place for place, image_id in enumerate(image_ids) if image_id not in given]
+    maps = np.stack([given.get(image_id, nothing) for image_id in image_ids])
     segments = relabel(torch.as_tensor(maps.astype(np.int64)), shape=tuple(images.shape[:3]))
     return segments.to(images.device), dict.fromkeys(absent, items.NO_LABEL_MAP)
 

@@ -1,6 +1,6 @@
 """Run only what follows a layer, checked against the whole network.
 
-Ablation-CAM and Score-CAM change a layer's output for each of its channels; what comes before need not run again.
+Ablation-CAM changes a layer's output for each of its channels; what comes before need not run again.
 """
 
 import inspect
@@ -18,9 +18,6 @@ from unitlens.networks.hooks import capture, find_layer
 
 logger = logging.getLogger(__name__)
 Tail = Callable[[Tensor, Tensor], Tensor]  # (outputs of a layer (m, ...), index of the image of each (m,)) -> logits
-
-
-# ---- running what follows a layer without running what precedes it
 
 
 def find_tail(model: nn.Module, layer: str, images: Tensor, activations: Tensor, logits: Tensor) -> tuple[str, Tail]:

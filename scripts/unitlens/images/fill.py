@@ -3,6 +3,7 @@
 import torch
 
 HIDE = {"mean": None, "gray": 128, "black": 0, "white": 255, "blur": "blur", "noise": "noise"}
+COLORS = {name: value for name, value in HIDE.items() if not isinstance(value, str)}  # what `lime` knows too
 
 # Standard deviation in pixels of the blur that hides superpixels: Fong and Vedaldi, "Interpretable Explanations of
 # Black Boxes by Meaningful Perturbation" (ICCV 2017).

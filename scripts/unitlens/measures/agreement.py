@@ -1,8 +1,8 @@
 """How far saliency maps agree with each other, image by image.
 
-All functions take one image (h, w) or a batch (n, h, w) of saliency maps, and an image's result does not depend on its
-batch. Scores are float64, (n,) or (). Saliency that is NaN, and shapes that differ, are a ValueError. Tested against
-hand-computed masks and scipy.stats.
+Functions take one image (h, w) or a batch (n, h, w) of saliency maps unless they say otherwise, and the result of an
+image does not depend on its batch. Scores are float64, (n,) or (). Saliency that is NaN, and shapes that differ, are a
+ValueError. Tested against hand-computed masks and scipy.stats.
 """
 
 from collections.abc import Mapping, Sequence

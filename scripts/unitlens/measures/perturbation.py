@@ -47,15 +47,16 @@ def stacks(
     """Make all perturbed images (k, h, w, 3) of one image after the other, with the image's target."""
     height, width = images.shape[1:3]
     cases = list(zip(images, targets, seeds, strict=True))
+    flat = {name: is_flat(maps).tolist() for name, maps in saliencies.items()}
     for index, (image, target, seed) in enumerate(each(cases, "source images")):
         generator = torch.Generator().manual_seed(seed)
         shuffle = torch.randperm(height * width, generator=generator).to(images.device)
         noise = (_NOISE * torch.randn(height, width, 3, generator=generator)).to(images.device)
         baselines = {name: BASELINES[name](image) for name in plan.baselines}
         yield torch.stack([image, *baselines.values()]), target
-        for maps in saliencies.values():
-            ranks = _ranks(maps[index], shuffle)
-            case = Case(image, baselines, noise, _scaled(maps[index], ranks), ranks)
+        for name, maps in saliencies.items():
+            ranks = _ranks(maps[index], shuffle, flat[name][index])
+            case = Case(image, baselines, noise, _scaled(maps[index], ranks, flat[name][index]), ranks)
             for measure in plan.measures:
                 counts = _counts(inner_shares(measure, plan), ranks)
                 for baseline in baselines_of(measure, plan):
@@ -116,15 +117,15 @@ def _counts(shares: Sequence[float], ranks: Tensor) -> Tensor:
     return torch.tensor([round(share * ranks.numel()) for share in shares], device=ranks.device).view(-1, 1, 1)
 
 
-def _ranks(saliency: Tensor, shuffle: Tensor) -> Tensor:
+def _ranks(saliency: Tensor, shuffle: Tensor, flat: bool) -> Tensor:
     """Place of every pixel of a map (h, w) in the order of saliency; equal ones as `shuffle`, (h * w,), has them."""
-    pixels = torch.zeros_like(saliency) if is_flat(saliency[None]) else saliency
+    pixels = torch.zeros_like(saliency) if flat else saliency
     order = shuffle[pixels.flatten()[shuffle].argsort(descending=True, stable=True)]
     return torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device)).view_as(saliency)
 
 
-def _scaled(saliency: Tensor, ranks: Tensor) -> Tensor:
+def _scaled(saliency: Tensor, ranks: Tensor, flat: bool) -> Tensor:
     """Scale a map (h, w) to [0, 1]; a flat one becomes its random order."""
-    if is_flat(saliency[None]):
+    if flat:
         return 1 - ranks / (ranks.numel() - 1)
     return (saliency - saliency.amin()) / (saliency.amax() - saliency.amin())

@@ -55,6 +55,10 @@ class Check(NamedTuple):
     note: str = ""
     left_out: Mapping[int, str] = {}  # why source images, by their number, cannot be explained
 
+    def rows(self, count: int) -> list[int]:
+        """Numbers of those of `count` source images that are compared."""
+        return [row for row in range(count) if row not in self.left_out]
+
 
 def compare(
     model: nn.Module,
@@ -81,7 +85,7 @@ def compare(
         `network.set_precision`): in less, Ablation-CAM's differences of logits drown in rounding.
     normalize : callable
         uint8 images -> the model's input.
-    images : (n, h, w, 3) uint8 Tensor
+    pixels : (n, h, w, 3) uint8 Tensor
         On the model's device.
     targets : (n,) int Tensor
         The class that is explained.
@@ -126,7 +130,7 @@ def compare(
         options = {key: superpixels[key] for key in superpixels.keys() - {"method"}}
         checks.insert(-1, _quickshift_check(pixels, options))
     device = torch.cuda.get_device_name(pixels.device) if pixels.device.type == "cuda" else "cpu"
-    strict, usable, differences, timings = {}, {}, [], []
+    strict, differences, timings = {}, [], []
 
     def add(check: str, reference: str, images: int, difference: float, **rest: object) -> dict[str, object]:
         row = {"model": name, "check": check, "reference": reference, "images": images}
@@ -135,7 +139,7 @@ def compare(
         return row
 
     for check in progress.each(checks, "checks"):
-        rows = usable[check.name] = [row for row in range(len(pixels)) if row not in check.left_out]
+        rows = check.rows(len(pixels))
         strict[check.name], our_seconds = _timed(check.ours, rows)
         theirs, their_seconds = _timed(check.theirs, rows)
         difference = _largest(check.difference, strict[check.name], theirs)
@@ -150,7 +154,7 @@ def compare(
     for precision in ["tf32", "bf16"] if pixels.is_cuda else ["bf16"]:
         network, dtype = set_precision(copy.deepcopy(model), precision)
         for check in explainers(network, lambda pixels, dtype=dtype: normalize(pixels).to(dtype)):
-            fast = [_array(check.ours(index)) for index in usable[check.name]]
+            fast = [_array(check.ours(index)) for index in check.rows(len(pixels))]
             difference = _largest(_largest_difference, fast, strict[check.name])
             add(check.name, "float32", len(fast), difference, note=f"{precision}: for information")
     for method in cams:
@@ -164,8 +168,7 @@ def _reasons(
 ) -> tuple[dict[int, str], dict[int, str]]:
     """Say why source images, by their number, cannot be explained at all, and why not by LIME."""
     single = items.reasons_where(segments.flatten(1).amax(1) == 0, items.ONE_SUPERPIXEL)
-    reasons = items.reasons_where(targets < 0, items.NO_LABEL)
-    reasons |= items.reasons_where(run.predicted_class(predict(images)) < 0, items.NOT_FINITE)
+    reasons = run.without_target(targets, run.predicted_class(predict(images)))
     return reasons, single | dict(absent) | reasons
 
 
@@ -304,11 +307,10 @@ def _lime_check(
 ) -> Check:
     n_segments = segment.superpixel_counts(segments).tolist()
     n_samples = [max(samples, d) for d in n_segments]
-    known = {name: value for name, value in fill.HIDE.items() if not isinstance(value, str)}
     hide = options["hide"]
-    note = "" if hide in known else f"superpixels hidden by their mean color: lime knows no {hide}"
+    note = "" if hide in fill.COLORS else f"superpixels hidden by their mean color: lime knows no {hide}"
     common = {key: options[key] for key in surrogate.Surrogate._fields if key in options}
-    common |= {"hide": known.get(hide), "batch_size": batch_size}
+    common |= {"hide": fill.COLORS.get(hide), "batch_size": batch_size}
 
     def coefficients(explain_by: Callable[..., lime.LimeResult], i: int, **design: object) -> Tensor:
         part = slice(i, i + 1)

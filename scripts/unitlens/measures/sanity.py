@@ -15,7 +15,7 @@ import torch
 from scipy.stats import hypergeom
 from torch import Tensor, nn
 
-from unitlens.explainers import items, lime_samples, masks, run
+from unitlens.explainers import items, lime, lime_samples, masks, run
 from unitlens.images import fill
 from unitlens.jobs.progress import each
 from unitlens.jobs.seeds import image_seed, repeated_ids, stream_seeds
@@ -131,8 +131,7 @@ def expected_jaccard(n: int, k: int) -> float:
 
 def top_superpixels(coefficients: Tensor, size: int) -> Tensor:
     """Mark the largest coefficients of each row of (draws, superpixels) but none of 0, which are not selected."""
-    largest = coefficients.sort(dim=1, descending=True, stable=True).indices[:, :size]
-    return torch.zeros_like(coefficients, dtype=torch.bool).scatter(1, largest, True) & (coefficients != 0)
+    return lime.largest(coefficients, size) & (coefficients != 0)
 
 
 def mean_jaccard(sets: Tensor) -> float:

@@ -142,7 +142,8 @@ def with_common_words(concepts: pd.DataFrame, count: int) -> pd.DataFrame:
     from wordfreq import top_n_list
 
     common = [word for word in top_n_list("en", 2 * count) if word.isalpha() and len(word) >= 3][:count]
-    added = [word for word in common if word not in set(concepts.word)]
+    listed = set(concepts.word)
+    added = [word for word in common if word not in listed]
     return pd.concat([concepts, pd.DataFrame({"word": added, "category": "word"})], ignore_index=True)
 
 

@@ -204,6 +204,8 @@ def bootstrap_top_images(
     counts = torch.as_tensor(np.stack([resample(source_images, rng) for _ in range(resamples)]))
     ranked = _extended_top(activations, source_images, counts, len(terms.slope))
     rank = torch.arange(len(terms.slope)).repeat(resamples, 1)
+    slope, offset = (each[:, None].to(images.device) for each in (terms.slope, terms.offset))
+    at_once = factors_at_once(terms)
     found = np.full((4, len(scores)), np.nan)
     for unit in progress.each((~scores[:, 0].isnan()).nonzero()[:, 0].tolist(), "units resampled"):
         rows = ranked[unit]
@@ -211,8 +213,8 @@ def bootstrap_top_images(
         softmax = ((images[rows] @ texts[best].T).mul_(terms.a) - log_norms[rows]).exp_().double()
         times = counts[:, source_images.number[rows.cpu()]]  # (resamples, rows): how often each row is there
         image = torch.searchsorted(times.cumsum(1), rank, right=True).clamp_(max=len(rows) - 1).to(rows.device)
-        factors = softmax[image].mul_(terms.slope[:, None].to(rows.device)).add_(terms.offset[:, None].to(rows.device))
-        parts = factors.split(factors_at_once(terms), dim=1)  # (resamples, ranks, concepts)
+        factors = softmax[image].mul_(slope).add_(offset)
+        parts = factors.split(at_once, dim=1)  # (resamples, ranks, concepts)
         resampled = sum(part.prod(1).log_() for part in parts) - terms.lam * layer_term[best]
         winner = best[resampled.argmax(1)].cpu().numpy()
         found[:2, unit] = (winner == best[0].item()).mean(), (groups[winner] == groups[best[0].item()]).mean()

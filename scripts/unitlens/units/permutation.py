@@ -134,6 +134,9 @@ def p_values(observed: np.ndarray, null: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(observed), np.nan, (1 + len(null) - short) / (1 + len(null)))
 
 
+# ---- soft_wpmi and wpmi: only the top images count
+
+
 def log_normalizers(images: Tensor, texts: Tensor, a: float) -> Tensor:
     """Compute the logarithm of the softmax's denominator, logsumexp over concepts of a x cosine, (images, 1)."""
     step = max(1, exemplars.BLOCK_ELEMENTS // len(texts))
