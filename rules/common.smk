@@ -1,4 +1,4 @@
-"""What the rules of several topics take inputs, params and resources from: shards, paths, and memory and run time."""
+"""What the rules of several topics take inputs from: the config, models, image sets, shards and paths."""
 
 import functools
 import gc
@@ -113,6 +113,7 @@ def images_of_models(dataset, models, those):
     return list(dict.fromkeys(images_of(dataset, each, shard) for each in inputs for shard in those))
 
 
+@functools.cache
 def decoded_images():
     """Names of the image sets and, beside them, every decoded shard."""
     labeled = [config["models"][model]["preprocessing"] for model in labeled_models()]
@@ -208,6 +209,11 @@ def per_explainer(pattern, some=None):
     some = shards("explain") if some is None else some
     each = [expand(pattern, model=model, explainer=explainers(model), shard=some) for model in explained_models()]
     return sum(each, [])
+
+
+def shown_saliency():
+    """Maps of all explainers of the images that the pages show."""
+    return per_explainer("results/saliency/{model}/{explainer}/{shard}.h5", first_shards("report"))
 
 
 def per_explained_shard(pattern, some=None):

@@ -45,7 +45,7 @@ rule dissect_network:
         network=network,
         device=config["device"],
         words=mask_words,
-        bars=mask_settings("share", "detector"),
+        bars=detector_bars,
     message:
         "Dissect {wildcards.model} {wildcards.layer} with masks"
     script:

@@ -17,6 +17,10 @@ def layers_to_check(wildcards):
     return list(dict.fromkeys(model["layers"] + saliency))
 
 
+def own_class_list(wildcards):
+    return {wildcards.model: config["models"][wildcards.model]["classes"]}
+
+
 def class_lists():
     return {model: settings["classes"] for model, settings in config["models"].items()}
 
@@ -66,8 +70,8 @@ def mask_words(wildcards):
     return {"masks": masks, "ours": ours} if masks else {"boxes": config["netdissect"]["boxes"]}
 
 
-def mask_settings(*keys):
-    return lambda wildcards: {key: config["netdissect"][key] for key in keys if key in config["netdissect"]}
+def detector_bars(wildcards):
+    return {key: config["netdissect"][key] for key in ("share", "detector")}
 
 
 def tuned_images(wildcards):

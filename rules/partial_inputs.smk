@@ -72,14 +72,14 @@ def made_inputs(rule):
 
 def missing_explanations(wildcards):
     """Explanations that the page would show, by explainer, model and shard."""
-    paths = per_explainer("results/saliency/{model}/{explainer}/{shard}.h5", first_shards("report"))
+    paths = shown_saliency()
     missing = [PurePosixPath(path) for path in paths if path not in all_made()]
     return [f"{path.parts[-3]} {path.parts[-2]} {path.stem}" for path in missing]
 
 
 def partial_pages(wildcards):
     """Pages that can be made of what exists; the overview says what is missing, so it always can."""
-    explained = made(per_explainer("results/saliency/{model}/{explainer}/{shard}.h5", first_shards("report")))
+    explained = made(shown_saliency())
     pages = {"overview": True, "explanations": explained, "units": made_layers()}
     return [f"results/partial/{name}.html" for name, possible in pages.items() if possible]
 

@@ -18,7 +18,7 @@ rule draw_overlays:
         runtime=SHORT,
     params:
         shown=config["report"]["n_images"],
-        classes=lambda wildcards: {wildcards.model: config["models"][wildcards.model]["classes"]},
+        classes=own_class_list,
     message:
         "Draw what {wildcards.explainer} shows of {wildcards.model}"
     script:
@@ -47,7 +47,7 @@ rule draw_grid:
         runtime=SHORT,
     params:
         shown=config["report"]["n_images"],
-        classes=lambda wildcards: {wildcards.model: config["models"][wildcards.model]["classes"]},
+        classes=own_class_list,
     message:
         "Draw the explanations of {wildcards.model} side by side"
     script:
@@ -81,7 +81,7 @@ rule write_units:
 rule write_explanations:
     input:
         images=images_of_models("explain", explained_models(), first_shards("report")),
-        saliency=per_explainer("results/saliency/{model}/{explainer}/{shard}.h5", first_shards("report")),
+        saliency=shown_saliency(),
         masks=per_explained_shard("results/masks/{model}/{shard}.h5", first_shards("report")),
         predictions="results/predictions.csv",
         faithfulness=per_explained_shard("results/faithfulness/{model}/{shard}.csv", first_shards("report")),

@@ -53,9 +53,9 @@ def missing_jobs(jobs: Sequence[dict]) -> dict:
 def cause(log: str) -> str:
     """Say why a job failed: its error, or that it had no time to name one."""
     found = _read_log(log)
-    if not found or found[-1].startswith(_CLOSING):
-        return _last_words(log)
-    return f"it was killed, for want of memory or time? The last line of its log: {_last_words(log)}"
+    if not found or _was_closed(found):
+        return _last_words(found)
+    return f"it was killed, for want of memory or time? The last line of its log: {_last_words(found)}"
 
 
 def _log_of(output: str, rule: object, wildcards: Mapping[str, str]) -> str:
@@ -74,13 +74,13 @@ def _what_became_of(log: str, pending: bool) -> dict[str, str]:
     if not Path(log).is_file():
         return {"state": "not begun" if pending else "done", "reason": ""}
     found = _read_log(log)
-    if not found or not found[-1].startswith(_CLOSING):
-        reason = f"killed, or still running; last line of its log: {_last_words(log)}"
+    if not _was_closed(found):
+        reason = f"killed, or still running; last line of its log: {_last_words(found)}"
         return {"state": "cut off", "reason": reason}
     if not pending:
         return {"state": "done", "reason": ""}
     if any(line.startswith("Traceback (most recent call last)") for line in found):
-        return {"state": "failed", "reason": _last_words(log)}
+        return {"state": "failed", "reason": _last_words(found)}
     return {"state": "out of date", "reason": ""}
 
 
@@ -88,10 +88,14 @@ def _read_log(log: str) -> list[str]:
     return Path(log).read_text(encoding="utf-8", errors="replace").splitlines() if Path(log).is_file() else []
 
 
-def _last_words(log: str) -> str:
+def _was_closed(lines: list[str]) -> bool:
+    return bool(lines) and lines[-1].startswith(_CLOSING)
+
+
+def _last_words(lines: list[str]) -> str:
     """Give the last line of a log but for the one that tells the cost: the error, where there is one."""
-    found = [line for line in _read_log(log) if line.strip() and not line.startswith(_CLOSING)]
-    return visible(found[-1]) if found else "it has no log"
+    said = [line for line in lines if line.strip() and not line.startswith(_CLOSING)]
+    return visible(said[-1]) if said else "it has no log"
 
 
 # ---- said at the end of a run
