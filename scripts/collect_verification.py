@@ -6,8 +6,8 @@ with log_to(snakemake.log[0]):
     from unitlens.storage.tables import read_table, write_table
     from unitlens.tables import sanity
 
-    for name in ("differences", "timings"):
-        table = read_table(snakemake.input[name])
+    made = {name: read_table(snakemake.input[name]) for name in ("differences", "timings")}
+    for name, table in made.items():
         write_table(table, snakemake.output[name])
         print(table.to_string(), end="\n\n")
-    sanity.require_passed(read_table(snakemake.output.differences))
+    sanity.require_passed(made["differences"])

@@ -14,11 +14,8 @@ with log_to(snakemake.log[0]):
     params, wildcards, images = snakemake.params, snakemake.wildcards, snakemake.input.images
     net = network.load_network(params.network, snakemake.input.weights, snakemake.input.model, device=params.device)
     read = ("images", "label", "box", "mask")
-    words, source_images, source = (
-        mask_words(**params.words),
-        read_column(images, "source_image"),
-        next(iter(params.words)),
-    )
+    words, source = mask_words(**params.words), "masks" if "masks" in params.words else "boxes"
+    source_images = read_column(images, "source_image")
     dissection = dissect(
         net.model,
         wildcards.layer,

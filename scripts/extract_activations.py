@@ -6,7 +6,7 @@ with log_to(snakemake.log[0]):
     import torch
     from unitlens.jobs import progress
     from unitlens.networks import hooks, layer_outputs, network
-    from unitlens.storage.arrays import attributes_of, open_arrays, read_batches, write_arrays
+    from unitlens.storage.arrays import attributes_of, open_arrays, read_batches, read_dataset, write_arrays
 
     torch.set_num_threads(snakemake.threads)
     params, layer = snakemake.params, snakemake.wildcards.layer
@@ -20,6 +20,6 @@ with log_to(snakemake.log[0]):
         parts = [part.cpu() for part in progress.progress(pooled, len(file["images"]), "images")]
         write_arrays(
             snakemake.output[0],
-            {"activations": torch.cat([torch.empty(0), *parts]), "image_id": file["image_id"].asstr()[:]},
+            {"activations": torch.cat([torch.empty(0), *parts]), "image_id": read_dataset(file["image_id"])},
             {**net.facts, "layer": layer, "pooling": params.pooling, "geometry": attributes_of(file)["geometry"]},
         )

@@ -8,7 +8,8 @@ with log_to(snakemake.log[0]):
     from unitlens.tables.complexity import measure_complexity, score_shape
 
     images, _ = read_arrays(snakemake.input.images)
-    shape = score_shape([read_arrays(path) for path in snakemake.input.saliency], area=snakemake.params.area)
-    complexity = measure_complexity(images["images"], *read_arrays(snakemake.input.lime))
+    explanations = {path: read_arrays(path) for path in snakemake.input.saliency}
+    shape = score_shape(list(explanations.values()), area=snakemake.params.area)
+    complexity = measure_complexity(images["images"], *explanations[snakemake.input.lime])
     for name, table in {"shape": shape, "complexity": complexity}.items():
         write_table(table, snakemake.output[name])

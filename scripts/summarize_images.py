@@ -8,14 +8,14 @@ with log_to(snakemake.log[0]):
 
     import pandas as pd
     from unitlens.images import datasets
-    from unitlens.storage.arrays import attributes_of, open_arrays
+    from unitlens.storage.arrays import attributes_of, open_arrays, read_dataset
     from unitlens.storage.tables import write_table
 
     parts = []
     for name, path in zip(snakemake.params.sets, snakemake.input.images, strict=True):
         with open_arrays(path) as file:
-            own, source_images = attributes_of(file), file["source_image"].asstr()[:].tolist()
-            kept = set(file["image_id"].asstr()[:])
+            own, source_images = attributes_of(file), read_dataset(file["source_image"]).tolist()
+            kept = set(read_dataset(file["image_id"]))
         problems = json.loads(own["skipped"])
         facts = {"set": name, "geometry": own["geometry"], "skipped": sum(image not in kept for image, _ in problems)}
         parts.append(facts | {"source_images": source_images, "problems": problems})

@@ -7,11 +7,8 @@ with log_to(snakemake.log[0]):
     from unitlens.storage.tables import read_table, write_table
     from unitlens.tables import sanity
 
-    output, seed = snakemake.output, snakemake.params.seed
-    randomization, stability = (
-        read_table(snakemake.input.randomized),
-        read_table(snakemake.input.stability),
-    )
+    files, output, seed = snakemake.input, snakemake.output, snakemake.params.seed
+    randomization, stability = read_table(files.randomized), read_table(files.stability)
     randomized = sanity.summarize_randomization(randomization, seed=seed)
     stable = sanity.summarize_stability(stability, seed=seed)
     made = {"randomization": randomization, "randomization_summary": randomized}

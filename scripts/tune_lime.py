@@ -8,7 +8,7 @@ with log_to(snakemake.log[0]):
     from unitlens.explainers import segment
     from unitlens.measures import lime_sweep
     from unitlens.networks import network
-    from unitlens.report import evaluation_findings
+    from unitlens.report.text import objective_text
     from unitlens.storage.arrays import open_arrays, read_arrays
     from unitlens.storage.tables import write_table
 
@@ -28,7 +28,7 @@ with log_to(snakemake.log[0]):
     scores, seconds = map(pd.DataFrame, swept_columns)
     scores.insert(0, "model", snakemake.wildcards.model)
     scores.insert(2, "source_image", scores.image_id.map(dict(zip(image_ids, reference["source_image"], strict=False))))
-    scores["objective"], scores["seed"] = evaluation_findings.objective_text(**options), params.seed
+    scores["objective"], scores["seed"] = objective_text(**options), params.seed
     scores["explained_class"], scores["geometry"] = facts["explained_class"], facts["geometry"]
     write_table(scores, snakemake.output.scores)
     write_table(seconds, snakemake.output.timings, digits=4)

@@ -3,12 +3,9 @@
 from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from itertools import groupby
-    from pathlib import Path
-
     from unitlens.report import explanation_page
     from unitlens.storage.arrays import read_arrays
-    from unitlens.storage.shards import concatenate
+    from unitlens.storage.shards import by_folder
     from unitlens.storage.tables import read_table
     from unitlens.tables.explanations import join_predictions
 
@@ -18,10 +15,7 @@ with log_to(snakemake.log[0]):
     cards = explanation_page.collect(
         explanations,
         [read_arrays(path, rows=params.shown) for path in files.masks],
-        {
-            geometry: concatenate(shards, rows=params.shown)[0]
-            for geometry, shards in groupby(files.images, key=lambda path: Path(path).parent.name)
-        },
+        {facts["geometry"]: arrays for arrays, facts in by_folder(files.images, rows=params.shown)},
         predictions=predictions,
         faithfulness=read_table(files.faithfulness) if files.faithfulness else None,
         source_images=params.shown,

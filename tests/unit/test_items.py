@@ -12,7 +12,7 @@ from unitlens.measures.agreement import chance_iou
 from unitlens.measures.reference_checks import compare
 from unitlens.measures.sanity import cam_maps, draw
 from unitlens.networks.network import predictor
-from unitlens.report import evaluation_findings, explanation_figures, explanation_page, overview
+from unitlens.report import evaluation_findings, explanation_figures, explanation_page, overview, text
 from unitlens.tables import faithfulness, localization, summaries, tuning
 from unitlens.tables.agreement import score_pairs, summarize
 from unitlens.tables.complexity import correlate_complexity, measure_complexity, score_shape
@@ -413,7 +413,7 @@ def test_tuning_leaves_out_an_image_that_no_setting_can_explain(files, network):
     made = lime_sweep.sweep(predict, *inputs, lime_sweep.all_settings(**options), score, **seeds)
     scores, seconds = map(pd.DataFrame, made)
     scores = scores.assign(model="m", source_image=scores["image_id"], explained_class="predicted", geometry="g")
-    scores = scores.assign(objective=evaluation_findings.objective_text(**objective), seed=7)
+    scores = scores.assign(objective=text.objective_text(**objective), seed=7)
     tables = tuning.tables(scores, seconds.assign(model="m"), **options)
     settings = tables["settings"]
     assert settings["n"].unique().tolist() == [2] and settings["left_out"].unique().tolist() == [3]

@@ -58,7 +58,7 @@ def write_sheet(
     size
         How many rows the config promised, where there is no `sheet`.
     allow_missing
-        Leave missing source images and label maps to `images`, which lists them.
+        Leave missing source images and label maps to `decode_images` and `read_label_maps`, which list them.
 
     Raises
     ------

@@ -113,7 +113,7 @@ def label_maps(block: Mapping[str, np.ndarray], values: np.ndarray, *, source: s
     Parameters
     ----------
     block : mapping
-        As `localization` gives them, ``images`` (n, h, w, 3) and, for boxes, ``label`` (n,).
+        As `shards.read_blocks` gives them, ``images`` (n, h, w, 3) and, for boxes, ``label`` (n,).
     values : array, shape (concepts,)
         The value, or the label, that means each concept. One that is marked and means none is a ValueError.
     source : str

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from unitlens.measures import control_maps
-from unitlens.measures.agreement import chance_iou
 from unitlens.measures.faithfulness import BETTER
 from unitlens.measures.sanity import OTHER, RANDOMIZED
 from unitlens.report.pages import say
@@ -209,20 +208,6 @@ def stability_findings(summary: pd.DataFrame, *, top: int, n_samples: int) -> li
             measures={} if rows["mean"].isna().all() else rows.to_dict("index"),
         )
     return sentences
-
-
-def objective_text(*, objective: str, explainer: str, area: float, steps: int, baseline: str) -> str:
-    """Name an objective with all that it depends on, for tables and sentences."""
-    (named,) = say(
-        "evaluation.objective",
-        objective=objective,
-        explainer=explainer,
-        area=area,
-        steps=steps,
-        baseline=baseline,
-        chance=chance_iou(area),
-    )
-    return named
 
 
 def tuning_findings(board: pd.DataFrame, choice: pd.DataFrame) -> list[str]:

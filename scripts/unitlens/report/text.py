@@ -197,3 +197,15 @@ def decimals(value: float, digits: int) -> str:
 def in_seconds(seconds: float) -> str:
     """Write seconds with as many digits as one reads."""
     return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def objective_text(*, objective: str, explainer: str, area: float, steps: int, baseline: str) -> str:
+    """Name an objective of the tuning with all that it depends on, for tables and sentences."""
+    from unitlens.measures.agreement import chance_iou  # here: who only writes sentences starts without torch
+
+    title, share = explainer_title(explainer), f"cut to {100 * area:g} % of the image"
+    return {
+        "equal_area_iou": f"IoU with {title}, both {share}; chance {chance_iou(area):.3f}",
+        "mask_iou": f"IoU of LIME's mask with {title}, {share}",
+        "insertion": f"insertion AUC ({baseline} baseline, {steps} steps)",
+    }[objective]

@@ -285,6 +285,11 @@ def read_dataset(dataset: h5py.Dataset, rows: int | None = None) -> np.ndarray:
     return dataset.asstr()[:rows] if h5py.check_string_dtype(dataset.dtype) else dataset[:rows]
 
 
+def as_texts(column: object) -> np.ndarray:
+    """Give a column of text (n,), an array or an open dataset, as an object array of str."""
+    return np.asarray(read_dataset(column) if hasattr(column, "asstr") else column, dtype=object)
+
+
 def _digest(file: h5py.File) -> np.bytes_:
     facts = {key: np.asarray(value).tolist() for key, value in attributes_of(file).items()}
     shapes = {name: dataset.shape for name, dataset in file.items()}
@@ -392,8 +397,3 @@ def _checksummed_chunks(array: np.ndarray) -> dict[str, object]:
     shrinks = array.dtype in (bool, np.uint16) or array.dtype.kind == "S"  # masks, label maps, text; others hardly do
     compression = {"compression": "gzip", "compression_opts": 1} if shrinks else {}
     return {"chunks": (rows, *array.shape[1:]), "fletcher32": True, **compression}
-
-
-def as_texts(column: object) -> np.ndarray:
-    """Give a column of text (n,), an array or an open dataset, as an object array of str."""
-    return np.asarray(column.asstr()[:] if hasattr(column, "asstr") else column, dtype=object)

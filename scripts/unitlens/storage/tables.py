@@ -55,7 +55,7 @@ def write_table(table: pd.DataFrame, path: str | Path, *, digits: int = 6) -> No
 
 
 def write_texts(table: pd.DataFrame, path: str | Path) -> None:
-    """Write a table of texts only, whatever its columns are called; `jobs.csv_files` reads it."""
+    """Write a table of texts only, whatever its columns are called; `jobs.sheets.read_rows` reads it."""
     _write(table, path, list(table), 6)
 
 
