@@ -205,6 +205,16 @@ def test_noise_stays_at_chance_and_does_not_settle():
     assert "are not settled at 400 samples" in evaluation_findings.stability_findings(summary, top=3, n_samples=400)[0]
 
 
+def test_too_few_samples_for_a_fit_without_a_penalty_cost_these_values_alone():
+    """Twelve superpixels in ten samples have no single solution where `alpha` is 0."""
+    segments = torch.arange(12).repeat_interleave(12).view(1, 12, 12).expand(2, -1, -1)
+    options = OPTIONS | {"counts": [10, 400], "options": {"hide": "mean", "alpha": 0}}
+    scores = sanity_tables.check_stability(linear_samples(400, 3, 0.05), segments, table_of(2), top=3, **options)
+    assert scores["n_samples"].tolist() == ([10] * 3 + [400] * 3) * 2
+    few, full = (scores[scores["n_samples"] == n] for n in (10, 400))
+    assert few["value"].isna().all() and full["value"].eq(1).all()
+
+
 def test_settled_means_from_there_on():
     def summary(*means):
         return pd.DataFrame({"measure": "top_jaccard", "n_samples": [100, 200, 300], "mean": means})

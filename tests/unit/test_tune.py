@@ -237,6 +237,13 @@ def test_a_setting_with_fewer_samples_than_superpixels_has_no_rank(some_images, 
     assert effects[["level", "settings", "refused"]].to_numpy().tolist() == [["15", 0, 1], ["16", 1, 0]]
 
 
+def test_a_setting_without_a_penalty_is_refused_where_its_samples_have_no_single_solution(some_images, reference):
+    swept = lime_sweep.all_settings({**DEFAULT, "alpha": 0}, {"n_samples": [16, 80]})
+    scores, _ = run(some_images, reference, swept)
+    few = scores["setting"] == next(name for name, setting in swept.items() if setting["n_samples"] == 16)
+    assert scores[few]["score"].isna().all() and scores[~few]["score"].notna().all()
+
+
 def test_all_settings_refused(some_images, reference):
     swept = lime_sweep.all_settings({**DEFAULT, "n_samples": 10}, {})
     scores, seconds = run(some_images, reference, swept)

@@ -7,6 +7,7 @@ every other setting is a fit to the first of them, exactly what `lime.explain` w
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import groupby, product
 
@@ -24,6 +25,7 @@ from unitlens.explainers.lime_settings import (
     superpixel_text,
     surrogate,
 )
+from unitlens.explainers.surrogate import DependentError
 from unitlens.images import fill
 from unitlens.jobs import progress
 from unitlens.jobs.seeds import image_seed, stream_seeds
@@ -141,7 +143,8 @@ def sweep(
     scores : dict of list
         Columns ``setting, image_id, superpixels, score, mask_area``, a row for each setting and image: the
         superpixels of the image and the share of it in LIME's own mask, 0 where no superpixel is positive. Score and
-        area are NaN where `lime.explain` refuses an image, because of its number of superpixels.
+        area are NaN where `lime.explain` refuses an image, because of its number of superpixels or
+        because they depend on each other.
     seconds : dict of list
         Columns ``part, segmentation, images, seconds``: the time to segment the images, a row for each superpixel
         setting, and to predict perturbed images (part ``sample``), those of all designs together.
@@ -206,9 +209,13 @@ def _score_setting(
 ) -> np.ndarray:
     """Return score and mask area (2, n) of the images, NaN where LIME refuses one."""
     n_samples, values = setting["n_samples"], np.full((2, len(segments)), np.nan)
-    rows = [row for row in samples if counts[row] <= n_samples]
-    if rows:
-        coefficients = [surrogate(setting, *samples[row]).coefficients for row in rows]
+    fits = {}
+    for row, own in samples.items():
+        with suppress(DependentError):  # without a penalty, of so few samples
+            if counts[row] <= n_samples:
+                fits[row] = surrogate(setting, *own).coefficients
+    if fits:
+        rows, coefficients = list(fits), list(fits.values())
         own = segments[rows]
         saliency = torch.stack([each[0].clamp(min=0)[labels] for each, labels in zip(coefficients, own, strict=True)])
         mask = partial(lime.mask, num_features=setting["num_features"])

@@ -1,6 +1,7 @@
 """Tabulate what randomized networks and other seeds do to explanations; judge the checks against reference packages."""
 
 from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unitlens.explainers import lime_samples, masks
-from unitlens.explainers.surrogate import Surrogate, fit
+from unitlens.explainers.surrogate import DependentError, Surrogate, fit
 from unitlens.jobs.progress import each
 from unitlens.jobs.seeds import stream_seeds
 from unitlens.measures import agreement, sanity
@@ -111,25 +112,24 @@ def check_stability(
     area : float
         Share of the image at which maps are cut.
     options : mapping
-        LIME's options, of which `surrogate.fit` gets its own.
+        LIME's options, of which `surrogate.fit` gets its own. Where its penalty `alpha` is 0 and so few samples leave
+        superpixels dependent on each other, values are NaN too.
     """
-    names = sanity.STABILITY_MEASURES
     surrogate = {name: options[name] for name in Surrogate._fields if name in options}
     rows = []
     for i, image in enumerate(each(images.to_dict("records"), "source images")):
         labels = segments[i].long()
-        facts = image | {"seeds": len(samples), "superpixels": int(labels.max()) + 1}
-        if i in without:
-            blank = {"value": np.nan, "chance": np.nan}
-            rows += [facts | {"n_samples": n, "measure": name} | blank for n in sorted(counts) for name in names]
-            continue
         coefficients = {}  # (seeds, superpixels) each
+        for n in () if i in without else sorted(counts):
+            with suppress(DependentError):  # without a penalty, of so few samples
+                fits = [fit(own.designs[i][:n], own.predictions[i, :n], **surrogate) for own in samples]
+                coefficients[n] = torch.stack([one.coefficients[0] for one in fits])
+        ties = {"image_id": image["image_id"], "seed": seed}
+        found = sanity.seed_stability(coefficients, labels, top=top, area=area, **ties) if coefficients else {}
+        facts = image | {"seeds": len(samples), "superpixels": int(labels.max()) + 1}
         for n in sorted(counts):
-            fits = [fit(own.designs[i][:n], own.predictions[i, :n], **surrogate) for own in samples]
-            coefficients[n] = torch.stack([one.coefficients[0] for one in fits])
-        found = sanity.seed_stability(coefficients, labels, top=top, area=area, image_id=image["image_id"], seed=seed)
-        for n, own in found.items():
-            for name, (value, chance) in own.items():
+            for name in sanity.STABILITY_MEASURES:
+                value, chance = found[n][name] if n in found else (np.nan, np.nan)
                 rows.append(facts | {"n_samples": n, "measure": name, "value": value, "chance": chance})
     return pd.DataFrame(rows)
 
