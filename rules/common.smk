@@ -13,7 +13,8 @@ from snakemake.settings.types import ExecMode
 # not `workflow.basedir`, which is another workflow's where that imports this one
 WORKFLOW = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
 sys.path.insert(0, str(WORKFLOW / "scripts"))
-from unitlens.jobs import csv_files, model_settings, schema
+from unitlens.jobs import config as job_config
+from unitlens.jobs import csv_files, schema
 
 SCHEMA = schema.read_schema(WORKFLOW / "config" / "schema.yaml")
 
@@ -24,9 +25,7 @@ def check_config():
         raise WorkflowError(
             "There is no config. Choose a profile, for example `--profile profiles/demo`, or give `--configfile`."
         )
-    from unitlens.jobs.config import check  # here: jobs on a cluster need none
-
-    if problems := check(config, SCHEMA, workflow.configfiles):
+    if problems := job_config.check(config, SCHEMA, workflow.configfiles):
         raise WorkflowError("The configuration has problems:\n" + "\n".join(f"  {problem}" for problem in problems))
 
 
@@ -52,11 +51,11 @@ def labeled_models():
 
 
 def explained_models():
-    return model_settings.explained_models(config)
+    return job_config.explained_models(config)
 
 
 def explainers(model):
-    return model_settings.explainers(config, model)
+    return job_config.explainers(config, model)
 
 
 # ---- image sets and their shards

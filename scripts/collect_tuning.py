@@ -8,7 +8,6 @@ with log_to(snakemake.log[0]):
 
     import pandas as pd
     import yaml
-    from unitlens.explainers import lime_settings
     from unitlens.measures import lime_sweep
     from unitlens.report import evaluation_findings, pages
     from unitlens.storage.tables import read_table, write_table
@@ -24,11 +23,9 @@ with log_to(snakemake.log[0]):
     best = tuning.best_settings(made["settings"], **params.settings)
     seed = params.settings["seed"]
     for model, config, keywords in zip(params.models, output.best, output.keywords, strict=True):
-        Path(config).write_text(yaml.safe_dump(lime_settings.to_config(best[model]), sort_keys=False))
-        Path(keywords).write_text(
-            json.dumps(lime_settings.to_explain_instance(best[model], seed=seed), indent=2) + "\n"
-        )
+        Path(config).write_text(yaml.safe_dump(lime_sweep.to_config(best[model]), sort_keys=False))
+        Path(keywords).write_text(json.dumps(lime_sweep.to_explain_instance(best[model], seed=seed), indent=2) + "\n")
     named = lime_sweep.named_settings(params.settings["default"], params.settings["presets"])
-    written = {name: lime_settings.to_explain_instance(setting, seed=seed) for name, setting in named.items()}
+    written = {name: lime_sweep.to_explain_instance(setting, seed=seed) for name, setting in named.items()}
     Path(output.presets).write_text(json.dumps(written, indent=2) + "\n")
     pages.write_findings(output.findings, evaluation_findings.tuning_findings(made["settings"], made["selection"]))

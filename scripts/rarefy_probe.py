@@ -8,13 +8,13 @@ with log_to(snakemake.log[0]):
     from unitlens.storage.shards import concatenate
     from unitlens.storage.tables import write_table
     from unitlens.tables import diversity
-    from unitlens.units import evidence, likelihood
+    from unitlens.units import dissect, evidence
 
     torch.set_num_threads(snakemake.threads)
     activations, _ = concatenate(snakemake.input.activations)
     images, _ = concatenate(snakemake.input.images)
     concepts, _ = read_arrays(snakemake.input.concepts)
-    texts = likelihood.normalized(concepts["features"], "text_features")
+    texts = dissect.normalized(concepts["features"], "text_features")
     table = diversity.relabel_subsets(
         activations["activations"],
         images["features"],

@@ -4,8 +4,7 @@ from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     import torch
-    from unitlens.explainers import run
-    from unitlens.jobs import seeds
+    from unitlens.explainers import items, run
     from unitlens.measures import perturbation
     from unitlens.networks import network
     from unitlens.storage.arrays import read_arrays, write_arrays
@@ -24,8 +23,8 @@ with log_to(snakemake.log[0]):
         explanations,
         images["images"],
         plan=perturbation.Plan(**params.faithfulness),
-        seeds=seeds.stream_seeds(params.seed, "faithfulness", images["image_id"]),
-        control_seeds=seeds.stream_seeds(params.seed, "random", images["image_id"]),
+        seeds=items.stream_seeds(params.seed, "faithfulness", images["image_id"]),
+        control_seeds=items.stream_seeds(params.seed, "random", images["image_id"]),
         batch_size=snakemake.resources.batch_size,
         device=net.device,
     )

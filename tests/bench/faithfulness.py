@@ -21,7 +21,7 @@ from explainers import Job
 from pytorch_grad_cam.metrics.road import ROADMostRelevantFirstAverage
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
-from unitlens.measures import control_maps, faithfulness, perturbation
+from unitlens.measures import faithfulness, perturbation, sanity
 from unitlens.networks import network
 
 STEPS, PERCENTILES = 17, list(range(10, 100, 10))  # Quantus wants steps of equally many pixels
@@ -41,7 +41,7 @@ def main() -> None:
     if options.device == "cpu":
         torch.set_num_threads(explainers.CPU_THREADS)
     images = explainers.source_images(options.images).to(options.device)
-    maps = control_maps.random_saliency(images.shape[1:3], seeds=range(len(images))).to(options.device)
+    maps = sanity.random_saliency(images.shape[1:3], seeds=range(len(images))).to(options.device)
     model = explainers.our_network("resnet18", options.device)
     rows = []
     for name, plan in PLANS.items():

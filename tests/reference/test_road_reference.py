@@ -7,7 +7,8 @@ import pytest
 import torch
 import torchvision
 from skimage import data, transform
-from unitlens.measures import faithfulness, imputation, perturbation
+from unitlens.images import fill
+from unitlens.measures import faithfulness, perturbation
 
 road = pytest.importorskip("pytorch_grad_cam.metrics.road")
 
@@ -45,7 +46,7 @@ def orders():
 def test_imputation_is_that_of_grad_cam(one_image, name, share):
     order = orders()[name] + 1e-6 * torch.rand(SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     removed = order.flatten().argsort(descending=True).argsort().view(SIDE, SIDE) < share * SIDE**2
-    ours = imputation.impute(one_image[None], removed[None])[0]
+    ours = fill.impute(one_image[None], removed[None])[0]
     theirs = road.NoisyLinearImputer(noise=0)(one_image.permute(2, 0, 1).float(), (~removed).float())
     assert (ours - theirs.permute(1, 2, 0)).abs().max() < 0.5
 

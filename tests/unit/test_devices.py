@@ -12,7 +12,8 @@ import pytest
 import torch
 from skimage import data, transform
 from unitlens.explainers import cam, lime, masks, segment
-from unitlens.measures import agreement, control_maps, faithfulness, imputation, perturbation, sanity
+from unitlens.images import fill
+from unitlens.measures import agreement, faithfulness, perturbation, sanity
 from unitlens.networks import build, hooks, layer_outputs
 from unitlens.networks.network import load_classifier, normalizer, predictor, set_precision
 from unitlens.units import exemplars, netdissect
@@ -68,7 +69,7 @@ def surrogate(**options):
 
 def curves(device):
     predict = predictor(*network(device))
-    maps = control_maps.random_saliency((SIZE, SIZE), seeds=SEEDS).to(device)
+    maps = sanity.random_saliency((SIZE, SIZE), seeds=SEEDS).to(device)
     plan = perturbation.Plan(5, ["blur", "mean"], [20, 50, 80])
     found = faithfulness.curves(
         predict, source_images(device), {"random": maps}, targets(device), plan=plan, seeds=SEEDS, batch_size=32
@@ -77,8 +78,8 @@ def curves(device):
 
 
 def filled(device):
-    removed = control_maps.random_saliency((SIZE, SIZE), seeds=SEEDS).to(device) > 0.3
-    return imputation.impute(source_images(device), removed)
+    removed = sanity.random_saliency((SIZE, SIZE), seeds=SEEDS).to(device) > 0.3
+    return fill.impute(source_images(device), removed)
 
 
 def pooled(device):
@@ -114,7 +115,7 @@ CLOSE = {  # what is computed: by how much the CPU and the GPU may differ, as a 
     "LIME over noise": (1e-4, surrogate(hide="noise")),
     "LIME over blur": (1e-3, surrogate(hide="blur")),  # some gray levels are rounded the other way
     "faithfulness": (1e-3, curves),  # likewise
-    "imputation": (2 * imputation.TOLERANCE / 255, filled),
+    "imputation": (2 * fill.TOLERANCE / 255, filled),
     "activations": (1e-5, pooled),
     "strongest activations": (1e-5, strongest),
     "Spearman": (1e-9, ranked),

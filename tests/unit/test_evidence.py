@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score
 from unitlens.report import concept_findings
 from unitlens.tables import unit_labels
 from unitlens.units import dissect, evidence, exemplars, permutation
-from unitlens.units.likelihood import TERMS, log_likelihood, normalized, soft_terms, term_of_layer
+from unitlens.units.dissect import TERMS, log_likelihood, normalized, soft_terms, term_of_layer
 
 N_CONCEPTS, DIMENSION = 40, 48
 PLANTED, NULL = 40, 80

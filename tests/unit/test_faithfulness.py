@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from unitlens.measures import control_maps, faithfulness, perturbation
+from unitlens.explainers import masks
+from unitlens.measures import faithfulness, perturbation, sanity
 from unitlens.report import evaluation_findings
 from unitlens.tables import faithfulness as faithfulness_tables
 
@@ -149,9 +150,9 @@ def planted():
     n = 12
     maps = {
         "true": planted_map(n),
-        "other": control_maps.random_saliency((SIDE, SIDE), seeds=range(100, 100 + n)),
-        "random": control_maps.random_saliency((SIDE, SIDE), seeds=range(n)),
-        "gaussian": control_maps.centered_gaussian((SIDE, SIDE)).expand(n, -1, -1),
+        "other": sanity.random_saliency((SIDE, SIDE), seeds=range(100, 100 + n)),
+        "random": sanity.random_saliency((SIDE, SIDE), seeds=range(n)),
+        "gaussian": sanity.centered_gaussian((SIDE, SIDE)).expand(n, -1, -1),
     }
     found = faithfulness.curves(patch_only, planted_images(n), maps, ones(n), plan=ALL, seeds=range(n))
     return rows_of(faithfulness.scores(found), n)
@@ -244,7 +245,7 @@ def test_ties_are_random_and_seeded():
 def test_maps_without_an_order_get_a_random_one_and_are_flagged(value):
     images, maps = noise_images(2), torch.rand(2, SIDE, SIDE)
     maps[1] = value
-    assert control_maps.is_flat(maps).tolist() == [False, True]
+    assert masks.is_flat(maps).tolist() == [False, True]
     zeros = torch.zeros_like(maps)
     scored = faithfulness.curves(patch_only, images, {"a": maps, "zero": zeros}, ones(2), plan=ALL, seeds=[1, 2])
     for measure in ("deletion", "insertion"):
@@ -253,9 +254,9 @@ def test_maps_without_an_order_get_a_random_one_and_are_flagged(value):
 
 
 def test_floors():
-    maps = control_maps.random_saliency((40, 50), seeds=[1, 2, 1])
+    maps = sanity.random_saliency((40, 50), seeds=[1, 2, 1])
     assert maps.shape == (3, 40, 50) and torch.equal(maps[0], maps[2]) and not torch.equal(maps[0], maps[1])
-    gaussian = control_maps.centered_gaussian((5, 9))
+    gaussian = sanity.centered_gaussian((5, 9))
     assert gaussian.shape == (5, 9) and gaussian.argmax() == 2 * 9 + 4 and torch.equal(gaussian, gaussian.flip(0, 1))
     # one standard deviation, a quarter of the side, is half way to the border
     assert gaussian[2, 2].item() == pytest.approx(np.exp(-0.5))

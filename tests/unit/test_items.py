@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from unitlens.explainers import items, lime_settings, segment
+from unitlens.explainers import items, segment
 from unitlens.explainers.cam import METHODS
 from unitlens.explainers.run import cam_explainer, cut_masks, explain_images, lime_explainer
 from unitlens.measures import lime_sweep, perturbation
@@ -426,7 +426,7 @@ def test_tuning_leaves_out_an_image_that_no_setting_can_explain(files, network):
         "m: none of 2 settings of LIME could be used on every source image, so there is "
         "no best one, and the default stays."
     )
-    assert tuning.best_settings(tables["settings"], **options) == {"m": lime_settings.complete(LIME)}
+    assert tuning.best_settings(tables["settings"], **options) == {"m": lime_sweep.complete(LIME)}
 
 
 @pytest.mark.parametrize("rows", [range(5), [1, 3]])

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from unitlens.explainers.items import stream_seeds
 from unitlens.images.geometry import box_pixels
-from unitlens.jobs.seeds import stream_seeds
-from unitlens.measures import agreement, control_maps
+from unitlens.measures import agreement, sanity
 from unitlens.measures.localization import energy_inside, object_iou, pointing, reference_masks
 from unitlens.report import evaluation_findings
 from unitlens.tables.localization import score, summarize
@@ -86,7 +86,7 @@ def test_random_maps_score_by_chance_and_a_planted_one_fully():
     assert means["lime"][["energy", "iou"]].tolist() == pytest.approx([0.25, agreement.chance_iou(0.25)], rel=0.05)
     peaks = [divmod(own.argmax().item(), 32) for own in noise]
     assert means["lime"]["pointing"] == np.mean([max(peak) < 16 for peak in peaks])
-    random = control_maps.random_saliency((32, 32), seeds=stream_seeds(1, "random", images["image_id"]))
+    random = sanity.random_saliency((32, 32), seeds=stream_seeds(1, "random", images["image_id"]))
     shares = random[:, :16, :16].sum((1, 2)) / random.sum((1, 2))
     assert means["random"]["energy"] == pytest.approx(shares.mean().item()) == pytest.approx(0.25, rel=0.05)
     assert means["random"]["iou"] == pytest.approx(agreement.chance_iou(0.25), rel=0.2)  # coarse maps: few draws

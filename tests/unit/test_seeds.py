@@ -10,12 +10,10 @@ import pandas as pd
 import pytest
 import torch
 import toy
-from unitlens.explainers import lime, lime_samples, lime_settings, run, segment
+from unitlens.explainers import items, lime, lime_samples, run, segment
 from unitlens.explainers.masks import cut_explanations, equal_area_mask, mask_stability
-from unitlens.jobs import seeds
 from unitlens.measures import (
     agreement,
-    control_maps,
     faithfulness,
     lime_sweep,
     localization,
@@ -39,24 +37,24 @@ NAMES = ("seed", "seeds", "control_seeds", "generator", "rng")
 
 
 def test_image_seeds_are_the_same_on_every_machine_and_use_63_bits():
-    assert seeds.image_seed(0, "a") == 6612858177627257344
-    assert seeds.image_seed(1, "a") == 6104050150092007499
-    assert seeds.image_seed(0, "b") == 6784266294602954560
-    many = [seeds.image_seed(7, f"{number}") for number in range(200)]
+    assert items.image_seed(0, "a") == 6612858177627257344
+    assert items.image_seed(1, "a") == 6104050150092007499
+    assert items.image_seed(0, "b") == 6784266294602954560
+    many = [items.image_seed(7, f"{number}") for number in range(200)]
     assert min(many) >= 0 and 2**62 < max(many) < 2**63 and len(set(many)) == 200
-    assert seeds.stream_seeds(7, "lime", ["x", "y"]) == [seeds.image_seed(7, "lime/x"), seeds.image_seed(7, "lime/y")]
+    assert items.stream_seeds(7, "lime", ["x", "y"]) == [items.image_seed(7, "lime/x"), items.image_seed(7, "lime/y")]
 
 
 def test_repeats_name_the_images_as_they_are_first():
-    assert seeds.repeated_ids(("a", "b"), 1) == [["a", "b"]]
-    assert seeds.repeated_ids(("a", "b"), 3) == [["a", "b"], ["a/1", "b/1"], ["a/2", "b/2"]]
+    assert items.repeated_ids(("a", "b"), 1) == [["a", "b"]]
+    assert items.repeated_ids(("a", "b"), 3) == [["a", "b"], ["a/1", "b/1"], ["a/2", "b/2"]]
 
 
 def test_one_seed_is_that_of_every_image():
-    assert seeds.one_each(5, 3, "seed") == seeds.one_each(np.int64(5), 3, "seed") == [5, 5, 5]
-    assert seeds.one_each(np.array([1, 2]), 2, "seed") == [1, 2]
+    assert items.one_each(5, 3, "seed") == items.one_each(np.int64(5), 3, "seed") == [5, 5, 5]
+    assert items.one_each(np.array([1, 2]), 2, "seed") == [1, 2]
     with pytest.raises(ValueError, match="`tie_seeds` holds 2 seeds for 3 images; give one, or one per image"):
-        seeds.one_each([1, 2], 3, "tie_seeds")
+        items.one_each([1, 2], 3, "tie_seeds")
 
 
 # what other seeds give
@@ -269,8 +267,8 @@ CASES = {
     "perturbation.stacks": lambda s: [
         stack for stack, _ in perturbation.stacks(PICTURES, {"a": FLAT}, [1, 1], PLAN, [s, s])
     ],
-    "control_maps.random_saliency": lambda s: control_maps.random_saliency((8, 8), seeds=[s]),
-    "control_maps.make_control_maps": lambda s: control_maps.make_control_maps((8, 8), seeds=[s])["random"],
+    "sanity.random_saliency": lambda s: sanity.random_saliency((8, 8), seeds=[s]),
+    "sanity.make_control_maps": lambda s: sanity.make_control_maps((8, 8), seeds=[s])["random"],
     "faithfulness.score_shard": lambda s: faithfulness_tables.score_shard(
         predict, {"lime": EXPLANATION}, SHARD["images"], seeds=[s, s], control_seeds=[1, 2], **SCORED
     )[0].query("explainer == 'lime'"),
@@ -348,9 +346,9 @@ CASES = {
     "sanity.summarize_stability": lambda s: sanity_tables.summarize_stability(
         rows({"seeds": 2, "n_samples": 10, "measure": "kept", "chance": 0.1}), seed=s
     ),
-    "seeds.image_seed": lambda s: seeds.image_seed(s, "a"),
-    "seeds.stream_seeds": lambda s: seeds.stream_seeds(s, "a", ["b"]),
-    "seeds.one_each": lambda s: seeds.one_each(s, 2, "seeds"),
+    "items.image_seed": lambda s: items.image_seed(s, "a"),
+    "items.stream_seeds": lambda s: items.stream_seeds(s, "a", ["b"]),
+    "items.one_each": lambda s: items.one_each(s, 2, "seeds"),
     "segment.quickshift": lambda s: segment.quickshift(
         np.zeros((1, 30, 30, 3), np.uint8), kernel_size=1, max_dist=5, seed=s
     ),
@@ -365,9 +363,7 @@ CASES = {
     "summaries.paired_tests p": lambda s: summaries.paired_tests(pairs(), ["model"], "explainer_b", seed=s)["p_value"],
     "lime_sweep.drawn": lambda s: sorted(lime_sweep.drawn(SETTING, GRID, count=3, seed=s)),
     "lime_sweep.all_settings": lambda s: sorted(lime_sweep.all_settings(SETTING, GRID, count=3, seed=s)),
-    "lime_settings.to_explain_instance": lambda s: lime_settings.to_explain_instance(
-        lime_settings.complete(SETTING), seed=s
-    ),
+    "lime_sweep.to_explain_instance": lambda s: lime_sweep.to_explain_instance(lime_sweep.complete(SETTING), seed=s),
     "lime_sweep.make_score": lambda s: score_of(s, "equal_area_iou")(FLAT, MASK, [0, 1]),
     "lime_sweep.make_score insertion": lambda s: score_of(s, "insertion")(FLAT, MASK, [0, 1]),
     "lime_sweep.sweep": lambda s: lime_sweep.sweep(

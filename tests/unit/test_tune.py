@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from unitlens.explainers import lime, lime_samples, lime_settings, segment
+from unitlens.explainers import lime, lime_samples, segment
 from unitlens.explainers import run as run_module
+from unitlens.explainers.items import stream_seeds
 from unitlens.images import fill
-from unitlens.jobs.seeds import stream_seeds
 from unitlens.measures import faithfulness, lime_sweep
 from unitlens.report import evaluation_findings
 from unitlens.tables import tuning
@@ -81,9 +81,9 @@ def with_source_images(scores):
 def test_grid_is_a_cross_product_with_the_default_first():
     swept = lime_sweep.all_settings(DEFAULT, GRID)
     assert len(swept) == 1 + 2 * 3 * 3 * 2 * 2 * 2
-    assert next(iter(swept.values())) == lime_settings.complete(DEFAULT)
+    assert next(iter(swept.values())) == lime_sweep.complete(DEFAULT)
     assert all(
-        list(setting) == list(lime_settings.KEYS) and lime_settings.setting_id(setting) == name
+        list(setting) == list(lime_sweep.KEYS) and lime_sweep.setting_id(setting) == name
         for name, setting in swept.items()
     )
     assert {setting["num_features"] for setting in swept.values()} == {2}, "a key that the grid lacks is the default's"
@@ -128,7 +128,7 @@ def test_coefficients_are_those_of_lime_explain(some_images, hide):
         own = {key: setting[key] for key in keys} | options
         alone = lime.explain(predict, some_images, segments, torch.tensor([0, 1, 0]), batch_size=16, **own)
         for row in range(3):
-            fit = lime_settings.surrogate(setting, shared.designs[row], shared.predictions[row])
+            fit = lime_sweep.surrogate(setting, shared.designs[row], shared.predictions[row])
             torch.testing.assert_close(fit.coefficients[0], alone.coefficients[row], rtol=0, atol=1e-12)
             torch.testing.assert_close(fit.r2[0], alone.r2[row], rtol=0, atol=1e-12)
 
@@ -273,7 +273,7 @@ def table(values, source_images=None):
 
 
 def plain(**options):
-    return lime_settings.complete({**DEFAULT, **options})
+    return lime_sweep.complete({**DEFAULT, **options})
 
 
 def test_pareto_front_by_hand():
@@ -412,7 +412,7 @@ def test_tables_of_two_models_lie_below_each_other_in_the_order_of_the_run():
     swept = lime_sweep.all_settings(**options)
     scores = [table({name: [0.1, 0.2, 0.3] for name in swept}).assign(model=model) for model in ("z", "a")]
     facts = {"objective": "agreement", "explained_class": "predicted", "geometry": "square", "seed": 7}
-    seconds = [["superpixels", lime_settings.superpixel_text(each["superpixels"]), 3, 0.3] for each in swept.values()]
+    seconds = [["superpixels", lime_sweep.superpixel_text(each["superpixels"]), 3, 0.3] for each in swept.values()]
     seconds = pd.DataFrame([*seconds, ["sample", "", 100, 0.5]], columns=["part", "segmentation", "images", "seconds"])
     made = tuning.tables(
         pd.concat(scores).assign(**facts),
@@ -432,8 +432,8 @@ def test_tables_of_two_models_lie_below_each_other_in_the_order_of_the_run():
 
 
 def test_public_preset():
-    setting, ignored = lime_settings.from_explain_instance(PUBLIC)
-    assert setting == lime_settings.complete(
+    setting, ignored = lime_sweep.from_explain_instance(PUBLIC)
+    assert setting == lime_sweep.complete(
         {
             "superpixels": {"method": "quickshift", "kernel_size": 4, "max_dist": 200, "ratio": 0.2},
             "hide": "mean",
@@ -465,7 +465,7 @@ def test_public_preset():
 )
 def test_keywords_that_cannot_be_used_are_named(change, message):
     with pytest.raises(ValueError, match=message):
-        lime_settings.from_explain_instance(PUBLIC | change)
+        lime_sweep.from_explain_instance(PUBLIC | change)
 
 
 @pytest.mark.parametrize(
@@ -477,13 +477,13 @@ def test_keywords_that_cannot_be_used_are_named(change, message):
     ],
 )
 def test_keywords_read_back(options):
-    setting = lime_settings.complete({"superpixels": {"method": "quickshift"}, "n_samples": 50, **options})
-    written = json.loads(json.dumps(lime_settings.to_explain_instance(setting, seed=42)))
-    assert lime_settings.from_explain_instance(written["explain_instance"])[0] == setting
+    setting = lime_sweep.complete({"superpixels": {"method": "quickshift"}, "n_samples": 50, **options})
+    written = json.loads(json.dumps(lime_sweep.to_explain_instance(setting, seed=42)))
+    assert lime_sweep.from_explain_instance(written["explain_instance"])[0] == setting
 
 
 def test_what_the_package_cannot_do_is_noted():
-    written = lime_settings.to_explain_instance(plain(hide="blur"), seed=42)
+    written = lime_sweep.to_explain_instance(plain(hide="blur"), seed=42)
     assert not {"hide_color", "segmentation_fn"} & set(written["explain_instance"])
     assert [note.split()[0] for note in written["notes"]] == ["hide_color", "segmentation_fn", "segmentation_fn"]
 
@@ -493,7 +493,7 @@ def test_keywords_are_those_of_the_package():
 
     from lime.lime_image import ImageExplanation, LimeImageExplainer
 
-    written = lime_settings.to_explain_instance(plain(superpixels={"method": "quickshift"}), seed=42)
+    written = lime_sweep.to_explain_instance(plain(superpixels={"method": "quickshift"}), seed=42)
     assert set(written["explain_instance"]) <= set(signature(LimeImageExplainer.explain_instance).parameters)
     assert set(written["LimeImageExplainer"]) <= set(signature(LimeImageExplainer).parameters)
     assert set(written["get_image_and_mask"]) <= set(signature(ImageExplanation.get_image_and_mask).parameters)
@@ -506,8 +506,8 @@ def test_keywords_are_those_of_the_package():
 
 def test_setting_as_config():
     setting = plain()
-    assert lime_settings.complete(yaml.safe_load(yaml.safe_dump(lime_settings.to_config(setting)))) == setting
-    assert "n_features" not in lime_settings.to_config(setting)
+    assert lime_sweep.complete(yaml.safe_load(yaml.safe_dump(lime_sweep.to_config(setting)))) == setting
+    assert "n_features" not in lime_sweep.to_config(setting)
 
 
 def test_unknown_objective(some_images, reference):

@@ -12,7 +12,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from unitlens.jobs.seeds import one_each
+from unitlens.explainers.items import one_each
 
 
 def equal_area_mask(saliency: Tensor, fraction: float, *, seed: int | Sequence[int] = 0) -> Tensor:
@@ -75,6 +75,12 @@ def has_map(saliency: Tensor) -> Tensor:
     Where an explainer fails on an image its file holds such a map, with the reason.
     """
     return torch.as_tensor(saliency).flatten(1).any(1)
+
+
+def is_flat(saliency: Tensor) -> Tensor:
+    """Tell which maps (n, h, w) name no pixel before another, because they are constant or not finite; (n,) bool."""
+    pixels = torch.as_tensor(saliency).flatten(1)
+    return (pixels.amax(1) == pixels.amin(1)) | ~pixels.isfinite().all(1)
 
 
 def cut_explanations(saliency: Tensor, area: float, *, seeds: Sequence[int]) -> Tensor:

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from unitlens.explainers import cam, items, lime
+from unitlens.explainers.items import image_seed, repeated_ids, stream_seeds
 from unitlens.explainers.lime_samples import on_rows
 from unitlens.explainers.masks import cut_explanations, has_map, mask_stability, peak_share_mask
 from unitlens.explainers.segment import superpixel_counts, superpixels_of
 from unitlens.images.fill import HIDE
 from unitlens.jobs.progress import progress
-from unitlens.jobs.seeds import image_seed, repeated_ids, stream_seeds
 from unitlens.storage.arrays import as_texts
 from unitlens.storage.shards import join
 

@@ -2,13 +2,13 @@
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from unitlens.jobs import model_settings, sheets
+from unitlens.jobs import sheets
 from unitlens.jobs.csv_files import check_file, count_rows, read_all
 from unitlens.jobs.inputs import check_files, check_folders, check_offline
 from unitlens.jobs.schema import fill_in_defaults, repeated_keys, violations
-from unitlens.jobs.words import check_classes, check_concepts, check_masks, count_classes
+from unitlens.jobs.sheets import check_classes, check_concepts, check_masks, count_classes
 
 _MOST_SHARDS = 10**5  # that five digits number
 
@@ -27,12 +27,12 @@ def check(config: dict, schema: dict, files: Sequence[str] = ()) -> list[str]:
         _check_images,
         check_masks,
         check_concepts,
-        model_settings.check_geometries,
+        _check_geometries,
         check_files,
-        model_settings.check_weights,
-        model_settings.check_names,
-        model_settings.check_layers,
-        model_settings.check_work,
+        _check_weights,
+        _check_names,
+        _check_layers,
+        _check_work,
         _check_classes,
         _check_steps,
         check_offline,
@@ -43,14 +43,85 @@ def check(config: dict, schema: dict, files: Sequence[str] = ()) -> list[str]:
     return problems or _check_counts(config, schema)
 
 
+# ---- models
+
+
+def explainers(config: dict, model: str) -> list[str]:
+    """List the explainers of a model; none where it has no layer for class activation maps."""
+    if "cam_layer" not in config["models"][model]:
+        return []
+    return [f"{method}-{config['models'][model]['cam_layer']}" for method in config["explain"]["cams"]] + ["lime"]
+
+
+def explained_models(config: dict) -> list[str]:
+    """List the models whose predictions are explained."""
+    return [model for model in config["models"] if explainers(config, model)]
+
+
+def _check_names(config: dict) -> list[str]:
+    """Refuse two names of one thing, which would share files or compare a thing with itself."""
+    models, problems = config["models"], []
+    for name, twin in _case_twins(models):
+        problems.append(
+            f"models: {twin} and {name} differ in case only, and some file systems take both for one folder"
+        )
+    for name, model in models.items():
+        for layer, twin in _case_twins(model["layers"]):
+            problems.append(
+                f"models.{name}.layers: {twin} and {layer} differ in case only, and some file systems take both for one"
+            )
+    return problems
+
+
+def _case_twins(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Give each name beside an earlier one that differs from it in case only."""
+    seen = {}
+    return [(name, twin) for name in names if (twin := seen.setdefault(name.lower(), name)) != name]
+
+
+def _check_geometries(config: dict) -> list[str]:
+    """Refuse a center crop that is larger than what it is cut from."""
+    networks = {f"models.{name}": model for name, model in config["models"].items()} | {"encoder": config["encoder"]}
+    return [
+        f"{key}.preprocessing: crop {each['crop']} must not be larger than resize {each['resize']}"
+        for key, each in ((key, settings["preprocessing"]) for key, settings in networks.items())
+        if each["crop"] > each["resize"]
+    ]
+
+
+def _check_weights(config: dict) -> list[str]:
+    """Refuse weights that are no classifier's."""
+    return [
+        f"models.{name}.weights: open_clip publishes image-text encoders, no classifiers"
+        for name, model in config["models"].items()
+        if "open_clip" in model["weights"]
+    ]
+
+
+def _check_layers(config: dict) -> list[str]:
+    """Refuse the name of a layer that tables use for all of them."""
+    return [
+        f"models.{name}.layers: tables call all layers of a model together 'all', so no layer can have that name"
+        for name, model in config["models"].items()
+        if "all" in model["layers"]
+    ]
+
+
+def _check_work(config: dict) -> list[str]:
+    """Ask for something to show: units that are labeled, and predictions that are explained."""
+    return [
+        f"models: at least one of {', '.join(config['models'])} needs {key}"
+        for key in ("layers", "cam_layer")
+        if not any(model.get(key) for model in config["models"].values())
+    ]
+
+
 # ---- what is explained, labeled and tuned
 
 
 def _explained_classes(config: dict) -> dict[str, int]:
     """Count the classes of each explained model, where that can be told."""
-    counts = {
-        name: count_classes(config["models"][name]["classes"]) for name in model_settings.explained_models(config)
-    }
+    counts = {name: count_classes(config["models"][name]["classes"]) for name in explained_models(config)}
     return {name: count for name, count in counts.items() if count}
 
 
@@ -71,7 +142,7 @@ def _check_steps(config: dict) -> list[str]:
     steps = config["faithfulness"]["steps"]
     return [
         f"faithfulness.steps: {steps} are more than the {side**2} pixels that {name} sees"
-        for name in model_settings.explained_models(config)
+        for name in explained_models(config)
         if (side := config["models"][name]["preprocessing"]["crop"]) ** 2 < steps
     ]
 

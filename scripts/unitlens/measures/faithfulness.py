@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from unitlens.jobs.seeds import one_each
+from unitlens.explainers.items import one_each
 from unitlens.measures import perturbation
 
 __all__ = ["BETTER", "curves", "deletion", "insertion", "road", "scores"]

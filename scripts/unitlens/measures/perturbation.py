@@ -6,10 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from unitlens.explainers.masks import is_flat
 from unitlens.images import fill
 from unitlens.jobs.progress import each
-from unitlens.measures.control_maps import is_flat
-from unitlens.measures.imputation import impute
 
 CURVES = ("deletion", "insertion", "road_morf", "road_lerf", "masked")
 _NOISE = 2.55  # standard deviation of ROAD's noise, in gray levels: 0.01 of the range, as in the authors' code
@@ -81,7 +80,7 @@ def _least_relevant_imputed(case: Case, counts: Tensor, _: str) -> Tensor:
 
 
 def _imputed(case: Case, removed: Tensor) -> Tensor:
-    filled = impute(case.image.expand(*removed.shape, 3), removed)
+    filled = fill.impute(case.image.expand(*removed.shape, 3), removed)
     return (filled + case.noise * removed[..., None]).round().clamp(0, 255).to(torch.uint8)
 
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from unitlens.explainers import cam, items, lime, run, segment, surrogate
+from unitlens.explainers.items import image_seed
 from unitlens.images import fill
 from unitlens.jobs import progress
-from unitlens.jobs.seeds import image_seed
 from unitlens.networks import layer_outputs
 from unitlens.networks.hooks import capture, find_layer
 from unitlens.networks.network import predictor, set_precision

@@ -1,4 +1,6 @@
-"""Do explanations depend on what they should, and only on that: randomized networks, and LIME drawn again.
+"""Do explanations depend on what they should, and only on that: control maps, randomized networks, LIME drawn again.
+
+Control maps know nothing of a model; explainers are measured against them.
 
 Cascading randomization (Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018): a network loses its layers
 from the last one down, and a map that explains the network must change. LIME's stability over seeds and numbers of
@@ -16,13 +18,45 @@ from scipy.stats import hypergeom
 from torch import Tensor, nn
 
 from unitlens.explainers import items, lime, lime_samples, masks, run
+from unitlens.explainers.items import image_seed, repeated_ids, stream_seeds
 from unitlens.images import fill
 from unitlens.jobs.progress import each
-from unitlens.jobs.seeds import image_seed, repeated_ids, stream_seeds
 from unitlens.measures.agreement import chance_iou
 
 RANDOMIZED, OTHER = "randomized network", "another source image"
 STABILITY_MEASURES = ("top_jaccard", "equal_area_iou", "kept")
+
+CONTROLS = ("random", "gaussian")
+_GAUSSIAN_WIDTH = 0.25  # standard deviation of the centered Gaussian, as a share of each side
+
+
+# ---- control maps
+
+
+def random_saliency(shape: tuple[int, int], *, seeds: Sequence[int], cells: int = 7) -> Tensor:
+    """Draw maps (n, h, w) in [0, 1] that know neither image nor model, one for each seed.
+
+    Uniform numbers are drawn on a grid of so many `cells` a side and interpolated bilinearly. Such a map is as coarse
+    as a class activation map: scattered single pixels would fool a network, whatever they show.
+    """
+    grids = torch.empty(len(seeds), 1, cells, cells)
+    for grid, seed in zip(grids, seeds, strict=True):
+        torch.rand(1, cells, cells, generator=torch.Generator().manual_seed(seed), out=grid)
+    return torch.nn.functional.interpolate(grids, shape, mode="bilinear")[:, 0] if len(seeds) else grids.view(0, *shape)
+
+
+def centered_gaussian(shape: tuple[int, int]) -> Tensor:
+    """Make the map (h, w) that only knows where photographers aim: a Gaussian, its deviation a quarter of each side."""
+    across, down = (
+        torch.exp(-(torch.linspace(-1, 1, size) ** 2) / (2 * (2 * _GAUSSIAN_WIDTH) ** 2)) for size in reversed(shape)
+    )
+    return down[:, None] * across
+
+
+def make_control_maps(shape: tuple[int, int], *, seeds: Sequence[int]) -> dict[str, Tensor]:
+    """Make the maps (n, h, w) of each of `CONTROLS`; arguments as of `random_saliency`."""
+    gaussian = centered_gaussian(shape).expand(len(seeds), -1, -1)
+    return dict(zip(CONTROLS, (random_saliency(shape, seeds=seeds), gaussian), strict=True))
 
 
 # ---- randomized networks

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from unitlens.explainers.items import stream_seeds
 from unitlens.explainers.masks import has_map
 from unitlens.explainers.run import Explanation, check_same_images
-from unitlens.jobs.seeds import stream_seeds
 from unitlens.measures import agreement
 from unitlens.tables import summaries
 

@@ -8,9 +8,9 @@ import pandas as pd
 import torch
 
 from unitlens.explainers import masks
-from unitlens.measures.control_maps import is_flat, make_control_maps
 from unitlens.measures.faithfulness import BETTER, Predict, curves, scores
 from unitlens.measures.perturbation import Plan
+from unitlens.measures.sanity import make_control_maps
 from unitlens.tables import resampling, summaries
 
 KEYS = ["model", "measure", "baseline"]
@@ -69,7 +69,7 @@ def score_shard(
     found = curves(predict, torch.as_tensor(images).to(device), maps, targets.clamp(min=0), **options)
     scored = {name: masks.has_map(each).cpu() & (targets >= 0) for name, each in maps.items()} | {"": targets >= 0}
     found = {key: curve.where(scored[key[0]][:, None], torch.nan) for key, curve in found.items()}
-    flat = {name: is_flat(each).cpu().numpy() for name, each in maps.items()}
+    flat = {name: masks.is_flat(each).cpu().numpy() for name, each in maps.items()}
     target = pd.Series(facts["target"], dtype="Int64")
     rows = pd.DataFrame(own).assign(target=target.mask(target < 0), target_probability=facts["target_probability"])
     tables = []

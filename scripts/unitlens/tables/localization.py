@@ -7,8 +7,8 @@ import pandas as pd
 import torch
 
 from unitlens.explainers import masks, run
-from unitlens.jobs.seeds import stream_seeds
-from unitlens.measures import agreement, control_maps
+from unitlens.explainers.items import stream_seeds
+from unitlens.measures import agreement, sanity
 from unitlens.measures.localization import energy_inside, object_iou, pointing, reference_masks
 from unitlens.tables import summaries
 
@@ -30,7 +30,7 @@ def score(explanations: Sequence[run.Explanation], images: Mapping[str, np.ndarr
     facts = summaries.image_table(*explanations[0])
     maps = {own["explainer"]: torch.as_tensor(arrays["saliency"]) for arrays, own in explanations}
     seeds = stream_seeds(seed, "random", facts["image_id"])
-    maps |= control_maps.make_control_maps(images["images"].shape[1:3], seeds=seeds)
+    maps |= sanity.make_control_maps(images["images"].shape[1:3], seeds=seeds)
     columns = [*facts, "reference", "object_area", "explainer", "measure", "value", "chance"]
     tables = [pd.DataFrame(columns=columns)]
     for reference, (mask, known) in reference_masks(images).items():

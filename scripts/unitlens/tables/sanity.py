@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from unitlens.explainers import lime_samples, masks
+from unitlens.explainers.items import stream_seeds
 from unitlens.explainers.surrogate import DependentError, Surrogate, fit
 from unitlens.jobs.progress import each
-from unitlens.jobs.seeds import stream_seeds
 from unitlens.measures import agreement, sanity
 from unitlens.tables import summaries
 

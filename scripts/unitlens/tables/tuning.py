@@ -5,8 +5,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from unitlens.explainers.lime_settings import KEYS, Setting, from_explain_instance, setting_id, superpixel_text
-from unitlens.measures.lime_sweep import all_settings, drawn, named_settings
+from unitlens.measures.lime_sweep import (
+    KEYS,
+    Setting,
+    all_settings,
+    drawn,
+    from_explain_instance,
+    named_settings,
+    setting_id,
+    superpixel_text,
+)
 from unitlens.tables import resampling, summaries
 
 COLUMNS = ("segmentation", *KEYS[1:])  # of tables: the superpixels as a text, for elsewhere the column is their number

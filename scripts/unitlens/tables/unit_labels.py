@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unitlens.networks.layer_outputs import check_finite, silenced
 from unitlens.tables import resampling
-from unitlens.units import dissect, evidence, exemplars, likelihood
+from unitlens.units import dissect, evidence, exemplars
 from unitlens.units.permutation import Probe, group_rows, p_values, testable
 
 ALL = "all"  # the layer column of rows that pool the configured layers
@@ -191,13 +191,13 @@ def label_table(
     check_origin(activations, images, concepts, encoders)
     probe = Probe(
         silenced(torch.as_tensor(activations["activations"])),
-        likelihood.normalized(images["features"], "image_features"),
-        texts := likelihood.normalized(concepts["features"], "text_features"),
+        dissect.normalized(images["features"], "image_features"),
+        texts := dissect.normalized(concepts["features"], "text_features"),
         group_rows(images["source_image"]),
         evidence.near_duplicates(texts, near_duplicate),
     )
     rngs = [np.random.default_rng([seed, purpose]) for purpose in range(3)]
-    collect = evidence.collect_from_top_images if similarity in likelihood.TERMS else evidence.collect_from_all_images
+    collect = evidence.collect_from_top_images if similarity in dissect.TERMS else evidence.collect_from_all_images
     scores, stability, observed, null, held_out = collect(probe, similarity, resamples, null_draws, rngs)
 
     table = tabulate(scores, activations, concepts, similarity=similarity, encoder=encoders[0])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from unitlens.jobs import progress
 from unitlens.units import dissect, exemplars
-from unitlens.units.likelihood import TERMS, Terms, factors_at_once, log_likelihood, term_of_layer
+from unitlens.units.dissect import TERMS, Terms, factors_at_once, log_likelihood, term_of_layer
 from unitlens.units.permutation import (
     Probe,
     SourceImages,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unitlens.jobs import progress
 from unitlens.jobs.sheets import FEWEST_SOURCE_IMAGES
-from unitlens.units import dissect, exemplars, likelihood
+from unitlens.units import dissect, exemplars
 
 _LEAST_DEVIATION = 1e-3  # of L under the null, in nats; below it only rounding varies
 _LIST_ELEMENTS = 2**18  # numbers of a lists x concepts block that is worked on at once, so that it stays in the cache
@@ -119,7 +119,7 @@ def testable(activations: Tensor, similarity: str) -> np.ndarray:
     the order of the images decides.
     """
     alive = ~exemplars.dead_units(activations)
-    if similarity in likelihood.TERMS:
+    if similarity in dissect.TERMS:
         top_k = dissect.FEWEST_IMAGES[similarity]
         alive &= ((activations > activations.amin(0)).sum(0) >= top_k) | (len(activations) == top_k)
     return alive.cpu().numpy()
@@ -144,7 +144,7 @@ def log_normalizers(images: Tensor, texts: Tensor, a: float) -> Tensor:
 
 
 def rank_lists(
-    draws: Tensor, layers: Sequence[Tensor], probe: Probe, terms: likelihood.Terms, log_norms: Tensor
+    draws: Tensor, layers: Sequence[Tensor], probe: Probe, terms: dissect.Terms, log_norms: Tensor
 ) -> tuple[Null, list[Tensor]]:
     """Score lists of top images against all concepts, a block of concepts at a time.
 
@@ -163,14 +163,14 @@ def rank_lists(
             deviation[concepts] = drawn.std(0, correction=0).clamp_min(_LEAST_DEVIATION)
             largest = largest.maximum(drawn.sub_(mean[concepts]).div_(deviation[concepts]).amax(1))
         for number, block in enumerate(of_layers):
-            score, concept = (block - terms.lam * likelihood.term_of_layer(block)).max(1)
+            score, concept = (block - terms.lam * dissect.term_of_layer(block)).max(1)
             before, label = best[number]
             best[number] = score.maximum(before), label.where(before >= score, concept + concepts.start)
     return Null(mean, deviation, largest), [label for _, label in best]
 
 
 def _list_likelihoods(
-    lists: Tensor, probe: Probe, terms: likelihood.Terms, log_norms: Tensor
+    lists: Tensor, probe: Probe, terms: dissect.Terms, log_norms: Tensor
 ) -> Iterator[tuple[slice, Tensor]]:
     """Yield L (n, concepts) of lists of images (n, top_k), and which concepts, a block of them at a time."""
     if not len(lists):

@@ -8,7 +8,7 @@ from unitlens.explainers import lime as lime_module
 from unitlens.explainers import masks as masks_module
 from unitlens.explainers import run as run_module
 from unitlens.explainers import segment
-from unitlens.jobs.seeds import image_seed
+from unitlens.explainers.items import image_seed
 from unitlens.measures import agreement
 from unitlens.report import explanation_figures
 from unitlens.storage.arrays import open_arrays, write_arrays

@@ -8,7 +8,7 @@ import pytest
 import torch
 from unitlens.tables import unit_labels
 from unitlens.units import dissect, exemplars
-from unitlens.units.likelihood import factors_at_once, hard_terms
+from unitlens.units.dissect import factors_at_once, hard_terms
 
 N_IMAGES, N_UNITS, N_CONCEPTS, DIMENSION = 120, 7, 11, 6
 
