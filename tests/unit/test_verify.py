@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
-from unitlens.explainers import cam, lime, segment
+from unitlens.explainers import cam, items, lime, segment
 from unitlens.measures import reference_checks as measures_reference_checks
 from unitlens.networks.network import normalizer
 from unitlens.tables import sanity
@@ -238,9 +238,36 @@ def test_samples_grow_to_the_number_of_superpixels(compare):
     assert compare([], superpixels={"method": "grid", "size": 4}, samples=2)[0].passed.all()  # 64 superpixels
 
 
+def test_too_few_samples_for_a_fit_without_a_penalty_are_listed(compare):
+    differences, timings = compare(["gradcam"], samples=2, alpha=0.0)  # as many samples as superpixels
+    row = against_packages(differences).iloc[-1]
+    assert (row.images, row.passed) == (0, None) and np.isnan(row.largest_difference)
+    assert row.note == f"without first: {items.DEPENDENT}; without second: {items.DEPENDENT}"
+    assert np.isnan(timings.iloc[-1].speed_ratio) and timings.iloc[-1].seconds_ours == 0
+    assert differences.query("check == 'lime' and reference == 'float32'").images.tolist() == [0]
+    sanity.require_passed(differences)
+
+
+def test_what_fails_on_one_image_is_left_out_on_both_sides(compare, monkeypatch):
+    right = lime.explain_with_package
+
+    def fail_on_the_first(predict, images, segments, targets, **options):
+        if torch.equal(images, seen.setdefault("first", images)):
+            raise items.ItemError("broken", {0: items.NOT_FINITE})
+        return right(predict, images, segments, targets, **options)
+
+    seen = {}
+    monkeypatch.setattr(lime, "explain_with_package", fail_on_the_first)
+    differences, timings = compare(["gradcam"])
+    gradcam, _, row = against_packages(differences).itertuples()
+    assert (gradcam.images, row.images) == (2, 1) and gradcam.passed and row.passed and not gradcam.note
+    assert row.note == f"without first: {items.NOT_FINITE}"
+    assert timings.images.tolist() == [2, 2, 1] and timings.speed_ratio.notna().all()
+
+
 def test_long_calls_are_not_repeated(monkeypatch):
     calls = []
-    assert measures_reference_checks._timed(lambda i: calls.append(i) or np.zeros(1), range(2))[0] == [0, 0]
+    assert measures_reference_checks._timed(lambda i: calls.append(i) or np.zeros(1), range(2)).arrays == {0: 0, 1: 0}
     assert calls == [0, 1, 0, 1]
     monkeypatch.setattr(measures_reference_checks, "_LONG_SECONDS", 0.0)
     measures_reference_checks._timed(lambda i: calls.append(i) or np.zeros(1), range(2))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from unitlens.explainers import items, segment
-from unitlens.explainers.surrogate import DEFAULTS, Surrogate, fit_with_errors
+from unitlens.explainers.surrogate import DEFAULTS, DependentError, Surrogate, fit_with_errors
 from unitlens.images import fill
 from unitlens.jobs.progress import stage
 
@@ -187,7 +187,10 @@ def _stable(design: torch.Tensor, predictions: torch.Tensor, k: int, options: Su
     k = min(k, design.shape[1] - 1)
     of_all = options._replace(n_features=None, selection="none")
     fits = (fit_with_errors(design[half::2], predictions[half::2], of_all)[0] for half in (0, 1))
-    even, odd = (fit.coefficients.topk(k).indices.sort().values for fit in fits)
+    try:
+        even, odd = (fit.coefficients.topk(k).indices.sort().values for fit in fits)
+    except DependentError:  # without a penalty, of so few samples
+        return False
     return torch.equal(even, odd)
 
 

@@ -269,6 +269,17 @@ def test_early_stop_saves_samples_and_keeps_the_ranking():
     assert random.n_used.tolist() == [250]
 
 
+def test_samples_too_few_for_a_fit_without_a_penalty_are_not_stable():
+    images = some_images(1, 16, 16)
+    labels = segment.grid(images, size=2)  # 64 superpixels, more than half of the first 100 samples
+
+    def obvious(batch):
+        return (batch == images).all(3).double()[:, 0, :2]
+
+    result = explain(images, torch.tensor([0]), labels, obvious, n_samples=300, stop_when_stable=1, alpha=0.0)
+    assert result.n_used.tolist() == [200]
+
+
 def test_mask_takes_only_positive_superpixels_and_at_most_so_many():
     labels = torch.arange(6).view(1, 2, 3)
     coefficients = torch.tensor([[[0.1, -9.0, 0.5, 0.0, 0.3, torch.nan], [-1.0, -2.0, -1.0, -1.0, -1.0, torch.nan]]])
