@@ -56,6 +56,12 @@ def network():
     return Network().eval()
 
 
+def test_values_that_are_not_finite_are_counted_from_the_first_image():
+    values = torch.tensor([[0.0, 1.0], [torch.nan, 1.0], [0.0, 0.0], [1.0, torch.inf]])
+    assert items.not_finite(values) == {1: items.NOT_FINITE, 3: items.NOT_FINITE}
+    assert items.not_finite(values, first=10) == {11: items.NOT_FINITE, 13: items.NOT_FINITE}
+
+
 def shard(**changed):
     """Five images of four plain quarters, some of them replaced."""
     rng = np.random.default_rng(0)

@@ -89,6 +89,10 @@ def test_grid_is_a_cross_product_with_the_default_first():
     assert {setting["num_features"] for setting in swept.values()} == {2}, "a key that the grid lacks is the default's"
 
 
+def test_a_setting_has_one_name_whatever_the_order_of_its_keys():
+    assert lime_sweep.setting_id({"b": 1, "a": 2}) == lime_sweep.setting_id({"a": 2, "b": 1}) == "sabe6763b"
+
+
 def test_a_tuning_without_a_source_image_is_refused_in_a_line():
     none = pd.DataFrame(columns=["setting", "image_id", "superpixels", "score", "mask_area", "model", "source_image"])
     with pytest.raises(ValueError, match="none of the source images that LIME is tuned on could be read; mend them"):
@@ -449,6 +453,12 @@ def test_public_preset():
         "progress_bar",
     ]
     assert "0.2.0.1" in ignored[-1]
+
+
+def test_without_keywords_a_setting_is_the_default_of_the_package():
+    setting, ignored = lime_sweep.from_explain_instance({})
+    assert (setting["alpha"], setting["n_samples"], setting["distance"], ignored) == (1, 1000, "cosine", [])
+    assert lime_sweep.from_explain_instance({"model_regressor": "Ridge"})[0] == setting
 
 
 @pytest.mark.parametrize(

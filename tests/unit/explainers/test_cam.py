@@ -48,6 +48,16 @@ def test_hand_computed_map(method):
     torch.testing.assert_close(found[0], HAND_MAPS[method], rtol=1e-5, atol=1e-5)
 
 
+def test_xgradcam_divides_by_the_sum_and_a_little_more():
+    # Activations 1 and -1 sum to 0, so the weight (1 - 0) / 1e-7 has the sign of what is added.
+    found = cam._xgradcam(torch.tensor([[[[1.0, -1.0]]]]), torch.tensor([[[[1.0, 0.0]]]]))
+    torch.testing.assert_close(found, torch.tensor([[[1e7, -1e7]]]))
+
+
+def test_no_image_has_no_way_to_be_ablated():
+    assert cam.ablation_mode(hand_model(), "0", HAND_IMAGE[:0]) == ""
+
+
 def test_hand_computed_score_cam():
     # Both channels scale to the same mask (0, 1/3, 2/3, 1), so both weights are 1/2.
     found = cam.raw_maps(hand_model(), "0", HAND_IMAGE, torch.tensor([0]), method="scorecam")

@@ -438,6 +438,7 @@ def test_bad_input_is_named():
         explain(images, targets, batch_size=0)
     with pytest.raises(ValueError, match=r"`stop_when_stable` is 0"):
         explain(images, targets, stop_when_stable=0)
+    assert explain(images, targets, stop_when_stable=1).n_used.min() > 0, "1 is allowed"
     with pytest.raises(ValueError, match=r"`predict` returned shape \(16,\) for 16 images"):
         explain(images, targets, model=lambda batch: predict(batch)[:, 0])
     with pytest.raises(ValueError, match=r"`designs` have shapes"):
