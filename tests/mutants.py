@@ -125,18 +125,22 @@ def imported(path):
 
 
 def tests_of(module, folder):
-    """Test files of a module, its own first: those that import it or, where none does, import who imports it.
+    """Test files of a module: its own first, those that import it, those of modules that use it on the same floor.
 
-    What checks the config has its tests where the rules call it.
+    Where there are none, those of any module that uses it. What checks the config has its tests where the rules call it.
     """
     files = sorted(chain(*((folder / "tests" / kind).rglob("test_*.py") for kind in ("unit", "reference"))))
-    own = [path for path in files if module in imported(path)]
+    floors = {path.parent for path in folder.glob(f"{LIBRARY}/*/{module}.py")}
+    users = [path for path in folder.glob(f"{LIBRARY}/**/*.py") if module in imported(path)]
+    beside = {path.stem for path in users if path.parent in floors} - {"__init__"}
+    own = [path for path in files if ({module} | beside) & imported(path)]
     if (folder / LIBRARY / f"jobs/{module}.py").exists() and f"test_{module}" not in {path.stem for path in own}:
         own.append(folder / "tests/workflow/test_bad_config.py")
-    if not own:
-        users = {path.stem for path in folder.glob(f"{LIBRARY}/**/*.py") if module in imported(path)}
-        own = [path for path in files if users & imported(path)]
-    return sorted(own, key=lambda path: (path.stem != f"test_{module}", path.stem))
+    own = own or [path for path in files if {path.stem for path in users} & imported(path)]
+    return sorted(
+        own,
+        key=lambda path: (path.stem != f"test_{module}", "reference" in path.parts, module not in imported(path), path),
+    )
 
 
 def run_tests(folder, tests):
