@@ -127,7 +127,7 @@ def imported(path):
 def tests_of(module, folder):
     """Test files of a module: its own first, those that import it, those of modules that use it on the same floor.
 
-    Where there are none, those of any module that uses it. What checks the config has its tests where the rules call it.
+    Where there are none, those of any module that uses it. What checks the config is tested where the rules call it.
     """
     files = sorted(chain(*((folder / "tests" / kind).rglob("test_*.py") for kind in ("unit", "reference"))))
     floors = {path.parent for path in folder.glob(f"{LIBRARY}/*/{module}.py")}
