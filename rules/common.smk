@@ -15,6 +15,7 @@ WORKFLOW = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).pare
 sys.path.insert(0, str(WORKFLOW / "scripts"))
 from unitlens.jobs import config as job_config
 from unitlens.jobs import csv_files, schema
+from unitlens.jobs.sheets import BROUGHT_MASKS, annotated_set
 
 SCHEMA = schema.read_schema(WORKFLOW / "config" / "schema.yaml")
 
@@ -102,6 +103,10 @@ def all_probe_images_of_model(wildcards):
     return [images_of("probe", preprocessing(wildcards), shard) for shard in shards("probe")]
 
 
+def annotated_images_of_model(wildcards):
+    return [images_of(ANNOTATED, preprocessing(wildcards), shard) for shard in shards(ANNOTATED)]
+
+
 def explain_images_of_model(wildcards):
     return images_of("explain", preprocessing(wildcards), wildcards.shard)
 
@@ -117,10 +122,10 @@ def decoded_images():
     """Names of the image sets and, beside them, every decoded shard."""
     labeled = [config["models"][model]["preprocessing"] for model in labeled_models()]
     explained = [config["models"][model]["preprocessing"] for model in explained_models()]
-    inputs = {"probe": [config["encoder"]["preprocessing"], *labeled], "explain": explained}
+    inputs = {"probe": [config["encoder"]["preprocessing"], *labeled], "explain": explained, "annotated": labeled}
     pairs = [
         (dataset, images_of(dataset, preprocessing, shard))
-        for dataset in inputs
+        for dataset in config["images"]
         for preprocessing in inputs[dataset]
         for shard in shards(dataset)
     ]
@@ -145,9 +150,9 @@ def encoder_files(wildcards):
 
 
 def mask_table(wildcards):
-    """The table that names the values of masks, one's own or Broden's; boxes need none."""
+    """The table that names the values of masks, one's own or what the set brings along; boxes need none."""
     masks = config["netdissect"].get("masks", [])
-    return "resources/mask_words.csv" if masks == "broden" else masks
+    return "resources/mask_words.csv" if masks in BROUGHT_MASKS else masks
 
 
 def saliency_of_shard(wildcards):
@@ -229,9 +234,10 @@ if config["offline"]:
     os.environ.update(UNITLENS_OFFLINE="1")  # for the scripts that retrieve, which run on this machine
 GPU = 0 if config["device"] == "cpu" else 1
 ENCODER = config["encoder"]["kind"]
+ANNOTATED = annotated_set(config)
 WILDCARDS = {
     "model": r"[A-Za-z0-9_-]+",
-    "dataset": "probe|explain",
+    "dataset": "probe|explain|annotated",
     "encoder": "clip|conse",
     "shard": r"\d{5}",
     "layer": r"[A-Za-z0-9_.]+",

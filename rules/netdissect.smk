@@ -1,9 +1,9 @@
-# Network Dissection: units beside masks or boxes of the probe source images.
+# Network Dissection: units beside masks or boxes of the annotated set, or of the probe set where there is none.
 
 
 rule collect_mask_words:
     input:
-        "resources/images/probe.csv",
+        f"resources/images/{ANNOTATED}.csv",
     output:
         "resources/mask_words.csv",
     log:
@@ -14,9 +14,10 @@ rule collect_mask_words:
     conda:
         "../envs/unitlens.yaml"
     params:
+        kind=config["images"][ANNOTATED].get("kind"),
         folder=source_images_folder,
     message:
-        "List what the numbers in Broden's label maps mean"
+        "List what the numbers in the label maps mean"
     script:
         "../scripts/collect_mask_words.py"
 
@@ -25,7 +26,7 @@ rule dissect_network:
     input:
         model="results/models/{model}.json",
         weights="resources/weights/{model}.bin",
-        images=all_probe_images_of_model,
+        images=annotated_images_of_model,
         masks=mask_table,
     output:
         "results/netdissect/{model}/{layer}.csv",

@@ -35,8 +35,19 @@ def encoder(wildcards):
 
 def source_images_folder(wildcards):
     """The folder that the sheet's paths are relative to: the user's own, or the one that is retrieved."""
-    dataset = wildcards.get("dataset", "probe")  # a rule without the wildcard reads what comes with the probe set
-    return config["images"][dataset]["sources"][0].get("folder", f"resources/images/{dataset}")
+    dataset = wildcards.get("dataset", ANNOTATED)  # a rule without the wildcard reads what comes with the annotations
+    folders = [source["folder"] for source in config["images"][dataset].get("sources", []) if "folder" in source]
+    return folders[0] if folders else f"resources/images/{dataset}"
+
+
+def sources(wildcards):
+    return config["images"][wildcards.dataset].get("sources", [])
+
+
+def drawn_images(wildcards):
+    """What images that are generated are drawn from."""
+    images = config["images"][wildcards.dataset]
+    return {"size": images.get("size"), "pixels": images.get("pixels"), "seed": config["seed"]}
 
 
 def geometry(wildcards):
@@ -66,7 +77,7 @@ def shard_digest(wildcards):
 def mask_words(wildcards):
     """What says what is marked: the table of masks, or the classes that boxes are of."""
     masks = mask_table(wildcards)
-    ours = config["netdissect"].get("masks") == "broden"
+    ours = config["netdissect"].get("masks") in BROUGHT_MASKS
     return {"masks": masks, "ours": ours} if masks else {"boxes": config["netdissect"]["boxes"]}
 
 

@@ -86,7 +86,8 @@ rule retrieve_images:
     conda:
         "../envs/unitlens.yaml"
     params:
-        sources=of_images("sources"),
+        sources=sources,
+        drawn=drawn_images,
         folder=source_images_folder,
         kind=of_images("kind"),
         size=of_images("size"),

@@ -1,4 +1,4 @@
-"""List what the numbers in Broden's label maps mean."""
+"""List what the numbers in the label maps of a set mean that brings their meaning along."""
 
 from unitlens.jobs.logs import log_to
 
@@ -6,6 +6,6 @@ with log_to(snakemake.log[0]):
     from unitlens.images import datasets
     from unitlens.storage.tables import write_table
 
-    words = datasets.broden_words(snakemake.params.folder)
+    words = datasets.words_of_maps(snakemake.params.kind, snakemake.params.folder)
     write_table(words, snakemake.output[0])
     print(f"{len(words)} labels: {words.category.value_counts().to_dict()}")

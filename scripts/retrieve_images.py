@@ -1,4 +1,4 @@
-"""Bring the source images of one image set and write its sheet, every source image checked to be there."""
+"""Bring or draw the source images of one image set and write its sheet, every source image checked to be there."""
 
 from unitlens.jobs.logs import log_to
 
@@ -9,6 +9,7 @@ with log_to(snakemake.log[0]) as terminal:
     for number, source in enumerate(snakemake.params.sources):
         downloads = f"resources/downloads/{snakemake.wildcards.dataset}/{number}"
         fetch_images(source, snakemake.params.folder, downloads, lock="resources/lock.json", progress=terminal)
+    datasets.draw_images(snakemake.params.folder, snakemake.params.kind, **snakemake.params.drawn)
     datasets.write_sheet(
         snakemake.output[0],
         snakemake.params.folder,

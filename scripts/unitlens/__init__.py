@@ -5,7 +5,7 @@ import importlib
 __version__ = "0.2.0"
 
 _FLOORS = {"cam": "explainers", "lime": "explainers", "segment": "explainers", "dissect": "units"}
-_FLOORS |= {"agreement": "measures", "faithfulness": "measures"}
+_FLOORS |= {"agreement": "measures", "faithfulness": "measures", "textures": "images"}
 
 
 def __getattr__(name: str) -> object:

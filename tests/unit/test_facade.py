@@ -11,6 +11,7 @@ PUBLIC = {
     "dissect": ["SIMILARITIES", "soft_wpmi", "top_images"],
     "agreement": ["equal_area_mask", "iou", "equal_area_iou"],
     "faithfulness": ["deletion", "insertion", "road"],
+    "textures": ["generate"],
 }
 
 

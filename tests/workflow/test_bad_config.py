@@ -37,6 +37,9 @@ SOURCES = "path | url | package + sha256 | torchvision | timm | open_clip"
 
 SCHEMA = yaml.safe_load((ROOT / "config/schema.yaml").read_text())
 
+FOLDER = {"shard_size": 9, "sources": [{"folder": "source_images"}]}
+TEXTURES = {"kind": "textures", "size": 9, "pixels": 32, "shard_size": 9}
+
 
 def meaning(*keys):
     """What the schema says of a key."""
@@ -381,6 +384,49 @@ BAD = {
         [
             f"{EXPLAIN} line 3 (images.explain.sheet): superpixels is empty, but "
             "explain.lime.superpixels.method is 'given'"
+        ],
+    ),
+    "masks of textures for another set": (
+        {"netdissect": {"masks": "textures"}, "images.annotated": {"kind": "broden", "size": 3} | FOLDER},
+        {},
+        ["netdissect.masks: textures needs images.annotated.kind: textures"],
+    ),
+    "an annotated set that nothing reads": (
+        {"images.annotated": TEXTURES},
+        {},
+        ["images.annotated: nothing reads it without the section `netdissect`; give one, or leave the set out"],
+    ),
+    "too few textures": (
+        {"netdissect": {"masks": "textures"}, "images.annotated": TEXTURES | {"size": 2}},
+        {},
+        [
+            "images.annotated: 2 source images, but evidence for labels needs at least 3; crops of one source image "
+            "count as one"
+        ],
+    ),
+    "textures of no size, with sources": (
+        {"netdissect": {"masks": "textures"}, "images.annotated": {"kind": "textures", "size": 9} | FOLDER},
+        {},
+        [
+            "images.annotated: 'pixels' is a required property",
+            "images.annotated: 'sources' is not one of ['kind', 'size', 'pixels', 'shard_size', 'on_bad_image'] "
+            "(Textures are drawn, and have neither sheet nor sources.)",
+        ],
+    ),
+    "pixels of source images that are not drawn, and no sources": (
+        {"images.probe": {"size": 9, "pixels": 64, "shard_size": 9}},
+        {},
+        [
+            "images.probe: 'sources' is a required property",
+            "images.probe.pixels: 64 is not of type 'null' (Only textures are drawn; leave the key out.)",
+        ],
+    ),
+    "boxes of classes that the annotated set numbers otherwise": (
+        {"netdissect": {"boxes": CLASSES}, "images.annotated": {"sheet": "config/boxes.csv"} | FOLDER},
+        {"config/boxes.csv": "image_id,path,label,box\na,a.png,5,0 0 1 1\nb,b.png,4,0 0 1 1\nc,c.png,0,\n"},
+        [
+            "config/boxes.csv line 2 (images.annotated.sheet): label '5' must be below 5, the number of classes of "
+            f"{CLASSES}"
         ],
     ),
     "masks of Broden for another set": (

@@ -27,8 +27,8 @@ WILDCARD = re.compile(r"\{(\w+)\}")
 DEMO = {
     "retrieve_weights": 2,
     "check_model": 2,
-    "retrieve_images": 2,
-    "decode_images": 8,  # 3 geometries (2 models, 1 encoder) x 2 shards, and 2 geometries x 1 shard to explain
+    "retrieve_images": 3,
+    "decode_images": 10,  # 3 geometries (2 models, 1 encoder) x 2 shards; 2 x 1 to explain, 2 x 1 that are annotated
     "extract_activations": 12,  # 2 models x 3 layers x 2 shards
     "retrieve_encoder": 2,  # ConSE's classifier and sentence encoder
     "collect_words": 1,
@@ -37,6 +37,7 @@ DEMO = {
     "label_units": 6,
     "rarefy_probe": 6,
     "map_units": 6,  # 2 models x 3 layers
+    "collect_mask_words": 1,
     "dissect_network": 6,
     "collect_netdissect": 1,
     "collect_concepts": 1,
@@ -79,7 +80,7 @@ FULL = DEMO | {
     "retrieve_weights": 3,
     "check_model": 3,
     "retrieve_encoder": 1,  # CLIP's one checkpoint
-    "collect_mask_words": 1,
+    "retrieve_images": 2,
     "decode_images": 50,  # 2 labeled models and the encoder x 16 shards, 2 explained models x 1 shard
     "extract_activations": 96,  # 2 models x 3 layers x 16 shards
     "embed_images": 16,

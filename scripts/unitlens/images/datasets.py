@@ -1,4 +1,4 @@
-"""List the source images of an image set in a sheet: a folder, one folder a class, ImageNet's validation set, Broden.
+"""List the source images of an image set in a sheet: by folder, ImageNet's validation set, Broden, drawn textures.
 
 Broden (Bau et al., CVPR 2017) holds source images and, beside them, label maps as PNG files of the same folder; its
 `index.csv` says which are which. Only source images are listed; the maps go into the column `mask`.
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from unitlens.images import textures
 from unitlens.jobs.characters import first_few
 from unitlens.jobs.sheets import COLUMNS, DUPLICATE_OF, LONGEST_ID, MAPS, MAPS_APART, is_label, read_rows
 from unitlens.storage.files import sha256
@@ -178,12 +179,35 @@ def broden(root: Path) -> list[dict[str, str]]:
     return rows
 
 
+def texture_images(root: Path) -> list[dict[str, str]]:
+    """List the images that `textures.write_images` wrote, with their label maps."""
+    folder = root / textures.FOLDER
+    rows = [{"image_id": name, "path": f"{textures.FOLDER}/{name}.png"} for name in textures.written(folder)]
+    maps = [[row["path"].removesuffix(".png") + ending for ending in textures.MAP_ENDINGS] for row in rows]
+    return [row | {"mask": MAPS_APART.join(names)} for row, names in zip(rows, maps, strict=True)]
+
+
 KINDS: dict[str, Callable[[Path], list[dict[str, str]]]] = {
     "image_folder": image_folder,
     "class_folders": class_folders,
     "imagenet_val": imagenet_val,
     "broden": broden,
+    "textures": texture_images,
 }
+
+
+def draw_images(root: str | Path, kind: str, *, size: int | None, pixels: int | None, seed: int) -> None:
+    """Draw the images of a set that is generated, so many (`size`) of such a side; nothing for other kinds."""
+    if kind == "textures":
+        textures.write_images(Path(root) / textures.FOLDER, size, size=pixels, seed=seed)
+
+
+def words_of_maps(kind: str, root: str | Path) -> pd.DataFrame:
+    """Say what the label maps mean that a set of a kind brings along: ``value, word, category``."""
+    if kind == "broden":
+        return broden_words(root)
+    rows = [(value, *each) for value, each in enumerate(textures.WORDS, 1)]
+    return pd.DataFrame(rows, columns=["value", "word", "category"])
 
 
 def broden_words(root: str | Path) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from unitlens.jobs import sheets
 from unitlens.jobs.csv_files import check_file, count_rows, read_all
 from unitlens.jobs.inputs import check_files, check_folders, check_offline
 from unitlens.jobs.schema import fill_in_defaults, repeated_keys, violations
-from unitlens.jobs.sheets import check_classes, check_concepts, check_masks, count_classes
+from unitlens.jobs.sheets import annotated_set, check_classes, check_concepts, check_masks, count_classes
 
 _MOST_SHARDS = 10**5  # that five digits number
 
@@ -36,7 +36,6 @@ def check(config: dict, schema: dict, files: Sequence[str] = ()) -> list[str]:
         _check_classes,
         _check_steps,
         check_offline,
-        _check_broden,
         _check_tuning,
     )
     problems = [line for find_problems in checks for line in find_problems(config)]
@@ -147,12 +146,6 @@ def _check_steps(config: dict) -> list[str]:
     ]
 
 
-def _check_broden(config: dict) -> list[str]:
-    """Ask for a table of label maps but of Broden, which brings its own along."""
-    masks, kind = config.get("netdissect", {}).get("masks"), config["images"]["probe"].get("kind")
-    return ["netdissect.masks: broden needs images.probe.kind: broden"] if masks == "broden" != kind else []
-
-
 def _check_tuning(config: dict) -> list[str]:
     """Ask that what the tuning of LIME is compared with is computed, and that every value of its grid matters."""
     tune, cams = config.get("tune"), config["explain"]["cams"]
@@ -182,12 +175,14 @@ def _check_tuning(config: dict) -> list[str]:
 def _check_images(config: dict) -> list[str]:
     boxes = config.get("netdissect", {}).get("boxes")
     check_rows = {
-        "probe": functools.partial(_check_probe_row, {boxes: count_classes(boxes)} if boxes else {}),
+        "probe": functools.partial(_check_probe_row, {}),
+        "annotated": functools.partial(_check_probe_row, {}),
+        annotated_set(config): functools.partial(_check_probe_row, {boxes: count_classes(boxes)} if boxes else {}),
         "explain": functools.partial(_check_explained_row, config["explain"], _explained_classes(config)),
     }
     problems = []
     for name, images in config["images"].items():
-        problems += check_folders(f"images.{name}", images["sources"])
+        problems += check_folders(f"images.{name}", images.get("sources", []))
         if "sheet" in images:
             key = f"images.{name}.sheet"
             problems += check_file(images["sheet"], key, sheets.COLUMNS, "image_id", check_rows[name])
@@ -220,23 +215,28 @@ def _check_counts(config: dict, schema: dict) -> list[str]:
         if -(-rows[name] // each["shard_size"]) > _MOST_SHARDS
     ]
     if any(model.get("layers") for model in config["models"].values()):
-        problems += _check_probe(config, schema, rows["probe"])
+        needed = schema["properties"]["dissect"]["properties"]["similarity"]["fewestImages"]
+        similarity = config["dissect"]["similarity"]
+        if rows["probe"] < needed[similarity]:
+            problems.append(f"images.probe: {rows['probe']} rows, but {similarity} needs at least {needed[similarity]}")
+        problems += [
+            line
+            for name in ("probe", "annotated")
+            if name in images
+            for line in _check_source_images(name, images[name], rows[name])
+        ]
     return problems
 
 
-def _check_probe(config: dict, schema: dict, rows: int) -> list[str]:
-    """Ask for as many source images as units need to be labeled, and to be labeled with evidence."""
-    similarity, problems = config["dissect"]["similarity"], []
-    needed = schema["properties"]["dissect"]["properties"]["similarity"]["fewestImages"][similarity]
-    if rows < needed:
-        problems.append(f"images.probe: {rows} rows, but {similarity} needs at least {needed}")
+def _check_source_images(name: str, images: dict, rows: int) -> list[str]:
+    """Ask for as many source images as units need to be labeled with evidence."""
     source_images = rows
-    if "sheet" in config["images"]["probe"]:
-        columns, cells = read_all(config["images"]["probe"]["sheet"])
+    if "sheet" in images:
+        columns, cells = read_all(images["sheet"])
         source_images = len({row[columns.index("path")] for row in cells})
-    if source_images < sheets.FEWEST_SOURCE_IMAGES:
-        problems.append(
-            f"images.probe: {source_images} source image{'s' * (source_images > 1)}, but evidence for labels needs at "
-            f"least {sheets.FEWEST_SOURCE_IMAGES}; crops of one source image count as one"
-        )
-    return problems
+    if source_images >= sheets.FEWEST_SOURCE_IMAGES:
+        return []
+    return [
+        f"images.{name}: {source_images} source image{'s' * (source_images > 1)}, but evidence for labels needs at "
+        f"least {sheets.FEWEST_SOURCE_IMAGES}; crops of one source image count as one"
+    ]

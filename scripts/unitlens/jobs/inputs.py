@@ -71,7 +71,7 @@ def check_offline(config: dict) -> list[str]:
         *(
             (f"resources/images/{name}.csv", f"{name}/{number}", source)
             for name, images in config["images"].items()
-            for number, source in enumerate(images["sources"])
+            for number, source in enumerate(images.get("sources", []))
         ),
     ]
     return [

@@ -23,6 +23,7 @@ MAPS_APART = ";"  # between several label maps in one cell
 LONGEST_ID = 200  # it names files, which some file systems allow 255 bytes with their endings
 FEWEST_SOURCE_IMAGES = 3  # of a probe set that can be resampled and exchanged
 CLASS = re.compile(r"0|[1-9][0-9]{0,8}")  # the number of a class
+BROUGHT_MASKS = ("broden", "textures")  # kinds of image sets that say themselves what their label maps mean
 
 _CONCEPT_COLUMNS = ("word", "category")
 _MASK_COLUMNS = ("value", "word", "category")
@@ -134,6 +135,11 @@ def _leaves(name: str) -> bool:
 # ---- lists of words
 
 
+def annotated_set(config: dict) -> str:
+    """Name the image set whose masks and boxes are used: one of its own, or the probe set."""
+    return "annotated" if "annotated" in config["images"] else "probe"
+
+
 def check_concepts(config: dict) -> list[str]:
     """List what is wrong with the concept list."""
     categories = {}  # as each is written first
@@ -152,9 +158,15 @@ def check_concepts(config: dict) -> list[str]:
 
 
 def check_masks(config: dict) -> list[str]:
-    """List what is wrong with the table of one's own that says what masks mark."""
-    masks = config.get("netdissect", {}).get("masks", "broden")
-    return [] if masks == "broden" else check_file(masks, "netdissect.masks", _MASK_COLUMNS, "value", _check_mask)
+    """List what is wrong with what says what masks mark: a table of one's own, or a kind of image set."""
+    if "netdissect" not in config:
+        unused = "nothing reads it without the section `netdissect`; give one, or leave the set out"
+        return [f"images.annotated: {unused}"] if "annotated" in config["images"] else []
+    masks, name = config["netdissect"].get("masks"), annotated_set(config)
+    if masks in BROUGHT_MASKS:
+        fits = masks == config["images"][name].get("kind")
+        return [] if fits else [f"netdissect.masks: {masks} needs images.{name}.kind: {masks}"]
+    return check_file(masks, "netdissect.masks", _MASK_COLUMNS, "value", _check_mask) if masks else []
 
 
 def check_classes(config: dict) -> list[str]:

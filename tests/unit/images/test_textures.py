@@ -1,0 +1,81 @@
+"""Generated textures: exact label maps, images that do not depend on their number, and the set that is written."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from unitlens import textures
+from unitlens.images import datasets, label_maps
+from unitlens.jobs import sheets
+
+SIZE = 96
+GEOMETRY = {"fit": "squash", "resize": SIZE, "crop": SIZE, "interpolation": "bilinear"}
+
+
+def test_an_image_depends_on_the_seed_and_its_number_only():
+    images, maps = textures.generate(6, size=SIZE, seed=1)
+    assert images.shape == (6, SIZE, SIZE, 3) and maps.shape == (6, 2, SIZE, SIZE)
+    assert images.dtype == maps.dtype == np.uint8
+    fewer, their_maps = textures.generate(4, size=SIZE, seed=1)
+    np.testing.assert_array_equal(fewer, images[:4])
+    np.testing.assert_array_equal(their_maps, maps[:4])
+    assert (textures.generate(1, size=SIZE, seed=2)[0] != images[:1]).any()
+    assert len(textures.generate(0, size=SIZE, seed=1)[0]) == 0
+
+
+def test_every_pixel_has_a_color_and_every_region_one_pattern():
+    _, (colors, patterns) = (each.swapaxes(0, 1) for each in textures.generate(120, size=64, seed=0))
+    words = datasets.words_of_maps("textures", "")
+    assert words.category.tolist() == ["color"] * 11 + ["pattern"] * 9
+    assert words["value"].tolist() == list(range(1, 21)) and words.word.is_unique
+    assert set(np.unique(colors)) == set(range(1, 12)) and set(np.unique(patterns)) == set(range(12, 21))
+    assert all(1 <= len(np.unique(each)) <= 4 for each in patterns)
+
+
+def test_what_the_maps_call_a_color_looks_like_it():
+    images, maps = textures.generate(60, size=SIZE, seed=0)
+    meant = np.array(list(textures.COLORS.values()))[maps[:, 0] - 1]
+    inner = np.ones(maps[:, 0].shape, dtype=bool)  # away from edges, which are blurred
+    for axis, step in ((1, 1), (1, -1), (2, 1), (2, -1)):
+        inner &= maps[:, 0] == np.roll(maps[:, 0], step, axis)
+    distance = np.linalg.norm(images[inner] - meant[inner].astype(float), axis=1)
+    others = np.linalg.norm(images[inner][:, None] - np.array(list(textures.COLORS.values()), float), axis=2)
+    assert np.median(distance) < 40 and (others.argmin(1) + 1 == maps[:, 0][inner]).mean() > 0.9
+
+
+@pytest.mark.parametrize("pattern", textures.PATTERNS)
+def test_a_pattern_has_its_share_of_the_second_color_at_any_size(pattern):
+    share = {"plain": 0, "dotted": np.pi * 0.09, "grid": 0.36, "speckled": 0.25}.get(pattern, 0.5)
+    y, x = np.mgrid[:200, :200] / 20.0 - 5
+    rng = np.random.default_rng(0)
+
+    def smooth(grains):
+        return textures._smooth_noise(200, grains * 10, rng)
+
+    assert textures.PATTERNS[pattern](y, x, smooth).mean() == pytest.approx(share, abs=0.04)
+
+
+@pytest.mark.parametrize(("n", "size"), [(-1, 32), (3, 15)])
+def test_what_cannot_be_drawn_is_refused(n, size):
+    with pytest.raises(ValueError, match=f"`n` must be at least 0 and `size` at least 16 pixels, got {n} and {size}"):
+        textures.generate(n, size=size, seed=0)
+
+
+def test_the_set_that_is_written_is_the_one_that_is_generated(tmp_path):
+    for size in (7, 5):  # a smaller set takes the place of a larger one
+        datasets.draw_images(tmp_path, "textures", size=size, pixels=SIZE, seed=3)
+    datasets.write_sheet(tmp_path / "sheet.csv", tmp_path, sheet=None, kind="textures", size=5)
+    rows = sheets.read_rows(tmp_path / "sheet.csv", 0, 9)
+    assert [row["image_id"] for row in rows] == [f"texture_{number:05d}" for number in range(5)]
+    assert [line for row in rows for line in sheets.check_row(row)] == []
+    images, maps = textures.generate(5, size=SIZE, seed=3)
+    read, _ = label_maps.read_label_maps(rows, tmp_path, GEOMETRY)
+    np.testing.assert_array_equal(read["mask"], maps)
+    np.testing.assert_array_equal([np.asarray(Image.open(tmp_path / row["path"])) for row in rows], images)
+    words = datasets.words_of_maps("textures", tmp_path)
+    block = {"images": images, "mask": maps}
+    assert (label_maps.label_maps(block, words["value"].to_numpy(), source="masks") == maps).all()
+
+
+def test_no_other_kind_is_drawn(tmp_path):
+    datasets.draw_images(tmp_path, "image_folder", size=3, pixels=None, seed=0)
+    assert not list(tmp_path.iterdir())
