@@ -113,6 +113,7 @@ def labeled_units():
     parts = zip(("a", "b", "c"), np.split(words, [15, 35]), strict=True)
     units = [pd.DataFrame({"layer": layer, "concept": own, "unit": range(len(own))}) for layer, own in parts]
     table = pd.concat(units).assign(model="m", status="labeled", encoder="clip", similarity="wpmi")
+    table = table.assign(q_value=0.01, alpha=0.05)
     return table.assign(group=table.concept, category=table.concept, concept_list="two")
 
 

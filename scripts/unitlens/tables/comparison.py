@@ -1,6 +1,6 @@
 """Which concepts networks have learned: frequent, shared and unique ones, categories, differences, trends.
 
-All of it is counted over the units that have a label; near-duplicate concepts count as the one that names their group.
+All of it is counted over the selective units, `unit_labels.selective_units`; near-duplicate concepts count as the one that names their group.
 A layer's units are all the units that it has, no sample. Tests ask whether a difference exceeds what dealing these very
 units out at random gives; intervals take the units as drawn independently from a larger pool of such units. Neither
 says anything of a network trained anew.
@@ -22,7 +22,7 @@ def frequent(concepts: pd.DataFrame) -> pd.DataFrame:
 
     The category is that of most of the concept's units, over all models.
     """
-    labeled = unit_labels.with_all(unit_labels.labeled_units(concepts))
+    labeled = unit_labels.with_all(unit_labels.selective_units(concepts))
     pairs = labeled.groupby(["concept", "category"]).size().sort_values(ascending=False, kind="stable").reset_index()
     category = pairs.drop_duplicates("concept").set_index("concept").category
     counts = labeled.groupby(["model", "layer", "concept"], sort=False).size().rename("units").reset_index()
@@ -41,7 +41,7 @@ def layers(concepts: pd.DataFrame) -> pd.DataFrame:
     no rarefied count and does not lower that of the others.
     """
     groups = dict(list(concepts.groupby(["model", "layer"], sort=False)))
-    labeled = dict(list(unit_labels.labeled_units(concepts).groupby(["model", "layer"], sort=False)))
+    labeled = dict(list(unit_labels.selective_units(concepts).groupby(["model", "layer"], sort=False)))
     counts = {key: unit_labels.concept_counts(labeled.get(key, group.iloc[:0])) for key, group in groups.items()}
     smallest = min((int(count.sum()) for count in counts.values() if len(count)), default=0)
     rows = []
@@ -59,7 +59,7 @@ def layers(concepts: pd.DataFrame) -> pd.DataFrame:
 
 def categories(concepts: pd.DataFrame) -> pd.DataFrame:
     """Give the share of every category among the labeled units of each layer, with Wilson's 95 % interval."""
-    labeled = unit_labels.with_all(unit_labels.labeled_units(concepts))
+    labeled = unit_labels.with_all(unit_labels.selective_units(concepts))
     names = sorted(labeled.category.unique())
     rows = []
     for (model, layer), group in labeled.groupby(["model", "layer"], sort=False):
@@ -74,7 +74,7 @@ def models(concepts: pd.DataFrame) -> pd.DataFrame:
 
     The chi-square test is of equal category shares; its effect size is Cramer's V.
     """
-    labeled = unit_labels.labeled_units(concepts)
+    labeled = unit_labels.selective_units(concepts)
     rows = []
     for a, b in combinations(concepts.model.unique(), 2):
         counts_a, counts_b = (unit_labels.concept_counts(labeled[labeled.model == model]) for model in (a, b))
@@ -99,7 +99,7 @@ def category_differences(concepts: pd.DataFrame) -> pd.DataFrame:
     The interval of the difference is Newcombe's (1998). The p-value is Fisher's: the exact permutation test that deals
     the units out to the two models; adjusted over all rows (Benjamini-Hochberg).
     """
-    labeled = unit_labels.with_all(unit_labels.labeled_units(concepts))
+    labeled = unit_labels.with_all(unit_labels.selective_units(concepts))
     names = sorted(labeled.category.unique())
     groups = dict(list(labeled.groupby(["model", "layer"], sort=False)))
     rows = []
@@ -149,7 +149,7 @@ def trend(concepts: pd.DataFrame, *, seed: int = 0, n_resamples: int = 9999) -> 
     Cochran-Armitage statistic when units are dealt out to the layers at random, `n_resamples` times; adjusted over all
     rows (Benjamini-Hochberg). A model with labels in fewer than two layers has no row.
     """
-    labeled = unit_labels.labeled_units(concepts)
+    labeled = unit_labels.selective_units(concepts)
     names = sorted(labeled.category.unique())
     rows = []
     for model, group in labeled.groupby("model", sort=False):

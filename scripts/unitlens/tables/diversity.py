@@ -25,7 +25,7 @@ Z = stats.norm.ppf(0.975)
 
 def rarefaction(concepts: pd.DataFrame) -> pd.DataFrame:
     """Give the distinct concepts expected among ever more units of every layer, at most `CURVE_POINTS` sizes."""
-    labeled = unit_labels.with_all(unit_labels.labeled_units(concepts))
+    labeled = unit_labels.with_all(unit_labels.selective_units(concepts))
     rows = []
     for model, layer in unit_labels.groups(labeled):
         count = unit_labels.concept_counts(labeled[(labeled.model == model) & (labeled.layer == layer)])

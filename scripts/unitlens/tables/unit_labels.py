@@ -15,12 +15,28 @@ from unitlens.units.permutation import Probe, group_rows, p_values, testable
 
 ALL = "all"  # the layer column of rows that pool the configured layers
 SILENT = ("dead", "constant", "not finite")  # status of units that cannot have a label
+STANDINGS = ("named", "selective", "neither")
+SELECTIVE = 0.05  # the largest q of a selective unit where an alpha of 1 asks for none
 _TOP_IMAGES = 5  # how many of a unit's top images the table names
 _TOP_CONCEPTS = 5  # and how many of its best concepts
 
 
-def labeled_units(concepts: pd.DataFrame) -> pd.DataFrame:
-    """Units with a label, near-duplicate concepts under the name of their group.
+def standing(concepts: pd.DataFrame) -> pd.Series:
+    """Say what each unit's label may claim, of `STANDINGS`.
+
+    ``selective`` units reject the permutation null: their q is at most the alpha that they were labeled with, or 0.05
+    where an alpha of 1 labels every unit. ``named`` ones are selective and have a true ``named``, a column that labels
+    have where their words were verified. Units that are dead, constant or not finite have no standing (NaN).
+    """
+    bar = concepts["alpha"].where(concepts["alpha"] < 1, SELECTIVE)
+    selective = (concepts["status"] == "labeled") & (concepts["q_value"] <= bar)
+    named = concepts["named"].eq(True) if "named" in concepts else False
+    found = pd.Series("neither", concepts.index).mask(selective, "selective").mask(selective & named, "named")
+    return found.mask(concepts["status"].isin(SILENT))
+
+
+def selective_units(concepts: pd.DataFrame) -> pd.DataFrame:
+    """Units whose label is better than chance, near-duplicate concepts under the name of their group.
 
     Raises
     ------
@@ -33,8 +49,8 @@ def labeled_units(concepts: pd.DataFrame) -> pd.DataFrame:
                 f"labels of different {column.replace('_', ' ')}s cannot be compared: "
                 f"{', '.join(concepts[column].unique())}"
             )
-    labeled = concepts[concepts.status == "labeled"]
-    return labeled.assign(concept=labeled["group"])
+    selective = concepts[standing(concepts).isin(["named", "selective"])]
+    return selective.assign(concept=selective["group"])
 
 
 def with_all(concepts: pd.DataFrame) -> pd.DataFrame:

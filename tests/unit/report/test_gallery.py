@@ -109,17 +109,17 @@ def test_labels_count_units_without_one_apart():
 def test_frequent_concepts_pool_the_layers():
     assert concept_findings.frequency_sentences(FREQUENT) == [
         "In net most units are labeled dog (2 units, 50 %), red (1 unit, 25 %) and sky (1 unit, 25 %); shares are of "
-        "its labeled units."
+        "its selective units."
     ]
 
 
 def test_categories_give_both_ends_with_intervals():
     assert concept_findings.category_sentences(CATEGORIES) == [
-        "The largest category among the labeled units of net is object at 50 % (95 % interval 15 % to 85 %), the "
+        "The largest category among the selective units of net is object at 50 % (95 % interval 15 % to 85 %), the "
         "smallest color at 5 % (95 % interval 1.2 % to 70 %)."
     ]
     assert concept_findings.category_sentences(CATEGORIES[:1]) == [
-        "The largest category among the labeled units of net is object at 50 % (95 % interval 15 % to 85 %)."
+        "The largest category among the selective units of net is object at 50 % (95 % interval 15 % to 85 %)."
     ]
 
 

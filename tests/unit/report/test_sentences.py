@@ -320,7 +320,7 @@ def compared(**tables):
 
 
 def test_a_difference_of_distinct_concepts_has_a_side():
-    start = "Among 100 labeled units of each, a names 40.0 and b 30.0 distinct concepts"
+    start = "Among 100 selective units of each, a names 40.0 and b 30.0 distinct concepts"
     assert rarefied(1, 9) == [
         f"{start} (95 % interval of the difference 1.0 to 9.0): a difference is supported, a names more."
     ]
@@ -344,7 +344,7 @@ def shares(difference, p):
 
 
 def test_differences_of_shares_have_a_sign():
-    start = "Category shares of a and b that differ (50 and 1 labeled unit; p adjusted for 2 tests): scene "
+    start = "Category shares of a and b that differ (50 and 1 selective unit; p adjusted for 2 tests): scene "
     assert shares(0.2, 0.01) == [
         f"{start}70 % and 50 % (difference +20.0 points, 95 % interval +10.0 to +30.0; p = 0.01)."
     ]
@@ -352,7 +352,7 @@ def test_differences_of_shares_have_a_sign():
         f"{start}30 % and 50 % (difference -20.0 points, 95 % interval -30.0 to -10.0; p = 0.01)."
     ]
     assert shares(0.2, 0.05) == [
-        "No difference of category shares between a and b is supported at 50 and 1 labeled unit; smallest p = 0.05, "
+        "No difference of category shares between a and b is supported at 50 and 1 selective unit; smallest p = 0.05, "
         "adjusted for 2 tests."
     ]
 
@@ -362,7 +362,7 @@ def test_concepts_of_one_model_only(p, how_many):
     row = {"model": "a", "units": 3, "labeled": 6, "tests": 7}
     table = pd.DataFrame([row | {"concept": "dog", "p_adjusted": p[0]}, row | {"concept": "cat", "p_adjusted": p[1]}])
     end = f"for {how_many} of them is that more than chance (p < 0.05 adjusted for 7 tests)."
-    assert compared(unique=table)[:-1] == [f"2 concepts occur in a only, most often dog (3 of 6 labeled units); {end}"]
+    assert compared(unique=table)[:-1] == [f"2 concepts occur in a only, most often dog (3 of 6 selective units); {end}"]
     assert compared(unique=table[1:])[0].startswith("1 concept occurs in a only, most often cat")
 
 
@@ -373,11 +373,11 @@ def rising(slope, p):
 
 
 def test_trends_rise_fall_or_are_not_supported():
-    start = "From x to y of a (2 layers, 90 labeled units; p adjusted for 1 test): scene "
+    start = "From x to y of a (2 layers, 90 selective units; p adjusted for 1 test): scene "
     assert rising(0.05, 0.01) == [f"{start}rises by 5.0 points a layer (95 % interval +4.0 to +6.0; p = 0.01)."]
     assert rising(-0.05, 0.01) == [f"{start}falls by 5.0 points a layer (95 % interval -6.0 to -4.0; p = 0.01)."]
     assert rising(0.05, 0.05) == [
-        "No rise or fall of a category's share is supported from x to y of a (2 layers, 90 labeled units); smallest "
+        "No rise or fall of a category's share is supported from x to y of a (2 layers, 90 selective units); smallest "
         "p = 0.05, adjusted for 1 test."
     ]
 

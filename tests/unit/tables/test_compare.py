@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 from unitlens.report import concept_findings
-from unitlens.tables import comparison, diversity
+from unitlens.tables import comparison, diversity, unit_labels
 from unitlens.units import dissect
 
 TABLES = {
@@ -36,6 +36,8 @@ def units(model, layer, concepts, *, dead=0, encoder="clip", similarity="soft_wp
             "concept": words,
             "group": words,
             "category": [CATEGORY.get(word, "") for word in words],
+            "q_value": [0.01 if word else np.nan for word in words],
+            "alpha": 0.05,
             "encoder": encoder,
             "similarity": similarity,
             "concept_list": "4 words",
@@ -120,12 +122,31 @@ def test_a_layer_without_labels_is_told_and_does_not_spoil_the_others(concepts):
     assert last.tolist() == ["b", "conv10", 3, 3, 0, 0, "", 0]
 
 
-def test_only_labeled_units_count(concepts):
+def test_only_selective_units_count(concepts):
     unsure = units("a", "layer3", "dog dog red").assign(status="unlabeled")
     with_unsure = pd.concat([concepts, unsure], ignore_index=True)
     assert comparison.layers(with_unsure).units.tolist() == [8, 2, 6]
     for name in set(TABLES) - {"layers"}:
         pd.testing.assert_frame_equal(TABLES[name](with_unsure), TABLES[name](concepts))
+
+
+@pytest.mark.parametrize(
+    ("alpha", "q", "selective"), [(0.05, 0.05, True), (0.2, 0.2, True), (1, 0.05, True), (1, 0.051, False)]
+)
+def test_an_alpha_of_one_makes_no_unit_selective(concepts, alpha, q, selective):
+    """It labels every unit, so that something is to be seen; nothing is compared of labels no better than chance."""
+    labeled = concepts.assign(alpha=alpha, q_value=q)
+    assert comparison.layers(labeled).labeled.tolist() == ([4, 2, 4] if selective else [0, 0, 0])
+    assert len(comparison.frequent(labeled)) == (12 if selective else 0)
+
+
+def test_a_label_claims_what_its_evidence_carries(concepts):
+    table = concepts[:5].assign(q_value=[0.01, 0.01, 0.01, 0.2, np.nan])
+    assert unit_labels.standing(table)[:4].tolist() == ["selective"] * 3 + ["neither"]
+    named = table.assign(named=[True, False, None, True, True])
+    assert unit_labels.standing(named)[:4].tolist() == ["named", "selective", "selective", "neither"]
+    assert unit_labels.standing(named).isna().tolist() == [False] * 4 + [True], "a dead unit has no standing"
+    assert unit_labels.standing(table.assign(status="unlabeled")).tolist() == ["neither"] * 5
 
 
 def test_near_duplicates_count_as_their_group(concepts):
@@ -412,10 +433,10 @@ def tables(concepts):
 
 def test_findings_say_what_is_not_supported(concepts):
     text = " ".join(concept_findings.concept_findings(*tables(concepts)))
-    assert "Among 4 labeled units of each, a names 2.6 and b 2.0 distinct concepts; without an interval" in text
-    assert "No difference of category shares between a and b is supported at 6 and 4 labeled units" in text
-    assert "No rise or fall of a category's share is supported from layer3 to layer4 of a (2 layers, 6 labeled" in text
-    assert "2 concepts occur in a only, most often dog (3 of 6 labeled units); for none of them" in text
+    assert "Among 4 selective units of each, a names 2.6 and b 2.0 distinct concepts; without an interval" in text
+    assert "No difference of category shares between a and b is supported at 6 and 4 selective units" in text
+    assert "No rise or fall of a category's share is supported from layer3 to layer4 of a (2 layers, 6 selective" in text
+    assert "2 concepts occur in a only, most often dog (3 of 6 selective units); for none of them" in text
     assert "layer3 1.5 on 3 and 3 on 6 source images (50 % of the units keep" in text
     assert "nan" not in text
 

@@ -55,7 +55,7 @@ def concepts(status="labeled"):
     words = ["dog", "dog", "sky"]
     facts = {"model": "m", "layer": ["x", "x", "y"], "unit": [0, 1, 0], "encoder": "e", "similarity": "s"}
     return pd.DataFrame({**facts, "concept_list": "l", "status": status, "concept": words, "group": words}).assign(
-        category=["object", "object", "scene"]
+        category=["object", "object", "scene"], q_value=0.01, alpha=0.05
     )
 
 
