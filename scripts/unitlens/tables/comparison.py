@@ -1,6 +1,7 @@
 """Which concepts networks have learned: frequent, shared and unique ones, categories, differences, trends.
 
-All of it is counted over the selective units, `unit_labels.selective_units`; near-duplicate concepts count as the one that names their group.
+All of it is counted over `unit_labels.selective_units`; near-duplicate concepts count as the one that names their
+group.
 A layer's units are all the units that it has, no sample. Tests ask whether a difference exceeds what dealing these very
 units out at random gives; intervals take the units as drawn independently from a larger pool of such units. Neither
 says anything of a network trained anew.

@@ -362,7 +362,8 @@ def test_concepts_of_one_model_only(p, how_many):
     row = {"model": "a", "units": 3, "labeled": 6, "tests": 7}
     table = pd.DataFrame([row | {"concept": "dog", "p_adjusted": p[0]}, row | {"concept": "cat", "p_adjusted": p[1]}])
     end = f"for {how_many} of them is that more than chance (p < 0.05 adjusted for 7 tests)."
-    assert compared(unique=table)[:-1] == [f"2 concepts occur in a only, most often dog (3 of 6 selective units); {end}"]
+    start = "2 concepts occur in a only, most often dog (3 of 6 selective units)"
+    assert compared(unique=table)[:-1] == [f"{start}; {end}"]
     assert compared(unique=table[1:])[0].startswith("1 concept occurs in a only, most often cat")
 
 

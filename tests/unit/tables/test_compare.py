@@ -435,7 +435,7 @@ def test_findings_say_what_is_not_supported(concepts):
     text = " ".join(concept_findings.concept_findings(*tables(concepts)))
     assert "Among 4 selective units of each, a names 2.6 and b 2.0 distinct concepts; without an interval" in text
     assert "No difference of category shares between a and b is supported at 6 and 4 selective units" in text
-    assert "No rise or fall of a category's share is supported from layer3 to layer4 of a (2 layers, 6 selective" in text
+    assert "No rise or fall of a category's share is supported from layer3 to layer4 of a (2 layers, 6 sel" in text
     assert "2 concepts occur in a only, most often dog (3 of 6 selective units); for none of them" in text
     assert "layer3 1.5 on 3 and 3 on 6 source images (50 % of the units keep" in text
     assert "nan" not in text
