@@ -5,7 +5,6 @@ rule measure_images:
     input:
         images=explain_images_of_model,
         saliency=saliency_of_shard,
-        lime="results/saliency/{model}/lime/{shard}.h5",
     output:
         shape="results/shape/{model}/{shard}.csv",
         complexity="results/complexity/{model}/{shard}.csv",

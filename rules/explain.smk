@@ -33,18 +33,20 @@ rule explain_cam:
         "../scripts/explain_cam.py"
 
 
-rule explain_lime:
+rule explain_perturbed:
     input:
         model="results/models/{model}.json",
         weights="resources/weights/{model}.bin",
         images=explain_images_of_model,
     output:
-        saliency="results/saliency/{model}/lime/{shard}.h5",
-        timings="results/timings/{model}/lime/{shard}.csv",
+        saliency="results/saliency/{model}/{explainer}/{shard}.h5",
+        timings="results/timings/{model}/{explainer}/{shard}.csv",
     log:
-        "results/logs/explain_lime/{model}/{shard}.log",
+        "results/logs/explain_perturbed/{model}/{explainer}/{shard}.log",
     benchmark:
-        "results/benchmarks/explain_lime/{model}/{shard}.tsv"
+        "results/benchmarks/explain_perturbed/{model}/{explainer}/{shard}.tsv"
+    wildcard_constraints:
+        explainer="[a-z_]+",
     conda:
         "../envs/unitlens.yaml"
     threads: config["threads"]
@@ -57,12 +59,12 @@ rule explain_lime:
         network=network,
         device=config["device"],
         target=config["explain"]["target"],
-        lime=config["explain"]["lime"],
+        options=lambda wildcards: config["explain"][wildcards.explainer],
         seed=config["seed"],
     message:
-        "Explain {wildcards.model} with LIME, shard {wildcards.shard}"
+        "Explain {wildcards.model} with {wildcards.explainer}, shard {wildcards.shard}"
     script:
-        "../scripts/explain_lime.py"
+        "../scripts/explain_perturbed.py"
 
 
 rule cut_masks:
@@ -114,7 +116,11 @@ rule summarize_explanations:
 
 rule summarize_predictions:
     input:
-        per_explained_shard("results/saliency/{model}/lime/{shard}.h5"),
+        [
+            f"results/saliency/{model}/{explainers(model)[0]}/{shard}.h5"  # those of all explainers tell the same
+            for model in explained_models()
+            for shard in shards("explain")
+        ],
     output:
         report(
             "results/predictions.csv",

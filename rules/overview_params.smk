@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 def overview_settings():
     """What the overview says about how the numbers were made."""
-    lime = config["explain"]["lime"]
+    options = [(name.upper(), *each) for name, own in job_config.perturbing(config).items() for each in own.items()]
     return {
         "seed": config["seed"],
         "device": config["device"],
@@ -18,8 +18,12 @@ def overview_settings():
         "source images shown": some_of_explained("report"),
         "source images of the sanity checks": some_of_explained("sanity"),
         "source images of the verification": some_of_explained("verify"),
-        **{f"LIME: {key.replace('_', ' ')}": value for key, value in lime.items() if key != "superpixels"},
-        "LIME: superpixels": ", ".join(f"{key} {value}" for key, value in lime["superpixels"].items()),
+        **{f"{name}: {key.replace('_', ' ')}": value for name, key, value in options if not isinstance(value, dict)},
+        **{
+            f"{name}: {key}": ", ".join(f"{option} {each}" for option, each in value.items())
+            for name, key, value in options
+            if isinstance(value, dict)
+        },
     }
 
 

@@ -8,15 +8,13 @@ with log_to(snakemake.log[0]):
 
     rows, model = snakemake.params.shown, snakemake.wildcards.model
     images, _ = concatenate(snakemake.input.images, rows=rows)
-    explanations = {
-        facts["explainer"]: (arrays, facts) for arrays, facts in by_folder(snakemake.input.saliency, rows=rows)
-    }
-    lime, facts = explanations["lime"]
+    files = by_folder(snakemake.input.saliency, rows=rows)
+    explanations = {facts["explainer"]: arrays for arrays, facts in files}
     explanation_figures.explanation_grid(
         images["images"],
-        {name: explanation_figures.scale(arrays["saliency"]) for name, (arrays, _) in explanations.items()},
+        {name: explanation_figures.scale(arrays["saliency"]) for name, arrays in explanations.items()},
         snakemake.output[0],
-        captions=explanation_figures.captions(lime, facts, snakemake.params.classes),
-        segments=lime["segments"],
+        captions=explanation_figures.captions(files, snakemake.params.classes),
+        segments={name: arrays["segments"] for name, arrays in explanations.items() if "segments" in arrays},
         model=model,
     )

@@ -12,7 +12,7 @@ with log_to(snakemake.log[0]):
     shown = snakemake.params.shown
     images, _ = concatenate(snakemake.input.images, rows=shown)
     arrays, facts = concatenate(snakemake.input.saliency, rows=shown)
-    captions = explanation_figures.captions(arrays, facts, snakemake.params.classes)
+    captions = explanation_figures.captions([(arrays, facts)], snakemake.params.classes)
     maps = explanation_figures.scale(arrays["saliency"])
     folder = Path(snakemake.output[0])
     folder.mkdir(parents=True)

@@ -8,8 +8,8 @@ with log_to(snakemake.log[0]):
     from unitlens.tables.complexity import measure_complexity, score_shape
 
     images, _ = read_arrays(snakemake.input.images)
-    explanations = {path: read_arrays(path) for path in snakemake.input.saliency}
-    shape = score_shape(list(explanations.values()), area=snakemake.params.area)
-    complexity = measure_complexity(images["images"], *explanations[snakemake.input.lime])
+    explanations = [read_arrays(path) for path in snakemake.input.saliency]
+    shape = score_shape(explanations, area=snakemake.params.area)
+    complexity = measure_complexity(images["images"], explanations)
     for name, table in {"shape": shape, "complexity": complexity}.items():
         write_table(table, snakemake.output[name])

@@ -251,7 +251,7 @@ def test_scores_leave_out_what_has_no_map_and_count_it(files, network):
 
     shape = score_shape(explained, area=0.2).set_index(["explainer", "image_id"])["value"]
     assert shape.loc[[("lime", "b"), ("lime", "d"), ("gradcam-conv", "d")]].isna().all()
-    complexity = measure_complexity(images["images"], *explained[2])
+    complexity = measure_complexity(images["images"], explained)
     assert complexity["superpixels"].isna().tolist() == [False, False, False, True, False]
     correlations = correlate_complexity(complexity, scores, area=0.2)
     assert correlations["n"].unique().tolist() == [3]
@@ -329,8 +329,11 @@ def test_the_table_and_a_sentence_name_the_image_and_the_reason(files):
 def test_captions_and_accuracy_count_no_prediction_that_is_not_there(files):
     _, explained = files
     arrays, facts = explained[2]
-    captions = explanation_figures.captions(arrays, facts, {"m": 3})
+    captions = explanation_figures.captions([(arrays, facts)], {"m": 3})
     assert captions[1].endswith(f", {items.ONE_SUPERPIXEL}") and captions[3] == f"no class, {items.NOT_FINITE}"
+    of_all = explanation_figures.captions(explained, {"m": 3})
+    assert of_all[1] == captions[1].replace(items.ONE_SUPERPIXEL, f"LIME: {items.ONE_SUPERPIXEL}")
+    assert of_all[3] == captions[3], "all explainers have the same"
     table = prediction_table(arrays, facts, {"m": 3}).replace("", np.nan)
     assert table.loc[3, ["predicted", "predicted_name", "probability", "correct"]].isna().all()
     assert " of 4 labeled source images" in overview.accuracy(table)

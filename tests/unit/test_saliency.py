@@ -156,7 +156,9 @@ def test_complexity_is_tabulated():
     arrays, facts = explanation("lime", np.zeros((3, 16, 16)))
     arrays["superpixels"] = np.array([2, 4, 0])  # 0: there is no label map of them
     images = np.stack([one_image([90] * 16), one_image([0] * 8 + [255] * 8), one_image(range(0, 256, 16))])
-    table = complexity_tables.measure_complexity(images, arrays, facts)
+    table = complexity_tables.measure_complexity(
+        images, [explanation("gradcam-x", arrays["saliency"]), (arrays, facts)]
+    )
     assert table.columns[-5:].tolist() == ["edge_density", "entropy", "jpeg_bits", "superpixels", "confidence"]
     assert table["entropy"].tolist() == [0, 1, 4]
     assert table["superpixels"].tolist() == [2, 4, pd.NA]

@@ -313,10 +313,12 @@ CASES = {
         lime.explain_with_package(predict, PICTURES, SQUARES, ONES, seeds=[s, s], **LIME).coefficients
     ),
     "netdissect.summarize": lambda s: netdissect_tables.summarize(detectors(), seed=s),
-    "complexity.summarize_shape": lambda s: complexity_tables.summarize_shape(explainers("gini", "lime"), seed=s)[0],
-    "complexity.summarize_shape tests": lambda s: complexity_tables.summarize_shape(explainers("gini", "lime"), seed=s)[
-        1
-    ]["p_value"],
+    "complexity.summarize_shape": lambda s: complexity_tables.summarize_shape(
+        explainers("gini", "cam-x", "lime"), seed=s
+    )[0],
+    "complexity.summarize_shape tests": lambda s: complexity_tables.summarize_shape(
+        explainers("gini", "cam-x", "lime"), seed=s
+    )[1]["p_value"],
     "complexity.correlate_complexity": lambda s: complexity_tables.correlate_complexity(
         rows({}).drop(columns="value").assign(**dict.fromkeys(text.COMPLEXITY_TITLES, VALUES[0] ** 2)),
         pairs(),

@@ -2,6 +2,7 @@
 
 import json
 import runpy
+from itertools import combinations, product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,9 @@ import toy
 import yaml
 from PIL import Image
 from snakemake.iocontainers import Namedlist
+from unitlens.explainers import cam, run
+from unitlens.jobs import config as job_config
+from unitlens.jobs import schema
 from unitlens.report import concept_findings
 from unitlens.storage import arrays as arrays_module
 from unitlens.storage.shards import concatenate, read_column
@@ -99,13 +103,14 @@ def extract(output, images, *, batch_size=4):
     return output
 
 
-def explain(output, images, method, *, batch_size=4, target="predicted", lime=LIME):
-    """Explain with a CAM or, where `method` is "lime", with LIME."""
+def explain(output, images, method, *, batch_size=4, target="predicted", options=LIME):
+    """Explain with a CAM or with what needs no layer, such as LIME."""
     outputs = {"saliency": output, "timings": f"{output}.csv"}
     params = {"network": NETWORK, "device": "cpu", "target": target}
-    if method == "lime":
-        params |= {"lime": lime, "seed": 42}
-        adapter("explain_lime", model_inputs(images), outputs, params=params, batch_size=batch_size, model=MODEL)
+    if method in run.PERTURBING:
+        params |= {"options": options, "seed": 42}
+        wildcards = {"model": MODEL, "explainer": method}
+        adapter("explain_perturbed", model_inputs(images), outputs, params=params, batch_size=batch_size, **wildcards)
     else:
         wildcards = {"model": MODEL, "method": method, "layer": "relu2"}
         adapter("explain_cam", model_inputs(images), outputs, params=params, batch_size=batch_size, **wildcards)
@@ -503,7 +508,7 @@ def test_summaries():
     assert len(read_table(outputs["tests"])) == 0  # one pair has no other to be compared with
 
     measures = {"shape": "summarized/measured_shape.csv", "complexity": "summarized/measured_complexity.csv"}
-    files = {"images": "summarized/images.h5", "saliency": [gradcam, lime], "lime": lime}
+    files = {"images": "summarized/images.h5", "saliency": [gradcam, lime]}
     adapter("measure_images", files, measures, params={"area": 0.2}, model=MODEL)
     outputs |= {name: f"summarized/{name}.csv" for name in ("shape", "shape_summary", "shape_tests")}
     outputs |= {name: f"summarized/{name}.csv" for name in ("complexity", "correlations")}
@@ -593,7 +598,7 @@ def uneven(inputs):
             made["images"].append(images)
             made["activations"].append(extract(f"uneven/activations/{at}", images))
             for name in ("gradcam", "ablationcam", "lime"):
-                made[name].append(explain(f"uneven/{name}/{at}", images, name, batch_size=1, lime=lime))
+                made[name].append(explain(f"uneven/{name}/{at}", images, name, batch_size=1, options=lime))
             made["masks"].append(f"uneven/masks/{at}")
             cuts = {"area": 0.2, "threshold": 0.5, "seed": 42}
             files = [made[name][-1] for name in ("gradcam", "ablationcam", "lime")]
@@ -640,7 +645,7 @@ def test_uneven_shards_are_scored_and_summarized(uneven):
         adapter("score_agreement", saliency, [own["agreement"]], **options)
         adapter("score_localization", files, [own["truth"]], params={"seed": 42}, model=MODEL)
         measured = {name: own[name] for name in ("shape", "complexity")}
-        adapter("measure_images", files | {"lime": saliency[-1]}, measured, params={"area": 0.2}, model=MODEL)
+        adapter("measure_images", files, measured, params={"area": 0.2}, model=MODEL)
         outputs = {"scores": own["faithfulness"], "curves": curves[number]}
         adapter("score_faithfulness", model_inputs(images) | files, outputs, params=faithful, model=MODEL)
     params = {"seed": 42, "area": 0.2}
@@ -815,9 +820,9 @@ def test_an_image_without_an_explanation_goes_through_every_step():
     toy.write_sheet("black.csv", [*rows[:4], {"image_id": "black", "path": "black.png", "label": "0"}])
     images = decode("black/images.h5", 0, 5, sheet="black.csv")
     params = {"network": NETWORK, "device": "cpu", "target": "predicted", "seed": 42}
-    params |= {"lime": LIME | {"superpixels": {"method": "felzenszwalb", "scale": 1, "sigma": 0, "min_size": 60}}}
+    params |= {"options": LIME | {"superpixels": {"method": "felzenszwalb", "scale": 1, "sigma": 0, "min_size": 60}}}
     outputs = {"saliency": "black/lime/0.h5", "timings": "black/lime.csv"}
-    adapter("explain_lime", model_inputs(images), outputs, params=params, model=MODEL)
+    adapter("explain_perturbed", model_inputs(images), outputs, params=params, model=MODEL, explainer="lime")
     saliency = [explain("black/gradcam/0.h5", images, "gradcam"), "black/lime/0.h5"]
     assert (
         arrays_module.read_arrays("black/lime/0.h5")[0]["warning"][4] == "there is only one superpixel, LIME needs two"
@@ -826,7 +831,7 @@ def test_an_image_without_an_explanation_goes_through_every_step():
     adapter("score_agreement", saliency, ["black/scores.csv"], params={"agreement": AGREEMENT, "seed": 42}, model=MODEL)
     scores = read_table("black/scores.csv")
     assert scores.loc[scores["image_id"] == "black", "value"].isna().all()
-    files = {"images": images, "saliency": saliency, "lime": "black/lime/0.h5"}
+    files = {"images": images, "saliency": saliency}
     adapter("measure_images", files, {"shape": "black/s.csv", "complexity": "black/c.csv"}, params={"area": 0.2})
     assert read_table("black/c.csv")["superpixels"].iloc[4] == 1
     params = {"shown": 5, "classes": {MODEL: "classes.txt"}}
@@ -835,3 +840,90 @@ def test_an_image_without_an_explanation_goes_through_every_step():
     assert Path("black/drawn/black.png").is_file()
     adapter("summarize_explanations", saliency, ["black/e.csv"])
     assert (read_table("black/e.csv")["warning"] != "").sum() >= 1
+
+
+def checkerboard(predict, *, seed, batch_size, given, size):
+    """Make an explainer that needs no layer: squares of the image count by whether they are on black or white."""
+
+    def explain_images(images, targets, image_ids):
+        row, column = (torch.arange(side) // size for side in images.shape[1:3])
+        return {"saliency": ((row[:, None] + column) % 2).float().expand(len(images), -1, -1)}
+
+    return explain_images
+
+
+def test_a_new_explainer_is_a_function_and_its_name(monkeypatch):
+    """One at a layer and one without: explained, cut, scored, tabulated and drawn, beside those there are."""
+    brightness = cam.Method(lambda model, layer, images, targets, chunk, first: images.mean(1)[:, ::4, ::4].relu())
+    monkeypatch.setitem(cam.METHODS, "brightness", brightness)
+    monkeypatch.setitem(run.PERTURBING, "checkerboard", checkerboard)
+    names = ["gradcam-relu2", "brightness-relu2", "lime", "checkerboard"]
+    explained = {"target": "predicted", "cams": ["gradcam", "brightness"], "lime": LIME, "checkerboard": {"size": 8}}
+    assert job_config.explainers({"models": {MODEL: {"cam_layer": "relu2"}}, "explain": explained}, MODEL) == names
+
+    images = decode("new/images.h5")
+    files = {name: f"new/{name}/0.h5" for name in names}
+    for name, path in files.items():
+        explain(path, images, name.partition("-")[0], options=explained.get(name))
+    made = {name: arrays_module.read_arrays(path) for name, path in files.items()}
+    assert [facts["explainer"] for _, facts in made.values()] == names
+    assert json.loads(made["checkerboard"][1]["checkerboard"]) == {"size": 8}
+    assert all(arrays["saliency"].any((1, 2)).all() for arrays, _ in made.values())
+
+    saliency, params = list(files.values()), {"area": 0.2, "threshold": 0.5, "seed": 42}
+    adapter("cut_masks", saliency, ["new/masks.h5"], params=params, model=MODEL)
+    assert {f"{name}:equal_area" for name in names} <= set(arrays_module.read_arrays("new/masks.h5")[0])
+    adapter("score_agreement", saliency, ["new/scores.csv"], params={"agreement": AGREEMENT, "seed": 42}, model=MODEL)
+    outputs = {name: f"new/agreement_{name}.csv" for name in ("images", "summary", "tests")}
+    params = {"area": 0.2, "seed": 42}
+    adapter("summarize_agreement", ["new/scores.csv"], outputs | {"findings": "new/agreement.json"}, params=params)
+    summary = read_table(outputs["summary"])
+    assert set(zip(summary.explainer_a, summary.explainer_b, strict=True)) == set(combinations(names, 2))
+    adapter("summarize_timings", [f"{path}.csv" for path in saliency], ["new/timings.csv"])
+    drawn = {name: f"new/{name}.svg" for name in ("equal_area", "threshold", "spearman", "sweep", "timings")}
+    inputs = {"summary": outputs["summary"], "timings": "new/timings.csv"}
+    adapter("draw_agreement", inputs, drawn, params={"area": 0.2})
+    assert all("checkerboard" in Path(path).read_text() for path in drawn.values())
+
+    measured = {"shape": "new/s.csv", "complexity": "new/c.csv"}
+    adapter("measure_images", {"images": images, "saliency": saliency}, measured, params={"area": 0.2}, model=MODEL)
+    names_of_outputs = ("shape", "shape_summary", "shape_tests", "complexity", "correlations")
+    tables = {name: f"new/{name}.csv" for name in names_of_outputs}
+    tables |= {f"{name}_findings": f"new/{name}.json" for name in ("shape", "complexity")}
+    inputs = {name: [path] for name, path in measured.items()} | {"agreement": outputs["images"]}
+    adapter("summarize_measures", inputs, tables, params=params)
+    tests = read_table(tables["shape_tests"])
+    assert set(zip(tests.explainer_a, tests.explainer_b, strict=True)) == {*product(names[:2], names[2:])}
+    assert (
+        "above LIME" in Path("new/shape.json").read_text()
+        and "above checkerboard" in Path("new/shape.json").read_text()
+    )
+    assert set(read_table(tables["correlations"]).agreement) == {"gradcam-relu2 & lime", "mean of all pairs"}
+
+    params = {
+        "network": NETWORK,
+        "device": "cpu",
+        "faithfulness": {"steps": 3, "baselines": ["mean"], "percentiles": [50]},
+        "seed": 42,
+    }
+    faithful = {"scores": "new/faithfulness.csv", "curves": "new/faithfulness.h5"}
+    adapter("score_faithfulness", model_inputs(images) | {"saliency": saliency}, faithful, params=params, model=MODEL)
+    assert set(read_table(faithful["scores"]).explainer) == {*names, "random", "gaussian"}
+    adapter("summarize_explanations", saliency, ["new/explanations.csv"])
+    params = {"shown": IMAGES, "area": 0.2, "missing": [], "classes": {MODEL: "classes.txt"}}
+    adapter("summarize_predictions", saliency[:1], ["new/predictions.csv"], params=params)
+    inputs = {"images": [images], "saliency": saliency}
+    adapter("draw_grid", inputs, ["new/grid.svg"], params=params, model=MODEL)
+    assert all(
+        title in Path("new/grid.svg").read_text() for title in ("Grad-CAM", "brightness", "LIME", "checkerboard")
+    )
+    adapter("draw_overlays", inputs | {"saliency": saliency[3:]}, ["new/overlays"], params=params, model=MODEL)
+    inputs |= {"masks": ["new/masks.h5"], "predictions": "new/predictions.csv", "faithfulness": [faithful["scores"]]}
+    adapter("write_explanations", inputs, ["new/page.html"], params=params)
+    assert "checkerboard" in Path("new/page.html").read_text()
+
+
+def test_the_schema_names_the_explainers():
+    explained = schema.read_schema(SCRIPTS.parent / "config/schema.yaml")["properties"]["explain"]["properties"]
+    assert explained["cams"]["items"]["enum"] == list(cam.METHODS)
+    assert [name for name, entry in explained.items() if entry["type"] == "object"] == list(run.PERTURBING)

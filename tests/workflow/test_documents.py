@@ -156,7 +156,7 @@ def test_ones_own_network_is_explained(paste, tmp_path):
     pasted.insert(pasted.index(own) + 1, smaller)
     run, told = paste(pasted)
     check_explained(run)
-    assert "explain_lime" in told and "second_concept" in told
+    assert "explain_perturbed" in told and "second_concept" in told
     commands = [line for block in (*pasted, report) for line in block.splitlines() if line.startswith("snakemake ")]
     assert {shlex.split(line)[2] for line in commands} == {"config/mine.yaml"} and len(commands) == 3
 

@@ -27,7 +27,7 @@ def test_new_run_plans_from_its_own_config(run, plan):
     for name in ("results", "resources", "config"):
         assert (run / name).is_dir() and not (run / name).is_symlink()
     config = run / "config/demo.yaml"
-    assert plan(run, "--profile", "profiles/demo")["explain_lime"] == 2
+    assert plan(run, "--profile", "profiles/demo")["explain_perturbed"] == 2
     config.write_text(config.read_text().replace("device:", "devise:"))
     with pytest.raises(AssertionError, match="unknown key 'devise'"):
         plan(run, "--profile", "profiles/demo")

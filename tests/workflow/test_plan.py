@@ -43,7 +43,7 @@ DEMO = {
     "collect_concepts": 1,
     "compare_models": 1,
     "explain_cam": 6,  # 2 models x 3 CAMs x 1 shard
-    "explain_lime": 2,
+    "explain_perturbed": 2,
     "cut_masks": 2,
     "score_agreement": 2,
     "measure_images": 2,
@@ -127,12 +127,26 @@ def test_fifty_thousand_source_images_are_planned_in_few_jobs_and_little_memory(
 
 def test_miniature_plans_these_jobs(plan, project):
     jobs = plan(project, "--configfile", "config/toy.yaml")
-    assert {rule: jobs[rule] for rule in ("decode_images", "extract_activations", "explain_cam", "explain_lime")} == {
+    assert {
+        rule: jobs[rule] for rule in ("decode_images", "extract_activations", "explain_cam", "explain_perturbed")
+    } == {
         "decode_images": 6,  # one geometry; 7 source images in shards of 3, 6 in shards of 2
         "extract_activations": 6,
         "explain_cam": 3,
-        "explain_lime": 3,
+        "explain_perturbed": 3,
     }
+
+
+def test_an_explainer_that_needs_no_layer_is_planned_by_its_name_in_the_schema(plan, project):
+    schema, config = project / "config/schema.yaml", toy.config()
+    lime = "      lime:\n        description: LIME.\n"
+    other = "      occlusion:\n        description: A square.\n        type: object\n"
+    schema.write_text(schema.read_text().replace(lime, other + lime))
+    config["explain"] |= {"occlusion": {}}
+    (project / "config/new.yaml").write_text(yaml.safe_dump(config))
+    before, after = (plan(project, "--configfile", f"config/{name}.yaml") for name in ("toy", "new"))
+    explained = {"explain_perturbed": 2 * before["explain_perturbed"], "draw_overlays": before["draw_overlays"] + 1}
+    assert after == before | explained
 
 
 def test_lime_is_tuned_on_the_first_shards_where_the_config_asks(plan, project):

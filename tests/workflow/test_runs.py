@@ -125,7 +125,7 @@ def test_second_run_has_nothing_to_do(finished, snakemake):
 def test_killed_run_goes_on_to_the_same_bytes(finished, new_project, snakemake, start_snakemake):
     project = without_the_broken_one(new_project("killed"))
     process = start_snakemake(project, *RUN, *EXPLAINED)
-    wait_for(project / "results/logs/explain_lime/toy/00000.log", process)
+    wait_for(project / "results/logs/explain_perturbed/toy/lime/00000.log", process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (project / "results/agreement.csv").exists()
@@ -155,7 +155,7 @@ def test_appended_source_images_and_a_truncated_one(finished, snakemake, plan, t
     new_shards = {
         "decode_images": 2,
         "explain_cam": 2,
-        "explain_lime": 2,
+        "explain_perturbed": 2,
         "score_agreement": 2,
         "summarize_agreement": 1,
         "summarize_predictions": 1,

@@ -205,6 +205,16 @@ def lime_explainer(
     return run
 
 
+# Explainers that ask for predictions of changed images and need no layer, by the name of their section of `explain`:
+# each makes an `Explainer` from `predict`, a seed, a batch size, label maps that are given, and the section's options.
+PERTURBING: dict[str, Callable[..., Explainer]] = {"lime": lime_explainer}
+
+
+def has_layer(explainer: str) -> bool:
+    """Tell whether an explainer reads a layer, which its name ends on then: ``gradcam-layer4``, but ``lime``."""
+    return "-" in explainer
+
+
 def cut_masks(
     explanations: Sequence[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
     *,

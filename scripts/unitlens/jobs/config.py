@@ -46,10 +46,16 @@ def check(config: dict, schema: dict, files: Sequence[str] = ()) -> list[str]:
 
 
 def explainers(config: dict, model: str) -> list[str]:
-    """List the explainers of a model; none where it has no layer for class activation maps."""
+    """List the explainers of a model, class activation maps with their layer; none where no layer is given for them."""
     if "cam_layer" not in config["models"][model]:
         return []
-    return [f"{method}-{config['models'][model]['cam_layer']}" for method in config["explain"]["cams"]] + ["lime"]
+    layer = config["models"][model]["cam_layer"]
+    return [*(f"{method}-{layer}" for method in config["explain"]["cams"]), *perturbing(config)]
+
+
+def perturbing(config: dict) -> dict[str, dict]:
+    """Give the explainers that need no layer with their options: every section of `explain` is one."""
+    return {name: options for name, options in config["explain"].items() if isinstance(options, dict)}
 
 
 def explained_models(config: dict) -> list[str]:

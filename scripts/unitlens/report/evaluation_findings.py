@@ -7,6 +7,7 @@ in templates/findings/evaluation.j2.
 import numpy as np
 import pandas as pd
 
+from unitlens.explainers.run import has_layer
 from unitlens.measures import sanity
 from unitlens.measures.faithfulness import BETTER
 from unitlens.measures.sanity import OTHER, RANDOMIZED
@@ -144,12 +145,14 @@ def shape_findings(summary: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
     """Say whether class activation maps are broad and LIME's patchy; a sentence for each model and measure."""
     sentences = []
     for (model, measure), group in summary.groupby(["model", "measure"], sort=False):
+        first_or_without = ~group["explainer"].map(has_layer) | (group["explainer"] == group["explainer"].iloc[0])
+        own = tests[(tests["model"] == model) & (tests["measure"] == measure)]
         sentences += say(
             "evaluation.shape",
             model=model,
             measure=SHAPE_TITLES[measure],
-            explainers=group[group["explainer"].isin([group["explainer"].iloc[0], "lime"])].to_dict("records"),
-            tests=_told(tests[(tests["model"] == model) & (tests["measure"] == measure)]),
+            explainers=group[first_or_without].to_dict("records"),
+            tests=[{"other": name, **_told(some)} for name, some in own.groupby("explainer_b", sort=False)],
         )
     return sentences
 

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from skimage.segmentation import find_boundaries
 
+from unitlens.explainers.run import Explanation
 from unitlens.report import charts
 from unitlens.report.text import explainer_title
 from unitlens.tables.explanations import prediction_table
@@ -79,7 +80,7 @@ def explanation_grid(
     saliencies: Mapping[str, np.ndarray],
     *,
     captions: Sequence[str],
-    segments: np.ndarray | None = None,
+    segments: Mapping[str, np.ndarray] | None = None,
     model: str,
 ) -> Figure:
     """Draw source images (rows) against explainers (columns), every saliency map over its source image.
@@ -92,8 +93,8 @@ def explanation_grid(
         Saliency in [0, 1].
     captions : sequence of str
         Text above each row: the class explained and its probability.
-    segments : array of int, shape (n, h, w), optional
-        Superpixels, drawn as contours in the column of LIME.
+    segments : mapping from explainer to array of int, shape (n, h, w), optional
+        Superpixels of the explainers that have some, drawn as contours in their columns.
 
     Raises
     ------
@@ -102,7 +103,7 @@ def explanation_grid(
     Nothing
         If there is no source image.
     """
-    n, pixels_high, pixels_wide = images.shape[:3]
+    (n, pixels_high, pixels_wide), segments = images.shape[:3], segments or {}
     for name, given in {"captions": captions, **saliencies}.items():
         if len(given) != n:
             raise ValueError(f"`{name}` has {len(given)} entries for {n} `images`")
@@ -123,7 +124,7 @@ def explanation_grid(
         caption = charts.shorten(captions[row], int(width / 0.08))
         _text(figure, caption, left=gap, top=top - 0.05, va="bottom", fontsize=9)
         blended = [
-            blend(images[row], maps[row], segments[row] if name == "lime" and segments is not None else None)
+            blend(images[row], maps[row], segments[name][row] if name in segments else None)
             for name, maps in saliencies.items()
         ]
         for column, image in enumerate([images[row], *blended]):
@@ -157,14 +158,24 @@ def _saliency_bar(figure: Figure, *, left: float, top: float, width: float) -> N
     _text(figure, words, left=left + width + 0.1, top=top + 0.06, va="center", fontsize=8)
 
 
-def captions(arrays: Mapping[str, np.ndarray], facts: Mapping[str, object], classes: Mapping[str, str]) -> list[str]:
-    """Name every image's explained class with its probability, and what is wrong with its map, if anything.
+def captions(explanations: Sequence[Explanation], classes: Mapping[str, str]) -> list[str]:
+    """Name every image's explained class with its probability, and what is wrong with its maps, if anything.
 
-    Arguments are as in `prediction_table`, with ``warning`` among the arrays.
+    `explanations` are of the same images by one or several explainers; an explainer is named where not all maps have
+    the same fault. `classes` is as in `prediction_table`.
     """
-    table = prediction_table(arrays, facts, classes)
-    named = zip(table.target_name, table.target_probability, arrays["warning"], strict=True)
-    return [", ".join(filter(None, [explained_class(name, p), warning])) for name, p, warning in named]
+    table = prediction_table(*explanations[0], classes)
+    names = [explainer_title(facts["explainer"]) for _, facts in explanations]
+    warnings = zip(*(arrays["warning"] for arrays, _ in explanations), strict=True)
+    written = []
+    for name, probability, own in zip(table.target_name, table.target_probability, warnings, strict=True):
+        told = (
+            own[:1]
+            if len(set(own)) == 1
+            else [f"{title}: {each}" for title, each in zip(names, own, strict=True) if each]
+        )
+        written.append(", ".join(filter(None, [explained_class(name, probability), *told])))
+    return written
 
 
 def explained_class(name: str, probability: float) -> str:

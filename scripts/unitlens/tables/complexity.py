@@ -1,6 +1,6 @@
 """Tabulate the shape of maps, and the complexity of images against the agreement of explainers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -41,25 +41,30 @@ def score_shape(explanations: Sequence[run.Explanation], *, area: float) -> pd.D
 
 
 def summarize_shape(scores: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Average the shapes of each explainer's maps, and test every class activation map against LIME."""
+    """Average the shapes of each explainer's maps, and test those at a layer against those that need none, as LIME."""
     keys = [*summaries.ORIGIN, "measure"]
-    tests = summaries.paired_tests(scores, keys, "explainer", pairs=summaries.against("lime"), seed=seed)
+    tests = summaries.paired_tests(scores, keys, "explainer", pairs=_at_a_layer_and_without, seed=seed)
     summary = summaries.mean_table(scores, [*keys, "explainer"], seed=seed)
     return summary.assign(seed=seed), tests.assign(seed=seed)
 
 
-def measure_complexity(
-    images: np.ndarray, arrays: Mapping[str, np.ndarray], facts: Mapping[str, object]
-) -> pd.DataFrame:
+def _at_a_layer_and_without(scores: pd.DataFrame) -> list[tuple[str, str]]:
+    names = scores["explainer"].unique()
+    return [(a, b) for b in names if not run.has_layer(b) for a in names if run.has_layer(a)]
+
+
+def measure_complexity(images: np.ndarray, explanations: Sequence[run.Explanation]) -> pd.DataFrame:
     """Measure how complex source images are, as a model sees them, see docs/outputs.md, ``results/complexity.csv``.
 
-    `images` are uint8, shape (n, h, w, 3), in the model's geometry; `arrays` and `facts` LIME's file of explanations.
+    `images` are uint8, shape (n, h, w, 3), in the model's geometry; `explanations` of them by all explainers, of which
+    the first with superpixels tells their number.
     """
+    arrays, facts = next((each for each in explanations if "superpixels" in each[0]), explanations[0])
     table = summaries.image_table(arrays, facts)
     table["edge_density"] = [measures.edge_density(image) for image in images]
     table["entropy"] = [measures.entropy(image) for image in images]
     table["jpeg_bits"] = [measures.jpeg_bits(image) for image in images]
-    superpixels = arrays["superpixels"] if len(images) else []  # a shard without images has none
+    superpixels = arrays.get("superpixels", np.zeros(len(images), np.int64))
     table["superpixels"] = pd.Series(superpixels, dtype="Int64").replace(0, pd.NA)
     table["confidence"] = arrays["predicted_probability"]
     return table
@@ -96,13 +101,13 @@ def correlate_complexity(complexity: pd.DataFrame, scores: pd.DataFrame, *, area
 
 
 def agreement_of_images(scores: pd.DataFrame, *, area: float) -> pd.DataFrame:
-    """Give each image's equal-area IoU of the first class activation map and LIME, and its mean over all pairs.
+    """Give each image's equal-area IoU of the first explainer and the first without a layer, and the mean of all pairs.
 
     The column ``agreement`` names the pair, or is `MEAN_OF_PAIRS`.
     """
     scores = scores[equal_area(scores, area)]
-    first = scores[scores["explainer_b"] == "lime"].drop_duplicates(_IMAGE)
-    first = first.assign(agreement=first["explainer_a"] + " & lime")
+    first = scores[~scores["explainer_b"].map(run.has_layer).astype(bool)].drop_duplicates(_IMAGE)
+    first = first.assign(agreement=first["explainer_a"] + " & " + first["explainer_b"])
     pairs = scores.groupby(_IMAGE, sort=False)["value"]
     mean = pairs.mean().where(pairs.count() == pairs.size())  # over all pairs or over none
     mean = mean.rename("value").reset_index().assign(agreement=MEAN_OF_PAIRS)

@@ -387,7 +387,7 @@ def test_grid_has_a_row_a_source_image_and_a_column_an_explainer(n, explainers, 
     captions = ["a class with a very long name, of which there are many in ImageNet " * 3 + "(0.53)"] * n
     maps = dict.fromkeys(explainers, saliency)
     explanation_figures.explanation_grid(
-        images, maps, tmp_path / "grid.png", captions=captions, segments=segments, model=LONG
+        images, maps, tmp_path / "grid.png", captions=captions, segments={"lime": segments}, model=LONG
     )
     image = Image.open(tmp_path / "grid.png")
     assert image.width <= 12 * 150

@@ -357,7 +357,7 @@ MISSING = {
             "reason": "<b> is no image",
             "log": "results/logs/d.log",
         },
-        {"job": "explain_lime net 00000", "state": "cut off", "reason": "killed", "log": "results/logs/e.log"},
+        {"job": "explain_perturbed net 00000", "state": "cut off", "reason": "killed", "log": "results/logs/e.log"},
     ],
     "waiting": [["cut_masks", "not begun", 2], ["draw_grid", "out of date", 1]],
 }

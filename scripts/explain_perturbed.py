@@ -1,4 +1,4 @@
-"""Explain one shard of predictions with LIME."""
+"""Explain one shard of predictions by those of perturbed images, as LIME does."""
 
 from unitlens.jobs.logs import log_to
 
@@ -13,16 +13,16 @@ with log_to(snakemake.log[0]):
     from unitlens.tables import explanations
 
     torch.set_num_threads(snakemake.threads)
-    params, batch_size = snakemake.params, snakemake.resources.batch_size
+    params, name, batch_size = snakemake.params, snakemake.wildcards.explainer, snakemake.resources.batch_size
     net = network.load_network(params.network, snakemake.input.weights, snakemake.input.model, device=params.device)
-    options = params.lime | {"seed": params.seed, "batch_size": batch_size}
+    options = params.options | {"seed": params.seed, "batch_size": batch_size}
     with open_arrays(snakemake.input.images) as file:
-        explainer = run.lime_explainer(net.predict, given=segment.given_superpixels(file), **options)
+        explainer = run.PERTURBING[name](net.predict, given=segment.given_superpixels(file), **options)
         arrays, seconds = run.explain_images(
             file, explainer, net.predict, target=params.target, batch_size=batch_size, device=net.device
         )
-        facts = net.facts | {"explainer": "lime", "explained_class": str(params.target)}
+        facts = net.facts | {"explainer": name, "explained_class": str(params.target)}
         facts["geometry"] = attributes_of(file)["geometry"]
-    write_arrays(snakemake.output.saliency, arrays, facts | {"lime": json.dumps(params.lime), "seed": params.seed})
+    write_arrays(snakemake.output.saliency, arrays, facts | {name: json.dumps(params.options), "seed": params.seed})
     timing = explanations.timing_table(facts, len(arrays["saliency"]), seconds, net.device)
     write_table(timing, snakemake.output.timings)
