@@ -10,7 +10,7 @@ import torch
 import torchvision
 from torch import nn
 from torchvision.models.resnet import BasicBlock
-from unitlens.explainers import cam
+from unitlens.explainers import cam, tail
 from unitlens.networks import layer_outputs
 
 RESNET_LAYERS = ["layer1", "layer2", "layer3", "layer4", "layer4.conv2", "layer4.downsample"]
@@ -56,6 +56,12 @@ def test_xgradcam_divides_by_the_sum_and_a_little_more():
 
 def test_no_image_has_no_way_to_be_ablated():
     assert cam.ablation_mode(hand_model(), "0", HAND_IMAGE[:0]) == ""
+
+
+def test_rows_of_a_batch_are_picked_and_what_is_no_batch_stays():
+    batch, scale, other = torch.arange(6.0).view(3, 2), torch.tensor(2.0), torch.arange(4.0)
+    picked = tail._rows({"batch": batch, "rest": (scale, other)}, torch.tensor([2, 0]), 3)
+    assert picked["batch"].tolist() == [[4, 5], [0, 1]] and picked["rest"] == (scale, other)
 
 
 def test_hand_computed_score_cam():

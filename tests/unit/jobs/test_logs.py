@@ -223,6 +223,8 @@ try:
         print("printed")
         print("lament caf\\udce9.jpg", file=sys.stderr)
         os.write(2, b"from C\\n")
+        written = open("job.log").read().splitlines()
+        assert "lament caf\\\\udce9.jpg" in written, "a line is written when it is printed"
         raise ValueError("no layer")
 except ValueError:
     ended = (sys.stdout, sys.stderr) == streams
@@ -240,6 +242,13 @@ open("result", "w").write(f"{ended} {open_ones} {len(os.listdir('/proc/self/fd')
     lines = (tmp_path / "job.log").read_text().splitlines()
     expected = {"printed", "lament caf\\udce9.jpg", "from C", "ValueError: no layer"}
     assert expected <= set(lines) and lines[-1].startswith("took ")
+    assert lines.count("ValueError: no layer") == 1, "the line for the terminal goes nowhere where there is none"
+
+
+def test_the_terminal_is_closed_with_the_log(tmp_path):
+    with logs.log_to(tmp_path / "job.log") as terminal:
+        assert not terminal.closed
+    assert terminal.closed
 
 
 def test_a_log_within_a_log_gives_back_what_it_took(tmp_path):

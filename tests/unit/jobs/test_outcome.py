@@ -124,6 +124,12 @@ def test_the_end_of_a_run_names_what_failed_what_was_made_and_how_to_go_on(folde
     assert """make report PROFILE=slurm 'ARGS=--config '"'"'a=$$b c'"'"''""" in text
 
 
+def test_options_of_the_run_go_on_to_the_report_as_they_were_given(folder, workflow, caplog, monkeypatch):
+    (folder / "Makefile").touch()
+    text = told(workflow, caplog, monkeypatch, "--profile", "slurm", "--prof", "x", "-h", "--report", "a.html")
+    assert "make report PROFILE=slurm 'ARGS=--prof x -h'" in text
+
+
 def test_a_run_that_ends_well_tells_only_what_was_made(folder, workflow, caplog, monkeypatch):
     text = told(workflow, caplog, monkeypatch, failed=False)
     assert "Jobs done: 1." in text and "failed" not in text
