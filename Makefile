@@ -1,4 +1,4 @@
-# env, demo, new, check, report, recover, test, test-slow, mutants, bench, bench-gpu, bench-faithfulness, lint: each makes .venv from the lock if it is missing.
+# `make` says what there is to make. All but help make .venv from the lock if it is missing.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -8,12 +8,29 @@ HERE := $(dir $(realpath $(lastword $(MAKEFILE_LIST))))
 PROFILE ?= slurm
 STAMP = $(VENV)/.unitlens-lock
 
-.PHONY: env demo new check report recover test test-slow mutants bench bench-gpu bench-faithfulness lint
+.PHONY: help env demo laptop new check report recover test test-slow mutants bench bench-gpu bench-faithfulness lint
+
+define HELP
+make demo               the demonstration: real weights and photographs from packages, a quarter of an hour on two cores
+make laptop             the full-scale experiment on a laptop: CLIP, 1000 images, 656 MB to download (docs/full-scale.md)
+make new RUN=<folder>   a run folder of its own, for other models and images (docs/your-own.md)
+make report             the report of a run that failed, was killed or still runs
+make recover            go on after Snakemake was killed
+make check              find damaged array files
+make env                the environment alone, in $(VENV); each of these makes it
+For developers: test, test-slow, lint, mutants, bench, bench-gpu, bench-faithfulness (docs/CONTRIBUTING.md)
+endef
+
+help:
+	@: $(info $(HELP))
 
 env: $(STAMP)
 
+# The versions are those that every package of the lock has a wheel for.
 $(STAMP): envs/requirements.txt
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Unitlens needs Python 3.11 or later, {sys.executable} is {v[0]}.{v[1]}; run: make env PYTHON=python3.11")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
+	f"The locked packages are for Python 3.11, 3.12 and 3.13; {sys.executable} is {v[0]}.{v[1]}" + ", for which immutables has no wheel" * (v > (3, 13)) + ". Name another one: make env PYTHON=python3.12")'
+	@echo "Installing the $$(grep -c '^[^# ]*==' $<) packages of $< into $(VENV): 7 GB on Linux, most of it PyTorch and CUDA's libraries."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement envs/requirements.txt
 	@cp envs/requirements.txt $@
@@ -21,7 +38,10 @@ $(STAMP): envs/requirements.txt
 demo: env
 	@echo "The demonstration takes about a quarter of an hour on two cores; it is resumed if it is interrupted."
 	snakemake --profile profiles/demo --report results/report.html --report-after-run
-	@echo "Open results/report.html and begin with 1 Overview; overview.html, explanations.html and units.html lie beside it."
+
+laptop: env
+	@echo "The experiment takes about 45 minutes on four cores after 656 MB of downloads; it is resumed if it is interrupted."
+	snakemake --profile profiles/laptop --report results/report.html --report-after-run
 
 # A run of its own: a copy of config/, empty results and resources, links to everything else. make new RUN=<folder>
 new: env

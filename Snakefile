@@ -7,6 +7,7 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/hooks.smk"
 include: "rules/params.smk"
 include: "rules/memory.smk"
 include: "rules/retrieve.smk"
@@ -29,6 +30,10 @@ include: "rules/overview_params.smk"
 include: "rules/overview.smk"
 include: "rules/partial_inputs.smk"
 include: "rules/partial.smk"
+
+
+onstart:
+    show_one_line_a_job()
 
 
 onsuccess:
@@ -63,9 +68,13 @@ rule all:
         expand("results/figures/faithfulness/{model}/curves.svg", model=explained_models()),
         if_configured("tune", "results/findings/tuning.json", "results/figures/tuning/tuning_front.svg"),
     localrule: True
+    message:
+        "All results are there"
 
 
 rule partial:
     input:
         partial_pages,  # of a run that is not finished: `make report`
     localrule: True
+    message:
+        "All pages of what exists are there"

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
-from snakemake.logging import logger
 from snakemake.settings.types import ExecMode
 
 # not `workflow.basedir`, which is another workflow's where that imports this one
@@ -20,20 +19,20 @@ from unitlens.jobs.sheets import BROUGHT_MASKS, annotated_set
 SCHEMA = schema.read_schema(WORKFLOW / "config" / "schema.yaml")
 
 
+class ConfigError(WorkflowError):
+    """A config, sheet or list that cannot be used. Where in the rules that was found helps nobody."""
+
+    __traceback__ = None
+
+
 def check_config():
     """Raise one error that lists every problem of the config, whose defaults are filled in where it has the right form."""
     if not config:
-        raise WorkflowError(
+        raise ConfigError(
             "There is no config. Choose a profile, for example `--profile profiles/demo`, or give `--configfile`."
         )
     if problems := job_config.check(config, SCHEMA, workflow.configfiles):
-        raise WorkflowError("The configuration has problems:\n" + "\n".join(f"  {problem}" for problem in problems))
-
-
-def say_at_the_end(failed):
-    from unitlens.jobs import outcome
-
-    outcome.say_at_the_end(workflow, logger, failed)
+        raise ConfigError("The configuration has problems:\n" + "\n".join(f"  {problem}" for problem in problems))
 
 
 # ---- models and their explainers

@@ -58,7 +58,7 @@ BAD = {
     "unknown key": (
         {"modles": {}},
         {},
-        [f"config: unknown key 'modles'; allowed: {KEYS}"],
+        [f"config: unknown key 'modles'; did you mean 'models'? allowed: {KEYS}"],
     ),
     "names of earlier versions": (
         {"sanity.photographs": 3, "images.probe.photographs": [], "explain.lime.hide": "grey"},
@@ -66,15 +66,28 @@ BAD = {
         [
             "sanity: unknown key 'photographs'; it is 'n_images' now",
             "images.probe: unknown key 'photographs'; it is 'sources' now",
-            "explain.lime.hide: 'grey' is 'gray' now",
+            "explain.lime.hide: 'grey' is called 'gray'",
+        ],
+    ),
+    "a value by another name": ({"device": "gpu"}, {}, ["device: 'gpu' is called 'cuda'"]),
+    "keys that are known in other sections, as those that are indented wrongly": (
+        {"common_words": 100, "explain.cam_layer": "relu2", "explain.steps": 5, "resize": 7},
+        {},
+        [
+            f"config: unknown key 'common_words'; it is a key of concepts; allowed: {KEYS}",
+            "config: unknown key 'resize'; it is a key of encoder.preprocessing, models.<name>.preprocessing; "
+            f"allowed: {KEYS}",
+            "explain: unknown key 'cam_layer'; it is a key of models.<name>; allowed: target, cams, lime",
+            "explain: unknown key 'steps'; it is a key of faithfulness; allowed: target, cams, lime",
         ],
     ),
     "unknown nested key": (
         {"explain.lime.samples": 5},
         {},
         [
-            "explain.lime: unknown key 'samples'; allowed: n_samples, superpixels, hide, num_features, engine, "
-            "distance, kernel_width, alpha, n_features, selection, stop_when_stable, repeats"
+            "explain.lime: unknown key 'samples'; did you mean 'n_samples'? allowed: n_samples, superpixels, "
+            "hide, num_features, engine, distance, kernel_width, alpha, n_features, selection, stop_when_stable, "
+            "repeats"
         ],
     ),
     "options that the lime package lacks": (
@@ -93,11 +106,11 @@ BAD = {
         ["threads: 'two' is not of type 'integer' (CPU threads of a job that runs a network.)"],
     ),
     "not one of the choices": (
-        {"device": "gpu"},
+        {"device": "CUDDA"},
         {},
         [
-            "device: 'gpu' is not one of ['auto', 'cuda', 'cpu'] (Where networks run. `cuda` fails at once where "
-            "CUDA is missing; `auto` takes a GPU if there is one.)"
+            "device: 'CUDDA' is not one of ['auto', 'cuda', 'cpu']; did you mean 'cuda'? (Where networks run. "
+            "`cuda` fails at once where CUDA is missing; `auto` takes a GPU if there is one.)"
         ],
     ),
     "missing key": (
@@ -182,7 +195,7 @@ BAD = {
             "images.probe.sources: [] should be non-empty (Where the source images come from; paths in the sheet are "
             "relative to their common folder.)",
             "explain.cams.0: 'gradcamm' is not one of ['gradcam', 'hirescam', 'gradcam++', 'xgradcam', 'layercam', "
-            "'ablationcam', 'scorecam']",
+            "'ablationcam', 'scorecam']; did you mean 'gradcam'?",
         ],
     ),
     "what LIME is tuned by is not computed": (
@@ -202,8 +215,8 @@ BAD = {
             "insertion curve (`faithfulness.steps`, the first of `faithfulness.baselines`).)",
             "tune.grid.alpha.0: 0 is less than or equal to the minimum of 0",
             "tune.grid.hide.0: 'red' is not one of ['mean', 'blur', 'noise', 'gray', 'black', 'white']",
-            "tune.grid: unknown key 'samples'; allowed: superpixels, hide, n_samples, kernel, alpha, n_features, "
-            "selection, num_features",
+            "tune.grid: unknown key 'samples'; did you mean 'n_samples'? allowed: superpixels, hide, n_samples, "
+            "kernel, alpha, n_features, selection, num_features",
         ],
     ),
     "a grid that cannot be searched": (
@@ -228,8 +241,9 @@ BAD = {
         },
         {},
         [
-            "tune.presets.a: unknown key 'num_sample'; allowed: labels, hide_color, top_labels, num_features, "
-            "num_samples, batch_size, segmentation_fn, distance_metric, model_regressor, random_seed, progress_bar",
+            "tune.presets.a: unknown key 'num_sample'; did you mean 'num_samples'? allowed: labels, hide_color, "
+            "top_labels, num_features, num_samples, batch_size, segmentation_fn, distance_metric, model_regressor, "
+            "random_seed, progress_bar",
             "tune.presets.a.model_regressor: unknown key 'Lasso'; allowed: Ridge",
             "tune.presets.a.model_regressor: 'Ridge' is a required property (The surrogate, `{Ridge: {alpha: 1}}`.)",
             "tune.presets: 'default' does not match '^(?!default$)[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$' (Letters, digits, "
@@ -962,7 +976,7 @@ def test_snakemake_stops_before_the_first_job(snakemake, project, changes, expec
     result = snakemake(project, "--configfile", "config/toy.yaml", "--cores", "1", "results/agreement.csv")
     assert result.returncode != 0
     assert [text for text in expected if text not in result.stdout] == []
-    assert "Traceback" not in result.stdout
+    assert "Traceback" not in result.stdout and "common.smk" not in result.stdout, "no place in the rules"
     assert not (project / "results").exists()
 
 
@@ -979,4 +993,4 @@ def test_no_config(snakemake, workflow_copy):
     result = snakemake(workflow_copy, "--cores", "1")
     assert result.returncode != 0
     assert "There is no config. Choose a profile, for example `--profile profiles/demo`" in result.stdout
-    assert "Traceback" not in result.stdout
+    assert "Traceback" not in result.stdout and "common.smk" not in result.stdout

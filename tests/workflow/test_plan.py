@@ -85,13 +85,34 @@ FULL = DEMO | {
     "extract_activations": 96,  # 2 models x 3 layers x 16 shards
     "embed_images": 16,
 }
+# 3 models: two are labeled, one is explained; 1000 source images are 2 shards of 500, ten to explain 2 shards of 5
+LAPTOP = {
+    rule: count for rule, count in FULL.items() if not re.search("tun|mask_words|netdissect|dissect_network", rule)
+}
+LAPTOP |= {
+    "decode_images": 8,  # 2 labeled models and the encoder x 2 shards, 1 explained model x 2 shards
+    "extract_activations": 12,
+    "embed_images": 2,
+    "draw_overlays": 4,
+}
+LAPTOP |= dict.fromkeys(["verify_explainers", "randomize_model", "stabilize_lime", "draw_faithfulness", "draw_grid"], 1)
 # where the sheet to explain gives boxes or masks, as that of the demonstration does
 GROUND_TRUTH = {"score_localization": 2, "summarize_localization": 1}
 
 
-@pytest.mark.parametrize(("profile", "jobs"), [("demo", DEMO | GROUND_TRUTH), ("local", FULL), ("slurm", FULL)])
+@pytest.mark.parametrize(
+    ("profile", "jobs"), [("demo", DEMO | GROUND_TRUTH), ("laptop", LAPTOP), ("local", FULL), ("slurm", FULL)]
+)
 def test_profile_plans_these_jobs(plan, workflow_copy, profile, jobs):
     assert plan(workflow_copy, "--profile", f"profiles/{profile}") == jobs
+
+
+def test_the_laptop_runs_the_full_scale_experiment_on_fewer_images_and_words():
+    full, laptop = (yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()) for name in ("config", "laptop"))
+    del full["models"]["resnet18"]["cam_layer"]  # only ResNet-50 is explained
+    assert laptop["models"] == full["models"] and laptop["encoder"] == full["encoder"]
+    assert laptop["images"]["explain"] == full["images"]["explain"] | {"shard_size": 5}
+    assert laptop["concepts"]["list"] == full["concepts"]["list"] and laptop["device"] == "cpu"
 
 
 def test_the_documents_count_the_jobs_of_the_full_experiment():

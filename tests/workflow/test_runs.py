@@ -171,7 +171,7 @@ def test_appended_source_images_and_a_truncated_one(finished, snakemake, plan, t
     assert not (project / SOURCE_IMAGES / "00003.h5").exists()
     assert (project / "results/agreement/toy/00002.csv").exists(), "the other shard is finished"
 
-    _, _, told = result.stdout.partition("Jobs failed: 1; not done for want of them: ")
+    _, _, told = result.stdout.partition("Jobs failed: 1; skipped because of it: ")
     failures, _, made = told.partition("Jobs done: ")
     assert "decode_images explain squash36-crop32-bilinear 00003:   image_id 'toy_bad'" in failures
     assert "results/logs/decode_images/explain/squash36-crop32-bilinear/00003.log" in failures
@@ -181,7 +181,7 @@ def test_appended_source_images_and_a_truncated_one(finished, snakemake, plan, t
     (source_images / "toy_09.png").rename(source_images / "truncated.jpg")
     one_shard = {rule: max(1, count // 2) for rule, count in new_shards.items()}
     assert plan(project, *EXPLAINED, *CONFIG) == one_shard
-    _, *again = shlex.split(failures.partition("make these again:")[2].splitlines()[1])
+    _, *again = shlex.split(failures.partition("run these again:")[2].splitlines()[1])
     told = snakemake(project, "--dry-run", "--quiet", "rules", *again)
     assert set(re.findall(r"^(\w+) +(\d+)$", told.stdout, re.MULTILINE)) == {("decode_images", "1"), ("total", "1")}
     result = snakemake(project, *RUN, *EXPLAINED)
@@ -294,8 +294,8 @@ def test_summary_of_a_run_does_without_what_snakemake_keeps_of_its_jobs(project,
     (project / "weights/toy.pt").write_bytes(b"no checkpoint")
     result = snakemake(project, *RUN, "results/models/toy.json")
     assert result.returncode != 0
-    assert "Left out of this summary: say_what_failed (AttributeError" in result.stdout
-    assert "Left out of this summary: say_what_was_made (TypeError" in result.stdout
+    assert "Left out of this summary: tell_what_failed (AttributeError" in result.stdout
+    assert "Left out of this summary: tell_what_was_made (TypeError" in result.stdout
     assert "The command of this run, given again, makes all that is missing." in result.stdout
     assert told_command(result.stdout) == f"make report PROFILE= {shlex.quote(f'ARGS={shlex.join(RUN)}')}"
 

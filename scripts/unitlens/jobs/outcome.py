@@ -1,13 +1,14 @@
 """What became of the jobs of a run, by Snakemake's summary and the jobs' logs, and what is said of it at the end."""
 
 import argparse
+import atexit
 import re
 import shlex
 import sys
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from logging import Logger
+from logging import ERROR, INFO, WARNING, Handler, Logger
 from pathlib import Path, PurePosixPath
 
 from unitlens.jobs.characters import visible
@@ -15,6 +16,7 @@ from unitlens.jobs.csv_files import read_records
 
 _CLOSING = "took "  # how the last line of a job's log begins
 _FAILURES_SHOWN = 20
+_FIRST_PAGE = "results/overview.html"
 
 
 def read_jobs(summary: str | Path, rules: object, wildcards: Mapping[str, str]) -> list[dict]:
@@ -55,7 +57,7 @@ def cause(log: str) -> str:
     found = _read_log(log)
     if not found or _was_closed(found):
         return _last_words(found)
-    return f"it was killed, for want of memory or time? The last line of its log: {_last_words(found)}"
+    return f"it was killed (memory or time?). The last line of its log: {_last_words(found)}"
 
 
 def _log_of(output: str, rule: object, wildcards: Mapping[str, str]) -> str:
@@ -102,21 +104,38 @@ def _last_words(lines: list[str]) -> str:
 
 
 def say_at_the_end(workflow: object, logger: Logger, failed: bool) -> None:
-    """Say what failed, what was made and how to go on.
+    """Say what failed, what was made and how to go on, when Snakemake has nothing more to say: after its report.
 
     What Snakemake keeps of its jobs is no interface: where it is not as expected a line says so, and the run ends as it
     would have.
     """
     of_pages = "partial" in sys.argv  # `make report`, which itself says what comes next
-    told = [say_what_failed, say_what_was_made, say_how_to_go_on] if failed else [say_what_was_made]
-    for say in told[:1] if of_pages else told:
+    tellers = [tell_what_failed, tell_what_was_made, tell_how_to_go_on] if failed else [tell_what_was_made]
+    said = []
+    for tell in tellers[:1] if of_pages else tellers:
+        level = INFO if tell is tell_what_was_made else ERROR
         try:
-            say(workflow, logger)
+            said += [(level, line) for line in tell(workflow)]
         except Exception as error:
-            logger.warning(f"Left out of this summary: {say.__name__} ({type(error).__name__}: {error}).")
+            said.append((WARNING, f"Left out of this summary: {tell.__name__} ({type(error).__name__}: {error})."))
+    pages = [] if failed or of_pages else [_FIRST_PAGE, _known_options(workflow)[0].report]
+    atexit.register(_say, logger, list(logger.handlers), said, pages)
 
 
-def say_what_was_made(workflow: object, logger: Logger) -> None:
+def _say(
+    logger: Logger, handlers: Sequence[Handler], lines: Sequence[tuple[int, str]], pages: Sequence[str | None]
+) -> None:
+    """Write lines by handlers that Snakemake has taken away by then, and name the page to open first and the report."""
+    logger.handlers = list(handlers)
+    for level, line in lines:
+        logger.log(level, line)
+    sentences = ("Open {} first.", "{} holds all results in one file.")
+    there = [text.format(page) for text, page in zip(sentences, pages, strict=False) if page and Path(page).is_file()]
+    if there:
+        logger.info(" ".join(there))
+
+
+def tell_what_was_made(workflow: object) -> list[str]:
     """Name what the run has made: pages, tables, and how many files or folders in which folder."""
     done = [
         job for job in workflow.dag.needrun_jobs(exclude_finished=False) if job.output and workflow.dag.finished(job)
@@ -124,37 +143,39 @@ def say_what_was_made(workflow: object, logger: Logger) -> None:
     made = sorted({PurePosixPath(path) for job in done for path in job.output})
     folders = Counter(PurePosixPath(*path.parts[:2]) for path in made if len(path.parts) > 2)
     found = {
-        "open": [path for path in made if path.suffix == ".html"],
+        "pages": [path for path in made if path.suffix == ".html"],
         "tables": [path for path in made if len(path.parts) == 2 and path.suffix == ".csv"],
         "folders": [f"{folder} ({count})" for folder, count in folders.items()],
         "logs": ["results/logs"],
     }
-    logger.info(f"Jobs done: {len(done)}. docs/outputs.md says what is in each file.")
+    lines = [f"Jobs done: {len(done)}. docs/outputs.md says what is in each file."]
     for name, places in found.items():
-        if places:
-            text = f"{name}:".ljust(9) + ", ".join(map(str, places))
-            logger.info(textwrap.fill(text, 120, initial_indent="  ", subsequent_indent=" " * 11))
+        text = f"{name}:".ljust(9) + ", ".join(map(str, places))
+        lines += [textwrap.fill(text, 120, initial_indent="  ", subsequent_indent=" " * 11)] if places else []
+    return lines
 
 
-def say_what_failed(workflow: object, logger: Logger) -> None:
+def tell_what_failed(workflow: object) -> list[str]:
     """Name the jobs that failed, each with its cause and its log, and the command that makes them again."""
     failed = sorted(workflow.scheduler.failed, key=lambda job: (job.rule.name, list(job.wildcards)))
     waiting = [job for job in workflow.dag.needrun_jobs() if job.output and job not in workflow.scheduler.failed]
-    logger.error(f"Jobs failed: {len(failed)}; not done for want of them: {len(waiting)}.")
+    lines = [f"Jobs failed: {len(failed)}; skipped because of it: {len(waiting)}."]
     for job in failed[:_FAILURES_SHOWN]:
-        logger.error(f"  {job.rule.name} {' '.join(job.wildcards)}: {cause(job.log[0])}\n    log: {job.log[0]}")
+        lines.append(f"  {job.rule.name} {' '.join(job.wildcards)}: {cause(job.log[0])}\n    log: {job.log[0]}")
     if len(failed) > _FAILURES_SHOWN:
-        logger.error(f"  and {len(failed) - _FAILURES_SHOWN} more")
+        lines.append(f"  and {len(failed) - _FAILURES_SHOWN} more")
     if failed:
         again = shlex.join(["snakemake", *_options_of_run(workflow), "--", *(job.output[0] for job in failed)])
-        logger.error(f"Once their cause is mended, make these again:\n  {again}")
+        lines.append(f"Once the cause is fixed, run these again:\n  {again}")
+    return lines
 
 
-def say_how_to_go_on(workflow: object, logger: Logger) -> None:
+def tell_how_to_go_on(workflow: object) -> list[str]:
     """Name the commands that go on."""
-    logger.error("The command of this run, given again, makes all that is missing.")
+    lines = ["The command of this run, given again, makes all that is missing."]
     if Path("Makefile").is_file():
-        logger.error(f"A report of what exists, that says what is missing:\n  {_command_of_report(workflow)}")
+        lines.append(f"A report of what exists, that says what is missing:\n  {_command_of_report(workflow)}")
+    return lines
 
 
 def _options_of_run(workflow: object) -> list[str]:
@@ -163,12 +184,17 @@ def _options_of_run(workflow: object) -> list[str]:
     return [word for word in sys.argv[1:] if word not in targets and word != "--"]
 
 
-def _command_of_report(workflow: object) -> str:
-    """Write `make report` with this run's profile and options."""
+def _known_options(workflow: object) -> tuple[argparse.Namespace, list[str]]:
+    """Give the profile and the report of this run, and its other arguments."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--profile", default="")
     parser.add_argument("--report")
     parser.add_argument("--report-after-run", action="store_true")
-    known, options = parser.parse_known_args(_options_of_run(workflow))
+    return parser.parse_known_args(_options_of_run(workflow))
+
+
+def _command_of_report(workflow: object) -> str:
+    """Write `make report` with this run's profile and options."""
+    known, options = _known_options(workflow)
     words = [f"ARGS={shlex.join(options)}".replace("$", "$$")] if options else []
     return shlex.join(["make", "report", f"PROFILE={known.profile}", *words])

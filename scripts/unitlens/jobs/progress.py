@@ -1,23 +1,42 @@
-"""Tell how far a job is and what it has cost, in its log and, where there is one, on the terminal."""
+"""Tell how far a job is and what it has cost, in its log and, where there is one, on the terminal; how far a run is."""
 
+import logging
 import os
 import resource
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, TypeVar
 
 from unitlens.jobs.characters import visible
+from unitlens.jobs.csv_files import read_records
 
 Item = TypeVar("Item")
 EVERY = 30.0  # seconds between two lines of a log
 _TICK = 1.0  # seconds between two looks at a terminal
 _PATIENCE = 10.0  # seconds in which `nvidia-smi` ends
+_CHATTER = ("Select jobs to execute", "Execute ")  # how lines of Snakemake begin that say nothing of a job
+_ENOUGH = 0.03  # share of the work after which the time left is told
+_USUAL = 5.0  # seconds of a job that is not listed
+_SECONDS = {  # of one job in the demonstration, on two cores
+    "dissect_network": 25.0,
+    "embed_concepts": 18.0,
+    "embed_images": 38.0,
+    "explain_cam": 35.0,
+    "explain_lime": 90.0,
+    "stabilize_lime": 83.0,
+    "score_faithfulness": 45.0,
+    "tune_lime": 50.0,
+    "verify_explainers": 48.0,
+    "write_units": 60.0,
+}
 _stages: list["Stage"] = []  # those that run now, each within the one before
 
 
@@ -173,3 +192,105 @@ def _gpu_busy() -> str:
     if not percent:
         return "an unknown share"
     return f"{sum(percent) / len(percent) * (end - since) / (end - job.opened):.0f} %"
+
+
+# ---- how far a run is
+
+
+def show_one_line_a_job(
+    workflow: object, logger: logging.Logger, benchmarks: str | Path = "results/benchmarks"
+) -> None:
+    """Let the terminal show one line for each finished job of a run in place of what Snakemake prints of it.
+
+    Snakemake's own log file keeps everything. `benchmarks` holds what earlier jobs took, a folder for each rule. What
+    Snakemake keeps of its jobs is no interface: where it is not as expected a line says so, and it prints as it does.
+    """
+    try:
+        planned = Counter(job.rule.name for job in workflow.dag.needrun_jobs())
+        lines = JobLines(planned, earlier_seconds(benchmarks))
+        for handler in logger.handlers:
+            if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+                handler.filters.insert(0, lines)
+                lines.formatter = handler.formatter or lines.formatter
+                handler.setFormatter(lines)
+    except Exception as error:
+        logger.warning(f"Jobs are shown as Snakemake does ({type(error).__name__}: {error}).")
+
+
+def earlier_seconds(benchmarks: str | Path) -> dict[str, float]:
+    """Give the mean seconds of a job of each rule by the benchmarks of earlier runs."""
+    found = defaultdict(list)
+    for path in Path(benchmarks).rglob("*.tsv"):
+        (_, names), *records = read_records(path, tabs=True)
+        place = names.index("s")
+        found[path.relative_to(benchmarks).parts[0]] += [float(cells[place]) for _, cells in records]
+    return {rule: sum(seconds) / len(seconds) for rule, seconds in found.items()}
+
+
+class JobLines:
+    """Filter and formatter of a handler: a line for each finished job, and all that is not about a job as it was.
+
+    The time left is the work left over the number of jobs that ran side by side so far. The work of a job is the mean
+    of the finished ones of its rule, in this run or before it; of a rule that has not been run yet what it took in the
+    demonstration, times how much longer the other rules took here than there.
+    """
+
+    def __init__(self, planned: Mapping[str, int], earlier: Mapping[str, float]):
+        self.planned, self.earlier = planned, earlier
+        self.formatter, self.start = logging.Formatter(), time.monotonic()
+        self.running, self.seconds, self.finished = {}, defaultdict(list), []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep what is not about the beginning or the end of a job; take note of that."""
+        event = str(getattr(record, "event", ""))
+        if event in ("job_info", "job_finished", "job_error"):
+            try:
+                self._note(event, record)
+            except (AttributeError, LookupError):
+                return True  # it is told in another way than was expected
+        return event not in ("job_info", "job_finished") and not str(record.msg).startswith(_CHATTER)
+
+    def _note(self, event: str, record: logging.LogRecord) -> None:
+        if event == "job_info":
+            message = record.rule_msg or record.rule_name
+            self.running[record.jobid] = (record.rule_name, message, time.monotonic())
+        elif event == "job_finished":
+            rule, message, begun = self.running.pop(record.job_id)
+            self.seconds[rule].append(time.monotonic() - begun)
+            self.finished.append(f"{message} ({duration(time.monotonic() - begun)})")
+        else:
+            self.running.pop(record.jobid, None)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write the line that follows the end of a job; everything else as before."""
+        if str(getattr(record, "event", "")) != "progress":
+            return self.formatter.format(record)
+        done, self.finished = self.finished, []
+        left = self.left()
+        told = f"{time.strftime('%H:%M:%S')}  {record.done} of {record.total}"
+        told += f", about {duration(left)} left" if left else ""
+        return f"{told}:  {'; '.join(done)}"
+
+    def left(self) -> float | None:
+        """Estimate the seconds until all planned jobs are done; None while too little is done to tell."""
+        now = time.monotonic()
+        done = sum(map(sum, self.seconds.values()))
+        here = sum(len(each) * _SECONDS.get(rule, _USUAL) for rule, each in self.seconds.items())
+        slower = done / here if here else 1.0
+        ahead = 0.0
+        for rule, count in self.planned.items():
+            seen = self.seconds.get(rule, [])
+            each = sum(seen) / len(seen) if seen else self.earlier.get(rule, slower * _SECONDS.get(rule, _USUAL))
+            begun = [now - start for name, _, start in self.running.values() if name == rule]
+            ahead += max(count - len(seen) - len(begun), 0) * each + sum(max(each - age, 0.0) for age in begun)
+        busy = done + sum(now - start for _, _, start in self.running.values())
+        if busy < _ENOUGH * (busy + ahead) or now <= self.start:
+            return None
+        return ahead / max(busy / (now - self.start), sys.float_info.min)
+
+
+def duration(seconds: float) -> str:
+    """Write seconds as a person says them: ``40 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,10 +1,11 @@
 """The form of a config: what departs from the schema, and the defaults of what is left out."""
 
 import copy
+import difflib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import jsonschema
@@ -59,7 +60,7 @@ def violations(config: dict, schema: dict) -> list[str]:
         }
     )
     validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=types)(schema)
-    return [line for error in validator.iter_errors(config) for line in _explain(error)]
+    return [line for error in validator.iter_errors(config) for line in _explain(error, schema)]
 
 
 def fill_in_defaults(config: dict, schema: dict) -> None:
@@ -78,17 +79,22 @@ def fill_in_defaults(config: dict, schema: dict) -> None:
     filling(schema).validate(config)
 
 
-def _explain(error: jsonschema.ValidationError) -> list[str]:
+def _explain(error: jsonschema.ValidationError, root: dict) -> list[str]:
     place = CONTROL.sub("?", ".".join(map(str, error.absolute_path))) or "config"
     found, rule = error.instance, error.schema
     renamed = rule.get("renamed", {})  # what it was called before, in the schema beside what it is now
     if error.validator == "additionalProperties":
         allowed = ", ".join(rule["properties"])
         unknown = [key for key in found if key not in rule["properties"]]
-        said = {key: f"it is {renamed[key]!r} now" for key in unknown if key in renamed}
-        return [f"{place}: unknown key {key!r}; {said.get(key, f'allowed: {allowed}')}" for key in unknown]
+        hints = [
+            f"it is {renamed[key]!r} now"
+            if key in renamed
+            else f"{_nearest(key, rule['properties']) or _homes(key, root)}allowed: {allowed}"
+            for key in unknown
+        ]
+        return [f"{place}: unknown key {key!r}; {hint}" for key, hint in zip(unknown, hints, strict=True)]
     if error.validator == "enum" and isinstance(found, str) and found in renamed:
-        return [f"{place}: {found!r} is {renamed[found]!r} now"]
+        return [f"{place}: {found!r} is called {renamed[found]!r}"]
     if error.validator in ("oneOf", "anyOf"):
         if not isinstance(found, dict):
             return []  # its type is a line of its own
@@ -102,11 +108,34 @@ def _explain(error: jsonschema.ValidationError) -> list[str]:
             text = f"{place}: {shorten(repr(found))} {text_problem(found)}"
         elif _is_number(found):
             text += ": write it without quotes and with a point, 0.001 or 1.0e-3"
+    elif error.validator == "enum":
+        text += f"; {_nearest(found, error.validator_value)}".rstrip("; ")
     elif error.validator == "type" and isinstance(found, float) and not math.isfinite(found):
         text = f"{place}: {found} is not a finite number"
     elif error.validator_value == "string" and not isinstance(found, (dict, list)):
         text += ": put it in quotes, for YAML reads some names as numbers, dates, yes and no, or nothing"
     return [text + (f" ({rule['description']})" if "description" in rule else "")]
+
+
+def _nearest(word: object, known: Iterable[object]) -> str:
+    """Ask whether the known word was meant that is most like this one, if one is."""
+    names = {each.lower(): each for each in known if isinstance(each, str)}
+    found = difflib.get_close_matches(word.lower(), names, n=1) if isinstance(word, str) else []
+    return f"did you mean {names[found[0]]!r}? " if found else ""
+
+
+def _homes(key: object, root: dict) -> str:
+    """Say in which sections a key is known that is unknown where it stands, as one that is indented wrongly."""
+    found, left = [], [("", root)]
+    while left:
+        path, each = left.pop(0)
+        each = root["$defs"][each["$ref"].rpartition("/")[2]] if "$ref" in each else each
+        properties = each.get("properties", {})
+        found += [path or "the config itself"] if key in properties else []
+        left += [(f"{path}.{name}".lstrip("."), inner) for name, inner in properties.items()]
+        if isinstance(each.get("additionalProperties"), dict):
+            left.append((f"{path}.<name>", each["additionalProperties"]))
+    return f"it is a key of {', '.join(found[:3])}; " if found else ""
 
 
 def _is_number(text: str) -> bool:

@@ -1,5 +1,6 @@
 """What is told of a run that failed or is not finished, of a summary, logs and jobs as Snakemake has them."""
 
+import atexit
 import logging
 import sys
 from types import SimpleNamespace
@@ -85,7 +86,7 @@ def test_a_failed_job_is_told_with_its_cause(folder):
     jobs(folder, [], {"a": TRACEBACK + "took 1 s\n", "b": "host\n3 of 9\n"})
     assert outcome.cause("results/logs/a.log") == r"ValueError: no \u202elayer"
     assert outcome.cause("results/logs/none.log") == "it has no log"
-    killed = "it was killed, for want of memory or time? The last line of its log: 3 of 9"
+    killed = "it was killed (memory or time?). The last line of its log: 3 of 9"
     assert outcome.cause("results/logs/b.log") == killed
 
 
@@ -107,9 +108,16 @@ def workflow():
 
 
 def told(workflow, caplog, monkeypatch, *arguments, failed=True):
+    """End a run, let Snakemake take its handlers away, and end the process."""
     monkeypatch.setattr(sys, "argv", ["snakemake", *arguments])
-    with caplog.at_level(logging.INFO):
-        outcome.say_at_the_end(workflow, logging.getLogger("snakemake"), failed)
+    at_exit, logger = [], logging.Logger("snakemake", logging.INFO)
+    logger.addHandler(caplog.handler)
+    monkeypatch.setattr(atexit, "register", lambda *call: at_exit.append(call))
+    outcome.say_at_the_end(workflow, logger, failed)
+    logger.removeHandler(caplog.handler)
+    assert caplog.text == "", "nothing yet: the report is still to be written"
+    for call, *given in at_exit:
+        call(*given)
     return caplog.text
 
 
@@ -117,7 +125,7 @@ def test_the_end_of_a_run_names_what_failed_what_was_made_and_how_to_go_on(folde
     (folder / "Makefile").touch()
     arguments = ("--profile", "slurm", "--config", "a=$b c", "--", "results/page.html")
     text = told(workflow, caplog, monkeypatch, *arguments)
-    assert "Jobs failed: 1; not done for want of them: 1." in text
+    assert "Jobs failed: 1; skipped because of it: 1." in text
     assert "  cut b: it has no log\n    log: none.log" in text
     assert "snakemake --profile slurm --config 'a=$b c' -- results/masks/b.h5" in text
     assert "Jobs done: 1." in text and "tables:  results/x.csv" in text and "folders: results/masks (1)" in text
@@ -135,6 +143,17 @@ def test_a_run_that_ends_well_tells_only_what_was_made(folder, workflow, caplog,
     assert "Jobs done: 1." in text and "failed" not in text
 
 
+@pytest.mark.parametrize("failed", [False, True])
+def test_the_page_to_open_first_is_named_last_where_it_is_there(folder, workflow, caplog, monkeypatch, failed):
+    (folder / "results").mkdir()
+    (folder / "results/overview.html").touch()
+    (folder / "all.html").touch()
+    arguments = ["--report", "all.html", "--report-after-run"]
+    text = told(workflow, caplog, monkeypatch, *arguments, failed=failed)
+    said = "Open results/overview.html first. all.html holds all results in one file.\n"
+    assert text.endswith(said) is not failed and (said in text) is not failed
+
+
 def test_the_report_of_a_failed_run_tells_only_what_failed(folder, workflow, caplog, monkeypatch):
     text = told(workflow, caplog, monkeypatch, "partial")
     assert "Jobs failed: 1" in text and "Jobs done" not in text and "given again" not in text
@@ -149,4 +168,4 @@ def test_at_most_twenty_failures_are_named(folder, workflow, caplog, monkeypatch
 def test_what_snakemake_no_longer_keeps_is_left_out(folder, workflow, caplog, monkeypatch):
     del workflow.scheduler.failed
     text = told(workflow, caplog, monkeypatch)
-    assert "Left out of this summary: say_what_failed (AttributeError" in text and "Jobs done: 1." in text
+    assert "Left out of this summary: tell_what_failed (AttributeError" in text and "Jobs done: 1." in text

@@ -1,0 +1,15 @@
+"""What a run prints: one line for each finished job, and a summary at its end."""
+
+from snakemake.logging import logger
+
+
+def show_one_line_a_job():
+    from unitlens.jobs import progress  # here: jobs on a cluster print neither
+
+    progress.show_one_line_a_job(workflow, logger)
+
+
+def say_at_the_end(failed):
+    from unitlens.jobs import outcome
+
+    outcome.say_at_the_end(workflow, logger, failed)
