@@ -43,6 +43,7 @@ use rule write_explanations as write_partial_explanations with:
         "results/benchmarks/write_partial_explanations/all.tsv"
     params:
         missing=missing_explanations,
+        beside=pages_beside,
     message:
         "Write the page of the explanations that exist"
 
@@ -61,5 +62,6 @@ use rule write_units as write_partial_units with:
         "results/benchmarks/write_partial_units/all.tsv"
     params:
         missing=missing_layers,
+        beside=pages_beside,
     message:
         "Write the gallery of the units that are labeled"

@@ -85,7 +85,7 @@ def partial_pages(wildcards):
 
 
 def pages_beside(wildcards):
-    return [PurePosixPath(path).stem for path in partial_pages(wildcards) if not path.endswith("overview.html")]
+    return [PurePosixPath(path).stem for path in partial_pages(wildcards)]
 
 
 def made_overview_sections(wildcards):

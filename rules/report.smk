@@ -72,6 +72,7 @@ rule write_units:
         runtime=USUAL,
     params:
         missing=[],
+        beside=["overview", "explanations"],
     message:
         "Write the gallery of units"
     script:
@@ -106,6 +107,7 @@ rule write_explanations:
         classes=class_lists(),
         area=config["agreement"]["area"],
         missing=[],
+        beside=["overview", "units"],
     message:
         "Write the page of explanations"
     script:

@@ -21,4 +21,11 @@ with log_to(snakemake.log[0]):
         source_images=params.shown,
     )
     explained = predictions.image_id.nunique()
-    explanation_page.write(snakemake.output[0], cards, area=params.area, explained=explained, missing=params.missing)
+    explanation_page.write(
+        snakemake.output[0],
+        cards,
+        area=params.area,
+        explained=explained,
+        missing=params.missing,
+        beside=params.beside,
+    )

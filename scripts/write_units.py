@@ -20,4 +20,5 @@ with log_to(snakemake.log[0]):
             for geometry, shards in groupby(snakemake.input.images, key=lambda path: Path(path).parent.name)
         },
         missing=snakemake.params.missing,
+        beside=snakemake.params.beside,
     )

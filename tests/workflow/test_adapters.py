@@ -316,7 +316,7 @@ def test_gallery_of_units():
     inputs._set_name("concepts", 0)
     inputs._set_name("maps", 1, end=2)
     inputs._set_name("images", 2, end=4)
-    adapter("write_units", inputs, ["units/units.html"], params={"missing": []})
+    adapter("write_units", inputs, ["units/units.html"], params={"missing": [], "beside": []})
     page = Path("units/units.html").read_text()
     assert page.count('"concept":"null"') == 8 and page.count('"region":"M') > 8
 
@@ -481,7 +481,7 @@ def test_figures_show_the_first_source_images_whatever_the_shards(sizes, shown, 
         adapter("score_faithfulness", model_inputs(decoded) | {"saliency": files}, outputs, params=score, model=MODEL)
         scores.append(outputs["scores"])
     write_table(read_table(scores), f"{tmp_path}/faithfulness.csv")
-    params = {"shown": shown, "classes": {MODEL: "classes.txt"}, "area": 0.2, "missing": []}
+    params = {"shown": shown, "classes": {MODEL: "classes.txt"}, "area": 0.2, "missing": [], "beside": []}
     adapter("summarize_predictions", lime, [f"{tmp_path}/predictions.csv"], params=params)
     shards = {"images": images, "saliency": gradcam + lime}
     adapter("draw_grid", shards, [f"{tmp_path}/grid.png"], params=params, model=MODEL)
@@ -683,7 +683,7 @@ def test_uneven_shards_are_scored_and_summarized(uneven):
     saliency = [path for name in ("gradcam", "ablationcam", "lime") for path in uneven[name]]
     files = {"images": uneven["images"], "saliency": saliency, "masks": uneven["masks"]}
     files |= {"predictions": "uneven/predictions.csv", "faithfulness": "uneven/faithful_images.csv"}
-    params |= {"shown": 3, "area": 0.2, "missing": []}
+    params |= {"shown": 3, "area": 0.2, "missing": [], "beside": []}
     adapter("write_explanations", files, ["uneven/explanations.html"], params=params)
     page = Path("uneven/explanations.html").read_text()
     assert all(name in page for name in ("toy_00", "toy_01", "toy_02"))
@@ -910,7 +910,7 @@ def test_a_new_explainer_is_a_function_and_its_name(monkeypatch):
     adapter("score_faithfulness", model_inputs(images) | {"saliency": saliency}, faithful, params=params, model=MODEL)
     assert set(read_table(faithful["scores"]).explainer) == {*names, "random", "gaussian"}
     adapter("summarize_explanations", saliency, ["new/explanations.csv"])
-    params = {"shown": IMAGES, "area": 0.2, "missing": [], "classes": {MODEL: "classes.txt"}}
+    params = {"shown": IMAGES, "area": 0.2, "missing": [], "beside": [], "classes": {MODEL: "classes.txt"}}
     adapter("summarize_predictions", saliency[:1], ["new/predictions.csv"], params=params)
     inputs = {"images": [images], "saliency": saliency}
     adapter("draw_grid", inputs, ["new/grid.svg"], params=params, model=MODEL)

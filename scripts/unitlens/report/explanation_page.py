@@ -116,14 +116,20 @@ def explain_page(cards: Sequence[Mapping], area: float, explained: int) -> dict[
 
 
 def write(
-    path: str | Path, cards: Sequence[Mapping], *, area: float, explained: int, missing: Sequence[str] = ()
+    path: str | Path,
+    cards: Sequence[Mapping],
+    *,
+    area: float,
+    explained: int,
+    missing: Sequence[str] = (),
+    beside: Sequence[str] = (),
 ) -> None:
     """Write the page, below `pages.LARGEST_REPORT_PAGE`, with the images of `collect` as large as that allows.
 
     Masks cover a share `area` of the image; of all `explained` source images the page shows the first; explanations
-    that are `missing` are left out because the run is not finished.
+    that are `missing` are left out because the run is not finished. Pages that lie `beside` it are linked.
     """
-    words = explain_page(cards, area, explained) | {"missing": missing}
+    words = explain_page(cards, area, explained) | {"missing": missing, "beside": beside}
     for form in FORMS:
         page = words | {"source_images": encode(cards, form)}
         text = pages.render("explanations.html.j2", page)

@@ -145,14 +145,16 @@ def write(
     maps: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
     images: Mapping[str, Pick],
     missing: Sequence[str] = (),
+    beside: Sequence[str] = (),
 ) -> None:
     """Write the gallery of units, from the arguments of `collect`: a card for each, to search, filter and sort.
 
-    Layers that are `missing` are left out because the run is not finished.
+    Layers that are `missing` are left out because the run is not finished. Pages that lie `beside` it are linked.
     """
     data = collect(concepts, maps, images)
     vega = Markup(vl_convert.javascript_bundle())  # Vega-Lite, so that the page needs no network
-    page = {"data": pages.visible_data(data), "charts": vega, "missing": missing} | explain(concepts, data)
+    page = {"data": pages.visible_data(data), "charts": vega, "missing": missing, "beside": beside}
+    page |= explain(concepts, data)
     pages.write_page(path, "units.html.j2", page)
 
 
