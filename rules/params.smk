@@ -47,7 +47,8 @@ def sources(wildcards):
 def drawn_images(wildcards):
     """What images that are generated are drawn from."""
     images = config["images"][wildcards.dataset]
-    return {"size": images.get("size"), "pixels": images.get("pixels"), "seed": config["seed"]}
+    seed = config["seed"] if images.get("kind") == "textures" else None  # another seed leaves other images as they are
+    return {"size": images.get("size"), "pixels": images.get("pixels"), "seed": seed}
 
 
 def geometry(wildcards):

@@ -196,7 +196,7 @@ KINDS: dict[str, Callable[[Path], list[dict[str, str]]]] = {
 }
 
 
-def draw_images(root: str | Path, kind: str, *, size: int | None, pixels: int | None, seed: int) -> None:
+def draw_images(root: str | Path, kind: str, *, size: int | None, pixels: int | None, seed: int | None) -> None:
     """Draw the images of a set that is generated, so many (`size`) of such a side; nothing for other kinds."""
     if kind == "textures":
         textures.write_images(Path(root) / textures.FOLDER, size, size=pixels, seed=seed)
