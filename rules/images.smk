@@ -32,6 +32,7 @@ rule summarize_images:
     input:
         images=decoded_images()[1],
         sheets=expand("resources/images/{dataset}.csv", dataset=config["images"]),
+        left_out=expand("resources/images/{dataset}.left_out.csv", dataset=config["images"]),
     output:
         report(
             "results/images.csv",
@@ -48,6 +49,7 @@ rule summarize_images:
     conda:
         "../envs/unitlens.yaml"
     params:
+        names=list(config["images"]),
         sets=decoded_images()[0],
     message:
         "Count the images, those left out, and copies"

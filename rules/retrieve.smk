@@ -77,7 +77,8 @@ rule retrieve_images:
     input:
         sheet=committed_sheet,
     output:
-        "resources/images/{dataset}.csv",
+        sheet="resources/images/{dataset}.csv",
+        left_out="resources/images/{dataset}.left_out.csv",
     log:
         "results/logs/retrieve_images/{dataset}.log",
     benchmark:

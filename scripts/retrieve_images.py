@@ -11,7 +11,8 @@ with log_to(snakemake.log[0]) as terminal:
         fetch_images(source, snakemake.params.folder, downloads, lock="resources/lock.json", progress=terminal)
     datasets.draw_images(snakemake.params.folder, snakemake.params.kind, **snakemake.params.drawn)
     datasets.write_sheet(
-        snakemake.output[0],
+        snakemake.output.sheet,
+        snakemake.output.left_out,
         snakemake.params.folder,
         sheet=snakemake.input.get("sheet"),
         kind=snakemake.params.kind,

@@ -187,10 +187,19 @@ def explained_in_shards(folder, sizes, images="images"):
     return decoded, explained
 
 
+def count_images(images, sheet, output, *, others=""):
+    """Count the images of a set, beside which lie other files."""
+    name, left_out = Path(sheet).stem, f"{sheet}.left_out.csv"
+    Path(left_out).write_text(f"ending,files\n{others}")
+    files = {"images": images, "sheets": [sheet], "left_out": [left_out]}
+    adapter("summarize_images", files, [output], params={"names": [name], "sets": [name] * len(images)})
+
+
 def test_images_are_counted_and_copies_named(tmp_path):
     (tmp_path / "probe.csv").write_text("image_id,path,duplicate_of\na,a.png,\nb,b.png,a\n")
-    files = {"images": [decode(f"{tmp_path}/images.h5")], "sheets": [f"{tmp_path}/probe.csv"]}
-    adapter("summarize_images", files, [f"{tmp_path}/images.csv"], params={"sets": ["probe"]})
+    count_images(
+        [decode(f"{tmp_path}/images.h5")], f"{tmp_path}/probe.csv", f"{tmp_path}/images.csv", others=".txt,3\n"
+    )
     (row,) = read_table(tmp_path / "images.csv").to_dict("records")
     counts = {"images": IMAGES, "source_images": IMAGES, "skipped": 0, "problems": ""}
     assert row == {
@@ -199,6 +208,8 @@ def test_images_are_counted_and_copies_named(tmp_path):
         **counts,
         "copies": 1,
         "copied": "b.png of a",
+        "left_out": 3,
+        "left_out_endings": "3 .txt",
     }
 
 
@@ -249,12 +260,11 @@ def test_a_set_of_which_every_source_image_is_skipped_is_named():
     bad_sheet()
     images = [decode(f"none/{start}.h5", 1, 2, sheet="bad.csv", on_bad_image="skip") for start in (0, 1)]
     Path("none/explain.csv").write_text("image_id,path,duplicate_of\na,a.png,\n")
-    files = {"images": images, "sheets": ["none/explain.csv"]}
     message = (
         r"no source image of images\.explain can be read, .*: the_bad_one: source_images/broken\.jpg: cannot be read"
     )
     with pytest.raises(ValueError, match=message):
-        adapter("summarize_images", files, ["none/images.csv"], params={"sets": ["explain"] * 2})
+        count_images(images, "none/explain.csv", "none/images.csv")
 
 
 def test_a_mask_that_cannot_be_used_costs_itself():
@@ -268,9 +278,8 @@ def test_a_mask_that_cannot_be_used_costs_itself():
     arrays, _ = arrays_module.read_arrays(images)
     assert arrays["has_mask"].tolist() == [True, False]
     assert arrays["mask"][0].any() and not arrays["mask"][1].any()
-    files = {"images": [images], "sheets": ["masks/explain.csv"]}
     Path("masks/explain.csv").write_text("image_id,path,duplicate_of\na,a.png,\n")
-    adapter("summarize_images", files, ["masks/images.csv"], params={"sets": ["explain"]})
+    count_images([images], "masks/explain.csv", "masks/images.csv")
     (row,) = read_table("masks/images.csv").to_dict("records")
     assert (row["images"], row["skipped"]) == (2, 0)
     assert row["problems"].startswith("toy_01: goes without its mask, for `mask` source_images/rgba.png must have one")

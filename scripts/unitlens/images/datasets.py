@@ -5,24 +5,28 @@ Broden (Bau et al., CVPR 2017) holds source images and, beside them, label maps 
 """
 
 import errno
+import hashlib
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePath
 
 import pandas as pd
 
 from unitlens.images import textures
-from unitlens.jobs.characters import first_few
+from unitlens.jobs.characters import first_few, visible
 from unitlens.jobs.sheets import COLUMNS, DUPLICATE_OF, LONGEST_ID, MAPS, MAPS_APART, is_label, read_rows
-from unitlens.storage.files import sha256
+from unitlens.storage.files import list_files, list_folders, sha256
 from unitlens.storage.tables import read_texts, write_texts
 
-_SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_SUFFIXES = {".apng", ".avif", ".bmp", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf"}
+_SUFFIXES |= {".jpg", ".jpx", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 _BRODEN_CATEGORIES = ("color", "object", "part", "material", "scene", "texture")  # columns of index.csv
 _SYNSET = re.compile(r"n\d{8}")
 _VALIDATION = re.compile(r"ILSVRC2012_val_\d{8}")
@@ -40,6 +44,7 @@ print(json.dumps(list(zip(map(int, synsets["ILSVRC2012_ID"]), map(str, synsets["
 
 def write_sheet(
     path: str | Path,
+    left_out: str | Path,
     root: str | Path,
     *,
     sheet: str | Path | None,
@@ -54,6 +59,9 @@ def write_sheet(
 
     Parameters
     ----------
+    left_out
+        Another table to write, ``ending, files``: how many files are no images by the endings of their names, where
+        source images are listed by these.
     sheet
         The user's sheet, whose rows are copied; without it they are listed by the one of `KINDS` that `kind` names.
     size
@@ -69,7 +77,8 @@ def write_sheet(
         If the number of source images is not `size`, or two of them have the same `image_id`.
     """
     root = Path(root)
-    rows = read_rows(sheet, 0, sys.maxsize) if sheet else _listed(root, kind, size)
+    others = {} if sheet or kind not in _BY_NAME else _say_left_out(root)
+    rows = read_rows(sheet, 0, sys.maxsize) if sheet else _listed(root, kind, size, others)
     if not allow_missing:
         maps = [(name, row["image_id"]) for row in rows for column in MAPS for name in map_files(row.get(column, ""))]
         _check_present(root, "source images", [(row["path"], row["image_id"]) for row in rows])
@@ -78,9 +87,28 @@ def write_sheet(
     part = Path(path).with_suffix(".part")
     write_texts(pd.DataFrame(rows, columns=[*COLUMNS, "class_name", "sha256", DUPLICATE_OF]), part)
     part.replace(path)
+    write_texts(pd.DataFrame(others.items(), columns=["ending", "files"], dtype=str), left_out)
     what = "source image is a copy of another" if len(same) == 1 else "source images are copies of others"
     print(f"{len(rows)} rows; {len(same)} {what}")
     print(*(f"  {copy} has the content of {first}" for copy, first in same.items()), sep="\n")
+
+
+def _say_left_out(root: Path) -> dict[str, int]:
+    """Say what of a folder is not listed; count the files that are no images by the endings of their names."""
+    listing = list_files(root, _SUFFIXES)
+    endings = Counter(visible(PurePath(path).suffix.lower()) or "none" for path in listing.others)
+    others = dict(sorted(endings.items()))
+    for what, names in (("hidden", listing.hidden), ("link that leads back to a folder above it", listing.loops)):
+        if names:
+            print(f"left out, {what}: {len(names)}, {visible(first_few(names))}")
+    if others:
+        print(f"left out, no image by the ending of its name: {endings_text(others)}")
+    return others
+
+
+def endings_text(endings: Mapping[str, object]) -> str:
+    """Write how many files have each ending."""
+    return ", ".join(f"{count} {ending}" for ending, count in endings.items())
 
 
 def _check_present(root: Path, what: str, files: Sequence[tuple[str, str]]) -> None:
@@ -95,44 +123,30 @@ def copies(sheet: str | Path) -> dict[str, str]:
     return {row["path"]: row[DUPLICATE_OF] for row in rows if row[DUPLICATE_OF]}
 
 
-def refuse_empty(sets: pd.DataFrame) -> None:
-    """Refuse image sets (``set, images, problems``) without a source image that can be read: all else would fail.
-
-    The ValueError names the first such set and what is wrong with its source images.
-    """
-    for row in sets[sets["images"] == 0].itertuples():
-        reasons = first_few(row.problems.split("; "))
-        raise ValueError(f"no source image of images.{row.set} can be read, so there is nothing to work on: {reasons}")
-
-
 def map_files(cell: str) -> list[str]:
     """List the files that a cell of a column of label maps names; a whole number in it marks the whole source image."""
     return [name for name in cell.split(MAPS_APART) if name and not is_label(name)]
 
 
 def image_folder(root: Path) -> list[dict[str, str]]:
-    """List every image below a folder in the order of the paths, with its path as `image_id`.
-
-    Characters other than letters, digits, ``.``, ``-``, ``_`` become ``_`` in it.
-    """
-    found = (path for path in root.rglob("*") if path.suffix.lower() in _SUFFIXES and not path.is_dir())
-    paths = sorted(path.relative_to(root).as_posix() for path in found)
-    return [{"image_id": _image_id(path), "path": path} for path in paths]
+    """List every image below a folder in the order of the paths, see `folders.list_files` and `_image_id`."""
+    return [{"image_id": _image_id(path), "path": path} for path in list_files(root, _SUFFIXES).named]
 
 
 def class_folders(root: Path) -> list[dict[str, str]]:
     """List every image with the number of its class: the folders of the top level, in the order of their names.
 
-    A ValueError if images lie beside these folders.
+    A folder without an image has its number, too, as it has for torchvision's `ImageFolder`. A ValueError if images lie
+    beside these folders.
     """
     rows = image_folder(root)
     if outside := [row["path"] for row in rows if "/" not in row["path"]]:
         raise ValueError(f"{root} must hold one folder a class, but has images beside them: {first_few(outside)}")
-    names = sorted({row["path"].partition("/")[0] for row in rows})
-    numbers = {name: str(number) for number, name in enumerate(names)}
-    print(*(f"class {number}: {name}" for name, number in numbers.items()), sep="\n")
-    folders = [row["path"].partition("/")[0] for row in rows]
-    return [row | {"label": numbers[name], "class_name": name} for row, name in zip(rows, folders, strict=True)]
+    names = [row["path"].partition("/")[0] for row in rows]
+    counts = Counter(names)
+    numbers = {name: str(number) for number, name in enumerate(list_folders(root))}
+    print(*(f"class {number}: {visible(name)}, {counts[name]} images" for name, number in numbers.items()), sep="\n")
+    return [row | {"label": numbers[name], "class_name": name} for row, name in zip(rows, names, strict=True)]
 
 
 def imagenet_val(root: Path) -> list[dict[str, str]]:
@@ -195,6 +209,8 @@ KINDS: dict[str, Callable[[Path], list[dict[str, str]]]] = {
     "textures": texture_images,
 }
 
+_BY_NAME = ("image_folder", "class_folders", "imagenet_val")  # kinds that take every file for an image that is named so
+
 
 def draw_images(root: str | Path, kind: str, *, size: int | None, pixels: int | None, seed: int | None) -> None:
     """Draw the images of a set that is generated, so many (`size`) of such a side; nothing for other kinds."""
@@ -243,12 +259,12 @@ def _broden_file(root: Path, name: str) -> Path:
     return found[0]
 
 
-def _listed(root: Path, kind: str, size: int | None) -> list[dict[str, str]]:
+def _listed(root: Path, kind: str, size: int | None, others: Mapping[str, int]) -> list[dict[str, str]]:
     rows = KINDS[kind](root)
     if len(rows) != size:
-        raise ValueError(
-            f"{root} holds {len(rows)} source images, but the config says size: {size}; correct the config"
-        )
+        beside = f" and files that are none ({endings_text(others)})" if others else ""
+        told = f"{root} holds {len(rows)} source images{beside}, but the config says size: {size}; correct the config"
+        raise ValueError(told)
     if twice := [image_id for image_id, count in Counter(row["image_id"] for row in rows).items() if count > 1]:
         raise ValueError(f"{root}: the image_id {twice[0]} stands for several source images; write a sheet")
     seen = {}
@@ -288,7 +304,14 @@ def _is_file(path: Path) -> bool:
 
 
 def _image_id(path: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]", "_", path)
+    """Make the id of an image from its path: characters other than ASCII letters, digits, ``. - _`` become ``_``.
+
+    If some of them are outside ASCII, accents are taken off first, and a digest of the path keeps ids apart:
+    ``Müller.png`` is ``Muller.png-78d0454d``.
+    """
+    plain = "".join(each for each in unicodedata.normalize("NFKD", path) if not unicodedata.combining(each))
+    name = re.sub(r"[^A-Za-z0-9._-]|^[.-]", "_", plain)  # it names files: no hidden one, and no option of a command
+    return name if path.isascii() else f"{name}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
 
 
 def _imagenet_synsets() -> list[str]:

@@ -1,4 +1,4 @@
-"""Write files whole: copies, hashes, locks, and what to say of a full disk or a folder that cannot be written."""
+"""Write files whole: copies, hashes, locks, what to say of a full disk; and list what lies below a folder."""
 
 import contextlib
 import errno
@@ -10,13 +10,16 @@ import shutil
 import socket
 import sys
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
+
+from unitlens.jobs.characters import first_few
 
 CHUNK = 1 << 20  # bytes
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+_OF_SYSTEMS = frozenset({"@eadir", "__macosx", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini"})
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -111,3 +114,71 @@ def write(reader: IO[bytes], target: Path, *, size: int | None = None) -> None:
             part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+# ---- folders
+
+
+class Listing(NamedTuple):
+    """What lies below a folder, as paths below it in their order."""
+
+    named: list[str]  # files whose names have one of some endings
+    others: list[str]  # other files
+    hidden: list[str]  # files and folders that an operating system or an editor has put there
+    loops: list[str]  # links that lead back to a folder above them
+
+
+def list_files(root: Path, suffixes: Container[str]) -> Listing:
+    """List what lies below a folder, files with one of the endings `suffixes` (in lower case) apart from others.
+
+    Links to folders are followed, but never in a circle. What begins with a dot is hidden, as ``.ipynb_checkpoints``
+    and ``._1.png``, and so is `_OF_SYSTEMS`. An OSError if a folder cannot be read; a ValueError if a name with one of
+    the endings is not UTF-8, for no table can hold it.
+    """
+    listing = Listing([], [], [], [])
+    _look(root, "", (), listing, suffixes)
+    if alien := [os.fsencode(path) for path in listing.named if any("\ud800" <= each <= "\udfff" for each in path)]:
+        raise ValueError(f"{root}: names must be in UTF-8, or no table could hold them; rename {first_few(alien)}")
+    return Listing(*map(sorted, listing))
+
+
+def list_folders(root: Path) -> list[str]:
+    """Name the folders that lie directly in a folder, in their order; those that are left out are not among them."""
+    with os.scandir(root) as entries:
+        return sorted(entry.name for entry in entries if not _is_hidden(entry.name) and _is_folder(entry))
+
+
+def _look(
+    root: Path, folder: str, above: tuple[tuple[int, int], ...], listing: Listing, suffixes: Container[str]
+) -> None:
+    """Add what lies in a folder below `root` to a listing; `above` are the folders that it lies in."""
+    place = root / folder
+    facts = place.stat()
+    above = (*above, (facts.st_dev, facts.st_ino))
+    if above[-1] in above[:-1]:
+        listing.loops.append(folder)
+        return
+    with os.scandir(place) as entries:
+        for entry in entries:
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            if _is_hidden(entry.name):
+                listing.hidden.append(path)
+            elif _is_folder(entry):
+                _look(root, path, above, listing, suffixes)
+            else:
+                known = os.path.splitext(entry.name)[1].lower() in suffixes  # noqa: PTH122 (Path's is slow)
+                (listing.named if known else listing.others).append(path)
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    """Tell whether an entry is a folder or a link to one; a link to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return False
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _OF_SYSTEMS

@@ -1,12 +1,18 @@
-"""A row for every explanation: prediction, target, warning, seconds."""
+"""What is explained: counts of the image sets, and a row for every explanation: class, warning, seconds."""
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
+from unitlens.images.datasets import copies, endings_text
+from unitlens.jobs.characters import first_few
 from unitlens.networks.network import class_names
+from unitlens.storage.arrays import attributes_of, open_arrays, read_dataset
+from unitlens.storage.tables import read_texts
 
 
 def timing_table(facts: Mapping[str, object], images: int, seconds: float, device: torch.device) -> pd.DataFrame:
@@ -91,3 +97,58 @@ def join_predictions(
     """Put the tables of `prediction_table` of several files of explanations below each other, every image once."""
     parts = [prediction_table(arrays, facts, classes) for arrays, facts in explanations]
     return pd.concat(parts).drop_duplicates(["model", "image_id"], ignore_index=True)
+
+
+# ---- image sets
+
+
+def image_set_counts(
+    shards: Sequence[tuple[str, str | Path]], sheets: Mapping[str, str | Path], left_out: Mapping[str, str | Path]
+) -> pd.DataFrame:
+    """Count the images of each set and geometry, a row each; `docs/outputs.md` says what the columns hold.
+
+    Parameters
+    ----------
+    shards
+        Name of an image set, and a file of its decoded images.
+    sheets, left_out
+        By the names of the sets, the two tables of `datasets.write_sheet`.
+
+    Raises
+    ------
+    ValueError
+        If a set has no image that can be read, for all else would fail.
+    """
+    counted = pd.DataFrame([_count_images(name, path) for name, path in shards])
+    table = counted.groupby(["set", "geometry"], sort=False).sum().reset_index()
+    copied = {name: copies(sheet) for name, sheet in sheets.items()}
+    others = {name: read_texts(path) for name, path in left_out.items()}
+    table = table[["set", "geometry"]].assign(
+        images=table.source_images.map(len),
+        source_images=table.source_images.map(set).map(len),
+        skipped=table.skipped,
+        problems=["; ".join(f"{image}: {message}" for image, message in each) for each in table.problems],
+        copies=[len(copied[name]) for name in table.set],
+        copied=["; ".join(f"{copy} of {first}" for copy, first in copied[name].items()) for name in table.set],
+        left_out=[int(others[name].files.astype(int).sum()) for name in table.set],
+        left_out_endings=[endings_text(dict(others[name].itertuples(index=False))) for name in table.set],
+    )
+    for row in table[table["images"] == 0].itertuples():
+        reasons = first_few(row.problems.split("; "))
+        raise ValueError(f"no source image of images.{row.set} can be read, so there is nothing to work on: {reasons}")
+    return table
+
+
+def _count_images(name: str, path: str | Path) -> dict[str, object]:
+    with open_arrays(path) as file:
+        own, source_images = attributes_of(file), read_dataset(file["source_image"]).tolist()
+        kept = set(read_dataset(file["image_id"]))
+    problems = json.loads(own["skipped"])
+    skipped = sum(image not in kept for image, _ in problems)
+    return {
+        "set": name,
+        "geometry": own["geometry"],
+        "skipped": skipped,
+        "source_images": source_images,
+        "problems": problems,
+    }

@@ -23,7 +23,7 @@ def write(root, *names, content=None):
 def listed(tmp_path, **options):
     """Write a sheet and read it again."""
     settings = {"sheet": None, "kind": "image_folder", "size": None} | options
-    datasets.write_sheet(tmp_path / "out.csv", tmp_path / "set", **settings)
+    datasets.write_sheet(tmp_path / "out.csv", tmp_path / "left_out.csv", tmp_path / "set", **settings)
     with (tmp_path / "out.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -118,7 +118,7 @@ def test_every_image_of_a_folder_is_listed_and_held_to_the_size(tmp_path):
     write(tmp_path, "set/b c.png", "set/a/x.JPG", "set/notes.txt")
     rows = listed(tmp_path, size=2)
     assert [(row["image_id"], row["path"]) for row in rows] == [("a_x.JPG", "a/x.JPG"), ("b_c.png", "b c.png")]
-    with pytest.raises(ValueError, match="holds 2 source images, but the config says size: 3"):
+    with pytest.raises(ValueError, match=r"holds 2 source images and .*, but the config says size: 3"):
         listed(tmp_path, size=3)
     write(tmp_path, "set/b_c.png")
     with pytest.raises(ValueError, match=r"the image_id b_c\.png stands for several source images"):
@@ -167,6 +167,94 @@ def test_imagenet_by_folders_and_by_its_solution(tmp_path):
     solution = "ImageId,PredictionString\nILSVRC2012_val_00000001,n01751748 111 108 230 255 \n"
     write(tmp_path, "set/LOC_val_solution.csv", content=solution)
     assert listed(tmp_path, kind="imagenet_val", size=3)[0]["label"] == "65"
+
+
+ODDITIES = [  # what lies below a folder, and what it is: an image by its id, hidden, or another file by its ending
+    ("a b.png", "a_b.png"),
+    ("A.JPG", "A.JPG"),
+    ("phone.jfif", "phone.jfif"),
+    ("old.jpe", "old.jpe"),
+    ("gray.pgm", "gray.pgm"),
+    ("bits.pbm", "bits.pbm"),
+    ("any.pnm", "any.pnm"),
+    ("scan.tiff", "scan.tiff"),
+    ("plane.jpx", "plane.jpx"),
+    ("web.webp", "web.webp"),
+    ("two.dots.png", "two.dots.png"),
+    ("-x.png", "_x.png"),
+    ("sub/b.png", "sub_b.png"),
+    ("M\u00fcller.png", "Muller.png-78d0454d"),
+    ("Mu\u0308ller.png", "Muller.png-4c8913cc"),
+    ("M\u00f6ller.png", "Moller.png-45771ed3"),
+    ("\u732b/\u72ac.png", "___.png-179ab988"),
+    (".ipynb_checkpoints/a-checkpoint.png", "hidden"),
+    ("._1.png", "hidden"),
+    ("sub/.DS_Store", "hidden"),
+    (".hidden.png", "hidden"),
+    ("Thumbs.db", "hidden"),
+    ("desktop.ini", "hidden"),
+    ("__MACOSX/1.png", "hidden"),
+    ("@eaDir/a.jpg/thumb.jpg", "hidden"),
+    ("phone.heic", ".heic"),
+    ("phone2.HEIC", ".heic"),
+    ("notes.txt", ".txt"),
+    ("README", "none"),
+    ("raw.cr2", ".cr2"),
+]
+
+
+def test_a_folder_with_one_of_each_oddity(tmp_path, capsys):
+    write(tmp_path, *(f"set/{name}" for name, _ in ODDITIES))
+    (tmp_path / "elsewhere").mkdir()
+    write(tmp_path, "elsewhere/c.png")
+    (tmp_path / "set/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/back").symlink_to(tmp_path / "set")
+    (tmp_path / "set/itself").symlink_to(tmp_path / "set")
+    (tmp_path / "set/twin.png").symlink_to("a b.png")
+    expected = {name: kind for name, kind in ODDITIES if kind != "hidden" and not kind.startswith((".", "none"))}
+    expected |= {"linked/c.png": "linked_c.png", "twin.png": "twin.png"}
+    rows = listed(tmp_path, size=len(expected))
+    assert {row["path"].lstrip("'"): row["image_id"].lstrip("'") for row in rows} == expected
+    assert (tmp_path / "left_out.csv").read_text() == "ending,files\n.cr2,1\n.heic,2\n.txt,1\nnone,1\n"
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("left out, hidden: 8, ._1.png, .hidden.png, .ipynb_checkpoints, @eaDir, Thumbs.db, ...")
+    assert told[1] == "left out, link that leads back to a folder above it: 2, itself, linked/back"
+    assert told[2] == "left out, no image by the ending of its name: 1 .cr2, 2 .heic, 1 .txt, 1 none"
+    message = r"holds 19 source images and files that are none \(1 \.cr2, 2 \.heic, 1 \.txt, 1 none\), .* size: 3"
+    with pytest.raises(ValueError, match=message):
+        listed(tmp_path, size=3)
+
+
+def test_a_name_that_no_table_can_hold_is_refused(tmp_path):
+    write(tmp_path, "set/a.png")
+    (tmp_path / "set" / os.fsdecode(b"M\xfcller.png")).write_text("latin-1")
+    with pytest.raises(
+        ValueError, match=r"names must be in UTF-8, or no table could hold them; rename b'M\\xfcller\.png'"
+    ):
+        listed(tmp_path, size=2)
+
+
+def test_a_folder_that_may_not_be_read_is_an_error(tmp_path, monkeypatch):
+    write(tmp_path, "set/a/1.png", "set/b/2.png")
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("b"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError, match=r"Permission denied: '.*set/b'"):
+        listed(tmp_path, size=2)
+
+
+def test_a_class_without_an_image_keeps_its_number(tmp_path, capsys):
+    write(tmp_path, "set/.ipynb_checkpoints/1.png", "set/ant/1.png", "set/bee/1.heic", "set/cat/1.png")
+    assert [(row["class_name"], row["label"]) for row in listed(tmp_path, kind="class_folders", size=2)] == [
+        ("ant", "0"),
+        ("cat", "2"),
+    ]
+    assert "class 1: bee, 0 images" in capsys.readouterr().out.splitlines()
 
 
 @pytest.fixture

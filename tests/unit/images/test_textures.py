@@ -63,7 +63,7 @@ def test_what_cannot_be_drawn_is_refused(n, size):
 def test_the_set_that_is_written_is_the_one_that_is_generated(tmp_path):
     for size in (7, 5):  # a smaller set takes the place of a larger one
         datasets.draw_images(tmp_path, "textures", size=size, pixels=SIZE, seed=3)
-    datasets.write_sheet(tmp_path / "sheet.csv", tmp_path, sheet=None, kind="textures", size=5)
+    datasets.write_sheet(tmp_path / "sheet.csv", tmp_path / "left.csv", tmp_path, sheet=None, kind="textures", size=5)
     rows = sheets.read_rows(tmp_path / "sheet.csv", 0, 9)
     assert [row["image_id"] for row in rows] == [f"texture_{number:05d}" for number in range(5)]
     assert [line for row in rows for line in sheets.check_row(row)] == []
