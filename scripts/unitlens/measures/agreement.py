@@ -21,20 +21,10 @@ __all__ = ["chance_iou", "equal_area_iou", "equal_area_mask", "iou", "peak_dista
 def equal_area_iou(
     a: Tensor, b: Tensor, fraction: float, *, seeds: tuple[int | Sequence[int], int | Sequence[int]] = (0, 1)
 ) -> Tensor:
-    """Intersection over union of two saliency maps cut at the same area.
+    """Intersection over union of two saliency maps, (n, h, w) or (h, w), that are cut to the same share of their pixels.
 
-    Parameters
-    ----------
-    a, b : Tensor, shape (n, h, w) or (h, w)
-    fraction : float
-        Share of the pixels marked in each.
-    seeds : pair of int, or of sequences of int
-        As `seed` of `equal_area_mask`, for `a` and for `b`. With equal seeds, ties would agree more than by chance.
-
-    Returns
-    -------
-    Tensor, float64, shape (n,) or ()
-        `chance_iou` is what unrelated maps score.
+    `seeds` are as `seed` of `equal_area_mask`, for `a` and for `b`: with equal ones, ties would agree more than by
+    chance. Gives float64 (n,) or (); `chance_iou` is what unrelated maps score.
     """
     return iou(equal_area_mask(a, fraction, seed=seeds[0]), equal_area_mask(b, fraction, seed=seeds[1]))
 

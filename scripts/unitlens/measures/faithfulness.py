@@ -98,23 +98,10 @@ def road(
 ) -> tuple[Tensor, Tensor]:
     """Remove and debias: replace pixels by noisy linear imputation, the most or the least salient ones first.
 
-    Parameters
-    ----------
-    predict, images, saliency, targets, batch_size
-        As in `deletion`.
-    percentiles : sequence of float
-        Shares of the pixels that are REMOVED, in percent, above 0 and below 100 (`grad-cam` counts those it keeps).
-    order : {"morf", "lerf"}
-        Most or least relevant first; ValueError for another.
-    seeds : int or sequence of int
-        Order of equal pixels, and the noise.
-
-    Returns
-    -------
-    curve : Tensor, float64, shape (n, percentiles)
-        Probabilities of the explained class.
-    mean : Tensor, float64, shape (n,)
-        Their mean. The lower for "morf", and the higher for "lerf", the more faithful.
+    Arguments are as of `deletion`, with the noise of each image by its seed too. `percentiles` are shares of the pixels
+    that are REMOVED, in percent, above 0 and below 100 (`grad-cam` counts those it keeps); `order` is "morf", most
+    relevant first, or "lerf", least; ValueError for another. Gives the probabilities of the explained class (n,
+    percentiles) float64 and their mean (n,): the lower for "morf", and the higher for "lerf", the more faithful.
     """
     if order not in ("morf", "lerf"):
         raise ValueError(f"`order` is {order!r}; allowed: 'morf' (most relevant first) or 'lerf' (least)")

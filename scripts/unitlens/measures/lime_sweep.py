@@ -296,18 +296,10 @@ def sweep(
     """Explain images (n, h, w, 3) uint8 and their target classes (n,) with every setting and score each explanation.
 
     `swept` is of `all_settings`, `score` of `make_score`; `given` as in `superpixels_of`. With the image id the seed
-    fixes an image's perturbations, as in `run.lime_explainer`.
-
-    Returns
-    -------
-    scores : dict of list
-        Columns ``setting, image_id, superpixels, score, mask_area``, a row for each setting and image: the
-        superpixels of the image and the share of it in LIME's own mask, 0 where no superpixel is positive. Score and
-        area are NaN where `lime.explain` refuses an image, because of its number of superpixels or
-        because they depend on each other.
-    seconds : dict of list
-        Columns ``part, segmentation, images, seconds``: the time to segment the images, a row for each superpixel
-        setting, and to predict perturbed images (part ``sample``), those of all designs together.
+    fixes an image's perturbations, as in `run.lime_explainer`. Gives two tables by column: the scores, a row for each
+    setting and image, with the superpixels of the image and the share of it in LIME's own mask, 0 where no superpixel
+    is positive (score and area are NaN where `lime.explain` refuses an image); and the seconds to segment the images, a
+    row for each kind of superpixels, and to predict perturbed images (part ``sample``), those of all designs together.
     """
     if not len(images):  # all of the shard were skipped
         return _by_column(_SCORES, []), _by_column(_SECONDS, [])

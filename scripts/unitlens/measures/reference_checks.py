@@ -82,35 +82,18 @@ def compare(
 ) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
     """Run explainers and their reference packages on the same source images: differences and timings, a row a check.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Classifier returning logits (n, classes), its parameters frozen, in strict float32 (see
-        `network.set_precision`): in less, Ablation-CAM's differences of logits drown in rounding.
-    normalize : callable
-        uint8 images -> the model's input.
-    pixels : (n, h, w, 3) uint8 Tensor
-        On the model's device.
-    targets : (n,) int Tensor
-        The class that is explained.
-    image_ids, seed
-        They fix LIME's perturbations.
-    name : str
-        The model's name, for the tables.
-    layer, cams
-        The layer of the class activation maps, and keys of `cam.METHODS`.
-    lime_options, given
-        Of `run.lime_explainer`. Quickshift is checked where it makes the superpixels. `lime` hides behind the mean
-        color or a constant: any other choice is checked with the mean color, and the note says so.
-    samples : int
-        Perturbed images of a source image; one for each superpixel where those are more.
+    `model` returns logits (n, classes), its parameters frozen, in strict float32 (see `network.set_precision`): in
+    less, Ablation-CAM's differences of logits drown in rounding. `normalize` makes its input of `pixels` (n, h, w, 3)
+    uint8, on its device; `targets` (n,) are the classes that are explained, and `seed` and `image_ids` fix LIME's
+    perturbations: `samples` of a source image, or one for each superpixel where those are more. `cams` are keys of
+    `cam.METHODS`, `lime_options` and `given` of `run.lime_explainer`. Quickshift is checked where it makes the
+    superpixels. `lime` hides behind the mean color or a constant: any other choice is checked with the mean color, and
+    the note says so.
 
-    Notes
-    -----
     The difference is the largest absolute one of maps (in [0, 1]) or coefficients; of superpixels, the largest share of
     a source image's pixels; NaN does not pass. Rows whose reference is ``float32`` compare our own explanations in bf16
     and, on a GPU, TF32 with those in strict float32. Seconds are for all source images, each after a warm-up call
-    unless that took long.
+    unless that took long. A source image that a check cannot explain is left out of it, and the note says why.
 
     Ablation-CAM of `grad-cam` departs from the formula where the layer's lowest value is not 0, and turns the map
     upside down where the logit is below 0. There its loop, which runs the whole network for every channel, sets

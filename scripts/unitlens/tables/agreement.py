@@ -23,23 +23,9 @@ def score_pairs(
 
     Measures are ``equal_area_iou`` and ``threshold_iou`` (`cut` is the area or the threshold), ``spearman``,
     ``peak_distance`` (share of the image's diagonal) and ``peak_distance_pixels``. A chance that is not known is NaN,
-    and so are the values of images without a map by one of the two (see `has_map`).
-
-    Parameters
-    ----------
-    area : float
-        Share of the image in the masks that other tables use; swept too if `areas` lacks it.
-    areas : sequence of float
-        Shares of the image to which maps are cut for the equal-area IoU.
-    threshold : float
-        Share of its own maximum at which each map is cut for the IoU at a threshold.
-    seed : int
-        Of the random order of ties, with an order of its own for each image and explainer.
-
-    Raises
-    ------
-    ValueError
-        If the files are not of the same images, or as the measures do.
+    and so are the values of images without a map by one of the two (see `has_map`). Maps are cut to the share `area` of
+    the image, as in other tables, to the shares `areas`, and at the share `threshold` of their own maximum; ties have a
+    random order of their own for each image and explainer. ValueError if the files are of other images than each other.
     """
     check_same_images(explanations)
     images = summaries.image_table(*explanations[0])

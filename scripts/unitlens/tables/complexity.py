@@ -18,10 +18,7 @@ MEAN_OF_PAIRS = "mean of all pairs"
 def score_shape(explanations: Sequence[run.Explanation], *, area: float) -> pd.DataFrame:
     """Measure the shape of every map, and of its pieces in a share `area` of the image; see docs/outputs.md.
 
-    Raises
-    ------
-    ValueError
-        If the files are not of the same images, or a saliency is NaN or negative.
+    ValueError if the files are not of the same images, or a saliency is NaN or negative.
     """
     run.check_same_images(explanations)
     tables = []
@@ -73,16 +70,9 @@ def measure_complexity(images: np.ndarray, explanations: Sequence[run.Explanatio
 def correlate_complexity(complexity: pd.DataFrame, scores: pd.DataFrame, *, area: float, seed: int = 0) -> pd.DataFrame:
     """Correlate the complexity of source images with how far explainers agree on them.
 
-    Spearman's correlation of each measure with the IoU of the first class activation map and LIME, and with the mean
-    over all pairs; crops of one source image enter with their mean. p-values are adjusted over the measures of one
-    agreement.
-
-    Parameters
-    ----------
-    complexity, scores : pandas.DataFrame
-        From `measure_complexity` and from `agreement.score_pairs`.
-    area : float
-        The cut whose equal-area IoU is taken.
+    Spearman's correlation of each measure with the IoU, at the cut `area`, of the first class activation map and LIME,
+    and with the mean over all pairs; crops of one source image enter with their mean. p-values are adjusted over the
+    measures of one agreement. The tables are those of `measure_complexity` and `agreement.score_pairs`.
     """
     columns = [*summaries.ORIGIN, "agreement", "measure", "n", "source_images", "correlation", "low", "high", "p_value"]
     tables = []

@@ -52,24 +52,10 @@ def relabel_subsets(
     Every unit that is not dead is labeled, whatever its evidence, so that the number of units hardly changes. A part
     with fewer images than the similarity needs has no label: 0 units, and ``distinct`` and ``kept`` are NaN.
 
-    Parameters
-    ----------
-    activations : array, shape (n, units)
-        Pooled activations; a unit that is not finite on every image counts as a dead one.
-    image_features, text_features : array, shape (n, d) and (m, d)
-        Features of the same images, and of the concepts.
-    similarity : str
-        A key of `dissect.SIMILARITIES`.
-    source_images : array, shape (n,)
-        What each image was cut from: source images are drawn, with all that was cut from them.
-    groups : array, shape (m,)
-        Name under which each concept counts.
-    fractions : tuple of float
-        Shares of the source images, rounded up. In one draw the smaller parts lie in the larger ones.
-    sizes : sequence of int
-        Further parts, in source images; those that are not smaller than the probe set are left out.
-    draws : int
-        Random orders of the source images. All of the source images are one draw.
+    Of pooled `activations` (n, units), of which a unit that is not finite on every image counts as a dead one, and
+    features of the same images (n, d) and of concepts (m, d); `groups` (m,) are the names under which concepts count.
+    Whole `source_images` (n,) are drawn, in `draws` random orders: the `fractions` of them, rounded up, the smaller
+    parts in the larger ones, and parts of further `sizes` below that of the probe set. All of them are one draw.
     """
     activations = silenced(torch.as_tensor(activations)).numpy()
     names, source_image = np.unique(source_images, return_inverse=True)
@@ -122,19 +108,8 @@ def probe_sizes(draws: pd.DataFrame) -> pd.DataFrame:
 def rarefy(counts: np.ndarray, size: int) -> float:
     """Compute the expected number of distinct concepts among `size` units drawn without replacement.
 
-    ``sum_i 1 - C(N - n_i, size) / C(N, size)`` (Hurlbert 1971, eq. 14).
-
-    Parameters
-    ----------
-    counts : array of int, shape (concepts,)
-        Units of each concept; N is their sum.
-    size : int
-        At most N.
-
-    Raises
-    ------
-    ValueError
-        If `size` exceeds N.
+    ``sum_i 1 - C(N - n_i, size) / C(N, size)`` (Hurlbert 1971, eq. 14), with the `counts` n_i (concepts,) of units that
+    have each concept and their sum N. ValueError if `size` exceeds N.
     """
     counts = np.asarray(counts, dtype=float)
     total = counts.sum()

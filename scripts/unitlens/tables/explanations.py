@@ -54,12 +54,8 @@ def prediction_table(
     """Tabulate what a model predicts for the images of one shard of explanations.
 
     The label's columns are empty where the sheet gives none, those of a class where the network returns NaN or,
-    explaining labels, there is none. `classes` gives each model's `class_names` argument.
-
-    Raises
-    ------
-    ValueError
-        If an image's label is no class of the model.
+    explaining labels, there is none. `classes` gives each model's `class_names` argument. ValueError if a label is no
+    class of the model.
     """
     names = np.array([*class_names(classes[facts["model"]]), ""], dtype=object)  # of number -1: there is none
     label, predicted, target = (arrays[name] for name in ("label", "predicted", "target"))

@@ -30,31 +30,12 @@ def score_shard(
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Score every explainer and the control maps on a shard of images, see docs/outputs.md, ``results/faithfulness``.
 
-    A map that is zero everywhere has no scores (see `masks.has_map`), an image without a target none at all.
-
-    Parameters
-    ----------
-    predict : callable
-        uint8 images -> probabilities.
-    explanations : mapping
-        From explainer to its arrays (n rows): ``saliency, target, target_probability, image_id, source_image``.
-    images : array, uint8, shape (n, h, w, 3)
-    plan : Plan
-        With all measures.
-    seeds, control_seeds : sequence of int
-        One for each image: the order of equal pixels and the noise; the random map.
-
-    Returns
-    -------
-    table : pandas.DataFrame
-        A row for each image, explainer and measure.
-    curves : dict
-        Arrays for `write_arrays`: ``<explainer>:<measure>:<baseline>`` (n, points), ``image_id``, ``source_image``.
-
-    Raises
-    ------
-    ValueError
-        If the explainers explain other images or classes than each other.
+    A map that is zero everywhere has no scores (see `masks.has_map`), an image without a target none at all. Of
+    `images` (n, h, w, 3) uint8, `explanations` hold each explainer's arrays ``saliency, target, target_probability,
+    image_id, source_image``; `plan` has all measures. Each image has a seed of the order of equal pixels and the noise,
+    and one of the random map. Gives a row for each image, explainer and measure, and arrays for `write_arrays`: the
+    curves (n, points) ``<explainer>:<measure>:<baseline>``, ``image_id`` and ``source_image``. ValueError if explainers
+    explain other images or classes than each other.
     """
     facts = _common(explanations)
     own = {name: facts[name] for name in ("image_id", "source_image")}

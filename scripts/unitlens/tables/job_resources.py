@@ -19,19 +19,11 @@ _PROGRESS = re.compile(r"^\d+ of \d+ ([\w ]+?)(?: \(.*\))?, ([\d.]+) a second", 
 
 
 def read_jobs(benchmarks: str | Path, logs: str | Path) -> pd.DataFrame:
-    """Read what every job left, a row a job.
+    """Read what every job left, a row a job, from the folders of tables and of logs, in which every rule has a folder.
 
-    Parameters
-    ----------
-    benchmarks, logs : str or Path
-        Folders with a folder for each rule, and in it a table and a log for each job, of the same names.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``rate`` is how many of what is ``counted`` the job did a second; memory is in MiB. What nobody recorded is NaN:
-        requests without ``benchmark-extended``, start-up of jobs that run no network, the busy share of a GPU without
-        ``nvidia-smi``.
+    ``rate`` is how many of what is ``counted`` the job did a second; memory is in MiB. What nobody recorded is NaN:
+    requests without ``benchmark-extended``, start-up of jobs that run no network, the busy share of a GPU without
+    ``nvidia-smi``.
     """
     benchmarks, logs = Path(benchmarks), Path(logs)
     rows = []

@@ -19,12 +19,8 @@ def score(explanations: Sequence[run.Explanation], images: Mapping[str, np.ndarr
     A row for each image with a reference (``mask`` or ``box``), explainer and measure (``iou, pointing, energy``).
     Value and chance are NaN where a map is zero everywhere (see `masks.has_map`), or nothing is left of an object.
     `images` is the shard of decoded source images, see `reference_masks`; `seed` that of the random map and of the
-    order of ties, with one of its own for each image and explainer.
-
-    Raises
-    ------
-    ValueError
-        If the files are of other images than each other or the shard, or as the measures do.
+    order of ties, with one of its own for each image and explainer. ValueError if the files are of other images than
+    each other or the shard.
     """
     run.check_same_images([*explanations, (images, {"explainer": "the decoded source images"})])
     facts = summaries.image_table(*explanations[0])

@@ -47,25 +47,11 @@ class Correlation(NamedTuple):
 def mean_with_interval(
     values: ArrayLike, *, n_resamples: int = 2000, seed: int = 0, groups: ArrayLike | None = None
 ) -> MeanInterval:
-    """Mean of `values` and its percentile bootstrap interval.
+    """Average finite `values` (n,), with a percentile bootstrap interval that resamples whole groups.
 
-    Parameters
-    ----------
-    values : array, shape (n,)
-        Finite numbers.
-    groups : array, shape (n,), optional
-        Group of each value, such as its source image: groups are resampled whole. By default each value is a group.
-
-    Returns
-    -------
-    MeanInterval
-        The mean is NaN where there are no values, the interval where there are fewer than three groups: those say
-        nothing of the spread.
-
-    Raises
-    ------
-    ValueError
-        If a value is not finite, or `values` and `groups` are not one-dimensional and equally long.
+    `groups` (n,) may name the group of each value, such as its source image; by default each value is one. The mean is
+    NaN where there are no values, the interval where there are fewer than three groups: those say nothing of the
+    spread. ValueError if a value is not finite, or the arrays are not one-dimensional and equally long.
     """
     sums, sizes = _by_group(values, groups)
     mean = float(np.mean(values)) if len(sums) else np.nan
@@ -93,27 +79,11 @@ def wilson(count: int, total: int) -> tuple[float, float]:
 def paired_permutation_test(
     a: ArrayLike, b: ArrayLike, *, groups: ArrayLike | None = None, seed: int = 0, n_resamples: int = 9999
 ) -> PairedTest:
-    """Test of no difference between paired values, by flipping the signs of their differences.
+    """Test that paired finite values (n,) do not differ, by flipping the signs of their differences, whole groups together.
 
-    Parameters
-    ----------
-    a, b : array, shape (n,)
-        Paired finite values.
-    groups : array, shape (n,), optional
-        Group of each pair: the differences of a group change sign together. By default each pair is a group.
-    n_resamples : int
-        Number of random flips; where there are no more than that many different ones, each is taken once and the
-        test is exact.
-
-    Returns
-    -------
-    PairedTest
-        The p-value is at least 2 / (n_resamples + 1), or 2 / 2^groups where exact.
-
-    Raises
-    ------
-    ValueError
-        If the inputs are empty, not finite, not one-dimensional or not equally long.
+    `groups` are as in `mean_with_interval`. Where there are no more than `n_resamples` different flips, each is taken
+    once and the test is exact. The p-value is at least 2 / (n_resamples + 1), or 2 / 2^groups where exact. ValueError
+    if the inputs are empty, not finite, not one-dimensional or not equally long.
     """
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.shape != b.shape or a.size == 0:
@@ -143,28 +113,12 @@ def rank_correlation(
     n_resamples: int = 2000,
     n_permutations: int = 9999,
 ) -> Correlation:
-    """Spearman's rank correlation with its bootstrap interval and a permutation test.
+    """Spearman's rank correlation of paired finite values (n,), with its bootstrap interval and a permutation test.
 
-    Parameters
-    ----------
-    x, y : array, shape (n,)
-        Paired finite values.
-    groups : array, shape (n,), optional
-        Group of each pair: a group enters with the means of its x and of its y. By default each pair is a group.
-    n_resamples, n_permutations : int
-        Number of bootstrap resamples and, at most, of permutations; where there are no more different ones, each is
-        taken once and the test is exact.
-
-    Returns
-    -------
-    Correlation
-        All but the first are NaN below three groups or where x or y is constant. Resamples in which one is constant
-        are left out of the interval.
-
-    Raises
-    ------
-    ValueError
-        If the inputs are not finite, not one-dimensional or not equally long.
+    A group enters with the means of its x and of its y; `groups` are as in `mean_with_interval`. Where there are no
+    more than `n_permutations` different ones, each is taken once and the test is exact. All but the number of groups is
+    NaN below three groups or where x or y is constant; resamples in which one is constant are left out of the interval.
+    ValueError if the inputs are not finite, not one-dimensional or not equally long.
     """
     (sum_x, sizes), (sum_y, sizes_y) = _by_group(x, groups), _by_group(y, groups)
     if len(sum_x) != len(sum_y) or sizes.sum() != sizes_y.sum():
@@ -192,12 +146,8 @@ def rank_correlation(
 def benjamini_hochberg(p: ArrayLike) -> np.ndarray:
     """Adjust p-values, shape (n,), for the false discovery rate; NaN, where there was no test, stays NaN, uncounted.
 
-    Rejecting adjusted p-values below q keeps the expected share of false rejections below q.
-
-    Raises
-    ------
-    ValueError
-        If a p-value lies outside 0 to 1.
+    Rejecting adjusted p-values below q keeps the expected share of false rejections below q. ValueError if a p-value
+    lies outside 0 to 1.
     """
     adjusted = np.array(p, dtype=np.float64)
     tested = ~np.isnan(adjusted)

@@ -29,21 +29,11 @@ def check_randomization(
 ) -> pd.DataFrame:
     """Compare the maps of a network with those of the same network as its layers are randomized from the last one down.
 
-    The other source image is the next one, explained by the same explainer: it tells what maps of one explainer have in
-    common anyway. ``spearman`` is empty where a map is constant, both measures where one is zero everywhere.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Left as it is; a copy is randomized.
-    explain : callable
-        Takes a network and returns the maps (n, h, w) of each explainer, always of the same images and classes.
-    images : pandas.DataFrame
-        ``image_id, source_image`` and further columns to keep, a row an image.
-    stages : int
-        Steps from the last layer to all, see `sanity.cascade_maps`.
-    area : float
-        Share of the image at which maps are cut.
+    `model` stays as it is; `explain` gives a network's maps (n, h, w) by each explainer, always of the same images and
+    classes, of which `images` has ``image_id, source_image`` and further columns to keep. There are so many `stages`
+    from the last layer to all (see `sanity.cascade_maps`), and maps are cut to the share `area`. The other source image
+    is the next one, explained by the same explainer: it tells what maps of one explainer have in common anyway.
+    ``spearman`` is empty where a map is constant, both measures where one is zero everywhere.
     """
     original = explain(model)
     other = sanity.next_source_image(images["source_image"].tolist())
@@ -95,25 +85,12 @@ def check_stability(
 ) -> pd.DataFrame:
     """Tell how much LIME's explanations vary from seed to seed, by the number of samples; see `sanity.seed_stability`.
 
-    Parameters
-    ----------
-    samples : sequence of lime_samples.Samples
-        One for each seed, of the same images and one target each, as `sanity.draw` gives them.
-    segments : Tensor, shape (n, h, w)
-        Superpixels.
-    images : pandas.DataFrame
-        ``image_id`` and further columns to keep, a row an image.
-    without : container of int
-        Numbers of the images that LIME cannot explain: their values are NaN.
-    counts : sequence of int
-        Numbers of samples; the surrogate is fitted to so many of the first ones. The largest is the full count.
-    top : int
-        How many superpixels, those with the largest coefficients, are compared.
-    area : float
-        Share of the image at which maps are cut.
-    options : mapping
-        LIME's options, of which `surrogate.fit` gets its own. Where its penalty `alpha` is 0 and so few samples leave
-        superpixels dependent on each other, values are NaN too.
+    `samples` are those of each seed, as `sanity.draw` gives them, of images with superpixels `segments` (n, h, w);
+    `images` has ``image_id`` and further columns to keep. Images `without` an explanation, by their number, have NaN.
+    The surrogate is fitted to so many of the first samples as `counts` says, the largest being the full count; the
+    `top` superpixels with the largest coefficients and the maps cut to the share `area` are compared. `options` are
+    LIME's, of which `surrogate.fit` gets its own. Where its penalty `alpha` is 0 and so few samples leave superpixels
+    dependent on each other, values are NaN too.
     """
     surrogate = {name: options[name] for name in Surrogate._fields if name in options}
     rows = []
@@ -148,13 +125,7 @@ def settled_at(summary: pd.DataFrame) -> int | None:
 
 
 def require_passed(differences: pd.DataFrame) -> None:
-    """Raise unless all comparisons with reference packages of a table, see docs/outputs.md, passed.
-
-    Raises
-    ------
-    ValueError
-        Names model, check, reference, difference and tolerance of every check that did not pass.
-    """
+    """Raise a ValueError that names all comparisons with reference packages that did not pass, with their differences."""
     failed = [
         f"{row.model}: {row.check} differs from {row.reference} by {row.largest_difference:.3g}, "
         f"allowed: {row.tolerance:g}"

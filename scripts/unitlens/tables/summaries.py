@@ -35,20 +35,10 @@ def mean_table(
 ) -> pd.DataFrame:
     """Average a column within groups of rows, with a bootstrap interval that resamples source images.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        `keys`, `value`, which may be NaN, and ``source_image``.
-    keys : sequence of str
-        Columns whose combinations are the rows of the result, in the order in which they first occur.
-    also : mapping, optional
-        Further columns to condense, and how: ``mean``, ``first``, ``sum``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The keys and ``n, source_images, undefined, mean, low, high``, see docs/outputs.md, then the columns of `also`.
-        The interval is empty below three source images.
+    `table` has `keys`, whose combinations are the rows of the result in the order of their appearance, `value`, which
+    may be NaN, and ``source_image``; `also` names further columns to condense, and how (``mean``, ``first``, ``sum``).
+    Gives the keys, ``n, source_images, undefined, mean, low, high``, see docs/outputs.md, and the columns of `also`.
+    The interval is empty below three source images.
     """
     rows = []
     for key, group in table.groupby(list(keys), sort=False, dropna=False):
@@ -78,22 +68,12 @@ def paired_tests(
 ) -> pd.DataFrame:
     """Compare items, such as explainers, by their values on the same images.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        `keys`, `item`, `value`, ``image_id`` and ``source_image``, a row for each combination of keys, item and image.
-        An image counts where the values of both items are defined.
-    keys : sequence of str
-        Columns within whose combinations items are compared.
-    pairs : callable, optional
-        Gives the two items of each comparison from the rows with the same keys; by default every two.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The keys and ``<item>_a, <item>_b, n, source_images, difference, low, high, p_value, p_adjusted``: the mean of
-        a - b with its 95 % interval, empty below three source images, the p-value of the paired permutation test by
-        source image, and the same adjusted (Benjamini-Hochberg) for all comparisons with the same keys.
+    `table` has a row for each combination of `keys`, `item` and ``image_id``, with `value` and ``source_image``; items
+    are compared within the keys, on images where both values are defined. `pairs` gives the two items of each
+    comparison from the rows with the same keys; by default every two. Gives the keys and ``<item>_a, <item>_b, n,
+    source_images, difference, low, high, p_value, p_adjusted``: the mean of a - b with its 95 % interval, empty below
+    three source images, the p-value of the paired permutation test by source image, and the same adjusted
+    (Benjamini-Hochberg) for all comparisons with the same keys.
     """
     names = [f"{item}_a", f"{item}_b", "n", "source_images", "difference", "low", "high", "p_value", "p_adjusted"]
     tables = []

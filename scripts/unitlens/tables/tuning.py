@@ -31,19 +31,11 @@ def leaderboard(
 ) -> pd.DataFrame:
     """Rank the settings of one model by their mean score, see docs/outputs.md, ``results/tuning.csv``.
 
-    A setting that refuses an image has no mean and no rank; images that none could be scored on count nowhere. Of
-    equal means the one with fewer passes comes first. p-values are adjusted for all settings.
-
-    Parameters
-    ----------
-    scores : pandas.DataFrame
-        From `sweep`, with columns ``model`` and ``source_image``: whole source images are resampled.
-    swept : mapping
-        From `all_settings`.
-    default : str
-        `setting_id` of the default, to which the others are compared.
-    names, notes : mapping, optional
-        From `setting_id` to what the setting is called, and to what there is to know.
+    A setting that refuses an image has no mean and no rank; images that none could be scored on count nowhere. Of equal
+    means the one with fewer passes comes first. p-values are adjusted for all settings. `scores` are of `sweep`, with
+    columns ``model`` and ``source_image``: whole source images are resampled. `swept` is of `all_settings`; the others
+    are compared with `default`. `names` and `notes` are what settings are called and what there is to know, all by
+    `setting_id`.
     """
     scores, left_out = _scored(scores)
     means = summaries.mean_table(scores, ["setting"], value="score", seed=seed).set_index("setting")
@@ -188,12 +180,8 @@ def tables(
     """Make the tables of a tuning, all models below each other: ``settings, effects, selection, timings``.
 
     `scores` and `seconds` are from `sweep`, with ``model``; scores also with ``source_image`` and what holds for all
-    rows of a model: ``objective, explained_class, geometry, seed``. The rest is that of `all_settings`.
-
-    Raises
-    ------
-    ValueError
-        If there is no score, for no source image could be read.
+    rows of a model: ``objective, explained_class, geometry, seed``. The rest is that of `all_settings`. ValueError if
+    there is no score, for no source image could be read.
     """
     if scores.empty:
         raise ValueError(

@@ -38,10 +38,7 @@ def standing(concepts: pd.DataFrame) -> pd.Series:
 def selective_units(concepts: pd.DataFrame) -> pd.DataFrame:
     """Units whose label is better than chance, near-duplicate concepts under the name of their group.
 
-    Raises
-    ------
-    ValueError
-        If the labels come from more than one encoder, similarity or concept list and so cannot be compared.
+    ValueError if the labels come from more than one encoder, similarity or concept list and so cannot be compared.
     """
     for column in ("encoder", "similarity", "concept_list"):
         if concepts[column].nunique() > 1:
@@ -78,11 +75,8 @@ def check_origin(
 ) -> None:
     """Check that activations, image features and concepts, as `label_table` takes them, belong together.
 
-    Raises
-    ------
-    ValueError
-        If the encoders differ, the images of the activations and of the features differ, no unit is finite on every
-        image (the first unit and image are named), or a concept is empty or there twice.
+    ValueError if the encoders differ, the images of the activations and of the features differ, no unit is finite on
+    every image (the first unit and image are named), or a concept is empty or there twice.
     """
     if encoders[0] != encoders[1]:
         raise ValueError(
@@ -181,28 +175,12 @@ def label_table(
     `soft_wpmi` and `wpmi` look at the top images only, so that resamples and draws cost little. Of another similarity
     every resample is a labeling of the layer, and as many draws as the layer has units are one.
 
-    Parameters
-    ----------
-    activations : mapping
-        ``activations`` (n, units) and ``image_id`` (n,).
-    images : mapping
-        ``features`` (n, d), ``image_id`` (n,), of the same images in the same order, and ``source_image`` (n,): what
-        each image was cut from.
-    concepts : mapping
-        ``features`` (m, d), ``word`` (m,) and ``category`` (m,).
-    encoders : tuple of two str
-        Of the images and of the concepts, which must be one.
-    resamples, null_draws : int
-        Of the source images: bootstrap resamples, and draws of the permutation null.
-    alpha : float
-        Units whose adjusted p-value exceeds it are unlabeled.
-    near_duplicate : float
-        Cosine of two concepts from which on they can share a group.
-
-    Raises
-    ------
-    ValueError
-        As `check_origin` and the similarity do, and for fewer than three source images.
+    `activations` holds ``activations`` (n, units) and ``image_id`` (n,); `images` ``features`` (n, d), ``image_id`` of
+    the same images in the same order, and ``source_image`` (n,), what each was cut from; `concepts` ``features`` (m,
+    d), ``word`` and ``category`` (m,). `encoders` are those of images and concepts, which must be one. Of the source
+    images there are so many bootstrap `resamples` and draws of the permutation null. Units whose adjusted p-value
+    exceeds `alpha` are unlabeled; concepts can share a group from the cosine `near_duplicate` on. Errors are as of
+    `check_origin`.
     """
     check_origin(activations, images, concepts, encoders)
     probe = Probe(
