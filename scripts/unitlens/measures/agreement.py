@@ -21,7 +21,7 @@ __all__ = ["chance_iou", "equal_area_iou", "equal_area_mask", "iou", "peak_dista
 def equal_area_iou(
     a: Tensor, b: Tensor, fraction: float, *, seeds: tuple[int | Sequence[int], int | Sequence[int]] = (0, 1)
 ) -> Tensor:
-    """Intersection over union of two saliency maps, (n, h, w) or (h, w), that are cut to the same share of their pixels.
+    """Intersection over union of two saliency maps, (n, h, w) or (h, w), cut to the same share of their pixels.
 
     `seeds` are as `seed` of `equal_area_mask`, for `a` and for `b`: with equal ones, ties would agree more than by
     chance. Gives float64 (n,) or (); `chance_iou` is what unrelated maps score.

@@ -79,7 +79,7 @@ def wilson(count: int, total: int) -> tuple[float, float]:
 def paired_permutation_test(
     a: ArrayLike, b: ArrayLike, *, groups: ArrayLike | None = None, seed: int = 0, n_resamples: int = 9999
 ) -> PairedTest:
-    """Test that paired finite values (n,) do not differ, by flipping the signs of their differences, whole groups together.
+    """Test that paired finite values (n,) do not differ, by flipping signs of differences, whole groups together.
 
     `groups` are as in `mean_with_interval`. Where there are no more than `n_resamples` different flips, each is taken
     once and the test is exact. The p-value is at least 2 / (n_resamples + 1), or 2 / 2^groups where exact. ValueError

@@ -125,7 +125,7 @@ def settled_at(summary: pd.DataFrame) -> int | None:
 
 
 def require_passed(differences: pd.DataFrame) -> None:
-    """Raise a ValueError that names all comparisons with reference packages that did not pass, with their differences."""
+    """Raise a ValueError that names all comparisons with reference packages that did not pass."""
     failed = [
         f"{row.model}: {row.check} differs from {row.reference} by {row.largest_difference:.3g}, "
         f"allowed: {row.tolerance:g}"
