@@ -31,17 +31,8 @@ class Samples(NamedTuple):
 def perturbations(n_segments: int, n_samples: int, generator: torch.Generator) -> torch.Tensor:
     """Draw which superpixels each sample shows: 1 or 0 with equal probability, all of them in the first row.
 
-    Parameters
-    ----------
-    n_segments, n_samples : int
-        Number of superpixels and of samples, at least 1, or it is a ValueError.
-    generator : torch.Generator
-        Its device is the design's. The same seed gives other numbers on another device type.
-
-    Returns
-    -------
-    torch.Tensor
-        (n_samples, n_segments) uint8, 1 = visible.
+    Gives (n_samples, n_segments) uint8 on the device of the generator, of which the same seed gives other numbers on
+    another device type. ValueError if one of the numbers is below 1.
     """
     if n_segments < 1 or n_samples < 1:
         raise ValueError(f"`n_segments` is {n_segments} and `n_samples` {n_samples}; allowed: 1 or more")

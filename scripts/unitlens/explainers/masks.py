@@ -52,17 +52,9 @@ def peak_share_mask(saliency: Tensor, share: float) -> Tensor:
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of two masks.
+    """Intersection over union of two masks, bool or 0 and 1, (n, h, w) or (h, w): float64 (n,) or ().
 
-    Parameters
-    ----------
-    a, b : Tensor, bool or 0 and 1, shape (n, h, w) or (h, w)
-        Of the same shape; any other value is a ValueError.
-
-    Returns
-    -------
-    Tensor, float64, shape (n,) or ()
-        NaN where both masks are empty.
+    NaN where both masks are empty. ValueError where shapes differ or a mask has other values.
     """
     a, b, batch = _mask(a, "a"), _mask(b, "b"), same_shape(a, b)
     intersection = (a & b).sum((-2, -1)).double()

@@ -152,29 +152,15 @@ def lime_explainer(
 ) -> Explainer:
     """Make the explainer that segments images and runs LIME on them.
 
-    Parameters
-    ----------
-    predict, batch_size, n_samples, surrogate
-        As in `lime.explain`; `surrogate` may hold ``stop_when_stable``.
-    seed : int
-        With the image id it fixes every random choice for an image.
-    superpixels, given
-        As in `superpixels_of`.
-    hide : str
-        A key of `HIDE`.
-    num_features : int
-        Superpixels in LIME's own binary mask.
-    engine : str
-        "unitlens", or "lime", the original package; ValueError where that cannot do what an option asks for.
-    repeats : int
-        How often LIME is run, each time with another seed. The first run is the explanation, the same whatever their
-        number; the others tell its stability.
+    `predict`, `batch_size`, `n_samples` and `surrogate`, which may hold ``stop_when_stable``, are as in `lime.explain`,
+    `superpixels` and `given` as in `superpixels_of`. With the image id the `seed` fixes every random choice for an
+    image. `hide` is a key of `HIDE`, `num_features` the most superpixels in LIME's own mask, `engine` "unitlens" or
+    "lime", the original package; ValueError where that cannot do what is asked for. LIME is run `repeats` times, each
+    time with another seed: the first run is the explanation, the same whatever their number; the others tell its
+    stability.
 
-    Returns
-    -------
-    callable
-        Gives what `lime.LimeResult` holds, ``selected`` (the binary mask)``, segments, superpixels`` (their number)
-        and, with `repeats` above 1, ``stability`` (n,): see `mask_stability`, at a fifth of the image.
+    The explainer gives what `lime.LimeResult` holds, ``selected`` (the mask), ``segments, superpixels`` (their number)
+    and, with `repeats` above 1, ``stability`` (n,): see `mask_stability`, at a fifth of the image.
     """
     _check_engine(engine, hide, repeats, surrogate)
     engines = {"unitlens": lime.explain, "lime": lime.explain_with_package}

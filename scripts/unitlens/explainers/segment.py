@@ -79,18 +79,9 @@ def quickshift(
 def slic(images: torch.Tensor, *, n_segments: int = 100, compactness: float = 10.0, sigma: float = 0.0) -> torch.Tensor:
     """Cluster pixels of images (n, h, w, 3) by color and position with scikit-image's SLIC, on the CPU.
 
-    Parameters
-    ----------
-    n_segments : int
-        Approximate number of superpixels in each image.
-    compactness : float
-        Weight of position against color.
-    sigma : float
-        Standard deviation, in pixels, of the Gaussian that smooths the image first.
-
-    References
-    ----------
-    Achanta et al., "SLIC Superpixels Compared to State-of-the-art Superpixel Methods", TPAMI 2012.
+    About `n_segments` superpixels an image; `compactness` weighs position against color, and a Gaussian of standard
+    deviation `sigma`, in pixels, smooths the image first. Achanta et al., "SLIC Superpixels Compared to
+    State-of-the-art Superpixel Methods", TPAMI 2012.
     """
     return _each(images, lambda image: segmentation.slic(image, n_segments, compactness, sigma=sigma))
 
@@ -98,18 +89,9 @@ def slic(images: torch.Tensor, *, n_segments: int = 100, compactness: float = 10
 def felzenszwalb(images: torch.Tensor, *, scale: float = 1.0, sigma: float = 0.8, min_size: int = 20) -> torch.Tensor:
     """Merge pixels of images (n, h, w, 3) along a minimum spanning tree with scikit-image's `felzenszwalb`, on the CPU.
 
-    Parameters
-    ----------
-    scale : float
-        Higher means fewer and larger superpixels.
-    sigma : float
-        Standard deviation, in pixels, of the Gaussian that smooths the image first.
-    min_size : int
-        Smallest superpixel, in pixels.
-
-    References
-    ----------
-    Felzenszwalb and Huttenlocher, "Efficient Graph-Based Image Segmentation", IJCV 2004.
+    A higher `scale` means fewer and larger superpixels, of at least `min_size` pixels; a Gaussian of standard deviation
+    `sigma`, in pixels, smooths the image first. Felzenszwalb and Huttenlocher, "Efficient Graph-Based Image
+    Segmentation", IJCV 2004.
     """
     return _each(images, lambda image: segmentation.felzenszwalb(image, scale=scale, sigma=sigma, min_size=min_size))
 

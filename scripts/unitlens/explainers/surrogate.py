@@ -66,22 +66,11 @@ def fit(
     n_features: int | None = None,
     selection: str = "auto",
 ) -> Fit:
-    """Fit the weighted ridge surrogate of every target.
+    """Fit the weighted ridge surrogate of every target, on the device of `design`.
 
-    Parameters
-    ----------
-    design : torch.Tensor
-        (samples, segments) zeros and ones, 1 = visible.
-    predictions : torch.Tensor
-        (samples, targets), or (samples,) for one target.
-    kernel_width, distance, alpha, n_features, selection
-        See `Surrogate`.
-
-    Returns
-    -------
-    Fit
-        On the device of `design`. ValueError if shapes do not match, an option is out of its range, or `alpha` is 0 and
-        the columns are dependent.
+    `design` is (samples, segments), 1 where a superpixel is visible and else 0; `predictions` are (samples, targets),
+    or (samples,) of one target; for the rest see `Surrogate`. ValueError if shapes do not match, an option is out of
+    its range, or `alpha` is 0 and the columns are dependent.
     """
     options = Surrogate(distance, kernel_width, alpha, n_features, selection)
     return fit_with_errors(design, predictions, options)[0]

@@ -51,29 +51,19 @@ def unpack(
     max_bytes: int = 100 << 30,
     max_members: int = 5_000_000,
 ) -> list[Path]:
-    """Extract the members of a zip, wheel or tar archive that match `patterns`, keeping their relative paths.
+    """Extract the members of a zip, wheel or tar archive that match `patterns`, by their relative paths; give them.
 
-    A member that is there already, byte for byte, is left untouched. The kind of the archive is told from its content.
-
-    Parameters
-    ----------
-    patterns
-        Glob patterns matched from the right, a ``*`` within one path component: ``data/*.jpg`` matches
-        ``foolbox/data/a.jpg`` but not ``data/more/a.jpg``.
-    max_bytes, max_members
-        The archive is refused before anything is written if it declares more, or unpacks to more than 64 MiB and
-        100 times its own size; a member counts as 2 KiB at least. A member that is longer than it says is refused, too.
-
-    Returns
-    -------
-    list of Path
-        The extracted files, sorted.
+    Patterns are matched from the right, a ``*`` within one path component: ``data/*.jpg`` matches
+    ``foolbox/data/a.jpg`` but not ``data/more/a.jpg``. A member that is there already, byte for byte, is left
+    untouched. The kind of the archive is told from its content. It is refused before anything is written if it declares
+    more than `max_bytes` or `max_members`, or unpacks to more than 64 MiB and 100 times its own size; a member counts
+    as 2 KiB at least.
 
     Raises
     ------
     ValueError
-        Not an archive, damaged, a pattern without a match, a member that leaves `folder` or has the place of another
-        one, a link, or absurd sizes.
+        Not an archive, damaged, a pattern without a match, a member that leaves `folder`, has the place of another one
+        or is longer than it says, a link, or absurd sizes.
     OSError
         The disk is full.
     """

@@ -46,14 +46,9 @@ def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], attributes:
     """Write `arrays` to one HDF5 file, atomically, in a folder that is made when missing.
 
     The file is written as ``<path>.<host>-<pid>.part`` and renamed: a killed job leaves no file of the final name, and
-    two jobs that write the same path do not mix. What a killed job of this host left of it is removed.
-
-    Parameters
-    ----------
-    arrays : mapping of str to array_like
-        Numbers, bool or text. All of them have the same number of rows (first axis).
-    attributes : mapping of str to (str, int, float, bool)
-        Facts about the file. The library version is added.
+    two jobs that write the same path do not mix. What a killed job of this host left of it is removed. Arrays are
+    numbers, bool or text with the same number of rows (first axis); `attributes` are facts about the file, to which the
+    library version is added.
 
     Raises
     ------
@@ -83,13 +78,8 @@ def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], attributes:
 def open_arrays(path: str | Path) -> Iterator[h5py.File]:
     """Open a file of `write_arrays` for the block, once its structure and its attributes are checked.
 
-    Raises
-    ------
-    FileNotFoundError
-        If the file is missing.
-    OSError
-        If the file cannot be read, is truncated, damaged, not HDF5, or lacks a dataset or attribute that the block
-        asks for; the message names it. Damage to values shows only when the block reads them.
+    FileNotFoundError if it is missing. OSError, which names it, if it cannot be read, is truncated, damaged, not HDF5,
+    or lacks a dataset or attribute that the block asks for. Damage to values shows only when the block reads them.
     """
     path = Path(path)
     with _open(path) as file:

@@ -30,9 +30,8 @@ def fetch(
     source
         Exactly one of `path` (a local file, returned where it lies), `url` (https; http only with a full `sha256` or a
         `lock`) and `package` (``name==version`` on the package index; pip's configuration applies). `sha256` is that of
-        the local or downloaded file: 64 hex digits, for https also a prefix of at least 8; a package needs it.
-        `member` is the path of one file in the downloaded archive, as in `unpack`, and the file that is returned. The
-        variables ``http_proxy``, ``https_proxy`` and ``no_proxy`` are honored.
+        the local or downloaded file: 64 hex digits, for https also a prefix of at least 8; a package needs it. `member`
+        is the path of one file in the downloaded archive, and the file that is returned.
     folder
         Where downloads and members land under stable names. One folder a source: names come from the publisher.
     kinds
@@ -47,14 +46,13 @@ def fetch(
     Raises
     ------
     ValueError
-        `source` is malformed, the hash differs, the answer is a web page or, without a hash, nothing of `kinds`, has no
-        end or is encoded, or leads to an address that is not https.
+        `source` is malformed, the hash differs, or the answer is not the file: a web page, nothing of `kinds` without a
+        hash, without an end, encoded, or from an address that is not https.
     FileNotFoundError
         There is no local file `path`, or the file is not in `folder` and UNITLENS_OFFLINE is set.
-    ConnectionError
-        The network or the server cannot be reached, after some attempts.
-    OSError
-        The server refuses or is slower than 1 KiB a second, the disk is full, or `folder` cannot be read or written.
+    ConnectionError, OSError
+        The network cannot be reached, after some attempts; the server refuses or is slower than 1 KiB a second; the
+        disk is full, or `folder` cannot be read or written.
     """
     source = _pinned(source, lock) if lock else source
     kind = _check_source(source, on_trust=lock is not None)

@@ -36,13 +36,9 @@ def join(files: Sequence[File]) -> tuple[dict[str, np.ndarray], dict[str, object
     Shards may differ in what depends on their images: the width of rows, as of LIME's coefficients; how many label maps
     a row has; which datasets there are. What is missing is filled up as this module's docstring says, so that it can be
     told from what is there; in label maps, where 0 is nothing marked, by ``has_mask``. The attribute ``skipped``, a
-    JSON list, holds those of all; ``passes`` the distinct ones.
-
-    Raises
-    ------
-    ValueError
-        If there is no file, or if two differ in an attribute (another model, layer, geometry or library version), in
-        the kind of a dataset or in the shape of its rows beyond their width.
+    JSON list, holds those of all; ``passes`` the distinct ones. ValueError if there is no file, or if two differ in
+    another attribute (model, layer, geometry or library version), in the kind of a dataset or in the shape of its rows
+    beyond their width.
     """
     if not files:
         raise ValueError("there is no shard to read")

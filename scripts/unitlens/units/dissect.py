@@ -122,32 +122,15 @@ def rank_reorder(
 ) -> Tensor:
     """How little a unit's top activations change when they are re-ordered by a concept's cosines.
 
-    Parameters
-    ----------
-    activations, image_features, text_features
-        As in `soft_wpmi`.
-    p : float
-        Exponent of the differences.
-    top_fraction : float
-        Share of the images that count, the most active ones; ValueError where that is fewer than two.
-    scale_p : float
-        Exponent of the mean cosine that the error is divided by.
-    seed : int
-        Seed of the five permutations that scale the error; all units share them.
-
-    Returns
-    -------
-    Tensor, shape (units, concepts)
-        NaN also for units whose top activations are all equal, minus infinity where the mean cosine is not positive
-        (the limit as it falls to 0).
-
-    Notes
-    -----
     With t the int(top_fraction * images) largest activations, descending, and s the same ascending, re-ordered by the
     rank q of the cosines of those images::
 
-        base = mean |s - permuted s|^p, five permutations
+        base = mean |s - permuted s|^p, five permutations of a `seed` that all units share
         score = -mean |t - s[q]|^p / base / (mean cosine)^scale_p
+
+    The first three arguments are as of `soft_wpmi`. Scores (units, concepts) are NaN also for units whose top
+    activations are all equal, minus infinity where the mean cosine is not positive (the limit as it falls to 0).
+    ValueError where `top_fraction` makes fewer than two images.
     """
     activations, images, texts, alive = checked_inputs(activations, image_features, text_features)
     n_top = int(top_fraction * len(images))

@@ -97,19 +97,10 @@ def activation_maps(
 
 
 def top_images(activations: Tensor, k: int) -> Tensor:
-    """Return the `k` images that activate each unit most.
+    """Give the `k` images that activate each unit most, of finite pooled activations (images, units).
 
-    Parameters
-    ----------
-    activations : Tensor, shape (images, units)
-        Pooled activations, finite.
-    k : int
-        Number of images, 1 to the number of images; ValueError for any other.
-
-    Returns
-    -------
-    Tensor, shape (units, k), int64
-        Image rows, the most active first; of equal activations the lower row comes first.
+    Rows of images, (units, k) int64, the most active first; of equal activations the lower row comes first. ValueError
+    unless `k` is 1 to the number of images.
     """
     activations = checked_activations(activations)
     if not 1 <= k <= len(activations):
