@@ -47,6 +47,7 @@ rule dissect_network:
         device=config["device"],
         words=mask_words,
         bars=detector_bars,
+        seed=config["seed"],
     message:
         "Dissect {wildcards.model} {wildcards.layer} with masks"
     script:
@@ -70,6 +71,12 @@ rule collect_netdissect:
             category="3 Concepts",
             labels={"result": "table: Network Dissection by layer"},
             caption="../report/table_netdissect.rst",
+        ),
+        figure=report(
+            "results/figures/concepts/annotated_units.svg",
+            category="3 Concepts",
+            labels={"result": "figure: units that masks name"},
+            caption="../report/annotated_units.rst",
         ),
         findings="results/findings/netdissect.json",
     log:

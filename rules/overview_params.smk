@@ -44,7 +44,7 @@ def overview_sections(wildcards):
     sections = [
         ("Evidence", "evidence", ["concepts/null"]),
         ("Networks compared", "concepts", [f"concepts/{name}" for name in compared]),
-        *if_configured("netdissect", ("Network Dissection", "netdissect", [])),
+        *if_configured("netdissect", ("Network Dissection", "netdissect", ["concepts/annotated_units"])),
         ("Agreement", "agreement", [f"agreement/{name}" for name in agreement]),
         *if_localization(("Localization", "localization", ["localization"])),
         ("Faithfulness", "faithfulness", [f"faithfulness/{name}" for name in faithfulness]),

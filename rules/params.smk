@@ -83,7 +83,7 @@ def mask_words(wildcards):
 
 
 def detector_bars(wildcards):
-    return {key: config["netdissect"][key] for key in ("share", "detector")}
+    return {key: config["netdissect"][key] for key in ("share", "detector", "null_draws")}
 
 
 def tuned_images(wildcards):

@@ -24,8 +24,10 @@ with log_to(snakemake.log[0]):
         values=words["value"].to_numpy(),
         categories=words["category"].to_numpy(),
         source=source,
-        images=len(source_images),
+        source_images=source_images,
         share=params.bars["share"],
+        draws=params.bars["null_draws"],
+        seed=params.seed,
     )
     table = tabulate(dissection, words, source_images, source=source, detector=params.bars["detector"])
     table.insert(0, "model", wildcards.model)

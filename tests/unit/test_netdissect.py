@@ -204,8 +204,9 @@ def dissect(images, masks, network=None, **options):
     options = {"words": WORDS, "source": "masks", "source_images": source_images} | options
     words, source, source_images = (options.pop(name) for name in ("words", "source", "source_images"))
     options |= {"values": words["value"].to_numpy(), "categories": words["category"].to_numpy(), "source": source}
+    options = {"draws": 99} | options
     dissection = units_netdissect.dissect(
-        network or Planted(), "layer", normalize, blocks, images=len(source_images), **options
+        network or Planted(), "layer", normalize, blocks, source_images=source_images, **options
     )
     return netdissect.tabulate(dissection, words, source_images, source=source)
 
@@ -216,19 +217,27 @@ def test_planted_units_are_found_and_shuffled_masks_are_not():
     assert table.mask_concept.tolist()[:3] == ["stripes", "dots", ""]
     assert table.iou.tolist()[:2] == [1, 1] and table.iou[3] < 0.04
     assert table.detector.tolist() == [True, True, False, False]
+    assert table.status.tolist() == ["named", "named", "neither", "neither"]
+    assert (
+        table.q_value.tolist()[:2] == [0.015, 0.015] and table.q_value[3] > 0.05
+    )  # of the three units that are tested
+    assert table.p_value.isna().tolist() == [False, False, True, False] and set(table.p_floor) == {0.01}
+    assert table.first_half.tolist()[:3] == table.second_half.tolist()[:3] == ["stripes", "dots", ""]
     assert table.threshold.tolist()[:3] == [0, 0, 0]
     assert table.mask_images.tolist()[:3] == [20, 20, 0] and table.mask_source_images[0] == 20
     assert set(table.masks) == {"masks"}
     shuffled = dissect(images, np.roll(masks.reshape(len(masks), -1), 500, axis=1).reshape(masks.shape))
-    assert (shuffled.iou < 0.04).all() and not shuffled.detector.any()
+    assert (shuffled.iou < 0.04).all() and not shuffled.detector.any() and set(shuffled.status) == {"neither"}
 
 
 def test_a_unit_that_is_not_finite_names_no_concept_and_leaves_the_others():
     network = Planted()
     network.layer.weight.data[1, 1] = np.nan
     table, sound = (dissect(*composites(), each) for each in (network, Planted()))
-    pd.testing.assert_frame_equal(table.drop(1), sound.drop(1), check_exact=True)
-    assert table.loc[1, ["threshold", "iou", "second_iou"]].isna().all() and not table.detector[1]
+    left = ["q_value"]  # is adjusted for the units that are tested
+    pd.testing.assert_frame_equal(table.drop(1).drop(columns=left), sound.drop(1).drop(columns=left), check_exact=True)
+    assert table.loc[1, ["threshold", "iou", "second_iou", "p_value"]].isna().all() and not table.detector[1]
+    assert table.status.tolist() == ["named", "not finite", "neither", "neither"]
     assert table.loc[1, ["mask_concept", "mask_category", "second_mask_concept"]].tolist() == ["", "", ""]
     assert table.loc[1, ["mask_images", "mask_source_images"]].tolist() == [0, 0]
 
@@ -242,7 +251,7 @@ def test_the_log_counts_images(tmp_path, capsys):
 
 def test_a_probe_set_without_masks_is_refused():
     images, masks = composites(6)
-    with pytest.raises(ValueError, match="no image of the probe set has masks"):
+    with pytest.raises(ValueError, match="no image has masks: give the sheet some"):
         dissect(images, 0 * masks)
 
 
@@ -264,15 +273,18 @@ def test_a_layer_without_space_gives_no_row():
         values=WORDS["value"].to_numpy(),
         categories=WORDS["category"].to_numpy(),
         source="masks",
-        images=2,
+        source_images=["a", "b"],
     )
     table = netdissect.tabulate(dissection, WORDS, np.arange(2), source="masks")
     assert table.empty
-    columns = "unit threshold mask_concept mask_category iou second_mask_concept second_iou detector mask_images"
-    assert " ".join(table) == f"{columns} mask_source_images masks"
+    columns = (
+        "unit threshold status mask_concept mask_category iou second_mask_concept second_iou p_value q_value p_floor"
+    )
+    columns += " first_half second_half detector mask_images mask_source_images annotated_source_images masks"
+    assert " ".join(table) == columns
 
 
-def labels(words):
+def labels(words, q_value):
     return pd.DataFrame(
         {
             "model": "a",
@@ -281,69 +293,92 @@ def labels(words):
             "status": ["labeled" if word else "unlabeled" for word in words],
             "concept": words,
             "category": "object",
+            "q_value": q_value,
         }
     )
 
 
-def dissected(words, *, source_images=3):
+def dissected(words):
     table = pd.DataFrame({"model": "a", "layer": "x", "unit": range(len(words)), "mask_concept": words})
     detector = table.mask_concept != ""
-    return table.assign(mask_category="object", detector=detector, mask_source_images=source_images, masks="masks")
+    table = table.assign(mask_category="object", detector=detector, masks="masks", annotated_source_images=9)
+    return table.assign(status=np.where(detector, "named", "neither"))
 
 
-def agreement(masks, clip, **options):
-    table = netdissect.beside_labels(dissected(masks, **options), labels(clip))
+def agreement(masks, clip, *, q_value=0.01):
+    """The table, and what `summarize` makes of it."""
+    table = netdissect.beside_labels(dissected(masks), labels(clip, q_value))
     words = netdissect.words_of(table)
     features = np.eye(len(words)) * 3
     if "dogs" in words:
         features[words.index("dogs")] = 3 * features[words.index("dog")]
-    return netdissect.with_agreement(table, words, features)
+    table = netdissect.with_agreement(table, words, features)
+    return table, netdissect.summarize(table, words, features)
 
 
 def test_agreement_by_hand():
-    table = agreement(["dog", "cat", "", "sky"], ["dogs", "sky", "cat", ""])
+    table, summary = agreement(["dog", "cat", "", "sky"], ["dogs", "sky", "cat", ""])
     assert table.cosine.tolist() == pytest.approx([1, 0, np.nan, np.nan], nan_ok=True)
-    assert table.cosine_chance.tolist() == pytest.approx([1 / 2, 0, np.nan, np.nan], nan_ok=True)
     assert table.same.tolist()[:2] == [True, False] and table.same[2:].isna().all()
     words = netdissect.words_of(table)
     exactly = netdissect.with_agreement(
         table[["model", "layer", "mask_concept", "clip_concept"]], words, np.eye(5)[[0, 1, 1, 2]], same=1
     )
     assert exactly.same.tolist()[:2] == [True, False], "from `same` on"
-    (row,) = netdissect.summarize(table).to_dict("records")
+    (row,) = summary.to_dict("records")
     assert (row["units"], row["detectors"], row["unique_detectors"], row["compared"], row["same"]) == (4, 3, 3, 2, 1)
-    assert (row["cosine"], row["cosine_chance"]) == (0.5, 0.25)
+    assert (row["named"], row["selective"], row["neither"], row["annotated_source_images"]) == (3, 0, 1, 9)
+    assert (row["cosine"], row["cosine_chance"], row["p_value"]) == (0.5, 0.25, 1)  # of the two matchings
+
+
+def test_labels_are_shuffled_among_the_units_that_are_compared():
+    """All other units of the layer are called "sun": against these, whatever detectors share would be agreement."""
+    words = ["dog", "cat"] * 8
+    _, summary = agreement(words + [""] * 50, ["dog"] * 16 + ["sun"] * 50)
+    assert summary.compared.item() == 16 and summary.cosine_chance.item() == 0.5 and summary.p_value.item() == 1
+
+
+def test_labels_that_are_not_selective_are_not_compared():
+    words = ["dog", "cat", "sky", "sea"] * 5
+    table, summary = agreement(words, words, q_value=0.051)
+    assert table.same.all() and summary.compared.item() == 0 and np.isnan(summary.p_value.item())
 
 
 def test_agreement_beyond_chance_is_said_and_what_is_not_supported_too():
     words = ["dog", "cat", "sky", "sea"] * 5
-    (sentence,) = concept_findings.netdissect_findings(netdissect.summarize(agreement(words, words, source_images=1)))
+    table, summary = agreement(words, words)
+    named, sentence, meaning = concept_findings.netdissect_findings(summary, table)
+    assert named == (
+        "a x: Network Dissection (masks; 9 source images) names 20 of 20 units, by category object 20, most often cat "
+        "5, dog 5, sea 5; 0 more are selective, 0 neither."
+    )
     assert (
         "Of the 20 units of x of a, Network Dissection (masks) calls 20 detectors, of 4 different concepts" in sentence
     )
-    assert "(20 of what a single source image shows)" in sentence
     assert (
-        "cosine of 1.00, against 0.25 if dealt at random: agreement beyond chance is supported (p < 0.001" in sentence
+        "cosine of 1.00, against 0.25 if shuffled among these units: agreement beyond chance is supported (p < 0.001"
+        in sentence
     )
-    assert "20 name the same" in sentence
-    (sentence,) = concept_findings.netdissect_findings(netdissect.summarize(agreement(words, ["sun"] * 20)))
+    assert "20 name the same" in sentence and meaning.startswith("Selective: ")
+    table, summary = agreement(words, ["sun"] * 20)
+    sentence = concept_findings.netdissect_findings(summary, table)[1]
     assert "is not supported (p = 1, adjusted for 1 test, units taken as independent); 0 name" in sentence
 
 
 def test_no_detector_with_a_label_leaves_nothing_to_compare():
-    summary = netdissect.summarize(agreement(["dog", ""], ["", "dog"]))
+    table, summary = agreement(["dog", ""], ["", "dog"])
     assert summary.compared.item() == 0 and np.isnan(summary.p_value.item())
     assert summary.cosine.dtype == summary.cosine_chance.dtype == float
-    assert "none of them has a CLIP label" in concept_findings.netdissect_findings(summary)[0]
+    assert "none of them has a selective CLIP label" in concept_findings.netdissect_findings(summary, table)[1]
 
 
 def test_layers_stay_in_the_order_of_the_run_and_a_run_without_any_has_an_empty_summary():
-    table = agreement(["dog", "cat"], ["dog", "cat"])
-    deep = table.assign(layer=["z", "a"])
-    assert netdissect.summarize(deep).layer.tolist() == ["z", "a"]
-    nothing = netdissect.summarize(table[:0])
-    assert list(nothing.columns) == list(netdissect.summarize(table).columns) and nothing.empty
-    assert concept_findings.netdissect_findings(nothing) == []
+    table, summary = agreement(["dog", "cat"], ["dog", "cat"])
+    given = netdissect.words_of(table), np.eye(2)
+    assert netdissect.summarize(table.assign(layer=["z", "a"]), *given).layer.tolist() == ["z", "a"]
+    nothing = netdissect.summarize(table[:0], *given)
+    assert list(nothing.columns) == list(summary.columns) and nothing.empty
+    assert concept_findings.netdissect_findings(nothing, table[:0]) == []
 
 
 def test_the_defaults_are_those_of_the_paper():
@@ -364,3 +399,104 @@ def test_a_single_concept_has_no_second():
 def test_one_pixel_shows_a_concept():
     labels = np.array([[[[0, 2], [0, 0]]], [[[0, 0], [0, 0]]]])
     assert units_netdissect._present(labels, 3).tolist() == [[False, True, False], [False] * 3]
+
+
+# ---- the permutation of source images
+
+
+class Noise(nn.Module):
+    """Every unit is a channel of the image, which shows what was put there."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Identity()
+
+    def forward(self, images):
+        return self.layer(images)
+
+
+def patchwork(rng, *, images=60, rows=1, units=24, truth=()):
+    """Label maps whose quarters each show one of four textures, below them a color of all of the image; and maps of
+    units that have blobs anywhere, the same in all rows of a source image. Units of `truth` follow a concept, mostly.
+    """
+    textures = rng.integers(1, 5, (images * rows, 1, 2, 2)).repeat(8, 2).repeat(8, 3)
+    colors = np.broadcast_to(rng.integers(5, 8, (images * rows, 1, 1, 1)), textures.shape)
+    blobs = rng.standard_normal((images, units, 4, 4)) * rng.gamma(0.3, size=(images, units, 1, 1))
+    maps = np.repeat(blobs, rows, 0)
+    labels = np.concatenate([textures, colors], 1)
+    for unit, concept in enumerate(truth):
+        follows = (labels[:, :, 2::4, 2::4] == concept).any(1) & (rng.random((images * rows, 1, 1)) < 0.9)
+        maps[:, unit] = rng.random((images * rows, 4, 4)) * np.where(follows, 2, 1)
+    return maps.astype(np.float32), labels.astype(np.uint16)
+
+
+MADE_WORDS = pd.DataFrame({"value": range(1, 8), "word": list("abcdefg"), "category": ["texture"] * 4 + ["color"] * 3})
+
+
+def of_patchwork(maps, labels, *, rows=1, **options):
+    def blocks():
+        return ({"images": maps[i : i + 32], "mask": labels[i : i + 32]} for i in range(0, len(maps), 32))
+
+    sources = np.arange(len(maps)) // rows
+    given = {"values": MADE_WORDS["value"].to_numpy(), "categories": MADE_WORDS["category"].to_numpy()}
+    given |= {"source": "masks", "source_images": sources, "share": 0.05, "draws": 199} | options
+    # `label_maps` takes its size from the images, which are label maps here
+    dissection = units_netdissect.dissect(Noise(), "layer", torch.from_numpy, blocks, **given)
+    return netdissect.tabulate(dissection, MADE_WORDS, sources, source="masks", detector=0.04)
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_noise_units_are_detectors_by_overlap_alone_and_not_selective(rows):
+    """Bars of overlap call most of these units detectors; rows of one source image are one sample."""
+    made = [patchwork(np.random.default_rng(run), rows=rows) for run in range(8)]
+    tables = [of_patchwork(*each, rows=rows, seed=run) for run, each in enumerate(made)]
+    p = np.stack([table.p_value for table in tables])
+    assert (np.stack([table.iou for table in tables]) >= 0.04).mean() > 0.5
+    assert 0.02 < (p <= 0.05).mean() < 0.08 and 0.4 < (p <= 0.5).mean() < 0.6
+    assert sum((table.status != "neither").any() for table in tables) <= 1
+    assert not any(table.detector.any() for table in tables[:1])
+
+
+def test_planted_units_are_named_among_noise_units():
+    truth = [1, 2, 3, 4, 5, 6, 7] * 2
+    table = of_patchwork(*patchwork(np.random.default_rng(0), truth=truth))
+    planted, noise = table[: len(truth)], table[len(truth) :]
+    right = planted.mask_concept == MADE_WORDS.word.to_numpy()[np.array(truth) - 1]
+    assert (right & (planted.status == "named") & planted.detector).mean() > 0.9
+    assert (noise.status != "neither").mean() < 0.2 and (planted.status[~right] != "named").all()
+
+
+def test_label_maps_go_to_source_images_that_are_annotated_with_the_same_categories():
+    """Half of the images have textures only, and units that are active on these; what texture it is does not matter."""
+    maps, labels = patchwork(np.random.default_rng(3), images=80)
+    labels[:40, 1], labels[40:, 0] = 0, 0
+    maps[40:, :12] = np.minimum(maps[40:, :12], 0)
+    table = of_patchwork(maps, labels)
+    assert set(table.mask_category[:12]) == {"texture"} and (table.p_value <= 0.05).mean() < 0.13
+
+
+def test_a_concept_of_fewer_than_five_source_images_does_not_compete():
+    for shown, name in ((5, "a"), (4, "")):
+        maps, labels = patchwork(np.random.default_rng(0), units=3)
+        labels[:, 1], labels[labels == 1], labels[labels > 1] = 0, 0, 0
+        labels[:shown, 0], maps[:, 0] = 1, 0
+        maps[:shown, 0] = 1
+        table = of_patchwork(maps, labels, share=0.2)
+        assert table.mask_concept[0] == name and table.annotated_source_images[0] == shown
+        assert table.mask_source_images[0] == (5 if name else 0)
+
+
+def test_overlaps_at_a_grid_of_every_pixel_are_those_of_all_pixels():
+    rng = np.random.default_rng(4)
+    maps, labels = (torch.from_numpy(each) for each in patchwork(rng, images=9, units=5))
+    labels = labels.long()
+    labels[0, 1] = labels[0, 0]  # the same concepts in both layers count once
+    limits = torch.tensor([0.3, 0.5, 1, 9, -1.0])
+    rows = np.arange(9)
+    grid = units_netdissect._join([units_netdissect._on_grid(maps, labels, limits, rows, 99)], 9)
+    both = torch.zeros(5, 8, dtype=torch.int64)
+    for layer in grid.labels:
+        both += (grid.unit * 8 + layer[grid.row, grid.point]).bincount(minlength=40).view(5, 8)
+    category = torch.zeros(7, dtype=torch.int64)
+    assert both[:, 1:].equal(units_netdissect.overlaps([(maps, labels)], limits, category).both)
+    assert units_netdissect._points(512, 240, 0.01) == 28 and 7 < units_netdissect._points(512, 63_305, 0.005) < 12

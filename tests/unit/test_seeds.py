@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import pandas as pd
 import pytest
 import torch
 import toy
+from PIL import Image
 from unitlens.explainers import items, lime, lime_samples, run, segment
 from unitlens.explainers.masks import cut_explanations, equal_area_mask, mask_stability
+from unitlens.images import datasets, textures
 from unitlens.measures import (
     agreement,
     faithfulness,
@@ -30,7 +33,7 @@ from unitlens.tables import faithfulness as faithfulness_tables
 from unitlens.tables import localization as localization_tables
 from unitlens.tables import netdissect as netdissect_tables
 from unitlens.tables import sanity as sanity_tables
-from unitlens.units import dissect
+from unitlens.units import dissect, netdissect
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 NAMES = ("seed", "seeds", "control_seeds", "generator", "rng")
@@ -228,10 +231,33 @@ VALUES = noise(N, 2).numpy().T
 
 
 def detectors():
-    cosines = dict(zip(("cosine", "cosine_chance"), VALUES, strict=True))
-    return pd.DataFrame({"model": "m", "layer": "x", "masks": "masks", **cosines, "mask_concept": IDS}).assign(
-        detector=True, mask_category="object", mask_source_images=2, same=False
-    )
+    table = pd.DataFrame({"model": "m", "layer": "x", "masks": "masks", "cosine": VALUES[0], "mask_concept": IDS})
+    facts = {"annotated_source_images": 9, "status": "named", "clip_concept": IDS[::-1], "clip_q_value": 0}
+    return table.assign(detector=True, mask_category="object", same=False, **facts)
+
+
+def drawn(write, name):
+    """The pixels of one image that is written with a seed."""
+    with tempfile.TemporaryDirectory() as folder:
+        write(folder)
+        return np.asarray(Image.open(Path(folder, name)))
+
+
+def dissected(seed):
+    maps, masks = noise(20, 3, 4, 4), (noise(20, 4, 4, seed=1) > 0.5).numpy().astype(int)
+    return netdissect.dissect(
+        torch.nn.Sequential(torch.nn.Identity()),
+        "0",
+        torch.from_numpy,
+        lambda: iter([{"images": maps.numpy(), "mask": masks}]),
+        values=np.array([1]),
+        categories=np.array(["c"]),
+        source="masks",
+        source_images=[*IDS, "x", "y"],
+        share=0.3,
+        draws=50,
+        seed=seed,
+    ).p_value
 
 
 # From a function, or one and which of its results is meant, to what it gives for a seed.
@@ -312,7 +338,17 @@ CASES = {
     "lime.explain_with_package": lambda s: (
         lime.explain_with_package(predict, PICTURES, SQUARES, ONES, seeds=[s, s], **LIME).coefficients
     ),
-    "netdissect.summarize": lambda s: netdissect_tables.summarize(detectors(), seed=s),
+    "netdissect.dissect": dissected,
+    "resampling.matching_test": lambda s: resampling.matching_test(noise(N, N).numpy(), seed=s).p_value,
+    "textures.generate": lambda s: textures.generate(1, size=16, seed=s)[0],
+    "textures.write_images": lambda s: drawn(
+        lambda folder: textures.write_images(folder, 1, size=16, seed=s), "texture_00000.png"
+    ),
+    "datasets.draw_images": lambda s: drawn(
+        lambda folder: datasets.draw_images(folder, "textures", size=1, pixels=16, seed=s),
+        "textures/texture_00000.png",
+    ),
+    "netdissect.summarize": lambda s: netdissect_tables.summarize(detectors(), IDS, noise(N, 5).numpy(), seed=s),
     "complexity.summarize_shape": lambda s: complexity_tables.summarize_shape(
         explainers("gini", "cam-x", "lime"), seed=s
     )[0],

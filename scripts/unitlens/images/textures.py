@@ -50,7 +50,7 @@ PATTERNS: dict[str, Callable[[Coordinates, Coordinates, Smooth], np.ndarray]] = 
     "concentric": lambda u, v, smooth: np.hypot(u, v) % 1 < 0.5,
 }
 
-WORDS = (*((word, "color") for word in COLORS), *((word, "pattern") for word in PATTERNS))  # of the values from 1 on
+WORDS = (*((word, "color") for word in COLORS), *((word, "texture") for word in PATTERNS))  # of the values from 1 on
 
 
 def generate(n: int, *, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -164,6 +164,39 @@ def _tail_shares(panel: Axes, units: pd.DataFrame) -> None:
 
 
 @charts.drawing
+def units_named_by_masks(units: pd.DataFrame) -> Figure:
+    """Draw what share of each layer's units masks name, by category, one panel a model."""
+    charts.require(units, "q_value", "No unit overlaps a concept that enough source images show.")
+    kinds = units.assign(
+        kind=units["status"].mask(units["status"] == "named", units["mask_category"].map(charts.category))
+    )
+    colors = charts.CATEGORY_COLORS | {"selective": "#BBBBBB", "neither": "#EEEEEE", "not finite": "#333333"}
+    present = [kind for kind in colors if (kinds["kind"] == kind).any()]
+    parts = charts.split(kinds, "model")
+    panels = charts.stack({model: rows.drop_duplicates("layer") for model, rows in parts.items()}, row_height=0.36)
+    for panel, rows in zip(panels, parts.values(), strict=True):
+        counts = (
+            pd.crosstab(rows["layer"], rows["kind"]).reindex(index=rows["layer"].unique(), columns=present).fillna(0)
+        )
+        shares = 100 * counts.div(counts.sum(axis=1), axis=0)
+        left = shares.cumsum(axis=1) - shares
+        for kind in present:
+            label = kind if kind in ("selective", "neither", "not finite") else f"named: {kind}"
+            bar = {"color": colors[kind], "edgecolor": "#333333", "linewidth": 0.4, "height": 0.7, "label": label}
+            panel.barh(range(len(shares)), shares[kind], left=left[kind], **bar)
+        named = rows["status"].eq("named").groupby(rows["layer"], sort=False).agg(["sum", "size"])
+        for row, (n, of) in enumerate(named.itertuples(index=False)):
+            panel.annotate(
+                f"{n:,} of {of:,} named", (100, row), (5, 0), textcoords="offset points", va="center", fontsize=8
+            )
+        charts.label_rows(panel, [charts.wrap(layer, 30) for layer in shares.index])
+        panel.set_xlim(0, 130)
+        panel.set_xticks(range(0, 101, 20))
+    charts.label_outer(panels, "share of the layer's units (%)")
+    return charts.finished(panels, "Units that masks name")
+
+
+@charts.drawing
 def category_trend(trend: pd.DataFrame, *, encoder: str) -> Figure:
     """Draw how each category's share changes from layer to layer, by model, with 95 % intervals."""
     charts.require(trend, "slope", "No model has labels in two layers, so there is no trend.")

@@ -135,9 +135,19 @@ def category_sentences(categories: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def netdissect_findings(summary: pd.DataFrame) -> list[str]:
-    """Say what Network Dissection finds, and how it compares with the CLIP labels, by `netdissect.summarize`."""
+def netdissect_findings(summary: pd.DataFrame, units: pd.DataFrame) -> list[str]:
+    """Say which units masks name, and how far Network Dissection and the CLIP labels agree.
+
+    The tables are of `netdissect.summarize`, and what that was given.
+    """
     sentences = []
     for row in summary.to_dict("records"):
+        of_layer = (units.model == row["model"]) & (units.layer == row["layer"])
+        named = units[of_layer & (units.status == "named")]
+        counts = [named[column].value_counts() for column in ("mask_category", "mask_concept")]
+        counts = [
+            [(n, name) for name, n in sorted(each.items(), key=lambda pair: (-pair[1], pair[0]))] for each in counts
+        ]
+        sentences += say("concepts.named_by_masks", row=row, categories=counts[0], concepts=counts[1][:3])
         sentences += say("concepts.netdissect", row=row, adjusted=text.adjusted(summary))
-    return sentences
+    return sentences + (say("concepts.what_named_means") if sentences else [])

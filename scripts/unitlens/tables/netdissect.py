@@ -8,6 +8,7 @@ from unitlens.storage.tables import read_table, read_texts
 from unitlens.tables import resampling
 from unitlens.units.netdissect import DETECTOR, Dissection
 
+ALPHA = 0.05  # highest q-value of a unit that is selective
 SOURCES = {"masks": "masks", "boxes": "boxes, so coarse"}
 
 
@@ -41,7 +42,9 @@ def tabulate(
     """Make the table of a layer's labels, a row a unit, see docs/outputs.md; without a dissection it has no row.
 
     A unit that overlaps no mask has no concept and an IoU of 0; one that is NaN or infinite somewhere has no concept,
-    and its threshold and IoU are NaN.
+    and its threshold and IoU are NaN. A unit is selective if its q-value, adjusted for the units of the layer, is at
+    most `ALPHA`, named if besides both halves of the source images give it its concept, and a detector if it is
+    selective and its IoU reaches the bar.
 
     Parameters
     ----------
@@ -54,13 +57,17 @@ def tabulate(
     detector : float
         IoU from which on a unit is a detector.
     """
-    nothing = np.zeros((0, len(words))), np.zeros(0), np.zeros((len(source_images), len(words)), dtype=bool)
-    ious, limits, shows = nothing if dissection is None else dissection
+    none = np.zeros(0)
+    nothing = np.zeros((0, len(words))), none, np.zeros((len(source_images), len(words)), bool), np.zeros((2, 0), int)
+    ious, limits, shows, halves, p, p_floor = (*nothing, none, 1) if dissection is None else dissection
     order = np.argsort(-ious, axis=1, kind="stable")[:, :2]
     best, second = order[:, 0], order[:, -1] if ious.shape[1] > 1 else np.full(len(ious), -1)
     units = np.arange(len(ious))
     score, runner_up = ious[units, best], np.where(second < 0, 0, ious[units, second])
-    names = words.word.to_numpy(object)
+    names = np.append(words.word.to_numpy(object), "")  # -1, no concept, is the last
+    q = resampling.benjamini_hochberg(p)
+    status = np.where(q <= ALPHA, np.where((halves == best).all(0), "named", "selective"), "neither").astype(object)
+    status[np.isnan(limits)] = "not finite"
     _, source_image = np.unique(source_images, return_inverse=True)
     on = np.array([len(set(source_image[column])) for column in shows.T])
     none, known = score == 0, np.where(np.isnan(limits), np.nan, 1)
@@ -68,14 +75,21 @@ def tabulate(
         {
             "unit": units,
             "threshold": limits,
+            "status": status,
             "mask_concept": np.where(none, "", names[best]),
             "mask_category": np.where(none, "", words.category.to_numpy(object)[best]),
             "iou": known * score,
             "second_mask_concept": np.where(runner_up == 0, "", names[second]),
             "second_iou": known * runner_up,
-            "detector": known * score >= detector,
+            "p_value": p,
+            "q_value": q,
+            "p_floor": p_floor,
+            "first_half": names[halves[0]],
+            "second_half": names[halves[1]],
+            "detector": (known * score >= detector) & (q <= ALPHA),
             "mask_images": np.where(none, 0, shows.sum(0)[best]),
             "mask_source_images": np.where(none, 0, on[best]),
+            "annotated_source_images": len(set(source_image[shows.any(1)])),
             "masks": SOURCES[source],
         }
     )
@@ -84,10 +98,10 @@ def tabulate(
 def beside_labels(dissected: pd.DataFrame, concepts: pd.DataFrame) -> pd.DataFrame:
     """Put the labels of CLIP-Dissect beside those of Network Dissection; words are empty where a unit has none.
 
-    Both tables have ``model, layer, unit``; the labels (`concepts`) ``status, concept, category``, which get the prefix
-    ``clip_``.
+    Both tables have ``model, layer, unit``; the labels (`concepts`) ``status, concept, category, q_value``, which get
+    the prefix ``clip_``.
     """
-    columns = {"status": "clip_status", "concept": "clip_concept", "category": "clip_category"}
+    columns = {name: f"clip_{name}" for name in ("status", "concept", "category", "q_value")}
     keys = ["model", "layer", "unit"]
     table = dissected.merge(concepts[[*keys, *columns]].rename(columns=columns), on=keys, how="left", validate="1:1")
     texts = ["mask_concept", "mask_category", "clip_concept", "clip_category"]
@@ -95,22 +109,22 @@ def beside_labels(dissected: pd.DataFrame, concepts: pd.DataFrame) -> pd.DataFra
 
 
 def with_agreement(table: pd.DataFrame, words: list[str], features: np.ndarray, *, same: float = 0.9) -> pd.DataFrame:
-    """Say how near the two labels of a unit are: ``cosine, cosine_chance, same``.
+    """Say how near the two labels of a unit are: ``cosine, same``, empty where a unit lacks one of the labels.
 
-    ``cosine`` and ``same`` are empty where a unit lacks one of the labels; ``cosine_chance`` is the mean cosine of its
-    mask concept with the CLIP labels of all units of the layer that have both. `words` are those of `words_of` and
-    `features`, shape (words, d), their text features; words count as the same from a cosine of `same` on.
+    `words` are those of `words_of` and `features`, shape (words, d), their text features; words count as the same from
+    a cosine of `same` on.
     """
+    both = table[(table.mask_concept != "") & (table.clip_concept != "")]
+    cosine = pd.Series(np.diagonal(_cosines(both, words, features)), both.index, dtype=float, name="cosine")
+    return table.join(pd.DataFrame({"cosine": cosine, "same": cosine >= same}))
+
+
+def _cosines(table: pd.DataFrame, words: list[str], features: np.ndarray) -> np.ndarray:
+    """Compute the cosine of each row's mask concept with each row's CLIP concept, (rows, rows)."""
     vectors = features / np.linalg.norm(features, axis=1, keepdims=True)
     place = {word: row for row, word in enumerate(words)}
-    both = table[(table.mask_concept != "") & (table.clip_concept != "")]
-    parts = []
-    for _, group in both.groupby(["model", "layer"], sort=False):
-        masks, labels = (vectors[[place[word] for word in group[name]]] for name in ("mask_concept", "clip_concept"))
-        values = {"cosine": (masks * labels).sum(1), "cosine_chance": masks @ labels.mean(0)}
-        parts.append(pd.DataFrame(values, index=group.index))
-    agreement = pd.concat(parts) if parts else pd.DataFrame(columns=["cosine", "cosine_chance"], dtype=float)
-    return table.join(agreement.assign(same=agreement.cosine >= same))
+    masks, labels = (vectors[[place[word] for word in table[name]]] for name in ("mask_concept", "clip_concept"))
+    return masks @ labels.T
 
 
 def words_of(table: pd.DataFrame) -> list[str]:
@@ -118,25 +132,25 @@ def words_of(table: pd.DataFrame) -> list[str]:
     return sorted({*table.mask_concept, *table.clip_concept} - {""}) or [""]
 
 
-def summarize(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Count detectors by layer, and test whether both methods name the same.
+def summarize(table: pd.DataFrame, words: list[str], features: np.ndarray, *, seed: int = 0) -> pd.DataFrame:
+    """Count named and selective units and detectors by layer, and test whether both methods name the same.
 
-    ``cosine`` is the mean over the detectors with a CLIP label, ``cosine_chance`` what is expected if the layer's CLIP
-    labels were dealt to its units at random. The sign-flip test of their difference takes units as independent; its
-    p-values are adjusted over the layers (Benjamini-Hochberg).
+    `words` and `features` are as of `with_agreement`. ``cosine`` is the mean over the detectors whose CLIP
+    label is selective, too; ``cosine_chance`` what is expected if the CLIP labels of these were shuffled among them,
+    which is the test; its p-values are adjusted over the layers (Benjamini-Hochberg).
     """
     rows = []
     for (model, layer), group in table.groupby(["model", "layer"], sort=False):
         detectors = group[group.detector.astype(bool)]
-        compared = detectors[detectors.cosine.notna()]
-        pair = compared.cosine, compared.cosine_chance
-        p = resampling.paired_permutation_test(*pair, seed=seed).p_value if len(compared) else np.nan
+        compared = detectors[detectors.cosine.notna() & (detectors.clip_q_value <= ALPHA)]
+        cosines = _cosines(compared, words, features)
+        p = resampling.matching_test(cosines, seed=seed).p_value if len(compared) else np.nan
         unique = len(detectors[["mask_concept", "mask_category"]].drop_duplicates())
-        on_one = int((detectors.mask_source_images == 1).sum())
-        numbers = [len(group), len(detectors), unique, on_one, len(compared), int(compared.same.sum())]
-        rows.append([model, layer, group.masks.iloc[0], *numbers, *(cosines.mean() for cosines in pair), p])
-    columns = (
-        "model layer masks units detectors unique_detectors on_one_source_image compared same cosine cosine_chance"
-    )
-    summary = pd.DataFrame(rows, columns=[*columns.split(), "p_value"])
+        standing = [int((group.status == name).sum()) for name in ("named", "selective", "neither")]
+        numbers = [len(group), *standing, len(detectors), unique, len(compared), int(compared.same.sum())]
+        means = [compared.cosine.mean(), cosines.mean() if len(compared) else np.nan]
+        rows.append([model, layer, *group[["masks", "annotated_source_images"]].iloc[0], *numbers, *means, p])
+    columns = "model layer masks annotated_source_images units named selective neither detectors unique_detectors "
+    columns += "compared same cosine cosine_chance p_value"
+    summary = pd.DataFrame(rows, columns=columns.split())
     return summary.assign(p_adjusted=resampling.benjamini_hochberg(summary.p_value))

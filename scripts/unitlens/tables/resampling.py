@@ -104,6 +104,46 @@ def paired_permutation_test(
     return PairedTest(difference, float(test.pvalue))
 
 
+def matching_test(scores: ArrayLike, *, seed: int = 0, n_resamples: int = 9999) -> PairedTest:
+    """Test whether pairs score otherwise than if their second members were shuffled among them.
+
+    Parameters
+    ----------
+    scores : array, shape (n, n)
+        Finite scores of each first member with each second one; those of the pairs lie on the diagonal.
+    n_resamples : int
+        Number of random matchings; where there are no more different ones, each is taken once and the test is exact.
+
+    Returns
+    -------
+    PairedTest
+        Of the mean score of the pairs and that of all matchings.
+
+    Raises
+    ------
+    ValueError
+        If `scores` is empty, not square or not finite.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    if scores.ndim != 2 or not 0 < len(scores) == scores.shape[1] or not np.isfinite(scores).all():
+        raise ValueError(f"`scores` must be square, not empty and finite, got shape {scores.shape}")
+    first, chance = np.arange(len(scores)), scores.mean()
+    difference = float(np.diagonal(scores).mean() - chance)
+    if len(scores) == 1:
+        return PairedTest(difference, 1.0)
+    test = stats.permutation_test(
+        (first,),
+        lambda second, axis: np.abs(scores[first, np.moveaxis(second, axis, -1)].mean(-1) - chance),
+        permutation_type="pairings",
+        alternative="greater",
+        vectorized=True,
+        n_resamples=n_resamples,
+        batch=max(1, BATCH_ELEMENTS // len(scores)),
+        rng=np.random.default_rng(seed),
+    )
+    return PairedTest(difference, float(test.pvalue))
+
+
 def rank_correlation(
     x: ArrayLike,
     y: ArrayLike,

@@ -4,10 +4,15 @@ Bau et al., CVPR 2017. The intersection over union is summed over the images tha
 category, as in the paper; NetDissect-Lite counts a unit's mask only where a pixel of the category lies inside it, so
 its numbers differ. Thresholds are exact, tested against numpy's quantiles. Two passes over the images; of the maps,
 only the largest activations are kept, 0.5 % of them. Where even these are too many, further passes count their bits.
+
+A label is compared with the largest overlap of any concept where the label maps are given to other source images that
+are annotated with the same categories (max-T, Westfall & Young 1993): so what it costs to choose among the concepts is
+paid for. The overlaps of this test are counted at the points of a grid.
 """
 
+import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -17,14 +22,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unitlens.images.label_maps import label_maps
-from unitlens.jobs.progress import progress
+from unitlens.jobs.progress import each, progress
 from unitlens.networks.hooks import run_to
 from unitlens.networks.layer_outputs import as_grid
+from unitlens.units.permutation import SourceImages, group_rows, halves, shuffle
 
 SHARE = 0.005  # of a unit's activations that lie above its threshold
 DETECTOR = 0.04  # intersection over union from which on a unit is a detector
+FEWEST = 5  # source images that must show a concept
+DRAWS = 1000  # of label maps given to other source images
 _HELD = 2**28  # most bytes that the search for thresholds holds
 _BLOCK = 2**24  # most numbers of an enlarged map held at once
+_POINTS, _FEWEST_POINTS = 28, 7  # a side, of the grid at which the test counts overlaps
+_PAIRS = 2**24  # about as many points in units' masks are held, if the grid is not finer than its fewest points
 
 
 class Overlap(NamedTuple):
@@ -38,9 +48,21 @@ class Overlap(NamedTuple):
 class Dissection(NamedTuple):
     """What the units of a layer overlap."""
 
-    iou: np.ndarray  # (units, concepts)
+    iou: np.ndarray  # (units, concepts), 0 for concepts that fewer than `FEWEST` source images show
     thresholds: np.ndarray  # (units,)
     shows: np.ndarray  # (images, concepts) bool: which concepts an image is annotated with
+    halves: np.ndarray  # (2, units) the best concept on each half of the source images, -1 where there is none
+    p_value: np.ndarray  # (units,) NaN where no concept overlaps
+    p_floor: float  # the smallest that a p-value can be
+
+
+class _Grid(NamedTuple):
+    """Units' masks and label maps at the points of a grid; the masks as a list of points."""
+
+    unit: Tensor  # (m,) int32, of each point in a unit's mask
+    row: Tensor  # (m,) int32, the image
+    point: Tensor  # (m,) int32, the number of the point in it
+    labels: Tensor  # (layers, images, points) int32: 1 + the concept, each once a point, 0 where there is none
 
 
 def dissect(
@@ -52,16 +74,20 @@ def dissect(
     values: np.ndarray,
     categories: np.ndarray,
     source: str,
-    images: int,
+    source_images: Sequence[str],
     share: float = SHARE,
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> Dissection | None:
     """Dissect one layer of a network, whose inputs `normalize` makes of uint8 images (n, h, w, 3).
 
-    `blocks` starts anew to read the probe set of so many `images`, a few rows at a time, with ``images`` and what
-    `label_maps` needs. `values` and `categories`, (concepts,), are those of the label maps or the labels of boxes; the
-    source is ``masks`` or ``boxes``. None for a layer without space, of outputs (n, units). ValueError if no unit is
-    finite on every image, a value has no word, or nothing is annotated.
+    `blocks` starts anew to read the images, a few rows at a time, with ``images`` and what `label_maps` needs;
+    `source_images`, (images,), is what each was cut from. `values` and `categories`, (concepts,), are those of the
+    label maps or the labels of boxes; the source is ``masks`` or ``boxes``. Halves and `draws` come from the seed. None
+    for a layer without space, of outputs (n, units). ValueError if no unit is finite on every image, a value has no
+    word, nothing is annotated, or there are fewer than three source images.
     """
+    images = len(source_images)
 
     def maps(block: Mapping[str, np.ndarray]) -> Tensor:
         with torch.inference_mode():
@@ -73,23 +99,29 @@ def dissect(
         return None
     through_blocks = partial(progress, total=images, what="images", size=lambda block: len(block["images"]))
     limits = thresholds(lambda: (maps(block) for block in through_blocks(blocks())), images, share=share)
-    shows: list[np.ndarray] = []
-
-    def annotated() -> Iterator[tuple[Tensor, Tensor]]:
-        for block in through_blocks(blocks()):
-            labels = label_maps(block, values, source=source)
-            shows.append(_present(labels, len(values)))
-            rows = shows[-1].any(1).nonzero()[0]
-            if len(rows):  # all of the block are run: on a GPU every new size of a batch costs a search for kernels
-                yield maps(block)[rows], torch.from_numpy(labels[rows])
-
     category = torch.from_numpy(np.unique(categories, return_inverse=True)[1])
-    overlap = overlaps(annotated(), limits, category)
-    if overlap is None:
-        raise ValueError(
-            f"no image of the probe set has {source}: give its sheet some, or take `netdissect` out of the config"
-        )
-    return Dissection(iou(overlap, category), limits.cpu().numpy(), np.concatenate(shows))
+    sources, rngs = group_rows(source_images), [np.random.default_rng([seed, purpose]) for purpose in range(2)]
+    second = np.isin(np.arange(images), halves(sources, rngs[0])[1])
+    shows, grids, totals = [], [], [None, None]
+    for block in through_blocks(blocks()):
+        labels = label_maps(block, values, source=source)
+        shows.append(_present(labels, len(values)))
+        rows = shows[-1].any(1).nonzero()[0]
+        if len(rows):  # all of the block are run: on a GPU every new size of a batch costs a search for kernels
+            found, labels = maps(block)[rows], torch.from_numpy(labels[rows]).to(limits.device)
+            rows += sum(map(len, shows[:-1]))
+            for half in range(2):
+                own = torch.from_numpy(second[rows] == half)
+                totals[half] = overlaps([(found[own], labels[own])], limits, category, totals[half])
+            grids.append(_on_grid(found, labels, limits, rows, _points(len(limits), images, share)))
+    if not grids:
+        raise ValueError(f"no image has {source}: give the sheet some, or take `netdissect` out of the config")
+    shown = np.concatenate(shows)
+    usable = np.array([len(set(sources.number[column])) >= FEWEST for column in shown.T])
+    ious = [np.where(usable, iou(each, category), 0) for each in (*totals, _sum(totals))]
+    best = np.stack([np.where(each.max(1) > 0, each.argmax(1), -1) for each in ious])
+    p_value = _compare(_join(grids, images), best[2], usable, category, shown, sources, draws, rngs[1])
+    return Dissection(ious[2], limits.cpu().numpy(), shown, best[:2], p_value, 1 / (1 + draws))
 
 
 def thresholds(
@@ -180,15 +212,16 @@ def _values(keys: Tensor, kind: torch.dtype) -> Tensor:
     return torch.where(whole < 0, whole ^ torch.iinfo(whole.dtype).max, whole).view(kind)
 
 
-def overlaps(annotated: Iterable[tuple[Tensor, Tensor]], limits: Tensor, category: Tensor) -> Overlap | None:
-    """Count the pixels that units and concepts share; None where there is no image.
+def overlaps(
+    annotated: Iterable[tuple[Tensor, Tensor]], limits: Tensor, category: Tensor, total: Overlap | None = None
+) -> Overlap | None:
+    """Count the pixels that units and concepts share, and add them to a total; None where there is no image.
 
     Of maps (n, units, h, w) and label maps (n, layers, H, W) of the same images: 1 + the concept, 0 where there is
     none. An image may have several label maps, which may overlap; it is annotated with the categories, (concepts,), of
     the concepts that it shows. A unit's mask is where its map, enlarged bilinearly to the label maps, exceeds its
     limit, (units,).
     """
-    total = None
     for maps, labels in annotated:
         if total is None:
             zeros = partial(torch.zeros, dtype=torch.int64, device=maps.device)
@@ -227,6 +260,89 @@ def iou(overlap: Overlap, category: Tensor) -> np.ndarray:
     return (overlap.both.double() / either.clamp_min(1)).cpu().numpy()
 
 
+def _sum(parts: Sequence[Overlap]) -> Overlap:
+    return Overlap(*(sum(counts) for counts in zip(*parts, strict=True)))
+
+
 def _present(labels: np.ndarray, concepts: int) -> np.ndarray:
     """Tell which concepts each image shows, (n, concepts)."""
     return np.stack([np.bincount(each.ravel(), minlength=concepts + 1)[1:] > 0 for each in labels])
+
+
+# ---- label maps given to other source images
+
+
+def _points(units: int, images: int, share: float) -> int:
+    """Choose the points a side of the grid: so many that the points in masks are about `_PAIRS`, and at most 28."""
+    return min(_POINTS, max(_FEWEST_POINTS, math.isqrt(int(_PAIRS / (units * images * share)))))
+
+
+def _on_grid(
+    maps: Tensor, labels: Tensor, limits: Tensor, rows: np.ndarray, points: int
+) -> tuple[Tensor, np.ndarray, Tensor]:
+    """Find which points of a grid lie in units' masks, (3, m), and the concepts there, (n, layers, points)."""
+    pixels = []  # of the points, down and across
+    for side in labels.shape[2:]:
+        count = min(points, side)
+        pixels.append((2 * torch.arange(count, device=maps.device) + 1) * side // (2 * count))
+    marked = labels[:, :, pixels[0]][:, :, :, pixels[1]].flatten(2).int()
+    for layer in range(1, marked.shape[1]):
+        marked[:, layer][(marked[:, :layer] == marked[:, layer, None]).any(1)] = 0
+    y, x = ((2 * at + 1) / side - 1 for at, side in zip(pixels, labels.shape[2:], strict=True))
+    grid = torch.stack(torch.broadcast_tensors(x, y[:, None]), 2)[None].to(maps.dtype)  # (1, h, w, 2)
+    found = [torch.empty(3, 0, dtype=torch.int32, device=maps.device)]
+    for row, one in zip(rows.tolist(), maps, strict=True):
+        active = (one.amax((1, 2)) > limits).nonzero()[:, 0]
+        values = F.grid_sample(one[active][None], grid, padding_mode="border", align_corners=False)[0].flatten(1)
+        unit, point = (values > limits[active, None]).nonzero(as_tuple=True)
+        found.append(torch.stack([active[unit], torch.full_like(unit, row), point]).int())
+    return torch.cat(found, 1), rows, marked
+
+
+def _join(parts: Sequence[tuple[Tensor, np.ndarray, Tensor]], images: int) -> _Grid:
+    layers, points = max(marked.shape[1] for *_, marked in parts), parts[0][2].shape[2]
+    labels = parts[0][2].new_zeros(layers, images, points)
+    for _, rows, marked in parts:
+        labels[: marked.shape[1], rows] = marked.transpose(0, 1)
+    return _Grid(*torch.cat([found for found, *_ in parts], 1), labels)
+
+
+def _compare(
+    grid: _Grid,
+    best: np.ndarray,
+    usable: np.ndarray,
+    category: Tensor,
+    shown: np.ndarray,
+    sources: SourceImages,
+    draws: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Compare the overlap of each unit with its best concept, (units,), -1 for none, with the largest under the null.
+
+    `usable` are the concepts, (concepts,), that compete. Source images exchange their label maps with others whose
+    rows are annotated with the same categories, so that only what is shared can change. Gives p-values (units,).
+    """
+    device, concepts = grid.labels.device, len(usable)
+    of_concept = category.numpy()
+    annotated = np.stack([shown[:, of_concept == each].any(1) for each in range(of_concept.max() + 1)], 1)
+    rows_of = np.split(sources.rows, sources.start[1:])
+    kinds = np.unique([hashlib.sha256(annotated[rows].tobytes()).digest() for rows in rows_of], return_inverse=True)[1]
+    unit, row, step = grid.unit.long(), grid.row.long(), concepts + 1
+    of_category = torch.from_numpy(annotated).to(device)
+    in_mask = torch.stack([unit[column[row]].bincount(minlength=len(best)) for column in of_category.T], 1)
+    in_concept = grid.labels.flatten().bincount(minlength=step)[1:]
+    either = in_mask[:, category.to(device)] + in_concept
+    layers, usable = [layer.flatten() for layer in grid.labels], torch.from_numpy(usable).to(device)
+
+    def overlap(target: np.ndarray) -> Tensor:
+        place = torch.from_numpy(target).to(device)[row] * grid.labels.shape[2] + grid.point
+        shared = sum((unit * step + layer[place]).bincount(minlength=len(best) * step) for layer in layers)
+        both = shared.view(-1, step)[:, 1:]
+        return both.double() / (either - both).clamp_min(1) * usable
+
+    chosen = torch.from_numpy(best).to(device)
+    observed = overlap(np.arange(len(shown))).gather(1, chosen.clamp_min(0)[:, None])[:, 0]
+    reached = torch.zeros(len(best), dtype=torch.int64, device=device)
+    for _ in each(range(draws), "exchanges of label maps"):
+        reached += overlap(shuffle(sources, rng, kinds=kinds)).amax(1) >= observed
+    return np.where(best < 0, np.nan, (1 + reached.cpu().numpy()) / (1 + draws))

@@ -93,12 +93,14 @@ def exchange(source_images: SourceImages, given: np.ndarray, rng: np.random.Gene
     return source_images.rows[source_images.start[drawn[which]] + source_images.place[given]]
 
 
-def shuffle(source_images: SourceImages, rng: np.random.Generator) -> np.ndarray:
-    """Let all source images change places as in `exchange`; return for each row the row that comes to its place."""
+def shuffle(source_images: SourceImages, rng: np.random.Generator, *, kinds: np.ndarray | None = None) -> np.ndarray:
+    """Let all source images change places as in `exchange`; return for each row the row that comes to its place.
+
+    They change places with others of their kind, (source_images,), if kinds are given: those must be of as many rows.
+    """
+    kinds = source_images.size if kinds is None else kinds
     drawn = np.empty_like(source_images.start)
-    for size in np.unique(source_images.size):
-        same = np.flatnonzero(source_images.size == size)
-        drawn[same] = rng.permutation(same)
+    drawn[np.argsort(kinds, kind="stable")] = np.lexsort((rng.random(len(kinds)), kinds))
     return source_images.rows[source_images.start[drawn[source_images.number]] + source_images.place]
 
 

@@ -25,7 +25,7 @@ def test_an_image_depends_on_the_seed_and_its_number_only():
 def test_every_pixel_has_a_color_and_every_region_one_pattern():
     _, (colors, patterns) = (each.swapaxes(0, 1) for each in textures.generate(120, size=64, seed=0))
     words = datasets.words_of_maps("textures", "")
-    assert words.category.tolist() == ["color"] * 11 + ["pattern"] * 9
+    assert words.category.tolist() == ["color"] * 11 + ["texture"] * 9
     assert words["value"].tolist() == list(range(1, 21)) and words.word.is_unique
     assert set(np.unique(colors)) == set(range(1, 12)) and set(np.unique(patterns)) == set(range(12, 21))
     assert all(1 <= len(np.unique(each)) <= 4 for each in patterns)

@@ -278,6 +278,18 @@ def effects(models):
     return pd.DataFrame(rows, columns=columns)
 
 
+def annotated(models):
+    """Units of Network Dissection: named, selective, neither, not finite; a layer has categories unheard of."""
+    kinds = [("named", "color"), ("named", "texture"), ("selective", "color"), ("neither", ""), ("not finite", "")]
+    rows = [
+        [model, layer, status, f"{category}{layer}" if layer == "b" else category, 0.01]
+        for model in models
+        for layer in ("a", "b", "c")
+        for status, category in kinds[: 4 if layer == "c" else 5] * 3
+    ]
+    return pd.DataFrame(rows, columns=["model", "layer", "status", "mask_category", "q_value"])
+
+
 def charts(models):
     """Give every figure that is drawn from tables: function, tables, options."""
     encoder, first = {"encoder": "ConSE surrogate"}, {"model": next(iter(models))}
@@ -288,6 +300,7 @@ def charts(models):
         "shares": (concept_figures.category_shares, [categories(models)], encoder),
         "sweep": (evaluation_figures.agreement_sweep, [sweep(models)], {}),
         "rarefaction": (concept_figures.rarefaction, [curve(models), probe_sizes(models)], encoder),
+        "annotated": (concept_figures.units_named_by_masks, [annotated(models)], {}),
         "null": (concept_figures.score_against_null, [evidence(models)], encoder),
         "trend": (concept_figures.category_trend, [trend(models)], encoder),
         "differences": (concept_figures.category_differences, [differences(models)], encoder),
@@ -443,6 +456,7 @@ SENTENCES = {  # of figures that have nothing to show
     "null": "No unit could be tested: none is above its lowest activation on enough images.",
     "trend": "No model has labels in two layers, so there is no trend.",
     "differences": "There is one model with labels, so there is no difference.",
+    "annotated": "No unit overlaps a concept that enough source images show.",
     "found": "There is no source image with an object that a map can be scored against.",
     "randomized": "There is no source image on which maps of a randomized network can be compared.",
     "stable": "There is no source image on which LIME can be compared with itself.",

@@ -419,23 +419,29 @@ def test_labels_that_could_not_be_tested():
 
 def dissected(cosine, p, detectors=10):
     row = {"model": "m", "layer": "x", "masks": "masks", "units": 20, "detectors": detectors, "unique_detectors": 1}
-    row |= {"on_one_source_image": 0, "compared": detectors, "same": 1, "cosine": cosine, "cosine_chance": 0.5}
-    return concept_findings.netdissect_findings(pd.DataFrame([row | {"p_value": p, "p_adjusted": p}]))
+    row |= {"annotated_source_images": 9, "named": 0, "selective": 1, "neither": 19}
+    row |= {"compared": detectors, "same": 1, "cosine": cosine, "cosine_chance": 0.5, "p_value": p, "p_adjusted": p}
+    units = pd.DataFrame(columns=["model", "layer", "status", "mask_category", "mask_concept"])
+    named, agreement, _ = concept_findings.netdissect_findings(pd.DataFrame([row]), units)
+    assert (
+        named
+        == "m x: Network Dissection (masks; 9 source images) names 0 of 20 units; 1 more is selective, 19 neither."
+    )
+    return [agreement]
 
 
 def test_two_methods_agree_more_less_or_neither():
     text = (
         "Of the 20 units of x of m, Network Dissection (masks) calls 10 detectors, of 1 different concept. The two "
-        "labels "
-        "of 10 of them have a mean text cosine of {:.2f}, against 0.50 if dealt at random: {} (p = {}, adjusted for 1 "
-        "test, units taken as independent); 1 names the same."
+        "labels of 10 of them, whose CLIP labels are selective too, have a mean text cosine of {:.2f}, against 0.50 if "
+        "shuffled among these units: {} (p = {}, adjusted for 1 test, units taken as independent); 1 names the same."
     )
     assert dissected(0.9, 0.01) == [text.format(0.9, "agreement beyond chance is supported", 0.01)]
     assert dissected(0.1, 0.01) == [text.format(0.1, "less agreement than by chance is supported", 0.01)]
     assert dissected(0.9, 0.05) == [text.format(0.9, "agreement beyond chance is not supported", 0.05)]
     assert dissected(NAN, NAN, detectors=0) == [
         "Of the 20 units of x of m, Network Dissection (masks) calls 0 detectors, of 1 different concept; none of them "
-        "has a CLIP label to compare."
+        "has a selective CLIP label to compare."
     ]
 
 
@@ -509,7 +515,7 @@ EMPTY = {  # the columns of the tables, and options
         {},
     ),
     "evaluation_findings.localization_findings": ([["model", "reference", "measure"], ["model"]], {}),
-    "concept_findings.netdissect_findings": ([["model"]], {}),
+    "concept_findings.netdissect_findings": ([["model"], ["model"]], {}),
     "evaluation_findings.shape_findings": ([["model", "measure"], ["model"]], {}),
     "evaluation_findings.complexity_findings": ([["model", "agreement"]], {}),
     "evaluation_findings.randomization_findings": ([["model", "measure"]], {}),

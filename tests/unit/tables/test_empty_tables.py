@@ -61,7 +61,8 @@ def concepts(status="labeled"):
 
 def dissected():
     words = {"mask_concept": "dog", "mask_category": "object", "masks": "masks", "detector": True}
-    numbers = {"mask_source_images": 1, "cosine": 0.5, "cosine_chance": 0.4, "same": True}
+    words |= {"clip_concept": "cat", "clip_q_value": 0.01}
+    numbers = {"annotated_source_images": 9, "cosine": 0.5, "same": True}
     return concepts().assign(**words, **numbers)
 
 
@@ -102,7 +103,7 @@ SUMMARIES = {
         lambda: each("measure", text.STABILITY_TITLES, seeds=2, n_samples=100, chance=0.1),
         summarize_stability,
     ),
-    "netdissect.summarize": (dissected, netdissect.summarize),
+    "netdissect.summarize": (dissected, lambda table: netdissect.summarize(table, ["cat", "dog"], np.eye(2))),
     "diversity.probe_sizes": (draws, diversity.probe_sizes),
     "job_resources.efficiency": (jobs, job_resources.efficiency),
     "job_resources.slowest": (jobs, job_resources.slowest),
