@@ -22,6 +22,7 @@ rule decode_images:
         rows=shard_range,
         digest=shard_digest,
         on_bad_image=of_images("on_bad_image"),
+        label_base=of_images("label_base"),
     message:
         "Decode shard {wildcards.shard} of the {wildcards.dataset} source images ({wildcards.geometry})"
     script:

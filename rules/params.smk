@@ -44,6 +44,14 @@ def sources(wildcards):
     return config["images"][wildcards.dataset].get("sources", [])
 
 
+def classes_of_folders(wildcards):
+    """The different lists of classes whose numbers the folders of explained source images have."""
+    images = config["images"][wildcards.dataset]
+    if wildcards.dataset != "explain" or images.get("kind") != "class_folders":
+        return []
+    return sorted({config["models"][model]["classes"] for model in explained_models()}, key=str)
+
+
 def drawn_images(wildcards):
     """What images that are generated are drawn from."""
     images = config["images"][wildcards.dataset]

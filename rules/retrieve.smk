@@ -92,6 +92,7 @@ rule retrieve_images:
         folder=source_images_folder,
         kind=of_images("kind"),
         size=of_images("size"),
+        classes=classes_of_folders,
         on_bad_image=of_images("on_bad_image"),
     message:
         "Retrieve the {wildcards.dataset} source images"

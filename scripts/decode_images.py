@@ -7,10 +7,11 @@ with log_to(snakemake.log[0]):
 
     import numpy as np
     from unitlens.images import decode, label_maps
-    from unitlens.jobs.sheets import read_rows
+    from unitlens.jobs.sheets import label_columns, read_label, read_rows
     from unitlens.storage.arrays import write_arrays
 
     rows = read_rows(snakemake.input.sheet, *snakemake.params.rows)
+    labels, base = label_columns(rows[0]), snakemake.params.label_base
     images, kept, problems = decode.decode_images(
         rows, snakemake.params.folder, snakemake.params.geometry, on_bad_image=snakemake.params.on_bad_image
     )
@@ -24,7 +25,7 @@ with log_to(snakemake.log[0]):
             "images": images,
             "image_id": np.array([row["image_id"] for row in rows], dtype=str),
             "source_image": np.array([row["path"] for row in rows], dtype=str),
-            "label": np.array([int(row["label"] or -1) for row in rows], dtype=np.int64),
+            **{name: np.array([read_label(row, name, base) for row in rows], np.int64) for name in labels},
             **truth,
         },
         {"geometry": snakemake.wildcards.geometry, "skipped": json.dumps(problems + without)},

@@ -22,6 +22,7 @@ with log_to(snakemake.log[0]):
             target=params.target,
             batch_size=batch_size,
             device=net.device,
+            model=net.facts["model"],
         )
         facts = net.facts | {"explainer": f"{method}-{layer}", "explained_class": str(params.target)}
         facts["geometry"] = attributes_of(file)["geometry"]

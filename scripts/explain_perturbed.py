@@ -18,9 +18,8 @@ with log_to(snakemake.log[0]):
     options = params.options | {"seed": params.seed, "batch_size": batch_size}
     with open_arrays(snakemake.input.images) as file:
         explainer = run.PERTURBING[name](net.predict, given=segment.given_superpixels(file), **options)
-        arrays, seconds = run.explain_images(
-            file, explainer, net.predict, target=params.target, batch_size=batch_size, device=net.device
-        )
+        options = {"target": params.target, "batch_size": batch_size, "device": net.device, "model": net.facts["model"]}
+        arrays, seconds = run.explain_images(file, explainer, net.predict, **options)
         facts = net.facts | {"explainer": name, "explained_class": str(params.target)}
         facts["geometry"] = attributes_of(file)["geometry"]
     write_arrays(snakemake.output.saliency, arrays, facts | {name: json.dumps(params.options), "seed": params.seed})

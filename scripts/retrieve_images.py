@@ -17,5 +17,6 @@ with log_to(snakemake.log[0]) as terminal:
         sheet=snakemake.input.get("sheet"),
         kind=snakemake.params.kind,
         size=snakemake.params.size,
+        classes=snakemake.params.classes,
         allow_missing=snakemake.params.on_bad_image == "skip",
     )

@@ -6,6 +6,7 @@ with log_to(snakemake.log[0]):
     import pandas as pd
     import torch
     from unitlens.explainers import run, segment
+    from unitlens.jobs.sheets import label_column
     from unitlens.measures import reference_checks
     from unitlens.networks import network
     from unitlens.storage.shards import concatenate
@@ -18,7 +19,8 @@ with log_to(snakemake.log[0]):
     decoded, _ = concatenate(snakemake.input.images, rows=params.verify["n_images"])
     images = torch.as_tensor(decoded["images"]).to(net.device)
     image_ids, given = decoded["image_id"], segment.given_superpixels(decoded)
-    targets = run.choose_targets(net.predict(images), decoded["label"], params.target, image_ids)
+    labels = decoded[label_column(net.facts["model"], decoded)]
+    targets = run.choose_targets(net.predict(images), labels, params.target, image_ids)
     options = {"name": net.facts["model"], "layer": params.layer, "cams": params.cams, "seed": params.seed}
     options |= {"lime_options": params.lime, "samples": params.verify["samples"], "given": given}
     options |= {"batch_size": snakemake.resources.batch_size}

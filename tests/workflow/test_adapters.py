@@ -87,8 +87,9 @@ def check_model(layers):
     adapter("check_model", {"weights": "toy.bin"}, ["toy.json"], params=params, model=MODEL)
 
 
-def decode(output, start=0, stop=IMAGES, *, sheet="sheet.csv", on_bad_image="fail"):
+def decode(output, start=0, stop=IMAGES, *, sheet="sheet.csv", on_bad_image="fail", base=0):
     params = {"folder": "source_images", "geometry": GEOMETRY, "rows": [start, stop], "on_bad_image": on_bad_image}
+    params |= {"label_base": base}
     adapter("decode_images", {"sheet": sheet}, [output], params=params, geometry="squash36-crop32-bilinear")
     return output
 
@@ -231,6 +232,19 @@ def test_decoded_shard():
     assert arrays["image_id"].tolist() == ["toy_02", "toy_03", "toy_04"]
     assert arrays["label"].tolist() == [2, 3, 4]
     assert facts["geometry"] == "squash36-crop32-bilinear" and facts["skipped"] == "[]"
+
+
+def test_a_model_has_labels_of_its_own():
+    """Three rows whose classes are counted from 1: of all models, of the model, and of another one."""
+    lines = ["image_id,path,label,label_NA,label_other", "a,toy_00.png,1,3,", "b,toy_01.png,2,,5", "c,toy_02.png,,1,5"]
+    Path("labels.csv").write_text("\n".join(lines) + "\n")
+    images = decode("labels/images.h5", 0, 3, sheet="labels.csv", base=1)
+    arrays, _ = arrays_module.read_arrays(images)
+    assert arrays["label"].tolist() == [0, 1, -1] and arrays["label_NA"].tolist() == [2, -1, 0]
+    for method in ("gradcam", "lime"):
+        explained, _ = arrays_module.read_arrays(explain(f"labels/{method}.h5", images, method, target="label"))
+        assert explained["label"].tolist() == [2, -1, 0] and explained["target"].tolist() == [2, -1, 0]
+        assert explained["warning"].tolist()[1] == "the sheet gives no label to explain"
 
 
 def bad_sheet():

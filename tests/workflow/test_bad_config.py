@@ -22,7 +22,7 @@ SHEET, EXPLAIN, CONCEPTS, CLASSES = (
 )
 IN_SHEET, IN_CONCEPTS = "(images.probe.sheet)", "(concepts.list)"
 HEADER = "image_id,path,label,mask,crop\n"
-COLUMNS = "image_id, path, label, mask, crop, box, superpixels"
+COLUMNS = "image_id, path, label, mask, crop, box, superpixels, label_toy"
 KEYS = (
     "device, precision, offline, seed, threads, batch_size, models, images, encoder, concepts, dissect, "
     "netdissect, explain, agreement, faithfulness, tune, verify, sanity, report"
@@ -310,13 +310,16 @@ BAD = {
     "a sheet of zero bytes": (
         {},
         {SHEET: ""},
-        [f"{SHEET} {IN_SHEET}: the first line must name the columns {COLUMNS}; got nothing"],
+        [f"{SHEET} {IN_SHEET}: the first line must name the columns {COLUMNS}, with commas between them; got nothing"],
     ),
     "a sheet of a header": ({}, {SHEET: HEADER}, [f"{SHEET} {IN_SHEET}: there is no row below the first line"]),
     "a sheet without header": (
         {},
         {SHEET: "a,a.png\n"},
-        [f"{SHEET} {IN_SHEET}: the first line must name the columns {COLUMNS}; got a, a.png"],
+        [
+            f"{SHEET} {IN_SHEET}: the first line must name the columns {COLUMNS}, with commas between them; got "
+            "'a,a.png'"
+        ],
     ),
     "unknown column": (
         {},
@@ -423,8 +426,8 @@ BAD = {
         {},
         [
             "images.annotated: 'pixels' is a required property",
-            "images.annotated: 'sources' is not one of ['kind', 'size', 'pixels', 'shard_size', 'on_bad_image'] "
-            "(Textures are drawn, and have neither sheet nor sources.)",
+            "images.annotated: 'sources' is not one of ['kind', 'size', 'pixels', 'shard_size', 'on_bad_image', "
+            "'label_base'] (Textures are drawn, and have neither sheet nor sources.)",
         ],
     ),
     "pixels of source images that are not drawn, and no sources": (
@@ -593,7 +596,6 @@ BAD = {
             f"{CLASSES} line 2 (models.toy.classes): the line is blank; every line must name a class",
             f"{CLASSES} line 7 (models.toy.classes): the class 'x; y' {APART}",
             f"{CLASSES} line 8 (models.toy.classes): the class 'z\\x00' has the control character U+0000",
-            f"{CLASSES} line 9 (models.toy.classes): the line is blank; every line must name a class",
         ],
     ),
     "words that tables cannot hold": (
@@ -630,6 +632,95 @@ BAD = {
                 "between slashes, none zero"
                 for line, path in [(10, "i\0.png"), (11, "j" * 256)]
             ),
+        ],
+    ),
+    "classes that are counted from 1": (
+        {},
+        {EXPLAIN: "image_id,path,label\na,a.png,1\nb,b.png,5\nc,c.png,\n"},
+        [
+            f"{EXPLAIN} line 3 (images.explain.sheet): label '5' must be below 5, the number of classes of toy",
+            "images.explain.sheet: the labels of toy are 1 to 5, and none is 0; if its first class is called 1, "
+            "set images.explain.label_base: 1",
+        ],
+    ),
+    "classes that are not counted from 1": (
+        {"images.explain.label_base": 1},
+        {EXPLAIN: "image_id,path,label\na,a.png,0\nb,b.png,5\nc,c.png,6\n"},
+        [
+            f"{EXPLAIN} line {line} (images.explain.sheet): label '{label}' must be from 1 to 5, the number of classes "
+            "of toy"
+            for line, label in [(2, 0), (4, 6)]
+        ],
+    ),
+    "a base of labels without a sheet": (
+        {"images.probe": {"size": 9, "label_base": 1} | FOLDER},
+        {},
+        ["images.probe.label_base: only a sheet counts classes from 1"],
+    ),
+    "labels of models that number classes differently": (
+        {"models.other": another_model() | {"classes": 365}},
+        {},
+        [
+            "images.explain.sheet: label cannot hold for toy (5 classes) and other (365), which number classes "
+            "differently; give all but one a column of its own (label_other, empty where there is no label)"
+        ],
+    ),
+    "the same classes in another order": (
+        {"models.other": another_model() | {"classes": "config/others.txt"}},
+        {"config/others.txt": "".join(f"{name}\r\n" for name in reversed(toy.CLASSES)) + "\r\n"},
+        [
+            "images.explain.sheet: label cannot hold for toy (5 classes) and other (5), which number classes "
+            "differently; give all but one a column of its own (label_other, empty where there is no label)"
+        ],
+    ),
+    "a label of one's own that is none": (
+        {"models.other": another_model() | {"classes": 365}, "explain.target": "label"},
+        {
+            EXPLAIN: "image_id,path,label,label_other\na,a.png,1,365\nb,b.png,4,\nc,c.png,,3\nd,d.png,1,cat\n",
+        },
+        [
+            f"{EXPLAIN} line 2 (images.explain.sheet): label_other '365' must be below 365, the number of classes of "
+            "other",
+            f"{EXPLAIN} line 3 (images.explain.sheet): label_other is empty, but explain.target is 'label'",
+            f"{EXPLAIN} line 4 (images.explain.sheet): label is empty, but explain.target is 'label'",
+            f"{EXPLAIN} line 5 (images.explain.sheet): label_other 'cat' must be the number of a class, from 0",
+        ],
+    ),
+    "labels of no model": (
+        {},
+        {EXPLAIN: "image_id,path,label_toi\na,a.png,1\n"},
+        [f"{EXPLAIN} (images.explain.sheet): unknown or repeated column 'label_toi'; allowed: {COLUMNS}"],
+    ),
+    "ImageNet's labels for other classes": (
+        {"images.explain": {"kind": "imagenet_val", "size": 9} | FOLDER},
+        {},
+        [
+            "images.explain.kind: imagenet_val cannot hold for ImageNet (1000 classes) and toy (5), which number "
+            "classes differently; write a sheet (label_toy, empty where there is no label)"
+        ],
+    ),
+    "columns between other marks, and with spaces": (
+        {},
+        {SHEET: "image_id;path;label\na;a.png;1\n", EXPLAIN: "image_id, path\na, a.png\n"},
+        [
+            f"{SHEET} {IN_SHEET}: the first line must name the columns {COLUMNS}, with commas between them; got "
+            "'image_id;path;label'",
+            f"{EXPLAIN} (images.explain.sheet): the first line must name the columns {COLUMNS}, with commas between "
+            "them; got 'image_id, path'",
+        ],
+    ),
+    "paths of Windows, and ids with spaces": (
+        {},
+        {EXPLAIN: "image_id,path,mask\na,sub\\a.png,\nb,C:\\b.png,\nc,c.png,m\\c.png\nd ,d.png,\n d,d.png,\n"},
+        [
+            *(
+                f"{EXPLAIN} line {line} (images.explain.sheet): {column} {cell!r} must have '/' between folders, on "
+                "Windows, too"
+                for line, column, cell in [(2, "path", "sub\\a.png"), (3, "path", "C:\\b.png"), (4, "mask", "m\\c.png")]
+            ),
+            f"{EXPLAIN} line 5 (images.explain.sheet): image_id 'd ' must be of letters, digits, '_', '.' and '-' (the "
+            "last two not first), at most 200, for it names files",
+            f"{EXPLAIN} line 6 (images.explain.sheet): image_id ' d' stands on line 5 already as 'd ', {SAME}",
         ],
     ),
     "a label that names no box": (

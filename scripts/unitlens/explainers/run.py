@@ -15,6 +15,7 @@ from unitlens.explainers.masks import cut_explanations, has_map, mask_stability,
 from unitlens.explainers.segment import superpixel_counts, superpixels_of
 from unitlens.images.fill import HIDE
 from unitlens.jobs.progress import progress
+from unitlens.jobs.sheets import label_column
 from unitlens.storage.arrays import as_texts
 from unitlens.storage.shards import join
 
@@ -33,18 +34,19 @@ def explain_images(
     target: str | int,
     batch_size: int,
     device: torch.device | str = "cpu",
+    model: str = "",
 ) -> tuple[dict[str, np.ndarray], float]:
     """Explain images, a batch at a time; give arrays with a row an image, and the seconds spent in the explainer.
 
-    `images` holds ``images`` (n, h, w, 3) uint8, ``image_id``, ``source_image`` and ``label``, arrays or open datasets;
-    `predict` makes probabilities of uint8 images; for `target` see `choose_targets`. The arrays are those of the
-    explainer and ``target, target_probability, predicted, predicted_probability, label, image_id, source_image,
-    warning``. ``warning`` says why an image has no explanation, or that its map is zero everywhere; it is empty where
-    there is a map. Without an explanation the saliency is 0 everywhere, and so are other whole numbers and masks; other
-    numbers are NaN. A class that is not known is -1.
+    `images` holds ``images`` (n, h, w, 3) uint8, ``image_id``, ``source_image``, ``label`` and perhaps labels that are
+    the `model`'s own, arrays or open datasets; `predict` makes probabilities of uint8 images; for `target` see
+    `choose_targets`. The arrays are those of the explainer and ``target, target_probability, predicted,
+    predicted_probability, label, image_id, source_image, warning``. ``warning`` says why an image has no explanation,
+    or that its map is zero everywhere; it is empty where there is a map. Without an explanation the saliency is 0
+    everywhere, and so are other whole numbers and masks; other numbers are NaN. A class that is not known is -1.
     """
     facts = {name: as_texts(images[name]) for name in ("image_id", "source_image")} | {
-        "label": np.asarray(images["label"])
+        "label": np.asarray(images[label_column(model, images)])
     }
     total, seconds, parts, warnings = len(facts["image_id"]), 0.0, [], []
     starts = range(0, total, batch_size)

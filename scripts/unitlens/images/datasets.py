@@ -21,7 +21,18 @@ import pandas as pd
 
 from unitlens.images import textures
 from unitlens.jobs.characters import first_few, visible
-from unitlens.jobs.sheets import COLUMNS, DUPLICATE_OF, LONGEST_ID, MAPS, MAPS_APART, is_label, read_rows
+from unitlens.jobs.sheets import (
+    COLUMNS,
+    DUPLICATE_OF,
+    LONGEST_ID,
+    MAPS,
+    MAPS_APART,
+    count_classes,
+    is_label,
+    label_columns,
+    read_names,
+    read_rows,
+)
 from unitlens.storage.files import list_files, list_folders, sha256
 from unitlens.storage.tables import read_texts, write_texts
 
@@ -50,6 +61,7 @@ def write_sheet(
     sheet: str | Path | None,
     kind: str,
     size: int | None,
+    classes: Sequence[str | int] = (),
     allow_missing: bool = False,
 ) -> None:
     """Write the sheet of an image set whose source images are in place below `root`, and check that they are.
@@ -66,6 +78,9 @@ def write_sheet(
         The user's sheet, whose rows are copied; without it they are listed by the one of `KINDS` that `kind` names.
     size
         How many rows the config promised, where there is no `sheet`.
+    classes
+        What the folders of a set of the kind ``class_folders`` must be, the classes of the models: files with their
+        names, ``imagenet``, or how many there are.
     allow_missing
         Leave missing source images and label maps to `decode_images` and `read_label_maps`, which list them.
 
@@ -74,9 +89,12 @@ def write_sheet(
     FileNotFoundError
         If source images or label maps are missing; the first five are named.
     ValueError
-        If the number of source images is not `size`, or two of them have the same `image_id`.
+        If the number of source images is not `size`, or two of them have the same `image_id`; if folders are not the
+        `classes` in their order.
     """
     root = Path(root)
+    for each in classes if kind == "class_folders" and not sheet else ():
+        _check_folders(root, each)
     others = {} if sheet or kind not in _BY_NAME else _say_left_out(root)
     rows = read_rows(sheet, 0, sys.maxsize) if sheet else _listed(root, kind, size, others)
     if not allow_missing:
@@ -85,7 +103,9 @@ def write_sheet(
         _check_present(root, "label maps", maps)
     same = _add_hashes(rows, root)
     part = Path(path).with_suffix(".part")
-    write_texts(pd.DataFrame(rows, columns=[*COLUMNS, "class_name", "sha256", DUPLICATE_OF]), part)
+    own = [name for name in label_columns(rows[0]) if name not in COLUMNS]
+    columns = [*COLUMNS, *own, "class_name", "sha256", DUPLICATE_OF]
+    write_texts(pd.DataFrame(rows, columns=columns), part)
     part.replace(path)
     write_texts(pd.DataFrame(others.items(), columns=["ending", "files"], dtype=str), left_out)
     what = "source image is a copy of another" if len(same) == 1 else "source images are copies of others"
@@ -104,6 +124,19 @@ def _say_left_out(root: Path) -> dict[str, int]:
     if others:
         print(f"left out, no image by the ending of its name: {endings_text(others)}")
     return others
+
+
+def _check_folders(root: Path, classes: str | int) -> None:
+    """Refuse folders that would be numbered otherwise than the classes of a model."""
+    names, count = list_folders(root), count_classes(classes)
+    known = read_names(classes) if isinstance(classes, str) and classes != "imagenet" else names
+    same = [name.casefold() for name in names] == [name.casefold() for name in known]
+    if len(names) != count or (not same and sorted(map(str.casefold, names)) == sorted(map(str.casefold, known))):
+        told = f"in another order than {classes} has them" if len(names) == count else f"not {count} ({classes})"
+        raise ValueError(
+            f"{root} has {len(names)} folders of classes, {told}, so that their numbers would be wrong labels; write a "
+            "sheet, or take kind: imagenet_val for folders of ImageNet's synsets"
+        )
 
 
 def endings_text(endings: Mapping[str, object]) -> str:

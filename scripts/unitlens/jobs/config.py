@@ -179,36 +179,89 @@ def _check_tuning(config: dict) -> list[str]:
 
 
 def _check_images(config: dict) -> list[str]:
-    boxes = config.get("netdissect", {}).get("boxes")
-    check_rows = {
-        "probe": functools.partial(_check_probe_row, {}),
-        "annotated": functools.partial(_check_probe_row, {}),
-        annotated_set(config): functools.partial(_check_probe_row, {boxes: count_classes(boxes)} if boxes else {}),
-        "explain": functools.partial(_check_explained_row, config["explain"], _explained_classes(config)),
-    }
+    boxes, classes = config.get("netdissect", {}).get("boxes"), _explained_classes(config)
+    columns = [*sheets.COLUMNS, *map(sheets.OWN_LABEL.format, config["models"])]
     problems = []
     for name, images in config["images"].items():
         problems += check_folders(f"images.{name}", images.get("sources", []))
-        if "sheet" in images:
-            key = f"images.{name}.sheet"
-            problems += check_file(images["sheet"], key, sheets.COLUMNS, "image_id", check_rows[name])
+        if "sheet" not in images:
+            problems += [f"images.{name}.label_base: only a sheet counts classes from 1"] * images["label_base"]
+            continue
+        key, base = f"images.{name}.sheet", images["label_base"]
+        counts = {boxes: count_classes(boxes)} if boxes and name == annotated_set(config) else {}
+        labels = {model: set() for model in classes}
+        check_row = functools.partial(_check_probe_row, counts, base)
+        if name == "explain":
+            check_row = functools.partial(_check_explained_row, config["explain"], classes, base, labels)
+        problems += check_file(images["sheet"], key, columns, "image_id", check_row)
+        problems += [
+            f"{key}: the labels of {model} are 1 to {classes[model]}, and none is 0; if its first class is called 1, "
+            f"set images.{name}.label_base: 1"
+            for model, found in labels.items()
+            if found and not base and min(found) == 1 and max(found) == classes[model]
+        ]
     return problems
 
 
-def _check_probe_row(counts: Mapping[str, int], row: Mapping[str, str]) -> list[str]:
+def _check_probe_row(counts: Mapping[str, int], base: int, row: Mapping[str, str]) -> list[str]:
     """Check labels too where boxes are of their classes."""
-    return sheets.check_row(row) or (sheets.check_label(row, counts) if row.get("box") else [])
+    named = counts.items() if row.get("box") else ()
+    return sheets.check_row(row) or [
+        line for name, count in named for line in sheets.check_label(row, "label", count, name, base)
+    ]
 
 
-def _check_explained_row(explain: dict, counts: Mapping[str, int], row: Mapping[str, str]) -> list[str]:
-    problems = sheets.check_row(row) or sheets.check_label(row, counts)
+def _check_explained_row(
+    explain: dict, classes: Mapping[str, int], base: int, labels: Mapping[str, set[int]], row: Mapping[str, str]
+) -> list[str]:
+    """Check a row, whose `labels` are put down for each model."""
+    problems = sheets.check_row(row)
+    columns = {model: sheets.label_column(model, row) for model in classes}
+    for model, column in columns.items() if not problems else ():
+        problems += sheets.check_label(row, column, classes[model], model, base)
+        labels[model] |= {int(row[column])} if row.get(column) else set()
     if sheets.MAPS_APART in (row.get("mask") or ""):
         problems.append(f"mask {row['mask']!r} must be one label map: that of the object")
-    if explain["target"] == "label" and not row.get("label"):
-        problems.append("label is empty, but explain.target is 'label'")
+    if explain["target"] == "label":
+        empty = dict.fromkeys(column for column in columns.values() if not row.get(column))
+        problems += [f"{column} is empty, but explain.target is 'label'" for column in empty]
     if explain["lime"]["superpixels"]["method"] == "given" and not row.get("superpixels"):
         problems.append("superpixels is empty, but explain.lime.superpixels.method is 'given'")
     return problems
+
+
+def _check_shared_labels(config: dict) -> list[str]:
+    """Refuse labels of models that number classes differently, where not each of these has a column of its own."""
+    images, models = config["images"]["explain"], explained_models(config)
+    if "sheet" in images:
+        columns, rows = read_all(images["sheet"])
+        models = [model for model in models if sheets.OWN_LABEL.format(model) not in columns]
+        if not any(dict(zip(columns, cells, strict=True)).get("label") for cells in rows):
+            return []
+        named, remedy = "images.explain.sheet: label", "give all but one a column of its own"
+    elif images["kind"] in sheets.LABELED:
+        named, remedy = f"images.explain.kind: {images['kind']}", "write a sheet"
+    else:
+        return []
+    lists = {model: config["models"][model]["classes"] for model in models}
+    counts = {model: count_classes(classes) for model, classes in lists.items()}
+    if "sheet" not in images and images["kind"] == "imagenet_val":
+        counts = {"ImageNet": sheets.IMAGENET_CLASSES} | counts
+    for model, count in counts.items():
+        first = next(iter(counts))
+        if count != counts[first] or _reordered(lists.get(model), lists.get(first)):
+            between = f"{first} ({counts[first]} classes) and {model} ({count}), which number classes differently"
+            own = f"label_{model}, empty where there is no label"
+            return [f"{named} cannot hold for {between}; {remedy} ({own})"]
+    return []
+
+
+def _reordered(one: str | int | None, other: str | int | None) -> bool:
+    """Tell whether two lists of classes are files of the same names in another order."""
+    if one == other or not all(isinstance(each, str) and each != "imagenet" for each in (one, other)):
+        return False
+    names, others = sheets.read_names(one), sheets.read_names(other)
+    return names != others and sorted(names) == sorted(others)
 
 
 def _check_counts(config: dict, schema: dict) -> list[str]:
@@ -220,6 +273,7 @@ def _check_counts(config: dict, schema: dict) -> list[str]:
         for name, each in images.items()
         if -(-rows[name] // each["shard_size"]) > _MOST_SHARDS
     ]
+    problems += _check_shared_labels(config)
     if any(model.get("layers") for model in config["models"].values()):
         needed = schema["properties"]["dissect"]["properties"]["similarity"]["fewestImages"]
         similarity = config["dissect"]["similarity"]

@@ -86,8 +86,9 @@ def check_file(
             reader = csv.reader(file)
             names = next(reader, [])
             if [name for name in columns[:2] if name not in names]:
-                got = shorten(", ".join(names)) or "nothing"
-                return [f"{path} ({key}): the first line must name the columns {', '.join(columns)}; got {got}"]
+                got = repr(shorten(",".join(names))) if names else "nothing"
+                named = f"must name the columns {', '.join(columns)}, with commas between them"
+                return [f"{path} ({key}): the first line {named}; got {got}"]
             if unknown := [name for name in names if name not in columns or names.count(name) > 1]:
                 return [f"{path} ({key}): unknown or repeated column {unknown[0]!r}; allowed: {', '.join(columns)}"]
             for cells in reader:

@@ -8,7 +8,7 @@ Without numpy and torch, so that the rules, decode jobs and the library share on
 import os
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
@@ -17,12 +17,15 @@ from unitlens.jobs.csv_files import check_file, first_problems, read_records, re
 from unitlens.jobs.inputs import unreadable
 
 COLUMNS = ("image_id", "path", "label", "mask", "crop", "box", "superpixels")
+OWN_LABEL = "label_{}"  # column of the labels of one model, which numbers classes in its own way
 DUPLICATE_OF = "duplicate_of"  # column of the sheets that `datasets.write_sheet` writes, of no others
 MAPS = ("mask", "superpixels")  # columns that name label maps
 MAPS_APART = ";"  # between several label maps in one cell
 LONGEST_ID = 200  # it names files, which some file systems allow 255 bytes with their endings
 FEWEST_SOURCE_IMAGES = 3  # of a probe set that can be resampled and exchanged
 CLASS = re.compile(r"0|[1-9][0-9]{0,8}")  # the number of a class
+LABELED = ("class_folders", "imagenet_val")  # kinds of image sets whose source images are listed with labels
+IMAGENET_CLASSES = 1000
 BROUGHT_MASKS = ("broden", "textures")  # kinds of image sets that say themselves what their label maps mean
 
 _CONCEPT_COLUMNS = ("word", "category")
@@ -81,6 +84,17 @@ def inside(root: str | Path, name: str, column: str) -> Path:
     return Path(root) / PurePosixPath(name)
 
 
+def label_column(model: str, columns: Container[str]) -> str:
+    """Name the column of the labels of a model: its own where there is one, else that of all models."""
+    own = OWN_LABEL.format(model)
+    return own if own in columns else "label"
+
+
+def label_columns(columns: Iterable[str]) -> list[str]:
+    """List the columns that hold labels."""
+    return [name for name in columns if name == "label" or name.startswith(OWN_LABEL.format(""))]
+
+
 def check_row(row: Mapping[str, str]) -> list[str]:
     """List what is wrong with a row of any sheet."""
     problems = []
@@ -94,6 +108,8 @@ def check_row(row: Mapping[str, str]) -> list[str]:
         names = cell.split(MAPS_APART) if column == "mask" else [cell]
         if any(map(_leaves, names)):
             problems.append(f"{column} {cell!r} must stay below the folder of the source images")
+        elif "\\" in cell:
+            problems.append(f"{column} {cell!r} must have '/' between folders, on Windows, too")
         elif "\0" in cell or any(len(os.fsencode(part)) > 255 for name in names for part in PurePosixPath(name).parts):
             problems.append(
                 f"{column} {shorten(cell)!r} cannot name a file: at most 255 bytes between slashes, none zero"
@@ -103,19 +119,26 @@ def check_row(row: Mapping[str, str]) -> list[str]:
     for column in ("crop", "box"):
         if (edges := row.get(column)) and not _rectangle(edges.split()):
             problems.append(f"{column} {edges!r} must be four fractions 'left top right bottom' between 0 and 1")
-    if (label := row.get("label")) and not CLASS.fullmatch(label):
-        problems.append(f"label {label!r} must be the number of a class, from 0")
+    problems += [
+        f"{column} {row[column]!r} must be the number of a class, from 0"
+        for column in label_columns(row)
+        if row[column] and not CLASS.fullmatch(row[column])
+    ]
     return problems
 
 
-def check_label(row: Mapping[str, str], counts: Mapping[str, int]) -> list[str]:
-    """Say which models or lists of classes lack the label of a row, by their numbers of classes."""
-    label = row.get("label")
-    return [
-        f"label {label!r} must be below {count}, the number of classes of {name}"
-        for name, count in counts.items()
-        if label and 0 < count <= int(label)
-    ]
+def check_label(row: Mapping[str, str], column: str, classes: int, name: str, base: int) -> list[str]:
+    """Say that the label of a row in a column is none of so many classes of `name`, of which the first has `base`."""
+    label = row.get(column)
+    if not label or not classes or base <= int(label) < base + classes:
+        return []
+    allowed = f"from {base} to {classes}" if base else f"below {classes}"
+    return [f"{column} {label!r} must be {allowed}, the number of classes of {name}"]
+
+
+def read_label(row: Mapping[str, str], column: str, base: int) -> int:
+    """Read the number of a class, from 0, of a sheet that gives the first one the number `base`; -1 without a label."""
+    return int(row[column]) - base if row.get(column) else -1
 
 
 def _rectangle(edges: Sequence[str | float]) -> tuple[float, float, float, float] | None:
@@ -183,8 +206,13 @@ def count_classes(classes: int | str) -> int:
     if isinstance(classes, int):
         return classes
     if classes == "imagenet":
-        return 1000
-    return 0 if _check_names(classes, "") else len(Path(classes).read_text(encoding="utf-8-sig").splitlines())
+        return IMAGENET_CLASSES
+    return 0 if _check_names(classes, "") else len(read_names(classes))
+
+
+def read_names(path: str | Path) -> list[str]:
+    """Read a file with a name in each line, in UTF-8 with or without a byte order mark; it may end in blank lines."""
+    return Path(path).read_text(encoding="utf-8-sig").rstrip().split("\n")
 
 
 def _check_names(path: str, key: str) -> list[str]:
@@ -192,7 +220,7 @@ def _check_names(path: str, key: str) -> list[str]:
     if reason := unreadable(path):
         return [f"{key}: {reason}"]
     try:
-        names = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        names = read_names(path)
     except UnicodeDecodeError as error:
         return [f"{path} ({key}): not UTF-8 text ({error.reason} at byte {error.start})"]
     problems = []

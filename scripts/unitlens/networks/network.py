@@ -15,6 +15,7 @@ import torchvision
 from torch import Tensor, nn
 
 from unitlens import __version__
+from unitlens.jobs.sheets import read_names
 from unitlens.networks import checkpoints
 from unitlens.networks.build import build
 from unitlens.networks.hooks import capture, find_layer
@@ -164,7 +165,7 @@ def class_names(classes: str | int) -> list[str]:
         return list(torchvision.models._meta._IMAGENET_CATEGORIES)
     if not Path(classes).is_file():
         raise FileNotFoundError(f"classes: {classes} is neither 'imagenet' nor a file with one class name a line")
-    return Path(classes).read_text(encoding="utf-8-sig").splitlines()
+    return read_names(classes)
 
 
 def describe(

@@ -257,6 +257,30 @@ def test_a_class_without_an_image_keeps_its_number(tmp_path, capsys):
     assert "class 1: bee, 0 images" in capsys.readouterr().out.splitlines()
 
 
+def test_folders_that_are_numbered_otherwise_than_classes_are_refused(tmp_path):
+    write(tmp_path, "set/ant/1.png", "set/bee/1.png", "set/cat/1.png")
+    (tmp_path / "sorted.txt").write_text("Ant\r\nBee\r\nCat\r\n\r\n")
+    (tmp_path / "other.txt").write_text("cat\nbee\nant\n")
+    (tmp_path / "words.txt").write_text("z\ny\nx")  # other words may mean the same
+    for fits in (3, str(tmp_path / "sorted.txt"), str(tmp_path / "words.txt")):
+        assert len(listed(tmp_path, kind="class_folders", size=3, classes=[fits])) == 3
+    for classes, told in [
+        ("imagenet", r"not 1000 \(imagenet\)"),
+        (4, r"not 4 \(4\)"),
+        (str(tmp_path / "other.txt"), "in another order than .*other.txt has them"),
+    ]:
+        with pytest.raises(ValueError, match=f"set has 3 folders of classes, {told}, so that their numbers would be"):
+            listed(tmp_path, kind="class_folders", size=3, classes=[3, classes])
+    listed(tmp_path, size=3, classes=[4])  # no labels, no check
+
+
+def test_labels_of_models_are_copied(tmp_path):
+    write(tmp_path, "set/a.png")
+    (tmp_path / "sheet.csv").write_text("image_id,path,label_b,label\na,a.png,7,3\n")
+    (row,) = listed(tmp_path, sheet=tmp_path / "sheet.csv")
+    assert (row["label"], row["label_b"]) == ("3", "7")
+
+
 @pytest.fixture
 def devkit(tmp_path):
     """Three flat source images among others, and a development kit of three leaves and one inner node."""
