@@ -241,7 +241,7 @@ WILDCARDS = {
     "shard": r"\d{5}",
     "layer": r"[A-Za-z0-9_.]+",
     "geometry": r"(squash|short)\d+-crop\d+-[a-z]+",
-    "explainer": r"[a-z+_]+(-[A-Za-z0-9_.]+)?",
+    "explainer": r"[A-Za-z0-9+_]+(-[A-Za-z0-9_.]+)?",
 }
 
 

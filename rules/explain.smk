@@ -14,7 +14,7 @@ rule explain_cam:
     benchmark:
         "results/benchmarks/explain_cam/{model}/{method}-{layer}/{shard}.tsv"
     wildcard_constraints:
-        method="[a-z+]+",
+        method="[A-Za-z0-9+_]+",
     conda:
         "../envs/unitlens.yaml"
     threads: config["threads"]
@@ -46,7 +46,7 @@ rule explain_perturbed:
     benchmark:
         "results/benchmarks/explain_perturbed/{model}/{explainer}/{shard}.tsv"
     wildcard_constraints:
-        explainer="[a-z_]+",
+        explainer="[A-Za-z0-9+_]+",
     conda:
         "../envs/unitlens.yaml"
     threads: config["threads"]

@@ -5,7 +5,9 @@ from types import SimpleNamespace
 
 def overview_settings():
     """What the overview says about how the numbers were made."""
-    options = [(name.upper(), *each) for name, own in job_config.perturbing(config).items() for each in own.items()]
+    options = [
+        (name.upper(), *each) for name, own in job_config.perturbing(config["explain"]).items() for each in own.items()
+    ]
     return {
         "seed": config["seed"],
         "device": config["device"],

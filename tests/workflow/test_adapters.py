@@ -1,6 +1,7 @@
 """The scripts, run as Snakemake runs them: outputs, bytes, and results that depend on no shard or batch size."""
 
 import json
+import re
 import runpy
 from itertools import combinations, product
 from pathlib import Path
@@ -952,3 +953,4 @@ def test_the_schema_names_the_explainers():
     explained = schema.read_schema(SCRIPTS.parent / "config/schema.yaml")["properties"]["explain"]["properties"]
     assert explained["cams"]["items"]["enum"] == list(cam.METHODS)
     assert [name for name, entry in explained.items() if entry["type"] == "object"] == list(run.PERTURBING)
+    assert all(re.fullmatch(r"[A-Za-z0-9+_]+", name) for name in (*cam.METHODS, *run.PERTURBING))

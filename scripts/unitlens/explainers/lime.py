@@ -212,8 +212,12 @@ def mask(coefficients: torch.Tensor, segments: torch.Tensor, *, num_features: in
     if num_features < 1:
         raise ValueError(f"`num_features` is {num_features}; allowed: 1 or more")
     coefficients, segments = torch.as_tensor(coefficients), torch.as_tensor(segments)
-    shown = largest(coefficients.nan_to_num(0), num_features) & (coefficients > 0)
-    return torch.stack([own[..., labels] for own, labels in zip(shown, segments.long(), strict=True)])
+    return painted(largest(coefficients.nan_to_num(0), num_features) & (coefficients > 0), segments.long())
+
+
+def painted(values: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
+    """Give every pixel of segments (n, h, w) what values (n, [t,] d) hold of its superpixel: (n, [t,] h, w)."""
+    return torch.stack([own[..., labels] for own, labels in zip(values, segments, strict=True)])
 
 
 def largest(coefficients: torch.Tensor, count: int) -> torch.Tensor:
@@ -230,11 +234,11 @@ def _result(
     *,
     with_target_axis: bool,
 ) -> LimeResult:
-    saliency = [own.coefficients.clamp(min=0)[:, labels] for own, labels in zip(fits, segments, strict=True)]
+    coefficients = padded([own.coefficients for own in fits])
     per_target = (
-        torch.stack(saliency).float(),  # (n, t, h, w)
-        _padded([own.coefficients for own in fits]),
-        _padded(stderr),
+        painted(coefficients.clamp(min=0), segments).float(),  # (n, t, h, w)
+        coefficients,
+        padded(stderr),
         torch.stack([own.intercept for own in fits]),
         torch.stack([own.r2 for own in fits]),
     )
@@ -243,7 +247,7 @@ def _result(
     return LimeResult(*per_target, torch.tensor(n_used, device=segments.device))
 
 
-def _padded(rows: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Stack (t, d) tensors of different d into (n, t, largest d), filled up with NaN."""
+def padded(rows: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Stack tensors (t, d) of different d into (n, t, largest d), filled up with NaN."""
     widest = max(own.shape[1] for own in rows)
     return torch.stack([torch.nn.functional.pad(own, (0, widest - own.shape[1]), value=torch.nan) for own in rows])

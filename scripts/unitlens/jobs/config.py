@@ -50,12 +50,12 @@ def explainers(config: dict, model: str) -> list[str]:
     if "cam_layer" not in config["models"][model]:
         return []
     layer = config["models"][model]["cam_layer"]
-    return [*(f"{method}-{layer}" for method in config["explain"]["cams"]), *perturbing(config)]
+    return [*(f"{method}-{layer}" for method in config["explain"]["cams"]), *perturbing(config["explain"])]
 
 
-def perturbing(config: dict) -> dict[str, dict]:
+def perturbing(explain: dict) -> dict[str, dict]:
     """Give the explainers that need no layer with their options: every section of `explain` is one."""
-    return {name: options for name, options in config["explain"].items() if isinstance(options, dict)}
+    return {name: options for name, options in explain.items() if isinstance(options, dict)}
 
 
 def explained_models(config: dict) -> list[str]:
@@ -225,8 +225,9 @@ def _check_explained_row(
     if explain["target"] == "label":
         empty = dict.fromkeys(column for column in columns.values() if not row.get(column))
         problems += [f"{column} is empty, but explain.target is 'label'" for column in empty]
-    if explain["lime"]["superpixels"]["method"] == "given" and not row.get("superpixels"):
-        problems.append("superpixels is empty, but explain.lime.superpixels.method is 'given'")
+    for name, options in perturbing(explain).items():
+        if options.get("superpixels", {}).get("method") == "given" and not row.get("superpixels"):
+            problems.append(f"superpixels is empty, but explain.{name}.superpixels.method is 'given'")
     return problems
 
 

@@ -367,11 +367,10 @@ def _score_setting(
             if counts[row] <= n_samples:
                 fits[row] = surrogate(setting, *own).coefficients
     if fits:
-        rows, coefficients = list(fits), list(fits.values())
+        rows, coefficients = list(fits), lime.padded(list(fits.values()))[:, 0]  # (n, d): there is one target
         own = segments[rows]
-        saliency = torch.stack([each[0].clamp(min=0)[labels] for each, labels in zip(coefficients, own, strict=True)])
-        mask = partial(lime.mask, num_features=setting["num_features"])
-        selected = torch.cat([mask(each, labels[None]) for each, labels in zip(coefficients, own, strict=True)])
+        saliency = lime.painted(coefficients.clamp(min=0), own)
+        selected = lime.mask(coefficients, own, num_features=setting["num_features"])
         values[0, rows] = score(saliency.float(), selected, rows).cpu()
         values[1, rows] = selected.double().mean((1, 2)).cpu()
     return values
