@@ -23,6 +23,8 @@ rule decode_images:
         digest=shard_digest,
         on_bad_image=of_images("on_bad_image"),
         label_base=of_images("label_base"),
+        bits=of_images("bits"),
+        max_pixels=of_images("max_pixels"),
     message:
         "Decode shard {wildcards.shard} of the {wildcards.dataset} source images ({wildcards.geometry})"
     script:
@@ -51,6 +53,7 @@ rule summarize_images:
         "../envs/unitlens.yaml"
     params:
         names=list(config["images"]),
+        bits=[images["bits"] for images in config["images"].values()],
         sets=decoded_images()[0],
     message:
         "Count the images, those left out, and copies"

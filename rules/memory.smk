@@ -21,8 +21,10 @@ REFERENCES_MB = 4500  # a network, and the packages that define the explainers
 def memory_of_shard(wildcards, attempt):
     """Memory for the images of one shard and their label maps, of which a source image of Broden has up to eight."""
     start, stop = shard_range(wildcards)
-    side, maps = geometry(wildcards)["crop"], 8 if config["images"][wildcards.dataset]["kind"] == "broden" else 2
-    return attempt * (1000 + (stop - start) * side**2 * (3 + 2 * maps) // 2**20)
+    images = config["images"][wildcards.dataset]
+    side, maps = geometry(wildcards)["crop"], 8 if images["kind"] == "broden" else 2
+    large = max(images["max_pixels"] - 2 * 10**8, 0)  # what one source image takes beyond the usual
+    return attempt * (1000 + ((stop - start) * side**2 * (3 + 2 * maps) + 8 * large) // 2**20)
 
 
 def memory(megabytes, maps=0, section=None):

@@ -10,15 +10,14 @@ with log_to(snakemake.log[0]):
     from unitlens.jobs.sheets import label_columns, read_label, read_rows
     from unitlens.storage.arrays import write_arrays
 
-    rows = read_rows(snakemake.input.sheet, *snakemake.params.rows)
-    labels, base = label_columns(rows[0]), snakemake.params.label_base
-    images, kept, problems = decode.decode_images(
-        rows, snakemake.params.folder, snakemake.params.geometry, on_bad_image=snakemake.params.on_bad_image
-    )
-    rows = [rows[index] for index in kept]
-    truth, without = label_maps.read_label_maps(
-        rows, snakemake.params.folder, snakemake.params.geometry, on_bad_image=snakemake.params.on_bad_image
-    )
+    params = snakemake.params
+    rows = read_rows(snakemake.input.sheet, *params.rows)
+    labels, base = label_columns(rows[0]), params.label_base
+    place, policy = (params.folder, params.geometry), {"on_bad_image": params.on_bad_image}
+    with decode.pixel_limit(params.max_pixels):
+        images, kept, problems, remarks = decode.decode_images(rows, *place, bits=params.bits, **policy)
+        rows = [rows[index] for index in kept]
+        truth, without = label_maps.read_label_maps(rows, *place, **policy)
     write_arrays(
         snakemake.output[0],
         {
@@ -28,6 +27,10 @@ with log_to(snakemake.log[0]):
             **{name: np.array([read_label(row, name, base) for row in rows], np.int64) for name in labels},
             **truth,
         },
-        {"geometry": snakemake.wildcards.geometry, "skipped": json.dumps(problems + without)},
+        {
+            "geometry": snakemake.wildcards.geometry,
+            "skipped": json.dumps(problems + without),
+            "remarks": json.dumps(remarks),
+        },
     )
     print(f"{len(rows)} source images decoded, {len(problems)} skipped", *problems, *without, sep="\n")

@@ -9,4 +9,7 @@ with log_to(snakemake.log[0]):
     shards = list(zip(snakemake.params.sets, snakemake.input.images, strict=True))
     sheets = dict(zip(snakemake.params.names, snakemake.input.sheets, strict=True))
     left_out = dict(zip(snakemake.params.names, snakemake.input.left_out, strict=True))
-    write_table(image_set_counts(shards, sheets, left_out), snakemake.output[0])
+    bits = dict(zip(snakemake.params.names, snakemake.params.bits, strict=True))
+    table = image_set_counts(shards, sheets, left_out, bits)
+    write_table(table, snakemake.output[0])
+    print(*table["warning"], sep="\n")

@@ -71,7 +71,7 @@ def regions(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
 def decode(folder: Path, rows: list[dict[str, str]], output: Path) -> float:
     """Do what the job of one shard does, and give its seconds of CPU time."""
     start = time.process_time()
-    images, _, _ = decode_images(rows, folder, GEOMETRY)
+    images, _, _, _ = decode_images(rows, folder, GEOMETRY)
     write_arrays(output, {"images": images, **label_maps.read_label_maps(rows, folder, GEOMETRY)[0]}, {})
     return time.process_time() - start
 

@@ -232,7 +232,7 @@ def decode(folder: str, images: str) -> None:
 
     for start in range(0, int(images), SHARD):
         rows = read_rows(Path(folder, "sheet.csv"), start, min(start + SHARD, int(images)))
-        pixels, _, _ = decode_images(rows, Path(folder, "source_images"), GEOMETRY)
+        pixels, _, _, _ = decode_images(rows, Path(folder, "source_images"), GEOMETRY)
         ids = [row["image_id"] for row in rows]
         write_arrays(Path(folder, f"images/{start:07d}.h5"), {"images": pixels, "image_id": ids}, {})
 
@@ -270,7 +270,7 @@ def settings(folder: str) -> dict:
     source_images.mkdir()
     write_source_images(source_images, SOURCE_IMAGES, 256, 256, maps=[0])
     named = [{"image_id": str(row), "path": f"{row % SOURCE_IMAGES:06d}.jpg"} for row in range(PICTURES)]
-    images, _, _ = decode_images(named, source_images, GEOMETRY | {"resize": 224, "crop": 224})
+    images, _, _, _ = decode_images(named, source_images, GEOMETRY | {"resize": 224, "crop": 224})
     noise = np.random.default_rng(0).standard_normal((50_000, UNITS), dtype=np.float32)
     arrays = {"images": images, "activations": np.maximum(noise, 0), "masks": images[..., 0] > 128}
     rows = []

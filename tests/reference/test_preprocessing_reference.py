@@ -74,7 +74,7 @@ def test_input_is_that_of_the_publisher(tmp_path, source, size):
     image = Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
     image.save(tmp_path / "source image.jpg", quality=95)
     rows, geometry = [{"image_id": "a", "path": "source image.jpg"}], {key: published[key] for key in GEOMETRY}
-    pixels, _, _ = decode.decode_images(rows, tmp_path, geometry)
+    pixels, _, _, _ = decode.decode_images(rows, tmp_path, geometry)
     ours = network.normalizer(published["mean"], published["std"], device="cpu")(pixels)[0]
     theirs = transform(Image.open(tmp_path / "source image.jpg").convert("RGB"))
     mean, std = (torch.tensor(published[key]).view(3, 1, 1) for key in ("mean", "std"))

@@ -90,7 +90,7 @@ def check_model(layers):
 
 def decode(output, start=0, stop=IMAGES, *, sheet="sheet.csv", on_bad_image="fail", base=0):
     params = {"folder": "source_images", "geometry": GEOMETRY, "rows": [start, stop], "on_bad_image": on_bad_image}
-    params |= {"label_base": base}
+    params |= {"label_base": base, "bits": 16, "max_pixels": 10**6}
     adapter("decode_images", {"sheet": sheet}, [output], params=params, geometry="squash36-crop32-bilinear")
     return output
 
@@ -194,7 +194,7 @@ def count_images(images, sheet, output, *, others=""):
     name, left_out = Path(sheet).stem, f"{sheet}.left_out.csv"
     Path(left_out).write_text(f"ending,files\n{others}")
     files = {"images": images, "sheets": [sheet], "left_out": [left_out]}
-    adapter("summarize_images", files, [output], params={"names": [name], "sets": [name] * len(images)})
+    adapter("summarize_images", files, [output], params={"names": [name], "bits": [16], "sets": [name] * len(images)})
 
 
 def test_images_are_counted_and_copies_named(tmp_path):
@@ -210,9 +210,26 @@ def test_images_are_counted_and_copies_named(tmp_path):
         **counts,
         "copies": 1,
         "copied": "b.png of a",
+        "warning": "",
         "left_out": 3,
         "left_out_endings": "3 .txt",
     }
+
+
+def test_dark_and_moving_source_images_are_told_of(tmp_path):
+    for number in (0, 1):
+        Image.fromarray(np.full((40, 48), 1000 + 3000 * number, np.uint16)).save(f"source_images/deep_{number}.png")
+    frames = [Image.new("L", (48, 40), gray) for gray in (0, 255)]
+    frames[0].save("source_images/moving.gif", save_all=True, append_images=frames[1:])
+    rows = [{"image_id": name[:6], "path": name} for name in ("deep_0.png", "deep_1.png", "moving.gif")]
+    toy.write_sheet("odd.csv", rows)
+    images = [decode(f"odd/{start}.h5", start, start + 1, sheet="odd.csv") for start in range(3)]
+    (tmp_path / "probe.csv").write_text("image_id,path,duplicate_of\na,a.png,\n")
+    count_images(images, tmp_path / "probe.csv", tmp_path / "images.csv")
+    assert read_table(tmp_path / "images.csv").warning.tolist() == [
+        "several frames or pages, of which the first is used, have 1 (moving.gif); the values in 2 files of 16 bits "
+        "end at 4000, so that these images are dark; if they have 12 bits, set images.probe.bits to that"
+    ]
 
 
 def test_check_model_writes_what_the_model_is():

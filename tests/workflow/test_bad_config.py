@@ -427,7 +427,7 @@ BAD = {
         [
             "images.annotated: 'pixels' is a required property",
             "images.annotated: 'sources' is not one of ['kind', 'size', 'pixels', 'shard_size', 'on_bad_image', "
-            "'label_base'] (Textures are drawn, and have neither sheet nor sources.)",
+            "'label_base', 'bits', 'max_pixels'] (Textures are drawn, and have neither sheet nor sources.)",
         ],
     ),
     "pixels of source images that are not drawn, and no sources": (

@@ -4,12 +4,15 @@ JPEGs are decoded in full: draft mode would be faster and change the pixels. No 
 at once.
 """
 
+import contextlib
 import errno
 import functools
 import stat
 import struct
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -27,13 +30,36 @@ _IN_THE_FILE = (None, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EACCES, e
 _IN_THE_FILE += (errno.ELOOP,)
 
 
+_SCALED = ("PPM", "JPEG2000")  # formats whose files say how many bits their values have, which Pillow makes 16 of
+_WHITE_IS_ZERO = 0  # TIFF's PhotometricInterpretation
+
+
+class Remarks(NamedTuple):
+    """What is to be said of source images that were decoded."""
+
+    several: list[str]  # paths of files with several frames or pages, of which the first one is taken
+    deep: list[str]  # paths of files of 16 bits
+    brightest: int  # the greatest value in these
+
+
+class _Opened(NamedTuple):
+    image: Image.Image
+    several: bool
+    brightest: int | None  # None where it has no 16 bits
+
+
 def decode_images(
-    rows: Sequence[Mapping[str, str]], root: str | Path, geometry: Mapping, *, on_bad_image: str = "fail"
-) -> tuple[np.ndarray, np.ndarray, list[tuple[str, str]]]:
+    rows: Sequence[Mapping[str, str]],
+    root: str | Path,
+    geometry: Mapping,
+    *,
+    on_bad_image: str = "fail",
+    bits: int = 16,
+) -> tuple[np.ndarray, np.ndarray, list[tuple[str, str]], Remarks]:
     """Decode the source images of some sheet rows, as from `read_rows`, below the folder `root`.
 
     Images have any Pillow mode but F; they are turned upright by their EXIF tag and made 8-bit RGB. Transparency is
-    composited on white; 16 bits are divided by 257 and rounded. Each edge of a `crop` is rounded to the nearest pixel
+    composited on white. Each edge of a `crop` is rounded to the nearest pixel
     edge (halves to even), so that adjoining crops adjoin.
 
     Parameters
@@ -44,6 +70,9 @@ def decode_images(
         interpolation: "bilinear" or "bicubic", both antialiased as Pillow does.
     on_bad_image
         "fail" raises if a source image cannot be read; "skip" leaves it out and lists it.
+    bits
+        How many bits the values in files of 16 bits have: cameras and medical devices store 10 to 14 in these. The
+        greatest value of so many bits becomes 255. Files that say it themselves are read as they say.
 
     Returns
     -------
@@ -52,6 +81,8 @@ def decode_images(
         Indices into `rows`.
     problems : list of (image_id, message)
         One for each row left out.
+    remarks : Remarks
+        On the rows that are kept.
 
     Raises
     ------
@@ -65,18 +96,35 @@ def decode_images(
     places = [place_of(root, row) for row in rows]
     open_once = functools.lru_cache(maxsize=1)(_open_upright)  # the crops of one source image follow each other
     images = np.empty((len(rows), geometry["crop"], geometry["crop"], 3), np.uint8)
-    kept, problems = [], []
+    kept, problems, several, deep = [], [], [], {}
     for index, (path, crop) in enumerate(each(places, "source images")):
         try:
-            images[len(kept)] = fit_image(cut_out(open_once(path), crop), geometry)
+            opened = open_once(path, bits)
+            images[len(kept)] = fit_image(cut_out(opened.image, crop), geometry)
             kept.append(index)
+            several += [rows[index]["path"]] if opened.several else []
+            deep |= {} if opened.brightest is None else {rows[index]["path"]: opened.brightest}
         except ValueError as error:
             problems.append((rows[index]["image_id"], f"{path}: {error}"))
     if problems and on_bad_image == "fail":
         named = "\n".join(f"  image_id {image_id!r}: {message}" for image_id, message in problems[:5])
         more = f"\n  and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise ValueError(f"{len(problems)} of {len(rows)} source images cannot be decoded:\n{named}{more}")
-    return images[: len(kept)], np.array(kept, dtype=np.int64), problems
+    remarks = Remarks(list(dict.fromkeys(several)), list(deep), max(deep.values(), default=0))
+    return images[: len(kept)], np.array(kept, dtype=np.int64), problems, remarks
+
+
+@contextlib.contextmanager
+def pixel_limit(most: int) -> Iterator[None]:
+    """Refuse files whose images have more pixels than these, for a small one can fill the memory."""
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = most // 2  # Pillow refuses twice as many, and warns of more than these
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def place_of(root: str | Path, row: Mapping[str, str]) -> tuple[Path, tuple[float, ...] | None]:
@@ -105,12 +153,18 @@ def upright_size(path: Path) -> tuple[int, int]:
         raise ValueError(f"{path}: cannot be read as an image ({reason_of(error)})") from error
 
 
-def _open_upright(path: str | Path) -> Image.Image:
+def _open_upright(path: str | Path, bits: int) -> _Opened:
     """Decode a file into an upright 8-bit RGB image; ValueError if that cannot be done."""
     try:
         with open_image(path, _FORMATS) as image:
+            several = _has_frames(image)
+            packed = str(image.tile)  # how the values lie in the file; decoding forgets it
             ImageOps.exif_transpose(image, in_place=True)
-            return _to_rgb(image)
+            if image.mode.startswith("I"):  # one channel of 16 bits, also as 32
+                image, brightest = _from_deep(image, 12 if "I;12" in packed else bits)
+                return _Opened(image, several, brightest)
+            image = _to_rgb(image)
+            return _Opened(image, several, _brightest(image, bits) if ";16" in packed else None)
     except UNREADABLE as error:
         raise ValueError(f"cannot be read as an image ({reason_of(error)})") from error
 
@@ -119,17 +173,42 @@ def reason_of(error: Exception) -> object:
     """Say why a file cannot be read; what does not lie in the file, as a failing disk, is raised again."""
     if isinstance(error, OSError) and error.errno not in _IN_THE_FILE:
         raise error
+    if isinstance(error, Image.DecompressionBombError):
+        return f"{str(error).partition(', could')[0]}; the key `max_pixels` of the image set allows more"
     return error.strerror if isinstance(error, OSError) and error.strerror else error
+
+
+def _has_frames(image: Image.Image) -> bool:
+    """Tell whether a file has several frames or pages; a damaged later one is one."""
+    try:
+        return getattr(image, "n_frames", 1) > 1
+    except UNREADABLE:
+        return True
+
+
+def _from_deep(image: Image.Image, bits: int) -> tuple[Image.Image, int | None]:
+    """Make an RGB image of one channel of so many bits; give its greatest value, too, unless the file scales it."""
+    values, bits = np.asarray(image).astype(np.int32), 16 if image.format in _SCALED else bits  # (h, w)
+    top = 2**bits - 1
+    if values.min() < 0 or values.max() > top:
+        named = f"{bits} bits" if bits == 16 else f"the {bits} of `bits`"
+        raise ValueError(f"values from {values.min()} to {values.max()}: more than {named}")
+    brightest = None if image.format in _SCALED else int(values.max())
+    if image.format == "TIFF" and image.tag_v2.get(ExifTags.Base.PhotometricInterpretation) == _WHITE_IS_ZERO:
+        values = top - values
+    return Image.fromarray(((values * 255 + top // 2) // top).astype(np.uint8)).convert("RGB"), brightest
+
+
+def _brightest(image: Image.Image, bits: int) -> int:
+    """Give the greatest value of several channels of 16 bits, of which Pillow keeps the upper 8."""
+    if bits != 16:
+        raise ValueError("of several channels of 16 bits the upper 8 are read: save it with 8 bits, or without `bits`")
+    return 257 * max(high for _, high in image.getextrema())
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("mode F has no fixed range: save it with 8 or 16 bits")
-    if image.mode.startswith("I"):  # one channel of 16 bits, also as 32
-        values = np.asarray(image).astype(np.int32)  # (h, w)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError(f"values from {values.min()} to {values.max()}: more than 16 bits")
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 FITS = ("squash", "short")
+_MOST_PIXELS = 2**26  # of a resized image
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -68,7 +69,7 @@ def _resized(size: tuple[int, int], geometry: Mapping) -> tuple[tuple[int, int],
     if geometry["fit"] == "short":
         long = int(resize * max(size) / min(size))
         width, height = (resize, long) if size[0] <= size[1] else (long, resize)
-    if width * height > Image.MAX_IMAGE_PIXELS:
+    if width * height > _MOST_PIXELS:
         raise ValueError(f"{size[0]} x {size[1]} pixels would become {width} x {height}: too elongated")
     left, top = round((width - crop) / 2), round((height - crop) / 2)  # halves to even, as torchvision does
     return (width, height), (left, top, left + crop, top + crop)

@@ -215,9 +215,12 @@ def _images_facts(images: pd.DataFrame) -> dict[str, object]:
     """Say what is remarkable of the image sets."""
     sets = images.groupby("set").first()
     skipped, problems = int(sets["skipped"].sum()), "; ".join(filter(None, sets["problems"]))
-    return {"images left out as unreadable": f"{skipped:,} ({problems})" if problems else 0} | {
-        f"copies among the {name} source images": row["copies"] for name, row in sets.iterrows()
-    }
+    told = {"images left out as unreadable": f"{skipped:,} ({problems})" if problems else 0}
+    for name, row in sets.iterrows():
+        told |= {f"copies among the {name} source images": row["copies"]}
+        told |= {f"remarks on the {name} source images": row["warning"]} if row["warning"] else {}
+        told |= {f"{name} files left out": row["left_out_endings"]} if row["left_out"] else {}
+    return told
 
 
 def models_table(facts: Sequence[Mapping], predictions: pd.DataFrame | None) -> Table:

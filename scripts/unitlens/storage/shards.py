@@ -15,7 +15,7 @@ from unitlens.storage.arrays import Contents, attributes_of, open_arrays, read_a
 
 File = tuple[Mapping[str, np.ndarray], Mapping[str, object]]  # arrays and attributes
 LABEL_MAPS = ("mask", "superpixels")  # (n, h, w), or (n, maps, h, w) where a row has several; 0 where nothing is marked
-_OF_A_SHARD = ("skipped", "passes")  # attributes that may differ between shards
+_OF_A_SHARD = ("skipped", "remarks", "passes")  # attributes that may differ between shards
 
 
 def concatenate(

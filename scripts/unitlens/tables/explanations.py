@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from unitlens.images.datasets import copies, endings_text
+from unitlens.images.decode import Remarks
 from unitlens.jobs.characters import first_few
 from unitlens.networks.network import class_names
 from unitlens.storage.arrays import attributes_of, open_arrays, read_dataset
@@ -99,7 +100,10 @@ def join_predictions(
 
 
 def image_set_counts(
-    shards: Sequence[tuple[str, str | Path]], sheets: Mapping[str, str | Path], left_out: Mapping[str, str | Path]
+    shards: Sequence[tuple[str, str | Path]],
+    sheets: Mapping[str, str | Path],
+    left_out: Mapping[str, str | Path],
+    bits: Mapping[str, int],
 ) -> pd.DataFrame:
     """Count the images of each set and geometry, a row each; `docs/outputs.md` says what the columns hold.
 
@@ -109,6 +113,8 @@ def image_set_counts(
         Name of an image set, and a file of its decoded images.
     sheets, left_out
         By the names of the sets, the two tables of `datasets.write_sheet`.
+    bits
+        By the names of the sets, how many bits the values in files of 16 bits have.
 
     Raises
     ------
@@ -116,7 +122,8 @@ def image_set_counts(
         If a set has no image that can be read, for all else would fail.
     """
     counted = pd.DataFrame([_count_images(name, path) for name, path in shards])
-    table = counted.groupby(["set", "geometry"], sort=False).sum().reset_index()
+    groups = counted.groupby(["set", "geometry"], sort=False)
+    table = groups.sum().assign(brightest=groups["brightest"].max()).reset_index()
     copied = {name: copies(sheet) for name, sheet in sheets.items()}
     others = {name: read_texts(path) for name, path in left_out.items()}
     table = table[["set", "geometry"]].assign(
@@ -126,6 +133,10 @@ def image_set_counts(
         problems=["; ".join(f"{image}: {message}" for image, message in each) for each in table.problems],
         copies=[len(copied[name]) for name in table.set],
         copied=["; ".join(f"{copy} of {first}" for copy, first in copied[name].items()) for name in table.set],
+        warning=[
+            _warning(name, *each, bits[name])
+            for name, *each in table[["set", "several", "deep", "brightest"]].itertuples(index=False)
+        ],
         left_out=[int(others[name].files.astype(int).sum()) for name in table.set],
         left_out_endings=[endings_text(dict(others[name].itertuples(index=False))) for name in table.set],
     )
@@ -140,11 +151,18 @@ def _count_images(name: str, path: str | Path) -> dict[str, object]:
         own, source_images = attributes_of(file), read_dataset(file["source_image"]).tolist()
         kept = set(read_dataset(file["image_id"]))
     problems = json.loads(own["skipped"])
-    skipped = sum(image not in kept for image, _ in problems)
-    return {
-        "set": name,
-        "geometry": own["geometry"],
-        "skipped": skipped,
-        "source_images": source_images,
-        "problems": problems,
-    }
+    counts = {"skipped": sum(image not in kept for image, _ in problems), "problems": problems}
+    remarks = dict(zip(Remarks._fields, json.loads(own["remarks"]), strict=True))
+    return {"set": name, "geometry": own["geometry"], "source_images": source_images} | counts | remarks
+
+
+def _warning(name: str, several: Sequence[str], deep: Sequence[str], brightest: int, bits: int) -> str:
+    """Say what may be wrong with source images of a set that were decoded."""
+    several, deep = list(dict.fromkeys(several)), set(deep)
+    frames = f"several frames or pages, of which the first is used, have {len(several)} ({first_few(several)})"
+    dark = (
+        f"the values in {len(deep)} files of 16 bits end at {brightest}, so that these images are dark; if they have "
+    )
+    dark += f"{max(brightest.bit_length(), 8)} bits, set images.{name}.bits to that"
+    darkest = 0 < brightest < 2**14 and bits == 16
+    return "; ".join([frames] * bool(several) + [dark] * darkest)

@@ -172,6 +172,94 @@ def test_sixteen_bit_orders_and_thirty_two_bit_integers(tmp_path):
         flat(tmp_path, np.full((4, 4), 70000, np.int32), "longer.tif")
 
 
+def sixteen_bits(folder, name, values, *, color):
+    """Write a PNG of 16 bits, of one channel or of three (`color` 0 or 2), which Pillow cannot."""
+    lines = b"".join(b"\0" + np.asarray(line, ">u2").tobytes() for line in values)
+    size = struct.pack(">IIBBBBB", 4, 4, 16, color, 0, 0, 0)
+    chunks = [(b"IHDR", size), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
+    content = [
+        struct.pack(">I", len(each)) + kind + each + struct.pack(">I", zlib.crc32(kind + each)) for kind, each in chunks
+    ]
+    (folder / name).write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(content))
+    return row(name, name)
+
+
+def test_twelve_bits_in_files_of_sixteen(tmp_path):
+    """Of 4095, 0, 2048 and 1000 in four columns; black at 16 bits, and told of; 255, 0, 128 (127.5...), 62 at 12."""
+    columns = np.tile([4095, 0, 2048, 1000], (4, 1))
+    one = sixteen_bits(tmp_path, "one.png", columns, color=0)
+    save(tmp_path, columns.astype(np.uint16), "two.tif")
+    for file in (one, row("two.tif")):
+        dark, _, _, remarks = decode.decode_images([file], tmp_path, IDENTITY)
+        assert dark[0, 0, :, 0].tolist() == [16, 0, 8, 4]
+        assert remarks == ([], [file["path"]], 4095)
+        right, _, _, _ = decode.decode_images([file], tmp_path, IDENTITY, bits=12)
+        assert right[0, 0, :, 0].tolist() == [255, 0, 128, 62]
+        with pytest.raises(ValueError, match="values from 0 to 4095: more than the 10 of `bits`"):
+            decode.decode_images([file], tmp_path, IDENTITY, bits=10)
+    three = sixteen_bits(tmp_path, "three.png", np.repeat(columns[..., None], 3, 2), color=2)
+    dark, _, _, remarks = decode.decode_images([three], tmp_path, IDENTITY)
+    assert dark[0, 0].tolist() == [[15] * 3, [0] * 3, [8] * 3, [3] * 3] and remarks.brightest == 15 * 257
+    with pytest.raises(ValueError, match="of several channels of 16 bits the upper 8 are read"):
+        decode.decode_images([three], tmp_path, IDENTITY, bits=12)
+
+
+def test_a_file_that_says_its_bits_is_read_as_it_says(tmp_path):
+    (tmp_path / "a.pgm").write_bytes(b"P5 4 4 4095\n" + struct.pack(">4H", 4095, 0, 2048, 1000) * 4)
+    for bits in (16, 10):
+        got, _, _, remarks = decode.decode_images([row("a.pgm")], tmp_path, IDENTITY, bits=bits)
+        assert got[0, 0, :, 0].tolist() == [255, 0, 128, 62] and remarks == ([], [], 0)
+
+
+def test_sixteen_bits_in_which_white_is_zero(tmp_path):
+    file = save(tmp_path, np.full((4, 4), 257 * 90, np.uint16), "negative.tif", tiffinfo={262: 0})
+    assert load(file, geometry=IDENTITY)[0, 0].tolist() == [165] * 3
+
+
+def test_larger_images_are_allowed_by_a_key(tmp_path):
+    save(tmp_path, Image.new("1", (101, 100)), "large.png")
+    with decode.pixel_limit(10_100):
+        assert len(decode.decode_images([row("large.png")], tmp_path, SIXTEEN)[0]) == 1
+    before = Image.MAX_IMAGE_PIXELS
+    with (
+        decode.pixel_limit(10_000),
+        pytest.raises(ValueError, match=r"exceeds limit of 10000 .* key `max_pixels` of the"),
+    ):
+        decode.decode_images([row("large.png")], tmp_path, SIXTEEN)
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize(
+    ("name", "color", "told"),
+    [
+        ("point.png", [9, 90, 200], ""),
+        ("line.png", None, "12000 x 1 pixels would become 3072000 x 256: too elongated"),
+        ("nothing.png", None, "cannot identify image file"),
+        ("truncated.jpg", None, "image file is truncated"),
+        ("palette.png", [200, 100, 50], ""),
+        ("clear.png", [255, 255, 255], ""),
+        ("print.jpg", [254, 0, 0], ""),
+    ],
+)
+def test_an_odd_file_comes_out_right_or_is_refused_in_a_line(tmp_path, noise, name, color, told):
+    palette = Image.new("P", (4, 4), 1)
+    palette.putpalette([0, 0, 0, 200, 100, 50])
+    save(tmp_path, Image.new("RGB", (1, 1), (9, 90, 200)), "point.png")
+    save(tmp_path, Image.new("RGB", (12_000, 1)), "line.png")
+    (tmp_path / "nothing.png").touch()
+    save(tmp_path, noise.integers(0, 256, (64, 64, 3), dtype=np.uint8), "truncated.jpg")
+    (tmp_path / "truncated.jpg").write_bytes((tmp_path / "truncated.jpg").read_bytes()[:1500])
+    save(tmp_path, palette, "palette.png")
+    save(tmp_path, Image.new("RGBA", (4, 4), (9, 90, 200, 0)), "clear.png")
+    save(tmp_path, Image.new("CMYK", (4, 4), (0, 255, 255, 0)), "print.jpg", quality=100)
+    geometry = {"fit": "short", "resize": 256, "crop": 224, "interpolation": "bilinear"}
+    images, kept, problems, _ = decode.decode_images([row(name)], tmp_path, geometry, on_bad_image="skip")
+    if color:
+        assert abs(images.astype(int) - color).max() <= (3 if name.endswith("jpg") else 0)
+    else:
+        assert told in problems[0][1] and "\n" not in problems[0][1] and len(kept) == 0
+
+
 def test_floating_point_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"float\.tif: .*mode F"):
         flat(tmp_path, np.zeros((4, 4), np.float32), "float.tif")
@@ -277,7 +365,7 @@ def test_all_unreadable_source_images_are_reported_at_once(tmp_path, broken):
 
 
 def test_unreadable_source_images_are_skipped_and_listed(tmp_path, broken):
-    pixels, kept, problems = decode.decode_images(broken, tmp_path, SIXTEEN, on_bad_image="skip")
+    pixels, kept, problems, _ = decode.decode_images(broken, tmp_path, SIXTEEN, on_bad_image="skip")
     expected = load(tmp_path / "good.jpg", geometry=SIXTEEN)
     np.testing.assert_array_equal(pixels, [expected, expected])
     assert kept.tolist() == [0, 8]
@@ -286,7 +374,7 @@ def test_unreadable_source_images_are_skipped_and_listed(tmp_path, broken):
 
 
 def test_a_shard_with_no_readable_source_image_has_no_rows(tmp_path):
-    pixels, kept, problems = decode.decode_images([row("missing.jpg")], tmp_path, SIXTEEN, on_bad_image="skip")
+    pixels, kept, problems, _ = decode.decode_images([row("missing.jpg")], tmp_path, SIXTEEN, on_bad_image="skip")
     assert pixels.shape == (0, 16, 16, 3) and kept.tolist() == []
     assert [image_id for image_id, _ in problems] == ["a"] and "missing.jpg" in problems[0][1]
     assert {name: array.shape for name, array in read_label_maps([], tmp_path, SIXTEEN).items()} == {
@@ -299,7 +387,7 @@ def test_crops_of_one_source_image_equal_single_loads(tmp_path, noise):
     for name in ("a.png", "b.png"):
         save(tmp_path, noise.integers(0, 256, (40, 60, 3), dtype=np.uint8), name)
     rows = [row(name, crop=crop) for name in ("a.png", "b.png", "a.png") for crop in ("", "0 0 0.5 1", "0.5 0 1 1")]
-    pixels, kept, problems = decode.decode_images(rows, tmp_path, SIXTEEN)
+    pixels, kept, problems, _ = decode.decode_images(rows, tmp_path, SIXTEEN)
     for got, r in zip(pixels, rows, strict=True):
         single = load(tmp_path / r["path"], crop=sheets.parse_crop(r["crop"]), geometry=SIXTEEN)
         np.testing.assert_array_equal(got, single)
@@ -368,7 +456,7 @@ def hostile(tmp_path):
 def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path, hostile):
     save(tmp_path, Image.new("RGB", (9, 9)), "good.png")
     rows = [row("good.png", "good"), *(row(name, f"id{number}") for number, name in enumerate(hostile))]
-    _, kept, problems = decode.decode_images(rows, tmp_path, SIXTEEN, on_bad_image="skip")
+    _, kept, problems, _ = decode.decode_images(rows, tmp_path, SIXTEEN, on_bad_image="skip")
     assert kept.tolist() == [0]
     for (image_id, message), (number, reason) in zip(problems, enumerate(hostile.values()), strict=True):
         assert image_id == f"id{number}"
@@ -400,7 +488,7 @@ NAMES = [
 def test_names_that_must_work(tmp_path):
     for number, name in enumerate(NAMES):
         save(tmp_path, Image.new("RGB", (9, 9), (number, 0, 0)), name)
-    decoded, kept, problems = decode.decode_images(
+    decoded, kept, problems, _ = decode.decode_images(
         [row(name, f"i{i}") for i, name in enumerate(NAMES)], tmp_path, SIXTEEN
     )
     assert problems == [] and decoded[:, 0, 0, 0].tolist() == kept.tolist() == list(range(len(NAMES)))
@@ -409,8 +497,12 @@ def test_names_that_must_work(tmp_path):
 def test_the_first_image_of_an_animation_is_decoded(tmp_path):
     red, blue = (Image.new("RGB", (9, 9), color) for color in ("red", "blue"))
     red.save(tmp_path / "moving.gif", save_all=True, append_images=[blue])
-    pixels = load(tmp_path / "moving.gif", geometry=SIXTEEN)
+    red.save(tmp_path / "pages.tif", save_all=True, append_images=[blue])
+    red.save(tmp_path / "one.gif")
+    rows = [row(name, crop=crop) for name in ("moving.gif", "pages.tif", "one.gif") for crop in ("", "0 0 1 0.5")]
+    pixels, _, _, remarks = decode.decode_images(rows, tmp_path, SIXTEEN)
     assert (pixels == [255, 0, 0]).all()
+    assert remarks == (["moving.gif", "pages.tif"], [], 0)
 
 
 def test_unknown_policy_is_named(tmp_path):

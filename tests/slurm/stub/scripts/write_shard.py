@@ -42,7 +42,7 @@ with log_to(snakemake.log[0]):
     h5py.Group.create_dataset = interrupted
     geometry = {"fit": "squash", "resize": 36, "crop": 32, "interpolation": "bilinear"}
     rows = read_rows(snakemake.input[0], *snakemake.params.rows)
-    images, _, _ = decode.decode_images(rows, "source_images", geometry)
+    images, _, _, _ = decode.decode_images(rows, "source_images", geometry)
     noise = np.random.default_rng(int(shard)).integers(
         0, 256, (len(rows), 2**20), dtype=np.uint8
     )  # two MiB: fills a disk
