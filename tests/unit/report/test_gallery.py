@@ -190,7 +190,10 @@ IMAGES = pd.DataFrame(
         ["probe", "square", 1000, 49, 1, "broken", 2, "a of b", "dark", 3, "3 .heic"],
         ["explain", "square", 3, 3, 0, "", 0, "", "", 0, ""],
     ],
-    columns="set geometry images source_images skipped problems copies copied warning left_out left_out_endings".split(),
+    columns=[
+        *("set", "geometry", "images", "source_images", "skipped", "problems", "copies", "copied"),
+        *("warning", "left_out", "left_out_endings"),
+    ],
 )
 VERIFICATION = pd.DataFrame(
     {
