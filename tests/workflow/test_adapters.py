@@ -35,7 +35,7 @@ NETWORK = {
 }
 LIME = {"n_samples": 30, "superpixels": {"method": "grid", "size": 8}, "hide": "mean", "num_features": 3}
 AGREEMENT = {"area": 0.2, "areas": [0.1, 0.2], "threshold": 0.5}
-CAMS = ["gradcam", "hirescam", "gradcam++", "xgradcam", "layercam", "ablationcam", "scorecam"]
+CAMS = list(cam.METHODS)
 IMAGES = 6
 MODEL = "NA"  # which pandas takes for a missing value
 
