@@ -75,10 +75,10 @@ recover: env
 	"$(HERE)profiles/slurm/recover.sh" --profile $(PROFILE) $(ARGS)
 
 test: env
-	OMP_NUM_THREADS=1 pytest -m "not slurm and not e2e"
+	OMP_NUM_THREADS=1 pytest -m "not slurm and not e2e and not slow"
 
 test-slow: env
-	pytest -m "slurm or e2e"
+	pytest -m "slurm or e2e or slow"
 
 # Which small changes of the library no test notices: ARGS="<modules> --number <in each> --seed <seed>"
 mutants: env

@@ -239,7 +239,7 @@ WILDCARDS = {
     "dataset": "probe|explain|annotated",
     "encoder": "clip|conse",
     "shard": r"\d{5}",
-    "layer": r"[A-Za-z0-9_.]+",
+    "layer": r"[A-Za-z0-9_.#]+",
     "geometry": r"(squash|short)\d+-crop\d+-[a-z]+",
     "explainer": r"[A-Za-z0-9+_]+(-[A-Za-z0-9_.]+)?",
 }

@@ -45,6 +45,7 @@ rule check_model:
     params:
         network=network,
         layers=layers_to_check,
+        pooling=of_model("pooling"),
         preprocessing=preprocessing,
         source=of_model("weights"),
     message:

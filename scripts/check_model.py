@@ -7,20 +7,19 @@ with log_to(snakemake.log[0]):
     from pathlib import Path
 
     from unitlens.networks import pretrained
-    from unitlens.networks.network import class_names, describe, load_classifier
+    from unitlens.networks.describe import describe
+    from unitlens.networks.network import class_names, load_configured
     from unitlens.storage.files import sha256
 
     network, preprocessing = snakemake.params.network, snakemake.params.preprocessing
-    classes = class_names(network["classes"])
-    model = load_classifier(
-        network["architecture"], snakemake.input.weights, layout=network["layout"], classes=len(classes)
-    )
     facts = describe(
-        model,
+        load_configured(network, snakemake.input.weights),
         snakemake.params.layers,
         crop=preprocessing["crop"],
-        classes=classes,
+        classes=class_names(network["classes"]),
         name=snakemake.wildcards.model,
+        channels=len(preprocessing["mean"]),
+        pooling=snakemake.params.get("pooling", "auto"),
     )
     published = pretrained.published_input(network["architecture"], snakemake.params.source)
     departures = pretrained.departures(preprocessing, published)

@@ -150,7 +150,11 @@ def run_tests(folder, tests):
     out = os.open("mutant.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(out, 1), os.dup2(out, 2)
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-    os._exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-m", "not slurm and not e2e", *map(str, tests)]))
+    os._exit(
+        pytest.main(
+            ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slurm and not e2e and not slow", *map(str, tests)]
+        )
+    )
 
 
 def judged(folder, tests, limit):

@@ -37,7 +37,8 @@ def explain(model: nn.Module, layer: str, images: Tensor, targets: Tensor, *, me
         Classifier returning logits (n, classes), or (n,) if it has one output. It runs in evaluation mode; its
         state is left as found.
     layer : str
-        Dotted name of a layer with outputs (n, c, h, w), (n, h, w, c) or tokens (n, t, c).
+        Dotted name of a layer with outputs (n, c, h, w), (n, h, w, c) or tokens (n, t, c); of a module that runs
+        several times its last call, ``<name>#1`` the first.
     images : (n, channels, h, w) float Tensor
         Normalized as the model expects, on its device.
     targets : (n,) int Tensor
@@ -56,8 +57,8 @@ def explain(model: nn.Module, layer: str, images: Tensor, targets: Tensor, *, me
     Raises
     ------
     ValueError
-        If an argument is out of range; if the layer is unknown, has no spatial grid, runs more than once or does not
-        influence the output; if logits are NaN or infinite (the message names layer and image).
+        If an argument is out of range; if the layer is unknown, has no spatial grid or does not influence the output;
+        if logits are NaN or infinite (the message names layer and image).
 
     Notes
     -----

@@ -9,12 +9,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import count
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.node import map_aggregate
+from torch.fx.node import map_aggregate, map_arg
 
-from unitlens.networks.hooks import capture, find_layer
+from unitlens.networks import heads
+from unitlens.networks.hooks import capture, find_layer, last_call, split_call
 
 logger = logging.getLogger(__name__)
 Tail = Callable[[Tensor, Tensor], Tensor]  # (outputs of a layer (m, ...), index of the image of each (m,)) -> logits
@@ -60,16 +62,16 @@ def _traced_tail(model: nn.Module, layer: str, images: Tensor) -> Tail:
     defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
     nodes = list(_PathTracer(_path_to(model, layer)).trace(model, defaults).nodes)
     calls = [node for node in nodes if node.op == "call_module"]
-    (cut,) = [node for node in calls if model.get_submodule(node.target) is find_layer(model, layer)]
+    places = [node for node in calls if model.get_submodule(node.target) is find_layer(model, layer)]
+    cut = places[last_call(model, layer, images) - 1]
     after = _downstream(nodes, cut)
     before = _downstream(nodes, nodes[0]) - after
     kept = [node for node in nodes if node in before and not (after - {cut}).isdisjoint(node.users)]
     values = _subgraph(model, nodes, nodes[:1], kept)(images) if kept else []
-    follow = _subgraph(model, nodes, [cut, *kept], nodes[-1].all_input_nodes)
+    follow = _subgraph(model, nodes, [cut, *kept], nodes[-1].args[0])
 
     def tail(activations: Tensor, image: Tensor) -> Tensor:
-        (outputs,) = follow(activations, *_rows(values, image, len(images)))
-        return outputs
+        return heads.read(model, follow(activations, *_rows(values, image, len(images))), len(image))
 
     return tail
 
@@ -83,9 +85,10 @@ def _downstream(nodes: list[fx.Node], root: fx.Node) -> set[fx.Node]:
     return found
 
 
-def _subgraph(model: nn.Module, nodes: list[fx.Node], inputs: list[fx.Node], outputs: list[fx.Node]) -> Callable:
-    """Return a function that computes the values of the nodes `outputs` from those of the nodes `inputs`."""
-    needed = set(outputs)
+def _subgraph(model: nn.Module, nodes: list[fx.Node], inputs: list[fx.Node], outputs: object) -> Callable:
+    """Return a function that computes the values of a nest of nodes, `outputs`, from those of the nodes `inputs`."""
+    needed: set[fx.Node] = set()
+    map_arg(outputs, needed.add)
     for node in reversed(nodes):
         if node in needed and node not in inputs:
             needed.update(node.all_input_nodes)
@@ -94,14 +97,17 @@ def _subgraph(model: nn.Module, nodes: list[fx.Node], inputs: list[fx.Node], out
     for node in nodes:
         if node in needed and node not in copies:
             copies[node] = graph.node_copy(node, copies.__getitem__)
-    graph.output([copies[node] for node in outputs])
+    graph.output(map_arg(outputs, copies.__getitem__))
     return fx.GraphModule(model, graph).forward  # calling the module itself would print a traceback on any error
 
 
 def _replayed_tail(model: nn.Module, layer: str, images: Tensor) -> Tail:
-    """Keep the outputs of the modules that run before `layer`, beside the path to it, and replay them."""
+    """Keep the outputs of the modules that run before `layer`, beside the path to it, and replay them.
+
+    Where the module of the layer ran before the call that is named, it is one of these.
+    """
     path = _path_to(model, layer)
-    beside = {child for module in path for child in module.children()} - path - {find_layer(model, layer)}
+    beside = {child for module in path for child in module.children()} - path | {find_layer(model, layer)}
     recorded = defaultdict(list)
 
     def recording(module: nn.Module, forward: Callable) -> Callable:
@@ -112,6 +118,7 @@ def _replayed_tail(model: nn.Module, layer: str, images: Tensor) -> Tail:
 
         return record
 
+    last_call(model, layer, images)  # counts the calls before they are recorded
     recorders = {module: recording(module, module.forward) for module in beside}
     with _forwards_replaced(recorders), capture(model, [layer], stop=True):
         model(images)
@@ -122,20 +129,22 @@ def _replay(
     model: nn.Module, layer: str, images: Tensor, recorded: dict[nn.Module, list], activations: Tensor, image: Tensor
 ) -> Tensor:
     """Run `model` with `layer` returning `activations`, and the first calls of modules what they have `recorded`."""
+    target, call = find_layer(model, layer), last_call(model, layer, images)
 
-    def replaying(outputs: list, forward: Callable) -> Callable:
-        pending = iter(outputs)
+    def replaying(module: nn.Module) -> Callable:
+        forward, calls = module.forward, count(1)
 
         def replay(*args, **kwargs):
-            for output in pending:
-                return _rows(output, image, len(images))
+            number = next(calls)
+            if module is target and number == call:
+                return activations
+            if number <= len(recorded.get(module, ())):
+                return _rows(recorded[module][number - 1], image, len(images))
             return forward(*args, **kwargs)
 
         return replay
 
-    replacements = {module: replaying(outputs, module.forward) for module, outputs in recorded.items()}
-    replacements[find_layer(model, layer)] = lambda *args, **kwargs: activations
-    with _forwards_replaced(replacements):
+    with _forwards_replaced({module: replaying(module) for module in {target, *recorded}}):
         return model(images[image])
 
 
@@ -156,7 +165,7 @@ def _forwards_replaced(replacements: dict[nn.Module, Callable]) -> Iterator[None
 
 def _path_to(model: nn.Module, layer: str) -> set[nn.Module]:
     """Return the modules that contain `layer`, the model among them."""
-    names = layer.split(".")
+    names = split_call(layer)[0].split(".")
     return {model.get_submodule(".".join(names[:depth])) for depth in range(len(names))}
 
 

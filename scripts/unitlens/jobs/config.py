@@ -133,6 +133,11 @@ def _explained_classes(config: dict) -> dict[str, int]:
 def _check_classes(config: dict) -> list[str]:
     """Check lists of classes, and the class that is explained."""
     problems, target = check_classes(config), config["explain"]["target"]
+    problems += [
+        f"models.{name}.head: binary reads one number, of the second of two classes, but `classes` lists {count}"
+        for name, model in config["models"].items()
+        if model["head"] == "binary" and (count := count_classes(model["classes"])) not in (2, 0)
+    ]
     if problems or not isinstance(target, int):
         return problems
     return [

@@ -20,7 +20,7 @@ from unitlens.explainers.items import image_seed
 from unitlens.images import fill
 from unitlens.jobs import progress
 from unitlens.networks import layer_outputs
-from unitlens.networks.hooks import capture, find_layer
+from unitlens.networks.hooks import capture, count_calls, find_layer
 from unitlens.networks.network import predictor, set_precision
 
 CAM_TOLERANCE = 1e-3  # of maps in [0, 1]: both sides add up hundreds of channels in float32, in different orders
@@ -106,9 +106,12 @@ def compare(
     targets = targets.clamp(min=0)
     seeds = [image_seed(seed, image_id) % 2**32 for image_id in image_ids]  # what numpy's generator takes
 
+    several = count_calls(model, layer, normalize(pixels)) > 1
+    checked = [method for method in cams if method in GRAD_CAM and not several]
+
     def explainers(model: nn.Module, normalize: Callable[[Tensor], Tensor]) -> list[Check]:
         images, predict = normalize(pixels), predictor(model, normalize)
-        checks = [_cam_check(each, model, layer, images, targets, batch_size) for each in cams if each in GRAD_CAM]
+        checks = [_cam_check(each, model, layer, images, targets, batch_size) for each in checked]
         of_lime = _lime_check(predict, pixels, segments, targets, seeds, lime_options, samples, batch_size)
         return [*(check._replace(left_out=without) for check in checks), of_lime._replace(left_out=without_lime)]
 
@@ -147,8 +150,9 @@ def compare(
             difference = _largest(_largest_difference, fast, strict[check.name])
             add(check.name, "float32", len(fast.arrays), difference, note=f"{precision}: for information")
     for method in cams:
-        if method not in GRAD_CAM:
-            add(method, "none", 0, np.nan, note="grad-cam has no such map")
+        if method not in checked:
+            reason = "tells the calls of a layer that runs several times not apart" if several else "has no such map"
+            add(method, "none", 0, np.nan, note=f"grad-cam {reason}")
     return differences, timings
 
 

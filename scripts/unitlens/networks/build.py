@@ -2,18 +2,27 @@
 
 import hashlib
 import importlib.util
+import math
+import socket
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
 from unitlens.jobs.characters import nearest
 
+_AS_PUBLISHED = {  # what torchvision's builders set only where they load the published weights themselves
+    "googlenet": {"transform_input": True, "init_weights": False},
+    "inception_v3": {"transform_input": True, "init_weights": False},
+}
 
-def build(architecture: str, *, classes: int | None = None) -> nn.Module:
-    """Make an untrained network.
+
+def build(architecture: str, *, classes: int | None = None, **options: object) -> nn.Module:
+    """Make an untrained network, as the library makes it for the weights that it publishes.
 
     Parameters
     ----------
@@ -23,33 +32,73 @@ def build(architecture: str, *, classes: int | None = None) -> nn.Module:
         imported by it; the working folder is never searched.
     classes : int, optional
         Number of outputs of a torchvision or timm network, where it is not the library's own.
+    options
+        Further keywords of the library's builder.
 
     Raises
     ------
     ValueError
-        If the library has no such name, or the module has no such function.
+        If the library has no such name, or the module no such function; if the network is to be downloaded.
     FileNotFoundError, ModuleNotFoundError
         If there is no such file or module.
     """
     library, _, name = architecture.rpartition(":")
-    outputs = {} if classes is None else {"num_classes": classes}
+    with _without_network(architecture):
+        return _build(library, name, options | ({} if classes is None else {"num_classes": classes}))
+
+
+def options_of(architecture: str, state: Mapping[str, Tensor]) -> dict[str, object]:
+    """Tell from a checkpoint's tensors, by name, how a torchvision network was built that has them.
+
+    Its auxiliary classifiers are not used to predict, and torchvision leaves them out of what it has loaded; images of
+    another size give a transformer other positions.
+    """
+    library, _, name = architecture.partition(":")
+    if library == "torchvision" and name in _AS_PUBLISHED:
+        return {"aux_logits": any(key.lower().startswith("aux") for key in state)}
+    if library == "torchvision" and {"encoder.pos_embedding", "conv_proj.weight"} <= state.keys():
+        positions, patch = state["encoder.pos_embedding"].shape, state["conv_proj.weight"].shape
+        if len(positions) == 3 and len(patch) == 4:
+            return {"image_size": patch[-1] * math.isqrt(max(positions[1] - 1, 1))}
+    return {}
+
+
+def _build(library: str, name: str, options: dict[str, object]) -> nn.Module:
     if library == "torchvision":
-        if name not in torchvision.models.list_models():
-            raise ValueError(
-                f"torchvision has no model {name!r}; nearest: {nearest(name, torchvision.models.list_models())}"
-            )
-        return torchvision.models.get_model(name, weights=None, **outputs)
+        known = torchvision.models.list_models(module=torchvision.models)
+        if name not in known:
+            what = "no classifier" if name in torchvision.models.list_models() else "no model"
+            raise ValueError(f"torchvision has {what} {name!r}; nearest: {nearest(name, known)}")
+        return torchvision.models.get_model(name, weights=None, **_AS_PUBLISHED.get(name, {}), **options)
     if library == "timm":
         import timm  # a second and a half that only timm's models pay
 
         if not timm.is_model(name):
             raise ValueError(f"timm has no model {name!r}; nearest: {nearest(name, timm.list_models())}")
-        return timm.create_model(name, pretrained=False, **outputs)
+        return timm.create_model(name, pretrained=False, **options)
     module = _module_of_file(Path(library)) if library.endswith(".py") else _installed_module(library)
     if not callable(getattr(module, name, None)):
         functions = [key for key, value in vars(module).items() if callable(value)]
         raise ValueError(f"module {library!r} has no function {name!r}; nearest: {nearest(name, functions)}")
     return getattr(module, name)()
+
+
+@contextmanager
+def _without_network(architecture: str) -> Iterator[None]:
+    """Let nothing that builds a network download weights: a job has none, and its own weights are read afterwards."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError(
+            f"`architecture`: {architecture} tries to download something; build the network without weights "
+            "(weights=None, pretrained=False): those of the config are read afterwards"
+        )
+
+    connect, find_address = socket.socket.connect, socket.getaddrinfo
+    socket.socket.connect = socket.getaddrinfo = refuse
+    try:
+        yield
+    finally:
+        socket.socket.connect, socket.getaddrinfo = connect, find_address
 
 
 def _module_of_file(path: Path) -> ModuleType:

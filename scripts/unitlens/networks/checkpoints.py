@@ -12,6 +12,7 @@ import re
 import struct
 import zipfile
 import zlib
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -51,8 +52,9 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], path: str | Path, *, cla
     shape or kind of number; and `classes`, how many class names the config lists, where shapes differ.
     """
     own = model.state_dict()
-    state = {key: own[key] for key in own if key.endswith(_COUNTER)} | dict(state)
+    state = OrderedDict({key: own[key] for key in own if key.endswith(_COUNTER)} | dict(state))
     _check_state(state, own, path, classes)
+    state._metadata = own._metadata  # without the version of their layout some modules refuse to load
     model.load_state_dict(state)
 
 

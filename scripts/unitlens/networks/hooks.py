@@ -1,31 +1,45 @@
 """Layers by dotted name, and their outputs while a model runs.
 
-`capture` is the one place that registers forward hooks: it always removes them, whatever happens inside its block.
+A module may run several times in a forward pass: its name means the last call, ``<name>#<number>`` another one, counted
+from 1. `capture` is the one place that registers forward hooks: it always removes them, whatever happens in its block.
 """
 
 import difflib
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
+
+_KNOWN_CALLS: WeakKeyDictionary[nn.Module, Counter] = WeakKeyDictionary()  # of each module in a forward pass
+_counting: set[nn.Module] = set()  # models whose calls are being counted: no hook does anything
 
 
 class _Stop(Exception):
     """Ends a forward pass once every wanted layer was seen."""
 
 
+def split_call(name: str) -> tuple[str, int | None]:
+    """Split the name of a layer into that of the module and the number of its call, None for the last one."""
+    found = re.fullmatch(r"(.+)#([1-9][0-9]*)", name)
+    return (found[1], int(found[2])) if found else (name, None)
+
+
 def find_layer(model: nn.Module, name: str, *, model_name: str | None = None) -> nn.Module:
-    """Return the layer of a model with a dotted name, for example ``layer4.1.conv2``.
+    """Return the layer of a model with a dotted name, for example ``layer4.1.conv2``, whatever call of it is named.
 
     A ValueError if there is none names the nearest ones, and the model by `model_name` or its class.
     """
     layers = dict(model.named_modules(remove_duplicate=False))
     del layers[""]
-    if name not in layers:
-        nearest = ", ".join(difflib.get_close_matches(name, layers, n=2, cutoff=0))
-        raise ValueError(f"{model_name or type(model).__name__} has no layer {name!r}; nearest: {nearest}")
-    return layers[name]
+    module = split_call(name)[0]
+    if module not in layers:
+        nearest = ", ".join(difflib.get_close_matches(module, layers, n=2, cutoff=0))
+        raise ValueError(f"{model_name or type(model).__name__} has no layer {module!r}; nearest: {nearest}")
+    return layers[module]
 
 
 @contextmanager
@@ -40,16 +54,21 @@ def capture(
     Parameters
     ----------
     stop : bool
-        End the forward pass, and with it the block, as soon as all the layers have run (each at its first run): put
-        nothing but the call of the model into the block.
+        End the forward pass, and with it the block, as soon as all the layers have run: put nothing but the call of the
+        model into the block.
     leaf : bool
         Detach each captured tensor from what precedes it and let it require a gradient: what follows the layer can be
-        differentiated at the layer. Each layer may run once only, for one forward pass.
+        differentiated at the layer. For one forward pass.
 
     Raises
     ------
     ValueError
-        If a layer does not exist, returns anything but a tensor, never ran (with `stop`), or ran twice (with `leaf`).
+        If a layer does not exist, returns anything but a tensor, or never made the call that is named (with `stop`).
+
+    Notes
+    -----
+    Which call is the last has to be known for `stop` and `leaf`: the first time that a model runs with one of these, it
+    runs on the first image before, and the calls are counted.
 
     Examples
     --------
@@ -59,15 +78,28 @@ def capture(
     torch.Size([8, 512, 7, 7])
     """
     modules = {name: find_layer(model, name) for name in layers}
+    calls: Counter = Counter()  # of each of the modules, in the present forward pass
     outputs: dict[str, torch.Tensor] = {}
     finished = _Stop()
 
+    def begin(_, args, kwargs):
+        if not _counting:
+            calls.clear()
+            if stop or leaf:
+                _count_calls(model, args, kwargs)
+
     def hook_of(name):
+        wanted = split_call(name)[1]
+
         def keep(module, args, output):
+            if _counting:
+                return None
+            calls[name] += 1
+            last = wanted or ((stop or leaf) and _KNOWN_CALLS.get(model, {}).get(module))
+            if last and calls[name] != last:
+                return None
             if not isinstance(output, torch.Tensor):
                 raise ValueError(f"layer {name!r} returns a {type(output).__name__}, not a tensor; name another layer")
-            if leaf and name in outputs:
-                raise ValueError(f"layer {name!r} runs more than once in a forward pass; name the layer around it")
             outputs[name] = output.detach().requires_grad_() if leaf else output
             if stop and len(outputs) == len(modules):
                 raise finished
@@ -75,7 +107,8 @@ def capture(
 
         return keep
 
-    handles = [module.register_forward_hook(hook_of(name)) for name, module in modules.items()]
+    handles = [model.register_forward_pre_hook(begin, with_kwargs=True)]
+    handles += [module.register_forward_hook(hook_of(name)) for name, module in modules.items()]
     try:
         yield outputs
     except _Stop as signal:
@@ -90,7 +123,40 @@ def capture(
 
 
 def run_to(model: nn.Module, layer: str, images: torch.Tensor) -> torch.Tensor:
-    """Run a model on `images` (n, 3, h, w) up to `layer` and no further, and return that layer's output."""
+    """Run a model on `images` (n, channels, h, w) up to `layer` and no further, and return that layer's output."""
     with capture(model, [layer], stop=True) as outputs:
         model(images)
     return outputs[layer]
+
+
+def last_call(model: nn.Module, layer: str, images: torch.Tensor) -> int:
+    """Give the number, from 1, of the call that `layer` names, in a forward pass on `images` (n, channels, h, w)."""
+    return split_call(layer)[1] or count_calls(model, layer, images)
+
+
+def count_calls(model: nn.Module, layer: str, images: torch.Tensor) -> int:
+    """Count how often the module of `layer` runs in a forward pass on `images` (n, channels, h, w)."""
+    _count_calls(model, (images,), {})
+    return _KNOWN_CALLS[model][find_layer(model, layer)]
+
+
+def _count_calls(model: nn.Module, args: tuple, kwargs: dict) -> None:
+    """Run a model on the first image once, and remember how often each module runs."""
+    if model in _KNOWN_CALLS:
+        return
+    calls: Counter = Counter()
+
+    def count(module, args, output):
+        calls[module] += 1
+
+    handles = [module.register_forward_hook(count) for module in model.modules()]
+    first = tuple(value[:1] if isinstance(value, torch.Tensor) and value.ndim > 3 else value for value in args)
+    _counting.add(model)
+    try:
+        with torch.no_grad():
+            model(*first, **kwargs)
+    finally:
+        _counting.discard(model)
+        for handle in handles:
+            handle.remove()
+    _KNOWN_CALLS[model] = calls

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-POOLINGS = ("avg", "max")
+POOLINGS = ("avg", "max", "cls")
 MOST_PREFIX_TOKENS = 5  # class, distillation and register tokens that precede the patches of a vision transformer
 
 
@@ -24,53 +24,58 @@ def extract(
     forward : callable
         Maps one batch of images to the output of the layer. Which axis of it holds the units, `channel_axis` tells.
     batches : iterable of Tensor
-        Batches of images (n, h, w, 3), in the order of the probe set: errors count rows over all of them.
+        Batches of images (n, h, w, channels), in the order of the probe set: errors count rows over all of them.
     """
     first_row = 0
     for images in batches:
         with torch.inference_mode():
-            output = forward(images)
-            units_last = getattr(output, "ndim", 0) == 4 and channel_axis(output, *images.shape[1:3]) == 3
-            pooled = pool(output, pooling, units_last=units_last, first_row=first_row)
+            pooled = pool(forward(images), pooling, images=images.shape[:3], first_row=first_row)
         first_row += len(pooled)
         yield pooled
 
 
-def pool(output: Tensor, pooling: str = "avg", *, units_last: bool = False, first_row: int = 0) -> Tensor:
+def pool(
+    output: Tensor, pooling: str = "avg", *, images: tuple[int, int, int] | None = None, first_row: int = 0
+) -> Tensor:
     """Pool a layer's output to one number per image and unit, (n, units) of at least float32.
 
     Parameters
     ----------
-    output : Tensor, shape (n, units, h, w), (n, tokens, units) or (n, units)
-        4-D outputs are pooled over h and w; of 3-D outputs the class token (the first one) is kept; 2-D outputs
-        are returned as they are.
-    pooling : {"avg", "max"}
-        Mean or maximum over h and w. Without effect on 3-D and 2-D outputs.
-    units_last : bool
-        4-D outputs are (n, h, w, units), as torchvision's Swin gives them.
+    output : Tensor, shape (n, units, h, w), (n, h, w, units), (n, tokens, units) or (n, units)
+        2-D outputs are returned as they are.
+    pooling : {"avg", "max", "cls"}
+        Mean or maximum over the positions, of tokens without those that precede the patches (see `prefix_tokens`); or
+        the first token, the class token of a network that has one.
+    images : tuple of int
+        How many images of what height and width, of the network's input; by default squares.
     first_row : int
         Row of the probe set that the first image is, for the error message.
 
     Raises
     ------
     ValueError
-        For an unknown `pooling`, an output that is no tensor or has another number of dimensions, and where no unit is
-        finite on every image.
+        For an unknown `pooling`, an output that is no tensor or whose positions are not a grid over the images, and
+        where no unit is finite on every image.
     """
     if pooling not in POOLINGS:
         raise ValueError(f"`pooling` is {pooling!r}; allowed: {', '.join(POOLINGS)}")
     if isinstance(output, (tuple, list, dict)):
         raise ValueError(f"`output` must be one tensor, got a {type(output).__name__}; choose a layer that gives one")
     output = as_floating(output)
-    if output.ndim == 4:
-        space = (1, 2) if units_last else (2, 3)
-        pooled = output.mean(space) if pooling == "avg" else output.amax(space)  # (n, units)
-    elif output.ndim == 3:
-        pooled = output[:, 0]  # (n, tokens, units) -> (n, units)
-    elif output.ndim == 2:
-        pooled = output
-    else:
+    if output.ndim not in (2, 3, 4):
         raise ValueError(f"`output` must have 2, 3 or 4 dimensions, got shape {tuple(output.shape)}")
+    count, height, width = images or (len(output), 1, 1)
+    if output.ndim == 2:
+        _check_rows(output, count, "this layer")
+        pooled = output
+    elif pooling == "cls":
+        _check_rows(output, count, "this layer")
+        if output.ndim == 4:
+            raise ValueError(f"`pooling: cls`, but maps {tuple(output.shape)} have no class token; allowed: avg, max")
+        pooled = output[:, 0]  # (n, tokens, units) -> (n, units)
+    else:
+        maps = _grid(output, count, height, width, "this layer")
+        pooled = maps.mean((2, 3)) if pooling == "avg" else maps.amax((2, 3))  # (n, units)
     check_finite(pooled, first_row=first_row)
     return pooled
 
@@ -108,19 +113,47 @@ def as_grid(values: Tensor, images: Tensor, layer: str) -> Tensor:
     are what the network was run on, of which only the shape (n, channels, height, width) is used. A ValueError names
     `layer` if the outputs are not a spatial grid.
     """
-    values = as_floating(values)
-    height, width = images.shape[-2:]
-    if values.ndim == 4:
+    return _grid(as_floating(values), len(images), *images.shape[-2:], layer)
+
+
+def _grid(values: Tensor, count: int, height: int, width: int, layer: str) -> Tensor:
+    _check_rows(values, count, layer)
+    if values.ndim == 4 and _is_grid(values.movedim(channel_axis(values, height, width), 1), height, width):
         return values.movedim(channel_axis(values, height, width), 1)
-    if values.ndim == 3:  # tokens (n, t, c)
-        for prefix in range(MOST_PREFIX_TOKENS + 1):
-            patches = values.shape[1] - prefix
-            rows = round(math.sqrt(max(patches, 0) * height / width))
-            if rows and patches % rows == 0 and rows * width == patches // rows * height:
-                return values[:, prefix:].transpose(1, 2).unflatten(2, (rows, patches // rows))  # (n, c, rows, columns)
+    if values.ndim == 3 and (prefix := prefix_tokens(values.shape[1], height, width)) is not None:
+        rows = _rows_of(values.shape[1] - prefix, height, width)
+        return values[:, prefix:].transpose(1, 2).unflatten(2, (rows, -1))  # (n, c, rows, columns)
     raise ValueError(
         f"layer {layer!r} returns {tuple(values.shape)} for images of {height} x {width}: not a spatial grid"
     )
+
+
+def _check_rows(values: Tensor, count: int, layer: str) -> None:
+    if values.ndim and len(values) != count:
+        raise ValueError(
+            f"layer {layer!r} returns {len(values)} rows for {count} images, such as one a window; name the layer "
+            "around it"
+        )
+
+
+def _is_grid(maps: Tensor, height: int, width: int) -> bool:
+    """Tell whether maps (n, c, h, w) have the shape of the image, but for what strides round away."""
+    return abs(maps.shape[2] * width - maps.shape[3] * height) <= height + width
+
+
+def prefix_tokens(tokens: int, height: int, width: int) -> int | None:
+    """Tell how many tokens precede the patches, for an input of so many pixels: the fewest that leave a grid over it.
+
+    None where no number up to `MOST_PREFIX_TOKENS` does.
+    """
+    found = (number for number in range(MOST_PREFIX_TOKENS + 1) if _rows_of(tokens - number, height, width))
+    return next(found, None)
+
+
+def _rows_of(patches: int, height: int, width: int) -> int:
+    """Give the rows of a grid of `patches` over an input of so many pixels; 0 where there is none."""
+    rows = round(math.sqrt(max(patches, 0) * height / width))
+    return rows if rows and patches % rows == 0 and rows * width == patches // rows * height else 0
 
 
 def channel_axis(values: Tensor, height: int, width: int) -> int:

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from unitlens import __version__
 from unitlens.jobs.sheets import read_names
-from unitlens.networks import checkpoints
-from unitlens.networks.build import build
-from unitlens.networks.hooks import capture, find_layer
+from unitlens.networks import checkpoints, heads
+from unitlens.networks.build import build, options_of
 
 
 class Network(NamedTuple):
@@ -32,14 +31,24 @@ class Network(NamedTuple):
 
 
 def load_classifier(
-    architecture: str, weights: str | Path, *, layout: str = "named", device: str = "cpu", classes: int | None = None
+    architecture: str,
+    weights: str | Path,
+    *,
+    layout: str = "named",
+    device: str = "cpu",
+    classes: int | None = None,
+    head: str = "softmax",
+    output: str | int | None = None,
 ) -> nn.Module:
     """Load a classifier for inference.
 
     Parameters
     ----------
-    architecture, classes
+    architecture
         See `build`.
+    classes, head, output
+        How many classes there are, by default as many as the library's own network has, and how its output is read: see
+        `heads.attach`. Without `classes` the network returns what its code does.
     layout : {"named", "ordered", "squeezenet_caffe"}
         How the checkpoint maps to the parameters. ``named``: by key (a ``state_dict`` entry and a ``module.`` prefix
         are removed; the counters of batch normalization, which torch did not save before 0.4.1, may be missing).
@@ -58,8 +67,14 @@ def load_classifier(
     if device.type == "cpu":
         _keep_freed_memory()
     torch.backends.cudnn.deterministic = True  # or gradients would differ from run to run in their last bits
-    model = build(architecture, classes=classes)
-    checkpoints.fill(model, checkpoints.read(weights, layout, model), weights, classes=classes)
+    outputs = classes and heads.outputs_of(head, classes)
+    model = build(architecture, classes=outputs)
+    state = checkpoints.read(weights, layout, model)
+    if options := options_of(architecture, state):
+        model = build(architecture, classes=outputs, **options)
+    checkpoints.fill(model, state, weights, classes=classes)
+    if classes:
+        heads.attach(model, kind=head, output=output, classes=classes)
     for module in model.modules():
         if getattr(module, "inplace", False) is True:
             module.inplace = False
@@ -67,19 +82,13 @@ def load_classifier(
 
 
 def load_network(network: Mapping[str, object], weights: str | Path, facts: str | Path, *, device: str) -> Network:
-    """Load what a job needs of a network; its settings are ``architecture, layout, classes, precision, mean, std``.
+    """Load what a job needs of a network; its settings are those of `load_configured` and ``precision, mean, std``.
 
     `weights` is the checkpoint, and `facts` what `check_model` wrote, for the model's name and the hash of the weights.
     """
     start = time.monotonic()
     known = read_facts(facts)
-    model = load_classifier(
-        network["architecture"],
-        weights,
-        layout=network["layout"],
-        device=device,
-        classes=len(class_names(network["classes"])),
-    )
+    model = load_configured(network, weights, device=device)
     where = next(model.parameters()).device
     print(f"{known['model']} loaded on {where} in {time.monotonic() - start:.1f} s", flush=True)
     about = {name: known[name] for name in ("model", "weights_sha256")}
@@ -87,6 +96,13 @@ def load_network(network: Mapping[str, object], weights: str | Path, facts: str 
     model, dtype = set_precision(model, network["precision"])
     normalize = normalizer(network["mean"], network["std"], device=where, dtype=dtype)
     return Network(model, normalize, predictor(model, normalize), where, about)
+
+
+def load_configured(network: Mapping[str, object], weights: str | Path, *, device: str = "cpu") -> nn.Module:
+    """Load a classifier by its settings ``architecture, layout, classes`` and, if given, ``head, output``."""
+    options = {key: network[key] for key in ("layout", "head", "output") if network.get(key) is not None}
+    classes = len(class_names(network["classes"]))
+    return load_classifier(network["architecture"], weights, device=device, classes=classes, **options)
 
 
 def read_facts(path: str | Path) -> dict[str, object]:
@@ -145,11 +161,11 @@ def normalizer(
 
 
 def predictor(model: nn.Module, normalize: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """Make the function from uint8 images (n, h, w, 3) to class probabilities (n, classes)."""
+    """Make the function from uint8 images (n, h, w, channels) to class probabilities (n, classes)."""
 
     @torch.inference_mode()
     def predict(images: Tensor) -> Tensor:
-        return model(normalize(images)).float().softmax(1)
+        return heads.probabilities(model, model(normalize(images)))
 
     return predict
 
@@ -166,46 +182,6 @@ def class_names(classes: str | int) -> list[str]:
     if not Path(classes).is_file():
         raise FileNotFoundError(f"classes: {classes} is neither 'imagenet' nor a file with one class name a line")
     return read_names(classes)
-
-
-def describe(
-    model: nn.Module, layers: Sequence[str], *, crop: int, classes: Sequence[str], name: str
-) -> dict[str, object]:
-    """Run one black image of `crop` pixels a side, and say what a model and its configured layers give.
-
-    That is ``parameters``, ``classes`` and, for each of the ``layers``, its output's shape without the image axis. A
-    ValueError, which calls the model `name`, if a layer does not exist (all of them at once, nearest names shown), does
-    not run or returns something else than one tensor, if the network cannot take images of this size, or if the
-    number of outputs is not that of `classes`, their names.
-    """
-    problems = []
-    for layer in layers:
-        try:
-            find_layer(model, layer, model_name=name)
-        except ValueError as error:
-            problems.append(str(error))
-    if problems:
-        raise ValueError("; ".join(problems))
-    device = next(model.parameters()).device
-    try:
-        with torch.inference_mode(), capture(model, list(layers)) as outputs:
-            logits = model(torch.zeros(1, 3, crop, crop, device=device))
-    except (RuntimeError, AssertionError) as error:  # too small for its strides, or not the size of a transformer
-        raise ValueError(
-            f"{name} cannot take images of {crop} x {crop} pixels; set `preprocessing.crop` to what it was trained "
-            f"with ({error})"
-        ) from error
-    if missing := [layer for layer in layers if layer not in outputs]:
-        raise ValueError(f"{name}: the forward pass does not run {', '.join(missing)}")
-    if logits.ndim != 2 or logits.shape[1] != len(classes):
-        raise ValueError(
-            f"{name} returns {tuple(logits.shape[1:])} outputs an image, but its classes list {len(classes)} names"
-        )
-    return {
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "classes": len(classes),
-        "layers": {layer: list(outputs[layer].shape[1:]) for layer in layers},
-    }
 
 
 def _keep_freed_memory() -> None:

@@ -254,9 +254,19 @@ def _model_facts(fact: Mapping, predictions: pd.DataFrame | None) -> dict[str, s
         "input": f"{given['fit']} to {given['resize']}, center crop {given['crop']}, {given['interpolation']}",
         "mean and standard deviation": f"{mean} and {std}",
         "input as published with the weights": published,
-        "layers": "; ".join(f"{layer}: {'×'.join(map(str, shape))}" for layer, shape in fact["layers"].items()),
+        "output": f"{fact['output']['head']}, {fact['output']['read']}" if "output" in fact else "not known",
+        "layers": "; ".join(_layer_facts(layer, shape, fact) for layer, shape in fact["layers"].items()),
         "right predictions": "not known" if predictions is None else accuracy(predictions),
     }
+
+
+def _layer_facts(layer: str, shape: Sequence[int], fact: Mapping) -> str:
+    """Say what a layer gives, and how it becomes one number a unit."""
+    read = fact.get("units", {}).get(layer, {})
+    words = {"cls": "class token", "avg": "mean", "max": "maximum"}.get(read.get("pooling"))
+    calls = f"of {len(read['calls'])} calls" if "calls" in read else ""
+    about = ", ".join(filter(None, [words, calls]))
+    return f"{layer}: {'×'.join(map(str, shape))}" + (f" ({about})" if about else "")
 
 
 def predictions_table(predictions: pd.DataFrame) -> Table:

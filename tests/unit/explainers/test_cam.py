@@ -436,10 +436,40 @@ def test_errors_say_what_and_where(small, method):
     broken[3, 0, 5, 5] = torch.nan
     with pytest.raises(ValueError, match="NaN or infinite logits: layer 'layer4', image 3"):
         explain(images=broken, chunk=2)
-    with pytest.raises(ValueError, match=r"layer 'layer4\.relu' runs more than once"):
-        explain("layer4.relu")
     with pytest.raises(ValueError, match=r"must return logits \(1, classes\)|must return logits \(5, classes\)"):
         explain(model=nn.Sequential(nn.Conv2d(3, 2, 1)), layer="0")
+
+
+class Thrice(nn.Module):
+    """A ReLU that runs three times, as one module and, `apart`, as three."""
+
+    def __init__(self, apart, traced):
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 6, 3)
+        self.relu, self.fc = nn.ReLU(), nn.Linear(6, 4)
+        self.steps = nn.ModuleList(nn.ReLU() for _ in range(3)) if apart else [self.relu] * 3
+        self.traced = traced
+
+    def forward(self, x):
+        if not self.traced:  # on what tracing does not know
+            x = x * bool(x.isfinite().any())
+        first = self.steps[0](self.one(x))
+        second = self.steps[1](self.two(first) + first[:, :6, 1:-1, 1:-1])
+        return self.fc(self.steps[2](second - second.mean((1, 2, 3), keepdim=True)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("traced", [True, False])
+@pytest.mark.parametrize(("name", "step"), [("relu", 2), ("relu#1", 0), ("relu#2", 1), ("relu#3", 2)])
+@pytest.mark.parametrize("method", cam.METHODS)
+def test_a_call_of_a_module_that_runs_several_times_is_explained_as_a_module_of_its_own(method, name, step, traced):
+    torch.manual_seed(0)
+    shared, apart = Thrice(False, traced), Thrice(True, traced)
+    apart.load_state_dict(shared.state_dict())
+    images, targets = torch.randn(3, 3, 12, 12), torch.tensor([0, 3, 1])
+    ours = cam.raw_maps(shared.eval(), name, images, targets, method=method)
+    torch.testing.assert_close(ours, cam.raw_maps(apart.eval(), f"steps.{step}", images, targets, method=method))
+    mode = "traced" if traced else "replayed"
+    assert cam.ablation_mode(shared, name, images) == cam.ablation_mode(apart, f"steps.{step}", images) == mode
 
 
 @pytest.mark.parametrize("method", ["gradcam", "ablationcam", "scorecam"])

@@ -20,15 +20,42 @@ def test_maps_are_pooled_over_space():
 
 
 def test_maps_with_units_last():
-    assert layer_outputs.pool(MAPS.permute(0, 2, 3, 1), units_last=True).tolist() == [[3.0, -1.0]]
-    assert layer_outputs.pool(MAPS.permute(0, 2, 3, 1), pooling="max", units_last=True).tolist() == [[6.0, 0.0]]
+    maps = torch.rand(1, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    for pooling in ("avg", "max"):
+        torch.testing.assert_close(
+            layer_outputs.pool(maps.permute(0, 2, 3, 1), pooling), layer_outputs.pool(maps, pooling)
+        )
 
 
-@pytest.mark.parametrize("pooling", layer_outputs.POOLINGS)
-def test_tokens_give_the_class_token_and_vectors_stay(pooling):
-    tokens = torch.arange(24.0).view(2, 3, 4)
-    assert layer_outputs.pool(tokens, pooling).tolist() == [[0, 1, 2, 3], [12, 13, 14, 15]]
+@pytest.mark.parametrize(
+    ("prefix", "grid", "pooling", "expected"),
+    [
+        (0, (4, 4), "avg", 7.5),  # patch t carries t, tokens before the patches 100
+        (1, (4, 4), "avg", 7.5),
+        (2, (4, 4), "max", 15.0),
+        (5, (4, 4), "avg", 7.5),
+        (1, (4, 4), "cls", 100.0),
+        (0, (2, 6), "avg", 5.5),
+        (1, (2, 6), "max", 11.0),
+    ],
+)
+def test_planted_tokens_pool_to_the_documented_number(prefix, grid, pooling, expected):
+    rows, columns = grid
+    values = torch.cat([torch.full((prefix,), 100.0), torch.arange(rows * columns).float()])
+    tokens = torch.stack([values, -values], dim=1).expand(3, -1, -1)  # (n, tokens, units)
+    pooled = layer_outputs.pool(tokens, pooling, images=(3, 16 * rows, 16 * columns))
+    assert pooled[:, 0].tolist() == [expected] * 3
     assert layer_outputs.pool(tokens[:, 1], pooling).equal(tokens[:, 1])
+
+
+def test_what_is_no_grid_over_the_images_is_refused():
+    nested, windows = torch.zeros(2, 16, 196, 96), torch.zeros(32, 49, 96)
+    with pytest.raises(ValueError, match=r"\(2, 16, 196, 96\) for images of 224 x 224: not a spatial grid"):
+        layer_outputs.pool(nested, images=(2, 224, 224))
+    with pytest.raises(ValueError, match="32 rows for 2 images, such as one a window"):
+        layer_outputs.pool(windows, images=(2, 224, 224))
+    with pytest.raises(ValueError, match=r"maps .* have no class token; allowed: avg, max"):
+        layer_outputs.pool(MAPS, "cls")
 
 
 def test_numpy_and_half_precision_are_accepted():
@@ -73,7 +100,7 @@ def test_units_that_are_not_finite_are_silenced():
 
 
 def test_bad_input_is_named():
-    with pytest.raises(ValueError, match="`pooling` is 'median'; allowed: avg, max"):
+    with pytest.raises(ValueError, match="`pooling` is 'median'; allowed: avg, max, cls"):
         layer_outputs.pool(MAPS, "median")
     with pytest.raises(ValueError, match=r"2, 3 or 4 dimensions, got shape \(4,\)"):
         layer_outputs.pool(torch.zeros(4))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from unitlens.networks.hooks import capture, find_layer, run_to
+from unitlens.networks.hooks import capture, find_layer, last_call, run_to, split_call
 from unitlens.networks.layer_outputs import channel_axis
 
 
@@ -90,7 +90,7 @@ def test_stop_ends_the_forward_pass_at_the_last_of_the_layers(model):
         pytest.fail("the block goes on")
     assert outputs["0"].tolist() == [5.0]
     assert outputs["1.same"].tolist() == [10.0]
-    assert model[2].calls == 0
+    assert model[2].calls == 1  # the pass that counts the calls of each layer, the first time
 
 
 def test_stop_of_a_layer_that_never_runs_is_an_error():
@@ -117,11 +117,53 @@ def test_leaf_makes_what_follows_differentiable_at_the_layer_alone(model):
     assert torch.autograd.grad(y, outputs["0"])[0].tolist() == [2.0]
 
 
-def test_leaf_of_a_layer_that_runs_twice_is_an_error():
-    shared = nn.ReLU()
-    model = nn.Sequential(shared, nn.Identity(), shared)
-    with pytest.raises(ValueError, match="layer '0' runs more than once"), capture(model, ["0"], leaf=True):
-        model(torch.zeros(1))
+class Repeated(nn.Module):
+    """Run one module three times, on images of which each call sees another multiple and another size."""
+
+    def __init__(self):
+        super().__init__()
+        self.step = nn.ReLU(inplace=True)
+        self.other = self.step
+
+    def forward(self, x):
+        first = self.step(x)
+        second = self.step(10 * first[:, :, ::2, ::2])
+        return first.mean((2, 3)) + self.step(10 * second[..., :1]).sum((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "factor", "size"),
+    [
+        ("step", 100, (4, 1)),
+        ("other", 100, (4, 1)),
+        ("step#1", 1, (8, 8)),
+        ("other#2", 10, (4, 4)),
+        ("step#3", 100, (4, 1)),
+    ],
+)
+def test_a_module_that_runs_several_times_means_its_last_call_or_the_numbered_one(name, factor, size):
+    model, images = Repeated(), torch.rand(2, 3, 8, 8) + 0.1
+    places = images[:, :, :: 8 // size[0], :: 8 // size[0]][..., : size[1]]
+    expected = factor * places
+    with capture(model, [name]) as outputs:
+        whole = model(images)
+    torch.testing.assert_close(outputs[name], expected)
+    torch.testing.assert_close(run_to(model, name, images), expected)
+    with capture(model, [name], leaf=True) as outputs:
+        score = model(images)
+    assert score.equal(whole)
+    torch.testing.assert_close(outputs[name].detach(), expected)
+    (gradient,) = torch.autograd.grad(score.sum(), outputs[name])
+    assert gradient.shape == expected.shape
+    assert gradient.any()
+    assert last_call(model, name, images) == {1: 1, 10: 2, 100: 3}[factor]
+
+
+def test_a_call_that_is_never_made_is_an_error():
+    with pytest.raises(ValueError, match=r"never ran 'step#4'"):
+        run_to(Repeated(), "step#4", torch.zeros(1, 3, 8, 8))
+    assert split_call("a.b#12") == ("a.b", 12)
+    assert split_call("a.b#0") == ("a.b#0", None)
 
 
 def test_a_layer_returning_a_tuple_is_an_error():
@@ -151,7 +193,9 @@ def test_hooks_are_gone_after_an_exception(model, options):
 
 def test_run_to_gives_the_layers_output_and_runs_nothing_behind_it(model):
     assert run_to(model, "1.same", torch.tensor([3.0])).tolist() == [10.0]
-    assert model[2].calls == 0
+    calls = model[2].calls  # of the pass that counts them
+    assert run_to(model, "1.same", torch.tensor([3.0])).tolist() == [10.0]
+    assert model[2].calls == calls == 1
     assert hook_count(model) == 0
     assert run_to(model, "2", torch.tensor([3.0])).equal(model(torch.tensor([3.0])))
 

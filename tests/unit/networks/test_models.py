@@ -19,7 +19,6 @@ from unitlens.explainers import run
 from unitlens.networks import build, pretrained
 from unitlens.networks.network import (
     class_names,
-    describe,
     load_classifier,
     load_network,
     normalizer,
@@ -403,41 +402,6 @@ def test_a_job_gets_network_normalizer_and_facts(toy, state, tmp_path, capsys):
     probabilities = net.predict(torch.zeros(3, 8, 8, 3, dtype=torch.uint8))
     assert probabilities.shape == (3, 5)
     assert probabilities.sum(1).tolist() == pytest.approx([1, 1, 1])
-
-
-# what is known about a network
-
-
-def test_describe_gives_shapes_and_counts(toy):
-    facts = describe(build.build(toy).eval(), ["0", "3"], crop=10, classes=list("abcde"), name="toy")
-    # 4 * 3 * 9 + 4, 2 * 4, 5 * 4 + 5, 2 * 2 + 2
-    assert facts == {"parameters": 112 + 8 + 25 + 6, "classes": 5, "layers": {"0": [4, 8, 8], "3": [5, 8, 8]}}
-
-
-def test_describe_names_all_misspelt_layers_at_once():
-    model = build.build("torchvision:resnet18").eval()
-    message = (
-        r"^resnet has no layer 'layer9'; nearest: .*layer\d.*; resnet has no layer 'layer4.1.conv9'; nearest: .*conv"
-    )
-    with pytest.raises(ValueError, match=message):
-        describe(model, ["layer9", "layer4", "layer4.1.conv9"], crop=32, classes=["a"] * 1000, name="resnet")
-
-
-@pytest.mark.parametrize(
-    ("architecture", "crop"), [("torchvision:squeezenet1_1", 16), ("timm:vit_tiny_patch16_224", 227)]
-)
-def test_describe_names_images_that_the_network_cannot_take(architecture, crop):
-    """Too small for the strides of one, not the size that the other was built for."""
-    with pytest.raises(ValueError, match=rf"net cannot take images of {crop} x {crop} pixels; set `preprocessing"):
-        describe(build.build(architecture).eval(), [], crop=crop, classes=["a"] * 1000, name="net")
-
-
-def test_describe_refuses_what_the_config_cannot_mean(toy):
-    model = build.build(toy).eval()
-    with pytest.raises(ValueError, match=r"toy returns \(5,\) outputs an image, but its classes list 4 names"):
-        describe(model, ["0"], crop=10, classes=list("abcd"), name="toy")
-    with pytest.raises(ValueError, match="toy: the forward pass does not run unused"):
-        describe(model, ["0", "unused"], crop=10, classes=list("abcde"), name="toy")
 
 
 def test_targets_are_the_predicted_classes_or_the_labels():

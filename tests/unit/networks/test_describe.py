@@ -1,0 +1,238 @@
+"""What a network is, told by running it: small networks whose layers and heads are known."""
+
+import pytest
+import torch
+from torch import nn
+from unitlens.networks import build, heads
+from unitlens.networks.describe import describe, pooling_of
+
+CLASSES = list("abcde")
+
+
+class Toy(nn.Sequential):
+    """Two convolutions, a ReLU in place, a head, and a branch that never runs."""
+
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Conv2d(4, 5, 1))
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Flatten()
+        self.unused = nn.Linear(2, 2)
+
+    def forward(self, x):
+        for i in range(4):
+            x = self[i](x)
+        return self.head(self.pool(x))
+
+
+class Tokens(nn.Module):
+    """Patches of 8 pixels as tokens, others before them, one mixing layer, and a head that reads some of them."""
+
+    def __init__(self, prefix, reads):
+        super().__init__()
+        self.patches, self.before = nn.Conv2d(3, 6, 8, 8), nn.Parameter(torch.randn(1, prefix, 6))
+        self.block, self.norm = nn.TransformerEncoderLayer(6, 2, 8, batch_first=True), nn.LayerNorm(6)
+        self.head, self.reads = nn.Linear(12 if reads == "both" else 6, 5), reads
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        before = self.before.expand(len(x), -1, -1)
+        x = self.norm(self.block(torch.cat([before, x], dim=1)))
+        prefix = before.shape[1]
+        first, patches = x[:, :prefix].flatten(1)[:, :6], x[:, prefix:].mean(1)
+        read = {"first": first, "patches": patches, "all": x.mean(1), "both": torch.cat([first, patches], 1)}
+        return self.head(read[self.reads] if prefix or self.reads == "patches" else x.mean(1))
+
+
+def network(model):
+    torch.manual_seed(0)
+    return model.eval().requires_grad_(False)
+
+
+def test_shapes_and_counts():
+    facts = describe(network(Toy()), ["0", "3"], crop=10, classes=CLASSES, name="toy")
+    # 4 * 3 * 9 + 4, 2 * 4, 5 * 4 + 5, 2 * 2 + 2
+    unit = {"grid": [8, 8], "prefix_tokens": 0, "pooling": "positions"}
+    assert facts == {
+        "parameters": 112 + 8 + 25 + 6,
+        "classes": 5,
+        "output": {"returns": "Tensor", "read": "the tensor itself", "shape": [5], "head": "softmax"},
+        "layers": {"0": [4, 8, 8], "3": [5, 8, 8]},
+        "units": {"0": {"units": 4} | unit, "3": {"units": 5} | unit},
+    }
+    assert [pooling_of(facts, "0", positions) for positions in ("avg", "max")] == ["avg", "max"]
+
+
+def test_images_that_are_not_square_and_other_channels():
+    model = network(nn.Sequential(nn.Conv2d(4, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 5)))
+    facts = describe(model, ["0"], crop=[10, 20], channels=4, classes=CLASSES, name="toy")
+    assert facts["units"]["0"]["grid"] == [8, 18]
+
+
+def test_all_misspelt_layers_are_named_at_once():
+    model = build.build("torchvision:resnet18").eval()
+    message = (
+        r"^resnet has no layer 'layer9'; nearest: .*layer\d.*; resnet has no layer 'layer4.1.conv9'; nearest: .*conv"
+    )
+    with pytest.raises(ValueError, match=message):
+        describe(model, ["layer9", "layer4", "layer4.1.conv9"], crop=32, classes=["a"] * 1000, name="resnet")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "crop"), [("torchvision:squeezenet1_1", 16), ("timm:vit_tiny_patch16_224", 227)]
+)
+def test_images_that_the_network_cannot_take_are_named(architecture, crop):
+    """Too small for the strides of one, not the size that the other was built for."""
+    with pytest.raises(ValueError, match=rf"net cannot take images of {crop} x {crop} pixels; set `preprocessing"):
+        describe(build.build(architecture).eval(), [], crop=crop, classes=["a"] * 1000, name="net")
+
+
+def test_what_the_config_cannot_mean_is_refused():
+    model = network(Toy())
+    with pytest.raises(ValueError, match=r"toy returns \(5,\) outputs an image, but its classes list 4 names"):
+        describe(model, ["0"], crop=10, classes=list("abcd"), name="toy")
+    with pytest.raises(ValueError, match="toy: the forward pass does not run unused, 0#2"):
+        describe(model, ["0", "unused", "0#2"], crop=10, classes=CLASSES, name="toy")
+
+
+# ---- calls
+
+
+def test_a_module_that_runs_several_times_lists_its_calls():
+    """ResNet-50's blocks run one ReLU after each convolution: the last one has four times as many channels."""
+    model = network(build.build("torchvision:resnet50"))
+    facts = describe(model, ["layer4.2.relu", "layer4.2.relu#1"], crop=64, classes=["a"] * 1000, name="resnet")
+    calls = [[512, 2, 2], [512, 2, 2], [2048, 2, 2]]
+    assert facts["layers"] == {"layer4.2.relu": [2048, 2, 2], "layer4.2.relu#1": [512, 2, 2]}
+    assert [facts["units"][layer]["calls"] for layer in facts["layers"]] == [calls, calls]
+
+
+# ---- tokens
+
+
+@pytest.mark.parametrize(
+    ("prefix", "reads", "pooling"),
+    [
+        (0, "patches", "positions"),
+        (1, "first", "cls"),
+        (2, "first", "cls"),
+        (5, "first", "cls"),
+        (1, "patches", "positions"),  # a class token that the head does not read
+        (5, "patches", "positions"),
+    ],
+)
+def test_the_class_token_is_taken_where_the_head_reads_it(prefix, reads, pooling):
+    model = network(Tokens(prefix, reads))
+    for layer in ("block", "norm"):
+        facts = describe(model, [layer], crop=40, classes=CLASSES, name="net")["units"][layer]
+        assert facts == {"units": 6, "grid": [5, 5], "prefix_tokens": prefix, "pooling": pooling}
+        chosen = describe(model, [layer], crop=40, classes=CLASSES, name="net", pooling="max")
+        assert pooling_of(chosen, layer, "avg") == "max"
+
+
+@pytest.mark.parametrize("reads", ["all", "both"])
+def test_an_inference_that_is_not_certain_names_the_key(reads):
+    message = (
+        r"^net: layer 'block' gives 1 token before the patches, and what the network's head makes of them is not "
+        r"certain "
+        r"\(it reads these and the patches\); set `pooling` to cls \(the first token\), avg or max \(the patches\)$"
+    )
+    with pytest.raises(ValueError, match=message):
+        describe(network(Tokens(1, reads)), ["block"], crop=40, classes=CLASSES, name="net")
+    facts = describe(network(Tokens(1, reads)), ["block"], crop=40, classes=CLASSES, name="net", pooling="cls")
+    assert facts["units"]["block"]["pooling"] == "cls"
+
+
+def test_a_class_token_of_maps_is_refused():
+    with pytest.raises(
+        ValueError, match=r"^toy: layer '0' gives maps, which have no class token; `pooling` allows auto"
+    ):
+        describe(network(Toy()), ["0"], crop=10, classes=CLASSES, name="toy", pooling="cls")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "layer", "pooling"),
+    [
+        ("timm:mixer_s32_224", "blocks.3", "positions"),
+        ("timm:cait_xxs24_224", "blocks.3", "positions"),
+        ("timm:xcit_nano_12_p16_224", "blocks.3", "positions"),
+        ("timm:xcit_nano_12_p16_224", "cls_attn_blocks.0", "cls"),
+        ("timm:vit_tiny_patch16_224", "blocks.3", "cls"),
+        ("timm:deit_tiny_distilled_patch16_224", "blocks.3", "cls"),
+        ("timm:vit_xsmall_patch16_clip_224", "blocks.3", "cls"),
+        ("timm:test_vit2", "blocks.1", "positions"),
+    ],
+)
+def test_networks_with_and_without_class_token(architecture, layer, pooling):
+    model = network(build.build(architecture))
+    heads.attach(model, classes=model.num_classes)
+    crop = model.default_cfg["input_size"][-1]
+    facts = describe(model, [layer], crop=crop, classes=["a"] * model.num_classes, name="net")
+    assert facts["units"][layer]["pooling"] == pooling
+
+
+@pytest.mark.parametrize(
+    ("architecture", "layer", "message"),
+    [
+        (
+            "timm:nest_tiny_jx",
+            "levels.0.transformer_encoder.0",
+            r"\(3, 16, 196, 96\) for images of 224 x 224, which is not a spatial grid; the nearest layer that works is "
+            r"'levels.0', \(96, 56, 56\)",
+        ),
+        (
+            "timm:swin_tiny_patch4_window7_224",
+            "layers.1.blocks.0.attn",
+            r"\(48, 49, 192\) for 3 images, 16 for each: its rows are not images but, for example, windows; the "
+            r"nearest layer that works is 'layers.1.blocks.0'",
+        ),
+        ("timm:mixer_s32_224", "blocks.3.mlp_tokens", "not a spatial grid; the nearest layer that works is 'blocks.3'"),
+        (
+            "timm:vit_tiny_patch16_224",
+            "blocks.3.attn.q_norm",
+            "not a spatial grid; the nearest layer that works is 'blocks.3.attn'",
+        ),
+        ("torchvision:vit_b_16", "encoder.layers.encoder_layer_0.self_attention", "a tuple, not a tensor; the nearest"),
+    ],
+)
+def test_what_cannot_be_pooled_names_the_nearest_layer_that_works(architecture, layer, message):
+    model = network(build.build(architecture))
+    with pytest.raises(ValueError, match=rf"^net: layer '{layer}' returns .*{message}"):
+        describe(model, [layer], crop=224, classes=["a"] * 1000, name="net")
+
+
+class Transposed(nn.Module):
+    """Mixes tokens by a layer whose rows are channels, as many as a square number."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.mix, self.head = nn.Conv2d(3, 64, 8, 8), nn.Linear(25, 25), nn.Linear(64, 5)
+
+    def forward(self, x):
+        return self.head(self.mix(self.patches(x).flatten(2)).mean(2))
+
+
+def test_rows_that_are_channels_are_not_taken_for_tokens():
+    with pytest.raises(
+        ValueError, match=r"\(3, 64, 25\), whose 64 rows are not the positions of the maps before it \(5 x"
+    ):
+        describe(network(Transposed()), ["mix"], crop=40, classes=CLASSES, name="net")
+
+
+class Attention(nn.Module):
+    """Gives the weights of an attention as a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens, self.weights, self.head = nn.Linear(192, 6), nn.Softmax(-1), nn.Linear(6, 5)
+
+    def forward(self, x):
+        patches = x.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+        tokens = self.tokens(patches)
+        weights = self.weights((tokens @ tokens.transpose(1, 2))[:, None])
+        return self.head((weights[:, 0] @ tokens).mean(1))
+
+
+def test_weights_between_tokens_are_not_taken_for_maps():
+    message = r"\(3, 1, 25, 25\), which is one weight for each pair of 25 tokens, not a map; the nearest .* 'tokens'"
+    with pytest.raises(ValueError, match=message):
+        describe(network(Attention()), ["weights"], crop=40, classes=CLASSES, name="net")
