@@ -19,7 +19,7 @@ from unitlens.explainers import items
 from unitlens.explainers.tail import as_logits, find_tail
 from unitlens.jobs.progress import progress
 from unitlens.networks.hooks import capture
-from unitlens.networks.layer_outputs import as_grid, channel_axis
+from unitlens.networks.layer_outputs import as_grid, channel_axis, check_rows
 
 __all__ = ["METHODS", "ablation_mode", "explain", "passes", "raw_maps", "rescale"]
 
@@ -260,6 +260,7 @@ def _forward(model: nn.Module, layer: str, images: Tensor, first: int = 0) -> tu
         logits = as_logits(model(images), len(images))
     if layer not in outputs or (torch.is_grad_enabled() and not logits.requires_grad):
         raise ValueError(f"layer {layer!r} does not influence the output")
+    check_rows(outputs[layer], len(images), layer)
     _check_finite(logits, "logits", layer, first)
     return outputs[layer], logits
 

@@ -87,7 +87,7 @@ def untouched(model: nn.Module) -> Iterator[Head | None]:
 
 
 def select(output: object, head: Head, n: int) -> Tensor:
-    """Choose the tensor that holds the classes of `n` images; ValueError, which lists what there is, where unclear."""
+    """Choose the tensor (n, ...) that holds the classes of `n` images; a ValueError lists what there is."""
     if head.output is not None:
         chosen = _follow(output, str(head.output))
         if not isinstance(chosen, Tensor):

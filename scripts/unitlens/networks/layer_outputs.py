@@ -65,16 +65,15 @@ def pool(
     if output.ndim not in (2, 3, 4):
         raise ValueError(f"`output` must have 2, 3 or 4 dimensions, got shape {tuple(output.shape)}")
     count, height, width = images or (len(output), 1, 1)
+    check_rows(output, count, "this layer")
     if output.ndim == 2:
-        _check_rows(output, count, "this layer")
         pooled = output
     elif pooling == "cls":
-        _check_rows(output, count, "this layer")
         if output.ndim == 4:
             raise ValueError(f"`pooling: cls`, but maps {tuple(output.shape)} have no class token; allowed: avg, max")
         pooled = output[:, 0]  # (n, tokens, units) -> (n, units)
     else:
-        maps = _grid(output, count, height, width, "this layer")
+        maps = _grid(output, height, width, "this layer")
         pooled = maps.mean((2, 3)) if pooling == "avg" else maps.amax((2, 3))  # (n, units)
     check_finite(pooled, first_row=first_row)
     return pooled
@@ -113,11 +112,10 @@ def as_grid(values: Tensor, images: Tensor, layer: str) -> Tensor:
     are what the network was run on, of which only the shape (n, channels, height, width) is used. A ValueError names
     `layer` if the outputs are not a spatial grid.
     """
-    return _grid(as_floating(values), len(images), *images.shape[-2:], layer)
+    return _grid(as_floating(values), *images.shape[-2:], layer)
 
 
-def _grid(values: Tensor, count: int, height: int, width: int, layer: str) -> Tensor:
-    _check_rows(values, count, layer)
+def _grid(values: Tensor, height: int, width: int, layer: str) -> Tensor:
     if values.ndim == 4 and _is_grid(values.movedim(channel_axis(values, height, width), 1), height, width):
         return values.movedim(channel_axis(values, height, width), 1)
     if values.ndim == 3 and (prefix := prefix_tokens(values.shape[1], height, width)) is not None:
@@ -128,7 +126,8 @@ def _grid(values: Tensor, count: int, height: int, width: int, layer: str) -> Te
     )
 
 
-def _check_rows(values: Tensor, count: int, layer: str) -> None:
+def check_rows(values: Tensor, count: int, layer: str) -> None:
+    """Raise a ValueError, which names `layer`, unless its output (n, ...) has a row for each of so many images."""
     if values.ndim and len(values) != count:
         raise ValueError(
             f"layer {layer!r} returns {len(values)} rows for {count} images, such as one a window; name the layer "
