@@ -30,7 +30,7 @@ _SECONDS = {  # of one job in the demonstration, on two cores
     "embed_concepts": 18.0,
     "embed_images": 38.0,
     "explain_cam": 35.0,
-    "explain_lime": 90.0,
+    "explain_perturbed": 90.0,
     "stabilize_lime": 83.0,
     "score_faithfulness": 45.0,
     "tune_lime": 50.0,
@@ -109,7 +109,7 @@ def tell() -> str:
     """Say how far the job is: how many of what, at what rate, how long the rest takes; without stages, its age."""
     now, running = time.monotonic(), list(_stages)
     if not running:
-        return f"at work for {now - job.opened:.0f} s"
+        return f"running for {now - job.opened:.0f} s"
     share = 0.0
     for this in reversed(running):  # what runs within a stage is part of what that has ahead
         share = min(1.0, (this.done + share * this.ahead) / max(this.total, 1))

@@ -2,12 +2,16 @@
 
 import io
 import logging
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultFormatter
 from snakemake_interface_logger_plugins.common import LogEvent
 from unitlens.jobs import progress
+
+RULES = sorted((Path(__file__).parents[3] / "rules").glob("*.smk"))
 
 
 class Clock:
@@ -112,7 +116,7 @@ def test_earlier_runs_tell_what_a_rule_takes(tmp_path, clock):
 
 
 def test_what_no_run_has_told_yet_is_scaled_from_the_demonstration(tmp_path, clock):
-    run = Run(tmp_path, planned(explain_cam=1, explain_lime=1))
+    run = Run(tmp_path, planned(explain_cam=1, explain_perturbed=1))
     run.begin(1, "explain_cam")
     clock.now = 350.0  # ten times what it takes there
     run.finish(1, 1, 2)
@@ -155,3 +159,8 @@ def test_what_snakemake_no_longer_logs_ends_no_run(tmp_path, clock):
 )
 def test_durations(seconds, text):
     assert progress.duration(seconds) == text
+
+
+def test_seconds_of_the_demonstration_are_those_of_rules_that_there_are():
+    rules = set(re.findall(r"^rule (\w+):", "\n".join(path.read_text() for path in RULES), re.MULTILINE))
+    assert set(progress._SECONDS) <= rules and len(rules) > 40
