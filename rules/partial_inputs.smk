@@ -25,7 +25,7 @@ def made(paths):
 
 
 def made_results(wildcards):
-    """All that Snakemake's report can show, but for the pages, which are made anew."""
+    """All that Snakemake's report can show, but for the pages, which are made again."""
     return sorted(path for path in all_made() if path.startswith("results/") and not path.endswith((".h5", ".html")))
 
 

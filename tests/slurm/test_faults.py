@@ -221,7 +221,7 @@ def test_controller_and_accounting_are_away_for_a_while(run, undisturbed, accoun
     run.cluster.stop_controller()
     try:
         run.mend(BAD)
-        time.sleep(75)  # by default the plugin gives up after five attempts of nine seconds, and waits for ever
+        time.sleep(75)  # by default the plugin gives up after five attempts of nine seconds, and waits forever
         assert running(process.pid)
     finally:
         run.cluster.start_controller()

@@ -95,7 +95,7 @@ def test_a_setting_has_one_name_whatever_the_order_of_its_keys():
 
 def test_a_tuning_without_a_source_image_is_refused_in_a_line():
     none = pd.DataFrame(columns=["setting", "image_id", "superpixels", "score", "mask_area", "model", "source_image"])
-    with pytest.raises(ValueError, match="none of the source images that LIME is tuned on could be read; mend them"):
+    with pytest.raises(ValueError, match="none of the source images that LIME is tuned on could be read; fix them"):
         tuning.tables(none, none, default=DEFAULT, grid=GRID, presets={}, count=None, seed=0)
 
 

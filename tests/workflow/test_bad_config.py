@@ -30,7 +30,7 @@ KEYS = (
 IN_QUOTES = "put it in quotes, for YAML reads some names as numbers, dates, yes and no, or nothing"
 LAYER = "Dotted name of a layer, at most 128 characters."
 NO_QUOTES = "write it without quotes and with a point, 0.001 or 1.0e-3"
-APART = "must not have '; ' in it, which stands between words in tables"
+APART = "must not contain '; ', which separates words in tables"
 SAME = "which some file systems and readers take for the same"
 SLUG = "Letters, digits, hyphen (not first) and underscore, at most 64."
 SOURCES = "path | url | package + sha256 | torchvision | timm | open_clip"
@@ -247,7 +247,7 @@ BAD = {
             "tune.presets.a.model_regressor: unknown key 'Lasso'; allowed: Ridge",
             "tune.presets.a.model_regressor: 'Ridge' is a required property (The surrogate, `{Ridge: {alpha: 1}}`.)",
             "tune.presets: 'default' does not match '^(?!default$)[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$' (Letters, digits, "
-            "hyphen and dot (neither first) and underscore, at most 100; not `default`, which is that of "
+            "hyphen and dot (neither first) and underscore, at most 100; not `default`, which is the name of "
             "`explain.lime`.)",
         ],
     ),
@@ -272,7 +272,7 @@ BAD = {
     "a folder and another source": (
         {"images.probe.sources": [{"folder": "source_images"}, {"installed": "skimage", "files": ["data/*.png"]}]},
         {},
-        ["images.probe.sources: a folder is used where it lies, so it must be the only source"],
+        ["images.probe.sources: a folder is used in place, so it must be the only source"],
     ),
     "offline and not there": (
         {
@@ -299,7 +299,7 @@ BAD = {
     "a network of open_clip": (
         {"models.toy.weights": {"open_clip": "ViT-B-16:openai"}},
         {},
-        ["models.toy.weights: open_clip publishes image-text encoders, no classifiers"],
+        ["models.toy.weights: open_clip publishes image-text encoders, not classifiers"],
     ),
     "missing sheet": ({"images.probe.sheet": "no.csv"}, {}, ["images.probe.sheet: there is no file no.csv"]),
     "a folder for a sheet": (
@@ -344,10 +344,10 @@ BAD = {
         },
         [
             f"{SHEET} line 4 {IN_SHEET}: the line is blank; remove it",
-            f"{SHEET} line 3 {IN_SHEET}: image_id 'a' stands on line 2 already",
+            f"{SHEET} line 3 {IN_SHEET}: image_id 'a' is already on line 2",
             *(
                 f"{SHEET} line {line} {IN_SHEET}: image_id {value!r} must be of letters, digits, '_', '.' and '-' "
-                "(the last two not first), at most 200, for it names files"
+                "(the last two not first), at most 200, because it names files"
                 for line, value in [(5, "/b"), (6, "..")]
             ),
             f"{SHEET} line 7 {IN_SHEET}: path '/c.png' must stay below the folder of the source images",
@@ -539,8 +539,8 @@ BAD = {
             f"models.toy.layers.0: 'relu1\\n' has the control character U+000A ({LAYER})",
             "models.toy.weights.url: 'https://example.org/a\\n' has the control character U+000A (A web address.)",
             "concepts.list: '' is empty (CSV file with the columns word and category.)",
-            "images.probe.sources.0.folder: 'a\\u2028b' has the control character U+2028 (A local folder; used "
-            "where it lies.)",
+            "images.probe.sources.0.folder: 'a\\u2028b' has the control character U+2028 (A local folder; its files "
+            "are used in place.)",
         ],
     ),
     "names that name no file": (
@@ -564,9 +564,9 @@ BAD = {
         [
             "models: toy and Toy differ in case only, and some file systems take both for one folder",
             "models.toy.layers: relu1 and Relu1 differ in case only, and some file systems take both for one",
-            f"{EXPLAIN} line 3 (images.explain.sheet): image_id 'A' stands on line 2 already as 'a', {SAME}",
+            f"{EXPLAIN} line 3 (images.explain.sheet): image_id 'A' is already on line 2 as 'a', {SAME}",
             f"{EXPLAIN} line 4 (images.explain.sheet): image_id '{'i' * 255}' must be of letters, digits, '_', '.' and "
-            "'-' (the last two not first), at most 200, for it names files",
+            "'-' (the last two not first), at most 200, because it names files",
         ],
     ),
     "checkpoints that are none": (
@@ -604,9 +604,9 @@ BAD = {
         [
             f"{CONCEPTS} line 2 {IN_CONCEPTS}: word 'a; b' {APART}",
             f"{CONCEPTS} line 4 {IN_CONCEPTS}: word 'c\\nd' has the control character U+000A",
-            f"{CONCEPTS} line 6 {IN_CONCEPTS}: word 'cafe\u0301' stands on line 5 already as 'caf\u00e9', {SAME}",
+            f"{CONCEPTS} line 6 {IN_CONCEPTS}: word 'cafe\u0301' is already on line 5 as 'caf\u00e9', {SAME}",
             f"{CONCEPTS} line 7 {IN_CONCEPTS}: category 'x; y' {APART}",
-            f"{CONCEPTS} line 8 {IN_CONCEPTS}: category 'e\u0301' is written '\u00e9' further up; write it in one way",
+            f"{CONCEPTS} line 8 {IN_CONCEPTS}: category 'e\u0301' is written '\u00e9' above; use one spelling",
         ],
     ),
     "labels and edges of no class and no image": (
@@ -719,8 +719,8 @@ BAD = {
                 for line, column, cell in [(2, "path", "sub\\a.png"), (3, "path", "C:\\b.png"), (4, "mask", "m\\c.png")]
             ),
             f"{EXPLAIN} line 5 (images.explain.sheet): image_id 'd ' must be of letters, digits, '_', '.' and '-' (the "
-            "last two not first), at most 200, for it names files",
-            f"{EXPLAIN} line 6 (images.explain.sheet): image_id ' d' stands on line 5 already as 'd ', {SAME}",
+            "last two not first), at most 200, because it names files",
+            f"{EXPLAIN} line 6 (images.explain.sheet): image_id ' d' is already on line 5 as 'd ', {SAME}",
         ],
     ),
     "a label that names no box": (
@@ -733,7 +733,7 @@ BAD = {
         {SHEET: HEADER + f"a,a.png,,,\nb,{'b' * 200_000},,,\n"},
         [
             f"images.probe.sheet: {SHEET} cannot be read as a table (field larger than field limit "
-            "(131072), behind line 2)"
+            "(131072), after line 2)"
         ],
     ),
     "a field that is too long, behind an image_id that stands there twice": (
@@ -741,7 +741,7 @@ BAD = {
         {SHEET: HEADER + f"a,a.png,,,\na,a.png,,,\nb,{'b' * 200_000},,,\n"},
         [
             f"images.probe.sheet: {SHEET} cannot be read as a table (field larger than field limit "
-            "(131072), behind line 3)"
+            "(131072), after line 3)"
         ],
     ),
     "more shards than five digits number": (
@@ -777,8 +777,8 @@ BAD = {
         {"tune": {"grid": {"alpha": [1, 1.0], "superpixels": [{}, {"method": "quickshift"}], "n_features": [8, None]}}},
         {},
         [
-            "tune.grid.alpha: 1.0 stands there already; give each value once",
-            "tune.grid.superpixels: {'method': 'quickshift'} stands there already; give each value once",
+            "tune.grid.alpha: 1.0 is listed twice; give each value once",
+            "tune.grid.superpixels: {'method': 'quickshift'} is listed twice; give each value once",
         ],
     ),
     "missing concept list": (
@@ -796,7 +796,7 @@ BAD = {
         {CONCEPTS: "word,category\nred,color\n\nblue,color\nred,color\n ,color\ngreen\n"},
         [
             f"{CONCEPTS} line 3 {IN_CONCEPTS}: the line is blank; remove it",
-            f"{CONCEPTS} line 5 {IN_CONCEPTS}: word 'red' stands on line 2 already",
+            f"{CONCEPTS} line 5 {IN_CONCEPTS}: word 'red' is already on line 2",
             f"{CONCEPTS} line 6 {IN_CONCEPTS}: word is empty",
             f"{CONCEPTS} line 7 {IN_CONCEPTS}: the row must have 2 values, as the first line has",
         ],
@@ -917,7 +917,7 @@ def test_keys_that_stand_twice(folder, text, expected):
     (folder / "config.yaml").write_text(text)
     found = repeated_keys("config.yaml")
     lines = [
-        f"config.yaml line {line}: the key {key!r} stands on line {first} already; keep one"
+        f"config.yaml line {line}: the key {key!r} is already on line {first}; keep one"
         for line, key, first in expected
     ]
     assert sorted(found) == sorted(lines)
@@ -926,7 +926,7 @@ def test_keys_that_stand_twice(folder, text, expected):
 def test_keys_that_stand_twice_in_json_that_is_no_yaml(folder):
     (folder / "config.json").write_text('{"a": "\x7f", "a": {"b": 1, "b": 2}}')
     found = repeated_keys("config.json")
-    assert found == ["config.json: the key 'b' stands there 2 times", "config.json: the key 'a' stands there 2 times"]
+    assert found == ["config.json: the key 'b' appears 2 times", "config.json: the key 'a' appears 2 times"]
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "config/demo.yaml"])
@@ -987,7 +987,7 @@ def test_no_value_whatever_ends_in_a_traceback(folder):
 
 
 def test_pipes_sockets_devices_and_loops_are_no_files(folder):
-    """None is opened, for that would wait for ever."""
+    """None is opened, for that would wait forever."""
     os.mkfifo("pipe")
     Path("loop").symlink_to("loop")
     Path("dangling").symlink_to("nowhere")
@@ -1077,7 +1077,7 @@ def test_snakemake_takes_no_key_twice(snakemake, project, arguments):
     config.write_text(config.read_text().replace('"threads": 1,', '"threads": 1,\n  "threads": 1,', 1))
     result = snakemake(project, "--configfile", "config/toy.yaml", "--cores", "1", *arguments)
     assert result.returncode != 0
-    assert f"{config} line 4: the key 'threads' stands on line 3 already; keep one" in result.stdout
+    assert f"{config} line 4: the key 'threads' is already on line 3; keep one" in result.stdout
 
 
 def test_no_config(snakemake, workflow_copy):

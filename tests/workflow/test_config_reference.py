@@ -1,4 +1,4 @@
-"""The reference in config/README.md is made from the schema; run this file to write it anew."""
+"""The reference in config/README.md is made from the schema; run this file to write it again."""
 
 from pathlib import Path
 
@@ -47,7 +47,9 @@ def value_of(entry):
     names = {"array": "list", "object": "section"}
     kind = " or ".join(names.get(each, each) for each in ([kinds] if isinstance(kinds, str) else kinds))
     items = entry.get("items", {})
-    between = f"{kind} of {items['type']}s{limits(items)}" if limits(items) else kind
+    kinds = items.get("type", "")
+    inner = f"{kinds}s" if isinstance(kinds, str) else " or ".join(kinds)
+    between = f"{kind} of {inner}{limits(items)}" if limits(items) else kind
     return between + limits(entry)
 
 

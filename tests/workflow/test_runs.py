@@ -296,7 +296,7 @@ def test_summary_of_a_run_does_without_what_snakemake_keeps_of_its_jobs(project,
     assert result.returncode != 0
     assert "Left out of this summary: tell_what_failed (AttributeError" in result.stdout
     assert "Left out of this summary: tell_what_was_made (TypeError" in result.stdout
-    assert "The command of this run, given again, makes all that is missing." in result.stdout
+    assert "Run the same command again to make everything that is missing." in result.stdout
     assert told_command(result.stdout) == f"make report PROFILE= {shlex.quote(f'ARGS={shlex.join(RUN)}')}"
 
 

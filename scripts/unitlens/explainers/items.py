@@ -35,7 +35,7 @@ def without_failing(
 ) -> tuple[Result | None, dict[int, str]]:
     """Run a batch of `count`; where some of its images fail, run it again with the first good one in their place.
 
-    The batch keeps its size, so that the results of the others stay the same to the byte. Those at the places of the
+    The batch keeps its size, so that the results of the others stay identical byte for byte. Those at the places of the
     failing ones are copies, to be thrown away. `run` takes the places of images and raises `ItemError`; images with
     `reasons` are left out from the start. Gives the result, None where no image is good, and all reasons.
     """

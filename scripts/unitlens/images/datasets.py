@@ -174,7 +174,7 @@ def class_folders(root: Path) -> list[dict[str, str]]:
     """
     rows = image_folder(root)
     if outside := [row["path"] for row in rows if "/" not in row["path"]]:
-        raise ValueError(f"{root} must hold one folder a class, but has images beside them: {first_few(outside)}")
+        raise ValueError(f"{root} must hold one folder per class, but has images outside them: {first_few(outside)}")
     names = [row["path"].partition("/")[0] for row in rows]
     counts = Counter(names)
     numbers = {name: str(number) for number, name in enumerate(list_folders(root))}
@@ -374,7 +374,7 @@ def _ground_truth(path: Path) -> dict[str, str]:
     if not meta.is_file():
         raise FileNotFoundError(f"{path} needs meta.mat of the same development kit beside it")
     command = [sys.executable, "-c", _READ_SYNSETS, str(meta)]
-    try:  # apart: a damaged file can end the process that reads it, or keep it busy for ever
+    try:  # apart: a damaged file can end the process that reads it, or keep it busy forever
         told = subprocess.run(command, capture_output=True, text=True, timeout=_LONGEST, check=True).stdout
         names = dict(json.loads(told))
         return {

@@ -38,7 +38,7 @@ def text_problem(text: str) -> str:
 def word_problem(word: str) -> str:
     """Say why tables cannot hold a word or a name among others; nothing if they can."""
     if "; " in word:
-        return "must not have '; ' in it, which stands between words in tables"
+        return "must not contain '; ', which separates words in tables"
     return text_problem(word) if word else ""
 
 

@@ -97,7 +97,7 @@ def _check_geometries(config: dict) -> list[str]:
 def _check_weights(config: dict) -> list[str]:
     """Refuse weights that are no classifier's."""
     return [
-        f"models.{name}.weights: open_clip publishes image-text encoders, no classifiers"
+        f"models.{name}.weights: open_clip publishes image-text encoders, not classifiers"
         for name, model in config["models"].items()
         if "open_clip" in model["weights"]
     ]
@@ -169,7 +169,7 @@ def _check_tuning(config: dict) -> list[str]:
     if all(len(values) == 1 for values in tune["grid"].values()):
         problems.append("tune.grid: no key has several values, so there is nothing to compare")
     problems += [
-        f"tune.grid.{key}: {values[number]} stands there already; give each value once"
+        f"tune.grid.{key}: {values[number]} is listed twice; give each value once"
         for key, values in tune["grid"].items()
         for number in range(len(values))
         if values[number] in values[:number]

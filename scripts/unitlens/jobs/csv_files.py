@@ -78,7 +78,7 @@ def check_file(
             return [f"{unique} is empty"]
         if earlier != line:
             but = "" if first == value else f" as {first!r}, which some file systems and readers take for the same"
-            return [f"{unique} {value!r} stands on line {earlier} already{but}"]
+            return [f"{unique} {value!r} is already on line {earlier}{but}"]
         return check_row(row)
 
     try:
@@ -97,7 +97,7 @@ def check_file(
                 problems += [f"{path} line {line} ({key}): {problem}" for problem in found]
     except (OSError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
-        return [f"{key}: {path} cannot be read as a table ({reason}, behind line {line})"]
+        return [f"{key}: {path} cannot be read as a table ({reason}, after line {line})"]
     except UnicodeDecodeError as error:
         return [f"{path} ({key}): not UTF-8 text ({error.reason} at byte {error.start})"]
     if not seen:

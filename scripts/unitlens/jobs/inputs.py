@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 
 def unreadable(path: str | Path) -> str:
-    """Say why a path is no file that can be read whole; nothing if it is one. To open a pipe would wait for ever."""
+    """Say why a path is no file that can be read whole; nothing if it is one. To open a pipe would wait forever."""
     try:
         found = Path(path).stat()
     except FileNotFoundError:
@@ -49,7 +49,7 @@ def check_folders(key: str, sources: Sequence[dict]) -> list[str]:
     folders = [source["folder"] for source in sources if "folder" in source]
     problems = []
     if folders and len(sources) > 1:
-        problems.append(f"{key}.sources: a folder is used where it lies, so it must be the only source")
+        problems.append(f"{key}.sources: a folder is used in place, so it must be the only source")
     for folder in folders:
         if not os.path.isdir(folder):  # noqa: PTH112 (it is False of a name that is too long, Path's is an error)
             there = f"{folder} is not a folder" if os.path.lexists(folder) else f"there is no folder {folder}"

@@ -97,7 +97,7 @@ def _close(log: int) -> None:
         cost = progress.cost()
     except Exception as error:
         seconds = time.monotonic() - progress.job.opened
-        cost = f"took {seconds:.1f} s; what it held is not known ({type(error).__name__}: {error})"
+        cost = f"took {seconds:.1f} s; its memory is not known ({type(error).__name__}: {error})"
     _flush()
     progress.write(log, f"{cost}\n")
 

@@ -172,9 +172,9 @@ def tell_what_failed(workflow: object) -> list[str]:
 
 def tell_how_to_go_on(workflow: object) -> list[str]:
     """Name the commands that go on."""
-    lines = ["The command of this run, given again, makes all that is missing."]
+    lines = ["Run the same command again to make everything that is missing."]
     if Path("Makefile").is_file():
-        lines.append(f"A report of what exists, that says what is missing:\n  {_command_of_report(workflow)}")
+        lines.append(f"A report of what exists, which says what is missing:\n  {_command_of_report(workflow)}")
     return lines
 
 

@@ -29,7 +29,7 @@ def repeated_keys(path: str | Path) -> list[str]:
     except yaml.YAMLError:  # JSON that is no YAML, with tabs for example
         repeated = []
         json.loads(text, object_pairs_hook=lambda pairs: repeated.extend(Counter(key for key, _ in pairs).items()))
-        return [f"{path}: the key {key!r} stands there {count} times" for key, count in repeated if count > 1]
+        return [f"{path}: the key {key!r} appears {count} times" for key, count in repeated if count > 1]
     while nodes:
         node = nodes.pop()
         if node is None or isinstance(node, yaml.ScalarNode) or id(node) in seen:
@@ -43,7 +43,7 @@ def repeated_keys(path: str | Path) -> list[str]:
             line, name = key.start_mark.line + 1, (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None
             if name in lines:
                 where = f"{path} line {line}"
-                problems.append(f"{where}: the key {key.value!r} stands on line {lines[name]} already; keep one")
+                problems.append(f"{where}: the key {key.value!r} is already on line {lines[name]}; keep one")
             elif name:
                 lines[name] = line
             nodes.append(value)

@@ -34,7 +34,7 @@ _IMAGE_ID = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{LONGEST_ID - 1}}}")
 
 
 def read_rows(sheet: str | Path, start: int, stop: int) -> list[dict[str, str]]:
-    """Read the rows ``start`` to ``stop - 1`` of an image sheet, counted from 0 behind the header, holding no others.
+    """Read the rows ``start`` to ``stop - 1`` of an image sheet, counted from 0 after the header, holding no others.
 
     Columns `image_id` and `path` are needed; missing ones of `COLUMNS` are given as empty strings, others are kept.
     Cells are read as they are, but for those of a sheet that `datasets.write_sheet` wrote (it has the column
@@ -55,7 +55,7 @@ def read_rows(sheet: str | Path, start: int, stop: int) -> list[dict[str, str]]:
             raise ValueError(f"{sheet}, line {line}: expected {expected}, got {','.join(cells)!r}")
         rows.append({name: restore(cell) for name, cell in row.items()} if ours else row)
     if not rows and stop > start:
-        raise ValueError(f"{sheet} has no row {start} (counted from 0 behind the header)")
+        raise ValueError(f"{sheet} has no row {start} (counted from 0 after the header)")
     return rows
 
 
@@ -101,7 +101,7 @@ def check_row(row: Mapping[str, str]) -> list[str]:
     if not _IMAGE_ID.fullmatch(row["image_id"]):
         problems.append(
             f"image_id {shorten(row['image_id'])!r} must be of letters, digits, '_', '.' and '-' (the last two not "
-            f"first), at most {LONGEST_ID}, for it names files"
+            f"first), at most {LONGEST_ID}, because it names files"
         )
     for column in ("path", *MAPS):
         cell = row.get(column) or ""
@@ -174,7 +174,7 @@ def check_concepts(config: dict) -> list[str]:
         category = row["category"]
         first = categories.setdefault(unicodedata.normalize("NFC", category.strip()), category)
         if first != category:
-            problems.append(f"category {category!r} is written {first!r} further up; write it in one way")
+            problems.append(f"category {category!r} is written {first!r} above; use one spelling")
         return problems
 
     return check_file(config["concepts"]["list"], "concepts.list", _CONCEPT_COLUMNS, "word", check_row)

@@ -180,7 +180,7 @@ def class_names(classes: str | int) -> list[str]:
     if classes == "imagenet":
         return list(torchvision.models._meta._IMAGENET_CATEGORIES)
     if not Path(classes).is_file():
-        raise FileNotFoundError(f"classes: {classes} is neither 'imagenet' nor a file with one class name a line")
+        raise FileNotFoundError(f"classes: {classes} is neither 'imagenet' nor a file with one class name per line")
     return read_names(classes)
 
 

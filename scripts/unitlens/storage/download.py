@@ -60,7 +60,7 @@ _OTHERS = {  # what comes instead of a file, for messages
 }
 
 _ATTEMPTS = 4  # in a row without an advance
-_ADVANCE = 1 << 16  # bytes: a server that is cut off after each single one would otherwise be asked for ever
+_ADVANCE = 1 << 16  # bytes: a server that is cut off after each single one would otherwise be asked forever
 _TIMEOUT = 60  # seconds without an answer
 _WINDOW = 120  # seconds, over each of which a server must bring `_SLOWEST`, however it drips
 _SLOWEST = 1024  # bytes a second

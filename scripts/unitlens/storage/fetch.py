@@ -39,7 +39,7 @@ def fetch(
     lock
         JSON file of the hashes of all files retrieved so far, by url or ``name==version``. A file that is not in it is
         trusted as it comes, if it is of one of `kinds`, and its hash recorded; one that is in it must have the same
-        hash for ever.
+        hash forever.
     progress
         Stream for a progress line, drawn only when it is a terminal (default: standard error).
 
@@ -166,7 +166,9 @@ def _read_lock(lock: Path) -> dict[str, str]:
     try:
         known = json.loads(lock.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{lock} is no JSON file ({error}): restore it, or remove it to record anew") from error
+        raise ValueError(
+            f"{lock} is no JSON file ({error}): restore it, or remove it to record the hashes again"
+        ) from error
     if not isinstance(known, dict) or not all(re.fullmatch(r"[0-9a-f]{64}", str(value)) for value in known.values()):
         raise ValueError(f"{lock} must map each address to a sha256 of 64 lower-case hex digits")
     return known

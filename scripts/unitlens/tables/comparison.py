@@ -4,7 +4,7 @@ All of it is counted over `unit_labels.selective_units`; near-duplicate concepts
 group.
 A layer's units are all the units that it has, no sample. Tests ask whether a difference exceeds what dealing these very
 units out at random gives; intervals take the units as drawn independently from a larger pool of such units. Neither
-says anything of a network trained anew.
+says anything about the network trained again.
 """
 
 from itertools import combinations
@@ -147,7 +147,7 @@ def trend(concepts: pd.DataFrame, *, seed: int = 0, n_resamples: int = 9999) -> 
     """Test for every model and category whether its share changes from layer to layer, in the order of the rows.
 
     The slope is the change of the share per layer, fitted by least squares over the units. The p-value is that of the
-    Cochran-Armitage statistic when units are dealt out to the layers at random, `n_resamples` times; adjusted over all
+    Cochran-Armitage statistic when units are shuffled among the layers, `n_resamples` times; adjusted over all
     rows (Benjamini-Hochberg). A model with labels in fewer than two layers has no row.
     """
     labeled = unit_labels.selective_units(concepts)

@@ -116,11 +116,11 @@ def main_effects(scores: pd.DataFrame, swept: Mapping[str, Setting], *, seed: in
 def selection(scores: pd.DataFrame, board: pd.DataFrame, *, default: str, seed: int = 0) -> pd.DataFrame:
     """Score the choice of the best setting on source images that it was not chosen on.
 
-    The best of many settings owes part of its mean to luck. In the row ``held out`` each source image is scored with
-    the setting that is best on all the others; ``setting`` says how many different ones were chosen. Those scores share
-    most of the source images that they were chosen on: their interval is a little too narrow. The p-value of the best
-    is left out, for it was chosen to be large. What cannot be had, from one source image or with a default that refuses
-    an image, is empty; so is all where no setting could be used on every image.
+    The mean of the best of many settings is too high by selection bias. In the row ``held out`` each source image is
+    scored with the setting that is best on all the others; ``setting`` says how many different ones were chosen. Those
+    scores share most of the source images that they were chosen on: their interval is a little too narrow. The p-value
+    of the best is left out, because it was chosen to be large. What cannot be had, from one source image or with a
+    default that refuses an image, is empty; so is all where no setting could be used on every image.
 
     `scores` and `default` are those of `leaderboard`, `board` what it gave.
     """
@@ -185,7 +185,7 @@ def tables(
     """
     if scores.empty:
         raise ValueError(
-            "none of the source images that LIME is tuned on could be read; mend them, or raise `tune.n_images`"
+            "none of the source images that LIME is tuned on could be read; fix them, or raise `tune.n_images`"
         )
     swept = all_settings(default, grid, presets=presets, count=count, seed=seed)
     from_grid = drawn(default, grid, count=count, seed=seed)

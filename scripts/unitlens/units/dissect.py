@@ -138,7 +138,7 @@ def rank_reorder(
         raise ValueError(
             f"`top_fraction` is {top_fraction}: int({top_fraction} * {len(images)} images) = {n_top}, at least 2 needed"
         )
-    top = top_images(activations, n_top)[alive]  # (living units, n_top)
+    top = top_images(activations, n_top)[alive]  # (active units, n_top)
     descending = activations.T[alive].gather(1, top).double()
     generator = torch.Generator().manual_seed(seed)
     permutations = torch.stack([torch.randperm(n_top, generator=generator) for _ in range(5)]).to(top.device)
@@ -245,7 +245,7 @@ def log_likelihood(activations: Tensor, image_features: Tensor, text_features: T
     top_k = len(terms.slope)
     if not 1 <= top_k <= len(images):
         raise ValueError(f"`top_k` is {top_k} but there are {len(images)} images; allowed: 1 to the number of images")
-    top = exemplars.top_images(activations, top_k)[alive]  # (living units, top_k)
+    top = exemplars.top_images(activations, top_k)[alive]  # (active units, top_k)
     rows = max(1, exemplars.BLOCK_ELEMENTS // len(texts))  # softmax rows held at once
     factors = factors_at_once(terms)
     blocks = []
@@ -268,13 +268,13 @@ def log_likelihood(activations: Tensor, image_features: Tensor, text_features: T
 
 
 def term_of_layer(likelihood: Tensor) -> Tensor:
-    """Compute D (concepts,) of L (units, concepts): logsumexp over living units, less the logarithm of their number."""
+    """Compute D (concepts,) of L (units, concepts): logsumexp over active units, less the logarithm of their number."""
     living = likelihood[~likelihood[:, 0].isnan()]
     return living.logsumexp(0) - math.log(max(1, len(living)))
 
 
 def checked_inputs(activations: Tensor, image_features: Tensor, text_features: Tensor) -> tuple[Tensor, ...]:
-    """Check activations (n, units), features (n, d) and (concepts, d); scale features, and mark the living units.
+    """Check activations (n, units), features (n, d) and (concepts, d); scale features, and mark the active units.
 
     ValueError where they disagree.
     """
@@ -317,7 +317,7 @@ def factors_at_once(terms: Terms) -> int:
 
 
 def with_dead_units(blocks: list[Tensor], alive: Tensor, n_concepts: int) -> Tensor:
-    """Put the scores of the living units, blocks in order, into (units, concepts) that are NaN elsewhere."""
+    """Put the scores of the active units, blocks in order, into (units, concepts) that are NaN elsewhere."""
     scores = torch.full((len(alive), n_concepts), torch.nan, dtype=torch.float64, device=alive.device)
     if alive.any():
         scores[alive] = torch.cat(blocks)

@@ -150,7 +150,7 @@ def test_one_folder_a_class(tmp_path):
         ("dog/1.png", "1", "dog"),
     ]
     write(tmp_path, "set/stray.png")
-    with pytest.raises(ValueError, match=r"has images beside them: stray\.png"):
+    with pytest.raises(ValueError, match=r"has images outside them: stray\.png"):
         listed(tmp_path, kind="class_folders", size=4)
 
 

@@ -174,7 +174,7 @@ print(caught, progress.job.logs)
     assert ended == f"{'KeyError' if fails else None} False"
     assert told[:1] == (['KeyError: "the job\'s own"'] if fails else [])
     if at == "cost":
-        assert re.search(r"\ntook \d\.\d s; what it held is not known \(ZeroDivisionError: division by zero\)\n$", log)
+        assert re.search(r"\ntook \d\.\d s; its memory is not known \(ZeroDivisionError: division by zero\)\n$", log)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -360,7 +360,7 @@ with log_to("logs/job.log"):
     ends = [
         re.sub(rf", {number} a second", "", line) for line in lines if line.endswith(", 0 s left") and "(" not in line
     ]
-    assert len(inner) >= 2 and "at work for" in lines[-1]
+    assert len(inner) >= 2 and "running for" in lines[-1]
     assert ends == ["2 of 2 layers, 0 s left", "1 of 1 tables, 0 s left"]
 
 

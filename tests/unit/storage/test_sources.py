@@ -404,7 +404,7 @@ def test_config_and_lock_that_disagree_are_both_named(server, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", r"is no JSON file \(.*\): restore it, or remove it to record anew$"),
+        ("{", r"is no JSON file \(.*\): restore it, or remove it to record the hashes again$"),
         *(
             (content, "must map each address to a sha256 of 64 lower-case hex digits$")
             for content in ("[]", '["https://a/b"]', '{"https://a/b": 12}', '{"https://a/b": null}')
