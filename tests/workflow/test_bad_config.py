@@ -28,7 +28,6 @@ KEYS = (
     "netdissect, explain, agreement, faithfulness, tune, verify, sanity, report"
 )
 IN_QUOTES = "put it in quotes, for YAML reads some names as numbers, dates, yes and no, or nothing"
-LAYER = "Dotted name of a layer, at most 128 characters."
 NO_QUOTES = "write it without quotes and with a point, 0.001 or 1.0e-3"
 APART = "must not contain '; ', which separates words in tables"
 SAME = "which some file systems and readers take for the same"
@@ -36,6 +35,7 @@ SLUG = "Letters, digits, hyphen (not first) and underscore, at most 64."
 SOURCES = "path | url | package + sha256 | torchvision | timm | open_clip"
 
 SCHEMA = yaml.safe_load((ROOT / "config/schema.yaml").read_text())
+LAYER = SCHEMA["$defs"]["layer"]["description"]
 
 FOLDER = {"shard_size": 9, "sources": [{"folder": "source_images"}]}
 TEXTURES = {"kind": "textures", "size": 9, "pixels": 32, "shard_size": 9}
