@@ -20,28 +20,17 @@ _COLLINEAR = 1e-10  # share of a superpixel's variance below which the superpixe
 
 
 class Surrogate(NamedTuple):
-    """How predictions are explained linearly; what is out of range is a ValueError when it is used.
+    """How predictions are explained linearly; what is out of range is a ValueError when it is used."""
 
-    Attributes
-    ----------
-    distance : {"cosine", "l2"}
-        Distance of a sample to the whole image.
-    kernel_width : float
-        Width of the proximity kernel, above 0. 0.25 is made for cosine distances, which are at most 1; l2 distances
-        grow with the square root of the number of superpixels and need a width to match.
-    alpha : float
-        Ridge penalty, at least 0; 0 needs linearly independent columns.
-    n_features : int, optional
-        Number of superpixels to select for each target; all by default.
-    selection : {"auto", "none", "highest_weights", "forward_selection"}
-        How to select: the largest absolute coefficients of a ridge on all superpixels (penalty 0.01), or one by one
-        whatever raises the R^2 of an unpenalized fit most. "auto" goes forward up to 6 features; "none" takes all.
-    """
-
-    distance: str = "cosine"
+    distance: str = "cosine"  # of a sample to the whole image; or "l2"
+    # Of the proximity kernel, above 0: 0.25 is made for cosine distances, which are at most 1; l2 distances grow with
+    # the square root of the number of superpixels and need a width to match.
     kernel_width: float = 0.25
-    alpha: float = 1.0
-    n_features: int | None = None
+    alpha: float = 1.0  # ridge penalty, at least 0; 0 needs linearly independent columns
+    n_features: int | None = None  # superpixels to select for each target; all by default
+    # By "highest_weights", the largest absolute coefficients of a ridge on all superpixels (penalty 0.01); by
+    # "forward_selection", one by one whatever raises the R^2 of an unpenalized fit most; "auto" goes forward up to 6
+    # superpixels; "none" takes all.
     selection: str = "auto"
 
 

@@ -107,19 +107,9 @@ def image_set_counts(
 ) -> pd.DataFrame:
     """Count the images of each set and geometry, a row each; `docs/outputs.md` says what the columns hold.
 
-    Parameters
-    ----------
-    shards
-        Name of an image set, and a file of its decoded images.
-    sheets, left_out
-        By the names of the sets, the two tables of `datasets.write_sheet`.
-    bits
-        By the names of the sets, how many bits the values in files of 16 bits have.
-
-    Raises
-    ------
-    ValueError
-        If a set has no image that can be read, for all else would fail.
+    `shards` are names of image sets with files of their decoded images; by the names of the sets, `sheets` and
+    `left_out` are the two tables of `datasets.write_sheet`, `bits` those that the values in files of 16 bits have.
+    ValueError if a set has no image that can be read, for all else would fail.
     """
     counted = pd.DataFrame([_count_images(name, path) for name, path in shards])
     groups = counted.groupby(["set", "geometry"], sort=False)

@@ -107,22 +107,10 @@ def paired_permutation_test(
 def matching_test(scores: ArrayLike, *, seed: int = 0, n_resamples: int = 9999) -> PairedTest:
     """Test whether pairs score otherwise than if their second members were shuffled among them.
 
-    Parameters
-    ----------
-    scores : array, shape (n, n)
-        Finite scores of each first member with each second one; those of the pairs lie on the diagonal.
-    n_resamples : int
-        Number of random matchings; where there are no more different ones, each is taken once and the test is exact.
-
-    Returns
-    -------
-    PairedTest
-        Of the mean score of the pairs and that of all matchings.
-
-    Raises
-    ------
-    ValueError
-        If `scores` is empty, not square or not finite.
+    `scores` (n, n) are finite, of each first member with each second one, those of the pairs on the diagonal. Where
+    there are no more than `n_resamples` different matchings, each is taken once and the test is exact. The difference
+    is that of the mean score of the pairs and of all matchings. ValueError if `scores` is empty, not square or not
+    finite.
     """
     scores = np.asarray(scores, dtype=np.float64)
     if scores.ndim != 2 or not 0 < len(scores) == scores.shape[1] or not np.isfinite(scores).all():
