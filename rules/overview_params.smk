@@ -82,3 +82,19 @@ def caption(name):
 
     text = (WORKFLOW / "report" / f"{name}.rst").read_text(encoding="utf-8")
     return Template(text).render(snakemake=SimpleNamespace(config=config)).strip()
+
+
+def example_images():
+    """The shard of which the overview shows one image, as the first explained model sees it."""
+    preprocessing = config["models"][explained_models()[0]]["preprocessing"]
+    return [images_of("explain", preprocessing, shards("explain")[0])]
+
+
+def example_maps():
+    model = explained_models()[0]
+    return expand(f"results/saliency/{model}/{{explainer}}/{shards('explain')[0]}.h5", explainer=explainers(model))
+
+
+def if_any(paths):
+    """The one file of a list, as an input with a name of its own; of an empty list nothing."""
+    return paths[0] if paths else []

@@ -3,22 +3,16 @@
 from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from itertools import groupby
-    from pathlib import Path
-
     from unitlens.report import unit_gallery
     from unitlens.storage.arrays import read_arrays
-    from unitlens.storage.shards import picking
+    from unitlens.storage.shards import picking_by_folder
     from unitlens.storage.tables import read_table
 
     unit_gallery.write(
         snakemake.output[0],
         concepts=read_table(snakemake.input.concepts),
         maps=map(read_arrays, snakemake.input.maps),
-        images={
-            geometry: picking(list(shards), "images")
-            for geometry, shards in groupby(snakemake.input.images, key=lambda path: Path(path).parent.name)
-        },
+        images=picking_by_folder(snakemake.input.images, "images"),
         missing=snakemake.params.missing,
         beside=snakemake.params.beside,
     )

@@ -66,7 +66,7 @@ def test_outlines_can_be_taken_away(page, browse):
 
 def test_contents_lead_to_each_source_image(page, browse):
     opened = browse(page)
-    opened.get_by_role("navigation").get_by_role("link", name="photo 3").click()
+    opened.locator("nav.images").get_by_role("link", name="photo 3").click()
     assert opened.get_by_role("heading", name="photo 3").is_visible()
     assert opened.evaluate("decodeURIComponent(location.hash)") == "#photo 3"
     assert opened.get_by_role("img", name="Score-CAM of photo 3 for cat, p = 0.50, by net").count() == 1

@@ -26,6 +26,8 @@ def write_overview(path):
         captions={},
         shown=1,
         run={HOSTILE: HOSTILE},
+        area=0.2,
+        n_samples=1000,
         missing=missing,
     )
 
@@ -89,7 +91,7 @@ def test_the_chart_of_units_draws_within_the_policy(tmp_path, browse):
 def test_a_link_leads_to_the_image_of_a_hostile_name(tmp_path, browse):
     write_explanations(tmp_path / "page.html")
     page = browse(tmp_path / "page.html")
-    page.get_by_role("navigation").get_by_role("link").click()
+    page.locator("nav.images").get_by_role("link").click()
     assert page.evaluate("document.getElementById(decodeURIComponent(location.hash.slice(1))).tagName") == "SECTION"
 
 

@@ -12,7 +12,7 @@ from unitlens.measures.agreement import chance_iou
 from unitlens.measures.reference_checks import compare
 from unitlens.measures.sanity import cam_maps, draw
 from unitlens.networks.network import predictor
-from unitlens.report import evaluation_findings, explanation_figures, explanation_page, overview, text
+from unitlens.report import evaluation_findings, explanation_figures, explanation_page, overview_tables, text
 from unitlens.tables import faithfulness, localization, summaries, tuning
 from unitlens.tables.agreement import score_pairs, summarize
 from unitlens.tables.complexity import correlate_complexity, measure_complexity, score_shape
@@ -336,7 +336,7 @@ def test_captions_and_accuracy_count_no_prediction_that_is_not_there(files):
     assert of_all[3] == captions[3], "all explainers have the same"
     table = prediction_table(arrays, facts, {"m": 3}).replace("", np.nan)
     assert table.loc[3, ["predicted", "predicted_name", "probability", "correct"]].isna().all()
-    assert " of 4 labeled source images" in overview.accuracy(table)
+    assert " of 4 labeled source images" in overview_tables.accuracy(table)
 
 
 def test_a_page_card_names_the_reason_and_shows_no_score(files):

@@ -1,6 +1,7 @@
 """The demonstration as a newcomer runs it: every output is there, and a second run has nothing to do."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -147,7 +148,7 @@ def test_every_result_of_the_report_opens_in_a_browser(demo, browse):
             view.click()
             if name.startswith("page"):
                 frame = page.frame_locator("iframe")
-                frame.get_by_role("heading", level=1).filter(has_text="Unitlens").wait_for()
+                frame.get_by_role("heading", level=1).filter(has_text=re.compile("Unitlens|What do")).wait_for()
             else:
                 assert (
                     page.locator("#app img[src^='data:image']").last.evaluate(
@@ -160,18 +161,43 @@ def test_every_result_of_the_report_opens_in_a_browser(demo, browse):
     assert shown >= 25
 
 
-def test_pages_beside_the_report_open_in_a_browser(demo, browse):
-    overview = browse(demo / "results/overview.html")
-    assert "ConSE surrogate" in overview.locator(".findings").inner_text()
-    overview.get_by_role("link", name="units").first.click()
-    overview.get_by_label("Concept").fill("dog")
-    overview.locator("#place").select_option("squeezenet1_1/features.12")
-    assert overview.locator("#cards article").count() > 0
-    overview.go_back()
-    overview.get_by_role("link", name="explanations", exact=True).click()
-    overview.get_by_role("slider").press("End")
-    heading = overview.get_by_role("heading", name="drum", level=2)
-    assert heading.is_visible() and overview.locator(".cells").count() == 2 * 10
+@pytest.mark.parametrize("width", [1280, 400])
+def test_from_the_first_screen_to_a_unit_an_image_and_a_table(demo, browse, width):
+    page = browse(demo / "results/overview.html", width=width)
+    assert "ConSE surrogate" in page.locator(".facts").inner_text()
+    page.get_by_role("link", name="Units", exact=True).click()
+    page.get_by_label("Concept").fill("dog")
+    page.locator("#place").select_option("squeezenet1_1/features.12")
+    assert page.locator("#cards article").count() > 0
+    page.get_by_role("link", name="Explanations", exact=True).click()
+    page.get_by_role("slider").press("End")
+    heading = page.get_by_role("heading", name="drum", level=2)
+    assert heading.is_visible() and page.locator(".cells").count() == 2 * 10
+    page.get_by_role("link", name="Summary", exact=True).click()
+    page.locator(".card a").first.click()
+    assert page.locator("dialog").is_visible(), "the card of a unit opens it"
+    page.go_back()
+    table = page.get_by_role("region", name="Table: Predictions for the source images")
+    assert not table.is_visible()
+    page.get_by_text("Models", exact=True).click()
+    assert table.is_visible() and "drum" in table.inner_text()
+
+
+@pytest.mark.parametrize(("width", "height", "screens"), [(1280, 960, 6), (400, 800, 12)])
+def test_the_page_is_short_before_its_folded_part(demo, browse, width, height, screens):
+    page = browse(demo / "results/overview.html", width=width)
+    assert page.locator("#details").bounding_box()["y"] <= screens * height
+    assert page.locator(".tile").count() == 6 and page.locator(".card").count() == 3
+    verdicts = page.locator(".verdict").all_inner_texts()
+    assert len(verdicts) == 6 and all(len(verdict.split()) <= 12 for verdict in verdicts)
+
+
+def test_a_link_opens_the_folded_topic_it_leads_to(demo, browse):
+    page = browse(demo / "results/overview.html")
+    inside = page.locator("#agreement")
+    assert not inside.is_visible()
+    page.get_by_role("link", name="Agreement in full").click()
+    inside.wait_for(state="visible")
 
 
 @pytest.mark.parametrize("name", ["overview", "findings", "explanations", "units"])

@@ -53,6 +53,12 @@ def join(files: Sequence[File]) -> tuple[dict[str, np.ndarray], dict[str, object
     )
 
 
+def picking_by_folder(paths: Iterable[str | Path], name: str) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """Make the functions of `picking` for shards of several folders, by the folder's name."""
+    by_name = groupby(paths, key=lambda path: Path(path).parent.name)
+    return {folder: picking(own, name) for folder, own in by_name}
+
+
 def by_folder(
     paths: Iterable[str | Path], *, rows: int | None = None
 ) -> list[tuple[dict[str, np.ndarray], dict[str, object]]]:

@@ -26,7 +26,7 @@ from unitlens.networks.network import (
     predictor,
     set_precision,
 )
-from unitlens.report import explanation_page, overview
+from unitlens.report import explanation_page, overview, overview_tables
 from unitlens.storage.tables import read_table, write_table
 from unitlens.tables import explanations, netdissect
 
@@ -479,7 +479,7 @@ def test_label_0_is_a_label_and_class_0_may_be_explained(tmp_path):
     write_table(table, tmp_path / "predictions.csv")
     read = read_table(tmp_path / "predictions.csv")
     assert overview.accuracy_sentences(read)[0].startswith("m predicts the label of 1 of 2 labeled source images")
-    assert [row["right"] for row in overview.predictions_table(read)] == ["yes", "no"]
+    assert [row["right"] for row in overview_tables.predictions_table(read)] == ["yes", "no"]
     assert [explanation_page._verdict(row) for _, row in read.iterrows()] == ["right", "predicts class 1, p = 0.50"]
     probabilities = torch.tensor([[0.1, 0.9]])
     assert run.choose_targets(probabilities, [-1], 0, ["a"]).tolist() == [0]

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from unitlens.report import concept_findings, overview
+from unitlens.report import concept_findings, overview, overview_tables
 
 CONCEPTS = pd.DataFrame(
     {
@@ -17,6 +17,13 @@ CONCEPTS = pd.DataFrame(
         "concept": ["dog", "puppy", None, "red", "sky"],
         "group": ["dog", "dog", None, "red", "sky"],
         "encoder": "ConSE surrogate",
+        "similarity": "soft_wpmi",
+        "concept_list": "4 words",
+        "category": ["object", "object", None, "color", "scene"],
+        "alpha": 0.05,
+        "q_value": [0.01, 0.01, np.nan, 0.04, 0.04],
+        "kept": [0.5, 0.5, np.nan, 0.5, 0.5],
+        "source_images": 1,
     }
 )
 FREQUENT = pd.DataFrame(
@@ -42,10 +49,10 @@ CATEGORIES = pd.DataFrame(
     columns=["model", "layer", "category", "units", "share", "low", "high"],
 )
 COMPARED = pd.DataFrame(
-    [["net", "other", 30, 1200, 10, 20, 1190, 0.0082, 40, 28.04, 39.96, 12.34, 0.0004, 0.213]],
+    [["net", "other", 30, 1200, 10, 20, 1190, 0.0082, 40, 28.04, 39.96, -20.0, -3.8, 12.34, 0.0004, 0.213]],
     columns=[
         *("model_a", "model_b", "distinct_a", "distinct_b", "shared", "only_a", "only_b", "jaccard", "rarefied_units"),
-        *("rarefied_a", "rarefied_b", "chi_square", "p_value", "cramers_v"),
+        *("rarefied_a", "rarefied_b", "difference_low", "difference_high", "chi_square", "p_value", "cramers_v"),
     ],
 )
 TIMINGS = pd.DataFrame(
@@ -203,7 +210,7 @@ VERIFICATION = pd.DataFrame(
         "images": [1],
         "largest_difference": [1.2e-6],
         "tolerance": [1e-3],
-        "speed_ratio": [5.82],
+        "passed": [True],
         "note": [np.nan],
     }
 )
@@ -213,6 +220,7 @@ TABLES = {
     "concepts": CONCEPTS, "frequent": FREQUENT, "layers": LAYERS, "categories": CATEGORIES, "models": COMPARED,
     "timings": TIMINGS, "predictions": PREDICTIONS, "images": IMAGES,
     "explanations": EXPLANATIONS, "verification": VERIFICATION,
+    "verification_timings": VERIFICATION[["model", "check"]].assign(speed_ratio=5.82),
 }  # fmt: skip
 
 
@@ -225,7 +233,7 @@ def write_page(folder, **changes):
     given = {
         "tables": TABLES, "facts": [FACTS], "figures": figures, "beside": ["explanations", "units"],
         "captions": dict.fromkeys(FIGURES[:4], "What is drawn.") | {"grid": "A grid."}, "shown": 2,
-        "run": {"seed": 42, "<script>": "alert(1)"},
+        "run": {"seed": 42, "<script>": "alert(1)"}, "area": 0.2, "n_samples": 1000,
     } | changes  # fmt: skip
     given["tables"] = TABLES | given["tables"] if given.get("missing") is None else given["tables"]
     overview.overview(folder / "overview.html", folder / "findings.html", **given)
@@ -241,9 +249,10 @@ def test_page_is_self_contained_and_readable_without_seeing(tmp_path):
     assert len(images) == len(FIGURES)
     assert all(image["alt"] and image["src"].startswith("data:image/") for image in images)
     links = {attributes["href"] for tag, attributes in page.tags if tag == "a"}
-    assert links == {"#overview", "#models", "#concepts", "#explanations", "explanations.html", "units.html"}
-    assert [attributes["id"] for tag, attributes in page.tags if tag == "h2"] == [link[1:] for link in (
-        "#overview", "#models", "#concepts", "#explanations")]  # fmt: skip
+    assert {"#summary", "#details", "#limits", "units.html", "explanations.html", "units.html#search=dog"} <= links
+    places = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    assert {link[1:] for link in links if link.startswith("#")} <= places
+    assert {"models", "concepts", "explanations", "settings"} <= places
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
     loaded = [value for _, attributes in page.tags for name, value in attributes.items() if name in ("src", "srcset")]
     assert not any("http" in value[:20] for value in loaded)
@@ -273,10 +282,16 @@ def test_numbers_stand_below_each_other_and_texts_do_not(tmp_path):
 
 def test_the_page_without_figures_is_else_the_same(tmp_path):
     text = write_page(tmp_path)
-    bare = re.sub(r"<figure>.*?</figure>|<p>Beside this page.*?</p>", "", text, flags=re.DOTALL)
     light = (tmp_path / "findings.html").read_text(encoding="utf-8")
-    assert "data:image" not in light
-    assert light.split() == bare.split()
+    assert "data:image" not in light and ".html" not in light
+    for page in (text, light):
+        assert re.findall(r"<(?:td|h\d|li|p)\b[^>]*>([^<]+)<", page)
+    figures = re.compile(r"<figure>.*?</figure>|<a href=\"\w+\.html[^>]*>|<[^>]*>|\s", re.DOTALL)
+    links = ("Units", "Explanations", "See the units →", "All explained images →")
+    bare = figures.sub("", text)
+    for link in links:
+        bare = bare.replace(link.replace(" ", ""), "", 1)
+    assert figures.sub("", light) == bare
 
 
 def test_page_escapes_what_it_is_given(tmp_path):
@@ -316,7 +331,7 @@ def test_large_source_images_become_jpeg_and_charts_keep_their_size(tmp_path):
 
 
 def test_grid_and_predictions_say_of_how_many_they_show_the_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(overview, "MOST_PREDICTIONS", 2)
+    monkeypatch.setattr(overview_tables, "MOST_PREDICTIONS", 2)
     text = write_page(tmp_path)
     assert 'alt="2 of 3 source images with heat maps of LIME and Grad-CAM for net: one as' in text
     assert "three" not in text and "The first 2 of 3 rows; results/predictions.csv has all." in text
@@ -343,14 +358,14 @@ def test_verification_shows_difference_allowance_and_speed(tmp_path):
         assert cell in text
 
 
-def test_further_sections_put_their_first_finding_on_top_and_figures_beside_their_captions(tmp_path):
+def test_further_sections_have_findings_and_figures_beside_their_captions(tmp_path):
     (tmp_path / "findings.json").write_text('["Insertion is <highest>.", "The rest."]')
     write_page(tmp_path)
     figures = {tmp_path / "timings.svg": "Curves of deletion. Lower is better."}
     section = {"title": "Localization", "findings": tmp_path / "findings.json", "figures": figures}
     text = write_page(tmp_path, sections=[section])
-    assert text.count("<li>Insertion is &lt;highest&gt;.</li>") == 2 and text.count("<li>The rest.</li>") == 1
-    assert '<a href="#localization">' in text and '<h2 id="localization">' in text
+    assert text.count("<li>Insertion is &lt;highest&gt;.</li>") == text.count("<li>The rest.</li>") == 1
+    assert "<h3>Localization</h3>" in text and '<div id="localization">' in text
     assert 'alt="Curves of deletion"' in text and "Curves of deletion. Lower is better.</figcaption>" in text
 
 
@@ -373,8 +388,8 @@ def test_page_of_an_unfinished_run_begins_with_what_is_missing_and_shows_what_ex
     text = write_page(tmp_path, tables={"predictions": PREDICTIONS}, beside=["units"], missing=MISSING)
     page = Page(text)
     assert page.open == []
-    headings = [attributes["id"] for tag, attributes in page.tags if tag == "h2"]
-    assert headings == ["missing", "overview", "models", "concepts", "explanations"]
+    headings = [attributes["id"] for tag, attributes in page.tags if tag == "h2" and "id" in attributes]
+    assert headings == ["missing", "details"] and '<a href="#missing">1 job failed</a>' in text
     assert (
         "This run is not finished. Jobs done: 12; of the others 1 failed, 1 cut off or still running, 1 out of date "
         "(what they read or their settings changed) and 2 not begun."
@@ -382,7 +397,7 @@ def test_page_of_an_unfinished_run_begins_with_what_is_missing_and_shows_what_ex
     for cell in ("decode_images explain 00001", "&lt;b&gt; is no image", "results/logs/d.log", "cut_masks"):
         assert cell in text
     assert "net predicts the label of 1 of 2" in text and "<b>" not in text
-    assert text.count("Not here yet") == 2  # concepts and explanations; models are there
+    assert text.count("Not here yet") == 6 + 2  # tiles; concepts and explanations, for models are there
     assert 'href="units.html"' in text and 'href="explanations.html"' not in text
     light = (tmp_path / "findings.html").read_text(encoding="utf-8")
     assert "What is missing" in light and "data:image" not in light.replace("img-src data:", "")
@@ -392,7 +407,7 @@ def test_page_of_a_run_of_which_nothing_is_done_says_so_in_a_line(tmp_path):
     nothing = {"done": 0, "jobs": MISSING["jobs"][:1], "waiting": []}
     text = write_page(tmp_path, tables={}, facts=[], figures={}, beside=[], missing=nothing)
     assert "of the others 1 failed.</strong> So there is nothing to show yet." in text
-    assert "<img" not in text and "Beside this page" not in text
+    assert "<img" not in text and "units.html" not in text
 
 
 def test_page_lists_so_many_missing_jobs_and_counts_the_others(tmp_path):
@@ -404,7 +419,8 @@ def test_page_lists_so_many_missing_jobs_and_counts_the_others(tmp_path):
 
 def test_page_of_a_finished_run_made_on_request_says_that_nothing_is_missing(tmp_path):
     text = write_page(tmp_path, tables=TABLES, missing={"done": 12, "jobs": [], "waiting": []})
-    assert "Nothing: all 12 jobs of this run are done." in text and "Not here yet" not in text
+    assert "Nothing: all 12 jobs of this run are done." in text
+    assert "Not here yet" not in text.partition('id="details"')[2]
 
 
 def test_missing_tables_of_a_finished_run_are_named(tmp_path):
@@ -418,4 +434,6 @@ def test_missing_tables_of_a_finished_run_are_named(tmp_path):
             captions={},
             shown=1,
             run={},
+            area=0.2,
+            n_samples=1000,
         )

@@ -1,0 +1,372 @@
+"""What the overview begins with: a title, what to read first, a tile for each question, and which checks passed.
+
+Numbers come from the tables of docs/outputs.md, the words from templates/findings/summary.j2. A verdict has at most
+twelve words and is only of units whose labels are better than chance; a table that is missing makes its tile say so.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+from unitlens.measures.sanity import CONTROLS, OTHER, RANDOMIZED
+from unitlens.report import text
+from unitlens.report.pages import say
+from unitlens.tables import agreement, unit_labels
+from unitlens.tables.complexity import MEAN_OF_PAIRS
+from unitlens.tables.sanity import settled_at
+
+_FEW = 20  # units below which a number of concepts says little
+_CONCEPTS = 4  # bars of a tile
+_PAIRS = 4  # of the image that is shown
+STANDING_COLORS = {"named": "#0072B2", "selective": "#56B4E9", "neither": "#BBBBBB"}
+
+_HEAT = matplotlib.colormaps["Blues"]
+
+Tables = Mapping[str, pd.DataFrame]
+
+
+def title(models: Sequence[str]) -> str:
+    """Ask what a run answers of its models."""
+    return say("summary.title", models=list(models))[0]
+
+
+def run_facts(tables: Tables, *, failed: int) -> dict[str, object]:
+    """List in a few words what was run; `failed` jobs are told apart."""
+    facts, units = [], tables.get("concepts")
+    if units is not None:
+        layers = len(units.drop_duplicates(["model", "layer"]))
+        facts.append(f"{text.counted(len(units), 'unit')} in {text.counted(layers, 'layer')}")
+    if "images" in tables:
+        for name, row in tables["images"].groupby("set", sort=False).first().iterrows():
+            of = f" of {row.source_images:,} sources" if row.source_images < row["images"] else ""
+            facts.append(f"{row['images']:,} {'explained' if name == 'explain' else name} images{of}")
+    if units is not None:
+        facts.append(f"encoder: {units['encoder'].iloc[0]}")
+    return {"facts": facts, "failed": f"{text.counted(failed, 'job')} failed" if failed else ""}
+
+
+def read_first(tables: Tables) -> list[str]:
+    """Say how many units are named, selective or neither, how stable their words are, and what to do about it."""
+    sentences, named = [], 0
+    if "netdissect" in tables:
+        masks = tables["netdissect"]
+        counts = masks["status"].value_counts()
+        named = int(counts.get("named", 0))
+        sentences += say(
+            "summary.masks",
+            **{name: int(counts.get(name, 0)) for name in unit_labels.STANDINGS},
+            source_images=int(masks["annotated_source_images"].max()),
+            what="Masks" if masks["masks"].iloc[0] == "masks" else "Boxes",
+        )
+    if "concepts" not in tables:
+        return sentences
+    units = tables["concepts"]
+    standing = unit_labels.standing(units).dropna()
+    if len(standing):
+        alpha = units["alpha"].iloc[0]
+        bar = alpha if alpha < 1 else unit_labels.SELECTIVE
+        sentences += say(
+            "summary.selective", selective=int((standing != "neither").sum()), living=len(standing), bar=bar
+        )
+        if units.loc[standing.index, "kept"].notna().any():
+            sentences += say("summary.words_kept", kept=units.loc[standing.index, "kept"].median())
+    return sentences + say("summary.what_to_do", source_images=int(units["source_images"].max()), named=named)
+
+
+def tiles(tables: Tables, *, area: float, example: Mapping[str, object] | None) -> list[dict[str, object]]:
+    """Answer the six questions of the report, each by a verdict, a small picture and a few numbers.
+
+    Parameters
+    ----------
+    tables : mapping from name to pandas.DataFrame
+        ``concepts, frequent, models, differences, agreement, agreement_scores, complexity``; ``netdissect`` and
+        ``localization_tests`` where a run has them.
+    area : float
+        Share of the image to which maps are cut where they are compared.
+    example : mapping, optional
+        An image with its maps: ``model, image_id, predicted, probability, images``.
+
+    Returns
+    -------
+    list of dict
+        ``question, verdict, lines, link``, and what is drawn: ``bars, stacks, images, matrix, dots``. Of what a run
+        has not made yet the verdict is None.
+    """
+    needs = {
+        "Which concepts do most units carry?": (_most_units, ["concepts", "frequent"], {}),
+        "How do the networks differ?": (_networks, ["concepts", "models", "differences"], {}),
+        "How many concepts?": (_how_many, ["concepts", "models"], {}),
+        "What do the explainers look at?": (_look_at, [], {"example": example, "area": area}),
+        "How far do they agree?": (_agree, ["agreement"], {"area": area}),
+        "Does a simple image help?": (_simple_image, ["complexity"], {}),
+    }
+    empty = {
+        "verdict": None,
+        "bars": [],
+        "stacks": [],
+        "images": [],
+        "matrix": [],
+        "dots": [],
+        "lines": [],
+        "link": ("#", ""),
+    }
+    made = []
+    for question, (make, names, options) in needs.items():
+        there = tables.keys() >= set(names)
+        made.append({"question": question} | empty | (make(tables, **options) if there else {}))
+    return made
+
+
+def _masks(tables: Tables) -> pd.DataFrame:
+    """Units that masks name; none where there was no dissection."""
+    masks = tables.get("netdissect")
+    return pd.DataFrame(columns=["model", "layer", "mask_concept"]) if masks is None else masks[masks.status == "named"]
+
+
+def _selective(tables: Tables) -> dict[str, dict[str, int]]:
+    """Count selective units and their concepts, near-duplicates together, by model."""
+    units = tables["concepts"]
+    own = unit_labels.selective_units(units)
+    return {
+        model: {"model": model, "units": len(group), "distinct": group["concept"].nunique()}
+        for model in units["model"].unique()
+        for group in [own[own["model"] == model]]
+    }
+
+
+def _most_units(tables: Tables) -> dict[str, object]:
+    named, bars = _masks(tables), []
+    for model, group in named.groupby("model", sort=False):
+        bars.append(_bars(f"{model}, named by masks", group["mask_concept"].value_counts(), "named"))
+    pooled = tables["frequent"][tables["frequent"]["layer"] == unit_labels.ALL]
+    for model, group in pooled.groupby("model", sort=False):
+        bars.append(_bars(f"{model}, by the encoder", group.set_index("concept")["units"], "selective"))
+    best = {"by": "", "concept": "", "units": 0, "total": 0}
+    if len(named):
+        counts = named["mask_concept"].value_counts()
+        best = {"by": "masks", "concept": counts.index[0], "units": int(counts.iloc[0]), "total": len(named)}
+    elif len(pooled):
+        counts = pooled.groupby("concept", sort=False)["units"].sum().sort_values(ascending=False, kind="stable")
+        best = {"by": "encoder", "concept": counts.index[0], "units": int(counts.iloc[0]), "total": int(counts.sum())}
+    return {"verdict": say("summary.most_units", **best)[0], "bars": bars, "link": ("units.html", "See the units")}
+
+
+def _bars(title: str, counts: pd.Series, standing: str) -> dict[str, object]:
+    """Draw the most frequent concepts of at least two units as bars, and count the rest."""
+    shown = counts[counts > 1].head(_CONCEPTS)
+    rows = [{"label": name, "n": int(n), "share": n / counts.max(), "search": name} for name, n in shown.items()]
+    if rest := len(counts) - len(shown):
+        largest = int(counts.iloc[len(shown)])
+        label = f"{text.counted(rest, 'other concept' if rows else 'concept')}"
+        each = "1 each" if largest == 1 else f"at most {largest} each"
+        rows.append({"label": label, "n": each, "share": largest / counts.max(), "search": ""})
+    return {"title": f"{title} ({int(counts.sum()):,})", "rows": rows, "color": STANDING_COLORS[standing]}
+
+
+def _networks(tables: Tables) -> dict[str, object]:
+    rows, units = tables["models"], tables["concepts"]
+    known = rows[rows["rarefied_units"] > 0]
+    clear = known[(known["difference_low"] > 0) | (known["difference_high"] < 0)]
+    differences = tables["differences"]
+    pooled = differences[differences["layer"] == unit_labels.ALL]
+    first = clear.iloc[0] if len(clear) else None
+    verdict = say(
+        "summary.networks_differ",
+        models=units["model"].nunique(),
+        few=known.empty or known["difference_low"].isna().all(),
+        more="" if first is None else first.model_a if first.difference_low > 0 else first.model_b,
+        clear=len(clear),
+        pairs=len(rows),
+        categories=int((pooled["p_adjusted"] < text.SIGNIFICANT).sum()),
+    )
+    return {
+        "verdict": verdict[0],
+        "stacks": _stacks(tables),
+        "lines": [line for row in known.head(1).to_dict("records") for line in say("summary.rarefied", row=row)],
+        "link": ("#networks-compared", "Compare the networks"),
+    }
+
+
+def _stacks(tables: Tables) -> list[dict[str, object]]:
+    """Draw for each layer which share of its active units is named, selective or neither."""
+    kinds = {"by masks": tables.get("netdissect"), "by the encoder": tables["concepts"]}
+    stacks = []
+    for by, units in kinds.items():
+        if units is None:
+            continue
+        standing = units["status"] if by == "by masks" else unit_labels.standing(units)
+        rows = []
+        for (model, layer), own in standing.groupby([units["model"], units["layer"]], sort=False):
+            counts = own.value_counts().reindex(unit_labels.STANDINGS, fill_value=0)
+            parts = [
+                {"name": name, "n": int(n), "share": n / max(counts.sum(), 1), "color": STANDING_COLORS[name]}
+                for name, n in counts.items()
+            ]
+            rows.append({"label": f"{model} {layer}", "parts": [part for part in parts if part["n"]]})
+        stacks.append({"title": f"Units {by}", "rows": rows, "legend": STANDING_COLORS})
+    return stacks
+
+
+def _how_many(tables: Tables) -> dict[str, object]:
+    rows, named = list(_selective(tables).values()), _masks(tables)
+    masks = {"named": len(named), "concepts": named["mask_concept"].nunique()}
+    return {
+        "verdict": say("summary.how_many", rows=rows, masks=masks, few=_FEW)[0],
+        "lines": [line for row in rows if row["units"] for line in say("summary.distinct", row=row, few=_FEW)],
+        "link": ("#concepts", "Concepts by layer"),
+    }
+
+
+def _look_at(tables: Tables, *, example: Mapping[str, object] | None, area: float) -> dict[str, object]:
+    if example is None:
+        return {"verdict": None}
+    above = explainers = None
+    if "localization_tests" in tables:
+        tests = tables["localization_tests"]
+        tests = tests[(tests["explainer_b"] == "gaussian") & ~tests["explainer_a"].isin(CONTROLS)]
+        tests = tests[tests["measure"] == "iou"]
+        above, _ = text.above_and_below(tests)
+        explainers = len(tests)
+    lines = []
+    if "agreement_scores" in tables:
+        scores = tables["agreement_scores"]
+        own = scores[(scores["model"] == example["model"]) & (scores["image_id"] == example["image_id"])]
+        own = own[agreement.equal_area(own, area)]
+        own = own[own["explainer_a"] == own["explainer_a"].iloc[0]] if len(own) else own
+        shown = {key: example[key] for key in ("model", "predicted", "probability")}
+        lines = say("summary.example", **shown, pairs=own.head(_PAIRS).to_dict("records"))
+    return {
+        "verdict": say("summary.look_at", above=above, explainers=explainers)[0],
+        "images": example["images"],
+        "lines": lines,
+        "link": ("explanations.html", "All explained images"),
+    }
+
+
+def _agree(tables: Tables, *, area: float) -> dict[str, object]:
+    shown = agreement.headline(tables["agreement"], area=area)
+    shown = shown[(shown["measure"] == "equal_area_iou") & shown["mean"].notna()]
+    ends = []
+    if len(shown):
+        pairs = zip(shown["explainer_a"], shown["explainer_b"], strict=True)
+        shown = shown.assign(pair=[text.pair_title(*pair) for pair in pairs])
+        means = shown.groupby("pair", sort=False)["mean"].mean().sort_values(ascending=False, kind="stable")
+        ends = [{"pair": means.index[at], "mean": means.iloc[at]} for at in (0, -1)]
+    return {
+        "verdict": say("summary.agree", first=ends[0] if ends else None, last=ends[-1] if ends else None)[0],
+        "matrix": [_matrix(model, group) for model, group in shown.groupby("model", sort=False)],
+        "lines": say("summary.agree_notes", area=area, n=int(shown["n"].max()), chance=shown["chance"].iloc[0])
+        if ends
+        else [],
+        "link": ("#agreement", "Agreement in full"),
+    }
+
+
+def _matrix(model: str, rows: pd.DataFrame) -> dict[str, object]:
+    """Lay out the means of all pairs of one model's explainers, the first of a pair down, the second across."""
+    names = list(dict.fromkeys([*rows["explainer_a"], *rows["explainer_b"]]))
+    means = dict(zip(zip(rows["explainer_a"], rows["explainer_b"], strict=True), rows["mean"], strict=True))
+    cells = [[means.get((a, b)) for b in names[1:]] for a in names[:-1]]
+    return {
+        "title": model,
+        "columns": [text.explainer_title(name) for name in names[1:]],
+        "rows": [
+            {"label": text.explainer_title(name), "cells": [_cell(value) for value in own]}
+            for name, own in zip(names[:-1], cells, strict=True)
+        ],
+    }
+
+
+def _cell(value: float | None) -> dict[str, object] | None:
+    if value is None:
+        return None
+    red, green, blue = (round(255 * part) for part in _HEAT(value)[:3])
+    return {
+        "text": text.decimals(value, 2),
+        "color": f"rgb({red} {green} {blue})",
+        "ink": "#fff" if value > 0.5 else "#1b1b1b",
+    }
+
+
+def _simple_image(tables: Tables) -> dict[str, object]:
+    rows = tables["complexity"]
+    known = rows[rows["correlation"].notna() & (rows["agreement"] == MEAN_OF_PAIRS)]
+    known = known.assign(title=known["measure"].map(text.COMPLEXITY_TITLES))
+    clear = known[known["p_adjusted"] < text.SIGNIFICANT].sort_values("p_adjusted", kind="stable")
+    largest = known.iloc[known["correlation"].abs().argsort()[::-1][:1]].to_dict("records")
+    tests = int(rows.loc[rows["agreement"] == MEAN_OF_PAIRS, "p_adjusted"].groupby(rows["model"]).count().max())
+    n = int(rows["source_images"].max()) if len(rows) else 0
+    return {
+        "verdict": say("summary.simple_image", clear=clear.to_dict("records"), n=n)[0],
+        "dots": [_dots(model, group) for model, group in known.groupby("model", sort=False)],
+        "lines": [line for row in largest for line in say("summary.correlation", row=row, tests=tests)],
+        "link": ("#complexity-of-the-source-images", "All measures"),
+    }
+
+
+def _dots(model: str, rows: pd.DataFrame) -> dict[str, object]:
+    """Place correlations and their intervals between -1 and 1, as shares of the width."""
+    rows = rows.assign(low=rows["low"].fillna(rows["correlation"]), high=rows["high"].fillna(rows["correlation"]))
+    return {
+        "title": model,
+        "rows": [
+            {
+                "label": row.title,
+                "n": text.decimals(row.correlation, 2),
+                "at": (row.correlation + 1) / 2,
+                "low": (row.low + 1) / 2,
+                "width": (row.high - row.low) / 2,
+            }
+            for row in rows.itertuples()
+        ],
+    }
+
+
+def checks(tables: Tables, *, n_samples: int) -> list[dict[str, object]]:
+    """List which checks passed: of the code, of explainers on randomized networks, of LIME's draws and of controls.
+
+    ``ok`` is whether nothing speaks against the explainers; `n_samples` is LIME's number.
+    """
+    made = {"verification": _verified, "randomization": _randomized, "stability": _stable, "faithfulness": _controls}
+    options = {"stability": {"n_samples": n_samples}}
+    return [make(tables[name], **options.get(name, {})) for name, make in made.items() if name in tables]
+
+
+def _check(ok: bool, sentences: list[str], link: str) -> dict[str, object]:
+    return {"ok": bool(ok), "text": sentences[0], "link": link}
+
+
+def _verified(rows: pd.DataFrame) -> dict[str, object]:
+    tested = rows[rows["passed"].notna()]
+    passed = int(tested["passed"].astype(bool).sum())
+    return _check(passed == len(tested), say("summary.verified", passed=passed, rows=len(tested)), "#verification")
+
+
+def _randomized(summary: pd.DataFrame) -> dict[str, object]:
+    shown = summary[summary["measure"] == "equal_area_iou"]
+    last = shown[(shown["comparison"] == RANDOMIZED) & (shown["randomized"] == shown["layers"])]
+    other = shown[shown["comparison"] == OTHER].set_index(["model", "explainer"])["mean"]
+    between = other.reindex(pd.MultiIndex.from_frame(last[["model", "explainer"]])).fillna(0).to_numpy()
+    level = np.maximum(between, last["chance"].to_numpy())
+    unchanged = last[last["low"] > level]
+    names = [f"{text.explainer_title(row.explainer)} ({row.model})" for row in unchanged.itertuples()]
+    undecided = bool(last["low"].isna().all())
+    sentences = say("summary.randomized", unchanged=names, undecided=undecided)
+    return _check(not names and not undecided, sentences, "#randomized-networks")
+
+
+def _stable(summary: pd.DataFrame, *, n_samples: int) -> dict[str, object]:
+    at = {model: settled_at(group) for model, group in summary.groupby("model", sort=False)}
+    settled = [model for model, n in at.items() if n is not None and n <= n_samples]
+    unsettled = [model for model in at if model not in settled]
+    sentences = say("summary.stable", settled=settled, open=unsettled, n_samples=n_samples)
+    return _check(not unsettled, sentences, "#stability-of-lime")
+
+
+def _controls(summary: pd.DataFrame) -> dict[str, object]:
+    tested = summary[summary["measure"].isin(text.SCORE_TITLES) & ~summary["explainer"].isin(CONTROLS)]
+    sign = np.where(tested["better"] == "higher", 1, -1)
+    beats = int(((tested["p_adjusted"] < text.SIGNIFICANT) & (sign * tested["over_random"] > 0)).sum())
+    return _check(beats == len(tested), say("summary.controls", beats=beats, tests=len(tested)), "#faithfulness")

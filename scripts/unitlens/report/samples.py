@@ -1,0 +1,123 @@
+"""What the first screen shows as pictures: the units with the best evidence, and one image by every explainer."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from unitlens.report import explanation_figures, pages, text
+from unitlens.tables import unit_labels
+
+_SIDE = 176  # pixels of a unit's images
+_LARGE = 240  # and of an explained image
+_QUALITY = 80
+
+
+def best_units(
+    concepts: pd.DataFrame | None,
+    maps: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
+    images: Mapping[str, Callable[[np.ndarray], np.ndarray]],
+    *,
+    count: int = 3,
+) -> list[dict[str, object]]:
+    """Show the units of a run with the best evidence, at most one of a concept.
+
+    Named units come before selective ones and these before the others; equal ones by q-value and by how well the
+    label fits the half of the images that did not choose it.
+
+    Parameters
+    ----------
+    concepts : pandas.DataFrame
+        Labels of the units; without it there is nothing to show.
+    maps, images
+        As of `unit_gallery.collect`.
+    count : int
+        How many units at most.
+
+    Returns
+    -------
+    list of dict
+        ``title, standing, place, evidence, key`` and ``images``: of each ``uri`` and ``region``, an outline on a square
+        of side `pages.CANVAS`.
+    """
+    if concepts is None:
+        return []
+    ranks = {name: rank for rank, name in enumerate(unit_labels.STANDINGS)}
+    units = concepts.assign(standing=unit_labels.standing(concepts)).query("status == 'labeled'")
+    units = units.assign(rank=units["standing"].map(ranks), held_out=-units["held_out_correlation"])
+    units = units.sort_values(["rank", "q_value", "held_out"], kind="stable")
+    layers = {(facts["model"], facts["layer"]): (arrays, facts["geometry"]) for arrays, facts in maps}
+    there = [pair in layers for pair in zip(units["model"], units["layer"], strict=True)]
+    best = units[there].drop_duplicates("group").head(count).to_dict("records")
+    return [_card(unit, *layers[unit["model"], unit["layer"]], images) for unit in best]
+
+
+def _card(unit: Mapping, arrays: Mapping[str, np.ndarray], geometry: str, images: Mapping) -> dict[str, object]:
+    rows = arrays["row"][unit["unit"]]
+    ranks = np.flatnonzero(rows >= 0)
+    order = rows[ranks].argsort()
+    pixels = dict(zip(ranks[order].tolist(), images[geometry](rows[ranks][order]), strict=True)) if len(ranks) else {}
+    evidence = {"q": text.p_value(unit["q_value"]).replace("p ", "q "), "held-out r": unit["held_out_correlation"]}
+    return {
+        "title": unit["concept"],
+        "standing": unit["standing"],
+        "place": f"{unit['model']} {unit['layer']}, unit {unit['unit']}",
+        "evidence": f"{evidence['q']}, held-out r = {text.decimals(evidence['held-out r'], 2)}",
+        "key": f"{unit['model']}/{unit['layer']}/{unit['unit']}",
+        "images": [
+            {
+                "uri": _encoded(pixels[rank], _SIDE),
+                "alt": str(arrays["image_id"][unit["unit"], rank]),
+                "region": pages.outline(arrays["maps"][unit["unit"], rank]) if "maps" in arrays else "",
+            }
+            for rank in ranks.tolist()
+        ],
+    }
+
+
+def example(
+    explanations: Sequence[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
+    images: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
+    predictions: pd.DataFrame | None,
+) -> dict[str, object] | None:
+    """Show one image of one model by all of its explainers: the right prediction of the highest probability.
+
+    Where no prediction is right, that of the highest probability. `explanations` are files of the same images, `images`
+    the file of those in the model's geometry. Gives what `first_screen.tiles` takes; None where anything is missing.
+    """
+    decoded = next(iter(images), None)
+    if not explanations or decoded is None or predictions is None:
+        return None
+    images = decoded[0]
+    model = explanations[0][1]["model"]
+    ids = list(map(str, images["image_id"]))
+    own = predictions[(predictions["model"] == model) & predictions["image_id"].isin(ids)]
+    right = own[own["correct"].eq(True)]
+    ranked = (right if len(right) else own).sort_values("probability", ascending=False, kind="stable")
+    if ranked["probability"].isna().all():
+        return None
+    best = ranked.iloc[0]
+    row = ids.index(best["image_id"])
+    shown = [{"title": "the image", "uri": _encoded(images["images"][row], _LARGE)}]
+    for arrays, facts in explanations:
+        saliency = explanation_figures.scale(arrays["saliency"][row : row + 1])[0]
+        segments = arrays["segments"][row] if "segments" in arrays else None
+        heat = explanation_figures.blend(images["images"][row], saliency, segments, scale=1)
+        pixels = np.rint(255 * heat).astype(np.uint8)
+        shown.append({"title": text.explainer_title(facts["explainer"]), "uri": _encoded(pixels, _LARGE)})
+    return {
+        "model": model,
+        "image_id": best["image_id"],
+        "predicted": best["predicted_name"] or best["image_id"],
+        "probability": best["probability"],
+        "images": [each | {"alt": f"{best['image_id']}: {each['title']}"} for each in shown],
+    }
+
+
+def _encoded(pixels: np.ndarray, width: int) -> str:
+    """Encode an image (h, w, 3) uint8 at a width, in its own proportions."""
+    image = Image.fromarray(pixels)
+    size = (width, max(1, round(width * image.height / image.width)))
+    image = image.resize(size, Image.Resampling.LANCZOS)
+    return pages.data_uri(pages.compressed(image, "jpeg", quality=_QUALITY), "jpeg")

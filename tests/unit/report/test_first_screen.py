@@ -1,0 +1,301 @@
+"""The first screen answers from the tables, in few words, and draws no verdict from labels that are not selective."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from unitlens.report import first_screen, samples
+
+ALPHA = {"alpha": 0.05, "encoder": "CLIP", "similarity": "soft_wpmi", "concept_list": "9 words", "source_images": 900}
+
+
+def labels(*groups):
+    """Make a table of labels: of (model, layer, concept, q, number) that many units."""
+    rows = [[model, layer, concept, q] for model, layer, concept, q, n in groups for _ in range(n)]
+    units = pd.DataFrame(rows, columns=["model", "layer", "group", "q_value"])
+    known = units["q_value"].notna()
+    return units.assign(
+        unit=units.groupby(["model", "layer"]).cumcount(),
+        concept=units["group"],
+        category="object",
+        status=np.where(known, "labeled", "dead"),
+        kept=np.where(known, 0.25, np.nan),
+        held_out_correlation=0.3,
+        **ALPHA,
+    )
+
+
+def frequent(**counts):
+    rows = [("m", "all", name, n) for name, n in counts.items()]
+    return pd.DataFrame(rows, columns=["model", "layer", "concept", "units"])
+
+
+def compared(low=1.0, high=3.0, units=40):
+    row = {"model_a": "m", "model_b": "k", "rarefied_units": units, "rarefied_a": 22.4, "rarefied_b": 20.0}
+    return pd.DataFrame([row | {"difference_low": low, "difference_high": high}])
+
+
+def differing(p=0.5):
+    return pd.DataFrame({"layer": ["all", "x"], "p_adjusted": [p, 0.001]})
+
+
+def masks(*counts):
+    """Make a table of Network Dissection: of (status, concept, number) that many units."""
+    rows = [("m", "x", status, concept) for status, concept, n in counts for _ in range(n)]
+    units = pd.DataFrame(rows, columns=["model", "layer", "status", "mask_concept"])
+    return units.assign(masks="masks", annotated_source_images=240)
+
+
+def pairs(*means):
+    rows = [("m", "all", a, b, "equal_area_iou", 0.2, 10, mean, 0.11) for a, b, mean in means]
+    columns = ["model", "subset", "explainer_a", "explainer_b", "measure", "cut", "n", "mean", "chance"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def correlations(p, value=-0.7):
+    row = {"model": "m", "agreement": "mean of all pairs", "measure": "edge_density", "source_images": 24}
+    return pd.DataFrame([row | {"correlation": value, "low": -0.9, "high": -0.2, "p_adjusted": p}])
+
+
+SELECTIVE = labels(("m", "x", "dog", 0.01, 30), ("m", "x", "cat", 0.9, 50), ("m", "x", "", None, 2))
+TABLES = {
+    "concepts": SELECTIVE,
+    "frequent": frequent(dog=20, fence=10),
+    "models": pd.DataFrame(columns=compared().columns),
+    "differences": differing().head(0),
+    "agreement": pairs(("gradcam-x", "ablationcam-x", 0.74), ("gradcam-x", "lime", 0.28)),
+    "complexity": correlations(0.4),
+}
+EXAMPLE = {"model": "m", "image_id": "a", "predicted": "toucan", "probability": 0.69, "images": []}
+
+
+def verdicts(example=None, **tables):
+    made = first_screen.tiles(TABLES | tables, area=0.2, example=example)
+    assert [tile["question"] for tile in made] == [
+        "Which concepts do most units carry?",
+        "How do the networks differ?",
+        "How many concepts?",
+        "What do the explainers look at?",
+        "How far do they agree?",
+        "Does a simple image help?",
+    ]
+    assert all(len(tile["verdict"].split()) <= 12 for tile in made if tile["verdict"])
+    return [tile["verdict"] for tile in made], made
+
+
+TWO = pd.concat([SELECTIVE, labels(("k", "y", "sky", 0.01, 40))])
+
+
+@pytest.mark.parametrize(
+    ("number", "tables", "verdict"),
+    [
+        (0, {}, "dog: 20 of 30 selective units."),
+        (0, {"frequent": frequent(dog=1, cat=1)}, "None stands out: every concept labels one selective unit."),
+        (0, {"frequent": frequent()}, "None: no unit's label is better than chance."),
+        (0, {"netdissect": masks(("named", "dotted", 3), ("named", "blue", 1), ("selective", "red", 9))},
+         "dotted: 3 of 4 units that masks name."),
+        (1, {}, "Only one network was labeled."),
+        (1, {"concepts": TWO, "models": compared(), "differences": differing()},
+         "m is more varied; no category differs."),
+        (1, {"concepts": TWO, "models": compared(-3.0, -1.0), "differences": differing(0.01)},
+         "k is more varied; 1 category differs."),
+        (1, {"concepts": TWO, "models": compared(-3.0, 1.0), "differences": differing()},
+         "Equally varied, as far as is shown; no category differs."),
+        (1, {"concepts": TWO, "models": compared(units=0), "differences": differing()},
+         "Cannot be told: too few selective units."),
+        (1, {"concepts": TWO, "models": compared(np.nan, np.nan), "differences": differing()},
+         "Cannot be told: too few selective units."),
+        (1, {"concepts": TWO, "models": pd.concat([compared(), compared(-1.0), compared(-1.0)]),
+             "differences": differing()}, "1 of 3 pairs differ in variety, none in categories."),
+        (2, {}, "1 concept in 30 selective units."),
+        (2, {"concepts": TWO}, "1 and 1 concepts in 30 and 40 selective units."),
+        (2, {"concepts": labels(("m", "x", "dog", 0.01, 3), ("m", "x", "cat", 0.2, 30))},
+         "Cannot be told from 3 selective units."),
+        (2, {"concepts": labels(("m", "x", "dog", 0.2, 3))}, "None that is better than chance."),
+        (2, {"netdissect": masks(("named", "dotted", 3), ("named", "blue", 1))}, "Masks name 2 concepts in 4 units."),
+        (4, {}, "Grad-CAM and Ablation-CAM agree most (0.74), Grad-CAM and LIME least (0.28)."),
+        (4, {"agreement": pairs(("gradcam-x", "lime", 0.28))}, "Grad-CAM and LIME: IoU 0.28."),
+        (4, {"agreement": pairs(("gradcam-x", "lime", np.nan))}, "No two maps could be compared."),
+        (5, {}, "Not shown: no measure of complexity relates to agreement (n = 24)."),
+        (5, {"complexity": correlations(0.01)}, "Yes: agreement falls with edge density."),
+        (5, {"complexity": correlations(0.01, 0.7)}, "Yes: agreement rises with edge density."),
+        (5, {"complexity": correlations(np.nan, np.nan)},
+         "Not shown: no measure of complexity relates to agreement (n = 24)."),
+    ],
+)  # fmt: skip
+def test_verdict(number, tables, verdict):
+    assert verdicts(**tables)[0][number] == verdict
+
+
+def localization(*differences):
+    rows = [("m", "iou", name, "gaussian", d, p) for name, d, p in differences]
+    columns = ["model", "measure", "explainer_a", "explainer_b", "difference", "p_adjusted"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+@pytest.mark.parametrize(
+    ("tests", "verdict"),
+    [
+        (None, "One image by every explainer."),
+        (localization(("lime", 0.1, 0.2), ("gradcam-x", -0.2, 0.01), ("random", 0.5, 0.01)),
+         "No explainer finds objects better than a centered blob."),
+        (localization(("lime", 0.1, 0.01), ("gradcam-x", 0.2, 0.06)),
+         "1 of 2 explainers find objects better than a centered blob."),
+    ],
+)  # fmt: skip
+def test_an_image_is_shown_with_what_is_known_of_the_objects(tests, verdict):
+    tables = {} if tests is None else {"localization_tests": tests}
+    scores = pairs(("gradcam-x", "lime", 0)).assign(value=0.3691, image_id="a")
+    found, made = verdicts(example=EXAMPLE, agreement_scores=scores, **tables)
+    assert found[3] == verdict
+    assert made[3]["lines"] == ["m: toucan, p = 0.69 · IoU with Grad-CAM: LIME 0.37."]
+
+
+def test_without_tables_every_tile_waits():
+    made = first_screen.tiles({}, area=0.2, example=None)
+    assert [tile["verdict"] for tile in made] == [None] * 6
+
+
+def test_an_alpha_of_one_makes_no_unit_selective():
+    units = labels(("m", "x", "dog", 0.2, 9), ("m", "x", "cat", 0.04, 1)).assign(alpha=1.0)
+    assert first_screen.read_first({"concepts": units})[0].startswith(
+        "1 of 10 active units (10 %) match some concept of the list better than chance (q ≤ 0.05)."
+    )
+
+
+def test_read_first_says_what_is_named_selective_and_stable_and_what_to_do():
+    few = {"concepts": SELECTIVE.assign(source_images=34)}
+    said = first_screen.read_first(few)
+    assert said == [
+        "30 of 80 active units (38 %) match some concept of the list better than chance (q ≤ 0.05). "
+        "That makes them selective; it does not make the word right.",
+        "Words are not stable: drawing other source images keeps the word of the median active unit in 25 % of draws.",
+        "34 source images are too few to name units with an encoder: take 1,000 or more.",
+    ]
+    both = few | {"netdissect": masks(("named", "dotted", 3), ("selective", "red", 2), ("neither", "red", 5))}
+    said = first_screen.read_first(both)
+    assert said[0].startswith("Masks of 240 source images name 3 of 10 units: better than chance, and the same concept")
+    assert said[0].endswith("; 2 more are selective.") and said[-1].endswith("trust the masks' names until then.")
+    assert first_screen.read_first({}) == []
+
+
+def test_bars_show_concepts_of_two_units_and_count_the_rest():
+    (bars,) = verdicts(frequent=frequent(dog=20, cat=2, cow=1, owl=1))[1][0]["bars"]
+    assert [(row["label"], row["n"]) for row in bars["rows"]] == [
+        ("dog", 20),
+        ("cat", 2),
+        ("2 other concepts", "1 each"),
+    ]
+    assert bars["title"] == "m, by the encoder (24)" and bars["rows"][1]["share"] == 0.1
+
+
+def test_layers_are_split_into_named_selective_and_neither():
+    table = masks(("named", "dotted", 3), ("selective", "red", 1))
+    by_masks, by_encoder = verdicts(netdissect=table)[1][1]["stacks"]
+    (row,) = by_masks["rows"]
+    assert [(part["name"], part["n"], part["share"]) for part in row["parts"]] == [
+        ("named", 3, 0.75),
+        ("selective", 1, 0.25),
+    ]
+    (row,) = by_encoder["rows"]
+    assert [(part["name"], part["n"]) for part in row["parts"]] == [("selective", 30), ("neither", 50)]
+
+
+def test_facts_of_the_run_and_its_failed_jobs():
+    images = pd.DataFrame({"set": ["probe", "explain"], "images": [1020, 10], "source_images": [34, 10]})
+    facts = first_screen.run_facts({"concepts": SELECTIVE, "images": images}, failed=1)
+    assert facts == {
+        "facts": ["82 units in 1 layer", "1,020 probe images of 34 sources", "10 explained images", "encoder: CLIP"],
+        "failed": "1 job failed",
+    }
+    assert first_screen.run_facts({}, failed=0) == {"facts": [], "failed": ""}
+
+
+@pytest.mark.parametrize(
+    ("models", "title"),
+    [
+        (["a"], "What does a respond to, and what does it look at?"),
+        (["a", "b"], "What do a and b respond to, and what do they look at?"),
+        (list("abcd"), "What do 4 networks respond to, and what do they look at?"),
+        ([], "Unitlens: a run of which nothing is done"),
+    ],
+)
+def test_title(models, title):
+    assert first_screen.title(models) == title
+
+
+def checked(**tables):
+    return [(check["ok"], check["text"]) for check in first_screen.checks(tables, n_samples=1000)]
+
+
+def randomization(low):
+    rows = [
+        ("m", "gradcam-x", "randomized network", 9, 9, 0.3, low),
+        ("m", "gradcam-x", "another source image", 0, 9, 0.2, 0),
+    ]
+    columns = ["model", "explainer", "comparison", "randomized", "layers", "mean", "low"]
+    return pd.DataFrame(rows, columns=columns).assign(measure="equal_area_iou", chance=0.11)
+
+
+def test_checks_are_green_only_where_nothing_speaks_against_them():
+    verification = pd.DataFrame({"passed": [True, True, np.nan]})
+    stability = pd.DataFrame({"model": ["m", "k"], "measure": "top_jaccard", "n_samples": 1000, "mean": [0.9, 0.7]})
+    faith = {"measure": "deletion", "explainer": ["lime", "random"], "better": "lower", "p_adjusted": 0.01}
+    faith = pd.DataFrame(faith | {"over_random": -0.2})
+    assert checked(verification=verification) == [
+        (True, "Explainers equal their reference packages: 2 of 2 comparisons within tolerance.")
+    ]
+    assert not checked(verification=pd.DataFrame({"passed": [True, False]}))[0][0]
+    assert checked(randomization=randomization(0.15))[0][0] and not checked(randomization=randomization(0.25))[0][0]
+    assert "the maps of Grad-CAM (m) stay what they are" in checked(randomization=randomization(0.25))[0][1]
+    assert not checked(randomization=randomization(np.nan))[0][0]
+    assert checked(stability=stability) == [
+        (False, "LIME drawn again: the top superpixels settle for m, do not settle for k at 1,000 samples.")
+    ]
+    assert checked(stability=stability.head(1))[0][0]
+    assert checked(faithfulness=faith)[0] == (
+        True,
+        "Control maps: explainers beat random maps in 1 of 1 comparison of deletion, insertion and ROAD.",
+    )
+    assert not checked(faithfulness=faith.assign(over_random=0.2))[0][0]
+
+
+def unit_maps(rows):
+    ids = np.array([[f"i{row}" for row in own] for own in rows], dtype=object)
+    arrays = {"row": np.array(rows), "image_id": ids, "maps": np.full((len(rows), len(rows[0]), 4, 4), 255, np.uint8)}
+    return arrays, {"model": "m", "layer": "x", "geometry": "square"}
+
+
+def test_best_units_are_selective_first_and_differ():
+    units = labels(
+        ("m", "x", "dog", 0.04, 2), ("m", "x", "cat", 0.01, 1), ("m", "x", "owl", 0.2, 1), ("k", "z", "a", 0, 1)
+    )
+
+    def images(rows):
+        assert list(rows) == sorted(rows)
+        return np.stack([np.full((8, 8, 3), 10 * row, np.uint8) for row in rows])
+
+    cards = samples.best_units(units, [unit_maps([[3, 1], [0, 1], [2, 0], [1, -1]])], {"square": images})
+    assert [(card["title"], card["standing"]) for card in cards] == [
+        ("cat", "selective"),
+        ("dog", "selective"),
+        ("owl", "neither"),
+    ]
+    assert cards[1]["key"] == "m/x/0" and cards[1]["evidence"] == "q = 0.04, held-out r = 0.30"
+    assert [image["alt"] for image in cards[1]["images"]] == ["i3", "i1"] and cards[1]["images"][0]["region"]
+    assert len(cards[2]["images"]) == 1, "a row of -1 is no image"
+
+
+def test_the_example_is_the_surest_right_prediction():
+    told = [("a", 0.9, False), ("b", 0.5, True), ("c", 0.7, True), ("d", 1.0, True)]
+    predictions = pd.DataFrame(told, columns=["image_id", "probability", "correct"])
+    predictions = predictions.assign(model="m", predicted_name=predictions["image_id"].str.upper())
+    images = {"image_id": np.array(["a", "b", "c"], dtype=object), "images": np.zeros((3, 8, 8, 3), np.uint8)}
+    maps = [({"saliency": np.ones((3, 8, 8))}, {"model": "m", "explainer": "gradcam-x"})]
+    found = samples.example(maps, [(images, {})], predictions)
+    assert (found["image_id"], found["predicted"], found["probability"]) == ("c", "C", 0.7)
+    assert [image["title"] for image in found["images"]] == ["the image", "Grad-CAM"]
+    assert all(re.match("data:image/jpeg;base64,", image["uri"]) for image in found["images"])
+    wrong = samples.example(maps, [(images, {})], predictions.assign(correct=False))
+    assert wrong["image_id"] == "a" and samples.example([], [(images, {})], predictions) is None
