@@ -158,6 +158,10 @@ def planted():
     return rows_of(faithfulness.scores(found), n)
 
 
+def test_every_measure_has_a_direction():
+    assert set(faithfulness.BETTER.values()) == {1, -1} and faithfulness.BETTER["increase"] == 1
+
+
 MEASURES = [measure for measure in faithfulness.BETTER if measure != "increase"]
 
 

@@ -46,6 +46,7 @@ def test_half_area_and_gini_by_hand():
     assert half_area(maps)[:3].tolist() == [0.5, 1.0, 0.25]
     assert gini(maps)[:3].tolist() == pytest.approx([(-1 * 2 + 1 * 3 + 3 * 4) / (4 * 9), 0.0, 0.75])
     assert half_area(maps)[3].isnan() and gini(maps)[3].isnan()
+    assert half_area(maps).dtype == gini(maps).dtype == torch.float64
 
 
 def test_a_planted_spot_is_narrow_and_noise_is_not():
@@ -127,6 +128,7 @@ def one_image(columns):
 def test_complexity_by_hand():
     flat, halves = one_image([90] * 16), one_image([0] * 8 + [255] * 8)
     assert entropy(flat) == 0.0 and edge_density(flat) == 0.0
+    assert np.copysign(1, entropy(flat)) == 1, "no minus zero"
     assert entropy(halves) == 1.0
     assert entropy(one_image(range(0, 256, 16))) == 4.0
     assert 0 < edge_density(halves) <= 2 / 16
@@ -142,6 +144,11 @@ def test_edges_are_those_of_canny_with_the_documented_thresholds():
     gray = noise @ [0.299, 0.587, 0.114] / 255
     edges = feature.canny(gray, sigma=1.0, low_threshold=0.1, high_threshold=0.2)
     assert 0.05 < edge_density(noise) == pytest.approx(edges.mean(), rel=0.02)  # gray is rounded there
+    fading = np.zeros((64, 64), np.uint8)  # an edge that fades: the low threshold says how far it is followed
+    fading[:, 32:] = np.linspace(200, 0, 64).astype(np.uint8)[:, None]
+    for low in (0.1, 0.15):
+        same = feature.canny(fading / 255, sigma=1.0, low_threshold=low, high_threshold=0.2).mean()
+        assert (edge_density(np.dstack([fading] * 3)) == same) == (low == 0.1)
 
 
 def test_jpeg_bits_count_the_file(tmp_path):

@@ -307,6 +307,12 @@ def test_nvidia_smi_that_does_not_end_leaves_the_share_unknown(gpu, monkeypatch)
     assert progress.cost().endswith(", which was busy an unknown share of the time")
 
 
+def test_a_stage_that_does_more_than_it_said_is_done_and_no_more(clock):
+    with progress.stage(2, "images") as this:
+        this.done = 5
+        assert progress.tell().endswith(" 0 s left")
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """Every look at the clock is ten seconds after the one before."""
