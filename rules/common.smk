@@ -121,7 +121,8 @@ def decoded_images():
     """Names of the image sets and, beside them, every decoded shard."""
     labeled = [config["models"][model]["preprocessing"] for model in labeled_models()]
     explained = [config["models"][model]["preprocessing"] for model in explained_models()]
-    inputs = {"probe": [config["encoder"]["preprocessing"], *labeled], "explain": explained, "annotated": labeled}
+    encoded = [] if ENCODER == "annotations" else [config["encoder"]["preprocessing"]]
+    inputs = {"probe": [*encoded, *labeled], "explain": explained, "annotated": labeled}
     pairs = [
         (dataset, images_of(dataset, preprocessing, shard))
         for dataset in config["images"]
@@ -145,12 +146,26 @@ def own_module(wildcards):
 def encoder_files(wildcards):
     """The encoder's files, also for a rule whose outputs do not name the encoder."""
     folder = f"resources/encoders/{wildcards.get('encoder', ENCODER)}"
-    return {name: f"{folder}/{name}.bin" for name in config["encoder"]["files"]}
+    return {name: f"{folder}/{name}.bin" for name in ([] if ENCODER == "annotations" else config["encoder"]["files"])}
 
 
 def mask_table(wildcards):
     """The table that names the values of masks, one's own or what the set brings along; boxes need none."""
     masks = config["netdissect"].get("masks", [])
+    return "resources/mask_words.csv" if masks in BROUGHT_MASKS else masks
+
+
+def annotated_geometry():
+    """The preprocessing whose images stand for all where the annotations label units: that of the first network."""
+    return config["models"][labeled_models()[0]]["preprocessing"]
+
+
+def annotation_words(wildcards):
+    """The file that names what the probe set's annotations mark; nothing where a list of classes does."""
+    given = config["dissect"]["annotations"]
+    if given.get("labels") == "folders":
+        return "resources/images/probe.csv"
+    masks = given.get("masks", [])
     return "resources/mask_words.csv" if masks in BROUGHT_MASKS else masks
 
 
@@ -232,7 +247,7 @@ else:  # a job on a cluster parses this file again and need not check again
 if config["offline"]:
     os.environ.update(UNITLENS_OFFLINE="1")  # for the scripts that retrieve, which run on this machine
 GPU = 0 if config["device"] == "cpu" else 1
-ENCODER = config["encoder"]["kind"]
+ENCODER = "annotations" if config["dissect"]["method"] == "annotations" else config["encoder"]["kind"]
 ANNOTATED = annotated_set(config)
 WILDCARDS = {
     "model": r"[A-Za-z0-9_-]+",

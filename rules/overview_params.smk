@@ -14,8 +14,7 @@ def overview_settings():
         "precision": config["precision"],
         "similarity": config["dissect"]["similarity"],
         "pooling": config["dissect"]["pooling"],
-        "concept list": config["concepts"]["list"],
-        "common words added": config["concepts"].get("common_words", 0),
+        **words_to_label_with(),
         "explained class": config["explain"]["target"],
         "source images shown": some_of_explained("report"),
         "source images of the sanity checks": some_of_explained("sanity"),
@@ -27,6 +26,13 @@ def overview_settings():
             if isinstance(value, dict)
         },
     }
+
+
+def words_to_label_with():
+    if ENCODER == "annotations":
+        return {"annotations": ", ".join(f"{key} {value}" for key, value in config["dissect"]["annotations"].items())}
+    concepts = config["concepts"]
+    return {"concept list": concepts["list"], "common words added": concepts.get("common_words", 0)}
 
 
 def some_of_explained(section):

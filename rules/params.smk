@@ -27,6 +27,8 @@ def class_lists():
 
 def encoder(wildcards):
     """What a script needs to load the encoder and to feed it."""
+    if ENCODER == "annotations":
+        return {"kind": ENCODER, "options": {}}
     settings = config["encoder"]
     keys = {"clip": ["architecture"], "conse": ["architecture", "layout"]}[settings["kind"]]
     options = {key: settings[key] for key in keys} | {key: settings["preprocessing"][key] for key in ("mean", "std")}
@@ -61,9 +63,8 @@ def drawn_images(wildcards):
 
 def geometry(wildcards):
     """The geometry whose name the path carries."""
-    inputs = [settings["preprocessing"] for settings in config["models"].values()] + [
-        config["encoder"]["preprocessing"]
-    ]
+    networks = [*config["models"].values(), *([config["encoder"]] if "encoder" in config else [])]
+    inputs = [settings["preprocessing"] for settings in networks]
     found = next(each for each in inputs if geometry_name(each) == wildcards.geometry)
     return {key: found[key] for key in ("fit", "resize", "crop", "interpolation")}
 
@@ -88,6 +89,17 @@ def mask_words(wildcards):
     masks = mask_table(wildcards)
     ours = config["netdissect"].get("masks") in BROUGHT_MASKS
     return {"masks": masks, "ours": ours} if masks else {"boxes": config["netdissect"]["boxes"]}
+
+
+def source_of_annotations(wildcards):
+    return next(iter(config["dissect"]["annotations"]))
+
+
+def words_of_annotations(wildcards):
+    """What says what the probe set's annotations mark, as `mask_words` of the library takes it."""
+    source, given = next(iter(config["dissect"]["annotations"].items()))
+    words = {source: annotation_words(wildcards) or given}
+    return words | {"ours": given in (*BROUGHT_MASKS, "folders")}
 
 
 def detector_bars(wildcards):

@@ -103,7 +103,7 @@ rule retrieve_images:
 
 rule collect_words:
     input:
-        config["concepts"]["list"],
+        config.get("concepts", {}).get("list", []),
     output:
         "resources/concepts.csv",
     log:
@@ -114,7 +114,7 @@ rule collect_words:
     conda:
         "../envs/unitlens.yaml"
     params:
-        common_words=config["concepts"].get("common_words", 0),
+        common_words=config.get("concepts", {}).get("common_words", 0),
     message:
         "Collect the concepts"
     script:

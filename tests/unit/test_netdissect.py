@@ -9,7 +9,7 @@ from torch import nn
 from unitlens.images import label_maps
 from unitlens.jobs import logs
 from unitlens.report import concept_findings
-from unitlens.tables import netdissect
+from unitlens.tables import netdissect, unit_labels
 from unitlens.units import netdissect as units_netdissect
 
 
@@ -500,3 +500,64 @@ def test_overlaps_at_a_grid_of_every_pixel_are_those_of_all_pixels():
     category = torch.zeros(7, dtype=torch.int64)
     assert both[:, 1:].equal(units_netdissect.overlaps([(maps, labels)], limits, category).both)
     assert units_netdissect._points(512, 240, 0.01) == 28 and 7 < units_netdissect._points(512, 63_305, 0.005) < 12
+
+
+# ---- units labeled by annotations: the same evidence as with an encoder
+
+
+def annotated_layer(seed=0, images=120):
+    """Units 0 to 5 answer to a class each, the others to nothing; a third of the images has no label."""
+    rng = np.random.default_rng(seed)
+    labels = np.where(np.arange(images) % 3 == 2, -1, rng.integers(0, 6, images))
+    activations = rng.standard_normal((images, 40)).astype(np.float32)
+    activations[:, :6] += 3 * (labels[:, None] == np.arange(6))
+    block = {"images": np.zeros((images, 2, 2, 3), np.uint8), "label": labels}
+    words = pd.DataFrame({"value": range(7), "word": ["crane", *"bcdef", "crane"], "category": "class"})
+    features = label_maps.concept_features(block, np.arange(7), source="labels")
+    ids = np.array([f"i{row}" for row in range(images)], dtype=object)
+    shown = netdissect.shown_concepts(words, features, ids)
+    given = {"features": features, "image_id": ids, "source_image": ids}
+    axes = label_maps.concept_axes(len(words))[shown.index]
+    concepts = {"features": axes, "word": shown.word.to_numpy(object), "category": shown.category.to_numpy(object)}
+    return {"activations": activations, "image_id": ids}, given, concepts
+
+
+@pytest.mark.parametrize("similarity", ["auc", "cos_similarity"])
+def test_planted_units_are_named_by_labels_of_whole_images(similarity):
+    names = "annotations", "annotations"
+    options = {"similarity": similarity, "seed": 0, "resamples": 10, "null_draws": 2000}
+    table = unit_labels.label_table(*annotated_layer(), encoders=names, **options)
+    assert table.concept[:6].tolist() == ["crane", *"bcdef"]  # the other crane is shown by no image
+    assert (table.named[:6] & (table.kept[:6] > 0.8)).all() and table.named[6:].mean() < 0.1
+    assert (table.p_value[6:] <= 0.05).mean() < 0.15
+    assert unit_labels.standing(table)[:6].eq("named").all()
+    assert (table.first_half[:6] == table.concept[:6]).all() and (table.second_half[:6] == table.concept[:6]).all()
+    by_encoder = unit_labels.label_table(*annotated_layer(), encoders=("clip", "clip"), **options)
+    assert not by_encoder.named.any() and by_encoder.first_half.equals(table.first_half)
+
+
+def test_words_that_stand_twice_are_told_apart_and_concepts_that_few_images_show_left_out():
+    words = pd.DataFrame({"value": [3, 4, 9], "word": ["crane", "crane", "rare"], "category": ["bird", "tool", "tool"]})
+    features = np.array([[1, 1, 0, 0]] * 5 + [[0, 0, 1, 0]] * 8)
+    sources = np.array([*"abcde", *"ffffghij"])
+    shown = netdissect.shown_concepts(words, features, sources)
+    assert shown.word.tolist() == ["crane (bird 3)", "crane (tool 4)", "rare"]
+    sources[-1] = "f"
+    assert netdissect.shown_concepts(words, features, sources).index.tolist() == [0, 1]
+    with pytest.raises(ValueError, match=r"no concept is shown by 5 source images .* or more; most are shown by 3"):
+        netdissect.shown_concepts(words, features, np.array(list("aabbc" + "ffffgghh")))
+
+
+def test_folders_name_their_classes(tmp_path):
+    rows = [
+        "image_id,path,label,class_name,duplicate_of",
+        "a,a.png,1,'=b,",
+        "b,b.png,0,a,",
+        "c,c.png,1,'=b,",
+        "d,d.png,,,",
+    ]
+    (tmp_path / "probe.csv").write_text("\n".join(rows) + "\n")
+    words = netdissect.mask_words(labels=str(tmp_path / "probe.csv"), ours=True)
+    assert words.to_dict("list") == {"value": [0, 1], "word": ["a", "=b"], "category": ["class"] * 2}
+    (tmp_path / "classes.csv").write_text("x\ny\n")
+    assert netdissect.mask_words(labels=str(tmp_path / "classes.csv")).word.tolist() == ["x", "y"]

@@ -397,6 +397,27 @@ def test_same_inputs_give_the_same_bytes():
         assert Path(one).read_bytes() == Path(other).read_bytes(), one
 
 
+@pytest.mark.parametrize("given", ["labels", "boxes"])
+def test_units_are_labeled_by_annotations(given):
+    images = boxed_images(f"annotated-{given}")
+    params = {"words": {given: "classes.txt"}, "source": given}
+    parts = [f"annotated-{given}/features-{number}.h5" for number in range(len(images))]
+    for one, part in zip(images, parts, strict=True):
+        adapter("annotate_images", {"images": one}, [part], params=params)
+    concepts = f"annotated-{given}/concepts.h5"
+    adapter("annotate_concepts", {"images": parts}, [concepts], params=params)
+    found, facts = arrays_module.read_arrays(concepts)
+    assert found["word"].tolist() == [toy.CLASSES[0]] and facts["encoder"] == "annotations"
+    activations = [f"annotated-{given}/activations-{number}.h5" for number in range(len(images))]
+    for one, path in zip(images, activations, strict=True):
+        extract(path, one)
+    params = {"similarity": "auc", "evidence": {"resamples": 3, "null_draws": 20}, "seed": 0}
+    files = {"activations": activations, "images": parts, "concepts": concepts}
+    table = f"annotated-{given}/table.csv"
+    adapter("label_units", files, [table], params=params, model=MODEL, layer="relu2")
+    assert set(read_table(table).encoder) == {"annotations"} and not read_table(table).named.any()
+
+
 def boxed_images(folder):
     """The source images with a box each, all but the last of one class, in two shards."""
     rows = [

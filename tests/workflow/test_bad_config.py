@@ -446,6 +446,49 @@ BAD = {
             f"{CLASSES}"
         ],
     ),
+    "labels from annotations that nothing names": (
+        {"dissect.method": "annotations"},
+        {},
+        ["dissect: 'annotations' is a required property"],
+    ),
+    "a similarity of annotations with an encoder": (
+        {"dissect.similarity": "auc"},
+        {},
+        [
+            "dissect.similarity: 'auc' is not one of ['soft_wpmi', 'wpmi', 'rank_reorder', 'cos_similarity', "
+            "'cos_similarity_cubed'] (`auc` needs the method `annotations`.)"
+        ],
+    ),
+    "annotations of another set than the one that is labeled": (
+        {
+            "dissect": {"method": "annotations", "similarity": "auc", "annotations": {"masks": "textures"}},
+            "netdissect": {"masks": "textures"},
+            "images.annotated": TEXTURES,
+        },
+        {},
+        ["images.annotated: dissect.method: annotations takes those of images.probe; leave the set out"],
+    ),
+    "labels of whole images by folders, of a sheet": (
+        {"dissect": {"method": "annotations", "similarity": "auc", "annotations": {"labels": "folders"}}},
+        {},
+        ["dissect.annotations.labels: folders needs images.probe.kind: class_folders or imagenet_val"],
+    ),
+    "labels of whole images that are not in the list": (
+        {"dissect": {"method": "annotations", "similarity": "auc", "annotations": {"labels": "config/two.txt"}}},
+        {"config/two.txt": "a\nb\n", SHEET: "image_id,path,label\na,a.png,2\nb,b.png,1\nc,c.png,\n"},
+        [f"{SHEET} line 2 {IN_SHEET}: label '2' must be below 2, the number of classes of config/two.txt"],
+    ),
+    "two sources of annotations": (
+        {
+            "dissect": {
+                "method": "annotations",
+                "similarity": "auc",
+                "annotations": {"labels": "imagenet", "boxes": "imagenet"},
+            }
+        },
+        {},
+        ["dissect.annotations: needs exactly one of masks | boxes | labels; got labels, boxes"],
+    ),
     "masks of Broden for another set": (
         {"netdissect": {"masks": "broden"}},
         {},
@@ -865,6 +908,18 @@ def test_good_config_passes_and_is_filled_in(folder):
     assert settings["seed"] == 42 and settings["faithfulness"]["baselines"] == ["blur", "mean"]
     settings["faithfulness"]["baselines"].append("noise")
     assert other["faithfulness"]["baselines"] == ["blur", "mean"], "no two configs share a default"
+
+
+def test_annotations_need_neither_an_encoder_nor_a_list_of_concepts(folder):
+    settings = toy.config()
+    del settings["encoder"], settings["concepts"]
+    settings["dissect"] = {"method": "annotations", "similarity": "auc", "annotations": {"labels": CLASSES}}
+    check(copy.deepcopy(settings))
+    settings["dissect"]["similarity"] = "soft_wpmi"
+    with pytest.raises(
+        WorkflowError, match=r"dissect.similarity: 'soft_wpmi' is not one of .*With the method `annotat"
+    ):
+        check(settings)
 
 
 def test_a_model_may_be_compared_with_itself(folder):

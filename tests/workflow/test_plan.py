@@ -138,6 +138,19 @@ def test_a_thousand_source_images_and_five_explainers_need_fewer_than_200_jobs(p
     assert sum(plan(workflow_copy, "--configfile", "config/thousand.yaml").values()) < 200
 
 
+def test_whoever_has_annotations_needs_no_encoder(plan, workflow_copy):
+    settings = yaml.safe_load((workflow_copy / "config/demo.yaml").read_text())
+    for key in ("encoder", "concepts", "netdissect", "tune"):
+        del settings[key]
+    settings["images"]["probe"] = settings["images"].pop("annotated") | {"shard_size": 100}
+    settings["dissect"] = {"method": "annotations", "similarity": "auc", "annotations": {"masks": "textures"}}
+    (workflow_copy / "config/annotations.yaml").write_text(yaml.safe_dump(settings))
+    jobs = plan(workflow_copy, "--configfile", "config/annotations.yaml")
+    assert (jobs["annotate_images"], jobs["annotate_concepts"], jobs["label_units"]) == (3, 1, 6)
+    assert jobs["decode_images"] == 8  # 2 geometries, 3 shards to label with and one to explain
+    assert not {"retrieve_encoder", "embed_images", "embed_concepts", "collect_words"} & set(jobs)
+
+
 def test_fifty_thousand_source_images_are_planned_in_few_jobs_and_little_memory():
     """Of three models with four layers each; tests/bench/scale.py plans as `snakemake -n` does, and more than this."""
     command = [sys.executable, "tests/bench/scale.py", "--plan", "50000", "4096"]

@@ -11,6 +11,8 @@ from unitlens.images.geometry import box_pixels, check_geometry, fit_box, fit_ma
 from unitlens.jobs.characters import first_few
 from unitlens.jobs.sheets import MAPS, MAPS_APART, fractions, inside, is_label
 
+_LENGTH = 8  # shares are divided by it; the square is how many concepts may cover an image
+
 
 def read_label_maps(
     rows: Sequence[Mapping[str, str]], root: str | Path, geometry: Mapping, *, on_bad_image: str = "fail"
@@ -135,6 +137,33 @@ def label_maps(block: Mapping[str, np.ndarray], values: np.ndarray, *, source: s
     concepts = _concepts(block["label"][boxed], values, known={})
     marked[boxed, 0] = np.where(covered, concepts[:, None, None], 0)
     return marked
+
+
+def concept_features(block: Mapping[str, np.ndarray], values: np.ndarray, *, source: str) -> np.ndarray:
+    """Say what share of each image shows each concept, as features whose cosine with `concept_axes` is in proportion.
+
+    Arguments are as of `label_maps`; the source may also be ``labels``, of which one marks all of its image. Gives
+    (n, concepts + 1) of unit length, the shares divided by 8 and what is left; ValueError where label maps overlap so
+    much that nothing would be.
+    """
+    shares = np.zeros((len(block["images"]), len(values)), dtype=np.float64)
+    if source == "labels":
+        known = (block["label"] >= 0).nonzero()[0]
+        shares[known, _concepts(block["label"][known], values, known={}) - 1] = 1
+    else:
+        for share, maps in zip(shares, label_maps(block, values, source=source), strict=True):
+            for concept in np.unique(maps[maps > 0]):
+                share[concept - 1] = (maps == concept).any(0).mean()
+    shares /= _LENGTH
+    rest = 1 - np.square(shares).sum(1, keepdims=True)
+    if (rest < 0).any():
+        raise ValueError(f"an image shows more than {_LENGTH**2} concepts everywhere")
+    return np.hstack([shares, np.sqrt(rest)]).astype(np.float32)
+
+
+def concept_axes(concepts: int) -> np.ndarray:
+    """Give the features of so many concepts, (concepts, d), that those of `concept_features` are compared with."""
+    return np.eye(concepts, concepts + 1, dtype=np.float32)
 
 
 def _concepts(found: np.ndarray, values: np.ndarray, *, known: dict[int, int]) -> np.ndarray:

@@ -8,7 +8,7 @@ from unitlens.jobs import sheets
 from unitlens.jobs.csv_files import check_file, count_rows, read_all
 from unitlens.jobs.inputs import check_files, check_folders, check_offline
 from unitlens.jobs.schema import fill_in_defaults, repeated_keys, violations
-from unitlens.jobs.sheets import annotated_set, check_classes, check_concepts, check_masks, count_classes
+from unitlens.jobs.sheets import annotated_set, annotations, check_classes, check_concepts, check_masks, count_classes
 
 _MOST_SHARDS = 10**5  # that five digits number
 
@@ -86,7 +86,9 @@ def _case_twins(names: Iterable[str]) -> list[tuple[str, str]]:
 
 def _check_geometries(config: dict) -> list[str]:
     """Refuse a center crop that is larger than what it is cut from."""
-    networks = {f"models.{name}": model for name, model in config["models"].items()} | {"encoder": config["encoder"]}
+    networks = {f"models.{name}": model for name, model in config["models"].items()} | {
+        name: config[name] for name in ("encoder",) if name in config
+    }
     return [
         f"{key}.preprocessing: crop {each['crop']} must not be larger than resize {each['resize']}"
         for key, each in ((key, settings["preprocessing"]) for key, settings in networks.items())
@@ -184,7 +186,12 @@ def _check_tuning(config: dict) -> list[str]:
 
 
 def _check_images(config: dict) -> list[str]:
-    boxes, classes = config.get("netdissect", {}).get("boxes"), _explained_classes(config)
+    counts = {"box": {}, "label": {}}  # of the classes that are annotated, by the column that a row needs for it
+    for given in annotations(config).values():
+        for key, column in (("boxes", "box"), ("labels", "label")):
+            if given.get(key, "folders") != "folders":
+                counts[column][given[key]] = count_classes(given[key])
+    classes = _explained_classes(config)
     columns = [*sheets.COLUMNS, *map(sheets.OWN_LABEL.format, config["models"])]
     problems = []
     for name, images in config["images"].items():
@@ -193,9 +200,8 @@ def _check_images(config: dict) -> list[str]:
             problems += [f"images.{name}.label_base: only a sheet counts classes from 1"] * images["label_base"]
             continue
         key, base = f"images.{name}.sheet", images["label_base"]
-        counts = {boxes: count_classes(boxes)} if boxes and name == annotated_set(config) else {}
         labels = {model: set() for model in classes}
-        check_row = functools.partial(_check_probe_row, counts, base)
+        check_row = functools.partial(_check_probe_row, counts if name == annotated_set(config) else {}, base)
         if name == "explain":
             check_row = functools.partial(_check_explained_row, config["explain"], classes, base, labels)
         problems += check_file(images["sheet"], key, columns, "image_id", check_row)
@@ -208,11 +214,11 @@ def _check_images(config: dict) -> list[str]:
     return problems
 
 
-def _check_probe_row(counts: Mapping[str, int], base: int, row: Mapping[str, str]) -> list[str]:
-    """Check labels too where boxes are of their classes."""
-    named = counts.items() if row.get("box") else ()
+def _check_probe_row(counts: Mapping[str, Mapping[str, int]], base: int, row: Mapping[str, str]) -> list[str]:
+    """Check labels too where they, or boxes, are of annotated classes."""
+    named = {name: count for column, each in counts.items() if row.get(column) for name, count in each.items()}
     return sheets.check_row(row) or [
-        line for name, count in named for line in sheets.check_label(row, "label", count, name, base)
+        line for name, count in named.items() for line in sheets.check_label(row, "label", count, name, base)
     ]
 
 

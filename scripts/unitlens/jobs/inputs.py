@@ -39,9 +39,14 @@ def is_of_package(file: str, package: str) -> bool:
 def check_files(config: dict) -> list[str]:
     """List checkpoints that are there and cannot be read as one; what is not there may still be made."""
     networks = {f"models.{name}.weights": model["weights"] for name, model in config["models"].items()}
-    networks |= {f"encoder.files.{part}": file for part, file in config["encoder"]["files"].items()}
+    networks |= {f"encoder.files.{part}": file for part, file in _encoder(config)["files"].items()}
     files = {f"{key}.path": Path(file["path"]).expanduser() for key, file in networks.items() if "path" in file}
     return [f"{key}: {reason}" for key, path in files.items() if (reason := unreadable(path)) and os.path.lexists(path)]
+
+
+def _encoder(config: dict) -> dict:
+    """Give the section of the encoder, one of no files where annotations take its place."""
+    return config["encoder"] if config["dissect"]["method"] == "encoder" else {"kind": "", "files": {}}
 
 
 def check_folders(key: str, sources: Sequence[dict]) -> list[str]:
@@ -61,7 +66,7 @@ def check_offline(config: dict) -> list[str]:
     """List every file that is neither retrieved nor downloaded, and where to put it, if nothing may be retrieved."""
     if not config["offline"]:
         return []
-    encoder = config["encoder"]
+    encoder = _encoder(config)
     wanted = [
         *((f"resources/weights/{name}.bin", name, model["weights"]) for name, model in config["models"].items()),
         *(

@@ -177,27 +177,48 @@ def check_concepts(config: dict) -> list[str]:
             problems.append(f"category {category!r} is written {first!r} above; use one spelling")
         return problems
 
+    if "concepts" not in config:
+        return []
     return check_file(config["concepts"]["list"], "concepts.list", _CONCEPT_COLUMNS, "word", check_row)
 
 
 def check_masks(config: dict) -> list[str]:
     """List what is wrong with what says what masks mark: a table of one's own, or a kind of image set."""
-    if "netdissect" not in config:
+    name, problems = annotated_set(config), []
+    if name == "annotated" and "netdissect" not in config:
         unused = "nothing reads it without the section `netdissect`; give one, or leave the set out"
-        return [f"images.annotated: {unused}"] if "annotated" in config["images"] else []
-    masks, name = config["netdissect"].get("masks"), annotated_set(config)
-    if masks in BROUGHT_MASKS:
-        fits = masks == config["images"][name].get("kind")
-        return [] if fits else [f"netdissect.masks: {masks} needs images.{name}.kind: {masks}"]
-    return check_file(masks, "netdissect.masks", _MASK_COLUMNS, "value", _check_mask) if masks else []
+        problems.append(f"images.annotated: {unused}")
+    if name == "annotated" and config["dissect"]["method"] == "annotations":
+        problems.append("images.annotated: dissect.method: annotations takes those of images.probe; leave the set out")
+    for key, given in annotations(config).items():
+        masks = given.get("masks")
+        if masks in BROUGHT_MASKS and masks != config["images"][name].get("kind"):
+            problems.append(f"{key}.masks: {masks} needs images.{name}.kind: {masks}")
+        if masks and masks not in BROUGHT_MASKS:
+            problems += check_file(masks, f"{key}.masks", _MASK_COLUMNS, "value", _check_mask)
+        if given.get("labels") == "folders" and config["images"]["probe"]["kind"] not in LABELED:
+            problems.append(f"{key}.labels: folders needs images.probe.kind: {' or '.join(LABELED)}")
+    return problems
+
+
+def annotations(config: dict) -> dict[str, dict]:
+    """Give the sections that say what annotations mark."""
+    sections = {"netdissect": config.get("netdissect")}
+    if config["dissect"]["method"] == "annotations":
+        sections["dissect.annotations"] = config["dissect"]["annotations"]
+    return {key: given for key, given in sections.items() if given}
 
 
 def check_classes(config: dict) -> list[str]:
     """List what is wrong with lists of classes."""
     lists = {f"models.{name}.classes": model["classes"] for name, model in config["models"].items()}
-    if "boxes" in config.get("netdissect", {}):
-        lists["netdissect.boxes"] = config["netdissect"]["boxes"]
-    files = {key: path for key, path in lists.items() if isinstance(path, str) and path != "imagenet"}
+    lists |= {
+        f"{key}.{source}": given[source]
+        for key, given in annotations(config).items()
+        for source in ("boxes", "labels")
+        if source in given
+    }
+    files = {key: path for key, path in lists.items() if isinstance(path, str) and path not in ("imagenet", "folders")}
     return [line for key, path in files.items() for line in _check_names(path, key)]
 
 

@@ -111,6 +111,14 @@ def clip(
     return Encoder(image, text, f"CLIP {architecture}")
 
 
+def annotations(files: Mapping[str, Path], *, device: str) -> Encoder:
+    """Stand in for an encoder where units are labeled by annotations: texts of one space, all of them unlike.
+
+    There are no `files`, and nothing runs on the device.
+    """
+    return Encoder(lambda images: torch.empty(len(images), 0), lambda words: torch.eye(len(words)), "annotations")
+
+
 def _batches(words: Sequence[str]) -> Iterator[list[str]]:
     parts = (list(words[start : start + _TEXT_BATCH]) for start in range(0, len(words), _TEXT_BATCH))
     return progress(parts, len(words), "words")
@@ -145,7 +153,8 @@ def _published_programs() -> set[str]:
 
 def load(encoder: Mapping[str, object], files: Mapping[str, Path], *, device: str) -> Encoder:
     """Load the encoder of the config: ``kind`` names the function above, ``options`` are its keywords."""
-    return {"clip": clip, "conse": conse}[encoder["kind"]](files, device=device, **encoder["options"])
+    known = {"clip": clip, "conse": conse, "annotations": annotations}
+    return known[encoder["kind"]](files, device=device, **encoder["options"])
 
 
 def _check_settings(path: Path, archive: Path) -> None:

@@ -193,7 +193,7 @@ def units_named_by_masks(units: pd.DataFrame) -> Figure:
         panel.set_xlim(0, 130)
         panel.set_xticks(range(0, 101, 20))
     charts.label_outer(panels, "share of the layer's units (%)")
-    return charts.finished(panels, "Units that masks name")
+    return charts.finished(panels, "Units named by annotated images")
 
 
 @charts.drawing

@@ -1,34 +1,59 @@
 """Tabulate Network Dissection: detectors, and how they compare with CLIP-Dissect's labels."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 
+from unitlens.jobs.sheets import read_rows
 from unitlens.networks.network import class_names
 from unitlens.storage.tables import read_table, read_texts
 from unitlens.tables import resampling
-from unitlens.units.netdissect import DETECTOR, Dissection
+from unitlens.units.netdissect import DETECTOR, FEWEST, Dissection
 
 ALPHA = 0.05  # highest q-value of a unit that is selective
 SOURCES = {"masks": "masks", "boxes": "boxes, so coarse"}
 
 
-def mask_words(masks: str | None = None, boxes: str | None = None, *, ours: bool = False) -> pd.DataFrame:
-    """Say what the masks or boxes of the probe set mark: ``value, word, category``.
+def mask_words(
+    masks: str | None = None, boxes: str | None = None, labels: str | None = None, *, ours: bool = False
+) -> pd.DataFrame:
+    """Say what masks, boxes or labels mark: ``value, word, category``.
 
     Parameters
     ----------
     masks : str, optional
         CSV file with the same columns.
-    boxes : str, optional
-        Names of the classes that the sheet's labels number, as for `class_names`; boxes mark objects.
+    boxes, labels : str, optional
+        Names of the classes that the sheet's labels number, as for `class_names`; boxes mark objects, labels classes.
     ours : bool
-        `masks` was written by the workflow, and not by its user.
+        The file was written by the workflow, and not by its user; `labels` is then a sheet with ``class_name``.
     """
     if masks:
         table = read_table(masks) if ours else read_texts(masks)
         return table[["value", "word", "category"]].astype({"value": int})
-    names = class_names(boxes)
-    return pd.DataFrame({"value": range(len(names)), "word": names, "category": "object"})
+    if labels and ours:
+        rows = read_rows(labels, 0, sys.maxsize)
+        named = sorted({(int(row["label"]), row["class_name"]) for row in rows if row["label"]})
+        return pd.DataFrame(named, columns=["value", "word"]).assign(category="class")
+    names = class_names(boxes or labels)
+    return pd.DataFrame({"value": range(len(names)), "word": names, "category": "object" if boxes else "class"})
+
+
+def shown_concepts(words: pd.DataFrame, features: np.ndarray, source_images: np.ndarray) -> pd.DataFrame:
+    """Give the rows of `words` that at least `FEWEST` source images show, each word once.
+
+    `features`, (images, concepts + 1), are of `concept_features`, and `source_images`, (images,), what each was cut
+    from. A word that stands there twice gets its category and value behind it. ValueError if none is shown.
+    """
+    count = [len(set(source_images[shown])) for shown in features[:, : len(words)].T > 0]
+    kept = words[np.array(count) >= FEWEST]
+    if kept.empty:
+        raise ValueError(
+            f"no concept is shown by {FEWEST} source images of the probe set or more; most are shown by {max(count)}"
+        )
+    unique = kept.word + " (" + kept.category + " " + kept["value"].astype(str) + ")"
+    return kept.assign(word=kept.word.mask(kept.word.duplicated(keep=False), unique))
 
 
 def tabulate(

@@ -15,6 +15,7 @@ from unitlens.units.permutation import Probe, group_rows, p_values, testable
 
 ALL = "all"  # the layer column of rows that pool the configured layers
 SILENT = ("dead", "constant", "not finite")  # status of units that cannot have a label
+ANNOTATIONS = "annotations"  # in the place of an encoder: what the probe set's sheet says
 STANDINGS = ("named", "selective", "neither")
 SELECTIVE = 0.05  # the largest q of a selective unit where an alpha of 1 asks for none
 _TOP_IMAGES = 5  # how many of a unit's top images the table names
@@ -192,7 +193,7 @@ def label_table(
     )
     rngs = [np.random.default_rng([seed, purpose]) for purpose in range(3)]
     collect = evidence.collect_from_top_images if similarity in dissect.TERMS else evidence.collect_from_all_images
-    scores, stability, observed, null, held_out = collect(probe, similarity, resamples, null_draws, rngs)
+    scores, stability, observed, null, held_out, halves = collect(probe, similarity, resamples, null_draws, rngs)
 
     table = tabulate(scores, activations, concepts, similarity=similarity, encoder=encoders[0])
     p = p_values(np.where(testable(probe.activations, similarity), observed, np.nan), null)
@@ -211,17 +212,22 @@ def label_table(
         q_value=resampling.benjamini_hochberg(p),
         alpha=alpha,
         p_floor=1 / (1 + len(null)),
+        first_half=np.append(words, "")[halves[0]],
+        second_half=np.append(words, "")[halves[1]],
         held_out_correlation=held_out.correlation,
         held_out_auprc=held_out.auprc,
         held_out_images=held_out.images,
         images=len(probe.images),
         source_images=len(probe.source_images.size),
     )
+    again = (table.first_half == table.candidate) & (table.second_half == table.candidate)
+    table["named"] = again & (table.q_value <= SELECTIVE) & (encoders[0] == ANNOTATIONS)
     weak = (table.status == "labeled") & ~(table.q_value <= alpha)  # or not tested: q is NaN
     table["status"] = table.status.mask(weak, "unlabeled")
     for name in ("concept", "category", "group"):
         table[name] = table[name].where(table.status == "labeled", "")
     columns = "unit status concept category group score second_concept margin margin_group kept kept_group score_low"
-    columns += " score_high statistic p_value q_value alpha p_floor held_out_correlation held_out_auprc held_out_images"
+    columns += " score_high statistic p_value q_value alpha p_floor first_half second_half named held_out_correlation"
+    columns += " held_out_auprc held_out_images"
     columns += " candidate top_concepts top_images images source_images encoder similarity concept_list"
     return table[columns.split()]

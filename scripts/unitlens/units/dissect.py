@@ -30,6 +30,7 @@ __all__ = [
     "wpmi",
 ]
 FEWEST_IMAGES = {"soft_wpmi": 100, "wpmi": 28, "rank_reorder": 40, "cos_similarity": 2, "cos_similarity_cubed": 2}
+FEWEST_IMAGES |= {"auc": 2}
 
 
 class Labels(NamedTuple):
@@ -179,12 +180,35 @@ def cos_similarity_cubed(
     return _aligned(responses, images, texts, alive, center=mean_cosine, power=3, min_norm=min_norm)
 
 
+def auc(activations: Tensor, image_features: Tensor, text_features: Tensor) -> Tensor:
+    """Share of pairs of an image with the concept and one without that a unit orders rightly, ties half (INVERT).
+
+    Bykov et al., NeurIPS 2023. An image has the concepts of a positive cosine; images of which it is known of none take
+    no part, and concepts that no or all others have get NaN. Arguments are as of `soft_wpmi`.
+    """
+    activations, images, texts, alive = checked_inputs(activations, image_features, text_features)
+    present = images @ texts.T > 0  # (images, concepts)
+    known = present.any(1)
+    present = present[known].double()
+    count = present.sum(0)
+    pairs = count * (len(present) - count)
+    blocks = []
+    for values in activations[known][:, alive].T.split(max(1, exemplars.BLOCK_ELEMENTS // len(images))):
+        values = values.contiguous()
+        ordered = values.sort(1).values
+        below, up_to = (torch.searchsorted(ordered, values, right=right) for right in (False, True))
+        ranks = (below + up_to + 1).double() / 2  # from 1, of equal values their mean
+        blocks.append((ranks @ present - count * (count + 1) / 2) / pairs)
+    return with_dead_units(blocks, alive, len(texts))
+
+
 SIMILARITIES: dict[str, Callable[..., Tensor]] = {
     "soft_wpmi": soft_wpmi,
     "wpmi": wpmi,
     "rank_reorder": rank_reorder,
     "cos_similarity": cos_similarity,
     "cos_similarity_cubed": cos_similarity_cubed,
+    "auc": auc,
 }
 
 

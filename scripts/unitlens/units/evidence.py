@@ -120,6 +120,7 @@ class Collected(NamedTuple):
     observed: np.ndarray
     null: np.ndarray
     held_out: HeldOut
+    halves: np.ndarray  # (2, units) the concept by each half of the source images, -1 for none
 
 
 def most_active(activations: np.ndarray) -> np.ndarray:
@@ -184,7 +185,7 @@ def collect_from_top_images(
     for label, (alive, _), concept in zip(labels, tops, best, strict=True):
         label[alive.cpu()] = concept.cpu()
     held_out = score_held_out(activations, images, texts, rows, labels)
-    return Collected(scores, stability, observed.cpu().numpy(), null.largest.cpu().numpy(), held_out)
+    return Collected(scores, stability, observed.cpu().numpy(), null.largest.cpu().numpy(), held_out, np.stack(labels))
 
 
 def bootstrap_top_images(
@@ -288,4 +289,4 @@ def collect_from_all_images(
         for half in rows
     ]
     held_out = score_held_out(activations, images, texts, rows, half_labels)
-    return Collected(scores, stability, observed.numpy(), np.concatenate(null), held_out)
+    return Collected(scores, stability, observed.numpy(), np.concatenate(null), held_out, np.stack(half_labels))

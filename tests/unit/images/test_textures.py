@@ -79,3 +79,36 @@ def test_the_set_that_is_written_is_the_one_that_is_generated(tmp_path):
 def test_no_other_kind_is_drawn(tmp_path):
     datasets.draw_images(tmp_path, "image_folder", size=3, pixels=None, seed=0)
     assert not list(tmp_path.iterdir())
+
+
+# ---- what an image shows, in place of an encoder's features
+
+
+def test_the_cosine_with_a_concept_is_its_share_of_the_area():
+    maps = np.zeros((2, 2, 4, 4), np.uint16)
+    maps[0, 0, :2], maps[0, 1], maps[0, 1, 0, 0] = 7, 9, 7
+    block = {"images": np.zeros((2, 4, 4, 3), np.uint8), "mask": maps}
+    features = label_maps.concept_features(block, np.array([9, 7, 8]), source="masks")
+    cosines = features @ label_maps.concept_axes(3).T
+    np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(cosines * 8, [[15 / 16, 8 / 16, 0], [0, 0, 0]], rtol=1e-6)
+
+
+def test_a_label_marks_all_of_its_image_and_a_box_what_it_covers():
+    block = {
+        "images": np.zeros((3, 4, 4, 3), np.uint8),
+        "label": np.array([5, -1, 4]),
+        "box": np.array([[0, 0, 2, 4], [0, 0, 4, 4], [np.nan] * 4], np.float32),
+    }
+    found = [label_maps.concept_features(block, np.array([4, 5]), source=source) for source in ("labels", "boxes")]
+    np.testing.assert_allclose(found[0][:, :2] * 8, [[0, 1], [0, 0], [1, 0]])
+    np.testing.assert_allclose(found[1][:, :2] * 8, [[0, 0.5], [0, 0], [0, 0]])
+    with pytest.raises(ValueError, match="marks 5, which has no word; values with one: 4"):
+        label_maps.concept_features(block, np.array([4]), source="labels")
+
+
+def test_more_concepts_than_fit_are_refused():
+    block = {"images": np.zeros((1, 2, 2, 3), np.uint8), "mask": np.arange(1, 66)[None, :, None, None].repeat(2, 2)}
+    block["mask"] = block["mask"].repeat(2, 3)
+    with pytest.raises(ValueError, match="an image shows more than 64 concepts everywhere"):
+        label_maps.concept_features(block, np.arange(1, 66), source="masks")

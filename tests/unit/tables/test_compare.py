@@ -418,7 +418,9 @@ def test_fewest_images_are_what_the_similarity_takes(similarity):
     fewest = dissect.FEWEST_IMAGES[similarity]
     rng = np.random.default_rng(0)
     score = dissect.SIMILARITIES[similarity]
-    scores = score(*(torch.as_tensor(rng.random((rows, 3))) for rows in (fewest, fewest, 4)))
+    images = torch.eye(fewest, 3) if similarity == "auc" else torch.as_tensor(rng.random((fewest, 3)))
+    texts = torch.eye(3) if similarity == "auc" else torch.as_tensor(rng.random((4, 3)))
+    scores = score(torch.as_tensor(rng.random((fewest, 3))), images, texts)
     assert (dissect.label(scores).concept >= 0).all()
     if fewest > 2:
         with pytest.raises(ValueError, match="images"):

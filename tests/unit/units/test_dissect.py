@@ -92,12 +92,26 @@ def loop_cos_similarity_cubed(activations, images, texts):
     return np.array([[prepared(u) @ prepared(c) for c in cosine.T] for u in activations.T])
 
 
+def loop_auc(activations, images, texts):
+    cosine = cosines(images, texts)
+    known = [row for row in range(len(images)) if max(cosine[row]) > 0]
+    scores = np.zeros((activations.shape[1], len(texts)))
+    for unit, column in enumerate(activations.T):
+        for concept in range(len(texts)):
+            shown = [column[row] for row in known if cosine[row, concept] > 0]
+            others = [column[row] for row in known if cosine[row, concept] <= 0]
+            wins = [(one > other) + (one == other) / 2 for one in shown for other in others]
+            scores[unit, concept] = np.mean(wins) if wins else np.nan
+    return scores
+
+
 LOOPS = {
     "soft_wpmi": loop_soft_wpmi,
     "wpmi": loop_wpmi,
     "rank_reorder": loop_rank_reorder,
     "cos_similarity": loop_cos_similarity,
     "cos_similarity_cubed": loop_cos_similarity_cubed,
+    "auc": loop_auc,
 }
 each_similarity = pytest.mark.parametrize("name", LOOPS)
 
@@ -126,6 +140,16 @@ def test_concepts_far_from_all_images_fall_under_the_floor(inputs):
     assert np.abs(expected).max() < 1e-4
     scores = dissect.cos_similarity_cubed(activations, nearly_equal, texts)
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-15)
+
+
+def test_auc_by_hand():
+    """Images of which nothing is known take no part; a concept that all others have, or none, is no candidate."""
+    shares = np.array([[0.5, 1, 0], [0, 1, 0], [1, 0.2, 0], [0, 0.9, 0], [0, 0, 0]])
+    images = np.hstack([shares / 2, np.sqrt(1 - np.square(shares / 2).sum(1, keepdims=True))])
+    activations = np.array([[3.0, 1], [2, 1], [2, 1], [0, 0], [9, 0]])
+    found = dissect.auc(activations, images, np.eye(3, 4))
+    np.testing.assert_allclose(found, [[7 / 8, np.nan, np.nan], [3 / 4, np.nan, np.nan]])
+    assert dissect.label(found).concept.tolist() == [0, 0]
 
 
 def test_the_seed_of_rank_reorder_changes_its_scale_only(inputs):
