@@ -20,6 +20,7 @@ from unitlens.jobs.csv_files import read_records
 
 Item = TypeVar("Item")
 EVERY = 30.0  # seconds between two lines of a log
+_CLEAR = "\r\x1b[K"  # the line of a terminal that the cursor is in
 _TICK = 1.0  # seconds between two looks at a terminal
 _PATIENCE = 10.0  # seconds in which `nvidia-smi` ends
 _CHATTER = ("Select jobs to execute", "Execute ")  # how lines of Snakemake begin that say nothing of a job
@@ -144,12 +145,12 @@ def _watch(ended: threading.Event, terminal: IO[str], name: str) -> None:
         with suppress(OSError):  # the terminal is gone
             if terminal.isatty() and _stages:
                 width = os.get_terminal_size(terminal.fileno()).columns or 80
-                terminal.write(f"\r\x1b[K{f'{tell()}; {name}'[: width - 1]}")
+                terminal.write(f"{_CLEAR}{f'{tell()}; {name}'[: width - 1]}")
                 terminal.flush()
                 drawn = True
     if drawn:
         with suppress(OSError):
-            terminal.write("\r\x1b[K")
+            terminal.write(_CLEAR)
             terminal.flush()
 
 
@@ -213,6 +214,7 @@ def show_one_line_a_job(
                 handler.filters.insert(0, lines)
                 lines.formatter = handler.formatter or lines.formatter
                 handler.setFormatter(lines)
+                lines.clear = _CLEAR if handler.stream.isatty() else ""
     except Exception as error:
         logger.warning(f"Jobs are shown as Snakemake does ({type(error).__name__}: {error}).")
 
@@ -237,7 +239,7 @@ class JobLines:
 
     def __init__(self, planned: Mapping[str, int], earlier: Mapping[str, float]):
         self.planned, self.earlier = planned, earlier
-        self.formatter, self.start = logging.Formatter(), time.monotonic()
+        self.formatter, self.start, self.clear = logging.Formatter(), time.monotonic(), ""
         self.running, self.seconds, self.finished = {}, defaultdict(list), []
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -269,7 +271,7 @@ class JobLines:
         left = self.left()
         told = f"{time.strftime('%H:%M:%S')}  {record.done} of {record.total}"
         told += f", about {duration(left)} left" if left else ""
-        return f"{told}:  {'; '.join(done)}"
+        return f"{self.clear}{told}:  {'; '.join(done)}"
 
     def left(self) -> float | None:
         """Estimate the seconds until all planned jobs are done; None while too little is done to tell."""
