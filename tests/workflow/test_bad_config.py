@@ -69,7 +69,15 @@ BAD = {
             "explain.lime.hide: 'grey' is called 'gray'",
         ],
     ),
-    "a value by another name": ({"device": "gpu"}, {}, ["device: 'gpu' is called 'cuda'"]),
+    "a value by another name": ({"device": "GPU"}, {}, ["device: 'GPU' is called 'cuda'"]),
+    "a word that is much like one of two": (
+        {"explain.target": "predict"},
+        {},
+        [
+            "explain.target: 'predict' does not match '^(predicted|label)$'; did you mean 'predicted'? "
+            f"({meaning('explain', 'target')})"
+        ],
+    ),
     "keys that are known in other sections, as those that are indented wrongly": (
         {"common_words": 100, "explain.cam_layer": "relu2", "explain.steps": 5, "resize": 7},
         {},

@@ -4,6 +4,7 @@ import copy
 import difflib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -93,8 +94,8 @@ def _explain(error: jsonschema.ValidationError, root: dict) -> list[str]:
             for key in unknown
         ]
         return [f"{place}: unknown key {key!r}; {hint}" for key, hint in zip(unknown, hints, strict=True)]
-    if error.validator == "enum" and isinstance(found, str) and found in renamed:
-        return [f"{place}: {found!r} is called {renamed[found]!r}"]
+    if error.validator == "enum" and isinstance(found, str) and found.lower() in renamed:
+        return [f"{place}: {found!r} is called {renamed[found.lower()]!r}"]
     if error.validator in ("oneOf", "anyOf"):
         if not isinstance(found, dict):
             return []  # its type is a line of its own
@@ -110,6 +111,8 @@ def _explain(error: jsonschema.ValidationError, root: dict) -> list[str]:
             text += ": write it without quotes and with a point, 0.001 or 1.0e-3"
     elif error.validator == "enum":
         text += f"; {_nearest(found, error.validator_value)}".rstrip("; ")
+    elif error.validator == "pattern" and (words := re.fullmatch(r"\^\(([\w|]+)\)\$", error.validator_value)):
+        text += f"; {_nearest(found, words[1].split('|'))}".rstrip("; ")
     elif error.validator == "type" and isinstance(found, float) and not math.isfinite(found):
         text = f"{place}: {found} is not a finite number"
     elif error.validator_value == "string" and not isinstance(found, (dict, list)):
