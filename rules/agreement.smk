@@ -109,6 +109,7 @@ rule draw_agreement:
         "../envs/unitlens.yaml"
     params:
         area=config["agreement"]["area"],
+        models=list(config["models"]),
     message:
         "Draw how far the explainers agree and how long they take"
     script:

@@ -102,7 +102,7 @@ rule draw_concepts:
         null=report(
             "results/figures/concepts/null.svg",
             category="3 Concepts",
-            labels={"result": "figure: labels against the null"},
+            labels={"result": "figure: what the labels may claim"},
             caption="../report/null.rst",
         ),
         categories=report(
@@ -136,6 +136,8 @@ rule draw_concepts:
     localrule: True
     conda:
         "../envs/unitlens.yaml"
+    params:
+        models=list(config["models"]),
     message:
         "Draw what the models have learned"
     script:

@@ -83,10 +83,9 @@ rule summarize_measures:
 
 rule draw_measures:
     input:
-        "results/shape_summary.csv",
-        "results/agreement.csv",
-        "results/complexity.csv",
-        "results/complexity_agreement.csv",
+        shape="results/shape_summary.csv",
+        tables=["results/agreement.csv", "results/complexity.csv", "results/complexity_agreement.csv"],
+        images=images_of_models("explain", explained_models(), first_shards("report")),
     output:
         shape=report(
             "results/figures/map_shapes.svg",
@@ -109,6 +108,8 @@ rule draw_measures:
         "../envs/unitlens.yaml"
     params:
         area=config["agreement"]["area"],
+        models=list(config["models"]),
+        shown=config["report"]["n_images"],
     message:
         "Draw the shapes of the maps and the complexity of the source images"
     script:

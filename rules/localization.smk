@@ -63,6 +63,7 @@ rule summarize_localization:
         mem_mb=memory_of_scores,
         runtime=LONG,
     params:
+        models=list(config["models"]),
         seed=config["seed"],
     message:
         "Summarize how well the explainers find the objects"

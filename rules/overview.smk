@@ -54,6 +54,7 @@ rule write_overview:
         sections=overview_sections,
         captions=overview_captions,
         shown=config["report"]["n_images"],
+        grid_rows=min(GRID_ROWS, config["report"]["n_images"]),
         area=config["agreement"]["area"],
         n_samples=config["explain"]["lime"]["n_samples"],
         beside=["explanations", "units"],

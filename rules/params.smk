@@ -21,6 +21,9 @@ def own_class_list(wildcards):
     return {wildcards.model: config["models"][wildcards.model]["classes"]}
 
 
+GRID_ROWS = 3  # source images of a grid of explanations; the page of explanations has more
+
+
 def class_lists():
     return {model: settings["classes"] for model, settings in config["models"].items()}
 

@@ -33,7 +33,7 @@ rule draw_grid:
         report(
             "results/figures/explanations/{model}.png",
             category="4 Explanations",
-            labels={"result": "figure: all source images and explainers, {model}"},
+            labels={"result": "figure: first source images, all explainers, {model}"},
             caption="../report/grid.rst",
         ),
     log:
@@ -46,7 +46,7 @@ rule draw_grid:
         mem_mb=memory(MAPS_MB),
         runtime=SHORT,
     params:
-        shown=config["report"]["n_images"],
+        shown=min(GRID_ROWS, config["report"]["n_images"]),
         classes=own_class_list,
     message:
         "Draw the explanations of {wildcards.model} side by side"

@@ -120,6 +120,7 @@ rule summarize_sanity:
         "../envs/unitlens.yaml"
     params:
         lime={"top": config["explain"]["lime"]["num_features"], "n_samples": config["explain"]["lime"]["n_samples"]},
+        models=list(config["models"]),
         seed=config["seed"],
     message:
         "Summarize how maps change with a randomized network, and LIME with its seed"

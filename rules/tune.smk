@@ -115,6 +115,8 @@ rule draw_tuning:
     localrule: True
     conda:
         "../envs/unitlens.yaml"
+    params:
+        models=list(config["models"]),
     message:
         "Draw the settings of LIME"
     script:

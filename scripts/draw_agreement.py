@@ -13,4 +13,4 @@ with log_to(snakemake.log[0]):
     evaluation_figures.agreement(summary, snakemake.output.threshold, measure="threshold_iou")
     evaluation_figures.agreement(summary, snakemake.output.spearman, measure="spearman")
     evaluation_figures.agreement_sweep(everything, snakemake.output.sweep)
-    cost_figures.timings(timings, snakemake.output.timings)
+    cost_figures.timings(timings, snakemake.output.timings, models=snakemake.params.models)

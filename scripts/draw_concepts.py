@@ -9,11 +9,12 @@ with log_to(snakemake.log[0]):
     files, drawn = snakemake.input, snakemake.output
     made = {name: read_table(path) for name, path in files.items()}
     concepts = made["concepts"]
-    encoder = concepts.encoder[0]
-    concept_figures.frequent_concepts(made["frequent"], drawn.frequent, encoder=encoder)
-    concept_figures.distinct_concepts(made["layers"], drawn.distinct, encoder=encoder)
-    concept_figures.rarefaction(made["rarefaction"], made["probe_sizes"], drawn.rarefaction, encoder=encoder)
-    concept_figures.score_against_null(concepts, drawn.null, encoder=encoder)
-    concept_figures.category_shares(made["categories"], drawn.categories, encoder=encoder)
-    concept_figures.category_trend(made["trend"], drawn.trend, encoder=encoder)
-    concept_figures.category_differences(made["differences"], drawn.differences, encoder=encoder)
+    encoder = {"encoder": concepts.encoder[0]}
+    look = encoder | {"models": snakemake.params.models}
+    concept_figures.frequent_concepts(made["frequent"], drawn.frequent, **look)
+    concept_figures.distinct_concepts(made["layers"], drawn.distinct, **look)
+    concept_figures.rarefaction(made["rarefaction"], made["probe_sizes"], drawn.rarefaction, **look)
+    concept_figures.label_standings(concepts, drawn.null, **encoder)
+    concept_figures.category_shares(made["categories"], drawn.categories, **look)
+    concept_figures.category_trend(made["trend"], drawn.trend, **look)
+    concept_figures.category_differences(made["differences"], drawn.differences, **encoder)

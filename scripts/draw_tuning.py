@@ -7,8 +7,9 @@ with log_to(snakemake.log[0]):
     from unitlens.storage.tables import read_table
 
     made = {name: read_table(path) for name, path in snakemake.input.items()}
-    cost_figures.tuning_front(made["settings"], snakemake.output.front, cost="forward_passes")
+    models = snakemake.params.models
+    cost_figures.tuning_front(made["settings"], snakemake.output.front, cost="forward_passes", models=models)
     seconds = made["timings"][["model", "setting", "seconds", "front"]]
     timed = made["settings"].drop(columns="front").merge(seconds, on=["model", "setting"])
-    cost_figures.tuning_front(timed, snakemake.output.timings, cost="seconds")
-    cost_figures.tuning_effects(made["effects"], snakemake.output.effects)
+    cost_figures.tuning_front(timed, snakemake.output.timings, cost="seconds", models=models)
+    cost_figures.tuning_effects(made["effects"], snakemake.output.effects, models=models)

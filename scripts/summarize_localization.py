@@ -11,5 +11,7 @@ with log_to(snakemake.log[0]):
     summary, tests = localization.summarize(scores, seed=snakemake.params.seed)
     for name, table in {"images": scores, "summary": summary, "tests": tests}.items():
         write_table(table, snakemake.output[name])
-    evaluation_figures.localization(summary, snakemake.output.figure, titles=text.LOCALIZATION_TITLES)
+    evaluation_figures.localization(
+        summary, snakemake.output.figure, titles=text.LOCALIZATION_TITLES, models=snakemake.params.models
+    )
     pages.write_findings(snakemake.output.findings, evaluation_findings.localization_findings(summary, tests))

@@ -16,7 +16,9 @@ with log_to(snakemake.log[0]):
     for name, table in made.items():
         write_table(table, output[name])
     evaluation_figures.randomization(randomized, output.randomization_figure)
-    evaluation_figures.stability(stable, output.stability_figure, titles=text.STABILITY_TITLES)
+    evaluation_figures.stability(
+        stable, output.stability_figure, titles=text.STABILITY_TITLES, models=snakemake.params.models
+    )
     pages.write_findings(output.randomization_findings, evaluation_findings.randomization_findings(randomized))
     pages.write_findings(
         output.stability_findings, evaluation_findings.stability_findings(stable, **snakemake.params.lime)

@@ -30,7 +30,7 @@ with log_to(snakemake.log[0]):
         run={"versions": network.versions(), **params.settings},
         sections=params.sections,
         captions=params.captions,
-        shown=params.shown,
+        shown=params.grid_rows,
         beside=params.beside,
         area=params.area,
         n_samples=params.n_samples,

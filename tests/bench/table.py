@@ -113,7 +113,7 @@ def draw(times: Sequence[Time], path: Path, *, machine: str) -> None:
     speeds = [time.against_reference for time in times]
     figure = Figure((7.2, 1.2 + 0.3 * len(times)), layout="constrained")
     panel = figure.subplots()
-    bars = panel.barh(range(len(times)), speeds, height=0.6, color=charts.SERIES_COLORS[0])
+    bars = panel.barh(range(len(times)), speeds, height=0.6, color="#777777")
     panel.bar_label(bars, [f"{speed:.3g} ×" for speed in map(float, speeds)], padding=3)
     panel.set_yticks(range(len(times)), [time.explainer for time in times])
     panel.invert_yaxis()

@@ -164,7 +164,7 @@ def tune(folder, sizes):
     adapter("collect_tuning", inputs, outputs, params={"settings": TUNE, "models": [MODEL]})
     figures = {name: f"{folder}/{name}.svg" for name in ("front", "effects", "timings")}
     drawn = {name: f"{folder}/{name}.csv" for name in ("settings", "effects", "timings")}
-    adapter("draw_tuning", drawn, figures)
+    adapter("draw_tuning", drawn, figures, params={"models": [MODEL]})
     return [*made.values(), *one.values(), figures["front"], figures["effects"]]
 
 
@@ -474,7 +474,7 @@ def test_boxes_are_scored_and_summarized():
     adapter("score_localization", files, ["boxed/found.csv"], params={"seed": 42}, model=MODEL)
     outputs = {name: f"boxed/{name}.csv" for name in ("images", "summary", "tests")}
     outputs |= {"figure": "boxed/found.svg", "findings": "boxed/found.json"}
-    adapter("summarize_localization", ["boxed/found.csv"], outputs, params={"seed": 42})
+    adapter("summarize_localization", ["boxed/found.csv"], outputs, params={"models": [MODEL], "seed": 42})
     summary = read_table(outputs["summary"])
     assert len(summary) == 4 * 3 and set(summary.reference) == {"box"}  # two explainers and two controls, measures
     assert len(json.loads(Path(outputs["findings"]).read_text())) == 3
@@ -498,7 +498,9 @@ def test_sanity_checks():
     outputs |= {f"{name}_figure": f"sane/{name}.svg" for name in ("randomization", "stability")}
     outputs |= {f"{name}_findings": f"sane/{name}.json" for name in ("randomization", "stability")}
     files = {"randomized": ["sane/randomized.csv"], "stability": ["sane/stable.csv"]}
-    adapter("summarize_sanity", files, outputs, params={"lime": {"top": 3, "n_samples": 30}, "seed": 42})
+    adapter(
+        "summarize_sanity", files, outputs, params={"lime": {"top": 3, "n_samples": 30}, "models": [MODEL], "seed": 42}
+    )
     assert "With the 30 samples of the maps it is" in Path(outputs["stability_findings"]).read_text()
     assert read_table(outputs["stability_summary"]).source_images.eq(4).all()
 
@@ -719,7 +721,7 @@ def test_uneven_shards_are_scored_and_summarized(uneven):
 
     outputs = {name: f"uneven/truth_{name}.csv" for name in ("images", "summary", "tests")}
     outputs |= {"figure": "uneven/truth.svg", "findings": "uneven/truth.json"}
-    adapter("summarize_localization", tables["truth"], outputs, params={"seed": 42})
+    adapter("summarize_localization", tables["truth"], outputs, params={"models": [MODEL], "seed": 42})
     found = pd.read_csv(outputs["images"])
     assert set(found.image_id) == {"toy_02"} and set(found.reference) == {"mask", "box"}
 
@@ -946,7 +948,7 @@ def test_a_new_explainer_is_a_function_and_its_name(monkeypatch):
     adapter("summarize_timings", [f"{path}.csv" for path in saliency], ["new/timings.csv"])
     drawn = {name: f"new/{name}.svg" for name in ("equal_area", "threshold", "spearman", "sweep", "timings")}
     inputs = {"summary": outputs["summary"], "timings": "new/timings.csv"}
-    adapter("draw_agreement", inputs, drawn, params={"area": 0.2})
+    adapter("draw_agreement", inputs, drawn, params={"area": 0.2, "models": [MODEL]})
     assert all("checkerboard" in Path(path).read_text() for path in drawn.values())
 
     measured = {"shape": "new/s.csv", "complexity": "new/c.csv"}

@@ -3,8 +3,11 @@
 A figure is a function that takes tables, makes its panels by `dot_plot`, `band_plot`, `stack` or `panel_grid`, and
 returns what `finished` makes of them. `drawing` adds an argument after the tables: the ``path`` to write, PNG (150 dpi)
 or SVG by its suffix; another one is a ValueError. The same input gives the same bytes. Where there is nothing to show,
-a figure is a sentence that says so. Series differ by marker as well as by a color of Okabe and Ito's color-blind-safe
-set.
+a figure is a sentence that says so.
+
+A color means one thing on all pages: a model (Okabe and Ito's set, by its place among the models of the run), an
+explainer (Tol's muted set), or what a label may claim (grays); shades of purple are amounts. The sets are safe for
+color-blind readers, and series differ by marker, too. A figure of `NARROW` inches fits a window of 400 pixels.
 """
 
 import functools
@@ -22,21 +25,26 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from unitlens.jobs.characters import visible
+from unitlens.report.text import explainer_title
 
 DPI = 150
 WIDEST = 12  # inches
+NARROW = 4.5
 SALIENCY_MAP = matplotlib.colormaps["plasma"]
-CATEGORY_COLORS = {
-    "object": "#0072B2",
-    "scene": "#009E73",
-    "part": "#D55E00",
-    "material": "#E69F00",
-    "texture": "#CC79A7",
-    "color": "#56B4E9",
-    "word": "#F0E442",
-    "other": "#8C8C8C",
+AMOUNT_MAP = matplotlib.colormaps["Purples"]
+MODEL_COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
+EXPLAINER_COLORS = {
+    "gradcam": "#332288",
+    "hirescam": "#6699CC",
+    "gradcam++": "#44AA99",
+    "xgradcam": "#999933",
+    "layercam": "#AA4499",
+    "ablationcam": "#117733",
+    "scorecam": "#882255",
+    "lime": "#CC6677",
 }
-SERIES_COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+STANDING_COLORS = {"named": "#1B1B1B", "selective": "#8C8C8C", "neither": "#E3E3E3"}
+INK = "#333333"  # of what is none of these
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 METADATA = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
 GRID = {"color": "#DDDDDD", "linewidth": 0.6}
@@ -54,7 +62,7 @@ STYLE = {
     "svg.hashsalt": "unitlens",
     "text.parse_math": False,  # names may hold $
 }
-CHANCE_LINE = {"color": "#333333", "linestyle": "--", "linewidth": 1, "label": "chance"}
+CHANCE_LINE = {"color": INK, "linestyle": "--", "linewidth": 1, "label": "chance"}
 
 
 class Nothing(Exception):
@@ -71,8 +79,9 @@ def drawing(draw: Callable[..., Figure]) -> Callable[..., None]:
             try:
                 figure = draw(*tables, **options)
             except Nothing as nothing:
-                figure = Figure((7.2, 0.8))
-                figure.text(0.02, 0.5, wrap(str(nothing), 100), va="center")
+                words = wrap(str(nothing), 60)
+                figure = Figure((NARROW, 0.3 + 0.17 * len(words.splitlines())))
+                figure.text(0.02, 0.5, words, va="center")
             save(figure, path)
 
     return drawn
@@ -117,11 +126,11 @@ def dot_plot(
     *,
     row: str,
     series: str,
+    looks: Mapping[str, Mapping[str, object]],
     labels: Mapping[str, str] | None = None,
     heights: tuple[float, float],
     between: float = 0.0,
     around: float = 1.3,
-    by_layer: bool = False,
     reference: str | None = None,
     **layout: object,
 ) -> list[Axes]:
@@ -133,41 +142,40 @@ def dot_plot(
         A table for each panel. Where it has a column ``filled``, dots of rows without it are open.
     row, series : str
         Columns.
+    looks : mapping
+        Of every series, as `looks` gives them.
     labels : mapping, optional
         From the rows of all panels, in their order, to what they are called; without it each panel has its own rows.
     heights : (float, float)
         Inches of a row: at least, and for each series in it.
     between, around : float
         Inches beside the rows, of each panel and of the figure.
-    by_layer : bool
-        Series are the layers of each panel: colored by depth, with a legend of its own beside it.
     reference : str, optional
-        The row through whose dots a dashed line runs.
+        The row through whose dots a dashed line runs, with the series' marker above.
     **layout
         As in `panel_grid`.
     """
     rows = [labels or {name: name for name in table[row]} for table in parts.values()]
-    row_height = max(heights[0], heights[1] * max(table[series].nunique() for table in parts.values()))
+    at_once = max((table.groupby(row)[series].nunique().max() for table in parts.values() if len(table)), default=1)
+    lines = max((name.count("\n") + 1 for names in rows for name in names.values()), default=1)
+    row_height = max(heights[0], heights[1] * at_once, 0.16 * lines)
     panel_heights = [len(names) * row_height + between for names in rows]
-    panels = panel_grid(panel_heights, around=around, **{"columns": 1, "width": 7.2, "lines": False} | layout)
-    every = looks(name for table in parts.values() for name in table[series])
+    panels = panel_grid(panel_heights, around=around, **{"columns": 1, "width": NARROW, "lines": False} | layout)
     for panel, table, names in zip(panels, parts.values(), rows, strict=True):
-        look = looks(table[series], by_depth=True) if by_layer else every
-        present = [name for name in look if (table[series] == name).any()]
+        present = [name for name in looks if (table[series] == name).any()]
         for place, name in enumerate(present):
             own = table[table[series] == name].drop_duplicates(row).set_index(row).reindex(list(names))
-            at = np.arange(len(names)) + (place - (len(present) - 1) / 2) * 0.7 / len(present)
-            _dots(panel, own, at, label=wrap(name, 40), **look[name])
-            if reference:
-                at_reference = own["mean"].get(reference, np.nan)
-                panel.axvline(at_reference, color=look[name]["color"], linestyle="--", linewidth=1)
+            beside = (place - (len(present) - 1) / 2) * 0.7 / len(present) if at_once > 1 else 0
+            dots(panel, own, np.arange(len(names)) + beside, label=wrap(name, 40), **looks[name])
+            if reference and pd.notna(at := own["mean"].get(reference, np.nan)):
+                panel.axvline(at, color=looks[name]["color"], linestyle="--", linewidth=1)
+                panel.plot([at], [1], transform=panel.get_xaxis_transform(), markersize=5, clip_on=False, **looks[name])
         label_rows(panel, list(names.values()), stripes=True)
-        if by_layer:
-            layer_legend(panel)
     return panels
 
 
-def _dots(panel: Axes, values: pd.DataFrame, at: np.ndarray, **look: object) -> None:
+def dots(panel: Axes, values: pd.DataFrame, at: np.ndarray, **look: object) -> None:
+    """Draw ``mean`` and its interval from ``low`` to ``high`` of rows at their heights (n,); see `dot_plot`."""
     panel.hlines(at, values["low"], values["high"], color=look["color"], linewidth=1.5)
     panel.plot(values["mean"], at, linestyle="", markersize=5, **look)
     if "filled" in values:
@@ -177,16 +185,21 @@ def _dots(panel: Axes, values: pd.DataFrame, at: np.ndarray, **look: object) -> 
 
 
 def band_plot(
-    parts: Mapping[object, pd.DataFrame], *, x: str, series: str, height: float, **layout: object
+    parts: Mapping[object, pd.DataFrame],
+    *,
+    x: str,
+    series: str,
+    looks: Mapping[str, Mapping[str, object]],
+    height: float,
+    **layout: object,
 ) -> list[Axes]:
     """Draw ``mean`` over a column as lines, with bands from ``low`` to ``high``: a panel a table, in it the series.
 
-    `layout` is as in `panel_grid`.
+    `looks` are those of every series, as `looks` gives them; `layout` is as in `panel_grid`.
     """
     panels = panel_grid([height] * len(parts), **{"sharex": True, "sharey": True} | layout)
-    every = looks(name for table in parts.values() for name in table[series])
     for panel, table in zip(panels, parts.values(), strict=True):
-        for name, look in every.items():
+        for name, look in looks.items():
             own = table[table[series] == name].sort_values(x)
             band(panel, own[x], own, label=wrap(name, 40), **look)
     return panels
@@ -196,6 +209,31 @@ def band(panel: Axes, x: pd.Series, values: pd.DataFrame, **line: object) -> Non
     """Draw ``mean`` as a line with the band from ``low`` to ``high``, all possibly NaN."""
     panel.fill_between(x, values["low"], values["high"], color=line["color"], alpha=0.2, linewidth=0)
     panel.plot(x, values["mean"], **{"markersize": 4, "linewidth": 1.3} | line)
+
+
+def label_ends(panel: Axes, ends: Sequence[tuple[str, float, float, str]], *, height: float) -> None:
+    """Write the names of lines beside their ends: text, x, y and color of each, from the lowest where ends meet.
+
+    `height` is the panel's in inches.
+    """
+    bottom, top = panel.get_ylim()
+    at = np.array([(y - bottom) / (top - bottom) for _, _, y, _ in ends])
+    for place, (text, x, y, color) in zip(_apart(at, 0.13 / height), ends, strict=True):
+        line = {"arrowstyle": "-", "color": color, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5)}
+        place = {"xytext": (1.05, place), "textcoords": "axes fraction", "va": "center", "annotation_clip": False}
+        panel.annotate(shorten(text, 20), (x, y), color=color, fontsize=8, arrowprops=line, **place)
+
+
+def _apart(values: np.ndarray, gap: float) -> np.ndarray:
+    """Move values apart to at least a gap, upwards and, above 1, downwards again."""
+    order = np.argsort(values.round(2), kind="stable")
+    placed = values[order]
+    for i in range(1, len(placed)):
+        placed[i] = max(placed[i], placed[i - 1] + gap)
+    placed[-1:] = np.minimum(placed[-1:], 1)
+    for i in reversed(range(len(placed) - 1)):
+        placed[i] = min(placed[i], placed[i + 1] - gap)
+    return placed[np.argsort(order)]
 
 
 # ---- panels
@@ -227,7 +265,7 @@ def panel_grid(
     """
     count, columns = len(heights), min(columns, len(heights))
     of_rows = heights[::columns]
-    figure = Figure((width or max(5.0, 2.6 * columns), around + sum(of_rows)), layout="constrained")
+    figure = Figure((width or max(NARROW, 2.6 * columns), around + sum(of_rows)), layout="constrained")
     panels = figure.subplots(len(of_rows), columns, squeeze=False, height_ratios=of_rows, **shared).ravel()
     for panel in panels[count:]:
         panel.remove()
@@ -239,15 +277,15 @@ def panel_grid(
 def stack(parts: Mapping[str, pd.DataFrame], *, row_height: float) -> list[Axes]:
     """Make panels below each other with a common horizontal axis, one a model and as high as its rows need."""
     heights = [len(rows) * row_height + 0.3 for rows in parts.values()]
-    panels = panel_grid(heights, columns=1, width=7.2, around=1.2 + 0.3 * len(parts), lines=False, sharex=True)
-    title_panels(panels, parts, width=44, fontsize=10)
+    panels = panel_grid(heights, columns=1, width=NARROW, around=1.2 + 0.3 * len(parts), lines=False, sharex=True)
+    title_panels(panels, parts)
     return panels
 
 
-def title_panels(panels: Sequence[Axes], titles: Iterable[str], *, width: int = 24, fontsize: int = 9) -> None:
-    """Give panels their titles, in lines of at most `width` characters."""
+def title_panels(panels: Sequence[Axes], titles: Iterable[str], **look: object) -> None:
+    """Give panels their titles."""
     for panel, title in zip(panels, titles, strict=True):
-        panel.set_title(wrap(title, width), fontsize=fontsize)
+        panel.set_title(title, **{"fontsize": 9} | look)
 
 
 def label_outer(panels: Sequence[Axes], x: str, y: str = "") -> None:
@@ -271,11 +309,6 @@ def label_rows(panel: Axes, labels: Sequence[str], *, stripes: bool = False) -> 
         panel.axhspan(row - 0.5, row + 0.5, color="#F3F3F3", zorder=0, linewidth=0)
 
 
-def layer_legend(panel: Axes) -> None:
-    """Draw the legend of a panel whose series are layers, beside it."""
-    panel.legend(title="layer", loc="upper left", bbox_to_anchor=(1, 1), alignment="left")
-
-
 def log_scale(panel: Axes) -> None:
     """Give the horizontal axis a logarithmic scale with readable ticks."""
     panel.set_xscale("log")
@@ -283,10 +316,12 @@ def log_scale(panel: Axes) -> None:
     panel.xaxis.set_minor_formatter(NullFormatter())
 
 
-def finished(panels: Sequence[Axes], title: str, /, *, handles: Sequence[Artist] = (), **legend: object) -> Figure:
+def finished(
+    panels: Sequence[Axes], title: str, /, *, footer: str = "", handles: Sequence[Artist] = (), **legend: object
+) -> Figure:
     """Give the figure of the panels its title, and one legend of what has a label in panels without a legend.
 
-    `handles` are shown in it, too; `legend` are options of `Figure.legend`.
+    `handles` are shown in it, too; `legend` are options of `Figure.legend`; the `footer` is small print.
     """
     figure = panels[0].figure
     figure.suptitle(wrap(title, int(figure.get_figwidth() / 0.09)), x=0.01, ha="left")
@@ -296,26 +331,57 @@ def finished(panels: Sequence[Axes], title: str, /, *, handles: Sequence[Artist]
             of_panel, labels = panel.get_legend_handles_labels()
             keys |= zip(labels, of_panel, strict=True)
     keys |= {handle.get_label(): handle for handle in handles}
+    width, height = figure.get_size_inches()
+    words = wrap(footer, int(width / 0.07)) if footer else ""
+    below = 0.08 + 0.13 * len(words.splitlines()) if footer else 0  # inches
+    height += below
     if keys:
         ncols = min(3, len(keys)) if max(map(len, keys)) <= 20 else 1
-        figure.legend(keys.values(), keys, **{"loc": "outside lower center", "ncols": ncols} | legend)
+        drawn = figure.legend(keys.values(), keys, **{"loc": "lower center", "ncols": ncols} | legend)
+        room = drawn.get_window_extent().height / figure.dpi
+        height, below = height + max(0, room - 0.35), below + room
+        drawn.set_bbox_to_anchor((0.5, (below - room) / height), figure.transFigure)
+    figure.set_size_inches(width, height)
+    figure.text(0.01, 0.04 / height, words, fontsize=7.5, color="#666666", va="bottom")
+    figure.get_layout_engine().set(rect=(0, below / height, 1, 1 - below / height))
+    _fit_words(figure, panels)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # whose solver leaves digits that change from run to run, here taken away
+    for panel in panels:
+        panel.set_position(np.round(panel.get_position().bounds, 5))
     return figure
+
+
+def _fit_words(figure: Figure, panels: Sequence[Axes]) -> None:
+    """Break titles of panels and names of axes that would run into the next panel or over the edge."""
+    words = {text: text.get_text() for panel in panels for text in (panel._left_title, panel.xaxis.label)}
+    for text in words:
+        text.set_text("")
+    figure.draw_without_rendering()
+    boxes = [panel.get_window_extent() for panel in panels]
+    for panel, box in zip(panels, boxes, strict=True):
+        end = min((other.x0 for other in boxes if other.x0 > box.x1), default=figure.bbox.width) - 4
+        start = max((other.x1 for other in boxes if other.x1 < box.x0), default=0) + 4
+        center = (box.x0 + box.x1) / 2
+        rooms = {panel._left_title: end - box.x0, panel.xaxis.label: 2 * min(end - center, center - start)}
+        for text, room in rooms.items():
+            letter = text.get_fontsize() * figure.dpi / 72 * (0.7 if text.get_fontweight() == "bold" else 0.58)
+            text.set_text(wrap(words[text], max(8, int(room / letter))) if words[text] else "")
 
 
 # ---- looks and words
 
 
-def looks(names: Iterable[str], *, by_depth: bool = False) -> dict[str, dict[str, object]]:
-    """Choose ``color`` and ``marker`` of each series; by depth for layers, from the first to the last."""
-    names = list(dict.fromkeys(names))
-    depths = matplotlib.colormaps["viridis"](np.linspace(0, 0.8, len(names)))  # (series, 4)
-    pairs = zip(depths if by_depth else cycle(SERIES_COLORS), cycle(MARKERS), strict=False)
-    return {name: {"color": color, "marker": marker} for name, (color, marker) in zip(names, pairs, strict=False)}
+def looks(names: Iterable[str], colors: Iterable[str] = MODEL_COLORS) -> dict[str, dict[str, object]]:
+    """Choose ``color`` and ``marker`` of each series, by its place; of models all of the run are to be named."""
+    series = zip(dict.fromkeys(names), cycle(colors), cycle(MARKERS), strict=False)
+    return {name: {"color": color, "marker": marker} for name, color, marker in series}
 
 
-def category(name: str) -> str:
-    """Name a category; concepts may lack one."""
-    return name if name in CATEGORY_COLORS else "other"
+def explainer_looks(explainers: Iterable[str]) -> dict[str, dict[str, object]]:
+    """Choose the look of each explainer, by its title: its color, or gray for one without."""
+    methods = {explainer_title(name): name.split("-", 1)[0] for name in explainers}
+    return looks(methods, [EXPLAINER_COLORS.get(method, "#777777") for method in methods.values()] or [INK])
 
 
 def shorten(text: str, width: int) -> str:

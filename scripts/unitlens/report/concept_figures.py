@@ -1,9 +1,11 @@
 """Draw what networks have learned: concepts, categories, diversity.
 
-`encoder` is what gave the labels, for the titles; for the tables see docs/outputs.md.
+`encoder` is what gave the labels, for the footers; `models` are all of the run, for the colors; for the tables see
+docs/outputs.md. But for the parts of the probe set, all counts are of selective units.
 """
 
-import numpy as np
+from collections.abc import Mapping, Sequence
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,239 +13,237 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from unitlens.report import charts
-from unitlens.report.text import SIGNIFICANT, counted
+from unitlens.report.text import SIGNIFICANT, adjusted, counted, listed, p_value
 from unitlens.tables import unit_labels
 
 MOST_FREQUENT = 15  # concepts shown for each model
+FEWEST_UNITS = 2  # of a concept that is shown
+MOST_LINES = 8  # that have their layer's name beside them
 NO_LABEL = "No unit has a label better than chance."
+CATEGORIES = ("object", "scene", "part", "material", "texture", "color", "word")  # in this order
 
 
 @charts.drawing
-def frequent_concepts(frequent: pd.DataFrame, *, encoder: str) -> Figure:
-    """Draw the concepts that most units of each model are labeled with, one panel a model, over its layers."""
+def frequent_concepts(frequent: pd.DataFrame, *, encoder: str, models: Sequence[str] = ()) -> Figure:
+    """Draw the concepts that most units of each model are labeled with, and count those of less than two units."""
     overall = frequent[frequent["layer"] == unit_labels.ALL]
     charts.require(overall, "units", NO_LABEL)
     parts = charts.split(overall, "model")
-    columns = min(len(parts), 3)
-    longest = min(max(map(len, parts.values())), MOST_FREQUENT)
-    heights = [0.8 + 0.22 * longest] * len(parts)
-    panels = charts.panel_grid(heights, columns=columns, width=max(6.5, 4 * columns), lines=False, sharex=True)
-    for panel, rows in zip(panels, parts.values(), strict=True):
-        top = rows.nlargest(MOST_FREQUENT, "units")
-        colors = [charts.CATEGORY_COLORS[charts.category(name)] for name in top["category"]]
-        bars = panel.barh(range(len(top)), 100 * top["share"], color=colors, edgecolor="#333333", linewidth=0.4)
+    looks = charts.looks([*models, *parts])
+    shown = {name: own[own["units"] >= FEWEST_UNITS].nlargest(MOST_FREQUENT, "units") for name, own in parts.items()}
+    heights = [0.2 * (len(top) + 1) + 0.3 for top in shown.values()]
+    panels = charts.panel_grid(heights, columns=1, width=charts.NARROW, around=0.8, lines=False, sharex=True)
+    for panel, (model, own), top in zip(panels, parts.items(), shown.values(), strict=True):
+        bars = panel.barh(range(len(top)), top["units"], color=looks[model]["color"])
         panel.bar_label(bars, labels=[f"{units:,}" for units in top["units"]], padding=3, fontsize=8)
-        charts.label_rows(panel, [charts.shorten(name, 26) for name in top["concept"]])
-        panel.set_ylim(longest - 0.4, -0.6)  # panels with fewer concepts keep the same bar width
-        panel.set_xlabel("share of labeled units (%)")
-        panel.tick_params(labelbottom=True)
+        charts.label_rows(panel, [charts.shorten(name, 24) for name in top["concept"]] + [_rest(own.drop(top.index))])
         panel.margins(x=0.12)
-    charts.title_panels(panels, parts, width=20, fontsize=10)
-    present = set(map(charts.category, overall["category"]))
-    handles = [Patch(color=color, label=name) for name, color in charts.CATEGORY_COLORS.items() if name in present]
-    title = f"Most frequent labels ({encoder}); numbers at the bars count units"
-    return charts.finished(panels, title, handles=handles, ncols=min(len(handles), 4 if columns == 1 else 8))
+        panel.xaxis.get_major_locator().set_params(integer=True)
+    titles = [f"{name}, {counted(own['units'].sum(), 'unit')}" for name, own in parts.items()]
+    charts.title_panels(panels, titles)
+    charts.label_outer(panels, "selective units")
+    return charts.finished(panels, "Most frequent labels", footer=_footer(encoder))
+
+
+def _rest(rows: pd.DataFrame) -> str:
+    """Count the concepts that are not shown."""
+    if rows.empty:
+        return ""
+    units = " to ".join(f"{n:,}" for n in sorted({rows["units"].min(), rows["units"].max()}))
+    return f"{len(rows):,} more of {units} {'unit' if units == '1' else 'units'}"
 
 
 @charts.drawing
-def distinct_concepts(layers: pd.DataFrame, *, encoder: str) -> Figure:
+def distinct_concepts(layers: pd.DataFrame, *, encoder: str, models: Sequence[str] = ()) -> Figure:
     """Draw how many distinct concepts the units of each layer name: at an equal number of units, and in all."""
     charts.require(layers[layers["distinct"] > 0], "distinct", NO_LABEL)
     parts = charts.split(layers, "model")
-    panels = charts.stack(parts, row_height=0.36)
-    bar = {"facecolor": charts.SERIES_COLORS[5], "edgecolor": "#333333"}
-    dot = {"color": "#000000", "marker": "D", "markersize": 5, "linestyle": ""}
-    for panel, rows in zip(panels, parts.values(), strict=True):
+    looks = charts.looks([*models, *parts])
+    panels = charts.stack(parts, row_height=0.3)
+    dot = {"color": charts.INK, "marker": "D", "markersize": 5, "linestyle": ""}
+    for panel, (model, rows) in zip(panels, parts.items(), strict=True):
         at = range(len(rows))
-        panel.barh(at, rows["distinct_rarefied"], height=0.6, linewidth=0.4, **bar)
+        panel.barh(at, rows["distinct_rarefied"], height=0.6, color=looks[model]["color"])
         panel.plot(rows["distinct"], at, **dot)
         for row, each in zip(at, rows.itertuples(), strict=True):
             note = f"{each.distinct:,} of {counted(each.labeled, 'unit')}"
             panel.annotate(note, (each.distinct, row), (7, 0), textcoords="offset points", va="center", fontsize=8)
-        charts.label_rows(panel, [charts.wrap(layer, 30) for layer in rows["layer"]])
-        panel.set_xlim(0, 1.45 * max(layers["distinct"].max(), 1))
+        charts.label_rows(panel, [charts.wrap(layer, 22) for layer in rows["layer"]])
+        panel.set_xlim(0, 1.6 * max(layers["distinct"].max(), 1))
     charts.label_outer(panels, "distinct concepts")
     drawn = " or ".join(f"{units:,}" for units in sorted(layers["rarefied_units"].unique()))
-    expected = Patch(**bar, label=f"expected among {drawn} labeled units drawn at random")
-    in_all = Line2D([], [], label="among all labeled units", **dot)
-    return charts.finished(panels, f"Distinct concepts of each layer ({encoder})", handles=[expected, in_all], ncols=2)
+    expected = Patch(color=charts.INK, label=f"expected among {drawn} selective units drawn at random", alpha=0.6)
+    in_all = Line2D([], [], label="among all selective units", **dot)
+    title = "Distinct concepts of each layer"
+    return charts.finished(panels, title, handles=[expected, in_all], ncols=1, footer=_footer(encoder))
 
 
 @charts.drawing
-def category_shares(categories: pd.DataFrame, *, encoder: str) -> Figure:
-    """Draw the share of each category of concepts by layer, one panel a model, with Wilson's 95 % intervals."""
+def category_shares(categories: pd.DataFrame, *, encoder: str, models: Sequence[str] = ()) -> Figure:
+    """Draw the share of each category of concepts in every layer, one panel a category, with Wilson's intervals."""
     by_layer = categories[categories["layer"] != unit_labels.ALL]
     charts.require(by_layer, "share", NO_LABEL)
-    parts = charts.split(_in_percent(by_layer, "share"), "model")
+    rows = _in_percent(by_layer, "share").assign(place=list(zip(by_layer["model"], by_layer["layer"], strict=True)))
+    parts = {name: rows[rows["category"] == name] for name in _categories(rows)}
     panels = charts.dot_plot(
         parts,
-        row="category",
-        series="layer",
-        labels=_categories(by_layer),
-        heights=(0.3, 0.13),
-        between=0.9,
+        row="place",
+        series="model",
+        looks=charts.looks([*models, *rows["model"]]),
+        labels={place: charts.wrap(place[1], 18) for place in rows["place"]},
+        heights=(0.2, 0),
+        between=0.5,
         around=0.9,
-        by_layer=True,
+        columns=2,
         sharex=True,
+        sharey=True,
     )
-    charts.title_panels(panels, parts, width=44, fontsize=10)
-    for panel in panels:
-        panel.tick_params(labelbottom=True)
+    charts.title_panels(panels, parts)
     panels[-1].set_xlim(left=0)
-    charts.label_outer(panels, "share of the layer's labeled units (%)")
-    return charts.finished(panels, f"Categories of the labels by layer ({encoder}), 95 % Wilson intervals")
+    charts.label_outer(panels, "share of the layer (%)")
+    title = "Categories of the labels of selective units, 95 % intervals"
+    return charts.finished(panels, title, footer=_footer(encoder))
 
 
 @charts.drawing
-def rarefaction(curve: pd.DataFrame, probe_sizes: pd.DataFrame, *, encoder: str) -> Figure:
-    """Draw distinct concepts against the number of units (left) and of probe source images (right), a row a model."""
+def rarefaction(curve: pd.DataFrame, probe_sizes: pd.DataFrame, *, encoder: str, models: Sequence[str] = ()) -> Figure:
+    """Draw distinct concepts against the number of units (above) and of probe source images, a line a layer."""
     curve = curve[curve["layer"] != unit_labels.ALL].rename(columns={"distinct": "mean"})
-    probe_sizes = probe_sizes.rename(columns={"distinct": "mean"})
-    both = pd.concat([curve, probe_sizes])
+    drawn = probe_sizes.rename(columns={"distinct": "mean", "distinct_lowest": "low", "distinct_highest": "high"})
+    both = pd.concat([curve, drawn])
     charts.require(both, "mean", "No unit has a label, on all source images or on some.")
-    parts = charts.split(both, "model")
-    panels = charts.panel_grid([2.6] * 2 * len(parts), columns=2, width=8.4, around=0.6, sharex="col", sharey="row")
-    for left, right, (model, rows) in zip(panels[::2], panels[1::2], parts.items(), strict=True):
-        for layer, look in charts.looks(rows["layer"], by_depth=True).items():
-            by_units, drawn = (
-                table[(table["model"] == model) & (table["layer"] == layer)] for table in (curve, probe_sizes)
-            )
-            charts.band(left, by_units["units"], by_units, color=look["color"], linewidth=1.5)
-            drawn = drawn[drawn["mean"].notna()]
-            right.vlines(
-                drawn["source_images"], drawn["distinct_lowest"], drawn["distinct_highest"], color=look["color"]
-            )
-            right.plot(drawn["source_images"], drawn["mean"], markersize=4, label=charts.wrap(layer, 24), **look)
-        charts.layer_legend(right)
-        left.set(xlim=(0, None), ylim=(0, None))
-        right.set_xlim(left=0)
-        for panel in (left, right):
-            panel.tick_params(labelbottom=True)
-    charts.title_panels(panels[::2], parts, width=34, fontsize=10)
-    charts.label_outer(panels, "labeled units drawn at random", "distinct concepts")
-    panels[-1].set_xlabel("probe source images drawn at random, all units")
-    return charts.finished(panels, f"Distinct concepts by units and by probe source images ({encoder})")
+    looks = charts.looks([*models, *both["model"]])
+    panels = charts.panel_grid([2.4, 2.4], columns=1, width=charts.NARROW)
+    for panel, table, x in zip(panels, (curve, drawn), ("units", "source_images"), strict=True):
+        lines = dict(list(table[table["mean"].notna()].groupby(["model", "layer"], sort=False)))
+        for (model, _), own in lines.items():
+            label = None if model in panel.get_legend_handles_labels()[1] else charts.wrap(model, 40)
+            charts.band(panel, own[x], own, label=label, **looks[model] | {"marker": "." if x != "units" else ""})
+        panel.set(xlim=(0, None), ylim=(0, None))
+        if len(lines) <= MOST_LINES:
+            last = [(model, layer, own.iloc[-1]) for (model, layer), own in lines.items()]
+            ends = [(layer, end[x], end["mean"], looks[model]["color"]) for model, layer, end in last]
+            charts.label_ends(panel, ends, height=2)
+        panel.set_ylabel("distinct concepts")
+    panels[0].set_xlabel("selective units drawn at random; band: 95 % interval")
+    panels[1].set_xlabel("probe source images drawn at random, all active units; band: lowest to highest draw")
+    title = "Distinct concepts by units and by probe source images"
+    return charts.finished(panels, title, footer=_footer(encoder))
 
 
 @charts.drawing
-def score_against_null(concepts: pd.DataFrame, *, encoder: str) -> Figure:
-    """Draw, for every layer, what share of its units and of the null's draws exceeds a value of the test statistic.
-
-    Units without a p-value are left out.
-    """
+def label_standings(concepts: pd.DataFrame, *, encoder: str) -> Figure:
+    """Draw the shares of named, of selective and of other units in every layer, one panel a model."""
     tested = concepts[concepts["p_value"].notna()]
     charts.require(tested, "p_value", "No unit could be tested: none is above its lowest activation on enough images.")
-    models = {model: charts.split(rows, "layer") for model, rows in charts.split(tested, "model").items()}
-    columns = min(max(map(len, models.values())), 4)
-    places = {}  # rows of panels of one model, filled up
-    for model, layers in models.items():
-        places |= {(model, layer): units for layer, units in layers.items()}
-        places |= {(model, empty): None for empty in range(-len(layers) % columns)}
-    width = max(4.5, 2.8 * columns)
-    panels = charts.panel_grid([2.3] * len(places), columns=columns, width=width, around=0.9, sharey=True)
-    for panel, ((model, layer), units) in zip(panels, places.items(), strict=True):
-        if units is None:
-            panel.remove()
-            continue
-        _tail_shares(panel, units)
-        panel.set_title(charts.wrap(f"{model} {layer}", 24), fontsize=9)
-    return charts.finished(panels, f"Labels against the permutation null ({encoder})", ncols=3)
-
-
-def _tail_shares(panel: Axes, units: pd.DataFrame) -> None:
-    """Draw one layer: each unit's p-value is the share of the null that reaches its statistic."""
-    units = units.sort_values("statistic", ascending=False, kind="stable")
-    share = 100 * np.arange(1, len(units) + 1) / len(units)
-    panel.step(units["statistic"], share, where="post", color=charts.SERIES_COLORS[0], label="units")
-    panel.plot(units["statistic"], 100 * units["p_value"], "--", color=charts.SERIES_COLORS[1], label="null")
-    alpha = units["alpha"].iloc[0]
-    bar = units.loc[units["q_value"] <= alpha, "statistic"].min()
-    panel.axvline(bar, color="#333333", linewidth=1, linestyle=":", label=f"least with q ≤ {alpha:g}, if any")
-    panel.tick_params(labelleft=True)
-    panel.set(xlabel="test statistic of the label", ylabel="share that reaches it (%)", ylim=(0, 100))
+    panels = _standing_bars(concepts.assign(standing=unit_labels.standing(concepts)).dropna(subset="standing"))
+    bar = concepts["alpha"].where(concepts["alpha"] < 1, unit_labels.SELECTIVE).iloc[0]
+    footer = f"selective: q ≤ {bar:g} by the permutation null; named: its word was verified, too. {_footer(encoder)}"
+    return charts.finished(panels, "What the labels may claim", footer=footer)
 
 
 @charts.drawing
 def units_named_by_masks(units: pd.DataFrame) -> Figure:
-    """Draw what share of each layer's units masks name, by category, one panel a model."""
+    """Draw the shares of units that masks name, of selective and of other ones in every layer, one panel a model.
+
+    Below the name of a layer stand the categories of the named units.
+    """
     charts.require(units, "q_value", "No unit overlaps a concept that enough source images show.")
-    kinds = units.assign(
-        kind=units["status"].mask(units["status"] == "named", units["mask_category"].map(charts.category))
-    )
-    colors = charts.CATEGORY_COLORS | {"selective": "#BBBBBB", "neither": "#EEEEEE", "not finite": "#333333"}
-    present = [kind for kind in colors if (kinds["kind"] == kind).any()]
-    parts = charts.split(kinds, "model")
-    panels = charts.stack({model: rows.drop_duplicates("layer") for model, rows in parts.items()}, row_height=0.36)
-    for panel, rows in zip(panels, parts.values(), strict=True):
-        counts = (
-            pd.crosstab(rows["layer"], rows["kind"]).reindex(index=rows["layer"].unique(), columns=present).fillna(0)
-        )
-        shares = 100 * counts.div(counts.sum(axis=1), axis=0)
-        left = shares.cumsum(axis=1) - shares
-        for kind in present:
-            label = kind if kind in ("selective", "neither", "not finite") else f"named: {kind}"
-            bar = {"color": colors[kind], "edgecolor": "#333333", "linewidth": 0.4, "height": 0.7, "label": label}
-            panel.barh(range(len(shares)), shares[kind], left=left[kind], **bar)
-        named = rows["status"].eq("named").groupby(rows["layer"], sort=False).agg(["sum", "size"])
-        for row, (n, of) in enumerate(named.itertuples(index=False)):
-            panel.annotate(
-                f"{n:,} of {of:,} named", (100, row), (5, 0), textcoords="offset points", va="center", fontsize=8
-            )
-        charts.label_rows(panel, [charts.wrap(layer, 30) for layer in shares.index])
-        panel.set_xlim(0, 130)
-        panel.set_xticks(range(0, 101, 20))
-    charts.label_outer(panels, "share of the layer's units (%)")
-    return charts.finished(panels, "Units named by annotated images")
+    notes = {}
+    for place, own in units[units["status"] == "named"].groupby(["model", "layer"], sort=False):
+        notes[place] = ", ".join(f"{name} {n:,}" for name, n in own["mask_category"].value_counts().items())
+    panels = _standing_bars(units.assign(standing=units["status"]), notes)
+    footer = f"selective: q ≤ {SIGNIFICANT:g} by the permutation null; named: the same concept on two halves, too"
+    return charts.finished(panels, "Units named by annotated images", footer=footer)
+
+
+def _standing_bars(units: pd.DataFrame, notes: Mapping[tuple[str, str], str] | None = None) -> list[Axes]:
+    """Draw the shares of each ``standing`` in every layer, one panel a model, with a note below a layer's name."""
+    units = units[units["standing"].isin(list(charts.STANDING_COLORS))]
+    if units.empty:
+        raise charts.Nothing("No unit is active.")
+    counts = units.groupby(["model", "layer"], sort=False)["standing"].value_counts().unstack(fill_value=0)
+    parts = {model: counts.loc[model] for model in units["model"].unique()}
+    panels = charts.stack(parts, row_height=0.4 if notes else 0.3)
+    for panel, (model, rows) in zip(panels, parts.items(), strict=True):
+        total, left = rows.sum(axis=1), 0
+        for standing, color in charts.STANDING_COLORS.items():
+            own = rows.get(standing, 0 * total)
+            share = 100 * own / total
+            bars = panel.barh(range(len(rows)), share, left=left, height=0.75, color=color, label=standing)
+            ink = "white" if standing != "neither" else "black"
+            noted = [f"{n:,}" if part > 6 else "" for n, part in zip(own, share, strict=True)]
+            panel.bar_label(bars, labels=noted, label_type="center", fontsize=8, color=ink)
+            left = left + share
+        names = {layer: [charts.wrap(layer, 22), (notes or {}).get((model, layer))] for layer in rows.index}
+        charts.label_rows(panel, ["\n".join(filter(None, name)) for name in names.values()])
+        panel.set_xlim(0, 100)
+    charts.label_outer(panels, "share of the active units (%); in the bars: units")
+    return panels
 
 
 @charts.drawing
-def category_trend(trend: pd.DataFrame, *, encoder: str) -> Figure:
-    """Draw how each category's share changes from layer to layer, by model, with 95 % intervals."""
+def category_trend(trend: pd.DataFrame, *, encoder: str, models: Sequence[str] = ()) -> Figure:
+    """Draw how each category's share changes from layer to layer, by model, or say that none does."""
     charts.require(trend, "slope", "No model has labels in two layers, so there is no trend.")
-    rows = trend.assign(series=trend["model"] + ": " + trend["first"] + " to " + trend["last"])
+    series = dict(zip(trend["model"], trend["model"] + ": " + trend["first"] + " to " + trend["last"], strict=True))
+    looks = charts.looks([*models, *series])
     return _changes(
-        _in_percent(rows, "slope"),
-        title=f"Change of category shares from layer to layer ({encoder})",
-        axis="change of the share of labeled units a layer (percentage points), 95 % interval",
+        _in_percent(trend.assign(series=trend["model"].map(series)), "slope"),
+        {series[model]: look for model, look in looks.items() if model in series},
+        nothing=f"No rise or fall of a category's share from layer to layer is supported, {adjusted(trend)}",
+        title="Change of category shares from layer to layer",
+        axis="change a layer (percentage points), 95 % interval",
+        footer=_footer(encoder),
     )
 
 
 @charts.drawing
 def category_differences(differences: pd.DataFrame, *, encoder: str) -> Figure:
-    """Draw how the category shares of every two models differ over all layers, with 95 % intervals."""
+    """Draw how the category shares of every two models differ over all layers, or say that none does."""
     rows = differences[differences["layer"] == unit_labels.ALL]
     charts.require(rows, "difference", "There is one model with labels, so there is no difference.")
     rows = rows.assign(series=rows["model_a"] + " minus " + rows["model_b"])
+    models = dict.fromkeys([*rows["model_a"], *rows["model_b"]])
     return _changes(
         _in_percent(rows, "difference"),
-        title=f"Difference of category shares over the configured layers ({encoder})",
-        axis="difference of the shares of labeled units (percentage points), 95 % interval",
+        charts.looks(rows["series"], [charts.INK, "#777777", "#AAAAAA"]),
+        nothing=f"No difference of a category's share between {listed(models)} is supported, {adjusted(differences)}",
+        title="Difference of category shares, all layers together",
+        axis="difference (percentage points), 95 % interval",
+        footer=_footer(encoder),
     )
 
 
-def _changes(rows: pd.DataFrame, *, title: str, axis: str) -> Figure:
-    """Draw the mean of every category and series, filled where the adjusted p is below 0.05."""
-    n_series = rows["series"].nunique()
+def _changes(rows: pd.DataFrame, looks: dict, *, nothing: str, title: str, axis: str, footer: str) -> Figure:
+    """Draw the mean of every category and series, filled where the adjusted p is below 0.05, if any is."""
+    smallest = rows["p_adjusted"].min()
+    if not smallest < SIGNIFICANT:
+        raise charts.Nothing(f"{nothing}; smallest {p_value(smallest)}. {footer}.")
     (panel,) = panels = charts.dot_plot(
         {"": rows.assign(filled=rows["p_adjusted"] < SIGNIFICANT)},
         row="category",
         series="series",
-        labels=_categories(rows),
+        looks=looks,
+        labels={name: charts.shorten(name, 24) for name in _categories(rows)},
         heights=(0.32, 0.16),
-        around=1.6 + 0.2 * n_series,
+        around=1.4 + 0.2 * len(looks),
     )
-    panel.axvline(0, color="#333333", linewidth=1)
+    panel.axvline(0, color=charts.INK, linewidth=1)
     panel.set_xlabel(axis)
     label = f"filled: adjusted p < {SIGNIFICANT}"
-    filled = Line2D([], [], color="#333333", marker="o", linestyle="", markersize=5, label=label)
-    return charts.finished(panels, title, handles=[filled], ncols=1 if n_series > 2 else 2)
+    filled = Line2D([], [], color=charts.INK, marker="o", linestyle="", markersize=5, label=label)
+    return charts.finished(panels, title, handles=[filled], ncols=1, footer=footer)
 
 
-def _categories(rows: pd.DataFrame) -> dict[str, str]:
-    """Order the categories as everywhere, and shorten what they are called."""
-    known = list(charts.CATEGORY_COLORS)
-    names = sorted(rows["category"].unique(), key=lambda name: known.index(charts.category(name)))
-    return {name: charts.shorten(name, 40) for name in names}
+def _categories(rows: pd.DataFrame) -> list[str]:
+    """Order the categories as everywhere; others come last."""
+    ranks = {name: rank for rank, name in enumerate(CATEGORIES)}
+    return sorted(rows["category"].unique(), key=lambda name: ranks.get(name, len(ranks)))
+
+
+def _footer(encoder: str) -> str:
+    return f"Labels: {encoder}"
 
 
 def _in_percent(rows: pd.DataFrame, mean: str) -> pd.DataFrame:

@@ -1,39 +1,46 @@
 """Draw what explainers, rules and settings of LIME cost."""
 
+from collections.abc import Sequence
+from itertools import cycle
+
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
 from unitlens.report import charts
-from unitlens.report.text import counted, explainer_title, machine_title
+from unitlens.report.text import counted, explainer_title, in_seconds, machine_title
 
 MOST_RULES = 25  # in the figure of resources, those that took most time
-COSTS = {"forward_passes": "forward passes a source image", "seconds": "modeled seconds a source image"}
+COSTS = {"forward_passes": "forward passes a source image", "seconds": "seconds a source image"}
 LEGEND_ABOVE = {"loc": "lower left", "bbox_to_anchor": (0, 1), "handletextpad": 0.3, "borderaxespad": 0}
 
 
 @charts.drawing
-def timings(table: pd.DataFrame) -> Figure:
-    """Draw the wall-clock seconds that each explainer takes for a source image, one panel a model, on a log scale.
+def timings(table: pd.DataFrame, *, models: Sequence[str] = ()) -> Figure:
+    """Draw the wall-clock seconds that each explainer takes for a source image, on a log scale.
 
-    A bar a row of ``model, explainer, seconds_per_image, device, threads``.
+    A dot a row of ``model, explainer, seconds_per_image, device, threads``.
     """
     charts.require(table, "seconds_per_image", "No explainer was timed.")
-    seconds = table["seconds_per_image"]
     machines = [machine_title(row.device, row.threads) for row in table.itertuples()]
     shared = len(set(machines)) == 1
-    parts = charts.split(table.assign(machine=machines), "model")
-    panels = charts.stack(parts, row_height=0.3 if shared else 0.55)
-    for panel, rows in zip(panels, parts.values(), strict=True):
-        bars = panel.barh(range(len(rows)), rows["seconds_per_image"], height=0.6, color=charts.SERIES_COLORS[0])
-        panel.bar_label(bars, labels=[f"{each:.2g} s" for each in rows["seconds_per_image"]], padding=3, fontsize=8)
-        names = [explainer_title(name) for name in rows["explainer"]]
-        if not shared:
-            names = [f"{name}\n{charts.wrap(each, 28)}" for name, each in zip(names, rows["machine"], strict=True)]
-        charts.label_rows(panel, names)
-        charts.log_scale(panel)
-        panel.set_xlim(seconds.min() / 3, seconds.max() * 4)
-    charts.label_outer(panels, "seconds per source image, wall clock (log scale)")
+    names = [charts.wrap(explainer_title(name), 22) for name in table["explainer"]]
+    if not shared:
+        names = [f"{name}\n{charts.wrap(each, 22)}" for name, each in zip(names, machines, strict=True)]
+    rows = table.assign(row=names, mean=table["seconds_per_image"], low=np.nan, high=np.nan)
+    looks = charts.looks([*models, *table["model"]])
+    heights = (0.3 if shared else 0.55, 0.17)
+    (panel,) = panels = charts.dot_plot({"": rows}, row="row", series="model", looks=looks, heights=heights)
+    for line in panel.get_lines():
+        for seconds, at in line.get_xydata():
+            note = in_seconds(seconds) if np.isfinite(seconds) else ""
+            panel.annotate(note, (seconds, at), (6, 0), textcoords="offset points", va="center", fontsize=7)
+    charts.log_scale(panel)
+    least, most = table["seconds_per_image"].min(), table["seconds_per_image"].max()
+    panel.set_xlim(least / 3, most * max(6, (most / least) ** 0.4))  # room for the numbers
+    panel.set_xlabel("seconds per source image, wall clock (log scale)")
     return charts.finished(panels, "Time to explain a source image" + (f", on {machines[0]}" if shared else ""))
 
 
@@ -50,8 +57,8 @@ def resources(table: pd.DataFrame) -> Figure:
     layout = {"columns": columns, "width": 4.2 + 2.8 * columns, "around": 1.3, "lines": False, "sharey": True}
     panels = charts.panel_grid([0.24 * len(table)] * columns, **layout)
     time, memory, *gpu = panels
-    rows, used = range(len(table)), {"color": charts.SERIES_COLORS[0]}
-    asked = {"color": charts.SERIES_COLORS[1], "marker": "|", "s": 60, "label": "asked"}
+    rows, used = range(len(table)), {"color": "#777777"}
+    asked = {"color": "#000000", "marker": "|", "s": 60, "label": "asked"}
     time.hlines(rows, table["seconds_mean"], table["seconds_max"], linewidth=2, **used)
     time.scatter(table["seconds_mean"], rows, s=18, label="mean, to the slowest job", **used)
     time.scatter(table["seconds_asked"], rows, **asked)
@@ -72,7 +79,7 @@ def resources(table: pd.DataFrame) -> Figure:
 
 
 @charts.drawing
-def tuning_front(settings: pd.DataFrame, *, cost: str) -> Figure:
+def tuning_front(settings: pd.DataFrame, *, cost: str, models: Sequence[str] = ()) -> Figure:
     """Draw the mean score of every setting of LIME against its cost, one panel a model, and join those that none beats.
 
     Parameters
@@ -82,46 +89,55 @@ def tuning_front(settings: pd.DataFrame, *, cost: str) -> Figure:
         settings with a name have intervals.
     cost : str
         ``forward_passes`` or ``seconds``.
+    models : sequence of str
+        All of the run, for the colors.
     """
     ranked = settings[settings["rank"].notna()]
     charts.require(ranked, "mean", "No setting of LIME could be used on every source image.")
     parts, named = charts.split(ranked, "model"), sorted(set(ranked["name"].dropna()) - {""})
-    panels = charts.panel_grid([3.2] * len(parts), columns=2, sharey=True)
-    for panel, own in zip(panels, parts.values(), strict=True):
-        panel.plot(own[cost], own["mean"], ".", color="#8C8C8C", markersize=6, label="a setting", zorder=1)
-        front = own[own["front"]].sort_values([cost, "mean"])
-        panel.step(front[cost], front["mean"], where="post", color=charts.SERIES_COLORS[0], linewidth=1)
-        series = {"no setting scores more for as much or less": front}
-        series |= {name: own[own["name"] == name] for name in named}
-        for position, (label, look) in enumerate(charts.looks(series).items()):
-            rows = series[label]
+    looks = charts.looks([*models, *parts])
+    panels = charts.panel_grid([2.4] * len(parts), columns=2, width=charts.NARROW, sharey=True)
+    for panel, (model, own) in zip(panels, parts.items(), strict=True):
+        panel.plot(own[cost], own["mean"], ".", color="#AAAAAA", markersize=5, label="a setting", zorder=1)
+        front, color = own[own["front"]].sort_values([cost, "mean"]), looks[model]["color"]
+        panel.step(front[cost], front["mean"], where="post", color=color, linewidth=1)
+        series = {"": (front, color)} | {name: (own[own["name"] == name], charts.INK) for name in named}
+        for position, ((label, (rows, color)), marker) in enumerate(
+            zip(series.items(), cycle(charts.MARKERS), strict=False)
+        ):
             at = rows[cost] * 1.05**position  # intervals beside, not on each other
-            panel.vlines(at, rows["low"], rows["high"], color=look["color"], linewidth=1.2)
-            panel.plot(at, rows["mean"], linestyle="", markersize=6, label=charts.wrap(label, 60), **look)
+            panel.vlines(at, rows["low"], rows["high"], color=color, linewidth=1.2)
+            look = {"linestyle": "", "markersize": 5, "marker": marker, "color": color}
+            panel.plot(at, rows["mean"], label=label and charts.wrap(label, 40), **look)
         charts.log_scale(panel)
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    charts.title_panels(panels, [f"{model}, n = {own['n'].iloc[0]}" for model, own in parts.items()])
-    charts.label_outer(panels, COSTS[cost], "mean score")
-    title = "Settings of LIME, 95 % bootstrap intervals over source images. Score: " + _objectives(ranked)
-    return charts.finished(panels, title)
+        panel.tick_params(axis="x", labelrotation=90)
+    charts.title_panels(panels, [f"{model}, n = {own['n'].iloc[0]}" for model, own in parts.items()], fontsize=8)
+    charts.label_outer(panels, COSTS[cost], "mean score, 95 % interval")
+    best = Line2D(
+        [], [], color=charts.INK, marker=charts.MARKERS[0], markersize=5, linewidth=1, label="best at its cost"
+    )
+    title, footer = "What settings of LIME score and cost", "Score: " + _objectives(ranked)
+    return charts.finished(panels, title, handles=[best], footer=footer)
 
 
 @charts.drawing
-def tuning_effects(effects: pd.DataFrame) -> Figure:
+def tuning_effects(effects: pd.DataFrame, *, models: Sequence[str] = ()) -> Figure:
     """Draw the mean score over all settings of LIME that share a value, one panel a parameter."""
     charts.require(effects, "mean", "No parameter of LIME has two values that could be scored.")
     counts = effects.groupby(["parameter", "level"])["settings"].max()
     names = [
-        f"{charts.wrap(level, 40)} ({counted(counts[parameter, level], 'setting')})"
+        charts.wrap(f"{level} ({counted(counts[parameter, level], 'setting')})", 26)
         for parameter, level in zip(effects["parameter"], effects["level"], strict=True)
     ]
     parts = charts.split(effects.assign(name=names), "parameter")
-    layout = {"between": 0.3, "around": 1.3 + 0.2 * len(parts), "sharex": True}
-    panels = charts.dot_plot(parts, row="name", series="model", heights=(0.3, 0.17), **layout)
-    charts.title_panels(panels, parts, width=60)
+    looks = charts.looks([*models, *effects["model"]])
+    layout = {"between": 0.3, "around": 1.3 + 0.2 * len(parts), "sharex": True, "looks": looks}
+    panels = charts.dot_plot(parts, row="name", series="model", heights=(0.42, 0.17), **layout)
+    charts.title_panels(panels, parts)
     n = counted(effects["n"].max(), "source image")
-    charts.label_outer(panels, f"mean score, n = {n}, 95 % bootstrap interval")
-    return charts.finished(panels, "What each parameter of LIME does. Score: " + _objectives(effects))
+    charts.label_outer(panels, f"mean score, n = {n}, 95 % interval")
+    return charts.finished(panels, "What each parameter of LIME does", footer="Score: " + _objectives(effects))
 
 
 def _objectives(table: pd.DataFrame) -> str:

@@ -1,16 +1,19 @@
 """Draw how explainers agree, find objects, pass sanity checks and are faithful.
 
-Tables are those of `unitlens.tables` (docs/outputs.md); `titles` say what the axis of a measure is called.
+Tables are those of `unitlens.tables` (docs/outputs.md); `titles` say what the axis of a measure is called; `models` are
+all of the run, for the colors.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
+from unitlens.explainers.run import has_layer
 from unitlens.measures.agreement import chance_iou
 from unitlens.report import charts
 from unitlens.report.text import (
@@ -19,7 +22,6 @@ from unitlens.report.text import (
     FAITHFULNESS_TITLES,
     MEASURE_TITLES,
     explainer_title,
-    pair_title,
 )
 
 CONTROL_LINES = {"random": "--", "gaussian": ":"}
@@ -29,69 +31,102 @@ NO_PAIR = "There is no source image on which two explainers can be compared."
 
 @charts.drawing
 def agreement(summary: pd.DataFrame, *, measure: str) -> Figure:
-    """Draw the mean agreement of every two explainers with its 95 % interval, by model.
+    """Draw the mean agreement of every two explainers as a heat map, one panel a model.
 
-    Of ``equal_area_iou``, ``threshold_iou`` or ``spearman``; chance is a dashed line where it is known.
+    Of ``equal_area_iou``, ``threshold_iou`` or ``spearman``; chance is told where it is known.
     """
     rows = summary[summary["measure"] == measure]
     charts.require(rows, "mean", NO_PAIR)
-    rows = _with_pairs(rows)
-    labels = {
-        pair: f"{pair}\nn = {' / '.join(map(str, own['n'].unique()))}"
-        for pair, own in charts.split(rows, "pair").items()
-    }
-    (panel,) = panels = charts.dot_plot({"": rows}, row="pair", series="model", labels=labels, heights=(0.42, 0.2))
-    for number, chance in enumerate(rows["chance"].dropna().unique()):
-        panel.axvline(chance, **charts.CHANCE_LINE | {"label": f"chance ({chance:.3f})" if number == 0 else None})
-    if measure != "spearman":
-        panel.set_xlim(left=0)
-    title = MEASURE_TITLES[measure]
-    panel.set_xlabel(f"mean {title.replace('Equal', 'equal')} over source images, 95 % bootstrap interval")
-    return charts.finished(panels, f"{title} of every two explainers", ncols=2)
+    rows = rows.assign(**{name: rows[name].map(explainer_title) for name in ("explainer_a", "explainer_b")})
+    parts = charts.split(rows, "model")
+    panels = _triangles(parts, "explainer_a", "explainer_b")
+    charts.title_panels(panels, [f"{model}, n = {_numbers(own['n'])}" for model, own in parts.items()])
+    chance = ", ".join(f"{each:.3g}" for each in sorted(rows["chance"].dropna().unique()))
+    title = f"{MEASURE_TITLES[measure]} of every two explainers, means over source images"
+    return charts.finished(panels, title, footer=f"Chance: {chance}" if chance else "")
+
+
+def _triangles(parts: Mapping[str, pd.DataFrame], row: str, column: str) -> list[Axes]:
+    """Draw ``mean`` of every two as a heat map with the number in each cell: a panel a table."""
+    sides = [[list(dict.fromkeys(table[name])) for name in (row, column)] for table in parts.values()]
+    panels = charts.panel_grid(
+        [len(rows) * 0.36 + 0.7 for rows, _ in sides], columns=1, width=charts.NARROW, lines=False
+    )
+    for panel, table, (rows, columns) in zip(panels, parts.values(), sides, strict=True):
+        values = table.drop_duplicates([row, column]).pivot(index=row, columns=column, values="mean")
+        values = values.reindex(index=rows, columns=columns).to_numpy()
+        panel.imshow(values, cmap=charts.AMOUNT_MAP, vmin=0, vmax=1, aspect="auto")
+        for i, j in np.argwhere(np.isfinite(values)):
+            ink = "white" if values[i, j] > 0.55 else "black"
+            panel.text(
+                j, i, f"{values[i, j]:.2f}".replace("-", "\u2212"), ha="center", va="center", color=ink, fontsize=8
+            )
+        panel.set_yticks(range(len(rows)), [charts.wrap(name, 20) for name in rows])
+        panel.set_xticks(
+            range(len(columns)), [charts.wrap(name, 12) for name in columns], fontsize=min(9, 40 / len(columns))
+        )
+        panel.tick_params(length=0)
+        panel.spines[:].set_visible(False)
+    return panels
+
+
+def _numbers(counts: pd.Series) -> str:
+    return " to ".join(f"{n:,}" for n in sorted({counts.min(), counts.max()}))
 
 
 @charts.drawing
 def agreement_sweep(summary: pd.DataFrame) -> Figure:
-    """Draw the equal-area IoU of every two explainers against the area that maps are cut to, one panel a pair."""
+    """Draw the equal-area IoU of class activation maps against the area that maps are cut to, one panel a model.
+
+    A line for these with each other and one for these with LIME: means over the pairs, with bands from the lowest to
+    the highest pair.
+    """
     rows = summary[(summary["measure"] == "equal_area_iou") & (summary["subset"] == "all")]
+    rows = rows[rows["explainer_a"].map(has_layer).astype(bool)]
     charts.require(rows, "mean", NO_PAIR)
-    parts = charts.split(_with_pairs(rows).assign(percent=100 * rows["cut"]), "pair")
-    panels = charts.band_plot(parts, x="percent", series="model", height=2.1)
+    rows = rows.assign(percent=100 * rows["cut"], kind=rows["explainer_b"].map(_partner))
+    lines = rows.groupby(["model", "kind", "percent"], sort=False)["mean"].agg(["mean", "min", "max"]).reset_index()
+    parts = charts.split(lines.rename(columns={"min": "low", "max": "high"}), "model")
+    kinds = {_partner(name): charts.EXPLAINER_COLORS.get(name, charts.INK) for name in sorted(set(rows["explainer_b"]))}
+    looks = charts.looks(kinds, kinds.values())
+    panels = charts.band_plot(parts, x="percent", series="kind", looks=looks, height=2, columns=2, width=charts.NARROW)
     areas = np.linspace(0, rows["cut"].max(), 100)
     for panel in panels:
         panel.plot(100 * areas, chance_iou(areas), **charts.CHANCE_LINE)
         panel.set(xlim=(0, None), ylim=(0, 1))
-    charts.title_panels(panels, parts, width=40)
+    charts.title_panels(panels, parts)
     charts.label_outer(panels, "share of the image (%)", "mean equal-area IoU")
-    return charts.finished(panels, "Equal-area IoU by area, 95 % bootstrap intervals over source images")
+    return charts.finished(panels, "Equal-area IoU of class activation maps by area; bands: lowest to highest pair")
+
+
+def _partner(explainer: str) -> str:
+    return "with each other" if has_layer(explainer) else f"with {explainer_title(explainer)}"
 
 
 @charts.drawing
-def shape(summary: pd.DataFrame, *, titles: Mapping[str, str]) -> Figure:
+def shape(summary: pd.DataFrame, *, titles: Mapping[str, str], models: Sequence[str] = ()) -> Figure:
     """Draw the mean shape of each explainer's maps with its 95 % interval, one panel a measure."""
     charts.require(summary, "mean", "There is no map that has a shape.")
     parts = charts.split(_with_titles(summary), "measure")
-    panels = _by_explainer(parts, columns=len(parts))
+    panels = _by_explainer(parts, models)
     for panel, measure in zip(panels, parts, strict=True):
-        panel.set(xlim=(0, None), xlabel=charts.wrap(titles[measure], 34))
-    title = "Shape of the saliency maps, means with 95 % bootstrap intervals over source images"
-    return charts.finished(panels, title)
+        panel.set(xlim=(0, None), xlabel=titles[measure])
+    return charts.finished(panels, "Shape of the saliency maps, means with 95 % intervals")
 
 
 @charts.drawing
-def localization(summary: pd.DataFrame, *, titles: Mapping[str, str]) -> Figure:
-    """Draw how well explainers find the objects, a row of panels a reference, a panel a measure."""
+def localization(summary: pd.DataFrame, *, titles: Mapping[str, str], models: Sequence[str] = ()) -> Figure:
+    """Draw how well explainers find the objects, a panel a reference and measure."""
     charts.require(summary, "mean", "There is no source image with an object that a map can be scored against.")
     references = charts.split(_with_titles(summary), "reference")
     places = product(references.items(), titles)
     parts = {(name, measure): rows[rows["measure"] == measure] for (name, rows), measure in places}
-    panels = _by_explainer(parts, columns=len(titles), between=0.6, around=0.8)
+    panels = _by_explainer(parts, models)
     for panel, ((_, measure), rows) in zip(panels, parts.items(), strict=True):
         panel.axvline(rows["chance"].mean(), **charts.CHANCE_LINE)
-        panel.set(xlim=(0, 1.04), xlabel=charts.wrap(titles[measure], 34))
+        panel.set(xlim=(0, 1.04), xlabel=titles[measure])
     charts.title_panels(panels[:: len(titles)], [f"against the {reference}" for reference in references])
-    title = "Explainers against the objects of the sheet, means with 95 % bootstrap intervals over source images"
-    return charts.finished(panels, title)
+    return charts.finished(panels, "Explainers against the objects of the sheet, means with 95 % intervals")
 
 
 @charts.drawing
@@ -106,65 +141,88 @@ def randomization(summary: pd.DataFrame) -> Figure:
         original = own.drop_duplicates("title").assign(randomized=0, mean=1.0, low=1.0, high=1.0)
         curve = pd.concat([original, own[own["randomized"] > 0]])
         curves[model] = curve.assign(stage=curve["randomized"].map(stages[model].index))
-    panels = charts.band_plot(curves, x="stage", series="title", height=2.6, columns=2, sharex=False)
+    looks = charts.explainer_looks(rows["explainer"])
+    layout = {"height": 2.2, "columns": 2, "sharex": False, "width": charts.NARROW}
+    panels = charts.band_plot(curves, x="stage", series="title", looks=looks, **layout)
     for panel, (model, own) in zip(panels, parts.items(), strict=True):
         other = own.loc[own["randomized"] == 0, "mean"]
         if len(other):
-            panel.axhline(other.mean(), color="#333333", linestyle=":", linewidth=1.2, label="another source image")
+            panel.axhline(other.mean(), color=charts.INK, linestyle=":", linewidth=1.2, label="another source image")
         panel.axhline(own["chance"].mean(), **charts.CHANCE_LINE)
         panel.set_xticks(range(len(stages[model])), ["none", *map(str, stages[model][1:])])
-        panel.set(ylim=(0, 1.03), ylabel="equal-area IoU with the original")
-        panel.set_xlabel(f"layers randomized, of {own['layers'].max()}")
+        panel.set(ylim=(0, 1.03), xlabel=f"layers randomized, of {own['layers'].max()}")
+    for panel in panels[::2]:
+        panel.set_ylabel("equal-area IoU with the original")
     charts.title_panels(panels, parts)
     return charts.finished(panels, "Maps of randomized networks against the original ones")
 
 
 @charts.drawing
-def stability(summary: pd.DataFrame, *, titles: Mapping[str, str]) -> Figure:
-    """Draw how far LIME agrees with itself, by the number of samples, one panel a measure."""
+def stability(summary: pd.DataFrame, *, titles: Mapping[str, str], models: Sequence[str] = ()) -> Figure:
+    """Draw how far LIME agrees with itself, by the number of samples, one panel each of the first two measures."""
     charts.require(summary, "mean", "There is no source image on which LIME can be compared with itself.")
-    parts = {title: summary[summary["measure"] == measure] for measure, title in titles.items()}
-    panels = charts.band_plot(parts, x="n_samples", series="model", height=2.6)
+    parts = {title: summary[summary["measure"] == measure] for measure, title in list(titles.items())[:2]}
+    looks = charts.looks([*models, *summary["model"]])
+    layout = {"height": 2.4, "columns": 2, "width": charts.NARROW}
+    panels = charts.band_plot(parts, x="n_samples", series="model", looks=looks, **layout)
     for panel, (title, rows) in zip(panels, parts.items(), strict=True):
         panel.axhline(rows["chance"].mean(), **charts.CHANCE_LINE)
-        panel.set(xlim=(0, None), ylim=(0, 1.03), xlabel="samples", ylabel=charts.wrap(title, 30))
-    return charts.finished(panels, "LIME drawn again, 95 % bootstrap intervals over source images")
+        panel.set(xlim=(0, None), ylim=(0, 1.03), xlabel="samples")
+        charts.title_panels([panel], [title], fontsize=8, fontweight="normal")
+    return charts.finished(panels, "LIME drawn again, means with 95 % intervals", ncols=1)
 
 
 @charts.drawing
-def complexity(joined: pd.DataFrame, correlations: pd.DataFrame, *, titles: Mapping[str, str]) -> Figure:
-    """Draw agreement against each measure of complexity, a row of panels a model, a point a source image.
+def complexity(
+    joined: pd.DataFrame,
+    correlations: pd.DataFrame,
+    *,
+    titles: Mapping[str, str],
+    models: Sequence[str] = (),
+    thumbnails: Mapping[str, np.ndarray] | None = None,
+) -> Figure:
+    """Draw how agreement follows each measure of complexity, and the source images behind the closest correlation.
 
     Parameters
     ----------
     joined : pandas.DataFrame
-        ``model``, ``value`` (the agreement) and the measures, a row a source image.
+        ``model``, ``image_id``, ``value`` (the agreement) and the measures, a row a source image.
     correlations : pandas.DataFrame
-        Rows of `tables.complexity.correlate_complexity` for the same agreement; written into the panels.
+        Rows of `tables.complexity.correlate_complexity` for the same agreement.
     titles : mapping
         From a measure to what its axis is called.
+    models : sequence of str
+        All of the run.
+    thumbnails : mapping, optional
+        From ``image_id`` to the source image (h, w, 3), uint8, that is shown in place of its point.
     """
     charts.require(joined, "value", NO_PAIR)
-    models = charts.split(joined, "model")
-    width = min(charts.WIDEST, max(6.0, 2.1 * len(titles)))
-    heights = [2.2] * len(titles) * len(models)
-    panels = charts.panel_grid(heights, columns=len(titles), width=width, around=0.6, sharey=True, sharex="col")
-    places = iter(panels)
-    for (model, own), look in zip(models.items(), charts.looks(models).values(), strict=True):
-        known = correlations[correlations["model"] == model].set_index("measure").reindex(list(titles))
-        for measure, panel in zip(titles, places, strict=False):
-            panel.plot(own[measure], own["value"], linestyle="", markersize=4, **look)
-            found = known.loc[measure]
-            note = f"r = {found['correlation']:.2f}, adj. p = {found['p_adjusted']:.2g}"
-            note = note if pd.notna(found["correlation"]) else "no correlation"
-            panel.set_title(note, fontsize=8, fontweight="normal")
-            panel.set_ylim(0, 1)
-    for panel, title in zip(panels[-len(titles) :], titles.values(), strict=True):
-        panel.set_xlabel(charts.wrap(title, 24))
-    for panel, model in zip(panels[:: len(titles)], models, strict=True):
-        panel.set_ylabel(charts.wrap(f"{model}: equal-area IoU", 26))
-    title = "Agreement against the complexity of an image; r: Spearman, p corrected for the measures of a row"
-    return charts.finished(panels, title)
+    rows = correlations.rename(columns={"correlation": "mean"})
+    charts.require(rows, "mean", "No measure of complexity varies with the agreement of the explainers.")
+    looks = charts.looks([*models, *joined["model"], *rows["model"]])
+    row_height = max(0.3, 0.16 * rows["model"].nunique())
+    above, below = charts.panel_grid([len(titles) * row_height, 3], columns=1, width=charts.NARROW, lines=False)
+    known = rows[rows["measure"].isin(list(titles))]
+    present = list(dict.fromkeys(known["model"]))
+    for place, model in enumerate(present):
+        own = known[known["model"] == model].set_index("measure").reindex(list(titles))
+        at = np.arange(len(titles)) + (place - (len(present) - 1) / 2) * 0.7 / len(present)
+        charts.dots(above, own, at, label=charts.wrap(model, 40), **looks[model])
+    charts.label_rows(above, [charts.wrap(title, 26) for title in titles.values()], stripes=True)
+    above.axvline(0, color=charts.INK, linewidth=1)
+    above.set(xlim=(-1, 1), xlabel="Spearman's correlation with the IoU, 95 % interval")
+    closest = known.loc[known["mean"].abs().idxmax()]
+    own = joined[joined["model"] == closest["model"]]
+    below.plot(own[closest["measure"]], own["value"], linestyle="", markersize=4, **looks[closest["model"]])
+    for row in own[["image_id", closest["measure"], "value"]].itertuples(index=False):
+        if row[0] in (thumbnails or {}) and pd.notna(row[1]):
+            small = OffsetImage(thumbnails[row[0]], zoom=24 / max(thumbnails[row[0]].shape), resample=True)
+            below.add_artist(AnnotationBbox(small, row[1:], frameon=False, pad=0))
+    below.margins(0.12)
+    below.set(xlabel=titles[closest["measure"]], ylabel="equal-area IoU")
+    found = f"{closest['model']}: r = {closest['mean']:.2f}, adj. p = {closest['p_adjusted']:.2g}"
+    charts.title_panels([below], [found.replace("-", "\u2212")])
+    return charts.finished([above, below], "Agreement against the complexity of the source images")
 
 
 @charts.drawing
@@ -179,21 +237,19 @@ def faithfulness_scores(summary: pd.DataFrame, *, model: str) -> Figure:
         parts,
         row="explainer",
         series="removed",
+        looks=charts.looks(rows["removed"], [charts.INK]),
         labels={name: explainer_title(name) for name in rows["explainer"]},
-        heights=(0.3, 0),
+        heights=(0.26, 0.13),
         between=0.7,
-        around=1.2,
         reference="random",
-        columns=2,
         lines=True,
-        sharey=True,
     )
     for panel, own in zip(panels, parts.values(), strict=True):
         panel.set_xlabel(f"{own['better'].iloc[0]} is more faithful", fontsize=8)
         panel.set_xlim(left=min(0, panel.get_xlim()[0]))
-    charts.title_panels(panels, parts, width=44)
-    title = f"How faithful the explanations of {model} are: means, 95 % intervals; dashed: random maps"
-    return charts.finished(panels, title, ncols=rows["removed"].nunique(), title="removed pixels are")
+    charts.title_panels(panels, parts)
+    title = f"How faithful explanations of {model} are: means, 95 % intervals; dashed: random maps"
+    return charts.finished(panels, title, ncols=2, title="removed pixels are")
 
 
 @charts.drawing
@@ -210,30 +266,31 @@ def faithfulness_curves(curves: pd.DataFrame, *, model: str) -> Figure:
         for measure in CURVE_TITLES
         for baseline, own in charts.split(rows[rows["measure"] == measure], "baseline").items()
     }
-    explained = {kind: own[~own["explainer"].isin(list(CONTROL_LINES))] for kind, own in kinds.items()}
-    panels = charts.band_plot(explained, x="percent", series="title", height=2.4, columns=2, width=7.2)
+    looks = charts.explainer_looks(rows["explainer"])
+    looks |= {explainer_title(name): {"color": charts.INK, "linestyle": line} for name, line in CONTROL_LINES.items()}
+    panels = charts.panel_grid([1.8] * len(kinds), columns=2, width=7.2, sharex=True, sharey=True)
     for panel, own in zip(panels, kinds.values(), strict=True):
-        for control, line in CONTROL_LINES.items():
-            one = own[own["explainer"] == control].sort_values("share")
-            panel.plot(one["percent"], one["mean"], linestyle=line, color="#333333", label=explainer_title(control))
         panel.set(xlim=(0, 100), ylim=(0, 1))
-    charts.title_panels(panels, [CURVE_TITLES[measure].format(baseline) for measure, baseline in kinds], width=40)
+        ends = []
+        height_of = own.groupby("title")["mean"].transform("mean")
+        lines = charts.split(own.assign(height=height_of).sort_values(["height", "title", "share"]), "title")
+        for title, line in lines.items():
+            panel.plot(line["percent"], line["mean"], linewidth=1.3, markersize=3, **looks[title])
+            if len(known := line[line["mean"].notna()]):
+                ends.append((title, *known.iloc[-1][["percent", "mean"]], looks[title]["color"]))
+        charts.label_ends(panel, ends, height=1.6)
+    charts.title_panels(panels, [CURVE_TITLES[measure].format(baseline) for measure, baseline in kinds])
     charts.label_outer(panels, "pixels removed or inserted (%)", "mean probability")
-    title = f"{model}: probability of the explained class, 95 % bootstrap intervals over source images"
-    return charts.finished(panels, title)
+    return charts.finished(panels, f"{model}: probability of the explained class, means over source images")
 
 
-def _by_explainer(parts: Mapping[object, pd.DataFrame], **layout: object) -> list[Axes]:
+def _by_explainer(parts: Mapping[object, pd.DataFrame], models: Sequence[str]) -> list[Axes]:
     """Make a dot plot with explainers as rows and models as series."""
     labels = {title: title for rows in parts.values() for title in rows["title"]}
-    look = {"row": "title", "series": "model", "labels": labels, "heights": (0.36, 0.16)}
-    return charts.dot_plot(parts, width=9.5, sharey=True, **look, **layout)
+    looks = charts.looks([*models, *(model for rows in parts.values() for model in rows["model"])])
+    look = {"row": "title", "series": "model", "labels": labels, "heights": (0.26, 0.15), "looks": looks}
+    return charts.dot_plot(parts, between=0.6, **look)
 
 
 def _with_titles(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(title=rows["explainer"].map(explainer_title))
-
-
-def _with_pairs(rows: pd.DataFrame) -> pd.DataFrame:
-    pairs = zip(rows["explainer_a"], rows["explainer_b"], strict=True)
-    return rows.assign(pair=[pair_title(*names) for names in pairs])

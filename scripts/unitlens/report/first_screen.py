@@ -6,12 +6,11 @@ twelve words and is only of units whose labels are better than chance; a table t
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 import numpy as np
 import pandas as pd
 
 from unitlens.measures.sanity import CONTROLS, OTHER, RANDOMIZED
-from unitlens.report import text
+from unitlens.report import charts, text
 from unitlens.report.pages import say
 from unitlens.tables import agreement, unit_labels
 from unitlens.tables.complexity import MEAN_OF_PAIRS
@@ -20,9 +19,6 @@ from unitlens.tables.sanity import settled_at
 _FEW = 20  # units below which a number of concepts says little
 _CONCEPTS = 4  # bars of a tile
 _PAIRS = 4  # of the image that is shown
-STANDING_COLORS = {"named": "#0072B2", "selective": "#56B4E9", "neither": "#BBBBBB"}
-
-_HEAT = matplotlib.colormaps["Blues"]
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -162,7 +158,7 @@ def _bars(title: str, counts: pd.Series, standing: str) -> dict[str, object]:
         label = f"{text.counted(rest, 'other concept' if rows else 'concept')}"
         each = "1 each" if largest == 1 else f"at most {largest} each"
         rows.append({"label": label, "n": each, "share": largest / counts.max(), "search": ""})
-    return {"title": f"{title} ({int(counts.sum()):,})", "rows": rows, "color": STANDING_COLORS[standing]}
+    return {"title": f"{title} ({int(counts.sum()):,})", "rows": rows, "color": charts.STANDING_COLORS[standing]}
 
 
 def _networks(tables: Tables) -> dict[str, object]:
@@ -201,11 +197,11 @@ def _stacks(tables: Tables) -> list[dict[str, object]]:
         for (model, layer), own in standing.groupby([units["model"], units["layer"]], sort=False):
             counts = own.value_counts().reindex(unit_labels.STANDINGS, fill_value=0)
             parts = [
-                {"name": name, "n": int(n), "share": n / max(counts.sum(), 1), "color": STANDING_COLORS[name]}
+                {"name": name, "n": int(n), "share": n / max(counts.sum(), 1), "color": charts.STANDING_COLORS[name]}
                 for name, n in counts.items()
             ]
             rows.append({"label": f"{model} {layer}", "parts": [part for part in parts if part["n"]]})
-        stacks.append({"title": f"Units {by}", "rows": rows, "legend": STANDING_COLORS})
+        stacks.append({"title": f"Units {by}", "rows": rows, "legend": charts.STANDING_COLORS})
     return stacks
 
 
@@ -282,7 +278,7 @@ def _matrix(model: str, rows: pd.DataFrame) -> dict[str, object]:
 def _cell(value: float | None) -> dict[str, object] | None:
     if value is None:
         return None
-    red, green, blue = (round(255 * part) for part in _HEAT(value)[:3])
+    red, green, blue = (round(255 * part) for part in charts.AMOUNT_MAP(value)[:3])
     return {
         "text": text.decimals(value, 2),
         "color": f"rgb({red} {green} {blue})",

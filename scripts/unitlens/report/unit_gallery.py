@@ -102,7 +102,7 @@ def collect(
         "canvas": pages.CANVAS,
         "groups": groups,
         "columns": [each._asdict() for each in evidence],
-        "chart": _chart(sorted(set(concepts["category"].dropna()) - {""})),
+        "chart": _chart(list(dict.fromkeys(group["model"] for group in groups))),
         "units": units,
         "ids": [ids[thumb] for thumb in range(len(ids))],
     }
@@ -168,9 +168,9 @@ def _bar(concepts: pd.DataFrame) -> str:
     )
 
 
-def _chart(categories: Sequence[str]) -> dict[str, object]:
+def _chart(models: Sequence[str]) -> dict[str, object]:
     """Specify a scatter plot of units in Vega-Lite; the page fills in ``units`` and the titles of the axes."""
-    colors = {"domain": categories, "range": [charts.CATEGORY_COLORS[charts.category(name)] for name in categories]}
+    colors = {"domain": models, "range": [look["color"] for look in charts.looks(models).values()]}
     number = {"type": "quantitative", "scale": {"zero": False}}
     return {
         "description": "Scatter plot of the units that the cards show, by two kinds of evidence",
@@ -181,8 +181,8 @@ def _chart(categories: Sequence[str]) -> dict[str, object]:
         "encoding": {
             "x": {"field": "x"} | number,
             "y": {"field": "y"} | number,
-            "color": {"field": "category", "scale": colors, "title": "category", "legend": {"orient": "bottom"}},
-            "shape": {"field": "model", "legend": {"orient": "bottom"}},
+            "color": {"field": "model", "scale": colors, "legend": {"orient": "bottom"}},
+            "shape": {"field": "status", "legend": {"orient": "bottom"}},
             "tooltip": [{"field": name, "title": name} for name in ("label", "category", "place", "unit")],
         },
         "config": {"font": "system-ui, DejaVu Sans, sans-serif", "view": {"stroke": None}},

@@ -6,10 +6,12 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
+from matplotlib.offsetbox import AnnotationBbox
 from PIL import Image
 from unitlens.report import charts as charts_module
 from unitlens.report import concept_figures, cost_figures, evaluation_figures, explanation_figures
-from unitlens.report.text import MEASURE_TITLES
+from unitlens.report.text import MEASURE_TITLES, METHOD_TITLES
 
 LONG = "an_uncommonly_long_name_of_a_model_with_many_words-and-a-suffix"
 MODELS = {
@@ -17,6 +19,7 @@ MODELS = {
     "one model and layer": {"resnet18": ["layer4"]},
     "four long names": {f"{LONG}_{i}": ["stages.0.blocks.11.pointwise_convolution_of_the_block"] for i in range(4)},
 }
+SMALL = np.zeros((20, 30, 3), np.uint8)
 CATEGORIES = ["object", "scene", "part", "color", "not a known category"]
 
 
@@ -126,7 +129,8 @@ def evidence(models):
             statistic = rng.standard_normal(40) + 2
             q_value = np.where(statistic > 3, 0.01, 0.6)
             facts = {"model": model, "layer": layer, "statistic": statistic, "p_value": np.exp(-np.abs(statistic))}
-            parts.append(pd.DataFrame(facts | {"q_value": q_value, "alpha": 0.2}))
+            named = statistic > 3.3
+            parts.append(pd.DataFrame(facts | {"q_value": q_value, "alpha": 0.2, "status": "labeled", "named": named}))
     return pd.concat(parts)
 
 
@@ -199,12 +203,14 @@ def stable(models):
 
 def points(models):
     table = pd.concat([pd.DataFrame({"model": model, "value": [0.1, 0.9, 0.4]}) for model in models])
-    return table.assign(half_area=[0.2, 1000.0, 30.0] * len(models), pieces=1.0)
+    return table.assign(half_area=[0.2, 1000.0, 30.0] * len(models), pieces=1.0, image_id=list("abc") * len(models))
 
 
 def correlations(models):
-    rows = [[model, m, r, 0.5] for model in models for m, r in [("half_area", -0.5), ("pieces", np.nan)]]
-    return pd.DataFrame(rows, columns=["model", "measure", "correlation", "p_adjusted"])
+    rows = [
+        [model, m, r, r - 0.3, r + 0.4, 0.5] for model in models for m, r in [("half_area", -0.5), ("pieces", np.nan)]
+    ]
+    return pd.DataFrame(rows, columns=["model", "measure", "correlation", "low", "high", "p_adjusted"])
 
 
 def summary(models):
@@ -301,7 +307,7 @@ def charts(models):
         "sweep": (evaluation_figures.agreement_sweep, [sweep(models)], {}),
         "rarefaction": (concept_figures.rarefaction, [curve(models), probe_sizes(models)], encoder),
         "annotated": (concept_figures.units_named_by_masks, [annotated(models)], {}),
-        "null": (concept_figures.score_against_null, [evidence(models)], encoder),
+        "null": (concept_figures.label_standings, [evidence(models)], encoder),
         "trend": (concept_figures.category_trend, [trend(models)], encoder),
         "differences": (concept_figures.category_differences, [differences(models)], encoder),
         "found": (evaluation_figures.localization, [found(models)], {"titles": TITLES}),
@@ -429,10 +435,10 @@ ODD_NAMES = ["$x_{$", "_conv_head", "1.10", "4", "NA", "a < b & c", "Bär, grö�
 
 def test_names_are_drawn_as_they_are(tmp_path):
     """Not as mathematics, for which matplotlib takes what stands between two $; nor left out for a leading _."""
-    models = dict.fromkeys(ODD_NAMES[:2], ODD_NAMES)
+    models = {"_conv_head": ODD_NAMES}
     concept_figures.rarefaction(curve(models), probe_sizes(models), tmp_path / "a.svg", encoder="CLIP")
     drawn = [text.lstrip("\u200b") for text in re.findall("<!-- (.*) -->", (tmp_path / "a.svg").read_text())]
-    assert [drawn.count(name) for name in map(html.escape, ODD_NAMES)] == [3, 3, 2, 2, 2, 2, 2]  # titles, two legends
+    assert [drawn.count(name) for name in map(html.escape, ODD_NAMES)] == [2, 3, 2, 2, 2, 2, 2]  # two panels, a legend
 
 
 def test_powers_of_ten_need_no_mathematics(tmp_path):
@@ -486,7 +492,7 @@ def test_every_public_figure_is_walked():
 def test_a_figure_with_nothing_to_show_says_so(name, change, tmp_path):
     draw, tables, options = charts(MODELS["two models"])[name]
     draw(*map(change, tables), tmp_path / "x.svg", **options)
-    assert text_of(tmp_path / "x.svg") == [SENTENCES.get(name, evaluation_figures.NO_PAIR)]
+    assert " ".join(text_of(tmp_path / "x.svg")) == SENTENCES.get(name, evaluation_figures.NO_PAIR)
 
 
 @pytest.mark.parametrize("name", charts(ONE))
@@ -509,9 +515,53 @@ def test_a_network_that_is_randomized_at_once_keeps_its_stage_without_another_so
     assert [ticks.index(each) for each in ("none", "1", "50", "99")] == [0, 1, 2, 3]
 
 
-def test_the_bar_of_the_null_is_that_of_the_labels(tmp_path):
-    concept_figures.score_against_null(evidence(ONE), tmp_path / "x.svg", encoder="CLIP")
-    assert "least with q ≤ 0.2, if any" in text_of(tmp_path / "x.svg")
+@pytest.mark.parametrize(("alpha", "bar"), [(0.2, "0.2"), (1, "0.05")])
+def test_the_bar_of_the_null_is_that_of_the_labels(alpha, bar, tmp_path):
+    concept_figures.label_standings(evidence(ONE).assign(alpha=alpha), tmp_path / "x.svg", encoder="CLIP")
+    assert f"selective: q ≤ {bar} by the permutation null" in " ".join(text_of(tmp_path / "x.svg"))
+
+
+def test_units_are_named_selective_or_neither(panels_of):
+    _, (panel,) = panels_of("null", {"m": ["a"]})
+    table = evidence({"m": ["a"]})
+    named, selective = table["named"].sum(), (table["q_value"] < 0.2).sum() - table["named"].sum()
+    widths = [bar.get_width() * len(table) / 100 for bar in panel.patches]
+    assert widths == pytest.approx([named, selective, len(table) - named - selective]) and named and selective
+    assert [bar.get_x() for bar in panel.patches] == pytest.approx(np.cumsum([0, *widths[:2]]) * 100 / len(table))
+    colors = [charts_module.STANDING_COLORS[name] for name in ("named", "selective", "neither")]
+    assert [to_hex(bar.get_facecolor()).upper() for bar in panel.patches] == colors
+
+
+def test_concepts_of_one_unit_are_counted_only(tmp_path):
+    table = pd.DataFrame({"model": "m", "layer": "all", "concept": list("abcd"), "category": "object"})
+    for units, last in (([5, 2, 1, 1], "2 more of 1 unit"), ([5, 4, 3, 2], None)):
+        concept_figures.frequent_concepts(table.assign(units=units), tmp_path / "x.svg", encoder="CLIP")
+        drawn = text_of(tmp_path / "x.svg")
+        assert f"m, {sum(units)} units" in drawn and "Labels: CLIP" in drawn
+        assert [name for name in "abcd" if name in drawn] == list("ab" if last else "abcd")
+        assert last in drawn if last else not any("more of" in text for text in drawn)
+    many = pd.concat([table.assign(concept=f"c{i}", units=20 - i)[:1] for i in range(17)], ignore_index=True)
+    concept_figures.frequent_concepts(many, tmp_path / "x.svg", encoder="CLIP")
+    assert "2 more of 4 to 5 units" in text_of(tmp_path / "x.svg")
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("trend", "No rise or fall of a category's share from layer to layer is supported, adjusted for 10 tests;"),
+        (
+            "differences",
+            "No difference of a category's share between squeezenet1_1 and efficientnet_lite0 is supported,",
+        ),
+    ],
+)
+def test_what_does_not_differ_is_a_sentence(name, start, tmp_path):
+    draw, tables, options = charts(MODELS["two models"])[name]
+    draw(*(table.assign(p_adjusted=0.3) for table in tables), tmp_path / "x.svg", **options)
+    sentence = " ".join(text_of(tmp_path / "x.svg"))
+    assert sentence.startswith(start) and sentence.endswith("smallest p = 0.3. Labels: ConSE surrogate.")
+    draw(*tables, tmp_path / "x.svg", **options)
+    assert len(text_of(tmp_path / "x.svg")) > 5, "one that differs is a chart"
 
 
 def test_concepts_are_counted_among_labeled_units(tmp_path):
@@ -532,9 +582,9 @@ def test_resources_say_how_many_rules_are_shown(rules, which, tmp_path):
 def panels_of(monkeypatch, tmp_path):
     """Draw a figure; give it and its panels."""
 
-    def draw(name, models, change=lambda table: table):
+    def draw(name, models, change=lambda table: table, **more):
         function, tables, options = charts(models)[name]
-        function(*map(change, tables), tmp_path / "x.svg", **options)
+        function(*map(change, tables), tmp_path / "x.svg", **options | more)
         return kept[-1], kept[-1].axes
 
     kept = []
@@ -542,19 +592,87 @@ def panels_of(monkeypatch, tmp_path):
     return draw
 
 
-def test_category_shares_are_per_cent_in_one_color_a_layer_on_one_axis(panels_of):
-    names = {"a": ["l1", "l2"], "b": ["l1"]}
-    _, panels = panels_of("shares", names)
-    for panel, layers in zip(panels, names.values(), strict=True):
-        assert [line.get_label() for line in panel.get_lines()] == layers
-        assert all(set(line.get_xdata()) == {20.0} for line in panel.get_lines())
-        (interval, *_) = panel.collections[0].get_segments()
-        assert interval[:, 0].tolist() == [15, 27]
-        assert len({str(line.get_color()) for line in panel.get_lines()}) == len(layers)
-    assert panels[0].get_shared_x_axes().joined(*panels)
-    assert [panel.get_xlabel() for panel in panels] == ["", "share of the layer's labeled units (%)"]
-    _, panels = panels_of("shares", names | {"c": ["l1"]})
-    assert [bool(panel.get_xlabel()) for panel in panels] == [False, False, True]
+def test_category_shares_are_per_cent_with_the_layers_on_the_axis(panels_of):
+    _, panels = panels_of("shares", {"a": ["l1", "l2"], "b": ["l1"]})
+    assert [panel.get_title(loc="left") for panel in panels] == [
+        "object",
+        "scene",
+        "part",
+        "color",
+        "not a known category",
+    ]
+    for panel in panels:
+        assert [label.get_text() for label in panel.get_yticklabels()] in (["l1", "l2", "l1"], [])
+        assert [line.get_label() for line in panel.get_lines()] == ["a", "b"]
+        drawn = np.concatenate([line.get_xydata() for line in panel.get_lines()])
+        assert drawn[np.isfinite(drawn[:, 0])].tolist() == [[20, 0], [20, 1], [20, 2]], "each layer on its own row"
+    (interval, *_) = panels[0].collections[0].get_segments()
+    assert interval[:, 0].tolist() == [15, 27]
+    assert [panel.get_xlabel() for panel in panels] == ["", "", "", *["share of the layer (%)"] * 2]
+
+
+def test_a_color_means_one_thing():
+    """Of models, explainers and standings none has a color of another; a model keeps its own without the others."""
+    sets = [charts_module.MODEL_COLORS, [*charts_module.EXPLAINER_COLORS.values()]]
+    colors = [color.upper() for each in [*sets, [*charts_module.STANDING_COLORS.values()]] for color in each]
+    assert len(set(colors)) == len(colors)
+    assert set(charts_module.EXPLAINER_COLORS) == set(METHOD_TITLES) - {"random", "gaussian"}
+    for several, alone in ((["a", "b", "c"], ["c"]), (["b", "c"], ["c", "b"])):
+        of_run = charts_module.looks([*"abc", *several])
+        assert of_run["c"] == charts_module.looks([*"abc", *alone])["c"]
+    known = charts_module.explainer_looks(["new-x", "lime", "gradcam-x"])
+    assert known["LIME"]["color"] == charts_module.EXPLAINER_COLORS["lime"] and len({*map(str, known.values())}) == 3
+
+
+@pytest.mark.parametrize("name", charts(ONE))
+def test_figures_fit_a_narrow_window_or_say_that_they_scroll(name, panels_of):
+    """At 85 % of their size, as the overview shows the smallest, in the 368 pixels of a window of 400."""
+    figure, _ = panels_of(name, MODELS["two models"])
+    fits = figure.get_figwidth() * 96 * 0.85 <= 368
+    assert fits != (name in ("curves", "resources"))
+
+
+def test_a_heat_map_shows_each_pair_once(panels_of):
+    rows = [["m", f"{a}-x", b, "equal_area_iou", 10, value, 1 / 9] for a, b, value in [
+        ("gradcam", "scorecam-x", 0.75), ("gradcam", "lime", 0.25), ("scorecam", "lime", np.nan)]]  # fmt: skip
+    columns = ["model", "explainer_a", "explainer_b", "measure", "n", "mean", "chance"]
+    _, (panel,) = panels_of("equal_area_iou", ONE, lambda _: pd.DataFrame(rows, columns=columns))
+    (image,) = panel.get_images()
+    np.testing.assert_array_equal(np.asarray(image.get_array().filled(np.nan)), [[0.75, 0.25], [np.nan, np.nan]])
+    assert [text.get_text() for text in panel.texts] == ["0.75", "0.25"]
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["Grad-CAM", "Score-CAM"]
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["Score-CAM", "LIME"]
+
+
+def test_the_sweep_has_a_line_of_maps_with_each_other_and_one_with_lime(panels_of):
+    pairs = [("gradcam-x", "scorecam-x", 0.8), ("gradcam-x", "lime", 0.2), ("scorecam-x", "lime", 0.4)]
+    rows = [["m", a, b, "equal_area_iou", "all", cut, mean] for a, b, mean in pairs for cut in (0.1, 0.2)]
+    columns = ["model", "explainer_a", "explainer_b", "measure", "subset", "cut", "mean"]
+    _, (panel,) = panels_of("sweep", ONE, lambda _: pd.DataFrame(rows, columns=columns))
+    with_lime, others, chance = panel.get_lines()
+    assert [with_lime.get_label(), others.get_label(), chance.get_label()] == ["with LIME", "with each other", "chance"]
+    assert with_lime.get_ydata() == pytest.approx([0.3, 0.3]) and others.get_ydata() == pytest.approx([0.8, 0.8])
+    band = panel.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == (0.2, 0.4), "from the lowest to the highest pair"
+
+
+def test_the_source_images_stand_behind_the_closest_correlation(panels_of):
+    def closest(table):
+        return table.assign(correlation=[0.1, -0.3, 0.2, np.nan]) if "correlation" in table else table
+
+    _, (above, below) = panels_of("complexity", {"a": ["l"], "b": ["l"]}, closest, thumbnails={"a": SMALL, "x": SMALL})
+    assert [line.get_label() for line in above.get_lines()[:2]] == ["a", "b"]
+    assert below.get_title(loc="left") == "a: r = \u22120.30, adj. p = 0.5" and below.get_xlabel() == "pieces"
+    assert below.get_lines()[0].get_xdata().tolist() == [1, 1, 1] and below.get_lines()[0].get_label() != "b"
+    (thumbnail,) = (each for each in below.artists if isinstance(each, AnnotationBbox))
+    assert thumbnail.xy == (1, 0.1), "of the one image that is there, at its point"
+
+
+def test_names_at_line_ends_keep_their_order_and_a_distance():
+    apart = charts_module._apart
+    assert apart(np.array([0.5, 0.5, 0.5]), 0.1) == pytest.approx([0.5, 0.6, 0.7])
+    assert apart(np.array([1.0, 0.2, 1.0]), 0.1) == pytest.approx([0.9, 0.2, 1.0])
+    assert apart(np.array([]), 0.1).tolist() == []
 
 
 def test_series_have_colors_of_their_own(panels_of):
@@ -565,7 +683,7 @@ def test_series_have_colors_of_their_own(panels_of):
 
 def test_the_counts_of_concepts_and_the_objects_have_names(panels_of):
     _, panels = panels_of("rarefaction", MODELS["two models"])
-    assert [panel.get_ylabel() for panel in panels] == ["distinct concepts", ""] * 2
+    assert [panel.get_ylabel() for panel in panels] == ["distinct concepts"] * 2
     _, panels = panels_of("found", ONE)
     assert [panel.get_title(loc="left") for panel in panels] == ["against the mask", "", "against the box", ""]
 

@@ -29,7 +29,7 @@ def test_names_in_a_figure_are_seen_whole_or_shortened(tmp_path):
             table.assign(model="net", layer="all"), tmp_path / "a.svg", encoder=f"CLIP {HIDDEN} {LONG}"
         )
     texts = drawn(tmp_path / "a.svg")
-    assert "ß" * 25 + "…" in texts and SHOWN[:25] + "…" in texts and "日本語🐱" in texts
+    assert "ß" * 23 + "…" in texts and SHOWN[:23] + "…" in texts and "日本語🐱" in texts
     assert max(map(len, texts)) < 200 and not re.search("[\u200b-\u200f\u202a-\u202e\x00-\x08\x1b]", "".join(texts))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from unitlens.report import unit_gallery
+from unitlens.report import charts, unit_gallery
 
 CONCEPTS = pd.DataFrame(
     [
@@ -99,11 +99,11 @@ def test_evidence_is_shown_where_the_table_has_it():
     assert [each["name"] for each in columns if each["on_card"]] == ["score", "margin", "kept", "q", "held-out r"]
 
 
-def test_points_of_the_chart_have_the_color_of_their_category():
+def test_points_of_the_chart_have_the_color_of_their_model():
     chart = unit_gallery.collect(CONCEPTS, maps(), PICTURES)["chart"]
     scale = chart["encoding"]["color"]["scale"]
-    assert chart["mark"]["filled"] and scale["domain"] == ["color", "object"]
-    assert len(set(scale["range"])) == 2
+    assert chart["mark"]["filled"] and scale["domain"] == ["net", "other"]
+    assert scale["range"] == charts.MODEL_COLORS[:2]
 
 
 def test_the_first_source_image_is_one_like_any_other_and_rows_are_read_in_ascending_order():
