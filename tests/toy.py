@@ -267,7 +267,6 @@ def write_inputs(folder):
         row["mask"] = row["path"].replace(".png", "_mask.png")
         write_mask(source_images / row["mask"], box)
     black = {"image_id": "1.10", "path": "the black one.png"}
-    write_sheet(folder / "config/probe.csv", [*rows, black])
     first, second, third, fourth, *_ = rows
     explained = [
         {key: first[key] for key in ("image_id", "path")},  # without a label
@@ -278,6 +277,10 @@ def write_inputs(folder):
         second | {"image_id": "NA"},  # with a mask
     ]
     write_sheet(folder / "config/explain.csv", explained)
+    for row, box in ((first, (3, 3, 20, 36)), (third, (20, 4, 44, 20)), (rows[5], (12, 12, 30, 34))):
+        row["mask"] = row["path"].replace(".png", "_mask.png")  # five in all: fewer name no unit
+        write_mask(source_images / row["mask"], box)
+    write_sheet(folder / "config/probe.csv", [*rows, black])
     write_concepts(folder / "config/concepts.csv")
     write_table(folder / "config/masks.csv", [("value", "word", "category"), *MASK_WORDS])
     (folder / "config/classes.txt").write_text("\n".join(CLASSES) + "\n", encoding="utf-8")

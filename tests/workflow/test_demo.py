@@ -43,8 +43,7 @@ def test_a_second_run_has_nothing_to_do(demo):
 
 
 def test_the_page_of_outputs_describes_every_column_and_no_other(demo):
-    masks = "results/images/{dataset}/{geometry}/{shard}.h5: mask"  # its source images have boxes only
-    assert outputs.departures(demo) == ([], [masks])
+    assert outputs.departures(demo) == ([], [])
 
 
 def test_every_unit_has_one_row_with_evidence(demo):
@@ -53,8 +52,8 @@ def test_every_unit_has_one_row_with_evidence(demo):
         "features.4": 128,
         "features.7": 256,
         "features.12": 512,
+        "blocks.1": 24,
         "blocks.4": 112,
-        "blocks.5": 192,
         "blocks.6": 320,
     }
     assert concepts.groupby("layer").size().to_dict() == units
@@ -69,6 +68,15 @@ def test_every_unit_has_one_row_with_evidence(demo):
     one = (demo / "results/concepts/squeezenet1_1/features.12.csv").read_text().splitlines()
     assert [line for line in lines if ",features.12," in line] == one[1:]
     assert lines[0] == one[0]
+
+
+def test_textures_name_units_colors_early_and_patterns_later(demo):
+    units = pd.read_csv(demo / "results/netdissect.csv", keep_default_na=False)
+    named = units[units.status == "named"]
+    assert len(named) >= 60 and (named.groupby(["model", "layer"]).size() > 5).all()
+    colors = named.mask_category.eq("color").groupby([named.model, named.layer]).mean()
+    assert colors["squeezenet1_1", "features.4"] > 0.5 > colors["squeezenet1_1", "features.12"]
+    assert colors["efficientnet_lite0", "blocks.1"] > 0.5 > colors["efficientnet_lite0", "blocks.6"]
 
 
 def test_activations_of_all_shards(demo):
@@ -213,5 +221,5 @@ def test_no_clock_in_outputs_and_logs_for_all_rules(demo):
     assert logged == {path.name for path in (demo / "results/benchmarks").iterdir()}
     files, jobs = ([path for path in (demo / "results" / part).rglob("*") if path.is_file()] for part in ("", "logs"))
     assert len(files) < 5 * len(jobs)
-    of_broden = {"collect_mask_words"}
-    assert logged == {path.stem for path in (demo / "scripts").glob("*.py")} - of_broden
+    of_annotations = {"annotate_images", "annotate_concepts"}
+    assert logged == {path.stem for path in (demo / "scripts").glob("*.py")} - of_annotations
