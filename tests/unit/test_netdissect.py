@@ -524,7 +524,7 @@ def annotated_layer(seed=0, images=120):
 
 @pytest.mark.parametrize("similarity", ["auc", "cos_similarity"])
 def test_planted_units_are_named_by_labels_of_whole_images(similarity):
-    names = "annotations", "annotations"
+    names = unit_labels.ANNOTATIONS, unit_labels.ANNOTATIONS
     options = {"similarity": similarity, "seed": 0, "resamples": 10, "null_draws": 2000}
     table = unit_labels.label_table(*annotated_layer(), encoders=names, **options)
     assert table.concept[:6].tolist() == ["crane", *"bcdef"]  # the other crane is shown by no image

@@ -22,6 +22,7 @@ from unitlens.report import concept_findings
 from unitlens.storage import arrays as arrays_module
 from unitlens.storage.shards import concatenate, read_column
 from unitlens.storage.tables import read_table, write_table
+from unitlens.tables import unit_labels
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 GEOMETRY = {key: toy.PREPROCESSING[key] for key in ("fit", "resize", "crop", "interpolation")}
@@ -407,7 +408,7 @@ def test_units_are_labeled_by_annotations(given):
     concepts = f"annotated-{given}/concepts.h5"
     adapter("annotate_concepts", {"images": parts}, [concepts], params=params)
     found, facts = arrays_module.read_arrays(concepts)
-    assert found["word"].tolist() == [toy.CLASSES[0]] and facts["encoder"] == "annotations"
+    assert found["word"].tolist() == [toy.CLASSES[0]] and facts["encoder"] == unit_labels.ANNOTATIONS
     activations = [f"annotated-{given}/activations-{number}.h5" for number in range(len(images))]
     for one, path in zip(images, activations, strict=True):
         extract(path, one)
@@ -415,7 +416,7 @@ def test_units_are_labeled_by_annotations(given):
     files = {"activations": activations, "images": parts, "concepts": concepts}
     table = f"annotated-{given}/table.csv"
     adapter("label_units", files, [table], params=params, model=MODEL, layer="relu2")
-    assert set(read_table(table).encoder) == {"annotations"} and not read_table(table).named.any()
+    assert set(read_table(table).encoder) == {unit_labels.ANNOTATIONS} and not read_table(table).named.any()
 
 
 def boxed_images(folder):

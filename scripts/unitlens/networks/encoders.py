@@ -116,7 +116,7 @@ def annotations(files: Mapping[str, Path], *, device: str) -> Encoder:
 
     There are no `files`, and nothing runs on the device.
     """
-    return Encoder(lambda images: torch.empty(len(images), 0), lambda words: torch.eye(len(words)), "annotations")
+    return Encoder(lambda images: torch.empty(len(images), 0), lambda words: torch.eye(len(words)), "")
 
 
 def _batches(words: Sequence[str]) -> Iterator[list[str]]:

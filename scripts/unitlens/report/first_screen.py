@@ -60,6 +60,10 @@ def read_first(tables: Tables) -> list[str]:
         return sentences
     units = tables["concepts"]
     standing = unit_labels.standing(units).dropna()
+    if units["encoder"].iloc[0] == unit_labels.ANNOTATIONS:
+        counts = {name: int((standing == name).sum()) for name in unit_labels.STANDINGS}
+        known = int(units["source_images"].max())
+        return sentences + say("summary.masks", **counts, source_images=known, what="Annotations")
     if len(standing):
         alpha = units["alpha"].iloc[0]
         bar = alpha if alpha < 1 else unit_labels.SELECTIVE

@@ -23,6 +23,7 @@ from skimage.measure import approximate_polygon, find_contours
 
 from unitlens.jobs.characters import visible
 from unitlens.report import text
+from unitlens.tables import unit_labels
 
 LARGEST_REPORT_PAGE = 1_500_000  # bytes; in base64 it stays below 2 MB, the longest address of a frame in Chromium
 LARGEST_PNG = 500_000  # bytes; larger ones show source images, and are embedded as JPEG
@@ -98,7 +99,7 @@ def _environment(**options: object) -> jinja2.Environment:
     environment.filters |= {write.__name__: write for write in _FILTERS}
     environment.filters["anchor"] = lambda title: title.lower().replace(" ", "-")
     environment.tests["known"] = pd.notna
-    environment.globals["SIGNIFICANT"] = text.SIGNIFICANT
+    environment.globals |= {"SIGNIFICANT": text.SIGNIFICANT, "ANNOTATIONS": unit_labels.ANNOTATIONS}
     return environment
 
 

@@ -15,7 +15,7 @@ from unitlens.units.permutation import Probe, group_rows, p_values, testable
 
 ALL = "all"  # the layer column of rows that pool the configured layers
 SILENT = ("dead", "constant", "not finite")  # status of units that cannot have a label
-ANNOTATIONS = "annotations"  # in the place of an encoder: what the probe set's sheet says
+ANNOTATIONS = "annotation of the probe set"  # in the place of an encoder's title
 STANDINGS = ("named", "selective", "neither")
 SELECTIVE = 0.05  # the largest q of a selective unit where an alpha of 1 asks for none
 _TOP_IMAGES = 5  # how many of a unit's top images the table names

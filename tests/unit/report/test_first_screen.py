@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from unitlens.report import first_screen, samples
+from unitlens.tables import unit_labels
 
 ALPHA = {"alpha": 0.05, "encoder": "CLIP", "similarity": "soft_wpmi", "concept_list": "9 words", "source_images": 900}
 
@@ -162,6 +163,14 @@ def test_an_alpha_of_one_makes_no_unit_selective():
     assert first_screen.read_first({"concepts": units})[0].startswith(
         "1 of 10 active units (10 %) match some concept of the list better than chance (q ≤ 0.05)."
     )
+
+
+def test_read_first_says_what_annotations_name_where_they_take_the_place_of_an_encoder():
+    units = labels(("m", "x", "red", 0.01, 5), ("m", "x", "blue", 0.5, 3)).assign(encoder=unit_labels.ANNOTATIONS)
+    assert first_screen.read_first({"concepts": units.assign(named=[True, True, *[False] * 6])}) == [
+        "Annotations of 900 source images name 2 of 8 units: better than chance, and the same concept on both halves; "
+        "3 more are selective."
+    ]
 
 
 def test_read_first_says_what_is_named_selective_and_stable_and_what_to_do():
