@@ -14,7 +14,7 @@ WORKFLOW = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).pare
 sys.path.insert(0, str(WORKFLOW / "scripts"))
 from unitlens.jobs import config as job_config
 from unitlens.jobs import csv_files, schema
-from unitlens.jobs.sheets import BROUGHT_MASKS, annotated_set
+from unitlens.jobs.sheets import BROUGHT_MASKS, annotated_set, sides
 
 SCHEMA = schema.read_schema(WORKFLOW / "config" / "schema.yaml")
 
@@ -87,8 +87,16 @@ def shards(dataset):
     return [f"{index:05d}" for index in range(-(-count_rows(dataset) // size))]
 
 
+def geometry_of(preprocessing):
+    """What of the preprocessing is done once for all networks that share it; gray for networks of one channel."""
+    kept = {key: preprocessing[key] for key in ("fit", "resize", "crop", "interpolation")}
+    return kept | ({"gray": True} if len(preprocessing["mean"]) == 1 else {})
+
+
 def geometry_name(preprocessing):
-    return "{fit}{resize}-crop{crop}-{interpolation}".format(**preprocessing)
+    sizes = {key: "x".join(map(str, dict.fromkeys(sides(preprocessing[key])))) for key in ("resize", "crop")}
+    name = "{fit}{resize}-crop{crop}-{interpolation}".format(**preprocessing | sizes)
+    return name + ("-gray" if "gray" in geometry_of(preprocessing) else "")
 
 
 # ---- files that several topics read
@@ -255,7 +263,7 @@ WILDCARDS = {
     "encoder": "clip|conse",
     "shard": r"\d{5}",
     "layer": r"[A-Za-z0-9_.#]+",
-    "geometry": r"(squash|short)\d+-crop\d+-[a-z]+",
+    "geometry": r"(squash|short)\d+(x\d+)?-crop\d+(x\d+)?-[a-z]+(-gray)?",
     "explainer": r"[A-Za-z0-9+_]+(-[A-Za-z0-9_.]+)?",
 }
 

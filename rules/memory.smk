@@ -22,9 +22,9 @@ def memory_of_shard(wildcards, attempt):
     """Memory for the images of one shard and their label maps, of which a source image of Broden has up to eight."""
     start, stop = shard_range(wildcards)
     images = config["images"][wildcards.dataset]
-    side, maps = geometry(wildcards)["crop"], 8 if images["kind"] == "broden" else 2
+    pixels, maps = math.prod(sides(geometry(wildcards)["crop"])), 8 if images["kind"] == "broden" else 2
     large = max(images["max_pixels"] - 2 * 10**8, 0)  # what one source image takes beyond the usual
-    return attempt * (1000 + ((stop - start) * side**2 * (3 + 2 * maps) + 8 * large) // 2**20)
+    return attempt * (1000 + ((stop - start) * pixels * (3 + 2 * maps) + 8 * large) // 2**20)
 
 
 def memory(megabytes, maps=0, section=None):
@@ -36,7 +36,7 @@ def memory(megabytes, maps=0, section=None):
         held = len(explainers(wildcards.model)) if maps == "all" else maps
         most = config[section]["n_images"] if section else config["images"]["explain"]["shard_size"]
         source_images = min(most, count_rows("explain"))
-        pixels = preprocessing(wildcards)["crop"] ** 2 if held else 0
+        pixels = math.prod(sides(preprocessing(wildcards)["crop"])) if held else 0
         return attempt * (megabytes + 14 * held * source_images * pixels // 2**20)
 
     return needed

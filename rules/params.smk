@@ -69,7 +69,7 @@ def geometry(wildcards):
     networks = [*config["models"].values(), *([config["encoder"]] if "encoder" in config else [])]
     inputs = [settings["preprocessing"] for settings in networks]
     found = next(each for each in inputs if geometry_name(each) == wildcards.geometry)
-    return {key: found[key] for key in ("fit", "resize", "crop", "interpolation")}
+    return geometry_of(found)
 
 
 def shard_range(wildcards):

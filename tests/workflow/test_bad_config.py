@@ -37,6 +37,7 @@ SOURCES = "path | url | package + sha256 | torchvision | timm | open_clip"
 SCHEMA = yaml.safe_load((ROOT / "config/schema.yaml").read_text())
 LAYER = SCHEMA["$defs"]["layer"]["description"]
 
+CROP, RESIZE = (SCHEMA["$defs"]["preprocessing"]["properties"][key]["description"] for key in ("crop", "resize"))
 FOLDER = {"shard_size": 9, "sources": [{"folder": "source_images"}]}
 TEXTURES = {"kind": "textures", "size": 9, "pixels": 32, "shard_size": 9}
 
@@ -567,9 +568,8 @@ BAD = {
         [
             f"threads: 1000000000 is greater than the maximum of 1024 ({meaning('threads')})",
             f"seed: 100000000000000000000 is greater than the maximum of 4294967295 ({meaning('seed')})",
-            "models.toy.preprocessing.resize: 1000000000 is greater than the maximum of 8192 (Pixels after resizing.)",
-            "models.toy.preprocessing.crop: 1000000000 is greater than the maximum of 8192 (Side of the center crop in "
-            "pixels; the network's input.)",
+            f"models.toy.preprocessing.resize: 1000000000 is greater than the maximum of 8192 ({RESIZE})",
+            f"models.toy.preprocessing.crop: 1000000000 is greater than the maximum of 8192 ({CROP})",
             "images.probe.shard_size: 1000000000 is greater than the maximum of 1000000 (Rows of the sheet that one "
             "job works on.)",
             "explain.lime.n_samples: 1000000000 is greater than the maximum of 1000000 (Perturbed images for each "
@@ -683,6 +683,31 @@ BAD = {
                 "between slashes, none zero"
                 for line, path in [(10, "i\0.png"), (11, "j" * 256)]
             ),
+        ],
+    ),
+    "sizes and channels that do not go together": (
+        {
+            "models.toy.preprocessing": toy.PREPROCESSING
+            | {"fit": "short", "resize": [36, 40], "crop": [32, 41], "mean": [0.5, 0.5], "std": [0.2]},
+            "encoder.preprocessing": toy.PREPROCESSING
+            | {"crop": [20, 32], "resize": [36, 32], "mean": [0.5], "std": [1]},
+        },
+        {},
+        [
+            "models.toy.preprocessing: crop [32, 41] must not be larger than resize [36, 40]",
+            "models.toy.preprocessing.resize: [36, 40], but fit: short resizes by the short side; give one number",
+            "models.toy.preprocessing: mean has 2 and std 1 numbers; allowed are 3 numbers, for RGB, or 1, for gray, "
+            "in both: source images are read as one of these",
+            "encoder.preprocessing: the encoder sees squares (crop) of three channels (mean, std)",
+        ],
+    ),
+    "a size of three sides": (
+        {"models.toy.preprocessing.crop": [32, 32, 3], "models.toy.preprocessing.resize": "36"},
+        {},
+        [
+            f"models.toy.preprocessing.crop: [32, 32, 3] is too long ({CROP})",
+            "models.toy.preprocessing.resize: '36' is not of type 'integer', 'array': write it without quotes and with "
+            f"a point, 0.001 or 1.0e-3 ({RESIZE})",
         ],
     ),
     "classes that are counted from 1": (

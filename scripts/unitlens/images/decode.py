@@ -19,7 +19,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from unitlens.images.geometry import check_geometry, cut_out, fit_image
 from unitlens.jobs.progress import each
-from unitlens.jobs.sheets import inside, parse_crop
+from unitlens.jobs.sheets import inside, parse_crop, sides
 
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # EPS would run Ghostscript
 
@@ -65,9 +65,10 @@ def decode_images(
     Parameters
     ----------
     geometry
-        ``{"fit", "resize", "crop", "interpolation"}``. fit "squash": to resize x resize, whatever the aspect; "short":
-        the short side to `resize`, the long one in proportion, rounded down. Then a center crop of crop x crop pixels.
-        interpolation: "bilinear" or "bicubic", both antialiased as Pillow does.
+        ``{"fit", "resize", "crop", "interpolation"}`` and perhaps ``gray``. fit "squash": to `resize`, the side of a
+        square or height and width, whatever the aspect; "short": the short side to `resize`, the long one in
+        proportion, rounded down. Then a center crop of `crop`, likewise a side or two. interpolation: "bilinear" or
+        "bicubic", both antialiased as Pillow does. gray: the luminance (ITU-R 601-2) in all three channels.
     on_bad_image
         "fail" raises if a source image cannot be read; "skip" leaves it out and lists it.
     bits
@@ -76,7 +77,7 @@ def decode_images(
 
     Returns
     -------
-    images : (kept, crop, crop, 3) uint8
+    images : (kept, h, w, 3) uint8
     kept : (kept,) int64
         Indices into `rows`.
     problems : list of (image_id, message)
@@ -95,7 +96,7 @@ def decode_images(
     check_geometry(geometry)
     places = [place_of(root, row) for row in rows]
     open_once = functools.lru_cache(maxsize=1)(_open_upright)  # the crops of one source image follow each other
-    images = np.empty((len(rows), geometry["crop"], geometry["crop"], 3), np.uint8)
+    images = np.empty((len(rows), *sides(geometry["crop"]), 3), np.uint8)
     kept, problems, several, deep = [], [], [], {}
     for index, (path, crop) in enumerate(each(places, "source images")):
         try:

@@ -4,10 +4,12 @@ The geometry gives exactly the pixels of torchvision's Resize and CenterCrop on 
 torch here, so that a decode job starts at once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image
+
+from unitlens.jobs.sheets import sides
 
 FITS = ("squash", "short")
 _MOST_PIXELS = 2**26  # of a resized image
@@ -28,15 +30,21 @@ def box_pixels(box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def check_geometry(geometry: Mapping) -> None:
     """Raise a ValueError unless a geometry is one that can be made."""
-    allowed = f"fit in {FITS}, crop <= resize (pixels) and interpolation in {tuple(INTERPOLATIONS)}"
+    allowed = f"fit in {FITS}, crop <= resize (pixels; height and width where fit is squash), gray (True or False)"
+    keys = {"fit", "resize", "crop", "interpolation"}
     if (
-        set(geometry) != {"fit", "resize", "crop", "interpolation"}
+        not keys <= set(geometry) <= keys | {"gray"}
         or geometry["fit"] not in FITS
         or geometry["interpolation"] not in INTERPOLATIONS
-        or not all(type(geometry[key]) is int for key in ("resize", "crop"))
-        or not 0 < geometry["crop"] <= geometry["resize"]
+        or not all(type(side) is int for key in ("resize", "crop") for side in sides(geometry[key]))
+        or not all(0 < crop <= resize for crop, resize in zip(*map(sides, _sizes(geometry)), strict=True))
+        or (geometry["fit"] == "short" and len(set(sides(geometry["resize"]))) > 1)
     ):
-        raise ValueError(f"`geometry` must have {allowed}; got {dict(geometry)}")
+        raise ValueError(f"`geometry` must have {allowed} and interpolation in {tuple(INTERPOLATIONS)}; got {geometry}")
+
+
+def _sizes(geometry: Mapping) -> tuple[int | Sequence[int], int | Sequence[int]]:
+    return geometry["crop"], geometry["resize"]
 
 
 def cut_out(image: Image.Image, crop: tuple[float, ...] | None) -> Image.Image:
@@ -56,23 +64,24 @@ def _crop_edges(size: tuple[int, int], crop: tuple[float, ...] | None) -> tuple[
 
 
 def fit_image(image: Image.Image, geometry: Mapping) -> np.ndarray:
-    """Bring an image to a geometry: (crop, crop, 3) uint8."""
+    """Bring an RGB image to a geometry: (h, w, 3) uint8; of a gray one the channels are equal."""
+    image = image.convert("L").convert("RGB") if geometry.get("gray") else image
     size, edges = _resized(image.size, geometry)
     resized = image.resize(size, INTERPOLATIONS[geometry["interpolation"]])
-    return np.asarray(resized.crop(edges))  # (crop, crop, 3)
+    return np.asarray(resized.crop(edges))  # (h, w, 3)
 
 
 def _resized(size: tuple[int, int], geometry: Mapping) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
     """Width and height after resizing, and the edges of the center crop in it."""
-    resize, crop = geometry["resize"], geometry["crop"]
-    width, height = resize, resize
+    height, width = sides(geometry["resize"])
     if geometry["fit"] == "short":
-        long = int(resize * max(size) / min(size))
-        width, height = (resize, long) if size[0] <= size[1] else (long, resize)
+        long = int(width * max(size) / min(size))
+        width, height = (width, long) if size[0] <= size[1] else (long, height)
     if width * height > _MOST_PIXELS:
         raise ValueError(f"{size[0]} x {size[1]} pixels would become {width} x {height}: too elongated")
-    left, top = round((width - crop) / 2), round((height - crop) / 2)  # halves to even, as torchvision does
-    return (width, height), (left, top, left + crop, top + crop)
+    high, wide = sides(geometry["crop"])
+    left, top = round((width - wide) / 2), round((height - high) / 2)  # halves to even, as torchvision does
+    return (width, height), (left, top, left + wide, top + high)
 
 
 def fit_box(
@@ -83,7 +92,8 @@ def fit_box(
     (width, height), (x, y, _, _) = _resized((right - left, bottom - top), geometry)
     scale = np.array([width / (right - left), height / (bottom - top)] * 2)
     pixels = np.array(box) * [*size, *size] - [left, top, left, top]
-    edges = np.clip(pixels * scale - [x, y, x, y], 0, geometry["crop"])
+    high, wide = sides(geometry["crop"])
+    edges = np.clip(pixels * scale - [x, y, x, y], 0, [wide, high, wide, high])
     return edges if (edges[:2] < edges[2:]).all() else np.full(4, np.nan)
 
 

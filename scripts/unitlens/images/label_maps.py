@@ -9,7 +9,7 @@ from PIL import Image
 from unitlens.images import decode
 from unitlens.images.geometry import box_pixels, check_geometry, fit_box, fit_map
 from unitlens.jobs.characters import first_few
-from unitlens.jobs.sheets import MAPS, MAPS_APART, fractions, inside, is_label
+from unitlens.jobs.sheets import MAPS, MAPS_APART, fractions, inside, is_label, sides
 
 _LENGTH = 8  # shares are divided by it; the square is how many concepts may cover an image
 
@@ -47,12 +47,12 @@ def read_label_maps(
         A box, a cell or, with "fail", a map cannot be used; the row, what was found and what is allowed are named.
     """
     check_geometry(geometry)
-    side = geometry["crop"]
+    height, width = sides(geometry["crop"])
     arrays = {"box": np.full((len(rows), 4), np.nan, np.float32)}
     arrays["has_mask"] = np.array([bool(row.get("mask")) for row in rows], dtype=bool)
     cells = {name: [[cell for cell in row.get(name, "").split(MAPS_APART) if cell] for row in rows] for name in MAPS}
     counts = {name: max(map(len, cells[name]), default=0) for name in MAPS}
-    shapes = {name: (len(rows), counts[name], side, side) for name in MAPS if counts[name]}
+    shapes = {name: (len(rows), counts[name], height, width) for name in MAPS if counts[name]}
     arrays |= {name: np.full(shapes[name], 0, np.uint16) for name in shapes}  # np.zeros gets no huge pages: 30 x slower
     problems = []
     for index, row in enumerate(rows):

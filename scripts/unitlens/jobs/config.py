@@ -8,7 +8,15 @@ from unitlens.jobs import sheets
 from unitlens.jobs.csv_files import check_file, count_rows, read_all
 from unitlens.jobs.inputs import check_files, check_folders, check_offline
 from unitlens.jobs.schema import fill_in_defaults, repeated_keys, violations
-from unitlens.jobs.sheets import annotated_set, annotations, check_classes, check_concepts, check_masks, count_classes
+from unitlens.jobs.sheets import (
+    annotated_set,
+    annotations,
+    check_classes,
+    check_concepts,
+    check_masks,
+    count_classes,
+    sides,
+)
 
 _MOST_SHARDS = 10**5  # that five digits number
 
@@ -85,15 +93,24 @@ def _case_twins(names: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _check_geometries(config: dict) -> list[str]:
-    """Refuse a center crop that is larger than what it is cut from."""
-    networks = {f"models.{name}": model for name, model in config["models"].items()} | {
-        name: config[name] for name in ("encoder",) if name in config
-    }
-    return [
-        f"{key}.preprocessing: crop {each['crop']} must not be larger than resize {each['resize']}"
-        for key, each in ((key, settings["preprocessing"]) for key, settings in networks.items())
-        if each["crop"] > each["resize"]
-    ]
+    """Refuse a center crop that is larger than what it is cut from, and channels that source images do not have."""
+    networks = {f"models.{name}": model for name, model in config["models"].items()}
+    networks |= {"encoder": config["encoder"]} if "encoder" in config else {}
+    problems = []
+    for name, settings in networks.items():
+        key, each = f"{name}.preprocessing", settings["preprocessing"]
+        crop, resize, channels = each["crop"], each["resize"], len(each["mean"])
+        high, wide = sides(resize)
+        if sides(crop)[0] > high or sides(crop)[1] > wide:
+            problems.append(f"{key}: crop {crop} must not be larger than resize {resize}")
+        if each["fit"] == "short" and high != wide:
+            problems.append(f"{key}.resize: {resize}, but fit: short resizes by the short side; give one number")
+        if channels != len(each["std"]) or channels not in (1, 3):
+            allowed = "3 numbers, for RGB, or 1, for gray, in both: source images are read as one of these"
+            problems.append(f"{key}: mean has {channels} and std {len(each['std'])} numbers; allowed are {allowed}")
+        if name == "encoder" and (channels == 1 or sides(crop)[0] != sides(crop)[1]):
+            problems.append(f"{key}: the encoder sees squares (crop) of three channels (mean, std)")
+    return problems
 
 
 def _check_weights(config: dict) -> list[str]:
@@ -153,9 +170,9 @@ def _check_steps(config: dict) -> list[str]:
     """Allow a curve of deletion or insertion at most as many points as there are pixels."""
     steps = config["faithfulness"]["steps"]
     return [
-        f"faithfulness.steps: {steps} are more than the {side**2} pixels that {name} sees"
+        f"faithfulness.steps: {steps} are more than the {pixels} pixels that {name} sees"
         for name in explained_models(config)
-        if (side := config["models"][name]["preprocessing"]["crop"]) ** 2 < steps
+        if (pixels := math.prod(sides(config["models"][name]["preprocessing"]["crop"]))) < steps
     ]
 
 

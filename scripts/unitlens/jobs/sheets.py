@@ -64,6 +64,11 @@ def parse_crop(text: str) -> tuple[float, float, float, float] | None:
     return fractions(text.split(), "crop") if text.strip() else None
 
 
+def sides(size: int | Sequence[int]) -> tuple[int, int]:
+    """Give height and width of a size that is written as the side of a square, or as these two."""
+    return tuple(size) if isinstance(size, list | tuple) else (size, size)
+
+
 def fractions(edges: Sequence[str | float], name: str) -> tuple[float, float, float, float]:
     """Read left, top, right and bottom of a rectangle as fractions of the image; a ValueError names the column."""
     if found := _rectangle(edges):

@@ -142,10 +142,11 @@ def pick_device(device: str) -> torch.device:
 def normalizer(
     mean: Sequence[float], std: Sequence[float], *, device: torch.device | str, dtype: torch.dtype = torch.float32
 ) -> Callable[[Tensor], Tensor]:
-    """Make the function from decoded images, uint8 (n, h, w, 3), to input, `dtype` (n, 3, h, w), channels last.
+    """Make the function from decoded images, uint8 (n, h, w, 3), to input, `dtype` (n, channels, h, w), channels last.
 
-    `mean` and `std` are per channel, for pixel values scaled to [0, 1]. Images are moved to the device as uint8, a
-    quarter of the bytes, and only then converted; the arithmetic is float32.
+    `mean` and `std` are per channel, for pixel values scaled to [0, 1]; with one of each the first channel is taken, of
+    images whose channels are equal. Images are moved to the device as uint8, a quarter of the bytes, and only then
+    converted; the arithmetic is float32.
     """
     mean, std = (torch.tensor(values, device=device, dtype=torch.float32) for values in (mean, std))
     scale, shift = 1 / (255 * std), -mean / std
@@ -153,9 +154,10 @@ def normalizer(
     def normalize(images: Tensor) -> Tensor:
         images = torch.as_tensor(images).to(device, non_blocking=True)
         n, height, width, _ = images.shape
-        rows = images.float().reshape(n, height, width * 3)  # long: broadcasting three numbers is four times slower
+        images = images[..., : len(mean)]
+        rows = images.float().reshape(n, height, width * len(mean))  # long: broadcasting three is slow
         rows = rows.mul_(scale.repeat(width)).add_(shift.repeat(width))
-        return rows.view(n, height, width, 3).permute(0, 3, 1, 2).to(dtype)
+        return rows.view(n, height, width, len(mean)).permute(0, 3, 1, 2).to(dtype)
 
     return normalize
 

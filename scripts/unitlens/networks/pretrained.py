@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torchvision
 
 from unitlens.jobs.characters import nearest
+from unitlens.jobs.sheets import sides
 
 _PLACES365_ADDRESS = "http://places2.csail.mit.edu/models_places365/"
 
@@ -119,4 +120,12 @@ def published_input(architecture: str, weights: Mapping[str, str]) -> dict[str, 
 
 def departures(used: Mapping[str, object], published: Mapping[str, object] | None) -> list[str]:
     """Say in a line each where the input of the config departs from the published one; none where that is not known."""
-    return [f"{key}: {used[key]}, published {value}" for key, value in (published or {}).items() if used[key] != value]
+
+    def of(key: str, value: object) -> object:
+        return sides(value) if key in ("resize", "crop") else value
+
+    return [
+        f"{key}: {used[key]}, published {value}"
+        for key, value in (published or {}).items()
+        if of(key, used[key]) != of(key, value)
+    ]

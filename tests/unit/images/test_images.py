@@ -68,8 +68,41 @@ def test_pixels_equal_torchvision(tmp_path, noise, size, resize, crop, interpola
         np.testing.assert_array_equal(got, np.asarray(reference(Image.open(path))))
 
 
+@pytest.mark.parametrize("size", [(300, 200), (57, 331), (64, 64)])
+def test_pixels_of_other_shapes_and_of_gray_equal_torchvision(tmp_path, noise, size):
+    path = save(tmp_path, noise.integers(0, 256, (*size[::-1], 3), dtype=np.uint8), "a.png")
+    common = {"interpolation": "bilinear", "crop": [32, 48]}
+    for resize, fit in ([40, 64], "squash"), (60, "short"), (60, "squash"):
+        side = (resize, resize) if fit == "squash" and isinstance(resize, int) else resize
+        steps = [transforms.Resize(side, transforms.InterpolationMode.BILINEAR), transforms.CenterCrop((32, 48))]
+        got = load(path, geometry={"fit": fit, "resize": resize, **common})
+        assert got.shape == (32, 48, 3)
+        np.testing.assert_array_equal(got, np.asarray(transforms.Compose(steps)(Image.open(path))))
+        gray = load(path, geometry={"fit": fit, "resize": resize, **common, "gray": True})
+        expected = np.asarray(transforms.Compose([transforms.Grayscale(), *steps])(Image.open(path)))
+        np.testing.assert_array_equal(gray, np.repeat(expected[..., None], 3, 2))
+
+
+def test_boxes_and_masks_follow_an_image_that_is_not_square(tmp_path):
+    """Of 200 x 100 pixels to 30 x 60 and of these the middle 20 x 40: x * 60/200 - 10, y * 30/100 - 5."""
+    save(tmp_path, np.zeros((100, 200, 3), np.uint8), "a.png")
+    marked = np.zeros((100, 200), np.uint8)
+    marked[20:80, 60:180] = 7
+    save(tmp_path, marked, "m.png")
+    geometry = {"fit": "squash", "resize": [30, 60], "crop": [20, 40], "interpolation": "bilinear"}
+    truth = read_label_maps([annotated(box="0.3 0.2 0.9 0.8", mask="m.png")], tmp_path, geometry)
+    np.testing.assert_allclose(truth["box"][0], [8, 1, 40, 19])
+    assert truth["mask"].shape == (1, 20, 40)
+    rows, columns = (truth["mask"][0] == 7).nonzero()
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (1, 18, 8, 39)
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"crop": 257}, {"crop": 0}, {"fit": "long"}, {"interpolation": "nearest"}, {"resize": 256.0}, {"mean": 0}]
+    "wrong",
+    [
+        *({"crop": 257}, {"crop": 0}, {"fit": "long"}, {"interpolation": "nearest"}, {"resize": 256.0}, {"mean": 0}),
+        *({"crop": [257, 9]}, {"crop": [9, 257]}, {"resize": [256, 300]}, {"resize": [256.0, 256]}),
+    ],
 )
 def test_wrong_geometry_is_named(wrong):
     geometry = {"fit": "short", "resize": 256, "crop": 224, "interpolation": "bilinear"} | wrong

@@ -498,6 +498,8 @@ def test_published_input_in_the_words_of_the_config():
     assert lite == {"fit": "short", "resize": 256, "crop": 224, "interpolation": "bicubic", "mean": half, "std": half}
     assert pretrained.published_input("torchvision:resnet18", {"url": "https://a/b.pth"}) is None
     assert pretrained.departures({**v2, "resize": 256}, v2) == ["resize: 256, published 232"]
+    other = {**v2, "crop": [224, 224], "resize": [232, 300]}  # the first is a square, too
+    assert pretrained.departures(other, v2) == ["resize: [232, 300], published 232"]
     assert pretrained.departures(v2, v2) == pretrained.departures(v2, None) == []
 
 
