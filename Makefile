@@ -30,7 +30,7 @@ env: $(STAMP)
 $(STAMP): envs/requirements.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
 	f"The locked packages are for Python 3.11, 3.12 and 3.13; {sys.executable} is {v[0]}.{v[1]}" + ", for which immutables has no wheel" * (v > (3, 13)) + ". Name another one: make env PYTHON=python3.12")'
-	@echo "Installing the $$(grep -c '^[^# ]*==' $<) packages of $< into $(VENV): 7 GB on Linux, most of it PyTorch and CUDA's libraries."
+	@echo "Installing the locked packages of $< into $(VENV): 7 GB on Linux, most of it PyTorch and CUDA's libraries."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement envs/requirements.txt
 	@cp envs/requirements.txt $@
