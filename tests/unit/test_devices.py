@@ -136,6 +136,25 @@ def overlaps(device):
     return torch.cat([counts.flatten().cpu() for counts in found])
 
 
+def dissected(device):
+    """What Network Dissection finds in maps of whole numbers, whose enlargement is exact."""
+    rng = np.random.default_rng(0)
+    maps, labels = rng.integers(0, 9, (20, 5, 4, 4)).astype(np.float32), rng.integers(0, 4, (20, 2, 8, 8))
+    found = netdissect.dissect(
+        torch.nn.Sequential(torch.nn.Identity()),
+        "0",
+        lambda images: torch.from_numpy(images).to(device),
+        lambda: ({"images": maps[row : row + 8], "mask": labels[row : row + 8]} for row in range(0, 20, 8)),
+        values=np.array([1, 2, 3]),
+        categories=np.array(["a", "a", "b"]),
+        source="masks",
+        source_images=[str(row) for row in range(20)],
+        share=0.2,
+        draws=30,
+    )
+    return torch.cat([torch.from_numpy(np.asarray(each, float)).flatten() for each in found])
+
+
 def shuffled(device):
     model, _ = network(device)
     sanity.randomize(model, sanity.layers_with_weights(model)[-5:], seed=3)
@@ -154,6 +173,7 @@ EQUAL = {
     ),
     "thresholds": thresholds,
     "overlaps": overlaps,
+    "dissection": dissected,
     "random weights": shuffled,
 }
 
