@@ -54,6 +54,35 @@ rule dissect_network:
         "../scripts/dissect_network.py"
 
 
+rule map_annotated_units:
+    input:
+        model="results/models/{model}.json",
+        weights="resources/weights/{model}.bin",
+        images=annotated_images_of_model,
+    output:
+        "results/netdissect/{model}/{layer}.h5",
+    log:
+        "results/logs/map_annotated_units/{model}/{layer}.log",
+    benchmark:
+        "results/benchmarks/map_annotated_units/{model}/{layer}.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        batch_size=config["batch_size"],
+        mem_mb=memory_of_network(LAYER_MB),
+        runtime=USUAL,
+    params:
+        network=network,
+        device=config["device"],
+        pooling=config["dissect"]["pooling"],
+    message:
+        "Map where the units of {wildcards.model} {wildcards.layer} respond in the annotated set"
+    script:
+        "../scripts/map_annotated_units.py"
+
+
 rule collect_netdissect:
     input:
         unpack(encoder_files),

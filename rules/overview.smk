@@ -24,6 +24,8 @@ rule write_overview:
         netdissect=if_any(if_configured("netdissect", "results/netdissect.csv")),
         maps=per_layer("results/unit_maps/{model}/{layer}.h5"),
         probe_images=images_of_models("probe", labeled_models(), shards("probe")),
+        annotated_maps=maps_of_annotated(),
+        annotated_images=pixels_of_annotated(),
         example_images=example_images(),
         example_maps=example_maps(),
         verification="results/verification.csv",

@@ -90,6 +90,18 @@ def caption(name):
     return Template(text).render(snakemake=SimpleNamespace(config=config)).strip()
 
 
+def maps_of_annotated():
+    """Where units respond in images with masks: those of the probe set, or of a set of its own; none without masks."""
+    if "netdissect" not in config:
+        return []
+    return per_layer(f"results/{'netdissect' if ANNOTATED == 'annotated' else 'unit_maps'}/{{model}}/{{layer}}.h5")
+
+
+def pixels_of_annotated():
+    """The images that these maps are of."""
+    return images_of_models(ANNOTATED, labeled_models(), shards(ANNOTATED)) if "netdissect" in config else []
+
+
 def example_images():
     """The shard of which the overview shows one image, as the first explained model sees it."""
     preprocessing = config["models"][explained_models()[0]]["preprocessing"]

@@ -8,7 +8,7 @@ with log_to(snakemake.log[0]):
     from unitlens.networks import network
     from unitlens.report import overview, samples
     from unitlens.storage.arrays import read_arrays
-    from unitlens.storage.shards import by_folder, picking_by_folder
+    from unitlens.storage.shards import by_folder
     from unitlens.storage.tables import read_table
 
     params, files = snakemake.params, snakemake.input
@@ -16,7 +16,7 @@ with log_to(snakemake.log[0]):
     shown = {name: read_table(path) for name, path in paths.items() if path.endswith(".csv")}
     maps = [read_arrays(path, rows=params.shown) for path in files.example_maps]
     explained = by_folder(files.example_images, rows=params.shown)
-    pixels = picking_by_folder(files.probe_images, "images")
+    names = ("sections", "captions", "beside", "area", "n_samples", "missing")
     overview.overview(
         snakemake.output.overview,
         snakemake.output.findings,
@@ -28,13 +28,11 @@ with log_to(snakemake.log[0]):
             **{f"grid_{Path(path).stem}": path for path in files.grids},
         },
         run={"versions": network.versions(), **params.settings},
-        sections=params.sections,
-        captions=params.captions,
         shown=params.grid_rows,
-        beside=params.beside,
-        area=params.area,
-        n_samples=params.n_samples,
-        best=samples.best_units(shown.get("concepts"), map(read_arrays, files.maps), pixels),
+        **{name: params[name] for name in names},
+        best=samples.best_units(
+            samples.read_units(shown.get("netdissect"), files.annotated_maps, files.annotated_images),
+            samples.read_units(shown.get("concepts"), files.maps, files.probe_images),
+        ),
         example=samples.example(maps, explained, shown.get("predictions")),
-        missing=params.missing,
     )

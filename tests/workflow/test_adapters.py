@@ -428,6 +428,22 @@ def boxed_images(folder):
     return [decode(f"{folder}/{start}.h5", start, start + 3, sheet="boxed.csv") for start in (0, 3)]
 
 
+def test_maps_of_units_in_an_annotated_set_are_those_of_a_probe_set_of_these_images():
+    images = boxed_images("annotated-maps")
+    params = {"network": NETWORK, "device": "cpu", "pooling": "avg"}
+    files, wildcards = model_inputs(images), {"model": MODEL, "layer": "relu2"}
+    adapter("map_annotated_units", files, ["annotated-maps/a.h5"], params=params, batch_size=4, **wildcards)
+    parts = [f"annotated-maps/activations-{number}.h5" for number in range(2)]
+    for shard, part in zip(images, parts, strict=True):
+        extract(part, shard)
+    files |= {"activations": parts}
+    adapter("map_units", files, ["annotated-maps/b.h5"], params=params, batch_size=4, **wildcards)
+    (a, about), (b, of_probe) = (arrays_module.read_arrays(f"annotated-maps/{name}.h5") for name in "ab")
+    assert about == of_probe and a.keys() == b.keys() == {"row", "activation", "image_id", "maps", "peak"}
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
+
+
 @pytest.mark.parametrize("words", [{"boxes": "classes.txt"}, {"masks": "masks.csv"}])
 def test_network_dissection(words):
     images = boxed_images("dissected")

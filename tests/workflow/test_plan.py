@@ -37,6 +37,7 @@ DEMO = {
     "label_units": 6,
     "rarefy_probe": 6,
     "map_units": 6,  # 2 models x 3 layers
+    "map_annotated_units": 6,
     "collect_mask_words": 1,
     "dissect_network": 6,
     "collect_netdissect": 1,
@@ -85,6 +86,7 @@ FULL = DEMO | {
     "extract_activations": 96,  # 2 models x 3 layers x 16 shards
     "embed_images": 16,
 }
+del FULL["map_annotated_units"]  # the probe set has its own label maps
 # 3 models: two are labeled, one is explained; 1000 source images are 2 shards of 500, ten to explain 2 shards of 5
 LAPTOP = {
     rule: count for rule, count in FULL.items() if not re.search("tun|mask_words|netdissect|dissect_network", rule)

@@ -39,7 +39,8 @@ def run_facts(tables: Tables, *, failed: int) -> dict[str, object]:
             of = f" of {row.source_images:,} sources" if row.source_images < row["images"] else ""
             facts.append(f"{row['images']:,} {'explained' if name == 'explain' else name} images{of}")
     if units is not None:
-        facts.append(f"encoder: {units['encoder'].iloc[0]}")
+        by = _by(units) == "by annotations"
+        facts.append("labels by annotations" if by else f"encoder: {units['encoder'].iloc[0]}")
     return {"facts": facts, "failed": f"{text.counted(failed, 'job')} failed" if failed else ""}
 
 
@@ -60,19 +61,36 @@ def read_first(tables: Tables) -> list[str]:
         return sentences
     units = tables["concepts"]
     standing = unit_labels.standing(units).dropna()
-    if units["encoder"].iloc[0] == unit_labels.ANNOTATIONS:
+    if _by(units) == "by annotations":
         counts = {name: int((standing == name).sum()) for name in unit_labels.STANDINGS}
         known = int(units["source_images"].max())
         return sentences + say("summary.masks", **counts, source_images=known, what="Annotations")
     if len(standing):
-        alpha = units["alpha"].iloc[0]
+        alpha, active = units["alpha"].iloc[0], units.loc[standing.index]
+        selective = int((standing != "neither").sum())
         bar = alpha if alpha < 1 else unit_labels.SELECTIVE
-        sentences += say(
-            "summary.selective", selective=int((standing != "neither").sum()), living=len(standing), bar=bar
-        )
-        if units.loc[standing.index, "kept"].notna().any():
-            sentences += say("summary.words_kept", kept=units.loc[standing.index, "kept"].median())
-    return sentences + say("summary.what_to_do", source_images=int(units["source_images"].max()), named=named)
+        sentences += say("summary.selective", selective=selective, living=len(standing), bar=bar)
+        sentences += _stability(active, active[standing != "neither"])
+    source_images = int(units["source_images"].max())
+    return sentences + say("summary.what_to_do", source_images=source_images, named=named)
+
+
+def _stability(active: pd.DataFrame, selective: pd.DataFrame) -> list[str]:
+    """Say how often two halves give a unit the same word, of selective units or, where there are few, of all."""
+    if active["kept"].isna().all():
+        return []
+    enough = len(selective) >= _FEW
+    asked, kind, again = selective if enough else active, "selective" if enough else "active", None
+    if {"first_half", "second_half"} <= set(asked):
+        given = asked[asked["first_half"].fillna("").ne("") & asked["second_half"].fillna("").ne("")]
+        again = (given["first_half"] == given["second_half"]).mean() if len(given) else None
+        asked = given
+    return say("summary.words_kept", again=again, units=len(asked), kind=kind, kept=active["kept"].median())
+
+
+def _by(units: pd.DataFrame) -> str:
+    """Say what gave the labels of a table."""
+    return "by annotations" if units["encoder"].iloc[0] == unit_labels.ANNOTATIONS else "by the encoder"
 
 
 def tiles(tables: Tables, *, area: float, example: Mapping[str, object] | None) -> list[dict[str, object]]:
@@ -142,14 +160,14 @@ def _most_units(tables: Tables) -> dict[str, object]:
         bars.append(_bars(f"{model}, named by masks", group["mask_concept"].value_counts(), "named"))
     pooled = tables["frequent"][tables["frequent"]["layer"] == unit_labels.ALL]
     for model, group in pooled.groupby("model", sort=False):
-        bars.append(_bars(f"{model}, by the encoder", group.set_index("concept")["units"], "selective"))
+        bars.append(_bars(f"{model}, {_by(tables['concepts'])}", group.set_index("concept")["units"], "selective"))
     best = {"by": "", "concept": "", "units": 0, "total": 0}
     if len(named):
         counts = named["mask_concept"].value_counts()
         best = {"by": "masks", "concept": counts.index[0], "units": int(counts.iloc[0]), "total": len(named)}
     elif len(pooled):
         counts = pooled.groupby("concept", sort=False)["units"].sum().sort_values(ascending=False, kind="stable")
-        best = {"by": "encoder", "concept": counts.index[0], "units": int(counts.iloc[0]), "total": int(counts.sum())}
+        best = {"by": "label", "concept": counts.index[0], "units": int(counts.iloc[0]), "total": int(counts.sum())}
     return {"verdict": say("summary.most_units", **best)[0], "bars": bars, "link": ("units.html", "See the units")}
 
 
@@ -191,7 +209,7 @@ def _networks(tables: Tables) -> dict[str, object]:
 
 def _stacks(tables: Tables) -> list[dict[str, object]]:
     """Draw for each layer which share of its active units is named, selective or neither."""
-    kinds = {"by masks": tables.get("netdissect"), "by the encoder": tables["concepts"]}
+    kinds = {"by masks": tables.get("netdissect"), _by(tables["concepts"]): tables["concepts"]}
     stacks = []
     for by, units in kinds.items():
         if units is None:
@@ -214,7 +232,12 @@ def _how_many(tables: Tables) -> dict[str, object]:
     masks = {"named": len(named), "concepts": named["mask_concept"].nunique()}
     return {
         "verdict": say("summary.how_many", rows=rows, masks=masks, few=_FEW)[0],
-        "lines": [line for row in rows if row["units"] for line in say("summary.distinct", row=row, few=_FEW)],
+        "lines": [
+            line
+            for row in rows
+            if row["units"]
+            for line in say("summary.distinct", row=row, few=_FEW, by=_by(tables["concepts"]))
+        ],
         "link": ("#concepts", "Concepts by layer"),
     }
 

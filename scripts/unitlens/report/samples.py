@@ -1,37 +1,41 @@
 """What the first screen shows as pictures: the units with the best evidence, and one image by every explainer."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from unitlens.report import explanation_figures, pages, text
+from unitlens.storage.arrays import read_arrays
+from unitlens.storage.shards import picking_by_folder
 from unitlens.tables import unit_labels
 
 _SIDE = 176  # pixels of a unit's images
+
 _LARGE = 240  # and of an explained image
 _QUALITY = 80
 
+Units = tuple[pd.DataFrame | None, Iterable, Mapping[str, Callable[[np.ndarray], np.ndarray]]]
 
-def best_units(
-    concepts: pd.DataFrame | None,
-    maps: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
-    images: Mapping[str, Callable[[np.ndarray], np.ndarray]],
-    *,
-    count: int = 3,
-) -> list[dict[str, object]]:
+
+def read_units(table: pd.DataFrame | None, maps: Iterable[str | Path], images: Iterable[str | Path]) -> Units:
+    """Give a table of units with the files of their maps and of the images these are of, as `best_units` takes them."""
+    return table, map(read_arrays, maps), picking_by_folder(images, "images")
+
+
+def best_units(annotated: Units, labeled: Units, *, count: int = 3) -> list[dict[str, object]]:
     """Show the units of a run with the best evidence, at most one of a concept.
 
     Named units come before selective ones and these before the others; equal ones by q-value and by how well the
-    label fits the half of the images that did not choose it.
+    label fits: its overlap with masks, or its correlation on the half of the images that did not choose it.
 
     Parameters
     ----------
-    concepts : pandas.DataFrame
-        Labels of the units; without it there is nothing to show.
-    maps, images
-        As of `unit_gallery.collect`.
+    annotated, labeled : tuple
+        The table of `netdissect.beside_labels`, and that of all labels; of each, ``maps`` and ``images`` as of
+        `unit_gallery.collect`. Without a table there is nothing to show.
     count : int
         How many units at most.
 
@@ -41,16 +45,30 @@ def best_units(
         ``title, standing, place, evidence, key`` and ``images``: of each ``uri`` and ``region``, an outline on a square
         of side `pages.CANVAS`.
     """
-    if concepts is None:
+    candidates, sources = [], []
+    for (table, maps, images), read in ((annotated, _by_masks), (labeled, _by_label)):
+        layers = {(facts["model"], facts["layer"]): (arrays, facts["geometry"], images) for arrays, facts in maps}
+        if table is not None and layers:
+            candidates.append(read(table).assign(source=len(sources)))
+            sources.append(layers)
+    if not candidates:
         return []
+    units = pd.concat(candidates, ignore_index=True)
+    there = [(m, y) in sources[s] for m, y, s in zip(units["model"], units["layer"], units["source"], strict=True)]
     ranks = {name: rank for rank, name in enumerate(unit_labels.STANDINGS)}
-    units = concepts.assign(standing=unit_labels.standing(concepts)).query("status == 'labeled'")
-    units = units.assign(rank=units["standing"].map(ranks), held_out=-units["held_out_correlation"])
-    units = units.sort_values(["rank", "q_value", "held_out"], kind="stable")
-    layers = {(facts["model"], facts["layer"]): (arrays, facts["geometry"]) for arrays, facts in maps}
-    there = [pair in layers for pair in zip(units["model"], units["layer"], strict=True)]
-    best = units[there].drop_duplicates("group").head(count).to_dict("records")
-    return [_card(unit, *layers[unit["model"], unit["layer"]], images) for unit in best]
+    units = units[there].assign(rank=units["standing"].map(ranks), poor=-units["fit"])
+    best = units.sort_values(["rank", "q_value", "poor"], kind="stable").drop_duplicates("title").head(count)
+    return [_card(unit, *sources[unit["source"]][unit["model"], unit["layer"]]) for unit in best.to_dict("records")]
+
+
+def _by_masks(table: pd.DataFrame) -> pd.DataFrame:
+    own = table[table["status"].isin(unit_labels.STANDINGS) & table["q_value"].notna()]
+    return own.assign(title=own["mask_concept"], standing=own["status"], fit=own["iou"], what="overlap with its masks")
+
+
+def _by_label(concepts: pd.DataFrame) -> pd.DataFrame:
+    own = concepts.assign(standing=unit_labels.standing(concepts)).query("status == 'labeled'")
+    return own.assign(title=own["group"], fit=own["held_out_correlation"], what="held-out r")
 
 
 def _card(unit: Mapping, arrays: Mapping[str, np.ndarray], geometry: str, images: Mapping) -> dict[str, object]:
@@ -58,12 +76,12 @@ def _card(unit: Mapping, arrays: Mapping[str, np.ndarray], geometry: str, images
     ranks = np.flatnonzero(rows >= 0)
     order = rows[ranks].argsort()
     pixels = dict(zip(ranks[order].tolist(), images[geometry](rows[ranks][order]), strict=True)) if len(ranks) else {}
-    evidence = {"q": text.p_value(unit["q_value"]).replace("p ", "q "), "held-out r": unit["held_out_correlation"]}
+    q = text.p_value(unit["q_value"]).replace("p", "q")
     return {
-        "title": unit["concept"],
+        "title": unit["title"],
         "standing": unit["standing"],
         "place": f"{unit['model']} {unit['layer']}, unit {unit['unit']}",
-        "evidence": f"{evidence['q']}, held-out r = {text.decimals(evidence['held-out r'], 2)}",
+        "evidence": f"{q}, {unit['what']} {text.decimals(unit['fit'], 2)}",
         "key": f"{unit['model']}/{unit['layer']}/{unit['unit']}",
         "images": [
             {

@@ -179,8 +179,14 @@ def test_read_first_says_what_is_named_selective_and_stable_and_what_to_do():
     assert said == [
         "30 of 80 active units (38 %) match some concept of the list better than chance (q ≤ 0.05). "
         "That makes them selective; it does not make the word right.",
-        "Words are not stable: drawing other source images keeps the word of the median active unit in 25 % of draws.",
+        "Resampling the source images keeps the word of the median active unit in 25 % of draws.",
         "34 source images are too few to name units with an encoder: take 1,000 or more.",
+    ]
+    halves = SELECTIVE.assign(first_half="dog", second_half=["dog"] * 6 + ["cat"] * 24 + ["dog"] * 52)
+    assert first_screen.read_first({"concepts": halves})[1:] == [
+        "Two halves of the source images give the same word to 20 % of 30 selective units; resampling keeps the word "
+        "of the median active unit in 25 % of draws.",
+        "Read encoder labels as themes, and look at a unit's images before you quote its word.",
     ]
     both = few | {"netdissect": masks(("named", "dotted", 3), ("selective", "red", 2), ("neither", "red", 5))}
     said = first_screen.read_first(both)
@@ -285,15 +291,28 @@ def test_best_units_are_selective_first_and_differ():
         assert list(rows) == sorted(rows)
         return np.stack([np.full((8, 8, 3), 10 * row, np.uint8) for row in rows])
 
-    cards = samples.best_units(units, [unit_maps([[3, 1], [0, 1], [2, 0], [1, -1]])], {"square": images})
+    cards = samples.best_units(
+        (None, [], {}), (units, [unit_maps([[3, 1], [0, 1], [2, 0], [1, -1]])], {"square": images})
+    )
     assert [(card["title"], card["standing"]) for card in cards] == [
         ("cat", "selective"),
         ("dog", "selective"),
         ("owl", "neither"),
     ]
-    assert cards[1]["key"] == "m/x/0" and cards[1]["evidence"] == "q = 0.04, held-out r = 0.30"
+    assert cards[1]["key"] == "m/x/0" and cards[1]["evidence"] == "q = 0.04, held-out r 0.30"
     assert [image["alt"] for image in cards[1]["images"]] == ["i3", "i1"] and cards[1]["images"][0]["region"]
     assert len(cards[2]["images"]) == 1, "a row of -1 is no image"
+
+    named = masks(("named", "dotted", 1), ("named", "blue", 1), ("neither", "red", 1))
+    named = named.assign(unit=[0, 1, 2], q_value=[0.01, 0.01, 0.9], iou=[0.1, 0.2, 0.3])
+    annotated = named, [unit_maps([[0, 1], [1, 2], [2, 3]])], {"square": images}
+    cards = samples.best_units(annotated, (units, [unit_maps([[3, 1]] * 4)], {"square": images}))
+    assert [(card["title"], card["standing"], card["evidence"]) for card in cards] == [
+        ("blue", "named", "q = 0.01, overlap with its masks 0.20"),
+        ("dotted", "named", "q = 0.01, overlap with its masks 0.10"),
+        ("cat", "selective", "q = 0.01, held-out r 0.30"),
+    ]
+    assert samples.best_units((None, [], {}), (None, [], {})) == []
 
 
 def test_the_example_is_the_surest_right_prediction():
