@@ -6,7 +6,8 @@ import hashlib
 def network(wildcards):
     """What a script needs to load a model and to feed it."""
     model = config["models"][wildcards.model]
-    built = {key: model.get(key) for key in ("architecture", "layout", "classes", "head", "output")}
+    keys = ("architecture", "layout", "classes", "head", "output", "checkpoint_key", "checkpoint_prefix")
+    built = {key: model.get(key) for key in keys}
     fed = {key: model["preprocessing"][key] for key in ("mean", "std")}
     return built | {"precision": config["precision"]} | fed
 

@@ -21,7 +21,7 @@ with log_to(snakemake.log[0]):
         channels=len(preprocessing["mean"]),
         pooling=snakemake.params.get("pooling", "auto"),
     )
-    published = pretrained.published_input(network["architecture"], snakemake.params.source)
+    published = pretrained.published_input(network["architecture"], snakemake.params.source, snakemake.input.weights)
     departures = pretrained.departures(preprocessing, published)
     facts = {
         "model": snakemake.wildcards.model,

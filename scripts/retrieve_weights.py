@@ -4,11 +4,9 @@ from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]) as terminal:
     from unitlens.networks import pretrained
-    from unitlens.storage.fetch import fetch
     from unitlens.storage.files import copy, sha256
 
-    source = pretrained.weights_source(snakemake.params.file)
     folder = f"resources/downloads/{snakemake.wildcards.model}"
-    file = fetch(source, folder, lock="resources/lock.json", progress=terminal)
+    file = pretrained.retrieve(snakemake.params.file, folder, lock="resources/lock.json", progress=terminal)
     copy(file, snakemake.output[0])
     print(f"{file} has sha256 {sha256(file)}")

@@ -119,6 +119,12 @@ def _check_weights(config: dict) -> list[str]:
         f"models.{name}.weights: open_clip publishes image-text encoders, not classifiers"
         for name, model in config["models"].items()
         if "open_clip" in model["weights"]
+    ] + [
+        f"models.{name}: architecture {model['architecture']} and weights {weights['huggingface']!r} of huggingface go "
+        f"together only as `architecture: transformers:{weights['huggingface']}`"
+        for name, model in config["models"].items()
+        if "huggingface" in (weights := model["weights"])
+        and model["architecture"] != f"transformers:{weights['huggingface']}"
     ]
 
 

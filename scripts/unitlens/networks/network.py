@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from unitlens import __version__
 from unitlens.jobs.sheets import read_names
-from unitlens.networks import checkpoints, heads
+from unitlens.networks import checkpoints, heads, hub
 from unitlens.networks.build import build, options_of
 
 
@@ -39,23 +39,27 @@ def load_classifier(
     classes: int | None = None,
     head: str = "softmax",
     output: str | int | None = None,
+    checkpoint_key: str | None = None,
+    checkpoint_prefix: str | None = None,
 ) -> nn.Module:
     """Load a classifier for inference.
 
     Parameters
     ----------
     architecture
-        See `build`.
+        See `build`; or ``transformers:<org/name>``, with `weights` as `pretrained.retrieve` gives them.
     classes, head, output
         How many classes there are, by default as many as the library's own network has, and how its output is read: see
         `heads.attach`. Without `classes` the network returns what its code does.
     layout : {"named", "ordered", "squeezenet_caffe"}
-        How the checkpoint maps to the parameters. ``named``: by key (a ``state_dict`` entry and a ``module.`` prefix
-        are removed; the counters of batch normalization, which torch did not save before 0.4.1, may be missing).
+        How the checkpoint maps to the parameters. ``named``: by key (the counters of batch normalization, which torch
+        did not save before 0.4.1, may be missing).
         ``ordered``: by position, every shape checked; for a re-implementation with other names. ``squeezenet_caffe``: a
         pickle of numpy arrays in height-width-in-out order for BGR input, folded to torchvision's convention.
-    device : {"cpu", "cuda", "auto"}
+    device : {"cpu", "cuda", "mps", "auto"}
         See `pick_device`.
+    checkpoint_key, checkpoint_prefix
+        Which entry of the checkpoint holds the weights, and what precedes their names there: see `checkpoints.read`.
 
     Returns
     -------
@@ -68,11 +72,14 @@ def load_classifier(
         _keep_freed_memory()
     torch.backends.cudnn.deterministic = True  # or gradients would differ from run to run in their last bits
     outputs = classes and heads.outputs_of(head, classes)
-    model = build(architecture, classes=outputs)
-    state = checkpoints.read(weights, layout, model)
-    if options := options_of(architecture, state):
-        model = build(architecture, classes=outputs, **options)
-    checkpoints.fill(model, state, weights, classes=classes)
+    if architecture.startswith("transformers:"):
+        model = hub.load_classifier(weights)
+    else:
+        model = build(architecture, classes=outputs)
+        state = checkpoints.read(weights, layout, model, key=checkpoint_key, prefix=checkpoint_prefix)
+        if options := options_of(architecture, state):
+            model = build(architecture, classes=outputs, **options)
+        checkpoints.fill(model, state, weights, classes=classes)
     if classes:
         heads.attach(model, kind=head, output=output, classes=classes)
     for module in model.modules():
@@ -100,7 +107,8 @@ def load_network(network: Mapping[str, object], weights: str | Path, facts: str 
 
 def load_configured(network: Mapping[str, object], weights: str | Path, *, device: str = "cpu") -> nn.Module:
     """Load a classifier by its settings ``architecture, layout, classes`` and, if given, ``head, output``."""
-    options = {key: network[key] for key in ("layout", "head", "output") if network.get(key) is not None}
+    keys = ("layout", "head", "output", "checkpoint_key", "checkpoint_prefix")
+    options = {key: network[key] for key in keys if network.get(key) is not None}
     classes = len(class_names(network["classes"]))
     return load_classifier(network["architecture"], weights, device=device, classes=classes, **options)
 

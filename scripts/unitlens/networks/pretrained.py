@@ -3,11 +3,17 @@
 import math
 import re
 from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
 
 import torchvision
 
 from unitlens.jobs.characters import nearest
+from unitlens.jobs.inputs import hub_folder
 from unitlens.jobs.sheets import sides
+from unitlens.networks import hub
+from unitlens.storage.download import SETTINGS, WEIGHTS
+from unitlens.storage.fetch import fetch
 
 _PLACES365_ADDRESS = "http://places2.csail.mit.edu/models_places365/"
 
@@ -15,6 +21,49 @@ _PLACES365_INPUT = {  # run_placesCNN_basic.py of CSAILVision/places365
     **{"fit": "squash", "resize": 256, "crop": 224, "interpolation": "bilinear"},
     **{"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
 }
+
+
+def retrieve(weights: Mapping[str, str], folder: str | Path, *, lock: str | Path, progress: IO[str]) -> Path:
+    """Bring the file of some weights of the config, as `fetch.fetch` does, and what belongs to them.
+
+    Of ``huggingface: <org/name>`` (with a ``revision``, by default main) it is an archive of `hub.CLASSIFIER_FILES`; of
+    ``open_clip``, where the tokenizer lies on huggingface.co, one of the weights and `hub.TOKENIZER_FILES`. `folder` is
+    where downloads land, `lock` the file of their hashes. A ValueError if a library has no such weights.
+    """
+    folder, options = Path(folder), {"lock": lock, "progress": progress}
+
+    def get(repository: str, names: tuple[str, ...], revision: str = "main", **hashes: str) -> dict[str, Path]:
+        kinds = {name: WEIGHTS if name.endswith(".safetensors") else SETTINGS for name in names}
+        own = folder / hub_folder(repository, revision)  # files of all repositories have the same names
+        return {
+            name: fetch({"url": hub.url(repository, name, revision)} | hashes, own, kinds=kinds[name], **options)
+            for name in names
+        }
+
+    if "huggingface" in weights:
+        repository, revision = weights["huggingface"], weights.get("revision", "main")
+        settings, tensors, about = hub.CLASSIFIER_FILES
+        hashes = {key: weights[key] for key in ("sha256",) if key in weights}
+        files = get(repository, (settings,), revision) | get(repository, (tensors,), revision, **hashes)
+        try:
+            files |= get(repository, (about,), revision)
+        except OSError as error:
+            if "404" not in str(error):
+                raise
+            print(f"{repository} publishes no {about}: how it prepares images is not known")
+        return hub.pack(files, folder / "classifier.zip")
+    file = fetch(weights_source(weights), folder, **options)
+    repository = tokenizer_repository(weights["open_clip"].partition(":")[0]) if "open_clip" in weights else None
+    if not repository:
+        return file
+    return hub.pack({hub.WEIGHTS_FILE: file} | get(repository, hub.TOKENIZER_FILES), folder / "encoder.zip")
+
+
+def tokenizer_repository(architecture: str) -> str | None:
+    """Give the repository of huggingface.co with the tokenizer of open_clip's architecture; None: it brings one."""
+    import open_clip
+
+    return (open_clip.get_model_config(architecture) or {}).get("text_cfg", {}).get("hf_tokenizer_name")
 
 
 def weights_source(weights: Mapping[str, str]) -> dict[str, str]:
@@ -35,7 +84,7 @@ def weights_source(weights: Mapping[str, str]) -> dict[str, str]:
         repository = _timm_settings(weights["timm"]).hf_hub_id
         if not repository:
             raise ValueError(f"timm does not publish the weights {weights['timm']!r} on huggingface.co; give a `url`")
-        found = {"url": _hub_url(repository, "model.safetensors")}
+        found = {"url": hub.url(repository, "model.safetensors")}
     elif "open_clip" in weights:
         found = _open_clip_source(weights["open_clip"])
     else:
@@ -55,7 +104,7 @@ def _open_clip_source(name: str) -> dict[str, str]:
         digest = openai_hash(url)
         return {"url": url} | ({"sha256": digest} if digest else _hash_in_name(url))
     repository, _, file = settings["hf_hub"].rpartition("/")
-    return {"url": _hub_url(repository, file or "open_clip_model.safetensors")}
+    return {"url": hub.url(repository, file or "open_clip_model.safetensors")}
 
 
 def openai_hash(url: str) -> str | None:
@@ -68,11 +117,6 @@ def _hash_in_name(url: str) -> dict[str, str]:
     """Give the first digits of the sha256 that a name such as ``resnet18-f37072fd.pth`` ends with."""
     found = re.search(r"-([0-9a-f]{8})\.\w+\Z", url)
     return {"sha256": found[1]} if found else {}
-
-
-def _hub_url(repository: str, file: str) -> str:
-    """Give the address of a file of a repository on huggingface.co."""
-    return f"https://huggingface.co/{repository}/resolve/main/{file}"
 
 
 def _timm_settings(name: str) -> "timm.models.PretrainedCfg":
@@ -88,11 +132,14 @@ def _timm_settings(name: str) -> "timm.models.PretrainedCfg":
     return settings
 
 
-def published_input(architecture: str, weights: Mapping[str, str]) -> dict[str, object] | None:
-    """State how the publisher of some weights prepares images, in the words of the config.
+def published_input(
+    architecture: str, weights: Mapping[str, str], file: str | Path | None = None
+) -> dict[str, object] | None:
+    """State how the publisher of some weights, which lie in `file`, prepares images, in the words of the config.
 
     These are ``fit, resize, crop, interpolation, mean`` and ``std``, from the ``transforms()`` of torchvision's
-    weights, the ``pretrained_cfg`` of timm's network, or the example published with the networks of Places365. None
+    weights, the ``pretrained_cfg`` of timm's network, the ``preprocessor_config.json`` of one of transformers, or the
+    example published with the networks of Places365. None
     where none of them states them in these words.
     """
     if weights.get("url", "").startswith(_PLACES365_ADDRESS):
@@ -103,6 +150,8 @@ def published_input(architecture: str, weights: Mapping[str, str]) -> dict[str, 
         keys = {"fit": "short", "resize": resize, "crop": crop, "interpolation": transform.interpolation.value}
         return keys | {"mean": list(transform.mean), "std": list(transform.std)}
     library, _, name = architecture.partition(":")
+    if library == "transformers" and file:
+        return hub.published_input(file)
     if library != "timm":
         return None
     import timm

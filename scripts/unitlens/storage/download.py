@@ -37,6 +37,7 @@ _BEGINNINGS = {  # of the files that are taken without a hash
     "tar.xz": rb"\xfd7zXZ\0",
     "pickle": rb"\x80[\x02-\x05]",
     "safetensors": rb".{4}\0{4}\{",  # the length of a JSON header, then the header
+    "JSON": rb"\s*\{",
     "JPEG": rb"\xff\xd8\xff",
     "PNG": rb"\x89PNG\r\n\x1a\n",
     "GIF": rb"GIF8[79]a",
@@ -48,6 +49,7 @@ _BEGINNINGS = {  # of the files that are taken without a hash
     "PPM": rb"P[1-6]\s+(#[^\n]*\n\s*)*\d+\s+(#[^\n]*\n\s*)*\d+\s",
 }
 WEIGHTS = ("zip", "pickle", "safetensors")
+SETTINGS = ("JSON",)
 ARCHIVES = ("zip", "tar", "tar.gz", "tar.bz2", "tar.xz")
 SOURCE_IMAGES = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WebP", "AVIF", "JPEG 2000", "PPM")
 _OTHERS = {  # what comes instead of a file, for messages

@@ -1,5 +1,6 @@
 """Files of weights as data: damage is seen, nothing that a file asks for runs, nothing is converted in silence."""
 
+import argparse
 import io
 import os
 import pickle
@@ -368,3 +369,87 @@ def test_no_file_ends_the_process(tmp_path, name, zipped):
     process = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
     assert process.stdout.startswith(f"{path} is no ")
+
+
+# ---- keys, prefixes, other objects
+
+
+def linear():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+
+
+def prefixed(prefix, factor=1):
+    return {f"{prefix}{key}": factor * value for key, value in linear().state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("content", "options"),
+    [
+        ({"model": prefixed(""), "optimizer": {"state": {}, "param_groups": []}, "epoch": 3}, {}),
+        ({"model_state_dict": prefixed(""), "loss": 0.5}, {}),
+        ({"state_dict_ema": prefixed("")}, {}),
+        ({"state_dict": prefixed("model.") | {"criterion.weight": torch.ones(3)}, "hyper_parameters": {"lr": 1}}, {}),
+        (prefixed("_orig_mod."), {}),
+        (prefixed("module.module."), {}),
+        ({"state_dict": prefixed("model._orig_mod.")}, {}),
+        ({"model": prefixed(""), "model_ema": prefixed("", 7)}, {"key": "model"}),
+        ({"model": prefixed("", 7), "model_ema": prefixed("")}, {"key": "model_ema"}),
+        ({"runs": {"best": {"net": prefixed("")}}}, {"key": "runs.best.net"}),
+        (prefixed("model.") | prefixed("ema_model.", 7), {"prefix": "model."}),
+        (prefixed("model.", 7) | prefixed("ema_model."), {"prefix": "ema_model."}),
+    ],
+)
+def test_weights_are_found_under_any_usual_key_and_prefix(content, options, tmp_path):
+    torch.save(content, tmp_path / "weights.pt")
+    model = linear()
+    state = checkpoints.read(tmp_path / "weights.pt", "named", model, **options)
+    assert all(state[key].equal(value) for key, value in model.state_dict().items())
+    assert set(state) == set(model.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        (
+            {"state_dict": prefixed(""), "state_dict_ema": prefixed("")},
+            {},
+            "holds weights under 'state_dict' and 'state_dict_ema'; choose one by `checkpoint_key` \\(ema: ",
+        ),
+        (
+            prefixed("model.") | prefixed("ema_model."),
+            {},
+            "behind 'model.' and 'ema_model.'; choose one by `checkpoint_p",
+        ),
+        ({"model": prefixed("")}, {"key": "state_dict"}, "no entry 'state_dict' \\(`checkpoint_key`\\); it has model"),
+        (
+            prefixed("model."),
+            {"prefix": "net."},
+            "no name that begins with 'net.'; it has, for example, model.0.weight",
+        ),
+    ],
+)
+def test_a_choice_of_weights_is_left_to_the_config(content, options, message, tmp_path):
+    torch.save(content, tmp_path / "weights.pt")
+    with pytest.raises(ValueError, match=message):
+        checkpoints.read(tmp_path / "weights.pt", "named", linear(), **options)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_other_objects_and_whole_networks_are_refused_with_the_way_to_export_them(zipped, tmp_path):
+    path = tmp_path / "weights.pt"
+    content = {"model": prefixed(""), "args": argparse.Namespace(lr=0.1)}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    message = (
+        r"is no checkpoint of tensors alone: it holds other objects \(argparse.Namespace\), .* export the weights "
+        r"alone: torch.save\(torch.load\('weights.pt', weights_only=False\)\['model'\], 'weights.pth'\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        checkpoints.read(path, "named", linear())
+    torch.save(linear(), path, _use_new_zipfile_serialization=zipped)
+    message = (
+        r"is a whole pickled network \(.*\), which is a program and is not run; where you trust it, export its "
+        r"weights: torch.save\(torch.load\('weights.pt', weights_only=False\).state_dict\(\), 'weights.pth'\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        checkpoints.read(path, "named", linear())

@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 import torchvision
 import toy
-from unitlens.networks import encoders, network, pretrained
+from unitlens.networks import encoders, hub, network, pretrained
 from unitlens.storage.files import sha256
 
 open_clip = pytest.importorskip("open_clip")
@@ -235,7 +235,7 @@ def test_settings_that_lead_elsewhere_are_refused(text_archive, tmp_path, change
 
 def test_settings_may_be_as_large_as_the_most(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"num_hidden_layers": 1000, "hidden_size": 1 << 20}))
-    encoders._check_settings(tmp_path / "config.json", tmp_path / "text.zip")
+    hub.check_settings(tmp_path / "config.json", tmp_path / "text.zip")
 
 
 def test_an_unknown_type_of_network_prompts_for_nothing(text_archive, tmp_path, monkeypatch):
