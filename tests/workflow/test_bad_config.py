@@ -32,7 +32,7 @@ NO_QUOTES = "write it without quotes and with a point, 0.001 or 1.0e-3"
 APART = "must not contain '; ', which separates words in tables"
 SAME = "which some file systems and readers take for the same"
 SLUG = "Letters, digits, hyphen (not first) and underscore, at most 64."
-SOURCES = "path | url | package + sha256 | torchvision | timm | open_clip"
+SOURCES = "path | url | package + sha256 | torchvision | timm | huggingface | open_clip"
 
 SCHEMA = yaml.safe_load((ROOT / "config/schema.yaml").read_text())
 LAYER = SCHEMA["$defs"]["layer"]["description"]
