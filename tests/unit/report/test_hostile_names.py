@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-from unitlens.report import concept_figures, explanation_figures
+from matplotlib.figure import Figure
+from unitlens.report import charts, concept_figures, explanation_figures
 
 HIDDEN = "a\u202eb\u2066c\u200fd\u061ce\x1bf\x00g\u200bh"
 SHOWN = r"a\u202eb\u2066c\u200fd\u061ce\x1bf\x00g\u200bh"
@@ -31,6 +32,29 @@ def test_names_in_a_figure_are_seen_whole_or_shortened(tmp_path):
     texts = drawn(tmp_path / "a.svg")
     assert "ß" * 23 + "…" in texts and SHOWN[:23] + "…" in texts and "日本語🐱" in texts
     assert max(map(len, texts)) < 200 and not re.search("[\u200b-\u200f\u202a-\u202e\x00-\x08\x1b]", "".join(texts))
+
+
+def test_dollars_are_no_formula_wherever_they_stand(tmp_path):
+    """In titles, at ticks and axes, in legends, annotations and labels of bars."""
+    names = {
+        place: f"$5 of {place} and $6_{{x}}" for place in ("figure", "panel", "axis", "tick", "legend", "note", "bar")
+    }
+
+    @charts.drawing
+    def draw():
+        figure = Figure()
+        figure.suptitle(names["figure"])
+        panel = figure.add_subplot()
+        panel.set_title(names["panel"])
+        panel.set_xlabel(names["axis"])
+        panel.bar_label(panel.barh([0, 1], [3, 2000], label=names["legend"]), labels=[names["bar"], "b"])
+        panel.set_yticks([0, 1], [names["tick"], "b"])
+        panel.annotate(names["note"], (1, 1))
+        panel.legend()
+        return figure
+
+    draw(tmp_path / "a.svg")
+    assert set(names.values()) <= set(drawn(tmp_path / "a.svg"))
 
 
 def test_captions_of_images_are_seen_and_shortened(tmp_path):
