@@ -80,12 +80,13 @@ def shard_range(wildcards):
 
 
 def shard_digest(wildcards):
-    """Digest of a shard's rows: a changed row makes its own shard again, an appended one makes only new shards."""
+    """Digest of a shard's rows and of the columns' names: a changed row makes its own shard again, an appended one makes
+    only new shards."""
     images = config["images"][wildcards.dataset]
     if "sheet" not in images:
         return ""
-    rows = read_sheet(images["sheet"])[1][slice(*shard_range(wildcards))]
-    return hashlib.sha256(repr(rows).encode()).hexdigest()
+    columns, rows = read_sheet(images["sheet"])
+    return hashlib.sha256(repr([columns, *rows[slice(*shard_range(wildcards))]]).encode()).hexdigest()
 
 
 def mask_words(wildcards):

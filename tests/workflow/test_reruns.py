@@ -117,3 +117,10 @@ def test_change_runs_these_jobs(finished, plan, tmp_path, change):
     submitted = {rule: jobs[rule] for rule in sorted(jobs.keys() - LOCAL_RULES)}
     listed = ", ".join(f"`{rule}` {count}" for rule, count in submitted.items()) or "none"
     assert f"| {change} | {listed} | {sum(jobs.values()) - sum(submitted.values())} |" in SECTION.splitlines()
+
+
+def test_another_name_of_a_column_decodes_its_sheet_again(finished, plan, tmp_path):
+    project = Path(shutil.copytree(finished, tmp_path / "project"))
+    sheet = project / "config/explain.csv"
+    sheet.write_text(sheet.read_text(encoding="utf-8").replace(",label,", ",label_toy,", 1), encoding="utf-8")
+    assert plan(project, *CONFIG)["decode_images"] == 3, "shards of the source images to explain, in one geometry"
