@@ -20,6 +20,7 @@ from unitlens.explainers.tail import as_logits, find_tail
 from unitlens.jobs.progress import progress
 from unitlens.networks.hooks import capture
 from unitlens.networks.layer_outputs import as_grid, channel_axis, check_rows
+from unitlens.networks.memory import is_out_of_memory
 
 __all__ = ["METHODS", "ablation_mode", "explain", "passes", "raw_maps", "rescale"]
 
@@ -82,8 +83,8 @@ def raw_maps(model: nn.Module, layer: str, images: Tensor, targets: Tensor, *, m
             part = slice(start, start + chunk)
             try:
                 part_maps = METHODS[method].maps(model, layer, images[part], targets[part], chunk, start)
-            except torch.OutOfMemoryError:
-                if chunk == 1:
+            except RuntimeError as error:
+                if chunk == 1 or not is_out_of_memory(error):
                     raise
                 chunk //= 2
                 logger.warning("out of memory: going on with chunk=%d", chunk)

@@ -211,7 +211,8 @@ def mask(coefficients: torch.Tensor, segments: torch.Tensor, *, num_features: in
     """
     if num_features < 1:
         raise ValueError(f"`num_features` is {num_features}; allowed: 1 or more")
-    coefficients, segments = torch.as_tensor(coefficients), torch.as_tensor(segments)
+    coefficients = torch.as_tensor(coefficients)
+    segments = torch.as_tensor(segments, device=coefficients.device)
     return painted(largest(coefficients.nan_to_num(0), num_features) & (coefficients > 0), segments.long())
 
 

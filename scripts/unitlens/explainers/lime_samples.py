@@ -15,6 +15,7 @@ from unitlens.explainers import items, segment
 from unitlens.explainers.surrogate import DEFAULTS, DependentError, Surrogate, fit_with_errors
 from unitlens.images import fill
 from unitlens.jobs.progress import stage
+from unitlens.networks.memory import float64_device, is_out_of_memory, to_float64
 
 _logger = logging.getLogger(__name__)
 _STABILITY_STEP = 100  # samples between two looks at the stability of the ranking
@@ -109,7 +110,9 @@ def _sample(
     options: Surrogate,
 ) -> tuple[torch.Tensor, list[int]]:
     """Return the targets' probabilities (n, n_samples, t) of all perturbed images and the samples used by image."""
-    samples = torch.zeros(len(classes), n_samples, classes.shape[1], dtype=torch.float64, device=classes.device)
+    samples = torch.zeros(
+        len(classes), n_samples, classes.shape[1], dtype=torch.float64, device=float64_device(classes.device)
+    )
     n_used = [n_samples] * len(classes)
     highest = int(classes.max())
 
@@ -120,7 +123,7 @@ def _sample(
         check_probabilities(probabilities, len(batch), highest)
         rows = probabilities.split([stop - start for _, start, stop in spans])
         for (image, start, stop), own in zip(spans, rows, strict=True):
-            samples[image, start:stop] = own.index_select(1, classes[image]).double()
+            samples[image, start:stop] = to_float64(own.index_select(1, classes[image]))
 
     if stop_when_stable is not None and stop_when_stable < 1:
         raise ValueError(f"`stop_when_stable` is {stop_when_stable}; allowed: 1 or more, or None to draw every sample")
@@ -147,8 +150,8 @@ def _in_batches(run: Callable[[list], None], work: list, batch_size: int) -> int
             batch = work[this.done : this.done + batch_size]
             try:
                 run(batch)
-            except torch.OutOfMemoryError:
-                if batch_size == 1:
+            except RuntimeError as error:
+                if batch_size == 1 or not is_out_of_memory(error):
                     raise
                 batch_size //= 2
                 _logger.warning("out of memory: `batch_size` goes down to %d", batch_size)

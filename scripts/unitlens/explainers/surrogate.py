@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import torch
 
+from unitlens.networks.memory import to_float64
+
 _logger = logging.getLogger(__name__)
 _FORWARD_UP_TO = 6  # features that `selection="auto"` selects forward, as the reference does
 _RANKING_ALPHA = 0.01  # of the ridge that ranks features for "highest_weights", as in the reference
@@ -190,4 +192,5 @@ def _checked_samples(design: torch.Tensor, predictions: torch.Tensor) -> tuple[t
             f"`design` has shape {tuple(design.shape)} and `predictions` {tuple(predictions.shape)}; "
             "allowed: (samples, segments) and (samples, targets)"
         )
-    return design.double(), predictions.to(design.device, torch.float64)
+    design = to_float64(design)
+    return design, predictions.to(design.device, torch.float64)

@@ -17,6 +17,7 @@ from torch.fx.node import map_aggregate, map_arg
 
 from unitlens.networks import heads
 from unitlens.networks.hooks import capture, find_layer, last_call, split_call
+from unitlens.networks.memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 Tail = Callable[[Tensor, Tensor], Tensor]  # (outputs of a layer (m, ...), index of the image of each (m,)) -> logits
@@ -34,9 +35,9 @@ def find_tail(model: nn.Module, layer: str, images: Tensor, activations: Tensor,
         try:
             tail = build(model, layer, images)
             outputs = as_logits(tail(activations[image], image), len(image))
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:  # tracing runs the model's code on stand-ins, which may fail in any way
+            if is_out_of_memory(error):
+                raise
             logger.info("layer %r cannot be %s: %s: %s", layer, mode, type(error).__name__, error)
             continue
         if (outputs - logits[image]).abs().max() <= tolerance:

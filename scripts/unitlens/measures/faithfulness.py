@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unitlens.explainers.items import one_each
 from unitlens.measures import perturbation
+from unitlens.networks.memory import to_float64
 
 __all__ = ["BETTER", "curves", "deletion", "insertion", "road", "scores"]
 
@@ -212,7 +213,7 @@ def _target_probabilities(predict: Predict, stacks: Iterable[tuple[Tensor, int]]
 def _probabilities(predict: Predict, images: Tensor, targets: Sequence[int]) -> Tensor:
     probabilities = predict(images)
     columns = torch.tensor(targets, device=probabilities.device)[:, None]
-    return probabilities.gather(1, columns)[:, 0].double()
+    return to_float64(probabilities.gather(1, columns)[:, 0])
 
 
 def _area(curve: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from unitlens.jobs.characters import nearest
 from unitlens.jobs.progress import progress
-from unitlens.networks import checkpoints, hub, network, pretrained
+from unitlens.networks import checkpoints, hub, memory, network, pretrained
 from unitlens.storage.archives import unpack
 from unitlens.storage.files import sha256
 
@@ -101,6 +101,7 @@ def clip(
     tokenize = _tokenizer(path, architecture)
     normalize = network.normalizer(mean, std, device=where)
 
+    @memory.halving
     @torch.inference_mode()
     def image(images: Tensor) -> Tensor:
         return model.encode_image(normalize(images)).float()

@@ -14,6 +14,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
+from unitlens.networks.memory import halving
+
 _KNOWN_CALLS: WeakKeyDictionary[nn.Module, Counter] = WeakKeyDictionary()  # of each module in a forward pass
 _counting: set[nn.Module] = set()  # models whose calls are being counted: no hook does anything
 
@@ -123,10 +125,17 @@ def capture(
 
 
 def run_to(model: nn.Module, layer: str, images: torch.Tensor) -> torch.Tensor:
-    """Run a model on `images` (n, channels, h, w) up to `layer` and no further, and return that layer's output."""
-    with capture(model, [layer], stop=True) as outputs:
-        model(images)
-    return outputs[layer]
+    """Run a model on `images` (n, channels, h, w) up to `layer` and no further, and return that layer's output.
+
+    In halves of the batch where memory runs out.
+    """
+
+    def run(part: torch.Tensor) -> torch.Tensor:
+        with capture(model, [layer], stop=True) as outputs:
+            model(part)
+        return outputs[layer]
+
+    return halving(run)(images)
 
 
 def last_call(model: nn.Module, layer: str, images: torch.Tensor) -> int:

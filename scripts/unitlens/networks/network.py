@@ -18,6 +18,7 @@ from unitlens import __version__
 from unitlens.jobs.sheets import read_names
 from unitlens.networks import checkpoints, heads, hub
 from unitlens.networks.build import build, options_of
+from unitlens.networks.memory import halving
 
 
 class Network(NamedTuple):
@@ -136,9 +137,13 @@ def set_precision(model: nn.Module, precision: str) -> tuple[nn.Module, torch.dt
 
 
 def pick_device(device: str) -> torch.device:
-    """Resolve ``auto``, ``cuda`` or ``cpu``; a GPU that is asked for and missing is a RuntimeError, never the CPU."""
+    """Resolve ``auto``, ``cuda``, ``mps`` or ``cpu``; a GPU that is asked for and missing is a RuntimeError."""
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise RuntimeError(
+            f"device: mps was configured, but torch {torch.__version__} sees no GPU of Apple's; set device: cpu"
+        )
     if device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError(
             f"device: cuda was configured, but torch {torch.__version__} (built for CUDA {torch.version.cuda}) sees no "
@@ -173,6 +178,7 @@ def normalizer(
 def predictor(model: nn.Module, normalize: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """Make the function from uint8 images (n, h, w, channels) to class probabilities (n, classes)."""
 
+    @halving
     @torch.inference_mode()
     def predict(images: Tensor) -> Tensor:
         return heads.probabilities(model, model(normalize(images)))
