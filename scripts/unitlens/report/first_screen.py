@@ -12,7 +12,7 @@ import pandas as pd
 from unitlens.measures.sanity import CONTROLS, OTHER, RANDOMIZED
 from unitlens.report import charts, text
 from unitlens.report.pages import say
-from unitlens.tables import agreement, unit_labels
+from unitlens.tables import agreement, comparison, netdissect, unit_labels
 from unitlens.tables.complexity import MEAN_OF_PAIRS
 from unitlens.tables.sanity import settled_at
 
@@ -93,13 +93,29 @@ def _by(units: pd.DataFrame) -> str:
     return "by annotations" if units["encoder"].iloc[0] == unit_labels.ANNOTATIONS else "by the encoder"
 
 
+def _best_labels(tables: Tables) -> tuple[str, pd.DataFrame]:
+    """Choose the labels that claim most: those of Network Dissection where masks name units, else those of the run."""
+    if _masks(tables).empty:
+        return _by(tables["concepts"]), tables["concepts"]
+    return "by masks", netdissect.as_labels(tables["netdissect"])
+
+
+def _claimed(tables: Tables) -> tuple[str, pd.DataFrame]:
+    """Say what these claim, ``named`` or ``selective``, and take away the labels that do not claim it."""
+    _, units = _best_labels(tables)
+    standing = unit_labels.standing(units)
+    claim = "named" if (standing == "named").any() else "selective"
+    kept = standing.eq("named") if claim == "named" else standing.isin(["named", "selective"])
+    return claim, units.assign(status=units["status"].mask(~kept & (units["status"] == "labeled"), "unlabeled"))
+
+
 def tiles(tables: Tables, *, area: float, example: Mapping[str, object] | None) -> list[dict[str, object]]:
     """Answer the six questions of the report, each by a verdict, a small picture and a few numbers.
 
     Parameters
     ----------
     tables : mapping from name to pandas.DataFrame
-        ``concepts, frequent, models, differences, agreement, agreement_scores, complexity``; ``netdissect`` and
+        ``concepts, frequent, agreement, agreement_scores, complexity``; ``netdissect`` and
         ``localization_tests`` where a run has them.
     area : float
         Share of the image to which maps are cut where they are compared.
@@ -114,22 +130,14 @@ def tiles(tables: Tables, *, area: float, example: Mapping[str, object] | None) 
     """
     needs = {
         "Which concepts do most units carry?": (_most_units, ["concepts", "frequent"], {}),
-        "How do the networks differ?": (_networks, ["concepts", "models", "differences"], {}),
-        "How many concepts?": (_how_many, ["concepts", "models"], {}),
+        "How do the networks differ?": (_networks, ["concepts"], {}),
+        "How many concepts?": (_how_many, ["concepts"], {}),
         "What do the explainers look at?": (_look_at, [], {"example": example, "area": area}),
         "How far do they agree?": (_agree, ["agreement"], {"area": area}),
         "Does a simple image help?": (_simple_image, ["complexity"], {}),
     }
-    empty = {
-        "verdict": None,
-        "bars": [],
-        "stacks": [],
-        "images": [],
-        "matrix": [],
-        "dots": [],
-        "lines": [],
-        "link": ("#", ""),
-    }
+    drawn = ("bars", "stacks", "images", "matrix", "dots", "lines")
+    empty = {"verdict": None, "link": ("#", "")} | {name: [] for name in drawn}
     made = []
     for question, (make, names, options) in needs.items():
         there = tables.keys() >= set(names)
@@ -143,23 +151,12 @@ def _masks(tables: Tables) -> pd.DataFrame:
     return pd.DataFrame(columns=["model", "layer", "mask_concept"]) if masks is None else masks[masks.status == "named"]
 
 
-def _selective(tables: Tables) -> dict[str, dict[str, int]]:
-    """Count selective units and their concepts, near-duplicates together, by model."""
-    units = tables["concepts"]
-    own = unit_labels.selective_units(units)
-    return {
-        model: {"model": model, "units": len(group), "distinct": group["concept"].nunique()}
-        for model in units["model"].unique()
-        for group in [own[own["model"] == model]]
-    }
-
-
 def _most_units(tables: Tables) -> dict[str, object]:
     named, bars = _masks(tables), []
     for model, group in named.groupby("model", sort=False):
         bars.append(_bars(f"{model}, named by masks", group["mask_concept"].value_counts(), "named"))
     pooled = tables["frequent"][tables["frequent"]["layer"] == unit_labels.ALL]
-    for model, group in pooled.groupby("model", sort=False):
+    for model, group in pooled.groupby("model", sort=False) if named.empty else ():
         bars.append(_bars(f"{model}, {_by(tables['concepts'])}", group.set_index("concept")["units"], "selective"))
     best = {"by": "", "concept": "", "units": 0, "total": 0}
     if len(named):
@@ -184,61 +181,68 @@ def _bars(title: str, counts: pd.Series, standing: str) -> dict[str, object]:
 
 
 def _networks(tables: Tables) -> dict[str, object]:
-    rows, units = tables["models"], tables["concepts"]
-    known = rows[rows["rarefied_units"] > 0]
-    clear = known[(known["difference_low"] > 0) | (known["difference_high"] < 0)]
-    differences = tables["differences"]
-    pooled = differences[differences["layer"] == unit_labels.ALL]
-    first = clear.iloc[0] if len(clear) else None
+    claim, units = _claimed(tables)
+    counts = _counts(units)
+    few = min(row["units"] for row in counts) < _FEW
+    known = pooled = pd.DataFrame()
+    if len(counts) > 1 and not few:
+        known, tests = comparison.models(units), comparison.category_differences(units)
+        pooled = tests[tests["layer"] == unit_labels.ALL].sort_values("p_adjusted", kind="stable")
+    clear = known.query("difference_low > 0 or difference_high < 0") if len(known) else known
     verdict = say(
         "summary.networks_differ",
-        models=units["model"].nunique(),
-        few=known.empty or known["difference_low"].isna().all(),
-        more="" if first is None else first.model_a if first.difference_low > 0 else first.model_b,
+        models=len(counts),
+        claim=claim,
+        few=few,
+        more="" if clear.empty else clear.iloc[0][f"model_{'a' if clear.iloc[0]['difference_low'] > 0 else 'b'}"],
         clear=len(clear),
-        pairs=len(rows),
-        categories=int((pooled["p_adjusted"] < text.SIGNIFICANT).sum()),
+        pairs=len(known),
+        categories=int((pooled["p_adjusted"] < text.SIGNIFICANT).sum()) if len(pooled) else 0,
     )
+    first = pooled.head(1).to_dict("records")
     return {
         "verdict": verdict[0],
         "stacks": _stacks(tables),
-        "lines": [line for row in known.head(1).to_dict("records") for line in say("summary.rarefied", row=row)],
-        "link": ("#networks-compared", "Compare the networks"),
+        "lines": [line for row in first for line in say("summary.shares", row=row)],
+        "link": ("#networks-compared" if _masks(tables).empty else "#network-dissection", "Compare the networks"),
     }
+
+
+def _counts(units: pd.DataFrame) -> list[dict[str, object]]:
+    """Count labeled units and their concepts, near-duplicates together, by model."""
+    own = units[units["status"] == "labeled"]
+    return [
+        {"model": model, "units": len(group), "distinct": group["group"].nunique()}
+        for model in units["model"].unique()
+        for group in [own[own["model"] == model]]
+    ]
 
 
 def _stacks(tables: Tables) -> list[dict[str, object]]:
     """Draw for each layer which share of its active units is named, selective or neither."""
-    kinds = {"by masks": tables.get("netdissect"), _by(tables["concepts"]): tables["concepts"]}
-    stacks = []
-    for by, units in kinds.items():
-        if units is None:
-            continue
-        standing = units["status"] if by == "by masks" else unit_labels.standing(units)
-        rows = []
-        for (model, layer), own in standing.groupby([units["model"], units["layer"]], sort=False):
-            counts = own.value_counts().reindex(unit_labels.STANDINGS, fill_value=0)
-            parts = [
-                {"name": name, "n": int(n), "share": n / max(counts.sum(), 1), "color": charts.STANDING_COLORS[name]}
-                for name, n in counts.items()
-            ]
-            rows.append({"label": f"{model} {layer}", "parts": [part for part in parts if part["n"]]})
-        stacks.append({"title": f"Units {by}", "rows": rows, "legend": charts.STANDING_COLORS})
-    return stacks
+    by, units = _best_labels(tables)
+    rows = []
+    for (model, layer), own in unit_labels.standing(units).groupby([units["model"], units["layer"]], sort=False):
+        counts = own.value_counts().reindex(unit_labels.STANDINGS, fill_value=0)
+        parts = [
+            {"name": name, "n": int(n), "share": n / max(counts.sum(), 1), "color": charts.STANDING_COLORS[name]}
+            for name, n in counts.items()
+            if n
+        ]
+        rows.append({"label": f"{model} {layer}", "parts": parts})
+    return [{"title": f"Units {by}", "rows": rows, "legend": charts.STANDING_COLORS}]
 
 
 def _how_many(tables: Tables) -> dict[str, object]:
-    rows, named = list(_selective(tables).values()), _masks(tables)
-    masks = {"named": len(named), "concepts": named["mask_concept"].nunique()}
+    claim, units = _claimed(tables)
+    rows = _counts(units)
+    enough = len(rows) > 1 and min(row["units"] for row in rows) >= _FEW
+    pairs = comparison.models(units).head(1).to_dict("records") if enough else []
+    lines = [say("summary.distinct", row=row, claim=claim, few=_FEW)[0] for row in rows]
     return {
-        "verdict": say("summary.how_many", rows=rows, masks=masks, few=_FEW)[0],
-        "lines": [
-            line
-            for row in rows
-            if row["units"]
-            for line in say("summary.distinct", row=row, few=_FEW, by=_by(tables["concepts"]))
-        ],
-        "link": ("#concepts", "Concepts by layer"),
+        "verdict": say("summary.how_many", rows=rows, claim=claim, few=_FEW)[0],
+        "lines": lines + [line for row in pairs for line in say("summary.rarefied", row=row, claim=claim)],
+        "link": ("#concepts" if _masks(tables).empty else "#network-dissection", "Concepts in full"),
     }
 
 
@@ -317,7 +321,8 @@ def _simple_image(tables: Tables) -> dict[str, object]:
     rows = tables["complexity"]
     known = rows[rows["correlation"].notna() & (rows["agreement"] == MEAN_OF_PAIRS)]
     known = known.assign(title=known["measure"].map(text.COMPLEXITY_TITLES))
-    clear = known[known["p_adjusted"] < text.SIGNIFICANT].sort_values("p_adjusted", kind="stable")
+    clear = known[(known["p_adjusted"] < text.SIGNIFICANT) & (known["measure"] != "confidence")]
+    clear = clear.sort_values("p_adjusted", kind="stable")
     largest = known.iloc[known["correlation"].abs().argsort()[::-1][:1]].to_dict("records")
     tests = int(rows.loc[rows["agreement"] == MEAN_OF_PAIRS, "p_adjusted"].groupby(rows["model"]).count().max())
     n = int(rows["source_images"].max()) if len(rows) else 0

@@ -152,6 +152,15 @@ def _cosines(table: pd.DataFrame, words: list[str], features: np.ndarray) -> np.
     return masks @ labels.T
 
 
+def as_labels(units: pd.DataFrame) -> pd.DataFrame:
+    """Give units of Network Dissection the columns that `comparison` and `unit_labels.standing` read of labels."""
+    known = units["status"].isin(["named", "selective"])
+    words = {"concept": units["mask_concept"], "group": units["mask_concept"], "category": units["mask_category"]}
+    origin = {"encoder": "masks", "similarity": "IoU", "concept_list": "masks", "alpha": ALPHA}
+    status = units["status"].mask(known, "labeled").mask(units["status"] == "neither", "unlabeled")
+    return units.assign(named=units["status"] == "named", status=status, **words, **origin)
+
+
 def words_of(table: pd.DataFrame) -> list[str]:
     """List every word of a table of `beside_labels` once; an empty one where there is none, for encoders want one."""
     return sorted({*table.mask_concept, *table.clip_concept} - {""}) or [""]
