@@ -51,5 +51,5 @@ def float64_device(device: torch.device) -> torch.device:
 
 
 def to_float64(values: Tensor) -> Tensor:
-    """Give values (...) as float64, on `float64_device`."""
+    """Give values (n, ...) as float64, on `float64_device`."""
     return values.to(float64_device(values.device)).double()
