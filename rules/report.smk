@@ -71,6 +71,7 @@ rule write_units:
         mem_mb=memory(CARDS_MB),
         runtime=USUAL,
     params:
+        models=list(config["models"]),
         missing=[],
         beside=["overview", "explanations"],
     message:
@@ -84,6 +85,7 @@ rule write_explanations:
         images=images_of_models("explain", explained_models(), first_shards("report")),
         saliency=shown_saliency(),
         masks=per_explained_shard("results/masks/{model}/{shard}.h5", first_shards("report")),
+        agreement=per_explained_shard("results/agreement/{model}/{shard}.csv", first_shards("report")),
         predictions="results/predictions.csv",
         faithfulness=per_explained_shard("results/faithfulness/{model}/{shard}.csv", first_shards("report")),
     output:

@@ -19,6 +19,8 @@ with log_to(snakemake.log[0]):
         predictions=predictions,
         faithfulness=read_table(files.faithfulness) if files.faithfulness else None,
         source_images=params.shown,
+        agreement=read_table(files.agreement) if files.agreement else None,
+        area=params.area,
     )
     explained = predictions.image_id.nunique()
     explanation_page.write(

@@ -13,6 +13,7 @@ with log_to(snakemake.log[0]):
         concepts=read_table(snakemake.input.concepts),
         maps=map(read_arrays, snakemake.input.maps),
         images=picking_by_folder(snakemake.input.images, "images"),
+        models=snakemake.params.models,
         missing=snakemake.params.missing,
         beside=snakemake.params.beside,
     )

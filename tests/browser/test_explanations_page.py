@@ -6,6 +6,7 @@ import pytest
 from unitlens.report import explanation_page
 
 SIDE, SOURCE_IMAGES = 64, 4
+IOUS = (0.5, 0.25, np.nan, 0.75)
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +20,7 @@ def page(tmp_path_factory):
     images = rng.integers(0, 256, (SOURCE_IMAGES, SIDE, SIDE, 3), dtype=np.uint8)
     told = {"label": 1, "label_name": "cat", "predicted": 1, "predicted_name": "cat", "probability": 0.5}
     told |= {"correct": True, "target": 1, "target_name": "cat", "target_probability": 0.5}
+    pair = {"explainer_a": names[0], "explainer_b": names[1], "measure": "equal_area_iou", "cut": 0.2}
     score = {"explainer": names[0], "measure": "deletion", "baseline": "blur", "value": 0.25}
     path = tmp_path_factory.mktemp("page") / "explanations.html"
     cards = explanation_page.collect(
@@ -31,6 +33,9 @@ def page(tmp_path_factory):
         predictions=pd.DataFrame([{"model": "net", "image_id": each} | told for each in ids]),
         faithfulness=pd.DataFrame([{"model": "net", "image_id": each} | score for each in ids]),
         source_images=SOURCE_IMAGES,
+        agreement=pd.DataFrame(
+            [{"model": "net", "image_id": each, "value": iou} | pair for each, iou in zip(ids, IOUS, strict=True)]
+        ),
     )
     explanation_page.write(path, cards, area=0.2, explained=len(cards))
     return path
@@ -73,9 +78,29 @@ def test_contents_lead_to_each_source_image(page, browse):
     assert opened.get_by_text("deletion 0.25").count() == SOURCE_IMAGES
 
 
+@pytest.mark.parametrize("width", [1280, 400])
+def test_images_are_ordered_by_disagreement_on_wish(page, browse, width):
+    opened = browse(page, width=width)
+    headings = opened.locator("#images h2")
+    as_in_the_sheet = headings.all_inner_texts()
+    opened.get_by_label("order").select_option("disagreement")
+    assert [text.split(" label")[0].strip() for text in headings.all_inner_texts()] == [
+        f"photo {number}" for number in (1, 0, 3, 2)
+    ]
+    opened.get_by_label("order").select_option("")
+    assert headings.all_inner_texts() == as_in_the_sheet
+    top = opened.get_by_role("table", name="net: mean IoU of the masks over 3 source images")
+    assert top.get_by_role("cell", name="0.50").is_visible()
+    assert opened.get_by_role("table", name="IoU of the masks", exact=True).count() == 3
+
+
 @pytest.mark.parametrize(("width", "columns"), [(1280, 3), (400, 2)])
 def test_it_fits_the_window(page, browse, width, columns):
     opened = browse(page, width=width)
     assert opened.evaluate("document.documentElement.scrollWidth") <= width
-    tops = opened.locator(".cells").first.locator("> li:visible").evaluate_all("all => all.map((one) => one.offsetTop)")
+    tops = (
+        opened.locator(".cells")
+        .first.locator("> li:visible:not(.pairs)")
+        .evaluate_all("all => all.map((one) => one.offsetTop)")
+    )
     assert tops == [tops[0]] * columns

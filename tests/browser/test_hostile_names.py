@@ -57,7 +57,7 @@ def write_units(path):
         {
             **{"model": "net", "layer": "a", "unit": [0, 1], "status": "labeled", "concept": [HOSTILE, "plain"]},
             **{"category": HOSTILE, "score": [1.0, 2.0], "margin": [0.5, 0.25], "q_value": 0.01},
-            **{"top_concepts": HOSTILE, "encoder": HOSTILE},
+            **{"top_concepts": HOSTILE, "encoder": HOSTILE, "q_value": 0.01, "alpha": 0.05},
         }
     )
     arrays = {"row": np.zeros((2, 1), int), "image_id": np.full((2, 1), HOSTILE, object), "activation": np.ones((2, 1))}

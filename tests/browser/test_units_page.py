@@ -26,6 +26,8 @@ def table():
             "score": number.astype(float),
             "margin": 0.5,
             "q_value": np.where(number % 10 == 1, 0.2, 0.01),
+            "alpha": 0.05,
+            "named": number % 1000 == 77,
             "top_concepts": [f"concept {i % 100}; second" for i in number],
             "encoder": "CLIP",
         }
@@ -71,7 +73,9 @@ def test_page_is_below_40_megabytes_and_draws_only_what_is_near(page, browse):
     opened = browse(page)
     assert count(opened) == "5,000 of 5,000 units"
     shown = cards(opened)
-    assert 12 <= len(shown) <= 500 and shown[:2] == ["unlabeled", "concept 1"]
+    assert 12 <= len(shown) <= 500 and shown[:7] == ["concept 77"] * 5 + ["concept 2", "concept 3"], (
+        "named first, then selective"
+    )
     assert opened.locator("#cards img").count() == 5 * len(shown)
     assert opened.locator("#cards path").count() > 0
 
@@ -83,8 +87,9 @@ SEARCHES = [
     ({"query": "second", "runners": True}, 5000),
     ({"place": "net/2"}, 1000),
     ({"category": "odd"}, 2500),
-    ({"status": "unlabeled"}, 500),
-    ({"place": "net/2", "status": "unlabeled"}, 100),
+    ({"status": "neither"}, 1000),
+    ({"status": "named"}, 5),
+    ({"place": "net/2", "status": "neither"}, 200),
 ]
 
 
@@ -102,17 +107,20 @@ def test_search_and_filters(page, browse):
 
 def test_labels_without_support_are_marked(page, browse):
     opened = browse(page)
-    marks = opened.get_by_text("q > 0.05", exact=True)
+    marks = opened.locator("#cards .chip.neither")
     opened.get_by_label("Concept").fill('"concept 1"')
     assert marks.count() == len(cards(opened)) > 0
+    assert opened.locator("#cards h2 .none").count() == len(cards(opened)), "a guess"
     opened.get_by_label("Concept").fill('"concept 2"')
-    assert marks.count() == 0
+    assert marks.count() == 0 and opened.locator("#cards .chip.selective").count() == len(cards(opened))
 
 
 def test_sorting_puts_the_best_first(page, browse):
     opened = browse(page)
     opened.get_by_label("Sort by").select_option("score")
     assert cards(opened)[:3] == ["concept 99", "concept 98", "concept 97"]
+    opened.get_by_label("Sort by").select_option("number")
+    assert cards(opened)[:3] == ["unlabeled", "concept 1", "concept 2"]
 
 
 def test_scrolling_draws_more(page, browse):
@@ -135,13 +143,54 @@ def test_a_unit_has_an_address_and_opens_large(page, browse):
 
 def test_a_card_opens_by_mouse_and_by_keyboard(page, browse):
     opened = browse(page)
-    opened.locator("article").nth(1).click()
-    opened.get_by_role("dialog").get_by_text("net · 0 · unit 1").wait_for()
+    opened.locator("article").nth(5).click()
+    opened.get_by_role("dialog").get_by_text("net · 0 · unit 2").wait_for()
     opened.keyboard.press("Escape")
     opened.wait_for_url("**#/")
-    opened.locator("article a").nth(2).focus()
+    opened.locator("article a").nth(6).focus()
     opened.keyboard.press("Enter")
-    opened.get_by_role("dialog").get_by_text("net · 0 · unit 2").wait_for()
+    opened.get_by_role("dialog").get_by_text("net · 0 · unit 3").wait_for()
+
+
+def test_filters_sort_and_search_stand_in_the_address(page, browse):
+    """As a link from another page gives them, and as one sends the page to a colleague."""
+    opened = browse(page, "#search=%22concept%207%22&model=net&layer=2&sort=score")
+    assert count(opened) == "10 of 5,000 units"
+    assert opened.get_by_label("Concept").input_value() == '"concept 7"'
+    assert [opened.locator(f"#{name}").input_value() for name in ("place", "sort")] == ["net/2", "score"]
+    opened.locator("#place").select_option("net")
+    assert opened.evaluate("location.hash") == "#search=%22concept+7%22&model=net&sort=score"
+    opened.locator("#status").select_option("named")
+    assert opened.evaluate("location.hash").endswith("&model=net&status=named&sort=score")
+    opened.evaluate("location.hash = '#search=77&runners=1&model=gone&status=named'")
+    wait_until(lambda: count(opened) == "5 of 5,000 units", "following the address")
+    assert opened.locator("#place").input_value() == "" and opened.locator("#runners").is_checked()
+
+
+def test_a_unit_closes_to_the_filters_it_was_opened_from(page, browse):
+    opened = browse(page, "#search=%22concept%207%22")
+    opened.locator("article").first.click()
+    dialog = opened.get_by_role("dialog")
+    dialog.get_by_text("unit 7").wait_for()
+    dialog.get_by_role("button", name="next").click()
+    opened.keyboard.press("Escape")
+    opened.wait_for_url("**#search=%22concept+7%22")
+    assert count(opened) == "50 of 5,000 units"
+    opened.locator("#query").fill("concept 8")
+    opened.locator("article").first.click()
+    opened.locator("#same").click()
+    dialog.wait_for(state="hidden")
+    assert opened.locator("#query").input_value() == f'"{cards(opened)[0]}"'
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_a_search_without_a_match_says_so_and_leads_back(page, browse, width):
+    opened = browse(page, "#search=nonsense", width=width)
+    note = opened.get_by_text("No unit matches these filters.")
+    assert note.is_visible() and count(opened) == "0 of 5,000 units"
+    opened.get_by_role("button", name="Show all units").click()
+    wait_until(lambda: count(opened) == "5,000 of 5,000 units", "showing all")
+    assert not note.is_visible()
 
 
 def test_a_slash_goes_to_the_search_field(page, browse):

@@ -353,12 +353,13 @@ def test_gallery_of_units():
 
     rows = [{"model": MODEL, "layer": "relu2", "unit": unit, "status": "labeled"} for unit in range(8)]
     evidence = {"concept": "null", "category": "", "score": 1, "top_concepts": "null; red", "encoder": "ConSE"}
+    evidence |= {"q_value": 0.01, "alpha": 0.05}
     write_table(pd.DataFrame(rows).assign(**evidence), "units/concepts.csv")
     inputs = Namedlist(["units/concepts.csv", "units/6.h5", *images])
     inputs._set_name("concepts", 0)
     inputs._set_name("maps", 1, end=2)
     inputs._set_name("images", 2, end=4)
-    adapter("write_units", inputs, ["units/units.html"], params={"missing": [], "beside": []})
+    adapter("write_units", inputs, ["units/units.html"], params={"models": [MODEL], "missing": [], "beside": []})
     page = Path("units/units.html").read_text()
     assert page.count('"concept":"null"') == 8 and page.count('"region":"M') > 8
 
@@ -570,7 +571,7 @@ def test_figures_show_the_first_source_images_whatever_the_shards(sizes, shown, 
     adapter("draw_grid", shards, [f"{tmp_path}/grid.png"], params=params, model=MODEL)
     adapter("draw_overlays", {"images": images, "saliency": lime}, [f"{tmp_path}/overlays"], params=params, model=MODEL)
     assert sorted(path.stem for path in Path(tmp_path, "overlays").iterdir()) == [f"toy_{i:02d}" for i in range(n)]
-    files = shards | {"masks": masks}
+    files = shards | {"masks": masks, "agreement": []}
     files |= {name: f"{tmp_path}/{name}.csv" for name in ("predictions", "faithfulness")}
     adapter("write_explanations", files, [f"{tmp_path}/page.html"], params=params)
     page = Path(tmp_path, "page.html").read_text()
@@ -766,6 +767,7 @@ def test_uneven_shards_are_scored_and_summarized(uneven):
     saliency = [path for name in ("gradcam", "ablationcam", "lime") for path in uneven[name]]
     files = {"images": uneven["images"], "saliency": saliency, "masks": uneven["masks"]}
     files |= {"predictions": "uneven/predictions.csv", "faithfulness": "uneven/faithful_images.csv"}
+    files |= {"agreement": tables["agreement"]}
     params |= {"shown": 3, "area": 0.2, "missing": [], "beside": []}
     adapter("write_explanations", files, ["uneven/explanations.html"], params=params)
     page = Path("uneven/explanations.html").read_text()
@@ -1002,6 +1004,7 @@ def test_a_new_explainer_is_a_function_and_its_name(monkeypatch):
     )
     adapter("draw_overlays", inputs | {"saliency": saliency[3:]}, ["new/overlays"], params=params, model=MODEL)
     inputs |= {"masks": ["new/masks.h5"], "predictions": "new/predictions.csv", "faithfulness": [faithful["scores"]]}
+    inputs |= {"agreement": ["new/scores.csv"]}
     adapter("write_explanations", inputs, ["new/page.html"], params=params)
     assert "checkerboard" in Path("new/page.html").read_text()
 

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from unitlens.explainers import items
 from unitlens.measures import localization
-from unitlens.report import explanation_figures, pages
+from unitlens.measures.agreement import chance_iou
+from unitlens.report import charts, explanation_figures, pages
 from unitlens.report.text import SCORE_TITLES, counted, explainer_title
+from unitlens.tables.agreement import equal_area
 
 # Longest side in pixels and quality of the images, the best first; None leaves them as the model sees them.
 FORMS = ((None, 85), (224, 80), (192, 75), (160, 70), (128, 65), (96, 60), (64, 50))
@@ -25,6 +28,8 @@ def collect(
     predictions: pd.DataFrame,
     faithfulness: pd.DataFrame | None,
     source_images: int,
+    agreement: pd.DataFrame | None = None,
+    area: float = 0.2,
 ) -> list[dict[str, object]]:
     """Collect the data of the page.
 
@@ -38,14 +43,19 @@ def collect(
         Tables of all models, of `explanations.prediction_table` and `faithfulness.score_shard`, if that is there.
     source_images : int
         How many are shown, the first ones.
+    agreement : pandas.DataFrame, optional
+        Table of all models, of `agreement.score_pairs`.
+    area : float
+        Share of the image that masks cover.
 
     Returns
     -------
     list of dict
         For each source image ``image_id, label`` and its ``rows``, one a model: ``model, caption, verdict``,
         ``image`` (h, w, 3) uint8, ``aspect`` (width / height), ``object`` (an SVG path on a square of side
-        `pages.CANVAS`, empty where the sheet gives no object) and ``maps``: ``title``, ``heat`` (h, w, 3) uint8,
-        ``mask`` (h, w) bool or None, ``scores, warning``.
+        `pages.CANVAS`, empty where the sheet gives no object), ``pairs``, from two explainers' titles to the IoU of
+        their maps, and ``maps``: ``title``, ``heat`` (h, w, 3) uint8, ``mask`` (h, w) bool or None, ``covers``, the
+        share of the image that a mask of whole superpixels covers, ``scores, warning``.
 
     Raises
     ------
@@ -53,6 +63,7 @@ def collect(
         As `explanation_figures.blend` does.
     """
     told, scores = predictions.set_index(["model", "image_id"]), _scores(faithfulness)
+    pairs = _pairs(agreement, area)
     cut = {
         (facts["model"], image_id): (arrays, i)
         for arrays, facts in masks
@@ -72,8 +83,9 @@ def collect(
             i = its_rows[image_id]
             image = images[facts["geometry"]]["images"][i]
             card = _card(told.loc[(model, image_id)], image, outlines[facts["geometry"]][i])
-            card = cards.setdefault((image_id, model), {"model": model} | card)
-            shown = _map(explainer, arrays, place, image, cut.get((model, image_id)))
+            card |= {"model": model, "pairs": pairs.get((model, image_id), {})}
+            card = cards.setdefault((image_id, model), card)
+            shown = _map(explainer, arrays, place, image, cut.get((model, image_id)), area)
             card["maps"].append(shown | {"scores": scores.get((model, image_id, explainer), [])})
     order = list(dict.fromkeys(image_id for its_rows in rows.values() for image_id in its_rows))
     rows_of = {image_id: [card for (each, _), card in cards.items() if each == image_id] for image_id in order}
@@ -95,6 +107,7 @@ def explain_page(cards: Sequence[Mapping], area: float, explained: int) -> dict[
     models = list(dict.fromkeys(row["model"] for row in rows))
     titles = list(dict.fromkeys(each["title"] for row in rows for each in row["maps"]))
     return {
+        "heat_maps": _mean_pairs(cards),
         "summary": f"{of}{counted(explained, 'source image')}, explained for {' and '.join(models)} by "
         f"{', '.join(titles)}. Slide from the source image over the heat map to the mask.",
         "notes": [
@@ -103,8 +116,12 @@ def explain_page(cards: Sequence[Mapping], area: float, explained: int) -> dict[
             "Heat map: saliency over the source image in gray, from 0 (gray) to the map's own maximum (yellow); "
             "brightness is not comparable between maps. White lines in LIME's map bound the superpixels; only positive "
             "weights show.",
-            f"Mask: the most salient {100 * area:g} % of the image stay bright, so masks of all explainers are "
-            "equally large. Of pixels that are equally salient, as in LIME's superpixels, some are taken at random.",
+            f"Mask: the most salient {100 * area:g} % of the image stay bright. Masks of explainers with "
+            "superpixels, as LIME, show whole superpixels, as many as come closest to that; below such a map stands "
+            "what they cover.",
+            f"IoU: how far the masks of two explainers overlap (intersection over union), both cut to exactly "
+            f"{100 * area:g} % of the image, of equally salient pixels some at random; two unrelated maps have "
+            f"{chance_iou(area):.2f}. Order by disagreement: the source images with the lowest mean IoU first.",
             "Dashed outline: the object, where the sheet of source images gives a mask or a box.",
             "Scores say how faithful this map is on this image: deletion (lower is better), insertion and ROAD "
             "(higher is better). One image proves nothing; the report has means with intervals and tests.",
@@ -152,17 +169,85 @@ def _card(told: pd.Series, image: np.ndarray, outline: str) -> dict[str, object]
 
 
 def _map(
-    name: str, arrays: Mapping[str, np.ndarray], i: int, image: np.ndarray, cut: tuple[Mapping, int] | None
+    name: str, arrays: Mapping[str, np.ndarray], i: int, image: np.ndarray, cut: tuple[Mapping, int] | None, area: float
 ) -> dict[str, object]:
     """Draw a map of one explainer beside its mask, if one was cut."""
     (saliency,) = explanation_figures.scale(arrays["saliency"][i : i + 1])
     superpixels = arrays["segments"][i] if "segments" in arrays else None
+    mask = cut[0][f"{name}:equal_area"][cut[1]] if cut else None
+    if cut and superpixels is not None:
+        mask = whole_superpixels(saliency, superpixels, area)
     return {
         "title": explainer_title(name),
         "heat": np.rint(255 * explanation_figures.blend(image, saliency, superpixels)).astype(np.uint8),
-        "mask": cut[0][f"{name}:equal_area"][cut[1]] if cut else None,
+        "mask": mask,
+        "covers": None if mask is None or superpixels is None else float(mask.mean()),
         "warning": arrays["warning"][i],
     }
+
+
+def whole_superpixels(saliency: np.ndarray, segments: np.ndarray, area: float) -> np.ndarray:
+    """Mark the most salient superpixels, as many as come closest to a share of the image.
+
+    Parameters
+    ----------
+    saliency : array, shape (h, w)
+        One value in each superpixel; superpixels of 0 are never marked.
+    segments : array of int, shape (h, w)
+        Superpixels; what is below 0 is none.
+    area : float
+        Share of the image.
+
+    Returns
+    -------
+    array, bool, shape (h, w)
+    """
+    names, first, place, sizes = np.unique(segments, return_index=True, return_inverse=True, return_counts=True)
+    values = np.where(names >= 0, saliency.ravel()[first], 0)
+    order = np.argsort(-values, kind="stable")
+    order = order[values[order] > 0]
+    covered = np.cumsum(sizes[order]) / segments.size
+    chosen = order[: np.abs(covered - area).argmin() + 1] if len(order) else order
+    return np.isin(place.reshape(segments.shape), chosen)
+
+
+def _pairs(scores: pd.DataFrame | None, area: float) -> dict[tuple[str, str], dict[tuple[str, str], float]]:
+    """Give the IoU of every two maps of an image, by model and image."""
+    pairs: dict[tuple[str, str], dict] = {}
+    for row in scores[equal_area(scores, area) & scores["value"].notna()].itertuples() if scores is not None else ():
+        titles = explainer_title(row.explainer_a), explainer_title(row.explainer_b)
+        pairs.setdefault((row.model, row.image_id), {})[titles] = row.value
+    return pairs
+
+
+def _mean_pairs(cards: Sequence[Mapping]) -> list[dict[str, object]]:
+    """Average the IoU of every two explainers over the source images that are shown, a heat map for each model."""
+    values: dict[str, dict[tuple[str, str], list[float]]] = {}
+    for row in [row for card in cards for row in card["rows"] if row["pairs"]]:
+        for pair, iou in row["pairs"].items():
+            values.setdefault(row["model"], {}).setdefault(pair, []).append(iou)
+    return [
+        {"model": model, "n": max(map(len, own.values()))}
+        | heat_map({pair: np.mean(each) for pair, each in own.items()})
+        for model, own in values.items()
+    ]
+
+
+def heat_map(pairs: Mapping[tuple[str, str], float]) -> dict[str, object]:
+    """Arrange numbers of pairs in [0, 1] as a table, darker where they are larger.
+
+    Gives ``columns``, and ``rows``: a title and its cells, of each ``text, color, ink``; None where there is no pair.
+    """
+    columns = list(dict.fromkeys(b for _, b in pairs))
+    rows = [(a, [_cell(pairs.get((a, b))) for b in columns]) for a in dict.fromkeys(a for a, _ in pairs)]
+    return {"columns": columns, "rows": rows}
+
+
+def _cell(value: float | None) -> dict[str, str] | None:
+    if value is None:
+        return None
+    ink = "#fff" if value > 0.55 else "#000"
+    return {"text": f"{value:.2f}", "color": to_hex(charts.AMOUNT_MAP(float(value))), "ink": ink}
 
 
 def _scores(table: pd.DataFrame | None) -> dict[tuple[str, str, str], list[tuple[str, str]]]:
@@ -205,7 +290,9 @@ def _encode_row(row: Mapping[str, object], side: int | None, quality: int) -> di
     for each in row["maps"]:
         mask = None if each["mask"] is None else _shade(each["mask"], side)
         maps.append(each | {"heat": _webp(each["heat"], side, quality), "mask": mask})
-    return row | {"image": _webp(row["image"], side, quality), "maps": maps}
+    iou = float(np.mean(list(row["pairs"].values()))) if row["pairs"] else None
+    shown = {"image": _webp(row["image"], side, quality), "maps": maps, "pairs": heat_map(row["pairs"])}
+    return row | shown | {"iou": iou}
 
 
 def _webp(image: np.ndarray, side: int | None, quality: int) -> str:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from unitlens.report import charts, pages
 from unitlens.report.text import counted
+from unitlens.tables import unit_labels
 
 LARGEST_PAGE = 37_000_000  # bytes of data; thumbnails are as large as that allows
 # Side in pixels and quality of thumbnails, the best first: a reader sees the side before the quality.
@@ -61,6 +62,8 @@ def collect(
     concepts: pd.DataFrame,
     maps: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
     images: Mapping[str, Pick],
+    *,
+    models: Sequence[str] = (),
 ) -> dict[str, object]:
     """Collect the data of the page.
 
@@ -73,12 +76,14 @@ def collect(
         where the layer has space, ``maps`` of `exemplars.activation_maps`; with ``model, layer`` and ``geometry``.
     images : mapping
         For each geometry, a function from ascending rows to uint8 images (n, h, w, 3).
+    models : sequence of str
+        All of the run, for the colors of the chart.
 
     Returns
     -------
     dict
-        ``canvas, groups, columns, chart, units, ids`` and ``thumbs``, of types that JSON knows. Thumbnails are as large
-        as `LARGEST_PAGE` allows.
+        ``canvas, groups, standings, columns, chart, units, ids`` and ``thumbs``, of types that JSON knows. Thumbnails
+        are as large as `LARGEST_PAGE` allows.
 
     Raises
     ------
@@ -90,6 +95,7 @@ def collect(
     first = dict(zip(rows, np.cumsum([0, *map(len, rows.values())]).tolist(), strict=False))
     evidence = [each for each in EVIDENCE if each.column in concepts and concepts[each.column].notna().any()]
     groups, units, ids = [], [], {}
+    concepts = _with_rank(concepts)
     for (model, layer), table in concepts.groupby(["model", "layer"], sort=False):
         arrays, geometry = _layer(layers, model, layer, len(table))
         thumbs = first[geometry] + np.searchsorted(rows[geometry], arrays["row"])  # (units, k)
@@ -101,8 +107,9 @@ def collect(
     data = {
         "canvas": pages.CANVAS,
         "groups": groups,
+        "standings": list(dict.fromkeys(concepts.sort_values("rank")["standing"])),
         "columns": [each._asdict() for each in evidence],
-        "chart": _chart(list(dict.fromkeys(group["model"] for group in groups))),
+        "chart": _chart([*models, *(group["model"] for group in groups)]),
         "units": units,
         "ids": [ids[thumb] for thumb in range(len(ids))],
     }
@@ -113,12 +120,13 @@ def collect(
 
 def explain(concepts: pd.DataFrame, data: Mapping[str, object]) -> dict[str, object]:
     """Say in words what the page of `collect` shows: ``summary`` and ``notes``."""
-    labeled, models = (concepts["status"] == "labeled").sum(), concepts["model"].nunique()
+    models, standings = concepts["model"].nunique(), unit_labels.standing(concepts)
     broken = "not finite" in set(concepts["status"])
     of = f"{counted(len(data['groups']), 'layer')} of {counted(models, 'model')}"
     return {
-        "summary": f"{counted(len(concepts), 'unit')} in {of}; "
-        f"the {concepts['encoder'].iloc[0]} labels {labeled:,} of them.",
+        "summary": f"{counted(len(concepts), 'unit')} in {of}, labeled by {concepts['encoder'].iloc[0]}: "
+        + ", ".join(f"{(standings == name).sum():,} {name}" for name in unit_labels.STANDINGS)
+        + ".",
         "notes": [
             "Source images: the five that activate the unit most, strongest first. Where the probe set holds crops of "
             "a source image, only its strongest crop is shown. In the large view the number is the activation, pooled "
@@ -127,12 +135,13 @@ def explain(concepts: pd.DataFrame, data: Mapping[str, object]) -> dict[str, obj
             "bilinearly; negative activations count as 0; of many parts the twelve largest are drawn. There is no "
             "outline where the activation is positive nowhere, and in layers without space. Of transformers, the class "
             "token ranks the source images and the other tokens are outlined.",
-            "A label is the best of the listed concepts, not a proof that the unit stands for it. A unit that is "
-            "unlabeled has no concept that its evidence supports; one that is dead or constant answers every "
-            "source image alike."
+            "A label is the best of the listed concepts, not a proof that the unit stands for it. Selective: it fits "
+            "better than labels of shuffled source images. Named: its word was verified, too. Neither: a guess, in "
+            "gray, or unlabeled. A unit that is dead or constant answers every source image alike."
             + (" One that is not finite returns NaN or infinity on some." if broken else "")
             + _bar(concepts),
-            "Search finds units whose label contains every word; in quotation marks, whose label is exactly that. "
+            "Cards come named first, then selective, then by the held-out correlation. Search finds units whose label "
+            "contains every word; in quotation marks, whose label is exactly that. The address holds what is searched. "
             "Keys: / to search, Tab and Enter to open a card, ← and → for its neighbors, Esc to close.",
         ],
     }
@@ -144,6 +153,7 @@ def write(
     concepts: pd.DataFrame,
     maps: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
     images: Mapping[str, Pick],
+    models: Sequence[str] = (),
     missing: Sequence[str] = (),
     beside: Sequence[str] = (),
 ) -> None:
@@ -151,11 +161,23 @@ def write(
 
     Layers that are `missing` are left out because the run is not finished. Pages that lie `beside` it are linked.
     """
-    data = collect(concepts, maps, images)
+    data = collect(concepts, maps, images, models=models)
     vega = Markup(vl_convert.javascript_bundle())  # Vega-Lite, so that the page needs no network
     page = {"data": pages.visible_data(data), "charts": vega, "missing": missing, "beside": beside}
+    page["standings"] = charts.STANDING_COLORS
     page |= explain(concepts, data)
     pages.write_page(path, "units.html.j2", page)
+
+
+def _with_rank(concepts: pd.DataFrame) -> pd.DataFrame:
+    """Add what each label may claim, or why there is none, and each unit's place: the best evidence first."""
+    standing = unit_labels.standing(concepts)
+    order = concepts.assign(standing=standing.fillna(concepts["status"]))
+    order["claim"] = standing.map({name: claim for claim, name in enumerate(unit_labels.STANDINGS)})
+    order["unlabeled"] = concepts["status"] != "labeled"
+    order["fit"] = -concepts["held_out_correlation"] if "held_out_correlation" in concepts else 0.0
+    ranked = order.reset_index().sort_values(["claim", "unlabeled", "fit"], kind="stable").index
+    return order.assign(rank=pd.Series(range(len(order)), ranked).sort_index().to_numpy())
 
 
 def _bar(concepts: pd.DataFrame) -> str:
@@ -170,7 +192,8 @@ def _bar(concepts: pd.DataFrame) -> str:
 
 def _chart(models: Sequence[str]) -> dict[str, object]:
     """Specify a scatter plot of units in Vega-Lite; the page fills in ``units`` and the titles of the axes."""
-    colors = {"domain": models, "range": [look["color"] for look in charts.looks(models).values()]}
+    looks = charts.looks(models)
+    colors = {"domain": list(looks), "range": [look["color"] for look in looks.values()]}
     number = {"type": "quantitative", "scale": {"zero": False}}
     return {
         "description": "Scatter plot of the units that the cards show, by two kinds of evidence",
@@ -182,7 +205,7 @@ def _chart(models: Sequence[str]) -> dict[str, object]:
             "x": {"field": "x"} | number,
             "y": {"field": "y"} | number,
             "color": {"field": "model", "scale": colors, "legend": {"orient": "bottom"}},
-            "shape": {"field": "status", "legend": {"orient": "bottom"}},
+            "shape": {"field": "standing", "legend": {"orient": "bottom"}},
             "tooltip": [{"field": name, "title": name} for name in ("label", "category", "place", "unit")],
         },
         "config": {"font": "system-ui, DejaVu Sans, sans-serif", "view": {"stroke": None}},
@@ -211,6 +234,8 @@ def _card(record: Mapping[str, object], evidence: Sequence[Evidence]) -> dict[st
     return {
         "unit": int(record["unit"]),
         "status": record["status"],
+        "standing": record["standing"],
+        "rank": record["rank"],
         "concept": concept,
         "category": category,
         "best": best.split("; ") if best else [],

@@ -153,6 +153,65 @@ def test_object_is_outlined_where_the_sheet_gives_one():
     assert rows[1]["object"] == rows[2]["object"] == ""
 
 
+def agreement(values=(0.6, 0.2, 0.4)):
+    """IoU of the maps of `net`, at two areas."""
+    pair = {"model": "net", "explainer_a": "gradcam-layer4", "explainer_b": "lime", "measure": "equal_area_iou"}
+    rows = [
+        pair | {"image_id": f"photo_{i}", "cut": cut, "value": value + (cut > 0.3)}
+        for i, value in enumerate(values)
+        for cut in (0.2, 0.5)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_the_iou_of_every_pair_stands_beside_the_maps_and_its_mean_on_top(tmp_path):
+    cards = explanation_page.collect(**inputs() | {"agreement": agreement((0.6, np.nan, 0.4)), "area": 0.2})
+    assert [card["rows"][0]["pairs"] for card in cards] == [
+        {("Grad-CAM", "LIME"): 0.6},
+        {},
+        {("Grad-CAM", "LIME"): 0.4},
+    ]
+    assert all(card["rows"][1]["pairs"] == {} for card in cards), "of another network"
+    (mean,) = explanation_page.explain_page(cards, 0.2, 3)["heat_maps"]
+    assert (mean["model"], mean["n"], mean["columns"]) == ("net", 2, ["LIME"])
+    assert [(row, [cell["text"] for cell in cells]) for row, cells in mean["rows"]] == [("Grad-CAM", ["0.50"])]
+    explanation_page.write(tmp_path / "page.html", cards, area=0.2, explained=3)
+    page = (tmp_path / "page.html").read_text()
+    assert re.findall('data-iou="(.*?)"', page) == ["0.6", "", "0.4"] and page.count('class="matrix"') == 3
+    explanation_page.write(tmp_path / "page.html", explanation_page.collect(**inputs()), area=0.2, explained=3)
+    page = (tmp_path / "page.html").read_text()
+    assert 'class="matrix"' not in page and 'id="order"' not in page
+
+
+def test_a_heat_map_of_three_has_each_pair_once():
+    made = explanation_page.heat_map({("a", "b"): 0.9, ("a", "c"): 0.1, ("b", "c"): 0.5})
+    cells = [[cell and cell["text"] for cell in row] for _, row in made["rows"]]
+    assert made["columns"] == ["b", "c"] and cells == [["0.90", "0.10"], [None, "0.50"]]
+    assert [cell["ink"] for cell in made["rows"][0][1]] == ["#fff", "#000"]
+
+
+@pytest.mark.parametrize(("area", "marked"), [(0.1, [3]), (0.3, [3, 1]), (0.2, [3]), (0.9, [3, 1, 0]), (0.01, [3])])
+def test_masks_of_superpixels_are_whole_superpixels(area, marked):
+    """As many as come closest to the area: 3 has a tenth of the image, 1 a quarter, 0 a half, 2 no weight."""
+    segments = np.repeat([-1, 0, 1, 2, 3], [1, 50, 25, 14, 10]).reshape(10, 10)
+    saliency = np.array([0.2, 0.5, 0, 1, 0.9])[segments]  # what is no superpixel is not marked
+    assert set(segments[explanation_page.whole_superpixels(saliency, segments, area)]) == set(marked)
+    assert not explanation_page.whole_superpixels(0 * saliency, segments, area).any()
+
+
+def test_a_mask_of_superpixels_says_how_much_it_covers():
+    given = inputs()
+    (card, *_, last) = explanation_page.collect(**given | {"area": 0.4})
+    cam, lime = card["rows"][0]["maps"]
+    assert (
+        cam["covers"] is None
+        and lime["covers"] == 0.5
+        and lime["mask"][:, 16:].all()
+        and not lime["mask"][:, :16].any()
+    )
+    assert last["rows"][0]["maps"][1]["covers"] == 0 == last["rows"][0]["maps"][1]["mask"].sum(), "a map of zeros"
+
+
 def test_images_shrink_until_the_page_fits(tmp_path, monkeypatch):
     cards = explanation_page.collect(**inputs())
     explanation_page.write(tmp_path / "large.html", cards, area=0.5, explained=24)

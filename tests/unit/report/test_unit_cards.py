@@ -17,7 +17,7 @@ CONCEPTS = pd.DataFrame(
         ["other", "a", 0, "labeled", "red & blue", "color", 3.0, 1.0, "red & blue; dog", 1.0],
     ],
     columns=["model", "layer", "unit", "status", "concept", "category", "score", "margin", "top_concepts", "kept"],
-).assign(encoder="CLIP")
+).assign(encoder="CLIP", q_value=np.nan, alpha=0.05)
 MAP = np.array([[255, 0], [0, 0]], np.uint8)
 
 
@@ -149,10 +149,24 @@ def test_page_holds_its_data_safely_and_loads_nothing(tmp_path):
     assert text.count("</script>") == 3 and "<b>" not in text
     data = json.loads(text.split('<script type="application/json" id="data">')[1].split("</script>")[0])
     assert data["units"][0]["best"] == ["dog", "</script><b>cat"]
-    assert "4 units in 3 layers of 2 models; the CLIP labels 2 of them." in text
+    assert "4 units in 3 layers of 2 models, labeled by CLIP: 0 named, 0 selective, 3 neither." in text
     assert "default-src 'none'" in text
     own = re.sub(r'<script type="module">.*?</script>', "", text, flags=re.DOTALL)  # without the chart's library
     assert not any(mark in own for mark in ('src="http', "url(", "@import", "<link"))
     first = text
     unit_gallery.write(tmp_path / "units.html", concepts=CONCEPTS, maps=maps(), images=PICTURES)
     assert (tmp_path / "units.html").read_text(encoding="utf-8") == first
+
+
+def test_units_come_named_first_then_selective_then_by_the_held_out_score():
+    table = CONCEPTS.assign(status="labeled", q_value=[0.01, 0.01, 0.01, 0.2], named=[False, True, False, True])
+    table = table.assign(held_out_correlation=[0.1, 0.0, 0.3, 0.9])
+    data = unit_gallery.collect(table, maps(), PICTURES)
+    assert [unit["rank"] for unit in data["units"]] == [2, 0, 1, 3] and data["standings"] == [
+        "named",
+        "selective",
+        "neither",
+    ]
+    without = unit_gallery.collect(CONCEPTS, maps(), PICTURES)
+    assert [unit["standing"] for unit in without["units"]] == ["neither", "dead", "neither", "neither"]
+    assert [unit["rank"] for unit in without["units"]] == [0, 3, 2, 1], "labels before none, and dead units last"

@@ -4,7 +4,6 @@ const AHEAD = 1500; // pixels below the window for which there are cards
 const byId = (id) => document.getElementById(id);
 const data = JSON.parse(byId("data").textContent);
 byId("data").remove();
-const Q = data.columns.findIndex((column) => column.column === "q_value");
 const fields = ["query", "runners", "place", "category", "status", "sort"].map(byId);
 const dialog = document.querySelector("dialog");
 let shown = [];
@@ -60,14 +59,15 @@ function thumbnail(image) {
 }
 
 function heading(unit) {
-  if (unit.status === "labeled") return [unit.concept];
-  return [element("span", { className: "none", textContent: unit.status })];
+  if (unit.status !== "labeled") return [element("span", { className: "none", textContent: unit.status })];
+  if (unit.standing !== "neither") return [unit.concept];
+  return [element("span", { className: "none", textContent: unit.concept, title: "a guess: no better than chance" })];
 }
 
 function where(unit) {
   const group = data.groups[unit.group];
-  const marks = [unit.category, unit.status === "labeled" && unit.values[Q] > 0.05 && "q > 0.05"].filter(Boolean);
-  const chips = marks.flatMap((text) => [" ", element("span", { className: "chip", textContent: text })]);
+  const marks = [unit.standing, unit.category].filter((text) => text && text !== unit.status);
+  const chips = marks.flatMap((text) => [" ", element("span", { className: `chip ${text}`, textContent: text })]);
   return [`${group.model} · ${group.layer} · unit ${unit.unit}`, ...chips];
 }
 
@@ -109,6 +109,25 @@ function grow() {
   }
 }
 
+// The filters as they stand in the address: #search=dog&model=net&layer=layer4&category=&status=&sort=q_value
+function address() {
+  const [model, ...layer] = byId("place").value.split("/");
+  const told = { search: byId("query").value, runners: byId("runners").checked ? "1" : "", model, layer: layer.join("/") };
+  for (const name of ["category", "status", "sort"]) told[name] = byId(name).value;
+  return new URLSearchParams(Object.entries(told).filter(([, value]) => value)).toString();
+}
+
+function adopt() {
+  const before = address();
+  const told = new URLSearchParams(location.hash.slice(1));
+  byId("query").value = told.get("search") ?? "";
+  byId("runners").checked = told.has("runners");
+  byId("place").value = ["model", "layer"].map((name) => told.get(name)).filter(Boolean).join("/");
+  for (const name of ["category", "status", "sort"]) byId(name).value = told.get(name) ?? "";
+  for (const field of fields) if (field.selectedIndex === -1) field.selectedIndex = 0; // what this page does not have
+  if (address() !== before) search();
+}
+
 function search() {
   const [query, runners, place, category, status, sort] = fields.map((field) =>
     field.type === "checkbox" ? field.checked : field.value,
@@ -119,14 +138,17 @@ function search() {
     (unit) =>
       (!place || unit.place === place || unit.model === place) &&
       (!category || unit.category === category) &&
-      (!status || unit.status === status) &&
+      (!status || unit.standing === status) &&
       (exact ? unit.concept === exact[1] : words.every((word) => (runners ? unit.all : unit.label).includes(word))),
   );
-  if (sort) {
-    const best = data.columns[sort].low ? 1 : -1; // what says most for the label comes first, what has no value last
-    const value = (unit) => unit.values[sort] ?? best * Infinity;
+  if (!sort) shown.sort((one, other) => one.rank - other.rank);
+  const column = data.columns.findIndex((each) => each.column === sort);
+  if (column >= 0) {
+    const best = data.columns[column].low ? 1 : -1; // what says most for the label comes first, what has no value last
+    const value = (unit) => unit.values[column] ?? best * Infinity;
     shown.sort((one, other) => best * (value(one) - value(other)) || 0);
   }
+  byId("none").hidden = shown.length > 0;
   byId("count").textContent = `${shown.length.toLocaleString("en")} of ${data.units.length.toLocaleString("en")} units`;
   byId("cards").replaceChildren();
   grow();
@@ -151,13 +173,14 @@ async function draw() {
   view.addEventListener("click", (event, item) => item?.datum?.key && (location.hash = item.datum.key));
 }
 
-function enlarge() {
+function follow() {
   open = byKey.get(decodeURIComponent(location.hash.slice(1)));
-  if (!open) {
-    dialog.close();
-    return;
-  }
-  const unit = open;
+  if (open) return enlarge(open);
+  dialog.close();
+  adopt();
+}
+
+function enlarge(unit) {
   byId("title").replaceChildren(...heading(unit));
   dialog.querySelector(".place").replaceChildren(...where(unit));
   dialog.querySelector(".large").replaceChildren(
@@ -203,8 +226,8 @@ for (const model of new Set(data.groups.map((group) => group.model))) {
   fill(byId("place"), groups.map((group) => [`${model}/${group.layer}`, `${model}, ${group.layer}`]));
 }
 fill(byId("category"), distinct("category").map((name) => [name, name]));
-fill(byId("status"), distinct("status").map((name) => [name, name]));
-fill(byId("sort"), data.columns.map((column, index) => [index, column.name]));
+fill(byId("status"), data.standings.map((name) => [name, name]));
+fill(byId("sort"), data.columns.map((column) => [column.column, column.name]));
 
 for (const name of ["across", "up"]) {
   fill(byId(name), data.columns.map((column, index) => [index, column.name]));
@@ -213,21 +236,20 @@ for (const name of ["across", "up"]) {
 byId("across").value = Math.max(0, data.columns.findIndex((column) => column.column === "held_out_correlation"));
 byId("up").value = Math.max(0, data.columns.findIndex((column) => column.column === "margin"));
 byId("scatter").addEventListener("toggle", draw);
-for (const field of fields) field.addEventListener("input", search);
+function filter() {
+  history.replaceState(null, "", `#${address() || "/"}`);
+  search();
+}
+for (const field of fields) field.addEventListener("input", filter);
 document.querySelector("form").addEventListener("submit", (event) => event.preventDefault());
 byId("outlines").addEventListener("input", (event) => document.body.classList.toggle("plain", !event.target.checked));
 byId("previous").addEventListener("click", () => step(-1));
 byId("next").addEventListener("click", () => step(1));
 byId("close").addEventListener("click", () => dialog.close());
-byId("same").addEventListener("click", () => {
-  for (const field of fields) field.type === "checkbox" ? (field.checked = false) : (field.value = "");
-  byId("query").value = `"${open.concept}"`;
-  dialog.close();
-  search();
-});
+byId("same").addEventListener("click", () => (location.hash = new URLSearchParams({ search: `"${open.concept}"` })));
+byId("all").addEventListener("click", () => (location.hash = "#/")); // names nothing, so the page does not jump
 dialog.addEventListener("close", () => {
-  open = null;
-  location.hash = "#/"; // names nothing, so the page does not jump
+  if (open) location.hash = `#${address() || "/"}`;
 });
 dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
 document.addEventListener("keydown", (event) => {
@@ -238,8 +260,8 @@ document.addEventListener("keydown", (event) => {
     byId("query").focus();
   }
 });
-addEventListener("hashchange", enlarge);
+addEventListener("hashchange", follow);
 addEventListener("scroll", grow, { passive: true });
 addEventListener("resize", grow);
 search();
-if (location.hash) enlarge();
+follow();
