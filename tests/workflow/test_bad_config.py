@@ -118,8 +118,8 @@ BAD = {
         {"device": "CUDDA"},
         {},
         [
-            "device: 'CUDDA' is not one of ['auto', 'cuda', 'cpu']; did you mean 'cuda'? (Where networks run. "
-            "`cuda` fails at once where CUDA is missing; `auto` takes a GPU if there is one.)"
+            f"device: 'CUDDA' is not one of {SCHEMA['properties']['device']['enum']}; did you mean 'cuda'? "
+            f"({meaning('device')})",
         ],
     ),
     "missing key": (
