@@ -286,7 +286,7 @@ def test_the_page_without_figures_is_else_the_same(tmp_path):
     assert "data:image" not in light and ".html" not in light
     for page in (text, light):
         assert re.findall(r"<(?:td|h\d|li|p)\b[^>]*>([^<]+)<", page)
-    figures = re.compile(r"<figure>.*?</figure>|<a href=\"\w+\.html[^>]*>|<[^>]*>|\s", re.DOTALL)
+    figures = re.compile(r"<figure class=\"figure\">.*?</figure>|<a href=\"\w+\.html[^>]*>|<[^>]*>|\s", re.DOTALL)
     links = ("Units", "Explanations", "See the units →", "All explained images →")
     bare = figures.sub("", text)
     for link in links:
