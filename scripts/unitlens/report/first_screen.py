@@ -165,7 +165,8 @@ def _most_units(tables: Tables) -> dict[str, object]:
     elif len(pooled):
         counts = pooled.groupby("concept", sort=False)["units"].sum().sort_values(ascending=False, kind="stable")
         best = {"by": "label", "concept": counts.index[0], "units": int(counts.iloc[0]), "total": int(counts.sum())}
-    return {"verdict": say("summary.most_units", **best)[0], "bars": bars, "link": ("units.html", "See the units")}
+    verdict = say("summary.most_units", **best, few=_FEW)[0]
+    return {"verdict": verdict, "bars": bars, "link": ("units.html", "See the units")}
 
 
 def _bars(title: str, counts: pd.Series, standing: str) -> dict[str, object]:
@@ -236,8 +237,7 @@ def _stacks(tables: Tables) -> list[dict[str, object]]:
 def _how_many(tables: Tables) -> dict[str, object]:
     claim, units = _claimed(tables)
     rows = _counts(units)
-    enough = len(rows) > 1 and min(row["units"] for row in rows) >= _FEW
-    pairs = comparison.models(units).head(1).to_dict("records") if enough else []
+    pairs = comparison.models(units).head(1).to_dict("records") if min(row["units"] for row in rows) >= _FEW else []
     lines = [say("summary.distinct", row=row, claim=claim, few=_FEW)[0] for row in rows]
     return {
         "verdict": say("summary.how_many", rows=rows, claim=claim, few=_FEW)[0],

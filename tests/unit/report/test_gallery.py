@@ -389,7 +389,7 @@ def test_page_of_an_unfinished_run_begins_with_what_is_missing_and_shows_what_ex
     page = Page(text)
     assert page.open == []
     headings = [attributes["id"] for tag, attributes in page.tags if tag == "h2" and "id" in attributes]
-    assert headings == ["missing", "details"] and '<a href="#missing">1 job failed</a>' in text
+    assert headings == ["missing", "limits", "details"] and '<a href="#missing">1 job failed</a>' in text
     assert (
         "This run is not finished. Jobs done: 12; of the others 1 failed, 1 cut off or still running, 1 out of date "
         "(what they read or their settings changed) and 2 not begun."
