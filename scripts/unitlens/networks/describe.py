@@ -240,10 +240,10 @@ def _tokens_read(model: nn.Module, calls: Sequence[Call], call: Call, images: Te
     alike = [each for each in calls if len(each.shape) == 3 and each.shape[:2] == call.shape[:2] and each.module]
     last = f"{alike[-1].module}#{alike[-1].number}"
     try:
-        with torch.enable_grad(), capture(model, [last], leaf=True) as outputs:
+        with _without_blanks(model), torch.enable_grad(), capture(model, [last], leaf=True) as outputs:
             scores = model(images[1:2])
-        weights = torch.linspace(1, 2, scores.shape[1], device=scores.device)
-        (gradient,) = torch.autograd.grad((scores * weights).sum(), outputs[last])
+            weights = torch.linspace(1, 2, scores.shape[1], device=scores.device)
+            (gradient,) = torch.autograd.grad((scores * weights).sum(), outputs[last])
     except RuntimeError as error:  # no way from there to the scores
         return f"the scores do not follow from {last}: {error}"
     size = gradient[0].abs().amax(1)  # (tokens,)
@@ -253,6 +253,21 @@ def _tokens_read(model: nn.Module, calls: Sequence[Call], call: Call, images: Te
     if patches.any() and not before:
         return "patches"
     return "it reads these and the patches" if patches.any() else "it does not read the first one"
+
+
+@contextmanager
+def _without_blanks(model: nn.Module) -> Iterator[None]:
+    """Fill matrices of zeros, which an untrained head may be and which let nothing through, inside the block."""
+    blanks = [parameter for parameter in model.parameters() if parameter.ndim > 1 and not parameter.any()]
+    try:
+        with torch.no_grad():
+            for blank in blanks:
+                blank.copy_(torch.linspace(-1, 1, blank.numel(), device=blank.device).sin().view_as(blank))
+        yield
+    finally:
+        with torch.no_grad():
+            for blank in blanks:
+                blank.zero_()
 
 
 def _unfit(call: Call, calls: Sequence[Call], images: Tensor) -> str:

@@ -160,13 +160,15 @@ def test_a_class_token_of_maps_is_refused():
         ("timm:deit_tiny_distilled_patch16_224", "blocks.3", "cls"),
         ("timm:vit_xsmall_patch16_clip_224", "blocks.3", "cls"),
         ("timm:test_vit2", "blocks.1", "positions"),
+        ("torchvision:vit_b_32", "encoder.layers.encoder_layer_3", "cls"),  # its untrained head is zero
     ],
 )
 def test_networks_with_and_without_class_token(architecture, layer, pooling):
     model = network(build.build(architecture))
-    heads.attach(model, classes=model.num_classes)
-    crop = model.default_cfg["input_size"][-1]
-    facts = describe(model, [layer], crop=crop, classes=["a"] * model.num_classes, name="net")
+    classes = getattr(model, "num_classes", 1000)
+    heads.attach(model, classes=classes)
+    crop = getattr(model, "default_cfg", {"input_size": [224]})["input_size"][-1]
+    facts = describe(model, [layer], crop=crop, classes=["a"] * classes, name="net")
     assert facts["units"][layer]["pooling"] == pooling
 
 

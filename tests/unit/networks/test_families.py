@@ -53,7 +53,7 @@ FAMILIES = [
     ("EfficientFormer", "timm:efficientformer_l1", "stages.2", 224),
     ("EfficientNet v2", "timm:tf_efficientnetv2_b0", "blocks.5", 64),
     ("EfficientViT", "timm:efficientvit_b0", "stages.3", 64),
-    ("EVA", "timm:eva02_tiny_patch14_224", "blocks.10", 224),
+    ("EVA", "timm:eva02_tiny_patch14_336", "blocks.10", 336),
     ("FastViT", "timm:fastvit_t8", "stages.3", 64),
     ("GCViT", "timm:gcvit_xxtiny", "stages.3", 224),
     ("GhostNet", "timm:ghostnet_050", "blocks.9", 64),
@@ -79,9 +79,9 @@ FAMILIES = [
     ("SENet", "timm:legacy_seresnet18", "layer4", 64),
     ("SigLIP's image tower", "timm:vit_base_patch32_siglip_256", "blocks.10", 256),
     ("Swin of timm", "timm:swin_tiny_patch4_window7_224", "layers.3.blocks.1", 224),
-    ("Swin of timm, attention", "timm:swin_tiny_patch4_window7_224", "layers.3.blocks.1.attn", 224),
-    ("Twins", "timm:twins_svt_small", "blocks.3", 224),
-    ("ViT with registers", "timm:vit_small_patch14_reg4_dinov2", "blocks.10", 518),
+    ("Swin of timm, attention", "timm:swin_tiny_patch4_window7_224", "layers.2.blocks.1.attn", 224),
+    ("Twins", "timm:twins_svt_small", "blocks.3.3", 224),
+    ("ViT with registers", "timm:vit_medium_patch16_reg4_256", "blocks.10", 256),
     ("VOLO", "timm:volo_d1_224", "network.4", 224),
     ("Xception", "timm:legacy_xception", "block12", 96),
     ("XCiT", "timm:xcit_nano_12_p16_224", "blocks.11", 224),
@@ -92,7 +92,9 @@ def row_of(family, architecture, layer, side):
     """Check, extraction, one CAM and LIME of one network: its row of the table, with the reason where it is refused."""
     torch.manual_seed(0)
     model = build.build(architecture).eval().requires_grad_(False)
-    classes = getattr(model, "num_classes", 1000) or 1
+    classes = getattr(model, "num_classes", 1000)
+    if not classes:  # a backbone
+        model, classes = build.build(architecture, classes=10).eval().requires_grad_(False), 10
     heads.attach(model, classes=classes)
     start = [f"{family} (`{architecture}`)", f"`{layer}`"]
     try:
