@@ -81,7 +81,7 @@ FAMILIES = [
     ("Swin of timm", "timm:swin_tiny_patch4_window7_224", "layers.3.blocks.1", 224),
     ("Swin of timm, attention", "timm:swin_tiny_patch4_window7_224", "layers.2.blocks.1.attn", 224),
     ("Twins", "timm:twins_svt_small", "blocks.3.3", 224),
-    ("ViT with registers", "timm:vit_medium_patch16_reg4_256", "blocks.10", 256),
+    ("ViT with registers", "timm:vit_medium_patch16_reg4_gap_256", "blocks.10", 256),
     ("VOLO", "timm:volo_d1_224", "network.4", 224),
     ("Xception", "timm:legacy_xception", "block12", 96),
     ("XCiT", "timm:xcit_nano_12_p16_224", "blocks.11", 224),
