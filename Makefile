@@ -8,7 +8,7 @@ HERE := $(dir $(realpath $(lastword $(MAKEFILE_LIST))))
 PROFILE ?= slurm
 STAMP = $(VENV)/.unitlens-lock
 
-.PHONY: help env demo laptop new check report recover test test-slow mutants bench bench-gpu bench-faithfulness lint
+.PHONY: help env demo laptop new check report recover test test-slow test-all mutants bench bench-gpu bench-faithfulness lint
 
 define HELP
 make demo               the demonstration: real weights and photographs from packages, a quarter of an hour on two cores
@@ -18,7 +18,7 @@ make report             the report of a run that failed, was killed or still run
 make recover            go on after Snakemake was killed
 make check              find damaged array files
 make env                the environment alone, in $(VENV); each of these makes it
-For developers: test, test-slow, lint, mutants, bench, bench-gpu, bench-faithfulness (docs/CONTRIBUTING.md)
+For developers: test, test-slow, test-all, lint, mutants, bench, bench-gpu, bench-faithfulness (docs/CONTRIBUTING.md)
 endef
 
 help:
@@ -77,8 +77,12 @@ recover: env
 test: env
 	OMP_NUM_THREADS=1 pytest -m "not slurm and not e2e and not slow"
 
+# The slow tests; of many cases alike a third, drawn by the number of commits.
 test-slow: env
-	pytest -m "slurm or e2e or slow"
+	pytest -m "slurm or e2e or slow" --sample "$$(git rev-list --count HEAD 2> /dev/null || echo 0)"
+
+test-all: env
+	pytest
 
 # Which small changes of the library no test notices: ARGS="<modules> --number <in each> --seed <seed>"
 mutants: env

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,23 @@ from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[1]
 WORKFLOW = ["Snakefile", "rules", "scripts", "config", "envs", "report", "profiles"]
+
+
+def pytest_addoption(parser):
+    parser.addoption("--sample", type=int, help="seed of a third of the tests marked `many`, in place of all of them")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out two thirds of the tests marked `many`: three seeds in a row run them all."""
+    if (seed := config.getoption("--sample")) is not None:
+        left_out = {item for item in items if item.get_closest_marker("many") and not drawn(item.nodeid, seed)}
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def drawn(name, seed):
+    """Tell whether a test is in the third that a seed draws."""
+    return (zlib.crc32(name.encode()) + seed) % 3 == 0
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 from cluster import running, tell, wait_until
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.many]
 
 SHARDS = ["00000", "00001", "00002"]
 EVERY_JOB = [*(f"write_shard {shard}" for shard in SHARDS), "write_table all"]

@@ -30,7 +30,7 @@ PROBE = 120  # source images; soft-WPMI needs a hundred
 CLIP = "ViT-S-32-alt"
 COMMIT = "bc69043e2862758a1906c6a24a792bb28c6bb2ff"
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.many]
 
 
 @pytest.fixture

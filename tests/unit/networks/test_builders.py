@@ -31,7 +31,9 @@ def published(name, weights, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "weights"),
     [
-        pytest.param(name, weights, marks=() if name in QUICK else pytest.mark.slow, id=f"{name}-{weights}")
+        pytest.param(
+            name, weights, marks=() if name in QUICK else (pytest.mark.slow, pytest.mark.many), id=f"{name}-{weights}"
+        )
         for name, weights in PUBLISHED
     ],
 )
