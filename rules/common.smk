@@ -140,41 +140,10 @@ def decoded_images():
     return tuple(zip(*dict.fromkeys(pairs)))
 
 
-def local_path(file):
-    """A checkpoint that lies on this machine is an input, so that a new one runs everything that depends on it again."""
-    return str(Path(file["path"]).expanduser()) if "path" in file else []
-
-
-def own_module(wildcards):
-    """The file of one's own that builds a network: a new one runs everything that depends on it again."""
-    file = config["models"][wildcards.model]["architecture"].rpartition(":")[0]
-    return str(Path(file).expanduser()) if file.endswith(".py") else []
-
-
 def encoder_files(wildcards):
     """The encoder's files, also for a rule whose outputs do not name the encoder."""
     folder = f"resources/encoders/{wildcards.get('encoder', ENCODER)}"
     return {name: f"{folder}/{name}.bin" for name in ([] if ENCODER == "annotations" else config["encoder"]["files"])}
-
-
-def mask_table(wildcards):
-    """The table that names the values of masks, one's own or what the set brings along; boxes need none."""
-    masks = config["netdissect"].get("masks", [])
-    return "resources/mask_words.csv" if masks in BROUGHT_MASKS else masks
-
-
-def annotated_geometry():
-    """The preprocessing whose images stand for all where the annotations label units: that of the first network."""
-    return config["models"][labeled_models()[0]]["preprocessing"]
-
-
-def annotation_words(wildcards):
-    """The file that names what the probe set's annotations mark; nothing where a list of classes does."""
-    given = config["dissect"]["annotations"]
-    if given.get("labels") == "folders":
-        return "resources/images/probe.csv"
-    masks = given.get("masks", [])
-    return "resources/mask_words.csv" if masks in BROUGHT_MASKS else masks
 
 
 def saliency_of_shard(wildcards):

@@ -12,6 +12,17 @@ def network(wildcards):
     return built | {"precision": config["precision"]} | fed
 
 
+def local_path(file):
+    """A checkpoint that lies on this machine is an input, so that a new one runs everything that depends on it again."""
+    return str(Path(file["path"]).expanduser()) if "path" in file else []
+
+
+def own_module(wildcards):
+    """The file of one's own that builds a network: a new one runs everything that depends on it again."""
+    file = config["models"][wildcards.model]["architecture"].rpartition(":")[0]
+    return str(Path(file).expanduser()) if file.endswith(".py") else []
+
+
 def layers_to_check(wildcards):
     model = config["models"][wildcards.model]
     saliency = [model["cam_layer"]] if "cam_layer" in model else []
@@ -87,24 +98,6 @@ def shard_digest(wildcards):
         return ""
     columns, rows = read_sheet(images["sheet"])
     return hashlib.sha256(repr([columns, *rows[slice(*shard_range(wildcards))]]).encode()).hexdigest()
-
-
-def mask_words(wildcards):
-    """What says what is marked: the table of masks, or the classes that boxes are of."""
-    masks = mask_table(wildcards)
-    ours = config["netdissect"].get("masks") in BROUGHT_MASKS
-    return {"masks": masks, "ours": ours} if masks else {"boxes": config["netdissect"]["boxes"]}
-
-
-def source_of_annotations(wildcards):
-    return next(iter(config["dissect"]["annotations"]))
-
-
-def words_of_annotations(wildcards):
-    """What says what the probe set's annotations mark, as `mask_words` of the library takes it."""
-    source, given = next(iter(config["dissect"]["annotations"].items()))
-    words = {source: annotation_words(wildcards) or given}
-    return words | {"ours": given in (*BROUGHT_MASKS, "folders")}
 
 
 def detector_bars(wildcards):

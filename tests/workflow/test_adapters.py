@@ -776,9 +776,8 @@ def test_uneven_shards_are_scored_and_summarized(uneven):
     assert Path("uneven/grid.svg").stat().st_size
     adapter("draw_overlays", files | {"saliency": uneven["lime"]}, ["uneven/overlays"], params=params, model=MODEL)
     assert sorted(path.stem for path in Path("uneven/overlays").iterdir()) == ["toy_00", "toy_01", "toy_02"]
-    sheets = {"images": uneven["images"], "sheets": ["uneven.csv"]}
     Path("uneven.csv").write_text("image_id,path,duplicate_of\na,a.png,\n")
-    adapter("summarize_images", sheets, ["uneven/images.csv"], params={"sets": ["uneven"] * 3})
+    count_images(uneven["images"], "uneven.csv", "uneven/images.csv")
     assert pd.read_csv("uneven/images.csv")[["images", "skipped"]].to_numpy().tolist() == [[3, 1]]
 
 

@@ -887,7 +887,7 @@ WORKFLOW = SimpleNamespace(current_basedir=infer_source_file(str(ROOT / "rules")
 def names_of_rules(settings):
     """Run the Python of the rules, that of common.smk up to the line that calls the checks; give its names."""
     names = {"workflow": WORKFLOW, "config": settings}
-    for file in ("common.smk", "memory.smk", "overview_params.smk"):
+    for file in ("common.smk", "params.smk", "annotation_inputs.smk", "memory.smk", "overview_params.smk"):
         source = (ROOT / "rules" / file).read_text().partition("\nif workflow.exec_mode")[0]
         exec(compile(source, file, "exec"), names)
     return names

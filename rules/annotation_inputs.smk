@@ -1,0 +1,39 @@
+# What is read of annotations: masks, boxes and labels of image sets, and the words for them.
+
+
+def mask_table(wildcards):
+    """The table that names the values of masks, one's own or what the set brings along; boxes need none."""
+    masks = config["netdissect"].get("masks", [])
+    return "resources/mask_words.csv" if masks in BROUGHT_MASKS else masks
+
+
+def annotated_geometry():
+    """The preprocessing whose images stand for all where the annotations label units: that of the first network."""
+    return config["models"][labeled_models()[0]]["preprocessing"]
+
+
+def annotation_words(wildcards):
+    """The file that names what the probe set's annotations mark; nothing where a list of classes does."""
+    given = config["dissect"]["annotations"]
+    if given.get("labels") == "folders":
+        return "resources/images/probe.csv"
+    masks = given.get("masks", [])
+    return "resources/mask_words.csv" if masks in BROUGHT_MASKS else masks
+
+
+def mask_words(wildcards):
+    """What says what is marked: the table of masks, or the classes that boxes are of."""
+    masks = mask_table(wildcards)
+    ours = config["netdissect"].get("masks") in BROUGHT_MASKS
+    return {"masks": masks, "ours": ours} if masks else {"boxes": config["netdissect"]["boxes"]}
+
+
+def source_of_annotations(wildcards):
+    return next(iter(config["dissect"]["annotations"]))
+
+
+def words_of_annotations(wildcards):
+    """What says what the probe set's annotations mark, as `mask_words` of the library takes it."""
+    source, given = next(iter(config["dissect"]["annotations"].items()))
+    words = {source: annotation_words(wildcards) or given}
+    return words | {"ours": given in (*BROUGHT_MASKS, "folders")}
