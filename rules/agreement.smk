@@ -28,12 +28,7 @@ rule summarize_agreement:
     input:
         per_explained_shard("results/agreement/{model}/{shard}.csv"),
     output:
-        images=report(
-            "results/agreement.csv",
-            category="5 Agreement",
-            labels={"result": "table: every source image and pair"},
-            caption="../report/agreement.rst",
-        ),
+        images="results/agreement.csv",
         summary=report(
             "results/agreement_summary.csv",
             category="5 Agreement",
@@ -76,30 +71,10 @@ rule draw_agreement:
             labels={"result": "figure: equal-area IoU"},
             caption="../report/equal_area_iou.rst",
         ),
-        threshold=report(
-            "results/figures/agreement/threshold_iou.svg",
-            category="5 Agreement",
-            labels={"result": "figure: IoU at a threshold"},
-            caption="../report/threshold_iou.rst",
-        ),
-        spearman=report(
-            "results/figures/agreement/spearman.svg",
-            category="5 Agreement",
-            labels={"result": "figure: rank correlation"},
-            caption="../report/spearman.rst",
-        ),
-        sweep=report(
-            "results/figures/agreement/sweep.svg",
-            category="5 Agreement",
-            labels={"result": "figure: equal-area IoU at every area"},
-            caption="../report/sweep.rst",
-        ),
-        timings=report(
-            "results/timings/explainers.svg",
-            category="4 Explanations",
-            labels={"result": "figure: seconds a source image"},
-            caption="../report/timings.rst",
-        ),
+        threshold="results/figures/agreement/threshold_iou.svg",
+        spearman="results/figures/agreement/spearman.svg",
+        sweep="results/figures/agreement/sweep.svg",
+        timings="results/timings/explainers.svg",
     log:
         "results/logs/draw_agreement/all.log",
     benchmark:

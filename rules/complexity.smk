@@ -31,30 +31,10 @@ rule summarize_measures:
         complexity=per_explained_shard("results/complexity/{model}/{shard}.csv"),
         agreement="results/agreement.csv",
     output:
-        shape=report(
-            "results/shape.csv",
-            category="5 Agreement",
-            labels={"result": "table: shape of every map"},
-            caption="../report/shape.rst",
-        ),
-        shape_summary=report(
-            "results/shape_summary.csv",
-            category="5 Agreement",
-            labels={"result": "table: shape, means and intervals"},
-            caption="../report/shape_summary.rst",
-        ),
-        shape_tests=report(
-            "results/shape_tests.csv",
-            category="5 Agreement",
-            labels={"result": "table: shape, class activation maps against LIME"},
-            caption="../report/shape_tests.rst",
-        ),
-        complexity=report(
-            "results/complexity.csv",
-            category="5 Agreement",
-            labels={"result": "table: complexity of every source image"},
-            caption="../report/complexity.rst",
-        ),
+        shape="results/shape.csv",
+        shape_summary="results/shape_summary.csv",
+        shape_tests="results/shape_tests.csv",
+        complexity="results/complexity.csv",
         correlations=report(
             "results/complexity_agreement.csv",
             category="5 Agreement",
@@ -87,18 +67,8 @@ rule draw_measures:
         tables=["results/agreement.csv", "results/complexity.csv", "results/complexity_agreement.csv"],
         images=images_of_models("explain", explained_models(), first_shards("report")),
     output:
-        shape=report(
-            "results/figures/map_shapes.svg",
-            category="5 Agreement",
-            labels={"result": "figure: how broad and how patchy maps are"},
-            caption="../report/map_shapes.rst",
-        ),
-        complexity=report(
-            "results/figures/complexity_scatter.svg",
-            category="5 Agreement",
-            labels={"result": "figure: complexity against agreement"},
-            caption="../report/complexity_scatter.rst",
-        ),
+        shape="results/figures/map_shapes.svg",
+        complexity="results/figures/complexity_scatter.svg",
     log:
         "results/logs/draw_measures/all.log",
     benchmark:

@@ -38,12 +38,7 @@ rule summarize_faithfulness:
         scores=per_explained_shard("results/faithfulness/{model}/{shard}.csv"),
         curves=per_explained_shard("results/faithfulness/{model}/{shard}.h5"),
     output:
-        images=report(
-            "results/faithfulness.csv",
-            category="7 Faithfulness",
-            labels={"result": "table: every source image and explainer"},
-            caption="../report/faithfulness.rst",
-        ),
+        images="results/faithfulness.csv",
         summary=report(
             "results/faithfulness_summary.csv",
             category="7 Faithfulness",
@@ -56,12 +51,7 @@ rule summarize_faithfulness:
             labels={"result": "table: every two explainers compared"},
             caption="../report/faithfulness_tests.rst",
         ),
-        curves=report(
-            "results/faithfulness_curves.csv",
-            category="7 Faithfulness",
-            labels={"result": "table: mean curves"},
-            caption="../report/faithfulness_curves.rst",
-        ),
+        curves="results/faithfulness_curves.csv",
         findings="results/findings/faithfulness.json",
     log:
         "results/logs/summarize_faithfulness/all.log",
@@ -91,12 +81,7 @@ rule draw_faithfulness:
             labels={"result": "figure: scores of the explainers and of the control maps, {model}"},
             caption="../report/faithfulness_scores.rst",
         ),
-        curves=report(
-            "results/figures/faithfulness/{model}/curves.svg",
-            category="7 Faithfulness",
-            labels={"result": "figure: mean curves, {model}"},
-            caption="../report/faithfulness_curves.rst",
-        ),
+        curves="results/figures/faithfulness/{model}/curves.svg",
     log:
         "results/logs/draw_faithfulness/{model}.log",
     benchmark:

@@ -28,24 +28,14 @@ rule summarize_localization:
     input:
         per_explained_shard("results/localization/{model}/{shard}.csv"),
     output:
-        images=report(
-            "results/localization.csv",
-            category="6 Localization",
-            labels={"result": "table: every source image and explainer"},
-            caption="../report/localization_table.rst",
-        ),
+        images="results/localization.csv",
         summary=report(
             "results/localization_summary.csv",
             category="6 Localization",
             labels={"result": "table: means and intervals"},
             caption="../report/localization_summary.rst",
         ),
-        tests=report(
-            "results/localization_tests.csv",
-            category="6 Localization",
-            labels={"result": "table: explainers against each other"},
-            caption="../report/localization_tests.rst",
-        ),
+        tests="results/localization_tests.csv",
         figure=report(
             "results/figures/localization.svg",
             category="6 Localization",

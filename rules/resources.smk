@@ -7,12 +7,7 @@ rule summarize_timings:
     input:
         per_explainer("results/timings/{model}/{explainer}/{shard}.csv"),
     output:
-        report(
-            "results/timings/explainers.csv",
-            category="4 Explanations",
-            labels={"result": "table: seconds a source image"},
-            caption="../report/timings.rst",
-        ),
+        "results/timings/explainers.csv",
     log:
         "results/logs/summarize_timings/all.log",
     benchmark:
@@ -37,18 +32,8 @@ rule summarize_resources:
             labels={"result": "table: time and memory, asked and used"},
             caption="../report/resources.rst",
         ),
-        slowest=report(
-            "results/timings/slowest_jobs.csv",
-            category="Resources",
-            labels={"result": "table: slowest jobs"},
-            caption="../report/slowest_jobs.rst",
-        ),
-        figure=report(
-            "results/timings/resources.svg",
-            category="Resources",
-            labels={"result": "figure: time and memory, asked and used"},
-            caption="../report/resources_figure.rst",
-        ),
+        slowest="results/timings/slowest_jobs.csv",
+        figure="results/timings/resources.svg",
     log:
         "results/logs/summarize_resources/all.log",
     benchmark:

@@ -26,12 +26,7 @@ rule check_model:
         module=own_module,
         weights="resources/weights/{model}.bin",
     output:
-        report(
-            "results/models/{model}.json",
-            category="2 Models",
-            labels={"result": "facts: {model}"},
-            caption="../report/model.rst",
-        ),
+        "results/models/{model}.json",
     log:
         "results/logs/check_model/{model}.log",
     benchmark:

@@ -73,42 +73,22 @@ rule summarize_sanity:
         randomized=expand("results/sanity/randomization/{model}.csv", model=explained_models()),
         stability=expand("results/sanity/stability/{model}.csv", model=explained_models()),
     output:
-        randomization=report(
-            "results/randomization.csv",
-            category="8 Sanity",
-            labels={"result": "table: maps of randomized networks"},
-            caption="../report/randomization_table.rst",
-        ),
+        randomization="results/randomization.csv",
         randomization_summary=report(
             "results/randomization_summary.csv",
             category="8 Sanity",
             labels={"result": "table: maps of randomized networks, means"},
             caption="../report/randomization_table.rst",
         ),
-        stability=report(
-            "results/stability.csv",
-            category="8 Sanity",
-            labels={"result": "table: LIME over seeds and samples"},
-            caption="../report/stability_table.rst",
-        ),
+        stability="results/stability.csv",
         stability_summary=report(
             "results/stability_summary.csv",
             category="8 Sanity",
             labels={"result": "table: LIME over seeds and samples, means"},
             caption="../report/stability_table.rst",
         ),
-        randomization_figure=report(
-            "results/figures/sanity/randomization.svg",
-            category="8 Sanity",
-            labels={"result": "figure: maps of randomized networks"},
-            caption="../report/randomization.rst",
-        ),
-        stability_figure=report(
-            "results/figures/sanity/stability.svg",
-            category="8 Sanity",
-            labels={"result": "figure: LIME over seeds and samples"},
-            caption="../report/stability.rst",
-        ),
+        randomization_figure="results/figures/sanity/randomization.svg",
+        stability_figure="results/figures/sanity/stability.svg",
         randomization_findings="results/findings/randomization.json",
         stability_findings="results/findings/stability.json",
     log:

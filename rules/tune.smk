@@ -46,24 +46,9 @@ rule collect_tuning:
             labels={"result": "table: every setting, ranked"},
             caption="../report/tuning.rst",
         ),
-        effects=report(
-            "results/tuning/effects.csv",
-            category="9 Tuning",
-            labels={"result": "table: every value of every parameter"},
-            caption="../report/tuning_effects.rst",
-        ),
-        selection=report(
-            "results/tuning/selection.csv",
-            category="9 Tuning",
-            labels={"result": "table: the best setting on source images it was not chosen on"},
-            caption="../report/tuning_selection.rst",
-        ),
-        timings=report(
-            "results/timings/tuning.csv",
-            category="9 Tuning",
-            labels={"result": "table: modeled seconds a source image"},
-            caption="../report/tuning_timings.rst",
-        ),
+        effects="results/tuning/effects.csv",
+        selection="results/tuning/selection.csv",
+        timings="results/timings/tuning.csv",
         best=expand("results/tuning/{model}/best.yaml", model=explained_models()),
         keywords=expand("results/tuning/{model}/best.json", model=explained_models()),
         presets="results/tuning/presets.json",
@@ -96,18 +81,8 @@ rule draw_tuning:
             labels={"result": "figure: score and forward passes"},
             caption="../report/tuning_front.rst",
         ),
-        effects=report(
-            "results/figures/tuning/tuning_effects.svg",
-            category="9 Tuning",
-            labels={"result": "figure: main effects"},
-            caption="../report/tuning_effects.rst",
-        ),
-        timings=report(
-            "results/timings/tuning.svg",
-            category="9 Tuning",
-            labels={"result": "figure: score and modeled seconds"},
-            caption="../report/tuning_timings.rst",
-        ),
+        effects="results/figures/tuning/tuning_effects.svg",
+        timings="results/timings/tuning.svg",
     log:
         "results/logs/draw_tuning/all.log",
     benchmark:

@@ -47,12 +47,7 @@ rule collect_verification:
             labels={"result": "table: differences from the reference packages"},
             caption="../report/verification.rst",
         ),
-        timings=report(
-            "results/timings/verification.csv",
-            category="Verification",
-            labels={"result": "table: speed against the reference packages"},
-            caption="../report/verification.rst",
-        ),
+        timings="results/timings/verification.csv",
     log:
         "results/logs/collect_verification/all.log",
     benchmark:
