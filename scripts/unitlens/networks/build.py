@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import torchvision
+from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from torch import Tensor, nn
 
 from unitlens.jobs.characters import nearest
@@ -97,6 +98,8 @@ def _without_network(architecture: str) -> Iterator[None]:
     socket.socket.connect = socket.getaddrinfo = refuse
     try:
         yield
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled):  # where the hub's library may not even try
+        refuse()
     finally:
         socket.socket.connect, socket.getaddrinfo = connect, find_address
 
