@@ -94,7 +94,8 @@ def maps_of_annotated():
     """Where units respond in images with masks: those of the probe set, or of a set of its own; none without masks."""
     if "netdissect" not in config:
         return []
-    return per_layer(f"results/{'netdissect' if ANNOTATED == 'annotated' else 'unit_maps'}/{{model}}/{{layer}}.h5")
+    own = ANNOTATED == "annotated"
+    return per_layer("results/netdissect/{model}/{layer}.h5" if own else "results/unit_maps/{model}/{layer}.h5")
 
 
 def pixels_of_annotated():
