@@ -24,6 +24,11 @@ def made(paths):
     return [path for path in map(str, paths) if path in all_made()]
 
 
+def whole(name, paths):
+    found = made(paths)
+    return [] if name.endswith("_images") and len(found) < len(paths) else found
+
+
 def made_results(wildcards):
     """All that Snakemake's report can show, but for the pages, which are made again."""
     return sorted(path for path in all_made() if path.startswith("results/") and not path.endswith((".h5", ".html")))
@@ -58,11 +63,14 @@ def missing_layers(wildcards):
 
 
 def made_inputs(rule):
-    """Those inputs of another rule that are finished, by their names; `unpack` spreads them."""
+    """Those inputs of another rule that are finished, by their names; `unpack` spreads them.
+
+    Of decoded images it is all or none: rows are counted over the shards of a set.
+    """
 
     def inputs(wildcards):
         return {
-            name: made(paths) if isinstance(paths, list) else next(iter(made([paths])), [])
+            name: whole(name, paths) if isinstance(paths, list) else next(iter(made([paths])), [])
             for name, paths in getattr(rules, rule).input.items()
             if not callable(paths)
         }

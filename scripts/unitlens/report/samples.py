@@ -47,7 +47,11 @@ def best_units(annotated: Units, labeled: Units, *, count: int = 3) -> list[dict
     """
     candidates, sources = [], []
     for (table, maps, images), read in ((annotated, _by_masks), (labeled, _by_label)):
-        layers = {(facts["model"], facts["layer"]): (arrays, facts["geometry"], images) for arrays, facts in maps}
+        layers = {
+            (facts["model"], facts["layer"]): (arrays, facts["geometry"], images)
+            for arrays, facts in maps
+            if facts["geometry"] in images
+        }
         if table is not None and layers:
             candidates.append(read(table).assign(source=len(sources)))
             sources.append(layers)

@@ -306,6 +306,8 @@ def test_best_units_are_selective_first_and_differ():
         ("cat", "selective", "q = 0.01, held-out r 0.30"),
     ]
     assert samples.best_units((None, [], {}), (None, [], {})) == []
+    without = samples.best_units(annotated, (units, [unit_maps([[3, 1]] * 4)], {}))
+    assert [card["title"] for card in without] == ["blue", "dotted", "red"], "maps whose images are not there"
 
 
 def test_the_example_is_the_surest_right_prediction():
