@@ -16,6 +16,7 @@ import unitlens
 import yaml
 from conftest import copy_workflow
 from PIL import Image
+from unitlens.jobs import schema
 
 ROOT = Path(__file__).parents[2]
 VENV = Path(sys.executable).parents[1]
@@ -59,6 +60,15 @@ def test_captions_read_from_the_config_what_it_may_change():
 def test_commands_of_the_readme_are_planned(command, workflow_copy, snakemake):
     result = snakemake(workflow_copy, *shlex.split(command)[1:], "--dry-run", "--quiet", "rules")
     assert result.returncode == 0 and "total" in result.stdout, result.stdout
+
+
+def test_the_config_of_the_readme_is_accepted_and_the_page_is_short():
+    readme = (ROOT / "README.md").read_text()
+    shown = yaml.safe_load(re.search(r"```yaml\n(.*?)```", readme, re.DOTALL)[1])
+    full = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    rules = schema.read_schema(ROOT / "config/schema.yaml")
+    assert schema.violations({**shown, "encoder": full["encoder"]}, rules) == []
+    assert len(readme.split()) <= 700
 
 
 def test_one_version_everywhere():

@@ -191,7 +191,7 @@ def thousands(n: int) -> str:
 
 def decimals(value: float, digits: int) -> str:
     """Write a number with so many digits after the point, a dash where there is none."""
-    return f"{value:.{digits}f}" if pd.notna(value) else "–"
+    return f"{round(value, digits) + 0.0:.{digits}f}" if pd.notna(value) else "–"  # no minus zero
 
 
 def in_seconds(seconds: float) -> str:
