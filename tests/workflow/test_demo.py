@@ -184,7 +184,7 @@ def test_from_the_first_screen_to_a_unit_an_image_and_a_table(demo, browse, widt
     assert heading.is_visible() and page.locator(".cells").count() == 2 * 10
     page.get_by_role("link", name="Summary", exact=True).click()
     page.locator(".card a").first.click()
-    assert page.locator("dialog").is_visible(), "the card of a unit opens it"
+    page.locator("dialog").wait_for()  # the card of a unit opens it
     page.go_back()
     table = page.get_by_role("region", name="Table: Predictions for the source images")
     assert not table.is_visible()
