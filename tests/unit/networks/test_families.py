@@ -121,6 +121,7 @@ def row_of(family, architecture, layer, side):
 
 
 @pytest.mark.slow
+@pytest.mark.many
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family[0])
 def test_a_family_is_right_or_refused_as_the_page_says(family):
     assert "| " + " | ".join(row_of(*family)) + " |" in PAGE.read_text().splitlines()
