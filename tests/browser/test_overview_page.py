@@ -111,7 +111,7 @@ def test_one_walks_to_the_units_of_a_concept_and_to_one_unit(page, browse, width
     assert opened.evaluate("location.hash").startswith("#search=koala")
     opened.get_by_role("navigation", name="Report").get_by_role("link", name="Summary").click()
     opened.locator(".card a").first.click()
-    assert opened.get_by_role("dialog").is_visible()
+    opened.get_by_role("dialog").wait_for()
 
 
 @pytest.mark.parametrize("width", [1280, 400])

@@ -39,8 +39,8 @@ def run_facts(tables: Tables, *, failed: int) -> dict[str, object]:
             of = f" of {row.source_images:,} sources" if row.source_images < row["images"] else ""
             facts.append(f"{row['images']:,} {'explained' if name == 'explain' else name} images{of}")
     if units is not None:
-        by = _by(units) == "by annotations"
-        facts.append("labels by annotations" if by else f"encoder: {units['encoder'].iloc[0]}")
+        encoder = units["encoder"].iloc[0]
+        facts.append("labels by annotations" if encoder == unit_labels.ANNOTATIONS else f"encoder: {encoder}")
     return {"facts": facts, "failed": f"{text.counted(failed, 'job')} failed" if failed else ""}
 
 
@@ -71,8 +71,7 @@ def read_first(tables: Tables) -> list[str]:
         bar = alpha if alpha < 1 else unit_labels.SELECTIVE
         sentences += say("summary.selective", selective=selective, living=len(standing), bar=bar)
         sentences += _stability(active, active[standing != "neither"])
-    source_images = int(units["source_images"].max())
-    return sentences + say("summary.what_to_do", source_images=source_images, named=named)
+    return sentences + say("summary.what_to_do", source_images=int(units["source_images"].max()), named=named)
 
 
 def _stability(active: pd.DataFrame, selective: pd.DataFrame) -> list[str]:
@@ -165,17 +164,18 @@ def _most_units(tables: Tables) -> dict[str, object]:
     elif len(pooled):
         counts = pooled.groupby("concept", sort=False)["units"].sum().sort_values(ascending=False, kind="stable")
         best = {"by": "label", "concept": counts.index[0], "units": int(counts.iloc[0]), "total": int(counts.sum())}
-    verdict = say("summary.most_units", **best, few=_FEW)[0]
-    return {"verdict": verdict, "bars": bars, "link": ("units.html", "See the units")}
+    link = ("#network-dissection", "Units by layer") if len(named) else ("units.html", "See the units")
+    return {"verdict": say("summary.most_units", **best, few=_FEW)[0], "bars": bars, "link": link}
 
 
 def _bars(title: str, counts: pd.Series, standing: str) -> dict[str, object]:
     """Draw the most frequent concepts of at least two units as bars, and count the rest."""
     shown = counts[counts > 1].head(_CONCEPTS)
-    rows = [{"label": name, "n": int(n), "share": n / counts.max(), "search": name} for name, n in shown.items()]
+    linked = standing != "named"  # by masks, whose words the page of units does not have
+    rows = [{"label": a, "n": int(n), "share": n / counts.max(), "search": a * linked} for a, n in shown.items()]
     if rest := len(counts) - len(shown):
         largest = int(counts.iloc[len(shown)])
-        label = f"{text.counted(rest, 'other concept' if rows else 'concept')}"
+        label = text.counted(rest, "other concept" if rows else "concept")
         each = "1 each" if largest == 1 else f"at most {largest} each"
         rows.append({"label": label, "n": each, "share": largest / counts.max(), "search": ""})
     return {"title": f"{title} ({int(counts.sum()):,})", "rows": rows, "color": charts.STANDING_COLORS[standing]}
