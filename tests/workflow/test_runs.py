@@ -310,4 +310,4 @@ def test_job_that_dies_without_a_word_is_told_as_such(project, snakemake):
     target = f"results/models/{next(iter(settings['models']))}.json"
     result = snakemake(project, *RUN, target)
     assert result.returncode != 0
-    assert "it was killed, for want of memory or time? The last line of its log: host " in result.stdout
+    assert "it was killed (memory or time?). The last line of its log: host " in result.stdout
