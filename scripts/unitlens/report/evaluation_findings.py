@@ -4,13 +4,11 @@ Tables are those that the module of the same topic in `tables` makes; docs/outpu
 in templates/findings/evaluation.j2.
 """
 
-import numpy as np
 import pandas as pd
 
 from unitlens.explainers.run import has_layer
 from unitlens.measures import sanity
 from unitlens.measures.faithfulness import BETTER
-from unitlens.measures.sanity import OTHER, RANDOMIZED
 from unitlens.report.pages import say
 from unitlens.report.text import (
     COMPLEXITY_TITLES,
@@ -27,7 +25,7 @@ from unitlens.tables import resampling
 from unitlens.tables.agreement import headline
 from unitlens.tables.complexity import MEAN_OF_PAIRS
 from unitlens.tables.faithfulness import KEYS
-from unitlens.tables.sanity import SETTLED, settled_at
+from unitlens.tables.sanity import SETTLED, fully_randomized, settled_at
 
 _NAMED = 5  # images in a sentence
 
@@ -178,19 +176,17 @@ def complexity_findings(correlations: pd.DataFrame) -> list[str]:
 
 def randomization_findings(summary: pd.DataFrame) -> list[str]:
     """Say which explainers' maps do not change when the network is randomized; a sentence a model."""
-    sentences = []
-    shown = summary[summary["measure"] == "equal_area_iou"]
-    for model, group in shown.groupby("model", sort=False):
-        last = group[(group["comparison"] == RANDOMIZED) & (group["randomized"] == group["layers"])]
-        other = group[group["comparison"] == OTHER].set_index("explainer")["mean"].reindex(last["explainer"])
-        level = np.maximum(other.fillna(0).to_numpy(), last["chance"].to_numpy())
+    sentences: list[str] = []
+    if summary.empty:
+        return sentences
+    for model, last in fully_randomized(summary).groupby("model", sort=False):
         sentences += say(
             "evaluation.randomization",
             model=model,
             explainers=[] if last["mean"].isna().all() else last.to_dict("records"),
-            between=other.mean(),
+            between=last["between"].mean(),
             undecided=last["low"].isna().all(),
-            unchanged=last.loc[last["low"] > level, "explainer"].to_list(),
+            unchanged=last.loc[last["low"] > last["level"], "explainer"].to_list(),
         )
     return sentences
 

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from unitlens.measures.sanity import CONTROLS, OTHER, RANDOMIZED
-from unitlens.report import charts, text
+from unitlens.measures.sanity import CONTROLS
+from unitlens.report import charts, explanation_page, text
 from unitlens.report.pages import say
 from unitlens.tables import agreement, comparison, netdissect, unit_labels
 from unitlens.tables.complexity import MEAN_OF_PAIRS
-from unitlens.tables.sanity import settled_at
+from unitlens.tables.sanity import fully_randomized, settled_at
 
 _FEW = 20  # units below which a number of concepts says little
 _CONCEPTS = 4  # bars of a tile
@@ -293,28 +293,8 @@ def _agree(tables: Tables, *, area: float) -> dict[str, object]:
 
 def _matrix(model: str, rows: pd.DataFrame) -> dict[str, object]:
     """Lay out the means of all pairs of one model's explainers, the first of a pair down, the second across."""
-    names = list(dict.fromkeys([*rows["explainer_a"], *rows["explainer_b"]]))
-    means = dict(zip(zip(rows["explainer_a"], rows["explainer_b"], strict=True), rows["mean"], strict=True))
-    cells = [[means.get((a, b)) for b in names[1:]] for a in names[:-1]]
-    return {
-        "title": model,
-        "columns": [text.explainer_title(name) for name in names[1:]],
-        "rows": [
-            {"label": text.explainer_title(name), "cells": [_cell(value) for value in own]}
-            for name, own in zip(names[:-1], cells, strict=True)
-        ],
-    }
-
-
-def _cell(value: float | None) -> dict[str, object] | None:
-    if value is None:
-        return None
-    red, green, blue = (round(255 * part) for part in charts.AMOUNT_MAP(value)[:3])
-    return {
-        "text": text.decimals(value, 2),
-        "color": f"rgb({red} {green} {blue})",
-        "ink": "#fff" if value > 0.5 else "#1b1b1b",
-    }
+    names = [map(text.explainer_title, rows[column]) for column in ("explainer_a", "explainer_b")]
+    return {"title": model} | explanation_page.heat_map(dict(zip(zip(*names, strict=True), rows["mean"], strict=True)))
 
 
 def _simple_image(tables: Tables) -> dict[str, object]:
@@ -373,12 +353,8 @@ def _verified(rows: pd.DataFrame) -> dict[str, object]:
 
 
 def _randomized(summary: pd.DataFrame) -> dict[str, object]:
-    shown = summary[summary["measure"] == "equal_area_iou"]
-    last = shown[(shown["comparison"] == RANDOMIZED) & (shown["randomized"] == shown["layers"])]
-    other = shown[shown["comparison"] == OTHER].set_index(["model", "explainer"])["mean"]
-    between = other.reindex(pd.MultiIndex.from_frame(last[["model", "explainer"]])).fillna(0).to_numpy()
-    level = np.maximum(between, last["chance"].to_numpy())
-    unchanged = last[last["low"] > level]
+    last = fully_randomized(summary)
+    unchanged = last[last["low"] > last["level"]]
     names = [f"{text.explainer_title(row.explainer)} ({row.model})" for row in unchanged.itertuples()]
     undecided = bool(last["low"].isna().all())
     sentences = say("summary.randomized", unchanged=names, undecided=undecided)

@@ -117,6 +117,19 @@ def summarize_stability(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     return summaries.mean_table(scores, keys, seed=seed, also={"chance": "mean"}).assign(seed=seed)
 
 
+def fully_randomized(summary: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the equal-area IoU with all layers randomized, and the level that a map must fall to.
+
+    ``between`` is the mean IoU of maps of different source images, and ``level`` the larger of it and of chance: the
+    maps of an explainer whose interval lies above it stay what they are.
+    """
+    shown = summary[summary["measure"] == "equal_area_iou"]
+    last = shown[(shown["comparison"] == sanity.RANDOMIZED) & (shown["randomized"] == shown["layers"])]
+    other = shown.loc[shown["comparison"] == sanity.OTHER, ["model", "explainer", "mean"]]
+    last = last.merge(other.rename(columns={"mean": "between"}), "left", ["model", "explainer"])
+    return last.assign(level=np.maximum(last["between"].fillna(0), last["chance"]))
+
+
 def settled_at(summary: pd.DataFrame) -> int | None:
     """Fewest samples from which on the mean Jaccard index of one model's top superpixels stays settled, if any."""
     own = summary[summary["measure"] == "top_jaccard"].sort_values("n_samples", ascending=False)
