@@ -103,8 +103,6 @@ rule collect_concepts:
     localrule: True
     conda:
         "../envs/unitlens.yaml"
-    params:
-        seed=config["seed"],
     message:
         "Collect the labels of all models and layers"
     script:

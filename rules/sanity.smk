@@ -101,7 +101,6 @@ rule summarize_sanity:
     params:
         lime={"top": config["explain"]["lime"]["num_features"], "n_samples": config["explain"]["lime"]["n_samples"]},
         models=list(config["models"]),
-        seed=config["seed"],
     message:
         "Summarize how maps change with a randomized network, and LIME with its seed"
     script:

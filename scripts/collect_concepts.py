@@ -11,6 +11,6 @@ with log_to(snakemake.log[0]):
     sentences = [
         f"{model}: {sentence}"
         for model, group in table.groupby("model", sort=False)
-        for sentence in concept_findings.evidence_findings(group, seed=snakemake.params.seed)
+        for sentence in concept_findings.evidence_findings(group)
     ]
     pages.write_findings(snakemake.output.findings, sentences)

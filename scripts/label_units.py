@@ -28,7 +28,7 @@ with log_to(snakemake.log[0]):
     table.insert(1, "layer", wildcards.layer)
     write_table(table, snakemake.output[0])
     print(
-        *concept_findings.evidence_findings(table, seed=params.seed),
+        *concept_findings.evidence_findings(table),
         table.group.value_counts().head(10).to_string(),
         sep="\n",
     )

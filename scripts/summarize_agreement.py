@@ -11,7 +11,7 @@ with log_to(snakemake.log[0]):
     scores = read_table(snakemake.input)
     made = {
         "images": scores,
-        "summary": agreement.summarize(scores, seed=seed),
+        "summary": agreement.summarize(scores),
         "tests": agreement.compare_pairs(scores, area=area, seed=seed),
     }
     for name, table in made.items():

@@ -13,7 +13,7 @@ with log_to(snakemake.log[0]):
         "images": scores,
         "summary": faithfulness.summarize(scores, seed=seed),
         "tests": faithfulness.compare(scores, seed=seed),
-        "curves": faithfulness.mean_curves(map(read_arrays, snakemake.input.curves), seed=seed),
+        "curves": faithfulness.mean_curves(map(read_arrays, snakemake.input.curves)),
     }
     for name, table in made.items():
         write_table(table, snakemake.output[name])

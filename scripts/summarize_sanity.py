@@ -7,10 +7,10 @@ with log_to(snakemake.log[0]):
     from unitlens.storage.tables import read_table, write_table
     from unitlens.tables import sanity
 
-    files, output, seed = snakemake.input, snakemake.output, snakemake.params.seed
+    files, output = snakemake.input, snakemake.output
     randomization, stability = read_table(files.randomized), read_table(files.stability)
-    randomized = sanity.summarize_randomization(randomization, seed=seed)
-    stable = sanity.summarize_stability(stability, seed=seed)
+    randomized = sanity.summarize_randomization(randomization)
+    stable = sanity.summarize_stability(stability)
     made = {"randomization": randomization, "randomization_summary": randomized}
     made |= {"stability": stability, "stability_summary": stable}
     for name, table in made.items():

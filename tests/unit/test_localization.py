@@ -94,8 +94,8 @@ def test_random_maps_score_by_chance_and_a_planted_one_fully():
     assert tests[(tests["explainer_a"] == "gradcam-x")]["p_adjusted"].max() < 0.001
     first = evaluation_findings.localization_findings(summary, tests)[0]
     assert first.startswith(
-        "m, IoU at the object's own area against the box: highest for Grad-CAM, 1.00 (95 % interval 1.00 to 1.00, "
-        "n = 60); a centered Gaussian has"
+        "m, IoU at the object's own area against the box: highest for Grad-CAM, 1.00 (no interval, for all "
+        "values are equal; n = 60); a centered Gaussian has"
     )
     assert "Of 2 explainers 1 above the Gaussian, " in first
 

@@ -105,8 +105,8 @@ def test_shapes_are_tabulated_and_tested_against_lime():
     assert set(tests["seed"]) == set(summary["seed"]) == {0}
     assert all(set(table["seed"]) == {3} for table in complexity_tables.summarize_shape(scores, seed=3))
     assert evaluation_findings.shape_findings(summary, tests)[0] == (
-        "m, share of the image above half of the maximum: Grad-CAM 0.18 (95 % interval 0.18 to 0.18, n = 3), LIME "
-        "0.03 (95 % interval 0.03 to 0.03, n = 3). Of 2 class activation maps 0 above LIME, 0 below it (paired "
+        "m, share of the image above half of the maximum: Grad-CAM 0.18 (n = 3 is too small for an interval), LIME "
+        "0.03 (n = 3 is too small for an interval). Of 2 class activation maps 0 above LIME, 0 below it (paired "
         "permutation test by source image, p < 0.05 adjusted for 2 tests; smallest p = 0.5)."
     )
 

@@ -106,7 +106,7 @@ def test_an_explainer_that_ignores_the_network_is_found(network):
     assert rows.loc[("gradcam-x", "equal_area_iou"), "mean"] == pytest.approx(0.2 / 1.8, rel=0.1)
     assert rows.loc[("gradcam-x", "spearman"), ["mean", "chance"]].tolist() == [pytest.approx(0, abs=0.04), 0]
     (sentence,) = evaluation_findings.randomization_findings(summary)
-    assert sentence.startswith("m, all 3 layers randomized: equal-area IoU with the original map: edges 1.00 (95 %")
+    assert sentence.startswith("m, all 3 layers randomized: equal-area IoU with the original map: edges 1.00 (no")
     assert sentence.endswith("still above both: edges.")
 
 

@@ -25,7 +25,7 @@ from unitlens.measures import (
     sanity,
 )
 from unitlens.networks.network import normalizer
-from unitlens.report import concept_findings, text
+from unitlens.report import text
 from unitlens.tables import agreement as agreement_tables
 from unitlens.tables import comparison, diversity, resampling, summaries, tuning, unit_labels
 from unitlens.tables import complexity as complexity_tables
@@ -271,7 +271,6 @@ CASES = {
     "agreement.score_pairs": lambda s: agreement_tables.score_pairs(
         files(FLAT), area=0.3, areas=[], threshold=0.5, seed=s
     ),
-    "agreement.summarize": lambda s: agreement_tables.summarize(pairs(), seed=s),
     "agreement.compare_pairs": lambda s: agreement_tables.compare_pairs(pairs(), area=0.2, seed=s),
     "comparison.trend": lambda s: comparison.trend(labeled_units(), seed=s),
     "diversity.relabel_subsets": relabeled,
@@ -279,7 +278,6 @@ CASES = {
     "unit_labels.label_table": lambda s: unit_labels.label_table(
         *probe(), similarity="wpmi", encoders=("clip", "clip"), seed=s, resamples=5, null_draws=50
     ),
-    "concept_findings.evidence_findings": lambda s: concept_findings.evidence_findings(better_than_chance(), seed=s),
     "run.lime_explainer": lambda s: run.lime_explainer(predict, seed=s, **EXPLAINER)(PICTURES, ONES, ["a", "b"]),
     "run.lime_explainer package": lambda s: run.lime_explainer(predict, seed=s, engine="lime", **EXPLAINER)(
         PICTURES, ONES, ["a", "b"]
@@ -304,14 +302,10 @@ CASES = {
     )[0].query("explainer == 'random'"),
     "faithfulness.summarize": lambda s: faithfulness_tables.summarize(
         explainers("road", "lime", baseline="imputed", flat=False), seed=s
-    )[["low", "high"]],
-    "faithfulness.summarize tests": lambda s: faithfulness_tables.summarize(
-        explainers("road", "lime", baseline="imputed", flat=False), seed=s
     )["p_value"],
     "faithfulness.compare": lambda s: faithfulness_tables.compare(
         explainers("road", "lime", baseline="imputed", flat=False), seed=s
     ),
-    "faithfulness.mean_curves": lambda s: faithfulness_tables.mean_curves([(CURVES, {"model": "m"})], seed=s),
     "localization.object_iou": lambda s: localization.object_iou(FLAT, MASK, seeds=[s, s]),
     "localization.score": lambda s: localization_tables.score(
         files(FLAT), SHARD | {"box": np.full((2, 4), [1.0, 1, 5, 5])}, seed=s
@@ -320,9 +314,6 @@ CASES = {
         files(FLAT), SHARD | {"box": np.full((2, 4), [1.0, 1, 5, 5])}, seed=s
     ).query("explainer == 'random' and measure == 'energy'"),
     "localization.summarize": lambda s: localization_tables.summarize(
-        explainers("iou", "lime", reference="box", chance=0.2), seed=s
-    )[0],
-    "localization.summarize tests": lambda s: localization_tables.summarize(
         explainers("iou", "lime", reference="box", chance=0.2), seed=s
     )[1]["p_value"],
     "lime_samples.perturbations": lambda s: lime_samples.perturbations(9, 20, torch.Generator().manual_seed(s)),
@@ -351,9 +342,6 @@ CASES = {
     "netdissect.summarize": lambda s: netdissect_tables.summarize(detectors(), IDS, noise(N, 5).numpy(), seed=s),
     "complexity.summarize_shape": lambda s: complexity_tables.summarize_shape(
         explainers("gini", "cam-x", "lime"), seed=s
-    )[0],
-    "complexity.summarize_shape tests": lambda s: complexity_tables.summarize_shape(
-        explainers("gini", "cam-x", "lime"), seed=s
     )[1]["p_value"],
     "complexity.correlate_complexity": lambda s: complexity_tables.correlate_complexity(
         rows({}).drop(columns="value").assign(**dict.fromkeys(text.COMPLEXITY_TITLES, VALUES[0] ** 2)),
@@ -372,9 +360,6 @@ CASES = {
     "sanity.check_randomization layers": lambda s: check_randomization(
         s, lambda model: {"x": model[0].weight.detach().view(1, 3, 3).repeat(2, 1, 1)}
     ).query("measure == 'spearman'"),
-    "sanity.summarize_randomization": lambda s: sanity_tables.summarize_randomization(
-        explainers("spearman", "lime", comparison="c", randomized=1, layers=1, deepest="x", cut=0.2), seed=s
-    ),
     "sanity.draw": lambda s: [
         own.designs
         for own in sanity.draw(
@@ -382,23 +367,15 @@ CASES = {
         )[0]
     ],
     "sanity.check_stability": stability_of_lime,
-    "sanity.summarize_stability": lambda s: sanity_tables.summarize_stability(
-        rows({"seeds": 2, "n_samples": 10, "measure": "kept", "chance": 0.1}), seed=s
-    ),
     "items.image_seed": lambda s: items.image_seed(s, "a"),
     "items.stream_seeds": lambda s: items.stream_seeds(s, "a", ["b"]),
     "items.one_each": lambda s: items.one_each(s, 2, "seeds"),
     "segment.quickshift": lambda s: segment.quickshift(
         np.zeros((1, 30, 30, 3), np.uint8), kernel_size=1, max_dist=5, seed=s
     ),
-    "resampling.mean_with_interval": lambda s: resampling.mean_with_interval(VALUES[0], seed=s),
     "resampling.paired_permutation_test": lambda s: resampling.paired_permutation_test(*VALUES, seed=s),
     "resampling.rank_correlation": lambda s: resampling.rank_correlation(*VALUES, seed=s)[2:4],
     "resampling.rank_correlation test": lambda s: resampling.rank_correlation(*VALUES, seed=s).p_value,
-    "summaries.mean_table": lambda s: summaries.mean_table(pairs(), ["explainer_b", "cut"], seed=s),
-    "summaries.paired_tests": lambda s: summaries.paired_tests(pairs(), ["model"], "explainer_b", seed=s)[
-        ["low", "high"]
-    ],
     "summaries.paired_tests p": lambda s: summaries.paired_tests(pairs(), ["model"], "explainer_b", seed=s)["p_value"],
     "lime_sweep.drawn": lambda s: sorted(lime_sweep.drawn(SETTING, GRID, count=3, seed=s)),
     "lime_sweep.all_settings": lambda s: sorted(lime_sweep.all_settings(SETTING, GRID, count=3, seed=s)),
@@ -415,13 +392,9 @@ CASES = {
         seed=s,
         batch_size=8,
     )[0],
-    "tuning.leaderboard": lambda s: tuning.leaderboard(*tuned()[:2], default=tuned()[2], seed=s)[["low", "high"]],
     "tuning.leaderboard tests": lambda s: tuning.leaderboard(*tuned()[:2], default=tuned()[2], seed=s)["p_value"],
-    "tuning.main_effects": lambda s: tuning.main_effects(*tuned()[:2], seed=s),
-    "tuning.selection": lambda s: tuning.selection(*board()[:2], default=board()[2], seed=s)["low"],
     "tuning.selection tests": lambda s: tuning.selection(*board()[:2], default=board()[2], seed=s)["p_value"],
     "tuning.tables settings": lambda s: all_tuned(s, "settings"),
-    "tuning.tables effects": lambda s: all_tuned(s, "effects"),
     "tuning.tables selection": lambda s: all_tuned(s, "selection"),
     "reference_checks.compare": verified,
 }

@@ -516,9 +516,7 @@ def test_sanity_checks():
     outputs |= {f"{name}_figure": f"sane/{name}.svg" for name in ("randomization", "stability")}
     outputs |= {f"{name}_findings": f"sane/{name}.json" for name in ("randomization", "stability")}
     files = {"randomized": ["sane/randomized.csv"], "stability": ["sane/stable.csv"]}
-    adapter(
-        "summarize_sanity", files, outputs, params={"lime": {"top": 3, "n_samples": 30}, "models": [MODEL], "seed": 42}
-    )
+    adapter("summarize_sanity", files, outputs, params={"lime": {"top": 3, "n_samples": 30}, "models": [MODEL]})
     assert "With the 30 samples of the maps it is" in Path(outputs["stability_findings"]).read_text()
     assert read_table(outputs["stability_summary"]).source_images.eq(4).all()
 
@@ -823,9 +821,9 @@ def test_labels_with_evidence():
     assert table[columns].notna().all(axis=None)
     assert set(table.p_floor.round(5)) == {round(1 / 21, 5)} and set(table.source_images) == {24}
     outputs = {"table": "labeled/concepts.csv", "findings": "labeled/evidence.json"}
-    adapter("collect_concepts", ["labeled/relu1.csv"], outputs, params={"seed": 1})
+    adapter("collect_concepts", ["labeled/relu1.csv"], outputs)
     sentences = json.loads(Path("labeled/evidence.json").read_text())
-    assert sentences == [f"{MODEL}: {line}" for line in concept_findings.evidence_findings(table, seed=1)]
+    assert sentences == [f"{MODEL}: {line}" for line in concept_findings.evidence_findings(table)]
     assert sentences[0].startswith(f"{MODEL}: ") and "of 3 living units" in sentences[0]
 
 
@@ -858,7 +856,7 @@ def test_a_unit_that_is_not_finite_costs_itself():
     table = read_table("nan/relu1.csv")
     assert table.status.tolist() == ["labeled", "not finite", "labeled"]
     outputs = {"table": "nan/concepts.csv", "findings": "nan/evidence.json"}
-    adapter("collect_concepts", ["nan/relu1.csv"], outputs, params={"seed": 1})
+    adapter("collect_concepts", ["nan/relu1.csv"], outputs)
     assert "1 unit is dead, constant or not finite." in Path("nan/evidence.json").read_text()
 
 

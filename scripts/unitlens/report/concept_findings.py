@@ -55,11 +55,10 @@ def _tested(sentence: str, group: pd.DataFrame, family: pd.DataFrame) -> list[st
     )
 
 
-def evidence_findings(table: pd.DataFrame, *, seed: int = 0) -> list[str]:
+def evidence_findings(table: pd.DataFrame) -> list[str]:
     """Say what the evidence for labels amounts to, by `label_table` of layers that were labeled with one ``alpha``.
 
-    With an ``alpha`` of 1, which asks nothing of a label, the units that are better than chance are those at 0.05. The
-    seed is that of resamples of the units, for intervals.
+    With an ``alpha`` of 1, which asks nothing of a label, the units that are better than chance are those at 0.05.
     """
     living = table[~table.status.isin(unit_labels.SILENT)]
     broken = (table.status == "not finite").any()
@@ -72,7 +71,7 @@ def evidence_findings(table: pd.DataFrame, *, seed: int = 0) -> list[str]:
     bar = text.SIGNIFICANT if alpha == 1 else alpha
     better = living[living.q_value <= bar]
     correlations = {
-        name: resampling.mean_with_interval(units.held_out_correlation.dropna(), seed=seed)
+        name: resampling.mean_with_interval(units.held_out_correlation.dropna())
         for name, units in (("all living units", living), ("those better than chance", better))
     }
     sentences = say(

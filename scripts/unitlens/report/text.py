@@ -108,12 +108,15 @@ def estimate(value: float, low: float, high: float, n: int) -> str:
     """
     if pd.isna(value):
         return f"undefined (n = {n})"
-    interval = "no interval below three source images" if pd.isna(low) else f"95 % interval {low:.2f} to {high:.2f}"
-    return f"{value:.2f} ({interval}, n = {n})"
+    if pd.isna(low):
+        return f"{value:.2f} (n = {n} is too small for an interval)"
+    return f"{value:.2f} (95 % interval {low:.2f} to {high:.2f}, n = {n})"
 
 
 def mean_estimate(row: Mapping) -> str:
-    """Write a row of `summaries.mean_table` as `estimate` does."""
+    """Write a row of `summaries.mean_table` as `estimate` does; equal values have no interval."""
+    if row["low"] == row["high"]:
+        return f"{row['mean']:.2f} (no interval, for all values are equal; n = {row['n']})"
     return estimate(row["mean"], row["low"], row["high"], row["n"])
 
 

@@ -50,7 +50,7 @@ def score_pairs(
     return pd.concat(tables, ignore_index=True)
 
 
-def summarize(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+def summarize(scores: pd.DataFrame) -> pd.DataFrame:
     """Average agreement over all images, and over those whose predicted class is the label or is not.
 
     ``undefined`` counts images left out because both masks were empty or a map was constant.
@@ -59,7 +59,7 @@ def summarize(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     scores = pd.concat([scores.assign(subset="all"), known.assign(subset=known["prediction"])])
     keys = [*summaries.ORIGIN, "subset", *summaries.PAIR, "measure", "cut"]
     also = {"chance": "first", "tied_share": "mean"}
-    return summaries.mean_table(scores, keys, seed=seed, also=also).assign(seed=seed)
+    return summaries.mean_table(scores, keys, also=also)
 
 
 def headline(summary: pd.DataFrame, *, area: float) -> pd.DataFrame:

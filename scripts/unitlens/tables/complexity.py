@@ -41,7 +41,7 @@ def summarize_shape(scores: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFram
     """Average the shapes of each explainer's maps, and test those at a layer against those that need none, as LIME."""
     keys = [*summaries.ORIGIN, "measure"]
     tests = summaries.paired_tests(scores, keys, "explainer", pairs=_at_a_layer_and_without, seed=seed)
-    summary = summaries.mean_table(scores, [*keys, "explainer"], seed=seed)
+    summary = summaries.mean_table(scores, [*keys, "explainer"])
     return summary.assign(seed=seed), tests.assign(seed=seed)
 
 

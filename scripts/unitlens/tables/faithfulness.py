@@ -76,7 +76,7 @@ def summarize(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
 
     p-values are adjusted for all comparisons of this table.
     """
-    summary = summaries.mean_table(table, [*KEYS, "explainer"], seed=seed, also={"flat": "sum"})
+    summary = summaries.mean_table(table, [*KEYS, "explainer"], also={"flat": "sum"})
     better = summary["measure"].map(BETTER).map({1: "higher", -1: "lower"})
     summary.insert(summary.columns.get_loc("flat"), "better", better)
     names = {"explainer_a": "explainer", "difference": "over_random", "low": "over_low", "high": "over_high"}
@@ -98,9 +98,7 @@ def _tests(table: pd.DataFrame, pairs: Callable | None, seed: int) -> pd.DataFra
     return tests.assign(p_adjusted=resampling.benjamini_hochberg(tests["p_value"]))
 
 
-def mean_curves(
-    files: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]], *, seed: int = 0
-) -> pd.DataFrame:
+def mean_curves(files: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]]) -> pd.DataFrame:
     """Average the curves of `score_shard`, as files of arrays and attributes, over images."""
     shards = defaultdict(list)
     for arrays, facts in files:
@@ -109,10 +107,10 @@ def mean_curves(
                 shards[facts["model"], key].append((curve, arrays["source_image"], facts))
     keys = [*KEYS, "explainer", "share"]
     nothing = pd.DataFrame(columns=[*keys, "value", "source_image"])
-    means = [summaries.mean_table(nothing, keys, seed=seed)]
+    means = [summaries.mean_table(nothing, keys)]
     for (_, key), parts in shards.items():  # unfolded one curve at a time: all of them would be a row a point
         table = pd.concat(_curve_table(key, *each) for each in parts)
-        means.append(summaries.mean_table(table, keys, seed=seed))
+        means.append(summaries.mean_table(table, keys))
     return pd.concat(means[1:] or means, ignore_index=True)
 
 

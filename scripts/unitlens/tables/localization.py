@@ -50,5 +50,5 @@ def score(explanations: Sequence[run.Explanation], images: Mapping[str, np.ndarr
 def summarize(scores: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Average the scores of every explainer, and test every two, the control maps among them, against each other."""
     keys = [*summaries.ORIGIN, "reference", "measure"]
-    summary = summaries.mean_table(scores, [*keys, "explainer"], seed=seed, also={"chance": "mean"}).assign(seed=seed)
+    summary = summaries.mean_table(scores, [*keys, "explainer"], also={"chance": "mean"}).assign(seed=seed)
     return summary, summaries.paired_tests(scores, keys, "explainer", seed=seed).assign(seed=seed)

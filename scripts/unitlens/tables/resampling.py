@@ -1,7 +1,7 @@
 """Intervals and tests for the tables, on values that may come in groups.
 
-Crops of one source image are one sample: where `groups` is given, whole groups are resampled and flipped. Percentile
-bootstrap, permutation tests and Benjamini-Hochberg (1995) by way of scipy.stats.
+Crops of one source image are one sample: where `groups` is given, whole groups are resampled and flipped. Student's t,
+percentile bootstrap, permutation tests and Benjamini-Hochberg (1995) by way of scipy.stats.
 """
 
 from typing import NamedTuple
@@ -12,13 +12,13 @@ from scipy import stats
 
 from unitlens.measures.complexity import finite
 
-FEWEST_GROUPS = 3  # that tell something of the spread
+FEWEST_GROUPS = 5  # that tell something of the spread
 BATCH_ELEMENTS = 2**22  # most numbers that scipy's resampling holds at once
 LEVEL = 0.95  # of all intervals
 
 
 class MeanInterval(NamedTuple):
-    """A mean with its bootstrap interval, of `n` values in `n_groups` groups."""
+    """A mean with its interval, of `n` values in `n_groups` groups."""
 
     n: int
     n_groups: int
@@ -44,30 +44,22 @@ class Correlation(NamedTuple):
     p_value: float
 
 
-def mean_with_interval(
-    values: ArrayLike, *, n_resamples: int = 2000, seed: int = 0, groups: ArrayLike | None = None
-) -> MeanInterval:
-    """Average finite `values` (n,), with a percentile bootstrap interval that resamples whole groups.
+def mean_with_interval(values: ArrayLike, *, groups: ArrayLike | None = None) -> MeanInterval:
+    """Average finite `values` (n,), with Student's t interval over whole groups.
 
     `groups` (n,) may name the group of each value, such as its source image; by default each value is one. The mean is
-    NaN where there are no values, the interval where there are fewer than three groups: those say nothing of the
-    spread. ValueError if a value is not finite, or the arrays are not one-dimensional and equally long.
+    the ratio of the groups' sums and sizes, its variance by linearization. There are two degrees of freedom fewer than
+    groups, not one: so means of five skewed values in [0, 1] are covered, too. The mean is NaN where there are no
+    values, the interval where there are fewer than five groups: those say little of the spread. ValueError if a value
+    is not finite, or the arrays are not one-dimensional and equally long.
     """
     sums, sizes = _by_group(values, groups)
-    mean = float(np.mean(values)) if len(sums) else np.nan
-    if len(sums) < FEWEST_GROUPS:
-        return MeanInterval(int(sizes.sum()), len(sums), mean, np.nan, np.nan)
-    low, high = stats.bootstrap(
-        (sums, sizes),
-        lambda total, size, axis: total.sum(axis) / size.sum(axis),
-        paired=True,
-        confidence_level=LEVEL,
-        n_resamples=n_resamples,
-        batch=max(1, BATCH_ELEMENTS // len(sums)),
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return MeanInterval(int(sizes.sum()), len(sums), mean, float(low), float(high))
+    n, n_groups = int(sizes.sum()), len(sums)
+    mean = float(np.mean(values)) if n_groups else np.nan
+    if n_groups < FEWEST_GROUPS:
+        return MeanInterval(n, n_groups, mean, np.nan, np.nan)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, n_groups - 2) * _standard_error(sums, sizes))
+    return MeanInterval(n, n_groups, mean, mean - half, mean + half)
 
 
 def wilson(count: int, total: int) -> tuple[float, float]:
@@ -145,7 +137,7 @@ def rank_correlation(
 
     A group enters with the means of its x and of its y; `groups` are as in `mean_with_interval`. Where there are no
     more than `n_permutations` different ones, each is taken once and the test is exact. All but the number of groups is
-    NaN below three groups or where x or y is constant; resamples in which one is constant are left out of the interval.
+    NaN below five groups or where x or y is constant; resamples in which one is constant are left out of the interval.
     ValueError if the inputs are not finite, not one-dimensional or not equally long.
     """
     (sum_x, sizes), (sum_y, sizes_y) = _by_group(x, groups), _by_group(y, groups)
@@ -188,6 +180,13 @@ def _rank_correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     x, y = (ranks - ranks.mean(-1, keepdims=True) for ranks in (stats.rankdata(each, axis=-1) for each in (x, y)))
     with np.errstate(invalid="ignore"):
         return (x * y).sum(-1) / np.sqrt((x**2).sum(-1) * (y**2).sum(-1))
+
+
+def _standard_error(sums: np.ndarray, sizes: np.ndarray) -> float:
+    """Give the standard error of the ratio of sums and sizes, (groups,) each; 0 where all groups have one mean."""
+    residuals = sums - sizes * (sums.sum() / sizes.sum())
+    residuals[np.abs(residuals) < 1e-12 * np.abs(sums).max()] = 0
+    return float(np.sqrt(len(sums) / (len(sums) - 1) * (residuals**2).sum()) / sizes.sum())
 
 
 def _by_group(values: ArrayLike, groups: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:

@@ -47,12 +47,12 @@ def check_randomization(
     return pd.concat(tables, ignore_index=True)
 
 
-def summarize_randomization(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+def summarize_randomization(scores: pd.DataFrame) -> pd.DataFrame:
     """Average the similarities of `check_randomization`."""
     keys = [*summaries.ORIGIN, "explainer", "comparison", "randomized", "layers", "deepest", "measure", "cut"]
-    summary = summaries.mean_table(scores, keys, seed=seed)
+    summary = summaries.mean_table(scores, keys)
     chance = agreement.chance_iou(summary["cut"])
-    return summary.assign(chance=chance.where(summary["measure"] == "equal_area_iou", 0.0), seed=seed)
+    return summary.assign(chance=chance.where(summary["measure"] == "equal_area_iou", 0.0))
 
 
 def _compare(
@@ -111,10 +111,10 @@ def check_stability(
     return pd.DataFrame(rows)
 
 
-def summarize_stability(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+def summarize_stability(scores: pd.DataFrame) -> pd.DataFrame:
     """Average the scores of `check_stability`."""
     keys = [*summaries.ORIGIN, "seeds", "n_samples", "measure"]
-    return summaries.mean_table(scores, keys, seed=seed, also={"chance": "mean"}).assign(seed=seed)
+    return summaries.mean_table(scores, keys, also={"chance": "mean"})
 
 
 def fully_randomized(summary: pd.DataFrame) -> pd.DataFrame:

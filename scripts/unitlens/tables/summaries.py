@@ -30,20 +30,19 @@ def mean_table(
     keys: Sequence[str],
     *,
     value: str = "value",
-    seed: int = 0,
     also: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Average a column within groups of rows, with a bootstrap interval that resamples source images.
+    """Average a column within groups of rows, with an interval over source images.
 
     `table` has `keys`, whose combinations are the rows of the result in the order of their appearance, `value`, which
     may be NaN, and ``source_image``; `also` names further columns to condense, and how (``mean``, ``first``, ``sum``).
     Gives the keys, ``n, source_images, undefined, mean, low, high``, see docs/outputs.md, and the columns of `also`.
-    The interval is empty below three source images.
+    The interval is empty below five source images.
     """
     rows = []
     for key, group in table.groupby(list(keys), sort=False, dropna=False):
         defined = group[group[value].notna()]
-        n, source_images, *mean = mean_with_interval(defined[value], groups=defined["source_image"], seed=seed)
+        n, source_images, *mean = mean_with_interval(defined[value], groups=defined["source_image"])
         rows.append([*key, n, source_images, len(group) - n, *mean])
     means = pd.DataFrame(rows, columns=[*keys, "n", "source_images", "undefined", "mean", "low", "high"])
     if also is None:
@@ -72,7 +71,7 @@ def paired_tests(
     are compared within the keys, on images where both values are defined. `pairs` gives the two items of each
     comparison from the rows with the same keys; by default every two. Gives the keys and ``<item>_a, <item>_b, n,
     source_images, difference, low, high, p_value, p_adjusted``: the mean of a - b with its 95 % interval, empty below
-    three source images, the p-value of the paired permutation test by source image, and the same adjusted
+    five source images, the p-value of the paired permutation test by source image, and the same adjusted
     (Benjamini-Hochberg) for all comparisons with the same keys.
     """
     names = [f"{item}_a", f"{item}_b", "n", "source_images", "difference", "low", "high", "p_value", "p_adjusted"]
@@ -87,7 +86,7 @@ def paired_tests(
             if len(difference) == 0:
                 rows.append([*key, a, b, 0, 0, *[np.nan] * 4])
                 continue
-            interval = mean_with_interval(difference, groups=own, seed=seed)
+            interval = mean_with_interval(difference, groups=own)
             test = paired_permutation_test(difference, np.zeros(len(difference)), groups=own, seed=seed)
             rows.append([*key, a, b, *interval, test.p_value])
         tests = pd.DataFrame(rows, columns=[*keys, *names[:-1]])

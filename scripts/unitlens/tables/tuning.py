@@ -38,7 +38,7 @@ def leaderboard(
     `setting_id`.
     """
     scores, left_out = _scored(scores)
-    means = summaries.mean_table(scores, ["setting"], value="score", seed=seed).set_index("setting")
+    means = summaries.mean_table(scores, ["setting"], value="score").set_index("setting")
     means.loc[means.undefined > 0, ["mean", "low", "high"]] = np.nan
     usable = scores[scores.setting.isin(means.index[means.undefined == 0])]
     tests = _against(usable, "setting", default, seed)
@@ -88,7 +88,7 @@ def pareto_front(score: Sequence[float], cost: Sequence[float]) -> np.ndarray:
     return ~(as_good & better).any(0) & ~np.isnan(score)
 
 
-def main_effects(scores: pd.DataFrame, swept: Mapping[str, Setting], *, seed: int = 0) -> pd.DataFrame:
+def main_effects(scores: pd.DataFrame, swept: Mapping[str, Setting]) -> pd.DataFrame:
     """Average the score over all settings that share a parameter's value, for each parameter that has more than one.
 
     An image's settings are averaged first, so that the interval is over source images. Settings that refuse an image
@@ -107,7 +107,7 @@ def main_effects(scores: pd.DataFrame, swept: Mapping[str, Setting], *, seed: in
             kept = [name for name in of_level if name not in refusing]
             images = scores[scores.setting.isin(kept)].groupby("image_id")
             images = images.agg({"score": "mean", "source_image": "first"})
-            mean = resampling.mean_with_interval(images.score, groups=images.source_image, seed=seed)
+            mean = resampling.mean_with_interval(images.score, groups=images.source_image)
             rows.append([parameter, str(level), len(kept), len(of_level) - len(kept), *mean])
     columns = ["parameter", "level", "settings", "refused", "n", "source_images", "mean", "low", "high"]
     return pd.DataFrame(rows, columns=columns)
@@ -145,7 +145,7 @@ def selection(scores: pd.DataFrame, board: pd.DataFrame, *, default: str, seed: 
         pd.DataFrame({"model": "", "what": what, "source_image": source_image, "score": own}).reset_index()
         for what, (_, own) in compared.items()
     )
-    means = summaries.mean_table(values, ["what"], value="score", seed=seed).drop(columns="undefined")
+    means = summaries.mean_table(values, ["what"], value="score").drop(columns="undefined")
     means.insert(1, "setting", [name for name, _ in compared.values()])
     tests = _against(values, "what", "default", seed)
     tests.loc["best", "p_value"] = np.nan
@@ -200,7 +200,7 @@ def tables(
         facts = own[["objective", "explained_class", "geometry", "seed"]].iloc[0].to_dict()
         board = leaderboard(own, swept, default=first, names=names, notes=notes, seed=seed)
         made["settings"].append(board.assign(**facts))
-        made["effects"].append(main_effects(own, from_grid, seed=seed).assign(**facts))
+        made["effects"].append(main_effects(own, from_grid).assign(**facts))
         made["selection"].append(selection(own, board, default=first, seed=seed).assign(**facts))
         made["timings"].append(modeled_cost(board, seconds[seconds.model == model]))
         for parts in made.values():

@@ -62,14 +62,14 @@ def test_agreement_above_and_below():
 
 def test_agreement_on_too_few_source_images():
     assert agreeing({"g & l": (0.6, NAN, NAN, 2), "s & l": (0.3, NAN, NAN, 2)}, [(0.3, 0.5)]) == [
-        "m: cut at 20 % of the image, Grad-CAM and LIME agree most: IoU 0.60 (no interval below three source images, "
-        "n = 2); Score-CAM and LIME least: 0.30 (no interval below three source images, n = 2). Chance is 0.11. Beyond "
+        "m: cut at 20 % of the image, Grad-CAM and LIME agree most: IoU 0.60 (n = 2 is too small for an interval)"
+        "; Score-CAM and LIME least: 0.30 (n = 2 is too small for an interval). Chance is 0.11. Beyond "
         "chance the first pair agrees more than 0 of 1 other pair (paired permutation test by source image, p < 0.05 "
         "adjusted for 1 test; smallest p = 0.5)."
     ]
     assert agreeing({"g & l": (0.6, NAN, NAN, 2)}, []) == [
-        "m: cut at 20 % of the image, Grad-CAM and LIME agree: IoU 0.60 (no interval below three source images, n = "
-        "2). Chance is 0.11."
+        "m: cut at 20 % of the image, Grad-CAM and LIME agree: IoU 0.60 (n = 2 is too small for an interval). "
+        "Chance is 0.11."
     ]
     assert agreeing({"g & l": (NAN, NAN, NAN, 0), "s & l": (NAN, NAN, NAN, 0)}, [(NAN, NAN)]) == [
         "m: there is no source image on which two explainers can be compared."
@@ -161,7 +161,7 @@ def test_localization_above_and_below_the_gaussian():
     assert located(0.3, [(0.2, 0.01), (0.1, 0.6)]) == [first.format("0.30", 1, 0, "0.01")]
     assert located(0.8, [(-0.3, 0.01), (-0.4, 0.02)]) == [first.format("0.80", 0, 2, "0.01")]
     assert located(0.5, [(0, 0.9), (-0.1, 0.7)]) == [first.format("0.50", 0, 0, "0.7")]
-    assert "0.50 (no interval below three source images, n = 2)" in located(0.5, [(0, 1), (-0.1, 1)], n=2)[0]
+    assert "0.50 (n = 2 is too small for an interval)" in located(0.5, [(0, 1), (-0.1, 1)], n=2)[0]
 
 
 # ---- faithfulness
@@ -253,7 +253,7 @@ def test_maps_that_do_not_change_are_named_and_only_those():
     assert randomized({"gradcam-x": (0.8, NAN, NAN, 2)}) == [
         start.format(
             "5 layers",
-            "0.80 (no interval below three source images, n = 2)",
+            "0.80 (n = 2 is too small for an interval)",
             between,
             "too few source images to say which explainers do not change",
         )

@@ -25,7 +25,7 @@ def test_explainers_and_machines_have_titles():
 
 def test_numbers_in_sentences():
     assert text.estimate(0.312, 0.22, 0.404, 10) == "0.31 (95 % interval 0.22 to 0.40, n = 10)"
-    assert text.estimate(0.5, math.nan, math.nan, 2) == "0.50 (no interval below three source images, n = 2)"
+    assert text.estimate(0.5, math.nan, math.nan, 4) == "0.50 (n = 4 is too small for an interval)"
     assert text.p_value(0.0001) == "p < 0.001"
     assert text.p_value(0.0432) == "p = 0.043"
     assert [text.p_value(p) for p in (0.001, 0.00149)] == ["p = 0.001", "p = 0.0015"]
