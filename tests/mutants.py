@@ -1,7 +1,8 @@
 """Change the library in small ways, a seeded sample in each module, and report which changes no test notices.
 
 `make mutants` or `make mutants ARGS="agreement sources --number 40 --seed 1"`. Each mutant is written into a copy of
-the tree and judged by the quick tests that import its module, in a process forked from one with the heavy packages.
+the tree and judged by the quick tests that import its module and enter the changed function, the quickest first, in a
+process forked from one with the heavy packages. What no test enters, as a constant, is judged by all of these tests.
 Mutants that cannot be told from the original stand in tests/mutants.yaml, with the reason, and are not drawn.
 
 mutmut 3.8 does not suit: it takes no layout but ./, src/ and source/, draws no sample, leaves the module level alone
@@ -14,6 +15,7 @@ import difflib
 import importlib
 import multiprocessing
 import os
+import pickle
 import random
 import resource
 import shutil
@@ -21,9 +23,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections import Counter
-from contextlib import suppress
+import threading
+from collections import Counter, defaultdict
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -100,21 +102,36 @@ def code_nodes(tree):
 
 
 def mutants(source, draw):
-    """Give all mutants of a source text in the order in which they are drawn, the kinds in turn: a kind and a text."""
+    """Give all mutants of a source text in the order in which they are drawn, the kinds in turn.
+
+    Each is its kind, the lines of the function that it changes (none at the module level) and a text.
+    """
     lines = source.encode().splitlines(keepends=True)
     starts = [sum(map(len, lines[:row])) for row in range(len(lines))]
-    kinds = {}
-    for node in code_nodes(ast.parse(source)):
+    kinds, tree = {}, ast.parse(source)
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]  # the outer ones first
+    for node in code_nodes(tree):
         for kind, new in variants(node):
             old, new = new if isinstance(new, tuple) else (node, new)
             begin, end = starts[old.lineno - 1] + old.col_offset, starts[old.end_lineno - 1] + old.end_col_offset
             text = ast.unparse(new) if isinstance(new, ast.stmt | ast.Constant) else f"({ast.unparse(new)})"
             mutant = source.encode()[:begin] + text.encode() + source.encode()[end:]
+            around = next((lines_of(own) for own in functions if in_body(old, own)), range(0))
             with suppress(SyntaxError):
                 compile(mutant, "mutant", "exec")
-                kinds.setdefault(kind, []).append((kind, mutant.decode()))
+                kinds.setdefault(kind, []).append((kind, around, mutant.decode()))
     orders = [draw.sample(own, len(own)) for _, own in sorted(kinds.items())]
     return [one for turn in zip_longest(*orders) for one in turn if one]
+
+
+def in_body(node, function):
+    """Tell whether a node is in the body of a function, not in its defaults, which are read at import."""
+    return function.body[0].lineno <= node.lineno <= function.end_lineno
+
+
+def lines_of(function):
+    """Lines of a function with its decorators, where Python has its first line."""
+    return range(min(one.lineno for one in (function, *function.decorator_list)), function.end_lineno + 1)
 
 
 def imported(path):
@@ -125,7 +142,7 @@ def imported(path):
 
 
 def tests_of(module, folder):
-    """Test files of a module: its own first, those that import it, those of modules that use it on the same floor.
+    """Test files of a module, below `folder`: those that import it and those of modules that use it on the same floor.
 
     Where there are none, those of any module that uses it. What checks the config is tested where the rules call it.
     """
@@ -137,29 +154,88 @@ def tests_of(module, folder):
     if (folder / LIBRARY / f"jobs/{module}.py").exists() and f"test_{module}" not in {path.stem for path in own}:
         own.append(folder / "tests/workflow/test_bad_config.py")
     own = own or [path for path in files if {path.stem for path in users} & imported(path)]
-    return sorted(
-        own,
-        key=lambda path: (path.stem != f"test_{module}", "reference" in path.parts, module not in imported(path), path),
-    )
+    return [path.relative_to(folder) for path in own]
 
 
-def run_tests(folder, tests):
-    """Run test files of the tree in `folder` and leave the process with pytest's code."""
+class Reach:
+    """A plugin of pytest: the seconds of each test, and the file and first line of each library function it enters.
+
+    What is entered by a fixture of several tests, or while a file is collected, stands under the file's name.
+    """
+
+    def __init__(self, folder):
+        self.library, self.name = str(folder / LIBRARY), ""
+        self.seconds, self.entered = defaultdict(float), defaultdict(set)
+
+    def note(self, frame, event, argument):
+        """Note a call; the lines of the function are not followed."""
+        code = frame.f_code
+        if code.co_filename.startswith(self.library):
+            self.entered[self.name].add((code.co_filename, code.co_firstlineno))
+
+    @contextmanager
+    def under(self, name):
+        """Note calls under the name of a test or a file."""
+        before, self.name = self.name, name
+        threading.settrace(self.note), sys.settrace(self.note)
+        try:
+            yield
+        finally:
+            sys.settrace(None)
+            self.name = before
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(self, collector):
+        with self.under(file_of(collector.nodeid)):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef, request):
+        with self.under(self.name if fixturedef.scope == "function" else file_of(request.node.nodeid)):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item):
+        with self.under(item.nodeid):
+            return (yield)
+
+    def pytest_runtest_logreport(self, report):
+        self.seconds[report.nodeid] += report.duration
+
+    def pytest_sessionfinish(self):
+        Path("reach.pickle").write_bytes(pickle.dumps((self.seconds, self.entered)))
+
+
+class Chosen:
+    """A plugin of pytest: run the tests that are named, in this order."""
+
+    def __init__(self, names):
+        self.places = {name: place for place, name in enumerate(names)}
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items):
+        items[:] = sorted((one for one in items if one.nodeid in self.places), key=lambda one: self.places[one.nodeid])
+
+
+def file_of(name):
+    """Name the file of a test."""
+    return name.partition("::")[0]
+
+
+def run_tests(folder, files, plugin):
+    """Run test files of the tree in `folder` with a plugin and leave the process with pytest's code."""
     os.setsid()
     os.chdir(folder)
     out = os.open("mutant.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(out, 1), os.dup2(out, 2)
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-    os._exit(
-        pytest.main(
-            ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slurm and not e2e and not slow", *map(str, tests)]
-        )
-    )
+    arguments = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slurm and not e2e and not slow", *map(str, files)]
+    os._exit(pytest.main(arguments, plugins=[plugin]))
 
 
-def judged(folder, tests, limit):
+def judged(folder, files, plugin, limit):
     """Run test files on the tree in `folder`, forked, at most `limit` seconds: killed, survived or timeout."""
-    process = multiprocessing.get_context("fork").Process(target=run_tests, args=(folder, tests))
+    process = multiprocessing.get_context("fork").Process(target=run_tests, args=(folder, files, plugin))
     process.start()
     process.join(limit)
     verdict = "timeout" if process.exitcode is None else "killed" if process.exitcode else "survived"
@@ -167,6 +243,27 @@ def judged(folder, tests, limit):
         os.killpg(process.pid, signal.SIGKILL)
     process.join()
     return verdict
+
+
+def without_mutant(folder, files):
+    """Run test files once: the seconds of each test, and what it enters, see `Reach`."""
+    if judged(folder, files, Reach(folder), 3600) != "survived":
+        sys.exit(f"tests fail without a mutant\n{(folder / 'mutant.log').read_text()}")
+    return pickle.loads((folder / "reach.pickle").read_bytes())
+
+
+def chosen_tests(files, path, lines, seconds, entered):
+    """Tests in `files` that enter a function on these lines of `path`, all if none does, the quickest files first."""
+    names = [str(file) for file in files]
+    inside = {
+        name for name, calls in entered.items() if any(file == str(path) and line in lines for file, line in calls)
+    }
+    tests = [test for test in seconds if file_of(test) in names]
+    tests = [test for test in tests if {test, file_of(test)} & inside] or tests
+    total = Counter()
+    for test in tests:
+        total[file_of(test)] += seconds[test]
+    return sorted(tests, key=lambda test: (total[file_of(test)], file_of(test), seconds[test]))
 
 
 def difference(old, new):
@@ -185,21 +282,19 @@ def copied(folder):
     (folder / ".venv").symlink_to(sys.prefix)
 
 
-def tried(folder, path, options, alike):
+def tried(folder, path, options, alike, known):
     """Judge a sample of the mutants of a module: how often each verdict; the survivors are printed."""
-    verdicts, source, tests = Counter(), path.read_text(), tests_of(path.stem, folder)
-    began = time.monotonic()
-    if judged(folder, tests, 600) != "survived":
-        sys.exit(f"{path.stem}: its tests fail without a mutant\n{(folder / 'mutant.log').read_text()}")
-    limit = 20 + 5 * (time.monotonic() - began)
-    for kind, mutant in mutants(source, random.Random(f"{options.seed} {path.stem}")):
+    verdicts, source, files = Counter(), path.read_text(), tests_of(path.stem, folder)
+    for kind, lines, mutant in mutants(source, random.Random(f"{options.seed} {path.stem}")):
         old, new, diff = difference(source, mutant)
         if (path.stem, old, new) in alike or old == new:
             continue
         if verdicts.total() == options.number:
             break
         path.write_text(mutant)
-        verdict = judged(folder, tests, limit)
+        tests = chosen_tests(files, path, lines, *known)
+        limit = 20 + 5 * sum(known[0][test] for test in tests)
+        verdict = judged(folder, sorted({*map(file_of, tests)}), Chosen(tests), limit)
         verdicts[verdict] += 1
         if verdict == "survived":
             print(f"{path.stem}: {kind}\n{diff}", flush=True)
@@ -230,7 +325,11 @@ def main():
         copied(Path(folder))
         paths = [path for path in sorted(Path(folder).glob(f"{LIBRARY}/**/*.py")) if path.stem != "__init__"]
         chosen = [path for path in paths if path.stem in options.modules or not options.modules]
-        results = {f"{path.parent.name}.{path.stem}": tried(Path(folder), path, options, alike) for path in chosen}
+        files = {file for path in chosen for file in tests_of(path.stem, Path(folder))}
+        known = without_mutant(Path(folder), sorted(files))
+        results = {
+            f"{path.parent.name}.{path.stem}": tried(Path(folder), path, options, alike, known) for path in chosen
+        }
     whole = share(sum(results.values(), Counter()))
     weak = [name for name, own in results.items() if share(own) < IN_EACH]
     print(f"all: {whole:.1%}, wanted {IN_ALL:.0%}; below {IN_EACH:.0%}: {', '.join(weak) or 'none'}")
