@@ -181,8 +181,8 @@ class Reach:
         try:
             yield
         finally:
-            sys.settrace(None)
             self.name = before
+            sys.settrace(self.note if before else None)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(self, collector):

@@ -439,6 +439,15 @@ def test_every_function_with_a_seed_is_tried():
     assert public == {name.split()[0] for name in CASES}
 
 
+def test_a_seed_that_is_not_given_is_0():
+    """But for scikit-image's own in quickshift, and the two orders of equal pixels that `equal_area_iou` compares."""
+    others = {"segment.quickshift": 42, "agreement.equal_area_iou": (0, 1)}
+    defaults = {name: [each.default for each in seeds_of(function).values()] for name, function in library()}
+    for name, given in defaults.items():
+        assert set(given) <= {others.get(name, 0), None, inspect.Parameter.empty}, name
+    assert defaults.items() >= {name: [seed] for name, seed in others.items()}.items()
+
+
 # Calls that need no seed: where a result holds no draw.
 SEEDLESS = {"complexity: masks.equal_area_mask"}
 

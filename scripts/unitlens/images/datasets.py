@@ -162,7 +162,7 @@ def map_files(cell: str) -> list[str]:
 
 
 def image_folder(root: Path) -> list[dict[str, str]]:
-    """List every image below a folder in the order of the paths, see `folders.list_files` and `_image_id`."""
+    """List every image below a folder in the order of the paths, see `files.list_files` and `_image_id`."""
     return [{"image_id": _image_id(path), "path": path} for path in list_files(root, _SUFFIXES).named]
 
 

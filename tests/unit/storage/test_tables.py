@@ -98,6 +98,16 @@ def test_counts_are_not_rounded_where_some_are_missing(tmp_path):
     assert table.held_out_images.tolist()[0] == 1281167
 
 
+def test_what_is_no_exact_count_is_rounded(tmp_path):
+    """Above 2**53 not every whole number is a float; a fraction or an infinity is no count."""
+    columns = {"a": [2.0**53 - 1, 1], "b": [2.0**53, 1], "c": [1234567, 0.5], "d": [1234567, np.inf], "e": [12345.0, 1]}
+    again(tmp_path, pd.DataFrame(columns))
+    assert (tmp_path / "table.csv").read_text().splitlines()[1:] == [
+        "9007199254740991,9.0072e+15,1.23457e+06,1.23457e+06,12345",
+        "1,1,0.5,inf,1",
+    ]
+
+
 def test_shards_below_each_other(tmp_path):
     """One has no rows and so no types, one has no label, one has text that looks like a number."""
     shards = [

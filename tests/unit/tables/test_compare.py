@@ -405,10 +405,12 @@ def test_relabeling_says_where_there_are_too_few_images():
 
 
 def test_probe_sizes_give_means_and_extremes():
-    draws = relabel(fractions=(0.5, 1), draws=3).assign(model="a", layer="x")
+    one = relabel(fractions=(0.5, 1), draws=3)
+    draws = pd.concat([one.assign(model="b", layer="x"), one.assign(model="a", layer="y")])
     table = diversity.probe_sizes(draws)
-    half = draws[draws.fraction == 0.5].distinct
-    assert table.draws.tolist() == [3, 1]
+    half = one[one.fraction == 0.5].distinct
+    assert table.model.tolist() == ["b", "b", "a", "a"], "the order of the run"
+    assert table.draws.tolist() == [3, 1] * 2
     row = table.iloc[0]
     assert (row.distinct, row.distinct_lowest, row.distinct_highest) == (half.mean(), half.min(), half.max())
 

@@ -201,6 +201,15 @@ def test_crops_of_one_source_image_are_tested_together():
     assert (row["n"], row["source_images"], row["p_value"]) == (4, 2, 0.5)
 
 
+def test_items_without_a_common_image_stand_in_the_table_without_a_test():
+    table = scores([1.0, 2.0, 3.0, 3.0], "aabc", "pqrp")
+    tests = summaries.paired_tests(table, ["model"], "explainer").set_index(["explainer_a", "explainer_b"])
+    assert tests["n"].tolist() == [0, 1, 0] and tests["source_images"].tolist() == [0, 1, 0]
+    results = ["difference", "low", "high", "p_value", "p_adjusted"]
+    assert tests.loc[[("a", "b"), ("b", "c")], results].isna().all(axis=None)
+    assert tests.loc[("a", "c"), ["difference", "p_value", "p_adjusted"]].tolist() == [-2, 1, 1]
+
+
 def test_no_rows_give_no_tests():
     empty = scores([1.0], "a", "p")[:0]
     assert len(summaries.paired_tests(empty, ["model"], "explainer")) == 0

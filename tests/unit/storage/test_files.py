@@ -1,0 +1,127 @@
+"""What lies below a folder, file by file; files that are written whole, and what is said where a disk is full."""
+
+import errno
+import hashlib
+import io
+import os
+import tarfile
+
+import pytest
+from unitlens.storage import files
+
+
+def fill(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("x")
+
+
+def test_what_lies_below_a_folder(tmp_path):
+    """Names in order, whatever their case; what a system or an editor puts there is hidden, with all that it holds."""
+    fill(tmp_path, "b.png", "a/deep/er/c.PNG", "a/b.txt", "a/none", "z.tar.gz", ".ipynb_checkpoints/b.png", "a/._b.png")
+    fill(tmp_path, "a/Thumbs.db", "__MACOSX/b.png", "a.gif")
+    (tmp_path / "empty").mkdir()
+    listing = files.list_files(tmp_path, {".png", ".gif"})
+    assert listing.named == ["a.gif", "a/deep/er/c.PNG", "b.png"]
+    assert listing.others == ["a/b.txt", "a/none", "z.tar.gz"]
+    assert listing.hidden == [".ipynb_checkpoints", "__MACOSX", "a/._b.png", "a/Thumbs.db"]
+    assert listing.loops == []
+    assert files.list_folders(tmp_path) == ["a", "empty"]
+
+
+def test_links_are_followed_but_not_in_a_circle(tmp_path):
+    """A folder that two links lead to is listed twice; one that leads back is named, one to itself is a file."""
+    fill(tmp_path, "set/b/x.png", "elsewhere/y.png")
+    (tmp_path / "set/a").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set/c").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set/b/up").symlink_to(tmp_path / "set")
+    (tmp_path / "set/self").symlink_to(tmp_path / "set/self")
+    assert files.list_files(tmp_path / "set", {".png"}) == (["a/y.png", "b/x.png", "c/y.png"], ["self"], [], ["b/up"])
+    assert files.list_folders(tmp_path / "set") == ["a", "b", "c"]
+
+
+def test_names_that_no_table_can_hold_are_refused(tmp_path):
+    """Only among the files that are asked for: others are only counted."""
+    (tmp_path / os.fsdecode(b"\xff.txt")).write_text("x")
+    assert files.list_files(tmp_path, {".png"}).named == []
+    (tmp_path / os.fsdecode(b"\xe4.png")).write_text("x")
+    with pytest.raises(ValueError, match=r"names must be in UTF-8, or no table could hold them; rename b'\\xe4.png'"):
+        files.list_files(tmp_path, {".png"})
+
+
+@pytest.mark.parametrize(("code", "ends"), [(errno.EIO, True), (errno.ELOOP, False)])
+def test_a_disk_that_fails_is_no_link_to_itself(code, ends):
+    class Entry:
+        def is_dir(self):
+            raise OSError(code, "text")
+
+    if ends:
+        with pytest.raises(OSError, match="text"):
+            files._is_folder(Entry())
+    else:
+        assert files._is_folder(Entry()) is False
+
+
+def test_a_file_is_written_whole_and_an_equal_one_left_alone(tmp_path):
+    target = tmp_path / "new/file"
+    content = bytes(range(256)) * 5000  # more than is read at once
+    files.write(io.BytesIO(content), target, size=len(content))
+    assert target.read_bytes() == content
+    os.utime(target, (1, 1))
+    files.write(io.BytesIO(content), target)
+    assert target.stat().st_mtime == 1
+    other = b"!" + content[1:]
+    files.write(io.BytesIO(other), target)
+    assert target.read_bytes() == other and target.stat().st_mtime > 1
+    for size in (len(content) - 1, len(content) + 1):
+        with pytest.raises(tarfile.ReadError, match=f"file has other than the {size:,} bytes that the archive decl"):
+            files.write(io.BytesIO(content), target, size=size)
+    assert target.read_bytes() == other
+    assert [path.name for path in target.parent.iterdir()] == ["file"]
+    assert files.sha256(target) == hashlib.sha256(other).hexdigest()
+
+
+def test_a_file_is_copied_whole(tmp_path):
+    (tmp_path / "a").write_bytes(b"content")
+    files.copy(str(tmp_path / "a"), str(tmp_path / "new/b"))
+    assert (tmp_path / "new/b").read_bytes() == b"content"
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (errno.ENOSPC, "no space left in folder, 1,234 bytes are needed: free some, or choose another folder"),
+        (errno.EDQUOT, "no space left in folder, 1,234 bytes are needed: free some, or choose another folder"),
+        (errno.EIO, "text"),
+    ],
+)
+def test_only_a_full_disk_is_called_one(code, message):
+    with pytest.raises(OSError) as raised, files.naming_a_full_disk("folder", 1234):
+        raise OSError(code, "text")
+    assert raised.value.strerror == message
+    assert raised.value.errno == (errno.EIO if code == errno.EIO else errno.ENOSPC)
+
+
+def test_space_is_looked_for_before_it_is_needed(tmp_path):
+    files.check_space(tmp_path, 1)
+    with pytest.raises(OSError, match=f"no space left in {tmp_path}, 1,152,921,504,606,846,976 bytes are needed"):
+        files.check_space(tmp_path, 1 << 60)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO])
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, code):
+    with pytest.raises(OSError) as raised, files.naming_a_read_only_folder(tmp_path):
+        raise OSError(code, "text", "a.part")
+    own = f"{tmp_path} must be readable and writable (text: a.part): change that, or put a link to a folder of yours in"
+    assert isinstance(raised.value, PermissionError) == (code != errno.EIO)
+    assert raised.value.errno == code
+    assert raised.value.strerror == (f"{own} its place" if code != errno.EIO else "text")
+
+
+def test_a_hash_is_compared_with_its_beginning(tmp_path):
+    (tmp_path / "a").write_bytes(b"content")
+    whole = hashlib.sha256(b"content").hexdigest()
+    for source in ({}, {"sha256": None}, {"sha256": whole}, {"sha256": whole[:8]}):
+        files.verify(tmp_path / "a", source, "remedy")
+    with pytest.raises(ValueError, match=f"a has sha256 {whole}, but {whole[1:9]} is expected: get it again$"):
+        files.verify(tmp_path / "a", {"sha256": whole[1:9]}, "get it again")
