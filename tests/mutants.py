@@ -36,8 +36,21 @@ import yaml
 ROOT, LIBRARY = Path(__file__).parents[1], Path("scripts/unitlens")
 HEAVY = ["torch", "torchvision", "timm", "pandas", "scipy.stats", "h5py", "skimage.segmentation", "matplotlib.pyplot"]
 IN_ALL, IN_EACH = 0.95, 0.9  # shares that must be killed
-# Arguments that only guard against a mistake elsewhere, or that only a GPU can tell.
+# Arguments that only guard against a mistake elsewhere, or that only a GPU can tell; in figures, what is taste.
 UNTOLD = ("strict", "device")
+UNTOLD += (
+    "fontsize",
+    "markersize",
+    "linewidth",
+    "zorder",
+    "va",
+    "s",
+    "height",
+    "heights",
+    "width",
+    "around",
+    "between",
+)
 MEMORY = 16 << 30  # bytes a mutant may allocate
 
 SWAPS = {

@@ -1,11 +1,14 @@
 import html
 import inspect
+import os
 import re
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from matplotlib.colors import to_hex
 from matplotlib.offsetbox import AnnotationBbox
 from PIL import Image
@@ -592,6 +595,53 @@ def panels_of(monkeypatch, tmp_path):
     return draw
 
 
+RECORD = Path(__file__).with_name("figures.yaml")
+
+
+def pairs(points):
+    return " ".join(f"{x:.3g},{y:.3g}" for x, y in points)
+
+
+def marks(panel):
+    """Say what a panel draws, in its own coordinates."""
+    for name in "xy":
+        if getattr(panel, f"{name}axis").get_gridlines()[0].get_visible():
+            yield f"grid of {name}"
+    for line in panel.get_lines():
+        if len(line.get_xdata()) < 20:  # not the curve of chance, which has a test
+            yield f"{line.get_color()} {line.get_marker()} {line.get_linestyle()} {pairs(line.get_xydata())}"
+    for each in panel.collections:
+        if hasattr(each, "get_segments"):
+            yield f"{to_hex(each.get_color()[0])} lines {' | '.join(map(pairs, each.get_segments()))}"
+        elif len(each.get_offsets()) > 1:
+            yield f"{to_hex(each.get_facecolor()[0])} dots {pairs(each.get_offsets())}"
+        else:
+            yield f"{to_hex(each.get_facecolor()[0])} band {pairs(each.get_paths()[0].vertices)}"
+    for each in panel.patches:
+        yield f"{to_hex(each.get_facecolor())} bar {each.get_x():.3g}+{each.get_width():.3g} at {each.get_y():.3g}"
+    for each in panel.texts:
+        yield f"{each.get_color()} {each.get_text()} {pairs([getattr(each, 'xy', each.get_position())])}"
+
+
+@pytest.mark.parametrize("name", charts({"a": ["x", "y"], "b": ["z"]}))
+def test_what_a_figure_says_and_draws(name, panels_of, tmp_path):
+    """As recorded. Where that shall change, `RECORD=1 pytest -k says_and_draws` records it; read the difference."""
+    models = {"a": ["x", "y"], "b": ["z"]}
+    figure, panels = panels_of(name, models)
+    figure.savefig(tmp_path / "x.svg")
+    grid = panels[0].get_subplotspec().get_gridspec()
+    found = {
+        "inches": "{:.1f} x {:.1f}".format(*figure.get_size_inches()),
+        "panels": f"{grid.nrows} x {grid.ncols}",
+        "words": " / ".join(text_of(tmp_path / "x.svg")),
+        "marks": ["; ".join(marks(each)) for each in panels],
+    }
+    recorded = yaml.safe_load(RECORD.read_text()) if RECORD.exists() else {}
+    if os.environ.get("RECORD"):
+        RECORD.write_text(yaml.safe_dump(recorded | {name: found}, width=10**9, allow_unicode=True))
+    assert recorded.get(name) == found
+
+
 def test_category_shares_are_per_cent_with_the_layers_on_the_axis(panels_of):
     _, panels = panels_of("shares", {"a": ["l1", "l2"], "b": ["l1"]})
     assert [panel.get_title(loc="left") for panel in panels] == [
@@ -672,6 +722,7 @@ def test_names_at_line_ends_keep_their_order_and_a_distance():
     apart = charts_module._apart
     assert apart(np.array([0.5, 0.5, 0.5]), 0.1) == pytest.approx([0.5, 0.6, 0.7])
     assert apart(np.array([1.0, 0.2, 1.0]), 0.1) == pytest.approx([0.9, 0.2, 1.0])
+    assert apart(np.array([0.9, 0.2, 0.5]), 0.1).tolist() == [0.9, 0.2, 0.5], "these have it"
     assert apart(np.array([]), 0.1).tolist() == []
 
 

@@ -35,8 +35,14 @@ def test_links_are_followed_but_not_in_a_circle(tmp_path):
     (tmp_path / "set/a").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "set/c").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "set/b/up").symlink_to(tmp_path / "set")
+    (tmp_path / "set/b/again").symlink_to(tmp_path / "set/b")
     (tmp_path / "set/self").symlink_to(tmp_path / "set/self")
-    assert files.list_files(tmp_path / "set", {".png"}) == (["a/y.png", "b/x.png", "c/y.png"], ["self"], [], ["b/up"])
+    assert files.list_files(tmp_path / "set", {".png"}) == (
+        ["a/y.png", "b/x.png", "c/y.png"],
+        ["self"],
+        [],
+        ["b/again", "b/up"],
+    )
     assert files.list_folders(tmp_path / "set") == ["a", "b", "c"]
 
 
@@ -79,6 +85,26 @@ def test_a_file_is_written_whole_and_an_equal_one_left_alone(tmp_path):
     assert target.read_bytes() == other
     assert [path.name for path in target.parent.iterdir()] == ["file"]
     assert files.sha256(target) == hashlib.sha256(other).hexdigest()
+
+
+def test_one_byte_too_many_is_seen_where_all_is_read_that_is_declared(tmp_path):
+    with pytest.raises(tarfile.ReadError, match="other than the 1,048,576 bytes"):
+        files.write(io.BytesIO(bytes(files.CHUNK + 1)), tmp_path / "file", size=files.CHUNK)
+
+
+def test_a_file_of_the_same_size_and_time_is_replaced_by_another(tmp_path):
+    (tmp_path / "file").write_bytes(bytes(files.CHUNK))
+    os.utime(tmp_path / "file", (1, 1))
+
+    class Reader(io.BytesIO):
+        def read(self, size):
+            chunk = super().read(size)
+            for part in [] if chunk else tmp_path.glob("*.part"):
+                os.utime(part, (1, 1))
+            return chunk
+
+    files.write(Reader(b"!" * files.CHUNK), tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == b"!" * files.CHUNK
 
 
 def test_a_file_is_copied_whole(tmp_path):

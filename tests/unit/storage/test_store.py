@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from unitlens.storage import arrays as arrays_module
 from unitlens.storage.arrays import read_batches
-from unitlens.storage.shards import concatenate, join, picking, read_blocks, read_column
+from unitlens.storage.shards import by_folder, concatenate, join, picking, read_blocks, read_column
 
 ROOT = {"PYTHONPATH": str(Path(__file__).parents[3] / "scripts")}
 
@@ -503,6 +503,16 @@ def test_the_first_rows_are_those_of_all_shards_together(tmp_path, rows, expecte
     arrays, _ = concatenate([tmp_path / f"{i}.h5" for i in (2, 0, 1)], rows=rows)
     assert arrays["activations"][:, 0].tolist() == expected
     assert len(arrays["image_id"]) == len(expected)
+
+
+def test_folders_are_read_apart_and_each_up_to_so_many_rows(tmp_path):
+    for place, folder in enumerate(("b", "a")):
+        for shard in range(2):
+            write(tmp_path / folder / f"{shard}.h5", rows=2, value=10 * place + shard)
+    paths = [str(tmp_path / folder / f"{shard}.h5") for folder in ("b", "a") for shard in range(2)]
+    for rows, expected in ((None, [[0, 0, 1, 1], [10, 10, 11, 11]]), (3, [[0, 0, 1], [10, 10, 11]])):
+        read = by_folder(paths, rows=rows)
+        assert [arrays["activations"][:, 0].tolist() for arrays, _ in read] == expected
 
 
 def test_shards_that_differ_in_a_fact_are_not_concatenated(tmp_path):
