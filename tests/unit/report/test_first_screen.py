@@ -1,11 +1,15 @@
 """The first screen answers from the tables, in few words, and draws no verdict from labels that are not selective."""
 
+import base64
+import io
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from unitlens.report import first_screen, samples
+from unitlens.storage.arrays import write_arrays
 from unitlens.tables import unit_labels
 
 ALPHA = {"alpha": 0.05, "encoder": "CLIP", "similarity": "soft_wpmi", "concept_list": "9 words", "source_images": 900}
@@ -115,6 +119,9 @@ VARIED = pd.concat([varied("m", 99, 5), labels(("m", "m", "x", 0.01, 1)), varied
         (2, {"netdissect": masks(("named", "dotted", 30), ("named", "blue", 1))}, "2 concepts in 31 named units."),
         (2, {"concepts": pd.concat([TWO, varied("l", 70, 60)])}, "1 to 60 concepts a network."),
         (4, {}, "Grad-CAM and Ablation-CAM agree most (0.74), Grad-CAM and LIME least (0.28)."),
+        (0, {"frequent": frequent(zebra=20, ant=20)}, "zebra: 20 of 40 selective units."),
+        (4, {"agreement": pairs(("gradcam-x", "lime", 0.5), ("scorecam-x", "lime", 0.9), ("random", "lime", 0.1))},
+         "Score-CAM and LIME agree most (0.90), Random map and LIME least (0.10)."),
         (4, {"agreement": pairs(("gradcam-x", "lime", 0.28))}, "Grad-CAM and LIME: IoU 0.28."),
         (4, {"agreement": pairs(("gradcam-x", "lime", np.nan))}, "No two maps could be compared."),
         (5, {}, "Not shown: no measure of complexity relates to agreement (n = 24)."),
@@ -210,6 +217,38 @@ def test_layers_are_split_into_named_selective_and_neither():
     assert [(part["name"], part["n"]) for part in row["parts"]] == [("selective", 30), ("neither", 50)]
 
 
+def test_the_networks_of_a_tile_stay_in_the_order_of_the_run():
+    tables = {"agreement": TABLES["agreement"], "complexity": TABLES["complexity"]}
+    both = {name: pd.concat([table.assign(model="z"), table]) for name, table in tables.items()}
+    _, made = verdicts(**both)
+    assert [each["title"] for each in made[4]["matrix"]] == [each["title"] for each in made[5]["dots"]] == ["z", "m"]
+    assert made[4]["lines"] == ["Mean IoU of maps cut to 20 % of the image, n = 10; unrelated maps 0.11."]
+
+
+def test_correlations_are_drawn_as_shares_of_the_width():
+    rows = pd.concat([correlations(0.4), correlations(0.3, 0.5).assign(measure="entropy", low=np.nan, high=np.nan)])
+    _, made = verdicts(complexity=rows.reset_index(drop=True))
+    ((dots,),) = [made[5]["dots"]]
+    first, second = dots["rows"]
+    assert first == {"label": "edge density", "n": "-0.70"} | {
+        key: pytest.approx(value) for key, value in {"at": 0.15, "low": 0.05, "width": 0.35}.items()
+    }
+    assert (second["label"], second["at"], second["low"], second["width"]) == ("gray-level entropy", 0.75, 0.75, 0)
+    assert made[5]["lines"] == [
+        "Largest rank correlation: edge density -0.70 (-0.90 to -0.20), m, p = 0.4, adjusted for 2 tests."
+    ]
+
+
+def test_only_units_that_both_halves_give_a_word_are_asked_for_the_same():
+    words = ["dog"] * 15 + ["cat"] * 6 + [""] * 4
+    units = labels(("m", "x", "dog", 0.01, 25)).assign(first_half="dog", second_half=words)
+    assert first_screen.read_first({"concepts": units})[1].startswith(
+        "Two halves of the source images give the same word to 71 % of 21 selective units; resampling keeps the word of"
+    )
+    (one,) = {len(first_screen.read_first({"concepts": units[:1].assign(alpha=alpha)})) for alpha in (0.05, 1)}
+    assert one == 3
+
+
 def test_facts_of_the_run_and_its_failed_jobs():
     images = pd.DataFrame({"set": ["probe", "explain"], "images": [1020, 10], "source_images": [34, 10]})
     facts = first_screen.run_facts({"concepts": SELECTIVE, "images": images}, failed=1)
@@ -267,6 +306,9 @@ def test_checks_are_green_only_where_nothing_speaks_against_them():
         "Control maps: explainers beat random maps in 1 of 1 comparison of deletion, insertion and ROAD.",
     )
     assert not checked(faithfulness=faith.assign(over_random=0.2))[0][0]
+    assert not checked(faithfulness=faith.assign(over_random=0.0, better="higher"))[0][0]
+    order = pd.concat([stability, stability.head(1).assign(model="b")])
+    assert "settle for m and b," in checked(stability=order)[0][1], "in the order of the run"
 
 
 def unit_maps(rows):
@@ -322,3 +364,53 @@ def test_the_example_is_the_surest_right_prediction():
     assert all(re.match("data:image/jpeg;base64,", image["uri"]) for image in found["images"])
     wrong = samples.example(maps, [(images, {})], predictions.assign(correct=False))
     assert wrong["image_id"] == "a" and samples.example([], [(images, {})], predictions) is None
+    assert samples.example(maps, [], predictions) is None and samples.example(maps, [(images, {})], None) is None
+    assert samples.example(maps, [(images, {})], predictions.assign(probability=np.nan)) is None
+    others = pd.concat([predictions.assign(model="k", probability=1.0), predictions.assign(predicted_name="")])
+    nameless = samples.example(maps, [(images, {})], others)
+    assert (nameless["image_id"], nameless["predicted"], nameless["probability"]) == ("c", "c", 0.7)
+    assert [image["alt"] for image in nameless["images"]] == ["c: the image", "c: Grad-CAM"]
+
+
+def picture(uri):
+    return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+
+
+def test_the_example_shows_the_map_of_its_image_and_the_borders_of_its_superpixels():
+    images = {"image_id": np.array(["a", "b"], dtype=object), "images": np.full((2, 8, 16, 3), 100, np.uint8)}
+    saliency = np.zeros((2, 8, 16))
+    saliency[0], saliency[1, :, 8:] = 5, 0.5  # the second, of its own maximum, on the right half
+    lime = {"saliency": saliency * 0, "segments": np.tile(np.arange(16) // 8, (2, 8, 1))}
+    told = [
+        (arrays, {"model": "m", "explainer": name}) for arrays, name in [({"saliency": saliency}, "x"), (lime, "lime")]
+    ]
+    predictions = pd.DataFrame({"model": "m", "image_id": ["b"], "probability": 0.5, "correct": True})
+    found = samples.example(told, [(images, {})], predictions.assign(predicted_name="B"))
+    image, heat, parts = (np.asarray(picture(each["uri"])).astype(int) for each in found["images"])
+    assert image.shape == heat.shape == parts.shape == (120, 240, 3), "240 pixels wide, in its own proportions"
+    assert abs(image - 100).max() <= 2
+    assert np.ptp(heat[60, 40]) <= 3 and np.ptp(heat[60, 200]) > 100, "colored where it is salient, the most of its own"
+    assert parts[60, 120].min() > parts[60, 40].max() + 50
+
+
+def test_images_keep_their_proportions_and_have_a_pixel_at_least():
+    noise = np.random.default_rng(0).integers(0, 256, (40, 80, 3), dtype=np.uint8)
+    small = picture(samples._encoded(noise, 20))
+    assert small.size == (20, 10) and picture(samples._encoded(noise[:1], 20)).size == (20, 1)
+    known = io.BytesIO()
+    Image.fromarray(noise).save(known, "jpeg", quality=80)
+    assert small.quantization == Image.open(known).quantization
+
+
+def test_units_are_read_with_their_maps_and_the_images_of_each_geometry(tmp_path):
+    ids = np.array(["a", "b"], dtype=str)
+    for value, geometry in enumerate(("square", "tall")):
+        pixels = np.full((2, 4, 4, 3), value, np.uint8)
+        write_arrays(tmp_path / geometry / "0.h5", {"images": pixels, "image_id": ids}, {"geometry": geometry})
+    write_arrays(tmp_path / "maps.h5", {"row": np.array([[1, 0]])}, {"model": "m", "layer": "x", "geometry": "tall"})
+    table, maps, images = samples.read_units(
+        "table", [tmp_path / "maps.h5"], [tmp_path / "square/0.h5", tmp_path / "tall/0.h5"]
+    )
+    ((arrays, facts),) = maps
+    assert table == "table" and arrays["row"].tolist() == [[1, 0]] and facts["layer"] == "x"
+    assert [int(images[name](np.array([1])).max()) for name in ("square", "tall")] == [0, 1]

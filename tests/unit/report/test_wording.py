@@ -29,8 +29,26 @@ def test_numbers_in_sentences():
     assert text.p_value(0.0001) == "p < 0.001"
     assert text.p_value(0.0432) == "p = 0.043"
     assert [text.p_value(p) for p in (0.001, 0.00149)] == ["p = 0.001", "p = 0.0015"]
+    assert text.estimate(math.nan, math.nan, math.nan, 0) == "undefined (n = 0)"
     row = pd.Series({"mean": 0.312, "low": 0.22, "high": 0.404, "n": 10, "method": "lime"})
     assert text.mean_estimate(row) == "0.31 (95 % interval 0.22 to 0.40, n = 10)"
+    assert text.mean_estimate(dict(row) | {"low": 0.22, "high": 0.22}) == (
+        "0.31 (no interval, for all values are equal; n = 10)"
+    )
+    assert text.p_value(math.nan) == "–"
+    shares = [0, 0.00123, 0.01, 0.0987, 0.0994, 0.0996, 0.125, 0.994, 0.996, 1]
+    assert [text.percent(share) for share in shares] == [
+        *("0 %", "0.12 %", "1 %", "9.9 %", "9.9 %", "10 %", "12 %", "99 %", "100 %", "100 %")
+    ]
+    assert text.percent(0.12345, 3) == "12.3 %"
+    assert [text.percents(0.05, 0.5), text.percents(math.nan, math.nan)] == ["5 % to 50 %", "none"]
+    assert [text.points(share) for share in (0.333, -0.002, 0)] == ["+33.3", "-0.2", "+0.0"]
+    assert text.thousands(1234567) == "1,234,567"
+    assert [text.decimals(value, 2) for value in (0.126, -0.001, math.nan, 3)] == ["0.13", "0.00", "–", "3.00"]
+    assert [text.in_seconds(seconds) for seconds in (0.0251, 9.94, 10, 123.4)] == ["0.025 s", "9.9 s", "10 s", "123 s"]
+    assert [text.counted(1, "unit"), text.counted(1024, "unit")] == ["1 unit", "1,024 units"]
+    assert [text.plural(n, "box", "boxes") for n in (0, 1, 2)] == ["boxes", "box", "boxes"]
+    assert [text.listed(names) for names in ([], "a", "ab", "abc")] == ["none", "a", "a and b", "a, b and c"]
 
 
 def test_a_difference_counts_where_its_adjusted_p_is_below_5_percent_and_it_is_not_zero():
