@@ -36,6 +36,7 @@ include: "rules/partial.smk"
 
 onstart:
     show_one_line_a_job()
+    stand_in_for_slurm()
 
 
 onsuccess:

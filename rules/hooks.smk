@@ -1,4 +1,4 @@
-"""What a run prints: one line for each finished job, and a summary at its end."""
+"""What surrounds a run: one line for each finished job, patience with SLURM, and a summary at its end."""
 
 from snakemake.logging import logger
 
@@ -7,6 +7,12 @@ def show_one_line_a_job():
     from unitlens.jobs import progress  # here: jobs on a cluster print neither
 
     progress.show_one_line_a_job(workflow, logger)
+
+
+def stand_in_for_slurm():
+    from unitlens.jobs import slurm
+
+    slurm.stand_in(workflow, logger)
 
 
 def say_at_the_end(failed):

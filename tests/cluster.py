@@ -1,10 +1,12 @@
-"""A real SLURM on this machine for the tests: one CPU node and two nodes with four fake GPUs each, on loopback.
+"""A real SLURM on this machine for the tests: one CPU node and two nodes with four fake GPUs each, on loopback; with
+accounting, as most sites have it (slurmdbd and MariaDB), or without.
 
-Everything lies in one short temporary folder (a socket's path must stay under 108 characters), but for
-/etc/slurm/slurm.conf and gres.conf: Snakemake's job steps drop SLURM_CONF and read only those.
+Everything lies in one short temporary folder (a socket's path must stay under 108 characters), but for the files in
+/etc/slurm: Snakemake's job steps drop SLURM_CONF and read only those.
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,8 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 
 SYSTEM = Path("/etc/slurm")
-FILES = ("slurm.conf", "gres.conf")
+FILES = ("slurm.conf", "gres.conf", "slurmdbd.conf")
 DAEMONS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
+OF_ACCOUNTING = ("slurmdbd", "mariadbd", "mariadb-install-db", "mariadb", "sacct", "sacctmgr")
 NODES = ("cpu1", "gpu1", "gpu2")
 GPUS = 4  # of each GPU node
 NAME = "unitlens_tests"  # of the cluster
@@ -44,7 +47,7 @@ TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=1
 JobAcctGatherParams=OverMemoryKill
-AccountingStorageType=accounting_storage/none
+{accounting}
 ReturnToService=2
 SlurmdParameters=config_overrides
 SelectType=select/cons_tres
@@ -63,13 +66,60 @@ PartitionName=cpu Nodes=cpu1 Default=YES MaxTime=1-00:00:00 State=UP
 PartitionName=gpu Nodes=gpu1,gpu2 MaxTime=1-00:00:00 State=UP
 """
 
+ACCOUNTING = """\
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={ports[4]}
+AccountingStoragePass={folder}/munge.socket
+AccountingStorageTRES=gres/gpu
+AccountingStoreFlags=job_comment
+AccountingStorageEnforce=associations,limits,qos"""
 
-def why_not():
+DATABASE_DAEMON = """\
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort={ports[4]}
+SlurmUser=root
+PidFile={folder}/slurmdbd.pid
+LogFile={folder}/log/slurmdbd.log
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort={ports[5]}
+StorageUser=slurm
+StoragePass=slurm
+StorageLoc=slurm_acct_db
+"""
+
+DATABASE = """\
+[mariadbd]
+datadir={folder}/mysql
+pid-file={folder}/mysql/mariadbd.pid
+log-error={folder}/mysql/mariadbd.log
+bind-address=127.0.0.1
+port={ports[5]}
+user=mysql
+skip-name-resolve
+innodb_buffer_pool_size=64M
+innodb_flush_log_at_trx_commit=0
+innodb_lock_wait_timeout=900
+"""
+
+USER_OF_DATABASE = """
+CREATE DATABASE slurm_acct_db;
+CREATE USER slurm@'127.0.0.1' IDENTIFIED BY 'slurm';
+GRANT ALL ON slurm_acct_db.* TO slurm@'127.0.0.1';
+"""
+
+
+def why_not(accounting=False):
     """Say why no cluster can be started here; an empty string where it can."""
     if os.geteuid() != 0:
         return "a cluster for the tests needs root"
-    if missing := [name for name in DAEMONS if shutil.which(name) is None]:
-        return f"{', '.join(missing)} not installed: apt-get install --no-install-recommends slurm-wlm munge"
+    packages = "slurm-wlm munge" + (" slurmdbd mariadb-server" if accounting else "")
+    if missing := [name for name in DAEMONS + OF_ACCOUNTING * accounting if shutil.which(name) is None]:
+        return f"{', '.join(missing)} not installed: apt-get install --no-install-recommends {packages}"
     if (SYSTEM / FILES[0]).exists() and answers("scontrol", "ping", "--quiet"):
         return f"{SYSTEM / FILES[0]} belongs to a cluster that is up"
     return ""
@@ -94,14 +144,19 @@ def wait_until(condition, what, seconds=60):
 class Cluster:
     """A running cluster; a context manager that stops it."""
 
-    def __init__(self):
+    def __init__(self, accounting=False):
         self.folder = Path(tempfile.mkdtemp(prefix="ul", dir="/tmp"))
-        self.saved = {}
+        self.accounting, self.saved = accounting, {}
 
     def __enter__(self):
         try:
             self._install_config()
             self._start_munge()
+            if self.accounting:
+                self._start_database()
+                self.start_accounting()
+                for entity in ("cluster", NAME), ("account", "lab"), ("user", "root", "account=lab"):
+                    tell("sacctmgr", "--immediate", "add", *entity)
             self.start_controller()
             for node in NODES:
                 self.start_node(node)
@@ -113,7 +168,8 @@ class Cluster:
 
     def __exit__(self, *error):
         answers("scancel", "--user=root")
-        for pid_file in [*self.folder.glob("slurmd.*.pid"), self.folder / "slurmctld.pid", self.folder / "munged.pid"]:
+        daemons = ("slurmctld.pid", "slurmdbd.pid", "mysql/mariadbd.pid", "munged.pid")
+        for pid_file in [*self.folder.glob("slurmd.*.pid"), *(self.folder / name for name in daemons)]:
             stop(pid_file)
         for name in FILES:
             (SYSTEM / name).unlink(missing_ok=True)
@@ -128,16 +184,25 @@ class Cluster:
         (self.folder / "munge").chmod(0o700)  # the key is not
         for number in range(GPUS):  # SLURM takes character devices only
             subprocess.run(["mknod", self.folder / f"devices/nvidia{number}", "c", "1", "3"], check=True)
+        facts = {"folder": self.folder, "ports": free_ports(6)}
         config = CONFIG.format(
-            name=NAME, folder=self.folder, host=socket.gethostname().split(".")[0], ports=free_ports(4), gpus=GPUS
+            accounting=ACCOUNTING.format(**facts)
+            if self.accounting
+            else "AccountingStorageType=accounting_storage/none",
+            name=NAME,
+            host=socket.gethostname().split(".")[0],
+            gpus=GPUS,
+            **facts,
         )
         gres = f"NodeName=gpu1,gpu2 Name=gpu Type=a100 File={self.folder}/devices/nvidia[0-{GPUS - 1}]\n"
         SYSTEM.mkdir(exist_ok=True)
-        for name, text in zip(FILES, (config, gres), strict=True):
+        for name, text in zip(FILES, (config, gres, DATABASE_DAEMON.format(**facts)), strict=True):
             path = SYSTEM / name
             if path.exists() or path.is_symlink():
                 self.saved[name] = path.rename(path.with_name(f"{name}.before-tests"))
             path.write_text(text)
+            path.chmod(0o600 if name == "slurmdbd.conf" else 0o644)  # slurmdbd refuses one that others can read
+        (self.folder / "mysql.cnf").write_text(DATABASE.format(**facts))
 
     def _start_munge(self):
         key = self.folder / "munge/key"
@@ -155,6 +220,27 @@ class Cluster:
         ]
         subprocess.run(["munged", *options], check=True)
 
+    def _start_database(self):
+        data = self.folder / "mysql"
+        data.mkdir()
+        shutil.chown(data, "mysql", "mysql")
+        options = [f"--defaults-file={self.folder / 'mysql.cnf'}"]
+        tell("mariadb-install-db", *options, "--auth-root-authentication-method=normal", "--skip-test-db")
+        quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+        subprocess.Popen(["mariadbd", *options, f"--socket={data}/socket"], start_new_session=True, **quiet)
+        client = ("mariadb", f"--socket={data}/socket", "--user=root", "--execute")
+        wait_until(lambda: answers(*client, "SELECT 1"), "the database's coming up")
+        tell(*client, USER_OF_DATABASE)
+
+    def start_accounting(self):
+        """Start slurmdbd and wait until it answers."""
+        subprocess.run(["slurmdbd"], check=True)
+        wait_until(lambda: answers("sacctmgr", "--noheader", "list", "cluster"), "the accounting's coming up")
+
+    def stop_accounting(self):
+        """Stop slurmdbd; sacct fails, everything else works."""
+        stop(self.folder / "slurmdbd.pid")
+
     def start_controller(self):
         """Start slurmctld and wait until it answers."""
         subprocess.run(["slurmctld"], check=True)
@@ -163,6 +249,12 @@ class Cluster:
     def stop_controller(self):
         """Stop slurmctld; jobs run on, every command to SLURM fails."""
         stop(self.folder / "slurmctld.pid")
+
+    def set_min_job_age(self, seconds):
+        """Let the controller forget a job so many seconds after its end, at its next look, once a minute."""
+        path = SYSTEM / FILES[0]
+        path.write_text(re.sub(r"MinJobAge=\d+", f"MinJobAge={seconds}", path.read_text()))
+        tell("scontrol", "reconfigure")
 
     def states(self):
         """State of every node."""

@@ -19,6 +19,9 @@ WORKFLOW = ["Snakefile", "rules", "scripts", "config", "envs", "report", "profil
 
 def pytest_addoption(parser):
     parser.addoption("--sample", type=int, help="seed of a third of the tests marked `many`, in place of all of them")
+    parser.addoption(
+        "--rounds", type=int, default=1, help="how many seeds of each fault tests/slurm/test_campaign.py draws"
+    )
 
 
 def pytest_collection_modifyitems(config, items):

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,18 +16,17 @@ from cluster import Cluster, wait_until, why_not
 
 ROOT = Path(__file__).parents[2]
 STUB = Path(__file__).parent / "stub"
-# Without accounting, and without the long waits that suit a large cluster.
-# The first look comes when three jobs at once have ended: each that finds nothing new puts the next one off by 10 s.
-HASTY = ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "7", "--latency-wait", "10"]
+HASTY = ["--latency-wait", "10"]  # the file system of the tests shows files at once
 UNREPEATABLE = ("logs", "benchmarks", "timings")  # they hold seconds
 
 
-@pytest.fixture(scope="session")
-def cluster():
-    """A cluster for all tests, stopped after the last."""
-    if reason := why_not():
+@pytest.fixture(scope="session", params=["accounting", "no_accounting"])
+def cluster(request):
+    """A cluster of either kind for all tests, stopped after the last."""
+    accounting = request.param == "accounting"
+    if reason := why_not(accounting):
         pytest.skip(reason)
-    with Cluster() as running:
+    with Cluster(accounting) as running:
         yield running
 
 
@@ -97,6 +97,8 @@ def write_stub(folder):
     """Make a folder with the stub workflow, the profiles and six source images."""
     shutil.copytree(STUB, folder)
     shutil.copytree(ROOT / "profiles", folder / "profiles")
+    (folder / "rules").mkdir()
+    shutil.copy2(ROOT / "rules/hooks.smk", folder / "rules")
     (folder / "slurm").symlink_to("profiles/slurm")
     for name in ("faults", "results", "config"):
         (folder / name).mkdir()
@@ -145,9 +147,12 @@ class Run:
 
     def make(self, target, *variables, log="run.log"):
         """Run a target of the Makefile in this environment, whatever lock file it was made from."""
+        return self.wait(self.start_make(target, *variables, log=log), log)
+
+    def start_make(self, target, *variables, log="run.log"):
         venv = Path(sys.executable).parents[1]
         options = ["-f", ROOT / "Makefile", "-o", venv / ".unitlens-lock", f"VENV={venv}"]
-        return self.wait(self.start_command(["make", "--no-print-directory", *options, target, *variables], log), log)
+        return self.start_command(["make", "--no-print-directory", *options, target, *variables], log)
 
     def wait(self, process, log="run.log", seconds=300):
         """Wait for a command; give its exit status and what it printed."""
@@ -182,7 +187,8 @@ class Run:
 
     def wait_for_finished(self, n):
         """Wait until Snakemake knows that so many jobs are finished."""
-        wait_until(lambda: self.printed().count("Finished jobid") >= n, f"the end of {n} jobs", seconds=180)
+        done = re.compile(r"^[\d:]{8}  (\d+) of \d+", re.MULTILINE)
+        wait_until(lambda: max(map(int, done.findall(self.printed())), default=0) >= n, f"the end of {n} jobs", 180)
 
     def job(self, shard):
         """Number of the last SLURM job that was to write a shard."""

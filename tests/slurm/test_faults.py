@@ -1,6 +1,7 @@
 """What can go wrong on a cluster, one test each: no finished work is lost, and the result is the same to the byte."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -201,30 +202,127 @@ def test_source_image_cannot_be_read(run, undisturbed):
     rerun(run, undisturbed, f"write_shard {BAD}")
 
 
-@pytest.fixture
-def accounting(tmp_path, monkeypatch):
-    """A sacct that knows what the controller knows, in place of a database: it fails while the controller is away."""
-    sacct = tmp_path / "commands/sacct"
-    sacct.parent.mkdir()
-    sacct.write_text("""#!/bin/sh
-case "$*" in
-  *--name*) exec squeue --noheader --states=all --name="${*##*--name }" --format="%A|%T" ;;
-esac
-""")
-    sacct.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{sacct.parent}:{os.environ['PATH']}")
-
-
-def test_controller_and_accounting_are_away_for_a_while(run, undisturbed, accounting):
+def test_controller_and_accounting_are_away_for_a_while(run, undisturbed):
     longer = ["--set-resources", "write_shard:runtime=30"]  # else the controller finds them out of time
-    process = start_and_wait_for_fault(run, "--retries", "0", "--slurm-status-command", "sacct", *longer)
+    process = start_and_wait_for_fault(run, "--retries", "0", *longer)
     run.cluster.stop_controller()
+    if run.cluster.accounting:
+        run.cluster.stop_accounting()
     try:
         run.mend(BAD)
-        time.sleep(75)  # by default the plugin gives up after five attempts of nine seconds, and waits forever
-        assert running(process.pid)
+        time.sleep(75)  # by default the plugin gives up after five attempts, and waits forever
+        assert running(process.pid) and "SLURM does not say how the jobs are" in run.printed()
     finally:
+        if run.cluster.accounting:
+            run.cluster.start_accounting()
         run.cluster.start_controller()
     status, text = run.wait(process)
     assert status == 0, text
     assert_same(run, undisturbed)
+
+
+def test_cancelled_job_is_submitted_again(run, undisturbed):
+    process = start_and_wait_for_fault(run, "--retries", "1")
+    run.mend(BAD)
+    run.fault(BAD)
+    tell("scancel", str(run.job(BAD)))
+    wait_until(lambda: len(run.jobs(BAD)) == 2, "another attempt", 120)
+    run.mend(BAD)
+    status, text = run.wait(process)
+    assert status == 0, text
+    assert_same(run, undisturbed, f"write_shard {BAD}")
+
+
+def test_jobs_that_the_controller_has_forgotten(run, undisturbed):
+    """It forgets them before Snakemake looks: accounting knows how they ended, or else what they wrote themselves."""
+    process = start_and_wait_for_fault(run, "--retries", "1", "--slurm-init-seconds-before-status-checks", "60")
+    job = run.job(BAD)
+    wait_until(lambda: states(run).count("COMPLETED") == 2, "the end of the others", 60)
+    os.kill(process.pid, signal.SIGSTOP)
+    run.cluster.set_min_job_age(2)
+    try:
+        run.mend(BAD)
+        run.fault(BAD)
+        tell("scancel", str(job))
+        wait_until(lambda: run.jobs(BAD) == [], "the controller's forgetting", 120)
+        os.kill(process.pid, signal.SIGCONT)
+        run.wait_for_fault(BAD)
+        run.mend(BAD)
+        status, text = run.wait(process)
+    finally:
+        run.cluster.set_min_job_age(3600)
+    assert status == 0, text
+    assert_same(run, undisturbed, f"write_shard {BAD}")
+
+
+def test_job_is_killed_for_memory_before_its_script_begins(run, undisturbed):
+    status, text = run.finish("--retries", "0", "--set-resources", "write_shard:mem_mb=20")
+    assert status != 0
+    assert "it ran out of memory (SLURM says " in text and "before its script began" in text, text
+    assert f"log: {run.folder}/.snakemake/slurm_logs/rule_write_shard/{BAD}/" in text
+    rerun(run, undisturbed)
+
+
+REFUSING = """#!/bin/sh
+echo call >> '{folder}/calls'
+queued=$({squeue} --noheader --states=PENDING,RUNNING | wc -l)
+if [ "$queued" -ge 2 ]; then
+  echo 'sbatch: error: AssocMaxSubmitJobLimit' >&2
+  echo 'sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, …)' >&2
+  exit 1
+fi
+if [ $(($(wc -l < '{folder}/calls') % 3)) = 0 ]; then
+  echo 'sbatch: error: Batch job submission failed: Socket timed out on send/recv operation' >&2
+  exit 1
+fi
+exec {sbatch} "$@"
+"""
+
+
+def test_refused_submissions_are_asked_again(run, undisturbed, tmp_path, monkeypatch):
+    """A third is refused as long as two are queued, and every third call in any case."""
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    real = {name: shutil.which(name) for name in ("sbatch", "squeue")}
+    (commands / "sbatch").write_text(REFUSING.format(folder=commands, **real))
+    (commands / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
+    status, text = run.finish("--retries", "0")
+    assert status == 0 and "SLURM takes no more jobs for now (AssocMaxSubmitJobLimit; " in text, text
+    assert len((commands / "calls").read_text().split()) > len(SHARDS)
+    assert_same(run, undisturbed)
+
+
+@pytest.mark.parametrize("limit", ["user root", "qos normal"])
+def test_limit_on_submitted_jobs(run, undisturbed, limit):
+    if not run.cluster.accounting:
+        pytest.skip("limits need accounting")
+    name = "maxsubmitjobs" if limit.startswith("user") else "maxsubmitjobsperuser"
+    tell("sacctmgr", "--immediate", "modify", *limit.split(), "set", f"{name}=1")
+    try:
+        status, text = run.finish("--retries", "0")
+    finally:
+        tell("sacctmgr", "--immediate", "modify", *limit.split(), "set", f"{name}=-1")
+    assert status == 0 and "SLURM takes no more jobs for now (" in text, text
+    assert_same(run, undisturbed)
+
+
+def test_submission_that_time_does_not_lift_is_refused_at_once(run, undisturbed):
+    status, text = run.finish("--retries", "0", "--set-resources", "write_shard:constraint=none")
+    assert status != 0 and "SLURM refused it: " in text and "nvalid feature" in text, text
+    rerun(run, undisturbed)
+
+
+def test_told_to_end_while_submissions_are_refused(run, undisturbed, tmp_path, monkeypatch):
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    (commands / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: AssocMaxSubmitJobLimit' >&2\nexit 1\n")
+    (commands / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
+    process = run.start()
+    wait_until(lambda: "SLURM takes no more jobs for now" in run.printed(), "the refusal", 60)
+    process.terminate()
+    status, _ = run.wait(process, seconds=60)
+    assert status != 0 and run.jobs(BAD) == []
+    monkeypatch.undo()
+    rerun(run, undisturbed)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import toy
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.parametrize("cluster", ["accounting"], indirect=True, scope="session")]
 
 ROOT = Path(__file__).parents[2]
 TARGETS = ["results/concepts/toy/relu2.csv", "results/agreement/toy/00000.csv"]

@@ -74,6 +74,7 @@ def test_pages_show_names_as_text(finished, browse, page):
 
 
 @pytest.mark.slurm
+@pytest.mark.parametrize("cluster", ["no_accounting"], indirect=True, scope="session")
 def test_same_bytes_on_slurm(cluster, finished, miniature, on_slurm, bytes_of):
     project = miniature("uneven-slurm")
     status, text = on_slurm(project, *RUN)

@@ -15,6 +15,7 @@ from typing import IO
 
 from unitlens.jobs import progress
 
+ENDED = "ended by SIGTERM"  # of a job that the cluster ended, how its last words begin
 _STREAMS = {1: "stdout", 2: "stderr"}
 
 
@@ -122,7 +123,7 @@ def _message(error: BaseException) -> str:
 
 def _end(number: int, frame: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one is enough: the next must not break off the cleaning up
-    raise SystemExit("ended by SIGTERM: canceled, out of time, or its node is going down")
+    raise SystemExit(f"{ENDED}: canceled, out of time, or its node is going down")
 
 
 def _place() -> str:

@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from logging import ERROR, INFO, WARNING, Handler, Logger
 from pathlib import Path, PurePosixPath
 
+from unitlens.jobs import slurm
 from unitlens.jobs.characters import visible
 from unitlens.jobs.csv_files import read_records
+from unitlens.jobs.logs import ENDED
 
 _CLOSING = "took "  # how the last line of a job's log begins
 _FAILURES_SHOWN = 20
@@ -52,9 +54,13 @@ def missing_jobs(jobs: Sequence[dict]) -> dict:
     }
 
 
-def cause(log: str) -> str:
-    """Say why a job failed: its error, or that it had no time to name one."""
+def cause(log: str, submission: Mapping[str, str] | None = None) -> str:
+    """Say why a job failed: its error or, where it had no time to name one, what SLURM says of its last submission."""
     found = _read_log(log)
+    if submission and not (found and submission["number"] in re.findall(r"SLURM job (\d+)", found[0])):
+        return f"{submission['cause']}, before its script began"
+    if submission and (not _was_closed(found) or ENDED in _last_words(found)):
+        return f"{submission['cause']}. The last line of its log: {_last_words(found)}"
     if not found or _was_closed(found):
         return _last_words(found)
     return f"it was killed (memory or time?). The last line of its log: {_last_words(found)}"
@@ -161,7 +167,10 @@ def tell_what_failed(workflow: object) -> list[str]:
     waiting = [job for job in workflow.dag.needrun_jobs() if job.output and job not in workflow.scheduler.failed]
     lines = [f"Jobs failed: {len(failed)}; skipped because of it: {len(waiting)}."]
     for job in failed[:_FAILURES_SHOWN]:
-        lines.append(f"  {job.rule.name} {' '.join(job.wildcards)}: {cause(job.log[0])}\n    log: {job.log[0]}")
+        submission = slurm.last_submission(job.rule.name, list(job.wildcards))
+        logs = [log for log in (job.log[0], (submission or {}).get("log", "")) if Path(log).is_file()] or job.log
+        what = f"{job.rule.name} {' '.join(job.wildcards)}: {cause(job.log[0], submission)}"
+        lines.append(f"  {what}\n    log: {', '.join(map(visible, logs))}")
     if len(failed) > _FAILURES_SHOWN:
         lines.append(f"  and {len(failed) - _FAILURES_SHOWN} more")
     if failed:

@@ -23,7 +23,15 @@ EVERY = 30.0  # seconds between two lines of a log
 _CLEAR = "\r\x1b[K"  # the line of a terminal that the cursor is in
 _TICK = 1.0  # seconds between two looks at a terminal
 _PATIENCE = 10.0  # seconds in which `nvidia-smi` ends
-_CHATTER = ("Select jobs to execute", "Execute ")  # how lines of Snakemake begin that say nothing of a job
+_CHATTER = (  # how lines of Snakemake and of its SLURM plugin begin that say nothing of a job
+    "Select jobs to execute",
+    "Execute ",
+    "Auto-selected partition",
+    "No SLURM account given",
+    "No account was given",
+    "Unable to guess SLURM account",
+    "Cleaning up SLURM log files",
+)
 _ENOUGH = 0.03  # share of the work after which the time left is told
 _USUAL = 5.0  # seconds of a job that is not listed
 _SECONDS = {  # of one job in the demonstration, on two cores

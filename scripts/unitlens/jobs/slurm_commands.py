@@ -1,0 +1,352 @@
+"""SLURM's commands as Snakemake's plugin finds them first on its PATH: `sbatch` asks again, `sacct` knows every end.
+
+The plugin (2.8) takes a refusal of SLURM as the failure of a job, a failed `sacctmgr` likewise; it waits forever for a
+job that was cancelled, for ``CANCELLED by 0`` is no state that it knows, and for one that `sacct` does not know, as it
+knows none without accounting. Here a refusal that time may lift is asked again for up to a day, and the state of a job
+comes from the controller (`squeue`), then from accounting (`sacct`), and where neither knows it any more from what the
+job itself wrote when it ended.
+
+The folder that the variable `FOLDER` names holds what the commands of one run know: ``<job>.json`` of each submission,
+``<job>.exit`` from each job that came to its end, ``states.json``, and ``news``, lines for the console. This file runs
+without the library: ``python slurm_commands.py sbatch …``.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+
+FOLDER = "UNITLENS_SLURM"  # variable that names the folder of a run
+COMMANDS = ("sbatch", "sacct", "squeue", "sacctmgr")  # those that stand in for SLURM's
+WAITS = (5, 10, 20, 30, 60)  # seconds between two attempts; the last one again and again
+PATIENCE = 86400  # seconds for which a refusal that passes is asked again
+FEW = 6  # attempts where it is not known whether a refusal passes
+SAID_AGAIN = 600  # seconds after which the console is told the same once more
+_ANSWER = 20  # seconds in which SLURM says how the jobs are; the plugin waits for 60
+_GONE = 60  # seconds after which a job that nobody knows any more has ended, and after which a wait is told
+
+# What an attempt later does not change, and what it does; see `slurm_strerror` in SLURM's source for the words.
+_FOR_GOOD = re.compile(
+    r"invalid (?!auth)|unrecognized|not permitted|denied|requested (node|partition) config|more processors"
+    r"|specification|not in this partition|no partition|memory required|pathname|unable to open|reservation|supported"
+    r"|time limit is",
+    re.IGNORECASE,
+)
+_PASSES = re.compile(
+    r"submit|violates accounting|limit|contact|timed out|time ?out|connect|communicat|transport|zero bytes|temporar"
+    r"|try again|standby|socket|respond|busy|rpc|inactive or drain|disabled|database|munge|authenticat|too many",
+    re.IGNORECASE,
+)
+_NAMED_LIMIT = re.compile(r"\b(?:Assoc|QOS)[A-Z]\w+")  # as AssocMaxSubmitJobLimit: why a policy refuses
+_UNSURE = re.compile(r"timed out|receive|zero bytes|reset|transport", re.IGNORECASE)  # the job may be accepted
+_ENDS = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL")
+_ENDS += ("DEADLINE", "REVOKED")
+_LEFT_TO_SLURM = ("NODE_FAIL", "PREEMPTED", "REVOKED")  # ends for which the plugin would wait
+_NOISE = re.compile(r"cpu binding|pmix|aborted: Waiting|task \d+: (Killed|Exited)|STEP [\d.]+ ON", re.IGNORECASE)
+_MEMORY = re.compile(r"memory limit|out.of.memory|oom.kill", re.IGNORECASE)
+_TIME = re.compile(r"time limit", re.IGNORECASE)
+_OF_SLURM = re.compile(r"(slurm\w*|srun)\S*: error: ")  # how SLURM's lines begin in the log of a job
+_CAUSES = {"CANCELLED": "it was cancelled", "NODE_FAIL": "its node failed", "PREEMPTED": "another job took its place"}
+
+
+def passes(told: str) -> bool | None:
+    """Say whether a refusal may be lifted by time: None where its words are unknown."""
+    if limits := _NAMED_LIMIT.findall(told):
+        return any("Submit" in limit for limit in limits)  # the other limits refuse this very job, today and tomorrow
+    if _FOR_GOOD.search(told):
+        return False
+    return True if _PASSES.search(told) else None
+
+
+def why_ended(state: str, log: str | Path, status: str = "") -> str:
+    """Say how a job of SLURM ended: its state, and what SLURM wrote of it into the job's log.
+
+    Memory and time are named where it was one of them. `status` is the exit status of a job that ended by itself.
+    """
+    lines = []
+    with suppress(OSError):
+        lines = [line for line in Path(log).read_text("utf-8", "replace").splitlines() if line.strip(" =")]
+    said = [line.partition("error: ")[2].strip("* ") for line in lines if _OF_SLURM.match(line)]
+    said = [line for line in dict.fromkeys(said) if not _NOISE.search(line)]
+    if state == "OUT_OF_MEMORY" or _MEMORY.search(" ".join(said)):
+        cause = "it ran out of memory"
+    elif state == "TIMEOUT" or _TIME.search(" ".join(said)):
+        cause = "it ran out of time"
+    elif state in _CAUSES:
+        cause = _CAUSES[state]
+    else:
+        cause = f"it ended with status {status}" if status else "it was killed"
+    return f"{cause} (SLURM says {'; '.join([state, *(said or lines[-1:])[:2]])})"
+
+
+def exit_status(folder: Path, number: str) -> str:
+    """Give the exit status that a job wrote; an empty string where it had no time to."""
+    with suppress(OSError):
+        return (folder / f"{number}.exit").read_text().strip()
+    return ""
+
+
+# ---- what surrounds the commands
+
+
+def _folder() -> Path:
+    return Path(os.environ[FOLDER])
+
+
+def _say(line: str) -> None:
+    """Tell the console, unless it was told the same of late."""
+    told = _folder() / "told.json"
+    with suppress(OSError):
+        before = json.loads(told.read_text()) if told.is_file() else {}
+        if time.time() - before.get(line, 0) < SAID_AGAIN:
+            return
+        _write(told, json.dumps(before | {line: time.time()}))
+        with (_folder() / "news").open("a", encoding="utf-8") as news:
+            news.write(f"{line}\n")
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a whole file or none."""
+    part = path.with_suffix(f".{os.getpid()}")
+    part.write_text(text)
+    part.rename(path)
+
+
+def _real(name: str) -> str:
+    """Find SLURM's own command behind this one."""
+    own = os.path.realpath(_folder() / "commands")
+    places = [place for place in os.environ["PATH"].split(os.pathsep) if os.path.realpath(place) != own]
+    return shutil.which(name, path=os.pathsep.join(places)) or name
+
+
+def _ask(name: str, *arguments: str) -> dict[str, str] | None:
+    """Ask SLURM for lines ``job|word``; None where it does not answer well and in time."""
+    try:
+        told = subprocess.run([_real(name), *arguments], capture_output=True, text=True, timeout=_ANSWER)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return _unanswered(name, str(error) if isinstance(error, OSError) else f"no answer in {_ANSWER} s")
+    if told.returncode:
+        return _unanswered(name, told.stderr)
+    rows = (line.split("|") for line in told.stdout.splitlines())
+    return {row[0].strip(): row[1].strip() for row in rows if len(row) == 2}
+
+
+def _unanswered(name: str, why: str) -> None:
+    if name == "squeue":
+        _say(f"SLURM does not say how the jobs are ({_reason(why)}). They run on; it is asked again until it does.")
+
+
+def _reason(told: str) -> str:
+    """Give what a command of SLURM said, without its name and without repetition."""
+    lines = [re.sub(r"^\w+: (error: )?", "", line).strip() for line in told.splitlines() if line.strip()]
+    return "; ".join(dict.fromkeys(lines)) or "no reason given"
+
+
+def _must_end() -> bool:
+    """Tell whether the run was stopped, or Snakemake has been killed."""
+    try:
+        os.kill(int((_folder() / "head").read_text()), 0)
+    except PermissionError:
+        return False
+    except (ProcessLookupError, OSError):
+        return True
+    return (_folder() / "stopped").exists()
+
+
+# ---- commands that ask again
+
+
+def insist(name: str, arguments: Sequence[str]) -> int:
+    """Run a command of SLURM until it succeeds, or is refused for good; pass on what the last attempt said."""
+    begun, told, attempt = time.monotonic(), None, 0
+    while True:
+        wait = WAITS[min(attempt, len(WAITS) - 1)]
+        attempt += 1
+        if _must_end():
+            return _refused(arguments, f"{name}: error: the run was stopped")
+        unsure = told is not None and bool(_UNSURE.search(told.stderr))
+        if name == "sbatch" and unsure:
+            accepted = _accepted_unheard(arguments)
+            if accepted is None:
+                _sleep(wait)
+                continue
+            if accepted:
+                return _submitted(arguments, accepted)
+        told = _run(name, arguments)
+        if told.returncode == 0:
+            sys.stderr.write(told.stderr)
+            if name == "sbatch":
+                return _submitted(arguments, told.stdout)
+            sys.stdout.write(told.stdout)
+            return 0
+        lifted = passes(told.stderr)
+        if lifted is False or (lifted is None and attempt >= FEW) or time.monotonic() - begun > PATIENCE:
+            return _refused(arguments, told.stderr, told.returncode)
+        what = "takes no more jobs for now" if name == "sbatch" else f"does not answer {name}"
+        when = f"after {WAITS[0]} s at first, then every {WAITS[-1]} s"
+        _say(f"SLURM {what} ({_reason(told.stderr)}). It is asked again until it does, {when}.")
+        _sleep(wait)
+
+
+def _sleep(seconds: int) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not _must_end():
+        time.sleep(0.5)
+
+
+def _run(name: str, arguments: Sequence[str]) -> subprocess.CompletedProcess:
+    """Run a command to its end, however long SLURM takes, and say so when it is long."""
+    words = [_recorded(word) for word in arguments] if name == "sbatch" else arguments
+    process = subprocess.Popen([_real(name), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while True:
+        try:
+            out, err = process.communicate(timeout=100)
+            return subprocess.CompletedProcess(words, process.returncode, out, err)
+        except subprocess.TimeoutExpired:
+            _say(f"SLURM has not answered {name} for 100 s; the answer is waited for.")
+
+
+def _recorded(word: str) -> str:
+    """Let a job write its exit status beside what is known of it."""
+    if not word.startswith("--wrap="):
+        return word
+    place = str(_folder()).replace("'", "'\\''")
+    return (
+        f"--wrap=({word.removeprefix('--wrap=')}); status=$?; echo $status > '{place}'/$SLURM_JOB_ID.exit; exit $status"
+    )
+
+
+def _value(arguments: Sequence[str], option: str) -> str:
+    """Give what follows an option; an empty string where it is not there."""
+    return dict(pairwise(arguments)).get(option, "")
+
+
+def _submitted(arguments: Sequence[str], answer: str) -> int:
+    """Note a submission and pass on its number; take it back where the run has ended meanwhile."""
+    number = re.search(r"\d+", answer)
+    if number and _must_end():
+        subprocess.run([_real("scancel"), number[0]], capture_output=True)
+        return _refused(arguments, "sbatch: error: the run was stopped")
+    if number:
+        _note(number[0], arguments)
+    sys.stdout.write(answer)
+    return 0
+
+
+def _refused(arguments: Sequence[str], told: str, status: int = 1) -> int:
+    sys.stderr.write(told)
+    if _value(arguments, "--comment"):
+        _note(f"refused-{os.getpid()}", arguments, refused=_reason(told))
+    return status
+
+
+def _note(name: str, arguments: Sequence[str], **more: str) -> None:
+    log = _value(arguments, "--output").replace("%j", name)
+    facts = {"job": _value(arguments, "--comment"), "log": log, "clusters": _value(arguments, "--clusters")}
+    with suppress(OSError):  # a full disk: the job is known to SLURM all the same
+        _write(_folder() / f"{name}.json", json.dumps(facts | more))
+
+
+def _accepted_unheard(arguments: Sequence[str]) -> str | None:
+    """Give the number of a job that was accepted though the answer was lost; None while SLURM does not answer."""
+    options = ["--noheader", "--states=all", f"--name={_value(arguments, '--job-name')}", "--format=%A|%k"]
+    comments = _ask("squeue", *options)
+    if comments is None:
+        return None
+    job = _value(arguments, "--comment")
+    new = [
+        number for number, comment in comments.items() if comment == job and not (_folder() / f"{number}.json").exists()
+    ]
+    return max(new, key=int, default="")
+
+
+# ---- the state of jobs
+
+
+def tell_states(arguments: Sequence[str]) -> int:
+    """Print ``job|state`` of all jobs of a run, as far as anybody knows it, and always with success.
+
+    The plugin asks again later for those that are missing; after a failure it would forget them all.
+    """
+    path = _folder() / "states.json"
+    known = json.loads(path.read_text()) if path.is_file() else {"ended": {}, "gone": {}, "waiting": None}
+    ended, now = known["ended"], time.time()
+    notes = {note.stem: json.loads(note.read_text()) for note in _folder().glob("[0-9]*.json")}
+    running = {number for number in notes if number not in ended}
+    options = ["--noheader", "--states=all", f"--name={_value(arguments, '--name')}", "--format=%A|%T"]
+    if clusters := sorted({note["clusters"] for note in notes.values() if note["clusters"]}):
+        options.append(f"--clusters={','.join(clusters)}")
+    listed = _ask("squeue", *options)
+    states = {number: state for number, state in (listed or {}).items() if number not in ended}
+    if running - states.keys() and shutil.which(_real("sacct")):
+        accounted = _ask(
+            "sacct", "-X", "--parsable2", "--noheader", "--format=JobIDRaw,State", *_whose(arguments, clusters)
+        )
+        heard = {number: state.split()[0] for number, state in (accounted or {}).items() if state}
+        states |= {number: heard[number] for number in running - states.keys() if heard.get(number) in _ENDS}
+    gone = {number: known["gone"].get(number, now) for number in running - states.keys()} if listed is not None else {}
+    for number, since in gone.items():
+        if (status := exit_status(_folder(), number)) or now - since >= _GONE:
+            states[number] = "COMPLETED" if status == "0" else "FAILED"
+    ended |= {number: state for number, state in states.items() if state in _ENDS}
+    idle = "PENDING" in states.values() and set(states.values()) <= {"PENDING", *_ENDS}
+    waiting = known["waiting"] or now if idle else None
+    if waiting and now - waiting > _GONE:
+        _say_what_is_waited_for(arguments)
+    with suppress(OSError):
+        _write(path, json.dumps({"ended": ended, "gone": gone, "waiting": waiting}))
+    for number, state in (states | ended).items():
+        print(f"{number}|{'FAILED' if state in _LEFT_TO_SLURM else state}")
+    return 0
+
+
+def _whose(arguments: Sequence[str], clusters: Sequence[str]) -> list[str]:
+    """Choose all jobs of a run, from two days ago: what runs longer is still in the queue."""
+    since = time.strftime("%Y-%m-%dT%H:00", time.localtime(time.time() - 2 * 86400))
+    return [f"--name={_value(arguments, '--name')}", f"--starttime={since}", *(["--clusters=all"] if clusters else [])]
+
+
+def _say_what_is_waited_for(arguments: Sequence[str]) -> None:
+    options = ["--noheader", "--states=PENDING", f"--name={_value(arguments, '--name')}", "--format=%A|%r"]
+    reasons = sorted(set((_ask("squeue", *options) or {}).values()))
+    if reasons:
+        _say(f"No job runs; SLURM lets them wait ({', '.join(reasons)}).")
+
+
+def tell_reason(job_step: str) -> int:
+    """Print why a job ended as it did, for the first of its steps only."""
+    number, _, step = job_step.partition(".")
+    with suppress(OSError, LookupError):
+        if step == "0":
+            state = json.loads((_folder() / "states.json").read_text())["ended"][number]
+            log = json.loads((_folder() / f"{number}.json").read_text())["log"]
+            print(why_ended(state, log, exit_status(_folder(), number)))
+    return 0
+
+
+def main(name: str, arguments: Sequence[str]) -> int:
+    """Do what the plugin wants of a command of SLURM, or run SLURM's own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is Snakemake's; the folder tells that it has come
+    if not _folder().is_dir():
+        os.execv(_real(name), [name, *arguments])
+    if name in ("sbatch", "sacctmgr"):
+        return insist(name, arguments)
+    if "|" in arguments:  # a guess at the account, by a pipe that reaches no shell
+        return 1
+    if "--name" in arguments:
+        return tell_states(arguments)
+    if "--format=Reason" in arguments:
+        return tell_reason(_value(arguments, "-j"))
+    return os.execv(_real(name), [name, *arguments])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2:]))
