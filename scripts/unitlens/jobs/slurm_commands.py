@@ -30,7 +30,8 @@ WAITS = (5, 10, 20, 30, 60)  # seconds between two attempts; the last one again 
 PATIENCE = 86400  # seconds for which a refusal that passes is asked again
 FEW = 6  # attempts where it is not known whether a refusal passes
 SAID_AGAIN = 600  # seconds after which the console is told the same once more
-_ANSWER = 20  # seconds in which SLURM says how the jobs are; the plugin waits for 60
+_ANSWER = 14  # seconds in which SLURM says how the jobs are; the plugin waits for 60
+_WATCHED = 25  # of these, the seconds in which the next end of a job is waited for
 _GONE = 60  # seconds after which a job that nobody knows any more has ended, and after which a wait is told
 
 # What an attempt later does not change, and what it does; see `slurm_strerror` in SLURM's source for the words.
@@ -274,8 +275,22 @@ def _accepted_unheard(arguments: Sequence[str]) -> str | None:
 def tell_states(arguments: Sequence[str]) -> int:
     """Print ``job|state`` of all jobs of a run, as far as anybody knows it, and always with success.
 
-    The plugin asks again later for those that are missing; after a failure it would forget them all.
+    The plugin asks again later for those that are missing; after a failure it would forget them all. Where no job has
+    ended this waits a while for one that writes its exit status, so that short jobs are seen at once.
     """
+    begun, (states, new) = time.monotonic(), _look(arguments)
+    while states and not new and time.monotonic() - begun < _WATCHED and not _must_end():
+        time.sleep(0.5)
+        if any(exit_status(_folder(), number) for number, state in states.items() if state not in _ENDS):
+            time.sleep(1)  # SLURM itself still has to notice
+            states, new = _look(arguments)
+    for number, state in states.items():
+        print(f"{number}|{'FAILED' if state in _LEFT_TO_SLURM else state}")
+    return 0
+
+
+def _look(arguments: Sequence[str]) -> tuple[dict[str, str], bool]:
+    """Give the states of all jobs that somebody knows, and whether one of them has ended since the last look."""
     path = _folder() / "states.json"
     known = json.loads(path.read_text()) if path.is_file() else {"ended": {}, "gone": {}, "waiting": None}
     ended, now = known["ended"], time.time()
@@ -286,6 +301,11 @@ def tell_states(arguments: Sequence[str]) -> int:
         options.append(f"--clusters={','.join(clusters)}")
     listed = _ask("squeue", *options)
     states = {number: state for number, state in (listed or {}).items() if number not in ended}
+    states |= {
+        number: "COMPLETED"  # but for what the site does after each job, which takes its time
+        for number, state in states.items()
+        if state == "COMPLETING" and exit_status(_folder(), number) == "0"
+    }
     if running - states.keys() and shutil.which(_real("sacct")):
         accounted = _ask(
             "sacct", "-X", "--parsable2", "--noheader", "--format=JobIDRaw,State", *_whose(arguments, clusters)
@@ -296,16 +316,14 @@ def tell_states(arguments: Sequence[str]) -> int:
     for number, since in gone.items():
         if (status := exit_status(_folder(), number)) or now - since >= _GONE:
             states[number] = "COMPLETED" if status == "0" else "FAILED"
-    ended |= {number: state for number, state in states.items() if state in _ENDS}
+    new = {number: state for number, state in states.items() if state in _ENDS}
     idle = "PENDING" in states.values() and set(states.values()) <= {"PENDING", *_ENDS}
     waiting = known["waiting"] or now if idle else None
     if waiting and now - waiting > _GONE:
         _say_what_is_waited_for(arguments)
     with suppress(OSError):
-        _write(path, json.dumps({"ended": ended, "gone": gone, "waiting": waiting}))
-    for number, state in (states | ended).items():
-        print(f"{number}|{'FAILED' if state in _LEFT_TO_SLURM else state}")
-    return 0
+        _write(path, json.dumps({"ended": ended | new, "gone": gone, "waiting": waiting}))
+    return states | ended, bool(new)
 
 
 def _whose(arguments: Sequence[str], clusters: Sequence[str]) -> list[str]:

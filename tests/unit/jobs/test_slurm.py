@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -126,6 +127,7 @@ def run(tmp_path, monkeypatch, fake):
     (folder / "head").write_text(str(os.getpid()))
     monkeypatch.setenv(slurm_commands.FOLDER, str(folder))
     monkeypatch.setattr(slurm_commands, "WAITS", (0,))
+    monkeypatch.setattr(slurm_commands, "_WATCHED", 0)
     return folder
 
 
@@ -243,6 +245,14 @@ def test_while_slurm_is_silent_no_job_is_forgotten_and_a_line_says_so(run, fake,
     fake("sacct", answer)
     assert states(capfd) == {}
     assert "SLURM does not say how the jobs are (" in news(run)
+
+
+def test_the_next_end_of_a_job_is_waited_for(run, fake, capfd, monkeypatch):
+    monkeypatch.setattr(slurm_commands, "_WATCHED", 60)
+    note(run, 1)
+    asked = fake("squeue", f'[ -e "{run}/1.exit" ] && echo "1|COMPLETING" || echo "1|RUNNING"')
+    threading.Timer(1, lambda: (run / "1.exit").write_text("0\n")).start()
+    assert states(capfd) == {"1": "COMPLETED"} and len(asked.read_text().splitlines()) == 2
 
 
 def test_jobs_that_all_wait_are_told_with_the_reason(run, fake, capfd, monkeypatch):
