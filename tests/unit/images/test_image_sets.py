@@ -94,6 +94,9 @@ def test_ids_that_cannot_name_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"the image_ids A\.png and a\.png differ in case only; write a sheet"):
         listed(tmp_path, size=2)
     (tmp_path / "set/A.png").unlink()
+    write(tmp_path, f"set/{'b' * 100}/{'c' * 95}.png")
+    assert len(listed(tmp_path, size=2)[1]["image_id"]) == 200, "so many are allowed"
+    (tmp_path / f"set/{'b' * 100}/{'c' * 95}.png").unlink()
     write(tmp_path, f"set/{'b' * 100}/{'c' * 110}.png")
     with pytest.raises(
         ValueError, match=r"the image_id b+_c+\.png has 215 characters, at most 200 are allowed; write a sheet"

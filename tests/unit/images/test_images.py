@@ -315,6 +315,8 @@ def test_exif_orientation(tmp_path, noise, orientation):
     exif[0x0112] = orientation
     path = save(tmp_path, np.ascontiguousarray(stored), "turned.png", exif=exif)
     np.testing.assert_array_equal(load(path, geometry=IDENTITY), upright)
+    wide = save(tmp_path, np.zeros((4, 8, 3), np.uint8), "wide.png", exif=exif)
+    assert decode.upright_size(wide) == ((8, 4) if orientation < 5 else (4, 8))
 
 
 def test_exif_rotation_comes_before_the_crop(tmp_path):
@@ -408,6 +410,7 @@ def test_unreadable_source_images_are_skipped_and_listed(tmp_path, broken):
 
 def test_a_shard_with_no_readable_source_image_has_no_rows(tmp_path):
     pixels, kept, problems, _ = decode.decode_images([row("missing.jpg")], tmp_path, SIXTEEN, on_bad_image="skip")
+    assert kept.dtype == np.int64, "rows can be picked by it"
     assert pixels.shape == (0, 16, 16, 3) and kept.tolist() == []
     assert [image_id for image_id, _ in problems] == ["a"] and "missing.jpg" in problems[0][1]
     assert {name: array.shape for name, array in read_label_maps([], tmp_path, SIXTEEN).items()} == {

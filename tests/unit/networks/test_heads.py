@@ -214,6 +214,27 @@ def test_one_logit_equals_two_logits_in_every_map_coefficient_and_curve(ending, 
     torch.testing.assert_close(predictor(one_and_two()[0], NORMALIZE)(images)[:, 1], z.sigmoid(), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(("value", "allowed"), [(-0.009, True), (-0.011, False), (1.009, True), (1.011, False)])
+def test_a_probability_may_leave_its_range_by_what_rounding_takes(value, allowed):
+    model, values = nn.Identity(), torch.tensor([[0.5, value]])
+    heads.attach(model, kind="probabilities", classes=2)
+    if allowed:
+        assert model(values).equal(values)
+    else:
+        with pytest.raises(ValueError, match=f"returns .*{value}.*; these are logits"):
+            model(values)
+
+
+def test_maps_of_one_pixel_are_scores_and_larger_ones_are_refused():
+    model = nn.Identity()
+    heads.attach(model, kind="softmax", classes=3)
+    scores = torch.arange(6.0).reshape(2, 3)
+    assert model(scores[:, :, None, None]).equal(scores)
+    for shape in ((2, 3, 2, 1), (2, 3, 1, 2)):
+        with pytest.raises(ValueError, match="returns"):
+            model(torch.zeros(shape))
+
+
 def test_one_probability_is_that_of_the_second_of_two_classes():
     model = with_head(body(lambda z: z.sigmoid()[:, 0], 1), "probabilities", classes=2)
     facts = describe(model, ["conv"], crop=24, classes=["no", "yes"], name="net")

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from unitlens.networks.memory import halving, is_out_of_memory
+from unitlens.networks.memory import float64_device, halving, is_out_of_memory, to_float64
 
 MESSAGES = [
     "CUDA out of memory. Tried to allocate 2.00 GiB",
@@ -17,7 +17,7 @@ MESSAGES = [
 def test_every_allocator_is_understood(message):
     assert is_out_of_memory(RuntimeError(message))
     assert not is_out_of_memory(ValueError(message))
-    assert is_out_of_memory(torch.OutOfMemoryError(message))
+    assert is_out_of_memory(torch.OutOfMemoryError(message)) and is_out_of_memory(MemoryError())
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
@@ -38,7 +38,8 @@ def test_a_batch_is_halved_until_it_fits_and_stays_so(message, fits, capsys):
     failed = [size for size in sizes if size > fits]
     assert run(images).equal(2 * images)
     assert [size for size in sizes if size > fits] == failed  # no second try
-    assert capsys.readouterr().out.count("out of memory with") == len(failed)
+    lines = [f"out of memory with {size} images at once: going on with {size // 2}\n" for size in failed]
+    assert capsys.readouterr().out == "".join(lines)
     assert run(images[:0]).shape == (0, 1)
 
 
@@ -53,3 +54,9 @@ def test_one_image_that_does_not_fit_and_other_errors_are_raised():
         failing("CUDA out of memory")(torch.zeros(8, 1))
     with pytest.raises(RuntimeError, match=r"^shapes$"):
         failing("shapes")(torch.zeros(8, 1))
+
+
+def test_only_the_gpus_of_apple_leave_float64_to_the_cpu():
+    devices = [float64_device(torch.device(name)).type for name in ("cpu", "cuda", "mps")]
+    assert devices == ["cpu", "cuda", "cpu"]
+    assert to_float64(torch.ones(2)).dtype == torch.float64

@@ -383,6 +383,19 @@ def test_the_normalizer_takes_numpy_and_views():
     assert normalize(torch.from_numpy(pixels).transpose(1, 2)).equal(whole.transpose(2, 3))
 
 
+@pytest.mark.parametrize(("cuda", "mps", "auto"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")])
+def test_a_gpu_is_taken_where_there_is_one(monkeypatch, cuda, mps, auto):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert pick_device("auto").type == auto and pick_device("cpu").type == "cpu"
+    for device, there in (("cuda", cuda), ("mps", mps)):
+        if there:
+            assert pick_device(device).type == device
+        else:
+            with pytest.raises(RuntimeError, match=f"^device: {device} was configured, but torch .*set device: cpu$"):
+                pick_device(device)
+
+
 def test_cuda_that_is_missing_is_an_error(monkeypatch, toy, state, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert pick_device("auto") == pick_device("cpu") == torch.device("cpu")

@@ -609,7 +609,8 @@ def marks(panel):
             yield f"grid of {name}"
     for line in panel.get_lines():
         if len(line.get_xdata()) < 20:  # not the curve of chance, which has a test
-            yield f"{line.get_color()} {line.get_marker()} {line.get_linestyle()} {pairs(line.get_xydata())}"
+            style = f"{line.get_linestyle()} {line.get_drawstyle()}".replace(" default", "")
+            yield f"{line.get_color()} {line.get_marker()} {style} {pairs(line.get_xydata())}"
     for each in panel.collections:
         if hasattr(each, "get_segments"):
             yield f"{to_hex(each.get_color()[0])} lines {' | '.join(map(pairs, each.get_segments()))}"
