@@ -6,7 +6,7 @@ with log_to(snakemake.log[0]):
     import json
 
     import numpy as np
-    from unitlens.images import decode, label_maps
+    from unitlens.images import datasets, decode, label_maps
     from unitlens.jobs.sheets import label_columns, read_label, read_rows
     from unitlens.storage.arrays import write_arrays
 
@@ -17,13 +17,14 @@ with log_to(snakemake.log[0]):
     with decode.pixel_limit(params.max_pixels):
         images, kept, problems, remarks = decode.decode_images(rows, *place, bits=params.bits, **policy)
         rows = [rows[index] for index in kept]
+        paths = [row["path"] for row in rows]
         truth, without = label_maps.read_label_maps(rows, *place, **policy)
     write_arrays(
         snakemake.output[0],
         {
             "images": images,
             "image_id": np.array([row["image_id"] for row in rows], dtype=str),
-            "source_image": np.array([row["path"] for row in rows], dtype=str),
+            "source_image": np.array(datasets.source_images(snakemake.input.retrieved, paths), dtype=str),
             **{name: np.array([read_label(row, name, base) for row in rows], np.int64) for name in labels},
             **truth,
         },

@@ -8,7 +8,7 @@ PUBLIC = {
     "cam": ["explain"],
     "lime": ["explain", "fit", "perturbations", "LimeResult"],
     "segment": ["quickshift", "slic", "felzenszwalb", "grid"],
-    "dissect": ["SIMILARITIES", "soft_wpmi", "top_images"],
+    "dissect": ["SIMILARITIES", "calibrated_gap", "soft_wpmi", "top_images"],
     "agreement": ["equal_area_mask", "iou", "equal_area_iou"],
     "faithfulness": ["deletion", "insertion", "road"],
     "textures": ["generate"],

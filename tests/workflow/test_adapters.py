@@ -92,7 +92,13 @@ def check_model(layers):
 def decode(output, start=0, stop=IMAGES, *, sheet="sheet.csv", on_bad_image="fail", base=0):
     params = {"folder": "source_images", "geometry": GEOMETRY, "rows": [start, stop], "on_bad_image": on_bad_image}
     params |= {"label_base": base, "bits": 16, "max_pixels": 10**6}
-    adapter("decode_images", {"sheet": sheet}, [output], params=params, geometry="squash36-crop32-bilinear")
+    adapter(
+        "decode_images",
+        {"sheet": sheet, "retrieved": sheet},
+        [output],
+        params=params,
+        geometry="squash36-crop32-bilinear",
+    )
     return output
 
 

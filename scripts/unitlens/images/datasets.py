@@ -14,7 +14,7 @@ import subprocess
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 
 import pandas as pd
@@ -154,6 +154,14 @@ def copies(sheet: str | Path) -> dict[str, str]:
     """Give the source images that a sheet of `write_sheet` calls copies, with the row that each is a copy of."""
     rows = read_rows(sheet, 0, sys.maxsize)
     return {row["path"]: row[DUPLICATE_OF] for row in rows if row[DUPLICATE_OF]}
+
+
+def source_images(sheet: str | Path, paths: Iterable[str]) -> list[str]:
+    """Give, for each path of a sheet of `write_sheet`, the first one there with equal content: one source image."""
+    rows = read_rows(sheet, 0, sys.maxsize)
+    path_of = {row["image_id"]: row["path"] for row in rows}
+    copied = {row["path"]: path_of[row[DUPLICATE_OF]] for row in rows if row.get(DUPLICATE_OF)}
+    return [copied.get(path, path) for path in paths]
 
 
 def map_files(cell: str) -> list[str]:

@@ -18,9 +18,12 @@ from torch import Tensor
 from unitlens.networks.layer_outputs import as_floating
 from unitlens.units import exemplars
 from unitlens.units.exemplars import top_images
+from unitlens.units.label_sets import Labels, calibrated_gap, label
 
 __all__ = [
     "SIMILARITIES",
+    "Labels",
+    "calibrated_gap",
     "cos_similarity",
     "cos_similarity_cubed",
     "label",
@@ -31,15 +34,6 @@ __all__ = [
 ]
 FEWEST_IMAGES = {"soft_wpmi": 100, "wpmi": 28, "rank_reorder": 40, "cos_similarity": 2, "cos_similarity_cubed": 2}
 FEWEST_IMAGES |= {"auc": 2}
-
-
-class Labels(NamedTuple):
-    """What `label` says of each unit, each (units,); concepts are column numbers of the scores."""
-
-    concept: Tensor
-    score: Tensor
-    second: Tensor
-    margin: Tensor
 
 
 def soft_wpmi(
@@ -212,19 +206,6 @@ SIMILARITIES: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def label(scores: Tensor) -> Labels:
-    """Choose each unit's best and second-best concept.
-
-    NaN and minus infinity in `scores` (units, concepts) mean that the concept is no candidate. A unit without a
-    candidate has concept -1 and score NaN; one without a second candidate has second -1 and margin NaN. Ties go to the
-    concept that comes first.
-    """
-    scores = as_floating(scores).nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
-    concept, score = _best(scores)
-    second, second_score = _best(scores.scatter(1, concept.clamp_min(0)[:, None], -torch.inf))
-    return Labels(concept, score, second, score - second_score)
-
-
 # ---- likelihood and prior of WPMI and soft-WPMI, which the evidence resamples
 
 
@@ -384,11 +365,3 @@ def _aligned(
     products /= squares.sqrt().clamp_min(min_norm)
     products /= responses.norm(dim=0).clamp_min(min_norm)[:, None]
     return with_dead_units([products], alive, len(texts))
-
-
-def _best(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Column and value of the first maximum of each row; -1 and NaN where it is not finite."""
-    concept = scores.argmax(1)
-    score = scores.gather(1, concept[:, None])[:, 0]
-    none = ~score.isfinite()
-    return concept.masked_fill(none, -1), score.masked_fill(none, torch.nan)

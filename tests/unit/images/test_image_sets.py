@@ -137,6 +137,15 @@ def test_copies_are_reported(tmp_path, capsys):
     assert datasets.copies(tmp_path / "out.csv") == {"c.png": "b.png"}
 
 
+def test_files_of_equal_content_are_one_source_image_also_where_a_sheet_of_ones_own_lists_them(tmp_path):
+    write(tmp_path, "set/b.png", "set/c.png", "set/d.png", content="same")
+    write(tmp_path, "set/a.png")
+    (tmp_path / "sheet.csv").write_text("image_id,path,crop\nfirst,c.png,\n1,a.png,\n2,b.png,0 0 1 0.5\n3,d.png,\n")
+    listed(tmp_path, sheet=tmp_path / "sheet.csv")
+    paths = ["d.png", "a.png", "b.png", "c.png"]
+    assert datasets.source_images(tmp_path / "out.csv", paths) == ["c.png", "a.png", "c.png", "c.png"]
+
+
 def test_crops_of_one_source_image_are_no_copies(tmp_path):
     write(tmp_path, "set/a.png")
     (tmp_path / "sheet.csv").write_text("image_id,path,crop\na1,a.png,0 0 1 0.5\na2,a.png,0 0.5 1 1\n")
