@@ -24,9 +24,34 @@ rule score_agreement:
         "../scripts/score_agreement.py"
 
 
+rule match_explanations:
+    input:
+        first_saliency(MATCHED),
+    output:
+        "results/matching/{model}.csv",
+    log:
+        "results/logs/match_explanations/{model}.log",
+    benchmark:
+        "results/benchmarks/match_explanations/{model}.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    resources:
+        mem_mb=memory(PAIRS_MB, maps="all", section=MATCHED),
+        runtime=USUAL,
+    params:
+        agreement=config["agreement"],
+        rows=MATCHED,
+        seed=config["seed"],
+    message:
+        "Compare the explainers of {wildcards.model} on different source images"
+    script:
+        "../scripts/match_explanations.py"
+
+
 rule summarize_agreement:
     input:
-        per_explained_shard("results/agreement/{model}/{shard}.csv"),
+        scores=per_explained_shard("results/agreement/{model}/{shard}.csv"),
+        matching=expand("results/matching/{model}.csv", model=explained_models()),
     output:
         images="results/agreement.csv",
         summary=report(

@@ -156,8 +156,8 @@ def saliency_of_reference(wildcards):
 
 
 def first_shards(section):
-    """Shards of the first source images to explain, as many as a section of the config says; none without the section."""
-    n_images = config.get(section, {}).get("n_images", 0)
+    """Shards of the first images to explain, so many or as a section of the config says; none without the section."""
+    n_images = section if isinstance(section, int) else config.get(section, {}).get("n_images", 0)
     return shards("explain")[: -(-n_images // config["images"]["explain"]["shard_size"])]
 
 
@@ -226,6 +226,7 @@ if config["offline"]:
 GPU = 0 if config["device"] == "cpu" else 1
 ENCODER = "annotations" if config["dissect"]["method"] == "annotations" else config["encoder"]["kind"]
 ANNOTATED = annotated_set(config)
+MATCHED = 100  # images to explain, the first ones, whose maps are compared with those of other images
 WILDCARDS = {
     "model": r"[A-Za-z0-9_-]+",
     "dataset": "probe|explain|annotated",

@@ -29,12 +29,15 @@ def memory_of_shard(wildcards, attempt):
 
 def memory(megabytes, maps=0, section=None):
     """Memory that grows with every attempt and with the maps that a job holds of each source image of a shard, or of the
-    first ones that a `section` of the config names: so many, or those of `all` explainers, 14 bytes a pixel
-    (docs/cluster.md)."""
+    first ones that a `section` of the config names, or a number: so many, or those of `all` explainers, 14 bytes a
+    pixel (docs/cluster.md)."""
 
     def needed(wildcards, attempt):
         held = len(explainers(wildcards.model)) if maps == "all" else maps
-        most = config[section]["n_images"] if section else config["images"]["explain"]["shard_size"]
+        if isinstance(section, int):
+            most = section
+        else:
+            most = config[section]["n_images"] if section else config["images"]["explain"]["shard_size"]
         source_images = min(most, count_rows("explain"))
         pixels = math.prod(sides(preprocessing(wildcards)["crop"])) if held else 0
         return attempt * (megabytes + 14 * held * source_images * pixels // 2**20)

@@ -8,10 +8,10 @@ with log_to(snakemake.log[0]):
     from unitlens.tables import agreement
 
     seed, area = snakemake.params.seed, snakemake.params.area
-    scores = read_table(snakemake.input)
+    scores = read_table(snakemake.input.scores)
     made = {
         "images": scores,
-        "summary": agreement.summarize(scores),
+        "summary": agreement.summarize(scores, read_table(snakemake.input.matching)),
         "tests": agreement.compare_pairs(scores, area=area, seed=seed),
     }
     for name, table in made.items():

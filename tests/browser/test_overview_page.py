@@ -27,7 +27,9 @@ def agreement():
     pairs = [EXPLAINERS[:2], EXPLAINERS[::2], EXPLAINERS[1:]]
     rows = [[model, *pair, 0.5] for model in MODELS for pair in pairs]
     table = pd.DataFrame(rows, columns=["model", "explainer_a", "explainer_b", "mean"])
-    return table.assign(measure="equal_area_iou", cut=0.2, subset="all", low=0.3, high=0.7, n=2, chance=1 / 9)
+    return table.assign(
+        measure="equal_area_iou", cut=0.2, subset="all", low=0.3, high=0.7, n=2, chance=0.2, floor=1 / 9
+    )
 
 
 def complexity():

@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 from unitlens.explainers import run
 from unitlens.explainers.masks import equal_area_mask, iou, peak_share_mask
-from unitlens.measures import agreement
+from unitlens.measures import agreement, sanity
 from unitlens.report import evaluation_findings
 from unitlens.tables import agreement as agreement_tables
 from unitlens.tables import resampling, summaries
@@ -59,6 +59,91 @@ def test_identical_maps_without_ties_agree_fully():
     assert agreement.equal_area_iou(saliency, saliency, 0.2).tolist() == [1.0] * 3
     assert agreement.spearman(saliency, saliency).tolist() == pytest.approx([1.0] * 3)
     assert agreement.peak_distance(saliency, saliency).tolist() == [0.0] * 3
+
+
+def test_the_ceiling_is_what_a_map_scores_against_itself_with_ties_drawn_again():
+    for support, ceiling in ((0.02, 0.154), (0.05, 0.226), (0.10, 0.387), (0.15, 0.624)):
+        own = sparse_map(0, round(support * 10000))
+        drawn = [agreement.equal_area_iou(own, own, 0.2, seeds=(2 * i, 2 * i + 1)).item() for i in range(20)]
+        assert agreement.self_iou(own, 0.2).item() == pytest.approx(np.mean(drawn), abs=0.003)
+        assert agreement.self_iou(own, 0.2).item() == pytest.approx(ceiling, abs=0.006)
+    assert agreement.self_iou(torch.stack([sparse_map(0, 2000), sparse_map(5, 3000)]), 0.2).tolist() == [1, 1]
+
+
+def smooth_maps(n, *, kind, seed, side=24):
+    """Maps of as many images: coarse noise, an explainer's own and the image's, times a Gaussian in the middle."""
+    prior = sanity.centered_gaussian((side, side))
+    image, own = (sanity.random_saliency((side, side), seeds=range(start, start + n)) for start in (seed, kind))
+    return (own + 0.5 * image) * prior
+
+
+def explained(a, b, ids, source_images):
+    known = {"label": [0] * len(a), "predicted": [0] * len(a)}
+    return explanations({"a": a.numpy(), "b": b.numpy()}, ids=ids, source_images=source_images, **known)
+
+
+def matched(a, b, source_images=None, **options):
+    ids = [f"i{number}" for number in range(len(a))]
+    files = explained(a, b, ids, source_images or ids)
+    options = {"area": 0.2, "areas": [], "threshold": 0.5, "seed": 0} | options
+    return agreement_tables.match(files, **options).set_index("measure")
+
+
+def test_chance_is_what_maps_of_other_images_score():
+    n = 40
+    a, b = (smooth_maps(n, kind=kind, seed=10**6) for kind in (1, 10**3))
+    row = matched(a, b).loc["equal_area_iou"]
+    others = [smooth_maps(200, kind=kind, seed=seed) for kind, seed in ((10**4, 10**7), (10**5, 10**8))]
+    level = agreement.equal_area_iou(*others, 0.2).mean().item()
+    assert row["chance"] == pytest.approx(level, abs=0.02)
+    assert level > agreement.chance_iou(0.2) + 0.2, "the floor is no chance level of smooth maps"
+    assert row["matched"] == n and row["p_value"] < 0.001
+    own = agreement.equal_area_iou(a, b, 0.2, seeds=(list(range(n)), list(range(n, 2 * n)))).mean().item()
+    assert row["chance"] + row["excess"] == pytest.approx(own, abs=0.005)
+    assert row["excess_low"] < row["excess"] < row["excess_high"]
+
+
+def test_every_measure_is_compared_across_images_by_hand():
+    a = torch.rand(3, 5, 6, generator=torch.Generator().manual_seed(0))
+    b = torch.rand(3, 5, 6, generator=torch.Generator().manual_seed(1))
+    options = {"areas": [0.2], "threshold": 0.4}
+    maps, seeds = {"a": a, "b": b}, {"a": [1, 2, 3], "b": [4, 5, 6]}
+    crossed = agreement.cross_scores(maps, seeds, **options)
+    for i in range(3):
+        for j in range(3):
+            one = {"a": a[i : i + 1], "b": b[j : j + 1]}
+            alone = agreement.score_block(one, {"a": seeds["a"][i : i + 1], "b": seeds["b"][j : j + 1]}, **options)
+            assert crossed.keys() == alone.keys()
+            assert all(crossed[key][i, j] == pytest.approx(alone[key][0][0]) for key in alone)
+
+
+def test_crops_of_one_source_image_are_not_compared_as_different_images():
+    a, b = (smooth_maps(6, kind=kind, seed=10**6) for kind in (1, 10**3))
+    scores = agreement.cross_scores({"a": a, "b": b}, {"a": range(6), "b": range(6, 12)}, areas=[0.2], threshold=0.5)
+    own = scores["a", "b", "equal_area_iou", 0.2]
+    result = resampling.matching(own, groups=[*"pppqqr"])
+    between = [own[:3, 3:5], own[:3, 5:], own[3:5, :3], own[3:5, 5:], own[5:, :3], own[5:, 3:5]]
+    assert result.n_groups == 3
+    assert result.chance == pytest.approx(np.mean([block.mean() for block in between]))
+    diagonal = np.mean([own.diagonal()[:3].mean(), own.diagonal()[3:5].mean(), own[5, 5]])
+    assert result.excess == pytest.approx(diagonal - result.chance)
+    assert math.isnan(matched(a[:2], b[:2], ["p", "p"]).loc["spearman", "chance"]), "there is no other source image"
+
+
+def test_images_without_a_map_are_left_out_of_the_chance():
+    a, b = (smooth_maps(6, kind=kind, seed=10**6) for kind in (1, 10**3))
+    a[2], b[4] = 0, 1
+    rows = matched(a, b)
+    flat = dict.fromkeys(("spearman", "peak_distance", "peak_distance_pixels"), 4)
+    assert rows["matched"].to_dict() == {"equal_area_iou": 5, "threshold_iou": 5} | flat
+    kept = [0, 1, 3, 5]
+    ids = [f"i{number}" for number in kept]
+    fewer = explained(a[kept], b[kept], ids, ids)
+    options = {"area": 0.2, "areas": [], "threshold": 0.5, "seed": 0}
+    other = agreement_tables.match(fewer, **options).set_index("measure")
+    assert rows.loc["spearman", "chance"] == pytest.approx(other.loc["spearman", "chance"])
+    nothing = agreement_tables.match(explained(a[:0], b[:0], [], []), **options)
+    assert len(nothing) == 5 and nothing["chance"].isna().all() and nothing["matched"].eq(0).all()
 
 
 def test_constant_maps_agree_by_chance_only():
@@ -160,9 +245,22 @@ def explanations(maps, *, ids="xy", source_images="pp", label=(0, 0), predicted=
 def table_of(values, source_images, **columns):
     """Scores as `score_pairs` gives them, an image a value."""
     columns = {"explainer_a": "lime", "explainer_b": "cam", "measure": "equal_area_iou", "cut": 0.2} | columns
-    columns = {**ORIGIN, "prediction": np.nan, **columns, "chance": 1 / 9, "tied_share": [0.5] * len(values)}
+    columns = {**ORIGIN, "prediction": np.nan, **columns, "floor": 1 / 9, "tied_share": [0.5] * len(values)}
+    columns["ceiling"] = 0.8
     images = [f"{source_image}{number}" for number, source_image in enumerate(source_images)]
     return pd.DataFrame({"value": values, "source_image": list(source_images), "image_id": images, **columns})
+
+
+def matching_of(*rows):
+    """A table as of `match`: of (explainer_a, explainer_b, chance, excess, p_value), all the equal-area IoU at 0.2."""
+    columns = ["explainer_a", "explainer_b", "chance", "excess", "p_value"]
+    table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[2:], float))
+    facts = {**ORIGIN, "measure": "equal_area_iou", "cut": 0.2, "matched": 5, "excess_low": 0.1, "excess_high": 0.3}
+    return table.assign(**facts)
+
+
+def summarized(scores, *matching):
+    return agreement_tables.summarize(scores, matching_of(*matching))
 
 
 def test_pairs_are_scored_by_hand():
@@ -181,23 +279,24 @@ def test_pairs_are_scored_by_hand():
     assert table.loc[("a", "b"), "source_image"].unique().tolist() == ["p"]
 
     equal_area = table.loc[("a", "b", "equal_area_iou", 0.5)]
-    assert equal_area.loc["x", ["value", "chance", "tied_share"]].tolist() == [
+    assert equal_area.loc["x", ["value", "floor", "tied_share", "ceiling"]].tolist() == [
         pytest.approx(1 / 3),
         pytest.approx(1 / 3),
         0,
+        1,
     ]
     without = table.loc[("a", "b")].xs("y", level="image_id")  # a is zero everywhere there: no map, no score
-    assert without[["value", "tied_share"]].isna().all(axis=None)
-    assert table.loc[("a", "b", "equal_area_iou", 0.25, "x"), ["value", "chance"]].tolist() == [1, 0.25 / 1.75]
-    assert (table.loc[("b", "c", "equal_area_iou", 1.0), ["value", "chance"]] == 1).all(axis=None)
+    assert without[["value", "tied_share", "ceiling"]].isna().all(axis=None)
+    assert table.loc[("a", "b", "equal_area_iou", 0.25, "x"), ["value", "floor"]].tolist() == [1, 0.25 / 1.75]
+    assert (table.loc[("b", "c", "equal_area_iou", 1.0), ["value", "floor"]] == 1).all(axis=None)
     threshold = table.loc[("a", "b", "threshold_iou", 0.4)]
     assert threshold.loc["x", "value"] == pytest.approx(1 / 3)
-    assert threshold["chance"].isna().all()
+    assert threshold["floor"].isna().all()
     table = table.droplevel("cut")
     spearman = table.loc[("a", "b", "spearman")]
     assert spearman.loc["x", "value"] == pytest.approx(0.8)  # ranks 4 3 2 1 and 4 2 3 1: 1 - 6 * 2 / (4 * 15)
-    assert spearman["tied_share"].isna().all() and spearman["chance"].tolist() == [0, 0]
-    assert table.loc[("a", "c", "peak_distance"), "chance"].isna().all()
+    assert spearman["tied_share"].isna().all() and spearman["floor"].tolist() == [0, 0]
+    assert table.loc[("a", "c", "peak_distance"), "floor"].isna().all()
     assert math.isnan(spearman.loc["y", "value"])
     assert table.loc[("b", "c", "spearman", "y"), "value"].item() == pytest.approx(1)
     assert table.loc[("a", "c", "peak_distance_pixels", "x"), "value"].item() == 3
@@ -222,26 +321,26 @@ def test_files_of_other_images_are_refused():
 
 def test_the_summary_takes_source_images_as_groups():
     values, source_images = [0.1, 0.2, 0.3, 0.8, 0.9, 0.4, 0.5, 0.1], "ppqqrrst"
-    (row,) = agreement_tables.summarize(table_of(values, source_images)).to_dict("records")
+    (row,) = summarized(table_of(values, source_images)).to_dict("records")
     *_, low, high = resampling.mean_with_interval(values, groups=list(source_images))
     assert (row["n"], row["source_images"], row["undefined"]) == (8, 5, 0)
     assert row["mean"] == pytest.approx(3.3 / 8)
     assert (row["low"], row["high"]) == (low, high)
     assert (row["low"], row["high"]) != resampling.mean_with_interval(values)[3:]
-    assert (row["chance"], row["tied_share"], row["cut"]) == (1 / 9, 0.5, 0.2)
+    assert (row["floor"], row["tied_share"], row["ceiling"], row["cut"]) == (1 / 9, 0.5, pytest.approx(0.8), 0.2)
 
 
 def test_undefined_scores_are_counted_and_left_out():
     values = [0.1, math.nan, 0.3, 0.5, math.nan]
-    (row,) = agreement_tables.summarize(table_of(values, "pqrst")).to_dict("records")
+    (row,) = summarized(table_of(values, "pqrst")).to_dict("records")
     assert (row["n"], row["source_images"], row["undefined"], row["mean"]) == (3, 3, 2, pytest.approx(0.3))
-    (row,) = agreement_tables.summarize(table_of([math.nan, math.nan], "pq")).to_dict("records")
+    (row,) = summarized(table_of([math.nan, math.nan], "pq")).to_dict("records")
     assert (row["n"], row["source_images"], row["undefined"]) == (0, 0, 2)
     assert all(math.isnan(row[name]) for name in ("mean", "low", "high"))
 
 
 def test_fewer_than_three_source_images_give_no_interval():
-    (row,) = agreement_tables.summarize(table_of([0.2, 0.4, 0.6, 0.8], "ppqq")).to_dict("records")
+    (row,) = summarized(table_of([0.2, 0.4, 0.6, 0.8], "ppqq")).to_dict("records")
     assert (row["n"], row["source_images"], row["mean"]) == (4, 2, pytest.approx(0.5))
     assert math.isnan(row["low"])
     assert math.isnan(row["high"])
@@ -256,12 +355,12 @@ def test_models_pairs_and_measures_are_kept_apart():
             table_of([0.8] * 5, "pqrst", model="other"),
         ]
     )
-    summary = agreement_tables.summarize(scores)
+    summary = summarized(scores)
     assert summary["mean"].tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8])
     assert summary.low.tolist() == summary.high.tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8])
     assert summary.cut.tolist() == pytest.approx([0.2, math.nan, 0.2, 0.2], nan_ok=True)
     assert summary.model.tolist() == ["m", "m", "m", "other"]
-    shuffled = agreement_tables.summarize(scores.sample(frac=1, random_state=0))
+    shuffled = summarized(scores.sample(frac=1, random_state=0))
     keys = ["model", "explainer_b", "measure"]
     pd.testing.assert_frame_equal(
         shuffled.sort_values(keys, ignore_index=True), summary.sort_values(keys, ignore_index=True)
@@ -270,7 +369,7 @@ def test_models_pairs_and_measures_are_kept_apart():
 
 def test_right_and_wrong_predictions_are_summarized_apart():
     scores = table_of([0.1, 0.2, 0.3, 0.8], "pqrs", prediction=["right", "right", np.nan, "wrong"])
-    summary = agreement_tables.summarize(scores).set_index("subset")
+    summary = summarized(scores).set_index("subset")
     assert summary["n"].to_dict() == {"all": 4, "right": 2, "wrong": 1}
     assert summary["mean"].to_dict() == pytest.approx({"all": 0.35, "right": 0.15, "wrong": 0.8})
     assert summary.loc[["right", "wrong"], "low"].isna().all()
@@ -285,7 +384,7 @@ def test_headline_and_tests_are_of_one_area():
             table_of([1.0, 2.0, 3.0], "pqr", measure="peak_distance", cut=np.nan, prediction="right"),
         ]
     )
-    rounded = agreement_tables.summarize(scores).round(6)  # as tables are written
+    rounded = summarized(scores).round(6)  # as tables are written
     assert agreement_tables.headline(rounded, area=1 / 3)["mean"].tolist() == pytest.approx([0.4, 0.2])
     (test,) = agreement_tables.compare_pairs(scores.round(6), area=1 / 3, seed=7).to_dict("records")
     assert test["seed"] == 7
@@ -300,12 +399,17 @@ def test_findings_say_what_the_numbers_say():
             table_of([0.1, 0.1, 0.1, 0.1, 0.1], "pqrst", explainer_b="scorecam-x"),
         ]
     )
-    summary, tests = agreement_tables.summarize(scores), agreement_tables.compare_pairs(scores, area=0.2)
+    matching = [("lime", "gradcam-x", 0.3, 0.1, 0.02), ("lime", "scorecam-x", 0.15, -0.05, 0.2)]
+    summary, tests = summarized(scores, *matching), agreement_tables.compare_pairs(scores, area=0.2)
+    assert summary["p_adjusted"].tolist() == [0.04, 0.2]
     assert evaluation_findings.agreement_findings(summary, tests, area=0.2) == [
-        "m: cut at 20 % of the image, LIME and Grad-CAM agree most: IoU 0.40 (95 % interval 0.30 to 0.50, n = 5); "
-        "LIME and Score-CAM least: 0.10 (no interval, for all values are equal; n = 5). Chance is 0.11; of 2 intervals "
-        "1 above it, 1 below it. Beyond chance the first pair agrees more than 0 of 1 other pair (paired permutation "
-        "test by source image, p < 0.05 adjusted for 1 test; smallest p = 0.062)."
+        "m: cut at 20 % of the image, LIME and Grad-CAM agree most: IoU 0.40 (95 % interval 0.30 to 0.50, n = 5), "
+        "+0.10 to the 0.30 of maps of different source images; LIME and Score-CAM least: 0.10 (no interval, for all "
+        "values are equal; n = 5), -0.05 to the 0.15 of maps of different source images. Unrelated pixels have 0.11, "
+        "and ties alone keep the first pair below 0.80. On the same source image 1 of 2 pairs agrees more than on "
+        "different ones (source images permuted, p < 0.05 adjusted for 2 tests; smallest p = 0.04). The first pair "
+        "agrees more than 0 of 1 other pair (paired permutation test by source image, p < 0.05 adjusted for 1 test; "
+        "smallest p = 0.062)."
     ]
 
 
@@ -322,7 +426,7 @@ def test_findings_name_the_first_and_the_last_of_all_pairs_and_its_own_tests():
         for model in ("z", "m")
         for (a, b), mean in means.items()
     )
-    summary, tests = agreement_tables.summarize(scores), agreement_tables.compare_pairs(scores, area=0.2)
+    summary, tests = summarized(scores), agreement_tables.compare_pairs(scores, area=0.2)
     sentences = evaluation_findings.agreement_findings(summary, tests, area=0.2)
     assert [sentence[:2] for sentence in sentences] == ["z:", "m:"]
     for sentence in sentences:

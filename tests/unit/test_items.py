@@ -14,7 +14,7 @@ from unitlens.measures.sanity import cam_maps, draw
 from unitlens.networks.network import predictor
 from unitlens.report import evaluation_findings, explanation_figures, explanation_page, overview_tables, text
 from unitlens.tables import faithfulness, localization, summaries, tuning
-from unitlens.tables.agreement import score_pairs, summarize
+from unitlens.tables.agreement import match, score_pairs, summarize
 from unitlens.tables.complexity import correlate_complexity, measure_complexity, score_shape
 from unitlens.tables.explanations import explanation_table, prediction_table
 from unitlens.tables.sanity import (
@@ -245,7 +245,8 @@ def test_scores_leave_out_what_has_no_map_and_count_it(files, network):
     known = area.notna().unstack()
     assert not known["d"].any() and known[["a", "c", "e"]].all(axis=None)
     assert not known.loc[("gradcam-conv", "lime"), "b"]
-    summary = summarize(scores).set_index(["subset", "explainer_a", "explainer_b", "measure"])
+    matching = match(explained, area=0.2, areas=[0.2], threshold=0.5, seed=0)
+    summary = summarize(scores, matching).set_index(["subset", "explainer_a", "explainer_b", "measure"])
     row = summary.loc[("all", "gradcam-conv", "lime", "equal_area_iou")]
     assert (row["n"], row["undefined"], row["source_images"]) == (3, 2, 3)
 

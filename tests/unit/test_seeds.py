@@ -98,7 +98,14 @@ def rows(*kinds, value="value"):
 
 def pairs(**columns):
     names = ({"explainer_a": "lime", "explainer_b": other} for other in ("cam", "rise"))
-    also = {"measure": "equal_area_iou", "cut": 0.2, "prediction": "right", "chance": 0.1, "tied_share": 0.0}
+    also = {
+        "measure": "equal_area_iou",
+        "cut": 0.2,
+        "prediction": "right",
+        "floor": 0.1,
+        "tied_share": 0.0,
+        "ceiling": 1.0,
+    }
     return rows(*(name | also | columns for name in names))
 
 
@@ -190,7 +197,11 @@ GRID = {"alpha": [0.1, 1, 2], "n_samples": [30, 40, 50]}
 def tuned():
     """Scores of a few settings, and those."""
     swept = lime_sweep.all_settings(SETTING, {"n_samples": [30, 40]})
-    return rows(*({"setting": name, "mask_area": 0.1} for name in swept), value="score"), swept, next(iter(swept))
+    return (
+        rows(*({"setting": name, "mask_area": 0.1, "ceiling": 1.0} for name in swept), value="score"),
+        swept,
+        next(iter(swept)),
+    )
 
 
 def board():
@@ -270,6 +281,10 @@ CASES = {
     ),
     "agreement.score_pairs": lambda s: agreement_tables.score_pairs(
         files(FLAT), area=0.3, areas=[], threshold=0.5, seed=s
+    ),
+    "agreement.match": lambda s: agreement_tables.match(files(FLAT), area=0.3, areas=[], threshold=0.5, seed=s),
+    "agreement.cross_scores": lambda s: agreement.cross_scores(
+        {"a": FLAT, "b": FLAT}, {"a": [s, s], "b": [98, 99]}, areas=[0.3], threshold=0.5
     ),
     "agreement.compare_pairs": lambda s: agreement_tables.compare_pairs(pairs(), area=0.2, seed=s),
     "comparison.trend": lambda s: comparison.trend(labeled_units(), seed=s),
@@ -373,6 +388,7 @@ CASES = {
     "segment.quickshift": lambda s: segment.quickshift(
         np.zeros((1, 30, 30, 3), np.uint8), kernel_size=1, max_dist=5, seed=s
     ),
+    "resampling.matching": lambda s: resampling.matching(noise(20, 20), seed=s).p_value,
     "resampling.paired_permutation_test": lambda s: resampling.paired_permutation_test(*VALUES, seed=s),
     "resampling.rank_correlation": lambda s: resampling.rank_correlation(*VALUES, seed=s)[2:4],
     "resampling.rank_correlation test": lambda s: resampling.rank_correlation(*VALUES, seed=s).p_value,
@@ -388,7 +404,7 @@ CASES = {
         ONES,
         ["a", "b"],
         tuned()[1],
-        lambda maps, masks, rows: maps.sum((1, 2)),
+        lambda maps, masks, rows: (maps.sum((1, 2)), torch.ones(len(rows))),
         seed=s,
         batch_size=8,
     )[0],

@@ -268,7 +268,7 @@ def test_all_settings_refused(some_images, reference):
 def table(values, source_images=None):
     """Scores by setting, an image each."""
     rows = [
-        {"setting": name, "image_id": f"i{number}", "score": value, "mask_area": 0.1}
+        {"setting": name, "image_id": f"i{number}", "score": value, "mask_area": 0.1, "ceiling": 1.0}
         for name, own in values.items()
         for number, value in enumerate(own)
     ]

@@ -129,11 +129,18 @@ def explain(output, images, method, *, batch_size=4, target="predicted", options
 def compare(folder):
     """Explain all source images with one CAM and LIME, cut masks and score; return the paths written."""
     images = decode(f"{folder}/images.h5")
-    saliency = [explain(f"{folder}/{method}.h5", images, method) for method in ("gradcam", "lime")]
+    saliency = [explain(f"{folder}/{method}/0.h5", images, method) for method in ("gradcam", "lime")]
     masks, scores = f"{folder}/masks.h5", f"{folder}/scores.csv"
     adapter("cut_masks", saliency, [masks], params={"area": 0.2, "threshold": 0.5, "seed": 42}, model=MODEL)
     adapter("score_agreement", saliency, [scores], params={"agreement": AGREEMENT, "seed": 42}, model=MODEL)
     return [images, *saliency, masks, scores]
+
+
+def match(saliency, folder):
+    """Compare the explainers on different source images; return the path written."""
+    params = {"agreement": AGREEMENT, "seed": 42, "rows": 100}
+    adapter("match_explanations", saliency, [f"{folder}/matching.csv"], params=params)
+    return f"{folder}/matching.csv"
 
 
 TUNE = {
@@ -586,12 +593,14 @@ def test_summaries():
     _, gradcam, lime, _, scores = compare("summarized")
     outputs = {name: f"summarized/{name}.csv" for name in ("images", "summary", "tests")}
     outputs["findings"] = "summarized/findings.json"
-    adapter("summarize_agreement", [scores], outputs, params={"seed": 42, "area": 0.2})
+    files = {"scores": [scores], "matching": [match([gradcam, lime], "summarized")]}
+    adapter("summarize_agreement", files, outputs, params={"seed": 42, "area": 0.2})
     table, summary = read_table(outputs["images"]), read_table(outputs["summary"])
     assert table.equals(read_table(scores))
     means = table.groupby(["measure", "cut"], dropna=False).value.mean()
     everything = summary[summary.subset == "all"].set_index(["measure", "cut"])["mean"]
     np.testing.assert_allclose(everything.sort_index(), means.sort_index(), rtol=1e-5)
+    assert summary.chance.notna().all() and summary.matched.eq(IMAGES).all()
     assert "Grad-CAM and LIME agree: IoU" in Path(outputs["findings"]).read_text()
     assert len(read_table(outputs["tests"])) == 0  # one pair has no other to be compared with
 
@@ -628,7 +637,7 @@ def test_summaries():
 def score_faithfulness(folder, *, batch_size=4):
     """Score one CAM and LIME on all source images; return the paths written."""
     images = decode(f"{folder}/images.h5")
-    saliency = [explain(f"{folder}/{method}.h5", images, method) for method in ("gradcam", "lime")]
+    saliency = [explain(f"{folder}/{method}/0.h5", images, method) for method in ("gradcam", "lime")]
     files = Namedlist(["toy.json", "toy.bin", images, *saliency])
     for position, name in enumerate(("model", "weights", "images")):
         files._set_name(name, position)
@@ -738,7 +747,9 @@ def test_uneven_shards_are_scored_and_summarized(uneven):
         adapter("score_faithfulness", model_inputs(images) | files, outputs, params=faithful, model=MODEL)
     params = {"seed": 42, "area": 0.2}
     outputs = {name: f"uneven/agreement_{name}.csv" for name in ("images", "summary", "tests")}
-    adapter("summarize_agreement", tables["agreement"], outputs | {"findings": "uneven/agreement.json"}, params=params)
+    saliency = [path for name in ("gradcam", "ablationcam", "lime") for path in uneven[name]]
+    files = {"scores": tables["agreement"], "matching": [match(saliency, "uneven")]}
+    adapter("summarize_agreement", files, outputs | {"findings": "uneven/agreement.json"}, params=params)
     assert set(pd.read_csv(outputs["images"]).image_id) == {"toy_00", "toy_01", "toy_02"}
 
     outputs = {name: f"uneven/truth_{name}.csv" for name in ("images", "summary", "tests")}
@@ -768,7 +779,6 @@ def test_uneven_shards_are_scored_and_summarized(uneven):
     explained = pd.read_csv("uneven/explanations.csv")
     assert explained.superpixels.nunique() == 3 and explained.stability.notna().all()
 
-    saliency = [path for name in ("gradcam", "ablationcam", "lime") for path in uneven[name]]
     files = {"images": uneven["images"], "saliency": saliency, "masks": uneven["masks"]}
     files |= {"predictions": "uneven/predictions.csv", "faithfulness": "uneven/faithful_images.csv"}
     files |= {"agreement": tables["agreement"]}
@@ -964,7 +974,8 @@ def test_a_new_explainer_is_a_function_and_its_name(monkeypatch):
     adapter("score_agreement", saliency, ["new/scores.csv"], params={"agreement": AGREEMENT, "seed": 42}, model=MODEL)
     outputs = {name: f"new/agreement_{name}.csv" for name in ("images", "summary", "tests")}
     params = {"area": 0.2, "seed": 42}
-    adapter("summarize_agreement", ["new/scores.csv"], outputs | {"findings": "new/agreement.json"}, params=params)
+    matched = {"scores": ["new/scores.csv"], "matching": [match(saliency, "new")]}
+    adapter("summarize_agreement", matched, outputs | {"findings": "new/agreement.json"}, params=params)
     summary = read_table(outputs["summary"])
     assert set(zip(summary.explainer_a, summary.explainer_b, strict=True)) == set(combinations(names, 2))
     adapter("summarize_timings", [f"{path}.csv" for path in saliency], ["new/timings.csv"])

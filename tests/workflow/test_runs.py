@@ -157,6 +157,7 @@ def test_appended_source_images_and_a_truncated_one(finished, snakemake, plan, t
         "explain_cam": 2,
         "explain_perturbed": 2,
         "score_agreement": 2,
+        "match_explanations": 1,
         "summarize_agreement": 1,
         "summarize_predictions": 1,
         "summarize_timings": 1,
@@ -187,7 +188,13 @@ def test_appended_source_images_and_a_truncated_one(finished, snakemake, plan, t
     result = snakemake(project, *RUN, *EXPLAINED)
     assert result.returncode == 0, result.stdout
     after = digests(project)
-    summaries = {"agreement.csv", "agreement_summary.csv", "findings/agreement.json", "predictions.csv"}
+    summaries = {
+        "agreement.csv",
+        "agreement_summary.csv",
+        "matching/toy.csv",
+        "findings/agreement.json",
+        "predictions.csv",
+    }
     changed = {name for name in before if after[name] != before[name]}
     grown = {name for name in changed if Path(name).stem == "00002"}  # the shard that was not full
     assert changed - grown == summaries

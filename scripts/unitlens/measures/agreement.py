@@ -15,7 +15,10 @@ from torch import Tensor
 from unitlens.explainers import masks
 from unitlens.explainers.masks import equal_area_mask, iou
 
-__all__ = ["chance_iou", "equal_area_iou", "equal_area_mask", "iou", "peak_distance", "spearman", "tied_share"]
+__all__ = [
+    *("chance_iou", "cross_scores", "equal_area_iou", "equal_area_mask", "iou", "peak_distance", "self_iou"),
+    *("spearman", "tied_share"),
+]
 
 
 def equal_area_iou(
@@ -30,9 +33,10 @@ def equal_area_iou(
 
 
 def chance_iou(fraction: float) -> float:
-    """Intersection over union of unrelated masks that each mark a share `fraction` of the image.
+    """Intersection over union of masks of unrelated pixels that each mark a share `fraction` of the image.
 
-    fraction / (2 - fraction): the ratio of the expected areas q^2 and 2 q - q^2.
+    fraction / (2 - fraction): the ratio of the expected areas q^2 and 2 q - q^2. It is the floor: smooth maps of
+    different images that share a place, the middle for instance, score more, see `cross_scores`.
     """
     return fraction / (2 - fraction)
 
@@ -42,12 +46,28 @@ def tied_share(saliency: Tensor, fraction: float) -> Tensor:
 
     0 where no tie crosses the cut, 1 for a constant map.
     """
+    area, chosen, tied = _ties(saliency, fraction)
+    return (chosen / area).where(chosen < tied, 0.0)
+
+
+def self_iou(saliency: Tensor, fraction: float) -> Tensor:
+    """Intersection over union (n,) of maps (n, h, w) with themselves, cut twice with ties in another random order.
+
+    The ceiling of agreement at this cut: whatever the other map, ties cost as much. Of `area` marked pixels, `chosen`
+    are taken from `tied` equal ones, of which chosen^2 / tied are expected in both masks. 1 where no tie crosses.
+    """
+    area, chosen, tied = _ties(saliency, fraction)
+    both = area - chosen + chosen**2 / tied
+    return both / (2 * area - both)
+
+
+def _ties(saliency: Tensor, fraction: float) -> tuple[int, Tensor, Tensor]:
+    """Pixels of a mask, and (n,) how many of them are chosen from among how many equal ones."""
     pixels, batch = masks.as_pixels(saliency)
     area = masks.area_in_pixels(pixels, fraction)
     cut = pixels.topk(area, dim=1).values[:, -1:]  # the least salient marked pixel
-    chosen = area - (pixels > cut).sum(1)
-    tied = (pixels == cut).sum(1)
-    return (chosen.double() / area).where(chosen < tied, 0.0).view(batch[:-2])
+    chosen, tied = area - (pixels > cut).sum(1), (pixels == cut).sum(1)
+    return area, *(count.double().view(batch[:-2]) for count in (chosen, tied))
 
 
 def spearman(a: Tensor, b: Tensor) -> Tensor:
@@ -73,10 +93,13 @@ def peak_distance(a: Tensor, b: Tensor) -> Tensor:
 
 def score_block(
     maps: Mapping[str, Tensor], seeds: Mapping[str, Sequence[int]], *, areas: Sequence[float], threshold: float
-) -> dict[tuple[str, str, str, float | None], tuple[np.ndarray, np.ndarray]]:
-    """Score every two explainers on some images: for each pair, measure and cut the values and the tied shares."""
-    cuts = {  # masks, share decided by ties
-        (name, area): (equal_area_mask(own, area, seed=seeds[name]), tied_share(own, area))
+) -> dict[tuple[str, str, str, float | None], tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Score every two explainers on some images: for each pair, measure and cut the values, tied shares and ceilings.
+
+    The ceiling is the lower `self_iou` of the two maps.
+    """
+    cuts = {  # masks, share decided by ties, ceiling
+        (name, area): (equal_area_mask(own, area, seed=seeds[name]), tied_share(own, area), self_iou(own, area))
         for name, own in maps.items()
         for area in areas
     }
@@ -85,9 +108,9 @@ def score_block(
     scores = {}
     for a, b in combinations(maps, 2):
         for area in areas:
-            (mask_a, tied_a), (mask_b, tied_b) = cuts[a, area], cuts[b, area]
-            tied = torch.maximum(tied_a, tied_b).numpy()
-            scores[a, b, "equal_area_iou", area] = iou(mask_a, mask_b).numpy(), tied
+            (mask_a, tied_a, self_a), (mask_b, tied_b, self_b) = cuts[a, area], cuts[b, area]
+            limits = torch.maximum(tied_a, tied_b).numpy(), torch.minimum(self_a, self_b).numpy()
+            scores[a, b, "equal_area_iou", area] = iou(mask_a, mask_b).numpy(), *limits
         distance = peak_distance(maps[a], maps[b]).numpy()
         values = {
             ("threshold_iou", threshold): iou(high[a], high[b]).numpy(),
@@ -96,8 +119,42 @@ def score_block(
             ("peak_distance_pixels", None): distance,
         }
         for key, value in values.items():
-            scores[a, b, *key] = value, np.full(len(value), np.nan)
+            scores[a, b, *key] = value, *np.full((2, len(value)), np.nan)
     return scores
+
+
+def cross_scores(
+    maps: Mapping[str, Tensor], seeds: Mapping[str, Sequence[int]], *, areas: Sequence[float], threshold: float
+) -> dict[tuple[str, str, str, float | None], np.ndarray]:
+    """Score the maps of one explainer with those of another on all images: (n, n) for each pair, measure and cut.
+
+    Rows are the images of the first explainer, columns those of the second; `maps` are (n, h, w) by explainer, each
+    with `seeds` of its ties. The diagonal is what `score_block` gives; the rest tells what maps of *different* images
+    score, which is the chance that agreement must exceed.
+    """
+    diagonal = np.hypot(*next(iter(maps.values())).shape[-2:])
+    scores = {}
+    for area in areas:
+        cut = {name: equal_area_mask(own, area, seed=seeds[name]) for name, own in maps.items()}
+        scores |= {(a, b, "equal_area_iou", area): _cross_iou(cut[a], cut[b]) for a, b in combinations(maps, 2)}
+    high = {name: masks.peak_share_mask(own, threshold) for name, own in maps.items()}
+    ranks = {name: _centered_ranks(own) for name, own in maps.items()}
+    ranks = {name: own / own.norm(dim=1, keepdim=True) for name, own in ranks.items()}
+    peaks = {name: _peak(own) for name, own in maps.items()}
+    for a, b in combinations(maps, 2):
+        distance = torch.cdist(peaks[a], peaks[b], compute_mode="donot_use_mm_for_euclid_dist").numpy()
+        scores[a, b, "threshold_iou", threshold] = _cross_iou(high[a], high[b])
+        scores[a, b, "spearman", None] = (ranks[a] @ ranks[b].T).numpy()
+        scores[a, b, "peak_distance", None] = distance / diagonal
+        scores[a, b, "peak_distance_pixels", None] = distance
+    return scores
+
+
+def _cross_iou(a: Tensor, b: Tensor) -> np.ndarray:
+    """Intersection over union (n, m) of each mask (n, h, w) with each of (m, h, w); NaN where both are empty."""
+    a, b = a.flatten(1).float(), b.flatten(1).float()
+    both = (a @ b.T).double()
+    return (both / (a.sum(1)[:, None] + b.sum(1) - both)).numpy()
 
 
 def _centered_ranks(saliency: Tensor) -> Tensor:

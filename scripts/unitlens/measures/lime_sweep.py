@@ -24,11 +24,13 @@ from unitlens.explainers.surrogate import DEFAULTS, DependentError, Fit, fit
 from unitlens.images import fill
 from unitlens.jobs import progress
 from unitlens.measures import faithfulness
+from unitlens.measures.agreement import self_iou
 
-_SCORES = ("setting", "image_id", "superpixels", "score", "mask_area")
+_SCORES = ("setting", "image_id", "superpixels", "score", "mask_area", "ceiling")
 _SECONDS = ("part", "segmentation", "images", "seconds")
 OBJECTIVES = ("equal_area_iou", "mask_iou", "insertion")
-Score = Callable[[Tensor, Tensor, Sequence[int]], Tensor]  # (saliency, LIME's own masks, rows) -> a number a row
+# (saliency, LIME's own masks, rows) -> a score and what ties let it reach at most, each a number a row
+Score = Callable[[Tensor, Tensor, Sequence[int]], tuple[Tensor, Tensor]]
 # The keys of a setting. `kernel` of a grid is a distance with its width, for neither means much without the other.
 KEYS = ("superpixels", "hide", "n_samples", *DEFAULTS._fields, "num_features")
 DEFAULT = "default"
@@ -252,31 +254,31 @@ def make_score(
     seed: int,
     batch_size: int,
 ) -> Score:
-    """Make the function that scores explanations, higher is better: (saliency, LIME's masks, rows) -> a number a row.
+    """Make the function that scores explanations, higher is better: (saliency, LIME's masks, rows) -> scores, ceilings.
 
     The `objective` is "equal_area_iou", IoU of LIME's saliency and the reference, both cut to `area`; "mask_iou", of
     LIME's own binary mask and the reference cut to `area`, which depends on the mask's size, and an empty mask scores
     0; or "insertion", the area under the curve of `faithfulness.insertion`, for which no other explainer is needed.
     Another is a ValueError. The `reference`, maps (n, h, w) of another `explainer` of the same `images` (n, h, w, 3)
-    and `targets` (n,), gives NaN where it is zero everywhere. The seed fixes how ties are broken, as in
+    and `targets` (n,), gives NaN where it is zero everywhere. Of the first objective the ceiling is the lower
+    `agreement.self_iou` of the two maps, NaN of the others. The seed fixes how ties are broken, as in
     `run.cut_masks`.
     """
     if objective not in OBJECTIVES:
         raise ValueError(f"`objective` is {objective!r}; allowed: {', '.join(OBJECTIVES)}")
     known = masks.has_map(reference)
     theirs = masks.equal_area_mask(reference, area, seed=stream_seeds(seed, explainer, image_ids))
-    ties = stream_seeds(seed, lime.NAME, image_ids)
+    ties, limit = stream_seeds(seed, lime.NAME, image_ids), self_iou(reference, area)
 
-    def score(saliency: Tensor, selected: Tensor, rows: Sequence[int]) -> Tensor:
-        own = [ties[row] for row in rows]
+    def score(saliency: Tensor, selected: Tensor, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        own, ceiling = [ties[row] for row in rows], torch.full((len(rows),), torch.nan)
+        if objective == "insertion":
+            options = {"steps": steps, "baseline": baseline, "seeds": own, "batch_size": batch_size}
+            return faithfulness.insertion(predict, images[rows], saliency, targets[rows], **options)[1], ceiling
         if objective == "equal_area_iou":
-            return masks.iou(masks.cut_explanations(saliency, area, seeds=own), theirs[rows]).where(
-                known[rows], torch.nan
-            )
-        if objective == "mask_iou":
-            return masks.iou(selected, theirs[rows]).where(known[rows], torch.nan)
-        options = {"steps": steps, "baseline": baseline, "seeds": own, "batch_size": batch_size}
-        return faithfulness.insertion(predict, images[rows], saliency, targets[rows], **options)[1]
+            selected = masks.cut_explanations(saliency, area, seeds=own)
+            ceiling = torch.minimum(self_iou(saliency, area), limit[rows]).where(known[rows], torch.nan)
+        return masks.iou(selected, theirs[rows]).where(known[rows], torch.nan), ceiling
 
     return score
 
@@ -298,8 +300,9 @@ def sweep(
     `swept` is of `all_settings`, `score` of `make_score`; `given` as in `superpixels_of`. With the image id the seed
     fixes an image's perturbations, as in `run.lime_explainer`. Gives two tables by column: the scores, a row for each
     setting and image, with the superpixels of the image and the share of it in LIME's own mask, 0 where no superpixel
-    is positive (score and area are NaN where `lime.explain` refuses an image); and the seconds to segment the images, a
-    row for each kind of superpixels, and to predict perturbed images (part ``sample``), those of all designs together.
+    is positive, and the ceiling (these three are NaN where `lime.explain` refuses an image); and the seconds to segment
+    the images, a row for each kind of superpixels, and to predict perturbed images (part ``sample``), those of all
+    designs together.
     """
     if not len(images):  # all of the shard were skipped
         return _by_column(_SCORES, []), _by_column(_SECONDS, [])
@@ -359,8 +362,8 @@ def _sample(draw: Callable, rows: Sequence[int], *images: Tensor, **own: Sequenc
 def _score_setting(
     setting: Setting, samples: Mapping[int, tuple[Tensor, Tensor]], segments: Tensor, counts: Tensor, score: Score
 ) -> np.ndarray:
-    """Return score and mask area (2, n) of the images, NaN where LIME refuses one."""
-    n_samples, values = setting["n_samples"], np.full((2, len(segments)), np.nan)
+    """Return score, mask area and ceiling (3, n) of the images, NaN where LIME refuses one."""
+    n_samples, values = setting["n_samples"], np.full((3, len(segments)), np.nan)
     fits = {}
     for row, own in samples.items():
         with suppress(DependentError):  # without a penalty, of so few samples
@@ -371,6 +374,6 @@ def _score_setting(
         own = segments[rows]
         saliency = lime.painted(coefficients.clamp(min=0), own)
         selected = lime.mask(coefficients, own, num_features=setting["num_features"])
-        values[0, rows] = score(saliency.float(), selected, rows).cpu()
-        values[1, rows] = selected.double().mean((1, 2)).cpu()
+        scores, ceilings = score(saliency.float(), selected, rows)
+        values[:, rows] = torch.stack([each.cpu() for each in (scores, selected.double().mean((1, 2)), ceilings)])
     return values

@@ -21,7 +21,7 @@ from unitlens.explainers import items, lime, lime_samples, masks, run
 from unitlens.explainers.items import image_seed, repeated_ids, stream_seeds
 from unitlens.images import fill
 from unitlens.jobs.progress import each
-from unitlens.measures.agreement import chance_iou
+from unitlens.measures.agreement import chance_iou, self_iou
 
 RANDOMIZED, OTHER = "randomized network", "another source image"
 STABILITY_MEASURES = ("top_jaccard", "equal_area_iou", "kept")
@@ -173,20 +173,21 @@ def mean_jaccard(sets: Tensor) -> float:
     return torch.stack([(a & b).sum() / (a | b).sum() for a, b in combinations(sets, 2)]).double().mean().item()
 
 
-def _mean_iou(maps: Tensor, area: float, name: str, seed: int) -> float:
-    """Average the equal-area IoU over all pairs of maps (draws, h, w)."""
+def _mean_iou(maps: Tensor, area: float, name: str, seed: int) -> tuple[float, float]:
+    """Average the equal-area IoU over all pairs of maps (draws, h, w), and what ties let it reach at most."""
     seeds = stream_seeds(seed, name, [str(repeat) for repeat in range(len(maps))])
-    return masks.mask_stability(maps[:, None], area, seeds=[[own] for own in seeds]).item()
+    mean = masks.mask_stability(maps[:, None], area, seeds=[[own] for own in seeds]).item()
+    return mean, float(np.mean([min(pair) for pair in combinations(self_iou(maps, area).tolist(), 2)]))
 
 
 def seed_stability(
     coefficients: Mapping[int, Tensor], labels: Tensor, *, top: int, area: float, image_id: str, seed: int
-) -> dict[int, dict[str, tuple[float, float]]]:
+) -> dict[int, dict[str, tuple[float, float, float]]]:
     """Tell how much LIME's explanation of one image, with superpixels `labels` (h, w), varies from seed to seed.
 
     `coefficients` are (seeds, superpixels) by the number of samples; the largest is the full count. Image id and seed
     fix the order of ties; `top` and `area` are as of `tables.sanity.check_stability`. Gives, by the number of samples,
-    for each of `STABILITY_MEASURES` the value and what chance gives.
+    for each of `STABILITY_MEASURES` the value, what chance gives and what ties let it reach at most, NaN where unknown.
     """
     d = int(labels.max()) + 1
     size = min(top, d)
@@ -195,9 +196,10 @@ def seed_stability(
     for n, own in coefficients.items():
         best = top_superpixels(own, size)
         maps = own.clamp(min=0)[:, labels]
+        iou, ceiling = _mean_iou(maps, area, f"{image_id}/{n}", seed)
         found[n] = {
-            "top_jaccard": (mean_jaccard(best), expected_jaccard(d, size)),
-            "equal_area_iou": (_mean_iou(maps, area, f"{image_id}/{n}", seed), chance_iou(area)),
-            "kept": ((best & final).double().sum(1).div(size).mean().item(), size / d),
+            "top_jaccard": (mean_jaccard(best), expected_jaccard(d, size), np.nan),
+            "equal_area_iou": (iou, chance_iou(area), ceiling),
+            "kept": ((best & final).double().sum(1).div(size).mean().item(), size / d, np.nan),
         }
     return found

@@ -33,7 +33,7 @@ NO_PAIR = "There is no source image on which two explainers can be compared."
 def agreement(summary: pd.DataFrame, *, measure: str) -> Figure:
     """Draw the mean agreement of every two explainers as a heat map, one panel a model.
 
-    Of ``equal_area_iou``, ``threshold_iou`` or ``spearman``; chance is told where it is known.
+    Of ``equal_area_iou``, ``threshold_iou`` or ``spearman``; what maps of different source images have is told.
     """
     rows = summary[summary["measure"] == measure]
     charts.require(rows, "mean", NO_PAIR)
@@ -41,9 +41,9 @@ def agreement(summary: pd.DataFrame, *, measure: str) -> Figure:
     parts = charts.split(rows, "model")
     panels = _triangles(parts, "explainer_a", "explainer_b")
     charts.title_panels(panels, [f"{model}, n = {_numbers(own['n'])}" for model, own in parts.items()])
-    chance = ", ".join(f"{each:.3g}" for each in sorted(rows["chance"].dropna().unique()))
+    chance = " to ".join(dict.fromkeys(f"{each:.2f}" for each in rows["chance"].agg(["min", "max"]).dropna()))
     title = f"{MEASURE_TITLES[measure]} of every two explainers, means over source images"
-    return charts.finished(panels, title, footer=f"Chance: {chance}" if chance else "")
+    return charts.finished(panels, title, footer=f"Maps of different source images: {chance}" if chance else "")
 
 
 def _triangles(parts: Mapping[str, pd.DataFrame], row: str, column: str) -> list[Axes]:
@@ -79,24 +79,28 @@ def agreement_sweep(summary: pd.DataFrame) -> Figure:
     """Draw the equal-area IoU of class activation maps against the area that maps are cut to, one panel a model.
 
     A line for these with each other and one for these with LIME: means over the pairs, with bands from the lowest to
-    the highest pair.
+    the highest pair. Dotted: maps of different source images, dashed: unrelated pixels.
     """
     rows = summary[(summary["measure"] == "equal_area_iou") & (summary["subset"] == "all")]
     rows = rows[rows["explainer_a"].map(has_layer).astype(bool)]
     charts.require(rows, "mean", NO_PAIR)
     rows = rows.assign(percent=100 * rows["cut"], kind=rows["explainer_b"].map(_partner))
-    lines = rows.groupby(["model", "kind", "percent"], sort=False)["mean"].agg(["mean", "min", "max"]).reset_index()
+    points = rows.groupby(["model", "kind", "percent"], sort=False)
+    lines = points["mean"].agg(["mean", "min", "max"]).assign(chance=points["chance"].mean()).reset_index()
     parts = charts.split(lines.rename(columns={"min": "low", "max": "high"}), "model")
     kinds = {_partner(name): charts.EXPLAINER_COLORS.get(name, charts.INK) for name in sorted(set(rows["explainer_b"]))}
     looks = charts.looks(kinds, kinds.values())
     panels = charts.band_plot(parts, x="percent", series="kind", looks=looks, height=2, columns=2, width=charts.NARROW)
     areas = np.linspace(0, rows["cut"].max(), 100)
-    for panel in panels:
-        panel.plot(100 * areas, chance_iou(areas), **charts.CHANCE_LINE)
+    for panel, own in zip(panels, parts.values(), strict=True):
+        panel.plot(100 * areas, chance_iou(areas), **charts.CHANCE_LINE | {"label": "unrelated pixels"})
+        for kind, line in own.groupby("kind", sort=False):
+            panel.plot(line["percent"], line["chance"], color=kinds[kind], linestyle=":", linewidth=1)
         panel.set(xlim=(0, None), ylim=(0, 1))
     charts.title_panels(panels, parts)
     charts.label_outer(panels, "share of the image (%)", "mean equal-area IoU")
-    return charts.finished(panels, "Equal-area IoU of class activation maps by area; bands: lowest to highest pair")
+    title = "Equal-area IoU of class activation maps by area; bands: lowest to highest pair"
+    return charts.finished(panels, title, footer="Dotted: maps of different source images")
 
 
 def _partner(explainer: str) -> str:

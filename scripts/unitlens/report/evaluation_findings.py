@@ -41,12 +41,20 @@ def agreement_findings(summary: pd.DataFrame, tests: pd.DataFrame, *, area: floa
             model=model,
             area=area,
             ranked=ranked.to_dict("records"),
-            known=int(ranked["low"].notna().sum()),
-            above=int((ranked["low"] > ranked["chance"]).sum()),
-            below=int((ranked["high"] < ranked["chance"]).sum()),
+            matched=_matched(ranked),
             tests=_told(tests[(tests["model"] == model) & (tests["measure"] == "equal_area_iou")]),
         )
     return sentences
+
+
+def _matched(pairs: pd.DataFrame) -> dict[str, object] | None:
+    """Give what a sentence tells of the tests of pairs of explainers against other source images; nothing of none."""
+    tested = pairs[pairs["p_adjusted"].notna()]
+    if tested.empty:
+        return None
+    clear = tested[tested["p_adjusted"] < SIGNIFICANT]
+    sides = {"above": int((clear["excess"] > 0).sum()), "below": int((clear["excess"] < 0).sum())}
+    return {"n": len(tested), "adjusted": adjusted(tested), "smallest": tested["p_adjusted"].min()} | sides
 
 
 def _told(tests: pd.DataFrame, family: pd.DataFrame | None = None) -> dict[str, object] | None:

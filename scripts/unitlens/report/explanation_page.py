@@ -120,8 +120,9 @@ def explain_page(cards: Sequence[Mapping], area: float, explained: int) -> dict[
             "superpixels, as LIME, show whole superpixels, as many as come closest to that; below such a map stands "
             "what they cover.",
             f"IoU: how far the masks of two explainers overlap (intersection over union), both cut to exactly "
-            f"{100 * area:g} % of the image, of equally salient pixels some at random; two unrelated maps have "
-            f"{chance_iou(area):.2f}. Order by disagreement: the source images with the lowest mean IoU first.",
+            f"{100 * area:g} % of the image, of equally salient pixels some at random; unrelated pixels have "
+            f"{chance_iou(area):.2f}, maps of different source images more (see the report). Order by disagreement: "
+            "the source images with the lowest mean IoU first.",
             "Dashed outline: the object, where the sheet of source images gives a mask or a box.",
             "Scores say how faithful this map is on this image: deletion (lower is better), insertion and ROAD "
             "(higher is better). One image proves nothing; the report has means with intervals and tests.",

@@ -284,7 +284,13 @@ def _agree(tables: Tables, *, area: float) -> dict[str, object]:
     return {
         "verdict": say("summary.agree", first=ends[0] if ends else None, last=ends[-1] if ends else None)[0],
         "matrix": [_matrix(model, group) for model, group in shown.groupby("model", sort=False)],
-        "lines": say("summary.agree_notes", area=area, n=int(shown["n"].max()), chance=shown["chance"].iloc[0])
+        "lines": say(
+            "summary.agree_notes",
+            area=area,
+            n=int(shown["n"].max()),
+            others=shown["chance"].agg(["min", "max"]),
+            floor=shown["floor"].iloc[0],
+        )
         if ends
         else [],
         "link": ("#agreement", "Agreement in full"),

@@ -208,7 +208,7 @@ def objective_text(*, objective: str, explainer: str, area: float, steps: int, b
 
     title, share = explainer_title(explainer), f"cut to {100 * area:g} % of the image"
     return {
-        "equal_area_iou": f"IoU with {title}, both {share}; chance {chance_iou(area):.3f}",
+        "equal_area_iou": f"IoU with {title}, both {share}; unrelated pixels {chance_iou(area):.3f}",
         "mask_iou": f"IoU of LIME's mask with {title}, {share}",
         "insertion": f"insertion AUC ({baseline} baseline, {steps} steps)",
     }[objective]

@@ -44,6 +44,17 @@ class Correlation(NamedTuple):
     p_value: float
 
 
+class Matching(NamedTuple):
+    """What pairs score beyond chance, which is the mean of mismatched pairs, with an interval and a test."""
+
+    n_groups: int
+    chance: float
+    excess: float
+    low: float
+    high: float
+    p_value: float
+
+
 def mean_with_interval(values: ArrayLike, *, groups: ArrayLike | None = None) -> MeanInterval:
     """Average finite `values` (n,), with Student's t interval over whole groups.
 
@@ -122,6 +133,36 @@ def matching_test(scores: ArrayLike, *, seed: int = 0, n_resamples: int = 9999) 
         rng=np.random.default_rng(seed),
     )
     return PairedTest(difference, float(test.pvalue))
+
+
+def matching(scores: ArrayLike, *, groups: ArrayLike | None = None, seed: int = 0) -> Matching:
+    """Compare pairs, on the diagonal of `scores` (n, n), with all pairs of members that do not belong together.
+
+    `groups` (n,) are as in `mean_with_interval`; members of one group are not matched with each other, and whole groups
+    are permuted by `matching_test`. The excess is the mean of each group's own score less its scores with others, of
+    either side, plus the mean of all of these: its interval is that of this mean. NaN scores of mismatched pairs are
+    left out of the chance; below two groups there is none, below five no interval. ValueError if a score of a pair is
+    not finite, or shapes do not fit.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    finite(np.diagonal(scores), "scores of pairs")
+    number = np.arange(len(scores)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    if scores.shape != (len(number), len(number)):
+        raise ValueError(f"`scores` must be square, a row for each of `groups`, got {scores.shape} and {len(number)}")
+    one_hot = (number == np.arange(number.max(initial=-1) + 1)[:, None]).astype(float)  # (groups, n)
+    known = np.isfinite(scores)
+    with np.errstate(invalid="ignore"):
+        between = one_hot @ np.where(known, scores, 0) @ one_hot.T / (one_hot @ known @ one_hot.T)
+    n = len(between)
+    np.fill_diagonal(between, one_hot @ np.diagonal(scores) / one_hot.sum(1))
+    if n < 2:
+        return Matching(n, *[np.nan] * 5)
+    others = np.where(np.eye(n, dtype=bool), np.nan, between)
+    chance = float(np.nanmean(others))
+    between = np.where(np.isnan(between), chance, between)
+    own = np.diagonal(between) - np.nanmean(others, 0) - np.nanmean(others, 1) + chance
+    _, _, excess, low, high = mean_with_interval(own)
+    return Matching(n, chance, excess, low, high, matching_test(between, seed=seed).p_value)
 
 
 def rank_correlation(

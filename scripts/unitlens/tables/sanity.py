@@ -106,15 +106,16 @@ def check_stability(
         facts = image | {"seeds": len(samples), "superpixels": int(labels.max()) + 1}
         for n in sorted(counts):
             for name in sanity.STABILITY_MEASURES:
-                value, chance = found[n][name] if n in found else (np.nan, np.nan)
-                rows.append(facts | {"n_samples": n, "measure": name, "value": value, "chance": chance})
+                value, chance, ceiling = found[n][name] if n in found else [np.nan] * 3
+                numbers = {"value": value, "chance": chance, "ceiling": ceiling}
+                rows.append(facts | {"n_samples": n, "measure": name} | numbers)
     return pd.DataFrame(rows)
 
 
 def summarize_stability(scores: pd.DataFrame) -> pd.DataFrame:
     """Average the scores of `check_stability`."""
     keys = [*summaries.ORIGIN, "seeds", "n_samples", "measure"]
-    return summaries.mean_table(scores, keys, also={"chance": "mean"})
+    return summaries.mean_table(scores, keys, also={"chance": "mean", "ceiling": "mean"})
 
 
 def fully_randomized(summary: pd.DataFrame) -> pd.DataFrame:

@@ -42,7 +42,7 @@ def leaderboard(
     means.loc[means.undefined > 0, ["mean", "low", "high"]] = np.nan
     usable = scores[scores.setting.isin(means.index[means.undefined == 0])]
     tests = _against(usable, "setting", default, seed)
-    masks = scores.groupby("setting").mask_area
+    by_setting = scores.groupby("setting")
 
     table = pd.DataFrame(list(swept.values()), index=pd.Index(swept, name="setting"))
     table["name"] = pd.Series(names or {}, dtype=object).reindex(table.index).fillna("")
@@ -51,7 +51,8 @@ def leaderboard(
     table["n_features"] = table.n_features.astype("Int64")
     table["forward_passes"] = table.n_samples
     table = table.join(means.rename(columns={"undefined": "refused"}))
-    table["mask_area"], table["empty"] = masks.mean(), masks.agg(lambda area: (area == 0).sum())
+    table["mask_area"], table["ceiling"] = by_setting.mask_area.mean(), by_setting.ceiling.mean()
+    table["empty"] = by_setting.mask_area.agg(lambda area: (area == 0).sum())
     tested = ["difference", "difference_low", "difference_high", "p_value", "p_adjusted"]
     table = table.join(tests[tested])
     table["front"] = pareto_front(table["mean"], table.forward_passes)
@@ -59,7 +60,9 @@ def leaderboard(
     table["refused"], table["left_out"] = table["refused"].fillna(0).astype(int), left_out
     table["rank"] = pd.Series(range(1, len(table) + 1), table.index, dtype="Int64").where(table["mean"].notna())
     first = ["rank", "setting", "name", *COLUMNS, "forward_passes", "n", "source_images", "mean", "low", "high"]
-    return table[[*first, "mask_area", "empty", "refused", "left_out", "front", *tested, "note"]].reset_index(drop=True)
+    return table[
+        [*first, "ceiling", "mask_area", "empty", "refused", "left_out", "front", *tested, "note"]
+    ].reset_index(drop=True)
 
 
 def _against(scores: pd.DataFrame, item: str, reference: str, seed: int) -> pd.DataFrame:

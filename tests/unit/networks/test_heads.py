@@ -4,6 +4,7 @@ import copy
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -209,7 +210,7 @@ def test_one_logit_equals_two_logits_in_every_map_coefficient_and_curve(ending, 
                 )
     for key, curve in our_curves.items():
         torch.testing.assert_close(curve, their_curves[key], rtol=0, atol=1e-5)
-    assert our_tuning == their_tuning
+    assert pd.DataFrame(our_tuning).equals(pd.DataFrame(their_tuning))
     z = body(outputs=1).logits(NORMALIZE(images))[:, 0]
     torch.testing.assert_close(predictor(one_and_two()[0], NORMALIZE)(images)[:, 1], z.sigmoid(), rtol=0, atol=1e-6)
 

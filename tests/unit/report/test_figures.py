@@ -74,12 +74,23 @@ def categories(models):
 
 def sweep(models):
     rows = [
-        [model, f"{method}-{names[-1]}", "lime", "equal_area_iou", "all", cut, cut, low, cut + 0.1 if low else np.nan]
+        [
+            model,
+            f"{method}-{names[-1]}",
+            "lime",
+            "equal_area_iou",
+            "all",
+            cut,
+            cut,
+            low,
+            cut + 0.1 if low else np.nan,
+            cut / 2,
+        ]
         for model, names in models.items()
         for method, low in [("gradcam", 0.02), ("scorecam", None), ("gradcam++", 0.01), ("ablationcam", 0.01)]
         for cut in (0.05, 0.2, 0.5)
     ]
-    columns = ["model", "explainer_a", "explainer_b", "measure", "subset", "cut", "mean", "low", "high"]
+    columns = ["model", "explainer_a", "explainer_b", "measure", "subset", "cut", "mean", "low", "high", "chance"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -697,11 +708,13 @@ def test_a_heat_map_shows_each_pair_once(panels_of):
 
 def test_the_sweep_has_a_line_of_maps_with_each_other_and_one_with_lime(panels_of):
     pairs = [("gradcam-x", "scorecam-x", 0.8), ("gradcam-x", "lime", 0.2), ("scorecam-x", "lime", 0.4)]
-    rows = [["m", a, b, "equal_area_iou", "all", cut, mean] for a, b, mean in pairs for cut in (0.1, 0.2)]
-    columns = ["model", "explainer_a", "explainer_b", "measure", "subset", "cut", "mean"]
+    rows = [["m", a, b, "equal_area_iou", "all", cut, mean, 0.15] for a, b, mean in pairs for cut in (0.1, 0.2)]
+    columns = ["model", "explainer_a", "explainer_b", "measure", "subset", "cut", "mean", "chance"]
     _, (panel,) = panels_of("sweep", ONE, lambda _: pd.DataFrame(rows, columns=columns))
-    with_lime, others, chance = panel.get_lines()
-    assert [with_lime.get_label(), others.get_label(), chance.get_label()] == ["with LIME", "with each other", "chance"]
+    with_lime, others, pixels, *different = panel.get_lines()
+    named = [each.get_label() for each in (with_lime, others, pixels)]
+    assert named == ["with LIME", "with each other", "unrelated pixels"]
+    assert [each.get_ydata().tolist() for each in different] == [[0.15, 0.15]] * 2, "maps of different source images"
     assert with_lime.get_ydata() == pytest.approx([0.3, 0.3]) and others.get_ydata() == pytest.approx([0.8, 0.8])
     band = panel.collections[0].get_paths()[0].vertices[:, 1]
     assert (band.min(), band.max()) == (0.2, 0.4), "from the lowest to the highest pair"

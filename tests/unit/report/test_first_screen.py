@@ -50,8 +50,8 @@ def masks(*counts):
 
 
 def pairs(*means):
-    rows = [("m", "all", a, b, "equal_area_iou", 0.2, 10, mean, 0.11) for a, b, mean in means]
-    columns = ["model", "subset", "explainer_a", "explainer_b", "measure", "cut", "n", "mean", "chance"]
+    rows = [("m", "all", a, b, "equal_area_iou", 0.2, 10, mean, 0.2, 0.11) for a, b, mean in means]
+    columns = ["model", "subset", "explainer_a", "explainer_b", "measure", "cut", "n", "mean", "chance", "floor"]
     return pd.DataFrame(rows, columns=columns)
 
 

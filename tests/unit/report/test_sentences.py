@@ -37,8 +37,9 @@ def paired(key, rows, **same):
 PAIRS = {"g & l": ("gradcam-x", "lime"), "s & l": ("scorecam-x", "lime"), "g & s": ("gradcam-x", "scorecam-x")}
 
 
-def agreeing(rows, p):
-    summary = means("pair", rows, measure="equal_area_iou", cut=0.2, subset="all", chance=1 / 9)
+def agreeing(rows, p, **facts):
+    summary = means("pair", rows, measure="equal_area_iou", cut=0.2, subset="all", chance=0.2, floor=1 / 9, ceiling=1.0)
+    summary = summary.assign(excess=summary["mean"] - 0.2, p_adjusted=0.01).assign(**facts)
     summary[["explainer_a", "explainer_b"]] = [PAIRS[name] for name in summary["pair"]]
     names = [" & ".join(PAIRS[name]) for name in rows]
     tests = paired("pair", {(names[0], other): each for other, each in zip(names[1:], p, strict=True)})
@@ -48,11 +49,12 @@ def agreeing(rows, p):
 def test_agreement_above_and_below():
     rows = {"g & l": (0.6, 0.5, 0.7, 10), "s & l": (0.3, 0.2, 0.4, 10), "g & s": (0.05, 0.01, 0.1, 10)}
     first = (
-        "m: cut at 20 % of the image, Grad-CAM and LIME agree most: IoU 0.60 (95 % interval 0.50 to 0.70, n = 10); "
-        "Grad-CAM and Score-CAM least: 0.05 (95 % interval 0.01 to 0.10, n = 10). Chance is 0.11; of 3 intervals 2 "
-        "above "
-        "it, 1 below it. Beyond chance the first pair agrees more than {} (paired permutation test by source image, "
-        "p < 0.05 adjusted for 2 tests; smallest {})."
+        "m: cut at 20 % of the image, Grad-CAM and LIME agree most: IoU 0.60 (95 % interval 0.50 to 0.70, n = 10), "
+        "+0.40 to the 0.20 of maps of different source images; Grad-CAM and Score-CAM least: 0.05 (95 % interval 0.01 "
+        "to 0.10, n = 10), -0.15 to the 0.20 of maps of different source images. Unrelated pixels have 0.11. On the "
+        "same source image 2 of 3 pairs agree more than on different ones and 1 less (source images permuted, p < "
+        "0.05 adjusted for 3 tests; smallest p = 0.01). The first pair agrees more than {} (paired permutation test "
+        "by source image, p < 0.05 adjusted for 2 tests; smallest {})."
     )
     of = "of 2 other pairs"
     assert agreeing(rows, [(0.3, 0.01), (0.5, 0.2)]) == [first.format(f"1 {of}", "p = 0.01")]
@@ -61,15 +63,18 @@ def test_agreement_above_and_below():
 
 
 def test_agreement_on_too_few_source_images():
-    assert agreeing({"g & l": (0.6, NAN, NAN, 2), "s & l": (0.3, NAN, NAN, 2)}, [(0.3, 0.5)]) == [
-        "m: cut at 20 % of the image, Grad-CAM and LIME agree most: IoU 0.60 (n = 2 is too small for an interval)"
-        "; Score-CAM and LIME least: 0.30 (n = 2 is too small for an interval). Chance is 0.11. Beyond "
-        "chance the first pair agrees more than 0 of 1 other pair (paired permutation test by source image, p < 0.05 "
-        "adjusted for 1 test; smallest p = 0.5)."
+    both = {"g & l": (0.6, NAN, NAN, 2), "s & l": (0.3, NAN, NAN, 2)}
+    assert agreeing(both, [(0.3, 0.5)], chance=NAN, p_adjusted=NAN, ceiling=0.9) == [
+        "m: cut at 20 % of the image, Grad-CAM and LIME agree most: IoU 0.60 (n = 2 is too small for an interval); "
+        "Score-CAM and LIME least: 0.30 (n = 2 is too small for an interval). Unrelated pixels have 0.11, and ties "
+        "alone keep the first pair below 0.90. The first pair agrees more than 0 of 1 other pair (paired permutation "
+        "test by source image, p < 0.05 adjusted for 1 test; smallest p = 0.5)."
     ]
-    assert agreeing({"g & l": (0.6, NAN, NAN, 2)}, []) == [
-        "m: cut at 20 % of the image, Grad-CAM and LIME agree: IoU 0.60 (n = 2 is too small for an interval). "
-        "Chance is 0.11."
+    assert agreeing({"g & l": (0.6, NAN, NAN, 2)}, [], p_adjusted=0.5) == [
+        "m: cut at 20 % of the image, Grad-CAM and LIME agree: IoU 0.60 (n = 2 is too small for an interval), +0.40 "
+        "to the 0.20 of maps of different source images. Unrelated pixels have 0.11. On the same source image 0 of 1 "
+        "pair agree more than on different ones (source images permuted, p < 0.05 adjusted for 1 test; smallest p = "
+        "0.5)."
     ]
     assert agreeing({"g & l": (NAN, NAN, NAN, 0), "s & l": (NAN, NAN, NAN, 0)}, [(NAN, NAN)]) == [
         "m: there is no source image on which two explainers can be compared."
@@ -235,10 +240,10 @@ def randomized(rows, other=0.3, layers=5):
 
 
 def test_maps_that_do_not_change_are_named_and_only_those():
-    start = "m, all {} randomized: equal-area IoU with the original map: Grad-CAM {}. Chance is 0.11{}; {}."
+    start = "m, all {} randomized: equal-area IoU with the original map: Grad-CAM {}. Unrelated pixels have 0.11{}; {}."
     above, at = "0.80 (95 % interval 0.70 to 0.90, n = 10)", "0.35 (95 % interval 0.30 to 0.40, n = 10)"
     between, none = (
-        ", 0.30 between maps of different source images",
+        ", maps of different source images 0.30",
         "so no explainer is shown to ignore what the network has learned",
     )
     assert randomized({"gradcam-x": (0.8, 0.7, 0.9, 10)}) == [
@@ -269,14 +274,15 @@ def stable(jaccards, *, n_samples, top=5):
         for count, mean in jaccards.items()
     ]
     return evaluation_findings.stability_findings(
-        pd.concat(tables).assign(seeds=3, chance=0.2), top=top, n_samples=n_samples
+        pd.concat(tables).assign(seeds=3, chance=0.2, ceiling=0.95), top=top, n_samples=n_samples
     )
 
 
 def test_stability_is_told_at_the_samples_of_the_maps():
     start = (
         "m: LIME's {} {} (mean Jaccard index of two seeds at least 0.8, over 3 seeds). With the {} samples of the "
-        "maps it is {}, chance 0.20, and the equal-area IoU of two seeds' maps is {}, chance 0.20."
+        "maps it is {}, chance 0.20, and the equal-area IoU of two seeds' maps is {}, that of unrelated "
+        "pixels 0.20, and at most 0.95 for ties."
     ).replace(", and the equal", " and the equal")
     five, low, high = (
         "5 most important superpixels are",
@@ -450,7 +456,7 @@ def test_two_methods_agree_more_less_or_neither():
 
 def tuned(gain, p, held_out, held_out_p):
     facts = {"objective": "IoU", "segmentation": "grid", "hide": "mean", "distance": "cosine", "kernel_width": 0.25}
-    facts |= {"alpha": 1.0, "n_features": NAN, "model": "m", "refused": 0, "left_out": 0}
+    facts |= {"alpha": 1.0, "n_features": NAN, "model": "m", "refused": 0, "left_out": 0, "ceiling": 1.0}
     rows = {"best": (0.5, 0.4, 0.6, 10), "default": (0.3, 0.2, 0.4, 10)}
     board = means("setting", rows).assign(rank=[1, 2], n_samples=[100, 200], forward_passes=[100, 200], **facts)
     board = board.assign(difference=[gain, NAN], p_adjusted=[p, NAN])
@@ -495,7 +501,21 @@ def test_every_finding_is_walked():
     assert found == set(EMPTY)
 
 
-SUMMARY = ["model", "measure", "cut", "subset", "explainer_a", "explainer_b", "mean", "low", "high", "n", "chance"]
+SUMMARY = [
+    "model",
+    "measure",
+    "cut",
+    "subset",
+    "explainer_a",
+    "explainer_b",
+    "mean",
+    "low",
+    "high",
+    "n",
+    "chance",
+    "floor",
+]
+SUMMARY += ["ceiling", "excess", "p_adjusted"]
 EMPTY = {  # the columns of the tables, and options
     "evaluation_findings.agreement_findings": ([SUMMARY, ["model", "measure"]], {"area": 0.2}),
     "concept_findings.concept_findings": (

@@ -33,8 +33,16 @@ def each(column, names, n=3, **facts):
 
 
 def pairs():
-    table = each("explainer_a", ["gradcam-x", "scorecam-x"], explainer_b="lime", cut=0.2, chance=0.1, tied_share=0.0)
+    table = each(
+        "explainer_a", ["gradcam-x", "scorecam-x"], explainer_b="lime", cut=0.2, floor=0.1, tied_share=0.0, ceiling=1.0
+    )
     return pd.concat([table.assign(measure=name) for name in ("equal_area_iou", "spearman")], ignore_index=True)
+
+
+def matching(table):
+    keys = ["model", "explained_class", "geometry", "explainer_a", "explainer_b", "measure", "cut"]
+    names = ("chance", "excess", "excess_low", "excess_high", "p_value")
+    return table.drop_duplicates(keys)[keys].assign(matched=3, **dict.fromkeys(names, 0.1))
 
 
 def scored():
@@ -84,7 +92,7 @@ def curve_files(table):
 
 
 SUMMARIES = {
-    "agreement.summarize": (pairs, agreement.summarize),
+    "agreement.summarize": (pairs, lambda table: agreement.summarize(table, matching(table))),
     "agreement.compare_pairs": (pairs, lambda table: agreement.compare_pairs(table, area=0.2)),
     "complexity.summarize_shape": (lambda: each("explainer", EXPLAINERS[:3], measure="gini"), summarize_shape),
     "complexity.correlate_complexity": (
@@ -100,7 +108,7 @@ SUMMARIES = {
     ),
     "sanity.summarize_randomization": (randomized, summarize_randomization),
     "sanity.summarize_stability": (
-        lambda: each("measure", text.STABILITY_TITLES, seeds=2, n_samples=100, chance=0.1),
+        lambda: each("measure", text.STABILITY_TITLES, seeds=2, n_samples=100, chance=0.1, ceiling=1.0),
         summarize_stability,
     ),
     "netdissect.summarize": (dissected, lambda table: netdissect.summarize(table, ["cat", "dog"], np.eye(2))),

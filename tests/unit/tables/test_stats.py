@@ -46,6 +46,34 @@ def test_intervals_of_few_values_cover_the_mean_as_often_as_docs_say(draw, mean,
     assert 0.93 - error <= covered <= 0.97 + error
 
 
+@pytest.mark.parametrize("n", [5, 10, 20])
+def test_the_excess_over_mismatched_pairs_is_covered_and_tested(n):
+    """Scores of maps a of image i and b of image j: what each has with any, noise, and 0.3 if i is j."""
+    rng, runs, inside, rejected = np.random.default_rng(8), 600, 0, 0
+    for _ in range(runs):
+        null = rng.normal(size=(n, 1)) + rng.normal(size=n) + rng.normal(size=(n, n))
+        result = resampling.matching(null + 0.3 * np.eye(n))
+        inside += result.low <= 0.3 <= result.high
+        rejected += resampling.matching_test(null, n_resamples=199).p_value <= 0.05
+    error = 2 * math.sqrt(0.05 * 0.95 / runs)
+    assert 0.93 - error <= inside / runs <= 0.97 + error
+    assert rejected / runs == pytest.approx(0.05, abs=0.002 + error)
+
+
+def test_matching_by_hand():
+    scores = np.array([[5.0, 1, 3], [2, 6, 1], [4, 1, 7]])
+    result = resampling.matching(scores)
+    assert result[:3] == (3, 2, 4) and np.isnan(result[3:5]).all(), "three images are too few for an interval"
+    assert result.p_value == 1 / 6
+    unknown = np.where([[0, 0, 1], [0, 0, 0], [0, 0, 0]], np.nan, scores)
+    assert resampling.matching(unknown).chance == 9 / 5
+    assert np.isnan(resampling.matching([[1.0]])[1:]).all() and resampling.matching(np.empty((0, 0))).n_groups == 0
+    with pytest.raises(ValueError, match="scores of pairs"):
+        resampling.matching([[np.nan, 1.0], [1.0, 1.0]])
+    with pytest.raises(ValueError, match=r"a row for each of `groups`, got \(2, 2\) and 3"):
+        resampling.matching(np.eye(2), groups=[1, 2, 3])
+
+
 def test_crops_are_covered_as_their_source_images_are():
     rng, runs = np.random.default_rng(6), 2500
     groups = np.repeat(np.arange(10), rng.permutation([1, 1, 2, 2, 3, 3, 4, 4, 5, 5]))
