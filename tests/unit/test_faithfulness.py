@@ -288,6 +288,15 @@ def test_shard():
     assert len(table) == 4 * 9 * n
     assert table[table.flat].explainer.unique().tolist() == ["gradcam-x"]
     assert arrays["lime:deletion:mean"].shape == (n, 6) and arrays["image"].shape == (n, 1)
+    drawn = []
+    for draw in range(10):
+        maps = sanity.random_saliency((SIDE, SIDE), seeds=range(draw, n + draw))
+        options = {"steps": 6, "baseline": "mean", "seeds": range(n)}
+        drawn.append(faithfulness.deletion(patch_only, planted_images(n), maps, ones(n), **options)[1])
+    random = table[(table.explainer == "random") & (table.measure == "deletion") & (table.baseline == "mean")]
+    assert (
+        random.value.tolist() == pytest.approx(torch.stack(drawn).mean(0).tolist()) != pytest.approx(drawn[0].tolist())
+    )
     other = explanation | {"target": np.zeros(n, dtype=int)}
     with pytest.raises(ValueError, match="explanations by b have other values of target than those by a"):
         faithfulness_tables.score_shard(

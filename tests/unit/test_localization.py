@@ -86,10 +86,11 @@ def test_random_maps_score_by_chance_and_a_planted_one_fully():
     assert means["lime"][["energy", "iou"]].tolist() == pytest.approx([0.25, agreement.chance_iou(0.25)], rel=0.05)
     peaks = [divmod(own.argmax().item(), 32) for own in noise]
     assert means["lime"]["pointing"] == np.mean([max(peak) < 16 for peak in peaks])
-    random = sanity.random_saliency((32, 32), seeds=stream_seeds(1, "random", images["image_id"]))
-    shares = random[:, :16, :16].sum((1, 2)) / random.sum((1, 2))
+    seeds = stream_seeds(1, "random", images["image_id"])
+    random = torch.stack([sanity.random_saliency((32, 32), seeds=[each + k for each in seeds]) for k in range(10)])
+    shares = random[..., :16, :16].sum((2, 3)) / random.sum((2, 3))
     assert means["random"]["energy"] == pytest.approx(shares.mean().item()) == pytest.approx(0.25, rel=0.05)
-    assert means["random"]["iou"] == pytest.approx(agreement.chance_iou(0.25), rel=0.2)  # coarse maps: few draws
+    assert means["random"]["iou"] == pytest.approx(agreement.chance_iou(0.25), rel=0.1)  # coarse maps
     summary, tests = summarize(scores)
     assert tests[(tests["explainer_a"] == "gradcam-x")]["p_adjusted"].max() < 0.001
     first = evaluation_findings.localization_findings(summary, tests)[0]

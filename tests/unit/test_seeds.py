@@ -308,7 +308,7 @@ CASES = {
         stack for stack, _ in perturbation.stacks(PICTURES, {"a": FLAT}, [1, 1], PLAN, [s, s])
     ],
     "sanity.random_saliency": lambda s: sanity.random_saliency((8, 8), seeds=[s]),
-    "sanity.make_control_maps": lambda s: sanity.make_control_maps((8, 8), seeds=[s])["random"],
+    "sanity.make_control_maps": lambda s: sanity.make_control_maps((8, 8), seeds=[s])["random"][0](),
     "faithfulness.score_shard": lambda s: faithfulness_tables.score_shard(
         predict, {"lime": EXPLANATION}, SHARD["images"], seeds=[s, s], control_seeds=[1, 2], **SCORED
     )[0].query("explainer == 'lime'"),

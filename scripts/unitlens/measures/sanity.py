@@ -27,6 +27,7 @@ RANDOMIZED, OTHER = "randomized network", "another source image"
 STABILITY_MEASURES = ("top_jaccard", "equal_area_iou", "kept")
 
 CONTROLS = ("random", "gaussian")
+CONTROL_DRAWS = 10  # random maps of an image, whose scores are averaged: one moves the mean of ten images by 0.03
 _GAUSSIAN_WIDTH = 0.25  # standard deviation of the centered Gaussian, as a share of each side
 
 
@@ -53,10 +54,14 @@ def centered_gaussian(shape: tuple[int, int]) -> Tensor:
     return down[:, None] * across
 
 
-def make_control_maps(shape: tuple[int, int], *, seeds: Sequence[int]) -> dict[str, Tensor]:
-    """Make the maps (n, h, w) of each of `CONTROLS`; arguments as of `random_saliency`."""
-    gaussian = centered_gaussian(shape).expand(len(seeds), -1, -1)
-    return dict(zip(CONTROLS, (random_saliency(shape, seeds=seeds), gaussian), strict=True))
+def make_control_maps(shape: tuple[int, int], *, seeds: Sequence[int]) -> dict[str, list[Callable[[], Tensor]]]:
+    """Make the maps (n, h, w) of each of `CONTROLS`, one draw after the other; arguments as of `random_saliency`.
+
+    There are `CONTROL_DRAWS` of the random maps, by the next seeds, and one of the Gaussian; each is made when called.
+    """
+    gaussian = [lambda: centered_gaussian(shape).expand(len(seeds), -1, -1)]
+    random = [partial(random_saliency, shape, seeds=[seed + draw for seed in seeds]) for draw in range(CONTROL_DRAWS)]
+    return dict(zip(CONTROLS, (random, gaussian), strict=True))
 
 
 # ---- randomized networks

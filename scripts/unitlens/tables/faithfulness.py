@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -33,9 +34,9 @@ def score_shard(
     A map that is zero everywhere has no scores (see `masks.has_map`), an image without a target none at all. Of
     `images` (n, h, w, 3) uint8, `explanations` hold each explainer's arrays ``saliency, target, target_probability,
     image_id, source_image``; `plan` has all measures. Each image has a seed of the order of equal pixels and the noise,
-    and one of the random map. Gives a row for each image, explainer and measure, and arrays for `write_arrays`: the
-    curves (n, points) ``<explainer>:<measure>:<baseline>``, ``image_id`` and ``source_image``. ValueError if explainers
-    explain other images or classes than each other.
+    and one of the random maps, whose scores and curves are averaged. Gives a row for each image, explainer and measure,
+    and arrays for `write_arrays`: the curves (n, points) ``<explainer>:<measure>:<baseline>``, ``image_id`` and
+    ``source_image``. ValueError if explainers explain other images or classes than each other.
     """
     facts = _common(explanations)
     own = {name: facts[name] for name in ("image_id", "source_image")}
@@ -43,18 +44,25 @@ def score_shard(
         return pd.DataFrame(columns=[*own, *_SCORED]), own
     targets = torch.as_tensor(facts["target"])
     maps = {name: torch.as_tensor(arrays["saliency"]).to(device) for name, arrays in explanations.items()}
-    maps |= {
-        name: control.to(device) for name, control in make_control_maps(images.shape[1:3], seeds=control_seeds).items()
-    }
+    controls = make_control_maps(images.shape[1:3], seeds=control_seeds)
+    maps |= {name: draws[0]().to(device) for name, draws in controls.items()}
     options = {"plan": plan, "seeds": seeds, "batch_size": batch_size}
-    found = curves(predict, torch.as_tensor(images).to(device), maps, targets.clamp(min=0), **options)
+    follow = partial(curves, predict, torch.as_tensor(images).to(device), targets=targets.clamp(min=0), **options)
+    found = follow(saliencies=maps)
+    condensed = scores(found)
+    for name, draws in controls.items():
+        others = [follow(saliencies={name: draw().to(device)}) for draw in draws[1:]]
+        for result, more in ((condensed, [scores(each) for each in others]), (found, others)):
+            for key in [key for key in result if key[0] == name]:
+                result[key] = torch.stack([result[key], *(each[key] for each in more)]).mean(0)
     scored = {name: masks.has_map(each).cpu() & (targets >= 0) for name, each in maps.items()} | {"": targets >= 0}
     found = {key: curve.where(scored[key[0]][:, None], torch.nan) for key, curve in found.items()}
+    condensed = {key: values.where(scored[key[0]], torch.nan) for key, values in condensed.items()}
     flat = {name: masks.is_flat(each).cpu().numpy() for name, each in maps.items()}
     target = pd.Series(facts["target"], dtype="Int64")
     rows = pd.DataFrame(own).assign(target=target.mask(target < 0), target_probability=facts["target_probability"])
     tables = []
-    for (explainer, measure, baseline), values in scores(found).items():
+    for (explainer, measure, baseline), values in condensed.items():
         table = rows.assign(explainer=explainer, measure=measure, baseline=baseline, value=values.numpy())
         tables.append(table.assign(flat=flat[explainer]))
     arrays = {":".join(key).strip(":"): curve.numpy() for key, curve in found.items()}

@@ -1,6 +1,7 @@
 """Score maps against masks and boxes, and summarize."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -18,13 +19,13 @@ def score(explanations: Sequence[run.Explanation], images: Mapping[str, np.ndarr
 
     A row for each image with a reference (``mask`` or ``box``), explainer and measure (``iou, pointing, energy``).
     Value and chance are NaN where a map is zero everywhere (see `masks.has_map`), or nothing is left of an object.
-    `images` is the shard of decoded source images, see `reference_masks`; `seed` that of the random map and of the
-    order of ties, with one of its own for each image and explainer. ValueError if the files are of other images than
-    each other or the shard.
+    `images` is the shard of decoded source images, see `reference_masks`; `seed` that of the random maps, whose scores
+    are averaged, and of the order of ties, with one of its own for each image and explainer. ValueError if the files
+    are of other images than each other or the shard.
     """
     run.check_same_images([*explanations, (images, {"explainer": "the decoded source images"})])
     facts = summaries.image_table(*explanations[0])
-    maps = {own["explainer"]: torch.as_tensor(arrays["saliency"]) for arrays, own in explanations}
+    maps = {own["explainer"]: [partial(torch.as_tensor, arrays["saliency"])] for arrays, own in explanations}
     seeds = stream_seeds(seed, "random", facts["image_id"])
     maps |= sanity.make_control_maps(images["images"].shape[1:3], seeds=seeds)
     columns = [*facts, "reference", "object_area", "explainer", "measure", "value", "chance"]
@@ -32,19 +33,21 @@ def score(explanations: Sequence[run.Explanation], images: Mapping[str, np.ndarr
     for reference, (mask, known) in reference_masks(images).items():
         area = mask.double().mean((-2, -1))
         rows = facts.assign(reference=reference, object_area=area.numpy())
-        for name, own in maps.items():
+        chances = {"iou": agreement.chance_iou(area), "pointing": area, "energy": area}
+        for name, draws in maps.items():
             seeds = stream_seeds(seed, f"{name}/{reference}", facts["image_id"])
-            measures = {
-                "iou": (object_iou(own, mask, seeds=seeds), agreement.chance_iou(area)),
-                "pointing": (pointing(own, mask), area),
-                "energy": (energy_inside(own, mask), area),
-            }
-            for measure, (values, chance) in measures.items():
-                values = values.where(masks.has_map(own), torch.nan)
+            found = torch.stack([_measure(draw(), mask, seeds) for draw in draws]).mean(0)  # (measures, n)
+            for (measure, chance), values in zip(chances.items(), found, strict=True):
                 chance = chance.where(~values.isnan(), torch.nan)
                 table = rows.assign(explainer=name, measure=measure, value=values.numpy(), chance=chance.numpy())
                 tables.append(table[known.numpy()])
     return pd.concat(tables[1:] or tables, ignore_index=True)
+
+
+def _measure(own: torch.Tensor, mask: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
+    """Score maps (n, h, w) by each measure, (measures, n)."""
+    found = [object_iou(own, mask, seeds=seeds), pointing(own, mask), energy_inside(own, mask)]
+    return torch.stack(found).where(masks.has_map(own), torch.nan)
 
 
 def summarize(scores: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
