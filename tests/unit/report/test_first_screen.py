@@ -222,7 +222,10 @@ def test_the_networks_of_a_tile_stay_in_the_order_of_the_run():
     both = {name: pd.concat([table.assign(model="z"), table]) for name, table in tables.items()}
     _, made = verdicts(**both)
     assert [each["title"] for each in made[4]["matrix"]] == [each["title"] for each in made[5]["dots"]] == ["z", "m"]
-    assert made[4]["lines"] == ["Mean IoU of maps cut to 20 % of the image, n = 10; unrelated maps 0.11."]
+    assert made[4]["lines"] == [
+        "Mean IoU of maps cut to 20 % of the image, n = 10; maps of different images 0.20 to 0.20, unrelated "
+        "pixels 0.11."
+    ]
 
 
 def test_correlations_are_drawn_as_shares_of_the_width():
