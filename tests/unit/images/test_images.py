@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 from torchvision import transforms
 from unitlens.images import datasets, decode, label_maps
+from unitlens.images import geometry as geometry_module
 from unitlens.images.geometry import box_pixels
 from unitlens.jobs import sheets
 from unitlens.measures import localization
@@ -108,6 +109,16 @@ def test_wrong_geometry_is_named(wrong):
     geometry = {"fit": "short", "resize": 256, "crop": 224, "interpolation": "bilinear"} | wrong
     with pytest.raises(ValueError, match="`geometry` must have"):
         decode.decode_images([], ".", geometry)
+
+
+def test_as_many_pixels_as_are_allowed_are_not_too_many(tmp_path, monkeypatch):
+    path = save(tmp_path, np.zeros((8, 16, 3), np.uint8), "wide.png")
+    short = {"fit": "short", "resize": 4, "crop": 4, "interpolation": "bilinear"}
+    monkeypatch.setattr(geometry_module, "_MOST_PIXELS", 32)
+    assert load(path, geometry=short).shape == (4, 4, 3)
+    monkeypatch.setattr(geometry_module, "_MOST_PIXELS", 31)
+    with pytest.raises(ValueError, match="16 x 8 pixels would become 8 x 4: too elongated"):
+        load(path, geometry=short)
 
 
 def test_elongated_image_is_refused_before_it_fills_the_memory(tmp_path):

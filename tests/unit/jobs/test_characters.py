@@ -1,5 +1,5 @@
 import pytest
-from unitlens.jobs.characters import visible
+from unitlens.jobs.characters import first_few, nearest, shorten, text_problem, visible, word_problem
 
 HIDDEN = [
     *range(0x202A, 0x202F),
@@ -31,3 +31,38 @@ def test_what_is_seen_stays(text):
 
 def test_line_ends_stay_on_request():
     assert visible("a\nb\t", keep="\n") == r"a" "\n" r"b\t"
+
+
+def test_long_texts_lose_their_middle():
+    assert shorten("a" * 400) == "a" * 400
+    assert shorten("a" * 200 + "b" * 21 + "c" * 180) == "a" * 200 + " … " + "c" * 180
+
+
+def test_five_things_are_listed():
+    assert [first_few(range(count)) for count in (0, 1, 5, 6)] == ["", "0", "0, 1, 2, 3, 4", "0, 1, 2, 3, 4, ..."]
+
+
+def test_the_three_nearest_names_are_given_however_far():
+    assert nearest("resnet81", ["vgg", "resnet18", "zzz", "resnet", "resnet8x"]) == "resnet8x, resnet18, resnet"
+    assert nearest("q", ["abc"]) == "abc" and nearest("q", []) == "none"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "is empty"),
+        ("a", ""),
+        ("a\tb", "has the control character U+0009"),
+        ("a\u2028", "has the control character U+2028"),
+        ("a" * 4096, ""),
+        ("a" * 4097, "has 4097 characters, at most 4096 are allowed"),
+    ],
+)
+def test_what_no_key_takes(text, problem):
+    assert text_problem(text) == problem
+    assert word_problem(text) == (problem if text else "")
+
+
+def test_a_word_does_not_hold_what_separates_words():
+    assert word_problem("a; b") == "must not contain '; ', which separates words in tables"
+    assert word_problem("a;b") == text_problem("a; b") == ""

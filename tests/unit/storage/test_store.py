@@ -287,6 +287,16 @@ def test_large_arrays_are_kept_in_pieces_of_a_mebibyte(tmp_path):
     assert (arrays_module.read_arrays(tmp_path / "a.h5")[0]["values"] == values).all()
 
 
+def test_masks_maps_and_texts_are_compressed_and_all_have_checksums(tmp_path):
+    kinds = {"mask": bool, "map": np.uint16, "text": "U3", "image": np.uint8, "saliency": np.float32}
+    arrays_module.write_arrays(tmp_path / "a.h5", {name: np.zeros((4, 3), kind) for name, kind in kinds.items()}, {})
+    with arrays_module.open_arrays(tmp_path / "a.h5") as file:
+        assert {name: file[name].compression for name in kinds} == {
+            **dict.fromkeys(("mask", "map", "text"), "gzip"), "image": None, "saliency": None
+        }  # fmt: skip
+        assert all(file[name].fletcher32 and file[name].chunks == (4, 3) for name in kinds)
+
+
 def test_files_behind_linked_folders_are_checked_once(tmp_path):
     write(tmp_path / "scratch" / "0.h5")
     (tmp_path / "results").mkdir()
