@@ -19,6 +19,7 @@ include: "rules/concepts.smk"
 include: "rules/comparison.smk"
 include: "rules/netdissect.smk"
 include: "rules/explain.smk"
+include: "rules/accounts.smk"
 include: "rules/agreement.smk"
 include: "rules/complexity.smk"
 include: "rules/faithfulness.smk"
@@ -55,6 +56,7 @@ rule all:
         "results/explanations.html",
         "results/concepts.csv",
         "results/explanations.csv",
+        "results/accounts.csv",
         "results/agreement.csv",
         if_localization("results/localization.csv"),
         "results/figures/sanity/stability.svg",

@@ -191,6 +191,11 @@ def if_configured(key, *things):
     return list(things) if key in config else []
 
 
+def if_any(paths):
+    """The one file of a list, as an input with a name of its own; of an empty list nothing."""
+    return paths[0] if paths else []
+
+
 def if_localization(*things):
     """What is given, where the sheet of explained source images gives a mask or a box; else nothing."""
     sheet = config["images"]["explain"].get("sheet")

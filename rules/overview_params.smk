@@ -112,8 +112,3 @@ def example_images():
 def example_maps():
     model = explained_models()[0]
     return expand(f"results/saliency/{model}/{{explainer}}/{shards('explain')[0]}.h5", explainer=explainers(model))
-
-
-def if_any(paths):
-    """The one file of a list, as an input with a name of its own; of an empty list nothing."""
-    return paths[0] if paths else []

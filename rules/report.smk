@@ -88,6 +88,9 @@ rule write_explanations:
         agreement=per_explained_shard("results/agreement/{model}/{shard}.csv", first_shards("report")),
         predictions="results/predictions.csv",
         faithfulness=per_explained_shard("results/faithfulness/{model}/{shard}.csv", first_shards("report")),
+        accounts=per_explained_shard("results/accounts/{model}/{shard}.h5", first_shards("report")),
+        concepts="results/concepts.csv",
+        netdissect=if_any(if_configured("netdissect", "results/netdissect.csv")),
     output:
         report(
             "results/explanations.html",

@@ -3,15 +3,18 @@
 from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from unitlens.report import explanation_page
+    from unitlens.report import account_bars, explanation_page
     from unitlens.storage.arrays import read_arrays
     from unitlens.storage.shards import by_folder
     from unitlens.storage.tables import read_table
+    from unitlens.tables.accounts import unit_names
     from unitlens.tables.explanations import join_predictions
 
     files, params = snakemake.input, snakemake.params
     explanations = [read_arrays(path, rows=params.shown) for path in files.saliency]
     predictions = read_table(files.predictions) if files.predictions else join_predictions(explanations, params.classes)
+    names = unit_names(*(read_table(path) if path else None for path in (files.concepts, files.netdissect)))
+    accounts = [read_arrays(path, rows=params.shown) for path in files.accounts]
     cards = explanation_page.collect(
         explanations,
         [read_arrays(path, rows=params.shown) for path in files.masks],
@@ -21,6 +24,7 @@ with log_to(snakemake.log[0]):
         source_images=params.shown,
         agreement=read_table(files.agreement) if files.agreement else None,
         area=params.area,
+        accounts=account_bars.collect(accounts, names, params.classes),
     )
     explained = predictions.image_id.nunique()
     explanation_page.write(

@@ -4,8 +4,8 @@ import importlib
 
 __version__ = "0.2.0"
 
-_FLOORS = {"cam": "explainers", "lime": "explainers", "segment": "explainers", "dissect": "units"}
-_FLOORS |= {"agreement": "measures", "faithfulness": "measures", "textures": "images"}
+_FLOORS = {"cam": "explainers", "contributions": "explainers", "lime": "explainers", "segment": "explainers"}
+_FLOORS |= {"dissect": "units", "agreement": "measures", "faithfulness": "measures", "textures": "images"}
 
 
 def __getattr__(name: str) -> object:

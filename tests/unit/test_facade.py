@@ -6,6 +6,7 @@ import pytest
 
 PUBLIC = {
     "cam": ["explain"],
+    "contributions": ["account"],
     "lime": ["explain", "fit", "perturbations", "LimeResult"],
     "segment": ["quickshift", "slic", "felzenszwalb", "grid"],
     "dissect": ["SIMILARITIES", "calibrated_gap", "soft_wpmi", "top_images"],

@@ -13,7 +13,8 @@ from unitlens.networks.network import normalizer
 from unitlens.tables import sanity
 
 SIZE = 32
-CHECKS = [*measures_reference_checks.GRAD_CAM, "quickshift", "lime"]
+ACCOUNTS = ["account, map", "account, sum"]
+CHECKS = [*measures_reference_checks.GRAD_CAM, *ACCOUNTS, "quickshift", "lime"]
 
 
 @pytest.fixture(autouse=True)
@@ -113,8 +114,10 @@ def test_tables(compare):
     assert set(differences.model) == {"toy"} and set(differences.images) == {2}
     allowed = differences.set_index("check").tolerance
     assert (allowed["gradcam"], allowed["lime"]) == (1e-3, 1e-6), "a quarter of a step of color, and rounding"
-    packages = ["grad-cam"] * 7 + ["scikit-image", "lime"]
-    assert differences.reference.tolist() == [f"{name} {version(name)}" for name in packages]
+    packages = ["grad-cam"] * 8 + ["network", "scikit-image", "lime"]
+    assert differences.reference.tolist() == [
+        name if name == "network" else f"{name} {version(name)}" for name in packages
+    ]
     np.testing.assert_allclose(timings.speed_ratio, timings.seconds_reference / timings.seconds_ours)
 
 
@@ -124,7 +127,7 @@ def test_right_results_pass(compare):
     sanity.require_passed(differences)
     largest = differences.set_index("check").largest_difference
     assert (
-        largest[list(measures_reference_checks.GRAD_CAM)].max() < 1e-5
+        largest[[*measures_reference_checks.GRAD_CAM, *ACCOUNTS]].max() < 1e-5
         and largest["quickshift"] == 0
         and largest["lime"] < 1e-12
     )
@@ -217,7 +220,7 @@ def test_ablation_is_compared_by_the_formula_where_grad_cam_departs_from_it(comp
 
 def test_only_what_the_run_uses_is_checked(compare):
     differences = against_packages(compare(["layercam"], superpixels={"method": "grid", "size": 8}, hide="gray")[0])
-    assert differences.check.tolist() == ["layercam", "lime"] and differences.passed.all()
+    assert differences.check.tolist() == ["layercam", *ACCOUNTS, "lime"] and differences.passed.all()
     assert set(differences.note) == {""}
 
 
@@ -259,10 +262,10 @@ def test_what_fails_on_one_image_is_left_out_on_both_sides(compare, monkeypatch)
     seen = {}
     monkeypatch.setattr(lime, "explain_with_package", fail_on_the_first)
     differences, timings = compare(["gradcam"])
-    gradcam, _, row = against_packages(differences).itertuples()
+    gradcam, *_, row = against_packages(differences).itertuples()
     assert (gradcam.images, row.images) == (2, 1) and gradcam.passed and row.passed and not gradcam.note
     assert row.note == f"without first: {items.NOT_FINITE}"
-    assert timings.images.tolist() == [2, 2, 1] and timings.speed_ratio.notna().all()
+    assert timings.images.tolist() == [2, 2, 2, 2, 1] and timings.speed_ratio.notna().all()
 
 
 def test_long_calls_are_not_repeated(monkeypatch):

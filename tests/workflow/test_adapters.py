@@ -126,6 +126,12 @@ def explain(output, images, method, *, batch_size=4, target="predicted", options
     return output
 
 
+def account(output, images, *, batch_size=4, target="predicted"):
+    params = {"network": NETWORK, "device": "cpu", "layer": "relu2", "target": target}
+    adapter("account_units", model_inputs(images), [output], params=params, batch_size=batch_size, model=MODEL)
+    return output
+
+
 def compare(folder):
     """Explain all source images with one CAM and LIME, cut masks and score; return the paths written."""
     images = decode(f"{folder}/images.h5")
@@ -387,6 +393,27 @@ def test_saliency_depends_on_no_shard_or_batch_size(method):
         np.testing.assert_allclose(parts["saliency"], whole["saliency"], rtol=0, atol=1e-4)
 
 
+def test_accounts_depend_on_no_shard_or_batch_size():
+    _, whole = in_shards(account, "accounts-whole", IMAGES, batch_size=IMAGES)
+    for size, batch_size in [(IMAGES, 1), (2, 4)]:
+        paths, parts = in_shards(account, f"accounts-{batch_size}", size, batch_size=batch_size)
+        for name in ("contributions", "margin_contributions", "remainder", "places", "score"):
+            np.testing.assert_allclose(parts[name], whole[name], rtol=0, atol=1e-4)
+        assert parts["runner_up"] == whole["runner_up"] and "saliency" not in parts
+    total = np.sum(whole["contributions"], axis=1) + whole["tokens"] + whole["remainder"]
+    np.testing.assert_allclose(total, whole["score"], rtol=0, atol=1e-4)
+    evidence = {"model": MODEL, "layer": "relu2", "status": "labeled", "concept": "red", "q_value": 0.01, "alpha": 0.05}
+    Path("accounts").mkdir()
+    write_table(pd.DataFrame({"unit": range(8)} | evidence), "accounts/concepts.csv")
+    tables = {name: f"accounts/{name}.csv" for name in ("accounts", "coverage")}
+    files = {"accounts": paths, "concepts": "accounts/concepts.csv", "masks": []}
+    adapter("summarize_accounts", files, tables, params={"shown": 3})
+    rows, coverage = read_table(tables["accounts"]), read_table(tables["coverage"])
+    assert len(rows) == 3 * (8 + 2) and set(rows["item"]) == {"unit", "tokens", "remainder"}
+    assert set(rows["standing"]) == {"selective", ""} and set(rows["model"]) == {MODEL}
+    assert set(coverage["account"]) == {"class", "runner-up"} and set(coverage["n"]) == {IMAGES}
+
+
 def test_label_is_explained_on_request():
     images = decode("label/images.h5")
     arrays, facts = arrays_module.read_arrays(explain("label/gradcam.h5", images, "gradcam", target="label"))
@@ -584,6 +611,7 @@ def test_figures_show_the_first_source_images_whatever_the_shards(sizes, shown, 
     assert sorted(path.stem for path in Path(tmp_path, "overlays").iterdir()) == [f"toy_{i:02d}" for i in range(n)]
     files = shards | {"masks": masks, "agreement": []}
     files |= {name: f"{tmp_path}/{name}.csv" for name in ("predictions", "faithfulness")}
+    files |= {"accounts": [], "concepts": [], "netdissect": []}
     adapter("write_explanations", files, [f"{tmp_path}/page.html"], params=params)
     page = Path(tmp_path, "page.html").read_text()
     assert [f"toy_{i:02d}" in page for i in range(IMAGES)] == [i < n for i in range(IMAGES)]
@@ -783,6 +811,7 @@ def test_uneven_shards_are_scored_and_summarized(uneven):
     files |= {"predictions": "uneven/predictions.csv", "faithfulness": "uneven/faithful_images.csv"}
     files |= {"agreement": tables["agreement"]}
     params |= {"shown": 3, "area": 0.2, "missing": [], "beside": []}
+    files |= {"accounts": [], "concepts": [], "netdissect": []}
     adapter("write_explanations", files, ["uneven/explanations.html"], params=params)
     page = Path("uneven/explanations.html").read_text()
     assert all(name in page for name in ("toy_00", "toy_01", "toy_02"))
@@ -1019,6 +1048,7 @@ def test_a_new_explainer_is_a_function_and_its_name(monkeypatch):
     adapter("draw_overlays", inputs | {"saliency": saliency[3:]}, ["new/overlays"], params=params, model=MODEL)
     inputs |= {"masks": ["new/masks.h5"], "predictions": "new/predictions.csv", "faithfulness": [faithful["scores"]]}
     inputs |= {"agreement": ["new/scores.csv"]}
+    inputs |= {"accounts": [], "concepts": [], "netdissect": []}
     adapter("write_explanations", inputs, ["new/page.html"], params=params)
     assert "checkerboard" in Path("new/page.html").read_text()
 

@@ -5,9 +5,7 @@ Grad-CAM (Selvaraju 2017), HiResCAM (Draelos 2020), Grad-CAM++ (Chattopadhay 201
 except where that package departs from the paper: Ablation-CAM of layers whose minimum is not 0, or with Y < 0.
 """
 
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -15,16 +13,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unitlens.explainers import items
+from unitlens.explainers.forward import (
+    check_arguments,
+    check_finite,
+    checked_forward,
+    forward,
+    frozen,
+    in_chunks,
+    pick,
+)
 from unitlens.explainers.tail import as_logits, find_tail
 from unitlens.jobs.progress import progress
-from unitlens.networks.hooks import capture
-from unitlens.networks.layer_outputs import as_grid, channel_axis, check_rows
-from unitlens.networks.memory import is_out_of_memory
+from unitlens.networks.layer_outputs import as_grid, channel_axis
 
 __all__ = ["METHODS", "ablation_mode", "explain", "passes", "raw_maps", "rescale"]
-
-logger = logging.getLogger(__name__)
 
 
 def explain(model: nn.Module, layer: str, images: Tensor, targets: Tensor, *, method: str, chunk: int = 64) -> Tensor:
@@ -74,25 +76,19 @@ def raw_maps(model: nn.Module, layer: str, images: Tensor, targets: Tensor, *, m
     """Return the unscaled maps (n, grid height, grid width) of the layer's own resolution; arguments as of `explain`.
 
     The weights of Ablation-CAM are Y - Y_-k; the division by Y would cancel in the scaling, and turn the map upside
-    down where Y < 0.
+    down where Y < 0. The errors are those of `explain`, a ValueError for an unknown `method` among them.
     """
-    images, targets = _check_arguments(images, targets, method, chunk)
-    maps, start = [], 0
-    with _frozen(model), torch.inference_mode(False), torch.no_grad():
-        while start < len(images):
-            part = slice(start, start + chunk)
-            try:
-                part_maps = METHODS[method].maps(model, layer, images[part], targets[part], chunk, start)
-            except RuntimeError as error:
-                if chunk == 1 or not is_out_of_memory(error):
-                    raise
-                chunk //= 2
-                logger.warning("out of memory: going on with chunk=%d", chunk)
-                continue
-            _check_finite(part_maps, "saliency", layer, start)
-            maps.append(part_maps.relu())
-            start = part.stop
-    return torch.cat(maps)
+    images, targets = check_arguments(images, targets, chunk)
+    if method not in METHODS:
+        raise ValueError(f"`method` is {method!r}; allowed: {', '.join(METHODS)}")
+
+    def run(images: Tensor, targets: Tensor, chunk: int, first: int) -> Tensor:
+        maps = METHODS[method].maps(model, layer, images, targets, chunk, first)
+        check_finite(maps, "saliency", layer, first)
+        return maps.relu()
+
+    with frozen(model), torch.inference_mode(False), torch.no_grad():
+        return torch.cat(in_chunks(run, images, targets, chunk))
 
 
 def rescale(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -114,9 +110,9 @@ def ablation_mode(model: nn.Module, layer: str, images: Tensor) -> str:
     """
     if not len(images):
         return ""
-    with _frozen(model), torch.inference_mode():
+    with frozen(model), torch.inference_mode():
         images = torch.as_tensor(images)
-        return find_tail(model, layer, images, *_forward(model, layer, images))[0]
+        return find_tail(model, layer, images, *forward(model, layer, images))[0]
 
 
 def passes(model: nn.Module, layer: str, images: Tensor, *, method: str) -> str:
@@ -135,8 +131,8 @@ def _gradient_maps(
     formula: Callable, model: nn.Module, layer: str, images: Tensor, targets: Tensor, chunk: int, first: int
 ) -> Tensor:
     with torch.enable_grad():
-        activations, logits = _forward(model, layer, images, first)
-        score = _pick(logits, targets, first).sum()
+        activations, logits = forward(model, layer, images, first)
+        score = pick(logits, targets, first).sum()
     (gradients,) = torch.autograd.grad(score, activations)
     activation_grid, gradient_grid = (as_grid(values.detach(), images, layer) for values in (activations, gradients))
     if gradients.ndim == 3 and gradients.any() and not gradient_grid.any():
@@ -172,8 +168,8 @@ def _layercam(activations: Tensor, gradients: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def _ablation_maps(model: nn.Module, layer: str, images: Tensor, targets: Tensor, chunk: int, first: int) -> Tensor:
-    activations, logits = _checked_forward(model, layer, images, first)
-    score = _pick(logits, targets, first)
+    activations, logits = checked_forward(model, layer, images, first)
+    score = pick(logits, targets, first)
     grid = as_grid(activations, images, layer)
     _, tail = find_tail(model, layer, images, activations, logits)
     axis = channel_axis(activations, *images.shape[-2:])
@@ -184,14 +180,14 @@ def _ablation_maps(model: nn.Module, layer: str, images: Tensor, targets: Tensor
         return tail(ablated, image)
 
     scores = _channel_scores(without_channel, targets, grid.shape[1], chunk)
-    _check_finite(scores, "logits", layer, first)
+    check_finite(scores, "logits", layer, first)
     return _weighted_sum(score[:, None] - scores, grid)
 
 
 @torch.inference_mode()
 def _score_maps(model: nn.Module, layer: str, images: Tensor, targets: Tensor, chunk: int, first: int) -> Tensor:
-    activations, logits = _checked_forward(model, layer, images, first)
-    _pick(logits, targets, first)  # checks the targets before the long work
+    activations, logits = checked_forward(model, layer, images, first)
+    pick(logits, targets, first)  # checks the targets before the long work
     grid = as_grid(activations, images, layer)
 
     def behind_mask(image: Tensor, channel: Tensor) -> Tensor:
@@ -200,7 +196,7 @@ def _score_maps(model: nn.Module, layer: str, images: Tensor, targets: Tensor, c
         return model(images[image] * _min_max(masks, 1e-8).to(images.dtype))
 
     scores = _channel_scores(behind_mask, targets, grid.shape[1], chunk)
-    _check_finite(scores, "logits", layer, first)
+    check_finite(scores, "logits", layer, first)
     return _weighted_sum(scores.softmax(1), grid)
 
 
@@ -236,54 +232,6 @@ METHODS = {
 # ---- what all methods share
 
 
-@contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    """Keep `model` in evaluation mode and its parameters without gradients inside the block."""
-    training = [module for module in model.modules() if module.training]
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        _set(training, trainable, False)
-        yield
-    finally:
-        _set(training, trainable, True)
-
-
-def _set(training: list[nn.Module], trainable: list[nn.Parameter], value: bool) -> None:
-    for module in training:
-        module.training = value
-    for parameter in trainable:
-        parameter.requires_grad_(value)
-
-
-def _forward(model: nn.Module, layer: str, images: Tensor, first: int = 0) -> tuple[Tensor, Tensor]:
-    """Return the layer's output and the logits; where gradients are enabled, from the layer onwards and checked."""
-    with capture(model, [layer], leaf=torch.is_grad_enabled()) as outputs:
-        logits = as_logits(model(images), len(images))
-    if layer not in outputs or (torch.is_grad_enabled() and not logits.requires_grad):
-        raise ValueError(f"layer {layer!r} does not influence the output")
-    check_rows(outputs[layer], len(images), layer)
-    _check_finite(logits, "logits", layer, first)
-    return outputs[layer], logits
-
-
-def _checked_forward(model: nn.Module, layer: str, images: Tensor, first: int) -> tuple[Tensor, Tensor]:
-    """Do as `_forward` without gradients, after its checks on the first image."""
-    with torch.inference_mode(False), torch.enable_grad():
-        activations, logits = _forward(model, layer, images[:1], first)
-    if len(images) == 1:
-        return activations.detach(), logits.detach()
-    return _forward(model, layer, images, first)
-
-
-def _pick(logits: Tensor, targets: Tensor, first: int) -> Tensor:
-    """Return each image's logit of its target (n,)."""
-    bad = ((targets < 0) | (targets >= logits.shape[1])).nonzero().flatten()
-    if len(bad):
-        index, classes = int(bad[0]), logits.shape[1]
-        raise ValueError(f"`targets` of image {first + index}: got {int(targets[index])}, allowed 0 to {classes - 1}")
-    return logits.gather(1, targets[:, None])[:, 0]
-
-
 def _weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
     """Sum channels (n, c, h, w) by weights (n, c)."""
     return torch.einsum("nc,nchw->nhw", weights, activations)
@@ -293,23 +241,3 @@ def _min_max(maps: Tensor, epsilon: float) -> Tensor:
     """Scale each map (..., h, w) to [0, 1]."""
     low, high = torch.aminmax(maps.flatten(-2), dim=-1, keepdim=True)
     return (maps - low[..., None]) / (high - low + epsilon)[..., None]
-
-
-def _check_finite(values: Tensor, what: str, layer: str, first: int) -> None:
-    """Raise if the values (n, ...) of an image are not all finite; `first` is the index of the first image."""
-    if bad := items.not_finite(values, first=first):
-        raise items.ItemError(f"NaN or infinite {what}: layer {layer!r}, image {next(iter(bad))}", bad)
-
-
-def _check_arguments(images: Tensor, targets: Tensor, method: str, chunk: int) -> tuple[Tensor, Tensor]:
-    images = torch.as_tensor(images).detach()
-    targets = torch.as_tensor(targets, device=images.device)
-    if images.ndim != 4 or not len(images) or not images.is_floating_point():
-        raise ValueError(f"`images` must be float (n, channels, h, w), got {images.dtype} {tuple(images.shape)}")
-    if targets.shape != images.shape[:1] or targets.is_floating_point() or targets.dtype == torch.bool:
-        raise ValueError(f"`targets` must be int ({len(images)},), got {targets.dtype} {tuple(targets.shape)}")
-    if method not in METHODS:
-        raise ValueError(f"`method` is {method!r}; allowed: {', '.join(METHODS)}")
-    if chunk < 1:
-        raise ValueError(f"`chunk` must be at least 1, got {chunk}")
-    return images, targets.long()

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unitlens.explainers import cam, items, lime
+from unitlens.explainers import cam, contributions, items, lime
 from unitlens.explainers.items import image_seed, repeated_ids, stream_seeds
 from unitlens.explainers.lime_samples import on_rows
 from unitlens.explainers.masks import cut_explanations, has_map, mask_stability, peak_share_mask
@@ -59,8 +59,10 @@ def explain_images(
         start = now(device)
         explanation, warning = _explain_batch(explainer, pixels, targets, ids, predicted)
         seconds += now(device) - start
-        zero = ~has_map(explanation["saliency"]).cpu().numpy()
-        warnings.append(np.where(zero & (warning == ""), items.ZERO_MAP, warning))
+        if "saliency" in explanation:
+            zero = ~has_map(explanation["saliency"]).cpu().numpy()
+            warning = np.where(zero & (warning == ""), items.ZERO_MAP, warning)
+        warnings.append(warning)
         explanation |= {
             "target": targets,
             "target_probability": _chosen(probabilities, targets),
@@ -136,6 +138,27 @@ def cam_maps(
     maps, reasons = items.without_failing(draw, len(inputs), unknown)
     maps = torch.zeros(len(inputs), *inputs.shape[-2:], device=inputs.device) if maps is None else maps
     return _emptied({"saliency": maps}, reasons)["saliency"], reasons
+
+
+def account_explainer(
+    model: nn.Module, layer: str, normalize: Callable[[Tensor], Tensor], *, batch_size: int
+) -> Explainer:
+    """Make the explainer that accounts for the explained class and its margin over the runner-up, unit by unit.
+
+    It gives what `contributions.Account` holds, of the margin after ``margin_``, and ``runner_up`` (n,); no unit, and a
+    warning, where the layer or the arithmetic has no account.
+    """
+
+    def run(images: Tensor, targets: Tensor, image_ids: Sequence[str]) -> dict[str, Tensor]:
+        inputs = normalize(images)
+        if reason := contributions.refusal(model, layer, inputs):
+            return contributions.nothing(len(images)) | _warning(dict.fromkeys(range(len(images)), reason), len(images))
+        of_class, of_margin, runner_up = contributions.explain(model, layer, inputs, targets, chunk=batch_size)
+        arrays = of_class._asdict() | {f"margin_{name}": values for name, values in of_margin._asdict().items()}
+        arrays |= {name: arrays[name].float() for name in ("contributions", "margin_contributions")}
+        return arrays | {"runner_up": runner_up}
+
+    return run
 
 
 def lime_explainer(

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unitlens.explainers import cam, items, lime, run, segment, surrogate
+from unitlens.explainers import cam, contributions, items, lime, run, segment, surrogate
 from unitlens.explainers.items import image_seed
 from unitlens.images import fill
 from unitlens.jobs import progress
@@ -24,6 +24,7 @@ from unitlens.networks.hooks import capture, count_calls, find_layer
 from unitlens.networks.network import predictor, set_precision
 
 CAM_TOLERANCE = 1e-3  # of maps in [0, 1]: both sides add up hundreds of channels in float32, in different orders
+LOGIT_TOLERANCE = 1e-4  # of logits: both sides run the network in float32, one with what the layer gave
 LIME_TOLERANCE = 1e-6  # of coefficients, which are probabilities: both sides solve the same equations in float64
 QUICKSHIFT_TOLERANCE = 0.0  # of the share of pixels: labels are equal or they are not
 GRAD_CAM = {
@@ -95,6 +96,9 @@ def compare(
     and, on a GPU, TF32 with those in strict float32. Seconds are for all source images, each after a warm-up call
     unless that took long. A source image that a check cannot explain is left out of it, and the note says why.
 
+    Accounts are checked where the layer runs once: the map of all units, in shares of its largest value, with HiResCAM's
+    before its ReLU, and their sum with the network's logit.
+
     Ablation-CAM of `grad-cam` departs from the formula where the layer's lowest value is not 0, and turns the map
     upside down where the logit is below 0. There its loop, which runs the whole network for every channel, sets
     channels to 0 and does not divide by the logit; the note says so.
@@ -119,6 +123,9 @@ def compare(
     if superpixels["method"] == "quickshift":
         options = {key: superpixels[key] for key in superpixels.keys() - {"method"}}
         checks.insert(-1, _quickshift_check(pixels, options))
+    if not several:
+        accounts = _account_checks(model, layer, normalize(pixels), targets, batch_size)
+        checks[len(checked) : len(checked)] = [check._replace(left_out=without) for check in accounts]
     device = torch.cuda.get_device_name(pixels.device) if pixels.device.type == "cuda" else "cpu"
     strict, differences, timings = {}, [], []
 
@@ -222,6 +229,31 @@ def _cam_check(method: str, model: nn.Module, layer: str, images: Tensor, target
     )
 
 
+def _account_checks(model: nn.Module, layer: str, images: Tensor, targets: Tensor, batch_size: int) -> list[Check]:
+    """Check that accounts add up to the network's logits, and the maps of all units to HiResCAM's before its ReLU."""
+
+    def account(i: int) -> contributions.Account:
+        return contributions.explain(model, layer, images[i : i + 1], targets[i : i + 1], chunk=batch_size)[0]
+
+    def total(i: int) -> Tensor:
+        own = account(i)
+        return own.contributions.sum(1) + own.tokens + own.remainder
+
+    def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
+        return _largest_difference(ours, theirs) / (np.abs(theirs).max() or 1)
+
+    def raw(i: int) -> np.ndarray:
+        return _grad_cam("hirescam", model, layer, images[i : i + 1], int(targets[i]), raw=True)
+
+    def logit(i: int) -> Tensor:
+        return _forward(model, layer, images[i : i + 1], targets[i : i + 1])[1]
+
+    return [
+        Check("account, map", _package("grad-cam"), lambda i: account(i).total, raw, difference, CAM_TOLERANCE),
+        Check("account, sum", "network", total, logit, _largest_difference, LOGIT_TOLERANCE),
+    ]
+
+
 def _grad_cam(
     method: str,
     model: nn.Module,
@@ -230,6 +262,7 @@ def _grad_cam(
     target: int,
     *,
     score: Callable[[Tensor], Tensor] | None = None,
+    raw: bool = False,
     **options: object,
 ) -> np.ndarray:  # (1, h, w)
     import pytorch_grad_cam
@@ -240,7 +273,10 @@ def _grad_cam(
     image = image.clone().requires_grad_(explainer.uses_gradients)  # the model's parameters are frozen
     try:
         with capture(model, [layer]):  # in-place operations after the layer get a copy, not what grad-cam keeps
-            return explainer(image, [score or (lambda logits: logits[target])])
+            scaled = explainer(image, [score or (lambda logits: logits[target])])
+        kept = explainer.activations_and_grads
+        arrays = [each[0].cpu().numpy() for each in (kept.activations, kept.gradients)] if raw else []
+        return explainer.get_cam_image(None, None, None, *arrays, eigen_smooth=False) if raw else scaled
     finally:
         explainer.activations_and_grads.release()
 

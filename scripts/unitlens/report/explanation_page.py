@@ -30,6 +30,7 @@ def collect(
     source_images: int,
     agreement: pd.DataFrame | None = None,
     area: float = 0.2,
+    accounts: Mapping[tuple[str, str], Mapping[str, object]] | None = None,
 ) -> list[dict[str, object]]:
     """Collect the data of the page.
 
@@ -47,15 +48,17 @@ def collect(
         Table of all models, of `agreement.score_pairs`.
     area : float
         Share of the image that masks cover.
+    accounts : mapping, optional
+        Which units made the predictions, of `account_bars.collect`.
 
     Returns
     -------
     list of dict
         For each source image ``image_id, label`` and its ``rows``, one a model: ``model, caption, verdict``,
         ``image`` (h, w, 3) uint8, ``aspect`` (width / height), ``object`` (an SVG path on a square of side
-        `pages.CANVAS`, empty where the sheet gives no object), ``pairs``, from two explainers' titles to the IoU of
-        their maps, and ``maps``: ``title``, ``heat`` (h, w, 3) uint8, ``mask`` (h, w) bool or None, ``covers``, the
-        share of the image that a mask of whole superpixels covers, ``scores, warning``.
+        `pages.CANVAS`, empty where the sheet gives no object), ``account`` or None, ``pairs``, from two explainers'
+        titles to the IoU of their maps, and ``maps``: ``title``, ``heat`` (h, w, 3) uint8, ``mask`` (h, w) bool or
+        None, ``covers``, the share of the image that a mask of whole superpixels covers, ``scores, warning``.
 
     Raises
     ------
@@ -84,6 +87,7 @@ def collect(
             image = images[facts["geometry"]]["images"][i]
             card = _card(told.loc[(model, image_id)], image, outlines[facts["geometry"]][i])
             card |= {"model": model, "pairs": pairs.get((model, image_id), {})}
+            card["account"] = (accounts or {}).get((model, image_id))
             card = cards.setdefault((image_id, model), card)
             shown = _map(explainer, arrays, place, image, cut.get((model, image_id)), area)
             card["maps"].append(shown | {"scores": scores.get((model, image_id, explainer), [])})
@@ -126,9 +130,14 @@ def explain_page(cards: Sequence[Mapping], area: float, explained: int) -> dict[
             "Dashed outline: the object, where the sheet of source images gives a mask or a box.",
             "Scores say how faithful this map is on this image: deletion (lower is better), insertion and ROAD "
             "(higher is better). One image proves nothing; the report has means with intervals and tests.",
+            "Why: what a unit contributes is its activation times the gradient of the score, summed over positions. "
+            "Units, tokens without a place and the rest add up to the score. Orange raises it, purple lowers it; point "
+            "at a bar to see where the unit acts. The account compares with silent units: units that act together "
+            "share the credit, and three names are never the whole reason.",
             "Keys: Tab to the slider, then ← and →.",
         ],
         "objects": any(row["object"] for row in rows),
+        "accounts": any(row["account"] for row in rows),
         "canvas": pages.CANVAS,
     }
 

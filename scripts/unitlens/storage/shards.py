@@ -60,11 +60,11 @@ def picking_by_folder(paths: Iterable[str | Path], name: str) -> dict[str, Calla
 
 
 def by_folder(
-    paths: Iterable[str | Path], *, rows: int | None = None
+    paths: Iterable[str | Path], *, rows: int | None = None, names: Sequence[str] | None = None
 ) -> list[tuple[dict[str, np.ndarray], dict[str, object]]]:
     """Read the shards of each folder, which follow each other, as `concatenate` does: a pair for each folder."""
     groups = groupby(map(Path, paths), key=lambda path: path.parent)
-    return [concatenate(shards, rows=rows) for _, shards in groups]
+    return [concatenate(shards, rows=rows, names=names) for _, shards in groups]
 
 
 def read_columns(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, object]]:

@@ -1,0 +1,111 @@
+"""Lay out accounts of predictions as bars for the page of explanations: which units raise and lower a class, and where.
+
+Bars of single units carry a picture of what the unit contributes at each position: orange raises, purple lowers.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from unitlens.explainers.contributions import LOWERING
+from unitlens.networks.network import class_names
+from unitlens.report import pages
+from unitlens.tables import accounts
+
+RAISES, LOWERS = (179, 88, 6), (84, 39, 136)  # RGB
+
+
+def collect(
+    files: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
+    names: pd.DataFrame,
+    classes: Mapping[str, str | int],
+) -> dict[tuple[str, str], dict[str, object]]:
+    """Give what the page shows of each account, by model and image.
+
+    Parameters
+    ----------
+    files : iterable of (arrays, facts)
+        Files of accounts, of all models.
+    names : pandas.DataFrame
+        What units are called, of `accounts.unit_names`.
+    classes : mapping
+        The `class_names` argument of each model.
+
+    Returns
+    -------
+    dict
+        ``layer, labeled``, whether the layer's units have labels, ``warning``, and by the keys of `accounts.KINDS`
+        ``accounts``: ``score, units, tokens, remainder``, sums of the account, ``runner_up``, that class or an empty
+        text, ``named, selective``, their shares of the absolute account, ``share_named, share_selective`` of the units,
+        and ``bars``: ``title, unit`` (None for sums), ``name, standing, value, left, width`` (percent of the axis) and
+        ``place``, a picture. Without an account there are none.
+    """
+    collected = {}
+    for arrays, facts in files:
+        called = [*class_names(classes[facts["model"]]), ""]  # of number -1: there is none
+        own = accounts.names_of_layer(names, facts, arrays["contributions"].shape[1])
+        for row, image_id in enumerate(arrays["image_id"]):
+            kinds = {kind: _account(arrays, start, row, own) for kind, start in accounts.KINDS.items()}
+            runner_up = called[arrays["runner_up"][row]]
+            collected[(facts["model"], image_id)] = {
+                "layer": facts["layer"],
+                "labeled": bool(len(names[(names["model"] == facts["model"]) & (names["layer"] == facts["layer"])])),
+                "warning": arrays["warning"][row],
+                "accounts": {kind: each | {"runner_up": runner_up} for kind, each in kinds.items() if each},
+            }
+    return collected
+
+
+def _account(arrays: Mapping[str, np.ndarray], start: str, row: int, names: pd.DataFrame) -> dict | None:
+    values = arrays[f"{start}contributions"][row].astype(np.float64)
+    if not len(values) or not np.isfinite(values).all():
+        return None
+    score, tokens, remainder = (float(arrays[start + name][row]) for name in ("score", "tokens", "remainder"))
+    named, selective = names["standing"].eq("named").to_numpy(), names["standing"].ne("").to_numpy()
+    whole = np.abs(values).sum() + abs(tokens) + abs(remainder) or 1.0
+    shown, places = arrays[f"{start}shown"][row], arrays[f"{start}places"][row]
+    bars, single = [], np.zeros(len(values), dtype=bool)
+    for place, unit in enumerate(shown.tolist()):
+        raises = place < len(shown) - min(LOWERING, len(values))
+        if single[unit] or (values[unit] > 0) != raises or not values[unit]:
+            continue
+        single[unit] = True
+        label = {"unit": unit, "name": names["name"].iloc[unit], "standing": names["standing"].iloc[unit]}
+        bars.append(_bar(f"unit {unit}", values[unit], **label, place=_picture(places[place])))
+    for title, chosen in (("other named units", named & ~single), ("other units, without a name", ~named & ~single)):
+        if chosen.any():
+            bars.append(_bar(f"{chosen.sum():,} {title}", values[chosen].sum()))
+    if tokens:
+        bars.append(_bar("tokens without a place, as the class token", tokens))
+    bars.append(_bar("the rest: biases after the layer", remainder))
+    largest = max(abs(bar["value"]) for bar in bars) or 1.0
+    for bar in bars:
+        bar["width"] = 50 * abs(bar["value"]) / largest
+        bar["left"] = 50 - bar["width"] * (bar["value"] < 0)
+    return {
+        "score": score,
+        "units": float(values.sum()),
+        "tokens": tokens,
+        "remainder": remainder,
+        "named": float(np.abs(values[named]).sum() / whole),
+        "selective": float(np.abs(values[selective]).sum() / whole),
+        "share_named": float(named.mean()),
+        "share_selective": float(selective.mean()),
+        "bars": bars,
+    }
+
+
+def _bar(title: str, value: float, **more: object) -> dict[str, object]:
+    return {"title": title, "value": float(value), "unit": None, "name": "", "standing": "", "place": ""} | more
+
+
+def _picture(values: np.ndarray) -> str:
+    """Draw contributions (h, w) as an overlay, the stronger the more opaque; nothing for a layer without positions."""
+    if values.size < 2:
+        return ""
+    pixels = np.empty((*values.shape, 4), np.uint8)
+    pixels[..., :3] = np.where(values[..., None] > 0, RAISES, LOWERS)
+    pixels[..., 3] = np.rint(230 * np.abs(values) / (np.abs(values).max() or 1))
+    return pages.data_uri(pages.compressed(Image.fromarray(pixels), "png", optimize=True), "png")

@@ -1,0 +1,96 @@
+"""Which units made a prediction, and what they are called: tables of accounts beside labels."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+
+from unitlens.tables import unit_labels
+from unitlens.tables.summaries import mean_table
+
+KINDS = {"class": "", "runner-up": "margin_"}  # what an account is of, and what its arrays' names begin with
+STANDINGS = ("named", "selective")  # from what is known of a unit: a word; that it is no accident
+_OTHERS = ("tokens", "remainder")  # items of an account that are no unit
+ARRAYS = ["image_id", "source_image", "target", "runner_up"]  # what the tables need of a file of accounts
+ARRAYS += [f"{kind}{name}" for kind in KINDS.values() for name in ("contributions", *_OTHERS)]
+_COLUMNS = [
+    *("model", "layer", "image_id", "target", "runner_up", "item", "unit", "name", "standing"),
+    *("contribution", "margin_contribution"),
+]
+
+
+def unit_names(concepts: pd.DataFrame | None, masks: pd.DataFrame | None) -> pd.DataFrame:
+    """Give what units may be called: ``model, layer, unit, name, standing``, a row for each unit that has a label.
+
+    A unit is called by its label in `concepts` where its standing is named (`unit_labels.standing`), else by that of
+    Network Dissection in `masks`, where there is one and it is named. ``standing`` is the higher one of both, of
+    `STANDINGS`, or empty.
+    """
+    keys = ["model", "layer", "unit"]
+    found = [pd.DataFrame(columns=[*keys, "name", "standing"])]
+    if concepts is not None:
+        found.append(concepts[keys].assign(name=concepts["concept"], standing=unit_labels.standing(concepts)))
+    if masks is not None:
+        found.append(masks[keys].assign(name=masks["mask_concept"], standing=masks["status"]))
+    table = pd.concat(found, ignore_index=True)
+    table["standing"] = table["standing"].where(table["standing"].isin(STANDINGS), "")
+    table["name"] = table["name"].where(table["standing"] == "named", "")
+    table = table.sort_values("standing", key=lambda each: each.map([*STANDINGS, ""].index), kind="stable")
+    return table.drop_duplicates(keys).sort_values(keys, kind="stable", ignore_index=True)
+
+
+def item_table(
+    arrays: Mapping[str, np.ndarray], facts: Mapping[str, object], names: pd.DataFrame, images: int
+) -> pd.DataFrame:
+    """Tabulate the accounts of the first `images`, a row for each unit and other item; `names` are of `unit_names`.
+
+    `arrays` and `facts` are those of a model's accounts. The columns stand in docs/outputs.md.
+    """
+    units = arrays["contributions"].shape[1]
+    own = names_of_layer(names, facts, units)
+    parts = []
+    for row in range(min(images, len(arrays["image_id"])) if units else 0):
+        part = pd.DataFrame({"item": ["unit"] * units + list(_OTHERS), "unit": [*range(units), np.nan, np.nan]})
+        part = part.assign(name=[*own["name"], "", ""], standing=[*own["standing"], "", ""])
+        for column, start in (("contribution", ""), ("margin_contribution", "margin_")):
+            others = [arrays[start + name][row] for name in _OTHERS]
+            part[column] = np.append(arrays[f"{start}contributions"][row], others)
+        about = {name: facts[name] for name in ("model", "layer")}
+        about |= {name: arrays[name][row] for name in ("image_id", "target", "runner_up")}
+        parts.append(pd.DataFrame(about, index=part.index).join(part))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=_COLUMNS)
+
+
+def names_of_layer(names: pd.DataFrame, facts: Mapping[str, object], units: int) -> pd.DataFrame:
+    """Give ``name`` and ``standing`` of all units of a layer, in their order; empty where the layer has no labels."""
+    own = names[(names["model"] == facts["model"]) & (names["layer"] == facts["layer"])].set_index("unit")
+    return own.reindex(range(units))[["name", "standing"]].fillna("")
+
+
+def coverage(
+    accounts: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]], names: pd.DataFrame
+) -> pd.DataFrame:
+    """Tell which share of accounts named and selective units carry, beside their share of the units.
+
+    The share is of the sum of absolute contributions of units, tokens and remainder, a mean over images with its
+    interval over source images. `accounts` are arrays and facts, one pair a model; the columns stand in
+    docs/outputs.md.
+    """
+    rows = []
+    for arrays, facts in accounts:
+        units = arrays["contributions"].shape[1]
+        standing = names_of_layer(names, facts, units)["standing"].to_numpy()
+        parts = {"named": standing == "named", "selective": np.isin(standing, STANDINGS)}
+        for kind, start in KINDS.items():
+            sizes = np.abs(arrays[f"{start}contributions"])
+            others = {name: np.abs(arrays[start + name]) for name in _OTHERS}
+            whole = sizes.sum(1) + sum(others.values())
+            whole[whole == 0] = np.nan
+            shares = {part: sizes[:, chosen].sum(1) for part, chosen in parts.items()} | others
+            for part, share in shares.items():
+                about = {"model": facts["model"], "layer": facts["layer"], "account": kind, "part": part}
+                of_units = parts[part].mean() if part in parts and units else np.nan
+                values = {"source_image": arrays["source_image"], "value": share / whole, "units": of_units}
+                rows.append(pd.DataFrame(about | values))
+    keys = ["model", "layer", "account", "part"]
+    return mean_table(pd.concat(rows, ignore_index=True), keys, also={"units": "first"})

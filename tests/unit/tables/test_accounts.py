@@ -1,0 +1,107 @@
+"""Tables of accounts: what units may be called, what stands in a row, and which share named units carry."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from unitlens.explainers import contributions
+from unitlens.tables import accounts
+
+FACTS = {"model": "net", "layer": "4"}
+
+
+def labels(**changes):
+    """Labels of five units: named, selective, neither, dead, and named in another layer."""
+    table = pd.DataFrame(
+        {
+            "model": "net",
+            "layer": ["4", "4", "4", "4", "1.10"],
+            "unit": [0, 1, 2, 3, 2],
+            "status": ["labeled", "labeled", "unlabeled", "dead", "labeled"],
+            "concept": ["cat", "dog", "", "", "owl"],
+            "q_value": [0.01, 0.02, 0.5, np.nan, 0.01],
+            "alpha": 0.05,
+            "named": [True, False, False, False, True],
+        }
+    )
+    return table.assign(**changes)
+
+
+def masks():
+    return pd.DataFrame(
+        {
+            "model": "net",
+            "layer": "4",
+            "unit": [0, 1, 2, 3],
+            "status": ["neither", "named", "selective", "neither"],
+            "mask_concept": ["red", "dotted", "blue", "green"],
+        }
+    )
+
+
+def account(contributions_, *, margin=None, tokens=0.0, remainder=0.0):
+    """Arrays of accounts (n, units) as a file holds them."""
+    values = np.asarray(contributions_, dtype=np.float32)
+    n = len(values)
+    arrays = {"image_id": np.array([f"i{row}" for row in range(n)], dtype=object)}
+    arrays |= {"source_image": arrays["image_id"], "target": np.arange(n), "runner_up": np.full(n, 7)}
+    for start, each in (("", values), ("margin_", values if margin is None else np.asarray(margin, np.float32))):
+        arrays[f"{start}contributions"] = each
+        arrays[f"{start}tokens"], arrays[f"{start}remainder"] = np.full(n, tokens), np.full(n, remainder)
+    return arrays
+
+
+def test_a_unit_is_called_by_its_label_or_by_masks_and_not_by_what_is_only_selective():
+    names = accounts.unit_names(labels(), masks())
+    found = {(row.layer, row.unit): (row.name, row.standing) for row in names.itertuples(index=False)}
+    assert found == {
+        ("4", 0): ("cat", "named"),
+        ("4", 1): ("dotted", "named"),
+        ("4", 2): ("", "selective"),
+        ("4", 3): ("", ""),
+        ("1.10", 2): ("owl", "named"),
+    }
+    assert len(accounts.unit_names(labels(), None)) == 5 and len(accounts.unit_names(None, None)) == 0
+
+
+def test_rows_are_units_and_the_other_items_of_the_first_images():
+    arrays = account([[1, -2, 3, 0], [4, 5, 6, 0], [7, 8, 9, 0]], margin=np.ones((3, 4)), tokens=0.5, remainder=-1)
+    table = accounts.item_table(arrays, FACTS, accounts.unit_names(labels(), masks()), images=2)
+    assert len(table) == 2 * (4 + 2) and list(table["image_id"].unique()) == ["i0", "i1"]
+    first = table[table["image_id"] == "i0"]
+    assert first["contribution"].tolist() == [1, -2, 3, 0, 0.5, -1]
+    assert first["margin_contribution"].tolist() == [1, 1, 1, 1, 0.5, -1]
+    assert first["name"].tolist() == ["cat", "dotted", "", "", "", ""]
+    assert first["item"].tolist() == ["unit"] * 4 + ["tokens", "remainder"] and first["unit"].isna().sum() == 2
+    assert set(table["target"]) == {0, 1} and set(table["runner_up"]) == {7}
+
+
+def test_coverage_is_the_share_of_absolute_contributions():
+    arrays = account([[1, -2, 3, 0]] * 6, margin=[[0, 0, 1, 1]] * 6, remainder=-4)
+    table = accounts.coverage([(arrays, FACTS)], accounts.unit_names(labels(), masks()))
+    found = table.set_index(["account", "part"])["mean"]
+    assert found["class"].to_dict() == pytest.approx({"named": 0.3, "selective": 0.6, "tokens": 0, "remainder": 0.4})
+    assert found["runner-up"].to_dict() == pytest.approx(
+        {"named": 0, "selective": 1 / 6, "tokens": 0, "remainder": 4 / 6}
+    )
+    units = table.set_index(["account", "part"])["units"]["class"]
+    assert units["named"] == 0.5 and units["selective"] == 0.75 and np.isnan(units["remainder"])
+    assert set(table["n"]) == {6} and (table["low"] <= table["mean"]).all()
+
+
+def test_layers_without_labels_and_without_accounts_are_told():
+    other = {"model": "net", "layer": "unlabeled"}
+    names = accounts.unit_names(labels(), None)
+    shares = accounts.coverage([(account([[1, 2]] * 5), other)], names).set_index(["account", "part"])["mean"]
+    assert shares["class"]["named"] == 0
+    none = {name: array.numpy() for name, array in contributions.nothing(5).items()}
+    none |= {name: account([[1]] * 5)[name] for name in ("image_id", "source_image", "target")}
+    assert list(accounts.item_table(none, FACTS, names, images=3)) == list(
+        accounts.item_table(account([[1]]), FACTS, names, images=1)
+    )
+    shares = accounts.coverage([(none, FACTS)], names)
+    assert shares["mean"].isna().all() and set(shares["undefined"]) == {5}
+
+
+def test_a_silent_account_has_no_share():
+    shares = accounts.coverage([(account([[0, 0]] * 5), FACTS)], accounts.unit_names(labels(), None))
+    assert shares["mean"].isna().all() and set(shares["undefined"]) == {5}
