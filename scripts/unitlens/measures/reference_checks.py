@@ -96,8 +96,8 @@ def compare(
     and, on a GPU, TF32 with those in strict float32. Seconds are for all source images, each after a warm-up call
     unless that took long. A source image that a check cannot explain is left out of it, and the note says why.
 
-    Accounts are checked where the layer runs once: the map of all units, in shares of its largest value, with HiResCAM's
-    before its ReLU, and their sum with the network's logit.
+    Accounts are checked where the layer runs once: the map of all units, in shares of its largest value, with that of
+    HiResCAM before its ReLU, and their sum with the network's logit.
 
     Ablation-CAM of `grad-cam` departs from the formula where the layer's lowest value is not 0, and turns the map
     upside down where the logit is below 0. There its loop, which runs the whole network for every channel, sets
