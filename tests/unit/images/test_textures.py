@@ -54,6 +54,39 @@ def test_a_pattern_has_its_share_of_the_second_color_at_any_size(pattern):
     assert textures.PATTERNS[pattern](y, x, smooth).mean() == pytest.approx(share, abs=0.04)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "second"),
+    [
+        ("plain", [0, 0, 0, 0, 0, 0]),
+        ("striped", [1, 1, 0, 0, 1, 0]),
+        ("checkered", [0, 1, 1, 0, 0, 0]),
+        ("dotted", [0, 1, 1, 0, 0, 0]),
+        ("grid", [1, 0, 0, 0, 1, 0]),
+        ("zigzag", [0, 0, 1, 1, 0, 1]),
+        ("speckled", [0, 0, 0, 0, 1, 1]),
+        ("marbled", [1, 1, 1, 0, 0, 1]),
+        ("concentric", [1, 0, 0, 1, 1, 0]),
+    ],
+)
+def test_where_a_pattern_has_its_second_color(pattern, second):
+    u, v = np.array([[0.1, 0.3, 0.6, 0.9, 1.1, -0.2], [0.15, 0.7, 0.3, 0.8, 0.4, 0.5]])
+    noise = np.array([0, 0.1, 0.2, 0.3, 0.4, 0.9])
+    assert textures.PATTERNS[pattern](u, v, lambda grains: grains * noise).tolist() == list(map(bool, second))
+
+
+def test_an_image_is_the_same_on_every_machine():
+    """Red at every 24th pixel of two images, whose last bits may differ, and what the label maps say there."""
+    images, maps = textures.generate(2, size=SIZE, seed=1)
+    images, maps = images[:, 8::24, 8::24, 0], maps[..., 8::24, 8::24]
+    red = [[119, 129, 245, 126, 124, 116, 255, 120, 246, 35, 129, 119, 242, 73, 77, 126]]
+    red += [[254, 245, 235, 90, 255, 140, 227, 106, 50, 141, 56, 52, 135, 137, 140, 141]]
+    np.testing.assert_allclose(images.reshape(2, -1).astype(int), red, atol=1)
+    assert maps[0].reshape(2, -1).tolist() == [
+        [11, 11, 3, 11, 6, 11, 3, 11, 3, 5, 11, 11, 3, 6, 6, 11],
+        [18, 18, 18, 18, 17, 18, 18, 18, 17, 20, 18, 18, 17, 20, 20, 18],
+    ]
+
+
 @pytest.mark.parametrize(("n", "size"), [(-1, 32), (3, 15)])
 def test_what_cannot_be_drawn_is_refused(n, size):
     with pytest.raises(ValueError, match=f"`n` must be at least 0 and `size` at least 16 pixels, got {n} and {size}"):
@@ -62,16 +95,18 @@ def test_what_cannot_be_drawn_is_refused(n, size):
 
 def test_the_set_that_is_written_is_the_one_that_is_generated(tmp_path):
     for size in (7, 5):  # a smaller set takes the place of a larger one
-        datasets.draw_images(tmp_path, "textures", size=size, pixels=SIZE, seed=3)
-    datasets.write_sheet(tmp_path / "sheet.csv", tmp_path / "left.csv", tmp_path, sheet=None, kind="textures", size=5)
+        datasets.draw_images(tmp_path / "new", "textures", size=size, pixels=SIZE, seed=3)
+    datasets.write_sheet(
+        tmp_path / "sheet.csv", tmp_path / "left.csv", tmp_path / "new", sheet=None, kind="textures", size=5
+    )
     rows = sheets.read_rows(tmp_path / "sheet.csv", 0, 9)
     assert [row["image_id"] for row in rows] == [f"texture_{number:05d}" for number in range(5)]
     assert [line for row in rows for line in sheets.check_row(row)] == []
     images, maps = textures.generate(5, size=SIZE, seed=3)
-    read, _ = label_maps.read_label_maps(rows, tmp_path, GEOMETRY)
+    read, _ = label_maps.read_label_maps(rows, tmp_path / "new", GEOMETRY)
     np.testing.assert_array_equal(read["mask"], maps)
-    np.testing.assert_array_equal([np.asarray(Image.open(tmp_path / row["path"])) for row in rows], images)
-    words = datasets.words_of_maps("textures", tmp_path)
+    np.testing.assert_array_equal([np.asarray(Image.open(tmp_path / "new" / row["path"])) for row in rows], images)
+    words = datasets.words_of_maps("textures", tmp_path / "new")
     block = {"images": images, "mask": maps}
     assert (label_maps.label_maps(block, words["value"].to_numpy(), source="masks") == maps).all()
 

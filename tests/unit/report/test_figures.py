@@ -782,6 +782,12 @@ def test_an_unknown_suffix_is_an_error(tmp_path):
             cost_figures.timings(table, tmp_path / "x.gif")
 
 
+def test_the_axis_of_times_has_room_for_the_numbers(panels_of):
+    for seconds, most in (([0.5, 0.5], 3), ([0.5, 500], 500 * 1000**0.4)):
+        _, (panel,) = panels_of("timings", ONE, lambda table, own=seconds: table.assign(seconds_per_image=own))
+        assert panel.get_xlim() == pytest.approx((0.5 / 3, most))
+
+
 def test_an_empty_panel_hides_nothing_in_the_next(panels_of):
     _, panels = panels_of("stable", MODELS["two models"], lambda table: table[table["measure"] == "pieces"])
     assert panels[0].get_xlim()[1] == panels[1].get_xlim()[1] > 1000
