@@ -304,12 +304,17 @@ class Cluster:
     def reset(self):
         """Cancel what is left of a test and bring the nodes back."""
         answers("scancel", "--user=root")
-        for node, state in zip(NODES, self.states(), strict=True):
-            if state not in ("idle", "mixed", "allocated", "completing"):
-                self.set_state(node, "resume")
-        wait_until(lambda: set(self.states()) == {"idle"}, "the nodes' coming back")
+        wait_until(self._all_idle, "the nodes' coming back")
         # SLURM follows parents to find what belongs to a job, and so misses what outlived its parent.
         kill_where(lambda _, variables: f"SLURM_CLUSTER_NAME={NAME}" in variables)
+
+    def _all_idle(self):
+        """Tell whether all nodes are idle; resume those that are not on their way to it."""
+        states = self.states()
+        for node, state in zip(NODES, states, strict=True):
+            if state not in ("idle", "mixed", "allocated", "completing"):
+                answers("scontrol", "update", f"nodename={node}", "state=resume", "reason=test")
+        return set(states) == {"idle"}
 
 
 def kill_where(matches):

@@ -293,10 +293,9 @@ def test_refused_submissions_are_asked_again(run, undisturbed, tmp_path, monkeyp
     assert_same(run, undisturbed)
 
 
+@pytest.mark.parametrize("cluster", ["accounting"], indirect=True, scope="session")
 @pytest.mark.parametrize("limit", ["user root", "qos normal"])
 def test_limit_on_submitted_jobs(run, undisturbed, limit):
-    if not run.cluster.accounting:
-        pytest.skip("limits need accounting")
     name = "maxsubmitjobs" if limit.startswith("user") else "maxsubmitjobsperuser"
     tell("sacctmgr", "--immediate", "modify", *limit.split(), "set", f"{name}=1")
     try:

@@ -58,7 +58,7 @@ def cause(log: str, submission: Mapping[str, str] | None = None) -> str:
     """Say why a job failed: its error or, where it had no time to name one, what SLURM says of its last submission."""
     found = _read_log(log)
     if submission and not (found and submission["number"] in re.findall(r"SLURM job (\d+)", found[0])):
-        return f"{submission['cause']}, before its script began"
+        return submission["cause"] + (", before its script began" if submission["number"] else "")
     if submission and (not _was_closed(found) or ENDED in _last_words(found)):
         return f"{submission['cause']}. The last line of its log: {_last_words(found)}"
     if not found or _was_closed(found):

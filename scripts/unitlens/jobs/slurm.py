@@ -96,7 +96,7 @@ def last_submission(rule: str, wildcards: Sequence[str]) -> dict[str, str] | Non
         return None
     _, path, facts = max(found, key=lambda each: each[0])
     if "refused" in facts:
-        return {"number": "", "cause": f"SLURM refused it: {facts['refused']}", "log": ""}
+        return {"number": "", "cause": facts["refused"], "log": ""}
     state = "its end is not known"
     with suppress(OSError, LookupError, ValueError):
         state = json.loads((path.parent / "states.json").read_text())["ended"][path.stem]

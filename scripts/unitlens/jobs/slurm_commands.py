@@ -28,12 +28,13 @@ FOLDER = "UNITLENS_SLURM"  # variable that names the folder of a run
 COMMANDS = ("sbatch", "sacct", "squeue", "sacctmgr")  # those that stand in for SLURM's
 WAITS = (5, 10, 20, 30, 60)  # seconds between two attempts; the last one again and again
 PATIENCE = 86400  # seconds for which a refusal that passes is asked again
-FEW = 6  # attempts where it is not known whether a refusal passes
+FEW = 10  # attempts, in six minutes, where it is not known whether a refusal passes
 SAID_AGAIN = 600  # seconds after which the console is told the same once more
 _ANSWER = 14  # seconds in which SLURM says how the jobs are; the plugin waits for 60
 _WATCHED = 25  # of these, the seconds in which the next end of a job is waited for
 _GONE = 60  # seconds after which a job that nobody knows any more has ended, and after which a wait is told
 
+_STOPPED = "it was not submitted: the run was stopped"
 # What an attempt later does not change, and what it does; see `slurm_strerror` in SLURM's source for the words.
 _FOR_GOOD = re.compile(
     r"invalid (?!auth)|unrecognized|not permitted|denied|requested (node|partition) config|more processors"
@@ -47,6 +48,7 @@ _PASSES = re.compile(
     re.IGNORECASE,
 )
 _NAMED_LIMIT = re.compile(r"\b(?:Assoc|QOS)[A-Z]\w+")  # as AssocMaxSubmitJobLimit: why a policy refuses
+_OF_THIS_JOB = re.compile("PerJob|PerNode|Wall|Minutes|Min[A-Z]")  # limits that refuse it today and tomorrow
 _UNSURE = re.compile(r"timed out|receive|zero bytes|reset|transport", re.IGNORECASE)  # the job may be accepted
 _ENDS = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL")
 _ENDS += ("DEADLINE", "REVOKED")
@@ -61,7 +63,9 @@ _CAUSES = {"CANCELLED": "it was cancelled", "NODE_FAIL": "its node failed", "PRE
 def passes(told: str) -> bool | None:
     """Say whether a refusal may be lifted by time: None where its words are unknown."""
     if limits := _NAMED_LIMIT.findall(told):
-        return any("Submit" in limit for limit in limits)  # the other limits refuse this very job, today and tomorrow
+        if any(_OF_THIS_JOB.search(limit) for limit in limits):
+            return False
+        return True if any("Job" in limit for limit in limits) else None  # as others end, unless it alone is too large
     if _FOR_GOOD.search(told):
         return False
     return True if _PASSES.search(told) else None
@@ -172,7 +176,7 @@ def insist(name: str, arguments: Sequence[str]) -> int:
         wait = WAITS[min(attempt, len(WAITS) - 1)]
         attempt += 1
         if _must_end():
-            return _refused(arguments, f"{name}: error: the run was stopped")
+            return _refused(arguments, _STOPPED)
         unsure = told is not None and bool(_UNSURE.search(told.stderr))
         if name == "sbatch" and unsure:
             accepted = _accepted_unheard(arguments)
@@ -190,7 +194,7 @@ def insist(name: str, arguments: Sequence[str]) -> int:
             return 0
         lifted = passes(told.stderr)
         if lifted is False or (lifted is None and attempt >= FEW) or time.monotonic() - begun > PATIENCE:
-            return _refused(arguments, told.stderr, told.returncode)
+            return _refused(arguments, told.stderr, f"SLURM refused it: {_reason(told.stderr)}", told.returncode)
         what = "takes no more jobs for now" if name == "sbatch" else f"does not answer {name}"
         when = f"after {WAITS[0]} s at first, then every {WAITS[-1]} s"
         _say(f"SLURM {what} ({_reason(told.stderr)}). It is asked again until it does, {when}.")
@@ -235,17 +239,17 @@ def _submitted(arguments: Sequence[str], answer: str) -> int:
     number = re.search(r"\d+", answer)
     if number and _must_end():
         subprocess.run([_real("scancel"), number[0]], capture_output=True)
-        return _refused(arguments, "sbatch: error: the run was stopped")
+        return _refused(arguments, _STOPPED)
     if number:
         _note(number[0], arguments)
     sys.stdout.write(answer)
     return 0
 
 
-def _refused(arguments: Sequence[str], told: str, status: int = 1) -> int:
+def _refused(arguments: Sequence[str], told: str, why: str = "", status: int = 1) -> int:
     sys.stderr.write(told)
     if _value(arguments, "--comment"):
-        _note(f"refused-{os.getpid()}", arguments, refused=_reason(told))
+        _note(f"refused-{os.getpid()}", arguments, refused=why or told)
     return status
 
 

@@ -29,6 +29,9 @@ STATES = ["--parsable2", "--format=JobIdRaw,State", "--name", "RUN"]
         ("sbatch: error: QOSGrpSubmitJobsLimit\n" + POLICY, True),
         ("sbatch: error: QOSMaxWallDurationPerJobLimit\n" + POLICY, False),
         ("sbatch: error: AssocMaxCpuPerJobLimit\n" + POLICY, False),
+        ("sbatch: error: AssocGrpCPUMinutesLimit\n" + POLICY, False),
+        ("sbatch: error: QOSMaxJobsPerUserLimit\n" + POLICY, True),
+        ("sbatch: error: QOSMaxGRESPerUser\n" + POLICY, None),
         (FAILED + "Socket timed out on send/recv operation", True),
         (FAILED + "Unable to contact slurm controller (connect failure)", True),
         ("sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying.", True),
@@ -345,6 +348,7 @@ def test_the_summary_tells_what_slurm_says_of_a_job(run, tmp_path, monkeypatch):
     assert submission == {"number": "7", "cause": memory, "log": "slurm.log"}
     assert slurm.last_submission("cut", ["b"]) is None
     log = tmp_path / "cut.log"
+    assert outcome.cause(log, {"number": "", "cause": "SLURM refused it: x", "log": ""}) == "SLURM refused it: x"
     assert outcome.cause(log, submission) == f"{memory}, before its script began"
     log.write_text("host n, SLURM job 6\ntook 3 s\n")
     assert outcome.cause(log, submission) == f"{memory}, before its script began", "the log is of an earlier job"
