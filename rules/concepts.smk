@@ -47,7 +47,6 @@ rule rarefy_probe:
         runtime=LONG,
     params:
         similarity=config["dissect"]["similarity"],
-        near_duplicate=config["dissect"]["evidence"]["near_duplicate"],
         sizes=config["dissect"]["probe_sizes"],
         seed=config["seed"],
     message:

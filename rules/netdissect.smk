@@ -122,7 +122,6 @@ rule collect_netdissect:
     params:
         encoder=encoder,
         device=config["device"],
-        near_duplicate=config["dissect"]["evidence"]["near_duplicate"],
         seed=config["seed"],
     message:
         "Compare Network Dissection with the labels"

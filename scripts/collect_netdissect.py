@@ -14,7 +14,7 @@ with log_to(snakemake.log[0]):
     words = netdissect.words_of(table)
     encoder = encoders.load(snakemake.params.encoder, snakemake.input, device=snakemake.params.device)
     features = encoder.text(words).cpu().numpy()
-    table = netdissect.with_agreement(table, words, features, same=snakemake.params.near_duplicate)
+    table = netdissect.with_agreement(table, words, features)
     summary = netdissect.summarize(table, words, features, seed=snakemake.params.seed)
     write_table(table, snakemake.output.units)
     write_table(summary, snakemake.output.layers)

@@ -21,7 +21,7 @@ with log_to(snakemake.log[0]):
         concepts["features"],
         similarity=snakemake.params.similarity,
         source_images=images["source_image"],
-        groups=concepts["word"][evidence.near_duplicates(texts, snakemake.params.near_duplicate)],
+        groups=concepts["word"][evidence.near_duplicates(texts)],
         sizes=snakemake.params.sizes,
         seed=snakemake.params.seed,
     )

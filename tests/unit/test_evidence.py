@@ -42,7 +42,7 @@ def label(layer, similarity="soft_wpmi", **options):
     return unit_labels.label_table(*layer, similarity=similarity, **settings)
 
 
-def probe(layer, near_duplicate=2.0):
+def probe(layer):
     activations, images, concepts = layer
     texts = normalized(concepts["features"], "texts")
     return permutation.Probe(
@@ -50,7 +50,7 @@ def probe(layer, near_duplicate=2.0):
         normalized(images["features"], "images"),
         texts,
         permutation.group_rows(images["source_image"]),
-        evidence.near_duplicates(texts, near_duplicate),
+        np.arange(len(texts)),
     )
 
 
@@ -137,10 +137,10 @@ def test_the_same_seed_gives_the_same_table_and_another_seed_other_draws():
 @pytest.mark.parametrize("elements", [150, 3000])
 def test_block_sizes_do_not_matter(elements, monkeypatch):
     layer = planted_layer(130, 1)
-    expected = label(layer, near_duplicate=0.3, null_draws=200)
+    expected = label(layer, null_draws=200)
     monkeypatch.setattr(exemplars, "BLOCK_ELEMENTS", elements)
     monkeypatch.setattr(permutation, "_LIST_ELEMENTS", max(1, elements // 7))
-    pd.testing.assert_frame_equal(label(layer, near_duplicate=0.3, null_draws=200), expected, atol=5e-3)
+    pd.testing.assert_frame_equal(label(layer, null_draws=200), expected, atol=5e-3)
 
 
 # against loops
@@ -252,10 +252,38 @@ def at(*degrees):
 @pytest.mark.parametrize("elements", [16, 2**24])
 def test_near_duplicates_join_the_nearest_leader_and_no_chain(elements, monkeypatch):
     monkeypatch.setattr(exemplars, "BLOCK_ELEMENTS", elements)
-    bar = np.cos(np.radians(10.5))
-    assert evidence.near_duplicates(at(0, 10, 20, 30, 90), bar).tolist() == [0, 0, 2, 2, 4]
-    assert evidence.near_duplicates(at(0, 18, 10), bar).tolist() == [0, 1, 1]
-    assert evidence.near_duplicates(at(0, 0, 0), bar).tolist() == [0, 0, 0]
+    monkeypatch.setattr(evidence, "NEAREST_PAIRS", 0.5)
+
+    def groups(*degrees):  # with their opposites, the mean of the features is 0
+        return evidence.near_duplicates(torch.cat([at(*degrees), -at(*degrees)]))[: len(degrees)].tolist()
+
+    assert groups(0, 10, 20, 30, 90) == [0, 0, 2, 2, 4]
+    assert groups(0, 18, 10) == [0, 1, 1]
+
+
+@pytest.mark.parametrize("elements", [100, 2**24])
+def test_near_duplicates_are_the_nearest_sixteenth_of_pairs_whatever_all_words_share(elements, monkeypatch):
+    monkeypatch.setattr(exemplars, "BLOCK_ELEMENTS", elements)
+    rng = np.random.default_rng(0)
+    texts = rng.normal(size=(48, 32))
+    texts[[17, 30, 40]] = texts[[5, 6, 7]] + 0.1 * rng.normal(size=(3, 32))
+    texts[41] = texts[8] + 0.8 * rng.normal(size=32)  # the fourth nearest pair of 48 words, whose bar is the third
+    expected = np.arange(48)
+    expected[[17, 30, 40]] = [5, 6, 7]
+    for shared in (0, 20):
+        found = evidence.near_duplicates(
+            normalized(texts / np.linalg.norm(texts, axis=1)[:, None] + shared / 32, "texts")
+        )
+        assert found.tolist() == expected.tolist()
+
+
+def test_words_of_one_meaning_are_near_duplicates_in_the_smallest_lists_and_words_of_none_never():
+    assert evidence.near_duplicates(at(20)).tolist() == [0]
+    assert evidence.near_duplicates(at(20, 20)).tolist() == [0, 0]
+    assert evidence.near_duplicates(at(20, 100, 20)).tolist() == [0, 1, 0]
+    assert evidence.near_duplicates(at(20, 21)).tolist() == [0, 1]
+    assert evidence.near_duplicates(torch.eye(40)).tolist() == list(range(40)), "as annotations are"
+    assert len(set(evidence.near_duplicates(torch.eye(40)[np.arange(80) % 40]).tolist())) == 40
 
 
 def test_a_group_has_the_name_of_its_first_word():

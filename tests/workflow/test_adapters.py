@@ -831,7 +831,7 @@ def test_faithfulness_depends_on_no_batch_size():
     np.testing.assert_allclose(one, other[one.index], rtol=1e-4, atol=1e-4)
 
 
-EVIDENCE = {"resamples": 5, "null_draws": 20, "alpha": 1, "near_duplicate": 0.9}
+EVIDENCE = {"resamples": 5, "null_draws": 20, "alpha": 1}
 
 
 def label_units(folder, similarity="cos_similarity"):

@@ -51,7 +51,7 @@ def test_captions_read_from_the_config_what_it_may_change():
                 entry = entry["properties"][key]
             read.add(".".join(path))
         assert not re.findall(r"\(0\.\d+\)", text), f"{file.name} repeats what the config may change"
-    assert {"dissect.evidence.alpha", "dissect.evidence.near_duplicate", "agreement.area", "netdissect.share"} <= read
+    assert {"dissect.evidence.alpha", "agreement.area", "netdissect.share"} <= read
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,6 @@ def label_table(
     resamples: int = 200,
     null_draws: int = 10_000,
     alpha: float = 0.05,
-    near_duplicate: float = 0.9,
 ) -> pd.DataFrame:
     """Label every unit of a layer and tabulate the labels with their evidence, see docs/evidence.md.
 
@@ -180,8 +179,7 @@ def label_table(
     the same images in the same order, and ``source_image`` (n,), what each was cut from; `concepts` ``features`` (m,
     d), ``word`` and ``category`` (m,). `encoders` are those of images and concepts, which must be one. Of the source
     images there are so many bootstrap `resamples` and draws of the permutation null. Units whose adjusted p-value
-    exceeds `alpha` are unlabeled; concepts can share a group from the cosine `near_duplicate` on. Errors are as of
-    `check_origin`.
+    exceeds `alpha` are unlabeled. Errors are as of `check_origin`.
     """
     check_origin(activations, images, concepts, encoders)
     probe = Probe(
@@ -189,7 +187,7 @@ def label_table(
         dissect.normalized(images["features"], "image_features"),
         texts := dissect.normalized(concepts["features"], "text_features"),
         group_rows(images["source_image"]),
-        evidence.near_duplicates(texts, near_duplicate),
+        evidence.near_duplicates(texts),
     )
     rngs = [np.random.default_rng([seed, purpose]) for purpose in range(3)]
     collect = evidence.collect_from_top_images if similarity in dissect.TERMS else evidence.collect_from_all_images

@@ -28,6 +28,9 @@ from unitlens.units.permutation import (
 )
 
 BEST = 50  # concepts of a unit that compete in the bootstrap of `soft_wpmi` and `wpmi`
+NEAREST_PAIRS = 1 / 16  # pairs that are near-duplicates, for each concept of a list
+LEAST_COSINE = 0.5  # of centered features of near-duplicates
+_EQUAL = 1e-5  # more than rounding makes of equal features
 ACTIVE_SHARE = 0.05  # of the held-out images, those on which a unit counts as active
 _ROUNDING = 5e-4  # of L in nats, more than float32 makes of it: so much is taken from the observed L
 
@@ -55,13 +58,17 @@ def margin_to_other_group(scores: Tensor, groups: np.ndarray) -> np.ndarray:
     return torch.cat(margins).cpu().numpy()
 
 
-def near_duplicates(texts: Tensor, bar: float) -> np.ndarray:
+def near_duplicates(texts: Tensor) -> np.ndarray:
     """Group concepts whose text features (concepts, d), of unit length, nearly agree; give each concept's leader.
 
-    A concept leads a group unless an earlier leader's cosine is at least `bar`; then it joins the nearest leader. So a
-    group has the name of its first word, which is the more common one in a list of common words, every member is near
-    that word, and no chain of neighbors joins concepts that are far apart.
+    Features are centered, for an encoder's words share much that says nothing of their meaning. The bar is a rank: of
+    the pairs, so many of the nearest are near-duplicates as there are sixteenths of the list, rounded up, and only from
+    a cosine of 0.5 on. A concept leads a group unless an earlier leader is that near; then it joins the nearest leader.
+    So a group has the name of its first word, which is the more common one in a list of common words, every member is
+    near that word, and no chain of neighbors joins concepts that are far apart.
     """
+    texts = _centered(texts)
+    bar = _bar_of_rank(texts, math.ceil(len(texts) * NEAREST_PAIRS))
     leader, leaders = np.empty(len(texts), dtype=np.int64), torch.empty(0, dtype=torch.int64)
     step = max(1, int(math.sqrt(exemplars.BLOCK_ELEMENTS // 16)))
     for start in range(0, len(texts), step):
@@ -77,6 +84,24 @@ def near_duplicates(texts: Tensor, bar: float) -> np.ndarray:
     for rows in np.array_split(members, -(-len(members) // step) or 1):
         leader[rows] = leaders[(texts[rows] @ texts[leaders].T).argmax(1).cpu()]
     return leader
+
+
+def _centered(texts: Tensor) -> Tensor:
+    """Subtract the mean of all features, and scale to unit length; as they are where all of them are equal."""
+    centered = texts - texts.mean(0)
+    norm = centered.norm(dim=1, keepdim=True)
+    return texts if norm.max() < _EQUAL else centered / norm.clamp_min(_EQUAL)
+
+
+def _bar_of_rank(texts: Tensor, pairs: int) -> float:
+    """Cosine of the pair of that rank among texts (concepts, d), but at least `LEAST_COSINE`."""
+    nearest = torch.empty(0)
+    step = max(1, exemplars.BLOCK_ELEMENTS // len(texts))
+    for start in range(0, len(texts), step):
+        cosine = (texts[start : start + step] @ texts[start:].T).triu_(1)
+        nearest = torch.cat([nearest, cosine[cosine >= LEAST_COSINE].cpu()])
+        nearest = nearest.topk(min(pairs, len(nearest))).values
+    return nearest.min().item() - _EQUAL if len(nearest) == pairs else LEAST_COSINE
 
 
 # ---- held-out scores
