@@ -427,6 +427,47 @@ def test_grid_has_a_row_a_source_image_and_a_column_an_explainer(n, explainers, 
     assert image.height > n * 200
 
 
+def test_the_grid_says_what_each_row_and_column_shows(tmp_path):
+    """Two rows of 40 pixels, five times as large: of 0.95 inches above, and 0.3 for each caption."""
+    images, saliency, _ = some_images(2, (40, 40))
+    maps = {"gradcam-a": saliency, "lime": saliency}
+    explanation_figures.explanation_grid(images, maps, tmp_path / "x.svg", captions=["cat", "dog"], model="m")
+    said = [
+        "Explanations of m",
+        "saliency, from 0 to 1 within each map",
+        "Source image",
+        "Grad-CAM",
+        "LIME",
+        "cat",
+        "dog",
+    ]
+    assert sorted(text_of(tmp_path / "x.svg")) == sorted(said)
+    explanation_figures.explanation_grid(images, maps, tmp_path / "x.png", captions=["cat", "dog"], model="m")
+    cell = round(224 / 40) * 40
+    assert Image.open(tmp_path / "x.png").size == (3 * cell + 4 * 9, round(0.95 * 150) + 2 * (cell + 45))
+
+
+def test_maps_are_scaled_by_their_own_maximum():
+    maps = np.array([[[0, 2], [4, 1]], [[0, 0], [0, 0]], [[5, 5], [5, 5]]], dtype=float)
+    assert explanation_figures.scale(maps).tolist() == [
+        [[0, 0.5], [1, 0.25]], [[0, 0], [0, 0]], [[1, 1], [1, 1]]
+    ]  # fmt: skip
+
+
+def test_a_map_colors_the_gray_image_by_the_root_of_its_saliency():
+    """A gray of 0.299 R + 0.587 G + 0.114 B; four fifths of the color at most; borders nearly white."""
+    image, saliency = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8), np.array([[0, 0.25, 1]])
+    plasma = charts_module.SALIENCY_MAP(saliency[0])[:, :3]
+    gray, alpha = np.array([0.299, 0.587, 0.114])[:, None], np.array([0, 0.4, 0.8])[:, None]
+    blended = (1 - alpha) * gray + alpha * plasma
+    np.testing.assert_allclose(explanation_figures.blend(image, saliency)[0], blended)
+    twice = explanation_figures.blend(image, saliency, np.array([[7, 7, 8]]), scale=2)
+    assert twice.shape == (2, 6, 3)
+    expected = blended.repeat(2, axis=0)
+    expected[3:5] = 0.45 * expected[3:5] + 0.55  # both sides of the border between 7 and 8
+    np.testing.assert_allclose(twice, np.stack([expected, expected]))
+
+
 def test_grid_refuses_wrong_numbers(tmp_path):
     images, saliency, _ = some_images(2)
     with pytest.raises(ValueError, match="`captions` has 1 entries for 2"):
@@ -702,6 +743,7 @@ def test_a_heat_map_shows_each_pair_once(panels_of):
     (image,) = panel.get_images()
     np.testing.assert_array_equal(np.asarray(image.get_array().filled(np.nan)), [[0.75, 0.25], [np.nan, np.nan]])
     assert [text.get_text() for text in panel.texts] == ["0.75", "0.25"]
+    assert {(text.get_ha(), text.get_va()) for text in panel.texts} == {("center", "center")}
     assert [label.get_text() for label in panel.get_yticklabels()] == ["Grad-CAM", "Score-CAM"]
     assert [label.get_text() for label in panel.get_xticklabels()] == ["Score-CAM", "LIME"]
 
@@ -786,6 +828,11 @@ def test_the_axis_of_times_has_room_for_the_numbers(panels_of):
     for seconds, most in (([0.5, 0.5], 3), ([0.5, 500], 500 * 1000**0.4)):
         _, (panel,) = panels_of("timings", ONE, lambda table, own=seconds: table.assign(seconds_per_image=own))
         assert panel.get_xlim() == pytest.approx((0.5 / 3, most))
+
+
+def test_only_the_first_panel_of_a_row_names_its_axis(panels_of):
+    _, panels = panels_of("randomized", {name: ["l"] for name in "abcde"})
+    assert [bool(panel.get_ylabel()) for panel in panels] == [True, False, True, False, True]
 
 
 def test_an_empty_panel_hides_nothing_in_the_next(panels_of):
