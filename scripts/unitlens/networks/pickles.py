@@ -58,7 +58,7 @@ def operate(file: IO[bytes] | mmap.mmap, names: Collection[str] | None = None) -
     """Go through the operations of the next pickle in a file, with `Made` in place of whatever it would make.
 
     Strings of Python 2 become text, byte by byte. With `names`, any other name is an UnpicklingError, as is whatever
-    makes no sense; a file that ends too early is an EOFError.
+    makes no sense; a file that ends too early, or holds no pickle, is a ValueError.
     """
     stack, marks, memo = [], [], {}
 
@@ -91,7 +91,7 @@ def operate(file: IO[bytes] | mmap.mmap, names: Collection[str] | None = None) -
 
     for opcode, argument, _ in pickletools.genops(file):
         match opcode.name:
-            case "PROTO" | "FRAME":
+            case "PROTO" | "FRAME" | "STOP":
                 pass
             case code if _PLAIN.fullmatch(code):
                 stack.append(argument)
@@ -136,8 +136,6 @@ def operate(file: IO[bytes] | mmap.mmap, names: Collection[str] | None = None) -
                 if not isinstance(stack[-1], Made):
                     raise pickle.UnpicklingError("it sets the state of something that it has not made")
                 stack[-1].state = state
-            case "STOP":
-                return stack.pop()
             case code:
                 raise pickle.UnpicklingError(f"it holds the operation {code}")
-    raise EOFError
+    return stack.pop()

@@ -73,3 +73,30 @@ def test_a_builder_that_downloads_is_refused(download, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "downloading", module)
     with pytest.raises(ValueError, match=r"^`architecture`: downloading:network tries to download something; build"):
         build.build("downloading:network")
+
+
+VISION = {"encoder.pos_embedding": torch.zeros(1, 50, 8), "conv_proj.weight": torch.zeros(8, 3, 6, 4)}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "state", "options"),
+    [
+        ("torchvision:googlenet", {"aux1.fc1.weight": torch.zeros(1)}, {"aux_logits": True}),
+        ("torchvision:inception_v3", {"AuxLogits.fc.weight": torch.zeros(1)}, {"aux_logits": True}),
+        ("torchvision:googlenet", {"fc.weight": torch.zeros(1)}, {"aux_logits": False}),
+        ("torchvision:vit_b_16", VISION, {"image_size": 28}),  # 7 x 7 patches of 4 pixels, and a class token
+        ("torchvision:vit_b_16", VISION | {"encoder.pos_embedding": torch.zeros(50, 8)}, {}),
+        ("torchvision:vit_b_16", VISION | {"conv_proj.weight": torch.zeros(8, 3, 4)}, {}),
+        ("torchvision:vit_b_16", {"conv_proj.weight": torch.zeros(8, 3, 4, 4)}, {}),
+        ("timm:vit_b_16", VISION, {}),
+        ("timm:googlenet", {"aux1.fc1.weight": torch.zeros(1)}, {}),
+        ("torchvision:resnet18", {"aux1.fc1.weight": torch.zeros(1)}, {}),
+    ],
+)
+def test_a_checkpoint_tells_how_its_network_was_built(architecture, state, options):
+    assert build.options_of(architecture, state) == options
+
+
+def test_googlenet_and_inception_see_what_their_published_weights_saw():
+    for name in ("googlenet", "inception_v3"):
+        assert build.build(f"torchvision:{name}", classes=2, aux_logits=False).transform_input is True

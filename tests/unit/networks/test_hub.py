@@ -4,6 +4,7 @@ import functools
 import http.server
 import json
 import threading
+import zipfile
 
 import pytest
 import torch
@@ -96,6 +97,57 @@ def test_the_published_input_is_what_the_processor_makes(served, tmp_path):
     expected = torch.as_tensor(processor(square.numpy(), return_tensors="pt")["pixel_values"])
     ours = normalizer(published["mean"], published["std"], device="cpu")(square[None, 16:-16, 16:-16])
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
+
+
+SQUARE = {"size": {"height": 32, "width": 32}, "resample": 2, "image_mean": [0.1] * 3, "image_std": [0.2] * 3}
+SHORT = SQUARE | {"size": {"shortest_edge": 256}, "crop_size": 224, "do_center_crop": True}
+CROPPED = {"fit": "short", "resize": 256, "crop": 224, "interpolation": "bilinear", "mean": [0.1] * 3, "std": [0.2] * 3}
+SQUASHED = CROPPED | {"fit": "squash", "resize": 32, "crop": 32}
+
+
+@pytest.mark.parametrize(
+    ("settings", "published"),
+    [
+        (SQUARE, SQUASHED),
+        (SQUARE | {"size": 32}, SQUASHED),
+        (SQUARE | {"resample": 3}, SQUASHED | {"interpolation": "bicubic"}),
+        (SQUARE | {"do_normalize": False}, SQUASHED | {"mean": [0.0] * 3, "std": [1.0] * 3}),
+        (SQUARE | {"crop_size": 24, "do_center_crop": True}, SQUASHED | {"crop": 24}),
+        (SQUARE | {"crop_size": {"height": 24, "width": 24}}, SQUASHED),
+        (SHORT, CROPPED),
+        (SHORT | {"crop_pct": 0.5, "do_center_crop": False, "size": {"shortest_edge": 383}},
+         CROPPED | {"resize": 766, "crop": 383}),
+        (SHORT | {"crop_pct": 0.5}, CROPPED),
+    ],
+)  # fmt: skip
+def test_how_a_publisher_prepares_images_in_the_words_of_the_config(settings, published, tmp_path):
+    assert hub.published_input(processor_archive(tmp_path, settings)) == published
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        SQUARE | {"do_resize": False},
+        SQUARE | {"do_rescale": False},
+        SQUARE | {"resample": 0},
+        SQUARE | {"size": {"height": 32, "width": 31}},
+        SQUARE | {"size": None},
+        SQUARE | {"image_mean": None},
+        SQUARE | {"image_std": None},
+        SHORT | {"do_center_crop": False},
+        SHORT | {"crop_size": {"height": 24, "width": 23}},
+        SHORT | {"crop_size": None},
+        SHORT | {"crop_pct": 0.5, "do_center_crop": False, "size": {"shortest_edge": 384}},
+    ],
+)
+def test_what_the_config_cannot_say_of_images_is_not_known(settings, tmp_path):
+    assert hub.published_input(processor_archive(tmp_path, settings)) is None
+
+
+def processor_archive(folder, settings):
+    with zipfile.ZipFile(folder / "archive.bin", "w") as file:
+        file.writestr("preprocessor_config.json", json.dumps(settings))
+    return folder / "archive.bin"
 
 
 def test_a_repository_without_its_preparation_of_images_is_taken(served, tmp_path, capsys):
