@@ -61,13 +61,13 @@ check: env
 
 # The report of a run that failed, was killed or still runs: of what exists, in results/partial/. PROFILE=<none, slurm, …> ARGS=<its other arguments>
 report: RUN = snakemake $(PROFILE:%=--profile %) $(ARGS)
-report: PAGES = write_partial_overview write_partial_explanations write_partial_units
+report: PAGES = write_partial_overview write_partial_explanations write_partial_units write_partial_tables
 report: env
 	@rm -rf results/partial && mkdir -p results/partial
 	$(RUN) --rerun-triggers mtime params input --summary > results/partial/summary.tsv
 	$(RUN) --nolock --keep-going --allowed-rules partial $(PAGES) -- partial; status=$$?; \
 	test -e results/partial/overview.html || exit $$status; \
-	$(RUN) --report results/partial/report.html -- $$(ls results/partial/*.html) && \
+	$(RUN) --report results/partial/report.html -- $$(ls -d results/partial/*.html results/partial/tables 2> /dev/null) && \
 	echo "Open results/partial/report.html or, beside it, overview.html: they begin with what is missing." && exit $$status
 
 # After Snakemake was killed: cancel its jobs, remove half-written files, unlock, go on. PROFILE=slurm ARGS=<more arguments>

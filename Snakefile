@@ -27,6 +27,7 @@ include: "rules/localization.smk"
 include: "rules/sanity.smk"
 include: "rules/verify.smk"
 include: "rules/tune.smk"
+include: "rules/table_params.smk"
 include: "rules/report.smk"
 include: "rules/resources.smk"
 include: "rules/overview_params.smk"
@@ -66,6 +67,7 @@ rule all:
         "results/timings/explainers.csv",
         "results/verification.csv",
         RESOURCES,
+        TABLE_PAGES,
         if_configured("netdissect", "results/netdissect.csv"),
         per_explained_shard("results/masks/{model}/{shard}.h5"),
         per_explainer("results/overlays/{model}/{explainer}"),

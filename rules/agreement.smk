@@ -54,18 +54,8 @@ rule summarize_agreement:
         matching=expand("results/matching/{model}.csv", model=explained_models()),
     output:
         images="results/agreement.csv",
-        summary=report(
-            "results/agreement_summary.csv",
-            category="5 Agreement",
-            labels={"result": "table: means and intervals"},
-            caption="../report/agreement_summary.rst",
-        ),
-        tests=report(
-            "results/agreement_tests.csv",
-            category="5 Agreement",
-            labels={"result": "table: pairs against each other"},
-            caption="../report/agreement_tests.rst",
-        ),
+        summary="results/agreement_summary.csv",
+        tests="results/agreement_tests.csv",
         findings="results/findings/agreement.json",
     log:
         "results/logs/summarize_agreement/all.log",

@@ -35,12 +35,7 @@ rule summarize_measures:
         shape_summary="results/shape_summary.csv",
         shape_tests="results/shape_tests.csv",
         complexity="results/complexity.csv",
-        correlations=report(
-            "results/complexity_agreement.csv",
-            category="5 Agreement",
-            labels={"result": "table: complexity against agreement"},
-            caption="../report/complexity_agreement.rst",
-        ),
+        correlations="results/complexity_agreement.csv",
         shape_findings="results/findings/shape.json",
         complexity_findings="results/findings/complexity.json",
     log:

@@ -88,12 +88,7 @@ rule collect_concepts:
     input:
         per_layer("results/concepts/{model}/{layer}.csv"),
     output:
-        table=report(
-            "results/concepts.csv",
-            category="3 Concepts",
-            labels={"result": "table: labels of all units"},
-            caption="../report/concepts.rst",
-        ),
+        table="results/concepts.csv",
         findings="results/findings/evidence.json",
     log:
         "results/logs/collect_concepts/all.log",

@@ -117,12 +117,7 @@ rule summarize_predictions:
             for shard in shards("explain")
         ],
     output:
-        report(
-            "results/predictions.csv",
-            category="2 Models",
-            labels={"result": "table: predictions"},
-            caption="../report/predictions.rst",
-        ),
+        "results/predictions.csv",
     log:
         "results/logs/summarize_predictions/all.log",
     benchmark:

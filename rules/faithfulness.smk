@@ -39,18 +39,8 @@ rule summarize_faithfulness:
         curves=per_explained_shard("results/faithfulness/{model}/{shard}.h5"),
     output:
         images="results/faithfulness.csv",
-        summary=report(
-            "results/faithfulness_summary.csv",
-            category="7 Faithfulness",
-            labels={"result": "table: means, intervals, against random maps"},
-            caption="../report/faithfulness_summary.rst",
-        ),
-        tests=report(
-            "results/faithfulness_tests.csv",
-            category="7 Faithfulness",
-            labels={"result": "table: every two explainers compared"},
-            caption="../report/faithfulness_tests.rst",
-        ),
+        summary="results/faithfulness_summary.csv",
+        tests="results/faithfulness_tests.csv",
         curves="results/faithfulness_curves.csv",
         findings="results/findings/faithfulness.json",
     log:

@@ -37,12 +37,7 @@ rule summarize_images:
         sheets=expand("resources/images/{dataset}.csv", dataset=config["images"]),
         left_out=expand("resources/images/{dataset}.left_out.csv", dataset=config["images"]),
     output:
-        report(
-            "results/images.csv",
-            category="2 Models",
-            labels={"result": "table: image sets"},
-            caption="../report/images.rst",
-        ),
+        "results/images.csv",
     log:
         "results/logs/summarize_images/all.log",
     benchmark:

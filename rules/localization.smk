@@ -29,12 +29,7 @@ rule summarize_localization:
         per_explained_shard("results/localization/{model}/{shard}.csv"),
     output:
         images="results/localization.csv",
-        summary=report(
-            "results/localization_summary.csv",
-            category="6 Localization",
-            labels={"result": "table: means and intervals"},
-            caption="../report/localization_summary.rst",
-        ),
+        summary="results/localization_summary.csv",
         tests="results/localization_tests.csv",
         figure=report(
             "results/figures/localization.svg",

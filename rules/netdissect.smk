@@ -89,18 +89,8 @@ rule collect_netdissect:
         dissected=per_layer("results/netdissect/{model}/{layer}.csv"),
         labels="results/concepts.csv",
     output:
-        units=report(
-            "results/netdissect.csv",
-            category="3 Concepts",
-            labels={"result": "table: Network Dissection of all units"},
-            caption="../report/netdissect.rst",
-        ),
-        layers=report(
-            "results/comparison/netdissect.csv",
-            category="3 Concepts",
-            labels={"result": "table: Network Dissection by layer"},
-            caption="../report/table_netdissect.rst",
-        ),
+        units="results/netdissect.csv",
+        layers="results/comparison/netdissect.csv",
         figure=report(
             "results/figures/concepts/annotated_units.svg",
             category="3 Concepts",

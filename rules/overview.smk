@@ -44,6 +44,7 @@ rule write_overview:
             caption="../report/overview.rst",
         ),
         overview="results/overview.html",
+        answers="results/answers.rst",  # the first page of Snakemake's report, which report/workflow.rst reads
     log:
         "results/logs/write_overview/all.log",
     benchmark:

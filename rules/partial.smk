@@ -14,6 +14,7 @@ use rule write_overview as write_partial_overview with:
             caption="../report/partial.rst",
         ),
         overview="results/partial/overview.html",
+        answers="results/partial/answers.rst",
     log:
         "results/logs/write_partial_overview/all.log",
     benchmark:
@@ -65,3 +66,23 @@ use rule write_units as write_partial_units with:
         beside=pages_beside,
     message:
         "Write the gallery of the units that are labeled"
+
+
+use rule write_tables as write_partial_tables with:
+    input:
+        SUMMARY,
+        lambda wildcards: made(shown_tables()),
+    output:
+        report(
+            directory("results/partial/tables"),
+            patterns=["{page}.html"],
+            category=category_of_page,
+            labels={"result": "page: tables of {page}, as far as they exist"},
+            caption="../report/tables.rst",
+        ),
+    log:
+        "results/logs/write_partial_tables/all.log",
+    benchmark:
+        "results/benchmarks/write_partial_tables/all.tsv"
+    message:
+        "Write the tables that exist as pages"

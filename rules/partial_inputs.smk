@@ -31,7 +31,8 @@ def whole(name, paths):
 
 def made_results(wildcards):
     """All that Snakemake's report can show, but for the pages, which are made again."""
-    return sorted(path for path in all_made() if path.startswith("results/") and not path.endswith((".h5", ".html")))
+    pages = (".h5", ".html", TABLE_PAGES)
+    return sorted(path for path in all_made() if path.startswith("results/") and not path.endswith(pages))
 
 
 def missing_jobs(wildcards):
@@ -89,7 +90,8 @@ def partial_pages(wildcards):
     """Pages that can be made of what exists; the overview says what is missing, so it always can."""
     explained = made(shown_saliency())
     pages = {"overview": True, "explanations": explained, "units": made_layers()}
-    return [f"results/partial/{name}.html" for name, possible in pages.items() if possible]
+    tables = ["results/partial/tables"] if made(shown_tables()) else []
+    return [f"results/partial/{name}.html" for name, possible in pages.items() if possible] + tables
 
 
 def pages_beside(wildcards):

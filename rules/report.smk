@@ -117,3 +117,29 @@ rule write_explanations:
         "Write the page of explanations"
     script:
         "../scripts/write_explanations.py"
+
+
+rule write_tables:
+    input:
+        shown_tables(),
+    output:
+        report(
+            directory(TABLE_PAGES),
+            patterns=["{page}.html"],
+            category=category_of_page,
+            labels={"result": "page: tables of {page}"},
+            caption="../report/tables.rst",
+        ),
+    log:
+        "results/logs/write_tables/all.log",
+    benchmark:
+        "results/benchmarks/write_tables/all.tsv"
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    params:
+        topics=table_topics,
+    message:
+        "Write the tables as pages"
+    script:
+        "../scripts/write_tables.py"

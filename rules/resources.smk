@@ -24,14 +24,9 @@ rule summarize_timings:
 rule summarize_resources:
     input:
         # by then every job has left its benchmark and its log
-        lambda wildcards: [path for path in rules.all.input if path != RESOURCES],
+        lambda wildcards: [path for path in rules.all.input if path not in (RESOURCES, TABLE_PAGES)],
     output:
-        table=report(
-            RESOURCES,
-            category="Resources",
-            labels={"result": "table: time and memory, asked and used"},
-            caption="../report/resources.rst",
-        ),
+        table=RESOURCES,
         slowest="results/timings/slowest_jobs.csv",
         figure="results/timings/resources.svg",
     log:

@@ -40,12 +40,7 @@ rule collect_tuning:
         scores=per_explained_shard("results/tuning/{model}/{shard}.csv", first_shards("tune")),
         timings=per_explained_shard("results/timings/tuning/shards/{model}/{shard}.csv", first_shards("tune")),
     output:
-        settings=report(
-            "results/tuning.csv",
-            category="9 Tuning",
-            labels={"result": "table: every setting, ranked"},
-            caption="../report/tuning.rst",
-        ),
+        settings="results/tuning.csv",
         effects="results/tuning/effects.csv",
         selection="results/tuning/selection.csv",
         timings="results/timings/tuning.csv",

@@ -20,6 +20,7 @@ with log_to(snakemake.log[0]):
     overview.overview(
         snakemake.output.overview,
         snakemake.output.findings,
+        snakemake.output.answers,
         shown,
         facts=[network.read_facts(path) for path in files.facts],
         figures={

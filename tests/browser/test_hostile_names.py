@@ -5,7 +5,7 @@ import base64
 import numpy as np
 import pandas as pd
 import pytest
-from unitlens.report import explanation_page, overview, unit_gallery
+from unitlens.report import explanation_page, overview, table_pages, unit_gallery
 
 HOSTILE = "\u202e</script><img src=x onerror=document.title='run'>\u2028\"'`${1}&amp;\x1b\u200b"
 SHOWN = "\\u202e</script><img src=x onerror=document.title='run'>\\u2028\"'`${1}&amp;\\x1b\\u200b"
@@ -20,6 +20,7 @@ def write_overview(path):
     overview.overview(
         path,
         path.with_name("findings.html"),
+        path.with_name("answers.rst"),
         {},
         facts=[],
         figures={},
@@ -70,7 +71,12 @@ def write_units(path):
     )
 
 
-@pytest.mark.parametrize("write", [write_overview, write_explanations, write_units])
+def write_tables(path):
+    names = pd.DataFrame({HOSTILE: [HOSTILE, "b", "", "a"], "n": [2.5, 10, 1e-5, float("nan")]})
+    table_pages.write(path, HOSTILE, {HOSTILE: names}, captions={HOSTILE: HOSTILE})
+
+
+@pytest.mark.parametrize("write", [write_overview, write_explanations, write_units, write_tables])
 def test_names_are_shown_and_never_run(tmp_path, browse, write):
     write(tmp_path / "page.html")
     page = browse(tmp_path / "page.html")
@@ -121,11 +127,30 @@ def test_the_policy_stops_what_a_page_does_not_hold(tmp_path, chromium):
     assert {"img-src", "script-src-elem", "connect-src"} <= set(stopped) and title == "no eval"
 
 
+def framed(write, folder, browse):
+    """Open a page as Snakemake's report shows it."""
+    write(folder / "page.html")
+    content = base64.b64encode((folder / "page.html").read_bytes()).decode()
+    (folder / "report.html").write_text(f'<iframe src="data:text/html;base64,{content}"></iframe>')
+    return browse(folder / "report.html").frame_locator("iframe")
+
+
+def test_tables_are_sorted_and_searched_within_a_frame(tmp_path, browse):
+    frame = framed(write_tables, tmp_path, browse)
+    second = frame.locator("tbody td:nth-child(2)")
+    frame.get_by_role("button", name="n", exact=True).click()
+    assert second.all_inner_texts() == ["1e-05", "2.5", "10", ""]
+    frame.get_by_role("button", name="n", exact=True).click()
+    assert second.all_inner_texts() == ["10", "2.5", "1e-05", ""], "what is missing stays last"
+    assert frame.locator("th[aria-sort=descending]").inner_text().startswith("n")
+    frame.locator("th button").first.click()
+    assert second.all_inner_texts()[1:] == ["", "10", "1e-05"], "a, b, and the empty name last"
+    frame.get_by_label("Rows with").fill("SCRIPT src=x")
+    assert second.locator("visible=true").all_inner_texts() == ["2.5"]
+    assert frame.locator("output").inner_text() == "1 of 4 rows"
+
+
 def test_pages_work_within_a_frame_of_a_data_address(tmp_path, browse):
-    """As Snakemake's report shows them."""
-    write_explanations(tmp_path / "page.html")
-    content = base64.b64encode((tmp_path / "page.html").read_bytes()).decode()
-    (tmp_path / "report.html").write_text(f'<iframe src="data:text/html;base64,{content}"></iframe>')
-    frame = browse(tmp_path / "report.html").frame_locator("iframe")
+    frame = framed(write_explanations, tmp_path, browse)
     frame.get_by_role("slider").fill("0")
     assert frame.locator(".heat").evaluate("image => getComputedStyle(image).opacity") == "0"

@@ -73,6 +73,7 @@ def page(tmp_path_factory):
     overview.overview(
         folder / "overview.html",
         folder / "findings.html",
+        folder / "answers.rst",
         tables | {"agreement": agreement()},
         facts=[],
         figures={},

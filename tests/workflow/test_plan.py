@@ -76,6 +76,7 @@ DEMO = {
     "write_units": 1,
     "write_explanations": 1,
     "summarize_resources": 1,
+    "write_tables": 1,
     "write_overview": 1,
     "all": 1,
 }
@@ -262,8 +263,10 @@ def test_rule_names_its_files(name):
 def test_results_in_the_report_have_one_label_each_and_no_two_the_same():
     """Snakemake's report drops a result of the same labels, and fails where two values of a second label balance."""
     text = "".join(RULES.values())
-    labels = re.findall(r'category="(.+)",\n +labels={"result": "((?:figure|table|page|facts): .+)"},', text)
-    assert len(labels) == len(set(labels)) == text.count("report(\n") <= 31, "more than a reader looks through"
+    labels = re.findall(r'category=(".+"|category_of_page),\n +labels={"result": "((?:figure|page): .+)"},', text)
+    pages = re.findall(r'^        "(\w+)": \(', (ROOT / "rules/table_params.smk").read_text(), re.MULTILINE)
+    assert len(labels) == len(set(labels)) == text.count("report(\n") and len(pages) > 5
+    assert len(labels) - 1 + len(pages) <= 30, "more than a reader looks through"
 
 
 def test_every_script_has_its_rule():

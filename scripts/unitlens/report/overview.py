@@ -33,6 +33,7 @@ _STATES = {
 def overview(
     path: str | Path,
     findings_path: str | Path,
+    answers_path: str | Path,
     tables: Mapping[str, pd.DataFrame],
     *,
     facts: Sequence[Mapping],
@@ -48,12 +49,13 @@ def overview(
     example: Mapping[str, object] | None = None,
     missing: Mapping[str, object] | None = None,
 ) -> None:
-    """Write the overview page, and once more without figures.
+    """Write the overview page, once more without figures, and its answers as reStructuredText.
 
     Parameters
     ----------
-    path, findings_path : path
-        The page, and the one without figures, which stays below the 2 MB that Chromium shows inside Snakemake's report.
+    path, findings_path, answers_path : path
+        The page; the one without figures, which stays below the 2 MB that Chromium shows inside Snakemake's report; and
+        the answers, which stand on the first page of that report.
     tables : mapping from name to pandas.DataFrame
         `TABLES`, as docs/outputs.md describes them; and the further ones that the first screen reads, if they
         are there: see `first_screen.tiles` and `first_screen.checks`.
@@ -160,6 +162,7 @@ def overview(
     }
     pages.write_page(path, "overview.html.j2", page | {"with_figures": True})
     pages.write_page(findings_path, "overview.html.j2", page | {"with_figures": False})
+    pages.write_text(answers_path, "answers.rst.j2", page)
 
 
 # ---- findings

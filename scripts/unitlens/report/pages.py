@@ -51,6 +51,12 @@ def render(template: str, page: Mapping[str, object]) -> str:
     return environment.get_template(template).render(page)
 
 
+def write_text(path: str | Path, template: str, page: Mapping[str, object]) -> None:
+    """Write reStructuredText from a template; no character of what is filled in is taken for markup."""
+    environment = _environment(finalize=_plain, trim_blocks=True, lstrip_blocks=True)
+    Path(path).write_text(environment.get_template(template).render(page), encoding="utf-8")
+
+
 def say(sentence: str, /, **values: object) -> list[str]:
     """Fill a sentence, or several, of a template in templates/findings.
 
@@ -142,6 +148,11 @@ def _show(value: object) -> object:
         return value
     shown = visible(value, keep="\n").replace(" %", "\u00a0%")
     return re.sub(r"\b([npq]) ([=<≤]) (?=\d)", "\\1\u00a0\\2\u00a0", shown)
+
+
+def _plain(value: object) -> str:
+    """Show hidden characters and line breaks, and put a backslash before every character that could be markup."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", visible(str(value)))
 
 
 def visible_data(data: object) -> object:

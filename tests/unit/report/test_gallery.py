@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from unitlens.report import concept_findings, overview, overview_tables
+from unitlens.report import concept_findings, first_screen, overview, overview_tables
 
 CONCEPTS = pd.DataFrame(
     {
@@ -236,7 +236,7 @@ def write_page(folder, **changes):
         "run": {"seed": 42, "<script>": "alert(1)"}, "area": 0.2, "n_samples": 1000,
     } | changes  # fmt: skip
     given["tables"] = TABLES | given["tables"] if given.get("missing") is None else given["tables"]
-    overview.overview(folder / "overview.html", folder / "findings.html", **given)
+    overview.overview(folder / "overview.html", folder / "findings.html", folder / "answers.rst", **given)
     return (folder / "overview.html").read_text(encoding="utf-8")
 
 
@@ -428,6 +428,7 @@ def test_missing_tables_of_a_finished_run_are_named(tmp_path):
         overview.overview(
             tmp_path / "a.html",
             tmp_path / "b.html",
+            tmp_path / "c.rst",
             {name: table for name, table in TABLES.items() if name not in ("frequent", "layers")},
             facts=[],
             figures={},
@@ -437,3 +438,13 @@ def test_missing_tables_of_a_finished_run_are_named(tmp_path):
             area=0.2,
             n_samples=1000,
         )
+
+
+def test_answers_of_the_first_screen_stand_in_snakemakes_report(tmp_path):
+    write_page(tmp_path)
+    text = (tmp_path / "answers.rst").read_text(encoding="utf-8").replace("\\", "")
+    tiles = first_screen.tiles(TABLES, area=0.2, example=None)
+    assert len(tiles) == 6
+    for tile in tiles:
+        assert f"* {tile['question']} **{tile['verdict'] or 'Not here yet.'}**" in text
+    assert text.startswith("**What does net respond to") and "**Read first.**" in text

@@ -1,16 +1,21 @@
 """Names from outside that would hide, move or end text: in figures and in the text of pages."""
 
+import html
 import re
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
+import jinja2
 import numpy as np
 import pandas as pd
 import pytest
+from docutils.core import publish_parts
 from matplotlib.figure import Figure
-from unitlens.report import charts, concept_figures, explanation_figures
+from unitlens.report import charts, concept_figures, explanation_figures, pages
 
+ROOT = Path(__file__).parents[3]
 HIDDEN = "a\u202eb\u2066c\u200fd\u061ce\x1bf\x00g\u200bh"
 SHOWN = r"a\u202eb\u2066c\u200fd\u061ce\x1bf\x00g\u200bh"
 LONG = "ß" * 300
@@ -89,3 +94,46 @@ def test_every_page_allows_only_what_it_holds(name):
         | scripts
     )
     assert text.index("Content-Security-Policy") < text.index("<style>"), "a policy holds for what follows it"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "`a <javascript:alert(1)>`__",
+        ".. raw:: html",
+        "*a*|b|c_ [1]_ ::",
+        "\\",
+        "</script>",
+        "a\n\n.. b::",
+        "1. x",
+        "{{ 1 }}",
+    ],
+)
+def test_names_are_no_markup_in_the_answers_of_snakemakes_report(tmp_path, name):
+    tile = {"question": name, "verdict": name, "lines": [name]}
+    page = {
+        "title": name,
+        "missing": None,
+        "read_first": [name],
+        "tiles": [tile],
+        "checks": [{"ok": False, "text": name}],
+    }
+    pages.write_text(tmp_path / "answers.rst", "answers.rst.j2", page)
+    text, body = read_as_snakemake_does(tmp_path)
+    shown = name.replace("\n", "\\n")
+    assert text.count(shown) == 6 and "System Message" not in text
+    allowed = {"div", "p", "strong", "ul", "li", "a", "tt", "span"}
+    assert set(re.findall(r"<(\w+)", body)) <= allowed
+    assert set(re.findall('href="([^"]*)"', body)) == {"overview.html", "units.html"}, "none of a name"
+
+
+def read_as_snakemake_does(folder):
+    """Fill the first page of the report and make it HTML."""
+    config = {"dissect": {"method": "encoder"}, "encoder": {"kind": "clip", "architecture": "ViT-B-16"}, "seed": 1}
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
+    page = environment.from_string((ROOT / "report/workflow.rst").read_text(encoding="utf-8")).render(
+        snakemake=SimpleNamespace(config=config),
+        files=[SimpleNamespace(target=name, path=folder / name) for name in ("a.svg", "findings.html")],
+    )
+    body = publish_parts(page, writer="html")["html_body"]
+    return html.unescape(re.sub(r"<[^>]+>", "", body)), body
