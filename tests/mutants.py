@@ -51,6 +51,7 @@ UNTOLD += (
     "around",
     "between",
 )
+READERS = [Path("tests/unit/test_order.py")]  # tests that read the library as text, for all modules
 MEMORY = 16 << 30  # bytes a mutant may allocate
 
 SWAPS = {
@@ -167,7 +168,7 @@ def tests_of(module, folder):
     if (folder / LIBRARY / f"jobs/{module}.py").exists() and f"test_{module}" not in {path.stem for path in own}:
         own.append(folder / "tests/workflow/test_bad_config.py")
     own = own or [path for path in files if {path.stem for path in users} & imported(path)]
-    return [path.relative_to(folder) for path in own]
+    return [path.relative_to(folder) for path in own] + READERS
 
 
 class Reach:
@@ -266,13 +267,17 @@ def without_mutant(folder, files):
 
 
 def chosen_tests(files, path, lines, seconds, entered):
-    """Tests in `files` that enter a function on these lines of `path`, all if none does, the quickest files first."""
+    """Tests in `files` that enter a function on these lines of `path`, all if none does, the quickest files first.
+
+    Those that read it as text come with them.
+    """
     names = [str(file) for file in files]
     inside = {
         name for name, calls in entered.items() if any(file == str(path) and line in lines for file, line in calls)
     }
     tests = [test for test in seconds if file_of(test) in names]
-    tests = [test for test in tests if {test, file_of(test)} & inside] or tests
+    entering = [test for test in tests if {test, file_of(test)} & inside]
+    tests = [test for test in tests if test in entering or Path(file_of(test)) in READERS] if entering else tests
     total = Counter()
     for test in tests:
         total[file_of(test)] += seconds[test]
