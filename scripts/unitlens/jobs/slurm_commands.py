@@ -284,7 +284,7 @@ def tell_states(arguments: Sequence[str]) -> int:
     """
     begun, (states, new) = time.monotonic(), _look(arguments)
     while states and not new and time.monotonic() - begun < _WATCHED and not _must_end():
-        time.sleep(0.5)
+        time.sleep(1)
         if any(exit_status(_folder(), number) for number, state in states.items() if state not in _ENDS):
             time.sleep(1)  # SLURM itself still has to notice
             states, new = _look(arguments)
@@ -298,18 +298,13 @@ def _look(arguments: Sequence[str]) -> tuple[dict[str, str], bool]:
     path = _folder() / "states.json"
     known = json.loads(path.read_text()) if path.is_file() else {"ended": {}, "gone": {}, "waiting": None}
     ended, now = known["ended"], time.time()
-    notes = {note.stem: json.loads(note.read_text()) for note in _folder().glob("[0-9]*.json")}
-    running = {number for number in notes if number not in ended}
+    running = {note.stem for note in _folder().glob("[0-9]*.json")} - ended.keys()
     options = ["--noheader", "--states=all", f"--name={_value(arguments, '--name')}", "--format=%A|%T"]
-    if clusters := sorted({note["clusters"] for note in notes.values() if note["clusters"]}):
+    notes = (json.loads((_folder() / f"{number}.json").read_text()) for number in running)
+    if clusters := sorted({note["clusters"] for note in notes} - {""}):
         options.append(f"--clusters={','.join(clusters)}")
     listed = _ask("squeue", *options)
     states = {number: state for number, state in (listed or {}).items() if number not in ended}
-    states |= {
-        number: "COMPLETED"  # but for what the site does after each job, which takes its time
-        for number, state in states.items()
-        if state == "COMPLETING" and exit_status(_folder(), number) == "0"
-    }
     if running - states.keys() and shutil.which(_real("sacct")):
         accounted = _ask(
             "sacct", "-X", "--parsable2", "--noheader", "--format=JobIDRaw,State", *_whose(arguments, clusters)
@@ -320,6 +315,11 @@ def _look(arguments: Sequence[str]) -> tuple[dict[str, str], bool]:
     for number, since in gone.items():
         if (status := exit_status(_folder(), number)) or now - since >= _GONE:
             states[number] = "COMPLETED" if status == "0" else "FAILED"
+    for number, state in states.items():
+        # What came to its good end did so, whatever SLURM saw of it: the site's clean-up may still run, or the
+        # controller was away, and found the job out of time when it came back.
+        if state in (*_ENDS, "COMPLETING") and exit_status(_folder(), number) == "0":
+            states[number] = "COMPLETED"
     new = {number: state for number, state in states.items() if state in _ENDS}
     idle = "PENDING" in states.values() and set(states.values()) <= {"PENDING", *_ENDS}
     waiting = known["waiting"] or now if idle else None

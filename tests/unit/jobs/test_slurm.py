@@ -239,6 +239,16 @@ def test_without_accounting_a_job_that_is_forgotten_is_known_by_what_it_wrote(ru
     assert states(capfd)["3"] == "FAILED", "killed, with nobody left who knows why"
 
 
+@pytest.mark.parametrize("state", ["TIMEOUT", "CANCELLED", "NODE_FAIL", "COMPLETING", "OUT_OF_MEMORY"])
+def test_a_job_that_came_to_its_good_end_is_complete_whatever_slurm_saw_of_it(run, fake, capfd, state):
+    for number in (1, 2):
+        note(run, number)
+    (run / "1.exit").write_text("0\n")
+    (run / "2.exit").write_text("1\n")
+    fake("squeue", f'printf "1|{state}\\n2|{state}\\n"')
+    assert states(capfd) == {"1": "COMPLETED", "2": "FAILED" if state == "NODE_FAIL" else state}
+
+
 @pytest.mark.parametrize("answer", ["exit 1", "sleep 9"])
 def test_while_slurm_is_silent_no_job_is_forgotten_and_a_line_says_so(run, fake, capfd, monkeypatch, answer):
     note(run, 1)
