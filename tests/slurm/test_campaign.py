@@ -23,7 +23,6 @@ SHARDS = ["00000", "00001", "00002"]
 LAST = 14  # seconds after the start within which the fault comes; an undisturbed run takes about twenty
 SILENT = 120  # seconds for which a run may print nothing unless it has said what it waits for
 EXPLAINED = re.compile(r"asked again|waited for|lets them wait")
-HELD = {"--set-resources": "write_shard:runtime=30"}  # else the controller ends jobs whose nodes it does not see
 
 
 class Watch(threading.Thread):
