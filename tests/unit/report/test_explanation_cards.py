@@ -1,4 +1,5 @@
 import base64
+import inspect
 import io
 import re
 
@@ -144,6 +145,22 @@ def test_each_form_costs_less_than_the_one_before_and_a_mask_one_bit_a_pixel():
     assert costs == sorted(costs, reverse=True) and costs[0] > costs[3] > costs[-1]
     png = base64.b64decode(rows[0]["maps"][0]["mask"].partition(",")[2])
     assert png[24:26] == b"\1\3"  # bits, and a palette
+    shade = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA")).reshape(-1, 4)
+    assert set(map(tuple, shade.tolist())) == {(0, 0, 0, 0), (0, 0, 0, explanation_page._OUTSIDE)}, "black, or nothing"
+
+
+def test_numbers_are_written_in_white_on_dark_cells():
+    values = [0.0, 0.55, 0.56, 0.8, 1.0]
+    table = explanation_page.heat_map({("a", str(value)): value for value in values})
+    ((title, cells),) = table["rows"]
+    assert title == "a" and [cell["text"] for cell in cells] == ["0.00", "0.55", "0.56", "0.80", "1.00"]
+    assert [cell["ink"] for cell in cells] == ["#000", "#000", "#fff", "#fff", "#fff"]
+    lightness = [sum(bytes.fromhex(cell["color"][1:])) for cell in cells]
+    assert lightness == sorted(lightness, reverse=True) and lightness[0] > 700 > 300 > lightness[-1]
+
+
+def test_maps_are_compared_at_a_fifth_of_the_image_unless_told_otherwise():
+    assert inspect.signature(explanation_page.collect).parameters["area"].default == 0.2
 
 
 def test_object_is_outlined_where_the_sheet_gives_one():

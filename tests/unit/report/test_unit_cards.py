@@ -116,6 +116,28 @@ def test_the_first_source_image_is_one_like_any_other_and_rows_are_read_in_ascen
     assert [[image["thumb"] for image in unit["images"]] for unit in data["units"]] == [[2, 0], [1]]
 
 
+def test_what_stands_on_a_card_what_is_a_share_and_where_low_is_good():
+    flags = {each.column: (each.on_card, each.low, each.share) for each in unit_gallery.EVIDENCE}
+    marked = [{column for column, own in flags.items() if own[place]} for place in range(3)]
+    assert marked == [
+        {"score", "margin", "kept", "q_value", "held_out_correlation"},
+        {"p_value", "q_value"},
+        {"kept", "kept_group"},
+    ]
+
+
+@pytest.mark.parametrize(("spare", "form"), [(1.04, 0), (1.02, 1), (0, -1)])
+def test_thumbnails_take_97_hundredths_of_their_room_at_most(spare, form):
+    noise = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    rows, images = {"small": np.arange(4)}, {"small": lambda rows: noise[rows]}
+    encoded = [list(unit_gallery._encode(rows, images, *each)) for each in unit_gallery.FORMS]
+    room = round(sum(map(len, encoded[0])) * spare)
+    assert unit_gallery._thumbnails(rows, images, room) == encoded[form]
+    if not spare:
+        last = round(sum(map(len, encoded[-2])) * 1.04)
+        assert unit_gallery._thumbnails(rows, images, last) == encoded[-2]
+
+
 def test_thumbnails_shrink_to_fit_the_page(monkeypatch):
     noise = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
     images = dict.fromkeys(PICTURES, lambda rows: noise[: len(rows)])
