@@ -408,8 +408,8 @@ def test_findings_say_what_the_numbers_say():
         "values are equal; n = 5), -0.05 to the 0.15 of maps of different source images. Unrelated pixels have 0.11, "
         "and ties alone keep the first pair below 0.80. On the same source image 1 of 2 pairs agrees more than on "
         "different ones (source images permuted, p < 0.05 adjusted for 2 tests; smallest p = 0.04). The first pair "
-        "agrees more than 0 of 1 other pair (paired permutation test by source image, p < 0.05 adjusted for 1 test; "
-        "smallest p = 0.062)."
+        "agrees more than 0 of 1 other pair (paired permutation test by source image, p < 0.05 adjusted for 1 test: "
+        "one clear result alone can give no less than 0.062 at n = 5; smallest p = 0.062)."
     ]
 
 

@@ -107,7 +107,8 @@ def test_shapes_are_tabulated_and_tested_against_lime():
     assert evaluation_findings.shape_findings(summary, tests)[0] == (
         "m, share of the image above half of the maximum: Grad-CAM 0.18 (n = 3 is too small for an interval), LIME "
         "0.03 (n = 3 is too small for an interval). Of 2 class activation maps 0 above LIME, 0 below it (paired "
-        "permutation test by source image, p < 0.05 adjusted for 2 tests; smallest p = 0.5)."
+        "permutation test by source image, p < 0.05 adjusted for 2 tests: one clear result alone can give no less "
+        "than 0.5 at n = 3; smallest p = 0.5)."
     )
 
 

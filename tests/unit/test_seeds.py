@@ -388,6 +388,7 @@ CASES = {
     "segment.quickshift": lambda s: segment.quickshift(
         np.zeros((1, 30, 30, 3), np.uint8), kernel_size=1, max_dist=5, seed=s
     ),
+    "resampling.simultaneous_intervals": lambda s: resampling.simultaneous_intervals(noise(12, 9).numpy(), seed=s),
     "resampling.matching": lambda s: resampling.matching(noise(20, 20), seed=s).p_value,
     "resampling.paired_permutation_test": lambda s: resampling.paired_permutation_test(*VALUES, seed=s),
     "resampling.rank_correlation": lambda s: resampling.rank_correlation(*VALUES, seed=s)[2:4],

@@ -54,7 +54,11 @@ def _matched(pairs: pd.DataFrame) -> dict[str, object] | None:
         return None
     clear = tested[tested["p_adjusted"] < SIGNIFICANT]
     sides = {"above": int((clear["excess"] > 0).sum()), "below": int((clear["excess"] < 0).sum())}
-    return {"n": len(tested), "adjusted": adjusted(tested), "smallest": tested["p_adjusted"].min()} | sides
+    return {
+        "n": len(tested),
+        "adjusted": adjusted(tested[["p_adjusted"]]),
+        "smallest": tested["p_adjusted"].min(),
+    } | sides
 
 
 def _told(tests: pd.DataFrame, family: pd.DataFrame | None = None) -> dict[str, object] | None:
@@ -247,8 +251,8 @@ def _tuning(model: str, ranked: pd.DataFrame, default: dict, chosen: pd.DataFram
     held_out = chosen.loc["held out"].to_dict()
     if pd.notna(held_out["mean"]):
         sentences += say("evaluation.held_out", model=model, row=held_out)
-    enough = ranked[ranked["mean"] >= default["mean"]].sort_values(["forward_passes", "rank"])
-    cheapest = enough.iloc[0].to_dict()
-    if cheapest["forward_passes"] < min(default["forward_passes"], best["forward_passes"]):
-        sentences += say("evaluation.cheapest", model=model, row=cheapest, default=default)
+    saving = chosen.loc["cheapest"].to_dict()
+    if saving["setting"] != default["setting"] and pd.notna(saving["mean"]):
+        cheapest = ranked[ranked["setting"] == saving["setting"]].iloc[0].to_dict()
+        sentences += say("evaluation.cheapest", model=model, row=cheapest, held_out=saving, default=default)
     return sentences

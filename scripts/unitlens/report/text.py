@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
+from unitlens.tables.resampling import smallest_p
+
 SIGNIFICANT = 0.05  # of adjusted p-values
 
 METHOD_TITLES = {
@@ -153,8 +155,19 @@ def significant(family: pd.DataFrame) -> str:
 
 
 def adjusted(family: pd.DataFrame) -> str:
-    """Say for how many tests a column ``p_adjusted`` is adjusted; rows without a p-value were no tests."""
-    return f"adjusted for {counted(int(family['p_adjusted'].notna().sum()), 'test')}"
+    """Say for how many tests a column ``p_adjusted`` is adjusted; rows without a p-value were no tests.
+
+    Of tests by flipping signs of ``source_images`` it is said where one clear result alone could not be significant.
+    """
+    tested = family[family["p_adjusted"].notna()]
+    said = f"adjusted for {counted(len(tested), 'test')}"
+    if tested.empty or not {"source_images", "p_value"} <= set(tested) or "correlation" in tested:
+        return said
+    n = int(tested["source_images"].max())
+    least = min(1.0, len(tested) * smallest_p(n))
+    if least < SIGNIFICANT:
+        return said
+    return f"{said}: one clear result alone can give no less than {least:.2g} at n = {n}"
 
 
 def p_value(p: float) -> str:

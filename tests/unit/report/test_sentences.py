@@ -460,8 +460,9 @@ def tuned(gain, p, held_out, held_out_p):
     rows = {"best": (0.5, 0.4, 0.6, 10), "default": (0.3, 0.2, 0.4, 10)}
     board = means("setting", rows).assign(rank=[1, 2], n_samples=[100, 200], forward_passes=[100, 200], **facts)
     board = board.assign(difference=[gain, NAN], p_adjusted=[p, NAN])
-    chosen = means("what", {"held out": (0.4, 0.3, 0.5, 10), "default": rows["default"]})
-    chosen = chosen.assign(setting=["1 chosen", "default"], difference=[held_out, NAN], p_value=[held_out_p, NAN])
+    values = {"held out": (0.4, 0.3, 0.5, 10), "default": rows["default"], "cheapest": rows["default"]}
+    chosen = means("what", values).assign(setting=["1 chosen", "default", "default"])
+    chosen = chosen.assign(difference=[held_out, NAN, 0.0], p_value=[held_out_p, NAN, NAN])
     return evaluation_findings.tuning_findings(board, chosen)[:2]
 
 

@@ -60,6 +60,28 @@ def test_the_excess_over_mismatched_pairs_is_covered_and_tested(n):
     assert rejected / runs == pytest.approx(0.05, abs=0.002 + error)
 
 
+@pytest.mark.parametrize("n", [5, 10, 20])
+def test_intervals_of_many_items_cover_all_together(n):
+    rng, runs, items = np.random.default_rng(10), 400, 40
+    covered = 0
+    for _ in range(runs):
+        values = 0.6 * rng.normal(size=(n, 1)) + 0.8 * rng.normal(size=(n, items))
+        low, high = resampling.simultaneous_intervals(values, n_resamples=399)
+        covered += bool(((low <= 0) & (high >= 0)).all())
+    error = 2 * math.sqrt(0.05 * 0.95 / runs)
+    assert 0.93 - error <= covered / runs <= 0.97 + error
+
+
+def test_simultaneous_intervals_of_one_item_are_students_at_least():
+    values = np.random.default_rng(11).normal(size=(12, 1))
+    low, high = resampling.simultaneous_intervals(values)
+    *_, alone_low, alone_high = resampling.mean_with_interval(values[:, 0])
+    assert low[0] <= alone_low + 1e-12 and high[0] >= alone_high - 1e-12
+    assert np.isnan(resampling.simultaneous_intervals(values[:4])).all()
+    assert np.array(resampling.simultaneous_intervals(np.ones((6, 2)))).tolist() == [[1, 1], [1, 1]]
+    assert resampling.smallest_p(3) == 0.25 and resampling.smallest_p(40) == 2 / 10000
+
+
 def test_matching_by_hand():
     scores = np.array([[5.0, 1, 3], [2, 6, 1], [4, 1, 7]])
     result = resampling.matching(scores)
