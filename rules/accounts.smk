@@ -4,7 +4,7 @@
 rule account_units:
     input:
         model="results/models/{model}.json",
-        weights="resources/weights/{model}.bin",
+        weights="results/retrieved/weights/{model}.bin",
         images=explain_images_of_model,
     output:
         "results/accounts/{model}/{shard}.h5",

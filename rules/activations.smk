@@ -4,7 +4,7 @@
 rule extract_activations:
     input:
         model="results/models/{model}.json",
-        weights="resources/weights/{model}.bin",
+        weights="results/retrieved/weights/{model}.bin",
         images=lambda wildcards: images_of("probe", preprocessing(wildcards), wildcards.shard),
     output:
         "results/activations/{model}/{layer}/{shard}.h5",
@@ -60,7 +60,7 @@ rule embed_images:
 rule embed_concepts:
     input:
         unpack(encoder_files),
-        concepts="resources/concepts.csv",
+        concepts="results/retrieved/concepts.csv",
     output:
         "results/embeddings/concepts/{encoder}.h5",
     log:

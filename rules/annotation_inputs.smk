@@ -4,7 +4,7 @@
 def mask_table(wildcards):
     """The table that names the values of masks, one's own or what the set brings along; boxes need none."""
     masks = config["netdissect"].get("masks", [])
-    return "resources/mask_words.csv" if masks in BROUGHT_MASKS else masks
+    return "results/retrieved/mask_words.csv" if masks in BROUGHT_MASKS else masks
 
 
 def annotated_geometry():
@@ -16,9 +16,9 @@ def annotation_words(wildcards):
     """The file that names what the probe set's annotations mark; nothing where a list of classes does."""
     given = config["dissect"]["annotations"]
     if given.get("labels") == "folders":
-        return "resources/images/probe.csv"
+        return "results/retrieved/images/probe.csv"
     masks = given.get("masks", [])
-    return "resources/mask_words.csv" if masks in BROUGHT_MASKS else masks
+    return "results/retrieved/mask_words.csv" if masks in BROUGHT_MASKS else masks
 
 
 def mask_words(wildcards):

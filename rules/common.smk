@@ -13,7 +13,7 @@ from snakemake.settings.types import ExecMode
 WORKFLOW = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
 sys.path.insert(0, str(WORKFLOW / "scripts"))
 from unitlens.jobs import config as job_config
-from unitlens.jobs import csv_files, schema
+from unitlens.jobs import csv_files, inputs, schema
 from unitlens.jobs.sheets import BROUGHT_MASKS, annotated_set, sides
 
 SCHEMA = schema.read_schema(WORKFLOW / "config" / "schema.yaml")
@@ -142,7 +142,7 @@ def decoded_images():
 
 def encoder_files(wildcards):
     """The encoder's files, also for a rule whose outputs do not name the encoder."""
-    folder = f"resources/encoders/{wildcards.get('encoder', ENCODER)}"
+    folder = f"results/retrieved/encoders/{wildcards.get('encoder', ENCODER)}"
     return {name: f"{folder}/{name}.bin" for name in ([] if ENCODER == "annotations" else config["encoder"]["files"])}
 
 
@@ -223,6 +223,7 @@ def per_explained_shard(pattern, some=None):
 
 if workflow.exec_mode == ExecMode.DEFAULT:
     check_config()
+    inputs.forget_what_is_gone("results/retrieved")
 else:  # a job on a cluster parses this file again and need not check again
     gc.freeze()  # what is loaded stays: collecting it again and again would take as long as reading the rules
     schema.fill_in_defaults(config, SCHEMA)

@@ -4,7 +4,7 @@
 rule explain_cam:
     input:
         model="results/models/{model}.json",
-        weights="resources/weights/{model}.bin",
+        weights="results/retrieved/weights/{model}.bin",
         images=explain_images_of_model,
     output:
         saliency="results/saliency/{model}/{method}-{layer}/{shard}.h5",
@@ -36,7 +36,7 @@ rule explain_cam:
 rule explain_perturbed:
     input:
         model="results/models/{model}.json",
-        weights="resources/weights/{model}.bin",
+        weights="results/retrieved/weights/{model}.bin",
         images=explain_images_of_model,
     output:
         saliency="results/saliency/{model}/{explainer}/{shard}.h5",

@@ -4,7 +4,7 @@
 rule score_faithfulness:
     input:
         model="results/models/{model}.json",
-        weights="resources/weights/{model}.bin",
+        weights="results/retrieved/weights/{model}.bin",
         images=explain_images_of_model,
         saliency=saliency_of_shard,
     output:

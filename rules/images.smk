@@ -3,8 +3,9 @@
 
 rule decode_images:
     input:
-        retrieved="resources/images/{dataset}.csv",
-        sheet=lambda wildcards: committed_sheet(wildcards) or f"resources/images/{wildcards.dataset}.csv",
+        facts="results/retrieved/images/{dataset}.json",
+        retrieved="results/retrieved/images/{dataset}.csv",
+        sheet=lambda wildcards: committed_sheet(wildcards) or f"results/retrieved/images/{wildcards.dataset}.csv",
     output:
         "results/images/{dataset}/{geometry}/{shard}.h5",
     log:
@@ -17,7 +18,6 @@ rule decode_images:
         mem_mb=memory_of_shard,
         runtime=USUAL,
     params:
-        folder=source_images_folder,
         geometry=geometry,
         rows=shard_range,
         digest=shard_digest,
@@ -34,8 +34,8 @@ rule decode_images:
 rule summarize_images:
     input:
         images=decoded_images()[1],
-        sheets=expand("resources/images/{dataset}.csv", dataset=config["images"]),
-        left_out=expand("resources/images/{dataset}.left_out.csv", dataset=config["images"]),
+        sheets=expand("results/retrieved/images/{dataset}.csv", dataset=config["images"]),
+        left_out=expand("results/retrieved/images/{dataset}.left_out.csv", dataset=config["images"]),
     output:
         "results/images.csv",
     log:

@@ -3,9 +3,9 @@
 
 rule collect_mask_words:
     input:
-        f"resources/images/{ANNOTATED}.csv",
+        f"results/retrieved/images/{ANNOTATED}.json",
     output:
-        "resources/mask_words.csv",
+        "results/retrieved/mask_words.csv",
     log:
         "results/logs/collect_mask_words/all.log",
     benchmark:
@@ -15,7 +15,6 @@ rule collect_mask_words:
         "../envs/unitlens.yaml"
     params:
         kind=config["images"][ANNOTATED].get("kind"),
-        folder=source_images_folder,
     message:
         "List what the numbers in the label maps mean"
     script:
@@ -25,7 +24,7 @@ rule collect_mask_words:
 rule dissect_network:
     input:
         model="results/models/{model}.json",
-        weights="resources/weights/{model}.bin",
+        weights="results/retrieved/weights/{model}.bin",
         images=annotated_images_of_model,
         masks=mask_table,
     output:
@@ -57,7 +56,7 @@ rule dissect_network:
 rule map_annotated_units:
     input:
         model="results/models/{model}.json",
-        weights="resources/weights/{model}.bin",
+        weights="results/retrieved/weights/{model}.bin",
         images=annotated_images_of_model,
     output:
         "results/netdissect/{model}/{layer}.h5",

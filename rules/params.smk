@@ -50,13 +50,6 @@ def encoder(wildcards):
     return {"kind": settings["kind"], "options": options}
 
 
-def source_images_folder(wildcards):
-    """The folder that the sheet's paths are relative to: the user's own, or the one that is retrieved."""
-    dataset = wildcards.get("dataset", ANNOTATED)  # a rule without the wildcard reads what comes with the annotations
-    folders = [source["folder"] for source in config["images"][dataset].get("sources", []) if "folder" in source]
-    return folders[0] if folders else f"resources/images/{dataset}"
-
-
 def sources(wildcards):
     return config["images"][wildcards.dataset].get("sources", [])
 

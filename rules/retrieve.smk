@@ -5,7 +5,7 @@ rule retrieve_weights:
     input:
         lambda wildcards: local_path(of_model("weights")(wildcards)),
     output:
-        "resources/weights/{model}.bin",
+        "results/retrieved/weights/{model}.bin",
     log:
         "results/logs/retrieve_weights/{model}.log",
     benchmark:
@@ -24,7 +24,7 @@ rule retrieve_weights:
 rule check_model:
     input:
         module=own_module,
-        weights="resources/weights/{model}.bin",
+        weights="results/retrieved/weights/{model}.bin",
     output:
         "results/models/{model}.json",
     log:
@@ -53,7 +53,7 @@ rule retrieve_encoder:
     input:
         lambda wildcards: local_path(config["encoder"]["files"][wildcards.part]),
     output:
-        "resources/encoders/{encoder}/{part}.bin",
+        "results/retrieved/encoders/{encoder}/{part}.bin",
     log:
         "results/logs/retrieve_encoder/{encoder}/{part}.log",
     benchmark:
@@ -73,8 +73,9 @@ rule retrieve_images:
     input:
         sheet=committed_sheet,
     output:
-        sheet="resources/images/{dataset}.csv",
-        left_out="resources/images/{dataset}.left_out.csv",
+        facts="results/retrieved/images/{dataset}.json",
+        sheet="results/retrieved/images/{dataset}.csv",
+        left_out="results/retrieved/images/{dataset}.left_out.csv",
     log:
         "results/logs/retrieve_images/{dataset}.log",
     benchmark:
@@ -85,7 +86,6 @@ rule retrieve_images:
     params:
         sources=sources,
         drawn=drawn_images,
-        folder=source_images_folder,
         kind=of_images("kind"),
         size=of_images("size"),
         classes=classes_of_folders,
@@ -100,7 +100,7 @@ rule collect_words:
     input:
         config.get("concepts", {}).get("list", []),
     output:
-        "resources/concepts.csv",
+        "results/retrieved/concepts.csv",
     log:
         "results/logs/collect_words/all.log",
     benchmark:

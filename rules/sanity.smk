@@ -4,7 +4,7 @@
 rule randomize_model:
     input:
         model="results/models/{model}.json",
-        weights="resources/weights/{model}.bin",
+        weights="results/retrieved/weights/{model}.bin",
         images=first_images("sanity"),
         explanations=first_saliency("sanity", slice(1)),
     output:
@@ -37,7 +37,7 @@ rule randomize_model:
 rule stabilize_lime:
     input:
         model="results/models/{model}.json",
-        weights="resources/weights/{model}.bin",
+        weights="results/retrieved/weights/{model}.bin",
         images=first_images("sanity"),
         explanations=expand("results/saliency/{{model}}/lime/{shard}.h5", shard=first_shards("sanity")),
     output:

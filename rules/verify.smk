@@ -4,7 +4,7 @@
 rule verify_explainers:
     input:
         model="results/models/{model}.json",
-        weights="resources/weights/{model}.bin",
+        weights="results/retrieved/weights/{model}.bin",
         images=first_images("verify"),
     output:
         differences="results/verification/{model}.csv",

@@ -9,11 +9,14 @@ with log_to(snakemake.log[0]):
     from unitlens.images import datasets, decode, label_maps
     from unitlens.jobs.sheets import label_columns, read_label, read_rows
     from unitlens.storage.arrays import write_arrays
+    from unitlens.storage.kept import check_source_images, source_images
 
     params = snakemake.params
     rows = read_rows(snakemake.input.sheet, *params.rows)
+    folder, hashes = source_images(snakemake.input.facts), datasets.hashes(snakemake.input.retrieved)
+    check_source_images(snakemake.input.facts, {row["path"]: hashes.get(row["path"], "") for row in rows})
     labels, base = label_columns(rows[0]), params.label_base
-    place, policy = (params.folder, params.geometry), {"on_bad_image": params.on_bad_image}
+    place, policy = (folder, params.geometry), {"on_bad_image": params.on_bad_image}
     with decode.pixel_limit(params.max_pixels):
         images, kept, problems, remarks = decode.decode_images(rows, *place, bits=params.bits, **policy)
         rows = [rows[index] for index in kept]

@@ -3,20 +3,22 @@
 from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]) as terminal:
-    from unitlens.images import datasets
+    from unitlens.images import datasets, textures
     from unitlens.storage.fetch import fetch_images
+    from unitlens.storage.kept import keep_source_images
 
-    for number, source in enumerate(snakemake.params.sources):
-        downloads = f"resources/downloads/{snakemake.wildcards.dataset}/{number}"
-        fetch_images(source, snakemake.params.folder, downloads, lock="resources/lock.json", progress=terminal)
-    datasets.draw_images(snakemake.params.folder, snakemake.params.kind, **snakemake.params.drawn)
+    output, params, store = snakemake.output, snakemake.params, "resources/images"
+    options = {"lock": "resources/lock.json", "progress": terminal}
+    drawn = textures.draw_images(store, params.kind, **params.drawn)
+    folder, sources = drawn or fetch_images(params.sources, store, "resources/downloads", **options)
+    keep_source_images(folder, sources, store, output.facts)
     datasets.write_sheet(
-        snakemake.output.sheet,
-        snakemake.output.left_out,
-        snakemake.params.folder,
+        output.sheet,
+        output.left_out,
+        folder,
         sheet=snakemake.input.get("sheet"),
-        kind=snakemake.params.kind,
-        size=snakemake.params.size,
-        classes=snakemake.params.classes,
-        allow_missing=snakemake.params.on_bad_image == "skip",
+        kind=params.kind,
+        size=params.size,
+        classes=params.classes,
+        allow_missing=params.on_bad_image == "skip",
     )

@@ -1,12 +1,15 @@
-"""Retrieve one model's checkpoint, checked against its hash."""
+"""Retrieve one model's checkpoint, checked against its hash, and keep it by its content."""
 
 from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]) as terminal:
+    from unitlens.jobs.inputs import download_folder
     from unitlens.networks import pretrained
-    from unitlens.storage.files import copy, sha256
+    from unitlens.storage.kept import keep
 
-    folder = f"resources/downloads/{snakemake.wildcards.model}"
-    file = pretrained.retrieve(snakemake.params.file, folder, lock="resources/lock.json", progress=terminal)
-    copy(file, snakemake.output[0])
-    print(f"{file} has sha256 {sha256(file)}")
+    source = snakemake.params.file
+    folder = f"resources/downloads/{download_folder(source)}"
+    file = pretrained.retrieve(source, folder, lock="resources/lock.json", progress=terminal)
+    with file.open("rb") as reader:
+        digest = keep(reader, "resources/weights", snakemake.output[0])
+    print(f"{file} has sha256 {digest}")

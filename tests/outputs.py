@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 
 PAGE = Path(__file__).parents[1] / "docs/outputs.md"
-OF_JOBS = ("logs", "benchmarks")
+PASSED_OVER = ("logs", "benchmarks", "retrieved")  # of jobs; what came from elsewhere
 
 
 def sections():
@@ -51,7 +51,7 @@ def departures(project):
         name = path.relative_to(project).as_posix()
         if path.suffix not in (".csv", ".h5") and not name.startswith("results/models/"):
             continue
-        if not path.is_file() or path.relative_to(project).parts[1] in OF_JOBS:
+        if not path.is_file() or path.relative_to(project).parts[1] in PASSED_OVER:
             continue
         section = next((each for each in described if any(matches(pattern, name) for pattern in each)), None)
         if section is None:

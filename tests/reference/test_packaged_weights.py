@@ -18,7 +18,7 @@ CONFIG = yaml.safe_load((ROOT / "config" / "demo.yaml").read_text())
 @pytest.fixture(scope="module")
 def source_images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("source_images")
-    fetch_images(CONFIG["images"]["explain"]["sources"][0], folder, folder / "downloads")
+    folder, _ = fetch_images(CONFIG["images"]["explain"]["sources"], folder, folder / "downloads")
     paths = sorted(folder.glob("foolbox/data/imagenet_*.jpg"))
     return paths, torch.tensor([int(path.stem.split("_")[-1]) for path in paths])
 

@@ -14,7 +14,7 @@ import toy
 from PIL import Image
 from unitlens.explainers import items, lime, lime_samples, run, segment
 from unitlens.explainers.masks import cut_explanations, equal_area_mask, mask_stability
-from unitlens.images import datasets, textures
+from unitlens.images import textures
 from unitlens.measures import (
     agreement,
     faithfulness,
@@ -350,9 +350,9 @@ CASES = {
     "textures.write_images": lambda s: drawn(
         lambda folder: textures.write_images(folder, 1, size=16, seed=s), "texture_00000.png"
     ),
-    "datasets.draw_images": lambda s: drawn(
-        lambda folder: datasets.draw_images(folder, "textures", size=1, pixels=16, seed=s),
-        "textures/texture_00000.png",
+    "textures.draw_images": lambda s: drawn(
+        lambda folder: textures.draw_images(folder, "textures", size=1, pixels=16, seed=s)[0].rename(f"{folder}/set"),
+        "set/textures/texture_00000.png",
     ),
     "netdissect.summarize": lambda s: netdissect_tables.summarize(detectors(), IDS, noise(N, 5).numpy(), seed=s),
     "complexity.summarize_shape": lambda s: complexity_tables.summarize_shape(

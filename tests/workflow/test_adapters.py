@@ -16,10 +16,12 @@ import yaml
 from PIL import Image
 from snakemake.iocontainers import Namedlist
 from unitlens.explainers import cam, run
+from unitlens.images import datasets
 from unitlens.jobs import config as job_config
 from unitlens.jobs import schema
 from unitlens.report import concept_findings
 from unitlens.storage import arrays as arrays_module
+from unitlens.storage import kept
 from unitlens.storage.shards import concatenate, read_column
 from unitlens.storage.tables import read_table, write_table
 from unitlens.tables import unit_labels
@@ -90,15 +92,12 @@ def check_model(layers):
 
 
 def decode(output, start=0, stop=IMAGES, *, sheet="sheet.csv", on_bad_image="fail", base=0):
-    params = {"folder": "source_images", "geometry": GEOMETRY, "rows": [start, stop], "on_bad_image": on_bad_image}
+    params = {"geometry": GEOMETRY, "rows": [start, stop], "on_bad_image": on_bad_image}
     params |= {"label_base": base, "bits": 16, "max_pixels": 10**6}
-    adapter(
-        "decode_images",
-        {"sheet": sheet, "retrieved": sheet},
-        [output],
-        params=params,
-        geometry="squash36-crop32-bilinear",
-    )
+    datasets.write_sheet("kept.csv", "left.csv", "source_images", sheet=sheet, kind="", size=0, allow_missing=True)
+    kept.keep_source_images("source_images", [], "kept", "facts.json")
+    inputs = {"sheet": sheet, "retrieved": "kept.csv", "facts": "facts.json"}
+    adapter("decode_images", inputs, [output], params=params, geometry="squash36-crop32-bilinear")
     return output
 
 

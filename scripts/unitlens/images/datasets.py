@@ -164,6 +164,11 @@ def source_images(sheet: str | Path, paths: Iterable[str]) -> list[str]:
     return [copied.get(path, path) for path in paths]
 
 
+def hashes(sheet: str | Path) -> dict[str, str]:
+    """Give the sha256 of each source image of a sheet of `write_sheet`, by its path."""
+    return {row["path"]: row["sha256"] for row in read_rows(sheet, 0, sys.maxsize)}
+
+
 def map_files(cell: str) -> list[str]:
     """List the files that a cell of a column of label maps names; a whole number in it marks the whole source image."""
     return [name for name in cell.split(MAPS_APART) if name and not is_label(name)]
@@ -251,12 +256,6 @@ KINDS: dict[str, Callable[[Path], list[dict[str, str]]]] = {
 }
 
 _BY_NAME = ("image_folder", "class_folders", "imagenet_val")  # kinds that take every file for an image that is named so
-
-
-def draw_images(root: str | Path, kind: str, *, size: int | None, pixels: int | None, seed: int | None) -> None:
-    """Draw the images of a set that is generated, so many (`size`) of such a side; nothing for other kinds."""
-    if kind == "textures":
-        textures.write_images(Path(root) / textures.FOLDER, size, size=pixels, seed=seed)
 
 
 def words_of_maps(kind: str, root: str | Path) -> pd.DataFrame:

@@ -5,6 +5,7 @@ nine patterns of random scale and angle. What an image shows depends on the seed
 longer set begins with the shorter one.
 """
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from unitlens.jobs.progress import each
+from unitlens.storage.kept import keep_folder
 
 __all__ = ["COLORS", "PATTERNS", "WORDS", "generate"]
 COLORS = {
@@ -96,6 +98,21 @@ def write_images(folder: str | Path, n: int, *, size: int, seed: int) -> None:
         Image.fromarray(image).save(root / f"{name}.png", compress_level=1)
         for ending, values in zip(MAP_ENDINGS, maps, strict=True):
             Image.fromarray(values).save(root / f"{name}{ending}")
+
+
+def draw_images(
+    store: str | Path, kind: str, *, size: int | None, pixels: int | None, seed: int | None
+) -> tuple[Path, list[dict[str, object]]] | None:
+    """Draw a set that is generated, so many images (`size`) of such a side, into a folder of `store`.
+
+    The folder and the settings are given as by `fetch.fetch_images`; None for other kinds.
+    """
+    if kind != "textures":
+        return None
+    Path(store).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=store) as folder:
+        write_images(Path(folder) / FOLDER, size, size=pixels, seed=seed)
+        return keep_folder(folder, store), [{"kind": kind, "size": size, "pixels": pixels, "seed": seed}]
 
 
 def written(folder: str | Path) -> list[str]:

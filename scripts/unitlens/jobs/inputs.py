@@ -1,5 +1,6 @@
 """The files and folders that a config names: whether they can be read, and where to put them without a network."""
 
+import hashlib
 import os
 import re
 import stat
@@ -41,6 +42,24 @@ def hub_folder(repository: str, revision: str = "main") -> str:
     return f"{repository.replace('/', '--')}/{revision}"
 
 
+def download_folder(source: dict) -> str:
+    """Name the folder of the downloads of a source after its address: two addresses never share one."""
+    kinds = ("url", "package", "huggingface", "torchvision", "timm", "open_clip", "path", "folder", "installed")
+    address = next(source[kind] for kind in kinds if kind in source)
+    if "huggingface" in source:
+        address += f"/{source.get('revision', 'main')}"
+    name = file_of_url(address) if "url" in source else address
+    digest = hashlib.sha256(os.fsencode(address)).hexdigest()[:16]
+    return f"{re.sub(r'[^A-Za-z0-9._=-]', '-', name).lstrip('.-')[:60]}-{digest}"
+
+
+def forget_what_is_gone(folder: str | Path) -> None:
+    """Remove the links below a folder that lead nowhere, as after a purge: Snakemake takes them for files."""
+    for link in Path(folder).rglob("*"):
+        if link.is_symlink() and not link.exists():
+            link.unlink()
+
+
 def check_files(config: dict) -> list[str]:
     """List checkpoints that are there and cannot be read as one; what is not there may still be made."""
     networks = {f"models.{name}.weights": model["weights"] for name, model in config["models"].items()}
@@ -73,22 +92,18 @@ def check_offline(config: dict) -> list[str]:
         return []
     encoder = _encoder(config)
     wanted = [
-        *((f"resources/weights/{name}.bin", name, model["weights"]) for name, model in config["models"].items()),
+        *((f"weights/{name}.bin", model["weights"]) for name, model in config["models"].items()),
+        *((f"encoders/{encoder['kind']}/{part}.bin", file) for part, file in encoder["files"].items()),
         *(
-            (f"resources/encoders/{encoder['kind']}/{part}.bin", f"{encoder['kind']}/{part}", file)
-            for part, file in encoder["files"].items()
-        ),
-        *(
-            (f"resources/images/{name}.csv", f"{name}/{number}", source)
+            (f"images/{name}.json", source)
             for name, images in config["images"].items()
-            for number, source in enumerate(images.get("sources", []))
+            for source in images.get("sources", [])
         ),
     ]
-    return [
-        f"offline: put {missing} into resources/downloads/{folder}/"
-        for output, folder, source in wanted
-        if not Path(output).is_file() and (missing := _missing_download(source, Path("resources/downloads", folder)))
-    ]
+    sources = [source for output, source in wanted if not Path("results/retrieved", output).is_file()]
+    folders = [f"resources/downloads/{download_folder(source)}/" for source in sources]
+    missing = [_missing_download(source, Path(folder)) for source, folder in zip(sources, folders, strict=True)]
+    return [f"offline: put {name} into {folder}" for name, folder in zip(missing, folders, strict=True) if name]
 
 
 def _missing_download(source: dict, folder: Path) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from unitlens.jobs.characters import nearest
 from unitlens.jobs.progress import progress
 from unitlens.networks import checkpoints, hub, memory, network, pretrained
+from unitlens.storage import kept
 from unitlens.storage.archives import unpack
 from unitlens.storage.files import sha256
 
@@ -56,6 +57,7 @@ def conse(
     mean, std : sequence of three floats
         Of the classifier's input.
     """
+    kept.check(files["text"])
     classifier = network.load_classifier(architecture, files["image"], layout=layout, device=device)
     predict = network.predictor(classifier, network.normalizer(mean, std, device=network.pick_device(device)))
     embed = _sentence_encoder(files["text"], network.pick_device(device))
@@ -80,8 +82,9 @@ def clip(
     """Load CLIP from a local checkpoint, ``files["weights"]``.
 
     `architecture` is open_clip's name, for example ``ViT-B-16-quickgelu``; `mean` and `std` are those of the image
-    tower's input. A ValueError if open_clip has no such architecture, the checkpoint is damaged, does not fit or is a
-    program that OpenAI has not published, or OpenAI's weights are to fill an architecture without QuickGELU.
+    tower's input. A ValueError if open_clip has no such architecture, the checkpoint is damaged, has changed since
+    it was kept, does not fit or is a program that OpenAI has not published, or OpenAI's weights are to fill an
+    architecture without QuickGELU.
     """
     import open_clip
 
@@ -92,6 +95,7 @@ def clip(
     where = network.pick_device(device)
     model = open_clip.create_model(architecture, load_weights=False)
     path = Path(files["weights"])
+    kept.check(path)
     if hub.WEIGHTS_FILE in hub.members(path):
         with hub.unpacked(path, (hub.WEIGHTS_FILE,)) as folder:
             checkpoints.fill(model, _clip_state(folder / hub.WEIGHTS_FILE, architecture, model), path)

@@ -19,6 +19,7 @@ from unitlens.jobs.sheets import read_names
 from unitlens.networks import checkpoints, heads, hub
 from unitlens.networks.build import build, options_of
 from unitlens.networks.memory import halving
+from unitlens.storage import kept
 
 
 class Network(NamedTuple):
@@ -67,7 +68,13 @@ def load_classifier(
     torch.nn.Module
         In evaluation mode, without gradients for its parameters, channels last, with no in-place activation. From here
         on cuDNN takes deterministic algorithms only.
+
+    Raises
+    ------
+    ValueError
+        `weights` were kept by their sha256 and have changed since; they do not fit.
     """
+    kept.check(weights)
     device = pick_device(device)
     if device.type == "cpu":
         _keep_freed_memory()

@@ -7,6 +7,7 @@ asked for, told from how it begins.
 import contextlib
 import errno
 import http.client
+import json
 import os
 import re
 import shutil
@@ -81,6 +82,7 @@ def from_url(source: Mapping[str, str], folder: Path, stream: IO[str], kinds: Se
     with contextlib.nullcontext() if target.exists() else lock(target):
         if target.exists():
             verify(target, source, "remove it to fetch it again, or correct `sha256` or the lock file")
+            _check_origin(target, url)
             with target.open("rb") as file:
                 _check_kind(file.read(HEAD), source, kinds, f"{target} is")
         else:
@@ -97,8 +99,25 @@ def _download(source: Mapping[str, str], target: Path, stream: IO[str], kinds: S
     except ValueError:
         part.unlink()
         raise
+    _origin(target).write_text(json.dumps({"url": source["url"], "sha256": sha256(part)}) + "\n")
     part.replace(target)
     _tag(part).unlink(missing_ok=True)
+
+
+def _origin(target: Path) -> Path:
+    """Name the file that says where a download came from and what it was; one that was put there by hand has none."""
+    return target.with_name(f".{target.name}.json")
+
+
+def _check_origin(target: Path, url: str) -> None:
+    """Refuse a download that came from another address, or has changed since."""
+    if not (note := _origin(target)).exists():
+        return
+    told = json.loads(note.read_text(encoding="utf-8"))
+    remedy = f"remove it to fetch it again, or {note.name} beside it if you have put it there"
+    if told["url"] != url:
+        raise ValueError(f"{target} came from {told['url']}, not from {url}: {remedy}")
+    verify(target, told, remedy)
 
 
 def _transfer(source: Mapping[str, str], part: Path, stream: IO[str], kinds: Sequence[str] = WEIGHTS) -> None:

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from unitlens.jobs.inputs import download_folder
 from unitlens.storage import files
 from unitlens.storage.archives import extract, unpack
 from unitlens.storage.download import ARCHIVES, SOURCE_IMAGES, WEIGHTS, from_index, from_url
+from unitlens.storage.kept import digest_of
 
 _KINDS = ("path", "url", "package")
 
@@ -83,6 +85,17 @@ def installed(package: str, patterns: Sequence[str], folder: str | Path) -> list
     `patterns` are relative to the package, as ``data/*.png`` of ``skimage``. FileNotFoundError: the package is not
     installed, or a pattern matches no file in it.
     """
+    found = _data_files(package, patterns)
+    targets = [Path(folder) / name for name in found]
+    with files.naming_a_full_disk(folder):
+        for path, target in zip(found.values(), targets, strict=True):
+            with path.open("rb") as reader:
+                files.write(reader, target)
+    return targets
+
+
+def _data_files(package: str, patterns: Sequence[str]) -> dict[str, Path]:
+    """Find data files of an installed package, by their paths with the package's name."""
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError(f"`package`: {package!r} is not an installed top-level Python package")
@@ -93,40 +106,49 @@ def installed(package: str, patterns: Sequence[str], folder: str | Path) -> list
         if not matches:
             raise FileNotFoundError(f"the installed package {package!r} has no file {pattern!r} in {root}")
         found |= matches
-    targets = [Path(folder) / package / path.relative_to(root) for path in sorted(found)]
-    with files.naming_a_full_disk(folder):
-        for path, target in zip(sorted(found), targets, strict=True):
-            with path.open("rb") as reader:
-                files.write(reader, target)
-    return targets
+    return {f"{package}/{path.relative_to(root).as_posix()}": path for path in sorted(found)}
 
 
 def fetch_images(
-    source: Mapping[str, object],
-    folder: str | Path,
+    sources: Sequence[Mapping[str, object]],
+    store: str | Path,
     downloads: str | Path,
     *,
     lock: str | Path | None = None,
     progress: IO[str] | None = None,
-) -> None:
-    """Put the source images of one source below `folder`; a local `folder` source is left where it lies.
+) -> tuple[Path, list[dict[str, object]]]:
+    """Put the source images of a set into a folder of `store`; give it, and the sources with what they held.
 
-    The source has one of `folder`, `installed`, `package` and `url`, with `files`, the patterns to take; see
-    `installed` and `unpack`. A `url` without `files` is a source image itself. An archive goes to `downloads`; `lock`
-    and `progress` are those of `fetch`.
+    Each source has one of `folder`, `installed`, `package` and `url`, with `files`, the patterns to take; see
+    `installed` and `unpack`. A `url` without `files` is a source image itself; a local `folder` is given as it lies.
+    The folder is named after the sha256 of the archives and files that it comes from. Archives go to `downloads`, one
+    folder an address; `lock` and `progress` are those of `fetch`.
     """
-    if "folder" in source:
-        return
-    if "installed" in source:
-        installed(source["installed"], source["files"], folder)
-        return
-    kinds = ARCHIVES if "files" in source else SOURCE_IMAGES
-    wanted = {key: source[key] for key in source if key != "files"}
-    file = fetch(wanted, downloads, kinds=kinds, lock=lock, progress=progress)
-    if "files" in source:
-        unpack(file, folder, source["files"])
-    else:
-        files.copy(file, Path(folder) / file.name)
+    for source in sources:
+        if "folder" in source:
+            return Path(source["folder"]), [dict(source)]
+    found, told = [], []
+    for source in sources:
+        if "installed" in source:
+            files_of = _data_files(source["installed"], source["files"])
+            found.append(None)
+            told.append(dict(source) | {"sha256": {name: files.sha256(path) for name, path in files_of.items()}})
+        else:
+            kinds = ARCHIVES if "files" in source else SOURCE_IMAGES
+            wanted = {key: source[key] for key in source if key != "files"}
+            folder = Path(downloads) / download_folder(source)
+            found.append(fetch(wanted, folder, kinds=kinds, lock=lock, progress=progress))
+            told.append(dict(source) | {"sha256": files.sha256(found[-1])})
+    contents = [[each.get("files", file and file.name), each["sha256"]] for each, file in zip(told, found, strict=True)]
+    target = Path(store) / digest_of(contents)
+    for source, file in zip(sources, found, strict=True):
+        if file is None:
+            installed(source["installed"], source["files"], target)
+        elif "files" in source:
+            unpack(file, target, source["files"])
+        else:
+            files.copy(file, target / file.name)
+    return target, told
 
 
 def _pinned(source: Mapping[str, str], lock: str | Path) -> dict[str, str]:

@@ -94,25 +94,27 @@ def test_what_cannot_be_drawn_is_refused(n, size):
 
 
 def test_the_set_that_is_written_is_the_one_that_is_generated(tmp_path):
-    for size in (7, 5):  # a smaller set takes the place of a larger one
-        datasets.draw_images(tmp_path / "new", "textures", size=size, pixels=SIZE, seed=3)
-    datasets.write_sheet(
-        tmp_path / "sheet.csv", tmp_path / "left.csv", tmp_path / "new", sheet=None, kind="textures", size=5
+    drawn = {"size": 5, "pixels": SIZE, "seed": 3}
+    larger, _ = textures.draw_images(tmp_path / "kept", "textures", **drawn | {"size": 7})
+    folder, sources = textures.draw_images(tmp_path / "kept", "textures", **drawn)
+    assert sources == [{"kind": "textures"} | drawn] and sorted((tmp_path / "kept").iterdir()) == sorted(
+        [larger, folder]
     )
+    datasets.write_sheet(tmp_path / "sheet.csv", tmp_path / "left.csv", folder, sheet=None, kind="textures", size=5)
     rows = sheets.read_rows(tmp_path / "sheet.csv", 0, 9)
     assert [row["image_id"] for row in rows] == [f"texture_{number:05d}" for number in range(5)]
     assert [line for row in rows for line in sheets.check_row(row)] == []
     images, maps = textures.generate(5, size=SIZE, seed=3)
-    read, _ = label_maps.read_label_maps(rows, tmp_path / "new", GEOMETRY)
+    read, _ = label_maps.read_label_maps(rows, folder, GEOMETRY)
     np.testing.assert_array_equal(read["mask"], maps)
-    np.testing.assert_array_equal([np.asarray(Image.open(tmp_path / "new" / row["path"])) for row in rows], images)
-    words = datasets.words_of_maps("textures", tmp_path / "new")
+    np.testing.assert_array_equal([np.asarray(Image.open(folder / row["path"])) for row in rows], images)
+    words = datasets.words_of_maps("textures", folder)
     block = {"images": images, "mask": maps}
     assert (label_maps.label_maps(block, words["value"].to_numpy(), source="masks") == maps).all()
 
 
 def test_no_other_kind_is_drawn(tmp_path):
-    datasets.draw_images(tmp_path, "image_folder", size=3, pixels=None, seed=0)
+    assert textures.draw_images(tmp_path, "image_folder", size=3, pixels=None, seed=0) is None
     assert not list(tmp_path.iterdir())
 
 

@@ -26,6 +26,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from unitlens.jobs.inputs import download_folder
 from unitlens.storage import download
 from unitlens.storage import files as files_module
 from unitlens.storage.archives import _declared_members, unpack
@@ -638,7 +639,7 @@ def test_each_kind_is_trusted_where_it_is_expected(answering, tmp_path, kind):
 def test_what_is_expected_follows_from_the_source(answering, tmp_path, extra, kinds):
     url, _ = answering(reply(body=b"\x80\x02}."))
     with pytest.raises(ValueError, match=f"gave a pickle file instead of a file of {', '.join(kinds)} "):
-        fetch_images({"url": url} | extra, tmp_path, tmp_path / "downloads", lock=tmp_path / "lock.json")
+        fetch_images([{"url": url} | extra], tmp_path, tmp_path / "downloads", lock=tmp_path / "lock.json")
 
 
 def test_a_known_hash_decides_what_a_file_is(answering, tmp_path):
@@ -1248,34 +1249,64 @@ def test_source_images_come_out_of_a_downloaded_archive(server, tmp_path):
     server.content = archive_of("set/images/a.jpg", "set/images/b.jpg", "set/masks/a.png", "set/images/more/c.jpg")
     source = source_of(server, "set.zip", hashlib.sha256(server.content).hexdigest()) | {"files": ["images/*.jpg"]}
     for _ in range(2):
-        fetch_images(source, tmp_path / "source_images", tmp_path / "downloads")
-    source_images = sorted(path for path in (tmp_path / "source_images").rglob("*") if path.is_file())
-    assert [str(path.relative_to(tmp_path)) for path in source_images] == [
-        "source_images/set/images/a.jpg",
-        "source_images/set/images/b.jpg",
-    ]
+        folder, told = fetch_images([source], tmp_path / "kept", tmp_path / "downloads")
+    assert told == [source] and folder.parent == tmp_path / "kept"
+    source_images = sorted(path for path in (tmp_path / "kept").rglob("*") if path.is_file())
+    assert [str(path.relative_to(folder)) for path in source_images] == ["set/images/a.jpg", "set/images/b.jpg"]
     assert source_images[0].read_text() == "content of set/images/a.jpg"
-    assert visible(tmp_path / "downloads") == ["set.zip"]
+    assert visible(tmp_path / "downloads" / download_folder(source)) == ["set.zip"]
     assert len(server.ranges) == 1
     with pytest.raises(ValueError, match="has no member 'photos/"):
-        fetch_images(source | {"files": ["photos/*.jpg"]}, tmp_path / "source_images", tmp_path / "downloads")
+        fetch_images([source | {"files": ["photos/*.jpg"]}], tmp_path / "kept", tmp_path / "downloads")
 
 
 def test_source_image_comes_by_itself(server, tmp_path):
     source = source_of(server, "n01443537_goldfish.JPEG")
-    fetch_images(source, tmp_path / "source_images", tmp_path / "downloads", lock=tmp_path / "lock.json")
-    assert (tmp_path / "source_images/n01443537_goldfish.JPEG").read_bytes() == CONTENT
+    folder, told = fetch_images([source], tmp_path / "kept", tmp_path / "downloads", lock=tmp_path / "lock.json")
+    assert (folder / "n01443537_goldfish.JPEG").read_bytes() == CONTENT
+    assert told == [{"url": source["url"], "sha256": hashlib.sha256(CONTENT).hexdigest()}]
     assert list(json.loads((tmp_path / "lock.json").read_text())) == [source["url"]]
 
 
 def test_source_images_of_an_installed_package_are_copied(tmp_path):
     source = {"installed": "skimage", "files": ["data/coffee.png", "data/chel*.png"]}
-    fetch_images(source, tmp_path / "source_images", tmp_path / "downloads")
-    assert visible(tmp_path / "source_images" / "skimage" / "data") == ["chelsea.png", "coffee.png"]
+    folder, (told,) = fetch_images([source], tmp_path / "kept", tmp_path / "downloads")
+    assert visible(folder / "skimage/data") == ["chelsea.png", "coffee.png"]
+    assert list(told["sha256"]) == ["skimage/data/chelsea.png", "skimage/data/coffee.png"]
     assert not (tmp_path / "downloads").exists()
 
 
 def test_ones_own_folder_is_left_where_it_lies(tmp_path):
     (tmp_path / "own").mkdir()
-    fetch_images({"folder": str(tmp_path / "own")}, tmp_path / "source_images", tmp_path / "downloads")
+    sources = [{"folder": str(tmp_path / "own")}]
+    assert fetch_images(sources, tmp_path / "kept", tmp_path / "downloads") == (tmp_path / "own", sources)
     assert visible(tmp_path) == ["own"]
+
+
+def test_source_images_are_apart_where_their_content_is_and_shared_where_it_is_not(server, tmp_path):
+    def folder_of(*names, files=("*.jpg",), url="set.zip"):
+        server.content = archive_of(*names)
+        source = {"url": source_of(server, url)["url"], "files": list(files)}
+        own = tmp_path / str(len(list(tmp_path.iterdir())))  # the downloads and hashes of another run
+        return fetch_images([source], tmp_path / "kept", own, lock=own / "lock.json")[0]
+
+    first = folder_of("a.jpg", "b.jpg")
+    assert folder_of("a.jpg", "b.jpg", url="other.zip") == first
+    others = [folder_of("a.jpg", "c.jpg"), folder_of("a.jpg", "b.jpg", files=("a.jpg",))]
+    assert len({first, *others}) == 3 and visible(first) == ["a.jpg", "b.jpg"]
+    (first / "a.jpg").write_text("changed")
+    assert folder_of("a.jpg", "b.jpg") == first and (first / "a.jpg").read_text() == "content of a.jpg"
+
+
+def test_a_download_of_another_address_or_one_that_has_changed_is_never_used(answering, tmp_path):
+    url, _ = answering(reply(body=EXPECTED["pickle"]))
+    file = fetch({"url": url}, tmp_path, lock=tmp_path / "lock.json")
+    note, changed = tmp_path / f".{file.name}.json", file.read_bytes() + b"."
+    remedy = f"remove it to fetch it again, or {note.name} beside it if you have put it there"
+    with pytest.raises(ValueError, match=re.escape(f"{file} came from {url}, not from {url}?2: {remedy}")):
+        fetch({"url": f"{url}?2"}, tmp_path, lock=tmp_path / "other.json")
+    file.write_bytes(changed)
+    with pytest.raises(ValueError, match=re.escape(remedy)):
+        fetch({"url": url}, tmp_path, lock=tmp_path / "other.json")
+    note.unlink()
+    assert fetch({"url": url}, tmp_path, lock=tmp_path / "other.json").read_bytes() == changed
