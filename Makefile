@@ -1,12 +1,14 @@
 # `make` says what there is to make. All but help make .venv from the lock if it is missing.
 PYTHON ?= python3
 VENV ?= .venv
-BIN = $(VENV)/bin
-export PATH := $(abspath $(BIN)):$(PATH)
+# Absolute, by the shell: make's own functions take a space for the end of a path.
+HERE := $(shell dirname "$$(readlink -f "$$(echo '$(MAKEFILE_LIST)' | sed 's/^ *//')")")
+PLACE := $(shell readlink -f "$(VENV)" || echo "$(VENV)")
+export PATH := $(PLACE)/bin:$(PATH)
 export HF_HUB_OFFLINE = 1
-HERE := $(dir $(realpath $(lastword $(MAKEFILE_LIST))))
 PROFILE ?= slurm
-STAMP = $(VENV)/.unitlens-lock
+LOCK = $(HERE)/envs/requirements.txt
+STAMP = $(PLACE)/.unitlens-lock
 
 .PHONY: help env demo laptop new check report recover test test-slow test-all mutants bench bench-gpu bench-faithfulness lint
 
@@ -17,23 +19,28 @@ make new RUN=<folder>   a run folder of its own, for other models and images (do
 make report             the report of a run that failed, was killed or still runs
 make recover            go on after Snakemake was killed
 make check              find damaged array files
-make env                the environment alone, in $(VENV); each of these makes it
+make env                the environment alone, in $(PLACE); each of these makes it
 For developers: test, test-slow, test-all, lint, mutants, bench, bench-gpu, bench-faithfulness (docs/CONTRIBUTING.md)
 endef
 
 help:
 	@: $(info $(HELP))
 
-env: $(STAMP)
+# The versions are those that every package of the lock has a wheel for. An environment is made anew when the lock has
+# another content, not another time.
+env:
+	@cmp -s "$(LOCK)" "$(STAMP)" || { $(INSTALL); }
 
-# The versions are those that every package of the lock has a wheel for.
-$(STAMP): envs/requirements.txt
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
-	f"The locked packages are for Python 3.11, 3.12 and 3.13; {sys.executable} is {v[0]}.{v[1]}" + ", for which immutables has no wheel" * (v > (3, 13)) + ". Name another one: make env PYTHON=python3.12")'
-	@echo "Installing the locked packages of $< into $(VENV): 7 GB on Linux, most of it PyTorch and CUDA's libraries."
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement envs/requirements.txt
-	@cp envs/requirements.txt $@
+define INSTALL
+$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
+	f"The locked packages are for Python 3.11, 3.12 and 3.13; {sys.executable} is {v[0]}.{v[1]}" + ", for which immutables has no wheel" * (v > (3, 13)) + ". Name another one: make env PYTHON=python3.12")' && \
+case "$(PLACE)" in (*[[:space:]]*) \
+	echo "$(PLACE): Snakemake runs no script by a Python whose path has a space. Name another place, to every target: VENV=$$HOME/unitlens-env" >&2; exit 2 ;; esac && \
+echo "Installing the locked packages of $(LOCK) into $(PLACE): 7 GB on Linux, most of it PyTorch and CUDA's libraries." && \
+$(PYTHON) -m venv "$(PLACE)" && \
+"$(PLACE)/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$(LOCK)" && \
+cp "$(LOCK)" "$(STAMP)"
+endef
 
 demo: env
 	@echo "The demonstration takes about a quarter of an hour on two cores; it is resumed if it is interrupted."
@@ -48,16 +55,16 @@ new: env
 	@test -n "$(RUN)" || { echo "Say where: make new RUN=<folder>" >&2; exit 2; }
 	@test ! -e "$(RUN)" || { echo "$(RUN) exists" >&2; exit 2; }
 	@mkdir -p "$(RUN)/results" "$(RUN)/resources"
-	@cp -R "$(HERE)config" "$(RUN)/config" && ln -sf "$(HERE)config/schema.yaml" "$(RUN)/config/schema.yaml"
-	@test ! -e "$(HERE)resources/lock.json" || cp "$(HERE)resources/lock.json" "$(RUN)/resources/"
-	@ln -s $(addprefix $(HERE),Snakefile Makefile rules scripts envs report profiles docs) "$(RUN)/"
+	@cp -R "$(HERE)/config" "$(RUN)/config" && ln -sf "$(HERE)/config/schema.yaml" "$(RUN)/config/schema.yaml"
+	@test ! -e "$(HERE)/resources/lock.json" || cp "$(HERE)/resources/lock.json" "$(RUN)/resources/"
+	@for each in Snakefile Makefile rules scripts envs report profiles docs; do ln -s "$(HERE)/$$each" "$(RUN)/"; done
 	@ln -s profiles/slurm "$(RUN)/slurm"
-	@ln -s "$(abspath $(VENV))" "$(RUN)/.venv"
-	@echo "Edit $(RUN)/config, then: cd $(RUN) && source .venv/bin/activate && snakemake --profile slurm"
+	@ln -s "$(PLACE)" "$(RUN)/.venv"
+	@echo "Edit $(RUN)/config, then: cd '$(RUN)' && source .venv/bin/activate && snakemake --profile slurm"
 
 # Read every array file; name and delete the damaged ones, which the next run makes again.
 check: env
-	@PYTHONPATH="$(HERE)scripts" python -c 'import sys; from unitlens.storage import arrays; sys.exit("\n".join(arrays.remove_damaged("results")) or None)'
+	@PYTHONPATH="$(HERE)/scripts" python -c 'import sys; from unitlens.storage import arrays; sys.exit("\n".join(arrays.remove_damaged("results")) or None)'
 
 # The report of a run that failed, was killed or still runs: of what exists, in results/partial/. PROFILE=<none, slurm, …> ARGS=<its other arguments>
 report: RUN = snakemake $(PROFILE:%=--profile %) $(ARGS)
@@ -72,7 +79,7 @@ report: env
 
 # After Snakemake was killed: cancel its jobs, remove half-written files, unlock, go on. PROFILE=slurm ARGS=<more arguments>
 recover: env
-	"$(HERE)profiles/slurm/recover.sh" --profile $(PROFILE) $(ARGS)
+	"$(HERE)/profiles/slurm/recover.sh" --profile $(PROFILE) $(ARGS)
 
 test: env
 	OMP_NUM_THREADS=1 pytest -m "not slurm and not e2e and not slow"

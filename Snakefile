@@ -37,6 +37,7 @@ include: "rules/partial.smk"
 
 
 onstart:
+    say_where_it_runs()
     show_one_line_a_job()
     stand_in_for_slurm()
 

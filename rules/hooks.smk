@@ -1,6 +1,15 @@
 """What surrounds a run: one line for each finished job, patience with SLURM, and a summary at its end."""
 
+import os
+import socket
+from pathlib import Path
+
 from snakemake.logging import logger
+
+
+def say_where_it_runs():
+    """Leave host and process for profiles/slurm/recover.sh."""
+    Path(".snakemake/started").write_text(f"{socket.gethostname()} {os.getpid()}\n")
 
 
 def show_one_line_a_job():

@@ -3,8 +3,15 @@
 #   usage: profiles/slurm/recover.sh <the arguments of the snakemake command that was killed>      (or: make recover)
 set -euo pipefail
 
+here=$(pwd -P)
+started=.snakemake/started # host and process of the last Snakemake that ran jobs
+read -r host process 2>/dev/null < "$started" || host=
+if [ -n "$host" ] && [ "$host" != "$(hostname)" ]; then
+  echo "Snakemake was started on $host, as process $process: end it there and run this there. If $host is gone, or nothing runs there: rm $started" >&2
+  exit 1
+fi
 for process in /proc/[0-9]*; do
-  [ "$(readlink "$process/cwd" 2>/dev/null)" = "$PWD" ] || continue
+  [ "$(readlink "$process/cwd" 2>/dev/null)" = "$here" ] || continue
   command=$(tr '\0' ' ' 2>/dev/null < "$process/cmdline") || continue
   case $command in
     *\ --mode\ *) ;;      # a job, not the process that submits jobs
@@ -13,6 +20,9 @@ for process in /proc/[0-9]*; do
       exit 1 ;;
   esac
 done
+
+# Before anything is canceled: wrong arguments end here. Options come first, for `--` and targets may follow.
+snakemake --unlock "$@"
 
 # Snakemake names all jobs of a run by the run's id, which its log tells.
 runs=$(grep -rhso 'SLURM run ID: [A-Za-z0-9_-]*' .snakemake/log | sed 's/.*: //' | sort -u | paste -sd, -) || true
@@ -27,5 +37,4 @@ if [ -n "$runs" ]; then
 fi
 
 find -L results -name '*.part' -type f -print -delete
-snakemake "$@" --unlock
 exec snakemake "$@"

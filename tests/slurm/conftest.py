@@ -151,7 +151,7 @@ class Run:
 
     def start_make(self, target, *variables, log="run.log"):
         venv = Path(sys.executable).parents[1]
-        options = ["-f", ROOT / "Makefile", "-o", venv / ".unitlens-lock", f"VENV={venv}"]
+        options = ["-f", ROOT / "Makefile", "-o", "env", f"VENV={venv}"]
         return self.start_command(["make", "--no-print-directory", *options, target, *variables], log)
 
     def wait(self, process, log="run.log", seconds=300):

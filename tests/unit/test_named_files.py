@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "scripts/unitlens"
 PAGES = [ROOT / "README.md", ROOT / "config/README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-RETRIEVED = {"results", "resources", ".venv"}  # not in the repository
+RETRIEVED = {"results", "resources", ".venv", ".snakemake"}  # not in the repository
 FOLDERS = {path.name for path in (*ROOT.iterdir(), *LIBRARY.iterdir()) if path.is_dir()} - RETRIEVED
 
 

@@ -118,7 +118,7 @@ def paste(tmp_path):
     copy_workflow(clone)
     for part in ("Makefile", "docs"):
         (shutil.copytree if (ROOT / part).is_dir() else shutil.copy2)(ROOT / part, clone / part)
-    make = f'make() {{ command make -o "{VENV}/.unitlens-lock" "VENV={VENV}" "$@"; }}'
+    make = f'make() {{ command make -o env "VENV={VENV}" "$@"; }}'
 
     def run(blocks):
         script = "\n".join(["set -e", make, *blocks])

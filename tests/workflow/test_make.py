@@ -1,5 +1,6 @@
 """`make` alone, and the Pythons for which `make env` makes the environment."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -35,3 +36,24 @@ def test_a_python_that_the_lock_does_not_serve_is_refused(tmp_path, version, rea
     result = make("env", f"PYTHON={python}", f"VENV={tmp_path / 'none'}")
     assert result.returncode != 0 and reason in result.stderr and "make env PYTHON=python3.12" in result.stderr
     assert not (tmp_path / "none").exists()
+
+
+def test_a_place_of_the_environment_with_a_space_is_refused(tmp_path):
+    result = make("env", f"VENV={tmp_path / 'my env'}")
+    assert (
+        result.returncode != 0
+        and "my env: Snakemake runs no script by a Python whose path has a space" in result.stderr
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_content_of_the_lock_and_not_its_time_makes_the_environment_anew(tmp_path):
+    place = tmp_path / "place"
+    place.mkdir()
+    (tmp_path / "link").symlink_to(place)
+    (place / ".unitlens-lock").write_bytes((ROOT / "envs/requirements.txt").read_bytes())
+    os.utime(place / ".unitlens-lock", (0, 0))
+    for name in ("place", "link"):
+        assert make("env", f"VENV={tmp_path / name}", "PYTHON=false").returncode == 0
+    (place / ".unitlens-lock").write_text("other")
+    assert make("env", f"VENV={tmp_path / 'link'}", "PYTHON=false").returncode != 0
