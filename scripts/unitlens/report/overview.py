@@ -103,7 +103,7 @@ def overview(
         return make(*(tables[name] for name in names), **options) if tables.keys() >= set(names) else None
 
     def said(make: Callable, *names: str, **options: object) -> list[str]:
-        return of(make, *names, **options) or []
+        return pages.marked(of(make, *names, **options) or [])
 
     def figure(name: str, alt: list[str] | None) -> dict[str, object] | None:
         if not figures.get(name):

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from jinja2.environment import TemplateModule
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from PIL import Image
 from skimage.measure import approximate_polygon, find_contours
 
@@ -73,11 +73,45 @@ def say(sentence: str, /, **values: object) -> list[str]:
     Returns
     -------
     list of str
-        None, where the macro leaves everything out.
+        None, where the macro leaves everything out. The first is a `Finding` where templates/findings/verdicts.j2 has a
+        verdict of the same name.
     """
     topic, macro = sentence.split(".")
-    said = getattr(_sentences(topic), macro)(**values)
-    return [line.strip(" ") for line in said.split("\n") if line.strip(" ")]
+    said = _lines(getattr(_sentences(topic), macro)(**values))
+    verdict = getattr(_sentences("verdicts"), f"{topic}_{macro}", None)
+    if said and verdict:
+        said[0] = Finding(said[0])
+        said[0].verdict = " ".join(_lines(verdict(**values)))
+    return said
+
+
+class Finding(str):
+    """A sentence, and the verdict that stands in bold before it."""
+
+    verdict = ""
+
+
+def marked(sentences: Sequence[str]) -> list[str]:
+    """Put verdicts before their sentences, between ``**``."""
+    return [f"**{said.verdict}** {said}" if getattr(said, "verdict", "") else str(said) for said in sentences]
+
+
+def finding(sentence: str) -> Markup:
+    """Write a sentence of `marked` as HTML: its verdict in bold, its numbers, and folded what follows, as tests."""
+    verdict, text = re.fullmatch(r"(?:\*\*(.+?)\*\* )?(.*)", str(_show(sentence)), re.DOTALL).groups()
+    if not verdict:
+        return escape(text)
+    about = verdict.partition(": ")[0] + ": "
+    if text.startswith(about):  # which the verdict has said
+        text = text[len(about) :][:1].upper() + text[len(about) + 1 :]
+    numbers, _, tests = text.partition(next(iter(re.findall(r"\. (?=[A-Z0-9])", text)), "\n"))
+    shown = Markup("<strong>{}</strong> {}").format(verdict, f"{numbers}." if tests else numbers)
+    folded = Markup("<details><summary>More numbers and tests</summary>{}</details>").format(tests)
+    return shown + " " + folded if tests else shown
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip(" ") for line in text.split("\n") if line.strip(" ")]
 
 
 @cache
@@ -103,6 +137,7 @@ def _environment(**options: object) -> jinja2.Environment:
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     environment.filters |= {write.__name__: write for write in _FILTERS}
+    environment.filters["finding"] = finding
     environment.filters["anchor"] = lambda title: title.lower().replace(" ", "-")
     environment.tests["known"] = pd.notna
     environment.globals |= {"SIGNIFICANT": text.SIGNIFICANT, "ANNOTATIONS": unit_labels.ANNOTATIONS}
@@ -111,8 +146,9 @@ def _environment(**options: object) -> jinja2.Environment:
 
 def write_findings(path: str | Path, sentences: Sequence[str]) -> None:
     """Keep sentences for a section of the overview, and print them."""
-    Path(path).write_text(json.dumps(sentences, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(*sentences, sep="\n")
+    said = marked(sentences)
+    Path(path).write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(*said, sep="\n")
 
 
 def embed(path: str | Path) -> dict[str, object]:

@@ -2,12 +2,13 @@
 "nothing."""
 
 import inspect
+import json
 
 import numpy as np
 import pandas as pd
 import pytest
 from unitlens.measures import faithfulness, sanity
-from unitlens.report import concept_findings, evaluation_findings, overview
+from unitlens.report import concept_findings, evaluation_findings, overview, pages
 from unitlens.report.text import STABILITY_TITLES
 
 MODULES = [concept_findings, evaluation_findings, overview]
@@ -572,3 +573,77 @@ def test_one_is_singular_everywhere():
     assert any("labeled on 1 image, whole or cut from 1 source image;" in line for line in lines)
     assert any(line.startswith("1 source image was explained, which is few;") for line in lines)
     assert labels([0.5, 0.01], 0.05)[0].startswith("1 of 2 living units (50%) has a label")
+
+
+# ---- verdicts
+
+FEW = {"gradcam-x": (0.8, NAN, NAN, 2)}
+VERDICTS = [
+    (lambda: rarefied(1, 9), "a is more varied than b."),
+    (lambda: rarefied(-9, -1), "b is more varied than a."),
+    (lambda: rarefied(-1, 9), "a and b: no difference in variety is shown."),
+    (lambda: rarefied(NAN, NAN), "a and b: which is more varied cannot be told."),
+    (lambda: shares(0.2, 0.01), "a and b: 1 category differs."),
+    (lambda: shares(0.2, 0.05), "a and b: no category is shown to differ."),
+    (lambda: rising(-0.05, 0.01), "a: scene falls."),
+    (lambda: rising(0.05, 0.05), "a: no category is shown to rise or fall."),
+    (lambda: complex_(("entropy", -0.8, -0.9, -0.6, 0.001, 0.002)), "m: agreement depends on gray-level entropy."),
+    (lambda: complex_(("entropy", -0.3, -0.6, 0.1, 0.2, 0.3)), "m: no measure is shown to explain agreement."),
+    (
+        lambda: located(0.3, [(0.2, 0.01), (0.1, 0.6)]),
+        "m, share of the peak inside (pointing game): 1 of 2 explainers beats a centered blob.",
+    ),
+    (
+        lambda: located(0.8, [(-0.3, 0.01), (-0.4, 0.02)]),
+        "m, share of the peak inside (pointing game): no explainer is shown to beat a centered blob.",
+    ),
+    (
+        lambda: faithful("road", {"lime": 0.4, "random": 0.5}, {"lime": (0.1, 0.04)}, {}),
+        "m, ROAD: 1 of 1 explainer beats random maps.",
+    ),
+    (
+        lambda: faithful("road", {"lime": 0.4, "random": 0.5}, {"lime": (-0.1, 0.04)}, {}),
+        "m, ROAD: no explainer is shown to beat random maps.",
+    ),
+    (lambda: faithful("road", {"lime": 0.4}, {}, {}, n=1), "m, ROAD: cannot be told."),
+    (
+        lambda: randomized({"gradcam-x": (0.8, 0.7, 0.9, 10)}),
+        "m: Grad-CAM shows the image, not what the network learned.",
+    ),
+    (lambda: randomized({"gradcam-x": (0.3, 0.2, 0.4, 10)}), "m: no explainer is shown to ignore the network."),
+    (lambda: randomized(FEW), "m: cannot be told."),
+    (lambda: stable({50: 0.2, 200: 0.9}, n_samples=200), "m: LIME has settled at the 200 samples of the maps."),
+    (lambda: stable({50: 0.2, 200: 0.9}, n_samples=50), "m: LIME has not settled at the 50 samples of the maps."),
+    (lambda: dissected(0.9, 0.01), "m x: masks and CLIP labels agree more than by chance."),
+    (lambda: dissected(0.1, 0.01), "m x: masks and CLIP labels agree less than by chance."),
+    (lambda: dissected(0.9, 0.05), "m x: masks and CLIP labels are not shown to agree beyond chance."),
+    (lambda: dissected(NAN, NAN, detectors=0), "m x: masks and CLIP labels cannot be compared."),
+    (
+        lambda: shaped({"gradcam-x": (0.5, 0.4, 0.6, 10), "lime": (0.3, 0.2, 0.4, 10)}, {"gradcam-x": (0.2, 0.01)}),
+        "m, Gini coefficient of the saliency: 1 of 1 class activation map differs from LIME.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("said", "verdict"), VERDICTS, ids=[verdict for _, verdict in VERDICTS])
+def test_verdict_says_no_more_than_the_tests(said, verdict):
+    assert said()[0].verdict == verdict
+
+
+def test_a_finding_shows_verdict_and_numbers_and_folds_the_rest(tmp_path):
+    pages.write_findings(tmp_path / "a.json", located(0.3, [(0.2, 0.01), (0.1, 0.6)]))
+    (kept,) = json.loads((tmp_path / "a.json").read_text())
+    shown = pages.finding(kept)
+    verdict, _, rest = shown.partition("</strong> ")
+    numbers, _, tests = rest.partition(" <details>")
+    assert verdict.startswith("<strong>m, share of the peak inside") and "0.50 (95\u00a0% interval" in numbers
+    assert "0.05" not in numbers and "p\u00a0&lt;\u00a00.05" in tests and numbers.endswith("chance is 0.25.")
+
+
+@pytest.mark.parametrize("name", ["<b>", "**x**", "a. B", "\u202e"])
+def test_names_in_findings_stay_text(name):
+    said = rarefied(1, 9)[0].replace("a names", f"{name} names")
+    for sentence in (said, pages.marked([said])[0], f"**{name}** {said}"):
+        assert "<b>" not in pages.finding(sentence) and "\u202e" not in pages.finding(sentence)
+    assert pages.finding("plain. Text") == "plain. Text"
+    assert pages.finding("**V.** One.") == "<strong>V.</strong> One."
