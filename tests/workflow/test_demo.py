@@ -114,7 +114,12 @@ def test_agreement_has_every_pair_image_and_an_interval(demo):
     assert (summary.n + summary.undefined == 10).all()
     assert ((summary.low <= summary["mean"]) & (summary["mean"] <= summary.high)).all()
     equal_area = summary[summary.measure == "equal_area_iou"]
-    np.testing.assert_allclose(equal_area.chance, equal_area.cut / (2 - equal_area.cut), rtol=1e-5)
+    np.testing.assert_allclose(equal_area.floor, equal_area.cut / (2 - equal_area.cut), rtol=1e-5)
+    assert (
+        (equal_area.matched == 10).all()
+        and equal_area.chance.between(0, 1).all()
+        and equal_area.p_adjusted.notna().all()
+    )
 
 
 def test_explainers_give_what_their_packages_give(demo):
