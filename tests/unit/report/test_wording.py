@@ -97,6 +97,7 @@ one.
 def counts(tmp_path, monkeypatch):
     (tmp_path / "findings").mkdir()
     (tmp_path / "findings/planted.j2").write_text(TEMPLATE)
+    pages._sentences("verdicts")  # read once, from where they are
     monkeypatch.setattr(pages, "_TEMPLATES", tmp_path)
     return lambda **values: pages.say("planted.counts", **values)
 
