@@ -360,7 +360,7 @@ def test_differences_of_shares_have_a_sign():
     ]
     assert shares(0.2, 0.05) == [
         "No difference of category shares between a and b is supported at 50 and 1 selective unit; smallest p = 0.05, "
-        "adjusted for 2 tests."
+        "adjusted for 2 tests; so few units could have shown large differences only."
     ]
 
 
