@@ -476,3 +476,10 @@ def test_held_out_scores_by_hand():
     assert evidence.most_active(np.arange(40.0)).nonzero()[0].tolist() == [38, 39]
     assert evidence.most_active(np.array([0.0] * 39 + [2.0])).sum() == 1
     assert evidence.most_active(np.zeros(40)).sum() == 0
+
+
+@pytest.mark.parametrize(("n", "chance"), [(100, 0.09), (500, 0.06), (20000, 0.05)])
+def test_chance_of_the_precision_recall_curve_is_what_docs_say(n, chance):
+    rng = np.random.default_rng(0)
+    found = [evidence.auprc(np.arange(n) < 0.05 * n, rng.random(n)) for _ in range(max(20, 10**5 // n))]
+    assert np.mean(found) == pytest.approx(chance, abs=0.005)
