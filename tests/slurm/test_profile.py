@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import toy
+from cluster import tell
 
 pytestmark = [pytest.mark.slurm, pytest.mark.parametrize("cluster", ["accounting"], indirect=True, scope="session")]
 
@@ -83,3 +84,21 @@ def test_every_way_to_ask_for_a_gpu_gives_each_job_its_own(cluster, on_slurm, tm
         node, _, numbers = place.partition(":")
         devices += [(node, number) for number in numbers.split(",")]
     assert len(devices) == len(set(devices)) == 5, "one for each of three jobs, two for the fourth, none twice"
+
+
+def test_squeue_shows_what_the_profile_asks_for(cluster, on_slurm, tmp_path):
+    shutil.copytree(ROOT / "tests/slurm/devices", tmp_path, dirs_exist_ok=True)
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    (tmp_path / "slurm").symlink_to("profiles/slurm")
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/config.yaml").write_text("{}")
+    profile = tmp_path / "profiles/slurm/config.yaml"
+    text = profile.read_text()
+    for name, value in (("slurm_account", "lab"), ("qos", "normal")):
+        text, found = re.subn(rf"# {name}: YOUR_\S+", f"{name}: {value}", text)
+        assert found == 1
+    profile.write_text(f'{text}set-resources:\n  plain: {{ constraint: a100, mem_mb: "400 * attempt" }}\n')
+    status, text = on_slurm(tmp_path, "plain.txt")
+    assert status == 0, text
+    asked = tell("squeue", "--noheader", "--states=all", "--format=%Z|%a|%q|%P|%f|%m").splitlines()
+    assert f"{tmp_path}|lab|normal|gpu|a100|400M" in asked
