@@ -1,4 +1,4 @@
-# `make` says what there is to make. All but help make .venv from the lock if it is missing.
+# `make` says what there is to make. All but help and site make .venv from the lock if it is missing.
 PYTHON ?= python3
 VENV ?= .venv
 # Absolute, by the shell: make's own functions take a space for the end of a path.
@@ -10,12 +10,13 @@ PROFILE ?= slurm
 LOCK = $(HERE)/envs/requirements.txt
 STAMP = $(PLACE)/.unitlens-lock
 
-.PHONY: help env demo laptop new check report recover test test-slow test-all mutants bench bench-gpu bench-faithfulness lint
+.PHONY: help env demo laptop new site check report recover test test-slow test-all mutants bench bench-gpu bench-faithfulness lint
 
 define HELP
 make demo               the demonstration: real weights and photographs from packages, a quarter of an hour on two cores
 make laptop             the full-scale experiment on a laptop: CLIP, 1000 images, 656 MB to download (docs/full-scale.md)
 make new RUN=<folder>   a run folder of its own, for other models and images (docs/your-own.md)
+make site               what the SLURM of this machine has and takes: a proposal for profiles/slurm, tried by one tiny job a partition
 make report             the report of a run that failed, was killed or still runs
 make recover            go on after Snakemake was killed
 make check              find damaged array files
@@ -61,6 +62,10 @@ new: env
 	@ln -s profiles/slurm "$(RUN)/slurm"
 	@ln -s "$(PLACE)" "$(RUN)/.venv"
 	@echo "Edit $(RUN)/config, then: cd '$(RUN)' && source .venv/bin/activate && snakemake --profile slurm"
+
+# Ask SLURM, write site/, run one job of seconds on each partition.
+site:
+	@$(PYTHON) "$(HERE)/profiles/slurm/site.py"
 
 # Read every array file; name and delete the damaged ones, which the next run makes again.
 check: env

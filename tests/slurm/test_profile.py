@@ -2,10 +2,13 @@
 
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import toy
+import yaml
 from cluster import tell
 
 pytestmark = [pytest.mark.slurm, pytest.mark.parametrize("cluster", ["accounting"], indirect=True, scope="session")]
@@ -102,3 +105,15 @@ def test_squeue_shows_what_the_profile_asks_for(cluster, on_slurm, tmp_path):
     assert status == 0, text
     asked = tell("squeue", "--noheader", "--states=all", "--format=%Z|%a|%q|%P|%f|%m").splitlines()
     assert f"{tmp_path}|lab|normal|gpu|a100|400M" in asked
+
+
+def test_the_site_check_finds_what_the_cluster_has(cluster, tmp_path):
+    command = [sys.executable, ROOT / "profiles/slurm/site.py"]
+    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    assert "account lab, QOS normal" in told.stdout and "GPUs: --gpus=1" in told.stdout
+    assert re.search(r"^partition cpu: 1440 min, 64000 MB, 8 cores, 0 GPUs: host .*network", told.stdout, re.MULTILINE)
+    assert re.search(r"^partition gpu: .*, 4 GPUs: host \S+, gpu \d, scratch /", told.stdout, re.MULTILINE)
+    expected = {"max_runtime": 1440, "max_mem_mb": 64000, "max_threads": 8}
+    sizes = yaml.safe_load((tmp_path / "site/partitions.yaml").read_text())["partitions"]
+    assert sizes == {"cpu": expected, "gpu": expected | {"max_gpu": 4}}
