@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from unitlens.networks import build, heads
+from unitlens.networks import describe as describe_module
 from unitlens.networks.describe import describe, pooling_of
 
 CLASSES = list("abcde")
@@ -238,3 +239,51 @@ def test_weights_between_tokens_are_not_taken_for_maps():
     message = r"\(3, 1, 25, 25\), which is one weight for each pair of 25 tokens, not a map; the nearest .* 'tokens'"
     with pytest.raises(ValueError, match=message):
         describe(network(Attention()), ["weights"], crop=40, classes=CLASSES, name="net")
+
+
+@pytest.mark.parametrize(
+    ("grid", "maps", "halved"),
+    [
+        ((7, 7), (7, 7), True),
+        ((3, 4), (7, 7), True),  # strides round down or up
+        ((1, 1), (2, 2), True),
+        ((1, 1), (7, 5), True),
+        ((5, 5), (7, 7), False),
+        ((7, 1), (7, 7), False),
+        ((8, 8), (7, 7), False),
+    ],
+)
+def test_a_grid_is_that_of_the_maps_before_it_or_a_coarser_one(grid, maps, halved):
+    assert describe_module._halved(grid, maps) is halved
+
+
+def test_a_network_is_tried_on_a_black_image_and_on_noise_that_is_always_the_same():
+    seen = []
+
+    class Recording(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, images):
+            seen.append(images)
+            return self.conv(images).mean((2, 3))
+
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        describe_module.describe(Recording(), ["conv"], crop=(8, 6), classes=list("abcd"), name="net")
+    first, second = (images for images in seen if len(images) == describe_module._IMAGES)
+    assert first.equal(second) and first.shape[1:] == (3, 8, 6)
+    assert not first[0].any() and -2 <= first[1:].min() < -1.5 and 1.5 < first[1:].max() <= 2
+
+
+def test_matrices_of_zeros_are_filled_for_a_moment_and_nothing_else():
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
+    with torch.no_grad():
+        model[0].weight.zero_(), model[0].bias.zero_()
+    before = [parameter.clone() for parameter in model.parameters()]
+    with describe_module._without_blanks(model):
+        blank, *others = model.parameters()
+        assert blank.all() and len(set(blank.flatten().tolist())) == 6
+        assert all(own.equal(old) for own, old in zip(others, before[1:], strict=True))
+    assert all(own.equal(old) for own, old in zip(model.parameters(), before, strict=True))
