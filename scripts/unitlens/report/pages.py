@@ -101,9 +101,11 @@ def finding(sentence: str) -> Markup:
     verdict, text = re.fullmatch(r"(?:\*\*(.+?)\*\* )?(.*)", str(_show(sentence)), re.DOTALL).groups()
     if not verdict:
         return escape(text)
-    about = verdict.partition(": ")[0] + ": "
-    if text.startswith(about):  # which the verdict has said
-        text = text[len(about) :][:1].upper() + text[len(about) + 1 :]
+    named = verdict.partition(": ")[0]
+    for about in (f"{named}: ", f"{named.partition(', ')[0]}: "):  # of what the verdict has said
+        if text.startswith(about):
+            text = text[len(about) :][:1].upper() + text[len(about) + 1 :]
+            break
     numbers, _, tests = text.partition(next(iter(re.findall(r"\. (?=[A-Z0-9])", text)), "\n"))
     shown = Markup("<strong>{}</strong> {}").format(verdict, f"{numbers}." if tests else numbers)
     folded = Markup("<details><summary>More numbers and tests</summary>{}</details>").format(tests)

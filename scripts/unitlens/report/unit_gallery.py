@@ -271,8 +271,9 @@ def _encode(rows: Mapping[str, np.ndarray], images: Mapping[str, Pick], side: in
     for geometry, its_rows in rows.items():
         for start in range(0, len(its_rows), _AT_ONCE):
             for image in images[geometry](its_rows[start : start + _AT_ONCE]):
-                small = Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS)
-                yield pages.compressed(small, "webp", quality=quality)
+                whole = Image.fromarray(image)
+                size = [max(1, round(side * each / max(whole.size))) for each in whole.size]  # in its own proportions
+                yield pages.compressed(whole.resize(size, Image.Resampling.LANCZOS), "webp", quality=quality)
 
 
 def _short(number: float) -> float | None:

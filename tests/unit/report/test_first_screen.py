@@ -190,7 +190,7 @@ def test_read_first_says_what_is_named_selective_and_stable_and_what_to_do():
         "30 of 80 active units (38 %) match some concept of the list better than chance (q ≤ 0.05). "
         "That makes them selective; it does not make the word right.",
         "Resampling the source images keeps the word of the median active unit in 25 % of draws.",
-        "34 source images are too few to name units with an encoder: take 1,000 or more.",
+        "34 source images are too few to name units with an encoder: use 1,000 or more.",
     ]
 
 

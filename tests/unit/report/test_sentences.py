@@ -327,7 +327,7 @@ def compared(**tables):
 
 
 def test_a_difference_of_distinct_concepts_has_a_side():
-    start = "Among 100 selective units of each, a names 40.0 and b 30.0 distinct concepts"
+    start = "Among 100 selective units of each, a names 40 and b 30 distinct concepts"
     assert rarefied(1, 9) == [
         f"{start} (95 % interval of the difference 1.0 to 9.0): a difference is supported, a names more."
     ]

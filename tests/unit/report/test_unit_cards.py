@@ -192,3 +192,13 @@ def test_units_come_named_first_then_selective_then_by_the_held_out_score():
     without = unit_gallery.collect(CONCEPTS, maps(), PICTURES)
     assert [unit["standing"] for unit in without["units"]] == ["neither", "dead", "neither", "neither"]
     assert [unit["rank"] for unit in without["units"]] == [0, 3, 2, 1], "labels before none, and dead units last"
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"), [((30, 60), (48, 24)), ((90, 30), (16, 48)), ((8, 8), (48, 48)), ((1, 400), (48, 1))]
+)
+def test_thumbnails_keep_the_proportions_of_their_image(shape, size):
+    (thumbnail,) = unit_gallery._encode(
+        {"g": np.array([0])}, {"g": lambda rows: np.zeros((len(rows), *shape, 3), np.uint8)}, 48, 30
+    )
+    assert Image.open(io.BytesIO(thumbnail)).size == size

@@ -437,11 +437,11 @@ def tables(concepts):
 
 def test_findings_say_what_is_not_supported(concepts):
     text = " ".join(concept_findings.concept_findings(*tables(concepts)))
-    assert "Among 4 selective units of each, a names 2.6 and b 2.0 distinct concepts; without an interval" in text
+    assert "Among 4 selective units of each, a names 3 and b 2 distinct concepts; without an interval" in text
     assert "No difference of category shares between a and b is supported at 6 and 4 selective units" in text
     assert "No rise or fall of a category's share is supported from layer3 to layer4 of a (2 layers, 6 sel" in text
     assert "2 concepts occur in a only, most often dog (3 of 6 selective units); for none of them" in text
-    assert "layer3 1.5 on 3 and 3 on 6 source images (50 % of the units keep" in text
+    assert "layer3 2 on 3 and 3 on 6 source images (50 % of the units keep" in text
     assert "nan" not in text
 
 
@@ -472,7 +472,7 @@ def test_findings_say_which_model_names_more(richer):
 def test_findings_compare_the_smallest_part_of_the_probe_set_with_all_of_it(concepts):
     draws = relabel(fractions=(0.5, 0.75, 1), draws=2).assign(model="a", layer="layer3")
     text = concept_findings.concept_findings(*tables(concepts)[:-1], diversity.probe_sizes(draws))
-    assert any("layer3 1.5 on 3 and 3 on 6 source images" in sentence for sentence in text)
+    assert any("layer3 2 on 3 and 3 on 6 source images" in sentence for sentence in text)
 
 
 def test_findings_give_differences_with_interval_and_p():

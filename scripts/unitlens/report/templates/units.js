@@ -51,6 +51,7 @@ function thumbnail(image) {
   if (image.region) {
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     svg.setAttribute("viewBox", `0 0 ${data.canvas} ${data.canvas}`);
+    svg.setAttribute("preserveAspectRatio", "none"); // outlines are on a square, images need not be
     svg.setAttribute("aria-hidden", "true");
     svg.append(path(image.region), path(image.region));
     made.append(svg);
