@@ -476,8 +476,8 @@ def test_gains_of_tuning_have_a_sign_and_a_test():
         "fewer forward passes than the default (200)."
     )
     luck = (
-        "m: the best of many settings owes part of its score to luck. Settings chosen on all other source images score "
-        "0.40 (95 % interval 0.30 to 0.50, n = 10) on the one held out, {}."
+        "m: the best of many settings looks better than it is (selection bias). Settings chosen on all other source "
+        "images score 0.40 (95 % interval 0.30 to 0.50, n = 10) on the one held out, {}."
     )
     assert tuned(0.2, 0.01, 0.1, 0.02) == [best.format("p = 0.01"), luck.format("+0.10 to the default, p = 0.02")]
     assert tuned(0.2, 0.05, -0.1, 0.02) == [
