@@ -63,13 +63,14 @@ def _mean_colors(image: Tensor, labels: Tensor, n_segments: int) -> Tensor:  # (
 def blurred(images: Tensor) -> Tensor:
     """Blur images (n, h, w, 3), uint8, with a Gaussian of 10 pixels, their borders repeated."""
     radius = 3 * _BLUR_SIGMA
-    offset = torch.arange(-radius, radius + 1, dtype=torch.float64, device=images.device)
+    given = images.cpu() if images.device.type == "mps" else images  # Apple's GPUs have no float64
+    offset = torch.arange(-radius, radius + 1, dtype=torch.float64, device=given.device)
     kernel = torch.softmax(-offset.square() / (2 * _BLUR_SIGMA**2), 0).expand(3, 1, 1, -1)
-    pixels = images.permute(0, 3, 1, 2).double()  # (n, 3, h, w)
+    pixels = given.permute(0, 3, 1, 2).double()  # (n, 3, h, w)
     for _ in range(2):  # along the width, then, transposed, along the height
         padded = functional.pad(pixels, (radius, radius, 0, 0), mode="replicate")
         pixels = functional.conv2d(padded, kernel, groups=3).mT
-    return pixels.permute(0, 2, 3, 1).round().to(torch.uint8).contiguous()
+    return pixels.permute(0, 2, 3, 1).round().to(torch.uint8).contiguous().to(images.device)
 
 
 # ---- imputation

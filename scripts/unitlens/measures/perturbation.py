@@ -14,7 +14,7 @@ CURVES = ("deletion", "insertion", "road_morf", "road_lerf", "masked")
 _NOISE = 2.55  # standard deviation of ROAD's noise, in gray levels: 0.01 of the range, as in the authors' code
 BASELINES = {
     "blur": lambda image: fill.blurred(image[None])[0],
-    "mean": lambda image: image.double().mean((0, 1)).round().to(torch.uint8).expand_as(image),
+    "mean": lambda image: _mean_color(image).to(image.device).expand_as(image),
 }
 
 
@@ -35,6 +35,11 @@ class Case(NamedTuple):
     noise: Tensor  # (h, w, 3), gray levels
     saliency: Tensor  # (h, w), scaled to [0, 1]
     ranks: Tensor  # (h, w) int64, 0 at the most salient pixel
+
+
+def _mean_color(image: Tensor) -> Tensor:
+    """Average an image (h, w, 3), uint8; on the CPU, since not every GPU has float64."""
+    return image.cpu().double().mean((0, 1)).round().to(torch.uint8)
 
 
 # ---- perturbed images

@@ -56,11 +56,11 @@ def describe(
     Returns
     -------
     dict
-        ``parameters``; ``classes``; ``output``, what the network returns and how it is read; ``layers``, each one's
-        shape without the image axis; and ``units``, for each layer ``units`` (how many), ``grid`` (rows and columns of
-        its positions), ``prefix_tokens`` (that precede the patches), ``pooling`` ("avg", "max", "cls", "positions": as
-        ``dissect.pooling`` says, "none": it has no positions) and ``calls``, the shape of every call where there are
-        several.
+        ``parameters``; ``classes``; ``channels_last``, whether its maps lie so in memory; ``output``, what the network
+        returns and how it is read; ``layers``, each one's shape without the image axis; and ``units``, for each layer
+        ``units`` (how many), ``grid`` (rows and columns of its positions), ``prefix_tokens`` (that precede the
+        patches), ``pooling`` ("avg", "max", "cls", "positions": as ``dissect.pooling`` says, "none": it has no
+        positions) and ``calls``, the shape of every call where there are several.
 
     Raises
     ------
@@ -80,10 +80,11 @@ def describe(
     device = next(model.parameters()).device
     noise = torch.rand(_IMAGES - 1, channels, height, width, generator=torch.Generator().manual_seed(0))
     images = torch.cat([torch.zeros(1, channels, height, width), 4 * noise - 2]).to(device)
+    images, last = _as_it_takes(model, images)
     try:
         with torch.inference_mode(), heads.untouched(model), _watched(model) as calls:
             raw = model(images)
-    except (RuntimeError, AssertionError) as error:  # too small for its strides, or not the size of a transformer
+    except (RuntimeError, ValueError, AssertionError) as error:  # too small for strides, or not a transformer's size
         raise ValueError(
             f"{name} cannot take images of {height} x {width} pixels; set `preprocessing.crop` to what it was trained "
             f"with ({error})"
@@ -93,6 +94,7 @@ def describe(
     facts = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "classes": len(classes),
+        "channels_last": last,
         "output": _check_output(model, raw, images, len(classes), name),
     }
     found = {layer: _read_layer(model, layer, calls, images, pooling, name) for layer in layers}
@@ -100,6 +102,21 @@ def describe(
         "layers": {layer: list(_call_of(calls, layer).shape[1:]) for layer in layers},
         "units": found,
     }
+
+
+def _as_it_takes(model: nn.Module, images: Tensor) -> tuple[Tensor, bool]:
+    """Lay images out channels last; as usual, with the model, where its code needs that, as `view` after maps does."""
+    last = images.contiguous(memory_format=torch.channels_last)
+    try:
+        with torch.inference_mode(), heads.untouched(model):
+            model(last)
+    except RuntimeError as error:
+        if "view size is not compatible" in str(error):
+            model.to(memory_format=torch.contiguous_format)
+            return images, False
+    except (ValueError, AssertionError):  # which is told where they are watched
+        pass
+    return last, True
 
 
 @contextmanager
@@ -144,6 +161,7 @@ def _check_output(model: nn.Module, raw: object, images: Tensor, classes: int, n
         scores = heads.read(model, raw, len(images))
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
+    _check_steady(model, images, scores, name)
     ends = _last_function(model, images[:1], head)
     summing = chosen.ndim == 2 and chosen.shape[1] > 1 and bool(((chosen >= 0) & (chosen <= 1)).all())
     summing = summing and torch.allclose(
@@ -172,6 +190,37 @@ def _check_output(model: nn.Module, raw: object, images: Tensor, classes: int, n
         "shape": list(chosen.shape[1:]),
         "head": head.kind,
     }
+
+
+def _check_steady(model: nn.Module, images: Tensor, scores: object, name: str) -> None:
+    """Refuse scores that are not numbers, or that change from run to run or with the other images of a batch."""
+    if not isinstance(scores, Tensor):
+        return
+    if scores.isnan().flatten(1).any(1).all():
+        raise ValueError(
+            f"{name} returns NaN for each of {len(images)} test images: are its weights those of its code?"
+        )
+    with torch.inference_mode():
+        if _differ(scores, model(images)):
+            raise ValueError(
+                f"{name} gives the same images other scores when it runs again: something in it is random, such as "
+                "dropout that is always on; leave that out of the network that is explained"
+            )
+        try:
+            alone = torch.cat([model(image) for image in images.split(1)])
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"{name} does not take one image alone ({error}); explanations need that") from error
+    if _differ(scores, alone):
+        raise ValueError(
+            f"{name} gives an image other scores alone than beside others, as a batch norm without running statistics "
+            "does: an explanation would depend on the batch; use statistics of the training images"
+        )
+
+
+def _differ(scores: Tensor, others: Tensor) -> bool:
+    """Tell whether scores (n, classes) differ by more than rounding."""
+    scores, others = scores.double().nan_to_num(), others.double().nan_to_num()
+    return bool((scores - others).abs().max() > 1e-3 * scores.abs().max())
 
 
 def _name_of(raw: object, chosen: Tensor) -> str:

@@ -119,6 +119,11 @@ def _scores(chosen: Tensor, head: Head, n: int) -> Tensor:
             f"the network returns {tuple(chosen.shape)} for {n} image{'s' * (n > 1)}; a classifier returns one row of "
             "scores an image"
         )
+    if not values.is_floating_point():
+        raise ValueError(
+            f"the network returns numbers of {values.dtype}, which have no gradient; return the scores that they are "
+            "made of"
+        )
     values = values.to(torch.promote_types(values.dtype, torch.float32))
     if head.kind == "binary":
         if values.shape[1] != 1:

@@ -66,8 +66,8 @@ def load_classifier(
     Returns
     -------
     torch.nn.Module
-        In evaluation mode, without gradients for its parameters, channels last, with no in-place activation. From here
-        on cuDNN takes deterministic algorithms only.
+        In evaluation mode, float32, without gradients for its parameters, channels last, with no in-place activation.
+        From here on cuDNN takes deterministic algorithms only.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def load_classifier(
     for module in model.modules():
         if getattr(module, "inplace", False) is True:
             module.inplace = False
-    return model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+    return model.eval().requires_grad_(False).float().to(device, memory_format=torch.channels_last)
 
 
 def load_network(network: Mapping[str, object], weights: str | Path, facts: str | Path, *, device: str) -> Network:
@@ -109,7 +109,9 @@ def load_network(network: Mapping[str, object], weights: str | Path, facts: str 
     about = {name: known[name] for name in ("model", "weights_sha256")}
     about |= {"torch": torch.__version__, "precision": network["precision"]}
     model, dtype = set_precision(model, network["precision"])
-    normalize = normalizer(network["mean"], network["std"], device=where, dtype=dtype)
+    layout = torch.channels_last if known.get("channels_last", True) else torch.contiguous_format
+    model = model.to(memory_format=layout)
+    normalize = normalizer(network["mean"], network["std"], device=where, dtype=dtype, layout=layout)
     return Network(model, normalize, predictor(model, normalize), where, about)
 
 
@@ -136,11 +138,12 @@ def set_precision(model: nn.Module, precision: str) -> tuple[nn.Module, torch.dt
 
     ``tf32``: convolutions round their factors to 10 bits on GPUs that can, torch's own default, and are float32
     elsewhere. ``float32``: strict. ``bf16``: weights and activations have 8 bits of precision; two to three times
-    faster, and saliency maps differ visibly.
+    faster, and saliency maps differ visibly. Complex weights stay as they are.
     """
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    return model.to(dtype), dtype
+    if precision == "bf16":
+        return model.bfloat16(), torch.bfloat16
+    return model.float(), torch.float32
 
 
 def pick_device(device: str) -> torch.device:
@@ -160,9 +163,14 @@ def pick_device(device: str) -> torch.device:
 
 
 def normalizer(
-    mean: Sequence[float], std: Sequence[float], *, device: torch.device | str, dtype: torch.dtype = torch.float32
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype = torch.float32,
+    layout: torch.memory_format = torch.channels_last,
 ) -> Callable[[Tensor], Tensor]:
-    """Make the function from decoded images, uint8 (n, h, w, 3), to input, `dtype` (n, channels, h, w), channels last.
+    """Make the function from decoded images, uint8 (n, h, w, 3), to input, `dtype` (n, channels, h, w).
 
     `mean` and `std` are per channel, for pixel values scaled to [0, 1]; with one of each the first channel is taken, of
     images whose channels are equal. Images are moved to the device as uint8, a quarter of the bytes, and only then
@@ -177,7 +185,8 @@ def normalizer(
         images = images[..., : len(mean)]
         rows = images.float().reshape(n, height, width * len(mean))  # long: broadcasting three is slow
         rows = rows.mul_(scale.repeat(width)).add_(shift.repeat(width))
-        return rows.view(n, height, width, len(mean)).permute(0, 3, 1, 2).to(dtype)
+        pixels = rows.view(n, height, width, len(mean)).permute(0, 3, 1, 2)
+        return pixels.to(dtype).contiguous(memory_format=layout)
 
     return normalize
 

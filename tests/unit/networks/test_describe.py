@@ -56,6 +56,7 @@ def test_shapes_and_counts():
     assert facts == {
         "parameters": 112 + 8 + 25 + 6,
         "classes": 5,
+        "channels_last": True,
         "output": {"returns": "Tensor", "read": "the tensor itself", "shape": [5], "head": "softmax"},
         "layers": {"0": [4, 8, 8], "3": [5, 8, 8]},
         "units": {"0": {"units": 4} | unit, "3": {"units": 5} | unit},
