@@ -75,8 +75,13 @@ def _layer_facts(layer: str, shape: Sequence[int], fact: Mapping) -> str:
     """Say what a layer gives, and how it becomes one number a unit."""
     read = fact.get("units", {}).get(layer, {})
     words = {"cls": "class token", "avg": "mean", "max": "maximum"}.get(read.get("pooling"))
+    patches, before = "", read.get("prefix_tokens", 0)
+    if len(shape) == 2 and "grid" in read:  # tokens, whose shape does not tell it
+        words = words or "all patches"
+        patches = "×".join(map(str, read["grid"])) + " patches"
+        patches += f" behind {before} token{'s' * (before > 1)}" if before else ""
     calls = f"of {len(read['calls'])} calls" if "calls" in read else ""
-    about = ", ".join(filter(None, [words, calls]))
+    about = ", ".join(filter(None, [words, patches, calls]))
     return f"{layer}: {'×'.join(map(str, shape))}" + (f" ({about})" if about else "")
 
 

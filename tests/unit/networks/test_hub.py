@@ -3,12 +3,15 @@
 import functools
 import http.server
 import json
+import re
 import threading
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
 import transformers
+import yaml
 from transformers import (
     ConvNextConfig,
     ConvNextForImageClassification,
@@ -18,11 +21,13 @@ from transformers import (
     ViTImageProcessor,
     ViTModel,
 )
-from unitlens.networks import encoders, hub, pretrained
+from unitlens.jobs import schema
+from unitlens.networks import build, encoders, hub, pretrained
 from unitlens.networks.describe import describe
-from unitlens.networks.network import load_classifier, normalizer, predictor
+from unitlens.networks.network import class_names, load_classifier, load_configured, normalizer, predictor
 
 NAMES = list("abcde")
+ROOT = Path(__file__).parents[3]
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -233,3 +238,60 @@ def test_a_tokenizer_of_the_hub_is_retrieved_with_the_weights(served, tmp_path, 
         torch.testing.assert_close(encoder.text(["red wall", "green"]), model.encode_text(ids))
     with pytest.raises(ValueError, match=r"tiny-hub needs the tokenizer org/tokenizer of huggingface.co, which is ret"):
         encoders.clip({"weights": weights}, architecture="tiny-hub", **options)
+
+
+# ---- the two examples of docs/your-own.md
+
+
+def example(name):
+    """The settings of a model as the page has them, with the schema's defaults."""
+    page = (ROOT / "docs/your-own.md").read_text()
+    blocks = map(yaml.safe_load, re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
+    (settings,) = (block["models"][name] for block in blocks if name in block.get("models", {}))
+    rules = schema.read_schema(ROOT / "config/schema.yaml")
+    config = yaml.safe_load((ROOT / "config/demo.yaml").read_text()) | {"models": {name: settings}}
+    assert schema.violations(config, rules) == []
+    schema.fill_in_defaults(config, rules)
+    return config["models"][name]
+
+
+def described(settings, model, name):
+    options = {"crop": settings["preprocessing"]["crop"], "classes": class_names(settings["classes"]), "name": name}
+    return describe(model, settings["layers"], pooling=settings["pooling"], **options)
+
+
+def test_the_classifier_of_the_page_is_retrieved_and_explained(served, tmp_path):
+    settings = example("vit")
+    sizes = {"hidden_size": 12, "num_hidden_layers": 12, "num_attention_heads": 2, "intermediate_size": 16}
+    torch.manual_seed(0)
+    network = ViTForImageClassification(ViTConfig(**sizes, num_labels=1000)).eval()
+    publish(network, served, "google/vit-base-patch16-224", ViTImageProcessor())
+    archive = retrieve(settings["weights"], tmp_path)
+    model = load_configured(settings, archive)
+    facts = described(settings, model, "vit")
+    assert facts["units"]["vit.layers.10"]["pooling"] == "cls"
+    published = pretrained.published_input(settings["architecture"], settings["weights"], archive)
+    assert pretrained.departures(settings["preprocessing"], published) == []
+    images = torch.randint(0, 256, (2, 224, 224, 3), dtype=torch.uint8)
+    normalize = normalizer(settings["preprocessing"]["mean"], settings["preprocessing"]["std"], device="cpu")
+    with torch.no_grad():
+        expected = network((images.permute(0, 3, 1, 2) / 255 - 0.5) / 0.5).logits.softmax(1)
+    torch.testing.assert_close(predictor(model, normalize)(images), expected, rtol=0, atol=1e-5)
+
+
+def test_the_one_logit_of_the_page_is_explained(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs/your-own.md").read_text()
+    (code,) = re.findall(r"^```python\n(import torchvision\n.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    Path("my_defects.py").write_text(code)
+    Path("my_defects.txt").write_text("fine\ndefect\n")
+    settings = example("defects")
+    network = build.build(settings["architecture"]).eval()
+    torch.save(network.state_dict(), settings["weights"]["path"])
+    model = load_configured(settings, settings["weights"]["path"])
+    assert described(settings, model, "defects")["output"]["head"] == "binary"
+    images = torch.randint(0, 256, (2, 224, 224, 3), dtype=torch.uint8)
+    normalize = normalizer(settings["preprocessing"]["mean"], settings["preprocessing"]["std"], device="cpu")
+    with torch.no_grad():
+        expected = network(normalize(images)).sigmoid()[:, 0]
+    torch.testing.assert_close(predictor(model, normalize)(images)[:, 1], expected, rtol=0, atol=1e-5)

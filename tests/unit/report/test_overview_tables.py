@@ -33,6 +33,24 @@ PREDICTIONS = pd.DataFrame(
 )
 
 
+@pytest.mark.parametrize(
+    ("read", "told"),
+    [
+        ({"pooling": "cls", "grid": [4, 4], "prefix_tokens": 1}, "a: 17×12 (class token, 4×4 patches behind 1 token)"),
+        (
+            {"pooling": "positions", "grid": [4, 4], "prefix_tokens": 5},
+            "a: 21×12 (all patches, 4×4 patches behind 5 tokens)",
+        ),
+        ({"pooling": "max", "grid": [3, 4], "prefix_tokens": 0}, "a: 12×12 (maximum, 3×4 patches)"),
+    ],
+)
+def test_layers_of_tokens_say_how_they_are_read(read, told):
+    tokens = read["grid"][0] * read["grid"][1] + read["prefix_tokens"]
+    fact = FACT | {"layers": {"a": [tokens, 12]}, "units": {"a": read}}
+    (row,) = [row for row in overview_tables.models_table([fact], None) if row[""] == "layers"]
+    assert row["m"] == told
+
+
 def test_models_have_a_column_each():
     other = FACT | {"model": "k", "weights": "torchvision: X", "published_input": None}
     other = {key: value for key, value in other.items() if key not in ("output", "units")}
