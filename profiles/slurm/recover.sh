@@ -21,9 +21,6 @@ for process in /proc/[0-9]*; do
   esac
 done
 
-# Before anything is canceled: wrong arguments end here. Options come first, for `--` and targets may follow.
-snakemake --unlock "$@"
-
 # Snakemake names all jobs of a run by the run's id, which its log tells.
 runs=$(grep -rhso 'SLURM run ID: [A-Za-z0-9_-]*' .snakemake/log | sed 's/.*: //' | sort -u | paste -sd, -) || true
 if [ -n "$runs" ]; then
@@ -37,4 +34,5 @@ if [ -n "$runs" ]; then
 fi
 
 find -L results -name '*.part' -type f -print -delete
+snakemake --unlock "$@" # options first, for `--` and targets may follow
 exec snakemake "$@"
