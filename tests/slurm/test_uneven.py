@@ -7,7 +7,7 @@ import toy
 from unitlens.storage.tables import read_table
 
 RUN = ["--configfile", "config/toy.yaml", "--report", "results/report.html", "--report-after-run"]
-OF_SECONDS = {"overview.html", "findings.html", "report.html"}  # these quote them
+OF_SECONDS = {"overview.html", "findings.html", "report.html", "tables/resources.html"}  # these quote them
 
 
 @pytest.fixture(scope="module")
