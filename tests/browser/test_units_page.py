@@ -28,10 +28,16 @@ def table():
             "q_value": np.where(number % 10 == 1, 0.2, 0.01),
             "alpha": 0.05,
             "named": number % 1000 == 77,
+            "set_size": 2,
+            "set": [f"concept {i % 100}" for i in number],
             "top_concepts": [f"concept {i % 100}; second" for i in number],
             "encoder": "CLIP",
         }
     )
+
+
+def theme(number):
+    return f"a theme: concept {number} (2 groups)"
 
 
 def source_images(rows):
@@ -73,8 +79,8 @@ def test_page_is_below_40_megabytes_and_draws_only_what_is_near(page, browse):
     opened = browse(page)
     assert count(opened) == "5,000 of 5,000 units"
     shown = cards(opened)
-    assert 12 <= len(shown) <= 500 and shown[:7] == ["concept 77"] * 5 + ["concept 2", "concept 3"], (
-        "named first, then selective"
+    assert 12 <= len(shown) <= 500 and shown[:7] == ["concept 77"] * 5 + [theme(2), theme(3)], (
+        "named first, then themes"
     )
     assert opened.locator("#cards img").count() == 5 * len(shown)
     assert opened.locator("#cards path").count() > 0
@@ -112,15 +118,15 @@ def test_labels_without_support_are_marked(page, browse):
     assert marks.count() == len(cards(opened)) > 0
     assert opened.locator("#cards h2 .none").count() == len(cards(opened)), "a guess"
     opened.get_by_label("Concept").fill('"concept 2"')
-    assert marks.count() == 0 and opened.locator("#cards .chip.selective").count() == len(cards(opened))
+    assert marks.count() == 0 and opened.locator("#cards .chip.theme").count() == len(cards(opened))
 
 
 def test_sorting_puts_the_best_first(page, browse):
     opened = browse(page)
     opened.get_by_label("Sort by").select_option("score")
-    assert cards(opened)[:3] == ["concept 99", "concept 98", "concept 97"]
+    assert cards(opened)[:3] == [theme(99), theme(98), theme(97)]
     opened.get_by_label("Sort by").select_option("number")
-    assert cards(opened)[:3] == ["unlabeled", "concept 1", "concept 2"]
+    assert cards(opened)[:3] == ["unlabeled", "concept 1", theme(2)]
 
 
 def test_scrolling_draws_more(page, browse):
@@ -180,7 +186,7 @@ def test_a_unit_closes_to_the_filters_it_was_opened_from(page, browse):
     opened.locator("article").first.click()
     opened.locator("#same").click()
     dialog.wait_for(state="hidden")
-    assert opened.locator("#query").input_value() == f'"{cards(opened)[0]}"'
+    assert opened.locator("#query").input_value() == '"concept 8"' and set(cards(opened)) == {theme(8)}
 
 
 @pytest.mark.parametrize("width", [1280, 400])

@@ -138,7 +138,8 @@ def label_standings(concepts: pd.DataFrame, *, encoder: str) -> Figure:
     charts.require(tested, "p_value", "No unit could be tested: none is above its lowest activation on enough images.")
     panels = _standing_bars(concepts.assign(standing=unit_labels.standing(concepts)).dropna(subset="standing"))
     bar = concepts["alpha"].where(concepts["alpha"] < 1, unit_labels.SELECTIVE).iloc[0]
-    footer = f"selective: q ≤ {bar:g} by the permutation null; named: its word was verified, too. {_footer(encoder)}"
+    sets = f"theme: at most {unit_labels.LARGEST_THEME} groups of words; named: one"
+    footer = f"selective: q ≤ {bar:g} by the permutation null; {sets}. {_footer(encoder)}"
     return charts.finished(panels, "What the labels may claim", footer=footer)
 
 
@@ -168,10 +169,12 @@ def _standing_bars(units: pd.DataFrame, notes: Mapping[tuple[str, str], str] | N
     for panel, (model, rows) in zip(panels, parts.items(), strict=True):
         total, left = rows.sum(axis=1), 0
         for standing, color in charts.STANDING_COLORS.items():
+            if standing == "theme" not in counts:
+                continue  # labels by masks have no sets
             own = rows.get(standing, 0 * total)
             share = 100 * own / total
             bars = panel.barh(range(len(rows)), share, left=left, height=0.75, color=color, label=standing)
-            ink = "white" if standing != "neither" else "black"
+            ink = "black" if standing == "neither" else "white"
             noted = [f"{n:,}" if part > 6 else "" for n, part in zip(own, share, strict=True)]
             panel.bar_label(bars, labels=noted, label_type="center", fontsize=8, color=ink)
             left = left + share

@@ -3,6 +3,7 @@
 docs/outputs.md has the columns of the tables. The words stand in templates/findings/concepts.j2.
 """
 
+import numpy as np
 import pandas as pd
 
 from unitlens.report import text
@@ -87,9 +88,21 @@ def evidence_findings(table: pd.DataFrame) -> list[str]:
         p_floor=living.p_floor.max(),
         kept=living.kept.median(),
         kept_group=living.kept_group.median(),
+        claims=_claims(living),
         held_out={name: mean for name, mean in correlations.items() if mean.n_groups >= resampling.FEWEST_GROUPS},
     )
     return sentences + (say("concepts.no_held_out") if living.held_out_correlation.isna().all() else [])
+
+
+def _claims(living: pd.DataFrame) -> dict[str, object]:
+    """Count named units and themes of one encoder's labels, and tell how large sets are; empty where none has a set."""
+    standing = unit_labels.standing(living)
+    known = living[standing.ne("neither") & living["set_size"].notna()] if "set_size" in living else living.iloc[:0]
+    if known.empty:
+        return {}
+    counts = {name: int((standing == name).sum()) for name in ("named", "theme")}
+    endless = bool(np.isinf(known["gap"]).any())
+    return counts | {"size": known["set_size"].median(), "endless": endless, "units": len(known)}
 
 
 def label_sentences(concepts: pd.DataFrame, encoder: str) -> list[str]:

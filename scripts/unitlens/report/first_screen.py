@@ -53,7 +53,7 @@ def read_first(tables: Tables) -> list[str]:
         named = int(counts.get("named", 0))
         sentences += say(
             "summary.masks",
-            **{name: int(counts.get(name, 0)) for name in unit_labels.STANDINGS},
+            **{name: int(counts.get(name, 0)) for name in ("named", "selective", "neither")},
             source_images=int(masks["annotated_source_images"].max()),
             what="Masks" if masks["masks"].iloc[0] == "masks" else "Boxes",
         )
@@ -62,14 +62,15 @@ def read_first(tables: Tables) -> list[str]:
     units = tables["concepts"]
     standing = unit_labels.standing(units).dropna()
     if _by(units) == "by annotations":
-        counts = {name: int((standing == name).sum()) for name in unit_labels.STANDINGS}
+        counts = {name: int((standing == name).sum()) for name in ("named", "selective", "neither")}
         known = int(units["source_images"].max())
         return sentences + say("summary.masks", **counts, source_images=known, what="Annotations")
     if len(standing):
         alpha, active = units["alpha"].iloc[0], units.loc[standing.index]
         selective = int((standing != "neither").sum())
         bar = alpha if alpha < 1 else unit_labels.SELECTIVE
-        sentences += say("summary.selective", selective=selective, living=len(standing), bar=bar)
+        claims = {name: int((standing == name).sum()) for name in ("named", "theme")}
+        sentences += say("summary.selective", selective=selective, living=len(standing), bar=bar, **claims)
         sentences += _stability(active, active[standing != "neither"])
     return sentences + say("summary.what_to_do", source_images=int(units["source_images"].max()), named=named)
 
@@ -104,7 +105,7 @@ def _claimed(tables: Tables) -> tuple[str, pd.DataFrame]:
     _, units = _best_labels(tables)
     standing = unit_labels.standing(units)
     claim = "named" if (standing == "named").any() else "selective"
-    kept = standing.eq("named") if claim == "named" else standing.isin(["named", "selective"])
+    kept = standing.eq("named") if claim == "named" else standing.isin(unit_labels.STANDINGS[:3])
     return claim, units.assign(status=units["status"].mask(~kept & (units["status"] == "labeled"), "unlabeled"))
 
 

@@ -61,18 +61,26 @@ def best_units(annotated: Units, labeled: Units, *, count: int = 3) -> list[dict
     there = [(m, y) in sources[s] for m, y, s in zip(units["model"], units["layer"], units["source"], strict=True)]
     ranks = {name: rank for rank, name in enumerate(unit_labels.STANDINGS)}
     units = units[there].assign(rank=units["standing"].map(ranks), poor=-units["fit"])
-    best = units.sort_values(["rank", "q_value", "poor"], kind="stable").drop_duplicates("title").head(count)
+    best = units.sort_values(["rank", "q_value", "poor"], kind="stable").drop_duplicates("word").head(count)
     return [_card(unit, *sources[unit["source"]][unit["model"], unit["layer"]]) for unit in best.to_dict("records")]
 
 
 def _by_masks(table: pd.DataFrame) -> pd.DataFrame:
     own = table[table["status"].isin(unit_labels.STANDINGS) & table["q_value"].notna()]
-    return own.assign(title=own["mask_concept"], standing=own["status"], fit=own["iou"], what="overlap with its masks")
+    return own.assign(
+        title=own["mask_concept"],
+        word=own["mask_concept"],
+        standing=own["status"],
+        fit=own["iou"],
+        what="overlap with its masks",
+    )
 
 
 def _by_label(concepts: pd.DataFrame) -> pd.DataFrame:
     own = concepts.assign(standing=unit_labels.standing(concepts)).query("status == 'labeled'")
-    return own.assign(title=own["group"], fit=own["held_out_correlation"], what="held-out r")
+    return own.assign(
+        title=unit_labels.titles(own), word=own["group"], fit=own["held_out_correlation"], what="held-out r"
+    )
 
 
 def _card(unit: Mapping, arrays: Mapping[str, np.ndarray], geometry: str, images: Mapping) -> dict[str, object]:

@@ -136,12 +136,15 @@ def explain(concepts: pd.DataFrame, data: Mapping[str, object]) -> dict[str, obj
             "outline where the activation is positive nowhere, and in layers without space. Of transformers, the class "
             "token ranks the source images and the other tokens are outlined.",
             "A label is the best of the listed concepts, not a proof that the unit stands for it. Selective: it fits "
-            "better than labels of shuffled source images. Named: its word was verified, too. Neither: a guess, in "
-            "gray, or unlabeled. A unit that is dead or constant answers every source image alike."
+            "better than labels of shuffled source images. A unit's set holds the words that its images cannot tell "
+            "apart. Named: these are near-synonyms; a theme: at most twelve groups of near-synonyms; with a larger set "
+            "it has no name, and the nearest words are shown. Neither: a guess, in gray, or unlabeled. A unit that is "
+            "dead or constant answers every source image alike."
             + (" One that is not finite returns NaN or infinity on some." if broken else "")
             + _bar(concepts),
-            "Cards come named first, then selective, then by the held-out correlation. Search finds units whose label "
-            "contains every word; in quotation marks, whose label is exactly that. The address holds what is searched. "
+            "Cards come named first, then themes, then selective, then by the held-out correlation. Search finds units "
+            "whose best word contains every word; in quotation marks, whose best word is exactly that. The address "
+            "holds what is searched. "
             "Keys: / to search, Tab and Enter to open a card, ← and → for its neighbors, Esc to close.",
         ],
     }
@@ -172,7 +175,7 @@ def write(
 def _with_rank(concepts: pd.DataFrame) -> pd.DataFrame:
     """Add what each label may claim, or why there is none, and each unit's place: the best evidence first."""
     standing = unit_labels.standing(concepts)
-    order = concepts.assign(standing=standing.fillna(concepts["status"]))
+    order = concepts.assign(standing=standing.fillna(concepts["status"]), title=unit_labels.titles(concepts))
     order["claim"] = standing.map({name: claim for claim, name in enumerate(unit_labels.STANDINGS)})
     order["unlabeled"] = concepts["status"] != "labeled"
     order["fit"] = -concepts["held_out_correlation"] if "held_out_correlation" in concepts else 0.0
@@ -236,6 +239,7 @@ def _card(record: Mapping[str, object], evidence: Sequence[Evidence]) -> dict[st
         "status": record["status"],
         "standing": record["standing"],
         "rank": record["rank"],
+        "title": record["title"],
         "concept": concept,
         "category": category,
         "best": best.split("; ") if best else [],

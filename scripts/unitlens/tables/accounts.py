@@ -29,7 +29,8 @@ def unit_names(concepts: pd.DataFrame | None, masks: pd.DataFrame | None) -> pd.
     keys = ["model", "layer", "unit"]
     found = [pd.DataFrame(columns=[*keys, "name", "standing"])]
     if concepts is not None:
-        found.append(concepts[keys].assign(name=concepts["concept"], standing=unit_labels.standing(concepts)))
+        standing = unit_labels.standing(concepts).replace("theme", "selective")  # no word of its own
+        found.append(concepts[keys].assign(name=concepts["concept"], standing=standing))
     if masks is not None:
         found.append(masks[keys].assign(name=masks["mask_concept"], standing=masks["status"]))
     table = pd.concat(found, ignore_index=True)

@@ -10,13 +10,17 @@ from torch import Tensor
 
 from unitlens.networks.layer_outputs import check_finite, silenced
 from unitlens.tables import resampling
-from unitlens.units import dissect, evidence, exemplars
+from unitlens.units import dissect, evidence, exemplars, label_sets
 from unitlens.units.permutation import Probe, group_rows, p_values, testable
 
 ALL = "all"  # the layer column of rows that pool the configured layers
 SILENT = ("dead", "constant", "not finite")  # status of units that cannot have a label
 ANNOTATIONS = "annotation of the probe set"  # in the place of an encoder's title
-STANDINGS = ("named", "selective", "neither")
+STANDINGS = ("named", "theme", "selective", "neither")
+COVERAGE = 0.9  # share of selective units whose set holds what the other half of the source images calls them
+FEWEST_CALIBRATED = 9  # selective units: of fewer, no set can be sure to cover so many
+LARGEST_THEME = 12  # groups of near-duplicates in a set that still says something
+_SET_SHOWN = 5  # groups of a set that are named
 SELECTIVE = 0.05  # the largest q of a selective unit where an alpha of 1 asks for none
 _TOP_IMAGES = 5  # how many of a unit's top images the table names
 _TOP_CONCEPTS = 5  # and how many of its best concepts
@@ -26,14 +30,29 @@ def standing(concepts: pd.DataFrame) -> pd.Series:
     """Say what each unit's label may claim, of `STANDINGS`.
 
     ``selective`` units reject the permutation null: their q is at most the alpha that they were labeled with, or 0.05
-    where an alpha of 1 labels every unit. ``named`` ones are selective and have a true ``named``, a column that labels
-    have where their words were verified. Units that are dead, constant or not finite have no standing (NaN).
+    where an alpha of 1 labels every unit. ``named`` ones are selective and have a true ``named``; a ``theme`` are
+    selective ones whose calibrated set has at most `LARGEST_THEME` groups. Units that are dead, constant or not finite
+    have no standing (NaN).
     """
     bar = concepts["alpha"].where(concepts["alpha"] < 1, SELECTIVE)
     selective = (concepts["status"] == "labeled") & (concepts["q_value"] <= bar)
     named = concepts["named"].eq(True) if "named" in concepts else False
-    found = pd.Series("neither", concepts.index).mask(selective, "selective").mask(selective & named, "named")
+    theme = concepts["set_size"].le(LARGEST_THEME) if "set_size" in concepts else False
+    found = pd.Series("neither", concepts.index).mask(selective, "selective")
+    found = found.mask(selective & theme, "theme").mask(selective & named, "named")
     return found.mask(concepts["status"].isin(SILENT))
+
+
+def titles(concepts: pd.DataFrame) -> pd.Series:
+    """Say of each unit what its label may claim: the word if it is named, a theme, no name, or why there is none."""
+    claim, status = standing(concepts), concepts["status"]
+    known = concepts["set"].fillna("").astype(str) if "set" in concepts else pd.Series("", concepts.index)
+    size = concepts["set_size"].fillna(0).astype(int) if "set_size" in concepts else pd.Series(0, concepts.index)
+    theme = [f"a theme: {each.replace('; ', ', ')} ({n} groups)" for each, n in zip(known, size, strict=True)]
+    found = concepts["concept"].where(status == "labeled", status)
+    return found.mask(claim == "theme", pd.Series(theme, concepts.index)).mask(
+        claim == "selective", "selective, no name"
+    )
 
 
 def selective_units(concepts: pd.DataFrame) -> pd.DataFrame:
@@ -47,7 +66,7 @@ def selective_units(concepts: pd.DataFrame) -> pd.DataFrame:
                 f"labels of different {column.replace('_', ' ')}s cannot be compared: "
                 f"{', '.join(concepts[column].unique())}"
             )
-    selective = concepts[standing(concepts).isin(["named", "selective"])]
+    selective = concepts[standing(concepts).isin(STANDINGS[:3])]
     return selective.assign(concept=selective["group"])
 
 
@@ -191,7 +210,7 @@ def label_table(
     )
     rngs = [np.random.default_rng([seed, purpose]) for purpose in range(3)]
     collect = evidence.collect_from_top_images if similarity in dissect.TERMS else evidence.collect_from_all_images
-    scores, stability, observed, null, held_out, halves = collect(probe, similarity, resamples, null_draws, rngs)
+    scores, stability, observed, null, held_out, halves, short = collect(probe, similarity, resamples, null_draws, rngs)
 
     table = tabulate(scores, activations, concepts, similarity=similarity, encoder=encoders[0])
     p = p_values(np.where(testable(probe.activations, similarity), observed, np.nan), null)
@@ -218,14 +237,41 @@ def label_table(
         images=len(probe.images),
         source_images=len(probe.source_images.size),
     )
-    again = (table.first_half == table.candidate) & (table.second_half == table.candidate)
-    table["named"] = again & (table.q_value <= SELECTIVE) & (encoders[0] == ANNOTATIONS)
+    table = _with_sets(table, scores, short, probe.groups, words)
+    if encoders[0] == ANNOTATIONS:
+        again = (table.first_half == table.candidate) & (table.second_half == table.candidate)
+        table = table.assign(named=again & (table.q_value <= SELECTIVE), gap=np.nan, set_size=np.nan, set="")
     weak = (table.status == "labeled") & ~(table.q_value <= alpha)  # or not tested: q is NaN
     table["status"] = table.status.mask(weak, "unlabeled")
     for name in ("concept", "category", "group"):
         table[name] = table[name].where(table.status == "labeled", "")
     columns = "unit status concept category group score second_concept margin margin_group kept kept_group score_low"
-    columns += " score_high statistic p_value q_value alpha p_floor first_half second_half named held_out_correlation"
+    columns += " score_high statistic p_value q_value alpha p_floor first_half second_half named set_size set gap"
+    columns += " held_out_correlation"
     columns += " held_out_auprc held_out_images"
     columns += " candidate top_concepts top_images images source_images encoder similarity concept_list"
     return table[columns.split()]
+
+
+def _with_sets(
+    table: pd.DataFrame, scores: Tensor, short: np.ndarray, groups: np.ndarray, words: np.ndarray
+) -> pd.DataFrame:
+    """Add the set of each unit, calibrated on the halves of the selective ones, and whether it is one meaning.
+
+    The gap is that at which, of so many selective units, the set by one half holds the other half's concept for
+    `COVERAGE` of them and one more unit (Vovk et al. 2005, conformal prediction); infinite, so that a set holds the
+    whole list, where there are fewer than `FEWEST_CALIBRATED` such units. `short` (2, units) is of `Collected`.
+    """
+    bar = table.alpha.where(table.alpha < 1, SELECTIVE)
+    selective = ((table.status == "labeled") & (table.q_value <= bar)).to_numpy()
+    known = short[:, selective & ~np.isnan(short).any(0)]
+    n = known.shape[1]
+    gap = (
+        label_sets.covering_gap(torch.as_tensor(known.ravel()), COVERAGE * (n + 1) / n)
+        if n >= FEWEST_CALIBRATED
+        else np.inf
+    )
+    found = label_sets.sets(scores, gap, groups)
+    size = np.array([len(each) if len(each) else np.nan for each in found])
+    shown = ["; ".join(words[each[:_SET_SHOWN]]) for each in found]
+    return table.assign(gap=gap, set_size=size, set=shown, named=selective & (size == 1))

@@ -15,11 +15,13 @@ from torch import Tensor
 from unitlens.jobs import progress
 from unitlens.units import dissect, exemplars
 from unitlens.units.dissect import TERMS, Terms, factors_at_once, log_likelihood, term_of_layer
+from unitlens.units.label_sets import shortfall
 from unitlens.units.permutation import (
     Probe,
     SourceImages,
     exchange,
     halves,
+    likelihood_of,
     log_normalizers,
     rank_lists,
     resample,
@@ -146,6 +148,7 @@ class Collected(NamedTuple):
     null: np.ndarray
     held_out: HeldOut
     halves: np.ndarray  # (2, units) the concept by each half of the source images, -1 for none
+    short: np.ndarray  # (2, units) how far the other half's concept scores below a half's own, NaN for none
 
 
 def most_active(activations: np.ndarray) -> np.ndarray:
@@ -206,11 +209,18 @@ def collect_from_top_images(
     null, best = rank_lists(lists[0], lists[1:], probe, terms, log_norms)
 
     observed = (label_likelihood - _ROUNDING - null.mean[concepts]) / null.deviation[concepts]
-    labels = [np.full(len(scores), -1) for _ in rows]
-    for label, (alive, _), concept in zip(labels, tops, best, strict=True):
-        label[alive.cpu()] = concept.cpu()
+    labels = np.full((2, len(scores)), -1)
+    for label, (alive, _), winners in zip(labels, tops, best, strict=True):
+        label[alive.cpu()] = winners.concept.cpu()
+    short = np.full((2, len(scores)), np.nan)
+    for own, (alive, top), winners, other in zip(short, tops, best, labels[::-1], strict=True):
+        both = torch.as_tensor(other)[alive.cpu()].to(alive.device)  # what the other half calls these units
+        concept = both.clamp_min(0)
+        there = likelihood_of(top, concept, probe, terms, log_norms) - terms.lam * winners.layer_term[concept]
+        own[alive.cpu()] = (winners.score - there).masked_fill(both < 0, torch.nan).clamp_min(0).cpu()
+        own[(labels[0] == labels[1]) & (labels[0] >= 0)] = 0  # exactly, where sums in float32 differ
     held_out = score_held_out(activations, images, texts, rows, labels)
-    return Collected(scores, stability, observed.cpu().numpy(), null.largest.cpu().numpy(), held_out, np.stack(labels))
+    return Collected(scores, stability, observed.cpu().numpy(), null.largest.cpu().numpy(), held_out, labels, short)
 
 
 def bootstrap_top_images(
@@ -308,10 +318,11 @@ def collect_from_all_images(
 
     rows = halves(source_images, rngs[2])
     enough = min(map(len, rows)) >= dissect.FEWEST_IMAGES[similarity]
-    none = np.full(len(labels), -1)
-    half_labels = [
-        dissect.label(score(activations[half], images[half], texts)).concept.cpu().numpy() if enough else none
-        for half in rows
-    ]
+    half_labels, short = np.full((2, len(labels)), -1), np.full((2, len(labels)), np.nan)
+    if enough:
+        by_half = [score(activations[half], images[half], texts).cpu() for half in rows]
+        winners = [dissect.label(each).concept for each in by_half]
+        half_labels = np.stack([each.numpy() for each in winners])
+        short = np.stack([shortfall(*each).numpy() for each in zip(by_half, winners[::-1], strict=True)])
     held_out = score_held_out(activations, images, texts, rows, half_labels)
-    return Collected(scores, stability, observed.numpy(), np.concatenate(null), held_out, np.stack(half_labels))
+    return Collected(scores, stability, observed.numpy(), np.concatenate(null), held_out, half_labels, short)

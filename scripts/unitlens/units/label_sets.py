@@ -8,6 +8,7 @@ images hold the winners of the other half for a stated share of the units.
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,10 +50,14 @@ def calibrated_gap(scores_a: Tensor, scores_b: Tensor, *, coverage: float = 0.9)
     if scores_a.ndim != 2 or scores_a.shape != scores_b.shape:
         shapes = f"{tuple(scores_a.shape)} and {tuple(scores_b.shape)}"
         raise ValueError(f"the scores of two halves must have one shape, (units, concepts), got {shapes}")
-    best, winner = label(scores_a), label(scores_b).concept
-    there = scores_a.double().nan_to_num(nan=-torch.inf, neginf=-torch.inf)
+    return covering_gap(shortfall(scores_a, label(scores_b).concept), coverage)
+
+
+def shortfall(scores: Tensor, winner: Tensor) -> Tensor:
+    """Give how far below the best of `scores`, (units, concepts), other winners score, (units,); NaN for a -1."""
+    there = scores.double().nan_to_num(nan=-torch.inf, neginf=-torch.inf)
     there = there.gather(1, winner.clamp_min(0)[:, None])[:, 0]
-    return covering_gap((best.score.double() - there).masked_fill(winner < 0, torch.nan), coverage)
+    return (label(scores).score.double() - there).masked_fill(winner < 0, torch.nan)
 
 
 def covering_gap(short: Tensor, coverage: float = 0.9) -> float:
@@ -64,6 +69,22 @@ def covering_gap(short: Tensor, coverage: float = 0.9) -> float:
         raise ValueError(f"`coverage` is {coverage}; it must be above 0 and at most 1")
     known = short[~short.isnan()].sort().values
     return known[math.ceil(coverage * len(known) - 1e-9) - 1].item() if len(known) else math.inf
+
+
+def sets(scores: Tensor, gap: float, groups: np.ndarray) -> list[np.ndarray]:
+    """Give the groups of the concepts within the gap of each unit's best, best first.
+
+    Of scores (units, concepts), NaN and minus infinity for no candidate, and `groups` (concepts,). A unit without a
+    candidate has none.
+    """
+    found = []
+    for row in scores.nan_to_num(nan=-torch.inf, neginf=-torch.inf):
+        near = (row > -torch.inf) & (row.amax() - row <= gap)
+        columns = near.nonzero()[:, 0]
+        columns = columns[row[columns].argsort(descending=True, stable=True)].cpu().numpy()
+        members = groups[columns]
+        found.append(members[np.sort(np.unique(members, return_index=True)[1])])
+    return found
 
 
 def _best(scores: Tensor) -> tuple[Tensor, Tensor]:

@@ -41,6 +41,14 @@ class Probe(NamedTuple):
     groups: np.ndarray  # (concepts,) of near-duplicates
 
 
+class Winners(NamedTuple):
+    """The best concepts of a layer's units, and what scores are made of."""
+
+    concept: Tensor  # (units,)
+    score: Tensor  # (units,)
+    layer_term: Tensor  # (concepts,) D of these units
+
+
 class Null(NamedTuple):
     """L under the permutation null: its mean and deviation of every concept, and of every draw the largest z of all."""
 
@@ -147,17 +155,17 @@ def log_normalizers(images: Tensor, texts: Tensor, a: float) -> Tensor:
 
 def rank_lists(
     draws: Tensor, layers: Sequence[Tensor], probe: Probe, terms: dissect.Terms, log_norms: Tensor
-) -> tuple[Null, list[Tensor]]:
+) -> tuple[Null, list[Winners]]:
     """Score lists of top images against all concepts, a block of concepts at a time.
 
     Image rows by rank, (draws, top_k) of the permutation null, and (n, top_k) of the units of each layer; `log_norms`,
-    (images, 1), is of `log_normalizers`. Gives the null of L, and the label of each list of a layer, (n,), by its
-    scores.
+    (images, 1), is of `log_normalizers`. Gives the null of L, and of each layer the concepts with the best scores.
     """
     device, n_concepts = probe.texts.device, len(probe.texts)
     mean, deviation = (torch.full((n_concepts,), torch.nan, dtype=torch.float64, device=device) for _ in range(2))
     largest = torch.full((len(draws),), -torch.inf, dtype=torch.float64, device=device)
     best = [(torch.full((len(each),), -torch.inf, dtype=torch.float64, device=device), each[:, 0]) for each in layers]
+    layer_terms = [[] for _ in layers]
     for concepts, totals in _list_likelihoods(torch.cat([draws, *layers]), probe, terms, log_norms):
         drawn, *of_layers = totals.split([len(draws), *map(len, layers)])
         if len(drawn):
@@ -165,10 +173,25 @@ def rank_lists(
             deviation[concepts] = drawn.std(0, correction=0).clamp_min(_LEAST_DEVIATION)
             largest = largest.maximum(drawn.sub_(mean[concepts]).div_(deviation[concepts]).amax(1))
         for number, block in enumerate(of_layers):
-            score, concept = (block - terms.lam * dissect.term_of_layer(block)).max(1)
+            layer_terms[number].append(term := dissect.term_of_layer(block))
+            score, concept = (block - terms.lam * term).max(1)
             before, label = best[number]
             best[number] = score.maximum(before), label.where(before >= score, concept + concepts.start)
-    return Null(mean, deviation, largest), [label for _, label in best]
+    winners = [
+        Winners(label, score, torch.cat([mean[:0], *own]))
+        for (score, label), own in zip(best, layer_terms, strict=True)
+    ]
+    return Null(mean, deviation, largest), winners
+
+
+def likelihood_of(lists: Tensor, concepts: Tensor, probe: Probe, terms: dissect.Terms, log_norms: Tensor) -> Tensor:
+    """Compute L (n,) of lists of images (n, top_k), each with one concept of `concepts` (n,)."""
+    found = []
+    for rows, words in zip(lists.split(64), concepts.split(64), strict=True):
+        cosine = (probe.images[rows] @ probe.texts[words][:, :, None])[..., 0]
+        softmax = (cosine.mul_(terms.a) - log_norms[rows, 0]).exp_().double()
+        found.append((terms.offset.to(rows.device) + terms.slope.to(rows.device) * softmax).log().sum(1))
+    return torch.cat([torch.empty(0, dtype=torch.float64, device=lists.device), *found])
 
 
 def _list_likelihoods(

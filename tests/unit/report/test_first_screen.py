@@ -91,7 +91,7 @@ VARIED = pd.concat([varied("m", 99, 5), labels(("m", "m", "x", 0.01, 1)), varied
 @pytest.mark.parametrize(
     ("number", "tables", "verdict"),
     [
-        (0, {}, "dog: 20 of 30 selective units."),
+        (0, {}, "dog: best word of 20 of 30 selective units."),
         (0, {"frequent": frequent(dog=1, cat=1)}, "Cannot be told from 2 selective units."),
         (0, {"frequent": frequent(**{f"word{i}": 1 for i in range(20)})},
          "None stands out: every concept labels one selective unit."),
@@ -119,7 +119,7 @@ VARIED = pd.concat([varied("m", 99, 5), labels(("m", "m", "x", 0.01, 1)), varied
         (2, {"netdissect": masks(("named", "dotted", 30), ("named", "blue", 1))}, "2 concepts in 31 named units."),
         (2, {"concepts": pd.concat([TWO, varied("l", 70, 60)])}, "1 to 60 concepts a network."),
         (4, {}, "Grad-CAM and Ablation-CAM agree most (0.74), Grad-CAM and LIME least (0.28)."),
-        (0, {"frequent": frequent(zebra=20, ant=20)}, "zebra: 20 of 40 selective units."),
+        (0, {"frequent": frequent(zebra=20, ant=20)}, "zebra: best word of 20 of 40 selective units."),
         (4, {"agreement": pairs(("gradcam-x", "lime", 0.5), ("scorecam-x", "lime", 0.9), ("random", "lime", 0.1))},
          "Score-CAM and LIME agree most (0.90), Random map and LIME least (0.10)."),
         (4, {"agreement": pairs(("gradcam-x", "lime", 0.28))}, "Grad-CAM and LIME: IoU 0.28."),
@@ -188,7 +188,8 @@ def test_read_first_says_what_is_named_selective_and_stable_and_what_to_do():
     said = first_screen.read_first(few)
     assert said == [
         "30 of 80 active units (38 %) match some concept of the list better than chance (q ≤ 0.05). "
-        "That makes them selective; it does not make the word right.",
+        "That makes them selective; it does not make the word right: none is named, none has a theme of at most twelve "
+        "meanings.",
         "Resampling the source images keeps the word of the median active unit in 25 % of draws.",
         "34 source images are too few to name units with an encoder: use 1,000 or more.",
     ]
@@ -333,10 +334,11 @@ def test_best_units_are_selective_first_and_differ():
         (None, [], {}), (units, [unit_maps([[3, 1], [0, 1], [2, 0], [1, -1]])], {"square": images})
     )
     assert [(card["title"], card["standing"]) for card in cards] == [
-        ("cat", "selective"),
-        ("dog", "selective"),
+        ("selective, no name", "selective"),
+        ("selective, no name", "selective"),
         ("owl", "neither"),
     ]
+    assert [card["key"] for card in cards] == ["m/x/2", "m/x/0", "m/x/3"]
     assert cards[1]["key"] == "m/x/0" and cards[1]["evidence"] == "q = 0.04, held-out r 0.30"
     assert [image["alt"] for image in cards[1]["images"]] == ["i3", "i1"] and cards[1]["images"][0]["region"]
     assert len(cards[2]["images"]) == 1, "a row of -1 is no image"
@@ -348,7 +350,7 @@ def test_best_units_are_selective_first_and_differ():
     assert [(card["title"], card["standing"], card["evidence"]) for card in cards] == [
         ("blue", "named", "q = 0.01, overlap with its masks 0.20"),
         ("dotted", "named", "q = 0.01, overlap with its masks 0.10"),
-        ("cat", "selective", "q = 0.01, held-out r 0.30"),
+        ("selective, no name", "selective", "q = 0.01, held-out r 0.30"),
     ]
     assert samples.best_units((None, [], {}), (None, [], {})) == []
     without = samples.best_units(annotated, (units, [unit_maps([[3, 1]] * 4)], {}))

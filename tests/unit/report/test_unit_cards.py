@@ -171,7 +171,7 @@ def test_page_holds_its_data_safely_and_loads_nothing(tmp_path):
     assert text.count("</script>") == 3 and "<b>" not in text
     data = json.loads(text.split('<script type="application/json" id="data">')[1].split("</script>")[0])
     assert data["units"][0]["best"] == ["dog", "</script><b>cat"]
-    assert "4 units in 3 layers of 2 models, labeled by CLIP: 0 named, 0 selective, 3 neither." in text
+    assert "4 units in 3 layers of 2 models, labeled by CLIP: 0 named, 0 theme, 0 selective, 3 neither." in text
     assert "default-src 'none'" in text
     own = re.sub(r'<script type="module">.*?</script>', "", text, flags=re.DOTALL)  # without the chart's library
     assert not any(mark in own for mark in ('src="http', "url(", "@import", "<link"))
@@ -189,6 +189,16 @@ def test_units_come_named_first_then_selective_then_by_the_held_out_score():
         "selective",
         "neither",
     ]
+    sets = table.assign(set_size=[30, 1, 7, 2], set=["x", "y", "dog; wolf; fox", "z; w"])
+    cards = unit_gallery.collect(sets, maps(), PICTURES)
+    assert [unit["title"] for unit in cards["units"]] == [
+        "selective, no name",
+        table.concept[1],
+        "a theme: dog, wolf, fox (7 groups)",
+        "red & blue",
+    ]
+    assert [unit["standing"] for unit in cards["units"]] == ["selective", "named", "theme", "neither"]
+    assert [unit["rank"] for unit in cards["units"]] == [2, 0, 1, 3]
     without = unit_gallery.collect(CONCEPTS, maps(), PICTURES)
     assert [unit["standing"] for unit in without["units"]] == ["neither", "dead", "neither", "neither"]
     assert [unit["rank"] for unit in without["units"]] == [0, 3, 2, 1], "labels before none, and dead units last"

@@ -61,7 +61,8 @@ function thumbnail(image) {
 
 function heading(unit) {
   if (unit.status !== "labeled") return [element("span", { className: "none", textContent: unit.status })];
-  if (unit.standing !== "neither") return [unit.concept];
+  if (unit.standing === "named") return [unit.title];
+  if (unit.standing !== "neither") return [element("span", { className: unit.standing === "theme" ? "" : "none", textContent: unit.title })];
   return [element("span", { className: "none", textContent: unit.concept, title: "a guess: no better than chance" })];
 }
 
@@ -73,9 +74,10 @@ function where(unit) {
 }
 
 function also(unit) {
-  const others = unit.best.filter((concept, rank) => rank > 0 || unit.status !== "labeled");
+  const nearest = unit.status !== "labeled" || unit.standing === "selective" || unit.standing === "theme";
+  const others = unit.best.filter((concept, rank) => rank > 0 || nearest);
   if (!others.length) return "";
-  return `${unit.status === "labeled" ? "then" : "nearest"}: ${others.join(", ")}`;
+  return `${nearest ? "nearest" : "then"}: ${others.join(", ")}`;
 }
 
 function card(unit) {
