@@ -15,22 +15,36 @@ from unitlens.storage.tables import read_table
 pytestmark = pytest.mark.slow
 FORKED = Path(__file__).parents[1] / "forked.py"
 PAGES = ["results/units.html", "results/explanations.html"]
+LEFT_OUT = {  # nearly as another one; tests/unit/networks/test_kinds.py has all
+    *(
+        "sequence",
+        "shared_relu",
+        "registers",
+        "both_tokens_max",
+        "by_attribute",
+        "pixel_maps",
+        "transposed",
+        "in_place",
+    ),
+    *("one_flat_logit", "parallel", "compiled", "googlenet", "model_output", "unread_token"),
+}
+KINDS = [name for name in kinds.KINDS if name not in LEFT_OUT]
 GEOMETRIES = {"gray": "squash36-crop32-bilinear-gray", "not_square": "squash24x40-crop24x40-bilinear"}
 TABLES = ["results/concepts.csv", "results/predictions.csv", "results/faithfulness_summary.csv"]
 
 
 @pytest.fixture(scope="module")
 def finished(new_project):
-    """All of them, run to the pages."""
+    """Nearly all of them, run to the pages."""
     project = new_project("kinds")
     (project / kinds.TWO).write_text("no\nyes\n")
     explained = toy.write_source_images(project / "source_images", 4)
     toy.write_sheet(project / "config/explain.csv", [row | {"label": ""} for row in explained])
-    settings = toy.config() | {"models": {name: kinds.settings_of(name) for name in kinds.KINDS}}
+    settings = toy.config() | {"models": {name: kinds.settings_of(name) for name in KINDS}}
     settings["images"]["explain"] |= {"shard_size": 4, "on_bad_image": "fail"}
     settings["images"]["probe"]["shard_size"] = 7
     toy.write_config(project, settings)
-    for name in kinds.KINDS:
+    for name in KINDS:
         kinds.save(name, project / f"weights/{name}.bin")
     told = subprocess.run(
         [sys.executable, FORKED, "--configfile", "config/toy.yaml", "--cores", "2", *PAGES, *TABLES],
@@ -49,7 +63,7 @@ def arrays(project, pattern):
     return read_arrays(path)[0]
 
 
-@pytest.mark.parametrize("name", kinds.KINDS)
+@pytest.mark.parametrize("name", KINDS)
 def test_every_kind_gives_what_its_author_computes(finished, name):
     settings = kinds.settings_of(name)
     (layer,), place = settings["layers"], GEOMETRIES.get(name, "squash36-crop32-bilinear")
