@@ -125,7 +125,7 @@ def test_agreement_has_every_pair_image_and_an_interval(demo):
 def test_explainers_give_what_their_packages_give(demo):
     checks = pd.read_csv(demo / "results/verification.csv")
     against_packages = checks[checks.reference != "float32"]
-    assert len(against_packages) == 2 * 5  # models; three CAMs, quickshift, LIME
+    assert len(against_packages) == 2 * 7  # models; three CAMs, two checks of accounts, quickshift, LIME
     assert against_packages.passed.eq(True).all()
     assert (against_packages.largest_difference <= against_packages.tolerance).all()
     assert len(checks) - len(against_packages) == 2 * 4  # what bf16 changes of the CAMs and of LIME

@@ -375,5 +375,5 @@ def _score_setting(
         saliency = lime.painted(coefficients.clamp(min=0), own)
         selected = lime.mask(coefficients, own, num_features=setting["num_features"])
         scores, ceilings = score(saliency.float(), selected, rows)
-        values[:, rows] = torch.stack([each.cpu() for each in (scores, selected.double().mean((1, 2)), ceilings)])
+        values[:, rows] = torch.stack([each.cpu() for each in (scores, selected.cpu().double().mean((1, 2)), ceilings)])
     return values

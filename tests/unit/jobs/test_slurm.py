@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -344,7 +345,8 @@ slurm._note_before(signal.SIGINT, Path({str(tmp_path / "mark")!r}))
 os.kill(os.getpid(), signal.SIGINT)
 time.sleep(9)
 """
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    environment = os.environ | {"PYTHONPATH": str(Path(slurm.__file__).parents[2])}
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
     assert result.returncode == -signal.SIGINT and (tmp_path / "mark").exists()
 
 
