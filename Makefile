@@ -89,7 +89,7 @@ recover: env
 test: env
 	OMP_NUM_THREADS=1 pytest -m "not slurm and not e2e and not slow"
 
-# The slow tests; of many cases alike a third, drawn by the number of commits.
+# The slow tests; of many cases alike a quarter, drawn by the number of commits.
 test-slow: env
 	pytest -m "slurm or e2e or slow" --sample "$$(git rev-list --count HEAD 2> /dev/null || echo 0)"
 
