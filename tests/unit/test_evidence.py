@@ -393,7 +393,7 @@ def test_sentences_tell_units_that_are_not_finite():
     table.loc[:2, "status"] = ["dead", "not finite", "not finite"]
     assert (
         "better than chance" in (first := concept_findings.evidence_findings(table)[0])
-        and " of 117 living units (" in first
+        and " of 117 active units (" in first
     )
     assert first.endswith("3 units are dead, constant or not finite.")
     assert concept_findings.evidence_findings(table[:3]) == [
@@ -431,7 +431,7 @@ def test_findings_say_numbers(planted):
     better = int((table.q_value <= 0.05).sum())
     lines = concept_findings.evidence_findings(table)
     assert lines[0].startswith(
-        f"{better} of 120 living units ({better / 120:.0%}) have a label that is better than chance"
+        f"{better} of 120 active units ({100 * better / 120:.0f} %) have a label that is better than chance"
     )
     assert "no p-value can be below 0.0005" in lines[0]
     assert any("correlates with its unit on the other half at" in line and "95 % interval" in line for line in lines)

@@ -868,7 +868,7 @@ def test_labels_with_evidence():
     adapter("collect_concepts", ["labeled/relu1.csv"], outputs)
     sentences = json.loads(Path("labeled/evidence.json").read_text())
     assert sentences == [f"{MODEL}: {line}" for line in concept_findings.evidence_findings(table)]
-    assert sentences[0].startswith(f"{MODEL}: ") and "of 3 living units" in sentences[0]
+    assert sentences[0].startswith(f"{MODEL}: ") and "of 3 active units" in sentences[0]
 
 
 def test_a_unit_that_is_not_finite_costs_itself():

@@ -3,6 +3,7 @@
 
 import inspect
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -406,20 +407,20 @@ def test_labels_are_better_than_chance_up_to_the_alpha_in_use():
         "constant."
     )
     q = [0.01, 0.1, 0.2, 0.5]
-    assert labels(q, 0.2)[0] == start.format("3 of 4 living units (75%) have", "0.2")
-    assert labels(q, 0.05)[0] == start.format("1 of 4 living units (25%) has", "0.05")
-    assert labels(q, 0.001)[0] == start.format("0 of 4 living units (0%) have", "0.001")
+    assert labels(q, 0.2)[0] == start.format("3 of 4 active units (75 %) have", "0.2")
+    assert labels(q, 0.05)[0] == start.format("1 of 4 active units (25 %) has", "0.05")
+    assert labels(q, 0.001)[0] == start.format("0 of 4 active units (0 %) have", "0.001")
     assert labels(q, 0.001)[2] == (
         "Not supported at n = 40 source images (50 images): that any unit has the concept it is labeled with."
     )
-    assert labels(q, 1)[0] == start.format("1 of 4 living units (25%) has", "0.05") + (
+    assert labels(q, 1)[0] == start.format("1 of 4 active units (25 %) has", "0.05") + (
         " With an alpha of 1 all 4 that could be tested are labeled nevertheless."
     )
 
 
 def test_labels_that_could_not_be_tested():
     assert labels([NAN, NAN], 0.05) == [
-        "None of 2 living units could be tested, so none has a label. 0 units are dead or constant."
+        "None of 2 active units could be tested, so none has a label. 0 units are dead or constant."
     ]
     assert labels([NAN], 0.05, status="dead") == ["None of the 1 unit responds to anything: all are dead or constant."]
 
@@ -572,7 +573,7 @@ def test_one_is_singular_everywhere():
     lines = overview.caveats(pd.DataFrame({"image_id": ["a"]}), images, encoder="CLIP")
     assert any("labeled on 1 image, whole or cut from 1 source image;" in line for line in lines)
     assert any(line.startswith("1 source image was explained, which is few;") for line in lines)
-    assert labels([0.5, 0.01], 0.05)[0].startswith("1 of 2 living units (50%) has a label")
+    assert labels([0.5, 0.01], 0.05)[0].startswith("1 of 2 active units (50 %) has a label")
 
 
 # ---- verdicts
@@ -623,6 +624,88 @@ VERDICTS = [
         "m, Gini coefficient of the saliency: 1 of 1 class activation map differs from LIME.",
     ),
 ]
+
+
+BEST = SimpleNamespace(setting="b", p_adjusted=0.01)
+DEFAULT = SimpleNamespace(setting="d", mean=0.5)
+LAYERS = [SimpleNamespace(top10_share=0.25), SimpleNamespace(top10_share=0.5)]
+SIZES = [(SimpleNamespace(distinct=3), SimpleNamespace(distinct=5)), (SimpleNamespace(distinct=5),) * 2]
+ALONE = [  # verdicts of sentences, with the values that decide
+    ("concepts_evidence", {"living": 4, "better": 1}, "1 of 4 active units matches a concept better than chance."),
+    ("concepts_evidence", {"living": 4, "better": 0}, "No unit is shown to match a concept better than chance."),
+    ("concepts_labels", {"model": "m", "units": 8, "labeled": 1}, "m: 1 of 8 units is labeled."),
+    (
+        "concepts_concentration",
+        {"model": "m", "layers": LAYERS},
+        "m: ten concepts name 25 % to 50 % of a layer's selective units.",
+    ),
+    (
+        "concepts_probe_sizes",
+        {"model": "m", "layers": SIZES},
+        "m: more source images give more distinct concepts in 1 of 2 layers.",
+    ),
+    (
+        "evaluation_best",
+        {"model": "m", "best": BEST, "default": DEFAULT},
+        "m: the best setting of LIME scores above the default.",
+    ),
+    (
+        "evaluation_best",
+        {"model": "m", "best": SimpleNamespace(setting="b", p_adjusted=0.05), "default": DEFAULT},
+        "m: no setting of LIME is shown to score above the default.",
+    ),
+    (
+        "evaluation_best",
+        {"model": "m", "best": DEFAULT, "default": DEFAULT},
+        "m: no setting of LIME scores above the default.",
+    ),
+    (
+        "evaluation_best",
+        {"model": "m", "best": BEST, "default": SimpleNamespace(setting="d", mean=NAN)},
+        "m: the default cannot be compared.",
+    ),
+    (
+        "evaluation_held_out",
+        {"model": "m", "row": SimpleNamespace(p_value=0.01, difference=0.1)},
+        "m: choosing a setting pays on other source images.",
+    ),
+    (
+        "evaluation_held_out",
+        {"model": "m", "row": SimpleNamespace(p_value=0.01, difference=-0.1)},
+        "m: the default is better than chosen settings on other source images.",
+    ),
+    (
+        "evaluation_held_out",
+        {"model": "m", "row": SimpleNamespace(p_value=0.05, difference=0.1)},
+        "m: that choosing a setting pays on other source images is not shown.",
+    ),
+    (
+        "evaluation_cheapest",
+        {"model": "m", "held_out": SimpleNamespace(non_inferior=True)},
+        "m: that a cheaper setting loses little is supported.",
+    ),
+    (
+        "evaluation_cheapest",
+        {"model": "m", "held_out": SimpleNamespace(non_inferior=False)},
+        "m: that a cheaper setting loses little is not shown.",
+    ),
+    (
+        "overview_times",
+        {"model": "m", "ends": [SimpleNamespace(explainer="gradcam-x"), SimpleNamespace(explainer="lime")]},
+        "m: Grad-CAM is the fastest explainer, LIME the slowest.",
+    ),
+    (
+        "overview_times",
+        {"model": "m", "ends": [SimpleNamespace(explainer="lime")]},
+        "m: LIME is the fastest explainer.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "values", "verdict"), ALONE, ids=[verdict for *_, verdict in ALONE])
+def test_verdict_follows_from_these_values(name, values, verdict):
+    said = getattr(pages._sentences("verdicts"), name)(**values)
+    assert " ".join(said.split()) == verdict
 
 
 @pytest.mark.parametrize(("said", "verdict"), VERDICTS, ids=[verdict for _, verdict in VERDICTS])
