@@ -25,16 +25,17 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out three quarters of the tests marked `many`: four seeds in a row run them all."""
+    """Leave out most tests marked `many`: each is drawn once in four seeds in a row, or in as many as it says."""
     if (seed := config.getoption("--sample")) is not None:
-        left_out = {item for item in items if item.get_closest_marker("many") and not drawn(item.nodeid, seed)}
+        marks = {item: item.get_closest_marker("many") for item in items}
+        left_out = {item for item, mark in marks.items() if mark and not drawn(item.nodeid, seed, *mark.args)}
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
 
 
-def drawn(name, seed):
-    """Tell whether a test is in the quarter that a seed draws."""
-    return (zlib.crc32(name.encode()) + seed) % 4 == 0
+def drawn(name, seed, of=4):
+    """Tell whether a seed draws a test, as it draws one of so many."""
+    return (zlib.crc32(name.encode()) + seed) % of == 0
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 import pytest
 from cluster import running, tell
 
-pytestmark = [pytest.mark.slurm, pytest.mark.many]
+pytestmark = [pytest.mark.slurm, pytest.mark.many(10)]
 
 SHARDS = ["00000", "00001", "00002"]
 LAST = 14  # seconds after the start within which the fault comes; an undisturbed run takes about twenty

@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 from cluster import running, tell, wait_until
 
-pytestmark = [pytest.mark.slurm, pytest.mark.many]
+pytestmark = [pytest.mark.slurm, pytest.mark.many(6)]
 
 SHARDS = ["00000", "00001", "00002"]
 EVERY_JOB = [*(f"write_shard {shard}" for shard in SHARDS), "write_table all"]
