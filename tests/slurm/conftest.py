@@ -17,7 +17,7 @@ from cluster import Cluster, wait_until, why_not
 ROOT = Path(__file__).parents[2]
 STUB = Path(__file__).parent / "stub"
 HASTY = ["--latency-wait", "10"]  # the file system of the tests shows files at once
-UNREPEATABLE = ("logs", "benchmarks", "timings")  # they hold seconds
+UNREPEATABLE = ("logs", "benchmarks", "timings", "retrieved")  # they hold seconds; what came from elsewhere
 
 
 @pytest.fixture(scope="session", params=["accounting", "no_accounting"])
