@@ -3,10 +3,22 @@
 import numpy as np
 import pandas as pd
 import pytest
-from unitlens.report import explanation_page
+from PIL import Image
+from unitlens.report import explanation_page, pages
 
 SIDE, SOURCE_IMAGES = 64, 4
 IOUS = (0.5, 0.25, np.nan, 0.75)
+PIXEL = pages.compressed(Image.new("RGBA", (1, 1), (179, 88, 6, 255)), "png")
+
+
+def account():
+    """Which units made a prediction: one raises the score, the rest lowers it."""
+    bar = {"title": "unit 3", "unit": 3, "name": "red <b>", "standing": "named", "value": 3.0, "left": 50, "width": 50}
+    rest = {"title": "the rest", "unit": None, "name": "", "standing": "", "value": -1.0, "left": 33, "width": 17}
+    bars = [bar | {"place": pages.data_uri(PIXEL, "png")}, rest | {"place": ""}]
+    shares = {"named": 0.75, "selective": 0.75, "share_named": 0.5, "share_selective": 0.5}
+    one = {"score": 2.0, "units": 3.0, "tokens": 0.0, "remainder": -1.0, "runner_up": "dog", "bars": bars} | shares
+    return {"layer": "4", "labeled": True, "warning": "", "accounts": {"class": one, "runner-up": one | {"score": 1.5}}}
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +45,7 @@ def page(tmp_path_factory):
         predictions=pd.DataFrame([{"model": "net", "image_id": each} | told for each in ids]),
         faithfulness=pd.DataFrame([{"model": "net", "image_id": each} | score for each in ids]),
         source_images=SOURCE_IMAGES,
+        accounts={("net", "photo 0"): account()},
         agreement=pd.DataFrame(
             [{"model": "net", "image_id": each, "value": iou} | pair for each, iou in zip(ids, IOUS, strict=True)]
         ),
@@ -104,3 +117,23 @@ def test_it_fits_the_window(page, browse, width, columns):
         .evaluate_all("all => all.map((one) => one.offsetTop)")
     )
     assert tops == [tops[0]] * columns
+
+
+def test_bars_say_why_and_show_where(page, browse):
+    opened = browse(page)
+    why = opened.locator("#photo\\ 0 .why")
+    shown, other = why.locator("[data-kind=class]"), why.locator("[data-kind=runner-up]")
+    assert "red <b>" in shown.inner_text() and "2.00 = units 3.00 + the rest" in shown.inner_text()
+    assert "Named units carry 75\u00a0% of the account and are 50\u00a0% of the units" in shown.inner_text()
+    assert shown.is_visible() and not other.is_visible()
+    bar, where = shown.locator("li").first, why.locator(".where img")
+    assert where.count() == 0
+    bar.hover()
+    assert where.count() == 1 and where.get_attribute("src").startswith("data:image/png")
+    opened.mouse.move(0, 0)
+    assert where.count() == 0
+    bar.focus()
+    assert where.count() == 1
+    opened.get_by_label("account of").select_option("against")
+    assert other.is_visible() and not shown.is_visible() and "minus that of dog" in other.inner_text()
+    assert opened.locator("#photo\\ 1 .why").count() == 0
