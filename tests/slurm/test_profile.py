@@ -25,6 +25,15 @@ def gpu_rules():
     return {name for name, body in rules if "gpu=GPU" in body}
 
 
+def write_devices(folder):
+    """Write the workflow of jobs that tell which GPUs they see, with the profiles."""
+    shutil.copytree(ROOT / "tests/slurm/devices", folder, dirs_exist_ok=True)
+    shutil.copytree(ROOT / "profiles", folder / "profiles")
+    (folder / "slurm").symlink_to("profiles/slurm")
+    (folder / "config").mkdir()
+    (folder / "config/config.yaml").write_text("{}")
+
+
 @pytest.fixture
 def miniature(new_project):
     """Make a copy of the workflow with few jobs, which ask for GPUs and run on the CPU where there is none."""
@@ -72,11 +81,7 @@ def test_same_bytes_as_a_local_run_and_one_gpu_for_each_job_that_asks(
 
 
 def test_every_way_to_ask_for_a_gpu_gives_each_job_its_own(cluster, on_slurm, tmp_path):
-    shutil.copytree(ROOT / "tests/slurm/devices", tmp_path, dirs_exist_ok=True)
-    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
-    (tmp_path / "slurm").symlink_to("profiles/slurm")
-    (tmp_path / "config").mkdir()
-    (tmp_path / "config/config.yaml").write_text("{}")
+    write_devices(tmp_path)
     status, text = on_slurm(tmp_path)
     assert status == 0, text
     got = {path.stem: path.read_text().split() for path in tmp_path.glob("*.txt")}
@@ -90,11 +95,7 @@ def test_every_way_to_ask_for_a_gpu_gives_each_job_its_own(cluster, on_slurm, tm
 
 
 def test_squeue_shows_what_the_profile_asks_for(cluster, on_slurm, tmp_path):
-    shutil.copytree(ROOT / "tests/slurm/devices", tmp_path, dirs_exist_ok=True)
-    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
-    (tmp_path / "slurm").symlink_to("profiles/slurm")
-    (tmp_path / "config").mkdir()
-    (tmp_path / "config/config.yaml").write_text("{}")
+    write_devices(tmp_path)
     profile = tmp_path / "profiles/slurm/config.yaml"
     text = profile.read_text()
     for name, value in (("slurm_account", "lab"), ("qos", "normal")):

@@ -9,11 +9,12 @@ from typing import IO
 import torchvision
 
 from unitlens.jobs.characters import nearest
-from unitlens.jobs.inputs import hub_folder
+from unitlens.jobs.inputs import download_folder, hub_folder
 from unitlens.jobs.sheets import sides
 from unitlens.networks import hub
 from unitlens.storage.download import SETTINGS, WEIGHTS
 from unitlens.storage.fetch import fetch
+from unitlens.storage.kept import keep
 
 _PLACES365_ADDRESS = "http://places2.csail.mit.edu/models_places365/"
 
@@ -57,6 +58,18 @@ def retrieve(weights: Mapping[str, str], folder: str | Path, *, lock: str | Path
     if not repository:
         return file
     return hub.pack({hub.WEIGHTS_FILE: file} | get(repository, hub.TOKENIZER_FILES), folder / "encoder.zip")
+
+
+def retrieve_and_keep(weights: Mapping[str, str], store: str | Path, link: str | Path, *, progress: IO[str]) -> None:
+    """Bring the file of some weights as `retrieve` does, and keep it in the folder `store` as `kept.keep` does.
+
+    Downloads and the file of their hashes lie beside `store`. A ValueError if a library has no such weights.
+    """
+    beside = Path(store).parent
+    folder = beside / "downloads" / download_folder(weights)
+    file = retrieve(weights, folder, lock=beside / "lock.json", progress=progress)
+    with file.open("rb") as reader:
+        print(f"{file} has sha256 {keep(reader, store, link)}")
 
 
 def tokenizer_repository(architecture: str) -> str | None:

@@ -46,14 +46,21 @@ def collect(
     for arrays, facts in files:
         called = [*class_names(classes[facts["model"]]), ""]  # of number -1: there is none
         own = accounts.names_of_layer(names, facts, arrays["contributions"].shape[1])
+        parts = accounts.units_of_parts(own)
+        of_units = {f"share_{part}": float(chosen.mean()) for part, chosen in parts.items() if len(chosen)}
+        shares = {kind: accounts.shares(arrays, kind, parts) for kind in accounts.KINDS}
         for row, image_id in enumerate(arrays["image_id"]):
-            kinds = {kind: _account(arrays, start, row, own) for kind, start in accounts.KINDS.items()}
-            runner_up = called[arrays["runner_up"][row]]
+            about = {"runner_up": called[arrays["runner_up"][row]], **of_units}
+            kinds = {
+                kind: account | about | {part: float(np.nan_to_num(shares[kind][part][row])) for part in parts}
+                for kind, start in accounts.KINDS.items()
+                if (account := _account(arrays, start, row, own))
+            }
             collected[(facts["model"], image_id)] = {
                 "layer": facts["layer"],
                 "labeled": bool(len(names[(names["model"] == facts["model"]) & (names["layer"] == facts["layer"])])),
                 "warning": arrays["warning"][row],
-                "accounts": {kind: each | {"runner_up": runner_up} for kind, each in kinds.items() if each},
+                "accounts": kinds,
             }
     return collected
 
@@ -63,8 +70,7 @@ def _account(arrays: Mapping[str, np.ndarray], start: str, row: int, names: pd.D
     if not len(values) or not np.isfinite(values).all():
         return None
     score, tokens, remainder = (float(arrays[start + name][row]) for name in ("score", "tokens", "remainder"))
-    named, selective = names["standing"].eq("named").to_numpy(), names["standing"].ne("").to_numpy()
-    whole = np.abs(values).sum() + abs(tokens) + abs(remainder) or 1.0
+    named = names["standing"].eq("named").to_numpy()
     shown, places = arrays[f"{start}shown"][row], arrays[f"{start}places"][row]
     bars, single = [], np.zeros(len(values), dtype=bool)
     for place, unit in enumerate(shown.tolist()):
@@ -89,10 +95,6 @@ def _account(arrays: Mapping[str, np.ndarray], start: str, row: int, names: pd.D
         "units": float(values.sum()),
         "tokens": tokens,
         "remainder": remainder,
-        "named": float(np.abs(values[named]).sum() / whole),
-        "selective": float(np.abs(values[selective]).sum() / whole),
-        "share_named": float(named.mean()),
-        "share_selective": float(selective.mean()),
         "bars": bars,
     }
 

@@ -68,30 +68,44 @@ def names_of_layer(names: pd.DataFrame, facts: Mapping[str, object], units: int)
     return own.reindex(range(units))[["name", "standing"]].fillna("")
 
 
+def units_of_parts(names: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Mark the named units of a layer, and the selective ones with the named among them, by `names_of_layer`."""
+    standing = names["standing"].to_numpy()
+    return {"named": standing == "named", "selective": np.isin(standing, STANDINGS)}
+
+
+def shares(arrays: Mapping[str, np.ndarray], kind: str, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Give the share (n,) of each account that the units of each part carry, and tokens and remainder.
+
+    The share is of the sum of absolute contributions of units, tokens and remainder; NaN where that is 0. `kind` is a
+    key of `KINDS`, `parts` are of `units_of_parts`.
+    """
+    start = KINDS[kind]
+    sizes = np.abs(arrays[f"{start}contributions"].astype(np.float64))
+    others = {name: np.abs(arrays[start + name]) for name in _OTHERS}
+    whole = sizes.sum(1) + sum(others.values())
+    whole[whole == 0] = np.nan
+    own = {part: sizes[:, chosen].sum(1) for part, chosen in parts.items()} | others
+    return {part: size / whole for part, size in own.items()}
+
+
 def coverage(
     accounts: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]], names: pd.DataFrame
 ) -> pd.DataFrame:
     """Tell which share of accounts named and selective units carry, beside their share of the units.
 
-    The share is of the sum of absolute contributions of units, tokens and remainder, a mean over images with its
-    interval over source images. `accounts` are arrays and facts, one pair a model; the columns stand in
-    docs/outputs.md.
+    The share is that of `shares`, a mean over images with its interval over source images. `accounts` are arrays and
+    facts, one pair a model; the columns stand in docs/outputs.md.
     """
     rows = []
     for arrays, facts in accounts:
         units = arrays["contributions"].shape[1]
-        standing = names_of_layer(names, facts, units)["standing"].to_numpy()
-        parts = {"named": standing == "named", "selective": np.isin(standing, STANDINGS)}
-        for kind, start in KINDS.items():
-            sizes = np.abs(arrays[f"{start}contributions"])
-            others = {name: np.abs(arrays[start + name]) for name in _OTHERS}
-            whole = sizes.sum(1) + sum(others.values())
-            whole[whole == 0] = np.nan
-            shares = {part: sizes[:, chosen].sum(1) for part, chosen in parts.items()} | others
-            for part, share in shares.items():
+        parts = units_of_parts(names_of_layer(names, facts, units))
+        for kind in KINDS:
+            for part, share in shares(arrays, kind, parts).items():
                 about = {"model": facts["model"], "layer": facts["layer"], "account": kind, "part": part}
                 of_units = parts[part].mean() if part in parts and units else np.nan
-                values = {"source_image": arrays["source_image"], "value": share / whole, "units": of_units}
+                values = {"source_image": arrays["source_image"], "value": share, "units": of_units}
                 rows.append(pd.DataFrame(about | values))
     keys = ["model", "layer", "account", "part"]
     return mean_table(pd.concat(rows, ignore_index=True), keys, also={"units": "first"})
