@@ -29,6 +29,6 @@ with log_to(snakemake.log[0]):
     write_table(table, snakemake.output[0])
     print(
         *concept_findings.evidence_findings(table),
-        table.group.value_counts().head(10).to_string(),
+        table.status.value_counts().to_string(),
         sep="\n",
     )

@@ -13,8 +13,8 @@ PIXEL = pages.compressed(Image.new("RGBA", (1, 1), (179, 88, 6, 255)), "png")
 
 def account():
     """Which units made a prediction: one raises the score, the rest lowers it."""
-    bar = {"title": "unit 3", "unit": 3, "name": "red <b>", "standing": "named", "value": 3.0, "left": 50, "width": 50}
-    rest = {"title": "the rest", "unit": None, "name": "", "standing": "", "value": -1.0, "left": 33, "width": 17}
+    bar = {"title": "unit 3", "unit": 3, "name": "red <b>", "status": "named", "value": 3.0, "left": 50, "width": 50}
+    rest = {"title": "the rest", "unit": None, "name": "", "status": "", "value": -1.0, "left": 33, "width": 17}
     bars = [bar | {"place": pages.data_uri(PIXEL, "png")}, rest | {"place": ""}]
     shares = {"named": 0.75, "selective": 0.75, "share_named": 0.5, "share_selective": 0.5}
     one = {"score": 2.0, "units": 3.0, "tokens": 0.0, "remainder": -1.0, "runner_up": "dog", "bars": bars} | shares

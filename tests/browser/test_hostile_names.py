@@ -56,8 +56,14 @@ def write_explanations(path):
 def write_units(path):
     concepts = pd.DataFrame(
         {
-            **{"model": "net", "layer": "a", "unit": [0, 1], "status": "labeled", "concept": [HOSTILE, "plain"]},
-            **{"category": HOSTILE, "score": [1.0, 2.0], "margin": [0.5, 0.25], "q_value": 0.01},
+            **{"model": "net", "layer": "a", "unit": [0, 1], "status": "named", "concept": [HOSTILE, "plain"]},
+            **{
+                "candidate": [HOSTILE, "plain"],
+                "category": HOSTILE,
+                "score": [1.0, 2.0],
+                "margin": [0.5, 0.25],
+                "q_value": 0.01,
+            },
             **{"top_concepts": HOSTILE, "encoder": HOSTILE, "q_value": 0.01, "alpha": 0.05},
         }
     )

@@ -12,8 +12,17 @@ EXPLAINERS = ["gradcam-a", "scorecam-a", "lime"]
 
 def concepts():
     words = [WORDS[i % 3] if i % 2 else f"word {i}" for i in range(UNITS)]
-    one = pd.DataFrame({"unit": range(UNITS), "concept": words, "group": words, "category": "object", "q_value": 0.01})
-    same = {"status": "labeled", "alpha": 0.05, "encoder": "CLIP", "similarity": "s", "concept_list": "l", "score": 1.0}
+    one = pd.DataFrame(
+        {"unit": range(UNITS), "candidate": words, "group": words, "category": "object", "q_value": 0.01}
+    )
+    same = {
+        "status": "selective",
+        "alpha": 0.05,
+        "encoder": "CLIP",
+        "similarity": "s",
+        "concept_list": "l",
+        "score": 1.0,
+    }
     same |= {"layer": "a", "margin": 0.1, "top_concepts": "koala", "held_out_correlation": 0.5, "source_images": 40}
     return pd.concat([one.assign(model=model, kept=0.3, **same) for model in MODELS], ignore_index=True)
 

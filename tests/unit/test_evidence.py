@@ -63,23 +63,23 @@ def planted(request):
     return layer, label(layer)
 
 
-def test_planted_units_are_found_and_null_units_get_no_label(planted):
+def test_planted_units_are_found_and_null_units_are_not_selective(planted):
     (_, _, concepts), table = planted
-    labeled = table.status == "labeled"
-    right = table.concept[:PLANTED] == concepts["word"][:PLANTED]
+    selective = table.status.isin(unit_labels.CLAIMS)
+    right = (table.candidate[:PLANTED] == concepts["word"][:PLANTED]) & selective[:PLANTED]
     assert right.mean() >= 0.95  # recall
-    assert right.sum() / labeled.sum() >= 0.95  # precision
+    assert right.sum() / selective.sum() >= 0.95  # precision
     allowed = stats.binom.ppf(0.999, NULL, 0.05)
     assert (table.p_value[PLANTED:] <= 0.05).sum() <= allowed
-    assert labeled[PLANTED:].sum() <= stats.binom.ppf(0.999, labeled.sum(), 0.05)
-    assert set(table.status[PLANTED:]) <= {"labeled", "unlabeled"}
+    assert selective[PLANTED:].sum() <= stats.binom.ppf(0.999, selective.sum(), 0.05)
+    assert set(table.status) <= set(unit_labels.STATUSES)
 
 
-def test_unlabeled_units_keep_their_candidate_only(planted):
+def test_units_that_are_not_named_keep_their_candidate_only(planted):
     _, table = planted
-    weak = table[table.status == "unlabeled"]
+    assert ((table.concept == "") == (table.status != "named")).all()
+    weak = table[table.status == "not selective"]
     assert len(weak) >= 0.9 * NULL
-    assert (weak[["concept", "category", "group"]] == "").all(axis=None)
     assert (weak.candidate != "").all() and weak[["score", "p_value", "q_value", "kept"]].notna().all(axis=None)
     assert (weak.q_value > 0.05).all()
     assert (table.q_value >= table.p_value - 1e-12).all() and (table.p_value >= table.p_floor).all()
@@ -111,7 +111,8 @@ def test_crops_that_count_as_source_images_would_give_null_units_labels():
 def test_other_similarities_find_planted_units(similarity):
     layer = planted_layer(200, 3)
     table = label(layer, similarity, resamples=5, null_draws=400)
-    right = (table.concept[:PLANTED] == layer[2]["word"][:PLANTED]).mean()
+    selective = table.status[:PLANTED].isin(unit_labels.CLAIMS)
+    right = (selective & (table.candidate[:PLANTED] == layer[2]["word"][:PLANTED])).mean()
     assert right > 0.8
     assert (table.p_value[PLANTED:] <= 0.05).sum() <= stats.binom.ppf(0.999, NULL, 0.05)
     assert table.kept[:PLANTED].mean() > 0.7
@@ -119,11 +120,11 @@ def test_other_similarities_find_planted_units(similarity):
     assert set(table.p_floor) == {1 / 401}
 
 
-def test_source_images_that_all_show_the_same_give_no_label():
+def test_source_images_that_all_show_the_same_make_no_unit_selective():
     activations, images, concepts = planted_layer(300, 1)
     images["features"] = np.ones_like(images["features"]) + 1e-6 * images["features"]
     table = label((activations, images, concepts))
-    assert set(table.status) == {"unlabeled"}
+    assert set(table.status) == {"not selective"}
     assert (table.p_value > 0.5).all()
 
 
@@ -148,23 +149,18 @@ def test_block_sizes_do_not_matter(elements, monkeypatch):
 
 def test_planted_units_are_named_and_their_sets_hold_the_truth(planted):
     (_, _, concepts), table = planted
-    standing = unit_labels.standing(table)
-    own = table[:PLANTED]
-    assert (standing[:PLANTED] == "named").mean() >= 0.9
-    assert (own.candidate == concepts["word"][:PLANTED])[standing[:PLANTED] == "named"].mean() >= 0.95
-    assert table.named.equals(standing == "named") and (table.set_size[table.named] == 1).all()
-    assert (own.set == own.group)[own.named].all()
-    assert standing[PLANTED:].isin(["neither", "named", "theme", "selective"]).all()
-    assert standing[PLANTED:].ne("neither").sum() <= stats.binom.ppf(0.999, PLANTED + NULL, 0.05)
+    own, named = table[:PLANTED], table.status == "named"
+    assert named[:PLANTED].mean() >= 0.9
+    assert (own.candidate == concepts["word"][:PLANTED])[named].mean() >= 0.95
+    assert (table.set_size[named] == 1).all() and (own.set == own.group)[named].all()
 
 
 def test_a_word_can_come_again_and_be_wrong_where_the_right_one_is_not_listed():
     """The calibration cannot see this, and docs/evidence.md says so."""
     activations, images, concepts = planted_layer(600, 1, seed=2)
     table = label((activations, images, {name: each[20:] for name, each in concepts.items()}))
-    standing = unit_labels.standing(table)
-    assert (standing[:20] == "named").mean() > 0.5
-    assert (standing[20:PLANTED] == "named").all()
+    assert (table.status[:20] == "named").mean() > 0.5
+    assert (table.status[20:PLANTED] == "named").all()
 
 
 def test_a_set_holds_the_groups_near_the_best_in_their_order():
@@ -179,19 +175,19 @@ def test_a_set_holds_the_groups_near_the_best_in_their_order():
 @pytest.mark.parametrize(("selective", "expected"), [(8, np.inf), (9, 8.0), (20, 18.0)])
 def test_few_selective_units_calibrate_nothing(selective, expected):
     """The order statistic that a further unit does not exceed with a probability of 0.9: of nine units the largest."""
-    table = pd.DataFrame({"status": "labeled", "q_value": [0.01] * selective + [0.5], "alpha": 1.0})
+    table = pd.DataFrame({"status": ["selective"] * selective + ["not selective"]})
     short = np.tile(np.arange(selective + 1.0), (2, 1))
     short[:, -1] = 100  # of a unit that is not selective
     scores = torch.tensor([[20.0, 12.5, 0]] * (selective + 1))
     found = unit_labels._with_sets(table, scores, short, np.arange(3), np.array(["a", "b", "c"], object))
     assert set(found.gap) == {expected}
-    assert set(found.set_size) == {3 if expected > 20 else 2} and not found.named.any()
+    assert set(found.set_size) == {3 if expected > 20 else 2} and set(found.status[:-1]) == {"theme"}
 
 
 def test_without_halves_no_unit_is_named():
     table = label(planted_layer(150, 1))
-    assert set(table.gap) == {np.inf} and set(table.set_size) == {N_CONCEPTS} and not table.named.any()
-    assert set(unit_labels.standing(table)) <= {"selective", "neither"}
+    assert set(table.gap) == {np.inf} and set(table.set_size) == {N_CONCEPTS}
+    assert set(table.status) <= {"selective", "not selective"}
     assert any("nothing is named" in line for line in concept_findings.evidence_findings(table))
 
 
@@ -359,7 +355,7 @@ def test_silent_units_are_named_and_have_no_evidence():
     values[:, 0], values[:, 1], values[:, 2] = 0, 2.5, 0
     values[:60, 2] = 1 + np.arange(60)  # top 100 images are filled up with images it says nothing of
     table = label((activations, images, concepts))
-    assert table.status[:3].tolist() == ["dead", "constant", "unlabeled"]
+    assert table.status[:3].tolist() == ["dead", "constant", "not selective"]
     assert (
         table.loc[:1, ["score", "kept", "score_low", "p_value", "q_value", "held_out_correlation"]]
         .isna()
@@ -392,7 +388,7 @@ def test_sentences_tell_units_that_are_not_finite():
     table = label(planted_layer(150, 1), resamples=2, null_draws=50)
     table.loc[:2, "status"] = ["dead", "not finite", "not finite"]
     assert (
-        "better than chance" in (first := concept_findings.evidence_findings(table)[0])
+        "better than by chance" in (first := concept_findings.evidence_findings(table)[0])
         and " of 117 active units (" in first
     )
     assert first.endswith("3 units are dead, constant or not finite.")
@@ -412,10 +408,11 @@ def test_a_layer_of_dead_units():
         ]
 
 
-def test_without_a_bar_every_living_unit_has_a_label():
-    table = label(planted_layer(150, 1), alpha=1.0)
-    assert set(table.status) == {"labeled"} and (table.concept == table.candidate).all()
-    assert set(table.alpha) == {1.0}  # for sentences and figures
+def test_an_alpha_of_one_counts_as_the_usual_one():
+    layer = planted_layer(150, 1)
+    pd.testing.assert_frame_equal(label(layer, alpha=1), label(layer))
+    lenient = label(layer, alpha=0.5)
+    assert lenient.status.isin(unit_labels.CLAIMS).equals(lenient.q_value <= 0.5) and set(lenient.alpha) == {0.5}
 
 
 def test_half_a_probe_set_can_be_too_few_images():
@@ -431,15 +428,12 @@ def test_findings_say_numbers(planted):
     better = int((table.q_value <= 0.05).sum())
     lines = concept_findings.evidence_findings(table)
     assert lines[0].startswith(
-        f"{better} of 120 active units ({100 * better / 120:.0f} %) have a label that is better than chance"
+        f"{better} of 120 active units ({100 * better / 120:.0f} %) are selective: a word fits better than by chance"
     )
     assert "no p-value can be below 0.0005" in lines[0]
     assert any("correlates with its unit on the other half at" in line and "95 % interval" in line for line in lines)
-    for alpha, bar in ((0.2, "0.2"), (1.0, "0.05")):
-        asked = concept_findings.evidence_findings(table.assign(alpha=alpha))[0]
-        assert f"better than chance at q = {bar} (" in asked
-        assert ("With an alpha of 1 all 120 that could be tested are labeled" in asked) == (alpha == 1)
-    weak = concept_findings.evidence_findings(table.assign(q_value=1.0))
+    assert "better than by chance at q = 0.2 (" in concept_findings.evidence_findings(table.assign(alpha=0.2))[0]
+    weak = concept_findings.evidence_findings(table.assign(status="not selective"))
     assert any(line.startswith("Not supported at n = ") for line in weak)
 
 

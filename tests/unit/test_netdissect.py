@@ -217,7 +217,7 @@ def test_planted_units_are_found_and_shuffled_masks_are_not():
     assert table.mask_concept.tolist()[:3] == ["stripes", "dots", ""]
     assert table.iou.tolist()[:2] == [1, 1] and table.iou[3] < 0.04
     assert table.detector.tolist() == [True, True, False, False]
-    assert table.status.tolist() == ["named", "named", "neither", "neither"]
+    assert table.status.tolist() == ["named", "named", "not selective", "not selective"]
     assert (
         table.q_value.tolist()[:2] == [0.015, 0.015] and table.q_value[3] > 0.05
     )  # of the three units that are tested
@@ -227,7 +227,7 @@ def test_planted_units_are_found_and_shuffled_masks_are_not():
     assert table.mask_images.tolist()[:3] == [20, 20, 0] and table.mask_source_images[0] == 20
     assert set(table.masks) == {"masks"}
     shuffled = dissect(images, np.roll(masks.reshape(len(masks), -1), 500, axis=1).reshape(masks.shape))
-    assert (shuffled.iou < 0.04).all() and not shuffled.detector.any() and set(shuffled.status) == {"neither"}
+    assert (shuffled.iou < 0.04).all() and not shuffled.detector.any() and set(shuffled.status) == {"not selective"}
 
 
 def test_a_unit_that_is_not_finite_names_no_concept_and_leaves_the_others():
@@ -237,7 +237,7 @@ def test_a_unit_that_is_not_finite_names_no_concept_and_leaves_the_others():
     left = ["q_value"]  # is adjusted for the units that are tested
     pd.testing.assert_frame_equal(table.drop(1).drop(columns=left), sound.drop(1).drop(columns=left), check_exact=True)
     assert table.loc[1, ["threshold", "iou", "second_iou", "p_value"]].isna().all() and not table.detector[1]
-    assert table.status.tolist() == ["named", "not finite", "neither", "neither"]
+    assert table.status.tolist() == ["named", "not finite", "not selective", "not selective"]
     assert table.loc[1, ["mask_concept", "mask_category", "second_mask_concept"]].tolist() == ["", "", ""]
     assert table.loc[1, ["mask_images", "mask_source_images"]].tolist() == [0, 0]
 
@@ -290,8 +290,8 @@ def labels(words, q_value):
             "model": "a",
             "layer": "x",
             "unit": range(len(words)),
-            "status": ["labeled" if word else "unlabeled" for word in words],
-            "concept": words,
+            "status": ["selective" if word and q_value <= 0.05 else "not selective" for word in words],
+            "candidate": words,
             "category": "object",
             "q_value": q_value,
         }
@@ -302,7 +302,7 @@ def dissected(words):
     table = pd.DataFrame({"model": "a", "layer": "x", "unit": range(len(words)), "mask_concept": words})
     detector = table.mask_concept != ""
     table = table.assign(mask_category="object", detector=detector, masks="masks", annotated_source_images=9)
-    return table.assign(status=np.where(detector, "named", "neither"))
+    return table.assign(status=np.where(detector, "named", "not selective"))
 
 
 def agreement(masks, clip, *, q_value=0.01):
@@ -322,12 +322,12 @@ def test_agreement_by_hand():
     assert table.same.tolist()[:2] == [True, False] and table.same[2:].isna().all()
     words = netdissect.words_of(table)
     exactly = netdissect.with_agreement(
-        table[["model", "layer", "mask_concept", "clip_concept"]], words, np.eye(5)[[0, 1, 1, 2]], same=1
+        table[["model", "layer", "mask_concept", "clip_candidate"]], words, np.eye(5)[[0, 1, 1, 2]], same=1
     )
     assert exactly.same.tolist()[:2] == [True, False], "from `same` on"
     (row,) = summary.to_dict("records")
     assert (row["units"], row["detectors"], row["unique_detectors"], row["compared"], row["same"]) == (4, 3, 3, 2, 1)
-    assert (row["named"], row["selective"], row["neither"], row["annotated_source_images"]) == (3, 0, 1, 9)
+    assert (row["named"], row["selective"], row["not_selective"], row["annotated_source_images"]) == (3, 0, 1, 9)
     assert (row["cosine"], row["cosine_chance"], row["p_value"]) == (0.5, 0.25, 1)  # of the two matchings
 
 
@@ -350,7 +350,7 @@ def test_agreement_beyond_chance_is_said_and_what_is_not_supported_too():
     named, sentence, meaning = concept_findings.netdissect_findings(summary, table)
     assert named == (
         "a x: Network Dissection (masks; 9 source images) names 20 of 20 units, by category object 20, most often cat "
-        "5, dog 5, sea 5; 0 more are selective, 0 neither."
+        "5, dog 5, sea 5; 0 more are selective, 0 not."
     )
     assert (
         "Of the 20 units of x of a, Network Dissection (masks) calls 20 detectors, of 4 different concepts" in sentence
@@ -453,7 +453,7 @@ def test_noise_units_are_detectors_by_overlap_alone_and_not_selective(rows):
     p = np.stack([table.p_value for table in tables])
     assert (np.stack([table.iou for table in tables]) >= 0.04).mean() > 0.5
     assert 0.02 < (p <= 0.05).mean() < 0.08 and 0.4 < (p <= 0.5).mean() < 0.6
-    assert sum((table.status != "neither").any() for table in tables) <= 1
+    assert sum((table.status != "not selective").any() for table in tables) <= 1
     assert not any(table.detector.any() for table in tables[:1])
 
 
@@ -463,7 +463,7 @@ def test_planted_units_are_named_among_noise_units():
     planted, noise = table[: len(truth)], table[len(truth) :]
     right = planted.mask_concept == MADE_WORDS.word.to_numpy()[np.array(truth) - 1]
     assert (right & (planted.status == "named") & planted.detector).mean() > 0.9
-    assert (noise.status != "neither").mean() < 0.2 and (planted.status[~right] != "named").all()
+    assert (noise.status != "not selective").mean() < 0.2 and (planted.status[~right] != "named").all()
 
 
 def test_label_maps_go_to_source_images_that_are_annotated_with_the_same_categories():
@@ -528,12 +528,12 @@ def test_planted_units_are_named_by_labels_of_whole_images(similarity):
     options = {"similarity": similarity, "seed": 0, "resamples": 10, "null_draws": 2000}
     table = unit_labels.label_table(*annotated_layer(), encoders=names, **options)
     assert table.concept[:6].tolist() == ["crane", *"bcdef"]  # the other crane is shown by no image
-    assert (table.named[:6] & (table.kept[:6] > 0.8)).all() and table.named[6:].mean() < 0.1
+    named = table.status == "named"
+    assert (named[:6] & (table.kept[:6] > 0.8)).all() and named[6:].mean() < 0.1
     assert (table.p_value[6:] <= 0.05).mean() < 0.15
-    assert unit_labels.standing(table)[:6].eq("named").all()
     assert (table.first_half[:6] == table.concept[:6]).all() and (table.second_half[:6] == table.concept[:6]).all()
     by_encoder = unit_labels.label_table(*annotated_layer(), encoders=("clip", "clip"), **options)
-    assert not by_encoder.named.any() and by_encoder.first_half.equals(table.first_half)
+    assert "named" not in set(by_encoder.status) and by_encoder.first_half.equals(table.first_half)
 
 
 def test_words_that_stand_twice_are_told_apart_and_concepts_that_few_images_show_left_out():

@@ -122,14 +122,20 @@ def labeled_units():
     words = np.random.default_rng(0).choice(["dog", "sky"], size=60)
     parts = zip(("a", "b", "c"), np.split(words, [15, 35]), strict=True)
     units = [pd.DataFrame({"layer": layer, "concept": own, "unit": range(len(own))}) for layer, own in parts]
-    table = pd.concat(units).assign(model="m", status="labeled", encoder="clip", similarity="wpmi")
-    table = table.assign(q_value=0.01, alpha=0.05)
+    table = pd.concat(units).assign(model="m", status="selective", encoder="clip", similarity="wpmi")
     return table.assign(group=table.concept, category=table.concept, concept_list="two")
 
 
 def better_than_chance():
     """A layer's table, of which sentences take these columns."""
-    facts = {"status": "labeled", "source_images": N, "images": N, "alpha": 0.05, "p_floor": 0.01, "kept": 1.0}
+    facts = {
+        "status": ["selective", "not selective"] * 10,
+        "source_images": N,
+        "images": N,
+        "alpha": 0.05,
+        "p_floor": 0.01,
+        "kept": 1.0,
+    }
     q = {"q_value": [0.01, 0.2] * 10, "p_value": 0.01, "held_out_correlation": np.linspace(0, 1, 20) ** 3}
     return pd.DataFrame(q).assign(**facts, kept_group=1.0)
 
@@ -243,7 +249,7 @@ VALUES = noise(N, 2).numpy().T
 
 def detectors():
     table = pd.DataFrame({"model": "m", "layer": "x", "masks": "masks", "cosine": VALUES[0], "mask_concept": IDS})
-    facts = {"annotated_source_images": 9, "status": "named", "clip_concept": IDS[::-1], "clip_q_value": 0}
+    facts = {"annotated_source_images": 9, "status": "named", "clip_candidate": IDS[::-1], "clip_status": "selective"}
     return table.assign(detector=True, mask_category="object", same=False, **facts)
 
 

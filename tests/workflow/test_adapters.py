@@ -369,8 +369,15 @@ def test_gallery_of_units():
         else:
             assert (array == maps[name]).all()
 
-    rows = [{"model": MODEL, "layer": "relu2", "unit": unit, "status": "labeled"} for unit in range(8)]
-    evidence = {"concept": "null", "category": "", "score": 1, "top_concepts": "null; red", "encoder": "ConSE"}
+    rows = [{"model": MODEL, "layer": "relu2", "unit": unit, "status": "named"} for unit in range(8)]
+    evidence = {
+        "concept": "null",
+        "candidate": "null",
+        "category": "",
+        "score": 1,
+        "top_concepts": "null; red",
+        "encoder": "ConSE",
+    }
     evidence |= {"q_value": 0.01, "alpha": 0.05}
     write_table(pd.DataFrame(rows).assign(**evidence), "units/concepts.csv")
     inputs = Namedlist(["units/concepts.csv", "units/6.h5", *images])
@@ -401,7 +408,7 @@ def test_accounts_depend_on_no_shard_or_batch_size():
         assert parts["runner_up"] == whole["runner_up"] and "saliency" not in parts
     total = np.sum(whole["contributions"], axis=1) + whole["tokens"] + whole["remainder"]
     np.testing.assert_allclose(total, whole["score"], rtol=0, atol=1e-4)
-    evidence = {"model": MODEL, "layer": "relu2", "status": "labeled", "concept": "red", "q_value": 0.01, "alpha": 0.05}
+    evidence = {"model": MODEL, "layer": "relu2", "status": "selective", "concept": ""}
     Path("accounts").mkdir()
     write_table(pd.DataFrame({"unit": range(8)} | evidence), "accounts/concepts.csv")
     tables = {name: f"accounts/{name}.csv" for name in ("accounts", "coverage")}
@@ -409,7 +416,7 @@ def test_accounts_depend_on_no_shard_or_batch_size():
     adapter("summarize_accounts", files, tables, params={"shown": 3})
     rows, coverage = read_table(tables["accounts"]), read_table(tables["coverage"])
     assert len(rows) == 3 * (8 + 2) and set(rows["item"]) == {"unit", "tokens", "remainder"}
-    assert set(rows["standing"]) == {"selective", ""} and set(rows["model"]) == {MODEL}
+    assert set(rows["status"]) == {"selective", ""} and set(rows["model"]) == {MODEL}
     assert set(coverage["account"]) == {"class", "runner-up"} and set(coverage["n"]) == {IMAGES}
 
 
@@ -456,7 +463,7 @@ def test_units_are_labeled_by_annotations(given):
     files = {"activations": activations, "images": parts, "concepts": concepts}
     table = f"annotated-{given}/table.csv"
     adapter("label_units", files, [table], params=params, model=MODEL, layer="relu2")
-    assert set(read_table(table).encoder) == {unit_labels.ANNOTATIONS} and not read_table(table).named.any()
+    assert set(read_table(table).encoder) == {unit_labels.ANNOTATIONS} and "named" not in set(read_table(table).status)
 
 
 def boxed_images(folder):
@@ -860,7 +867,7 @@ def test_labels_with_evidence():
     _, run = label_units("labeled")
     run()
     table = read_table("labeled/relu1.csv")
-    assert table.status.tolist() == ["labeled"] * 3 and set(table.layer) == {"relu1"}
+    assert set(table.status) <= set(unit_labels.STATUSES) and set(table.layer) == {"relu1"}
     columns = ["kept", "kept_group", "score_low", "score_high", "p_value", "q_value", "held_out_correlation"]
     assert table[columns].notna().all(axis=None)
     assert set(table.p_floor.round(5)) == {round(1 / 21, 5)} and set(table.source_images) == {24}
@@ -898,7 +905,7 @@ def test_a_unit_that_is_not_finite_costs_itself():
     arrays_module.write_arrays(shards[1], arrays, facts)
     run()
     table = read_table("nan/relu1.csv")
-    assert table.status.tolist() == ["labeled", "not finite", "labeled"]
+    assert table.status.tolist() == ["not selective", "not finite", "not selective"]
     outputs = {"table": "nan/concepts.csv", "findings": "nan/evidence.json"}
     adapter("collect_concepts", ["nan/relu1.csv"], outputs)
     assert "1 unit is dead, constant or not finite." in Path("nan/evidence.json").read_text()

@@ -13,6 +13,7 @@ import outputs
 import pandas as pd
 import pytest
 from unitlens.storage.shards import concatenate
+from unitlens.tables import unit_labels
 
 pytestmark = pytest.mark.e2e
 
@@ -57,10 +58,11 @@ def test_every_unit_has_one_row_with_evidence(demo):
         "blocks.6": 320,
     }
     assert concepts.groupby("layer").size().to_dict() == units
-    labeled = concepts[concepts.status == "labeled"]
+    assert set(concepts.status) <= {*unit_labels.STATUSES, *unit_labels.SILENT}
+    labeled = concepts[concepts.candidate != ""]
     assert len(labeled) > 0.95 * len(concepts)
     listed = pd.read_csv(demo / "config/concepts/common.csv").set_index("word").category
-    assert (listed[labeled.concept].to_numpy() == labeled.category.to_numpy()).all()
+    assert (listed[labeled.candidate].to_numpy() == labeled.category.to_numpy()).all()
     assert (labeled.margin.astype(float) >= 0).all()
     assert (labeled.top_images.str.split().str.len() == 5).all()
     assert concepts.encoder.str.contains("ConSE surrogate").all()

@@ -85,7 +85,7 @@ def digests(project):
 def test_whole_run(finished):
     concepts = read_table(finished / "results/concepts.csv")
     assert concepts.groupby("layer").size().to_dict() == {"relu1": 6, "relu2": 8}
-    assert "labeled" not in set(concepts.status)
+    assert "selective" not in set(concepts.status)
     agreement = read_table(finished / "results/agreement.csv")
     assert set(agreement.image_id) == {"toy_00", "toy_02", "toy_03", "1.10", "NA"}
     assert set(agreement.image_id[agreement.value.isna()]) == {"1.10"}, "the black one has one superpixel"

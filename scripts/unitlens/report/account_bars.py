@@ -39,7 +39,7 @@ def collect(
         ``layer, labeled``, whether the layer's units have labels, ``warning``, and by the keys of `accounts.KINDS`
         ``accounts``: ``score, units, tokens, remainder``, sums of the account, ``runner_up``, that class or an empty
         text, ``named, selective``, their shares of the absolute account, ``share_named, share_selective`` of the units,
-        and ``bars``: ``title, unit`` (None for sums), ``name, standing, value, left, width`` (percent of the axis) and
+        and ``bars``: ``title, unit`` (None for sums), ``name, status, value, left, width`` (percent of the axis) and
         ``place``, a picture. Without an account there are none.
     """
     collected = {}
@@ -70,7 +70,7 @@ def _account(arrays: Mapping[str, np.ndarray], start: str, row: int, names: pd.D
     if not len(values) or not np.isfinite(values).all():
         return None
     score, tokens, remainder = (float(arrays[start + name][row]) for name in ("score", "tokens", "remainder"))
-    named = names["standing"].eq("named").to_numpy()
+    named = names["status"].eq("named").to_numpy()
     shown, places = arrays[f"{start}shown"][row], arrays[f"{start}places"][row]
     bars, single = [], np.zeros(len(values), dtype=bool)
     for place, unit in enumerate(shown.tolist()):
@@ -78,7 +78,7 @@ def _account(arrays: Mapping[str, np.ndarray], start: str, row: int, names: pd.D
         if single[unit] or (values[unit] > 0) != raises or not values[unit]:
             continue
         single[unit] = True
-        label = {"unit": unit, "name": names["name"].iloc[unit], "standing": names["standing"].iloc[unit]}
+        label = {"unit": unit, "name": names["name"].iloc[unit], "status": names["status"].iloc[unit]}
         bars.append(_bar(f"unit {unit}", values[unit], **label, place=_picture(places[place])))
     for title, chosen in (("other named units", named & ~single), ("other units, without a name", ~named & ~single)):
         if chosen.any():
@@ -100,7 +100,7 @@ def _account(arrays: Mapping[str, np.ndarray], start: str, row: int, names: pd.D
 
 
 def _bar(title: str, value: float, **more: object) -> dict[str, object]:
-    return {"title": title, "value": float(value), "unit": None, "name": "", "standing": "", "place": ""} | more
+    return {"title": title, "value": float(value), "unit": None, "name": "", "status": "", "place": ""} | more
 
 
 def _picture(values: np.ndarray) -> str:

@@ -43,7 +43,7 @@ EXPLAINER_COLORS = {
     "scorecam": "#882255",
     "lime": "#CC6677",
 }
-STANDING_COLORS = {"named": "#1B1B1B", "theme": "#545454", "selective": "#8C8C8C", "neither": "#E3E3E3"}
+STATUS_COLORS = {"named": "#1B1B1B", "theme": "#545454", "selective": "#8C8C8C", "not selective": "#E3E3E3"}
 INK = "#333333"  # of what is none of these
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 METADATA = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}

@@ -132,12 +132,12 @@ def rarefaction(curve: pd.DataFrame, probe_sizes: pd.DataFrame, *, encoder: str,
 
 
 @charts.drawing
-def label_standings(concepts: pd.DataFrame, *, encoder: str) -> Figure:
-    """Draw the shares of named, of selective and of other units in every layer, one panel a model."""
+def label_statuses(concepts: pd.DataFrame, *, encoder: str) -> Figure:
+    """Draw the shares of units of each status in every layer, one panel a model."""
     tested = concepts[concepts["p_value"].notna()]
     charts.require(tested, "p_value", "No unit could be tested: none is above its lowest activation on enough images.")
-    panels = _standing_bars(concepts.assign(standing=unit_labels.standing(concepts)).dropna(subset="standing"))
-    bar = concepts["alpha"].where(concepts["alpha"] < 1, unit_labels.SELECTIVE).iloc[0]
+    panels = _status_bars(concepts)
+    bar = concepts["alpha"].iloc[0]
     sets = f"theme: at most {unit_labels.LARGEST_THEME} groups of words; named: one"
     footer = f"selective: q ≤ {bar:g} by the permutation null; {sets}. {_footer(encoder)}"
     return charts.finished(panels, "What the labels may claim", footer=footer)
@@ -153,28 +153,28 @@ def units_named_by_masks(units: pd.DataFrame) -> Figure:
     notes = {}
     for place, own in units[units["status"] == "named"].groupby(["model", "layer"], sort=False):
         notes[place] = ", ".join(f"{name} {n:,}" for name, n in own["mask_category"].value_counts().items())
-    panels = _standing_bars(units.assign(standing=units["status"]), notes)
+    panels = _status_bars(units, notes)
     footer = f"selective: q ≤ {SIGNIFICANT:g} by the permutation null; named: the same concept on two halves, too"
     return charts.finished(panels, "Units named by annotated images", footer=footer)
 
 
-def _standing_bars(units: pd.DataFrame, notes: Mapping[tuple[str, str], str] | None = None) -> list[Axes]:
-    """Draw the shares of each ``standing`` in every layer, one panel a model, with a note below a layer's name."""
-    units = units[units["standing"].isin(list(charts.STANDING_COLORS))]
+def _status_bars(units: pd.DataFrame, notes: Mapping[tuple[str, str], str] | None = None) -> list[Axes]:
+    """Draw the shares of each status in every layer, one panel a model, with a note below a layer's name."""
+    units = units[units["status"].isin(list(charts.STATUS_COLORS))]
     if units.empty:
         raise charts.Nothing("No unit is active.")
-    counts = units.groupby(["model", "layer"], sort=False)["standing"].value_counts().unstack(fill_value=0)
+    counts = units.groupby(["model", "layer"], sort=False)["status"].value_counts().unstack(fill_value=0)
     parts = {model: counts.loc[model] for model in units["model"].unique()}
     panels = charts.stack(parts, row_height=0.4 if notes else 0.3)
     for panel, (model, rows) in zip(panels, parts.items(), strict=True):
         total, left = rows.sum(axis=1), 0
-        for standing, color in charts.STANDING_COLORS.items():
-            if standing == "theme" not in counts:
+        for status, color in charts.STATUS_COLORS.items():
+            if status == "theme" not in counts:
                 continue  # labels by masks have no sets
-            own = rows.get(standing, 0 * total)
+            own = rows.get(status, 0 * total)
             share = 100 * own / total
-            bars = panel.barh(range(len(rows)), share, left=left, height=0.75, color=color, label=standing)
-            ink = "black" if standing == "neither" else "white"
+            bars = panel.barh(range(len(rows)), share, left=left, height=0.75, color=color, label=status)
+            ink = "black" if status == "not selective" else "white"
             noted = [f"{n:,}" if part > 6 else "" for n, part in zip(own, share, strict=True)]
             panel.bar_label(bars, labels=noted, label_type="center", fontsize=8, color=ink)
             left = left + share

@@ -57,20 +57,15 @@ def _tested(sentence: str, group: pd.DataFrame, family: pd.DataFrame) -> list[st
 
 
 def evidence_findings(table: pd.DataFrame) -> list[str]:
-    """Say what the evidence for labels amounts to, by `label_table` of layers that were labeled with one ``alpha``.
-
-    With an ``alpha`` of 1, which asks nothing of a label, the units that are better than chance are those at 0.05.
-    """
+    """Say what the evidence for labels amounts to, by `label_table` of layers that were labeled with one ``alpha``."""
     living = table[~table.status.isin(unit_labels.SILENT)]
     broken = (table.status == "not finite").any()
     if living.empty:
         return say("concepts.none_living", units=len(table), broken=broken)
-    tested, silent = living[living.p_value.notna()], len(table) - len(living)
-    if tested.empty:
+    silent = len(table) - len(living)
+    if living.p_value.isna().all():
         return say("concepts.none_tested", living=len(living), silent=silent, broken=broken)
-    alpha = living.alpha.iloc[0]
-    bar = text.SIGNIFICANT if alpha == 1 else alpha
-    better = living[living.q_value <= bar]
+    better = living[living.status.isin(unit_labels.CLAIMS)]
     correlations = {
         name: resampling.mean_with_interval(units.held_out_correlation.dropna())
         for name, units in (("all living units", living), ("those better than chance", better))
@@ -80,10 +75,8 @@ def evidence_findings(table: pd.DataFrame) -> list[str]:
         living=len(living),
         silent=silent,
         broken=broken,
-        tested=len(tested),
         better=len(better),
-        bar=bar,
-        alpha=alpha,
+        bar=living.alpha.iloc[0],
         probe=(living.source_images.iloc[0], living.images.iloc[0]),
         p_floor=living.p_floor.max(),
         kept=living.kept.median(),
@@ -96,17 +89,16 @@ def evidence_findings(table: pd.DataFrame) -> list[str]:
 
 def _claims(living: pd.DataFrame) -> dict[str, object]:
     """Count named units and themes of one encoder's labels, and tell how large sets are; empty where none has a set."""
-    standing = unit_labels.standing(living)
-    known = living[standing.ne("neither") & living["set_size"].notna()] if "set_size" in living else living.iloc[:0]
+    known = living[living["status"].isin(unit_labels.CLAIMS) & living["set_size"].notna()]
     if known.empty:
         return {}
-    counts = {name: int((standing == name).sum()) for name in ("named", "theme")}
+    counts = {name: int((living["status"] == name).sum()) for name in ("named", "theme")}
     endless = bool(np.isinf(known["gap"]).any())
     return counts | {"size": known["set_size"].median(), "endless": endless, "units": len(known)}
 
 
 def label_sentences(concepts: pd.DataFrame, encoder: str) -> list[str]:
-    """Say how many units of each model have a label, how many concepts these name, and why the others have none.
+    """Say how many units of each model are named, by how many concepts, and what is known of the others.
 
     Near-duplicates count as one concept, as in every table of `comparison`.
     """
@@ -114,17 +106,18 @@ def label_sentences(concepts: pd.DataFrame, encoder: str) -> list[str]:
     for model, group in concepts.groupby("model", sort=False):
         counts = group["status"].value_counts()
         broken = group.loc[group["status"] == "not finite", "layer"].value_counts(sort=False)
-        without = [(counts[status], status, "") for status in ("unlabeled", "dead", "constant") if status in counts]
+        kinds = (*unit_labels.STATUSES[1:], "dead", "constant")
+        without = [(counts[status], status, "") for status in kinds if status in counts]
         without += [(n, "not finite", layer) for layer, n in broken.items()]
-        labeled = group[group["status"] == "labeled"]
+        named = group[group["status"] == "named"]
         sentences += say(
             "concepts.labels",
             encoder=encoder,
             model=model,
             units=len(group),
-            labeled=len(labeled),
+            named=len(named),
             layers=group["layer"].nunique(),
-            distinct=labeled["group"].nunique(),
+            distinct=named["group"].nunique(),
             without=without,
         )
     return sentences

@@ -45,7 +45,7 @@ def run_facts(tables: Tables, *, failed: int) -> dict[str, object]:
 
 
 def read_first(tables: Tables) -> list[str]:
-    """Say how many units are named, selective or neither, how stable their words are, and what to do about it."""
+    """Say how many units are named or selective, how stable their words are, and what to do about it."""
     sentences, named = [], 0
     if "netdissect" in tables:
         masks = tables["netdissect"]
@@ -53,26 +53,31 @@ def read_first(tables: Tables) -> list[str]:
         named = int(counts.get("named", 0))
         sentences += say(
             "summary.masks",
-            **{name: int(counts.get(name, 0)) for name in ("named", "selective", "neither")},
+            **_claims(counts),
             source_images=int(masks["annotated_source_images"].max()),
             what="Masks" if masks["masks"].iloc[0] == "masks" else "Boxes",
         )
     if "concepts" not in tables:
         return sentences
     units = tables["concepts"]
-    standing = unit_labels.standing(units).dropna()
+    counts = units["status"].value_counts()
     if _by(units) == "by annotations":
-        counts = {name: int((standing == name).sum()) for name in ("named", "selective", "neither")}
         known = int(units["source_images"].max())
-        return sentences + say("summary.masks", **counts, source_images=known, what="Annotations")
-    if len(standing):
-        alpha, active = units["alpha"].iloc[0], units.loc[standing.index]
-        selective = int((standing != "neither").sum())
-        bar = alpha if alpha < 1 else unit_labels.SELECTIVE
-        claims = {name: int((standing == name).sum()) for name in ("named", "theme")}
-        sentences += say("summary.selective", selective=selective, living=len(standing), bar=bar, **claims)
-        sentences += _stability(active, active[standing != "neither"])
+        return sentences + say("summary.masks", **_claims(counts), source_images=known, what="Annotations")
+    active = units[units["status"].isin(unit_labels.STATUSES)]
+    if len(active):
+        selective = active[active["status"].isin(unit_labels.CLAIMS)]
+        claims = {name: int(counts.get(name, 0)) for name in ("named", "theme")}
+        bar = units["alpha"].iloc[0]
+        sentences += say("summary.selective", selective=len(selective), living=len(active), bar=bar, **claims)
+        sentences += _stability(active, selective)
     return sentences + say("summary.what_to_do", source_images=int(units["source_images"].max()), named=named)
+
+
+def _claims(counts: pd.Series) -> dict[str, int]:
+    """Of counts by status, those of labels by annotations, which have no themes."""
+    named, selective, others = (int(counts.get(name, 0)) for name in ("named", "selective", "not selective"))
+    return {"named": named, "selective": selective, "units": named + selective + others}
 
 
 def _stability(active: pd.DataFrame, selective: pd.DataFrame) -> list[str]:
@@ -101,12 +106,11 @@ def _best_labels(tables: Tables) -> tuple[str, pd.DataFrame]:
 
 
 def _claimed(tables: Tables) -> tuple[str, pd.DataFrame]:
-    """Say what these claim, ``named`` or ``selective``, and take away the labels that do not claim it."""
+    """Say what these claim, ``named`` or ``selective``, and take away the claims of others."""
     _, units = _best_labels(tables)
-    standing = unit_labels.standing(units)
-    claim = "named" if (standing == "named").any() else "selective"
-    kept = standing.eq("named") if claim == "named" else standing.isin(unit_labels.STANDINGS[:3])
-    return claim, units.assign(status=units["status"].mask(~kept & (units["status"] == "labeled"), "unlabeled"))
+    claim = "named" if (units["status"] == "named").any() else "selective"
+    kept = units["status"].isin(["named"] if claim == "named" else unit_labels.CLAIMS)
+    return claim, units.assign(status=units["status"].where(kept, "not selective"))
 
 
 def tiles(tables: Tables, *, area: float, example: Mapping[str, object] | None) -> list[dict[str, object]]:
@@ -169,17 +173,17 @@ def _most_units(tables: Tables) -> dict[str, object]:
     return {"verdict": say("summary.most_units", **best, few=_FEW)[0], "bars": bars, "link": link}
 
 
-def _bars(title: str, counts: pd.Series, standing: str) -> dict[str, object]:
+def _bars(title: str, counts: pd.Series, status: str) -> dict[str, object]:
     """Draw the most frequent concepts of at least two units as bars, and count the rest."""
     shown = counts[counts > 1].head(_CONCEPTS)
-    linked = standing != "named"  # by masks, whose words the page of units does not have
+    linked = status != "named"  # by masks, whose words the page of units does not have
     rows = [{"label": a, "n": int(n), "share": n / counts.max(), "search": a * linked} for a, n in shown.items()]
     if rest := len(counts) - len(shown):
         largest = int(counts.iloc[len(shown)])
         label = text.counted(rest, "other concept" if rows else "concept")
         each = "1 each" if largest == 1 else f"at most {largest} each"
         rows.append({"label": label, "n": each, "share": largest / counts.max(), "search": ""})
-    return {"title": f"{title} ({int(counts.sum()):,})", "rows": rows, "color": charts.STANDING_COLORS[standing]}
+    return {"title": f"{title} ({int(counts.sum()):,})", "rows": rows, "color": charts.STATUS_COLORS[status]}
 
 
 def _networks(tables: Tables) -> dict[str, object]:
@@ -211,8 +215,8 @@ def _networks(tables: Tables) -> dict[str, object]:
 
 
 def _counts(units: pd.DataFrame) -> list[dict[str, object]]:
-    """Count labeled units and their concepts, near-duplicates together, by model."""
-    own = units[units["status"] == "labeled"]
+    """Count units that claim something and their concepts, near-duplicates together, by model."""
+    own = units[units["status"].isin(unit_labels.CLAIMS)]
     return [
         {"model": model, "units": len(group), "distinct": group["group"].nunique()}
         for model in units["model"].unique()
@@ -221,18 +225,18 @@ def _counts(units: pd.DataFrame) -> list[dict[str, object]]:
 
 
 def _stacks(tables: Tables) -> list[dict[str, object]]:
-    """Draw for each layer which share of its active units is named, selective or neither."""
+    """Draw for each layer which share of its active units has which status."""
     by, units = _best_labels(tables)
     rows = []
-    for (model, layer), own in unit_labels.standing(units).groupby([units["model"], units["layer"]], sort=False):
-        counts = own.value_counts().reindex(unit_labels.STANDINGS, fill_value=0)
+    for (model, layer), own in units.groupby(["model", "layer"], sort=False):
+        counts = own["status"].value_counts().reindex(unit_labels.STATUSES, fill_value=0)
         parts = [
-            {"name": name, "n": int(n), "share": n / max(counts.sum(), 1), "color": charts.STANDING_COLORS[name]}
+            {"name": name, "n": int(n), "share": n / max(counts.sum(), 1), "color": charts.STATUS_COLORS[name]}
             for name, n in counts.items()
             if n
         ]
         rows.append({"label": f"{model} {layer}", "parts": parts})
-    return [{"title": f"Units {by}", "rows": rows, "legend": charts.STANDING_COLORS}]
+    return [{"title": f"Units {by}", "rows": rows, "legend": charts.STATUS_COLORS}]
 
 
 def _how_many(tables: Tables) -> dict[str, object]:

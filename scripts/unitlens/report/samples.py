@@ -42,7 +42,7 @@ def best_units(annotated: Units, labeled: Units, *, count: int = 3) -> list[dict
     Returns
     -------
     list of dict
-        ``title, standing, place, evidence, key`` and ``images``: of each ``uri`` and ``region``, an outline on a square
+        ``title, status, place, evidence, key`` and ``images``: of each ``uri`` and ``region``, an outline on a square
         of side `pages.CANVAS`.
     """
     candidates, sources = [], []
@@ -59,25 +59,24 @@ def best_units(annotated: Units, labeled: Units, *, count: int = 3) -> list[dict
         return []
     units = pd.concat(candidates, ignore_index=True)
     there = [(m, y) in sources[s] for m, y, s in zip(units["model"], units["layer"], units["source"], strict=True)]
-    ranks = {name: rank for rank, name in enumerate(unit_labels.STANDINGS)}
-    units = units[there].assign(rank=units["standing"].map(ranks), poor=-units["fit"])
+    ranks = {name: rank for rank, name in enumerate(unit_labels.STATUSES)}
+    units = units[there].assign(rank=units["status"].map(ranks), poor=-units["fit"])
     best = units.sort_values(["rank", "q_value", "poor"], kind="stable").drop_duplicates("word").head(count)
     return [_card(unit, *sources[unit["source"]][unit["model"], unit["layer"]]) for unit in best.to_dict("records")]
 
 
 def _by_masks(table: pd.DataFrame) -> pd.DataFrame:
-    own = table[table["status"].isin(unit_labels.STANDINGS) & table["q_value"].notna()]
+    own = table[table["status"].isin(unit_labels.STATUSES) & table["q_value"].notna()]
     return own.assign(
-        title=own["mask_concept"],
+        title=unit_labels.titles(own.assign(concept=own["mask_concept"])),
         word=own["mask_concept"],
-        standing=own["status"],
         fit=own["iou"],
         what="overlap with its masks",
     )
 
 
 def _by_label(concepts: pd.DataFrame) -> pd.DataFrame:
-    own = concepts.assign(standing=unit_labels.standing(concepts)).query("status == 'labeled'")
+    own = concepts[concepts["status"].isin(unit_labels.STATUSES) & concepts["q_value"].notna()]
     return own.assign(
         title=unit_labels.titles(own), word=own["group"], fit=own["held_out_correlation"], what="held-out r"
     )
@@ -91,7 +90,7 @@ def _card(unit: Mapping, arrays: Mapping[str, np.ndarray], geometry: str, images
     q = text.p_value(unit["q_value"]).replace("p", "q")
     return {
         "title": unit["title"],
-        "standing": unit["standing"],
+        "status": unit["status"],
         "place": f"{unit['model']} {unit['layer']}, unit {unit['unit']}",
         "evidence": f"{q}, {unit['what']} {text.decimals(unit['fit'], 2)}",
         "key": f"{unit['model']}/{unit['layer']}/{unit['unit']}",

@@ -82,7 +82,7 @@ def collect(
     Returns
     -------
     dict
-        ``canvas, groups, standings, columns, chart, units, ids`` and ``thumbs``, of types that JSON knows. Thumbnails
+        ``canvas, groups, statuses, columns, chart, units, ids`` and ``thumbs``, of types that JSON knows. Thumbnails
         are as large as `LARGEST_PAGE` allows.
 
     Raises
@@ -107,7 +107,7 @@ def collect(
     data = {
         "canvas": pages.CANVAS,
         "groups": groups,
-        "standings": list(dict.fromkeys(concepts.sort_values("rank")["standing"])),
+        "statuses": list(dict.fromkeys(concepts.sort_values("rank")["status"])),
         "columns": [each._asdict() for each in evidence],
         "chart": _chart([*models, *(group["model"] for group in groups)]),
         "units": units,
@@ -120,12 +120,11 @@ def collect(
 
 def explain(concepts: pd.DataFrame, data: Mapping[str, object]) -> dict[str, object]:
     """Say in words what the page of `collect` shows: ``summary`` and ``notes``."""
-    models, standings = concepts["model"].nunique(), unit_labels.standing(concepts)
-    broken = "not finite" in set(concepts["status"])
+    models, counts = concepts["model"].nunique(), concepts["status"].value_counts()
     of = f"{counted(len(data['groups']), 'layer')} of {counted(models, 'model')}"
     return {
         "summary": f"{counted(len(concepts), 'unit')} in {of}, labeled by {concepts['encoder'].iloc[0]}: "
-        + ", ".join(f"{(standings == name).sum():,} {name}" for name in unit_labels.STANDINGS)
+        + ", ".join(f"{counts.get(name, 0):,} {name}" for name in unit_labels.STATUSES)
         + ".",
         "notes": [
             "Source images: the five that activate the unit most, strongest first. Where the probe set holds crops of "
@@ -135,12 +134,12 @@ def explain(concepts: pd.DataFrame, data: Mapping[str, object]) -> dict[str, obj
             "bilinearly; negative activations count as 0; of many parts the twelve largest are drawn. There is no "
             "outline where the activation is positive nowhere, and in layers without space. Of transformers, the class "
             "token ranks the source images and the other tokens are outlined.",
-            "A label is the best of the listed concepts, not a proof that the unit stands for it. Selective: it fits "
-            "better than labels of shuffled source images. A unit's set holds the words that its images cannot tell "
+            "A word is the best of the listed concepts, not a proof that the unit stands for it. Selective: it fits "
+            "better than the words of shuffled source images. A unit's set holds the words that its images cannot tell "
             "apart. Named: these are near-synonyms; a theme: at most twelve groups of near-synonyms; with a larger set "
-            "it has no name, and the nearest words are shown. Neither: a guess, in gray, or unlabeled. A unit that is "
-            "dead or constant answers every source image alike."
-            + (" One that is not finite returns NaN or infinity on some." if broken else "")
+            "it has no name. Not selective: no word fits better than by chance. Without a name, the nearest words are "
+            "shown, which are guesses. A unit that is dead or constant answers every source image alike."
+            + (" One that is not finite returns NaN or infinity on some." if "not finite" in counts else "")
             + _bar(concepts),
             "Cards come named first, then themes, then selective, then by the held-out correlation. Search finds units "
             "whose best word contains every word; in quotation marks, whose best word is exactly that. The address "
@@ -167,28 +166,26 @@ def write(
     data = collect(concepts, maps, images, models=models)
     vega = Markup(vl_convert.javascript_bundle())  # Vega-Lite, so that the page needs no network
     page = {"data": pages.visible_data(data), "charts": vega, "missing": missing, "beside": beside}
-    page["standings"] = charts.STANDING_COLORS
+    page["statuses"] = charts.STATUS_COLORS
     page |= explain(concepts, data)
     pages.write_page(path, "units.html.j2", page)
 
 
 def _with_rank(concepts: pd.DataFrame) -> pd.DataFrame:
-    """Add what each label may claim, or why there is none, and each unit's place: the best evidence first."""
-    standing = unit_labels.standing(concepts)
-    order = concepts.assign(standing=standing.fillna(concepts["status"]), title=unit_labels.titles(concepts))
-    order["claim"] = standing.map({name: claim for claim, name in enumerate(unit_labels.STANDINGS)})
-    order["unlabeled"] = concepts["status"] != "labeled"
+    """Add what each label may claim, and each unit's place: the best evidence first."""
+    order = concepts.assign(title=unit_labels.titles(concepts))
+    order["claim"] = concepts["status"].map({name: claim for claim, name in enumerate(unit_labels.STATUSES)})
     order["fit"] = -concepts["held_out_correlation"] if "held_out_correlation" in concepts else 0.0
-    ranked = order.reset_index().sort_values(["claim", "unlabeled", "fit"], kind="stable").index
+    ranked = order.reset_index().sort_values(["claim", "fit"], kind="stable").index
     return order.assign(rank=pd.Series(range(len(order)), ranked).sort_index().to_numpy())
 
 
 def _bar(concepts: pd.DataFrame) -> str:
-    """Say up to which q units are labeled, where the table tells."""
+    """Say up to which q units are selective, where the table tells."""
     if "alpha" not in concepts:
         return ""
     return (
-        f" Units are labeled up to a q of {concepts['alpha'].iloc[0]:g}; one of 1 means that labels of shuffled "
+        f" Units are selective up to a q of {concepts['alpha'].iloc[0]:g}; one of 1 means that words of shuffled "
         "source images fit as well."
     )
 
@@ -208,7 +205,7 @@ def _chart(models: Sequence[str]) -> dict[str, object]:
             "x": {"field": "x"} | number,
             "y": {"field": "y"} | number,
             "color": {"field": "model", "scale": colors, "legend": {"orient": "bottom"}},
-            "shape": {"field": "standing", "legend": {"orient": "bottom"}},
+            "shape": {"field": "status", "legend": {"orient": "bottom"}},
             "tooltip": [{"field": name, "title": name} for name in ("label", "category", "place", "unit")],
         },
         "config": {"font": "system-ui, DejaVu Sans, sans-serif", "view": {"stroke": None}},
@@ -232,16 +229,15 @@ def _rows_of(layers: Iterable[tuple[Mapping[str, np.ndarray], str]], geometry: s
 
 def _card(record: Mapping[str, object], evidence: Sequence[Evidence]) -> dict[str, object]:
     concept, category, best = (
-        record[name] if pd.notna(record[name]) else "" for name in ("concept", "category", "top_concepts")
+        record[name] if pd.notna(record[name]) else "" for name in ("candidate", "category", "top_concepts")
     )
     return {
         "unit": int(record["unit"]),
         "status": record["status"],
-        "standing": record["standing"],
         "rank": record["rank"],
         "title": record["title"],
         "concept": concept,
-        "category": category,
+        "category": category if record["status"] in unit_labels.CLAIMS else "",  # else it is that of a guess
         "best": best.split("; ") if best else [],
         "values": [_short(record[each.column]) for each in evidence],
     }

@@ -9,34 +9,30 @@ from unitlens.tables import unit_labels
 from unitlens.tables.summaries import mean_table
 
 KINDS = {"class": "", "runner-up": "margin_"}  # what an account is of, and what its arrays' names begin with
-STANDINGS = ("named", "selective")  # from what is known of a unit: a word; that it is no accident
 _OTHERS = ("tokens", "remainder")  # items of an account that are no unit
 ARRAYS = ["image_id", "source_image", "target", "runner_up"]  # what the tables need of a file of accounts
 ARRAYS += [f"{kind}{name}" for kind in KINDS.values() for name in ("contributions", *_OTHERS)]
 _COLUMNS = [
-    *("model", "layer", "image_id", "target", "runner_up", "item", "unit", "name", "standing"),
+    *("model", "layer", "image_id", "target", "runner_up", "item", "unit", "name", "status"),
     *("contribution", "margin_contribution"),
 ]
 
 
 def unit_names(concepts: pd.DataFrame | None, masks: pd.DataFrame | None) -> pd.DataFrame:
-    """Give what units may be called: ``model, layer, unit, name, standing``, a row for each unit that has a label.
+    """Give what units may be called: ``model, layer, unit, name, status``, a row for each unit that has a label.
 
-    A unit is called by its label in `concepts` where its standing is named (`unit_labels.standing`), else by that of
-    Network Dissection in `masks`, where there is one and it is named. ``standing`` is the higher one of both, of
-    `STANDINGS`, or empty.
+    A unit is called by its label in `concepts` where that is named, else by that of Network Dissection in `masks`,
+    where there is one and it is named. ``status`` is the one of both that claims more, of `unit_labels.STATUSES`, or
+    why there is none.
     """
     keys = ["model", "layer", "unit"]
-    found = [pd.DataFrame(columns=[*keys, "name", "standing"])]
-    if concepts is not None:
-        standing = unit_labels.standing(concepts).replace("theme", "selective")  # no word of its own
-        found.append(concepts[keys].assign(name=concepts["concept"], standing=standing))
-    if masks is not None:
-        found.append(masks[keys].assign(name=masks["mask_concept"], standing=masks["status"]))
+    found = [pd.DataFrame(columns=[*keys, "name", "status"])]
+    for table, name in ((concepts, "concept"), (masks, "mask_concept")):
+        if table is not None:
+            found.append(table[[*keys, "status"]].assign(name=table[name].where(table["status"] == "named", "")))
     table = pd.concat(found, ignore_index=True)
-    table["standing"] = table["standing"].where(table["standing"].isin(STANDINGS), "")
-    table["name"] = table["name"].where(table["standing"] == "named", "")
-    table = table.sort_values("standing", key=lambda each: each.map([*STANDINGS, ""].index), kind="stable")
+    ranks = {status: rank for rank, status in enumerate(unit_labels.STATUSES)}
+    table = table.sort_values("status", key=lambda each: each.map(ranks), kind="stable")
     return table.drop_duplicates(keys).sort_values(keys, kind="stable", ignore_index=True)
 
 
@@ -52,7 +48,7 @@ def item_table(
     parts = []
     for row in range(min(images, len(arrays["image_id"])) if units else 0):
         part = pd.DataFrame({"item": ["unit"] * units + list(_OTHERS), "unit": [*range(units), np.nan, np.nan]})
-        part = part.assign(name=[*own["name"], "", ""], standing=[*own["standing"], "", ""])
+        part = part.assign(name=[*own["name"], "", ""], status=[*own["status"], "", ""])
         for column, start in (("contribution", ""), ("margin_contribution", "margin_")):
             others = [arrays[start + name][row] for name in _OTHERS]
             part[column] = np.append(arrays[f"{start}contributions"][row], others)
@@ -63,15 +59,17 @@ def item_table(
 
 
 def names_of_layer(names: pd.DataFrame, facts: Mapping[str, object], units: int) -> pd.DataFrame:
-    """Give ``name`` and ``standing`` of all units of a layer, in their order; empty where the layer has no labels."""
+    """Give ``name`` and ``status`` of all units of a layer, in their order; empty where the layer has no labels."""
     own = names[(names["model"] == facts["model"]) & (names["layer"] == facts["layer"])].set_index("unit")
-    return own.reindex(range(units))[["name", "standing"]].fillna("")
+    return own.reindex(range(units))[["name", "status"]].fillna("")
 
 
 def units_of_parts(names: pd.DataFrame) -> dict[str, np.ndarray]:
     """Mark the named units of a layer, and the selective ones with the named among them, by `names_of_layer`."""
-    standing = names["standing"].to_numpy()
-    return {"named": standing == "named", "selective": np.isin(standing, STANDINGS)}
+    return {
+        "named": (names["status"] == "named").to_numpy(),
+        "selective": names["status"].isin(unit_labels.CLAIMS).to_numpy(),
+    }
 
 
 def shares(arrays: Mapping[str, np.ndarray], kind: str, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

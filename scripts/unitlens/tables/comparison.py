@@ -42,8 +42,9 @@ def layers(concepts: pd.DataFrame) -> pd.DataFrame:
     no rarefied count and does not lower that of the others.
     """
     groups = dict(list(concepts.groupby(["model", "layer"], sort=False)))
-    labeled = dict(list(unit_labels.selective_units(concepts).groupby(["model", "layer"], sort=False)))
-    counts = {key: unit_labels.concept_counts(labeled.get(key, group.iloc[:0])) for key, group in groups.items()}
+    selective = unit_labels.selective_units(concepts)
+    labeled = dict(list(selective.groupby(["model", "layer"], sort=False)))
+    counts = {key: unit_labels.concept_counts(labeled.get(key, selective.iloc[:0])) for key in groups}
     smallest = min((int(count.sum()) for count in counts.values() if len(count)), default=0)
     rows = []
     for (model, layer), group in groups.items():

@@ -8,7 +8,7 @@ import pandas as pd
 from unitlens.jobs.sheets import read_rows
 from unitlens.networks.network import class_names
 from unitlens.storage.tables import read_table, read_texts
-from unitlens.tables import resampling
+from unitlens.tables import resampling, unit_labels
 from unitlens.units.netdissect import DETECTOR, FEWEST, Dissection
 
 ALPHA = 0.05  # highest q-value of a unit that is selective
@@ -91,7 +91,9 @@ def tabulate(
     score, runner_up = ious[units, best], np.where(second < 0, 0, ious[units, second])
     names = np.append(words.word.to_numpy(object), "")  # -1, no concept, is the last
     q = resampling.benjamini_hochberg(p)
-    status = np.where(q <= ALPHA, np.where((halves == best).all(0), "named", "selective"), "neither").astype(object)
+    status = np.where(q <= ALPHA, np.where((halves == best).all(0), "named", "selective"), "not selective").astype(
+        object
+    )
     status[np.isnan(limits)] = "not finite"
     _, source_image = np.unique(source_images, return_inverse=True)
     on = np.array([len(set(source_image[column])) for column in shows.T])
@@ -123,47 +125,44 @@ def tabulate(
 def beside_labels(dissected: pd.DataFrame, concepts: pd.DataFrame) -> pd.DataFrame:
     """Put the labels of CLIP-Dissect beside those of Network Dissection; words are empty where a unit has none.
 
-    Both tables have ``model, layer, unit``; the labels (`concepts`) ``status, concept, category, q_value``, which get
+    Both tables have ``model, layer, unit``; the labels (`concepts`) ``status, candidate, category, q_value``, which get
     the prefix ``clip_``.
     """
-    columns = {name: f"clip_{name}" for name in ("status", "concept", "category", "q_value")}
+    columns = {name: f"clip_{name}" for name in ("status", "candidate", "category", "q_value")}
     keys = ["model", "layer", "unit"]
     table = dissected.merge(concepts[[*keys, *columns]].rename(columns=columns), on=keys, how="left", validate="1:1")
-    texts = ["mask_concept", "mask_category", "clip_concept", "clip_category"]
+    texts = ["mask_concept", "mask_category", "clip_candidate", "clip_category"]
     return table.assign(**table[texts].fillna(""))
 
 
 def with_agreement(table: pd.DataFrame, words: list[str], features: np.ndarray, *, same: float = 0.9) -> pd.DataFrame:
-    """Say how near the two labels of a unit are: ``cosine, same``, empty where a unit lacks one of the labels.
+    """Say how near the best words of a unit are: ``cosine, same``, empty where a unit lacks one of them.
 
     `words` are those of `words_of` and `features`, shape (words, d), their text features; words count as the same from
     a cosine of `same` on.
     """
-    both = table[(table.mask_concept != "") & (table.clip_concept != "")]
+    both = table[(table.mask_concept != "") & (table.clip_candidate != "")]
     cosine = pd.Series(np.diagonal(_cosines(both, words, features)), both.index, dtype=float, name="cosine")
     return table.join(pd.DataFrame({"cosine": cosine, "same": cosine >= same}))
 
 
 def _cosines(table: pd.DataFrame, words: list[str], features: np.ndarray) -> np.ndarray:
-    """Compute the cosine of each row's mask concept with each row's CLIP concept, (rows, rows)."""
+    """Compute the cosine of each row's mask concept with each row's CLIP candidate, (rows, rows)."""
     vectors = features / np.linalg.norm(features, axis=1, keepdims=True)
     place = {word: row for row, word in enumerate(words)}
-    masks, labels = (vectors[[place[word] for word in table[name]]] for name in ("mask_concept", "clip_concept"))
+    masks, labels = (vectors[[place[word] for word in table[name]]] for name in ("mask_concept", "clip_candidate"))
     return masks @ labels.T
 
 
 def as_labels(units: pd.DataFrame) -> pd.DataFrame:
-    """Give units of Network Dissection the columns that `comparison` and `unit_labels.standing` read of labels."""
-    known = units["status"].isin(["named", "selective"])
-    words = {"concept": units["mask_concept"], "group": units["mask_concept"], "category": units["mask_category"]}
-    origin = {"encoder": "masks", "similarity": "IoU", "concept_list": "masks", "alpha": ALPHA}
-    status = units["status"].mask(known, "labeled").mask(units["status"] == "neither", "unlabeled")
-    return units.assign(named=units["status"] == "named", status=status, **words, **origin)
+    """Give units of Network Dissection the columns that `comparison` reads of labels."""
+    words = {"candidate": units["mask_concept"], "group": units["mask_concept"], "category": units["mask_category"]}
+    return units.assign(encoder="masks", similarity="IoU", concept_list="masks", **words)
 
 
 def words_of(table: pd.DataFrame) -> list[str]:
     """List every word of a table of `beside_labels` once; an empty one where there is none, for encoders want one."""
-    return sorted({*table.mask_concept, *table.clip_concept} - {""}) or [""]
+    return sorted({*table.mask_concept, *table.clip_candidate} - {""}) or [""]
 
 
 def summarize(table: pd.DataFrame, words: list[str], features: np.ndarray, *, seed: int = 0) -> pd.DataFrame:
@@ -176,15 +175,17 @@ def summarize(table: pd.DataFrame, words: list[str], features: np.ndarray, *, se
     rows = []
     for (model, layer), group in table.groupby(["model", "layer"], sort=False):
         detectors = group[group.detector.astype(bool)]
-        compared = detectors[detectors.cosine.notna() & (detectors.clip_q_value <= ALPHA)]
+        compared = detectors[detectors.cosine.notna() & detectors.clip_status.isin(unit_labels.CLAIMS)]
         cosines = _cosines(compared, words, features)
         p = resampling.matching_test(cosines, seed=seed).p_value if len(compared) else np.nan
         unique = len(detectors[["mask_concept", "mask_category"]].drop_duplicates())
-        standing = [int((group.status == name).sum()) for name in ("named", "selective", "neither")]
-        numbers = [len(group), *standing, len(detectors), unique, len(compared), int(compared.same.sum())]
+        statuses = [int((group.status == name).sum()) for name in ("named", "selective", "not selective")]
+        numbers = [len(group), *statuses, len(detectors), unique, len(compared), int(compared.same.sum())]
         means = [compared.cosine.mean(), cosines.mean() if len(compared) else np.nan]
         rows.append([model, layer, *group[["masks", "annotated_source_images"]].iloc[0], *numbers, *means, p])
-    columns = "model layer masks annotated_source_images units named selective neither detectors unique_detectors "
+    columns = (
+        "model layer masks annotated_source_images units named selective not_selective detectors unique_detectors "
+    )
     columns += "compared same cosine cosine_chance p_value"
     summary = pd.DataFrame(rows, columns=columns.split())
     return summary.assign(p_adjusted=resampling.benjamini_hochberg(summary.p_value))

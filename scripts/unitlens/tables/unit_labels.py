@@ -16,47 +16,29 @@ from unitlens.units.permutation import Probe, group_rows, p_values, testable
 ALL = "all"  # the layer column of rows that pool the configured layers
 SILENT = ("dead", "constant", "not finite")  # status of units that cannot have a label
 ANNOTATIONS = "annotation of the probe set"  # in the place of an encoder's title
-STANDINGS = ("named", "theme", "selective", "neither")
+CLAIMS = ("named", "theme", "selective")  # status of units that are no accident, by what their label may claim
+STATUSES = (*CLAIMS, "not selective")  # of active units
 COVERAGE = 0.9  # share of selective units whose set holds what the other half of the source images calls them
 FEWEST_CALIBRATED = 9  # selective units: of fewer, no set can be sure to cover so many
 LARGEST_THEME = 12  # groups of near-duplicates in a set that still says something
 _SET_SHOWN = 5  # groups of a set that are named
-SELECTIVE = 0.05  # the largest q of a selective unit where an alpha of 1 asks for none
+SELECTIVE = 0.05  # the largest q of a selective unit
 _TOP_IMAGES = 5  # how many of a unit's top images the table names
 _TOP_CONCEPTS = 5  # and how many of its best concepts
 
 
-def standing(concepts: pd.DataFrame) -> pd.Series:
-    """Say what each unit's label may claim, of `STANDINGS`.
-
-    ``selective`` units reject the permutation null: their q is at most the alpha that they were labeled with, or 0.05
-    where an alpha of 1 labels every unit. ``named`` ones are selective and have a true ``named``; a ``theme`` are
-    selective ones whose calibrated set has at most `LARGEST_THEME` groups. Units that are dead, constant or not finite
-    have no standing (NaN).
-    """
-    bar = concepts["alpha"].where(concepts["alpha"] < 1, SELECTIVE)
-    selective = (concepts["status"] == "labeled") & (concepts["q_value"] <= bar)
-    named = concepts["named"].eq(True) if "named" in concepts else False
-    theme = concepts["set_size"].le(LARGEST_THEME) if "set_size" in concepts else False
-    found = pd.Series("neither", concepts.index).mask(selective, "selective")
-    found = found.mask(selective & theme, "theme").mask(selective & named, "named")
-    return found.mask(concepts["status"].isin(SILENT))
-
-
 def titles(concepts: pd.DataFrame) -> pd.Series:
     """Say of each unit what its label may claim: the word if it is named, a theme, no name, or why there is none."""
-    claim, status = standing(concepts), concepts["status"]
-    known = concepts["set"].fillna("").astype(str) if "set" in concepts else pd.Series("", concepts.index)
-    size = concepts["set_size"].fillna(0).astype(int) if "set_size" in concepts else pd.Series(0, concepts.index)
-    theme = [f"a theme: {each.replace('; ', ', ')} ({n} groups)" for each, n in zip(known, size, strict=True)]
-    found = concepts["concept"].where(status == "labeled", status)
-    return found.mask(claim == "theme", pd.Series(theme, concepts.index)).mask(
-        claim == "selective", "selective, no name"
-    )
+    status = concepts["status"]
+    found = status.mask(status == "named", concepts["concept"]).mask(status == "selective", "selective, no name")
+    if (theme := status == "theme").any():
+        words = concepts["set"].str.replace("; ", ", ")
+        found = found.mask(theme, "a theme: " + words + concepts["set_size"].map(" ({:.0f} groups)".format))
+    return found
 
 
 def selective_units(concepts: pd.DataFrame) -> pd.DataFrame:
-    """Units whose label is better than chance, near-duplicate concepts under the name of their group.
+    """Units whose best word is better than chance, near-duplicate concepts under the name of their group.
 
     ValueError if the labels come from more than one encoder, similarity or concept list and so cannot be compared.
     """
@@ -66,7 +48,7 @@ def selective_units(concepts: pd.DataFrame) -> pd.DataFrame:
                 f"labels of different {column.replace('_', ' ')}s cannot be compared: "
                 f"{', '.join(concepts[column].unique())}"
             )
-    selective = concepts[standing(concepts).isin(STANDINGS[:3])]
+    selective = concepts[concepts["status"].isin(CLAIMS)]
     return selective.assign(concept=selective["group"])
 
 
@@ -118,15 +100,16 @@ def tabulate(
     similarity: str,
     encoder: str,
 ) -> pd.DataFrame:
-    """Tabulate the labels that scores, shape (units, concepts), give; unlabeled is where the similarity has no answer.
+    """Tabulate the best words that scores, shape (units, concepts), give; empty where the similarity has no answer.
 
-    `activations` and `concepts` are those of `label_table`; `similarity` and `encoder` are names for the table.
+    `activations` and `concepts` are those of `label_table`; `similarity` and `encoder` are names for the table. Units
+    that are not silent have the status not selective: scores alone do not tell.
     """
     given = torch.as_tensor(activations["activations"])
     values = silenced(given)
     labels = dissect.Labels(*(part.cpu().numpy() for part in dissect.label(scores)))
     silent = exemplars.dead_units(values).numpy()
-    status = np.where(labels.concept < 0, "unlabeled", "labeled").astype(object)
+    status = np.full(values.shape[1], "not selective", dtype=object)
     status[silent] = np.where(values[0].numpy()[silent] == 0, "dead", "constant")
     status[~given.isfinite().all(0).numpy()] = "not finite"
     words, categories = (np.append(concepts[name], "") for name in ("word", "category"))  # -1, no label, is the last
@@ -137,7 +120,7 @@ def tabulate(
         {
             "unit": np.arange(values.shape[1]),
             "status": status,
-            "concept": words[labels.concept],
+            "candidate": words[labels.concept],
             "category": categories[labels.concept],
             "score": labels.score,
             "second_concept": words[labels.second],
@@ -197,8 +180,8 @@ def label_table(
     `activations` holds ``activations`` (n, units) and ``image_id`` (n,); `images` ``features`` (n, d), ``image_id`` of
     the same images in the same order, and ``source_image`` (n,), what each was cut from; `concepts` ``features`` (m,
     d), ``word`` and ``category`` (m,). `encoders` are those of images and concepts, which must be one. Of the source
-    images there are so many bootstrap `resamples` and draws of the permutation null. Units whose adjusted p-value
-    exceeds `alpha` are unlabeled. Errors are as of `check_origin`.
+    images there are so many bootstrap `resamples` and draws of the permutation null. Units are selective up to an
+    adjusted p-value of `alpha`, where that is 1 of `SELECTIVE`. Errors are as of `check_origin`.
     """
     check_origin(activations, images, concepts, encoders)
     probe = Probe(
@@ -216,9 +199,9 @@ def label_table(
     p = p_values(np.where(testable(probe.activations, similarity), observed, np.nan), null)
     words = np.asarray(concepts["word"], dtype=object)
     group_names = dict(zip(words, words[probe.groups], strict=True)) | {"": ""}
+    bar = alpha if alpha < 1 else SELECTIVE
     table = table.assign(
-        candidate=table.concept,
-        group=table.concept.map(group_names),
+        group=table.candidate.map(group_names),
         margin_group=evidence.margin_to_other_group(scores, probe.groups),
         kept=stability.kept,
         kept_group=stability.kept_group,
@@ -227,7 +210,7 @@ def label_table(
         statistic=observed,
         p_value=p,
         q_value=resampling.benjamini_hochberg(p),
-        alpha=alpha,
+        alpha=bar,
         p_floor=1 / (1 + len(null)),
         first_half=np.append(words, "")[halves[0]],
         second_half=np.append(words, "")[halves[1]],
@@ -237,33 +220,31 @@ def label_table(
         images=len(probe.images),
         source_images=len(probe.source_images.size),
     )
-    table = _with_sets(table, scores, short, probe.groups, words)
+    table["status"] = table.status.mask(table.q_value <= bar, "selective")
     if encoders[0] == ANNOTATIONS:
         again = (table.first_half == table.candidate) & (table.second_half == table.candidate)
-        table = table.assign(named=again & (table.q_value <= SELECTIVE), gap=np.nan, set_size=np.nan, set="")
-    weak = (table.status == "labeled") & ~(table.q_value <= alpha)  # or not tested: q is NaN
-    table["status"] = table.status.mask(weak, "unlabeled")
-    for name in ("concept", "category", "group"):
-        table[name] = table[name].where(table.status == "labeled", "")
-    columns = "unit status concept category group score second_concept margin margin_group kept kept_group score_low"
-    columns += " score_high statistic p_value q_value alpha p_floor first_half second_half named set_size set gap"
-    columns += " held_out_correlation"
-    columns += " held_out_auprc held_out_images"
-    columns += " candidate top_concepts top_images images source_images encoder similarity concept_list"
+        named = again & (table.status == "selective")
+        table = table.assign(status=table.status.mask(named, "named"), gap=np.nan, set_size=np.nan, set="")
+    else:
+        table = _with_sets(table, scores, short, probe.groups, words)
+    table["concept"] = table.candidate.where(table.status == "named", "")
+    columns = "unit status concept set_size set gap candidate category group score second_concept margin margin_group"
+    columns += " kept kept_group score_low score_high statistic p_value q_value alpha p_floor first_half second_half"
+    columns += " held_out_correlation held_out_auprc held_out_images"
+    columns += " top_concepts top_images images source_images encoder similarity concept_list"
     return table[columns.split()]
 
 
 def _with_sets(
     table: pd.DataFrame, scores: Tensor, short: np.ndarray, groups: np.ndarray, words: np.ndarray
 ) -> pd.DataFrame:
-    """Add the set of each unit, calibrated on the halves of the selective ones, and whether it is one meaning.
+    """Add the set of each unit, calibrated on the halves of the selective ones, and name those of one meaning.
 
     The gap is that at which, of so many selective units, the set by one half holds the other half's concept for
     `COVERAGE` of them and one more unit (Vovk et al. 2005, conformal prediction); infinite, so that a set holds the
     whole list, where there are fewer than `FEWEST_CALIBRATED` such units. `short` (2, units) is of `Collected`.
     """
-    bar = table.alpha.where(table.alpha < 1, SELECTIVE)
-    selective = ((table.status == "labeled") & (table.q_value <= bar)).to_numpy()
+    selective = (table.status == "selective").to_numpy()
     known = short[:, selective & ~np.isnan(short).any(0)]
     n = known.shape[1]
     gap = (
@@ -274,4 +255,5 @@ def _with_sets(
     found = label_sets.sets(scores, gap, groups)
     size = np.array([len(each) if len(each) else np.nan for each in found])
     shown = ["; ".join(words[each[:_SET_SHOWN]]) for each in found]
-    return table.assign(gap=gap, set_size=size, set=shown, named=selective & (size == 1))
+    status = table.status.mask(selective & (size <= LARGEST_THEME), "theme").mask(selective & (size == 1), "named")
+    return table.assign(gap=gap, set_size=size, set=shown, status=status)

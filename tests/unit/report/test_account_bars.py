@@ -34,7 +34,7 @@ NAMES = pd.DataFrame(
         "layer": "1",
         "unit": range(UNITS),
         "name": [f"word {unit}" if unit % 3 == 0 else "" for unit in range(UNITS)],
-        "standing": ["named" if unit % 3 == 0 else "selective" if unit % 3 == 1 else "" for unit in range(UNITS)],
+        "status": ["named" if unit % 3 == 0 else "selective" if unit % 3 == 1 else "" for unit in range(UNITS)],
     }
 )
 FACTS = {"model": "net", "layer": "1"}

@@ -141,10 +141,9 @@ def evidence(models):
     for model, names in models.items():
         for layer in names:
             statistic = rng.standard_normal(40) + 2
-            q_value = np.where(statistic > 3, 0.01, 0.6)
-            facts = {"model": model, "layer": layer, "statistic": statistic, "p_value": np.exp(-np.abs(statistic))}
-            named = statistic > 3.3
-            parts.append(pd.DataFrame(facts | {"q_value": q_value, "alpha": 0.2, "status": "labeled", "named": named}))
+            facts = {"model": model, "layer": layer, "p_value": np.exp(-np.abs(statistic)), "alpha": 0.2}
+            status = np.select([statistic > 3.3, statistic > 3], ["named", "selective"], "not selective")
+            parts.append(pd.DataFrame(facts | {"status": status}))
     return pd.concat(parts)
 
 
@@ -299,8 +298,14 @@ def effects(models):
 
 
 def annotated(models):
-    """Units of Network Dissection: named, selective, neither, not finite; a layer has categories unheard of."""
-    kinds = [("named", "color"), ("named", "texture"), ("selective", "color"), ("neither", ""), ("not finite", "")]
+    """Units of Network Dissection: named, selective, not selective, not finite; a layer has categories unheard of."""
+    kinds = [
+        ("named", "color"),
+        ("named", "texture"),
+        ("selective", "color"),
+        ("not selective", ""),
+        ("not finite", ""),
+    ]
     rows = [
         [model, layer, status, f"{category}{layer}" if layer == "b" else category, 0.01]
         for model in models
@@ -321,7 +326,7 @@ def charts(models):
         "sweep": (evaluation_figures.agreement_sweep, [sweep(models)], {}),
         "rarefaction": (concept_figures.rarefaction, [curve(models), probe_sizes(models)], encoder),
         "annotated": (concept_figures.units_named_by_masks, [annotated(models)], {}),
-        "null": (concept_figures.label_standings, [evidence(models)], encoder),
+        "null": (concept_figures.label_statuses, [evidence(models)], encoder),
         "trend": (concept_figures.category_trend, [trend(models)], encoder),
         "differences": (concept_figures.category_differences, [differences(models)], encoder),
         "found": (evaluation_figures.localization, [found(models)], {"titles": TITLES}),
@@ -570,20 +575,19 @@ def test_a_network_that_is_randomized_at_once_keeps_its_stage_without_another_so
     assert [ticks.index(each) for each in ("none", "1", "50", "99")] == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize(("alpha", "bar"), [(0.2, "0.2"), (1, "0.05")])
-def test_the_bar_of_the_null_is_that_of_the_labels(alpha, bar, tmp_path):
-    concept_figures.label_standings(evidence(ONE).assign(alpha=alpha), tmp_path / "x.svg", encoder="CLIP")
-    assert f"selective: q ≤ {bar} by the permutation null" in " ".join(text_of(tmp_path / "x.svg"))
+def test_the_bar_of_the_null_is_that_of_the_labels(tmp_path):
+    concept_figures.label_statuses(evidence(ONE), tmp_path / "x.svg", encoder="CLIP")
+    assert "selective: q ≤ 0.2 by the permutation null" in " ".join(text_of(tmp_path / "x.svg"))
 
 
-def test_units_are_named_selective_or_neither(panels_of):
+def test_units_are_named_selective_or_not(panels_of):
     _, (panel,) = panels_of("null", {"m": ["a"]})
     table = evidence({"m": ["a"]})
-    named, selective = table["named"].sum(), (table["q_value"] < 0.2).sum() - table["named"].sum()
+    named, selective = ((table["status"] == name).sum() for name in ("named", "selective"))
     widths = [bar.get_width() * len(table) / 100 for bar in panel.patches]
     assert widths == pytest.approx([named, selective, len(table) - named - selective]) and named and selective
     assert [bar.get_x() for bar in panel.patches] == pytest.approx(np.cumsum([0, *widths[:2]]) * 100 / len(table))
-    colors = [charts_module.STANDING_COLORS[name] for name in ("named", "selective", "neither")]
+    colors = [charts_module.STATUS_COLORS[name] for name in ("named", "selective", "not selective")]
     assert [to_hex(bar.get_facecolor()).upper() for bar in panel.patches] == colors
 
 
@@ -715,9 +719,9 @@ def test_category_shares_are_per_cent_with_the_layers_on_the_axis(panels_of):
 
 
 def test_a_color_means_one_thing():
-    """Of models, explainers and standings none has a color of another; a model keeps its own without the others."""
+    """Of models, explainers and statuses none has a color of another; a model keeps its own without the others."""
     sets = [charts_module.MODEL_COLORS, [*charts_module.EXPLAINER_COLORS.values()]]
-    colors = [color.upper() for each in [*sets, [*charts_module.STANDING_COLORS.values()]] for color in each]
+    colors = [color.upper() for each in [*sets, [*charts_module.STATUS_COLORS.values()]] for color in each]
     assert len(set(colors)) == len(colors)
     assert set(charts_module.EXPLAINER_COLORS) == set(METHOD_TITLES) - {"random", "gaussian"}
     for several, alone in ((["a", "b", "c"], ["c"]), (["b", "c"], ["c", "b"])):

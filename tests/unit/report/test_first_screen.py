@@ -22,9 +22,10 @@ def labels(*groups):
     known = units["q_value"].notna()
     return units.assign(
         unit=units.groupby(["model", "layer"]).cumcount(),
-        concept=units["group"],
+        candidate=units["group"],
+        concept="",
         category="object",
-        status=np.where(known, "labeled", "dead"),
+        status=np.where(known, np.where(units["q_value"] <= 0.05, "selective", "not selective"), "dead"),
         kept=np.where(known, 0.25, np.nan),
         held_out_correlation=0.3,
         **ALPHA,
@@ -168,8 +169,8 @@ def test_without_tables_every_tile_waits():
     assert [tile["verdict"] for tile in made] == [None] * 6
 
 
-def test_an_alpha_of_one_makes_no_unit_selective():
-    units = labels(("m", "x", "dog", 0.2, 9), ("m", "x", "cat", 0.04, 1)).assign(alpha=1.0)
+def test_one_selective_unit_is_singular():
+    units = labels(("m", "x", "dog", 0.2, 9), ("m", "x", "cat", 0.04, 1))
     assert first_screen.read_first({"concepts": units})[0].startswith(
         "1 of 10 active units (10 %) match some concept of the list better than chance (q ≤ 0.05). That makes it "
     )
@@ -177,7 +178,8 @@ def test_an_alpha_of_one_makes_no_unit_selective():
 
 def test_read_first_says_what_annotations_name_where_they_take_the_place_of_an_encoder():
     units = labels(("m", "x", "red", 0.01, 5), ("m", "x", "blue", 0.5, 3)).assign(encoder=unit_labels.ANNOTATIONS)
-    assert first_screen.read_first({"concepts": units.assign(named=[True, True, *[False] * 6])}) == [
+    units.loc[:1, "status"] = "named"
+    assert first_screen.read_first({"concepts": units}) == [
         "Annotations of 900 source images name 2 of 8 units: better than chance, and the same concept on both halves; "
         "3 more are selective."
     ]
@@ -205,7 +207,7 @@ def test_bars_show_concepts_of_two_units_and_count_the_rest():
     assert bars["title"] == "m, by the encoder (24)" and bars["rows"][1]["share"] == 0.1
 
 
-def test_layers_are_split_into_named_selective_and_neither():
+def test_layers_are_split_by_status():
     table = masks(("named", "dotted", 3), ("selective", "red", 1))
     (by_masks,) = verdicts(netdissect=table)[1][1]["stacks"]
     (by_encoder,) = verdicts()[1][1]["stacks"]
@@ -215,7 +217,7 @@ def test_layers_are_split_into_named_selective_and_neither():
         ("selective", 1, 0.25),
     ]
     (row,) = by_encoder["rows"]
-    assert [(part["name"], part["n"]) for part in row["parts"]] == [("selective", 30), ("neither", 50)]
+    assert [(part["name"], part["n"]) for part in row["parts"]] == [("selective", 30), ("not selective", 50)]
 
 
 def test_the_networks_of_a_tile_stay_in_the_order_of_the_run():
@@ -249,8 +251,7 @@ def test_only_units_that_both_halves_give_a_word_are_asked_for_the_same():
     assert first_screen.read_first({"concepts": units})[1].startswith(
         "Two halves of the source images give the same word to 71 % of 21 selective units; resampling keeps the word of"
     )
-    (one,) = {len(first_screen.read_first({"concepts": units[:1].assign(alpha=alpha)})) for alpha in (0.05, 1)}
-    assert one == 3
+    assert len(first_screen.read_first({"concepts": units[:1]})) == 3
 
 
 def test_facts_of_the_run_and_its_failed_jobs():
@@ -333,28 +334,28 @@ def test_best_units_are_selective_first_and_differ():
     cards = samples.best_units(
         (None, [], {}), (units, [unit_maps([[3, 1], [0, 1], [2, 0], [1, -1]])], {"square": images})
     )
-    assert [(card["title"], card["standing"]) for card in cards] == [
+    assert [(card["title"], card["status"]) for card in cards] == [
         ("selective, no name", "selective"),
         ("selective, no name", "selective"),
-        ("owl", "neither"),
+        ("not selective", "not selective"),
     ]
     assert [card["key"] for card in cards] == ["m/x/2", "m/x/0", "m/x/3"]
     assert cards[1]["key"] == "m/x/0" and cards[1]["evidence"] == "q = 0.04, held-out r 0.30"
     assert [image["alt"] for image in cards[1]["images"]] == ["i3", "i1"] and cards[1]["images"][0]["region"]
     assert len(cards[2]["images"]) == 1, "a row of -1 is no image"
 
-    named = masks(("named", "dotted", 1), ("named", "blue", 1), ("neither", "red", 1))
+    named = masks(("named", "dotted", 1), ("named", "blue", 1), ("not selective", "red", 1))
     named = named.assign(unit=[0, 1, 2], q_value=[0.01, 0.01, 0.9], iou=[0.1, 0.2, 0.3])
     annotated = named, [unit_maps([[0, 1], [1, 2], [2, 3]])], {"square": images}
     cards = samples.best_units(annotated, (units, [unit_maps([[3, 1]] * 4)], {"square": images}))
-    assert [(card["title"], card["standing"], card["evidence"]) for card in cards] == [
+    assert [(card["title"], card["status"], card["evidence"]) for card in cards] == [
         ("blue", "named", "q = 0.01, overlap with its masks 0.20"),
         ("dotted", "named", "q = 0.01, overlap with its masks 0.10"),
         ("selective, no name", "selective", "q = 0.01, held-out r 0.30"),
     ]
     assert samples.best_units((None, [], {}), (None, [], {})) == []
     without = samples.best_units(annotated, (units, [unit_maps([[3, 1]] * 4)], {}))
-    assert [card["title"] for card in without] == ["blue", "dotted", "red"], "maps whose images are not there"
+    assert [card["title"] for card in without] == ["blue", "dotted", "not selective"], "maps whose images are not there"
 
 
 def test_the_example_is_the_surest_right_prediction():

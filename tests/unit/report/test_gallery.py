@@ -13,8 +13,9 @@ CONCEPTS = pd.DataFrame(
         "model": ["net"] * 5,
         "layer": ["a", "a", "a", "b", "b"],
         "unit": [0, 1, 2, 0, 1],
-        "status": ["labeled", "labeled", "dead", "labeled", "labeled"],
+        "status": ["named", "named", "dead", "named", "named"],
         "concept": ["dog", "puppy", None, "red", "sky"],
+        "candidate": ["dog", "puppy", None, "red", "sky"],
         "group": ["dog", "dog", None, "red", "sky"],
         "encoder": "ConSE surrogate",
         "similarity": "soft_wpmi",
@@ -96,20 +97,20 @@ def test_accuracy_counts_labeled_source_images_only():
 
 def test_labels_count_units_without_one_apart():
     assert concept_findings.label_sentences(CONCEPTS, "ConSE surrogate") == [
-        "The ConSE surrogate labels 4 of the 5 units in 2 layers of net with 3 distinct concepts; 1 unit is dead."
+        "The ConSE surrogate names 4 of the 5 units in 2 layers of net, with 3 distinct concepts; 1 unit is dead."
     ]
-    weak = CONCEPTS.assign(status=["unlabeled", "unlabeled", "dead", "labeled", "labeled"])
+    weak = CONCEPTS.assign(status=["theme", "selective", "dead", "named", "not selective"])
     assert concept_findings.label_sentences(weak, "CLIP") == [
-        "The CLIP labels 2 of the 5 units in 2 layers of net with 2 distinct concepts; 2 units have no label better "
-        "than chance and 1 unit is dead."
+        "The CLIP names 1 of the 5 units in 2 layers of net, with 1 distinct concept; 1 unit has a theme, 1 unit is "
+        "selective without a name, 1 unit is not selective and 1 unit is dead."
     ]
-    broken = CONCEPTS.assign(status=["dead", "not finite", "not finite", "labeled", "not finite"])
+    broken = CONCEPTS.assign(status=["dead", "not finite", "not finite", "named", "not finite"])
     assert concept_findings.label_sentences(broken, "CLIP") == [
-        "The CLIP labels 1 of the 5 units in 2 layers of net with 1 distinct concept; 1 unit is dead, 2 units of a "
+        "The CLIP names 1 of the 5 units in 2 layers of net, with 1 distinct concept; 1 unit is dead, 2 units of a "
         "return NaN or infinity and 1 unit of b returns NaN or infinity."
     ]
     assert concept_findings.label_sentences(CONCEPTS[3:], "CLIP") == [
-        "The CLIP labels 2 of the 2 units in 1 layer of net with 2 distinct concepts."
+        "The CLIP names 2 of the 2 units in 1 layer of net, with 2 distinct concepts."
     ]
 
 

@@ -395,46 +395,41 @@ def test_trends_rise_fall_or_are_not_supported():
 
 
 def labels(q, alpha, **changes):
-    facts = {"status": "labeled", "source_images": 40, "images": 50, "p_floor": 0.001, "kept": 0.5, "kept_group": 0.75}
-    table = pd.DataFrame({"q_value": q, "p_value": q, "held_out_correlation": NAN}).assign(alpha=alpha, **facts)
+    facts = {"source_images": 40, "images": 50, "p_floor": 0.001, "kept": 0.5, "kept_group": 0.75, "set_size": NAN}
+    table = pd.DataFrame({"p_value": q, "held_out_correlation": NAN}).assign(alpha=alpha, **facts)
+    table["status"] = np.where(np.array(q) <= alpha, "selective", "not selective")
     return concept_findings.evidence_findings(table.assign(**changes))
 
 
 def test_labels_are_better_than_chance_up_to_the_alpha_in_use():
     start = (
-        "{} a label that is better than chance at q = {} (permutation of 40 source images (50 images), adjusted for "
-        "the choice of the concept and for the units of a layer; no p-value can be below 0.001). 0 units are dead or "
-        "constant."
+        "{} selective: a word fits better than by chance at q = {} (permutation of 40 source images (50 images), "
+        "adjusted for the choice of the concept and for the units of a layer; no p-value can be below 0.001). 0 units "
+        "are dead or constant."
     )
     q = [0.01, 0.1, 0.2, 0.5]
-    assert labels(q, 0.2)[0] == start.format("3 of 4 active units (75 %) have", "0.2")
-    assert labels(q, 0.05)[0] == start.format("1 of 4 active units (25 %) has", "0.05")
-    assert labels(q, 0.001)[0] == start.format("0 of 4 active units (0 %) have", "0.001")
+    assert labels(q, 0.2)[0] == start.format("3 of 4 active units (75 %) are", "0.2")
+    assert labels(q, 0.05)[0] == start.format("1 of 4 active units (25 %) is", "0.05")
+    assert labels(q, 0.001)[0] == start.format("0 of 4 active units (0 %) are", "0.001")
     assert labels(q, 0.001)[2] == (
-        "Not supported at n = 40 source images (50 images): that any unit has the concept it is labeled with."
-    )
-    assert labels(q, 1)[0] == start.format("1 of 4 active units (25 %) has", "0.05") + (
-        " With an alpha of 1 all 4 that could be tested are labeled nevertheless."
+        "Not supported at n = 40 source images (50 images): that any unit responds to what the encoder sees."
     )
 
 
 def test_labels_that_could_not_be_tested():
     assert labels([NAN, NAN], 0.05) == [
-        "None of 2 active units could be tested, so none has a label. 0 units are dead or constant."
+        "None of 2 active units could be tested, so none is selective. 0 units are dead or constant."
     ]
     assert labels([NAN], 0.05, status="dead") == ["None of the 1 unit responds to anything: all are dead or constant."]
 
 
 def dissected(cosine, p, detectors=10):
     row = {"model": "m", "layer": "x", "masks": "masks", "units": 20, "detectors": detectors, "unique_detectors": 1}
-    row |= {"annotated_source_images": 9, "named": 0, "selective": 1, "neither": 19}
+    row |= {"annotated_source_images": 9, "named": 0, "selective": 1, "not_selective": 19}
     row |= {"compared": detectors, "same": 1, "cosine": cosine, "cosine_chance": 0.5, "p_value": p, "p_adjusted": p}
     units = pd.DataFrame(columns=["model", "layer", "status", "mask_category", "mask_concept"])
     named, agreement, _ = concept_findings.netdissect_findings(pd.DataFrame([row]), units)
-    assert (
-        named
-        == "m x: Network Dissection (masks; 9 source images) names 0 of 20 units; 1 more is selective, 19 neither."
-    )
+    assert named == "m x: Network Dissection (masks; 9 source images) names 0 of 20 units; 1 more is selective, 19 not."
     return [agreement]
 
 
@@ -565,15 +560,15 @@ def test_tables_without_rows_give_no_claim(name):
 
 
 def test_one_is_singular_everywhere():
-    one = pd.DataFrame({"model": ["m"], "layer": ["x"], "status": ["labeled"], "concept": ["dog"], "group": ["dog"]})
+    one = pd.DataFrame({"model": ["m"], "layer": ["x"], "status": ["named"], "concept": ["dog"], "group": ["dog"]})
     assert concept_findings.label_sentences(one, "CLIP") == [
-        "The CLIP labels 1 of the 1 unit in 1 layer of m with 1 distinct concept."
+        "The CLIP names 1 of the 1 unit in 1 layer of m, with 1 distinct concept."
     ]
     images = pd.DataFrame({"set": ["probe"], "images": [1], "source_images": [1]})
     lines = overview.caveats(pd.DataFrame({"image_id": ["a"]}), images, encoder="CLIP")
     assert any("labeled on 1 image, whole or cut from 1 source image;" in line for line in lines)
     assert any(line.startswith("1 source image was explained, which is few;") for line in lines)
-    assert labels([0.5, 0.01], 0.05)[0].startswith("1 of 2 active units (50 %) has a label")
+    assert labels([0.5, 0.01], 0.05)[0].startswith("1 of 2 active units (50 %) is selective")
 
 
 # ---- verdicts
@@ -633,7 +628,7 @@ SIZES = [(SimpleNamespace(distinct=3), SimpleNamespace(distinct=5)), (SimpleName
 ALONE = [  # verdicts of sentences, with the values that decide
     ("concepts_evidence", {"living": 4, "better": 1}, "1 of 4 active units matches a concept better than chance."),
     ("concepts_evidence", {"living": 4, "better": 0}, "No unit is shown to match a concept better than chance."),
-    ("concepts_labels", {"model": "m", "units": 8, "labeled": 1}, "m: 1 of 8 units is labeled."),
+    ("concepts_labels", {"model": "m", "units": 8, "named": 1}, "m: 1 of 8 units is named."),
     (
         "concepts_concentration",
         {"model": "m", "layers": LAYERS},

@@ -11,13 +11,14 @@ from unitlens.report import charts, unit_gallery
 
 CONCEPTS = pd.DataFrame(
     [
-        ["net", "a", 0, "labeled", "dog", "object", 1.23456, 0.5, "dog; </script><b>cat", 0.95],
+        ["net", "a", 0, "named", "dog", "object", 1.23456, 0.5, "dog; </script><b>cat", 0.95],
         ["net", "a", 1, "dead", None, None, np.nan, np.nan, None, np.nan],
-        ["net", "b", 0, "unlabeled", None, None, 0.1, 0.2, "red; sky", 0.31],
-        ["other", "a", 0, "labeled", "red & blue", "color", 3.0, 1.0, "red & blue; dog", 1.0],
+        ["net", "b", 0, "not selective", "red", "color", 0.1, 0.2, "red; sky", 0.31],
+        ["other", "a", 0, "named", "red & blue", "color", 3.0, 1.0, "red & blue; dog", 1.0],
     ],
-    columns=["model", "layer", "unit", "status", "concept", "category", "score", "margin", "top_concepts", "kept"],
-).assign(encoder="CLIP", q_value=np.nan, alpha=0.05)
+    columns=["model", "layer", "unit", "status", "candidate", "category", "score", "margin", "top_concepts", "kept"],
+)
+CONCEPTS = CONCEPTS.assign(encoder="CLIP", q_value=np.nan, alpha=0.05, concept=CONCEPTS["candidate"])
 MAP = np.array([[255, 0], [0, 0]], np.uint8)
 
 
@@ -63,11 +64,12 @@ def test_every_unit_has_a_card_and_every_image_one_thumbnail():
 
 
 def test_cards_say_what_the_table_says():
-    dog, dead, unlabeled, _ = unit_gallery.collect(CONCEPTS, maps(), PICTURES)["units"]
+    dog, dead, weak, _ = unit_gallery.collect(CONCEPTS, maps(), PICTURES)["units"]
     assert (dog["concept"], dog["category"], dog["best"]) == ("dog", "object", ["dog", "</script><b>cat"])
     assert dog["values"] == [1.235, 0.5, 0.95] and dog["images"][0]["activation"] == 2
     assert (dead["status"], dead["concept"], dead["best"], dead["values"]) == ("dead", "", [], [None] * 3)
-    assert (unlabeled["status"], unlabeled["concept"], unlabeled["best"]) == ("unlabeled", "", ["red", "sky"])
+    assert (weak["title"], weak["concept"], weak["best"]) == ("not selective", "red", ["red", "sky"])
+    assert weak["category"] == "", "that of a guess"
 
 
 def test_units_that_are_not_finite_are_explained_where_there_are_some():
@@ -171,7 +173,7 @@ def test_page_holds_its_data_safely_and_loads_nothing(tmp_path):
     assert text.count("</script>") == 3 and "<b>" not in text
     data = json.loads(text.split('<script type="application/json" id="data">')[1].split("</script>")[0])
     assert data["units"][0]["best"] == ["dog", "</script><b>cat"]
-    assert "4 units in 3 layers of 2 models, labeled by CLIP: 0 named, 0 theme, 0 selective, 3 neither." in text
+    assert "4 units in 3 layers of 2 models, labeled by CLIP: 2 named, 0 theme, 0 selective, 1 not selective." in text
     assert "default-src 'none'" in text
     own = re.sub(r'<script type="module">.*?</script>', "", text, flags=re.DOTALL)  # without the chart's library
     assert not any(mark in own for mark in ('src="http', "url(", "@import", "<link"))
@@ -181,27 +183,25 @@ def test_page_holds_its_data_safely_and_loads_nothing(tmp_path):
 
 
 def test_units_come_named_first_then_selective_then_by_the_held_out_score():
-    table = CONCEPTS.assign(status="labeled", q_value=[0.01, 0.01, 0.01, 0.2], named=[False, True, False, True])
-    table = table.assign(held_out_correlation=[0.1, 0.0, 0.3, 0.9])
+    table = CONCEPTS.assign(
+        status=["selective", "named", "theme", "not selective"],
+        concept=["", "sky", "", ""],
+        set_size=[30, 1, 7, 2],
+        set=["x", "sky", "dog; wolf; fox", "z; w"],
+        held_out_correlation=[0.1, 0.0, 0.3, 0.9],
+    )
     data = unit_gallery.collect(table, maps(), PICTURES)
-    assert [unit["rank"] for unit in data["units"]] == [2, 0, 1, 3] and data["standings"] == [
-        "named",
-        "selective",
-        "neither",
-    ]
-    sets = table.assign(set_size=[30, 1, 7, 2], set=["x", "y", "dog; wolf; fox", "z; w"])
-    cards = unit_gallery.collect(sets, maps(), PICTURES)
-    assert [unit["title"] for unit in cards["units"]] == [
+    assert [unit["rank"] for unit in data["units"]] == [2, 0, 1, 3]
+    assert data["statuses"] == ["named", "theme", "selective", "not selective"]
+    assert [unit["title"] for unit in data["units"]] == [
         "selective, no name",
-        table.concept[1],
+        "sky",
         "a theme: dog, wolf, fox (7 groups)",
-        "red & blue",
+        "not selective",
     ]
-    assert [unit["standing"] for unit in cards["units"]] == ["selective", "named", "theme", "neither"]
-    assert [unit["rank"] for unit in cards["units"]] == [2, 0, 1, 3]
+    assert [unit["category"] for unit in data["units"]] == ["object", "", "color", ""]
     without = unit_gallery.collect(CONCEPTS, maps(), PICTURES)
-    assert [unit["standing"] for unit in without["units"]] == ["neither", "dead", "neither", "neither"]
-    assert [unit["rank"] for unit in without["units"]] == [0, 3, 2, 1], "labels before none, and dead units last"
+    assert [unit["rank"] for unit in without["units"]] == [0, 3, 2, 1], "names before none, and dead units last"
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,14 @@ FACTS = {"model": "net", "layer": "4"}
 
 
 def labels(**changes):
-    """Labels of five units: named, selective, neither, dead, and named in another layer."""
+    """Labels of five units: named, selective, not selective, dead, and named in another layer."""
     table = pd.DataFrame(
         {
             "model": "net",
             "layer": ["4", "4", "4", "4", "1.10"],
             "unit": [0, 1, 2, 3, 2],
-            "status": ["labeled", "labeled", "unlabeled", "dead", "labeled"],
-            "concept": ["cat", "dog", "", "", "owl"],
-            "q_value": [0.01, 0.02, 0.5, np.nan, 0.01],
-            "alpha": 0.05,
-            "named": [True, False, False, False, True],
+            "status": ["named", "selective", "not selective", "dead", "named"],
+            "concept": ["cat", "", "", "", "owl"],
         }
     )
     return table.assign(**changes)
@@ -32,7 +29,7 @@ def masks():
             "model": "net",
             "layer": "4",
             "unit": [0, 1, 2, 3],
-            "status": ["neither", "named", "selective", "neither"],
+            "status": ["not selective", "named", "selective", "not selective"],
             "mask_concept": ["red", "dotted", "blue", "green"],
         }
     )
@@ -52,12 +49,12 @@ def account(contributions_, *, margin=None, tokens=0.0, remainder=0.0):
 
 def test_a_unit_is_called_by_its_label_or_by_masks_and_not_by_what_is_only_selective():
     names = accounts.unit_names(labels(), masks())
-    found = {(row.layer, row.unit): (row.name, row.standing) for row in names.itertuples(index=False)}
+    found = {(row.layer, row.unit): (row.name, row.status) for row in names.itertuples(index=False)}
     assert found == {
         ("4", 0): ("cat", "named"),
         ("4", 1): ("dotted", "named"),
         ("4", 2): ("", "selective"),
-        ("4", 3): ("", ""),
+        ("4", 3): ("", "not selective"),
         ("1.10", 2): ("owl", "named"),
     }
     assert len(accounts.unit_names(labels(), None)) == 5 and len(accounts.unit_names(None, None)) == 0

@@ -32,12 +32,10 @@ def units(model, layer, concepts, *, dead=0, encoder="clip", similarity="soft_wp
             "model": model,
             "layer": layer,
             "unit": range(len(words)),
-            "status": ["labeled" if word else "dead" for word in words],
-            "concept": words,
+            "status": ["selective" if word else "dead" for word in words],
+            "candidate": words,
             "group": words,
             "category": [CATEGORY.get(word, "") for word in words],
-            "q_value": [0.01 if word else np.nan for word in words],
-            "alpha": 0.05,
             "encoder": encoder,
             "similarity": similarity,
             "concept_list": "4 words",
@@ -123,34 +121,29 @@ def test_a_layer_without_labels_is_told_and_does_not_spoil_the_others(concepts):
 
 
 def test_only_selective_units_count(concepts):
-    unsure = units("a", "layer3", "dog dog red").assign(status="unlabeled")
+    unsure = units("a", "layer3", "dog dog red").assign(status="not selective")
     with_unsure = pd.concat([concepts, unsure], ignore_index=True)
     assert comparison.layers(with_unsure).units.tolist() == [8, 2, 6]
     for name in set(TABLES) - {"layers"}:
         pd.testing.assert_frame_equal(TABLES[name](with_unsure), TABLES[name](concepts))
 
 
-@pytest.mark.parametrize(
-    ("alpha", "q", "selective"), [(0.05, 0.05, True), (0.2, 0.2, True), (1, 0.05, True), (1, 0.051, False)]
-)
-def test_an_alpha_of_one_makes_no_unit_selective(concepts, alpha, q, selective):
-    """It labels every unit, so that something is to be seen; nothing is compared of labels no better than chance."""
-    labeled = concepts.assign(alpha=alpha, q_value=q)
-    assert comparison.layers(labeled).labeled.tolist() == ([4, 2, 4] if selective else [0, 0, 0])
-    assert len(comparison.frequent(labeled)) == (12 if selective else 0)
-
-
-def test_a_label_claims_what_its_evidence_carries(concepts):
-    table = concepts[:5].assign(q_value=[0.01, 0.01, 0.01, 0.2, np.nan])
-    assert unit_labels.standing(table)[:4].tolist() == ["selective"] * 3 + ["neither"]
-    named = table.assign(named=[True, False, None, True, True])
-    assert unit_labels.standing(named)[:4].tolist() == ["named", "selective", "selective", "neither"]
-    assert unit_labels.standing(named).isna().tolist() == [False] * 4 + [True], "a dead unit has no standing"
-    assert unit_labels.standing(table.assign(status="unlabeled")).tolist() == ["neither"] * 5
+def test_titles_say_what_a_label_may_claim():
+    table = pd.DataFrame(
+        {
+            "status": ["named", "theme", "selective", "not selective", "dead"],
+            "concept": ["dog", "", "", "", ""],
+            "set_size": [1, 7, 30, 30, np.nan],
+            "set": ["dog", "dog; wolf; fox", "dog; cat", "dog; cat", ""],
+        }
+    )
+    titles = ["dog", "a theme: dog, wolf, fox (7 groups)", "selective, no name", "not selective", "dead"]
+    assert unit_labels.titles(table).tolist() == titles
+    assert unit_labels.titles(table.drop(columns=["set", "set_size"])[2:]).tolist() == titles[2:]
 
 
 def test_near_duplicates_count_as_their_group(concepts):
-    grouped = concepts.assign(group=concepts.concept.replace({"cat": "animal", "dog": "animal"}))
+    grouped = concepts.assign(group=concepts.candidate.replace({"cat": "animal", "dog": "animal"}))
     assert comparison.layers(grouped).distinct.tolist() == [2, 1, 2]
     top = comparison.frequent(grouped).iloc[0]
     assert (top.concept, top.category, top.units) == ("animal", "object", 3)

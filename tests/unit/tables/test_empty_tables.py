@@ -59,17 +59,17 @@ def complexity():
     return images().assign(**{name: [0.1, 0.5, 0.3] for name in text.COMPLEXITY_TITLES})
 
 
-def concepts(status="labeled"):
+def concepts(status="selective"):
     words = ["dog", "dog", "sky"]
     facts = {"model": "m", "layer": ["x", "x", "y"], "unit": [0, 1, 0], "encoder": "e", "similarity": "s"}
-    return pd.DataFrame({**facts, "concept_list": "l", "status": status, "concept": words, "group": words}).assign(
-        category=["object", "object", "scene"], q_value=0.01, alpha=0.05
+    return pd.DataFrame({**facts, "concept_list": "l", "status": status, "candidate": words, "group": words}).assign(
+        category=["object", "object", "scene"]
     )
 
 
 def dissected():
     words = {"mask_concept": "dog", "mask_category": "object", "masks": "masks", "detector": True}
-    words |= {"clip_concept": "cat", "clip_q_value": 0.01}
+    words |= {"clip_candidate": "cat", "clip_status": "selective"}
     numbers = {"annotated_source_images": 9, "cosine": 0.5, "same": True}
     return concepts().assign(**words, **numbers)
 
@@ -152,13 +152,13 @@ def test_summaries_of_next_to_nothing_have_the_columns_of_others(name, size):
 @pytest.mark.parametrize("name", [name for name, (make, _) in SUMMARIES.items() if make is concepts])
 def test_a_run_in_which_no_unit_has_a_label_has_its_tables(name):
     _, summarize = SUMMARIES[name]
-    table = summarize(concepts("unlabeled"))
+    table = summarize(concepts("not selective"))
     assert list(table) == list(summarize(concepts()))
     assert len(table) == (2 if name == "comparison.layers" else 0)  # the layers are told, with no label
 
 
 def test_two_networks_without_a_label_are_compared_as_such():
-    none = pd.concat([concepts("unlabeled"), concepts("unlabeled").assign(model="n")])
+    none = pd.concat([concepts("not selective"), concepts("not selective").assign(model="n")])
     (row,) = comparison.models(none).to_dict("records")
     assert (row["distinct_a"], row["distinct_b"], row["shared"], row["rarefied_units"]) == (0, 0, 0, 0)
     tables = [

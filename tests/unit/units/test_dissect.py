@@ -338,8 +338,8 @@ def label_table(activations, images, concepts, *, similarity, encoders):
 def test_the_label_table_by_hand(layer):
     table = label_table(*layer, similarity="cos_similarity", encoders=("clip", "clip"))
     assert table.unit.tolist() == [0, 1, 2]
-    assert table.status.tolist() == ["labeled", "labeled", "constant"]
-    assert table.concept.tolist() == ["dog", "sea", ""]
+    assert table.status.tolist() == ["not selective", "not selective", "constant"]
+    assert table.candidate.tolist() == ["dog", "sea", ""]
     assert table.category.tolist() == ["object", "scene", ""]
     assert table.second_concept.tolist() == ["red", "red", ""]
     assert table.top_concepts.tolist() == ["dog; red; sky; sea", "sea; red; sky; dog", ""]
@@ -366,11 +366,11 @@ def test_the_five_strongest_images_are_named(layer):
     assert table.top_images[0] == "w0 w1 z0 z1 x0"
 
 
-def test_a_living_unit_without_an_answer_is_unlabeled(layer, monkeypatch):
+def test_a_living_unit_without_an_answer_has_no_word(layer, monkeypatch):
     monkeypatch.setitem(dissect.SIMILARITIES, "none", lambda *_: torch.full((3, 4), math.nan))
     table = label_table(*layer, similarity="none", encoders=("clip", "clip"))
-    assert table.status.tolist() == ["unlabeled", "unlabeled", "constant"]
-    assert table.concept.tolist() == ["", "", ""]
+    assert table.status.tolist() == ["not selective", "not selective", "constant"]
+    assert table.candidate.tolist() == ["", "", ""]
     assert table.top_images[0] == "w z x y"
 
 

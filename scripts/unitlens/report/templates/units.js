@@ -60,21 +60,19 @@ function thumbnail(image) {
 }
 
 function heading(unit) {
-  if (unit.status !== "labeled") return [element("span", { className: "none", textContent: unit.status })];
-  if (unit.standing === "named") return [unit.title];
-  if (unit.standing !== "neither") return [element("span", { className: unit.standing === "theme" ? "" : "none", textContent: unit.title })];
-  return [element("span", { className: "none", textContent: unit.concept, title: "a guess: no better than chance" })];
+  if (unit.status === "named" || unit.status === "theme") return [unit.title];
+  return [element("span", { className: "none", textContent: unit.title })];
 }
 
 function where(unit) {
   const group = data.groups[unit.group];
-  const marks = [unit.standing, unit.category].filter((text) => text && text !== unit.status);
-  const chips = marks.flatMap((text) => [" ", element("span", { className: `chip ${text}`, textContent: text })]);
+  const marks = [unit.status, unit.category].filter((text) => text && text !== unit.title);
+  const chips = marks.flatMap((text) => [" ", element("span", { className: `chip ${text.replaceAll(" ", "-")}`, textContent: text })]);
   return [`${group.model} · ${group.layer} · unit ${unit.unit}`, ...chips];
 }
 
 function also(unit) {
-  const nearest = unit.status !== "labeled" || unit.standing === "selective" || unit.standing === "theme";
+  const nearest = unit.status !== "named";
   const others = unit.best.filter((concept, rank) => rank > 0 || nearest);
   if (!others.length) return "";
   return `${nearest ? "nearest" : "then"}: ${others.join(", ")}`;
@@ -141,7 +139,7 @@ function search() {
     (unit) =>
       (!place || unit.place === place || unit.model === place) &&
       (!category || unit.category === category) &&
-      (!status || unit.standing === status) &&
+      (!status || unit.status === status) &&
       (exact ? unit.concept === exact[1] : words.every((word) => (runners ? unit.all : unit.label).includes(word))),
   );
   if (!sort) shown.sort((one, other) => one.rank - other.rank);
@@ -162,7 +160,7 @@ function points() {
   const [across, up] = [byId("across").value, byId("up").value];
   return shown
     .filter((unit) => unit.values[across] !== null && unit.values[up] !== null)
-    .map((unit) => ({ ...unit, label: unit.concept || unit.status, x: unit.values[across], y: unit.values[up] }));
+    .map((unit) => ({ ...unit, label: unit.title, x: unit.values[across], y: unit.values[up] }));
 }
 
 async function draw() {
@@ -229,7 +227,7 @@ for (const model of new Set(data.groups.map((group) => group.model))) {
   fill(byId("place"), groups.map((group) => [`${model}/${group.layer}`, `${model}, ${group.layer}`]));
 }
 fill(byId("category"), distinct("category").map((name) => [name, name]));
-fill(byId("status"), data.standings.map((name) => [name, name]));
+fill(byId("status"), data.statuses.map((name) => [name, name]));
 fill(byId("sort"), data.columns.map((column) => [column.column, column.name]));
 
 for (const name of ["across", "up"]) {
