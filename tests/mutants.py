@@ -3,6 +3,7 @@
 `make mutants` or `make mutants ARGS="agreement sources --number 40 --seed 1"`. Each mutant is written into a copy of
 the tree and judged by the quick tests that import its module and enter the changed function, the quickest first, in a
 process forked from one with the heavy packages. What no test enters, as a constant, is judged by all of these tests.
+Limits are in CPU time, so that it may run beside other work.
 Mutants that cannot be told from the original stand in tests/mutants.yaml, with the reason, and are not drawn.
 
 mutmut 3.8 does not suit: it takes no layout but ./, src/ and source/, draws no sample, leaves the module level alone
@@ -12,6 +13,7 @@ and spends half its mutants on texts. cosmic-ray 8.7 drops no arguments and star
 import argparse
 import ast
 import difflib
+import gc
 import importlib
 import multiprocessing
 import os
@@ -27,14 +29,16 @@ import threading
 from collections import Counter, defaultdict
 from contextlib import contextmanager, suppress
 from copy import deepcopy
-from itertools import chain, zip_longest
+from itertools import chain, groupby, zip_longest
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
 ROOT, LIBRARY = Path(__file__).parents[1], Path("scripts/unitlens")
 HEAVY = ["torch", "torchvision", "timm", "pandas", "scipy.stats", "h5py", "skimage.segmentation", "matplotlib.pyplot"]
+HEAVY += ["transformers", "open_clip", "lime.lime_image", "pytorch_grad_cam", "jsonschema", "playwright.sync_api"]
 IN_ALL, IN_EACH = 0.95, 0.9  # shares that must be killed
 # Arguments that only guard against a mistake elsewhere, or that only a GPU can tell; in figures, what is taste.
 UNTOLD = ("strict", "device")
@@ -53,6 +57,7 @@ UNTOLD += (
 )
 READERS = [Path("tests/unit/test_order.py")]  # tests that read the library as text, for all modules
 MEMORY = 16 << 30  # bytes a mutant may allocate
+IDLE, LEAST = 60, 0.5  # a process hangs that computes less than LEAST seconds in IDLE
 
 SWAPS = {
     ast.Lt: (ast.LtE, ast.Gt), ast.LtE: (ast.Lt, ast.GtE), ast.Gt: (ast.GtE, ast.Lt), ast.GtE: (ast.Gt, ast.LtE),
@@ -221,14 +226,19 @@ class Reach:
 
 
 class Chosen:
-    """A plugin of pytest: run the tests that are named, in this order."""
+    """A plugin of pytest: run the tests that are named, in this order, each in five times its seconds."""
 
-    def __init__(self, names):
-        self.places = {name: place for place, name in enumerate(names)}
+    def __init__(self, names, seconds):
+        self.places, self.seconds = {name: place for place, name in enumerate(names)}, seconds
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items):
         items[:] = sorted((one for one in items if one.nodeid in self.places), key=lambda one: self.places[one.nodeid])
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item):
+        signal.setitimer(signal.ITIMER_PROF, 10 + 5 * self.seconds[item.nodeid])
+        return (yield)
 
 
 def file_of(name):
@@ -236,34 +246,54 @@ def file_of(name):
     return name.partition("::")[0]
 
 
-def run_tests(folder, files, plugin):
-    """Run test files of the tree in `folder` with a plugin and leave the process with pytest's code."""
+def run_tests(folder, runs, plugin):
+    """Run test files of the tree in `folder` with a plugin, leave the process with pytest's code of the last run.
+
+    No file of a run is read after a run with a failure.
+    """
     os.setsid()
     os.chdir(folder)
     out = os.open("mutant.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(out, 1), os.dup2(out, 2)
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-    arguments = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slurm and not e2e and not slow", *map(str, files)]
-    os._exit(pytest.main(arguments, plugins=[plugin]))
+    arguments = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slurm and not e2e and not slow"]
+    codes = (pytest.main([*arguments, *map(str, files)], plugins=[plugin]) for files in runs)
+    os._exit(next((code for code in codes if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)), 0))
 
 
-def judged(folder, files, plugin, limit):
-    """Run test files on the tree in `folder`, forked, at most `limit` seconds: killed, survived or timeout."""
-    process = multiprocessing.get_context("fork").Process(target=run_tests, args=(folder, files, plugin))
+def computed(process):
+    """Seconds that a process and those it has started have computed."""
+    seconds = 0
+    with suppress(psutil.NoSuchProcess):
+        seconds = sum(sum(one.cpu_times()[:4]) for one in (process, *process.children(recursive=True)))
+    return seconds
+
+
+def judged(folder, runs, plugin, limit):
+    """Run test files on the tree in `folder`, forked, at most `limit` seconds of CPU: killed, survived or timeout."""
+    process = multiprocessing.get_context("fork").Process(target=run_tests, args=(folder, runs, plugin))
     process.start()
-    process.join(limit)
-    verdict = "timeout" if process.exitcode is None else "killed" if process.exitcode else "survived"
+    watched, before, seconds = psutil.Process(process.pid), -LEAST, 0
+    while process.exitcode is None and before + LEAST <= seconds < limit:
+        process.join(IDLE)
+        before, seconds = seconds, computed(watched)
+    verdict = "killed" if process.exitcode else "survived"
+    if process.exitcode in (None, -signal.SIGPROF):
+        verdict = "timeout"
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.join()
     return verdict
 
 
-def without_mutant(folder, files):
-    """Run test files once: the seconds of each test, and what it enters, see `Reach`."""
-    if judged(folder, files, Reach(folder), 3600) != "survived":
+def learn(folder, files, seconds, entered, known):
+    """Run test files that are not known yet once: the seconds of each test, and what it enters, see `Reach`."""
+    if not (new := {*files} - known):
+        return
+    if judged(folder, [sorted(new)], Reach(folder), 3600) != "survived":
         sys.exit(f"tests fail without a mutant\n{(folder / 'mutant.log').read_text()}")
-    return pickle.loads((folder / "reach.pickle").read_bytes())
+    found = pickle.loads((folder / "reach.pickle").read_bytes())
+    seconds.update(found[0]), entered.update(found[1]), known.update(new)
 
 
 def chosen_tests(files, path, lines, seconds, entered):
@@ -300,9 +330,11 @@ def copied(folder):
     (folder / ".venv").symlink_to(sys.prefix)
 
 
-def tried(folder, path, options, alike, known):
+def tried(folder, path, options, alike, learned):
     """Judge a sample of the mutants of a module: how often each verdict; the survivors are printed."""
     verdicts, source, files = Counter(), path.read_text(), tests_of(path.stem, folder)
+    learn(folder, files, *learned)
+    seconds, entered, _ = learned
     for kind, lines, mutant in mutants(source, random.Random(f"{options.seed} {path.stem}")):
         old, new, diff = difference(source, mutant)
         if (path.stem, old, new) in alike or old == new:
@@ -310,9 +342,10 @@ def tried(folder, path, options, alike, known):
         if verdicts.total() == options.number:
             break
         path.write_text(mutant)
-        tests = chosen_tests(files, path, lines, *known)
-        limit = 20 + 5 * sum(known[0][test] for test in tests)
-        verdict = judged(folder, sorted({*map(file_of, tests)}), Chosen(tests), limit)
+        tests = chosen_tests(files, path, lines, seconds, entered)
+        runs = [[file] for file, _ in groupby(tests, file_of)]
+        limit = 60 + 5 * sum(seconds[test] for test in tests)
+        verdict = judged(folder, runs, Chosen(tests, seconds), limit)
         verdicts[verdict] += 1
         if verdict == "survived":
             print(f"{path.stem}: {kind}\n{diff}", flush=True)
@@ -337,16 +370,16 @@ def main():
     sys.dont_write_bytecode = True
     for name in HEAVY:
         importlib.import_module(name)
+    gc.freeze()  # pytest collects garbage as it ends
     listed = yaml.safe_load((ROOT / "tests/mutants.yaml").read_text())
     alike = {(one["module"], one["old"], one["new"]) for one in listed}
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copied(Path(folder))
         paths = [path for path in sorted(Path(folder).glob(f"{LIBRARY}/**/*.py")) if path.stem != "__init__"]
-        chosen = [path for path in paths if path.stem in options.modules or not options.modules]
-        files = {file for path in chosen for file in tests_of(path.stem, Path(folder))}
-        known = without_mutant(Path(folder), sorted(files))
+        chosen = [path for name in options.modules for path in paths if path.stem == name] or paths
+        learned = {}, {}, set()  # what `learn` has found
         results = {
-            f"{path.parent.name}.{path.stem}": tried(Path(folder), path, options, alike, known) for path in chosen
+            f"{path.parent.name}.{path.stem}": tried(Path(folder), path, options, alike, learned) for path in chosen
         }
     whole = share(sum(results.values(), Counter()))
     weak = [name for name, own in results.items() if share(own) < IN_EACH]

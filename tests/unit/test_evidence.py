@@ -205,6 +205,9 @@ def test_lists_score_as_units_do():
         found = torch.cat([block for _, block in blocks], dim=1)
         expected = log_likelihood(activations, images, texts, terms)
         assert (found - expected).abs().max() < 2e-4, similarity  # float32 products
+        assert len(lists[:1].unique()) < len(images)
+        ((_, few),) = permutation._list_likelihoods(lists[:1], each, terms, log_norms)
+        assert (few - expected[:1]).abs().max() < 2e-4, similarity
         null, (winners,) = permutation.rank_lists(lists[:7], [lists], each, terms, log_norms)
         concepts = torch.arange(len(lists)) % len(texts)
         own = permutation.likelihood_of(lists, concepts, each, terms, log_norms)
@@ -235,6 +238,26 @@ def test_the_bootstrap_labels_as_on_rows_that_are_there_several_times(crops):
     np.testing.assert_array_equal(found.kept, kept)
     np.testing.assert_allclose(found.low, np.quantile(of_label, 0.05, axis=0), atol=1e-3)
     np.testing.assert_allclose(found.high, np.quantile(of_label, 0.95, axis=0), atol=1e-3)
+
+
+def test_resamples_of_all_images_label_as_on_rows_that_are_there_several_times():
+    each = probe(planted_layer(40, 2))
+    activations, images, texts, source_images, _ = each
+    rngs = [np.random.default_rng(seed) for seed in range(3)]
+    found = evidence.collect_from_all_images(each, "cos_similarity", 7, 5, rngs)
+
+    rng, similarity = np.random.default_rng(0), dissect.SIMILARITIES["cos_similarity"]
+    labels = similarity(activations, images, texts).argmax(1)
+    resampled = []
+    for _ in range(7):
+        rows = np.repeat(np.arange(len(images)), permutation.resample(source_images, rng)[source_images.number])
+        resampled.append(similarity(activations[rows], images[rows], texts))
+    np.testing.assert_array_equal(
+        found.stability.kept, torch.stack([each.argmax(1) == labels for each in resampled]).double().mean(0)
+    )
+    of_label = torch.stack([each.gather(1, labels[:, None])[:, 0] for each in resampled]).numpy()
+    np.testing.assert_allclose(found.stability.low, np.quantile(of_label, 0.05, axis=0), atol=1e-6)
+    np.testing.assert_allclose(found.stability.high, np.quantile(of_label, 0.95, axis=0), atol=1e-6)
 
 
 # by hand
@@ -526,6 +549,18 @@ def test_held_out_scores_by_hand():
     assert evidence.most_active(np.arange(40.0)).nonzero()[0].tolist() == [38, 39]
     assert evidence.most_active(np.array([0.0] * 39 + [2.0])).sum() == 1
     assert evidence.most_active(np.zeros(40)).sum() == 0
+
+
+def test_a_unit_that_is_silent_on_one_half_is_scored_on_the_other():
+    """The first unit has a label by one half alone, and the second is the same on all images of the other."""
+    activations = torch.tensor([[0.0, 1], [1, 0], [2, 0], [3, 7], [4, 7], [6, 7]])
+    images = torch.tensor([[0.0, 1], [1, 0], [0.6, 0.8], [1, 0], [0.8, 0.6], [0.6, 0.8]])
+    rows, labels = [np.arange(3), np.arange(3, 6)], [np.array([0, 1]), np.array([-1, 1])]
+    found = evidence.score_held_out(activations, images, torch.eye(2), rows, labels)
+    by_hand = [np.corrcoef([3, 4, 6], [1, 0.8, 0.6])[0, 1], np.corrcoef([1, 0, 0], [1, 0, 0.8])[0, 1]]
+    np.testing.assert_allclose(found.correlation, by_hand)
+    np.testing.assert_allclose(found.auprc, [1 / 3, 1])
+    assert found.images.tolist() == [3, 3]
 
 
 @pytest.mark.parametrize(("n", "chance"), [(100, 0.09), (500, 0.06), (20000, 0.05)])

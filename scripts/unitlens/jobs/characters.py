@@ -55,4 +55,4 @@ def first_few(things: Iterable) -> str:
 
 def nearest(name: str, names: Sequence[str]) -> str:
     """Name the three of `names` most like `name`, for error messages."""
-    return ", ".join(difflib.get_close_matches(name, names, n=3, cutoff=0)) or "none"
+    return ", ".join(difflib.get_close_matches(name, names, cutoff=0)) or "none"

@@ -218,7 +218,7 @@ def _check_steady(model: nn.Module, images: Tensor, scores: object, name: str) -
 
 
 def _differ(scores: Tensor, others: Tensor) -> bool:
-    """Tell whether scores (n, classes) differ by more than rounding."""
+    """Tell whether scores (n, classes) differ by more than rounding, a thousandth of the largest."""
     scores, others = scores.double().nan_to_num(), others.double().nan_to_num()
     return bool((scores - others).abs().max() > 1e-3 * scores.abs().max())
 

@@ -28,8 +28,8 @@ def label(scores: Tensor) -> Labels:
     """Choose each unit's best and second-best concept.
 
     NaN and minus infinity in `scores` (units, concepts) mean that the concept is no candidate. A unit without a
-    candidate has concept -1 and score NaN; one without a second candidate has second -1 and margin NaN. Ties go to the
-    concept that comes first.
+    candidate, or with a score that overflowed to infinity, has concept -1 and score NaN; one without a second candidate
+    has second -1 and margin NaN. Ties go to the concept that comes first.
     """
     scores = as_floating(scores).nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
     concept, score = _best(scores)
@@ -60,7 +60,7 @@ def shortfall(scores: Tensor, winner: Tensor) -> Tensor:
     return (label(scores).score.double() - there).masked_fill(winner < 0, torch.nan)
 
 
-def covering_gap(short: Tensor, coverage: float = 0.9) -> float:
+def covering_gap(short: Tensor, coverage: float) -> float:
     """Give the smallest number that at least the share `coverage` of `short`, (units,), does not exceed.
 
     NaN is left out; infinite where nothing else is there. ValueError where `coverage` is not above 0 and at most 1.

@@ -222,6 +222,48 @@ def test_rows_that_are_channels_are_not_taken_for_tokens():
         describe(network(Transposed()), ["mix"], crop=40, classes=CLASSES, name="net")
 
 
+class Windows(nn.Module):
+    """Four windows of an image as rows, wherever they are named."""
+
+    def __init__(self):
+        super().__init__()
+        self.windows, self.mix = nn.Conv2d(3, 5, 4), nn.Linear(5, 5)
+
+    def forward(self, x):
+        rows = x.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+        return self.mix(self.windows(rows).flatten(1)).view(len(x), 4, 5).mean(1)
+
+
+def test_a_network_without_any_spatial_layer_says_so():
+    message = r"^net: layer 'mix' returns \(12, 5\) for 3 images, 4 .*; no layer of the network gives a spatial grid$"
+    with pytest.raises(ValueError, match=message):
+        describe(network(Windows()), ["mix"], crop=8, classes=CLASSES, name="net")
+
+
+class Several(nn.Module):
+    """A list, and maps of windows, before tokens: neither says where the tokens lie."""
+
+    def __init__(self):
+        super().__init__()
+        self.list, self.windows, self.tokens = Listed(), nn.Conv2d(3, 5, 2), nn.Linear(192, 5)
+
+    def forward(self, x):
+        (x,) = self.list(x)
+        self.windows(x.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).flatten(0, 2))
+        patches = x.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5)
+        return self.tokens(patches.flatten(3).flatten(1, 2)).mean(1)
+
+
+class Listed(nn.Module):
+    def forward(self, x):
+        return [x]
+
+
+def test_tokens_are_compared_with_maps_of_whole_images_alone():
+    facts = describe(network(Several()), ["tokens"], crop=40, classes=CLASSES, name="net")
+    assert facts["units"]["tokens"]["grid"] == [5, 5]
+
+
 class Attention(nn.Module):
     """Gives the weights of an attention as a layer."""
 
@@ -275,6 +317,7 @@ def test_a_network_is_tried_on_a_black_image_and_on_noise_that_is_always_the_sam
         describe_module.describe(Recording(), ["conv"], crop=(8, 6), classes=list("abcd"), name="net")
     first, *others = (images for images in seen if len(images) == describe_module._IMAGES)
     assert len(others) % 2 == 1 and all(first.equal(images) for images in others) and first.shape[1:] == (3, 8, 6)
+    assert first.is_contiguous(memory_format=torch.channels_last)
     assert not first[0].any() and -2 <= first[1:].min() < -1.5 and 1.5 < first[1:].max() <= 2
 
 
@@ -288,3 +331,20 @@ def test_matrices_of_zeros_are_filled_for_a_moment_and_nothing_else():
         assert blank.all() and len(set(blank.flatten().tolist())) == 6
         assert all(own.equal(old) for own, old in zip(others, before[1:], strict=True))
     assert all(own.equal(old) for own, old in zip(model.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize(("changed", "differ"), [(999.2, False), (998.8, True)])
+def test_scores_differ_by_more_than_a_thousandth_of_the_largest(changed, differ):
+    """Half precision rounds by up to half as much."""
+    assert describe_module._differ(torch.tensor([[-1000.0, 3]]), torch.tensor([[-changed, 3]])) is differ
+
+
+@pytest.mark.parametrize(("total", "refused"), [(1.0008, True), (1.0012, False), (0.9988, False)])
+def test_outputs_that_sum_to_one_but_for_rounding_are_probabilities(total, refused):
+    model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model[0].weight.data.zero_(), model[0].bias.data.fill_(total / 5)
+    if refused:
+        with pytest.raises(ValueError, match=r"already returns probabilities \(its outputs sum to 1 on every image\)"):
+            describe(network(model), ["0"], crop=8, classes=CLASSES, name="net")
+    else:
+        assert describe(network(model), ["0"], crop=8, classes=CLASSES, name="net")["output"]["head"] == "softmax"

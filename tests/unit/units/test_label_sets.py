@@ -49,3 +49,16 @@ def test_sets_cover_what_they_state_on_other_units():
         winner = label_sets.label(b[300:]).concept[:, None]
         covered.append((a[300:].amax(1) - a[300:].gather(1, winner)[:, 0] <= gap).double().mean().item())
     assert np.mean(covered) == pytest.approx(0.9, abs=0.012)  # four standard errors of 40 runs
+
+
+def test_a_concept_that_is_no_candidate_is_infinitely_far_below_and_in_no_set():
+    nan, inf = math.nan, math.inf
+    scores = torch.tensor([[5, nan], [5, -inf], [nan, nan]])
+    assert label_sets.shortfall(scores, torch.tensor([1, 1, 0]))[:2].tolist() == [inf, inf]
+    found = label_sets.sets(scores, inf, np.array([0, 1]))
+    assert [each.tolist() for each in found] == [[0], [0], []]
+
+
+def test_a_score_that_overflowed_chooses_no_concept():
+    found = label_sets.label(torch.tensor([[1, math.inf], [1, 2]]))
+    assert found.concept.tolist() == [-1, 1] and found.score.isnan().tolist() == [True, False]
