@@ -29,7 +29,7 @@ def concepts():
 
 def frequent():
     rows = [[model, "all", "object", word, 10] for model in MODELS for word in WORDS]
-    return pd.DataFrame(rows, columns=["model", "layer", "category", "concept", "units"]).assign(share=0.2)
+    return pd.DataFrame(rows, columns=["model", "layer", "category", "concept", "units"]).assign(share=0.2, others=0)
 
 
 def agreement():

@@ -1,7 +1,8 @@
 """Draw what networks have learned: concepts, categories, diversity.
 
 `encoder` is what gave the labels, for the footers; `models` are all of the run, for the colors; for the tables see
-docs/outputs.md. But for the parts of the probe set, all counts are of selective units.
+docs/outputs.md. But for the parts of the probe set, counts are of named units with selective ones beside them, and of
+selective ones where none is named; categories are those of selective ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,37 +20,49 @@ from unitlens.tables import unit_labels
 MOST_FREQUENT = 15  # concepts shown for each model
 FEWEST_UNITS = 2  # of a concept that is shown
 MOST_LINES = 8  # that have their layer's name beside them
-NO_LABEL = "No unit has a label better than chance."
+NO_LABEL = "No unit is selective."
 CATEGORIES = ("object", "scene", "part", "material", "texture", "color", "word")  # in this order
 
 
 @charts.drawing
 def frequent_concepts(frequent: pd.DataFrame, *, encoder: str, models: Sequence[str] = ()) -> Figure:
-    """Draw the concepts that most units of each model are labeled with, and count those of less than two units."""
+    """Draw the most frequent names of each model, beside them the selective units whose best word they are.
+
+    Concepts of less than two units are counted only.
+    """
     overall = frequent[frequent["layer"] == unit_labels.ALL]
     charts.require(overall, "units", NO_LABEL)
-    parts = charts.split(overall, "model")
+    parts = charts.split(overall.assign(total=overall["units"] + overall["others"]), "model")
     looks = charts.looks([*models, *parts])
-    shown = {name: own[own["units"] >= FEWEST_UNITS].nlargest(MOST_FREQUENT, "units") for name, own in parts.items()}
+    shown = {name: own[own["total"] >= FEWEST_UNITS].head(MOST_FREQUENT) for name, own in parts.items()}
     heights = [0.2 * (len(top) + 1) + 0.3 for top in shown.values()]
     panels = charts.panel_grid(heights, columns=1, width=charts.NARROW, around=0.8, lines=False, sharex=True)
     for panel, (model, own), top in zip(panels, parts.items(), shown.values(), strict=True):
-        bars = panel.barh(range(len(top)), top["units"], color=looks[model]["color"])
-        panel.bar_label(bars, labels=[f"{units:,}" for units in top["units"]], padding=3, fontsize=8)
+        look = {"color": looks[model]["color"]}
+        panel.barh(range(len(top)), top["units"], **look)
+        bars = panel.barh(range(len(top)), top["others"], left=top["units"], alpha=0.35, **look)
+        counts = zip(top["units"], top["others"], strict=True)
+        noted = [" + ".join(f"{n:,}" for n in each if n) for each in counts]
+        panel.bar_label(bars, labels=noted, padding=3, fontsize=8)
         charts.label_rows(panel, [charts.shorten(name, 24) for name in top["concept"]] + [_rest(own.drop(top.index))])
         panel.margins(x=0.12)
         panel.xaxis.get_major_locator().set_params(integer=True)
-    titles = [f"{name}, {counted(own['units'].sum(), 'unit')}" for name, own in parts.items()]
+    titles = [f"{name}, {own['units'].sum():,} named + {own['others'].sum():,} others" for name, own in parts.items()]
     charts.title_panels(panels, titles)
-    charts.label_outer(panels, "selective units")
-    return charts.finished(panels, "Most frequent labels", footer=_footer(encoder))
+    charts.label_outer(panels, "named units; pale: selective ones without a name, by best word")
+    return charts.finished(panels, "Most frequent names", footer=_footer(encoder))
+
+
+def _claim(table: pd.DataFrame, units: str) -> str:
+    """Choose what is drawn: named units where there are any, by a column that counts them."""
+    return "named" if table.loc[table["claim"] == "named", units].gt(0).any() else "selective"
 
 
 def _rest(rows: pd.DataFrame) -> str:
     """Count the concepts that are not shown."""
     if rows.empty:
         return ""
-    units = " to ".join(f"{n:,}" for n in sorted({rows["units"].min(), rows["units"].max()}))
+    units = " to ".join(f"{n:,}" for n in sorted({rows["total"].min(), rows["total"].max()}))
     return f"{len(rows):,} more of {units} {'unit' if units == '1' else 'units'}"
 
 
@@ -57,6 +70,10 @@ def _rest(rows: pd.DataFrame) -> str:
 def distinct_concepts(layers: pd.DataFrame, *, encoder: str, models: Sequence[str] = ()) -> Figure:
     """Draw how many distinct concepts the units of each layer name: at an equal number of units, and in all."""
     charts.require(layers[layers["distinct"] > 0], "distinct", NO_LABEL)
+    claim = _claim(layers, "counted")
+    beside = layers[layers["claim"] != claim] if claim == "named" else layers.iloc[:0]
+    beside = beside.set_index(["model", "layer"])
+    layers = layers[layers["claim"] == claim]
     parts = charts.split(layers, "model")
     looks = charts.looks([*models, *parts])
     panels = charts.stack(parts, row_height=0.3)
@@ -66,14 +83,17 @@ def distinct_concepts(layers: pd.DataFrame, *, encoder: str, models: Sequence[st
         panel.barh(at, rows["distinct_rarefied"], height=0.6, color=looks[model]["color"])
         panel.plot(rows["distinct"], at, **dot)
         for row, each in zip(at, rows.itertuples(), strict=True):
-            note = f"{each.distinct:,} of {counted(each.labeled, 'unit')}"
+            note = f"{each.distinct:,} of {counted(each.counted, f'{claim} unit')}"
+            if (model, each.layer) in beside.index:
+                other = beside.loc[(model, each.layer)]
+                note += f"; {other['distinct']:,} of {other['counted']:,} selective"
             panel.annotate(note, (each.distinct, row), (7, 0), textcoords="offset points", va="center", fontsize=8)
         charts.label_rows(panel, [charts.wrap(layer, 22) for layer in rows["layer"]])
-        panel.set_xlim(0, 1.6 * max(layers["distinct"].max(), 1))
+        panel.set_xlim(0, 2.2 * max(layers["distinct"].max(), 1))
     charts.label_outer(panels, "distinct concepts")
     drawn = " or ".join(f"{units:,}" for units in sorted(layers["rarefied_units"].unique()))
-    expected = Patch(color=charts.INK, label=f"expected among {drawn} selective units drawn at random", alpha=0.6)
-    in_all = Line2D([], [], label="among all selective units", **dot)
+    expected = Patch(color=charts.INK, label=f"expected among {drawn} {claim} units drawn at random", alpha=0.6)
+    in_all = Line2D([], [], label=f"among all {claim} units", **dot)
     title = "Distinct concepts of each layer"
     return charts.finished(panels, title, handles=[expected, in_all], ncols=1, footer=_footer(encoder))
 
@@ -108,7 +128,8 @@ def category_shares(categories: pd.DataFrame, *, encoder: str, models: Sequence[
 @charts.drawing
 def rarefaction(curve: pd.DataFrame, probe_sizes: pd.DataFrame, *, encoder: str, models: Sequence[str] = ()) -> Figure:
     """Draw distinct concepts against the number of units (above) and of probe source images, a line a layer."""
-    curve = curve[curve["layer"] != unit_labels.ALL].rename(columns={"distinct": "mean"})
+    claim = _claim(curve, "units")
+    curve = curve[(curve["layer"] != unit_labels.ALL) & (curve["claim"] == claim)].rename(columns={"distinct": "mean"})
     drawn = probe_sizes.rename(columns={"distinct": "mean", "distinct_lowest": "low", "distinct_highest": "high"})
     both = pd.concat([curve, drawn])
     charts.require(both, "mean", "No unit has a label, on all source images or on some.")
@@ -125,7 +146,7 @@ def rarefaction(curve: pd.DataFrame, probe_sizes: pd.DataFrame, *, encoder: str,
             ends = [(layer, end[x], end["mean"], looks[model]["color"]) for model, layer, end in last]
             charts.label_ends(panel, ends, height=2)
         panel.set_ylabel("distinct concepts")
-    panels[0].set_xlabel("selective units drawn at random; band: 95 % interval")
+    panels[0].set_xlabel(f"{claim} units drawn at random; band: 95 % interval")
     panels[1].set_xlabel("probe source images drawn at random, all active units; band: lowest to highest draw")
     title = "Distinct concepts by units and by probe source images"
     return charts.finished(panels, title, footer=_footer(encoder))

@@ -34,9 +34,9 @@ def concept_findings(
         sentences += say("concepts.unique", concepts=len(group), top=top, supported=supported)
     for _, group in trend.groupby("model", sort=False):
         sentences += _tested("concepts.trend", group, trend)
-    for model, group in layers.groupby("model", sort=False):
-        labeled = group[group.labeled > 0].to_dict("records")
-        sentences += say("concepts.concentration", model=model, layers=labeled)
+    for (model, claim), group in layers.groupby(["model", "claim"], sort=False):
+        counted = group[group.counted > 0].to_dict("records")
+        sentences += say("concepts.concentration", model=model, claim=claim, layers=counted)
     for model, group in probe_sizes.groupby("model", sort=False):
         by_layer = [sizes.to_dict("records") for _, sizes in group[group.units > 0].groupby("layer", sort=False)]
         ends = [(sizes[0], sizes[-1]) for sizes in by_layer if sizes[0]["fraction"] < sizes[-1]["fraction"]]
@@ -124,10 +124,13 @@ def label_sentences(concepts: pd.DataFrame, encoder: str) -> list[str]:
 
 
 def frequency_sentences(frequent: pd.DataFrame) -> list[str]:
-    """Name the three concepts that most units of each model are labeled with."""
+    """Give the three most frequent names of each model, and the best words of selective units without a name."""
     sentences = []
     for model, group in frequent[frequent["layer"] == unit_labels.ALL].groupby("model", sort=False):
-        sentences += say("concepts.frequent", model=model, concepts=group.head(3).to_dict("records"))
+        names = group[group["units"] > 0].head(3).to_dict("records")
+        others = group[group["others"] > 0].sort_values("others", ascending=False, kind="stable")
+        counts = {"others": others.head(3).to_dict("records"), "total": int(group["others"].sum())}
+        sentences += say("concepts.frequent", model=model, names=names, **counts)
     return sentences
 
 

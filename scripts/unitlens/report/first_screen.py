@@ -1,4 +1,4 @@
-"""What the overview begins with: a title, what to read first, a tile for each question, and which checks passed.
+"""What the overview begins with: a title, a tile for each question, and which checks passed.
 
 Numbers come from the tables of docs/outputs.md, the words from templates/findings/summary.j2. A verdict has at most
 twelve words and is only of units whose labels are better than chance; a table that is missing makes its tile say so.
@@ -12,15 +12,13 @@ import pandas as pd
 from unitlens.measures.sanity import CONTROLS
 from unitlens.report import charts, explanation_page, text
 from unitlens.report.pages import say
+from unitlens.report.read_first import FEW, Tables, by
 from unitlens.tables import agreement, comparison, netdissect, unit_labels
 from unitlens.tables.complexity import MEAN_OF_PAIRS
 from unitlens.tables.sanity import fully_randomized, settled_at
 
-_FEW = 20  # units below which a number of concepts says little
 _CONCEPTS = 4  # bars of a tile
 _PAIRS = 4  # of the image that is shown
-
-Tables = Mapping[str, pd.DataFrame]
 
 
 def title(models: Sequence[str]) -> str:
@@ -28,80 +26,10 @@ def title(models: Sequence[str]) -> str:
     return say("summary.title", models=list(models))[0]
 
 
-def run_facts(tables: Tables, *, failed: int) -> dict[str, object]:
-    """List in a few words what was run; `failed` jobs are told apart."""
-    facts, units = [], tables.get("concepts")
-    if units is not None:
-        layers = len(units.drop_duplicates(["model", "layer"]))
-        facts.append(f"{text.counted(len(units), 'unit')} in {text.counted(layers, 'layer')}")
-    if "images" in tables:
-        for name, row in tables["images"].groupby("set", sort=False).first().iterrows():
-            of = f" of {row.source_images:,} sources" if row.source_images < row["images"] else ""
-            facts.append(f"{row['images']:,} {'explained' if name == 'explain' else name} images{of}")
-    if units is not None:
-        encoder = units["encoder"].iloc[0]
-        facts.append("labels by annotations" if encoder == unit_labels.ANNOTATIONS else f"encoder: {encoder}")
-    return {"facts": facts, "failed": f"{text.counted(failed, 'job')} failed" if failed else ""}
-
-
-def read_first(tables: Tables) -> list[str]:
-    """Say how many units are named or selective, how stable their words are, and what to do about it."""
-    sentences, named = [], 0
-    if "netdissect" in tables:
-        masks = tables["netdissect"]
-        counts = masks["status"].value_counts()
-        named = int(counts.get("named", 0))
-        sentences += say(
-            "summary.masks",
-            **_claims(counts),
-            source_images=int(masks["annotated_source_images"].max()),
-            what="Masks" if masks["masks"].iloc[0] == "masks" else "Boxes",
-        )
-    if "concepts" not in tables:
-        return sentences
-    units = tables["concepts"]
-    counts = units["status"].value_counts()
-    if _by(units) == "by annotations":
-        known = int(units["source_images"].max())
-        return sentences + say("summary.masks", **_claims(counts), source_images=known, what="Annotations")
-    active = units[units["status"].isin(unit_labels.STATUSES)]
-    if len(active):
-        selective = active[active["status"].isin(unit_labels.CLAIMS)]
-        claims = {name: int(counts.get(name, 0)) for name in ("named", "theme")}
-        bar = units["alpha"].iloc[0]
-        sentences += say("summary.selective", selective=len(selective), living=len(active), bar=bar, **claims)
-        sentences += _stability(active, selective)
-    return sentences + say("summary.what_to_do", source_images=int(units["source_images"].max()), named=named)
-
-
-def _claims(counts: pd.Series) -> dict[str, int]:
-    """Of counts by status, those of labels by annotations, which have no themes."""
-    named, selective, others = (int(counts.get(name, 0)) for name in ("named", "selective", "not selective"))
-    return {"named": named, "selective": selective, "units": named + selective + others}
-
-
-def _stability(active: pd.DataFrame, selective: pd.DataFrame) -> list[str]:
-    """Say how often two halves give a unit the same word, of selective units or, where there are few, of all."""
-    if active["kept"].isna().all():
-        return []
-    enough = len(selective) >= _FEW
-    asked, kind, again = selective if enough else active, "selective" if enough else "active", None
-    if {"first_half", "second_half"} <= set(asked):
-        given = asked[asked["first_half"].fillna("").ne("") & asked["second_half"].fillna("").ne("")]
-        again = (given["first_half"] == given["second_half"]).mean() if len(given) else None
-        asked = given
-    return say("summary.words_kept", again=again, units=len(asked), kind=kind, kept=active["kept"].median())
-
-
-def _by(units: pd.DataFrame) -> str:
-    """Say what gave the labels of a table."""
-    return "by annotations" if units["encoder"].iloc[0] == unit_labels.ANNOTATIONS else "by the encoder"
-
-
 def _best_labels(tables: Tables) -> tuple[str, pd.DataFrame]:
     """Choose the labels that claim most: those of Network Dissection where masks name units, else those of the run."""
     if _masks(tables).empty:
-        return _by(tables["concepts"]), tables["concepts"]
+        return by(tables["concepts"]), tables["concepts"]
     return "by masks", netdissect.as_labels(tables["netdissect"])
 
 
@@ -158,25 +86,35 @@ def _masks(tables: Tables) -> pd.DataFrame:
 def _most_units(tables: Tables) -> dict[str, object]:
     named, bars = _masks(tables), []
     for model, group in named.groupby("model", sort=False):
-        bars.append(_bars(f"{model}, named by masks", group["mask_concept"].value_counts(), "named"))
+        bars.append(_bars(f"{model}, named by masks", group["mask_concept"].value_counts(), "named", linked=False))
     pooled = tables["frequent"][tables["frequent"]["layer"] == unit_labels.ALL]
+    claim = "named" if pooled["units"].any() else "selective"
+    if claim == "selective":
+        pooled = pooled.assign(units=pooled["others"])
+    pooled = pooled[pooled["units"] > 0]
     for model, group in pooled.groupby("model", sort=False) if named.empty else ():
-        bars.append(_bars(f"{model}, {_by(tables['concepts'])}", group.set_index("concept")["units"], "selective"))
-    best = {"by": "", "concept": "", "units": 0, "total": 0}
+        counts = group.set_index("concept")["units"].sort_values(ascending=False, kind="stable")
+        bars.append(_bars(f"{model}, {by(tables['concepts'])}", counts, claim, linked=True))
+    best = {"by": "", "claim": "named", "concept": "", "units": 0, "total": 0}
     if len(named):
         counts = named["mask_concept"].value_counts()
-        best = {"by": "masks", "concept": counts.index[0], "units": int(counts.iloc[0]), "total": len(named)}
+        best |= {"by": "masks", "concept": counts.index[0], "units": int(counts.iloc[0]), "total": len(named)}
     elif len(pooled):
         counts = pooled.groupby("concept", sort=False)["units"].sum().sort_values(ascending=False, kind="stable")
-        best = {"by": "label", "concept": counts.index[0], "units": int(counts.iloc[0]), "total": int(counts.sum())}
+        best |= {
+            "by": "label",
+            "claim": claim,
+            "concept": counts.index[0],
+            "units": int(counts.iloc[0]),
+            "total": int(counts.sum()),
+        }
     link = ("#network-dissection", "Units by layer") if len(named) else ("units.html", "See the units")
-    return {"verdict": say("summary.most_units", **best, few=_FEW)[0], "bars": bars, "link": link}
+    return {"verdict": say("summary.most_units", **best, few=FEW)[0], "bars": bars, "link": link}
 
 
-def _bars(title: str, counts: pd.Series, status: str) -> dict[str, object]:
-    """Draw the most frequent concepts of at least two units as bars, and count the rest."""
+def _bars(title: str, counts: pd.Series, status: str, *, linked: bool) -> dict[str, object]:
+    """Draw the most frequent concepts of at least two units as bars, and count the rest; `linked` to their units."""
     shown = counts[counts > 1].head(_CONCEPTS)
-    linked = status != "named"  # by masks, whose words the page of units does not have
     rows = [{"label": a, "n": int(n), "share": n / counts.max(), "search": a * linked} for a, n in shown.items()]
     if rest := len(counts) - len(shown):
         largest = int(counts.iloc[len(shown)])
@@ -189,10 +127,10 @@ def _bars(title: str, counts: pd.Series, status: str) -> dict[str, object]:
 def _networks(tables: Tables) -> dict[str, object]:
     claim, units = _claimed(tables)
     counts = _counts(units)
-    few = min(row["units"] for row in counts) < _FEW
+    few = min(row["units"] for row in counts) < FEW
     known = pooled = pd.DataFrame()
     if len(counts) > 1 and not few:
-        known, tests = comparison.models(units), comparison.category_differences(units)
+        known, tests = comparison.models(units).query("claim == 'selective'"), comparison.category_differences(units)
         pooled = tests[tests["layer"] == unit_labels.ALL].sort_values("p_adjusted", kind="stable")
     clear = known.query("difference_low > 0 or difference_high < 0") if len(known) else known
     verdict = say(
@@ -242,10 +180,14 @@ def _stacks(tables: Tables) -> list[dict[str, object]]:
 def _how_many(tables: Tables) -> dict[str, object]:
     claim, units = _claimed(tables)
     rows = _counts(units)
-    pairs = comparison.models(units).head(1).to_dict("records") if min(row["units"] for row in rows) >= _FEW else []
-    lines = [say("summary.distinct", row=row, claim=claim, few=_FEW)[0] for row in rows]
+    pairs = (
+        comparison.models(units).query("claim == 'selective'").head(1).to_dict("records")
+        if min(row["units"] for row in rows) >= FEW
+        else []
+    )
+    lines = [say("summary.distinct", row=row, claim=claim, few=FEW)[0] for row in rows]
     return {
-        "verdict": say("summary.how_many", rows=rows, claim=claim, few=_FEW)[0],
+        "verdict": say("summary.how_many", rows=rows, claim=claim, few=FEW)[0],
         "lines": lines + [line for row in pairs for line in say("summary.rarefied", row=row, claim=claim)],
         "link": ("#concepts" if _masks(tables).empty else "#network-dissection", "Concepts in full"),
     }

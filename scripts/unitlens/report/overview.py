@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from unitlens.report import first_screen, pages, text
+from unitlens.report import first_screen, pages, read_first, text
 from unitlens.report import overview_tables as tabulated
 from unitlens.report.concept_findings import category_sentences, frequency_sentences, label_sentences
 from unitlens.report.evaluation_findings import no_map_sentences
@@ -123,8 +123,8 @@ def overview(
     names = [fact["model"] for fact in facts] or models
     page = {
         "title": first_screen.title(names),
-        **first_screen.run_facts(tables, failed=failed),
-        "read_first": first_screen.read_first(tables),
+        **read_first.run_facts(tables, failed=failed),
+        "read_first": read_first.sentences(tables),
         "tiles": first_screen.tiles(tables, area=area, example=example),
         "best": best,
         "checks": first_screen.checks(tables, n_samples=n_samples),

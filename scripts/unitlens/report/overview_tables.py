@@ -103,16 +103,19 @@ def predictions_table(predictions: pd.DataFrame) -> Table:
 
 
 def layers_table(layers: pd.DataFrame, frequent: pd.DataFrame) -> Table:
-    """Tabulate labels and frequent concepts of each layer."""
+    """Tabulate the concepts of each layer's named and selective units."""
     rows = []
     for row in layers.itertuples():
-        top = frequent[(frequent["model"] == row.model) & (frequent["layer"] == row.layer)].head(5)
+        own = frequent[(frequent["model"] == row.model) & (frequent["layer"] == row.layer)]
+        units = own["units"] if row.claim == "named" else own["units"] + own["others"]
+        top = own.assign(units=units)[units > 0].sort_values("units", ascending=False, kind="stable").head(5)
         rows.append(
             {
                 "model": row.model,
                 "layer": row.layer,
                 "units": f"{row.units:,}",
                 "dead or constant": f"{row.dead:,}",
+                "counted": f"{row.counted:,} {row.claim}",
                 "distinct concepts": f"{row.distinct:,}",
                 "expected distinct": f"{text.decimals(row.distinct_rarefied, 1)} among {row.rarefied_units:,}",
                 "most frequent (units)": ", ".join(f"{each.concept} ({each.units})" for each in top.itertuples())
@@ -141,7 +144,7 @@ def comparison_table(models: pd.DataFrame) -> Table:
     """Give each pair of models a column, as `models_table` does."""
     columns = {}
     for row in models.itertuples():
-        columns[f"A {row.model_a}, B {row.model_b}"] = {
+        columns[f"A {row.model_a}, B {row.model_b}: {row.claim} units"] = {
             "concepts of A": f"{row.distinct_a:,}",
             "concepts of B": f"{row.distinct_b:,}",
             "in both": f"{row.shared:,}",

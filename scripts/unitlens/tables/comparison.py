@@ -1,13 +1,14 @@
 """Which concepts networks have learned: frequent, shared and unique ones, categories, differences, trends.
 
-All of it is counted over `unit_labels.selective_units`; near-duplicate concepts count as the one that names their
+Concepts are counted over named units, with selective ones beside them under their best word (`unit_labels.COUNTED`);
+categories, differences and trends are of selective ones. Near-duplicate concepts count as the one that names their
 group.
 A layer's units are all the units that it has, no sample. Tests ask whether a difference exceeds what dealing these very
 units out at random gives; intervals take the units as drawn independently from a larger pool of such units. Neither
 says anything about the network trained again.
 """
 
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
@@ -19,49 +20,57 @@ from unitlens.tables.resampling import benjamini_hochberg
 
 
 def frequent(concepts: pd.DataFrame) -> pd.DataFrame:
-    """Count the units of every concept, most frequent first, ties by name; the layer ``all`` pools a model's layers.
+    """Count the named units of every concept, most frequent first; the layer ``all`` pools a model's layers.
 
-    The category is that of most of the concept's units, over all models.
+    ``others`` are selective units without a name whose best word it is; they break ties, then the name does. The
+    category is that of most of the concept's units, over all models.
     """
-    labeled = unit_labels.with_all(unit_labels.selective_units(concepts))
+    labeled = unit_labels.with_all(unit_labels.counted_units(concepts))
     pairs = labeled.groupby(["concept", "category"]).size().sort_values(ascending=False, kind="stable").reset_index()
     category = pairs.drop_duplicates("concept").set_index("concept").category
-    counts = labeled.groupby(["model", "layer", "concept"], sort=False).size().rename("units").reset_index()
+    named = (labeled["status"] == "named").astype(int)
+    parts = labeled.assign(units=named, others=1 - named).groupby(["model", "layer", "concept"], sort=False)
+    counts = parts[["units", "others"]].sum().reset_index()
     counts.insert(3, "category", counts.concept.map(category))
-    counts["share"] = counts.units / counts.groupby(["model", "layer"]).units.transform("sum")
+    total = counts.groupby(["model", "layer"]).units.transform("sum")
+    counts["share"] = counts.units / total.where(total > 0)
     order = {key: position for position, key in enumerate(unit_labels.groups(labeled))}
     counts["order"] = [order[key] for key in zip(counts.model, counts.layer, strict=True)]
-    counts = counts.sort_values(["order", "units", "concept"], ascending=[True, False, True])
+    counts = counts.sort_values(["order", "units", "others", "concept"], ascending=[True, False, False, True])
     return counts.drop(columns="order").reset_index(drop=True)
 
 
 def layers(concepts: pd.DataFrame) -> pd.DataFrame:
-    """Summarize every layer.
+    """Summarize every layer, by named and by selective units.
 
-    Distinct concepts are rarefied to as many labeled units as the layer with the fewest has. A layer without any has
-    no rarefied count and does not lower that of the others.
+    Distinct concepts are rarefied to as many such units as the layer with the fewest has. A layer without any has no
+    rarefied count and does not lower that of the others.
     """
     groups = dict(list(concepts.groupby(["model", "layer"], sort=False)))
-    selective = unit_labels.selective_units(concepts)
-    labeled = dict(list(selective.groupby(["model", "layer"], sort=False)))
-    counts = {key: unit_labels.concept_counts(labeled.get(key, selective.iloc[:0])) for key in groups}
-    smallest = min((int(count.sum()) for count in counts.values() if len(count)), default=0)
+    counts, smallest = {}, {}
+    for claim in unit_labels.COUNTED:
+        counted = unit_labels.counted_units(concepts, claim)
+        by_layer = dict(list(counted.groupby(["model", "layer"], sort=False)))
+        counts[claim] = {key: unit_labels.concept_counts(by_layer.get(key, counted.iloc[:0])) for key in groups}
+        smallest[claim] = min((int(count.sum()) for count in counts[claim].values() if len(count)), default=0)
     rows = []
-    for (model, layer), group in groups.items():
-        count = counts[model, layer]
+    for ((model, layer), group), claim in product(groups.items(), counts):
+        count = counts[claim][model, layer]
         dead = int(group.status.isin(["dead", "constant"]).sum())
-        rarefied = diversity.rarefy_with_interval(count, smallest) if len(count) else [np.nan] * 3
+        rarefied = diversity.rarefy_with_interval(count, smallest[claim]) if len(count) else [np.nan] * 3
         top = (count.index[0], int(count.iloc[0])) if len(count) else ("", 0)
-        numbers = [len(group), dead, int(count.sum()), len(count), smallest]
-        rows.append([model, layer, *numbers, *rarefied, *top, *diversity.concentration(count.to_numpy())])
-    columns = "model layer units dead labeled distinct rarefied_units distinct_rarefied distinct_low distinct_high"
+        numbers = [len(group), dead, int(count.sum()), len(count), smallest[claim]]
+        rows.append([model, layer, claim, *numbers, *rarefied, *top, *diversity.concentration(count.to_numpy())])
+    columns = (
+        "model layer claim units dead counted distinct rarefied_units distinct_rarefied distinct_low distinct_high"
+    )
     columns += " top_concept top_units gini gini_low gini_high top10_share top10_low top10_high"
     return pd.DataFrame(rows, columns=columns.split())
 
 
 def categories(concepts: pd.DataFrame) -> pd.DataFrame:
-    """Give the share of every category among the labeled units of each layer, with Wilson's 95 % interval."""
-    labeled = unit_labels.with_all(unit_labels.selective_units(concepts))
+    """Give the share of every category among the selective units of each layer, with Wilson's 95 % interval."""
+    labeled = unit_labels.with_all(unit_labels.counted_units(concepts))
     names = sorted(labeled.category.unique())
     rows = []
     for (model, layer), group in labeled.groupby(["model", "layer"], sort=False):
@@ -74,11 +83,11 @@ def categories(concepts: pd.DataFrame) -> pd.DataFrame:
 def models(concepts: pd.DataFrame) -> pd.DataFrame:
     """Compare the concepts of every two models, their number among equally many units, and their categories.
 
-    The chi-square test is of equal category shares; its effect size is Cramer's V.
+    Of named and of selective units. The chi-square test is of equal category shares; its effect size is Cramer's V.
     """
-    labeled = unit_labels.selective_units(concepts)
+    counted = {claim: unit_labels.counted_units(concepts, claim) for claim in unit_labels.COUNTED}
     rows = []
-    for a, b in combinations(concepts.model.unique(), 2):
+    for (a, b), (claim, labeled) in product(combinations(concepts.model.unique(), 2), counted.items()):
         counts_a, counts_b = (unit_labels.concept_counts(labeled[labeled.model == model]) for model in (a, b))
         distinct_a, distinct_b, shared = len(counts_a), len(counts_b), len(counts_a.index.intersection(counts_b.index))
         union = distinct_a + distinct_b - shared
@@ -89,8 +98,10 @@ def models(concepts: pd.DataFrame) -> pd.DataFrame:
         rarefied = [smallest, mean_a, mean_b, difference, difference - half, difference + half]
         pair = labeled[labeled.model.isin([a, b])]
         test = _compare_shares(pd.crosstab(pair.model, pair.category).to_numpy())
-        rows.append([a, b, *distinct, shared / union if union else np.nan, *rarefied, *test])
-    columns = "model_a model_b distinct_a distinct_b shared only_a only_b jaccard rarefied_units rarefied_a rarefied_b"
+        rows.append([a, b, claim, *distinct, shared / union if union else np.nan, *rarefied, *test])
+    columns = (
+        "model_a model_b claim distinct_a distinct_b shared only_a only_b jaccard rarefied_units rarefied_a rarefied_b"
+    )
     columns += " rarefied_difference difference_low difference_high chi_square p_value cramers_v"
     return pd.DataFrame(rows, columns=columns.split())
 
@@ -101,7 +112,7 @@ def category_differences(concepts: pd.DataFrame) -> pd.DataFrame:
     The interval of the difference is Newcombe's (1998). The p-value is Fisher's: the exact permutation test that deals
     the units out to the two models; adjusted over all rows (Benjamini-Hochberg).
     """
-    labeled = unit_labels.with_all(unit_labels.selective_units(concepts))
+    labeled = unit_labels.with_all(unit_labels.counted_units(concepts))
     names = sorted(labeled.category.unique())
     groups = dict(list(labeled.groupby(["model", "layer"], sort=False)))
     rows = []
@@ -130,6 +141,9 @@ def unique_concepts(concepts: pd.DataFrame) -> pd.DataFrame:
     """
     counts = frequent(concepts)
     counts = counts[counts.layer == unit_labels.ALL]
+    counts = counts.assign(units=counts.units + counts.others)
+    counts["order"] = counts.groupby("model", sort=False).ngroup()
+    counts = counts.sort_values(["order", "units", "concept"], ascending=[True, False, True], kind="stable")
     total = counts.groupby("concept").units.sum()
     labeled = counts.groupby("model", sort=False).units.sum()
     rows = []
@@ -151,7 +165,7 @@ def trend(concepts: pd.DataFrame, *, seed: int = 0, n_resamples: int = 9999) -> 
     Cochran-Armitage statistic when units are shuffled among the layers, `n_resamples` times; adjusted over all
     rows (Benjamini-Hochberg). A model with labels in fewer than two layers has no row.
     """
-    labeled = unit_labels.selective_units(concepts)
+    labeled = unit_labels.counted_units(concepts)
     names = sorted(labeled.category.unique())
     rows = []
     for model, group in labeled.groupby("model", sort=False):

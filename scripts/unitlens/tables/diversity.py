@@ -24,14 +24,18 @@ Z = stats.norm.ppf(0.975)
 
 
 def rarefaction(concepts: pd.DataFrame) -> pd.DataFrame:
-    """Give the distinct concepts expected among ever more units of every layer, at most `CURVE_POINTS` sizes."""
-    labeled = unit_labels.with_all(unit_labels.selective_units(concepts))
+    """Give the distinct concepts expected among ever more units of every layer, at most `CURVE_POINTS` sizes.
+
+    Of named and of selective units, see `unit_labels.COUNTED`.
+    """
     rows = []
-    for model, layer in unit_labels.groups(labeled):
-        count = unit_labels.concept_counts(labeled[(labeled.model == model) & (labeled.layer == layer)])
-        for size in np.unique(np.linspace(1, count.sum(), CURVE_POINTS).round().astype(int)):
-            rows.append([model, layer, size, *rarefy_with_interval(count, int(size))])
-    return pd.DataFrame(rows, columns=["model", "layer", "units", "distinct", "low", "high"])
+    for claim in unit_labels.COUNTED:
+        counted = unit_labels.with_all(unit_labels.counted_units(concepts, claim))
+        for model, layer in unit_labels.groups(counted):
+            count = unit_labels.concept_counts(counted[(counted.model == model) & (counted.layer == layer)])
+            for size in np.unique(np.linspace(1, count.sum(), CURVE_POINTS).round().astype(int)):
+                rows.append([model, layer, claim, size, *rarefy_with_interval(count, int(size))])
+    return pd.DataFrame(rows, columns=["model", "layer", "claim", "units", "distinct", "low", "high"])
 
 
 def relabel_subsets(

@@ -18,6 +18,7 @@ SILENT = ("dead", "constant", "not finite")  # status of units that cannot have 
 ANNOTATIONS = "annotation of the probe set"  # in the place of an encoder's title
 CLAIMS = ("named", "theme", "selective")  # status of units that are no accident, by what their label may claim
 STATUSES = (*CLAIMS, "not selective")  # of active units
+COUNTED = {"named": CLAIMS[:1], "selective": CLAIMS}  # the status of units whose concepts are counted by each claim
 COVERAGE = 0.9  # share of selective units whose set holds what the other half of the source images calls them
 FEWEST_CALIBRATED = 9  # selective units: of fewer, no set can be sure to cover so many
 LARGEST_THEME = 12  # groups of near-duplicates in a set that still says something
@@ -37,8 +38,8 @@ def titles(concepts: pd.DataFrame) -> pd.Series:
     return found
 
 
-def selective_units(concepts: pd.DataFrame) -> pd.DataFrame:
-    """Units whose best word is better than chance, near-duplicate concepts under the name of their group.
+def counted_units(concepts: pd.DataFrame, claim: str = "selective") -> pd.DataFrame:
+    """Units of a claim of `COUNTED` under their best word, near-duplicate concepts under the name of their group.
 
     ValueError if the labels come from more than one encoder, similarity or concept list and so cannot be compared.
     """
@@ -48,8 +49,8 @@ def selective_units(concepts: pd.DataFrame) -> pd.DataFrame:
                 f"labels of different {column.replace('_', ' ')}s cannot be compared: "
                 f"{', '.join(concepts[column].unique())}"
             )
-    selective = concepts[concepts["status"].isin(CLAIMS)]
-    return selective.assign(concept=selective["group"])
+    counted = concepts[concepts["status"].isin(COUNTED[claim])]
+    return counted.assign(concept=counted["group"])
 
 
 def with_all(concepts: pd.DataFrame) -> pd.DataFrame:

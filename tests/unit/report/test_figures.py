@@ -38,28 +38,30 @@ def frequent(models):
         for layer in [*layers, "all"]
         for i in range(20)
     ]
-    return pd.DataFrame(rows, columns=["model", "layer", "concept", "category", "units", "share"])
+    return pd.DataFrame(rows, columns=["model", "layer", "concept", "category", "units", "share"]).assign(others=2)
 
 
 def layers(models):
     rows = [
-        [model, layer, 128, *((128, 0, 0, 40, 0) if i == 1 else (3, 90, 60, 40, 30.5)), None, 7]
+        [model, layer, "named", 128, *((128, 0, 0, 40, 0) if i == 1 else (3, 90, 60, 40, 30.5)), None, 7]
         for model, names in models.items()
         for i, layer in enumerate(names)
     ]
     columns = [
         "model",
         "layer",
+        "claim",
         "units",
         "dead",
-        "labeled",
+        "counted",
         "distinct",
         "rarefied_units",
         "distinct_rarefied",
         "top_concept",
         "top_units",
     ]
-    return pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame(rows, columns=columns)
+    return pd.concat([table, table.assign(claim="selective", counted=110, distinct=70)], ignore_index=True)
 
 
 def categories(models):
@@ -101,7 +103,7 @@ def curve(models):
         for layer in [*names, "all"]
         for size, low in [(1, np.nan), (30, np.nan), (100, 1.0)]
     ]
-    return pd.DataFrame(rows, columns=["model", "layer", "units", "distinct", "low", "high"])
+    return pd.DataFrame(rows, columns=["model", "layer", "units", "distinct", "low", "high"]).assign(claim="named")
 
 
 def faithfulness(models, *, curves=False):
@@ -594,12 +596,12 @@ def test_units_are_named_selective_or_not(panels_of):
 def test_concepts_of_one_unit_are_counted_only(tmp_path):
     table = pd.DataFrame({"model": "m", "layer": "all", "concept": list("abcd"), "category": "object"})
     for units, last in (([5, 2, 1, 1], "2 more of 1 unit"), ([5, 4, 3, 2], None)):
-        concept_figures.frequent_concepts(table.assign(units=units), tmp_path / "x.svg", encoder="CLIP")
+        concept_figures.frequent_concepts(table.assign(units=units, others=0), tmp_path / "x.svg", encoder="CLIP")
         drawn = text_of(tmp_path / "x.svg")
-        assert f"m, {sum(units)} units" in drawn and "Labels: CLIP" in drawn
+        assert f"m, {sum(units)} named + 0 others" in drawn and "Labels: CLIP" in drawn
         assert [name for name in "abcd" if name in drawn] == list("ab" if last else "abcd")
         assert last in drawn if last else not any("more of" in text for text in drawn)
-    many = pd.concat([table.assign(concept=f"c{i}", units=20 - i)[:1] for i in range(17)], ignore_index=True)
+    many = pd.concat([table.assign(concept=f"c{i}", units=1, others=19 - i)[:1] for i in range(17)], ignore_index=True)
     concept_figures.frequent_concepts(many, tmp_path / "x.svg", encoder="CLIP")
     assert "2 more of 4 to 5 units" in text_of(tmp_path / "x.svg")
 
@@ -625,7 +627,7 @@ def test_what_does_not_differ_is_a_sentence(name, start, tmp_path):
 
 def test_concepts_are_counted_among_labeled_units(tmp_path):
     concept_figures.distinct_concepts(layers(ONE), tmp_path / "x.svg", encoder="CLIP")
-    assert "60 of 90 units" in text_of(tmp_path / "x.svg")
+    assert "60 of 90 named units; 70 of 110 selective" in text_of(tmp_path / "x.svg")
 
 
 @pytest.mark.parametrize(("rules", "which"), [(25, "each rule"), (26, "the 25 of 26 rules that took most time")])

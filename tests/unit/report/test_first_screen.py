@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from unitlens.report import first_screen, samples
+from unitlens.report import first_screen, read_first, samples
 from unitlens.storage.arrays import write_arrays
 from unitlens.tables import unit_labels
 
@@ -33,8 +33,8 @@ def labels(*groups):
 
 
 def frequent(**counts):
-    rows = [("m", "all", name, n) for name, n in counts.items()]
-    return pd.DataFrame(rows, columns=["model", "layer", "concept", "units"])
+    rows = [("m", "all", name, 0, n) for name, n in counts.items()]
+    return pd.DataFrame(rows, columns=["model", "layer", "concept", "units", "others"])
 
 
 def varied(model, units, concepts, category="object"):
@@ -95,8 +95,10 @@ VARIED = pd.concat([varied("m", 99, 5), labels(("m", "m", "x", 0.01, 1)), varied
         (0, {}, "dog: best word of 20 of 30 selective units."),
         (0, {"frequent": frequent(dog=1, cat=1)}, "Cannot be told from 2 selective units."),
         (0, {"frequent": frequent(**{f"word{i}": 1 for i in range(20)})},
-         "None stands out: every concept labels one selective unit."),
-        (0, {"frequent": frequent()}, "None: no unit's label is better than chance."),
+         "None stands out: every concept is that of one selective unit."),
+        (0, {"frequent": frequent()}, "None: no unit is selective."),
+        (0, {"frequent": frequent(dog=20, cat=9).assign(units=[0, 25])}, "cat: names 25 of 25 named units."),
+        (0, {"frequent": frequent(dog=20, cat=9).assign(units=[0, 2])}, "Cannot be told from 2 named units."),
         (0, {"netdissect": masks(("named", "dotted", 30), ("named", "blue", 1), ("selective", "red", 9))},
          "dotted: 30 of 31 units that masks name."),
         (0, {"netdissect": masks(("named", "dotted", 3))}, "Cannot be told from 3 named units."),
@@ -171,7 +173,7 @@ def test_without_tables_every_tile_waits():
 
 def test_one_selective_unit_is_singular():
     units = labels(("m", "x", "dog", 0.2, 9), ("m", "x", "cat", 0.04, 1))
-    assert first_screen.read_first({"concepts": units})[0].startswith(
+    assert read_first.sentences({"concepts": units})[0].startswith(
         "1 of 10 active units (10 %) match some concept of the list better than chance (q ≤ 0.05). That makes it "
     )
 
@@ -179,7 +181,7 @@ def test_one_selective_unit_is_singular():
 def test_read_first_says_what_annotations_name_where_they_take_the_place_of_an_encoder():
     units = labels(("m", "x", "red", 0.01, 5), ("m", "x", "blue", 0.5, 3)).assign(encoder=unit_labels.ANNOTATIONS)
     units.loc[:1, "status"] = "named"
-    assert first_screen.read_first({"concepts": units}) == [
+    assert read_first.sentences({"concepts": units}) == [
         "Annotations of 900 source images name 2 of 8 units: better than chance, and the same concept on both halves; "
         "3 more are selective."
     ]
@@ -187,7 +189,7 @@ def test_read_first_says_what_annotations_name_where_they_take_the_place_of_an_e
 
 def test_read_first_says_what_is_named_selective_and_stable_and_what_to_do():
     few = {"concepts": SELECTIVE.assign(source_images=34)}
-    said = first_screen.read_first(few)
+    said = read_first.sentences(few)
     assert said == [
         "30 of 80 active units (38 %) match some concept of the list better than chance (q ≤ 0.05). "
         "That makes them selective; it does not make the word right: none is named, none has a theme of at most twelve "
@@ -248,20 +250,20 @@ def test_correlations_are_drawn_as_shares_of_the_width():
 def test_only_units_that_both_halves_give_a_word_are_asked_for_the_same():
     words = ["dog"] * 15 + ["cat"] * 6 + [""] * 4
     units = labels(("m", "x", "dog", 0.01, 25)).assign(first_half="dog", second_half=words)
-    assert first_screen.read_first({"concepts": units})[1].startswith(
+    assert read_first.sentences({"concepts": units})[1].startswith(
         "Two halves of the source images give the same word to 71 % of 21 selective units; resampling keeps the word of"
     )
-    assert len(first_screen.read_first({"concepts": units[:1]})) == 3
+    assert len(read_first.sentences({"concepts": units[:1]})) == 3
 
 
 def test_facts_of_the_run_and_its_failed_jobs():
     images = pd.DataFrame({"set": ["probe", "explain"], "images": [1020, 10], "source_images": [34, 10]})
-    facts = first_screen.run_facts({"concepts": SELECTIVE, "images": images}, failed=1)
+    facts = read_first.run_facts({"concepts": SELECTIVE, "images": images}, failed=1)
     assert facts == {
         "facts": ["82 units in 1 layer", "1,020 probe images of 34 sources", "10 explained images", "encoder: CLIP"],
         "failed": "1 job failed",
     }
-    assert first_screen.run_facts({}, failed=0) == {"facts": [], "failed": ""}
+    assert read_first.run_facts({}, failed=0) == {"facts": [], "failed": ""}
 
 
 @pytest.mark.parametrize(

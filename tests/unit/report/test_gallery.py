@@ -29,19 +29,19 @@ CONCEPTS = pd.DataFrame(
 )
 FREQUENT = pd.DataFrame(
     [
-        ["net", "a", "dog", "object", 2, 1.0],
-        ["net", "b", "red", "color", 1, 0.5],
-        ["net", "b", "sky", "scene", 1, 0.5],
-        ["net", "all", "dog", "object", 2, 0.5],
-        ["net", "all", "red", "color", 1, 0.25],
-        ["net", "all", "sky", "scene", 1, 0.25],
+        ["net", "a", "dog", "object", 2, 0, 1.0],
+        ["net", "b", "red", "color", 1, 3, 0.5],
+        ["net", "b", "sky", "scene", 1, 0, 0.5],
+        ["net", "all", "dog", "object", 2, 0, 0.5],
+        ["net", "all", "red", "color", 1, 3, 0.25],
+        ["net", "all", "sky", "scene", 1, 0, 0.25],
     ],
-    columns=["model", "layer", "concept", "category", "units", "share"],
+    columns=["model", "layer", "concept", "category", "units", "others", "share"],
 )
 LAYERS = pd.DataFrame(
-    [["net", "a", 3, 1, 1, 2, 1.0, "dog", 2], ["net", "b", 2, 0, 2, 2, 2.0, "red", 1]],
+    [["net", "a", "named", 3, 1, 2, 1, 2, 1.0, "dog", 2], ["net", "b", "selective", 2, 0, 5, 2, 2, 2.0, "red", 4]],
     columns=[
-        *("model", "layer", "units", "dead", "distinct", "rarefied_units", "distinct_rarefied"),
+        *("model", "layer", "claim", "units", "dead", "counted", "distinct", "rarefied_units", "distinct_rarefied"),
         *("top_concept", "top_units"),
     ],
 )
@@ -50,9 +50,20 @@ CATEGORIES = pd.DataFrame(
     columns=["model", "layer", "category", "units", "share", "low", "high"],
 )
 COMPARED = pd.DataFrame(
-    [["net", "other", 30, 1200, 10, 20, 1190, 0.0082, 40, 28.04, 39.96, -20.0, -3.8, 12.34, 0.0004, 0.213]],
+    [["net", "other", "named", 30, 1200, 10, 20, 1190, 0.0082, 40, 28.04, 39.96, -20.0, -3.8, 12.34, 0.0004, 0.213]],
     columns=[
-        *("model_a", "model_b", "distinct_a", "distinct_b", "shared", "only_a", "only_b", "jaccard", "rarefied_units"),
+        *(
+            "model_a",
+            "model_b",
+            "claim",
+            "distinct_a",
+            "distinct_b",
+            "shared",
+            "only_a",
+            "only_b",
+            "jaccard",
+            "rarefied_units",
+        ),
         *("rarefied_a", "rarefied_b", "difference_low", "difference_high", "chi_square", "p_value", "cramers_v"),
     ],
 )
@@ -116,9 +127,11 @@ def test_labels_count_units_without_one_apart():
 
 def test_frequent_concepts_pool_the_layers():
     assert concept_findings.frequency_sentences(FREQUENT) == [
-        "In net most units are labeled dog (2 units, 50 %), red (1 unit, 25 %) and sky (1 unit, 25 %); shares are of "
-        "its selective units."
+        "In net most named units are called dog (2 units, 50 %), red (1 unit, 25 %) and sky (1 unit, 25 %); shares are "
+        "of its named units. The best words of the 3 selective units without a name are most often red (3); the data "
+        "do not say that they are right."
     ]
+    assert concept_findings.frequency_sentences(FREQUENT.assign(units=0, others=0)) == ["In net no unit is named."]
 
 
 def test_categories_give_both_ends_with_intervals():

@@ -28,7 +28,7 @@ def drawn(path):
 
 
 def test_names_in_a_figure_are_seen_whole_or_shortened(tmp_path):
-    table = pd.DataFrame({"concept": NAMES, "category": "object", "units": range(6, 0, -1), "share": 0.1})
+    table = pd.DataFrame({"concept": NAMES, "category": "object", "units": range(6, 0, -1), "others": 0, "share": 0.1})
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")
         concept_figures.frequent_concepts(

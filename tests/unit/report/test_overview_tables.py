@@ -120,16 +120,27 @@ def test_predictions_show_what_is_not_known():
 
 def test_layers_have_their_five_most_frequent_concepts():
     layers = pd.DataFrame(
-        [["m", "a", 1200, 1, 1000, 2, 1.25], ["m", "b", 5, 5, 0, 2, NAN]],
-        columns=["model", "layer", "units", "dead", "distinct", "rarefied_units", "distinct_rarefied"],
+        [["m", "a", "named", 1200, 1, 40, 1000, 2, 1.25], ["m", "b", "selective", 5, 5, 0, 0, 2, NAN]],
+        columns=[
+            "model",
+            "layer",
+            "claim",
+            "units",
+            "dead",
+            "counted",
+            "distinct",
+            "rarefied_units",
+            "distinct_rarefied",
+        ],
     )
     places = [("m", "a")] * 6 + [("k", "a"), ("m", "all")]
     frequent = pd.DataFrame(places, columns=["model", "layer"]).assign(concept=list("uvwxyzst"), units=range(8, 0, -1))
-    names = ["model", "layer", "units", "dead or constant", "distinct concepts", "expected distinct"]
+    frequent = pd.concat([frequent, frequent[:1].assign(layer="b", units=0)]).assign(others=1)
+    names = ["model", "layer", "units", "dead or constant", "counted", "distinct concepts", "expected distinct"]
     names.append("most frequent (units)")
     rows = [
-        ["m", "a", "1,200", "1", "1,000", "1.2 among 2", "u (8), v (7), w (6), x (5), y (4)"],
-        ["m", "b", "5", "5", "0", "– among 2", "none"],
+        ["m", "a", "1,200", "1", "40 named", "1,000", "1.2 among 2", "u (8), v (7), w (6), x (5), y (4)"],
+        ["m", "b", "5", "5", "0 selective", "0", "– among 2", "u (1)"],
     ]
     assert overview_tables.layers_table(layers, frequent) == [dict(zip(names, row, strict=True)) for row in rows]
 
@@ -154,7 +165,12 @@ def test_pairs_of_models_have_a_column_each():
         zip(names, [1001, 1002, 1003, 1004, 1005, 0.1236, 1006, 7.06, 8.04, 12.36, 0.0004, 0.2136], strict=True)
     )
     unknown = pair | dict.fromkeys(("jaccard", "chi_square", "p_value", "cramers_v"), NAN)
-    models = pd.DataFrame([{"model_a": "m", "model_b": "k"} | pair, {"model_a": "m", "model_b": "z"} | unknown])
+    models = pd.DataFrame(
+        [
+            {"model_a": "m", "model_b": "k", "claim": "named"} | pair,
+            {"model_a": "m", "model_b": "z", "claim": "selective"} | unknown,
+        ]
+    )
     columns = {row.pop(""): tuple(row.values()) for row in overview_tables.comparison_table(models)}
     assert columns == {
         **{"concepts of A": ("1,001",) * 2, "concepts of B": ("1,002",) * 2, "in both": ("1,003",) * 2},
@@ -164,7 +180,11 @@ def test_pairs_of_models_have_a_column_each():
         "chi-square of category shares": ("12.4 (p < 0.001)", "– (–)"),
         "Cramér's V": ("0.214", "–"),
     }
-    assert list(overview_tables.comparison_table(models)[0]) == ["", "A m, B k", "A m, B z"]
+    assert list(overview_tables.comparison_table(models)[0]) == [
+        "",
+        "A m, B k: named units",
+        "A m, B z: selective units",
+    ]
 
 
 def test_seconds_of_an_explainer_name_the_machine():

@@ -308,14 +308,21 @@ def test_stability_is_told_at_the_samples_of_the_maps():
 
 
 def rarefied(low, high, units=100):
-    row = {"model_a": "a", "model_b": "b", "rarefied_units": units, "rarefied_a": 40.0, "rarefied_b": 30.0}
+    row = {
+        "model_a": "a",
+        "model_b": "b",
+        "claim": "selective",
+        "rarefied_units": units,
+        "rarefied_a": 40.0,
+        "rarefied_b": 30.0,
+    }
     table = pd.DataFrame([row | {"difference_low": low, "difference_high": high}])
     return compared(models=table)[:-1]
 
 
 def compared(**tables):
     columns = {
-        "layers": ["model", "layer", "labeled"],
+        "layers": ["model", "layer", "claim", "counted"],
         "models": ["rarefied_units"],
         "differences": ["model_a", "model_b", "layer", "p_adjusted"],
         "unique": ["model"],
@@ -518,7 +525,7 @@ EMPTY = {  # the columns of the tables, and options
     "evaluation_findings.agreement_findings": ([SUMMARY, ["model", "measure"]], {"area": 0.2}),
     "concept_findings.concept_findings": (
         [
-            ["model", "labeled"],
+            ["model", "claim", "counted"],
             ["rarefied_units"],
             ["model_a", "model_b", "layer", "p_adjusted"],
             ["model"],
@@ -631,8 +638,8 @@ ALONE = [  # verdicts of sentences, with the values that decide
     ("concepts_labels", {"model": "m", "units": 8, "named": 1}, "m: 1 of 8 units is named."),
     (
         "concepts_concentration",
-        {"model": "m", "layers": LAYERS},
-        "m: ten concepts name 25 % to 50 % of a layer's selective units.",
+        {"model": "m", "claim": "selective", "layers": LAYERS},
+        "m: ten best words are those of 25 % to 50 % of a layer's selective units.",
     ),
     (
         "concepts_probe_sizes",

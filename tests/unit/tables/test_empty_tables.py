@@ -154,12 +154,12 @@ def test_a_run_in_which_no_unit_has_a_label_has_its_tables(name):
     _, summarize = SUMMARIES[name]
     table = summarize(concepts("not selective"))
     assert list(table) == list(summarize(concepts()))
-    assert len(table) == (2 if name == "comparison.layers" else 0)  # the layers are told, with no label
+    assert len(table) == (4 if name == "comparison.layers" else 0)  # the layers are told, with no label
 
 
 def test_two_networks_without_a_label_are_compared_as_such():
     none = pd.concat([concepts("not selective"), concepts("not selective").assign(model="n")])
-    (row,) = comparison.models(none).to_dict("records")
+    row, _ = comparison.models(none).to_dict("records")
     assert (row["distinct_a"], row["distinct_b"], row["shared"], row["rarefied_units"]) == (0, 0, 0, 0)
     tables = [
         getattr(comparison, name)(none) for name in ("layers", "models", "category_differences", "unique_concepts")
