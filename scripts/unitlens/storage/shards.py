@@ -15,6 +15,7 @@ from unitlens.storage.arrays import Contents, attributes_of, open_arrays, read_a
 
 File = tuple[Mapping[str, np.ndarray], Mapping[str, object]]  # arrays and attributes
 LABEL_MAPS = ("mask", "superpixels")  # (n, h, w), or (n, maps, h, w) where a row has several; 0 where nothing is marked
+_ROWS = 512  # read at once
 _OF_A_SHARD = ("skipped", "remarks", "passes")  # attributes that may differ between shards
 
 
@@ -89,6 +90,67 @@ def read_blocks(paths: Iterable[str | Path], names: Iterable[str], size: int) ->
                     yield {name: file[name][start : start + size] for name in here}
 
     return read_ahead(read())
+
+
+def read_groups(
+    paths: Sequence[str | Path], names: Sequence[str], groups: np.ndarray, *, most_bytes: int = 2**29
+) -> Iterator[tuple[int, np.ndarray, dict[str, np.ndarray]]]:
+    """Give the rows of each group, wherever they are in the shards: its number, their numbers, and their datasets.
+
+    `groups` (n,) has the group of every row, counted over all shards; rows of a negative one are not read. The shards
+    are read from first to last as often as it takes to hold no more than `most_bytes` at once, or one whole group.
+    What is narrower than in other shards is filled up with NaN. ValueError if there are more or fewer rows.
+    """
+    order = np.argsort(groups, kind="stable")
+    order = order[groups[order] >= 0]
+    forms, total = _forms(paths, names)
+    if total != len(groups):
+        raise ValueError(f"the shards have {total} rows, {len(groups)} were expected; run the workflow again")
+    row_bytes = sum(dtype.itemsize * int(np.prod(shape)) for dtype, shape in forms.values())
+    numbers, starts = np.unique(groups[order], return_index=True)
+    stops = [*starts[1:], len(order)]
+    first = 0
+    while first < len(numbers):
+        last = first + 1
+        while last < len(numbers) and (stops[last] - starts[first]) * row_bytes <= most_bytes:
+            last += 1
+        rows = order[starts[first] : stops[last - 1]]
+        held = _read_rows(paths, rows, len(groups), forms)
+        for place in range(first, last):
+            own = slice(starts[place] - starts[first], stops[place] - starts[first])
+            yield int(numbers[place]), rows[own], {name: array[own] for name, array in held.items()}
+        first = last
+
+
+def _forms(paths: Sequence[str | Path], names: Sequence[str]) -> tuple[dict[str, tuple], int]:
+    """Give the type and the shape of a row of each dataset, the widest of all shards, and how many rows there are."""
+    forms, total = {}, 0
+    for path in paths:
+        with open_arrays(path) as file:
+            known = {name: file[name] for name in names if name in file and len(file[name])}
+            total += max(map(len, known.values()), default=0)
+            for name, dataset in known.items():
+                shape = dataset.shape[1:]
+                forms[name] = (dataset.dtype, tuple(map(max, shape, forms.get(name, (None, shape))[1])))
+    return forms, total
+
+
+def _read_rows(
+    paths: Sequence[str | Path], rows: np.ndarray, total: int, forms: Mapping[str, tuple]
+) -> dict[str, np.ndarray]:
+    """Read some rows, of all `total`, in their order, of datasets of numbers; shards are read block by block."""
+    place = np.full(total, -1)
+    place[rows] = np.arange(len(rows))
+    held = {name: np.full((len(rows), *shape), _filling(name, dtype), dtype) for name, (dtype, shape) in forms.items()}
+    start = 0
+    for block in read_blocks(paths, list(forms), _ROWS):
+        count = len(next(iter(block.values())))
+        own = place[start : start + count]
+        start += count
+        for name, array in block.items():
+            part = (own[own >= 0], *map(slice, array.shape[1:]))
+            held[name][part] = array[own >= 0]
+    return held
 
 
 def picking(paths: Iterable[str | Path], name: str) -> Callable[[np.ndarray], np.ndarray]:

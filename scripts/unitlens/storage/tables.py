@@ -23,7 +23,7 @@ TEXT = frozenset(
         r"\w+",
         """
     model model_a model_b layer first last deepest image_id source_image geometry set encoder similarity device
-    explained_class target_name label_name predicted_name prediction subset
+    explained_class class_name target_name label_name predicted_name prediction subset
     explainer explainer_a explainer_b pair_a pair_b agreement measure baseline comparison reference check passes
     concept candidate second_concept top_concept top_concepts top_images word category group status concept_list
     mask_concept mask_category second_mask_concept first_half second_half masks clip_status clip_candidate clip_category

@@ -73,6 +73,24 @@ def mean_with_interval(values: ArrayLike, *, groups: ArrayLike | None = None) ->
     return MeanInterval(n, n_groups, mean, mean - half, mean + half)
 
 
+def means_with_intervals(sums: ArrayLike, sizes: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Average many items over the same groups as `mean_with_interval` does one, and test each mean against 0.
+
+    `sums` (items, groups) are finite, of the values of each group, `sizes` (groups,) how many these are. Gives (items,)
+    means, low, high and the two-sided p-values of Student's t; those are NaN where all values are 0, and with the
+    intervals below five groups.
+    """
+    sums, sizes = np.asarray(sums, dtype=np.float64), np.asarray(sizes, dtype=np.float64)
+    means, n = sums.sum(1) / sizes.sum(), len(sizes)
+    if n < FEWEST_GROUPS:
+        return means, *np.full((3, len(sums)), np.nan)
+    errors = _standard_error(sums, sizes)
+    half = stats.t.ppf((1 + LEVEL) / 2, n - 2) * errors
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = 2 * stats.t.sf(np.abs(means) / errors, n - 2)
+    return means, means - half, means + half, p
+
+
 def simultaneous_intervals(
     values: ArrayLike, *, groups: ArrayLike | None = None, seed: int = 0, n_resamples: int = 999
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -89,7 +107,7 @@ def simultaneous_intervals(
         return np.full((2, len(by_item)), np.nan)
     sums, sizes = np.stack([own for own, _ in by_item]), by_item[0][1]  # (items, groups), (groups,)
     means, n = sums.sum(1) / sizes.sum(), len(sizes)
-    errors = np.array([_standard_error(own, sizes) for own in sums])
+    errors = _standard_error(sums, sizes)
     residuals = (sums - means[:, None] * sizes)[errors > 0]
     flipped = np.random.default_rng(seed).choice([-1.0, 1.0], (n_resamples, n)) @ residuals.T  # (resamples, items)
     spread = np.sqrt(n / (n - 1) * np.maximum((residuals**2).sum(1) - flipped**2 / n, 0))
@@ -250,16 +268,22 @@ def benjamini_hochberg(p: ArrayLike) -> np.ndarray:
 
 def _rank_correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Spearman's correlation along the last axis; NaN where x or y is constant."""
-    x, y = (ranks - ranks.mean(-1, keepdims=True) for ranks in (stats.rankdata(each, axis=-1) for each in (x, y)))
+    return correlations(*(stats.rankdata(each, axis=-1) for each in (x, y)))
+
+
+def correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Give Pearson's correlations (...,) along the last axis of arrays (..., n); NaN where x or y is constant."""
+    x, y = (each - each.mean(-1, keepdims=True) for each in (x, y))
     with np.errstate(invalid="ignore"):
         return (x * y).sum(-1) / np.sqrt((x**2).sum(-1) * (y**2).sum(-1))
 
 
-def _standard_error(sums: np.ndarray, sizes: np.ndarray) -> float:
-    """Give the standard error of the ratio of sums and sizes, (groups,) each; 0 where all groups have one mean."""
-    residuals = sums - sizes * (sums.sum() / sizes.sum())
-    residuals[np.abs(residuals) < 1e-12 * np.abs(sums).max()] = 0
-    return float(np.sqrt(len(sums) / (len(sums) - 1) * (residuals**2).sum()) / sizes.sum())
+def _standard_error(sums: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Give the standard error of the ratio of sums (..., groups) and sizes (groups,); 0 where all have one mean."""
+    n = len(sizes)
+    residuals = sums - sizes * (sums.sum(-1, keepdims=True) / sizes.sum())
+    residuals[np.abs(residuals) < 1e-12 * np.abs(sums).max(-1, keepdims=True)] = 0
+    return np.sqrt(n / (n - 1) * (residuals**2).sum(-1)) / sizes.sum()
 
 
 def _by_group(values: ArrayLike, groups: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:

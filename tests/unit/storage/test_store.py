@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import pytest
 from unitlens.storage import arrays as arrays_module
-from unitlens.storage.arrays import read_batches
-from unitlens.storage.shards import by_folder, concatenate, join, picking, read_blocks, read_column
+from unitlens.storage.arrays import read_batches, write_arrays
+from unitlens.storage.shards import by_folder, concatenate, join, picking, read_blocks, read_column, read_groups
 
 ROOT = {"PYTHONPATH": str(Path(__file__).parents[3] / "scripts")}
 
@@ -692,3 +692,24 @@ def test_rows_are_picked_from_any_shard(tmp_path):
         np.testing.assert_array_equal(picked(np.array(rows)), values[rows])
     with pytest.raises(IndexError, match="rows 9 to 10 of images were asked for; there are 10"):
         picked(np.array([9, 10]))
+
+
+def test_rows_of_each_group_are_read_wherever_they_are(tmp_path):
+    wide, narrow = np.arange(8.0).reshape(4, 2), np.array([[8.0], [9.0]])
+    files = [
+        {"a": wide, "b": np.arange(4)},
+        {"a": np.zeros((0, 2)), "b": np.arange(0)},
+        {"a": narrow, "b": np.arange(2)},
+    ]
+    paths = [tmp_path / f"{number}.h5" for number in range(3)]
+    for path, arrays in zip(paths, files, strict=True):
+        write_arrays(path, arrays, {})
+    groups = np.array([5, -1, 0, 5, 0, 5])
+    for most_bytes in (2**20, 1):
+        found = list(read_groups(paths, ["a", "b"], groups, most_bytes=most_bytes))
+        assert [(number, rows.tolist()) for number, rows, _ in found] == [(0, [2, 4]), (5, [0, 3, 5])]
+        assert np.array_equal(found[0][2]["a"], [[4, 5], [8, np.nan]], equal_nan=True)
+        assert found[1][2]["b"].tolist() == [0, 3, 1]
+    with pytest.raises(ValueError, match="the shards have 6 rows, 5 were expected"):
+        list(read_groups(paths, ["a"], groups[:5]))
+    assert list(read_groups(paths, ["a"], np.full(6, -1))) == []
