@@ -194,7 +194,9 @@ def test_without_halves_no_unit_is_named():
 # against loops
 
 
-def test_lists_score_as_units_do():
+@pytest.mark.parametrize("elements", [exemplars.BLOCK_ELEMENTS, 2000])
+def test_lists_score_as_units_do_in_blocks_of_any_size(elements, monkeypatch):
+    monkeypatch.setattr(exemplars, "BLOCK_ELEMENTS", elements)
     layer = planted_layer(250, 1)
     activations, images, texts, *_ = each = probe(layer)
     for similarity, terms in TERMS.items():
@@ -206,7 +208,7 @@ def test_lists_score_as_units_do():
         expected = log_likelihood(activations, images, texts, terms)
         assert (found - expected).abs().max() < 2e-4, similarity  # float32 products
         assert len(lists[:1].unique()) < len(images)
-        ((_, few),) = permutation._list_likelihoods(lists[:1], each, terms, log_norms)
+        few = torch.cat([block for _, block in permutation._list_likelihoods(lists[:1], each, terms, log_norms)], dim=1)
         assert (few - expected[:1]).abs().max() < 2e-4, similarity
         null, (winners,) = permutation.rank_lists(lists[:7], [lists], each, terms, log_norms)
         concepts = torch.arange(len(lists)) % len(texts)

@@ -396,6 +396,41 @@ def test_a_single_concept_has_no_second():
     assert set(table.second_mask_concept) == {""} and set(table.second_iou) == {0}
 
 
+def test_a_table_by_hand():
+    """Units: named, selective as its halves differ, above the bar of q, no detector, without overlap, not finite."""
+    iou = [[0.5, 0.2, 0.1], [0.3, 0.3, 0.3], [0.1, 0.5, 0], [0.03, 0, 0], [0, 0, 0], [0, 0, 0]]
+    p = [0.025, 0.02, 0.9, 0.001, np.nan, np.nan]  # of four units that have one, times 4 / 3, 4 / 2, 1, 4 / 1
+    shows = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 1], [0, 0, 0]], bool)
+    halves = np.array([[0, 0, 1, 0, -1, -1], [0, 1, 1, 0, -1, -1]])
+    limits = [1.0, 2, 3, 4, 5, np.nan]
+    found = units_netdissect.Dissection(np.array(iou), np.array(limits), shows, halves, np.array(p), 0.001)
+    words = pd.DataFrame({"value": [1, 2, 3], "word": ["sky", "sea", "sand"], "category": ["far", "far", "near"]})
+    table = netdissect.tabulate(found, words, np.array(["a", "a", "b", "c", "d"]), source="masks", detector=0.3)
+    q = [0.1 / 3, 0.1 / 3, 0.9, 0.004, np.nan, np.nan]
+    np.testing.assert_allclose(table.q_value, q)
+    assert table.status.tolist() == ["named", "selective", "not selective", "named", "not selective", "not finite"]
+    assert table.mask_concept.tolist() == ["sky", "sky", "sea", "sky", "", ""]
+    assert table.mask_category.tolist() == ["far", "far", "far", "far", "", ""]
+    np.testing.assert_array_equal(table.iou, [0.5, 0.3, 0.5, 0.03, 0, np.nan])
+    assert table.second_mask_concept.tolist() == ["sea", "sea", "sky", "", "", ""]
+    np.testing.assert_array_equal(table.second_iou, [0.2, 0.3, 0.1, 0, 0, np.nan])
+    assert table.first_half.tolist() == ["sky", "sky", "sea", "sky", "", ""]
+    assert table.second_half.tolist() == ["sky", "sea", "sea", "sky", "", ""]
+    assert table.detector.tolist() == [True, True, False, False, False, False]
+    assert table.mask_images.tolist() == [2, 2, 2, 2, 0, 0]
+    assert table.mask_source_images.tolist() == [1, 1, 2, 1, 0, 0]
+    assert set(table.annotated_source_images) == {3} and set(table.p_floor) == {0.001} and set(table.masks) == {"masks"}
+    assert table.threshold.tolist()[:5] == limits[:5] and table.p_value.tolist()[:4] == p[:4]
+
+
+def test_a_unit_whose_q_value_is_the_bar_is_selective():
+    iou, one, half = np.array([[0.5]]), np.ones((3, 1), bool), np.zeros((2, 1), int)
+    found = units_netdissect.Dissection(iou, np.ones(1), one, half, np.array([netdissect.ALPHA]), 0.001)
+    words = pd.DataFrame({"value": [1], "word": ["sky"], "category": ["far"]})
+    table = netdissect.tabulate(found, words, np.array(["a", "b", "c"]), source="masks")
+    assert (table.status[0], table.detector[0]) == ("named", True)
+
+
 def test_one_pixel_shows_a_concept():
     labels = np.array([[[[0, 2], [0, 0]]], [[[0, 0], [0, 0]]]])
     assert units_netdissect._present(labels, 3).tolist() == [[False, True, False], [False] * 3]
