@@ -103,6 +103,12 @@ def test_chance_is_what_maps_of_other_images_score():
     assert row["excess_low"] < row["excess"] < row["excess_high"]
 
 
+def test_what_is_compared_across_images_says_where_it_was_cut():
+    rows = matched(torch.rand(3, 4, 4), torch.rand(3, 4, 4))
+    assert rows.loc[["equal_area_iou", "threshold_iou"], "cut"].tolist() == [0.2, 0.5]
+    assert rows.loc[["spearman", "peak_distance", "peak_distance_pixels"], "cut"].isna().all()
+
+
 def test_every_measure_is_compared_across_images_by_hand():
     a = torch.rand(3, 5, 6, generator=torch.Generator().manual_seed(0))
     b = torch.rand(3, 5, 6, generator=torch.Generator().manual_seed(1))
@@ -115,6 +121,14 @@ def test_every_measure_is_compared_across_images_by_hand():
             alone = agreement.score_block(one, {"a": seeds["a"][i : i + 1], "b": seeds["b"][j : j + 1]}, **options)
             assert crossed.keys() == alone.keys()
             assert all(crossed[key][i, j] == pytest.approx(alone[key][0][0]) for key in alone)
+
+
+def test_equal_peaks_are_at_no_distance_however_many_images_there_are():
+    maps = torch.zeros(30, 40, 50)
+    for number, own in enumerate(maps):  # their peaks lie between pixels
+        own[number, number + 9 : number + 11] = own[number + 1, number + 10] = 1
+    scores = agreement.cross_scores({"a": maps, "b": maps}, {"a": range(30), "b": range(30)}, areas=[], threshold=0.5)
+    assert not scores["a", "b", "peak_distance_pixels", None].diagonal().any()
 
 
 def test_crops_of_one_source_image_are_not_compared_as_different_images():
@@ -272,6 +286,7 @@ def test_pairs_are_scored_by_hand():
     files = explanations(maps, label=[1, -1])
     table = agreement_tables.score_pairs(files, area=0.5, areas=[0.25, 1], threshold=0.4, seed=0)
     assert len(table) == 3 * 7 * 2  # pairs, three areas and four other measures, images
+    assert table.index.equals(pd.RangeIndex(len(table)))
     assert table.columns[:3].tolist() == [*ORIGIN] and table["model"].unique().tolist() == ["m"]
     assert table.set_index("image_id").loc["x", "prediction"].unique().tolist() == ["wrong"]
     assert table.set_index("image_id").loc["y", "prediction"].isna().all()
@@ -390,6 +405,24 @@ def test_headline_and_tests_are_of_one_area():
     assert test["seed"] == 7
     assert (test["pair_a"], test["pair_b"]) == ("lime & cam", "lime & rise")
     assert (test["difference"], test["n"], test["p_value"]) == (pytest.approx(0.2), 3, 0.25)
+
+
+def test_rank_correlations_are_tested_too_and_adjusted_by_themselves():
+    """Of one pair of explainers by two measures, both with a p-value that two tests would double; none by distance."""
+    measures = {"spearman": [0.5, 0.6, 0.7], "equal_area_iou": [0.3, 0.4, 0.5], "peak_distance": [1, 2, 3]}
+    scores = pd.concat(
+        table_of([value - step for value in values], "pqr", explainer_b=name, measure=measure, cut=cut)
+        for (measure, values), cut in zip(measures.items(), (math.nan, 0.2, math.nan), strict=True)
+        for name, step in (("cam", 0), ("rise", 0.1))
+    )
+    tests = agreement_tables.compare_pairs(scores, area=0.2)
+    assert tests["measure"].tolist() == ["spearman", "equal_area_iou"]
+    pair = matching_of(("lime", "cam", 0.3, 0.1, 0.02))
+    matching = pd.concat([pair, pair.assign(measure="spearman", cut=math.nan)], ignore_index=True)
+    summary = agreement_tables.summarize(scores[scores["explainer_b"] == "cam"], matching)
+    assert summary.set_index("measure")["p_adjusted"].to_dict() == pytest.approx(
+        {"spearman": 0.02, "equal_area_iou": 0.02, "peak_distance": math.nan}, nan_ok=True
+    )
 
 
 def test_findings_say_what_the_numbers_say():

@@ -163,6 +163,18 @@ def test_a_word_can_come_again_and_be_wrong_where_the_right_one_is_not_listed():
     assert (table.status[20:PLANTED] == "named").all()
 
 
+def test_both_halves_are_tabulated(monkeypatch):
+    collect = evidence.collect_from_top_images
+
+    def with_halves(*arguments):
+        found = collect(*arguments)
+        return found._replace(halves=np.stack([np.full(len(found.scores), 3), np.full(len(found.scores), -1)]))
+
+    monkeypatch.setattr(evidence, "collect_from_top_images", with_halves)
+    table = label(planted_layer(150, 1), null_draws=20)
+    assert set(table.first_half) == {"concept3"} and set(table.second_half) == {""}
+
+
 def test_a_set_holds_the_groups_near_the_best_in_their_order():
     scores = torch.tensor([[5.0, 4.5, 3, 4.9], [1, 2, 2, -torch.inf], [torch.nan] * 4], dtype=torch.float64)
     groups = np.array([0, 1, 2, 0])

@@ -30,7 +30,7 @@ def unit_names(concepts: pd.DataFrame | None, masks: pd.DataFrame | None) -> pd.
     for table, name in ((concepts, "concept"), (masks, "mask_concept")):
         if table is not None:
             found.append(table[[*keys, "status"]].assign(name=table[name].where(table["status"] == "named", "")))
-    table = pd.concat(found, ignore_index=True)
+    table = pd.concat(found)
     ranks = {status: rank for rank, status in enumerate(unit_labels.STATUSES)}
     table = table.sort_values("status", key=lambda each: each.map(ranks), kind="stable")
     return table.drop_duplicates(keys).sort_values(keys, kind="stable", ignore_index=True)
@@ -106,4 +106,4 @@ def coverage(
                 values = {"source_image": arrays["source_image"], "value": share, "units": of_units}
                 rows.append(pd.DataFrame(about | values))
     keys = ["model", "layer", "account", "part"]
-    return mean_table(pd.concat(rows, ignore_index=True), keys, also={"units": "first"})
+    return mean_table(pd.concat(rows), keys, also={"units": "first"})

@@ -50,6 +50,7 @@ def account(contributions_, *, margin=None, tokens=0.0, remainder=0.0):
 def test_a_unit_is_called_by_its_label_or_by_masks_and_not_by_what_is_only_selective():
     names = accounts.unit_names(labels(), masks())
     found = {(row.layer, row.unit): (row.name, row.status) for row in names.itertuples(index=False)}
+    assert names.index.equals(pd.RangeIndex(5))
     assert found == {
         ("4", 0): ("cat", "named"),
         ("4", 1): ("dotted", "named"),
