@@ -378,6 +378,9 @@ def test_a_flat_map_is_masked_by_its_random_order_from_one_to_zero():
     drop, increase = drop_and_increase(white, torch.zeros(1, SIDE, SIDE), ones(1))
     assert drop.item() == pytest.approx(0.5, abs=1e-3)  # half a gray level of 255 is lost in rounding
     assert increase.item() == 0
+    ranks = torch.tensor([[2, 0], [3, 1]])
+    scaled = perturbation._scaled(torch.zeros(2, 2), ranks, True)
+    assert scaled.flatten().tolist() == pytest.approx([1 / 3, 1, 0, 2 / 3], abs=1e-6)
 
 
 def curve_files():
@@ -392,6 +395,7 @@ def curve_files():
 
 def test_mean_curves_by_hand():
     table = faithfulness_tables.mean_curves(curve_files())
+    assert table.index.equals(pd.RangeIndex(10))
     assert table[["model", "measure", "baseline", "explainer"]].drop_duplicates().to_numpy().tolist() == [
         ["z", "deletion", "mean", "lime"],
         ["z", "road_morf", "imputed", "lime"],
@@ -405,6 +409,18 @@ def test_mean_curves_by_hand():
     rows = table.set_index(["model", "measure"]).loc[("a", "road_morf")]
     assert rows["share"].tolist() == [0.2, 0.6]
     assert rows["mean"].tolist() == pytest.approx([0.85, 0.65])
+
+
+def test_without_curves_the_table_is_empty():
+    table = faithfulness_tables.mean_curves([])
+    assert table.empty and list(table) == list(faithfulness_tables.mean_curves(curve_files()))
+
+
+def test_of_equal_explainers_none_is_more_faithful():
+    same = {(name, "deletion", "mean"): torch.tensor([0.1, 0.2, 0.3]) for name in ("one", "other")}
+    worse = {("worse", "deletion", "mean"): torch.tensor([0.2, 0.3, 0.4])}
+    tests = faithfulness_tables.compare(rows_of(same | worse, 3))
+    assert tests["more_faithful"].tolist() == ["", "one", "other"]
 
 
 def test_findings_keep_the_order_of_models_and_support_only_what_is_tested():
