@@ -53,6 +53,13 @@ def test_measures_by_hand():
     assert energy_inside(saliency, mask).tolist() == pytest.approx([3 / 4, 2 / 8, 1 / 3])
 
 
+def test_negative_saliency_has_a_peak_too():
+    mask = torch.tensor([[[False, True]]])
+    assert pointing(torch.tensor([[[-2.0, -1]]]), mask).item() == 1
+    with pytest.raises(ValueError, match=r"goes down to -2; allowed: 0 or more"):
+        energy_inside(torch.tensor([[[-2.0, -1]]]), mask)
+
+
 def test_nothing_to_point_at_and_maps_of_nothing_are_undefined():
     full, empty = torch.ones(1, 4, 4, dtype=torch.bool), torch.zeros(1, 4, 4, dtype=torch.bool)
     ramp, flat = torch.arange(16.0).view(1, 4, 4), torch.zeros(1, 4, 4)

@@ -79,6 +79,20 @@ def test_running_statistics_are_shuffled_and_variances_stay_positive():
     assert not torch.equal(before, norm.running_var) and (norm.running_var > 0).all()
 
 
+def test_modules_inside_a_randomized_one_are_left_alone():
+    layer = torch.nn.Sequential(torch.nn.Linear(9, 9))
+    layer.own, inside = torch.nn.Parameter(torch.arange(99.0)), layer[0].weight.detach().clone()
+    sanity.randomize(torch.nn.Sequential(layer), ["0"], seed=0)
+    assert layer[0].weight.equal(inside) and not layer.own.equal(torch.arange(99.0))
+
+
+def test_random_maps_are_drawn_on_a_grid_and_interpolated():
+    (found,) = sanity.random_saliency((4, 4), seeds=[3], cells=2)
+    grid = torch.rand(2, 2, generator=torch.Generator().manual_seed(3))
+    weights = torch.tensor([[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]])
+    torch.testing.assert_close(found, weights @ grid @ weights.T)
+
+
 def check(network, explainers, n=6, **options):
     def maps(model):
         return {name: explainer(model) for name, explainer in explainers.items()}
@@ -95,6 +109,7 @@ def test_an_explainer_that_ignores_the_network_is_found(network):
     scores = check(network, explainers)
     assert all(torch.equal(weights[name], values) for name, values in network.state_dict().items()), "left as it was"
     assert scores["randomized"].unique().tolist() == [0, 1, 2, 3] and set(scores["layers"]) == {3}
+    assert scores.index.equals(pd.RangeIndex(len(scores)))
     assert scores.drop_duplicates("randomized")["deepest"].tolist() == ["", "head", "conv2", "conv1"]
     chance = scores.groupby("measure")["chance"].unique().map(list)
     assert chance.to_dict() == {"equal_area_iou": [pytest.approx(0.2 / 1.8)], "spearman": [0]}

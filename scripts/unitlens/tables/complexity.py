@@ -101,7 +101,7 @@ def agreement_of_images(scores: pd.DataFrame, *, area: float) -> pd.DataFrame:
     pairs = scores.groupby(_IMAGE, sort=False)["value"]
     mean = pairs.mean().where(pairs.count() == pairs.size())  # over all pairs or over none
     mean = mean.rename("value").reset_index().assign(agreement=MEAN_OF_PAIRS)
-    return pd.concat([first, mean], ignore_index=True)[[*_IMAGE, "agreement", "value"]]
+    return pd.concat([first, mean])[[*_IMAGE, "agreement", "value"]]
 
 
 def complexity_points(

@@ -149,6 +149,15 @@ def test_summaries_of_next_to_nothing_have_the_columns_of_others(name, size):
     assert columns(summarize(SIZES[size](make()))) == columns(summarize(make()))
 
 
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_rows_are_numbered(name):
+    """Columns are joined by these numbers."""
+    make, summarize = SUMMARIES[name]
+    result = summarize(make())
+    for table in result if isinstance(result, tuple) else (result,):
+        assert table.index.equals(pd.RangeIndex(len(table)))
+
+
 @pytest.mark.parametrize("name", [name for name, (make, _) in SUMMARIES.items() if make is concepts])
 def test_a_run_in_which_no_unit_has_a_label_has_its_tables(name):
     _, summarize = SUMMARIES[name]
