@@ -7,7 +7,8 @@ rule label_units:
         images=expand("results/embeddings/images/{encoder}/{shard}.h5", encoder=ENCODER, shard=shards("probe")),
         concepts=f"results/embeddings/concepts/{ENCODER}.h5",
     output:
-        "results/concepts/{model}/{layer}.csv",
+        table="results/concepts/{model}/{layer}.csv",
+        linear="results/linear_labels/{model}/{layer}.csv",
     log:
         "results/logs/label_units/{model}/{layer}.log",
     benchmark:
@@ -86,9 +87,11 @@ rule map_units:
 
 rule collect_concepts:
     input:
-        per_layer("results/concepts/{model}/{layer}.csv"),
+        concepts=per_layer("results/concepts/{model}/{layer}.csv"),
+        linear=per_layer("results/linear_labels/{model}/{layer}.csv"),
     output:
         table="results/concepts.csv",
+        linear="results/linear_labels.csv",
         findings="results/findings/evidence.json",
     log:
         "results/logs/collect_concepts/all.log",

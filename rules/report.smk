@@ -57,6 +57,7 @@ rule draw_grid:
 rule write_units:
     input:
         concepts=per_layer("results/concepts/{model}/{layer}.csv"),
+        linear=per_layer("results/linear_labels/{model}/{layer}.csv"),
         maps=per_layer("results/unit_maps/{model}/{layer}.h5"),
         images=images_of_models("probe", labeled_models(), shards("probe")),
     output:

@@ -22,6 +22,7 @@ def tables_by_page():
                 "results/comparison/frequent_concepts.csv": "table_frequent",
                 "results/comparison/unique_concepts.csv": "table_unique_concepts",
                 "results/concepts.csv": "concepts",
+                "results/linear_labels.csv": "linear_labels",
             },
         ),
         "netdissect": (

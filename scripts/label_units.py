@@ -8,7 +8,7 @@ with log_to(snakemake.log[0]):
     from unitlens.storage.arrays import read_arrays
     from unitlens.storage.shards import concatenate
     from unitlens.storage.tables import write_table
-    from unitlens.tables import unit_labels
+    from unitlens.tables import linear_labels, unit_labels
 
     torch.set_num_threads(snakemake.threads)
     params, wildcards = snakemake.params, snakemake.wildcards
@@ -24,9 +24,11 @@ with log_to(snakemake.log[0]):
         seed=params.seed,
         **params.evidence,
     )
-    table.insert(0, "model", wildcards.model)
-    table.insert(1, "layer", wildcards.layer)
-    write_table(table, snakemake.output[0])
+    linear = linear_labels.linear_table(activations, images, concepts, table, seed=params.seed)
+    for each, path in ((table, snakemake.output.table), (linear, snakemake.output.linear)):
+        each.insert(0, "model", wildcards.model)
+        each.insert(1, "layer", wildcards.layer)
+        write_table(each, path)
     print(
         *concept_findings.evidence_findings(table),
         table.status.value_counts().to_string(),

@@ -11,6 +11,7 @@ with log_to(snakemake.log[0]):
     unit_gallery.write(
         snakemake.output[0],
         concepts=read_table(snakemake.input.concepts),
+        linear=read_table(snakemake.input.linear),
         maps=map(read_arrays, snakemake.input.maps),
         images=picking_by_folder(snakemake.input.images, "images"),
         models=snakemake.params.models,

@@ -19,7 +19,7 @@ from unitlens.explainers import cam, run
 from unitlens.images import datasets
 from unitlens.jobs import config as job_config
 from unitlens.jobs import schema
-from unitlens.report import concept_findings
+from unitlens.report import concept_findings, pages
 from unitlens.storage import arrays as arrays_module
 from unitlens.storage import kept
 from unitlens.storage.shards import concatenate, read_column
@@ -380,13 +380,16 @@ def test_gallery_of_units():
     }
     evidence |= {"q_value": 0.01, "alpha": 0.05}
     write_table(pd.DataFrame(rows).assign(**evidence), "units/concepts.csv")
-    inputs = Namedlist(["units/concepts.csv", "units/6.h5", *images])
-    inputs._set_name("concepts", 0)
-    inputs._set_name("maps", 1, end=2)
-    inputs._set_name("images", 2, end=4)
+    sums = {f"{name}_{place}": np.nan for name in ("concept", "weight") for place in (1, 2, 3)}
+    sums |= {"concept_1": "owl", "weight_1": 0.41, "linear_correlation": 0.18}
+    sums |= {"label_correlation": 0.11, "ridge_correlation": 0.22}
+    write_table(pd.DataFrame(rows).assign(**sums), "units/linear.csv")
+    inputs = {"concepts": ["units/concepts.csv"], "linear": ["units/linear.csv"], "maps": ["units/6.h5"]}
+    inputs["images"] = images
     adapter("write_units", inputs, ["units/units.html"], params={"models": [MODEL], "missing": [], "beside": []})
     page = Path("units/units.html").read_text()
     assert page.count('"concept":"null"') == 8 and page.count('"region":"M') > 8
+    assert page.count('"linear":"0.41 owl, held-out r 0.18, alone 0.11, ceiling 0.22"') == 8
 
 
 @pytest.mark.parametrize("method", [*CAMS, "lime"])
@@ -462,7 +465,8 @@ def test_units_are_labeled_by_annotations(given):
     params = {"similarity": "auc", "evidence": {"resamples": 3, "null_draws": 20}, "seed": 0}
     files = {"activations": activations, "images": parts, "concepts": concepts}
     table = f"annotated-{given}/table.csv"
-    adapter("label_units", files, [table], params=params, model=MODEL, layer="relu2")
+    outputs = {"table": table, "linear": f"annotated-{given}/linear.csv"}
+    adapter("label_units", files, outputs, params=params, model=MODEL, layer="relu2")
     assert set(read_table(table).encoder) == {unit_labels.ANNOTATIONS} and "named" not in set(read_table(table).status)
 
 
@@ -858,9 +862,15 @@ def label_units(folder, similarity="cos_similarity"):
     arrays_module.write_arrays(f"{folder}/concepts.h5", arrays, {"encoder": "ConSE surrogate"})
     files = {"activations": shards, "images": images, "concepts": f"{folder}/concepts.h5"}
     params = {"similarity": similarity, "seed": 1, "evidence": EVIDENCE}
-    return shards, lambda: adapter(
-        "label_units", files, [f"{folder}/relu1.csv"], params=params, model=MODEL, layer="relu1"
-    )
+    outputs = {"table": f"{folder}/relu1.csv", "linear": f"{folder}/linear.csv"}
+    return shards, lambda: adapter("label_units", files, outputs, params=params, model=MODEL, layer="relu1")
+
+
+def collected(folder):
+    """What is said of the labels of one layer."""
+    outputs = {name: f"{folder}/all-{name}" for name in ("table", "linear", "findings")}
+    adapter("collect_concepts", {"concepts": f"{folder}/relu1.csv", "linear": f"{folder}/linear.csv"}, outputs)
+    return json.loads(Path(outputs["findings"]).read_text())
 
 
 def test_labels_with_evidence():
@@ -871,10 +881,12 @@ def test_labels_with_evidence():
     columns = ["kept", "kept_group", "score_low", "score_high", "p_value", "q_value", "held_out_correlation"]
     assert table[columns].notna().all(axis=None)
     assert set(table.p_floor.round(5)) == {round(1 / 21, 5)} and set(table.source_images) == {24}
-    outputs = {"table": "labeled/concepts.csv", "findings": "labeled/evidence.json"}
-    adapter("collect_concepts", ["labeled/relu1.csv"], outputs)
-    sentences = json.loads(Path("labeled/evidence.json").read_text())
-    assert sentences == [f"{MODEL}: {line}" for line in concept_findings.evidence_findings(table)]
+    linear = read_table("labeled/linear.csv")
+    assert linear.unit.tolist() == [0, 1, 2] and set(linear.layer) == {"relu1"}
+    assert linear[["linear_correlation", "ridge_correlation"]].notna().all(axis=None)
+    sentences = collected("labeled")
+    expected = [f"{MODEL}: {line}" for line in concept_findings.evidence_findings(table)]
+    assert sentences == expected + pages.marked(concept_findings.linear_findings(linear))
     assert sentences[0].startswith(f"{MODEL}: ") and "of 3 active units" in sentences[0]
 
 
@@ -906,9 +918,7 @@ def test_a_unit_that_is_not_finite_costs_itself():
     run()
     table = read_table("nan/relu1.csv")
     assert table.status.tolist() == ["not selective", "not finite", "not selective"]
-    outputs = {"table": "nan/concepts.csv", "findings": "nan/evidence.json"}
-    adapter("collect_concepts", ["nan/relu1.csv"], outputs)
-    assert "1 unit is dead, constant or not finite." in Path("nan/evidence.json").read_text()
+    assert "1 unit is dead, constant or not finite." in "".join(collected("nan"))
 
 
 def test_a_purged_shard_of_activations_is_named():

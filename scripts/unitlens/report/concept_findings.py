@@ -8,7 +8,7 @@ import pandas as pd
 
 from unitlens.report import text
 from unitlens.report.pages import say
-from unitlens.tables import resampling, unit_labels
+from unitlens.tables import linear_labels, resampling, unit_labels
 from unitlens.tables.diversity import FEWEST
 
 
@@ -95,6 +95,16 @@ def _claims(living: pd.DataFrame) -> dict[str, object]:
     counts = {name: int((living["status"] == name).sum()) for name in ("named", "theme")}
     endless = bool(np.isinf(known["gap"]).any())
     return counts | {"size": known["set_size"].median(), "endless": endless, "units": len(known)}
+
+
+def linear_findings(table: pd.DataFrame) -> list[str]:
+    """Say what linear labels predict on held-out source images, beside single labels, by `linear_table` of layers."""
+    sentences = []
+    probe = {name: table[name].iloc[0] for name in ("repeats", "source_images")} if len(table) else {}
+    for row in linear_labels.compare(table).to_dict("records"):
+        if row["units"]:
+            sentences += say("concepts.linear", row=row, **probe)
+    return sentences
 
 
 def label_sentences(concepts: pd.DataFrame, encoder: str) -> list[str]:

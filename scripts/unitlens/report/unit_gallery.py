@@ -16,8 +16,8 @@ from markupsafe import Markup
 from PIL import Image
 
 from unitlens.report import charts, pages
-from unitlens.report.text import counted
-from unitlens.tables import unit_labels
+from unitlens.report.text import counted, decimals
+from unitlens.tables import linear_labels, unit_labels
 
 LARGEST_PAGE = 37_000_000  # bytes of data; thumbnails are as large as that allows
 # Side in pixels and quality of thumbnails, the best first: a reader sees the side before the quality.
@@ -64,6 +64,7 @@ def collect(
     images: Mapping[str, Pick],
     *,
     models: Sequence[str] = (),
+    linear: pd.DataFrame | None = None,
 ) -> dict[str, object]:
     """Collect the data of the page.
 
@@ -78,6 +79,8 @@ def collect(
         For each geometry, a function from ascending rows to uint8 images (n, h, w, 3).
     models : sequence of str
         All of the run, for the colors of the chart.
+    linear : pandas.DataFrame, optional
+        Linear labels of these units.
 
     Returns
     -------
@@ -95,7 +98,7 @@ def collect(
     first = dict(zip(rows, np.cumsum([0, *map(len, rows.values())]).tolist(), strict=False))
     evidence = [each for each in EVIDENCE if each.column in concepts and concepts[each.column].notna().any()]
     groups, units, ids = [], [], {}
-    concepts = _with_rank(concepts)
+    concepts = _with_rank(_with_sums(concepts, linear))
     for (model, layer), table in concepts.groupby(["model", "layer"], sort=False):
         arrays, geometry = _layer(layers, model, layer, len(table))
         thumbs = first[geometry] + np.searchsorted(rows[geometry], arrays["row"])  # (units, k)
@@ -141,6 +144,10 @@ def explain(concepts: pd.DataFrame, data: Mapping[str, object]) -> dict[str, obj
             "shown, which are guesses. A unit that is dead or constant answers every source image alike."
             + (" One that is not finite returns NaN or infinity on some." if "not finite" in counts else "")
             + _bar(concepts),
+            "Linear: the sum of at most three concepts that comes nearest to the unit, in standard deviations of unit "
+            "and concepts. Held-out r: its correlation with the unit on source images that it was not fitted to; "
+            "alone: that of the single label; ceiling: that of a regression on all features of the encoder. It may "
+            "predict the unit better than one word does, but its words are no surer than single labels.",
             "Cards come named first, then themes, then selective, then by the held-out correlation. Search finds units "
             "whose best word contains every word; in quotation marks, whose best word is exactly that. The address "
             "holds what is searched. "
@@ -156,6 +163,7 @@ def write(
     maps: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
     images: Mapping[str, Pick],
     models: Sequence[str] = (),
+    linear: pd.DataFrame | None = None,
     missing: Sequence[str] = (),
     beside: Sequence[str] = (),
 ) -> None:
@@ -163,12 +171,27 @@ def write(
 
     Layers that are `missing` are left out because the run is not finished. Pages that lie `beside` it are linked.
     """
-    data = collect(concepts, maps, images, models=models)
+    data = collect(concepts, maps, images, models=models, linear=linear)
     vega = Markup(vl_convert.javascript_bundle())  # Vega-Lite, so that the page needs no network
     page = {"data": pages.visible_data(data), "charts": vega, "missing": missing, "beside": beside}
     page["statuses"] = charts.STATUS_COLORS
     page |= explain(concepts, data)
     pages.write_page(path, "units.html.j2", page)
+
+
+def _with_sums(concepts: pd.DataFrame, linear: pd.DataFrame | None) -> pd.DataFrame:
+    """Add each unit's linear label with what it is worth on held-out source images; empty where that is not known."""
+    if linear is None:
+        return concepts.assign(linear="")
+    names = {"linear": "held-out r", "label": "alone", "ridge": "ceiling"}
+    parts = {
+        name: linear[f"{name}_correlation"].map(lambda r: decimals(r, 2)).radd(f", {text} ")
+        for name, text in names.items()
+    }
+    known = linear[[f"{name}_correlation" for name in names]].notna().all(axis=1)
+    told = linear_labels.sums(linear) + parts["linear"] + parts["label"] + parts["ridge"]
+    told = linear[["model", "layer", "unit"]].assign(linear=told.where(known & linear["weight_1"].notna(), ""))
+    return concepts.merge(told, on=["model", "layer", "unit"], how="left", validate="one_to_one")
 
 
 def _with_rank(concepts: pd.DataFrame) -> pd.DataFrame:
@@ -239,6 +262,7 @@ def _card(record: Mapping[str, object], evidence: Sequence[Evidence]) -> dict[st
         "concept": concept,
         "category": category if record["status"] in unit_labels.CLAIMS else "",  # else it is that of a guess
         "best": best.split("; ") if best else [],
+        "linear": record["linear"],
         "values": [_short(record[each.column]) for each in evidence],
     }
 

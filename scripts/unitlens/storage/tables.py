@@ -26,6 +26,7 @@ TEXT = frozenset(
     explained_class class_name target_name label_name predicted_name prediction subset
     explainer explainer_a explainer_b pair_a pair_b agreement measure baseline comparison reference check passes
     concept candidate second_concept top_concept top_concepts top_images word category group status concept_list
+    concept_1 concept_2 concept_3
     mask_concept mask_category second_mask_concept first_half second_half masks clip_status clip_candidate clip_category
     better more_faithful warning note problems copied left_out_endings
     setting name segmentation hide distance selection objective parameter level what part

@@ -17,6 +17,7 @@ from unitlens.jobs import progress
 from unitlens.jobs.sheets import FEWEST_SOURCE_IMAGES
 from unitlens.units import dissect, exemplars
 
+SPLITS = 10
 _LEAST_DEVIATION = 1e-3  # of L under the null, in nats; below it only rounding varies
 _LIST_ELEMENTS = 2**18  # numbers of a lists x concepts block that is worked on at once, so that it stays in the cache
 
@@ -117,6 +118,12 @@ def halves(source_images: SourceImages, rng: np.random.Generator) -> list[np.nda
     order = rng.permutation(len(source_images.size))
     first = np.isin(source_images.number, order[: len(order) // 2])
     return [np.flatnonzero(first), np.flatnonzero(~first)]
+
+
+def splits(source_images: SourceImages, seed: int) -> list[list[np.ndarray]]:
+    """Draw the halves that held-out scores of one `seed` are means over."""
+    rng = np.random.default_rng([seed, 2])
+    return [halves(source_images, rng) for _ in range(SPLITS)]
 
 
 # ---- numbers that any similarity has

@@ -540,6 +540,10 @@ EMPTY = {  # the columns of the tables, and options
         {},
     ),
     "evaluation_findings.localization_findings": ([["model", "reference", "measure"], ["model"]], {}),
+    "concept_findings.linear_findings": (
+        [["model", "layer", "linear_correlation", "label_correlation", "ridge_correlation", "again", "label_again"]],
+        {},
+    ),
     "concept_findings.netdissect_findings": ([["model"], ["model"]], {}),
     "evaluation_findings.shape_findings": ([["model", "measure"], ["model"]], {}),
     "evaluation_findings.complexity_findings": ([["model", "agreement"]], {}),
@@ -636,6 +640,15 @@ ALONE = [  # verdicts of sentences, with the values that decide
     ("concepts_evidence", {"living": 4, "better": 1}, "1 of 4 active units matches a concept better than chance."),
     ("concepts_evidence", {"living": 4, "better": 0}, "No unit is shown to match a concept better than chance."),
     ("concepts_labels", {"model": "m", "units": 8, "named": 1}, "m: 1 of 8 units is named."),
+    *[
+        ("concepts_linear", {"row": {"model": "m", "layer": "x", "gain_low": low, "gain_high": high}}, f"m x: {said}")
+        for low, high, said in [
+            (0.01, 0.02, "sums of concepts predict units better than single labels."),
+            (-0.02, -0.01, "sums of concepts predict units worse than single labels."),
+            (-0.01, 0.02, "sums of concepts are not shown to predict units better than single labels."),
+            (NAN, NAN, "sums of concepts are not shown to predict units better than single labels."),
+        ]
+    ],
     (
         "concepts_concentration",
         {"model": "m", "claim": "selective", "layers": LAYERS},

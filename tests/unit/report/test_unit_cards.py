@@ -72,6 +72,32 @@ def test_cards_say_what_the_table_says():
     assert weak["category"] == "", "that of a guess"
 
 
+def test_cards_have_linear_labels_with_what_they_are_worth():
+    linear = (
+        CONCEPTS[["model", "layer", "unit"]]
+        .iloc[::-1]
+        .assign(
+            concept_1=["owl", "owl", "", "owl"],
+            weight_1=[0.414, 0.2, np.nan, 0.7],
+            concept_2=["feather", "", "", ""],
+            weight_2=[0.22, np.nan, np.nan, np.nan],
+            concept_3="",
+            weight_3=np.nan,
+            linear_correlation=[0.18, np.nan, np.nan, -0.004],
+            label_correlation=[0.11, 0.1, np.nan, 0.5],
+            ridge_correlation=[0.22, 0.3, np.nan, 0.6],
+        )
+    )
+    units = unit_gallery.collect(CONCEPTS, maps(), PICTURES, linear=linear)["units"]
+    assert [unit["linear"] for unit in units] == [
+        "0.70 owl, held-out r 0.00, alone 0.50, ceiling 0.60",
+        "",
+        "",
+        "0.41 owl + 0.22 feather, held-out r 0.18, alone 0.11, ceiling 0.22",
+    ]
+    assert {unit["linear"] for unit in unit_gallery.collect(CONCEPTS, maps(), PICTURES)["units"]} == {""}
+
+
 def test_units_that_are_not_finite_are_explained_where_there_are_some():
     data = unit_gallery.collect(CONCEPTS, maps(), PICTURES)
     note = "One that is not finite returns NaN or infinity on some."

@@ -78,6 +78,8 @@ function also(unit) {
   return `${nearest ? "nearest" : "then"}: ${others.join(", ")}`;
 }
 
+const linear = (unit) => unit.linear && `linear: ${unit.linear}`;
+
 function card(unit) {
   const evidence = data.columns
     .map((column, index) => [column, unit.values[index]])
@@ -95,6 +97,7 @@ function card(unit) {
     element("dl", {}, evidence),
     element("div", { className: "images" }, unit.images.map(thumbnail)),
     element("p", { className: "also", textContent: also(unit) }),
+    element("p", { className: "also", textContent: linear(unit) }),
   ]);
   article.addEventListener("click", (event) => {
     if (event.target !== link) link.click();
@@ -192,7 +195,9 @@ function enlarge(unit) {
       ]),
     ),
   );
-  dialog.querySelector(".also").textContent = also(unit);
+  const [others, sum] = dialog.querySelectorAll(".also");
+  others.textContent = also(unit);
+  sum.textContent = linear(unit);
   dialog.querySelector("tbody").replaceChildren(
     ...data.columns.map((column, index) =>
       element("tr", {}, [
