@@ -59,6 +59,7 @@ rule all:
         "results/concepts.csv",
         "results/explanations.csv",
         "results/accounts.csv",
+        if_labels("results/interventions.csv"),
         "results/agreement.csv",
         if_localization("results/localization.csv"),
         "results/figures/sanity/stability.svg",

@@ -54,3 +54,93 @@ rule summarize_accounts:
         "Tabulate which units made the predictions"
     script:
         "../scripts/summarize_accounts.py"
+
+
+rule choose_units:
+    input:
+        accounts=expand("results/accounts/{{model}}/{shard}.h5", shard=shards("explain")),
+        concepts="results/concepts.csv",
+        masks=if_any(if_configured("netdissect", "results/netdissect.csv")),
+    output:
+        sets="results/interventions/{model}/sets.h5",
+        trials="results/interventions/{model}/trials.h5",
+    log:
+        "results/logs/choose_units/{model}.log",
+    benchmark:
+        "results/benchmarks/choose_units/{model}.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    resources:
+        mem_mb=memory(TABLES_MB),
+        runtime=SHORT,
+    params:
+        switch_off=config["switch_off"],
+        seed=config["seed"],
+    message:
+        "Choose units of {wildcards.model} to switch off"
+    script:
+        "../scripts/choose_units.py"
+
+
+rule switch_off_units:
+    input:
+        model="results/models/{model}.json",
+        weights="results/retrieved/weights/{model}.bin",
+        images=explain_images_of_model,
+        sets="results/interventions/{model}/sets.h5",
+        trials="results/interventions/{model}/trials.h5",
+    output:
+        "results/interventions/{model}/{shard}.h5",
+    log:
+        "results/logs/switch_off_units/{model}/{shard}.log",
+    benchmark:
+        "results/benchmarks/switch_off_units/{model}/{shard}.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        batch_size=config["batch_size"],
+        mem_mb=memory_of_network(CHANGED_MB),
+        runtime=LONG,
+    params:
+        network=network,
+        device=config["device"],
+        layer=of_model("cam_layer"),
+    message:
+        "Switch off units of {wildcards.model}, shard {wildcards.shard}"
+    script:
+        "../scripts/switch_off_units.py"
+
+
+rule summarize_interventions:
+    input:
+        sets=expand("results/interventions/{model}/sets.h5", model=explained_models()),
+        trials=per_explained_shard("results/interventions/{model}/{shard}.h5"),
+    output:
+        classes="results/interventions.csv",
+        summary="results/intervention_summary.csv",
+        tests="results/intervention_tests.csv",
+        names="results/name_interventions.csv",
+        figure=report(
+            "results/figures/interventions.svg",
+            category="4 Explanations",
+            labels={"result": "figure: units switched off"},
+            caption="../report/interventions.rst",
+        ),
+        findings="results/findings/interventions.json",
+    log:
+        "results/logs/summarize_interventions/all.log",
+    benchmark:
+        "results/benchmarks/summarize_interventions/all.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    resources:
+        mem_mb=memory(LABELS_MB),
+        runtime=SHORT,
+    params:
+        seed=config["seed"],
+    message:
+        "Tabulate what units that are switched off cost"
+    script:
+        "../scripts/summarize_interventions.py"

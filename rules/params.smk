@@ -2,6 +2,8 @@
 
 import hashlib
 
+from unitlens.jobs.sheets import LABELED, label_columns
+
 
 def network(wildcards):
     """What a script needs to load a model and to feed it."""
@@ -122,3 +124,12 @@ def tuning_objective(wildcards):
         "steps": config["faithfulness"]["steps"],
         "baseline": config["faithfulness"]["baselines"][0],
     }
+
+
+def if_labels(*things):
+    """What is given, where source images to explain have labels; else nothing."""
+    images = config["images"]["explain"]
+    columns, rows = read_sheet(images["sheet"]) if "sheet" in images else ([], [])
+    places = [columns.index(name) for name in label_columns(columns)]
+    found = images.get("kind") in LABELED or any(row[place] for row in rows for place in places)
+    return list(things) if found else []

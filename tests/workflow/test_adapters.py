@@ -423,6 +423,66 @@ def test_accounts_depend_on_no_shard_or_batch_size():
     assert set(coverage["account"]) == {"class", "runner-up"} and set(coverage["n"]) == {IMAGES}
 
 
+def test_units_are_switched_off_where_classes_have_labels_enough():
+    """Two classes of twelve source images, in shards of ten: chosen on the accounts of all, tried shard by shard."""
+    rows = [row | {"label": str(number % 2)} for number, row in enumerate(toy.write_source_images("source_images", 24))]
+    toy.write_sheet("labeled.csv", rows)
+    places = ("off/images/{}.h5", "off/accounts/{}.h5", "off/trials/{}.h5")
+    images, accounts, trials = ([place.format(shard) for shard in range(3)] for place in places)
+    for shard in range(3):
+        decode(images[shard], 10 * shard, min(10 * shard + 10, 24), sheet="labeled.csv")
+        account(accounts[shard], images[shard], target="label")
+    evidence = {"model": MODEL, "layer": "relu2", "status": ["named"] * 2 + ["unnamed"] * 6, "concept": "red"}
+    write_table(pd.DataFrame({"unit": range(8)} | evidence), "off/concepts.csv")
+    plan = {name: f"off/plan/{name}.h5" for name in ("sets", "trials")}
+    params = {"switch_off": {"units": [1, 3, 20], "images": 20}, "seed": 42}
+    adapter("choose_units", {"accounts": accounts, "concepts": "off/concepts.csv", "masks": []}, plan, params=params)
+    for shard in range(3):
+        params = {"network": NETWORK, "device": "cpu", "layer": "relu2"}
+        adapter("switch_off_units", model_inputs(images[shard]) | plan, [trials[shard]], params=params)
+    tables = {name: f"off/{name}.csv" for name in ("classes", "summary", "tests", "names")}
+    made = tables | {"figure": "off/figure.svg", "findings": "off/findings.json"}
+    adapter("summarize_interventions", {"sets": [plan["sets"]], "trials": trials}, made, params={"seed": 42})
+    classes, summary, tests, names = (read_table(path) for path in tables.values())
+    assert len(classes) == 2 * 2 * 4 * 2 and set(classes["k"]) == {
+        1,
+        3,
+    }  # classes, numbers, kinds, this class and others
+    assert set(classes.loc[classes["of"] == "the class", "n"]) == {6}
+    assert set(summary["n"] + summary["undefined"]) == {2} and summary["low"].isna().all() and len(tests) == 2 * 2 * 4
+    assert len(names) <= 1 and set(names["name"]) <= {"red"}
+    whole, _ = concatenate(accounts)
+    off, _ = concatenate(trials)
+    score = dict(zip(whole["image_id"], whole["score"], strict=True))
+    np.testing.assert_allclose(off["score"], [score[name] for name in off["image_id"]], rtol=0, atol=1e-4)
+    contributed = dict(zip(whole["image_id"], whole["contributions"], strict=True))
+    units = arrays_module.read_arrays(plan["sets"])[0]["units"]
+    lost = [contributed[name][units[which]].sum() for name, which in zip(off["image_id"], off["set"], strict=True)]
+    np.testing.assert_allclose(off["score"] - off["score_off"], lost, rtol=0, atol=1e-3)  # behind it: mean and linear
+    assert json.loads(Path(made["findings"]).read_text())[0].startswith(f"**{MODEL}: ")
+
+
+def test_units_are_not_switched_off_where_classes_are_small():
+    images = decode("small/images.h5")
+    accounts = [account("small/accounts/0.h5", images)]
+    write_table(
+        pd.DataFrame({"model": [MODEL], "layer": "relu1", "unit": 0, "status": "unnamed", "concept": ""}),
+        "small/concepts.csv",
+    )
+    plan = {name: f"small/plan/{name}.h5" for name in ("sets", "trials")}
+    params = {"switch_off": {"units": [1], "images": 20}, "seed": 42}
+    adapter("choose_units", {"accounts": accounts, "concepts": "small/concepts.csv", "masks": []}, plan, params=params)
+    params = {"network": NETWORK, "device": "cpu", "layer": "relu2"}
+    adapter("switch_off_units", model_inputs(images) | plan, ["small/trials/0.h5"], params=params)
+    made = {name: f"small/{name}.csv" for name in ("classes", "summary", "tests", "names")}
+    made |= {"figure": "small/figure.svg", "findings": "small/findings.json"}
+    adapter(
+        "summarize_interventions", {"sets": [plan["sets"]], "trials": ["small/trials/0.h5"]}, made, params={"seed": 42}
+    )
+    assert all(len(read_table(made[name])) == 0 for name in ("classes", "summary", "tests", "names"))
+    assert "the most that a class has is 2" in Path(made["findings"]).read_text()
+
+
 def test_label_is_explained_on_request():
     images = decode("label/images.h5")
     arrays, facts = arrays_module.read_arrays(explain("label/gradcam.h5", images, "gradcam", target="label"))

@@ -47,6 +47,9 @@ DEMO = {
     "explain_perturbed": 2,
     "account_units": 2,
     "summarize_accounts": 1,
+    "choose_units": 2,
+    "switch_off_units": 2,
+    "summarize_interventions": 1,
     "cut_masks": 2,
     "score_agreement": 2,
     "match_explanations": 2,
@@ -101,7 +104,7 @@ LAPTOP |= {
     "embed_images": 2,
     "draw_overlays": 4,
 }
-one = "match_explanations verify_explainers randomize_model stabilize_lime draw_faithfulness draw_grid"
+one = "choose_units match_explanations verify_explainers randomize_model stabilize_lime draw_faithfulness draw_grid"
 LAPTOP |= dict.fromkeys(one.split(), 1)
 # where the sheet to explain gives boxes or masks, as that of the demonstration does
 GROUND_TRUTH = {"score_localization": 2, "summarize_localization": 1}

@@ -19,6 +19,7 @@ from unitlens.networks.memory import to_float64
 __all__ = ["Account", "account", "explain"]
 
 RAISING, LOWERING = 5, 3  # units whose places are kept for each image
+OF_CLASS = ("activity", "gradient")  # what is kept of the account of the class only
 
 
 class Account(NamedTuple):
@@ -31,6 +32,8 @@ class Account(NamedTuple):
     shown: Tensor  # (n, k) int64: the units that raise the score most, the first first, and those that lower it most
     places: Tensor  # (n, k, h, w) what these contribute at each position; h = w = 1 for a layer without positions
     total: Tensor  # (n, h, w) what all units contribute at each position: HiResCAM's map before its ReLU
+    activity: Tensor  # (n, units) mean of the absolute activation over the positions
+    gradient: Tensor  # (n, units) of the score, summed over the positions; a linear head's weight behind pooling
 
 
 def account(
@@ -114,8 +117,13 @@ def refusal(model: nn.Module, layer: str, images: Tensor) -> str:
 def _account_for(score: Tensor, activations: Tensor, images: Tensor, layer: str, first: int) -> Account:
     """Account for a score (n,) of images whose layer gave `activations`."""
     (gradients,) = torch.autograd.grad(score.sum(), activations, retain_graph=True)
-    products = to_float64((activations * gradients).detach())
-    grid = products[..., None, None] if products.ndim == 2 else as_grid(products, images, layer)
+    activations = activations.detach()
+    products = to_float64(activations * gradients)
+
+    def by_position(values: Tensor) -> Tensor:
+        return values[..., None, None] if values.ndim == 2 else as_grid(values, images, layer)
+
+    grid = by_position(products)
     units = grid.sum((2, 3))
     check_finite(units, "contributions", layer, first)
     tokens = products.sum((1, 2)) - units.sum(1) if products.ndim == 3 else units.new_zeros(len(units))
@@ -124,15 +132,25 @@ def _account_for(score: Tensor, activations: Tensor, images: Tensor, layer: str,
     shown = torch.cat([order[:, :RAISING], order.flip(1)[:, :LOWERING]], dim=1)
     places = grid[torch.arange(len(grid), device=grid.device)[:, None], shown]
     remainder = score - units.sum(1) - tokens
-    return Account(units, tokens, remainder, score, shown, places.float(), grid.sum(1).float())
+    activity, gradient = by_position(activations.abs()).mean((2, 3)), by_position(gradients).sum((2, 3))
+    total = grid.sum(1).float()
+    return Account(units, tokens, remainder, score, shown, places.float(), total, activity.float(), gradient.float())
 
 
 def nothing(count: int) -> dict[str, Tensor]:
     """Give the arrays of accounts of `count` images by no unit: what is known of predictions that have none."""
     unknown, none = torch.full((count,), torch.nan, dtype=torch.float64), torch.zeros(count, 0)
-    empty = Account(none.double(), unknown, unknown, unknown, none.long(), none[..., None, None], none[..., None])
-    arrays = {f"{kind}{name}": values for kind in ("", "margin_") for name, values in empty._asdict().items()}
-    return arrays | {"runner_up": torch.full((count,), -1)}
+    maps = none[..., None, None], none[..., None]
+    empty = Account(none.double(), unknown, unknown, unknown, none.long(), *maps, none, none)
+    return as_arrays(empty, empty, torch.full((count,), -1))
+
+
+def as_arrays(of_class: Account, of_margin: Account, runner_up: Tensor) -> dict[str, Tensor]:
+    """Name what is kept of the accounts of `explain`, of the margin after ``margin_``; ``runner_up`` is (n,)."""
+    arrays = of_class._asdict()
+    arrays |= {f"margin_{name}": values for name, values in of_margin._asdict().items() if name not in OF_CLASS}
+    arrays |= {name: arrays[name].float() for name in ("contributions", "margin_contributions")}
+    return arrays | {"runner_up": runner_up}
 
 
 def _unknown(account: Account) -> Account:

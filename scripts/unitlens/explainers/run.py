@@ -145,18 +145,15 @@ def account_explainer(
 ) -> Explainer:
     """Make the explainer that accounts for the explained class and its margin over the runner-up, unit by unit.
 
-    It gives what `contributions.Account` holds, of the margin after ``margin_``, and ``runner_up`` (n,); no unit, and a
-    warning, where the layer or the arithmetic has no account.
+    It gives the arrays of `contributions.as_arrays`; no unit, and a warning, where the layer or the arithmetic has no
+    account.
     """
 
     def run(images: Tensor, targets: Tensor, image_ids: Sequence[str]) -> dict[str, Tensor]:
         inputs = normalize(images)
         if reason := contributions.refusal(model, layer, inputs):
             return contributions.nothing(len(images)) | _warning(dict.fromkeys(range(len(images)), reason), len(images))
-        of_class, of_margin, runner_up = contributions.explain(model, layer, inputs, targets, chunk=batch_size)
-        arrays = of_class._asdict() | {f"margin_{name}": values for name, values in of_margin._asdict().items()}
-        arrays |= {name: arrays[name].float() for name in ("contributions", "margin_contributions")}
-        return arrays | {"runner_up": runner_up}
+        return contributions.as_arrays(*contributions.explain(model, layer, inputs, targets, chunk=batch_size))
 
     return run
 

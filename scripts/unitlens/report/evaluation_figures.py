@@ -20,7 +20,9 @@ from unitlens.report.text import (
     BASELINE_TITLES,
     CURVE_TITLES,
     FAITHFULNESS_TITLES,
+    INTERVENTION_TITLES,
     MEASURE_TITLES,
+    counted,
     explainer_title,
 )
 
@@ -286,6 +288,33 @@ def faithfulness_curves(curves: pd.DataFrame, *, model: str) -> Figure:
     charts.title_panels(panels, [CURVE_TITLES[measure].format(baseline) for measure, baseline in kinds])
     charts.label_outer(panels, "pixels removed or inserted (%)", "mean probability")
     return charts.finished(panels, f"{model}: probability of the explained class, means over source images")
+
+
+@charts.drawing
+def interventions(summary: pd.DataFrame) -> Figure:
+    """Draw which share of its logit a class loses without units, and other classes without the same, a panel a layer.
+
+    Rows are how the units were chosen, by their number.
+    """
+    rows = summary[summary["measure"] == "share"]
+    charts.require(rows, "mean", "No class has enough labeled source images to switch units off.")
+    names = {
+        f"{chosen} {k}": f"{counted(k, 'unit')}: {title}"
+        for k in rows["k"].unique()
+        for chosen, title in INTERVENTION_TITLES.items()
+    }
+    percent = {name: 100 * rows[name] for name in ("mean", "low", "high")}
+    rows = rows.assign(row=rows["chosen"] + " " + rows["k"].astype(str), **percent)
+    parts = {f"{model} {layer}": own for (model, layer), own in rows.groupby(["model", "layer"], sort=False)}
+    looks = charts.looks(["the class", "others"], [charts.INK, "#8C8C8C"])
+    panels = charts.dot_plot(
+        parts, row="row", series="of", looks=looks, labels=names, heights=(0.26, 0.13), between=0.6
+    )
+    charts.title_panels(panels, [f"{name}, n = {_numbers(own['n'])} classes" for name, own in parts.items()])
+    for panel in panels:
+        panel.axvline(0, color=charts.INK, linewidth=1)
+        panel.set_xlabel("share of the logit that is lost (%)")
+    return charts.finished(panels, "Units switched off: means over classes, 95 % intervals")
 
 
 def _by_explainer(parts: Mapping[object, pd.DataFrame], models: Sequence[str]) -> list[Axes]:

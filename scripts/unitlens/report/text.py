@@ -63,6 +63,13 @@ COMPLEXITY_TITLES = {
     "confidence": "the model's confidence",
 }
 
+INTERVENTION_TITLES = {  # how units that are switched off were chosen
+    "contribution": "largest contribution",
+    "activity": "most active",
+    "weight": "largest weights",
+    "random": "random, as active",
+}
+
 STABILITY_TITLES = {
     "top_jaccard": "Jaccard index of the top superpixels of two seeds",
     "equal_area_iou": "equal-area IoU of the maps of two seeds",

@@ -317,6 +317,19 @@ def annotated(models):
     return pd.DataFrame(rows, columns=["model", "layer", "status", "mask_category", "q_value"])
 
 
+def switched_off(models):
+    rows = [
+        [model, names[-1], chosen, k, of, measure, 12, 0.3, low, 0.4 if low else np.nan]
+        for model, names in models.items()
+        for k in (1, 20)
+        for chosen, low in [("contribution", 0.2), ("activity", None), ("random", 0.0)]
+        for of in ("the class", "others")
+        for measure in ("fall", "share")
+    ]
+    columns = ["model", "layer", "chosen", "k", "of", "measure", "n", "mean", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def charts(models):
     """Give every figure that is drawn from tables: function, tables, options."""
     encoder, first = {"encoder": "ConSE surrogate"}, {"model": next(iter(models))}
@@ -336,6 +349,7 @@ def charts(models):
         "stable": (evaluation_figures.stability, [stable(models)], {"titles": TITLES}),
         "shape": (evaluation_figures.shape, [shapes(models)], {"titles": TITLES}),
         "complexity": (evaluation_figures.complexity, [points(models), correlations(models)], {"titles": TITLES}),
+        "switched off": (evaluation_figures.interventions, [switched_off(models)], {}),
         "scores": (evaluation_figures.faithfulness_scores, [faithfulness(models)], first),
         "curves": (evaluation_figures.faithfulness_curves, [curves], first),
         "timings": (cost_figures.timings, [timings(models)], {}),
@@ -529,6 +543,7 @@ SENTENCES = {  # of figures that have nothing to show
     "randomized": "There is no source image on which maps of a randomized network can be compared.",
     "stable": "There is no source image on which LIME can be compared with itself.",
     "shape": "There is no map that has a shape.",
+    "switched off": "No class has enough labeled source images to switch units off.",
     "scores": evaluation_figures.NO_SCORE,
     "curves": evaluation_figures.NO_SCORE,
     "timings": "No explainer was timed.",

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from unitlens.measures import faithfulness, sanity
-from unitlens.report import concept_findings, evaluation_findings, overview, pages
+from unitlens.report import account_findings, concept_findings, evaluation_findings, overview, pages
 from unitlens.report.text import STABILITY_TITLES
 
-MODULES = [concept_findings, evaluation_findings, overview]
+MODULES = [account_findings, concept_findings, evaluation_findings, overview]
 NAN = np.nan
 
 
@@ -490,6 +490,75 @@ def test_gains_of_tuning_have_a_sign_and_a_test():
     assert tuned(0.2, 0.01, -0.1, 0.2)[1] == luck.format("-0.10 to the default, p = 0.2: not supported at n = 10")
 
 
+# ---- units switched off
+
+OFF = {"contribution": 0.43, "activity": 0.28, "weight": 0.41, "random": 0.04}
+
+
+def switched_off(p, *, sign=1, low=0.3, classes=12, names=(), others=0.02):
+    """Sentences of 20 units; `p` are of the tests against activity, weight, random and other classes."""
+    rows = [
+        [chosen, 20, of, measure, 12, *values]
+        for chosen, share in OFF.items()
+        for of, lost in (("the class", share), ("others", others))
+        for measure, values in (("share", [5.0, lost, low, 0.5]), ("accuracy", [0.66, lost, low, 0.5]))
+    ]
+    rows = [*rows, ["contribution", 5, "the class", "share", 12, 5.0, 0.1, low, 0.5]] if classes else []
+    summary = pd.DataFrame(rows, columns=["chosen", "k", "of", "measure", "n", "before", "mean", "low", "high"])
+    sides = [*list(OFF)[1:], "other classes"] if classes else []
+    tests = pd.DataFrame(
+        {"comparison": sides, "p_adjusted": p, "k": 20, "measure": "fall", "n": 12, "difference": sign}
+    )
+    of_names = pd.DataFrame([[*each, 1.0] for each in names], columns=["name", "p_adjusted", "fall"])
+    tables = (each.assign(model="m", layer="x") for each in (summary, tests, of_names))
+    about = pd.DataFrame([{"model": "m", "layer": "x", "classes": classes, "most": 1}])
+    return account_findings.intervention_findings(about, *tables)
+
+
+def test_units_that_contribute_most_cost_their_class_more():
+    (said,) = switched_off([0.01, 0.5, 0.001, 0.01])
+    assert said == (
+        "m: without the 20 units of x that contribute most to a class, chosen on other images, the class loses 43 %"
+        " (95 % interval 30 % to 50 %, n = 12 classes) of its logit; its accuracy changes from 66 % to 23 %. Other "
+        "classes lose 2 % (95 % interval 30 % to 50 %, n = 12 classes) of theirs; their accuracy changes from 66 % "
+        "to 64 %. Of as many other units, the most active cost the class 28 % of its logit, those of the largest "
+        "weights 41 %, random ones of equal activity 4 %. The largest contributions cost the class more than the "
+        "most active (supported, p = 0.01), those of the largest weights (not supported at n = 12, p = 0.5), random"
+        " ones (supported, p = 0.001), and more than other classes (supported, p = 0.01); paired permutation tests "
+        "of the fall by class, adjusted for all of the layer."
+    )
+    assert said.verdict == "m: units that contribute most matter more than others as active."
+    (said,) = switched_off([0.01, 0.5, 0.05, 0.01])
+    assert said.verdict == "m: that units that contribute most matter more than others as active is not shown."
+    (said,) = switched_off([0.01, 0.01, 0.01, 0.01], sign=-1)
+    assert said.count("(the opposite is supported, p = 0.01)") == 4 and "is not shown" in said.verdict
+
+
+def test_units_switched_off_for_few_classes_or_none():
+    (said,) = switched_off([NAN] * 4, low=NAN)
+    assert "the class loses 43 % (n = 12 is too small for an interval) of its logit" in said
+    assert "supported" not in said and said.verdict == "m: what units that contribute most do cannot be told."
+    (said,) = switched_off([], classes=0)
+    assert said == (
+        "m: no unit of x was switched off. That takes a class with 10 labeled source images, half of them to choose"
+        " units by accounts of that class; the most that a class has is 1."
+    )
+    assert said.verdict == "m: cannot be told."
+
+
+def test_names_that_cost_more_are_listed():
+    _, said = switched_off([0.01] * 4, names=[("red", 0.02), ("dotted", 0.05), *((f"n{i}", 0.01) for i in range(6))])
+    assert said == (
+        "m: of 8 names of units of x, 7 cost the classes to which its units contribute most, on other images, more "
+        "than random sets of as many units of equal activity (red, n0, n1, n2, n3 and 2 more): p < 0.05 adjusted "
+        "for 8 tests, by the rank among 99 sets. The test is of what accounts say of these units, not of their "
+        "name."
+    )
+    assert said.verdict == "m: switching off 7 of 8 names costs more than others as active."
+    _, said = switched_off([0.01] * 4, names=[("red", 0.3)])
+    assert "0 cost the classes" in said and said.verdict.startswith("m: switching off 0 of 1 name costs")
+
+
 # ---- every sentence of tables without rows
 
 
@@ -549,6 +618,10 @@ EMPTY = {  # the columns of the tables, and options
     "evaluation_findings.complexity_findings": ([["model", "agreement"]], {}),
     "evaluation_findings.randomization_findings": ([["model", "measure"]], {}),
     "evaluation_findings.stability_findings": ([["model", "measure", "n_samples"]], {"top": 5, "n_samples": 100}),
+    "account_findings.intervention_findings": (
+        [["model"], ["model", "layer", "k"], ["model", "layer", "k"], ["model", "layer"]],
+        {},
+    ),
     "evaluation_findings.tuning_findings": ([["model"], ["model"]], {}),
     "overview.accuracy_sentences": ([["model"]], {}),
     "concept_findings.label_sentences": ([["model"]], {"encoder": "CLIP"}),
