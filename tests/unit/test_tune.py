@@ -521,8 +521,9 @@ def test_what_the_package_cannot_do_is_noted():
 
 
 def test_keywords_are_those_of_the_package():
-    from inspect import signature
+    from inspect import getsource, signature
 
+    from lime.lime_base import LimeBase
     from lime.lime_image import ImageExplanation, LimeImageExplainer
 
     written = lime_sweep.to_explain_instance(plain(superpixels={"method": "quickshift"}), seed=42)
@@ -530,8 +531,20 @@ def test_keywords_are_those_of_the_package():
     assert set(written["LimeImageExplainer"]) <= set(signature(LimeImageExplainer).parameters)
     assert set(written["get_image_and_mask"]) <= set(signature(ImageExplanation.get_image_and_mask).parameters)
     assert written["get_image_and_mask"]["positive_only"], "as our masks are"
-    theirs = signature(LimeImageExplainer.explain_instance).parameters["num_features"].default
-    assert written["explain_instance"]["num_features"] == theirs
+    theirs = {name: each.default for name, each in signature(LimeImageExplainer.explain_instance).parameters.items()}
+    assert written["explain_instance"]["num_features"] == theirs["num_features"]
+    ours = lime_sweep._KEYWORDS
+    inside = {"segmentation_fn", "model_regressor"}  # None, and made where they are used
+    assert {name: value for name, value in ours.items() if name not in inside} == {
+        name: theirs[name] for name in ours if name not in inside
+    }
+    method, options = (
+        ours["segmentation_fn"]["algo_type"],
+        ours["segmentation_fn"].items() - {("algo_type", "quickshift")},
+    )
+    written_there = getsource(LimeImageExplainer.explain_instance)
+    assert all(f"{name}={value}" in written_there for name, value in options) and f"'{method}'" in written_there
+    assert ours["model_regressor"] == {"Ridge": {"alpha": 1}} and "Ridge(alpha=1," in getsource(LimeBase)
     kernel_width = signature(LimeImageExplainer).parameters["kernel_width"].default
     assert written["LimeImageExplainer"]["kernel_width"] == kernel_width
 
@@ -540,6 +553,13 @@ def test_setting_as_config():
     setting = plain()
     assert lime_sweep.complete(yaml.safe_load(yaml.safe_dump(lime_sweep.to_config(setting)))) == setting
     assert "n_features" not in lime_sweep.to_config(setting)
+
+
+def test_a_shard_without_an_image_has_tables_without_rows(some_images, reference):
+    swept = lime_sweep.all_settings(DEFAULT, {})
+    none = lime_sweep.sweep(predict, some_images[:0], torch.tensor([]), [], swept, None, seed=7, batch_size=16)
+    assert [pd.DataFrame(table).empty for table in none] == [True, True]
+    assert [list(table) for table in none] == [list(table) for table in run(some_images, reference, swept)]
 
 
 def test_unknown_objective(some_images, reference):

@@ -114,6 +114,7 @@ def test_tables(compare):
     assert set(differences.model) == {"toy"} and set(differences.images) == {2}
     allowed = differences.set_index("check").tolerance
     assert (allowed["gradcam"], allowed["lime"]) == (1e-3, 1e-6), "a quarter of a step of color, and rounding"
+    assert allowed["account, sum"] == 1e-4
     packages = ["grad-cam"] * 8 + ["network", "scikit-image", "lime"]
     assert differences.reference.tolist() == [
         name if name == "network" else f"{name} {version(name)}" for name in packages
@@ -266,6 +267,16 @@ def test_what_fails_on_one_image_is_left_out_on_both_sides(compare, monkeypatch)
     assert (gradcam.images, row.images) == (2, 1) and gradcam.passed and row.passed and not gradcam.note
     assert row.note == f"without first: {items.NOT_FINITE}"
     assert timings.images.tolist() == [2, 2, 2, 2, 1] and timings.speed_ratio.notna().all()
+
+
+def test_an_image_without_a_label_is_left_out_of_every_check_and_one_of_one_superpixel_of_lime_alone(compare):
+    unlabeled = against_packages(compare(["gradcam"], choose=lambda logits: torch.tensor([-1, 2]))[0])
+    assert unlabeled.check.tolist() == ["gradcam", *ACCOUNTS, "quickshift", "lime"]
+    assert unlabeled.images.tolist() == [1, 1, 1, 2, 1] and unlabeled.passed.all()
+    assert set(unlabeled.note.drop(3)) == {f"without first: {items.NO_LABEL}"}
+    whole = against_packages(compare(["gradcam"], superpixels={"method": "grid", "size": SIZE})[0])
+    assert whole.images.tolist() == [2, 2, 2, 0]
+    assert whole.note.iloc[-1] == "; ".join(f"without {name}: {items.ONE_SUPERPIXEL}" for name in ("first", "second"))
 
 
 def test_long_calls_are_not_repeated(monkeypatch):

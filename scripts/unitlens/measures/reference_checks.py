@@ -124,7 +124,7 @@ def compare(
         options = {key: superpixels[key] for key in superpixels.keys() - {"method"}}
         checks.insert(-1, _quickshift_check(pixels, options))
     if not several:
-        accounts = _account_checks(model, layer, normalize(pixels), targets, batch_size)
+        accounts = _account_checks(model, layer, normalize(pixels), targets)
         checks[len(checked) : len(checked)] = [check._replace(left_out=without) for check in accounts]
     device = torch.cuda.get_device_name(pixels.device) if pixels.device.type == "cuda" else "cpu"
     strict, differences, timings = {}, [], []
@@ -229,11 +229,11 @@ def _cam_check(method: str, model: nn.Module, layer: str, images: Tensor, target
     )
 
 
-def _account_checks(model: nn.Module, layer: str, images: Tensor, targets: Tensor, batch_size: int) -> list[Check]:
+def _account_checks(model: nn.Module, layer: str, images: Tensor, targets: Tensor) -> list[Check]:
     """Check that accounts add up to the network's logits, and the maps of all units to HiResCAM's before its ReLU."""
 
     def account(i: int) -> contributions.Account:
-        return contributions.explain(model, layer, images[i : i + 1], targets[i : i + 1], chunk=batch_size)[0]
+        return contributions.explain(model, layer, images[i : i + 1], targets[i : i + 1])[0]
 
     def total(i: int) -> Tensor:
         own = account(i)

@@ -168,6 +168,28 @@ def test_a_unit_of_a_million_and_a_constant_image():
     assert ((units.sum(1) + remainder - logits).abs() <= 1e-4 * units.abs().sum(1).clamp(min=1)).all()
 
 
+class Root(nn.Module):
+    def forward(self, x):
+        return x.sqrt()
+
+
+def test_an_image_whose_contributions_are_not_finite_is_named():
+    """The slope of a root is infinite at 0, where the logit is finite."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), Root(), nn.Flatten(), nn.Linear(8, 3))
+    nn.init.ones_(model[0].weight)
+    images = torch.ones(3, 1, 2, 2)
+    images[2] = 0
+    with pytest.raises(items.ItemError, match="NaN or infinite contributions: layer '0', image 2") as error:
+        contributions.explain(model, "0", images, torch.tensor([0, 1, 2]))
+    assert list(error.value.reasons) == [2]
+
+
+def test_predictions_without_an_account_have_nothing_known():
+    none = contributions.nothing(2)
+    assert none["runner_up"].tolist() == [-1, -1] and none["contributions"].shape == (2, 0)
+    assert none["margin_score"].isnan().all()
+
+
 def test_what_has_no_account_is_refused():
     class Twice(nn.Module):
         def __init__(self):
