@@ -1,8 +1,8 @@
 """Change the library in small ways, a seeded sample in each module, and report which changes no test notices.
 
 `make mutants` or `make mutants ARGS="agreement sources --number 40 --seed 1"`. Each mutant is written into a copy of
-the tree and judged by the quick tests that import its module and enter the changed function, the quickest first, in a
-process forked from one with the heavy packages. What no test enters, as a constant, is judged by all of these tests.
+the tree and judged by the quick tests that import its module and enter the changed function, the quickest files and
+those that killed others first, in a process forked from one with the heavy packages. What no test enters, as a constant, is judged by all of these tests.
 Limits are in CPU time, so that it may run beside other work.
 Mutants that cannot be told from the original stand in tests/mutants.yaml, with the reason, and are not drawn.
 
@@ -247,10 +247,7 @@ def file_of(name):
 
 
 def run_tests(folder, runs, plugin):
-    """Run test files of the tree in `folder` with a plugin, leave the process with pytest's code of the last run.
-
-    No file of a run is read after a run with a failure.
-    """
+    """Run test files of the tree in `folder` with a plugin until one run fails, whose number the process returns."""
     os.setsid()
     os.chdir(folder)
     out = os.open("mutant.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -258,7 +255,8 @@ def run_tests(folder, runs, plugin):
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     arguments = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slurm and not e2e and not slow"]
     codes = (pytest.main([*arguments, *map(str, files)], plugins=[plugin]) for files in runs)
-    os._exit(next((code for code in codes if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)), 0))
+    fine = pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED
+    os._exit(next((number for number, code in enumerate(codes, 1) if code not in fine), 0))
 
 
 def computed(process):
@@ -270,27 +268,28 @@ def computed(process):
 
 
 def judged(folder, runs, plugin, limit):
-    """Run test files on the tree in `folder`, forked, at most `limit` seconds of CPU: killed, survived or timeout."""
+    """Run test files on the tree in `folder`, forked, at most `limit` seconds of CPU.
+
+    Gives the number of the run that failed, from 1, negative where a signal ended it; 0 if none did, None if it hangs.
+    """
     process = multiprocessing.get_context("fork").Process(target=run_tests, args=(folder, runs, plugin))
     process.start()
     watched, before, seconds = psutil.Process(process.pid), -LEAST, 0
     while process.exitcode is None and before + LEAST <= seconds < limit:
         process.join(IDLE)
         before, seconds = seconds, computed(watched)
-    verdict = "killed" if process.exitcode else "survived"
-    if process.exitcode in (None, -signal.SIGPROF):
-        verdict = "timeout"
+    code = None if process.exitcode == -signal.SIGPROF else process.exitcode
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.join()
-    return verdict
+    return code
 
 
 def learn(folder, files, seconds, entered, known):
     """Run test files that are not known yet once: the seconds of each test, and what it enters, see `Reach`."""
     if not (new := {*files} - known):
         return
-    if judged(folder, [sorted(new)], Reach(folder), 3600) != "survived":
+    if judged(folder, [sorted(new)], Reach(folder), 3600) != 0:
         sys.exit(f"tests fail without a mutant\n{(folder / 'mutant.log').read_text()}")
     found = pickle.loads((folder / "reach.pickle").read_bytes())
     seconds.update(found[0]), entered.update(found[1]), known.update(new)
@@ -334,7 +333,7 @@ def tried(folder, path, options, alike, learned):
     """Judge a sample of the mutants of a module: how often each verdict; the survivors are printed."""
     verdicts, source, files = Counter(), path.read_text(), tests_of(path.stem, folder)
     learn(folder, files, *learned)
-    seconds, entered, _ = learned
+    (seconds, entered, _), kills = learned, Counter()
     for kind, lines, mutant in mutants(source, random.Random(f"{options.seed} {path.stem}")):
         old, new, diff = difference(source, mutant)
         if (path.stem, old, new) in alike or old == new:
@@ -343,10 +342,13 @@ def tried(folder, path, options, alike, learned):
             break
         path.write_text(mutant)
         tests = chosen_tests(files, path, lines, seconds, entered)
-        runs = [[file] for file, _ in groupby(tests, file_of)]
+        runs = sorted(([file] for file, _ in groupby(tests, file_of)), key=lambda run: -kills[run[0]])
         limit = 60 + 5 * sum(seconds[test] for test in tests)
-        verdict = judged(folder, runs, Chosen(tests, seconds), limit)
+        code = judged(folder, runs, Chosen(tests, seconds), limit)
+        verdict = {0: "survived", None: "timeout"}.get(code, "killed")
         verdicts[verdict] += 1
+        if code and code > 0:
+            kills[runs[code - 1][0]] += 1
         if verdict == "survived":
             print(f"{path.stem}: {kind}\n{diff}", flush=True)
     path.write_text(source)
