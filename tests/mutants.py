@@ -1,9 +1,9 @@
 """Change the library in small ways, a seeded sample in each module, and report which changes no test notices.
 
 `make mutants` or `make mutants ARGS="agreement sources --number 40 --seed 1"`. Each mutant is written into a copy of
-the tree and judged by the quick tests that import its module and enter the changed function, the quickest files and
-those that killed others first, in a process forked from one with the heavy packages. What no test enters, as a constant, is judged by all of these tests.
-Limits are in CPU time, so that it may run beside other work.
+the tree and judged by the quick tests that import its module and enter the changed function, the quickest files first
+and those that have killed others before them, in a process forked from one with the heavy packages. What no test
+enters, as a constant, is judged by all of these tests. Limits are in CPU time, so that it may run beside other work.
 Mutants that cannot be told from the original stand in tests/mutants.yaml, with the reason, and are not drawn.
 
 mutmut 3.8 does not suit: it takes no layout but ./, src/ and source/, draws no sample, leaves the module level alone
