@@ -7,7 +7,14 @@ from pathlib import Path
 LIBRARY = Path(__file__).parents[2] / "scripts/unitlens"
 # Groups that are looked up or counted only, or whose names are sorted on purpose, by module.
 ANY_ORDER = {"agreement": 1, "job_resources": 1, "comparison": 3, "tuning": 4, "first_screen": 1, "cost_figures": 1}
-ANY_ORDER |= {"classes": 1, "overview_tables": 1, "evaluation_figures": 1, "evaluation_findings": 1, "charts": 1}
+ANY_ORDER |= {
+    "classes": 1,
+    "interventions": 5,
+    "overview_tables": 1,
+    "evaluation_figures": 1,
+    "evaluation_findings": 1,
+    "charts": 1,
+}
 # Orders by columns that leave no two rows equal.
 TOTAL = {"sanity": 1, "unit_labels": 1, "comparison": 1, "tuning": 3, "cost_figures": 1, "evaluation_figures": 1}
 TOTAL |= {"unit_gallery": 1, "charts": 1}
