@@ -26,7 +26,7 @@ from unitlens.explainers.tail import as_logits, find_tail
 from unitlens.jobs.progress import progress
 from unitlens.networks.layer_outputs import as_grid, channel_axis
 
-__all__ = ["METHODS", "ablation_mode", "explain", "passes", "raw_maps", "rescale"]
+__all__ = ["METHODS", "ablation_mode", "explain", "explain_and_count", "passes", "raw_maps", "rescale"]
 
 
 def explain(model: nn.Module, layer: str, images: Tensor, targets: Tensor, *, method: str, chunk: int = 64) -> Tensor:
@@ -68,8 +68,19 @@ def explain(model: nn.Module, layer: str, images: Tensor, targets: Tensor, *, me
     Ablation-CAM lives on small differences between logits: run it in float32. It sets a channel to 0 in all tokens,
     the class token among them; no other method reads the class token.
     """
-    maps = raw_maps(model, layer, images, targets, method=method, chunk=chunk)
-    return rescale(maps, images.shape[-2:])
+    return explain_and_count(model, layer, images, targets, method=method, chunk=chunk)[0]
+
+
+def explain_and_count(
+    model: nn.Module, layer: str, images: Tensor, targets: Tensor, *, method: str, chunk: int = 64
+) -> tuple[Tensor, Tensor]:
+    """Do as `explain`, and tell how many passes of channels (n,) int64 each image did not need.
+
+    Score-CAM runs channels whose masks are equal once; Ablation-CAM runs none that is 0 everywhere, and none at all
+    where `ablation_mode` is "linear". Methods by gradients have no such passes: 0.
+    """
+    maps, saved = _raw_maps(model, layer, images, targets, method, chunk)
+    return rescale(maps, images.shape[-2:]), saved
 
 
 def raw_maps(model: nn.Module, layer: str, images: Tensor, targets: Tensor, *, method: str, chunk: int = 64) -> Tensor:
@@ -78,17 +89,25 @@ def raw_maps(model: nn.Module, layer: str, images: Tensor, targets: Tensor, *, m
     The weights of Ablation-CAM are Y - Y_-k; the division by Y would cancel in the scaling, and turn the map upside
     down where Y < 0. The errors are those of `explain`, a ValueError for an unknown `method` among them.
     """
+    return _raw_maps(model, layer, images, targets, method, chunk)[0]
+
+
+def _raw_maps(
+    model: nn.Module, layer: str, images: Tensor, targets: Tensor, method: str, chunk: int
+) -> tuple[Tensor, Tensor]:
     images, targets = check_arguments(images, targets, chunk)
     if method not in METHODS:
         raise ValueError(f"`method` is {method!r}; allowed: {', '.join(METHODS)}")
 
-    def run(images: Tensor, targets: Tensor, chunk: int, first: int) -> Tensor:
-        maps = METHODS[method].maps(model, layer, images, targets, chunk, first)
+    def run(images: Tensor, targets: Tensor, chunk: int, first: int) -> tuple[Tensor, Tensor]:
+        found = METHODS[method].maps(model, layer, images, targets, chunk, first)
+        maps, saved = found if isinstance(found, tuple) else (found, torch.zeros_like(targets))
         check_finite(maps, "saliency", layer, first)
-        return maps.relu()
+        return maps.relu(), saved
 
     with frozen(model), torch.inference_mode(False), torch.no_grad():
-        return torch.cat(in_chunks(run, images, targets, chunk))
+        maps, saved = zip(*in_chunks(run, images, targets, chunk), strict=True)
+        return torch.cat(maps), torch.cat(saved)
 
 
 def rescale(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -105,8 +124,10 @@ def rescale(maps: Tensor, size: tuple[int, int]) -> Tensor:
 def ablation_mode(model: nn.Module, layer: str, images: Tensor) -> str:
     """Tell how Ablation-CAM re-runs `model` for each channel of `layer`; one image (1, 3, h, w) is enough.
 
-    ``"traced"``: only the operations after the layer, as found by torch.fx. ``"replayed"``: all, but for the modules
-    that ran before the layer, whose outputs are kept. ``"full"``: the whole network. Empty where there is no image.
+    ``"linear"``: not at all, for what follows the layer is linear, so that one backward pass tells what each channel
+    contributes. ``"traced"``: only the operations after the layer, as found by torch.fx. ``"replayed"``: all, but for
+    the modules that ran before the layer, whose outputs are kept. ``"full"``: the whole network. Empty where there is
+    no image.
     """
     if not len(images):
         return ""
@@ -163,58 +184,92 @@ def _layercam(activations: Tensor, gradients: Tensor) -> Tensor:
     return (gradients.relu() * activations).sum(1)
 
 
-# ---- methods by one more forward pass per channel
+# ---- methods by more forward passes, as many as channels that differ
 
 
 @torch.inference_mode()
-def _ablation_maps(model: nn.Module, layer: str, images: Tensor, targets: Tensor, chunk: int, first: int) -> Tensor:
+def _ablation_maps(
+    model: nn.Module, layer: str, images: Tensor, targets: Tensor, chunk: int, first: int
+) -> tuple[Tensor, Tensor]:
     activations, logits = checked_forward(model, layer, images, first)
     score = pick(logits, targets, first)
     grid = as_grid(activations, images, layer)
-    _, tail = find_tail(model, layer, images, activations, logits)
+    mode, tail = find_tail(model, layer, images, activations, logits)
     axis = channel_axis(activations, *images.shape[-2:])
+    if mode == "linear":
+        drops = _linear_drops(model, layer, images, targets, axis, first)
+        return _weighted_sum(drops, grid), torch.full_like(targets, grid.shape[1])
 
     def without_channel(image: Tensor, channel: Tensor) -> Tensor:
         ablated = activations[image]
         ablated.movedim(axis, 1)[torch.arange(len(image), device=image.device), channel] = 0
         return tail(ablated, image)
 
-    scores = _channel_scores(without_channel, targets, grid.shape[1], chunk)
+    active = activations.movedim(axis, 1).flatten(2).any(2)  # without a channel that is 0 everywhere nothing changes
+    image, channel = active.nonzero().T
+    scores = score[:, None].repeat(1, grid.shape[1])
+    scores[image, channel] = _scores(without_channel, image, channel, targets, chunk).to(scores.dtype)
     check_finite(scores, "logits", layer, first)
-    return _weighted_sum(score[:, None] - scores, grid)
+    return _weighted_sum(score[:, None] - scores, grid), (~active).sum(1)
+
+
+def _linear_drops(
+    model: nn.Module, layer: str, images: Tensor, targets: Tensor, axis: int, first: int
+) -> Tensor:  # (n, channels)
+    """Tell what the targets' logits lose without each channel where only linear operations follow the layer."""
+    with torch.inference_mode(False), torch.enable_grad():
+        activations, logits = forward(model, layer, images, first)
+        (gradients,) = torch.autograd.grad(pick(logits, targets, first).sum(), activations)
+    return (gradients * activations.detach()).movedim(axis, 1).flatten(2).sum(2)
 
 
 @torch.inference_mode()
-def _score_maps(model: nn.Module, layer: str, images: Tensor, targets: Tensor, chunk: int, first: int) -> Tensor:
+def _score_maps(
+    model: nn.Module, layer: str, images: Tensor, targets: Tensor, chunk: int, first: int
+) -> tuple[Tensor, Tensor]:
     activations, logits = checked_forward(model, layer, images, first)
     pick(logits, targets, first)  # checks the targets before the long work
     grid = as_grid(activations, images, layer)
+    above = grid.to(torch.promote_types(grid.dtype, torch.float32))  # 1e-8 is lost in half precision
+    above = above - above.amin((2, 3), keepdim=True)  # a constant channel is exactly 0, however it is resized
 
     def behind_mask(image: Tensor, channel: Tensor) -> Tensor:
-        masks = grid[image, channel][:, None]  # (m, 1, h, w)
-        masks = F.interpolate(masks, images.shape[-2:], mode="bilinear", align_corners=True)
+        masks = F.interpolate(above[image, channel][:, None], images.shape[-2:], mode="bilinear", align_corners=True)
         return model(images[image] * _min_max(masks, 1e-8).to(images.dtype))
 
-    scores = _channel_scores(behind_mask, targets, grid.shape[1], chunk)
+    same = torch.stack([_equal_rows(own) for own in _min_max(above, 1e-8).flatten(2)])  # (n, channels)
+    image, channel = (same == torch.arange(same.shape[1], device=same.device)).nonzero().T
+    scores = logits.new_zeros(same.shape)
+    scores[image, channel] = _scores(behind_mask, image, channel, targets, chunk).to(scores.dtype)
+    scores = scores.gather(1, same)
     check_finite(scores, "logits", layer, first)
-    return _weighted_sum(scores.softmax(1), grid)
+    return _weighted_sum(scores.softmax(1), grid), same.shape[1] - image.bincount(minlength=len(images))
 
 
-def _channel_scores(run: Callable[[Tensor, Tensor], Tensor], targets: Tensor, channels: int, chunk: int) -> Tensor:
-    """Return the target's score (n, channels) of ``run(image indices, channel indices)`` for every channel."""
-    scores = []
-    pairs_of_all = torch.arange(len(targets) * channels, device=targets.device)
-    for pairs in progress(pairs_of_all.split(chunk), len(pairs_of_all), "channels"):
-        image, channel = pairs // channels, pairs % channels
-        logits = as_logits(run(image, channel), len(pairs))
-        scores.append(logits.gather(1, targets[image, None])[:, 0])
-    return torch.cat(scores).view(-1, channels)
+def _equal_rows(rows: Tensor) -> Tensor:
+    """Give for each of rows (k, d) the first one (k,) that equals it."""
+    group = rows.cpu().unique(dim=0, return_inverse=True)[1]  # "mps" has none for rows
+    first = torch.full_like(group, len(group)).scatter_reduce(0, group, torch.arange(len(group)), "amin")
+    return first[group].to(rows.device)
+
+
+def _scores(
+    run: Callable[[Tensor, Tensor], Tensor], image: Tensor, channel: Tensor, targets: Tensor, chunk: int
+) -> Tensor:
+    """Return the target's score (m,) of ``run(image, channel)`` for indices (m,) of images and of channels."""
+    scores = [torch.zeros(0, device=targets.device)]
+    parts = torch.arange(len(image), device=image.device).split(chunk) if len(image) else ()
+    for part in progress(parts, len(image), "channels"):
+        logits = as_logits(run(image[part], channel[part]), len(part))
+        scores.append(logits.gather(1, targets[image[part], None])[:, 0])
+    return torch.cat(scores)
 
 
 class Method(NamedTuple):
     """A class activation map: all that a new one adds is such an entry, and its formula."""
 
-    maps: Callable[..., Tensor]  # of model, layer, images, targets, chunk, index of the first image
+    # Of model, layer, images, targets, chunk, index of the first image: maps, or (maps, passes saved).
+    maps: Callable[..., Tensor | tuple[Tensor, Tensor]]
     passes: Callable[..., str] = lambda *_: ""  # what it runs for each channel, of model, layer, images
 
 

@@ -117,27 +117,28 @@ def cam_explainer(
     """Make the explainer that draws one class activation map; `normalize` makes the model's input of uint8 images."""
 
     def run(images: Tensor, targets: Tensor, image_ids: Sequence[str]) -> dict[str, Tensor]:
-        maps, reasons = cam_maps(model, layer, normalize(images), targets, method=method, chunk=batch_size)
-        return {"saliency": maps} | _warning(reasons, len(images))
+        arrays, reasons = cam_maps(model, layer, normalize(images), targets, method=method, chunk=batch_size)
+        return arrays | _warning(reasons, len(images))
 
     return run
 
 
 def cam_maps(
     model: nn.Module, layer: str, inputs: Tensor, targets: Tensor, *, method: str, chunk: int
-) -> tuple[Tensor, dict[int, str]]:
-    """Do as `cam.explain`, but give images that fail, and those of target -1, a map of zeros, and say why.
+) -> tuple[dict[str, Tensor], dict[int, str]]:
+    """Do as `cam.explain_and_count`, but give images that fail, and those of target -1, a map of zeros, and say why.
 
-    Gives the maps (n, h, w) in [0, 1] and, by their number, the reasons of the images that have none.
+    Gives ``saliency`` (n, h, w) in [0, 1] and ``saved_passes`` (n,), and, by their number, the reasons of the images
+    that have no map.
     """
 
-    def draw(places: list[int]) -> Tensor:
-        return cam.explain(model, layer, inputs[places], targets[places], method=method, chunk=chunk)
+    def draw(places: list[int]) -> tuple[Tensor, Tensor]:
+        return cam.explain_and_count(model, layer, inputs[places], targets[places], method=method, chunk=chunk)
 
     unknown = items.reasons_where(targets < 0, items.NO_LABEL)
-    maps, reasons = items.without_failing(draw, len(inputs), unknown)
-    maps = torch.zeros(len(inputs), *inputs.shape[-2:], device=inputs.device) if maps is None else maps
-    return _emptied({"saliency": maps}, reasons)["saliency"], reasons
+    results, reasons = items.without_failing(draw, len(inputs), unknown)
+    nothing = torch.zeros(len(inputs), *inputs.shape[-2:], device=inputs.device), torch.zeros_like(targets)
+    return _emptied(dict(zip(("saliency", "saved_passes"), results or nothing, strict=True)), reasons), reasons
 
 
 def account_explainer(

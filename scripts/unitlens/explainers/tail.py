@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate, map_arg
 
+from unitlens.explainers.linearity import is_linear
 from unitlens.networks import heads
 from unitlens.networks.hooks import capture, find_layer, last_call, split_call
 from unitlens.networks.memory import is_out_of_memory
@@ -33,7 +34,7 @@ def find_tail(model: nn.Module, layer: str, images: Tensor, activations: Tensor,
     tolerance = max(1e-2, torch.finfo(activations.dtype).eps ** 0.5) * logits.abs().max()
     for mode, build in (("traced", _traced_tail), ("replayed", _replayed_tail)):
         try:
-            tail = build(model, layer, images)
+            tail, linear = build(model, layer, images)
             outputs = as_logits(tail(activations[image], image), len(image))
         except Exception as error:  # tracing runs the model's code on stand-ins, which may fail in any way
             if is_out_of_memory(error):
@@ -41,7 +42,8 @@ def find_tail(model: nn.Module, layer: str, images: Tensor, activations: Tensor,
             logger.info("layer %r cannot be %s: %s: %s", layer, mode, type(error).__name__, error)
             continue
         if (outputs - logits[image]).abs().max() <= tolerance:
-            return mode, tail
+            linear = linear and _adds_up(tail, activations[image[:1]], image[:1], logits[image[:1]])
+            return "linear" if linear else mode, tail
         logger.info("layer %r cannot be %s: the outputs differ from the network's", layer, mode)
     return "full", partial(_replay, model, layer, images, {})
 
@@ -57,8 +59,11 @@ class _PathTracer(fx.Tracer):
         return module not in self.path
 
 
-def _traced_tail(model: nn.Module, layer: str, images: Tensor) -> Tail:
-    """Cut the traced network at `layer`; values from before it that are needed after it are computed once, here."""
+def _traced_tail(model: nn.Module, layer: str, images: Tensor) -> tuple[Tail, bool]:
+    """Cut the traced network at `layer`, and tell whether only linear operations follow.
+
+    Values from before the layer that are needed after it are computed once, here.
+    """
     parameters = inspect.signature(model.forward).parameters.values()
     defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
     nodes = list(_PathTracer(_path_to(model, layer)).trace(model, defaults).nodes)
@@ -68,13 +73,14 @@ def _traced_tail(model: nn.Module, layer: str, images: Tensor) -> Tail:
     after = _downstream(nodes, cut)
     before = _downstream(nodes, nodes[0]) - after
     kept = [node for node in nodes if node in before and not (after - {cut}).isdisjoint(node.users)]
-    values = _subgraph(model, nodes, nodes[:1], kept)(images) if kept else []
+    values = _subgraph(model, nodes, nodes[:1], kept).forward(images) if kept else []
     follow = _subgraph(model, nodes, [cut, *kept], nodes[-1].args[0])
 
     def tail(activations: Tensor, image: Tensor) -> Tensor:
-        return heads.read(model, follow(activations, *_rows(values, image, len(images))), len(image))
+        # calling the module itself would print a traceback on any error
+        return heads.read(model, follow.forward(activations, *_rows(values, image, len(images))), len(image))
 
-    return tail
+    return tail, is_linear(follow, follow.graph)
 
 
 def _downstream(nodes: list[fx.Node], root: fx.Node) -> set[fx.Node]:
@@ -86,8 +92,8 @@ def _downstream(nodes: list[fx.Node], root: fx.Node) -> set[fx.Node]:
     return found
 
 
-def _subgraph(model: nn.Module, nodes: list[fx.Node], inputs: list[fx.Node], outputs: object) -> Callable:
-    """Return a function that computes the values of a nest of nodes, `outputs`, from those of the nodes `inputs`."""
+def _subgraph(model: nn.Module, nodes: list[fx.Node], inputs: list[fx.Node], outputs: object) -> fx.GraphModule:
+    """Return what computes the values of a nest of nodes, `outputs`, from those of the nodes `inputs`."""
     needed: set[fx.Node] = set()
     map_arg(outputs, needed.add)
     for node in reversed(nodes):
@@ -99,10 +105,20 @@ def _subgraph(model: nn.Module, nodes: list[fx.Node], inputs: list[fx.Node], out
         if node in needed and node not in copies:
             copies[node] = graph.node_copy(node, copies.__getitem__)
     graph.output(map_arg(outputs, copies.__getitem__))
-    return fx.GraphModule(model, graph).forward  # calling the module itself would print a traceback on any error
+    return fx.GraphModule(model, graph)
 
 
-def _replayed_tail(model: nn.Module, layer: str, images: Tensor) -> Tail:
+def _adds_up(tail: Tail, activations: Tensor, image: Tensor, logits: Tensor) -> bool:
+    """Tell whether two parts of the outputs (1, ...) of a layer give `logits` (1, classes) together, less the rest."""
+    share = torch.linspace(-1, 2, activations.numel(), device=activations.device, dtype=activations.dtype)
+    share = share.view(activations.shape)
+    parts = torch.cat([activations * share, activations * (1 - share), activations * 0])
+    first, second, rest = as_logits(tail(parts, image.repeat(3)), 3)
+    tolerance = torch.finfo(activations.dtype).eps ** 0.5 * logits.abs().max()
+    return bool((first + second - rest - logits[0]).abs().max() <= tolerance)
+
+
+def _replayed_tail(model: nn.Module, layer: str, images: Tensor) -> tuple[Tail, bool]:
     """Keep the outputs of the modules that run before `layer`, beside the path to it, and replay them.
 
     Where the module of the layer ran before the call that is named, it is one of these.
@@ -123,7 +139,7 @@ def _replayed_tail(model: nn.Module, layer: str, images: Tensor) -> Tail:
     recorders = {module: recording(module, module.forward) for module in beside}
     with _forwards_replaced(recorders), capture(model, [layer], stop=True):
         model(images)
-    return partial(_replay, model, layer, images, recorded)
+    return partial(_replay, model, layer, images, recorded), False
 
 
 def _replay(

@@ -113,7 +113,9 @@ def cam_maps(
 ) -> dict[str, Tensor]:
     """Explain normalized `inputs` by several class activation maps, on the CPU; arguments as of `run.cam_maps`."""
     return {
-        f"{method}-{layer}": run.cam_maps(model, layer, inputs, targets, method=method, chunk=chunk)[0].cpu()
+        f"{method}-{layer}": run.cam_maps(model, layer, inputs, targets, method=method, chunk=chunk)[0][
+            "saliency"
+        ].cpu()
         for method in methods
     }
 

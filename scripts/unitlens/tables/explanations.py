@@ -41,6 +41,7 @@ def explanation_table(columns: Mapping[str, np.ndarray], facts: Mapping[str, obj
             "target": target.mask(target < 0),
             "warning": columns["warning"],
             "passes": facts.get("passes", ""),
+            "saved_passes": columns.get("saved_passes", np.full(images, pd.NA)),
             "superpixels": columns.get("superpixels", np.full(images, pd.NA)),
             "samples": columns.get("n_used", np.full(images, pd.NA)),
             "r2": columns.get("r2", nothing),

@@ -247,7 +247,7 @@ def test_ablation_equals_full_reruns(small, layer):
     found = cam.raw_maps(model, layer, images, targets, method="ablationcam", chunk=50)
     expected = full_reruns(model, layer, images, targets)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.max()))
-    assert cam.ablation_mode(model, layer, images[:1]) == "traced"
+    assert cam.ablation_mode(model, layer, images[:1]) == ("linear" if layer == "layer4" else "traced")
 
 
 class Branching(nn.Module):
@@ -315,7 +315,7 @@ def test_what_precedes_the_layer_is_not_run_per_channel(mode):
     model, layer = Branching(), "layer"
     model.stem = stem = Counted(3, 8, 3)
     if mode == "traced":
-        model = nn.Sequential(stem, model.layer, nn.AdaptiveAvgPool2d(1), nn.Flatten(), model.head)
+        model = nn.Sequential(stem, model.layer, nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), model.head)
         layer = "1"
     images, targets = torch.randn(3, 3, 8, 8), torch.zeros(3, dtype=torch.long)
     assert cam.ablation_mode(model, layer, images) == mode
@@ -468,7 +468,7 @@ def test_a_call_of_a_module_that_runs_several_times_is_explained_as_a_module_of_
     images, targets = torch.randn(3, 3, 12, 12), torch.tensor([0, 3, 1])
     ours = cam.raw_maps(shared.eval(), name, images, targets, method=method)
     torch.testing.assert_close(ours, cam.raw_maps(apart.eval(), f"steps.{step}", images, targets, method=method))
-    mode = "traced" if traced else "replayed"
+    mode = ("linear" if step == 2 else "traced") if traced else "replayed"
     assert cam.ablation_mode(shared, name, images) == cam.ablation_mode(apart, f"steps.{step}", images) == mode
 
 
@@ -516,7 +516,73 @@ def test_passes_say_what_is_run_for_each_channel():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
     images = torch.rand(1, 3, 8, 8)
     said = {method: cam.passes(model, "1", images, method=method) for method in ("gradcam", "ablationcam", "scorecam")}
-    assert said == {"gradcam": "", "ablationcam": "traced", "scorecam": "full"}
+    assert said == {"gradcam": "", "ablationcam": "linear", "scorecam": "full"}
+    assert cam.passes(model, "0", images, method="ablationcam") == "traced"
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 64])
+def test_score_cam_runs_as_many_images_as_there_are_different_masks(chunk):
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(3, 9, 3)
+    with torch.no_grad():
+        convolution.weight[2] = convolution.weight[5] = convolution.weight[0]
+        convolution.bias[2] = convolution.bias[5] = convolution.bias[0]
+        convolution.weight[[1, 7]] = 0  # constant, at 3 and at -3
+        convolution.bias[[1, 7]] = torch.tensor([3.0, -3.0])
+    head = nn.Sequential(nn.Conv2d(9, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    model, images, targets = nn.Sequential(convolution, head), torch.rand(3, 3, 13, 13), torch.tensor([0, 1, 1])
+    rows = []
+    hook = convolution.register_forward_hook(lambda module, args, output: rows.append(len(output)))
+    maps, saved = cam.explain_and_count(model, "0", images, targets, method="scorecam", chunk=chunk)
+    hook.remove()
+    assert saved.tolist() == [3, 3, 3]  # of 9 channels: two copies, one constant beside another
+    assert max(rows) <= chunk
+    checks = 1 if chunk == 1 else 2
+    assert sum(rows) == checks + 3 + 3 * 6
+    torch.testing.assert_close(maps, cam.rescale(every_mask(model, convolution, images, targets).relu(), (13, 13)))
+
+
+def every_mask(model, layer, images, targets):
+    """Score-CAM with a pass for each channel, an image at a time."""
+    maps = []
+    for image, target in zip(images[:, None], targets, strict=True):
+        with torch.no_grad():
+            grid = layer(image)
+            constant = grid.amin((2, 3), keepdim=True) == grid.amax((2, 3), keepdim=True)
+            masks = nn.functional.interpolate(grid, image.shape[-2:], mode="bilinear", align_corners=True)
+            masks = masks - masks.amin((2, 3), keepdim=True)
+            masks = torch.where(constant, 0, masks / (masks.amax((2, 3), keepdim=True) + 1e-8))
+            weights = torch.cat([model(image * mask)[:, target] for mask in masks[0]]).softmax(0)
+            maps.append((weights[:, None, None] * grid[0]).sum(0))
+    return torch.stack(maps)
+
+
+def test_ablation_runs_no_channel_that_is_zero_everywhere(small):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(80, 2))
+    with torch.no_grad():
+        model[0].weight[[1, 4]] = 0
+        model[0].bias[[1, 4]] = -1
+    images, targets = torch.randn(2, 3, 8, 8), torch.tensor([1, 0])
+    images[1] = -images[1].abs() * 100 * model[0].weight[0].sum().sign()
+    ran, active = [], model[1](model[0](images)).flatten(2).any(2).sum(1)
+    model[2].register_forward_hook(lambda module, args, output: ran.append(len(output)))
+    maps, saved = cam.explain_and_count(model, "1", images, targets, method="ablationcam")
+    assert saved.tolist() == (6 - active).tolist() and saved.min() >= 2
+    assert sum(ran) == 1 + 2 + 2 + int(active.sum())  # the check, the clean pass, the tail's check, the channels
+    torch.testing.assert_close(maps, cam.rescale(full_reruns(model, "1", images, targets), (8, 8)), rtol=0, atol=1e-4)
+
+
+def test_ablation_of_a_linear_tail_needs_no_pass_of_a_channel(small):
+    model, images, targets = small
+    ran = []
+    hook = model.layer3.register_forward_hook(lambda module, args, output: ran.append(len(output)))
+    maps, saved = cam.explain_and_count(model, "layer4", images, targets, method="ablationcam", chunk=8)
+    hook.remove()
+    assert saved.tolist() == [24] * len(images)
+    assert ran == [1, 5, 5]  # a check, a pass for the scores and one for their gradients
+    expected = cam.rescale(full_reruns(model, "layer4", images, targets), images.shape[-2:])
+    torch.testing.assert_close(maps, expected, rtol=0, atol=1e-4)
 
 
 class Wobbly(nn.Module):
