@@ -812,7 +812,7 @@ def test_uneven_shards_are_read_as_one(uneven):
     assert images["has_mask"].tolist() == [False, False, True] and images["mask"].any((1, 2)).tolist() == [0, 0, 1]
     assert [image_id for image_id, _ in json.loads(facts["skipped"])] == ["bad"]
     assert read_column(uneven["activations"], "activations").shape == (3, 8)
-    assert concatenate(uneven["ablationcam"])[1]["passes"] == "traced"
+    assert concatenate(uneven["ablationcam"])[1]["passes"] == "linear"
 
 
 def test_lime_is_tuned_on_uneven_shards(uneven):
