@@ -51,10 +51,14 @@ EVIDENCE = [
     Evidence(
         "held_out_correlation",
         "held-out r",
-        "Correlation of unit and label on the half of the source images that did not choose the label.",
+        "Correlation of unit and label on the half of the source images that did not choose the label, mean of ten "
+        "splits. Of all held-out scores the unit's own chance is subtracted.",
         on_card=True,
     ),
     Evidence("held_out_auprc", "held-out AUPRC", "There, how well the label finds the images that activate the unit."),
+    Evidence("held_out_f1", "held-out F1", "There, how far the five percent of unit and label are the same images."),
+    Evidence("held_out_iou", "held-out IoU", "The same, as intersection over union."),
+    Evidence("held_out_cosine", "held-out cosine", "There, the cosine of unit and label."),
 ]
 
 

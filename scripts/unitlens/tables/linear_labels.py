@@ -30,14 +30,13 @@ def linear_table(
     """
     values = silenced(torch.as_tensor(activations["activations"]))
     features = dissect.normalized(images["features"], "image_features")
-    axes = dissect.normalized(concepts["features"], "text_features")
-    if (labels["encoder"] != unit_labels.ANNOTATIONS).all():
-        axes = linear_labels.concept_axes(axes)
+    texts = dissect.normalized(concepts["features"], "text_features")
+    axes = unit_labels.score_axes(texts, labels["encoder"].iloc[0])
     source_images = group_rows(images["source_image"])
     rng = np.random.default_rng([seed, 3])
     found = linear_labels.fit(values, features, axes, source_images, rng)
     repeats = splits(source_images, seed)[: max(1, ENOUGH_ROWS // len(features))]
-    held_out = linear_labels.held_out(values, features, axes, images["source_image"], repeats, rng)
+    held_out = linear_labels.held_out(values, features, axes, source_images, repeats, rng)
     words = np.append(np.asarray(concepts["word"], dtype=object), "")
     table = pd.DataFrame({"unit": labels["unit"], "status": labels["status"]})
     for place, concept, weight in zip(PLACES, found.concepts.T.cpu(), found.weights.T.cpu(), strict=True):

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from unitlens.networks.layer_outputs import check_finite, silenced
 from unitlens.tables import resampling
-from unitlens.units import dissect, evidence, exemplars, label_sets
-from unitlens.units.permutation import Probe, group_rows, p_values, testable
+from unitlens.units import dissect, evidence, exemplars, held_out, label_sets
+from unitlens.units.permutation import Probe, group_rows, p_values, splits, testable
 
 ALL = "all"  # the layer column of rows that pool the configured layers
 SILENT = ("dead", "constant", "not finite")  # status of units that cannot have a label
@@ -91,6 +91,15 @@ def check_origin(
     words = pd.Series(concepts["word"])
     if (unusable := words[words.str.strip().eq("") | words.duplicated()]).size:
         raise ValueError(f"concept {unusable.iloc[0]!r} (row {unusable.index[0]}) is empty or there twice; embed again")
+
+
+def score_axes(texts: Tensor, encoder: str) -> Tensor:
+    """Give the directions (concepts, d) whose products with features of images are the concepts' held-out scores.
+
+    They are cosines less their mean over all concepts, for what all words share says nothing of one; annotations say
+    what an image shows as they are.
+    """
+    return texts if encoder == ANNOTATIONS else texts - texts.mean(0)
 
 
 def tabulate(
@@ -192,9 +201,20 @@ def label_table(
         group_rows(images["source_image"]),
         evidence.near_duplicates(texts),
     )
-    rngs = [np.random.default_rng([seed, purpose]) for purpose in range(3)]
+    rngs = [np.random.default_rng([seed, purpose]) for purpose in (0, 1)]
+    halved = splits(probe.source_images, seed)
     collect = evidence.collect_from_top_images if similarity in dissect.TERMS else evidence.collect_from_all_images
-    scores, stability, observed, null, held_out, halves, short = collect(probe, similarity, resamples, null_draws, rngs)
+    collected = collect(probe, similarity, resamples, null_draws, halved, rngs)
+    scores, stability, observed, null, halves, short = collected
+    scored = held_out.score(
+        probe.activations,
+        probe.images,
+        score_axes(texts, encoders[0]),
+        probe.source_images,
+        halved,
+        halves,
+        np.random.default_rng([seed, 4]),
+    )
 
     table = tabulate(scores, activations, concepts, similarity=similarity, encoder=encoders[0])
     p = p_values(np.where(testable(probe.activations, similarity), observed, np.nan), null)
@@ -213,11 +233,10 @@ def label_table(
         q_value=resampling.benjamini_hochberg(p),
         alpha=bar,
         p_floor=1 / (1 + len(null)),
-        first_half=np.append(words, "")[halves[0]],
-        second_half=np.append(words, "")[halves[1]],
-        held_out_correlation=held_out.correlation,
-        held_out_auprc=held_out.auprc,
-        held_out_images=held_out.images,
+        first_half=np.append(words, "")[halves[0, 0]],
+        second_half=np.append(words, "")[halves[0, 1]],
+        **{f"held_out_{name}": values for name, values in zip(held_out.SCORES, scored.scores, strict=True)},
+        held_out_images=scored.images,
         images=len(probe.images),
         source_images=len(probe.source_images.size),
     )
@@ -231,7 +250,7 @@ def label_table(
     table["concept"] = table.candidate.where(table.status == "named", "")
     columns = "unit status concept set_size set gap candidate category group score second_concept margin margin_group"
     columns += " kept kept_group score_low score_high statistic p_value q_value alpha p_floor first_half second_half"
-    columns += " held_out_correlation held_out_auprc held_out_images"
+    columns += "".join(f" held_out_{name}" for name in (*held_out.SCORES, "images"))
     columns += " top_concepts top_images images source_images encoder similarity concept_list"
     return table[columns.split()]
 

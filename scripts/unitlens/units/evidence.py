@@ -1,7 +1,6 @@
-"""Evidence for labels: are they stable, better than chance, and do they hold on other source images.
+"""Evidence for labels: are they stable, better than chance, and which ones other source images give.
 
-Benjamini-Hochberg (1995) adjusts for the units of the layer. Held-out scores are two that fall when a label is made
-worse (Oikarinen, Yan & Weng, ICML 2025).
+Benjamini-Hochberg (1995) adjusts for the units of the layer.
 """
 
 import math
@@ -20,7 +19,6 @@ from unitlens.units.permutation import (
     Probe,
     SourceImages,
     exchange,
-    halves,
     likelihood_of,
     log_normalizers,
     rank_lists,
@@ -33,7 +31,6 @@ BEST = 50  # concepts of a unit that compete in the bootstrap of `soft_wpmi` and
 NEAREST_PAIRS = 1 / 16  # pairs that are near-duplicates, for each concept of a list
 LEAST_COSINE = 0.5  # of centered features of near-duplicates
 _EQUAL = 1e-5  # more than rounding makes of equal features
-ACTIVE_SHARE = 0.05  # of the held-out images, those on which a unit counts as active
 _ROUNDING = 5e-4  # of L in nats, more than float32 makes of it: so much is taken from the observed L
 
 
@@ -106,39 +103,6 @@ def _bar_of_rank(texts: Tensor, pairs: int) -> float:
     return nearest.min().item() - _EQUAL if len(nearest) == pairs else LEAST_COSINE
 
 
-# ---- held-out scores
-
-
-def correlation(activations: np.ndarray, scores: np.ndarray) -> float:
-    """Pearson correlation of a unit's activations and a concept's scores, both (n,); NaN where one is constant."""
-    a, b = (values - values.mean() for values in (activations.astype(np.float64), scores.astype(np.float64)))
-    norm = math.sqrt((a @ a) * (b @ b))
-    return float(a @ b / norm) if norm > 0 else np.nan
-
-
-def auprc(active: np.ndarray, scores: np.ndarray) -> float:
-    """Area under the precision-recall curve of finding the images (n,) where a unit is active by a concept's scores.
-
-    A concept that has nothing to do with the unit gets the share of active images. NaN where it is active nowhere.
-    """
-    if not active.any():
-        return np.nan
-    scores = scores.astype(np.float64)
-    order = np.argsort(-scores, kind="stable")
-    found = active[order].cumsum()
-    last = np.flatnonzero(np.diff(scores[order], append=np.nan))  # of equal scores
-    precision, recall = found[last] / (last + 1), found[last] / found[-1]
-    return float(precision @ np.diff(recall, prepend=0))
-
-
-class HeldOut(NamedTuple):
-    """Of each unit: means over the two directions, and on how many images they were computed."""
-
-    correlation: np.ndarray
-    auprc: np.ndarray
-    images: np.ndarray
-
-
 class Collected(NamedTuple):
     """What the table is made from: `observed` (units,) is compared with `null` (draws,)."""
 
@@ -146,44 +110,20 @@ class Collected(NamedTuple):
     stability: Stability
     observed: np.ndarray
     null: np.ndarray
-    held_out: HeldOut
-    halves: np.ndarray  # (2, units) the concept by each half of the source images, -1 for none
-    short: np.ndarray  # (2, units) how far the other half's concept scores below a half's own, NaN for none
-
-
-def most_active(activations: np.ndarray) -> np.ndarray:
-    """Tell on which images (n,) a unit is active: the top five percent, and above its lowest activation."""
-    count = max(1, int(ACTIVE_SHARE * len(activations)))
-    bar = np.partition(activations, -count)[-count]
-    return (activations >= bar) & (activations > activations.min())
-
-
-def score_held_out(
-    activations: Tensor, images: Tensor, texts: Tensor, rows: Sequence[np.ndarray], labels: Sequence[np.ndarray]
-) -> HeldOut:
-    """Score the labels (units,) found on the rows of each half of the images, -1 for none, on the other half.
-
-    Of activations (images, units), and features of images and concepts of unit length, (images, d) and (concepts, d).
-    """
-    found = np.full((2, 2, activations.shape[1]), np.nan)  # direction, score, unit
-    for direction, (others, concepts) in enumerate(zip(rows[::-1], labels, strict=True)):
-        units = np.flatnonzero(concepts >= 0)
-        for part in np.array_split(units, max(1, len(units) // 64)):
-            values = activations[others][:, part].cpu().numpy()
-            cosines = (images[others] @ texts[concepts[part]].T).cpu().numpy()
-            for unit, value, cosine in zip(part, values.T, cosines.T, strict=True):
-                found[direction, :, unit] = correlation(value, cosine), auprc(most_active(value), cosine)
-    scored = ~np.isnan(found)  # a unit may be silent on one half
-    means = np.where(scored, found, 0).sum(0) / np.where(scored.any(0), scored.sum(0), np.nan)
-    sizes = np.array([len(others) for others in rows[::-1]])
-    return HeldOut(means[0], means[1], (scored[:, 0] * sizes[:, None]).sum(0))
+    halves: np.ndarray  # (splits, 2, units) the concept by each half of the source images, -1 for none
+    short: np.ndarray  # (2, units) of the first: the other half's concept scores so far below its own, NaN for none
 
 
 # ---- soft_wpmi and wpmi: only top images count
 
 
 def collect_from_top_images(
-    probe: Probe, similarity: str, resamples: int, null_draws: int, rngs: Sequence[np.random.Generator]
+    probe: Probe,
+    similarity: str,
+    resamples: int,
+    null_draws: int,
+    splits: Sequence[Sequence[np.ndarray]],
+    rngs: Sequence[np.random.Generator],
 ) -> Collected:
     """Collect evidence without ever holding the images x concepts matrix, and with two passes over it."""
     activations, images, texts, source_images, _ = probe
@@ -201,26 +141,25 @@ def collect_from_top_images(
     patterns = exemplars.top_images(activations, top_k).cpu().numpy()
     units = rngs[1].choice(tested, null_draws) if len(tested) else tested
     drawn = np.array([exchange(source_images, patterns[unit], rngs[1]) for unit in units], dtype=np.int64)
-    rows = halves(source_images, rngs[2])
-    tops = [_top_of_half(activations, half, top_k) for half in rows]
+    tops = [_top_of_half(activations, half, top_k) for rows in splits for half in rows]
     lists = [
         torch.as_tensor(each, device=images.device) for each in (drawn.reshape(-1, top_k), *(top for _, top in tops))
     ]
     null, best = rank_lists(lists[0], lists[1:], probe, terms, log_norms)
 
     observed = (label_likelihood - _ROUNDING - null.mean[concepts]) / null.deviation[concepts]
-    labels = np.full((2, len(scores)), -1)
-    for label, (alive, _), winners in zip(labels, tops, best, strict=True):
+    by_half = np.full((len(tops), len(scores)), -1)
+    for label, (alive, _), winners in zip(by_half, tops, best, strict=True):
         label[alive.cpu()] = winners.concept.cpu()
-    short = np.full((2, len(scores)), np.nan)
-    for own, (alive, top), winners, other in zip(short, tops, best, labels[::-1], strict=True):
+    short, labels = np.full((2, len(scores)), np.nan), by_half[:2]
+    for own, (alive, top), winners, other in zip(short, tops[:2], best[:2], labels[::-1], strict=True):
         both = torch.as_tensor(other)[alive.cpu()].to(alive.device)  # what the other half calls these units
         concept = both.clamp_min(0)
         there = likelihood_of(top, concept, probe, terms, log_norms) - terms.lam * winners.layer_term[concept]
         own[alive.cpu()] = (winners.score - there).masked_fill(both < 0, torch.nan).clamp_min(0).cpu()
         own[(labels[0] == labels[1]) & (labels[0] >= 0)] = 0  # exactly, where sums in float32 differ
-    held_out = score_held_out(activations, images, texts, rows, labels)
-    return Collected(scores, stability, observed.cpu().numpy(), null.largest.cpu().numpy(), held_out, labels, short)
+    halves = by_half.reshape(len(splits), 2, -1)
+    return Collected(scores, stability, observed.cpu().numpy(), null.largest.cpu().numpy(), halves, short)
 
 
 def bootstrap_top_images(
@@ -283,7 +222,12 @@ def _top_of_half(activations: Tensor, rows: np.ndarray, top_k: int) -> tuple[Ten
 
 
 def collect_from_all_images(
-    probe: Probe, similarity: str, resamples: int, null_draws: int, rngs: Sequence[np.random.Generator]
+    probe: Probe,
+    similarity: str,
+    resamples: int,
+    null_draws: int,
+    splits: Sequence[Sequence[np.ndarray]],
+    rngs: Sequence[np.random.Generator],
 ) -> Collected:
     """Collect evidence by labeling again: once a resample, once for as many draws as there are units, once a half."""
     activations, images, texts, source_images, groups = probe
@@ -316,13 +260,13 @@ def collect_from_all_images(
         best = dissect.label(score(torch.stack(shuffled, 1), images, texts)).score if len(part) else torch.empty(0)
         null.append(best.nan_to_num(nan=-torch.inf).cpu().numpy())
 
-    rows = halves(source_images, rngs[2])
-    enough = min(map(len, rows)) >= dissect.FEWEST_IMAGES[similarity]
-    half_labels, short = np.full((2, len(labels)), -1), np.full((2, len(labels)), np.nan)
-    if enough:
+    halves, short = np.full((len(splits), 2, len(labels)), -1), np.full((2, len(labels)), np.nan)
+    for number, rows in enumerate(progress.each(splits, "pairs of halves")):
+        if min(map(len, rows)) < dissect.FEWEST_IMAGES[similarity]:
+            break
         by_half = [score(activations[half], images[half], texts).cpu() for half in rows]
         winners = [dissect.label(each).concept for each in by_half]
-        half_labels = np.stack([each.numpy() for each in winners])
-        short = np.stack([shortfall(*each).numpy() for each in zip(by_half, winners[::-1], strict=True)])
-    held_out = score_held_out(activations, images, texts, rows, half_labels)
-    return Collected(scores, stability, observed.numpy(), np.concatenate(null), held_out, half_labels, short)
+        halves[number] = np.stack([each.numpy() for each in winners])
+        if not number:
+            short = np.stack([shortfall(*each).numpy() for each in zip(by_half, winners[::-1], strict=True)])
+    return Collected(scores, stability, observed.numpy(), np.concatenate(null), halves, short)

@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from unitlens.units import exemplars
+from unitlens.units.held_out import orders
 from unitlens.units.permutation import SourceImages, group_rows, shuffle
 
 MOST_CONCEPTS = 3
 DRAWS = 19  # permutations of a residual: larger than all of them has a probability of 0.05
 RIDGE = tuple(10.0**power for power in range(-4, 3))  # penalties that are tried, in variances of a mean feature
 FEWEST_SOURCE_IMAGES = 10  # that a fit can come from
+FOLDS = 5
 _LEAST = 1e-6  # of a deviation, against the largest; less is rounding
 
 
@@ -40,11 +42,6 @@ class HeldOut(NamedTuple):
     repeats: int
 
 
-def concept_axes(texts: Tensor) -> Tensor:
-    """Give the directions (concepts, d) whose products with features are cosines less their mean over concepts."""
-    return texts - texts.mean(0)
-
-
 def fit(
     activations: Tensor, images: Tensor, axes: Tensor, source_images: SourceImages | None, rng: np.random.Generator
 ) -> Sums:
@@ -57,7 +54,7 @@ def fit(
     images : Tensor, shape (images, d)
         Features of unit length.
     axes : Tensor, shape (concepts, d)
-        Of `concept_axes`.
+        Directions whose products with features are the concepts' scores.
     source_images : SourceImages or None
         What changes places in the permutations; None adds concepts without a test.
     rng : numpy.random.Generator
@@ -99,16 +96,16 @@ def held_out(
     activations: Tensor,
     images: Tensor,
     axes: Tensor,
-    source_image: Sequence[str],
+    source_images: SourceImages,
     splits: Sequence[Sequence[np.ndarray]],
     rng: np.random.Generator,
 ) -> HeldOut:
     """Fit on each half of every split, two arrays of rows, and correlate with the units (units,) on the other.
 
-    `source_image` (images,) names what each image was cut from; the other arguments are as of `fit`. NaN where a unit
-    is constant on a half, and everywhere for halves of fewer than ten source images.
+    The other arguments are as of `fit`. Of correlations chance is subtracted, as of `held_out`. NaN where a unit is
+    constant on a half, and everywhere for halves of fewer than ten source images.
     """
-    names = np.asarray(source_image)
+    names = source_images.number
     found = np.full((3, 2 * len(splits), activations.shape[1]), np.nan)
     for number, rows in enumerate(splits):
         if min(len(set(names[half])) for half in rows) < FEWEST_SOURCE_IMAGES:
@@ -119,8 +116,10 @@ def held_out(
             sums.append(fit(activations[own], images[own], axes, sources, rng))
             ridge = ridge_directions(activations[own], images[own], sources, rng)
             for kind, directions in enumerate((sums[-1].directions, ridge)):
-                fitted = images[other].double() @ directions
-                found[kind, 2 * number + direction] = correlations(activations[other], fitted).cpu()
+                values, fitted = activations[other], images[other].double() @ directions
+                chance = [correlations(values, fitted[order]) for order in orders(source_images, other, rng)]
+                score = correlations(values, fitted) - torch.stack(chance).mean(0)
+                found[kind, 2 * number + direction] = score.cpu()
         for direction, (own, other) in enumerate((sums, sums[::-1])):
             known = own.concepts >= 0
             again = ((own.concepts[:, :, None] == other.concepts[:, None, :]) & known[:, :, None]).any(2).sum(1)
@@ -137,14 +136,16 @@ def ridge_directions(
 
     The penalty is that of `RIDGE` with the best mean correlation on fifths of the source images that are left out.
     """
-    fold = rng.permutation(np.arange(len(source_images.size)) % 5)[source_images.number]
+    fold = rng.permutation(np.arange(len(source_images.size)) % FOLDS)[source_images.number]
     scores = torch.zeros(len(RIDGE), dtype=torch.float64, device=images.device)
-    for number in range(5):
+    for number in range(FOLDS):
         rest, left_out = (torch.as_tensor(np.flatnonzero(part)) for part in (fold != number, fold == number))
-        for place, directions in enumerate(_ridges(activations[rest], images[rest], RIDGE)):
-            scores[place] += correlations(activations[left_out], images[left_out].double() @ directions).nanmean()
-    (found,) = _ridges(activations, images, [RIDGE[int(scores.nan_to_num(-1).argmax())]])
-    return found
+        vectors, variances, cross = _principal_axes(activations[rest], images[rest])
+        values, features = activations[left_out], images[left_out].double() @ vectors
+        for place, penalty in enumerate(RIDGE):
+            scores[place] += correlations(values, features @ _shrunk(cross, variances, penalty)).nanmean()
+    vectors, variances, cross = _principal_axes(activations, images)
+    return vectors @ _shrunk(cross, variances, RIDGE[int(scores.nan_to_num(-1).argmax())])
 
 
 def correlations(a: Tensor, b: Tensor) -> Tensor:
@@ -229,10 +230,14 @@ def _direction(scaled: Tensor, concepts: Tensor, weights: Tensor) -> Tensor:
     return (scaled[concepts.clamp_min(0)].double() * weights[:, :, None]).sum(1).T
 
 
-def _ridges(activations: Tensor, images: Tensor, penalties: Sequence[float]) -> list[Tensor]:
-    """Solve the regression on all features for each penalty, (d, units)."""
+def _principal_axes(activations: Tensor, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Give axes (d, d) of the features, the variances (d,) along them, and covariances with the units, (d, units)."""
     features = (images - images.mean(0)).float()
-    values, vectors = torch.linalg.eigh((features.T @ features / len(features)).double())
-    cross = vectors.T @ (features.T @ standardized(activations).float() / len(features)).double()
-    mean = values.clamp_min(0).mean()
-    return [vectors @ (cross / (values.clamp_min(0) + penalty * mean)[:, None]) for penalty in penalties]
+    variances, vectors = torch.linalg.eigh((features.T @ features / len(features)).double())
+    cross = (features.T @ standardized(activations).float() / len(features)).double()
+    return vectors, variances.clamp_min(0), vectors.T @ cross
+
+
+def _shrunk(cross: Tensor, variances: Tensor, penalty: float) -> Tensor:
+    """Solve the ridge regression along principal axes, (d, units); the penalty is in mean variances."""
+    return cross / (variances + penalty * variances.mean())[:, None]

@@ -27,7 +27,7 @@ def layer(source_images, crops=1, seed=0):
     content = rng.normal(size=(source_images, DIMENSION)).repeat(crops, 0)
     content += 0.3 * rng.normal(size=content.shape)
     names = np.arange(source_images).repeat(crops).astype(str)
-    return normalized(torch.as_tensor(content), "images").float(), linear_labels.concept_axes(texts), names
+    return normalized(torch.as_tensor(content), "images").float(), texts - texts.mean(0), names
 
 
 def scores_of(images, axes):
@@ -94,7 +94,8 @@ def test_weights_are_those_of_non_negative_least_squares():
 def test_the_ridge_is_that_of_scikit_learn(penalty):
     images, _, _ = layer(120)
     activations = torch.as_tensor(rng_of(2).normal(size=(120, 5))).float()
-    (found,) = linear_labels._ridges(activations, images, [penalty])
+    vectors, variances, cross = linear_labels._principal_axes(activations, images)
+    found = vectors @ linear_labels._shrunk(cross, variances, penalty)
     features = (images - images.mean(0)).numpy()
     alpha = penalty * np.linalg.eigvalsh(features.T @ features).mean()
     expected = Ridge(alpha=alpha, fit_intercept=False).fit(features.astype(float), scaled(activations))
@@ -154,7 +155,7 @@ def test_held_out_correlations_are_those_of_other_images():
     noise = torch.as_tensor(rng_of(4).normal(size=(300, 300))).float()
     activations = torch.cat([mixed, noise], 1)
     rows = splits(group_rows(names), 0)[:3]
-    found = linear_labels.held_out(activations, images, axes, names, rows, rng_of())
+    found = linear_labels.held_out(activations, images, axes, group_rows(names), rows, rng_of())
     single = linear_labels.correlations(mixed, (images @ axes[3])[:, None].expand(-1, 60)).mean()
     assert found.linear[:60].mean() > 1.3 * single
     assert found.linear[:60].mean() == pytest.approx(np.sqrt(mixed_share(mixed, images, axes)), abs=0.08)
@@ -172,7 +173,9 @@ def mixed_share(activations, images, axes):
 def test_the_ridge_is_above_few_concepts_where_a_unit_has_many():
     images, axes, names = layer(600)
     activations = planted(images, axes, names, list(range(12)), rng_of(8).normal(size=12), 0.5, units=40)
-    found = linear_labels.held_out(activations, images, axes, names, splits(group_rows(names), 1)[:2], rng_of())
+    found = linear_labels.held_out(
+        activations, images, axes, group_rows(names), splits(group_rows(names), 1)[:2], rng_of()
+    )
     assert found.ridge.mean() > found.linear.mean() + 0.1
 
 
@@ -212,14 +215,16 @@ def test_silent_units_and_constant_concepts_take_no_part():
     assert not (found.concepts == CONCEPTS + 1).any()
     opposite = linear_labels.fit(-activations[:, :1], images, axes[3:4], group_rows(names), rng_of())
     assert opposite.concepts.eq(-1).all(), "weights are positive"
-    held_out = linear_labels.held_out(activations, images, axes, names, splits(group_rows(names), 0)[:1], rng_of())
+    held_out = linear_labels.held_out(
+        activations, images, axes, group_rows(names), splits(group_rows(names), 0)[:1], rng_of()
+    )
     assert np.isnan(held_out.linear).tolist() == [False, True, True, False]
 
 
 def test_halves_of_few_source_images_have_no_scores():
     images, axes, names = layer(19, 5)
     activations = planted(images, axes, names, [3], [1.0], 0.2, units=4)
-    found = linear_labels.held_out(activations, images, axes, names, splits(group_rows(names), 0), rng_of())
+    found = linear_labels.held_out(activations, images, axes, group_rows(names), splits(group_rows(names), 0), rng_of())
     assert np.isnan(found.linear).all() and np.isnan(found.ridge).all() and np.isnan(found.again).all()
 
 

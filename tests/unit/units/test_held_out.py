@@ -1,0 +1,162 @@
+"""Held-out scores: by hand, against scikit-learn, the sanity of each, and what chance is."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score, f1_score, jaccard_score
+from unitlens.units import held_out
+from unitlens.units.permutation import group_rows, splits
+
+
+def one(activations, scores):
+    """Give the five scores of one unit, nothing subtracted."""
+    values = [np.asarray(each, dtype=float)[:, None] for each in (activations, scores)]
+    (found,) = held_out.compute(*values, np.arange(len(activations))[None])
+    return dict(zip(held_out.SCORES, found[:, 0], strict=True))
+
+
+# sanity
+
+
+def recall(active, scores):
+    return (active & scores).sum() / active.sum()
+
+
+def precision(active, scores):
+    return (active & scores).sum() / scores.sum()
+
+
+def auprc_of_the_unit(active, scores):
+    return one(scores, active)["auprc"]
+
+
+def falls(score, frequency, change):
+    """Tell whether a score falls, over seeds and by more than a thousandth of its range, when a label gets worse.
+
+    `change` takes half of the concept's images away (missing labels) or adds as many others (extra labels).
+    """
+    size = 100_000
+    active = np.arange(size) < frequency * size
+    losses = []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        if change == "missing":
+            worse = active & (rng.random(size) < 0.5)
+        else:
+            worse = active.copy()
+            worse[rng.choice(np.flatnonzero(~active), active.sum(), replace=False)] = True
+        losses.append(score(active, active) - score(active, worse))
+    return np.mean(losses) > 0.001 + 1e-9
+
+
+@pytest.mark.parametrize("change", ["missing", "extra"])
+@pytest.mark.parametrize("frequency", [0.499, 0.1, 0.01, 0.001, 0.0001])
+@pytest.mark.parametrize("name", held_out.SCORES)
+def test_each_score_falls_when_a_label_gets_worse(name, frequency, change):
+    assert falls(lambda active, scores: one(active, scores)[name], frequency, change)
+
+
+@pytest.mark.parametrize(
+    ("score", "change", "frequency"),
+    [(recall, "extra", 0.01), (precision, "missing", 0.01), (auprc_of_the_unit, "extra", 0.499)],
+)
+def test_scores_that_are_not_offered_do_not_fall(score, change, frequency):
+    assert not falls(score, frequency, change)
+
+
+# against others, and by hand
+
+
+@pytest.mark.parametrize("digits", [0, 1, 8])
+def test_scores_are_those_of_scikit_learn_also_with_ties(digits):
+    rng = np.random.default_rng(0)
+    activations = rng.normal(size=500).round(max(1, digits))
+    scores = (activations + rng.normal(size=500)).round(digits)
+    active, present = (values >= np.sort(values)[-25] for values in (activations, scores))
+    found = one(activations, scores)
+    assert found["correlation"] == pytest.approx(np.corrcoef(activations, scores)[0, 1])
+    cosine = activations @ scores / np.linalg.norm(activations) / np.linalg.norm(scores)
+    assert found["cosine"] == pytest.approx(cosine)
+    assert found["auprc"] == pytest.approx(average_precision_score(active, scores))
+    assert found["f1"] == pytest.approx(f1_score(active, present))
+    assert found["iou"] == pytest.approx(jaccard_score(active, present))
+
+
+def test_what_is_active():
+    assert held_out.most_active(np.arange(40.0)).nonzero()[0].tolist() == [38, 39]
+    assert held_out.most_active(np.array([0.0] * 39 + [2.0])).sum() == 1
+    assert held_out.most_active(np.zeros(40)).sum() == 0
+    shown = np.arange(40) % 4 == 0
+    assert (held_out.most_active(shown * 0.5) == shown).all(), "an annotation that a quarter of the images has"
+    both = held_out.most_active(np.stack([np.arange(40.0), shown], axis=1))
+    assert both.sum(0).tolist() == [2, 10]
+
+
+def test_constants_have_no_score():
+    assert all(np.isnan(value) for value in one(np.ones(20), np.arange(20)).values())
+    assert all(np.isnan(value) for value in one(np.arange(20), np.ones(20)).values())
+
+
+# chance
+
+
+def scored(activations, images, names, labels=None, seed=0):
+    source_images = group_rows(names)
+    halved = splits(source_images, seed)
+    labels = np.zeros((len(halved), 2, activations.shape[1]), int) if labels is None else labels
+    values = [torch.as_tensor(each) for each in (activations, images)]
+    return held_out.score(*values, torch.eye(images.shape[1]).double(), source_images, halved, labels,
+                          np.random.default_rng(1))  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [60, 400])
+@pytest.mark.parametrize("crops", [1, 4])
+def test_units_that_ignore_the_concept_score_nothing_beyond_chance(size, crops):
+    rng = np.random.default_rng(size + crops)
+    names = np.arange(size).repeat(crops).astype(str)
+    images = rng.random((size, 1)).repeat(crops, 0) + 0.1 * rng.random((size * crops, 1))
+    activations = np.exp(rng.normal(size=(size, 300))).repeat(crops, 0) + 0.1 * rng.random((size * crops, 300))
+    found = scored(activations, images, names)
+    for name, values in zip(held_out.SCORES, found.scores, strict=True):
+        assert abs(values.mean()) < 0.01 + 4 * values.std() / np.sqrt(300), name
+    raw = held_out.compute(activations, images.repeat(300, 1), np.arange(size * crops)[None])[0]
+    assert raw[1].mean() > 0.5, "a cosine without its chance says nothing"
+    assert (found.images == size * crops).all()
+
+
+@pytest.mark.parametrize(("n", "chance"), [(100, 0.09), (500, 0.06), (20000, 0.05)])
+def test_chance_of_the_precision_recall_curve_is_what_docs_say(n, chance):
+    rng = np.random.default_rng(0)
+    found = [one(np.arange(n), rng.random(n))["auprc"] for _ in range(max(20, 10**5 // n))]
+    assert np.mean(found) == pytest.approx(chance, abs=0.005)
+
+
+def test_a_planted_concept_scores_and_a_wrong_one_does_not():
+    rng = np.random.default_rng(3)
+    names = np.arange(300).astype(str)
+    images = rng.random((300, 2))
+    activations = images[:, :1] + 0.2 * rng.random((300, 4))
+    labels = np.zeros((10, 2, 4), int)
+    labels[:, :, 2:] = 1
+    found = scored(activations, images, names, labels).scores
+    assert (found[[0, 2, 3, 4], :2] > 0.3).all() and (np.abs(found[:, 2:]) < 0.2).all()
+
+
+def test_a_unit_that_is_silent_on_one_half_is_scored_on_the_other():
+    """The first unit has a label by one half alone, and the second is the same on all images of the other."""
+    activations = np.array([[0.0, 1], [1, 0], [2, 0], [3, 7], [4, 7], [6, 7]])
+    images = np.array([[0.0, 1], [1, 0], [0.6, 0.8], [1, 0], [0.8, 0.6], [0.6, 0.8]])
+    halved = [[np.arange(3), np.arange(3, 6)]]
+    labels = np.array([[[0, 1], [-1, 1]]])
+    source_images = group_rows(list("abcdef"))
+    values = [torch.as_tensor(each) for each in (activations, images)]
+    found = held_out.score(*values, torch.eye(2).double(), source_images, halved, labels, np.random.default_rng(0))
+    by_hand = [np.corrcoef([3, 4, 6], [1, 0.8, 0.6])[0, 1], np.corrcoef([1, 0, 0], [1, 0, 0.8])[0, 1]]
+    np.testing.assert_allclose(found.scores[0], by_hand, atol=0.1)  # less the chance of many draws
+    assert found.images.tolist() == [3, 3]
+
+
+def test_halves_of_two_source_images_have_no_score():
+    rng = np.random.default_rng(0)
+    found = scored(rng.random((20, 3)), rng.random((20, 1)), np.arange(4).repeat(5).astype(str))
+    assert np.isnan(found.scores).all() and not found.images.any()
