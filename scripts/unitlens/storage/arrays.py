@@ -115,7 +115,7 @@ def damage(path: str | Path) -> str:
             if error.errno is not None or isinstance(error, FileNotFoundError):
                 raise
             reason = str(error)
-        with path.open("rb", buffering=0) as content:  # a failing disk says so here
+        with path.open("rb") as content:  # a failing disk says so here
             while content.read(_CHUNK_BYTES):
                 pass
     return reason

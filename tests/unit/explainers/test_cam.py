@@ -440,6 +440,21 @@ def test_errors_say_what_and_where(small, method):
         explain(model=nn.Sequential(nn.Conv2d(3, 2, 1)), layer="0")
 
 
+@pytest.mark.parametrize("method", ["ablationcam", "scorecam"])
+def test_logits_that_are_not_finite_without_a_channel_are_named(method):
+    """The logarithm of the first channel's sum is finite, but not where the other channel is all that is left."""
+
+    class Log(nn.Module):
+        def forward(self, maps):
+            return maps.sum((2, 3))[:, :1].log().expand(-1, 2)
+
+    model = nn.Sequential(nn.Conv2d(2, 2, 1, bias=False), Log()).requires_grad_(False)
+    model[0].weight.copy_(torch.eye(2).view(2, 2, 1, 1))
+    images = torch.tensor([[[[1.0, 0]], [[0, 1]]]])
+    with pytest.raises(ValueError, match="NaN or infinite logits: layer '0', image 0"):
+        cam.explain(model, "0", images, torch.tensor([0]), method=method)
+
+
 class Thrice(nn.Module):
     """A ReLU that runs three times, as one module and, `apart`, as three."""
 

@@ -256,6 +256,13 @@ def test_nothing_but_datasets_of_the_file_itself_is_read(tmp_path, what):
         arrays_module.read_arrays(tmp_path / "0.h5")
 
 
+def test_a_changed_attribute_does_not_have_its_checksum(shards):
+    with h5py.File(shards[0], "r+") as file:
+        file.attrs["seed"] = 7
+    with pytest.raises(OSError, match=r"0\.h5 is damaged \(its attributes do not have their checksum\)"):
+        arrays_module.read_arrays(shards[0])
+
+
 def test_damaged_files_are_named_and_removed(shards):
     folder = shards[0].parent
     assert arrays_module.remove_damaged(folder) == []
