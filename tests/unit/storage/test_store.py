@@ -10,8 +10,18 @@ import h5py
 import numpy as np
 import pytest
 from unitlens.storage import arrays as arrays_module
+from unitlens.storage import shards as shards_module
 from unitlens.storage.arrays import read_batches, write_arrays
-from unitlens.storage.shards import by_folder, concatenate, join, picking, read_blocks, read_column, read_groups
+from unitlens.storage.shards import (
+    by_folder,
+    concatenate,
+    join,
+    picking,
+    picking_by_folder,
+    read_blocks,
+    read_column,
+    read_groups,
+)
 
 ROOT = {"PYTHONPATH": str(Path(__file__).parents[3] / "scripts")}
 
@@ -88,6 +98,46 @@ def test_a_file_without_rows_is_read(tmp_path):
     arrays_module.write_arrays(tmp_path / "x.h5", {"word": np.array([], dtype=object), "maps": np.zeros((0, 2, 2))}, {})
     arrays, _ = arrays_module.read_arrays(tmp_path / "x.h5")
     assert arrays["word"].tolist() == [] and arrays["maps"].shape == (0, 2, 2)
+
+
+def write_groups(folder):
+    """Three shards of one number a row, the second without rows and the third without the second dataset."""
+    for number, values in enumerate(([0.0, 1, 2], [], [3.0, 4])):
+        arrays = {"a": np.array(values), "image_id": np.array([str(each) for each in values], dtype=object)}
+        extra = {"b": np.array(values) * 10} if number < 2 else {}
+        arrays_module.write_arrays(folder / f"{number}.h5", arrays | extra, {"model": "m"})
+    return [folder / f"{number}.h5" for number in range(3)]
+
+
+@pytest.mark.parametrize(("most_bytes", "passes"), [(8, 3), (15, 3), (16, 2), (31, 2), (32, 1)])
+def test_as_many_groups_are_read_at_once_as_fit_into_memory(tmp_path, monkeypatch, most_bytes, passes):
+    """Groups of two, one and one row of eight bytes; a row belongs to none. No group is divided."""
+    read, seen = shards_module._read_rows, []
+    monkeypatch.setattr(shards_module, "_read_rows", lambda *given: seen.append(given) or read(*given))
+    groups = read_groups(write_groups(tmp_path), ["a"], np.array([2, 0, 7, -1, 0]), most_bytes=most_bytes)
+    found = [(number, rows.tolist(), own["a"].tolist()) for number, rows, own in groups]
+    assert found == [(0, [1, 4], [1, 4]), (2, [0], [0]), (7, [2], [2])]
+    assert len(seen) == passes
+
+
+def test_what_a_shard_lacks_is_filled_up_in_groups(tmp_path):
+    (one,) = read_groups(write_groups(tmp_path), ["a", "b", "none"], np.zeros(5, int))
+    np.testing.assert_array_equal(one[2]["b"], [0, 10, 20, np.nan, np.nan])
+    assert list(one[2]) == ["a", "b"] and one[2]["a"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_rows_are_picked_by_the_name_of_the_folder(tmp_path):
+    paths = []
+    for name, values in (("x", [1.0, 2]), ("y", [3.0])):
+        (tmp_path / name).mkdir()
+        for number, value in enumerate(values):
+            paths.append(tmp_path / name / f"{number}.h5")
+            arrays_module.write_arrays(paths[-1], {"a": np.array([value])}, {"model": "m"})
+    picked = picking_by_folder(paths, "a")
+    assert {name: pick(np.arange(1 + (name == "x"))).tolist() for name, pick in picked.items()} == {
+        "x": [1, 2],
+        "y": [3],
+    }
 
 
 # ---- damage
