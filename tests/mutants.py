@@ -179,12 +179,14 @@ def tests_of(module, folder):
 class Reach:
     """A plugin of pytest: the seconds of each test, and the file and first line of each library function it enters.
 
+    A test that fails has no seconds.
+
     What is entered by a fixture of several tests, or while a file is collected, stands under the file's name.
     """
 
     def __init__(self, folder):
         self.library, self.name = str(folder / LIBRARY), ""
-        self.seconds, self.entered = defaultdict(float), defaultdict(set)
+        self.seconds, self.entered, self.failed = defaultdict(float), defaultdict(set), set()
 
     def note(self, frame, event, argument):
         """Note a call; the lines of the function are not followed."""
@@ -220,9 +222,11 @@ class Reach:
 
     def pytest_runtest_logreport(self, report):
         self.seconds[report.nodeid] += report.duration
+        self.failed |= {report.nodeid} if report.failed else set()
 
     def pytest_sessionfinish(self):
-        Path("reach.pickle").write_bytes(pickle.dumps((self.seconds, self.entered)))
+        passed = {test: seconds for test, seconds in self.seconds.items() if test not in self.failed}
+        Path("reach.pickle").write_bytes(pickle.dumps((passed, self.entered, self.failed)))
 
 
 class Chosen:
@@ -230,6 +234,9 @@ class Chosen:
 
     def __init__(self, names, seconds):
         self.places, self.seconds = {name: place for place, name in enumerate(names)}, seconds
+
+    def pytest_configure(self, config):
+        config.option.maxfail = 1
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items):
@@ -253,7 +260,7 @@ def run_tests(folder, runs, plugin):
     out = os.open("mutant.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(out, 1), os.dup2(out, 2)
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-    arguments = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slurm and not e2e and not slow"]
+    arguments = ["-q", "-p", "no:cacheprovider", "-m", "not slurm and not e2e and not slow"]
     codes = (pytest.main([*arguments, *map(str, files)], plugins=[plugin]) for files in runs)
     fine = pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED
     os._exit(next((number for number, code in enumerate(codes, 1) if code not in fine), 0))
@@ -286,13 +293,17 @@ def judged(folder, runs, plugin, limit):
 
 
 def learn(folder, files, seconds, entered, known):
-    """Run test files that are not known yet once: the seconds of each test, and what it enters, see `Reach`."""
+    """Run test files that are not known yet once: the seconds of each test, and what it enters, see `Reach`.
+
+    Tests that fail without a mutant are told and left out.
+    """
     if not (new := {*files} - known):
         return
-    if judged(folder, [sorted(new)], Reach(folder), 3600) != 0:
-        sys.exit(f"tests fail without a mutant\n{(folder / 'mutant.log').read_text()}")
+    judged(folder, [sorted(new)], Reach(folder), 3600)
     found = pickle.loads((folder / "reach.pickle").read_bytes())
     seconds.update(found[0]), entered.update(found[1]), known.update(new)
+    if found[2]:
+        print(f"left out, for they fail without a mutant: {', '.join(sorted(found[2]))}", flush=True)
 
 
 def chosen_tests(files, path, lines, seconds, entered):
