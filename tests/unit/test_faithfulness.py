@@ -236,6 +236,43 @@ def test_batches_are_full():
     assert sizes == [10] * (images // 10) + [images % 10]
 
 
+def test_a_map_upside_down_shows_the_network_the_same_images():
+    n = 3
+    order = torch.stack([torch.randperm(SIDE * SIDE) for _ in range(n)]).view(n, SIDE, SIDE).double()
+
+    def own(maps):
+        return faithfulness.curves(patch_only, planted_images(n), {"": maps}, ones(n), plan=plan, seeds=range(n))
+
+    plan = perturbation.Plan(SIDE + 1, ["mean", "blur"], [25, 50])
+    expected, turned = own(-order), faithfulness.upside_down(own(order))
+    assert turned.keys() == expected.keys() - {("", "image", ""), ("", "masked", "black")}
+    for key, curve in turned.items():
+        torch.testing.assert_close(curve, expected[key], rtol=0, atol=1e-12)
+
+
+def test_random_maps_are_asked_for_their_images_once():
+    n, asked = 2, []
+
+    def counting(images):
+        asked.append(len(images))
+        return patch_only(images)
+
+    explanation = {
+        "saliency": np.ones((n, SIDE, SIDE), np.float32) * np.arange(SIDE, dtype=np.float32),
+        "target": np.ones(n, dtype=int),
+        "target_probability": np.ones(n),
+        "image_id": np.array(["a", "b"], dtype=object),
+        "source_image": np.array(["a", "b"], dtype=object),
+    }
+    plan = perturbation.Plan(6, ["mean"], [25, 50])
+    options = {"seeds": range(n), "control_seeds": range(n), "batch_size": 16}
+    faithfulness_tables.score_shard(counting, {"x": explanation}, planted_images(n).numpy(), plan=plan, **options)
+    a_map, ends = 2 * 4 + 2 * 2 + 1, 2
+    first = ends + 3 * a_map  # the explainer, the Gaussian and a random map
+    others = 4 * (ends + a_map) + 5 * (1 + 1)  # four more random maps; five upside down, masked by themselves only
+    assert sum(asked) == n * (first + others)
+
+
 def test_ties_are_random_and_seeded():
     images, flat = noise_images(1), torch.zeros(1, SIDE, SIDE)
     plan = {"steps": 4, "baseline": "mean"}
@@ -289,14 +326,17 @@ def test_shard():
     assert table[table.flat].explainer.unique().tolist() == ["gradcam-x"]
     assert arrays["lime:deletion:mean"].shape == (n, 6) and arrays["image"].shape == (n, 1)
     drawn = []
-    for draw in range(10):
+    for draw in range(5):
         maps = sanity.random_saliency((SIDE, SIDE), seeds=range(draw, n + draw))
         options = {"steps": 6, "baseline": "mean", "seeds": range(n)}
-        drawn.append(faithfulness.deletion(patch_only, planted_images(n), maps, ones(n), **options)[1])
+        for each in (maps, 1 - maps):
+            drawn.append(faithfulness.deletion(patch_only, planted_images(n), each, ones(n), **options)[1])
     random = table[(table.explainer == "random") & (table.measure == "deletion") & (table.baseline == "mean")]
     assert (
         random.value.tolist() == pytest.approx(torch.stack(drawn).mean(0).tolist()) != pytest.approx(drawn[0].tolist())
     )
+    road = table[(table.explainer == "random") & (table.measure == "road")]
+    assert road.value.abs().max() < 1e-12  # what either end of an order leaves, the other end of its opposite leaves
     other = explanation | {"target": np.zeros(n, dtype=int)}
     with pytest.raises(ValueError, match="explanations by b have other values of target than those by a"):
         faithfulness_tables.score_shard(

@@ -94,7 +94,8 @@ def test_random_maps_score_by_chance_and_a_planted_one_fully():
     peaks = [divmod(own.argmax().item(), 32) for own in noise]
     assert means["lime"]["pointing"] == np.mean([max(peak) < 16 for peak in peaks])
     seeds = stream_seeds(1, "random", images["image_id"])
-    random = torch.stack([sanity.random_saliency((32, 32), seeds=[each + k for each in seeds]) for k in range(10)])
+    random = torch.stack([draw() for draw in sanity.make_control_maps((32, 32), seeds=seeds)["random"]])
+    assert random.shape == (10, 60, 32, 32) and torch.equal(random[1::2], 1 - random[::2])
     shares = random[..., :16, :16].sum((2, 3)) / random.sum((2, 3))
     assert means["random"]["energy"] == pytest.approx(shares.mean().item()) == pytest.approx(0.25, rel=0.05)
     assert means["random"]["iou"] == pytest.approx(agreement.chance_iou(0.25), rel=0.1)  # coarse maps

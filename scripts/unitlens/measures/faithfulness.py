@@ -14,7 +14,7 @@ from unitlens.explainers.items import one_each
 from unitlens.measures import perturbation
 from unitlens.networks.memory import to_float64
 
-__all__ = ["BETTER", "curves", "deletion", "insertion", "road", "scores"]
+__all__ = ["BETTER", "curves", "deletion", "insertion", "road", "scores", "upside_down"]
 
 # Which end of a measure is the faithful one: 1 the higher, -1 the lower.
 BETTER = {"deletion": -1, "insertion": 1, "road_morf": -1, "road_lerf": 1, "road": 1, "average_drop": -1, "increase": 1}
@@ -143,6 +143,21 @@ def curves(
             inner, start = found[:, start : start + points], start + points
             result[name, measure, baseline] = torch.cat(_with_ends(measure, ends, baseline, inner), dim=1)
     return result
+
+
+def upside_down(curves: Mapping[tuple[str, str, str], Tensor]) -> dict[tuple[str, str, str], Tensor]:
+    """Give the `curves` of maps with the opposite order of pixels, which show the network the same images.
+
+    To insert the last pixels of an order is to delete its first ones. What is masked by the map itself is another
+    image, and not in the result; equal pixels keep their order where they should turn it, too.
+    """
+    opposite = {"deletion": "insertion", "insertion": "deletion", "road_morf": "road_lerf", "road_lerf": "road_morf"}
+    turned = {}
+    for name, measure, baseline in curves:
+        if measure in opposite:
+            curve = curves[name, opposite[measure], baseline]
+            turned[name, measure, baseline] = curve if measure.startswith("road") else curve.flip(1)
+    return turned
 
 
 def scores(curves: Mapping[tuple[str, str, str], Tensor]) -> dict[tuple[str, str, str], Tensor]:

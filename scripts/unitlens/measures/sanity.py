@@ -57,10 +57,16 @@ def centered_gaussian(shape: tuple[int, int]) -> Tensor:
 def make_control_maps(shape: tuple[int, int], *, seeds: Sequence[int]) -> dict[str, list[Callable[[], Tensor]]]:
     """Make the maps (n, h, w) of each of `CONTROLS`, one draw after the other; arguments as of `random_saliency`.
 
-    There are `CONTROL_DRAWS` of the random maps, by the next seeds, and one of the Gaussian; each is made when called.
+    There are `CONTROL_DRAWS` of the random maps and one of the Gaussian; each is made when called. Random maps come in
+    pairs, by the next seeds: one, and the same upside down, whose errors cancel in a mean.
     """
+
+    def random(draw: int, upside_down: bool) -> Tensor:
+        maps = random_saliency(shape, seeds=[seed + draw for seed in seeds])
+        return 1 - maps if upside_down else maps
+
     gaussian = [lambda: centered_gaussian(shape).expand(len(seeds), -1, -1)]
-    random = [partial(random_saliency, shape, seeds=[seed + draw for seed in seeds]) for draw in range(CONTROL_DRAWS)]
+    random = [partial(random, draw, turned) for draw in range(CONTROL_DRAWS // 2) for turned in (False, True)]
     return dict(zip(CONTROLS, (random, gaussian), strict=True))
 
 

@@ -9,12 +9,13 @@ import pandas as pd
 import torch
 
 from unitlens.explainers import masks
-from unitlens.measures.faithfulness import BETTER, Predict, curves, scores
+from unitlens.measures.faithfulness import BETTER, Predict, curves, scores, upside_down
 from unitlens.measures.perturbation import Plan
 from unitlens.measures.sanity import make_control_maps
 from unitlens.tables import resampling, summaries
 
 KEYS = ["model", "measure", "baseline"]
+Curves = dict[tuple[str, str, str], torch.Tensor]
 _SCORED = ["explainer", "measure", "baseline", "value", "target", "target_probability", "flat"]  # what a score has
 
 
@@ -46,12 +47,14 @@ def score_shard(
     maps = {name: torch.as_tensor(arrays["saliency"]).to(device) for name, arrays in explanations.items()}
     controls = make_control_maps(images.shape[1:3], seeds=control_seeds)
     maps |= {name: draws[0]().to(device) for name, draws in controls.items()}
-    options = {"plan": plan, "seeds": seeds, "batch_size": batch_size}
+    options = {"seeds": seeds, "batch_size": batch_size}
     follow = partial(curves, predict, torch.as_tensor(images).to(device), targets=targets.clamp(min=0), **options)
-    found = follow(saliencies=maps)
+    found = follow(saliencies=maps, plan=plan)
     condensed = scores(found)
     for name, draws in controls.items():
-        others = [follow(saliencies={name: draw().to(device)}) for draw in draws[1:]]
+        first = {key: curve for key, curve in found.items() if key[0] in (name, "")}
+        drawn = ({name: draw().to(device)} for draw in draws[1:])
+        others = _other_draws(first, drawn, follow, plan)
         for result, more in ((condensed, [scores(each) for each in others]), (found, others)):
             for key in [key for key in result if key[0] == name]:
                 result[key] = torch.stack([result[key], *(each[key] for each in more)]).mean(0)
@@ -67,6 +70,18 @@ def score_shard(
         tables.append(table.assign(flat=flat[explainer]))
     arrays = {":".join(key).strip(":"): curve.numpy() for key, curve in found.items()}
     return pd.concat(tables, ignore_index=True)[[*own, *_SCORED]], arrays | own
+
+
+def _other_draws(first: Curves, draws: Iterable[Mapping], follow: Callable[..., Curves], plan: Plan) -> list[Curves]:
+    """Follow the draws of a control map after the first; every second one is the one before it, upside down."""
+    every = [first]
+    for place, draw in enumerate(draws):
+        if place % 2:
+            every.append(follow(saliencies=draw, plan=plan))
+        else:
+            masked = follow(saliencies=draw, plan=Plan(measures=["masked"]))
+            every.append(masked | upside_down(every[-1]))
+    return every[1:]
 
 
 def _common(explanations: Mapping[str, Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
