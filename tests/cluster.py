@@ -5,6 +5,7 @@ Everything lies in one short temporary folder (a socket's path must stay under 1
 /etc/slurm: Snakemake's job steps drop SLURM_CONF and read only those.
 """
 
+import fcntl
 import os
 import re
 import shutil
@@ -20,9 +21,9 @@ SYSTEM = Path("/etc/slurm")
 FILES = ("slurm.conf", "gres.conf", "slurmdbd.conf")
 DAEMONS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
 OF_ACCOUNTING = ("slurmdbd", "mariadbd", "mariadb-install-db", "mariadb", "sacct", "sacctmgr")
+LOCK = Path(tempfile.gettempdir(), "unitlens-slurm.lock")  # held by the one cluster that is up
 NODES = ("cpu1", "gpu1", "gpu2")
 GPUS = 4  # of each GPU node
-NAME = "unitlens_tests"  # of the cluster
 
 CONFIG = """\
 ClusterName={name}
@@ -146,16 +147,19 @@ class Cluster:
 
     def __init__(self, accounting=False):
         self.folder = Path(tempfile.mkdtemp(prefix="ul", dir="/tmp"))
+        self.name = f"unitlens_{self.folder.name}".lower()  # its own: what is killed by it belongs to no other cluster
         self.accounting, self.saved = accounting, {}
 
     def __enter__(self):
+        self.lock = LOCK.open("w")
+        fcntl.flock(self.lock, fcntl.LOCK_EX)  # wait for another: its controller may be away and not answer `why_not`
         try:
             self._install_config()
             self._start_munge()
             if self.accounting:
                 self._start_database()
                 self.start_accounting()
-                for entity in ("cluster", NAME), ("account", "lab"), ("user", "root", "account=lab"):
+                for entity in ("cluster", self.name), ("account", "lab"), ("user", "root", "account=lab"):
                     tell("sacctmgr", "--immediate", "add", *entity)
             self.start_controller()
             for node in NODES:
@@ -176,6 +180,7 @@ class Cluster:
             if name in self.saved:
                 self.saved[name].rename(SYSTEM / name)
         shutil.rmtree(self.folder)
+        self.lock.close()
 
     def _install_config(self):
         for name in ("munge", "log", "state", "devices", *(f"spool/{node}" for node in NODES)):
@@ -189,7 +194,7 @@ class Cluster:
             accounting=ACCOUNTING.format(**facts)
             if self.accounting
             else "AccountingStorageType=accounting_storage/none",
-            name=NAME,
+            name=self.name,
             host=socket.gethostname().split(".")[0],
             gpus=GPUS,
             **facts,
@@ -292,7 +297,8 @@ class Cluster:
         kill(int((self.folder / f"slurmd.{node}.pid").read_text()))
         kill_where(
             lambda command, variables: any(
-                f"SLURM_JOB_ID={job}" in variables or f"slurmstepd: [{job}." in command for job in jobs
+                (f"SLURM_JOB_ID={job}" in variables and self._owns(variables)) or f"slurmstepd: [{job}." in command
+                for job in jobs
             )
         )
         self.set_state(node, "down")
@@ -306,7 +312,11 @@ class Cluster:
         answers("scancel", "--user=root")
         wait_until(self._all_idle, "the nodes' coming back")
         # SLURM follows parents to find what belongs to a job, and so misses what outlived its parent.
-        kill_where(lambda _, variables: f"SLURM_CLUSTER_NAME={NAME}" in variables)
+        kill_where(lambda _, variables: self._owns(variables))
+
+    def _owns(self, variables):
+        """Tell by its environment variables whether a process belongs to a job of this cluster."""
+        return f"SLURM_CLUSTER_NAME={self.name}" in variables
 
     def _all_idle(self):
         """Tell whether all nodes are idle; resume those that are not on their way to it."""

@@ -247,6 +247,13 @@ def executions(run):
     return run.executed() if (run.folder / "executed.txt").exists() else {}
 
 
+def account(run):
+    """What the console, SLURM and the jobs' logs say of a run."""
+    logs = sorted((run.folder / ".snakemake/slurm_logs").rglob("*.log"))
+    jobs = [f"{number}: {job}" for number, job in run.cluster.jobs().items() if job["folder"] == str(run.folder)]
+    return "\n".join([run.printed(), *jobs, *(f"{log}:\n{log.read_text(errors='replace')}" for log in logs)])
+
+
 def written(run, job):
     return (run.folder / f"results/images/{job.split()[1]}.h5").exists()
 
@@ -260,6 +267,6 @@ def test_fault(run, undisturbed, fault, seed):
         happen(run, chance, process)
         finished = {job: count for job, count in executions(run).items() if written(run, job)}
         finish(run, getattr(run, "restarted", process))
-        assert finished.items() <= executions(run).items(), "a finished job was executed again"
+        assert finished.items() <= executions(run).items(), f"a finished job was executed again:\n{account(run)}"
     assert run.results() == undisturbed.results()
     assert not running(process.pid)
