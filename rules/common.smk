@@ -68,13 +68,6 @@ def of_images(key):
     return lambda wildcards: config["images"][wildcards.dataset].get(key)
 
 
-def committed_sheet(wildcards):
-    """The user's sheet. Ancient: a longer sheet must run new shards only, and Snakemake skips what lies behind a job
-    that runs again and whose outputs are ancient."""
-    images = config["images"][wildcards.dataset]
-    return ancient(images["sheet"]) if "sheet" in images else []
-
-
 def count_rows(dataset):
     images = config["images"][dataset]
     return count_sheet(images["sheet"]) if "sheet" in images else images["size"]

@@ -5,7 +5,6 @@ rule decode_images:
     input:
         facts="results/retrieved/images/{dataset}.json",
         retrieved="results/retrieved/images/{dataset}.csv",
-        sheet=lambda wildcards: committed_sheet(wildcards) or f"results/retrieved/images/{wildcards.dataset}.csv",
     output:
         "results/images/{dataset}/{geometry}/{shard}.h5",
     log:

@@ -87,7 +87,7 @@ def shard_range(wildcards):
 
 def shard_digest(wildcards):
     """Digest of a shard's rows and of the columns' names: a changed row makes its own shard again, an appended one makes
-    only new shards."""
+    only new shards. The sheet itself is no input, for its name and its time say nothing of that."""
     images = config["images"][wildcards.dataset]
     if "sheet" not in images:
         return ""

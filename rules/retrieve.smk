@@ -70,8 +70,6 @@ rule retrieve_encoder:
 
 
 rule retrieve_images:
-    input:
-        sheet=committed_sheet,
     output:
         facts="results/retrieved/images/{dataset}.json",
         sheet="results/retrieved/images/{dataset}.csv",

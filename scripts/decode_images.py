@@ -12,9 +12,11 @@ with log_to(snakemake.log[0]):
     from unitlens.storage.kept import check_source_images, source_images
 
     params = snakemake.params
-    rows = read_rows(snakemake.input.sheet, *params.rows)
+    sheet = snakemake.config["images"][snakemake.wildcards.dataset].get("sheet", snakemake.input.retrieved)
+    rows = read_rows(sheet, *params.rows)
     folder, hashes = source_images(snakemake.input.facts), datasets.hashes(snakemake.input.retrieved)
-    check_source_images(snakemake.input.facts, {row["path"]: hashes.get(row["path"], "") for row in rows})
+    used = [name for row in rows for name in datasets.files(row)]
+    check_source_images(snakemake.input.facts, {name: hashes.get(name, "") for name in used})
     labels, base = label_columns(rows[0]), params.label_base
     place, policy = (folder, params.geometry), {"on_bad_image": params.on_bad_image}
     with decode.pixel_limit(params.max_pixels):

@@ -16,7 +16,7 @@ with log_to(snakemake.log[0]) as terminal:
         output.sheet,
         output.left_out,
         folder,
-        sheet=snakemake.input.get("sheet"),
+        sheet=snakemake.config["images"][snakemake.wildcards.dataset].get("sheet"),
         kind=params.kind,
         size=params.size,
         classes=params.classes,

@@ -49,6 +49,16 @@ def relabeled(project, settings):
     toy.write_sheet(project / "config/explain.csv", [first, second, third | {"label": "0"}, *others])
 
 
+def renamed(project, settings):
+    (project / "config/explain.csv").rename(project / "config/other.csv")
+    settings["images"]["explain"]["sheet"] = "config/other.csv"
+
+
+def one_on_top(project, settings):
+    rows = toy.write_source_images(project / "source_images", 1, start=20)
+    toy.write_sheet(project / "config/explain.csv", [*rows, *sheet(project, "explain")])
+
+
 def sheet(project, name):
     with (project / f"config/{name}.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
@@ -92,6 +102,8 @@ CHANGES = {
     "three more source images to label with": appended("probe", 3),
     "two more source images to explain": appended("explain", 2),
     "another label of one source image to explain": relabeled,
+    "one more source image on top of those to explain": one_on_top,
+    "another name of a sheet": renamed,
 }
 ARGUMENTS = {
     "`-R label_units`": ["-R", "label_units"],

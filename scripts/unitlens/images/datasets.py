@@ -5,6 +5,7 @@ Broden (Bau et al., CVPR 2017) holds source images and, beside them, label maps 
 """
 
 import errno
+import functools
 import hashlib
 import importlib.util
 import json
@@ -66,8 +67,8 @@ def write_sheet(
 ) -> None:
     """Write the sheet of an image set whose source images are in place below `root`, and check that they are.
 
-    It has `COLUMNS`, ``class_name`` where folders or ImageNet's lists name it, ``sha256`` of the source image's file,
-    and ``duplicate_of``, the first row of another file with the same content.
+    It has `COLUMNS`, ``class_name`` where folders or ImageNet's lists name it, ``sha256`` and ``maps_sha256`` of the
+    `files` (the latter with ``;`` between), and ``duplicate_of``, the first row of another file with the same content.
 
     Parameters
     ----------
@@ -98,13 +99,12 @@ def write_sheet(
     others = {} if sheet or kind not in _BY_NAME else _say_left_out(root)
     rows = read_rows(sheet, 0, sys.maxsize) if sheet else _listed(root, kind, size, others)
     if not allow_missing:
-        maps = [(name, row["image_id"]) for row in rows for column in MAPS for name in map_files(row.get(column, ""))]
         _check_present(root, "source images", [(row["path"], row["image_id"]) for row in rows])
-        _check_present(root, "label maps", maps)
+        _check_present(root, "label maps", [(name, row["image_id"]) for row in rows for name in files(row)[1:]])
     same = _add_hashes(rows, root)
     part = Path(path).with_suffix(".part")
     own = [name for name in label_columns(rows[0]) if name not in COLUMNS]
-    columns = [*COLUMNS, *own, "class_name", "sha256", DUPLICATE_OF]
+    columns = [*COLUMNS, *own, "class_name", "sha256", "maps_sha256", DUPLICATE_OF]
     write_texts(pd.DataFrame(rows, columns=columns), part)
     part.replace(path)
     write_texts(pd.DataFrame(others.items(), columns=["ending", "files"], dtype=str), left_out)
@@ -165,13 +165,17 @@ def source_images(sheet: str | Path, paths: Iterable[str]) -> list[str]:
 
 
 def hashes(sheet: str | Path) -> dict[str, str]:
-    """Give the sha256 of each source image of a sheet of `write_sheet`, by its path."""
-    return {row["path"]: row["sha256"] for row in read_rows(sheet, 0, sys.maxsize)}
+    """Give the sha256 of each source image and label map of a sheet of `write_sheet`, by its path."""
+    known = {}
+    for row in read_rows(sheet, 0, sys.maxsize):
+        known |= zip(files(row), [row["sha256"], *row.get("maps_sha256", "").split(MAPS_APART)], strict=False)
+    return known
 
 
-def map_files(cell: str) -> list[str]:
-    """List the files that a cell of a column of label maps names; a whole number in it marks the whole source image."""
-    return [name for name in cell.split(MAPS_APART) if name and not is_label(name)]
+def files(row: Mapping[str, str]) -> list[str]:
+    """List the files of a row of a sheet: its source image, then its label maps; a number marks the whole image."""
+    cells = [cell for column in MAPS for cell in row.get(column, "").split(MAPS_APART)]
+    return [row["path"], *(cell for cell in cells if cell and not is_label(cell))]
 
 
 def image_folder(root: Path) -> list[dict[str, str]]:
@@ -319,14 +323,13 @@ def _listed(root: Path, kind: str, size: int | None, others: Mapping[str, int]) 
 
 
 def _add_hashes(rows: Sequence[dict[str, str]], root: Path) -> dict[str, str]:
-    """Add ``sha256`` and ``duplicate_of`` to rows; give, for each copy, the path of the file it is a copy of."""
-    hashes, first, copied = {}, {}, {}
+    """Add hashes of files and ``duplicate_of`` to rows; give, for each copy, the path of the file it is a copy of."""
+    first, copied = {}, {}
+    digest = functools.cache(lambda name: sha256(root / name) if _is_file(root / name) else "")
     for row in rows:
-        path = row["path"]
-        if path not in hashes:
-            hashes[path] = sha256(root / path) if _is_file(root / path) else ""
-        original = first.setdefault(hashes[path], row) if hashes[path] else row
-        row |= {"sha256": hashes[path], DUPLICATE_OF: ""}
+        path, *maps = files(row)
+        original = first.setdefault(digest(path), row) if digest(path) else row
+        row |= {"sha256": digest(path), "maps_sha256": MAPS_APART.join(map(digest, maps)), DUPLICATE_OF: ""}
         if original["path"] != path:
             row[DUPLICATE_OF] = original["image_id"]
             copied[path] = original["path"]

@@ -79,14 +79,14 @@ def source_images(facts: str | Path) -> str:
 
 
 def check_source_images(facts: str | Path, hashes: Mapping[str, str]) -> None:
-    """Raise a ValueError if a source image that is kept is not the one that was listed.
+    """Raise a ValueError if a source image or label map that is kept is not the one that was listed.
 
     Parameters
     ----------
     facts
-        The file of `keep_source_images`. Source images in a folder of one's own may change.
+        The file of `keep_source_images`. Files in a folder of one's own may change.
     hashes
-        The sha256 of each source image that is to be used, by its path below the folder; missing ones are passed over.
+        The sha256 of each file that is to be used, by its path below the folder; missing ones are passed over.
     """
     told = json.loads(Path(facts).read_text(encoding="utf-8"))
     for name, digest in hashes.items() if told["kept"] else ():

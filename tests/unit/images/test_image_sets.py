@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import hashlib
 import os
 import re
 
@@ -50,7 +51,7 @@ def test_users_rows_are_copied_and_missing_source_images_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"1 of 2 source images are not below .*: b\.png \(second\)"):
         listed(tmp_path, sheet=tmp_path / "sheet.csv")
     first, second = listed(tmp_path, sheet=tmp_path / "sheet.csv", allow_missing=True)
-    assert list(first) == [*sheets.COLUMNS, "class_name", "sha256", "duplicate_of"]
+    assert list(first) == [*sheets.COLUMNS, "class_name", "sha256", "maps_sha256", "duplicate_of"]
     assert [first[key] for key in ("image_id", "path", "label", "mask")] == ["first", "a.png", "3", ""]
     assert len(first["sha256"]) == 64 and second["sha256"] == ""
 
@@ -406,6 +407,15 @@ def test_a_damaged_category_is_named(tmp_path):
         datasets.broden_words(tmp_path)
 
 
-def test_map_files_leaves_out_numbers():
-    assert datasets.map_files("a.png;17;b.png") == ["a.png", "b.png"]
-    assert datasets.map_files("") == []
+def test_files_of_a_row_and_their_hashes_leave_out_numbers(tmp_path):
+    row = {"path": "a.png", "mask": "b.png;17;c.png", "superpixels": "d.png"}
+    assert datasets.files(row) == ["a.png", "b.png", "c.png", "d.png"]
+    assert datasets.files({"path": "a.png", "mask": ""}) == ["a.png"]
+    for name in ("a", "b", "d"):
+        write(tmp_path, f"set/{name}.png", content=name)
+    (tmp_path / "sheet.csv").write_text(
+        "image_id,path,mask,superpixels\nfirst,a.png,b.png;17;c.png,d.png\nnext,b.png,,\n"
+    )
+    listed(tmp_path, sheet=tmp_path / "sheet.csv", allow_missing=True)
+    expected = {f"{name}.png": hashlib.sha256(name.encode()).hexdigest() for name in ("a", "b", "d")}
+    assert datasets.hashes(tmp_path / "out.csv") == expected | {"c.png": ""}
