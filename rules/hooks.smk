@@ -4,6 +4,7 @@ import os
 import socket
 from pathlib import Path
 
+from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 
@@ -21,6 +22,8 @@ def show_one_line_a_job():
 def stand_in_for_slurm():
     from unitlens.jobs import slurm
 
+    if problems := slurm.what_is_refused(workflow):
+        raise WorkflowError("\n".join(problems))
     slurm.stand_in(workflow, logger)
 
 

@@ -312,6 +312,14 @@ def test_submission_that_time_does_not_lift_is_refused_at_once(run, undisturbed)
     rerun(run, undisturbed)
 
 
+@pytest.mark.parametrize("cluster", ["accounting"], indirect=True, scope="session")
+@pytest.mark.parametrize("wrong", ["slurm_account", "qos", "slurm_partition"])
+def test_what_the_site_does_not_have_is_refused_before_the_first_job(run, wrong):
+    status, text = run.finish("--set-resources", f"write_shard:{wrong}=none")
+    assert status != 0 and text.count("SLURM refuses ") == 1 and "nvalid " in text and "Traceback" not in text, text
+    assert states(run) == [] and not (run.folder / "executed.txt").exists()
+
+
 def test_told_to_end_while_submissions_are_refused(run, undisturbed, tmp_path, monkeypatch):
     commands = tmp_path / "commands"
     commands.mkdir()

@@ -12,6 +12,7 @@ import toy
 import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.sourcecache import infer_source_file
+from unitlens.jobs import config as job_config
 from unitlens.jobs.schema import repeated_keys
 from unitlens.units import dissect
 
@@ -1016,6 +1017,11 @@ def test_keys_that_stand_twice(folder, text, expected):
         for line, key, first in expected
     ]
     assert sorted(found) == sorted(lines)
+
+
+def test_a_target_that_was_taken_for_a_config(folder):
+    found = job_config.check(toy.config(), SCHEMA, ["config/toy.yaml", "results/models/toy.json"])
+    assert found == ["--configfile takes results/models/toy.json for a config, too: write `--` before targets"]
 
 
 def test_keys_that_stand_twice_in_json_that_is_no_yaml(folder):

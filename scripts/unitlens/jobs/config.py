@@ -3,8 +3,10 @@
 import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from unitlens.jobs import sheets
+from unitlens.jobs.characters import first_few
 from unitlens.jobs.csv_files import check_file, count_rows, read_all
 from unitlens.jobs.inputs import check_files, check_folders, check_offline
 from unitlens.jobs.schema import fill_in_defaults, repeated_keys, violations
@@ -28,6 +30,8 @@ def check(config: dict, schema: dict, files: Sequence[str] = ()) -> list[str]:
     without any, what the config, the sheets and the lists may not say; without any of those, counts that do not go
     together.
     """
+    if taken := [path for path in files if Path("results").absolute() in Path(path).absolute().parents]:
+        return [f"--configfile takes {first_few(taken)} for a config, too: write `--` before targets"]
     if problems := [line for path in files for line in repeated_keys(path)] + violations(config, schema):
         return problems
     fill_in_defaults(config, schema)

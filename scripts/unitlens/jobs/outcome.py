@@ -2,16 +2,17 @@
 
 import argparse
 import atexit
+import functools
 import re
 import shlex
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from logging import ERROR, INFO, WARNING, Handler, Logger
 from pathlib import Path, PurePosixPath
 
-from unitlens.jobs import slurm
+from unitlens.jobs import slurm, slurm_commands
 from unitlens.jobs.characters import visible
 from unitlens.jobs.csv_files import read_records
 from unitlens.jobs.logs import ENDED
@@ -29,13 +30,17 @@ def read_jobs(summary: str | Path, rules: object, wildcards: Mapping[str, str]) 
     wildcard may be.
     """
     (_, names), *records = read_records(summary, tabs=True)
-    jobs = {}
+    jobs, runs = {}, slurm.run_folders()
     for row in (dict(zip(names, cells, strict=False)) for _, cells in records):
-        log = _log_of(row["output_file"], getattr(rules, row["rule"]), wildcards)
-        job = jobs.setdefault(log, {"rule": row["rule"], "log": log, "made": [], "pending": False})
+        log, values = _log_of(row["output_file"], getattr(rules, row["rule"]), wildcards)
+        job = jobs.setdefault(log, {"rule": row["rule"], "log": log, "values": values, "made": [], "pending": False})
         job["made"] += [row["output_file"]] if row["status"] != "missing" else []
         job["pending"] |= row["plan"] != "no update"
-    return [job | _what_became_of(job["log"], job.pop("pending")) for job in jobs.values()]
+    found = []
+    for job in jobs.values():
+        submission = functools.partial(slurm.last_submission, job["rule"], job.pop("values"), runs)
+        found.append(job | _what_became_of(job["log"], job.pop("pending"), submission))
+    return found
 
 
 def missing_jobs(jobs: Sequence[dict]) -> dict:
@@ -66,29 +71,39 @@ def cause(log: str, submission: Mapping[str, str] | None = None) -> str:
     return f"it was killed (memory or time?). The last line of its log: {_last_words(found)}"
 
 
-def _log_of(output: str, rule: object, wildcards: Mapping[str, str]) -> str:
-    """Give the log of the job of a rule that writes an output."""
+def _log_of(output: str, rule: object, wildcards: Mapping[str, str]) -> tuple[str, list[str]]:
+    """Give the log of the job of a rule that writes an output, and the values of its wildcards."""
     for pattern in rule.output:
         parts = re.split(r"\{(\w+)\}", pattern)
         parts[1::2] = [f"(?P<{name}>{wildcards.get(name, '.+')})" for name in parts[1::2]]
         parts[::2] = map(re.escape, parts[::2])
         if found := re.fullmatch("".join(parts), output):
-            return str(rule.log[0]).format(**found.groupdict())
+            return str(rule.log[0]).format(**found.groupdict()), list(found.groups())
     raise ValueError(f"{rule} does not write {output}")
 
 
-def _what_became_of(log: str, pending: bool) -> dict[str, str]:
-    """Tell by a job's log how it ended, and why. What is half written may look finished, so the log decides there."""
-    if not Path(log).is_file():
-        return {"state": "not begun" if pending else "done", "reason": ""}
+def _what_became_of(log: str, pending: bool, submission: Callable[[], dict[str, str] | None]) -> dict[str, str]:
+    """Tell by a job's log how it ended, and why, or by what SLURM says of it.
+
+    What is half written may look finished, so the log decides there.
+    """
     found = _read_log(log)
+    if not Path(log).is_file():
+        told = submission() if pending else None
+        if told and told["state"] in (*slurm_commands.ENDS, "REFUSED") and told["state"] != "COMPLETED":
+            return {"state": "failed", "reason": cause(log, told)}
+        return {"state": "not begun" if pending else "done", "reason": ""}
     if not _was_closed(found):
-        reason = f"killed, or still running; last line of its log: {_last_words(found)}"
-        return {"state": "cut off", "reason": reason}
+        told = submission()
+        if told and told["state"] in slurm_commands.ENDS:
+            return {"state": "cut off", "reason": cause(log, told)}
+        what = f"SLURM job {told['number']} is {told['state']}" if told else "killed, or still running"
+        return {"state": "cut off", "reason": f"{what}; last line of its log: {_last_words(found)}"}
     if not pending:
         return {"state": "done", "reason": ""}
     if any(line.startswith("Traceback (most recent call last)") for line in found):
-        return {"state": "failed", "reason": _last_words(found)}
+        told = submission() if ENDED in _last_words(found) else None
+        return {"state": "failed", "reason": cause(log, told)}
     return {"state": "out of date", "reason": ""}
 
 

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -16,6 +18,9 @@ from pathlib import Path
 from unitlens.jobs import slurm_commands
 
 _FOLDERS = Path(".snakemake/slurm")  # one of each run
+_ANSWER = 14  # seconds in which SLURM answers a question
+# How SLURM refuses what a site has to have; see `slurm_strerror` in its source for the words.
+_OF_THE_SITE = re.compile(r"(invalid (?:account|partition|qos)\b.*|\S*group not permitted to use.*)", re.IGNORECASE)
 _KEPT = 10 * 86400  # seconds for which the folder of a run is kept, as long as the plugin keeps SLURM's logs
 
 
@@ -80,25 +85,80 @@ def _tell_news(path: Path, logger: Logger) -> None:
         time.sleep(1)
 
 
-def last_submission(rule: str, wildcards: Sequence[str]) -> dict[str, str] | None:
-    """Find how the last submission of a job of this run ended: its ``number``, ``cause`` and ``log``, SLURM's own.
+def what_is_refused(workflow: object) -> list[str]:
+    """Say which account, partition or QOS of a run's jobs SLURM does not take, by a job that it only judges.
 
-    Number and log are empty where SLURM refused it. None where the job did not go to SLURM.
+    One job of each rule is asked for. Without an answer nothing is refused: the jobs themselves are asked again. What
+    Snakemake keeps of its executor is no interface: where it is not as expected nothing is said.
+    """
+    problems = []
+    with suppress(Exception):
+        if workflow.executor_plugin.name != "slurm":
+            return []
+        executor = workflow.scheduler._executor
+        rules = {job.rule.name: job for job in workflow.dag.needrun_jobs() if not job.is_local}
+        for options in sorted({_where(job, executor.get_partition_arg(job)) for job in rules.values()}):
+            command = ["sbatch", "--test-only", "--time=1", "--mem=1", "--ntasks=1", *options, "--wrap=true"]
+            told = subprocess.run(command, capture_output=True, text=True, timeout=_ANSWER, stdin=subprocess.DEVNULL)
+            if told.returncode and (named := _OF_THE_SITE.findall(told.stderr)):
+                problems.append(f"SLURM refuses {' '.join(options)}: {named[0]}")
+    return problems
+
+
+def _where(job: object, partition: str) -> tuple[str, ...]:
+    """Give the options of `sbatch` that say by whose leave and where a job runs."""
+    asked = {"account": "slurm_account", "qos": "qos", "clusters": "clusters"}
+    given = [f"--{option}={job.resources.get(name)}" for option, name in asked.items() if job.resources.get(name)]
+    return (*given, *(f"--partition={name}" for name in shlex.split(partition)[1:]))
+
+
+def last_submission(
+    rule: str, wildcards: Sequence[str], folders: Sequence[str | Path] | None = None
+) -> dict[str, str] | None:
+    """Find how the last submission of a job ended: its ``number``, ``state``, ``cause`` and ``log``, SLURM's own.
+
+    It is looked for in this run, or in the folders of several. Number and log are empty where SLURM refused it. None
+    where the job did not go to SLURM.
     """
     name = f"rule_{rule}" + (f"_wildcards_{'_'.join(wildcards).replace('/', '_')}" if wildcards else "")
-    found = []
-    for path in Path(os.environ.get(slurm_commands.FOLDER, os.devnull)).glob("*.json"):
-        with suppress(OSError, ValueError):
-            facts = json.loads(path.read_text())
-            if facts.get("job") == name:
-                found.append((path.stat().st_mtime_ns, path, facts))
+    places = [os.environ.get(slurm_commands.FOLDER, os.devnull)] if folders is None else folders
+    found = [each for folder in places for each in _submissions(Path(folder)) if each[2].get("job") == name]
     if not found:
         return None
     _, path, facts = max(found, key=lambda each: each[0])
     if "refused" in facts:
-        return {"number": "", "cause": facts["refused"], "log": ""}
-    state = "its end is not known"
+        return {"number": "", "state": "REFUSED", "cause": facts["refused"], "log": ""}
+    state, status = "its end is not known", slurm_commands.exit_status(path.parent, path.stem)
     with suppress(OSError, LookupError, ValueError):
         state = json.loads((path.parent / "states.json").read_text())["ended"][path.stem]
-    status = slurm_commands.exit_status(path.parent, path.stem)
-    return {"number": path.stem, "cause": slurm_commands.why_ended(state, facts["log"], status), "log": facts["log"]}
+    if folders is not None and state not in slurm_commands.ENDS and not status:
+        state = _state_now(path.stem) or state
+    cause = slurm_commands.why_ended(state, facts["log"], status)
+    return {"number": path.stem, "state": state, "cause": cause, "log": facts["log"]}
+
+
+def run_folders() -> list[Path]:
+    """List the folders of all runs in the current one that are kept."""
+    return sorted(_FOLDERS.glob("*-*"))
+
+
+def _submissions(folder: Path) -> list[tuple[int, Path, dict[str, str]]]:
+    """Read what is known of all submissions of a run: when it was written, where, and what."""
+    found = []
+    for path in folder.glob("*.json"):
+        with suppress(OSError, ValueError):
+            found.append((path.stat().st_mtime_ns, path, json.loads(path.read_text())))
+    return found
+
+
+def _state_now(number: str) -> str:
+    """Ask the controller for the state of a job, then accounting; an empty string where neither tells it."""
+    for command in (
+        ["squeue", "--noheader", "--states=all", f"--jobs={number}", "--format=%T"],
+        ["sacct", "-X", "--parsable2", "--noheader", f"--jobs={number}", "--format=State"],
+    ):
+        with suppress(OSError, subprocess.TimeoutExpired):
+            told = subprocess.run(command, capture_output=True, text=True, timeout=_ANSWER)
+            if told.returncode == 0 and told.stdout.split():
+                return told.stdout.split()[0]
+    return ""

@@ -50,8 +50,8 @@ _PASSES = re.compile(
 _NAMED_LIMIT = re.compile(r"\b(?:Assoc|QOS)[A-Z]\w+")  # as AssocMaxSubmitJobLimit: why a policy refuses
 _OF_THIS_JOB = re.compile("PerJob|PerNode|Wall|Minutes|Min[A-Z]")  # limits that refuse it today and tomorrow
 _UNSURE = re.compile(r"timed out|receive|zero bytes|reset|transport", re.IGNORECASE)  # the job may be accepted
-_ENDS = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL")
-_ENDS += ("DEADLINE", "REVOKED")
+ENDS = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL")
+ENDS += ("DEADLINE", "REVOKED")
 _LEFT_TO_SLURM = ("NODE_FAIL", "PREEMPTED", "REVOKED")  # ends for which the plugin would wait
 _NOISE = re.compile(r"cpu binding|pmix|aborted: Waiting|task \d+: (Killed|Exited)|STEP [\d.]+ ON", re.IGNORECASE)
 _MEMORY = re.compile(r"memory limit|out.of.memory|oom.kill", re.IGNORECASE)
@@ -285,7 +285,7 @@ def tell_states(arguments: Sequence[str]) -> int:
     begun, (states, new) = time.monotonic(), _look(arguments)
     while states and not new and time.monotonic() - begun < _WATCHED and not _must_end():
         time.sleep(1)
-        if any(exit_status(_folder(), number) for number, state in states.items() if state not in _ENDS):
+        if any(exit_status(_folder(), number) for number, state in states.items() if state not in ENDS):
             time.sleep(1)  # SLURM itself still has to notice
             states, new = _look(arguments)
     for number, state in states.items():
@@ -310,7 +310,7 @@ def _look(arguments: Sequence[str]) -> tuple[dict[str, str], bool]:
             "sacct", "-X", "--parsable2", "--noheader", "--format=JobIDRaw,State", *_whose(arguments, clusters)
         )
         heard = {number: state.split()[0] for number, state in (accounted or {}).items() if state}
-        states |= {number: heard[number] for number in running - states.keys() if heard.get(number) in _ENDS}
+        states |= {number: heard[number] for number in running - states.keys() if heard.get(number) in ENDS}
     gone = {number: known["gone"].get(number, now) for number in running - states.keys()} if listed is not None else {}
     for number, since in gone.items():
         if (status := exit_status(_folder(), number)) or now - since >= _GONE:
@@ -318,10 +318,10 @@ def _look(arguments: Sequence[str]) -> tuple[dict[str, str], bool]:
     for number, state in states.items():
         # What came to its good end did so, whatever SLURM saw of it: the site's clean-up may still run, or the
         # controller was away, and found the job out of time when it came back.
-        if state in (*_ENDS, "COMPLETING") and exit_status(_folder(), number) == "0":
+        if state in (*ENDS, "COMPLETING") and exit_status(_folder(), number) == "0":
             states[number] = "COMPLETED"
-    new = {number: state for number, state in states.items() if state in _ENDS}
-    idle = "PENDING" in states.values() and set(states.values()) <= {"PENDING", *_ENDS}
+    new = {number: state for number, state in states.items() if state in ENDS}
+    idle = "PENDING" in states.values() and set(states.values()) <= {"PENDING", *ENDS}
     waiting = known["waiting"] or now if idle else None
     if waiting and now - waiting > _GONE:
         _say_what_is_waited_for(arguments)

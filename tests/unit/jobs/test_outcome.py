@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from unitlens.jobs import outcome
+from unitlens.jobs.logs import ENDED
 
 WILDCARDS = {"model": "[a-z]+", "layer": "[a-z0-9.]+"}
 RULES = SimpleNamespace(
@@ -56,6 +57,39 @@ def test_a_log_tells_what_became_of_a_job(folder, log, plan, state, reason):
     made = ["results/models/net.json"]
     log = "results/logs/check_model/net.log"
     assert job == {"rule": "check_model", "log": log, "made": made, "state": state, "reason": reason}
+
+
+@pytest.mark.parametrize(
+    ("log", "state", "expected"),
+    [
+        (None, "TIMEOUT", ("failed", "it ran out of time, before its script began")),
+        (None, "RUNNING", ("not begun", "")),
+        (None, "COMPLETED", ("not begun", "")),
+        (
+            "host a, SLURM job 7\n3 of 9\n",
+            "TIMEOUT",
+            ("cut off", "it ran out of time. The last line of its log: 3 of 9"),
+        ),
+        (
+            "host a, SLURM job 7\n3 of 9\n",
+            "RUNNING",
+            ("cut off", "SLURM job 7 is RUNNING; last line of its log: 3 of 9"),
+        ),
+        (
+            f"host a, SLURM job 7\nTraceback (most recent call last)\nSystemExit: {ENDED}15\ntook 2 s\n",
+            "TIMEOUT",
+            ("failed", f"it ran out of time. The last line of its log: SystemExit: {ENDED}15"),
+        ),
+    ],
+)
+def test_slurm_says_what_became_of_a_job_that_it_ended(folder, monkeypatch, log, state, expected):
+    asked = []
+    submission = {"number": "7", "state": state, "cause": "it ran out of time", "log": ""}
+    monkeypatch.setattr(outcome.slurm, "last_submission", lambda *job: asked.append(job) or submission)
+    logs = {} if log is None else {"map_units/net/layer.1": log}
+    (job,) = jobs(folder, [("map_units", "results/unit_maps/net/layer.1.h5", "missing", "update pending")], logs)
+    assert (job["state"], job["reason"]) == expected
+    assert asked == [("map_units", ["net", "layer.1"], [])]
 
 
 def test_outputs_of_one_job_belong_together_and_the_rest_is_counted(folder):

@@ -162,7 +162,7 @@ def test_what_time_does_not_lift_is_refused_at_once_and_what_nobody_knows_soon(r
         assert slurm_commands.insist("sbatch", SUBMISSION) == 3
         assert len(calls.read_text().splitlines()) == attempts and told in capfd.readouterr().err
         submission = slurm.last_submission("cut", ["a"])
-        assert submission == {"number": "", "cause": f"SLURM refused it: {told}", "log": ""}
+        assert submission == {"number": "", "state": "REFUSED", "cause": f"SLURM refused it: {told}", "log": ""}
 
 
 def test_patience_has_an_end(run, fake, monkeypatch):
@@ -357,7 +357,7 @@ def test_the_summary_tells_what_slurm_says_of_a_job(run, tmp_path, monkeypatch):
     (run / "states.json").write_text('{"ended": {"7": "FAILED"}}')
     submission = slurm.last_submission("cut", ["a/b"])
     memory = "it ran out of memory (SLURM says FAILED; Exceeded job memory limit)"
-    assert submission == {"number": "7", "cause": memory, "log": "slurm.log"}
+    assert submission == {"number": "7", "state": "FAILED", "cause": memory, "log": "slurm.log"}
     assert slurm.last_submission("cut", ["b"]) is None
     log = tmp_path / "cut.log"
     assert outcome.cause(log, {"number": "", "cause": "SLURM refused it: x", "log": ""}) == "SLURM refused it: x"
@@ -370,3 +370,61 @@ def test_the_summary_tells_what_slurm_says_of_a_job(run, tmp_path, monkeypatch):
     assert outcome.cause(log, submission) == "ValueError: x"
     log.write_text("host n, SLURM job 7\nSystemExit: ended by SIGTERM: canceled\ntook 3 s\n")
     assert outcome.cause(log, submission).startswith(memory)
+
+
+@pytest.mark.parametrize(
+    ("queue", "accounting", "state"),
+    [
+        ("echo RUNNING", "echo FAILED", "RUNNING"),
+        ("exit 1", "echo 'CANCELLED by 0'", "CANCELLED"),
+        ("exit 1", "exit 1", "its end is not known"),
+    ],
+)
+def test_of_a_run_whose_head_is_gone_slurm_is_asked(run, fake, queue, accounting, state):
+    fake("squeue", queue)
+    fake("sacct", accounting)
+    note(run, 7)
+    assert slurm.last_submission("cut", [], [run.with_name("none"), run])["state"] == state
+    assert slurm.last_submission("cut", [])["state"] == "its end is not known", "the head of this run knows"
+
+
+def planned(*jobs):
+    """A run on SLURM of jobs, each a rule, its partition and other resources."""
+    jobs = [
+        SimpleNamespace(rule=SimpleNamespace(name=rule), is_local=not partition, partition=partition, resources=asked)
+        for rule, partition, asked in jobs
+    ]
+    executor = SimpleNamespace(get_partition_arg=lambda job: f" -p {job.partition}")
+    return SimpleNamespace(
+        executor_plugin=SimpleNamespace(name="slurm"),
+        scheduler=SimpleNamespace(_executor=executor),
+        dag=SimpleNamespace(needrun_jobs=lambda: jobs),
+    )
+
+
+@pytest.mark.parametrize(
+    ("told", "problem"),
+    [
+        ("Invalid account or account/partition combination specified", True),
+        ("Invalid qos specification", True),
+        ("invalid partition specified: gpu", True),
+        ("User's group not permitted to use this partition", True),
+        ("Unable to contact slurm controller (connect failure)", False),
+        ("Say how many GPUs", False),
+    ],
+)
+def test_what_the_site_does_not_have_is_refused_once_before_the_first_job(fake, told, problem):
+    run = planned(("cut", "gpu", {"slurm_account": "lab", "qos": "fast"}), ("paste", "cpu", {}), ("write", "", {}))
+    calls = fake("sbatch", f'case $* in *=gpu*) echo "sbatch: error: {told}" >&2; exit 1;; esac')
+    found = [line.lower() for line in slurm.what_is_refused(run)]
+    assert [line.partition(": ")[0] for line in found] == [
+        "slurm refuses --account=lab --qos=fast --partition=gpu"
+    ] * problem
+    assert all(told.lower().removeprefix("user's ") in line for line in found)
+    asked = calls.read_text().splitlines()
+    assert len(asked) == 2 and all(line.startswith("--test-only") for line in asked), "a job of each kind, none to run"
+
+
+def test_no_other_run_is_refused(fake):
+    assert slurm.what_is_refused(SimpleNamespace(executor_plugin=SimpleNamespace(name="local"))) == []
+    assert slurm.what_is_refused(SimpleNamespace()) == []
