@@ -436,6 +436,8 @@ def test_errors_say_what_and_where(small, method):
     broken[3, 0, 5, 5] = torch.nan
     with pytest.raises(ValueError, match="NaN or infinite logits: layer 'layer4', image 3"):
         explain(images=broken, chunk=2)
+    with pytest.raises(ValueError, match="NaN or infinite logits: layer 'layer4', image 3"):
+        cam.ablation_mode(model, "layer4", broken)
     with pytest.raises(ValueError, match=r"must return logits \(1, classes\)|must return logits \(5, classes\)"):
         explain(model=nn.Sequential(nn.Conv2d(3, 2, 1)), layer="0")
 
