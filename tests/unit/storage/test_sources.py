@@ -96,7 +96,7 @@ def test_download_lands_whole_and_is_reused(server, tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_progress_line_is_drawn_on_a_terminal(server, tmp_path):
+def test_progress_line_is_drawn_on_a_terminal(server, tmp_path, monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
@@ -105,6 +105,10 @@ def test_progress_line_is_drawn_on_a_terminal(server, tmp_path):
     fetch(source_of(server), tmp_path, progress=terminal)
     name, bytes_of_all, times, rate = "weights.pth: ", r"[\d.]+k?M?/1.00M", r"\[\d\d:\d\d<(\?|\d\d:\d\d)", r"B/s"
     assert re.search(rf"{name}.*{bytes_of_all} {times}.*{rate}", terminal.getvalue())
+    counted = []
+    monkeypatch.setattr(download.tqdm, "update", lambda bar, count: counted.append(count))
+    fetch(source_of(server, name="other.pth"), tmp_path, progress=terminal)
+    assert sum(counted) == len(CONTENT)
 
 
 @pytest.mark.parametrize("faults", [[500, 503], [429], ["cut", 500, "cut"]])
