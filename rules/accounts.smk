@@ -36,9 +36,16 @@ rule summarize_accounts:
         accounts=per_explained_shard("results/accounts/{model}/{shard}.h5"),
         concepts="results/concepts.csv",
         masks=if_any(if_configured("netdissect", "results/netdissect.csv")),
+        images=images_of_models("explain", explained_models(), shards("explain")),
     output:
         accounts="results/accounts.csv",
         coverage="results/account_coverage.csv",
+        classes="results/classes.csv",
+        contributions="results/class_contributions.csv",
+        leaning="results/class_images.csv",
+        units=expand("results/class_units/{model}.h5", model=explained_models()),
+        pages=directory("results/classes"),  # empty where no class has enough images
+        findings="results/findings/classes.json",
     log:
         "results/logs/summarize_accounts/all.log",
     benchmark:
@@ -46,12 +53,16 @@ rule summarize_accounts:
     conda:
         "../envs/unitlens.yaml"
     resources:
-        mem_mb=memory(TABLES_MB),
-        runtime=SHORT,
+        mem_mb=memory_of_classes,
+        runtime=USUAL,
     params:
         shown=config["report"]["n_images"],
+        classes=class_lists(),
+        geometries={model: geometry_name(config["models"][model]["preprocessing"]) for model in explained_models()},
+        labeled=labeled_layers(),
+        seed=config["seed"],
     message:
-        "Tabulate which units made the predictions"
+        "Tabulate which units made the predictions, and what speaks for each class"
     script:
         "../scripts/summarize_accounts.py"
 

@@ -52,6 +52,12 @@ def memory_of_scores(wildcards, attempt):
     return attempt * (TABLES_MB + 2 * pairs * cuts * count_rows("explain") // 1024)
 
 
+def memory_of_classes(wildcards, attempt):
+    """Memory for the accounts of one pass over the classes, or of all source images if they are of one class: 40 kB each
+    where the layer has 2048 units (docs/cluster.md)."""
+    return attempt * (TABLES_MB + 40 * count_rows("explain") // 1024)
+
+
 def memory_of_network(megabytes, maps=0, section=None):
     """Memory of a job that runs a network: on a GPU CUDA's libraries, on a CPU the activations of a batch (docs/cluster.md)."""
     needs = {"cuda": 2000, "cpu": 65 * config["batch_size"]}

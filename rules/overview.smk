@@ -7,6 +7,7 @@ rule write_overview:
         images="results/images.csv",
         predictions="results/predictions.csv",
         explanations="results/explanations.csv",
+        classes="results/classes.csv",
         concepts="results/concepts.csv",
         frequent="results/comparison/frequent_concepts.csv",
         layers="results/comparison/layers.csv",
@@ -60,7 +61,7 @@ rule write_overview:
         grid_rows=min(GRID_ROWS, config["report"]["n_images"]),
         area=config["agreement"]["area"],
         n_samples=config["explain"]["lime"]["n_samples"],
-        beside=["explanations", "units"],
+        beside=["explanations", "units", "classes/index"],
         missing=None,
     message:
         "Write the overview"

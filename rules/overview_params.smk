@@ -53,6 +53,7 @@ def overview_sections(wildcards):
         ("Evidence", "evidence", ["concepts/null"]),
         ("Networks compared", "concepts", [f"concepts/{name}" for name in compared]),
         *if_configured("netdissect", ("Network Dissection", "netdissect", ["concepts/annotated_units"])),
+        ("Classes", "classes", []),
         ("Agreement", "agreement", [f"agreement/{name}" for name in agreement]),
         *if_localization(("Localization", "localization", ["localization"])),
         ("Faithfulness", "faithfulness", [f"faithfulness/{name}" for name in faithfulness]),

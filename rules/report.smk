@@ -92,6 +92,7 @@ rule write_explanations:
         accounts=per_explained_shard("results/accounts/{model}/{shard}.h5", first_shards("report")),
         concepts="results/concepts.csv",
         netdissect=if_any(if_configured("netdissect", "results/netdissect.csv")),
+        classes="results/classes.csv",
     output:
         report(
             "results/explanations.html",
@@ -113,7 +114,7 @@ rule write_explanations:
         classes=class_lists(),
         area=config["agreement"]["area"],
         missing=[],
-        beside=["overview", "units"],
+        beside=["overview", "units", "classes/index"],
     message:
         "Write the page of explanations"
     script:

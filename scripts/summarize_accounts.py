@@ -1,18 +1,38 @@
-"""Tabulate the accounts of the first source images, and how much of all accounts named units carry."""
+"""Tabulate which units made the predictions and what speaks for each class, and write the pages of classes."""
 
 from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     import pandas as pd
-    from unitlens.storage.shards import by_folder
+    from unitlens.report import class_pages, pages
+    from unitlens.storage.arrays import read_arrays, write_arrays
+    from unitlens.storage.shards import by_folder, picking_by_folder
     from unitlens.storage.tables import read_table, write_table
-    from unitlens.tables import accounts
+    from unitlens.tables import accounts, classes
 
-    files = snakemake.input
+    files, params, made = snakemake.input, snakemake.params, snakemake.output
     names = accounts.unit_names(read_table(files.concepts), read_table(files.masks) if files.masks else None)
-    read = by_folder(files.accounts, names=accounts.ARRAYS)
-    items = pd.concat([accounts.item_table(*each, names, snakemake.params.shown) for each in read])
-    coverage = accounts.coverage(read, names)
-    write_table(items, snakemake.output.accounts)
-    write_table(coverage, snakemake.output.coverage)
+    first = by_folder(files.accounts, rows=params.shown, names=accounts.ARRAYS)
+    write_table(pd.concat([accounts.item_table(*each, names, params.shown) for each in first]), made.accounts)
+    coverage = accounts.coverage((read_arrays(path, names=accounts.ARRAYS) for path in files.accounts), names)
+    write_table(coverage, made.coverage)
     print(coverage.to_string())
+
+    models = classes.of_models(files.accounts, names, params.classes, seed=params.seed)
+    parts = ("classes", "contributions", "leaning")
+    tables = {part: pd.concat([getattr(model, part) for model in models], ignore_index=True) for part in parts}
+    for part in parts:
+        write_table(tables[part], made[part])
+    for path, model in zip(made.units, models, strict=True):
+        write_arrays(path, model.units, model.facts)
+    pages.write_findings(made.findings, class_pages.class_findings(tables["classes"]))
+    class_pages.write_pages(
+        made.pages,
+        *tables.values(),
+        image_ids={
+            facts["geometry"]: arrays["image_id"] for arrays, facts in by_folder(files.images, names=["image_id"])
+        },
+        images=picking_by_folder(files.images, "images"),
+        geometries=params.geometries,
+        labeled=params.labeled,
+    )

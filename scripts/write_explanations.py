@@ -3,7 +3,7 @@
 from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from unitlens.report import account_bars, explanation_page
+    from unitlens.report import account_bars, class_pages, explanation_page
     from unitlens.storage.arrays import read_arrays
     from unitlens.storage.shards import by_folder
     from unitlens.storage.tables import read_table
@@ -14,6 +14,7 @@ with log_to(snakemake.log[0]):
     explanations = [read_arrays(path, rows=params.shown) for path in files.saliency]
     predictions = read_table(files.predictions) if files.predictions else join_predictions(explanations, params.classes)
     names = unit_names(*(read_table(path) if path else None for path in (files.concepts, files.netdissect)))
+    classes = read_table(files.classes) if files.classes else None
     accounts = [read_arrays(path, rows=params.shown) for path in files.accounts]
     cards = explanation_page.collect(
         explanations,
@@ -24,7 +25,7 @@ with log_to(snakemake.log[0]):
         source_images=params.shown,
         agreement=read_table(files.agreement) if files.agreement else None,
         area=params.area,
-        accounts=account_bars.collect(accounts, names, params.classes),
+        accounts=account_bars.collect(accounts, names, params.classes, pages=class_pages.links(params.beside, classes)),
     )
     explained = predictions.image_id.nunique()
     explanation_page.write(
@@ -33,5 +34,6 @@ with log_to(snakemake.log[0]):
         area=params.area,
         explained=explained,
         missing=params.missing,
-        beside=params.beside,
+        beside=class_pages.beside(params.beside, classes),
+        classes=class_pages.nothing(classes) if files.classes else "",
     )

@@ -6,7 +6,7 @@ with log_to(snakemake.log[0]):
     from pathlib import Path
 
     from unitlens.networks import network
-    from unitlens.report import overview, samples
+    from unitlens.report import class_pages, overview, samples
     from unitlens.storage.arrays import read_arrays
     from unitlens.storage.shards import by_folder
     from unitlens.storage.tables import read_table
@@ -16,7 +16,7 @@ with log_to(snakemake.log[0]):
     shown = {name: read_table(path) for name, path in paths.items() if path.endswith(".csv")}
     maps = [read_arrays(path, rows=params.shown) for path in files.example_maps]
     explained = by_folder(files.example_images, rows=params.shown)
-    names = ("sections", "captions", "beside", "area", "n_samples", "missing")
+    names = ("sections", "captions", "area", "n_samples", "missing")
     overview.overview(
         snakemake.output.overview,
         snakemake.output.findings,
@@ -30,6 +30,7 @@ with log_to(snakemake.log[0]):
         },
         run={"versions": network.versions(), **params.settings},
         shown=params.grid_rows,
+        beside=class_pages.beside(params.beside, shown.get("classes")),
         **{name: params[name] for name in names},
         best=samples.best_units(
             samples.read_units(shown.get("netdissect"), files.annotated_maps, files.annotated_images),

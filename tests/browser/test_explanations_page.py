@@ -18,7 +18,8 @@ def account():
     bars = [bar | {"place": pages.data_uri(PIXEL, "png")}, rest | {"place": ""}]
     shares = {"named": 0.75, "selective": 0.75, "share_named": 0.5, "share_selective": 0.5}
     one = {"score": 2.0, "units": 3.0, "tokens": 0.0, "remainder": -1.0, "runner_up": "dog", "bars": bars} | shares
-    return {"layer": "4", "labeled": True, "warning": "", "accounts": {"class": one, "runner-up": one | {"score": 1.5}}}
+    linked = {"layer": "4", "labeled": True, "class_page": ("classes/net-1.html", "cat in all 12 explained images")}
+    return linked | {"warning": "", "accounts": {"class": one, "runner-up": one | {"score": 1.5}}}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def page(tmp_path_factory):
             [{"model": "net", "image_id": each, "value": iou} | pair for each, iou in zip(ids, IOUS, strict=True)]
         ),
     )
-    explanation_page.write(path, cards, area=0.2, explained=len(cards))
+    explanation_page.write(path, cards, area=0.2, explained=len(cards), classes="No class has a page.")
     return path
 
 
@@ -137,3 +138,6 @@ def test_bars_say_why_and_show_where(page, browse):
     opened.get_by_label("account of").select_option("against")
     assert other.is_visible() and not shown.is_visible() and "minus that of dog" in other.inner_text()
     assert opened.locator("#photo\\ 1 .why").count() == 0
+    link = why.get_by_role("link", name="What speaks for cat in all 12 explained images")
+    assert link.get_attribute("href") == "classes/net-1.html"
+    assert opened.get_by_text("No class has a page").count() == 1

@@ -78,7 +78,8 @@ def adapter(name, files, outputs, *, params=None, batch_size=4, **wildcards):
         threads=1,
     )
     for output in snakemake.output:
-        Path(output).parent.mkdir(parents=True, exist_ok=True)  # as Snakemake does
+        for path in [output] if isinstance(output, str) else output:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)  # as Snakemake does
     runpy.run_path(str(SCRIPTS / f"{name}.py"), {"snakemake": snakemake})
 
 
@@ -402,6 +403,20 @@ def test_saliency_depends_on_no_shard_or_batch_size(method):
         np.testing.assert_allclose(parts["saliency"], whole["saliency"], rtol=0, atol=1e-4)
 
 
+def summarize_accounts(folder, paths, images):
+    """Tabulate accounts by the units of one layer, all of one standing."""
+    evidence = {"model": MODEL, "layer": "relu2", "status": "selective", "concept": ""}
+    Path(folder).mkdir(exist_ok=True)
+    write_table(pd.DataFrame({"unit": range(8)} | evidence), f"{folder}/concepts.csv")
+    made = {name: f"{folder}/{name}.csv" for name in ("accounts", "coverage", "classes", "contributions", "leaning")}
+    made |= {"units": [f"{folder}/units.h5"], "findings": f"{folder}/findings.json", "pages": f"{folder}/pages"}
+    geometry = arrays_module.read_arrays(images[0])[1]["geometry"]
+    params = {"shown": 3, "classes": {MODEL: "classes.txt"}, "geometries": {MODEL: geometry}, "seed": 0}
+    files = {"accounts": paths, "images": images, "concepts": f"{folder}/concepts.csv", "masks": []}
+    adapter("summarize_accounts", files, made, params=params | {"labeled": [(MODEL, "relu2")]})
+    return made
+
+
 def test_accounts_depend_on_no_shard_or_batch_size():
     _, whole = in_shards(account, "accounts-whole", IMAGES, batch_size=IMAGES)
     for size, batch_size in [(IMAGES, 1), (2, 4)]:
@@ -411,16 +426,13 @@ def test_accounts_depend_on_no_shard_or_batch_size():
         assert parts["runner_up"] == whole["runner_up"] and "saliency" not in parts
     total = np.sum(whole["contributions"], axis=1) + whole["tokens"] + whole["remainder"]
     np.testing.assert_allclose(total, whole["score"], rtol=0, atol=1e-4)
-    evidence = {"model": MODEL, "layer": "relu2", "status": "selective", "concept": ""}
-    Path("accounts").mkdir()
-    write_table(pd.DataFrame({"unit": range(8)} | evidence), "accounts/concepts.csv")
-    tables = {name: f"accounts/{name}.csv" for name in ("accounts", "coverage")}
-    files = {"accounts": paths, "concepts": "accounts/concepts.csv", "masks": []}
-    adapter("summarize_accounts", files, tables, params={"shown": 3})
+    images = [path.replace("/", "/images-") for path in paths]
+    tables = summarize_accounts("accounts", paths, images)
     rows, coverage = read_table(tables["accounts"]), read_table(tables["coverage"])
     assert len(rows) == 3 * (8 + 2) and set(rows["item"]) == {"unit", "tokens", "remainder"}
     assert set(rows["status"]) == {"selective", ""} and set(rows["model"]) == {MODEL}
     assert set(coverage["account"]) == {"class", "runner-up"} and set(coverage["n"]) == {IMAGES}
+    assert not any(Path(tables["pages"]).iterdir()) and "No class has" in Path(tables["findings"]).read_text()
 
 
 def test_units_are_switched_off_where_classes_have_labels_enough():
@@ -481,6 +493,26 @@ def test_units_are_not_switched_off_where_classes_are_small():
     )
     assert all(len(read_table(made[name])) == 0 for name in ("classes", "summary", "tests", "names"))
     assert "the most that a class has is 2" in Path(made["findings"]).read_text()
+
+
+def test_a_class_of_ten_images_has_a_page():
+    """Six images, each three times under another name, all explained as one class."""
+    paths = {"accounts": account("classes/one/images.h5", decode("classes/images.h5"), target=1)}
+    paths["images"] = "classes/images.h5"
+    for name, path in paths.items():
+        arrays, facts = arrays_module.read_arrays(path)
+        tripled = {key: np.concatenate([values] * 3) for key, values in arrays.items()}
+        tripled["image_id"] = np.array([f"{n} {each}" for n, each in enumerate(tripled["image_id"])], dtype=object)
+        paths[name] = f"classes/{name}/{facts['geometry']}/00000.h5"
+        arrays_module.write_arrays(paths[name], tripled, facts)
+    made = summarize_accounts("classes", [paths["accounts"]], [paths["images"]])
+    told = read_table(made["classes"]).iloc[0]
+    assert told[["images", "accounts", "source_images"]].tolist() == [18, 18, 6]
+    assert read_table(made["contributions"])["mean"].sum() == pytest.approx(told["score"], abs=1e-4)
+    assert len(json.loads(Path(made["findings"]).read_text())) == 1
+    units, about = arrays_module.read_arrays(made["units"][0])
+    assert units["mean"].shape == (1, 8) and about["layer"] == "relu2"
+    assert sorted(path.name for path in Path(made["pages"]).iterdir()) == [f"{MODEL}-1.html", "index.html"]
 
 
 def test_label_is_explained_on_request():
@@ -681,7 +713,7 @@ def test_figures_show_the_first_source_images_whatever_the_shards(sizes, shown, 
     assert sorted(path.stem for path in Path(tmp_path, "overlays").iterdir()) == [f"toy_{i:02d}" for i in range(n)]
     files = shards | {"masks": masks, "agreement": []}
     files |= {name: f"{tmp_path}/{name}.csv" for name in ("predictions", "faithfulness")}
-    files |= {"accounts": [], "concepts": [], "netdissect": []}
+    files |= {"accounts": [], "concepts": [], "netdissect": [], "classes": []}
     adapter("write_explanations", files, [f"{tmp_path}/page.html"], params=params)
     page = Path(tmp_path, "page.html").read_text()
     assert [f"toy_{i:02d}" in page for i in range(IMAGES)] == [i < n for i in range(IMAGES)]
@@ -881,7 +913,7 @@ def test_uneven_shards_are_scored_and_summarized(uneven):
     files |= {"predictions": "uneven/predictions.csv", "faithfulness": "uneven/faithful_images.csv"}
     files |= {"agreement": tables["agreement"]}
     params |= {"shown": 3, "area": 0.2, "missing": [], "beside": []}
-    files |= {"accounts": [], "concepts": [], "netdissect": []}
+    files |= {"accounts": [], "concepts": [], "netdissect": [], "classes": []}
     adapter("write_explanations", files, ["uneven/explanations.html"], params=params)
     page = Path("uneven/explanations.html").read_text()
     assert all(name in page for name in ("toy_00", "toy_01", "toy_02"))
@@ -1124,7 +1156,7 @@ def test_a_new_explainer_is_a_function_and_its_name(monkeypatch):
     adapter("draw_overlays", inputs | {"saliency": saliency[3:]}, ["new/overlays"], params=params, model=MODEL)
     inputs |= {"masks": ["new/masks.h5"], "predictions": "new/predictions.csv", "faithfulness": [faithful["scores"]]}
     inputs |= {"agreement": ["new/scores.csv"]}
-    inputs |= {"accounts": [], "concepts": [], "netdissect": []}
+    inputs |= {"accounts": [], "concepts": [], "netdissect": [], "classes": []}
     adapter("write_explanations", inputs, ["new/page.html"], params=params)
     assert "checkerboard" in Path("new/page.html").read_text()
 

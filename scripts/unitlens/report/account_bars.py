@@ -11,7 +11,7 @@ from PIL import Image
 
 from unitlens.explainers.contributions import LOWERING
 from unitlens.networks.network import class_names
-from unitlens.report import pages
+from unitlens.report.pages import compressed, data_uri
 from unitlens.tables import accounts
 
 RAISES, LOWERS = (179, 88, 6), (84, 39, 136)  # RGB
@@ -21,6 +21,8 @@ def collect(
     files: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
     names: pd.DataFrame,
     classes: Mapping[str, str | int],
+    *,
+    pages: Mapping[tuple[str, int], tuple[str, str]] | None = None,
 ) -> dict[tuple[str, str], dict[str, object]]:
     """Give what the page shows of each account, by model and image.
 
@@ -32,14 +34,17 @@ def collect(
         What units are called, of `accounts.unit_names`.
     classes : mapping
         The `class_names` argument of each model.
+    pages : mapping, optional
+        Of `class_pages.links`.
 
     Returns
     -------
     dict
-        ``layer, labeled``, whether the layer's units have labels, ``warning``, and by the keys of `accounts.KINDS`
-        ``accounts``: ``score, units, tokens, remainder``, sums of the account, ``runner_up``, that class or an empty
-        text, ``named, selective``, their shares of the absolute account, ``share_named, share_selective`` of the units,
-        and ``bars``: ``title, unit`` (None for sums), ``name, status, value, left, width`` (percent of the axis) and
+        ``layer, class_page``, the link to that of the explained class or None, ``labeled``, whether the layer's units
+        have labels, ``warning``, and by the keys of `accounts.KINDS` ``accounts``: ``score, units, tokens, remainder``,
+        sums of the account, ``runner_up``, that class or an empty text, ``named, selective``, their shares of the
+        absolute account, ``share_named, share_selective`` of the units, and
+        ``bars``: ``title, unit`` (None for sums), ``name, status, value, left, width`` (percent of the axis) and
         ``place``, a picture. Without an account there are none.
     """
     collected = {}
@@ -58,6 +63,7 @@ def collect(
             }
             collected[(facts["model"], image_id)] = {
                 "layer": facts["layer"],
+                "class_page": (pages or {}).get((facts["model"], int(arrays["target"][row]))),
                 "labeled": bool(len(names[(names["model"] == facts["model"]) & (names["layer"] == facts["layer"])])),
                 "warning": arrays["warning"][row],
                 "accounts": kinds,
@@ -110,4 +116,4 @@ def _picture(values: np.ndarray) -> str:
     pixels = np.empty((*values.shape, 4), np.uint8)
     pixels[..., :3] = np.where(values[..., None] > 0, RAISES, LOWERS)
     pixels[..., 3] = np.rint(230 * np.abs(values) / (np.abs(values).max() or 1))
-    return pages.data_uri(pages.compressed(Image.fromarray(pixels), "png", optimize=True), "png")
+    return data_uri(compressed(Image.fromarray(pixels), "png", optimize=True), "png")

@@ -150,13 +150,15 @@ def write(
     explained: int,
     missing: Sequence[str] = (),
     beside: Sequence[str] = (),
+    classes: str = "",
 ) -> None:
     """Write the page, below `pages.LARGEST_REPORT_PAGE`, with the images of `collect` as large as that allows.
 
     Masks cover a share `area` of the image; of all `explained` source images the page shows the first; explanations
-    that are `missing` are left out because the run is not finished. Pages that lie `beside` it are linked.
+    that are `missing` are left out because the run is not finished. Pages that lie `beside` it are linked. `classes`
+    may say why no class has a page.
     """
-    words = explain_page(cards, area, explained) | {"missing": missing, "beside": beside}
+    words = explain_page(cards, area, explained) | {"missing": missing, "beside": beside, "classes": classes}
     for form in FORMS:
         page = words | {"source_images": encode(cards, form)}
         text = pages.render("explanations.html.j2", page)

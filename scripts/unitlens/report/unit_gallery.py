@@ -287,15 +287,18 @@ def _thumbnails(rows: Mapping[str, np.ndarray], images: Mapping[str, Pick], budg
     every = -(-count // _SAMPLE) if count else 1
     sample = {geometry: each[::every] for geometry, each in rows.items()}
     for form in FORMS[:-1]:
-        mean = np.mean([len(thumbnail) for thumbnail in _encode(sample, images, *form)] or [0])
+        mean = np.mean([len(thumbnail) for thumbnail in encode_thumbnails(sample, images, *form)] or [0])
         if count * mean <= 0.97 * budget:
             break
     else:
         form = FORMS[-1]
-    return list(_encode(rows, images, *form))
+    return list(encode_thumbnails(rows, images, *form))
 
 
-def _encode(rows: Mapping[str, np.ndarray], images: Mapping[str, Pick], side: int, quality: int) -> Iterator[bytes]:
+def encode_thumbnails(
+    rows: Mapping[str, np.ndarray], images: Mapping[str, Pick], side: int, quality: int
+) -> Iterator[bytes]:
+    """Encode rows (n,) of the images of every geometry as WebP of a longest side, a few in memory at a time."""
     for geometry, its_rows in rows.items():
         for start in range(0, len(its_rows), _AT_ONCE):
             for image in images[geometry](its_rows[start : start + _AT_ONCE]):

@@ -93,10 +93,12 @@ def coverage(
     """Tell which share of accounts named and selective units carry, beside their share of the units.
 
     The share is that of `shares`, a mean over images with its interval over source images. `accounts` are arrays and
-    facts, one pair a model; the columns stand in docs/outputs.md.
+    facts of one shard after the other; the columns stand in docs/outputs.md.
     """
     rows = []
     for arrays, facts in accounts:
+        if not len(arrays["image_id"]):
+            continue  # all images of the shard were skipped
         units = arrays["contributions"].shape[1]
         parts = units_of_parts(names_of_layer(names, facts, units))
         for kind in KINDS:

@@ -3,13 +3,17 @@
 Units of one name are a concept, whose contribution is their sum; a unit without a name stays itself.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from unitlens.networks.network import class_names
+from unitlens.storage.shards import concatenate, read_groups
 from unitlens.tables.accounts import names_of_layer
 from unitlens.tables.resampling import benjamini_hochberg, correlations, means_with_intervals
 
@@ -21,6 +25,7 @@ SIGNIFICANT = 0.05  # largest adjusted p of what speaks for a class or against i
 SPLITS = 20  # of the source images of a class into two halves
 SIDES = ("for", "against")
 SUMS = ("other named units", "other units without a name", "tokens", "remainder")  # of what a page does not show singly
+_AT_ONCE = 2**23  # numbers in a block
 _ORIGIN = ["model", "layer", "class", "class_name"]
 _CLASS = ["images", "accounts", "source_images", "score", "score_low", "score_high", "items", "items_for"]
 _CLASS += ["items_against", "halves", "halves_rank", "other_classes"]
@@ -42,9 +47,10 @@ class Tables(NamedTuple):
     """Tables of the classes of one model, and the means of all units; docs/outputs.md has the columns."""
 
     classes: pd.DataFrame
-    items: pd.DataFrame
-    images: pd.DataFrame
+    contributions: pd.DataFrame
+    leaning: pd.DataFrame
     units: dict[str, np.ndarray]
+    facts: Mapping[str, object]  # of the files of accounts
 
 
 def items_of_units(names: pd.DataFrame) -> Items:
@@ -69,48 +75,57 @@ def contributions_of_items(contributions: np.ndarray, items: Items) -> np.ndarra
     """Sum the contributions (n, units) of each item's units: (n, items) float64, in the order of the table."""
     order = np.argsort(items.number, kind="stable")
     starts = np.searchsorted(items.number[order], np.arange(len(items.table)))
-    if not len(items.table):
-        return np.zeros((len(contributions), 0))
-    return np.add.reduceat(contributions[:, order], starts, axis=1, dtype=np.float64)
+    sums = np.zeros((len(contributions), len(items.table)))
+    for rows in _blocks(*contributions.shape) if len(starts) else ():
+        sums[rows] = np.add.reduceat(contributions[rows][:, order], starts, axis=1, dtype=np.float64)
+    return sums
 
 
-def sums_by_source_image(values: np.ndarray, source_images: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Sum values (n, items) of each source image: (items, groups), and how many rows each has, (groups,)."""
-    _, number, sizes = np.unique(np.asarray(source_images, dtype=str), return_inverse=True, return_counts=True)
-    order = np.argsort(number, kind="stable")
-    starts = np.cumsum([0, *sizes[:-1]])
-    return np.add.reduceat(values[order], starts, axis=0, dtype=np.float64).T, sizes
+def mean_contributions(values: np.ndarray, source_images: Sequence[str]) -> pd.DataFrame:
+    """Average contributions (n, items) over the source images (n,) of a class, and test the means against 0.
 
-
-def mean_contributions(sums: np.ndarray, sizes: np.ndarray) -> pd.DataFrame:
-    """Average items over the source images of a class and test the means against 0.
-
-    `sums` (items, groups) and `sizes` (groups,) are of `sums_by_source_image`. Gives ``mean, low, high, p_value,
-    p_adjusted`` and ``part``, a row for each item: Student's t over source images, two-sided, adjusted for all items
-    (Benjamini-Hochberg); the part is one of `SIDES` where that is at most `SIGNIFICANT`, else empty. Items that never
-    contribute are not tested; below five source images there is no interval and no test.
+    Gives ``mean, low, high, p_value, p_adjusted`` and ``part``, a row for each item: Student's t over source images,
+    two-sided, adjusted for all items (Benjamini-Hochberg); the part is one of `SIDES` where that is at most
+    `SIGNIFICANT`, else empty. Items that never contribute are not tested; below five source images there is no interval
+    and no test.
     """
-    mean, low, high, p = means_with_intervals(sums, sizes)
+    blocks = [means_with_intervals(*each) for each in _sums_by_source_image(values, source_images)]
+    mean, low, high, p = map(np.concatenate, zip(*blocks, strict=True))
     adjusted = benjamini_hochberg(p)
     part = np.where(adjusted <= SIGNIFICANT, np.where(mean > 0, *SIDES), "")
     return pd.DataFrame({"mean": mean, "low": low, "high": high, "p_value": p, "p_adjusted": adjusted, "part": part})
 
 
-def halves_agree(sums: np.ndarray, sizes: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
-    """Tell how far two halves of the source images give the same means.
+def halves_agree(values: np.ndarray, source_images: Sequence[str], *, seed: int = 0) -> tuple[float, float]:
+    """Tell how far two halves of the source images (n,) of a class give the same means of contributions (n, items).
 
-    `sums` (items, groups) and `sizes` (groups,) are of `sums_by_source_image`. Gives the correlation over items of the
-    means of two random halves, Pearson's and Spearman's, each a mean over `SPLITS` splits; NaN where the means of a
-    half do not differ, or below two source images.
+    Gives the correlation over items of the means of two random halves, Pearson's and Spearman's, each a mean over
+    `SPLITS` splits; NaN where the means of a half do not differ, or below two source images.
     """
-    n = len(sizes)
+    n = len(np.unique(np.asarray(source_images, dtype=str)))
     if n < 2:
         return np.nan, np.nan
     rng = np.random.default_rng(seed)
     first = np.stack([rng.permutation(n) < n // 2 for _ in range(SPLITS)]).astype(np.float64)
-    halves = [chosen @ sums.T / (chosen @ sizes)[:, None] for chosen in (first, 1 - first)]  # (splits, items) each
+    both = np.concatenate([first, 1 - first])  # (2 splits, groups)
+    blocks = [both @ sums.T / (both @ sizes)[:, None] for sums, sizes in _sums_by_source_image(values, source_images)]
+    halves = np.split(np.concatenate(blocks, axis=1), 2)  # (splits, items) each
     ranks = [stats.rankdata(half, axis=1) for half in halves]
     return float(correlations(*halves).mean()), float(correlations(*ranks).mean())
+
+
+def _sums_by_source_image(values: np.ndarray, source_images: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Sum values (n, items) of each source image: (items, groups), a block of items at a time, and count, (groups,)."""
+    _, number, sizes = np.unique(np.asarray(source_images, dtype=str), return_inverse=True, return_counts=True)
+    order, starts = np.argsort(number, kind="stable"), np.cumsum([0, *sizes[:-1]])
+    for items in _blocks(*values.T.shape):
+        yield np.add.reduceat(values[:, items][order], starts, axis=0, dtype=np.float64).T, sizes
+
+
+def _blocks(rows: int, width: int) -> Iterator[slice]:
+    """Cut rows of so many numbers into blocks of `_AT_ONCE` numbers; one block if there are none."""
+    step = max(1, _AT_ONCE // max(1, width))
+    return (slice(start, start + step) for start in range(0, max(1, rows), step))
 
 
 def grouped(columns: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -118,6 +133,22 @@ def grouped(columns: Mapping[str, np.ndarray]) -> np.ndarray:
     known = np.where(np.isfinite(columns["score"]), columns["target"], -1)
     numbers, counts = np.unique(known, return_counts=True)
     return np.where(np.isin(known, numbers[counts >= FEWEST_IMAGES]), known, -1)
+
+
+def of_models(
+    paths: Iterable[str | Path], names: pd.DataFrame, lists: Mapping[str, str | int], *, seed: int = 0
+) -> list[Tables]:
+    """Tabulate the classes of every model: files of accounts that follow each other, by `summarize`.
+
+    `names` are of `accounts.unit_names`, `lists` gives the `class_names` argument of each model.
+    """
+    tables = []
+    for _, group in groupby(paths, key=lambda path: Path(path).parent):
+        shards = list(group)
+        columns, facts = concatenate(shards, names=COLUMNS)
+        groups = read_groups(shards, ARRAYS, grouped(columns))
+        tables.append(summarize(groups, columns, facts, names, class_names(lists[facts["model"]]), seed=seed))
+    return tables
 
 
 def summarize(
@@ -157,18 +188,18 @@ def summarize(
             kinds = items_of_units(names_of_layer(names, facts, arrays["contributions"].shape[1]))
         source_images = columns["source_image"][rows]
         values = contributions_of_items(arrays["contributions"], kinds)
-        sums, sizes = sums_by_source_image(values, source_images)
-        means = kinds.table.join(mean_contributions(sums, sizes))
+        means = kinds.table.join(mean_contributions(values, source_images))
         shown = _shown(means)
         counts = [len(means), *(int(means["part"].eq(side).sum()) for side in SIDES)]
         score = _mean_of(arrays["score"], source_images)
-        own.append([number, len(sizes), *score, *counts, *halves_agree(sums, sizes, seed=seed)])
+        source_count = len(np.unique(source_images.astype(str)))
+        own.append([number, source_count, *score, *counts, *halves_agree(values, source_images, seed=seed)])
         rest = _rest(arrays, values, means, shown.index, source_images)
         items.append(pd.concat([shown.rename_axis("item").reset_index(), rest]).assign(number=number, page=len(pages)))
         images.append(_leaning(values, shown, columns["image_id"][rows]).assign(number=number))
         pages.append(means["mean"].to_numpy())
-        each = means_with_intervals(*sums_by_source_image(arrays["contributions"], source_images))[:3]
-        units.append((number, len(rows), len(sizes), *np.float32(each)))
+        single = mean_contributions(arrays["contributions"], source_images)[["mean", "low", "high"]]
+        units.append((number, len(rows), source_count, *np.float32(single).T))
     pages = np.stack(pages) if pages else np.zeros((0, 0))
 
     def told(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
@@ -183,6 +214,7 @@ def summarize(
         {name: np.array(each) for name, each in zip(_UNITS, zip(*units, strict=True), strict=True)}
         if units
         else {name: np.zeros((0, 0) if name in _UNITS[3:] else 0, np.float32) for name in _UNITS},
+        facts,
     )
 
 
@@ -245,7 +277,7 @@ def _rest(
 
 def _mean_of(values: np.ndarray, source_images: np.ndarray) -> list[float]:
     """Average values (n,) over source images: mean, low, high."""
-    return [float(each[0]) for each in means_with_intervals(*sums_by_source_image(values[:, None], source_images))[:3]]
+    return mean_contributions(values[:, None], source_images).loc[0, ["mean", "low", "high"]].tolist()
 
 
 def _leaning(values: np.ndarray, shown: pd.DataFrame, image_ids: np.ndarray) -> pd.DataFrame:

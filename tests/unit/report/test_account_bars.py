@@ -25,7 +25,8 @@ def arrays():
     both = {"": of_class, "margin_": of_margin}
     arrays = {f"{start}{name}": each.numpy() for start, one in both.items() for name, each in one._asdict().items()}
     ids = np.array(["a", "b"], dtype=object)
-    return arrays | {"runner_up": runner_up.numpy(), "image_id": ids, "warning": np.array(["", ""], dtype=object)}
+    arrays |= {"target": np.array([0, 1]), "runner_up": runner_up.numpy(), "image_id": ids}
+    return arrays | {"warning": np.array(["", ""], dtype=object)}
 
 
 NAMES = pd.DataFrame(
@@ -61,6 +62,13 @@ def test_bars_add_up_to_the_score_and_name_what_has_a_name(arrays):
             assert own["share_selective"] == 8 / 12 and own["selective"] > own["named"]
 
 
+def test_an_account_is_linked_to_the_page_of_its_class(arrays):
+    cards = account_bars.collect(
+        [(arrays, FACTS)], NAMES, {"net": 3}, pages={("net", 1): ("classes/net-1.html", "dog")}
+    )
+    assert [card["class_page"] for card in cards.values()] == [None, ("classes/net-1.html", "dog")]
+
+
 def test_a_picture_is_orange_where_a_unit_raises_the_score(arrays):
     arrays["places"][0, 0] = [[1, -2], [0, 0.5]]
     bar = account_bars.collect([(arrays, FACTS)], NAMES, {"net": 3})[("net", "a")]["accounts"]["class"]["bars"][0]
@@ -71,7 +79,10 @@ def test_a_picture_is_orange_where_a_unit_raises_the_score(arrays):
 
 def test_a_prediction_without_an_account_says_why(arrays):
     empty = {name: each.numpy() for name, each in contributions.nothing(1).items()}
-    empty |= {"image_id": np.array(["a"], dtype=object), "warning": np.array(["no account"], dtype=object)}
+    empty |= {"target": np.array([0])} | {
+        "image_id": np.array(["a"], dtype=object),
+        "warning": np.array(["no account"], dtype=object),
+    }
     card = account_bars.collect([(empty, FACTS)], NAMES.iloc[:0], {"net": 3})[("net", "a")]
     assert card["accounts"] == {} and card["warning"] == "no account" and not card["labeled"]
     arrays["margin_contributions"][0] = np.nan

@@ -158,7 +158,7 @@ def test_what_stands_on_a_card_what_is_a_share_and_where_low_is_good():
 def test_thumbnails_take_97_hundredths_of_their_room_at_most(spare, form):
     noise = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
     rows, images = {"small": np.arange(4)}, {"small": lambda rows: noise[rows]}
-    encoded = [list(unit_gallery._encode(rows, images, *each)) for each in unit_gallery.FORMS]
+    encoded = [list(unit_gallery.encode_thumbnails(rows, images, *each)) for each in unit_gallery.FORMS]
     room = round(sum(map(len, encoded[0])) * spare)
     assert unit_gallery._thumbnails(rows, images, room) == encoded[form]
     if not spare:
@@ -234,7 +234,7 @@ def test_units_come_named_first_then_selective_then_by_the_held_out_score():
     ("shape", "size"), [((30, 60), (48, 24)), ((90, 30), (16, 48)), ((8, 8), (48, 48)), ((1, 400), (48, 1))]
 )
 def test_thumbnails_keep_the_proportions_of_their_image(shape, size):
-    (thumbnail,) = unit_gallery._encode(
+    (thumbnail,) = unit_gallery.encode_thumbnails(
         {"g": np.array([0])}, {"g": lambda rows: np.zeros((len(rows), *shape, 3), np.uint8)}, 48, 30
     )
     assert Image.open(io.BytesIO(thumbnail)).size == size

@@ -73,29 +73,44 @@ def test_means_have_the_intervals_of_source_images():
     rng = np.random.default_rng(0)
     values, source_images = rng.normal(size=(30, 3)), [f"s{row // 3}" for row in range(30)]
     values[:, 1], values[:, 2] = 0, 2.5
-    table = classes.mean_contributions(*classes.sums_by_source_image(values, source_images))
+    table = classes.mean_contributions(values, source_images)
     for item in range(3):
         own = mean_with_interval(values[:, item], groups=source_images)
         assert table.loc[item, ["mean", "low", "high"]].tolist() == pytest.approx(own[2:])
     assert np.isnan(table["p_value"][1]) and table["part"].tolist()[1:] == ["", "for"]
-    few = classes.mean_contributions(*classes.sums_by_source_image(values[:12], source_images[:12]))
+    few = classes.mean_contributions(values[:12], source_images[:12])
     assert few[["low", "high", "p_value"]].isna().all(axis=None) and set(few["part"]) == {""}
 
 
 def test_halves_agree_where_images_do_and_not_where_they_are_noise():
     rng = np.random.default_rng(1)
     page = rng.normal(size=400)
-    sizes = np.ones(12)
-    noise = rng.normal(size=(400, 12))
-    alike, rank = classes.halves_agree(page[:, None] + 0.1 * noise, sizes)
+    ids = [f"s{row}" for row in range(12)]
+    noise = rng.normal(size=(12, 400))
+    alike, rank = classes.halves_agree(page + 0.1 * noise, ids)
     assert alike > 0.99 and rank > 0.99
-    assert abs(classes.halves_agree(noise, sizes)[0]) < 0.2
+    assert abs(classes.halves_agree(noise, ids)[0]) < 0.2
     outlier = noise.copy()
-    outlier[0] = 1e6
-    pearson, rank = classes.halves_agree(outlier, sizes)
+    outlier[:, 0] = 1e6
+    pearson, rank = classes.halves_agree(outlier, ids)
     assert pearson > 0.999 and abs(rank) < 0.2  # one unit makes the first, all make the second
-    assert np.isnan(classes.halves_agree(np.ones((3, 12)), sizes)).all()
-    assert np.isnan(classes.halves_agree(page[:, None], np.ones(1))).all()
+    assert np.isnan(classes.halves_agree(np.ones((12, 3)), ids)).all()
+    assert np.isnan(classes.halves_agree(noise, ["one"] * 12)).all()
+
+
+def test_blocks_change_nothing(monkeypatch):
+    rng = np.random.default_rng(6)
+    values, ids = rng.normal(size=(12, 50)), [f"s{row // 2}" for row in range(12)]
+    names = names_of_layer(unit_names({0: "red", 49: "red"}, 50), FACTS, 50)
+
+    def all_of():
+        sums = classes.contributions_of_items(values, classes.items_of_units(names))
+        return sums, classes.mean_contributions(sums, ids).drop(columns="part"), classes.halves_agree(sums, ids)
+
+    whole = all_of()
+    monkeypatch.setattr(classes, "_AT_ONCE", 30)
+    for one, other in zip(whole, all_of(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
 def test_a_class_has_a_page_from_ten_images_with_an_account(tmp_path):
@@ -107,7 +122,7 @@ def test_a_class_has_a_page_from_ten_images_with_an_account(tmp_path):
     assert told["images"].to_dict() == {"cat": 10, "dog": 9, "owl": 11}
     assert told["accounts"].to_dict() == {"cat": 10, "dog": 9, "owl": 9}
     assert told["source_images"].notna().tolist() == [True, False, False]
-    assert set(tables.items["class_name"]) == set(tables.images["class_name"]) == {"cat"}
+    assert set(tables.contributions["class_name"]) == set(tables.leaning["class_name"]) == {"cat"}
     assert told.loc["cat", ["items", "items_for", "items_against"]].tolist() == [3, 1, 1]
     assert tables.units["class"].tolist() == [0] and tables.units["mean"].shape == (1, 3)
     assert np.isnan(told["other_classes"]).all()  # there is none
@@ -117,11 +132,11 @@ def test_rows_of_a_class_add_up_to_its_mean_score(tmp_path):
     rng = np.random.default_rng(2)
     values = rng.exponential(size=(60, 50)) * rng.normal(size=50)
     tables = summarize(tmp_path, accounts(values, np.arange(60) % 3), {0: "red", 1: "red", 7: "dog"})
-    for number, own in tables.items.groupby("class"):
+    for number, own in tables.contributions.groupby("class"):
         score = tables.classes.set_index("class")["score"][number]
         assert own["mean"].sum() == pytest.approx(score)
         assert own["units"].sum() == 50 and own["part"].tolist()[-4:] == list(classes.SUMS)
-    shown = tables.items[tables.items["part"].isin(classes.SIDES)]
+    shown = tables.contributions[tables.contributions["part"].isin(classes.SIDES)]
     assert (np.sign(shown["mean"]) == np.where(shown["part"] == "for", 1, -1)).all()
     assert (shown["p_adjusted"] <= classes.SIGNIFICANT).all()
     assert {"red", "dog"} <= set(shown["name"])  # named ones by themselves
@@ -134,12 +149,12 @@ def test_images_lean_most_on_an_item_in_their_order(tmp_path):
     values[:, 0], values[:, 1] = np.arange(12, 0, -1), -np.arange(12)
     tables = summarize(tmp_path, accounts(values, 0), {0: "red"})
     for part, ids in (("for", range(10)), ("against", range(11, 1, -1))):
-        own = tables.images[tables.images["part"] == part]
+        own = tables.leaning[tables.leaning["part"] == part]
         assert own["image_id"].tolist() == [f"i{row:03d}" for row in ids]
         assert own["place"].tolist() == list(range(1, 11))
     values[:, 1] = np.where(np.arange(12) < 7, -1, 0)
     tables = summarize(tmp_path, accounts(values, 0))
-    assert len(tables.images[tables.images["part"] == "against"]) == 7  # those that lean on it at all
+    assert len(tables.leaning[tables.leaning["part"] == "against"]) == 7  # those that lean on it at all
 
 
 def test_what_noise_contributes_speaks_for_nothing(tmp_path):
@@ -154,7 +169,7 @@ def test_pages_are_compared_with_those_of_other_classes(tmp_path):
     target = np.repeat([0, 1, 2], 10)
     tables = summarize(tmp_path, accounts(pages[target], target))
     assert tables.classes["other_classes"].tolist() == pytest.approx([0, 0, -1])
-    first = tables.items[(tables.items["class"] == 0) & (tables.items["unit"] == 0)]
+    first = tables.contributions[(tables.contributions["class"] == 0) & (tables.contributions["unit"] == 0)]
     assert first["other_classes"].tolist() == pytest.approx([2.5])
 
 
@@ -173,7 +188,7 @@ def test_tables_depend_on_no_shard_and_no_pass(tmp_path, sizes, most_bytes):
 @pytest.mark.parametrize("values", [np.zeros((12, 0)), np.full((12, 3), np.nan), np.ones((3, 2)), np.zeros((0, 2))])
 def test_where_no_class_has_ten_accounts_the_tables_are_there_without_rows(tmp_path, values):
     tables = summarize(tmp_path, accounts(values, 1))
-    assert len(tables.items) == len(tables.images) == 0 and len(tables.units["class"]) == 0
+    assert len(tables.contributions) == len(tables.leaning) == 0 and len(tables.units["class"]) == 0
     assert tables.classes["images"].sum() == len(values)
     write_arrays(tmp_path / "units.h5", tables.units, {})
     for table in tables[:3]:
@@ -184,11 +199,11 @@ def test_where_no_class_has_ten_accounts_the_tables_are_there_without_rows(tmp_p
 def test_one_unit_of_a_million_and_constant_images_change_no_other_row(tmp_path):
     rng = np.random.default_rng(5)
     values = rng.exponential(size=(20, 6))
-    before = summarize(tmp_path, accounts(values, 0)).items.set_index("unit")["mean"]
+    before = summarize(tmp_path, accounts(values, 0)).contributions.set_index("unit")["mean"]
     values[:, 2] = 1e6
-    after = summarize(tmp_path, accounts(values, 0)).items.set_index("unit")["mean"]
+    after = summarize(tmp_path, accounts(values, 0)).contributions.set_index("unit")["mean"]
     units = [0, 1, 3, 4, 5]
     assert after[units].tolist() == pytest.approx(before[units].tolist()) and after[2] == 1e6
     same = summarize(tmp_path, accounts(np.ones((12, 3)), 0, source_images=["one"] * 12))
     assert same.classes["source_images"].tolist() == [1] and same.classes["items_for"].tolist() == [0]
-    assert np.isnan(same.classes["halves"]).all() and same.items["low"].isna().all()
+    assert np.isnan(same.classes["halves"]).all() and same.contributions["low"].isna().all()
