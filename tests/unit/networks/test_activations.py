@@ -81,6 +81,14 @@ def test_extract_finds_the_units_on_either_axis():
     torch.testing.assert_close(first, last)
 
 
+def test_extract_tells_tokens_by_the_sides_of_the_images():
+    """Four tokens are two rows and columns of a square, and a class token and a row of three of an image like it."""
+    tokens = torch.tensor([100.0, 1, 2, 6])[None, :, None]
+    for height, width, expected in ((32, 32, 109 / 4), (16, 48, 3)):
+        (pooled,) = layer_outputs.extract(lambda _: tokens, [torch.zeros(1, height, width, 3)])
+        assert pooled.item() == pytest.approx(expected)
+
+
 def test_a_unit_that_is_not_finite_stays_as_it_is_and_one_of_all_is_named():
     images = torch.ones(7, 5, 5, 3)
     images[5, 0, 0, 2] = math.nan
