@@ -30,7 +30,7 @@ def halving(run: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         nonlocal most
         parts, start = [], 0
         while start < len(images) or not parts:
-            part = images if most is None and not start else images[start : start + (most or len(images))]
+            part = images[start : start + (most or len(images))]
             try:
                 parts.append(run(part))
             except (RuntimeError, MemoryError) as error:
