@@ -119,8 +119,9 @@ def test_predictions_show_what_is_not_known():
 
 
 def test_layers_have_their_five_most_frequent_concepts():
+    rows = [("a", "named", 1200, 1, 40, 1000, 2, 1.25), ("b", "selective", 5, 5, 0, 0, 2, NAN)]
     layers = pd.DataFrame(
-        [["m", "a", "named", 1200, 1, 40, 1000, 2, 1.25], ["m", "b", "selective", 5, 5, 0, 0, 2, NAN]],
+        [["m", *row] for row in [*rows, ("c", "named", 5, 5, 0, 0, 2, NAN)]],
         columns=[
             "model",
             "layer",
@@ -135,12 +136,14 @@ def test_layers_have_their_five_most_frequent_concepts():
     )
     places = [("m", "a")] * 6 + [("k", "a"), ("m", "all")]
     frequent = pd.DataFrame(places, columns=["model", "layer"]).assign(concept=list("uvwxyzst"), units=range(8, 0, -1))
-    frequent = pd.concat([frequent, frequent[:1].assign(layer="b", units=0)]).assign(others=1)
+    selective = [frequent[:1].assign(layer=layer, units=0) for layer in "bc"]  # where named units count, too
+    frequent = pd.concat([frequent, *selective]).assign(others=1)
     names = ["model", "layer", "units", "dead or constant", "counted", "distinct concepts", "expected distinct"]
     names.append("most frequent (units)")
     rows = [
         ["m", "a", "1,200", "1", "40 named", "1,000", "1.2 among 2", "u (8), v (7), w (6), x (5), y (4)"],
         ["m", "b", "5", "5", "0 selective", "0", "– among 2", "u (1)"],
+        ["m", "c", "5", "5", "0 named", "0", "– among 2", "none"],
     ]
     assert overview_tables.layers_table(layers, frequent) == [dict(zip(names, row, strict=True)) for row in rows]
 
