@@ -3,8 +3,10 @@
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
+import socket
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
@@ -88,3 +90,15 @@ def test_the_source_images_of_a_set_are_checked_where_they_are_kept(tmp_path):
     ):
         kept.check_source_images(tmp_path / f"{folder.name}.json", hashes)
     assert kept.keep_folder(tmp_path / "own", tmp_path / "store") != folder
+
+
+def test_a_folder_is_named_after_what_it_holds_in_any_order():
+    name = hashlib.sha256(b'{"a.png": "1", "b.png": "2"}').hexdigest()[:32]
+    assert kept.digest_of({"b.png": "2", "a.png": "1"}) == kept.digest_of({"a.png": "1", "b.png": "2"}) == name
+
+
+def test_what_a_killed_process_of_the_same_number_left_is_in_nobodys_way(tmp_path):
+    (tmp_path / "a/weights").mkdir(parents=True)
+    (tmp_path / f"a/weights/{socket.gethostname()}-{os.getpid()}.part").symlink_to("nowhere")
+    assert keep(tmp_path, b"content").read_bytes() == b"content"
+    assert visible(tmp_path / "a/weights") == ["m.bin"]
