@@ -62,7 +62,8 @@ rule embed_concepts:
         unpack(encoder_files),
         concepts="results/retrieved/concepts.csv",
     output:
-        "results/embeddings/concepts/{encoder}.h5",
+        concepts="results/embeddings/concepts/{encoder}.h5",
+        classes="results/embeddings/classes/{encoder}.h5",
     log:
         "results/logs/embed_concepts/{encoder}.log",
     benchmark:
@@ -77,6 +78,7 @@ rule embed_concepts:
     params:
         encoder=encoder,
         device=config["device"],
+        classes=named_classes(labeled_models()),
     message:
         "Embed the concepts with {wildcards.encoder}"
     script:

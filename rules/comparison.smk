@@ -4,7 +4,7 @@
 rule compare_models:
     input:
         concepts="results/concepts.csv",
-        rarefied=per_layer("results/rarefaction/{model}/{layer}.csv"),
+        rarefied=expand("results/rarefaction/{model}.csv", model=labeled_models()),
     output:
         frequent="results/comparison/frequent_concepts.csv",
         layers="results/comparison/layers.csv",
@@ -41,6 +41,7 @@ rule draw_concepts:
         trend="results/comparison/trend.csv",
         differences="results/comparison/category_differences.csv",
         concepts="results/concepts.csv",
+        controls="results/controls.csv",
     output:
         frequent=report(
             "results/figures/concepts/frequent.svg",
@@ -54,6 +55,12 @@ rule draw_concepts:
             category="3 Concepts",
             labels={"result": "figure: what the labels may claim"},
             caption="../report/null.rst",
+        ),
+        controls=report(
+            "results/figures/concepts/controls.svg",
+            category="3 Concepts",
+            labels={"result": "figure: words where the truth is known"},
+            caption="../report/controls.rst",
         ),
         categories="results/figures/concepts/categories.svg",
         rarefaction="results/figures/concepts/rarefaction.svg",

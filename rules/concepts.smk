@@ -31,15 +31,15 @@ rule label_units:
 
 rule rarefy_probe:
     input:
-        activations=expand("results/activations/{{model}}/{{layer}}/{shard}.h5", shard=shards("probe")),
+        activations=activations_of_model,
         images=expand("results/embeddings/images/{encoder}/{shard}.h5", encoder=ENCODER, shard=shards("probe")),
         concepts=f"results/embeddings/concepts/{ENCODER}.h5",
     output:
-        "results/rarefaction/{model}/{layer}.csv",
+        "results/rarefaction/{model}.csv",
     log:
-        "results/logs/rarefy_probe/{model}/{layer}.log",
+        "results/logs/rarefy_probe/{model}.log",
     benchmark:
-        "results/benchmarks/rarefy_probe/{model}/{layer}.tsv"
+        "results/benchmarks/rarefy_probe/{model}.tsv"
     conda:
         "../envs/unitlens.yaml"
     threads: config["threads"]
@@ -47,11 +47,12 @@ rule rarefy_probe:
         mem_mb=memory(PROBES_MB),
         runtime=LONG,
     params:
+        layers=of_model("layers"),
         similarity=config["dissect"]["similarity"],
         sizes=config["dissect"]["probe_sizes"],
         seed=config["seed"],
     message:
-        "Label the units of {wildcards.model} {wildcards.layer} on parts of the probe source images"
+        "Label the units of {wildcards.model} on parts of the probe source images"
     script:
         "../scripts/rarefy_probe.py"
 
@@ -85,12 +86,51 @@ rule map_units:
         "../scripts/map_units.py"
 
 
+rule score_words:
+    input:
+        model="results/models/{model}.json",
+        weights="results/retrieved/weights/{model}.bin",
+        images=all_probe_images_of_model,
+        features=expand("results/embeddings/images/{encoder}/{shard}.h5", encoder=ENCODER, shard=shards("probe")),
+        concepts=f"results/embeddings/concepts/{ENCODER}.h5",
+        classes=[] if ENCODER == "annotations" else f"results/embeddings/classes/{ENCODER}.h5",
+    output:
+        "results/controls/{model}.csv",
+    log:
+        "results/logs/score_words/{model}.log",
+    benchmark:
+        "results/benchmarks/score_words/{model}.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        batch_size=config["batch_size"],
+        mem_mb=memory_of_network(CONTROLS_MB),
+        runtime=LONG,
+    params:
+        network=network,
+        device=config["device"],
+        layers=of_model("layers"),
+        pooling=config["dissect"]["pooling"],
+        classes=lambda wildcards: next(iter(named_classes([wildcards.model])), None),
+        similarity=config["dissect"]["similarity"],
+        evidence=config["dissect"]["evidence"],
+        seed=config["seed"],
+    message:
+        "Label the class outputs of {wildcards.model}, and its layers with shuffled weights"
+    script:
+        "../scripts/score_words.py"
+
+
 rule collect_concepts:
     input:
         concepts=per_layer("results/concepts/{model}/{layer}.csv"),
         linear=per_layer("results/linear_labels/{model}/{layer}.csv"),
+        controls=expand("results/controls/{model}.csv", model=labeled_models()),
     output:
         table="results/concepts.csv",
+        controls="results/controls.csv",
         linear="results/linear_labels.csv",
         findings="results/findings/evidence.json",
     log:

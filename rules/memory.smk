@@ -9,6 +9,7 @@ ENCODER_MB = 1600  # an encoder, of which CLIP's ViT-B/16 is held twice while it
 CHANGED_MB = 1500  # a network, and images or weights that are changed again and again
 LAYER_MB = 2000  # a network, and the activations of a layer put together
 LABELS_MB = 3000  # the activations of a layer, twice, and their similarity to every concept
+CONTROLS_MB = 4000  # the outputs of all classes and their similarity to every concept, and shuffled layers
 PROBES_MB = 2500  # the same of parts of the source images
 WORDS_MB = 2500  # the encoder of words, and the labels of all units
 MAPS_MB = 1500  # libraries that cut, measure and draw maps

@@ -9,6 +9,7 @@ rule write_overview:
         explanations="results/explanations.csv",
         classes="results/classes.csv",
         concepts="results/concepts.csv",
+        controls="results/controls.csv",
         frequent="results/comparison/frequent_concepts.csv",
         layers="results/comparison/layers.csv",
         categories="results/comparison/categories.csv",

@@ -50,7 +50,7 @@ def overview_sections(wildcards):
     agreement = ["equal_area_iou", "sweep", "spearman"]
     faithfulness = [f"{model}/{name}" for model in explained_models() for name in ("scores", "curves")]
     sections = [
-        ("Evidence", "evidence", ["concepts/null"]),
+        ("Evidence", "evidence", ["concepts/null", "concepts/controls"]),
         ("Networks compared", "concepts", [f"concepts/{name}" for name in compared]),
         *if_configured("netdissect", ("Network Dissection", "netdissect", ["concepts/annotated_units"])),
         ("Classes", "classes", []),

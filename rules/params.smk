@@ -35,6 +35,18 @@ def own_class_list(wildcards):
     return {wildcards.model: config["models"][wildcards.model]["classes"]}
 
 
+def named_classes(models):
+    """The class lists, each once, of those models whose classes have names."""
+    lists = (config["models"][model]["classes"] for model in models)
+    return list(dict.fromkeys(each for each in lists if not isinstance(each, int)))
+
+
+def activations_of_model(wildcards):
+    """What all layers of a model make of the images to label with, layer by layer."""
+    path = f"results/activations/{wildcards.model}/{{layer}}/{{shard}}.h5"
+    return expand(path, layer=config["models"][wildcards.model]["layers"], shard=shards("probe"))
+
+
 GRID_ROWS = 3  # source images of a grid of explanations; the page of explanations has more
 
 

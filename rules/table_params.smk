@@ -21,6 +21,7 @@ def tables_by_page():
                 "results/comparison/trend.csv": "table_trend",
                 "results/comparison/frequent_concepts.csv": "table_frequent",
                 "results/comparison/unique_concepts.csv": "table_unique_concepts",
+                "results/controls.csv": "table_controls",
                 "results/concepts.csv": "concepts",
                 "results/linear_labels.csv": "linear_labels",
             },

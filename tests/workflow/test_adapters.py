@@ -24,7 +24,7 @@ from unitlens.storage import arrays as arrays_module
 from unitlens.storage import kept
 from unitlens.storage.shards import concatenate, read_column
 from unitlens.storage.tables import read_table, write_table
-from unitlens.tables import unit_labels
+from unitlens.tables import unit_labels, word_controls
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 GEOMETRY = {key: toy.PREPROCESSING[key] for key in ("fit", "resize", "crop", "interpolation")}
@@ -958,10 +958,39 @@ def label_units(folder, similarity="cos_similarity"):
     return shards, lambda: adapter("label_units", files, outputs, params=params, model=MODEL, layer="relu1")
 
 
+def score_words(folder, batch_size=4):
+    """Label the class outputs of the toy network on the six source images, with a list of which a class is one."""
+    images, features, concepts = [decode(f"{folder}/own.h5")], f"{folder}/features.h5", f"{folder}/classes.h5"
+    arrays, _ = arrays_module.read_arrays(images[0])
+    rng = np.random.default_rng(0)
+    shown = {name: arrays[name] for name in ("image_id", "source_image")} | {"features": rng.random((IMAGES, 4))}
+    arrays_module.write_arrays(features, shown, {"encoder": "ConSE surrogate"})
+    first, *others = word_controls.names_to_add([], toy.CLASSES)
+    words = np.array([first, "dog"], dtype=object)
+    listed = {"features": rng.random((2, 4)), "word": words, "category": words}
+    arrays_module.write_arrays(concepts, listed, {"encoder": "ConSE surrogate"})
+    added = {"features": rng.random((4, 4)), "word": np.array(others, dtype=object)}
+    arrays_module.write_arrays(f"{folder}/others.h5", added, {"encoder": "ConSE surrogate"})
+    files = model_inputs(images) | {"features": [features], "concepts": concepts, "classes": f"{folder}/others.h5"}
+    params = {"network": NETWORK, "device": "cpu", "pooling": "avg", "layers": ["relu1", "relu2"], "seed": 1}
+    params |= {"classes": "classes.txt", "similarity": "cos_similarity", "evidence": EVIDENCE}
+    adapter("score_words", files, [f"{folder}/controls.csv"], params=params, batch_size=batch_size, model=MODEL)
+    return f"{folder}/controls.csv"
+
+
+def test_controls_of_words_are_those_of_the_network():
+    table = read_table(score_words("controls"))
+    assert table.control.tolist() == ["class outputs", "name not listed", *["shuffled weights"] * 2]
+    assert table.layer.tolist() == ["", "", "relu1", "relu2"] and set(table.model) == {MODEL}
+    assert table.words.tolist() == [6, 4, 2, 2] and table.units.tolist()[:2] == [5, 2]
+    pd.testing.assert_frame_equal(read_table(score_words("controls", batch_size=1)), table, rtol=1e-5)
+
+
 def collected(folder):
     """What is said of the labels of one layer."""
-    outputs = {name: f"{folder}/all-{name}" for name in ("table", "linear", "findings")}
-    adapter("collect_concepts", {"concepts": f"{folder}/relu1.csv", "linear": f"{folder}/linear.csv"}, outputs)
+    outputs = {name: f"{folder}/all-{name}" for name in ("table", "linear", "controls", "findings")}
+    files = {"concepts": f"{folder}/relu1.csv", "linear": f"{folder}/linear.csv", "controls": score_words(folder)}
+    adapter("collect_concepts", files, outputs)
     return json.loads(Path(outputs["findings"]).read_text())
 
 
@@ -978,7 +1007,8 @@ def test_labels_with_evidence():
     assert linear[["linear_correlation", "ridge_correlation"]].notna().all(axis=None)
     sentences = collected("labeled")
     expected = [f"{MODEL}: {line}" for line in concept_findings.evidence_findings(table)]
-    assert sentences == expected + pages.marked(concept_findings.linear_findings(linear))
+    controls = concept_findings.control_findings(read_table("labeled/all-controls"))
+    assert sentences == expected + pages.marked(controls + concept_findings.linear_findings(linear))
     assert sentences[0].startswith(f"{MODEL}: ") and "of 3 active units" in sentences[0]
 
 

@@ -35,12 +35,13 @@ DEMO = {
     "embed_images": 2,
     "embed_concepts": 1,
     "label_units": 6,
-    "rarefy_probe": 6,
+    "rarefy_probe": 2,
     "map_units": 6,  # 2 models x 3 layers
     "map_annotated_units": 6,
     "collect_mask_words": 1,
     "dissect_network": 6,
     "collect_netdissect": 1,
+    "score_words": 2,
     "collect_concepts": 1,
     "compare_models": 1,
     "explain_cam": 6,  # 2 models x 3 CAMs x 1 shard

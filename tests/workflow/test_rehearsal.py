@@ -161,7 +161,7 @@ def test_experiment_from_the_first_download_to_the_overview(
         for model in ("resnet18", "resnet18_places365")
         for layer, units in (("layer2", 128), ("layer3", 256), ("layer4", 512))
     }
-    sizes = pd.read_csv(project / "results/rarefaction/resnet18/layer4.csv").source_images
+    sizes = pd.read_csv(project / "results/rarefaction/resnet18.csv").query("layer == 'layer4'").source_images
     assert {100, PROBE} <= set(sizes)
     assert set(pd.read_csv(project / "results/agreement.csv").model) == explained
     assert json.loads((project / "results/models/resnet18_places365.json").read_text())["classes"] == 365

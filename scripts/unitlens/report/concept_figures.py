@@ -15,13 +15,23 @@ from matplotlib.patches import Patch
 
 from unitlens.report import charts
 from unitlens.report.text import SIGNIFICANT, adjusted, counted, listed, p_value
-from unitlens.tables import unit_labels
+from unitlens.tables import unit_labels, word_controls
 
 MOST_FREQUENT = 15  # concepts shown for each model
 FEWEST_UNITS = 2  # of a concept that is shown
 MOST_LINES = 8  # that have their layer's name beside them
 NO_LABEL = "No unit is selective."
 CATEGORIES = ("object", "scene", "part", "material", "texture", "color", "word")  # in this order
+_OF_CONTROLS = [  # what is drawn of each control, and what it is called
+    (word_controls.CLASSES, "named_right", "class outputs: named ones that are right"),
+    (word_controls.CLASSES, "selective_right", "class outputs: selective ones whose best word is right"),
+    (word_controls.CLASSES, "covered", "class outputs: sets that hold the right word"),
+    (word_controls.CLASSES, "right_covered", "class outputs: sets that are calibrated to hold it"),
+    (word_controls.UNLISTED, "selective_share", "name not listed: selective all the same"),
+    (word_controls.UNLISTED, "named_share", "name not listed: named, wrongly"),
+    (word_controls.SHUFFLED, "selective_share", "shuffled weights: selective,"),
+    (word_controls.SHUFFLED, "named_share", "shuffled weights: named,"),
+]
 
 
 @charts.drawing
@@ -162,6 +172,32 @@ def label_statuses(concepts: pd.DataFrame, *, encoder: str) -> Figure:
     sets = f"theme: at most {unit_labels.LARGEST_THEME} groups of words; named: one"
     footer = f"selective: q ≤ {bar:g} by the permutation null; {sets}. {_footer(encoder)}"
     return charts.finished(panels, "What the labels may claim", footer=footer)
+
+
+@charts.drawing
+def controls(controls: pd.DataFrame, *, encoder: str, models: Sequence[str] = ()) -> Figure:
+    """Draw how often words of the controls are right, and how often there are any where nothing is to name."""
+    parts = []
+    for control, column, label in _OF_CONTROLS:
+        own = controls[(controls["control"] == control) & controls[column].notna()]
+        found = own[["model", "layer", column, f"{column}_low", f"{column}_high"]].set_axis(
+            ["model", "layer", "mean", "low", "high"], axis=1
+        )
+        parts.append(found.assign(row=[f"{label} {layer}".strip() for layer in found["layer"]]))
+    rows = pd.concat(parts, ignore_index=True)
+    charts.require(rows, "mean", "There is nothing to compare words with.")
+    (panel,) = panels = charts.dot_plot(
+        {"": rows.assign(**{name: 100 * rows[name] for name in ("mean", "low", "high")})},
+        row="row",
+        series="model",
+        looks=charts.looks([*models, *rows["model"]]),
+        labels={row: charts.wrap(row, 34) for row in dict.fromkeys(rows["row"])},
+        heights=(0.3, 0.16),
+        around=1.2,
+    )
+    panel.set_xlim(0, 100)
+    panel.set_xlabel("% of units, 95 % intervals")
+    return charts.finished(panels, "Words where the truth is known", footer=_footer(encoder))
 
 
 @charts.drawing

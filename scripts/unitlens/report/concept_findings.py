@@ -8,7 +8,7 @@ import pandas as pd
 
 from unitlens.report import text
 from unitlens.report.pages import say
-from unitlens.tables import linear_labels, resampling, unit_labels
+from unitlens.tables import linear_labels, resampling, unit_labels, word_controls
 from unitlens.tables.diversity import FEWEST
 
 
@@ -105,6 +105,20 @@ def linear_findings(table: pd.DataFrame) -> list[str]:
         if row["units"]:
             sentences += say("concepts.linear", row=row, **probe)
     return sentences
+
+
+def control_findings(controls: pd.DataFrame) -> list[str]:
+    """Say how often words are right where the truth is known, and how often there are words where nothing is to name.
+
+    The table is of `word_controls.beside`.
+    """
+    sentences = []
+    for model, group in controls.groupby("model", sort=False):
+        rows = {name: own.to_dict("records") for name, own in group.groupby("control", sort=False)}
+        classes, unlisted = (rows[name][0] for name in (word_controls.CLASSES, word_controls.UNLISTED))
+        shown = {"classes": classes, "unlisted": unlisted, "shuffled": rows.get(word_controls.SHUFFLED, [])}
+        sentences += say("concepts.controls", model=model, sought=word_controls.SOUGHT, **shown)
+    return sentences + (say("concepts.what_controls_say") if sentences else [])
 
 
 def label_sentences(concepts: pd.DataFrame, encoder: str) -> list[str]:

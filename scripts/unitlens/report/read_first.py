@@ -9,7 +9,7 @@ import pandas as pd
 
 from unitlens.report import text
 from unitlens.report.pages import say
-from unitlens.tables import unit_labels
+from unitlens.tables import unit_labels, word_controls
 
 FEW = 20  # units below which a number of concepts says little
 
@@ -51,7 +51,9 @@ def sentences(tables: Tables) -> list[str]:
     counts = units["status"].value_counts()
     if by(units) == "by annotations":
         known = int(units["source_images"].max())
-        return said + say("summary.masks", **_claims(counts), source_images=known, what="Annotations")
+        return (
+            said + say("summary.masks", **_claims(counts), source_images=known, what="Annotations") + _controls(tables)
+        )
     active = units[units["status"].isin(unit_labels.STATUSES)]
     if len(active):
         selective = active[active["status"].isin(unit_labels.CLAIMS)]
@@ -59,7 +61,17 @@ def sentences(tables: Tables) -> list[str]:
         bar = units["alpha"].iloc[0]
         said += say("summary.selective", selective=len(selective), living=len(active), bar=bar, **claims)
         said += _stability(active, selective)
+    said += _controls(tables)
     return said + say("summary.what_to_do", source_images=int(units["source_images"].max()), named=named)
+
+
+def _controls(tables: Tables) -> list[str]:
+    """Say how often names are right where they are known."""
+    if "controls" not in tables:
+        return []
+    table = tables["controls"]
+    rows = table[table["control"] == word_controls.CLASSES].to_dict("records")
+    return say("summary.word_controls", rows=rows, sought=word_controls.SOUGHT)
 
 
 def _claims(counts: pd.Series) -> dict[str, int]:

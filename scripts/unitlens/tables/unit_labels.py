@@ -11,7 +11,7 @@ from torch import Tensor
 from unitlens.networks.layer_outputs import check_finite, silenced
 from unitlens.tables import resampling
 from unitlens.units import dissect, evidence, exemplars, held_out, label_sets
-from unitlens.units.permutation import Probe, group_rows, p_values, splits, testable
+from unitlens.units.permutation import SPLITS, Probe, group_rows, p_values, splits, testable
 
 ALL = "all"  # the layer column of rows that pool the configured layers
 SILENT = ("dead", "constant", "not finite")  # status of units that cannot have a label
@@ -181,6 +181,7 @@ def label_table(
     resamples: int = 200,
     null_draws: int = 10_000,
     alpha: float = 0.05,
+    held_out_splits: int = SPLITS,
 ) -> pd.DataFrame:
     """Label every unit of a layer and tabulate the labels with their evidence, see docs/evidence.md.
 
@@ -191,7 +192,8 @@ def label_table(
     the same images in the same order, and ``source_image`` (n,), what each was cut from; `concepts` ``features`` (m,
     d), ``word`` and ``category`` (m,). `encoders` are those of images and concepts, which must be one. Of the source
     images there are so many bootstrap `resamples` and draws of the permutation null. Units are selective up to an
-    adjusted p-value of `alpha`, where that is 1 of `SELECTIVE`. Errors are as of `check_origin`.
+    adjusted p-value of `alpha`, where that is 1 of `SELECTIVE`. Held-out scores are means over so many splits. Errors
+    are as of `check_origin`.
     """
     check_origin(activations, images, concepts, encoders)
     probe = Probe(
@@ -202,7 +204,7 @@ def label_table(
         evidence.near_duplicates(texts),
     )
     rngs = [np.random.default_rng([seed, purpose]) for purpose in (0, 1)]
-    halved = splits(probe.source_images, seed)
+    halved = splits(probe.source_images, seed)[:held_out_splits]
     collect = evidence.collect_from_top_images if similarity in dissect.TERMS else evidence.collect_from_all_images
     collected = collect(probe, similarity, resamples, null_draws, halved, rngs)
     scores, stability, observed, null, halves, short = collected

@@ -299,6 +299,31 @@ def effects(models):
     return pd.DataFrame(rows, columns=columns)
 
 
+def controls(models):
+    """Controls of words: two that are judged, and the layers with shuffled weights; a model has no named units."""
+    rows = []
+    for number, (model, names) in enumerate(models.items()):
+        for control, layer in [
+            ("class outputs", ""),
+            ("name not listed", ""),
+            *[("shuffled weights", n) for n in names],
+        ]:
+            row = {"model": model, "control": control, "layer": layer}
+            for column in (
+                "named_right",
+                "selective_right",
+                "covered",
+                "right_covered",
+                "selective_share",
+                "named_share",
+            ):
+                known = control == "class outputs" or column.endswith("share")
+                share = 0.5 if known and not (number and column == "named_right") else np.nan
+                row |= {column: share, f"{column}_low": share - 0.1, f"{column}_high": share + 0.2}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def annotated(models):
     """Units of Network Dissection: named, selective, not selective, not finite; a layer has categories unheard of."""
     kinds = [
@@ -341,6 +366,7 @@ def charts(models):
         "sweep": (evaluation_figures.agreement_sweep, [sweep(models)], {}),
         "rarefaction": (concept_figures.rarefaction, [curve(models), probe_sizes(models)], encoder),
         "annotated": (concept_figures.units_named_by_masks, [annotated(models)], {}),
+        "controls": (concept_figures.controls, [controls(models)], encoder),
         "null": (concept_figures.label_statuses, [evidence(models)], encoder),
         "trend": (concept_figures.category_trend, [trend(models)], encoder),
         "differences": (concept_figures.category_differences, [differences(models)], encoder),

@@ -609,6 +609,7 @@ EMPTY = {  # the columns of the tables, and options
         {},
     ),
     "evaluation_findings.localization_findings": ([["model", "reference", "measure"], ["model"]], {}),
+    "concept_findings.control_findings": ([["model", "control"]], {}),
     "concept_findings.linear_findings": (
         [["model", "layer", "linear_correlation", "label_correlation", "ridge_correlation", "again", "label_again"]],
         {},
@@ -713,6 +714,21 @@ ALONE = [  # verdicts of sentences, with the values that decide
     ("concepts_evidence", {"living": 4, "better": 1}, "1 of 4 active units matches a concept better than chance."),
     ("concepts_evidence", {"living": 4, "better": 0}, "No unit is shown to match a concept better than chance."),
     ("concepts_labels", {"model": "m", "units": 8, "named": 1}, "m: 1 of 8 units is named."),
+    *[
+        ("concepts_controls", {"model": "m", "sought": 0.85, "classes": SimpleNamespace(**classes)}, f"m: {said}")
+        for classes, said in [
+            ({"why": "x"}, "how often names are right is not known."),
+            ({"why": "", "named": 0}, "how often names are right is not known."),
+            (
+                {"why": "", "named": 9, "named_right": 0.5, "named_right_high": 0.8},
+                "names are right too rarely, 50 % of class outputs.",
+            ),
+            (
+                {"why": "", "named": 9, "named_right": 0.9, "named_right_high": 0.95},
+                "90 % of the names of class outputs are right.",
+            ),
+        ]
+    ],
     *[
         ("concepts_linear", {"row": {"model": "m", "layer": "x", "gain_low": low, "gain_high": high}}, f"m x: {said}")
         for low, high, said in [

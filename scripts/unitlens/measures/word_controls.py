@@ -1,0 +1,41 @@
+"""Run a network for the controls of its words: outputs whose names are known, and layers that have learned nothing."""
+
+import copy
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from unitlens.measures.sanity import layers_with_weights, randomize
+from unitlens.networks import hooks, layer_outputs
+from unitlens.networks.memory import halving
+from unitlens.networks.network import Network
+
+
+def outputs(
+    net: Network, batches: Iterable[Tensor], *, poolings: Mapping[str, str], seed: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Give the scores (n, classes) of a network, and layers (n, units) of a copy of it whose weights are shuffled.
+
+    `batches` are of uint8 images (n, h, w, channels), read once; `poolings` says how each layer is pooled, as
+    `layer_outputs.pool` does. Values of the copy that are not finite count as 0.
+    """
+    shuffled = copy.deepcopy(net.model)
+    randomize(shuffled, layers_with_weights(shuffled), seed=seed)
+    sizes = []
+
+    @halving
+    @torch.inference_mode()
+    def run(images: Tensor) -> Tensor:
+        inputs = net.normalize(images)
+        parts = [layer_outputs.pool(net.model(inputs))]
+        with hooks.capture(shuffled, poolings) as layers:
+            shuffled(inputs)
+        for layer, pooling in poolings.items():
+            parts.append(layer_outputs.pool(layers[layer].nan_to_num(0, 0, 0), pooling, images=images.shape[:3]))
+        sizes[:] = [part.shape[1] for part in parts]
+        return torch.cat([part.float().cpu() for part in parts], 1)
+
+    rows = torch.cat([run(torch.as_tensor(images)) for images in batches])
+    scores, *layers = rows.split(sizes, 1)
+    return scores, dict(zip(poolings, layers, strict=True))

@@ -1,0 +1,183 @@
+"""Words where the truth is known: planted classes that are listed, not listed, listed twice, and layers of noise."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+from unitlens.measures import word_controls as measured
+from unitlens.networks import heads, network
+from unitlens.report import concept_findings, read_first
+from unitlens.tables import unit_labels, word_controls
+from unitlens.tables.word_controls import CLASSES, SHUFFLED, UNLISTED
+
+CLASS_NAMES = [f"thing_{number}, also called {number}" for number in range(40)]
+IMAGES, DIMENSION = 900, 48
+
+
+def planted(*, listed=20, again=0, noise=0.05, alike=0.0, seed=0):
+    """Classes that answer to a concept each, of which so many are on the list, and some of these twice; 60 more words.
+
+    Concepts come in tens that are `alike`, by the share that they have in common. Gives scores, a layer that answers to
+    nothing, the images' names, what they show, the concepts, and the words of
+    the classes that these lack.
+    """
+    rng = np.random.default_rng(seed)
+    kinds = rng.normal(size=(10, DIMENSION))[np.arange(100) % 10]
+    own = rng.normal(size=(len(CLASS_NAMES) + 60, DIMENSION))
+    texts = (np.sqrt(alike) * kinds + np.sqrt(1 - alike) * own).astype(np.float32)
+    shown = rng.permutation(np.arange(IMAGES) % len(texts))
+    features = (texts[shown] + rng.normal(scale=0.7, size=(IMAGES, DIMENSION))).astype(np.float32)
+    units = [each / np.linalg.norm(each, axis=1, keepdims=True) for each in (features, texts)]
+    scores = units[0] @ units[1][: len(CLASS_NAMES)].T
+    scores = (scores + rng.normal(scale=noise, size=scores.shape)).astype(np.float32)
+    ids = np.array([f"i{row}" for row in range(IMAGES)], dtype=object)
+    images = {"features": features, "image_id": ids, "source_image": ids.astype(str)}
+    words = [word_controls.spoken(name) for name in CLASS_NAMES] + [f"other {number}" for number in range(60)]
+    rows = [*range(listed), *range(len(CLASS_NAMES), len(words))]
+    doubles = [f"{words[row]} again" for row in range(again)]
+    concepts = {
+        "word": np.array([words[row] for row in rows] + doubles, dtype=object),
+        "category": np.full(len(rows) + again, "object", dtype=object),
+        "features": np.concatenate([texts[rows], 1.001 * texts[:again]]),
+    }
+    added = np.arange(listed, len(CLASS_NAMES))
+    others = {"word": np.array(words, dtype=object)[added], "features": texts[added]}
+    return scores, {"layer": rng.normal(size=(IMAGES, 80)).astype(np.float32)}, ids, images, concepts, others
+
+
+def score(made, names=CLASS_NAMES, **options):
+    settings = {"similarity": "soft_wpmi", "encoders": ("clip", "clip"), "seed": 0, "null_draws": 2000} | options
+    return word_controls.score(*made, names, **settings)
+
+
+@pytest.fixture(scope="module")
+def table():
+    return score(planted())
+
+
+def test_the_names_of_planted_classes_are_right_and_their_sets_hold_them(table):
+    row = table.set_index("control").loc[CLASSES]
+    assert (row.words, row.units) == (100, 40) and row.why == ""
+    assert row.selective >= 38 and row.named >= 30 and row.named_right >= 0.95
+    assert row.selective_right >= 0.95 and row.covered >= 0.9 and row.right_covered >= 0.9
+    assert row.set_size == 1 and row.right_size == 1
+    for name in ("named_right", "selective_right", "covered", "right_covered", "named_share"):
+        assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
+    assert row.selective_share == row.selective / 40
+
+
+def test_names_that_are_taken_off_the_list_are_missed_by_some(table):
+    row = table.set_index("control").loc[UNLISTED]
+    assert (row.words, row.units) == (80, 20)
+    assert row.selective >= 10, "a unit without its word is selective all the same"
+    assert np.isnan(row.named_right) and np.isnan(row.selective_right)
+
+
+def test_noise_is_seldom_selective(table):
+    row = table.set_index("control").loc[SHUFFLED]
+    assert (row.layer, row.words, row.units) == ("layer", 80, 80), "the run's own list"
+    assert row.selective <= stats.binom.ppf(0.999, 80, 0.05)
+
+
+def test_a_name_that_stands_there_twice_is_right_either_way():
+    row = score(planted(listed=40, again=40)).set_index("control").loc[CLASSES]
+    assert row.words == 140 and row.selective_right >= 0.95 and row.named_right >= 0.95
+
+
+def test_of_concepts_that_are_alike_sets_hold_what_they_state_and_names_are_right():
+    """Classes whose best word is wrong for a quarter; the gap is judged on classes that did not calibrate it."""
+    rows = [score(planted(noise=0.3, alike=0.6, seed=seed), null_draws=500).iloc[0] for seed in range(6)]
+    counts = np.array([[row.selective, row.right_covered * row.selective, row.named] for row in rows])
+    names = sum(row.named_right * row.named for row in rows)
+    selective, covered, named = counts.sum(0)
+    assert np.mean([row.selective_right for row in rows]) < 0.85 and selective > 200 and named > 30
+    low, high = stats.binom.ppf([0.001, 0.999], selective, 0.9)
+    assert low <= round(covered) <= high
+    assert names / named >= word_controls.SOUGHT
+
+
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [([], "the names of the classes are not known"), (["a"] * 40, "no class name is among the concepts")],
+)
+def test_a_control_that_cannot_be_made_says_why(names, why):
+    *made, _ = planted()
+    table = score((*made, None), names)
+    assert table.control.tolist() == [CLASSES, UNLISTED, SHUFFLED]
+    assert table.why.tolist() == [why, why, ""] and table.units.tolist() == [0, 0, 80]
+    lines = concept_findings.control_findings(word_controls.beside(table.assign(model="m"), concepts()))
+    assert lines[0] == f"m: how often words are right cannot be told, for {why}."
+    assert read_first._controls({"controls": table.assign(model="m")}) == [
+        "How often names are right is not known: there are no classes whose names are on the list."
+    ]
+
+
+def test_one_name_cannot_be_taken_off():
+    table = score(planted(), [CLASS_NAMES[0], *["nothing"] * 39]).set_index("control")
+    assert table.units[CLASSES] == 1 and table.why[UNLISTED] == "one class name alone is listed"
+    assert np.isnan(table.right_covered[CLASSES]), "too few to calibrate with"
+
+
+def test_labels_by_annotations_have_no_sets():
+    made = planted(listed=40)
+    names = (unit_labels.ANNOTATIONS,) * 2
+    table = score(made, similarity="auc", encoders=names, null_draws=300)
+    row = table.set_index("control").loc[CLASSES]
+    assert row.named_right >= 0.95 and np.isnan([row.covered, row.right_covered, row.set_size]).sum() >= 2
+
+
+def test_words_for_classes():
+    assert word_controls.spoken("golden_retriever,  dog") == "golden retriever"
+    assert word_controls.names_to_add(["Tench", "dog"], ["tench, fish", "a_b", "A b", "", "c"]) == ["A b", "c"]
+    assert word_controls._truth(["dog", "Dog", "cat"], ["DOG", "cat, tom", "owl"]).tolist() == [0, 2, -1]
+
+
+def concepts():
+    return pd.DataFrame({"model": "m", "layer": "layer", "status": ["named", "theme", "not selective", "dead"]})
+
+
+def test_layers_stand_beside_those_with_shuffled_weights(table):
+    found = word_controls.beside(table.assign(model="m"), concepts()).set_index("control")
+    assert found.loc[SHUFFLED, ["network_selective", "network_named"]].tolist() == pytest.approx([2 / 3, 1 / 3])
+    assert found.loc[CLASSES, ["network_selective", "network_named"]].isna().all()
+
+
+def told(table, **changes):
+    changed = table.assign(model="m", **changes)
+    return concept_findings.control_findings(word_controls.beside(changed, concepts())), read_first._controls(
+        {"controls": changed}
+    )
+
+
+def test_names_that_are_right_too_rarely_are_told_on_the_first_screen(table):
+    lines, (first,) = told(table, named=50, named_right=0.6, named_right_low=0.46, named_right_high=0.72)
+    assert "50 are named, and 60 % (95 % interval 46 % to 72 %) of the names are right, fewer than the 85 %" in lines[0]
+    assert "(95 % interval 46 % to 72 %; fewer than 85 %: do not quote names of this run)." in first
+    assert "hidden units are right, this cannot say" in first and "they cannot say" in lines[-1]
+    lines, (first,) = told(table, named=50, named_right=0.8, named_right_low=0.7, named_right_high=0.9)
+    assert "the interval leaves open whether it is the 85 % that should be." in lines[0] and "quote" not in first
+    lines, (first,) = told(table, named=0, named_right=np.nan, named_right_low=np.nan, named_right_high=np.nan)
+    assert "None is named, so that this run does not say how often names are right." in lines[0]
+    assert first.startswith("Of class outputs, whose names are known, none of 40 of m is named. Their best words are")
+
+
+def test_outputs_are_those_of_the_network_and_of_its_shuffled_copy():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 36, 4)).eval()
+    heads.attach(model, classes=4)
+    normalize = network.normalizer([0.5] * 3, [0.5] * 3, device="cpu")
+    net = network.Network(model, normalize, None, torch.device("cpu"), {})
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
+    with torch.no_grad():
+        expected = model(normalize(torch.as_tensor(images)))
+    for batches in ([images], [images[:2], images[2:]]):
+        scores, layers = measured.outputs(net, batches, poolings={"0": "avg", "1": "max"}, seed=0)
+        torch.testing.assert_close(scores, expected)
+        assert {name: tuple(each.shape) for name, each in layers.items()} == {"0": (5, 6), "1": (5, 6)}
+        own = model[0](normalize(torch.as_tensor(images))).mean((2, 3))
+        assert (layers["0"] - own).abs().max() > 0.01
+    again = measured.outputs(net, [images], poolings={"0": "avg"}, seed=0)[1]["0"]
+    torch.testing.assert_close(again, layers["0"])
+    assert not torch.equal(measured.outputs(net, [images], poolings={"0": "avg"}, seed=1)[1]["0"], again)
