@@ -567,6 +567,7 @@ SENTENCES = {  # of figures that have nothing to show
     "annotated": "No unit overlaps a concept that enough source images show.",
     "found": "There is no source image with an object that a map can be scored against.",
     "randomized": "There is no source image on which maps of a randomized network can be compared.",
+    "controls": "There is nothing to compare words with.",
     "stable": "There is no source image on which LIME can be compared with itself.",
     "shape": "There is no map that has a shape.",
     "switched off": "No class has enough labeled source images to switch units off.",
