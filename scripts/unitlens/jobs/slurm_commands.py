@@ -32,6 +32,7 @@ FEW = 10  # attempts, in six minutes, where it is not known whether a refusal pa
 SAID_AGAIN = 600  # seconds after which the console is told the same once more
 _ANSWER = 14  # seconds in which SLURM says how the jobs are; the plugin waits for 60
 _WATCHED = 25  # of these, the seconds in which the next end of a job is waited for
+_LOOKED = 30  # seconds after which SLURM is asked though jobs come to their good end
 _GONE = 60  # seconds after which a job that nobody knows any more has ended, and after which a wait is told
 
 _STOPPED = "it was not submitted: the run was stopped"
@@ -280,12 +281,16 @@ def tell_states(arguments: Sequence[str]) -> int:
     """Print ``job|state`` of all jobs of a run, as far as anybody knows it, and always with success.
 
     The plugin asks again later for those that are missing; after a failure it would forget them all. Where no job has
-    ended this waits a while for one that writes its exit status, so that short jobs are seen at once.
+    ended this waits a while for one that writes its exit status, so that short jobs are seen at once. Of those that
+    left 0 SLURM is not asked; of the others it is at least every half minute.
     """
-    begun, (states, new) = time.monotonic(), _look(arguments)
+    begun, recent = time.monotonic(), time.time() - _known()["looked"] < _LOOKED
+    states, new = (recent and _ended_well()) or _look(arguments)
     while states and not new and time.monotonic() - begun < _WATCHED and not _must_end():
         time.sleep(1)
-        if any(exit_status(_folder(), number) for number, state in states.items() if state not in ENDS):
+        if found := _ended_well():
+            states, new = found
+        elif any(exit_status(_folder(), number) for number, state in states.items() if state not in ENDS):
             time.sleep(1)  # SLURM itself still has to notice
             states, new = _look(arguments)
     for number, state in states.items():
@@ -293,11 +298,29 @@ def tell_states(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _known() -> dict:
+    """Give what was known at the last look, and when that was."""
+    path = _folder() / "states.json"
+    return json.loads(path.read_text()) if path.is_file() else {"ended": {}, "gone": {}, "waiting": None, "looked": 0}
+
+
+def _ended_well() -> tuple[dict[str, str], bool] | None:
+    """Give the states of jobs that have ended, if some of them left 0 since the last look: those are done."""
+    known = _known()
+    left = {path.stem for path in _folder().glob("[0-9]*.exit")} - known["ended"].keys()
+    new = {number: "COMPLETED" for number in left if exit_status(_folder(), number) == "0"}
+    if not new:
+        return None
+    known["ended"] |= new
+    with suppress(OSError):
+        _write(_folder() / "states.json", json.dumps(known))
+    return known["ended"], True
+
+
 def _look(arguments: Sequence[str]) -> tuple[dict[str, str], bool]:
     """Give the states of all jobs that somebody knows, and whether one of them has ended since the last look."""
-    path = _folder() / "states.json"
-    known = json.loads(path.read_text()) if path.is_file() else {"ended": {}, "gone": {}, "waiting": None}
-    ended, now = known["ended"], time.time()
+    known, now = _known(), time.time()
+    ended = known["ended"]
     running = {note.stem for note in _folder().glob("[0-9]*.json")} - ended.keys()
     options = ["--noheader", "--states=all", f"--name={_value(arguments, '--name')}", "--format=%A|%T"]
     notes = (json.loads((_folder() / f"{number}.json").read_text()) for number in running)
@@ -326,7 +349,8 @@ def _look(arguments: Sequence[str]) -> tuple[dict[str, str], bool]:
     if waiting and now - waiting > _GONE:
         _say_what_is_waited_for(arguments)
     with suppress(OSError):
-        _write(path, json.dumps({"ended": ended | new, "gone": gone, "waiting": waiting}))
+        known = {"ended": ended | new, "gone": gone, "waiting": waiting, "looked": now}
+        _write(_folder() / "states.json", json.dumps(known))
     return states | ended, bool(new)
 
 

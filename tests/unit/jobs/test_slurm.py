@@ -266,7 +266,22 @@ def test_the_next_end_of_a_job_is_waited_for(run, fake, capfd, monkeypatch):
     note(run, 1)
     asked = fake("squeue", f'[ -e "{run}/1.exit" ] && echo "1|COMPLETING" || echo "1|RUNNING"')
     threading.Timer(1, lambda: (run / "1.exit").write_text("0\n")).start()
-    assert states(capfd) == {"1": "COMPLETED"} and len(asked.read_text().splitlines()) == 2
+    assert states(capfd) == {"1": "COMPLETED"} and len(asked.read_text().splitlines()) == 1
+
+
+def test_of_jobs_that_left_0_slurm_is_not_asked_and_of_the_others_every_half_minute(run, fake, capfd, monkeypatch):
+    for number in (1, 2, 3):
+        note(run, number)
+    asked = fake("squeue", 'printf "1|RUNNING\\n2|RUNNING\\n3|RUNNING\\n"')
+    states(capfd)
+    (run / "1.exit").write_text("0\n")
+    (run / "3.exit").write_text("1\n")
+    assert states(capfd) == {"1": "COMPLETED"} and len(asked.read_text().splitlines()) == 1
+    fake("squeue", 'printf "1|RUNNING\\n2|RUNNING\\n3|FAILED\\n"')
+    assert states(capfd) == {"1": "COMPLETED", "2": "RUNNING", "3": "FAILED"}, "none has come to a good end"
+    (run / "2.exit").write_text("0\n")
+    monkeypatch.setattr(slurm_commands, "_LOOKED", 0)
+    assert states(capfd) == {"1": "COMPLETED", "2": "RUNNING", "3": "FAILED"}, "as SLURM says"
 
 
 def test_jobs_that_all_wait_are_told_with_the_reason(run, fake, capfd, monkeypatch):
