@@ -18,17 +18,18 @@ from typing import NamedTuple
 
 import measure
 import numpy as np
+import pandas as pd
 import table
 import torch
 from unitlens.storage.arrays import read_arrays, write_arrays
 from unitlens.storage.shards import concatenate
-from unitlens.tables import unit_labels
+from unitlens.tables import linear_labels, unit_labels
 from unitlens.units import dissect
 
 DIMENSION = 512
 SHARD = 8192
 THREADS = 2
-SECONDS, MEMORY = 60, 2000  # to stay below, of the labels of a layer (s) and of the process (MiB)
+SECONDS, SECONDS_EVIDENCE, MEMORY = 60, 90, 2000  # to stay below, of a layer without and with evidence (s); MiB
 SECONDS_GPU, MEMORY_GPU = 3, 4096  # on an H100: of the scores of a layer (s) and of the device (MiB)
 
 
@@ -45,6 +46,7 @@ FULL, HALF = Size(), Size(images=20_000, concepts=5_000, units=128, top_k=50)
 HALF_ON_GPU = Size(images=15_000, concepts=5_000, units=512, top_k=50)
 WITH_EVIDENCE = "with evidence"
 LABELS = "labels alone"
+LINEAR = "linear labels"
 
 
 def main() -> None:
@@ -69,6 +71,7 @@ def page() -> str:
     rows = [
         measured("soft_wpmi", LABELS, FULL),
         measured("soft_wpmi", WITH_EVIDENCE, FULL),
+        measured("–", LINEAR, FULL),
         measured("wpmi", LABELS, FULL),
         measured("wpmi", WITH_EVIDENCE, FULL),
         measured("cos_similarity", LABELS, FULL),
@@ -161,6 +164,11 @@ def measure_alone(folder: str, similarity: str, what: str, size: str) -> dict[st
         unit_labels.tabulate(scores, activations, concepts, similarity=similarity, encoder="")
     elif what == WITH_EVIDENCE:
         unit_labels.label_table(activations, images, concepts, similarity=similarity, encoders=("", ""), seed=0)
+    elif what == LINEAR:
+        texts = ("status", "candidate", "first_half", "second_half", "encoder")
+        units = pd.DataFrame({"unit": range(activations["activations"].shape[1]), "held_out_correlation": 0.0})
+        labels = units.assign(**dict.fromkeys(texts, ""))
+        linear_labels.linear_table(activations, images, concepts, labels, seed=0)
     else:
         parts = (activations["activations"], images["features"], concepts["features"])
         dissect.soft_wpmi(*map(torch.as_tensor, parts), top_k=Size(*json.loads(size)).top_k)
@@ -179,11 +187,13 @@ def growth(time_of: Callable[[Size], float], base: Size) -> str:
 
 def targets(rows: list[list[object]]) -> str:
     """Compare the rows of soft_wpmi with what is to be reached."""
-    labels, with_evidence = rows[:2]
+    labels, with_evidence, linear = rows[:3]
     checked = [
         check("labels alone, soft_wpmi", "seconds", SECONDS, labels[3]),
         check("labels alone, soft_wpmi", "peak memory (MiB)", MEMORY, labels[5]),
+        check("with evidence, soft_wpmi", "seconds", SECONDS_EVIDENCE, with_evidence[3]),
         check("with evidence, soft_wpmi", "peak memory (MiB)", MEMORY, with_evidence[5]),
+        check("linear labels", "peak memory (MiB)", MEMORY, linear[5]),
     ]
     extra = with_evidence[3] - labels[3]
     checked.append(["what evidence adds, soft_wpmi", "seconds", "–", table.number(extra), "–"])
@@ -214,7 +224,8 @@ together, the memory is all that the process ever held, Python and torch include
 ## One layer
 
 {{rows}}
-Evidence is that of the default configuration: 200 resamples, 10,000 draws, both halves. Of `rank_reorder` every unit
+Evidence is that of the default configuration: 200 resamples, 10,000 draws, both halves of ten splits. Linear
+labels are those of the whole set and of the halves of one split, with their permutations. Of `rank_reorder` every unit
 sorts a twentieth of the images by every concept; its time grows with the units, so {FULL.units} units take
 {FULL.units // 8} times as long. Evidence for `cos_similarity`, `cos_similarity_cubed` and `rank_reorder` costs a
 labeling of the layer for every resample, and one for as many draws as there are units.

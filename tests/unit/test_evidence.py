@@ -191,7 +191,7 @@ def test_few_selective_units_calibrate_nothing(selective, expected):
     short = np.tile(np.arange(selective + 1.0), (2, 1))
     short[:, -1] = 100  # of a unit that is not selective
     scores = torch.tensor([[20.0, 12.5, 0]] * (selective + 1))
-    found = unit_labels._with_sets(table, scores, short, np.arange(3), np.array(["a", "b", "c"], object))
+    found = unit_labels.with_sets(table, scores, short, np.arange(3), np.array(["a", "b", "c"], object))
     assert set(found.gap) == {expected}
     assert set(found.set_size) == {3 if expected > 20 else 2} and set(found.status[:-1]) == {"theme"}
 

@@ -541,11 +541,11 @@ def test_overlaps_at_a_grid_of_every_pixel_are_those_of_all_pixels():
 
 
 def annotated_layer(seed=0, images=120):
-    """Units 0 to 5 answer to a class each, the others to nothing; a third of the images has no label."""
+    """Units 0 to 11 answer to a class, two to each, the others to nothing; a third of the images has no label."""
     rng = np.random.default_rng(seed)
     labels = np.where(np.arange(images) % 3 == 2, -1, rng.integers(0, 6, images))
     activations = rng.standard_normal((images, 40)).astype(np.float32)
-    activations[:, :6] += 3 * (labels[:, None] == np.arange(6))
+    activations[:, :12] += 3 * (labels[:, None] == np.arange(12) % 6)
     block = {"images": np.zeros((images, 2, 2, 3), np.uint8), "label": labels}
     words = pd.DataFrame({"value": range(7), "word": ["crane", *"bcdef", "crane"], "category": "class"})
     features = label_maps.concept_features(block, np.arange(7), source="labels")
@@ -562,13 +562,27 @@ def test_planted_units_are_named_by_labels_of_whole_images(similarity):
     names = unit_labels.ANNOTATIONS, unit_labels.ANNOTATIONS
     options = {"similarity": similarity, "seed": 0, "resamples": 10, "null_draws": 2000}
     table = unit_labels.label_table(*annotated_layer(), encoders=names, **options)
-    assert table.concept[:6].tolist() == ["crane", *"bcdef"]  # the other crane is shown by no image
-    named = table.status == "named"
-    assert (named[:6] & (table.kept[:6] > 0.8)).all() and named[6:].mean() < 0.1
-    assert (table.p_value[6:] <= 0.05).mean() < 0.15
-    assert (table.first_half[:6] == table.concept[:6]).all() and (table.second_half[:6] == table.concept[:6]).all()
+    own = table[:12]
+    assert own.concept.tolist() == 2 * ["crane", *"bcdef"]  # the other crane is shown by no image
+    assert (own.status.eq("named") & (own.kept > 0.8)).all() and (table.status[12:] == "named").mean() < 0.1
+    assert (table.p_value[12:] <= 0.05).mean() < 0.15
+    assert (own.first_half == own.concept).all() and (own.second_half == own.concept).all()
+    assert set(own.set_size) == {1} and set(table.gap) == {0}
+    assert own.held_out_auc.between(own.held_out_auc_low, own.held_out_auc_high).all()
+    assert (own.held_out_auc_low > 0.8).all() and (own.held_out_difference_low > 1).all()
+    noise = table[12:]
+    assert abs(noise.held_out_auc.mean() - 0.5) < 0.1 and (noise.held_out_auc_high > 0.5).mean() > 0.8
     by_encoder = unit_labels.label_table(*annotated_layer(), encoders=("clip", "clip"), **options)
-    assert "named" not in set(by_encoder.status) and by_encoder.first_half.equals(table.first_half)
+    assert by_encoder.status.equals(table.status) and by_encoder.held_out_auc.isna().all()
+
+
+def test_few_selective_units_have_no_names_by_annotations_either():
+    names = unit_labels.ANNOTATIONS, unit_labels.ANNOTATIONS
+    activations, images, concepts = annotated_layer()
+    activations["activations"] = activations["activations"][:, 6:30]
+    options = {"similarity": "auc", "seed": 0, "resamples": 2, "null_draws": 2000}
+    table = unit_labels.label_table(activations, images, concepts, encoders=names, **options)
+    assert (table.status[:6] == "theme").all() and set(table.gap) == {np.inf} and set(table.set_size) == {6}
 
 
 def test_words_that_stand_twice_are_told_apart_and_concepts_that_few_images_show_left_out():

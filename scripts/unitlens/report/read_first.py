@@ -75,9 +75,9 @@ def _controls(tables: Tables) -> list[str]:
 
 
 def _claims(counts: pd.Series) -> dict[str, int]:
-    """Of counts by status, those of labels by annotations, which have no themes."""
-    named, selective, others = (int(counts.get(name, 0)) for name in ("named", "selective", "not selective"))
-    return {"named": named, "selective": selective, "units": named + selective + others}
+    """Of counts by status, those of labels by annotations, themes among the units that have no name."""
+    named, theme, selective, others = (int(counts.get(name, 0)) for name in unit_labels.STATUSES)
+    return {"named": named, "selective": theme + selective, "units": named + theme + selective + others}
 
 
 def _stability(active: pd.DataFrame, selective: pd.DataFrame) -> list[str]:

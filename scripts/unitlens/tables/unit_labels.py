@@ -22,6 +22,7 @@ COUNTED = {"named": CLAIMS[:1], "selective": CLAIMS}  # the status of units whos
 COVERAGE = 0.9  # share of selective units whose set holds what the other half of the source images calls them
 FEWEST_CALIBRATED = 9  # selective units: of fewer, no set can be sure to cover so many
 LARGEST_THEME = 12  # groups of near-duplicates in a set that still says something
+_ANNOTATED = [f"held_out_{name}{end}" for name in ("auc", "difference") for end in ("", "_low", "_high")]
 _SET_SHOWN = 5  # groups of a set that are named
 SELECTIVE = 0.05  # the largest q of a selective unit
 _TOP_IMAGES = 5  # how many of a unit's top images the table names
@@ -208,15 +209,11 @@ def label_table(
     collect = evidence.collect_from_top_images if similarity in dissect.TERMS else evidence.collect_from_all_images
     collected = collect(probe, similarity, resamples, null_draws, halved, rngs)
     scores, stability, observed, null, halves, short = collected
-    scored = held_out.score(
-        probe.activations,
-        probe.images,
-        score_axes(texts, encoders[0]),
-        probe.source_images,
-        halved,
-        halves,
-        np.random.default_rng([seed, 4]),
-    )
+    pieces = probe.activations, probe.images, score_axes(texts, encoders[0]), probe.source_images, halved, halves
+    scored = held_out.score(*pieces, np.random.default_rng([seed, 4]))
+    annotated = np.full((2, 3, len(scores)), np.nan)
+    if encoders[0] == ANNOTATIONS:
+        annotated[:] = held_out.score_annotated(*pieces, np.random.default_rng([seed, 5]))
 
     table = tabulate(scores, activations, concepts, similarity=similarity, encoder=encoders[0])
     p = p_values(np.where(testable(probe.activations, similarity), observed, np.nan), null)
@@ -239,25 +236,22 @@ def label_table(
         second_half=np.append(words, "")[halves[0, 1]],
         **{f"held_out_{name}": values for name, values in zip(held_out.SCORES, scored.scores, strict=True)},
         held_out_images=scored.images,
+        **dict(zip(_ANNOTATED, annotated.reshape(6, -1), strict=True)),
         images=len(probe.images),
         source_images=len(probe.source_images.size),
     )
     table["status"] = table.status.mask(table.q_value <= bar, "selective")
-    if encoders[0] == ANNOTATIONS:
-        again = (table.first_half == table.candidate) & (table.second_half == table.candidate)
-        named = again & (table.status == "selective")
-        table = table.assign(status=table.status.mask(named, "named"), gap=np.nan, set_size=np.nan, set="")
-    else:
-        table = _with_sets(table, scores, short, probe.groups, words)
+    table = with_sets(table, scores, short, probe.groups, words)
     table["concept"] = table.candidate.where(table.status == "named", "")
     columns = "unit status concept set_size set gap candidate category group score second_concept margin margin_group"
     columns += " kept kept_group score_low score_high statistic p_value q_value alpha p_floor first_half second_half"
     columns += "".join(f" held_out_{name}" for name in (*held_out.SCORES, "images"))
+    columns += " " + " ".join(_ANNOTATED)
     columns += " top_concepts top_images images source_images encoder similarity concept_list"
     return table[columns.split()]
 
 
-def _with_sets(
+def with_sets(
     table: pd.DataFrame, scores: Tensor, short: np.ndarray, groups: np.ndarray, words: np.ndarray
 ) -> pd.DataFrame:
     """Add the set of each unit, calibrated on the halves of the selective ones, and name those of one meaning.

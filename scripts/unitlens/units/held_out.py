@@ -11,11 +11,12 @@ import numpy as np
 from torch import Tensor
 
 from unitlens.jobs.sheets import FEWEST_SOURCE_IMAGES
-from unitlens.units.permutation import SourceImages, group_rows, shuffle
+from unitlens.units.permutation import SourceImages, group_rows, resample, shuffle
 
 SCORES = ("correlation", "cosine", "auprc", "f1", "iou")
 ACTIVE_SHARE = 0.05  # of the held-out images, those on which a unit, or a concept, counts as active
 ENOUGH_IMAGES = 2500  # images in all draws of the chance of one half: of more, one draw does
+RESAMPLES = 200  # of the source images, for intervals on annotated images
 _UNITS_AT_ONCE = 64
 
 
@@ -47,12 +48,12 @@ def score(
         for direction, (others, concepts) in enumerate(zip(rows[::-1], by_half, strict=True)):
             place = 2 * number + direction
             sizes[place] = len(others)
-            drawn = orders(source_images, others, rng)
+            drawn, features = orders(source_images, others, rng), images[others]
             units = np.flatnonzero(concepts >= 0)
             for start in range(0, len(units) if len(drawn) else 0, _UNITS_AT_ONCE):
                 part = units[start : start + _UNITS_AT_ONCE]
-                values = activations[others][:, part].double().cpu().numpy()
-                scores = (images[others] @ axes[concepts[part]].T).double().cpu().numpy()
+                values = activations[:, part][others].double().cpu().numpy()
+                scores = (features @ axes[concepts[part]].T).double().cpu().numpy()
                 found[place][:, part] = beyond_chance(values, scores, drawn)
     scored = ~np.isnan(found)
     means = np.where(scored, found, 0).sum(0) / np.where(scored.any(0), scored.sum(0), np.nan)
@@ -130,3 +131,65 @@ def _precision(scores: np.ndarray, found: np.ndarray) -> np.ndarray:
     equal = np.diff(found, axis=1, prepend=-np.inf) == 0
     first = np.maximum.accumulate(np.where(equal, 0, places), axis=1)  # of equal scores
     return ((len(places) - first) / above).mean(1)
+
+
+# ---- where annotations say which images show a concept (as CoSy does with generated images, Kopf et al. 2024)
+
+
+class Annotated(NamedTuple):
+    """AUC of units between held-out images with their concept and others, and the difference of means.
+
+    Each (3, units): the mean over splits and directions, and its 95 % bootstrap interval over source images. The
+    difference is in standard deviations of the others.
+    """
+
+    auc: np.ndarray
+    difference: np.ndarray
+
+
+def score_annotated(
+    activations: Tensor,
+    images: Tensor,
+    axes: Tensor,
+    source_images: SourceImages,
+    splits: Sequence[Sequence[np.ndarray]],
+    labels: np.ndarray,
+    rng: np.random.Generator,
+) -> Annotated:
+    """Score labels found on one half by the other half's images that show the concept, of arguments as of `score`.
+
+    An image shows the concepts of positive scores; images of which it is known of none take no part. NaN where all or
+    none of a half show a unit's concept, or a unit has no label.
+    """
+    times = np.stack([resample(source_images, rng) for _ in range(RESAMPLES)])
+    known = np.concatenate([(part @ axes.T > 0).any(1).cpu().numpy() for part in images.split(4096)])
+    found = np.full((2 * len(splits), 2, 1 + RESAMPLES, activations.shape[1]), np.nan)
+    directions = [each for rows, by_half in zip(splits, labels, strict=True)
+                  for each in zip(rows[::-1], by_half, strict=True)]  # fmt: skip
+    for place, (others, concepts) in enumerate(directions):
+        rows = others[known[others]]
+        weights = np.concatenate([np.ones((1, len(rows))), times[:, source_images.number[rows]]])
+        for unit in np.flatnonzero(concepts >= 0):
+            shown = (images[rows] @ axes[concepts[unit]] > 0).cpu().numpy()
+            if shown.any() and not shown.all():
+                values = activations[rows, unit].double().cpu().numpy()
+                found[place, :, :, unit] = _between(values, shown, weights)
+    there = np.isfinite(found)
+    means = np.where(there, found, 0).sum(0) / np.where(there.any(0), there.sum(0), np.nan)  # (2, 1 + resamples, units)
+    bounds = np.full((2, 2, means.shape[2]), np.nan)
+    scored = ~np.isnan(means).any((0, 1))
+    bounds[:, :, scored] = np.quantile(means[:, 1:, scored], (0.025, 0.975), axis=1)
+    return Annotated(*(np.stack([mean[0], *own]) for mean, own in zip(means, bounds.swapaxes(0, 1), strict=True)))
+
+
+def _between(values: np.ndarray, shown: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Compute AUC, ties half, and the difference of means of values (n,), for each row of weights (draws, n)."""
+    order = np.argsort(values, kind="stable")
+    values, shown, weights = values[order], shown[order], weights[:, order]
+    others = np.concatenate([np.zeros((len(weights), 1)), (weights * ~shown).cumsum(1)], axis=1)
+    first, last = (np.searchsorted(values, values[shown], side=side) for side in ("left", "right"))
+    own = weights[:, shown]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        auc = (own * (others[:, first] + others[:, last]) / 2).sum(1) / (own.sum(1) * others[:, -1])
+        means = [weights[:, kind] @ values[kind] / weights[:, kind].sum(1) for kind in (shown, ~shown)]
+        return np.stack([auc, (means[0] - means[1]) / values[~shown].std()])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import average_precision_score, f1_score, jaccard_score
+from sklearn.metrics import average_precision_score, f1_score, jaccard_score, roc_auc_score
 from unitlens.units import held_out
 from unitlens.units.permutation import group_rows, splits
 
@@ -160,3 +160,61 @@ def test_halves_of_two_source_images_have_no_score():
     rng = np.random.default_rng(0)
     found = scored(rng.random((20, 3)), rng.random((20, 1)), np.arange(4).repeat(5).astype(str))
     assert np.isnan(found.scores).all() and not found.images.any()
+
+
+# images that annotations show
+
+
+def test_auc_and_difference_are_those_of_scikit_learn_and_of_repeated_images():
+    rng = np.random.default_rng(0)
+    for digits in (0, 6):
+        shown = rng.random(80) < 0.3
+        values = (shown + rng.normal(size=80)).round(digits)
+        times = rng.integers(0, 4, (5, 80))
+        found = held_out._between(values, shown, times)
+        for row, (auc, difference) in zip(times, found.T, strict=True):
+            again = np.repeat(np.arange(80), row)
+            assert auc == pytest.approx(roc_auc_score(shown[again], values[again]))
+            means = [values[again][shown[again] == kind].mean() for kind in (True, False)]
+            assert difference == pytest.approx((means[0] - means[1]) / values[~shown].std())
+
+
+def annotated(names, images, activations, seed=0):
+    source_images = group_rows(names)
+    halved = splits(source_images, seed)
+    labels = np.zeros((10, 2, activations.shape[1]), int)
+    values = [torch.as_tensor(each) for each in (activations, images)]
+    axes = torch.eye(images.shape[1]).double()
+    return held_out.score_annotated(*values, axes, source_images, halved, labels, np.random.default_rng(seed))
+
+
+def test_intervals_on_annotated_images_hold_the_truth():
+    """Over planted sets of images the interval of the AUC holds its true value, and crops widen it."""
+    rng = np.random.default_rng(1)
+    truth = 0.7602  # of normal values whose means differ by a deviation
+    held, width = [], []
+    for seed in range(60):
+        shown = rng.random(120) < 0.4
+        images = np.stack([shown, ~shown], 1).astype(float)
+        found = annotated(np.arange(120).astype(str), images, (shown + rng.normal(size=120))[:, None], seed)
+        held.append(found.auc[1, 0] <= truth <= found.auc[2, 0])
+        width.append(np.ptp(found.auc[1:, 0]))
+    assert 0.86 <= np.mean(held) <= 1
+    crops = [np.repeat(each, 3, axis=0) for each in (images, (shown + rng.normal(size=120))[:, None])]
+    as_crops = annotated(np.arange(120).repeat(3).astype(str), *crops)
+    as_sources = annotated(np.arange(360).astype(str), *crops)
+    assert np.ptp(as_crops.auc[1:, 0]) > 1.4 * np.ptp(as_sources.auc[1:, 0])
+
+
+def test_images_without_annotations_and_concepts_that_all_show_take_no_part():
+    rng = np.random.default_rng(0)
+    activations = rng.random((40, 2))
+    images = np.zeros((40, 3))
+    images[:20] = np.eye(3)[np.arange(20) % 2]
+    images[20:, 2] = -1  # nothing is known of these
+    found = annotated(np.arange(40).astype(str), images, activations)
+    activations[20:] = 100
+    again = annotated(np.arange(40).astype(str), images, activations)
+    np.testing.assert_array_equal(found.auc, again.auc)
+    images[:20] = [1, 0, 0]
+    assert np.isnan(annotated(np.arange(40).astype(str), images, activations).auc).all()
