@@ -217,7 +217,8 @@ def test_planted_units_are_found_and_shuffled_masks_are_not():
     assert table.mask_concept.tolist()[:3] == ["stripes", "dots", ""]
     assert table.iou.tolist()[:2] == [1, 1] and table.iou[3] < 0.04
     assert table.detector.tolist() == [True, True, False, False]
-    assert table.status.tolist() == ["named", "named", "not selective", "not selective"]
+    assert table.status.tolist() == ["theme", "theme", "not selective", "not selective"]  # two calibrate no set
+    assert set(table.gap) == {np.inf} and table.set_size.tolist()[:2] == [2, 2]
     assert (
         table.q_value.tolist()[:2] == [0.015, 0.015] and table.q_value[3] > 0.05
     )  # of the three units that are tested
@@ -237,7 +238,7 @@ def test_a_unit_that_is_not_finite_names_no_concept_and_leaves_the_others():
     left = ["q_value"]  # is adjusted for the units that are tested
     pd.testing.assert_frame_equal(table.drop(1).drop(columns=left), sound.drop(1).drop(columns=left), check_exact=True)
     assert table.loc[1, ["threshold", "iou", "second_iou", "p_value"]].isna().all() and not table.detector[1]
-    assert table.status.tolist() == ["named", "not finite", "not selective", "not selective"]
+    assert table.status.tolist() == ["theme", "not finite", "not selective", "not selective"]
     assert table.loc[1, ["mask_concept", "mask_category", "second_mask_concept"]].tolist() == ["", "", ""]
     assert table.loc[1, ["mask_images", "mask_source_images"]].tolist() == [0, 0]
 
@@ -277,10 +278,9 @@ def test_a_layer_without_space_gives_no_row():
     )
     table = netdissect.tabulate(dissection, WORDS, np.arange(2), source="masks")
     assert table.empty
-    columns = (
-        "unit threshold status mask_concept mask_category iou second_mask_concept second_iou p_value q_value p_floor"
-    )
-    columns += " first_half second_half detector mask_images mask_source_images annotated_source_images masks"
+    columns = "unit threshold status gap set_size set mask_concept mask_category iou second_mask_concept second_iou"
+    columns += " p_value q_value p_floor first_half second_half detector mask_images mask_source_images"
+    columns += " annotated_source_images masks"
     assert " ".join(table) == columns
 
 
@@ -397,18 +397,21 @@ def test_a_single_concept_has_no_second():
 
 
 def test_a_table_by_hand():
-    """Units: named, selective as its halves differ, above the bar of q, no detector, without overlap, not finite."""
+    """Units: selective ones, one above the bar of q, one without overlap, one that is not finite; no set for so few."""
     iou = [[0.5, 0.2, 0.1], [0.3, 0.3, 0.3], [0.1, 0.5, 0], [0.03, 0, 0], [0, 0, 0], [0, 0, 0]]
     p = [0.025, 0.02, 0.9, 0.001, np.nan, np.nan]  # of four units that have one, times 4 / 3, 4 / 2, 1, 4 / 1
     shows = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 1], [0, 0, 0]], bool)
     halves = np.array([[0, 0, 1, 0, -1, -1], [0, 1, 1, 0, -1, -1]])
     limits = [1.0, 2, 3, 4, 5, np.nan]
-    found = units_netdissect.Dissection(np.array(iou), np.array(limits), shows, halves, np.array(p), 0.001)
+    short = np.array([[0, 0, 0, 0, np.nan, np.nan], [0, 0.1, 0, 0, np.nan, np.nan]])
+    found = units_netdissect.Dissection(np.array(iou), np.array(limits), shows, halves, short, np.array(p), 0.001)
     words = pd.DataFrame({"value": [1, 2, 3], "word": ["sky", "sea", "sand"], "category": ["far", "far", "near"]})
     table = netdissect.tabulate(found, words, np.array(["a", "a", "b", "c", "d"]), source="masks", detector=0.3)
     q = [0.1 / 3, 0.1 / 3, 0.9, 0.004, np.nan, np.nan]
     np.testing.assert_allclose(table.q_value, q)
-    assert table.status.tolist() == ["named", "selective", "not selective", "named", "not selective", "not finite"]
+    assert table.status.tolist() == ["theme", "theme", "not selective", "theme", "not selective", "not finite"]
+    assert table.set.tolist() == ["sky; sea; sand", "sky; sea; sand", "sea; sky; sand", "sky; sea; sand", "", ""]
+    np.testing.assert_array_equal(table.set_size, [3, 3, 3, 3, np.nan, np.nan])
     assert table.mask_concept.tolist() == ["sky", "sky", "sea", "sky", "", ""]
     assert table.mask_category.tolist() == ["far", "far", "far", "far", "", ""]
     np.testing.assert_array_equal(table.iou, [0.5, 0.3, 0.5, 0.03, 0, np.nan])
@@ -423,9 +426,24 @@ def test_a_table_by_hand():
     assert table.threshold.tolist()[:5] == limits[:5] and table.p_value.tolist()[:4] == p[:4]
 
 
+def test_units_are_named_where_no_other_concept_is_within_the_gap_of_the_halves():
+    """Of twenty units two halves differ, by 0.1 and 0.2; the gap covers 18.9 of 20, both directions: 0.1."""
+    iou = np.tile([0.5, 0.35, 0.1], (20, 1))
+    iou[5] = [0.5, 0.45, 0.1]
+    short = np.zeros((2, 20))
+    short[:, 0], short[:, 1] = 0.1, 0.2
+    halves, shows = np.zeros((2, 20), int), np.ones((6, 3), bool)
+    found = units_netdissect.Dissection(iou, np.ones(20), shows, halves, short, np.full(20, 0.001), 0.001)
+    words = pd.DataFrame({"value": [1, 2, 3], "word": ["sky", "sea", "sand"], "category": ["far", "far", "near"]})
+    table = netdissect.tabulate(found, words, np.array(list("abcdef")), source="masks")
+    assert set(table.gap) == {0.1} and table.set[5] == "sky; sea" and table.status[5] == "theme"
+    assert set(table.status.drop(5)) == {"named"} and set(table.set.drop(5)) == {"sky"}
+
+
 def test_a_unit_whose_q_value_is_the_bar_is_selective():
     iou, one, half = np.array([[0.5]]), np.ones((3, 1), bool), np.zeros((2, 1), int)
-    found = units_netdissect.Dissection(iou, np.ones(1), one, half, np.array([netdissect.ALPHA]), 0.001)
+    short = np.zeros((2, 1))
+    found = units_netdissect.Dissection(iou, np.ones(1), one, half, short, np.array([netdissect.ALPHA]), 0.001)
     words = pd.DataFrame({"value": [1], "word": ["sky"], "category": ["far"]})
     table = netdissect.tabulate(found, words, np.array(["a", "b", "c"]), source="masks")
     assert (table.status[0], table.detector[0]) == ("named", True)

@@ -75,7 +75,7 @@ def test_every_unit_has_one_row_with_evidence(demo):
 def test_textures_name_units_colors_early_and_patterns_later(demo):
     units = pd.read_csv(demo / "results/netdissect.csv", keep_default_na=False)
     named = units[units.status == "named"]
-    assert len(named) >= 60 and (named.groupby(["model", "layer"]).size() > 5).all()
+    assert len(named) >= 60 and (named.groupby(["model", "layer"]).size() >= 2).all()
     colors = named.mask_category.eq("color").groupby([named.model, named.layer]).mean()
     assert colors["squeezenet1_1", "features.4"] > 0.5 > colors["squeezenet1_1", "features.12"]
     assert colors["efficientnet_lite0", "blocks.1"] > 0.5 > colors["efficientnet_lite0", "blocks.6"]

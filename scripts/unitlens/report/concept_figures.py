@@ -211,7 +211,7 @@ def units_named_by_masks(units: pd.DataFrame) -> Figure:
     for place, own in units[units["status"] == "named"].groupby(["model", "layer"], sort=False):
         notes[place] = ", ".join(f"{name} {n:,}" for name, n in own["mask_category"].value_counts().items())
     panels = _status_bars(units, notes)
-    footer = f"selective: q ≤ {SIGNIFICANT:g} by the permutation null; named: the same concept on two halves, too"
+    footer = f"selective: q ≤ {SIGNIFICANT:g} by the permutation null; named: one concept in the unit's set"
     return charts.finished(panels, "Units named by annotated images", footer=footer)
 
 
@@ -227,7 +227,7 @@ def _status_bars(units: pd.DataFrame, notes: Mapping[tuple[str, str], str] | Non
         total, left = rows.sum(axis=1), 0
         for status, color in charts.STATUS_COLORS.items():
             if status == "theme" not in counts:
-                continue  # labels by masks have no sets
+                continue
             own = rows.get(status, 0 * total)
             share = 100 * own / total
             bars = panel.barh(range(len(rows)), share, left=left, height=0.75, color=color, label=status)

@@ -9,7 +9,7 @@ from unitlens.jobs.sheets import read_rows
 from unitlens.networks.network import class_names
 from unitlens.storage.tables import read_table, read_texts
 from unitlens.tables import resampling, unit_labels
-from unitlens.units.netdissect import DETECTOR, FEWEST, Dissection
+from unitlens.units.netdissect import DETECTOR, FEWEST, Dissection, candidates
 
 ALPHA = 0.05  # highest q-value of a unit that is selective
 SOURCES = {"masks": "masks", "boxes": "boxes, so coarse"}
@@ -68,7 +68,7 @@ def tabulate(
 
     A unit that overlaps no mask has no concept and an IoU of 0; one that is NaN or infinite somewhere has no concept,
     and its threshold and IoU are NaN. A unit is selective if its q-value, adjusted for the units of the layer, is at
-    most `ALPHA`, named if besides both halves of the source images give it its concept, and a detector if it is
+    most `ALPHA`; what it may be called says its calibrated set, as with an encoder; and it is a detector if it is
     selective and its IoU reaches the bar.
 
     Parameters
@@ -84,25 +84,24 @@ def tabulate(
     """
     none = np.zeros(0)
     nothing = np.zeros((0, len(words))), none, np.zeros((len(source_images), len(words)), bool), np.zeros((2, 0), int)
-    ious, limits, shows, halves, p, p_floor = (*nothing, none, 1) if dissection is None else dissection
+    nothing += np.zeros((2, 0)), none, 1
+    ious, limits, shows, halves, short, p, p_floor = nothing if dissection is None else dissection
     order = np.argsort(-ious, axis=1, kind="stable")[:, :2]
     best, second = order[:, 0], order[:, -1] if ious.shape[1] > 1 else np.full(len(ious), -1)
     units = np.arange(len(ious))
     score, runner_up = ious[units, best], np.where(second < 0, 0, ious[units, second])
     names = np.append(words.word.to_numpy(object), "")  # -1, no concept, is the last
     q = resampling.benjamini_hochberg(p)
-    status = np.where(q <= ALPHA, np.where((halves == best).all(0), "named", "selective"), "not selective").astype(
-        object
-    )
+    status = np.where(q <= ALPHA, "selective", "not selective").astype(object)
     status[np.isnan(limits)] = "not finite"
+    table = pd.DataFrame({"unit": units, "threshold": limits, "status": status})
+    groups = np.arange(len(words))  # no annotated concept is another's near-duplicate
+    table = unit_labels.with_sets(table, candidates(ious), short, groups, words.word.to_numpy(object))
     _, source_image = np.unique(source_images, return_inverse=True)
     on = np.array([len(set(source_image[column])) for column in shows.T])
     none, known = score == 0, np.where(np.isnan(limits), np.nan, 1)
-    return pd.DataFrame(
-        {
-            "unit": units,
-            "threshold": limits,
-            "status": status,
+    return table.assign(
+        **{
             "mask_concept": np.where(none, "", names[best]),
             "mask_category": np.where(none, "", words.category.to_numpy(object)[best]),
             "iou": known * score,
@@ -179,7 +178,9 @@ def summarize(table: pd.DataFrame, words: list[str], features: np.ndarray, *, se
         cosines = _cosines(compared, words, features)
         p = resampling.matching_test(cosines, seed=seed).p_value if len(compared) else np.nan
         unique = len(detectors[["mask_concept", "mask_category"]].drop_duplicates())
-        statuses = [int((group.status == name).sum()) for name in ("named", "selective", "not selective")]
+        statuses = [
+            int(group.status.isin(names).sum()) for names in (["named"], unit_labels.CLAIMS[1:], ["not selective"])
+        ]
         numbers = [len(group), *statuses, len(detectors), unique, len(compared), int(compared.same.sum())]
         means = [compared.cosine.mean(), cosines.mean() if len(compared) else np.nan]
         rows.append([model, layer, *group[["masks", "annotated_source_images"]].iloc[0], *numbers, *means, p])

@@ -25,6 +25,7 @@ from unitlens.images.label_maps import label_maps
 from unitlens.jobs.progress import each, progress
 from unitlens.networks.hooks import run_to
 from unitlens.networks.layer_outputs import as_grid
+from unitlens.units.label_sets import shortfall
 from unitlens.units.permutation import SourceImages, group_rows, halves, shuffle
 
 SHARE = 0.005  # of a unit's activations that lie above its threshold
@@ -52,6 +53,7 @@ class Dissection(NamedTuple):
     thresholds: np.ndarray  # (units,)
     shows: np.ndarray  # (images, concepts) bool: which concepts an image is annotated with
     halves: np.ndarray  # (2, units) the best concept on each half of the source images, -1 where there is none
+    short: np.ndarray  # (2, units) how far the other half's concept overlaps less than a half's own, NaN for none
     p_value: np.ndarray  # (units,) NaN where no concept overlaps
     p_floor: float  # the smallest that a p-value can be
 
@@ -120,8 +122,10 @@ def dissect(
     usable = np.array([len(set(sources.number[column])) >= FEWEST for column in shown.T])
     ious = [np.where(usable, iou(each, category), 0) for each in (*totals, _sum(totals))]
     best = np.stack([np.where(each.max(1) > 0, each.argmax(1), -1) for each in ious])
+    scores = [candidates(each) for each in ious[:2]]
+    short = np.stack([shortfall(*each) for each in zip(scores, torch.from_numpy(best[[1, 0]]), strict=True)])
     p_value = _compare(_join(grids, images), best[2], usable, category, shown, sources, draws, rngs[1])
-    return Dissection(ious[2], limits.cpu().numpy(), shown, best[:2], p_value, 1 / (1 + draws))
+    return Dissection(ious[2], limits.cpu().numpy(), shown, best[:2], short, p_value, 1 / (1 + draws))
 
 
 def thresholds(
@@ -258,6 +262,11 @@ def iou(overlap: Overlap, category: Tensor) -> np.ndarray:
     """
     either = overlap.unit[:, category.to(overlap.unit.device)] + overlap.concept - overlap.both
     return (overlap.both.double() / either.clamp_min(1)).cpu().numpy()
+
+
+def candidates(ious: np.ndarray) -> Tensor:
+    """Give overlaps (units, concepts) as scores: minus infinity for units that overlap no concept."""
+    return torch.from_numpy(np.where(ious.any(1, keepdims=True), ious, -np.inf))
 
 
 def _sum(parts: Sequence[Overlap]) -> Overlap:
