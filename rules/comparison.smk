@@ -10,6 +10,7 @@ rule compare_models:
         layers="results/comparison/layers.csv",
         rarefaction="results/comparison/rarefaction.csv",
         probe_sizes="results/comparison/probe_sizes.csv",
+        forecast="results/comparison/forecast.csv",
         categories="results/comparison/categories.csv",
         trend="results/comparison/trend.csv",
         models="results/comparison/models.csv",
@@ -42,6 +43,7 @@ rule draw_concepts:
         differences="results/comparison/category_differences.csv",
         concepts="results/concepts.csv",
         controls="results/controls.csv",
+        forecast="results/comparison/forecast.csv",
     output:
         frequent=report(
             "results/figures/concepts/frequent.svg",
@@ -64,6 +66,7 @@ rule draw_concepts:
         ),
         categories="results/figures/concepts/categories.svg",
         rarefaction="results/figures/concepts/rarefaction.svg",
+        again="results/figures/concepts/words_again.svg",
         trend="results/figures/concepts/trend.svg",
         differences="results/figures/concepts/category_differences.svg",
     log:

@@ -46,7 +46,7 @@ def overview_files(wildcards):
 
 def overview_sections(wildcards):
     """Sections of the overview in their order: title, the file of the findings, and figures with their captions."""
-    compared = ["rarefaction", "trend", "category_differences"]
+    compared = ["rarefaction", "words_again", "trend", "category_differences"]
     agreement = ["equal_area_iou", "sweep", "spearman"]
     faithfulness = [f"{model}/{name}" for model in explained_models() for name in ("scores", "curves")]
     sections = [

@@ -15,6 +15,7 @@ with log_to(snakemake.log[0]):
     concept_figures.distinct_concepts(made["layers"], drawn.distinct, **look)
     concept_figures.rarefaction(made["rarefaction"], made["probe_sizes"], drawn.rarefaction, **look)
     concept_figures.label_statuses(concepts, drawn.null, **encoder)
+    concept_figures.words_again(made["probe_sizes"], made["forecast"], drawn.again, **look)
     concept_figures.controls(made["controls"], drawn.controls, **look)
     concept_figures.category_shares(made["categories"], drawn.categories, **look)
     concept_figures.category_trend(made["trend"], drawn.trend, **look)

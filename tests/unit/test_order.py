@@ -6,7 +6,15 @@ from pathlib import Path
 
 LIBRARY = Path(__file__).parents[2] / "scripts/unitlens"
 # Groups that are looked up or counted only, or whose names are sorted on purpose, by module.
-ANY_ORDER = {"agreement": 1, "job_resources": 1, "comparison": 3, "tuning": 4, "first_screen": 1, "cost_figures": 1}
+ANY_ORDER = {
+    "recurrence": 1,
+    "agreement": 1,
+    "job_resources": 1,
+    "comparison": 3,
+    "tuning": 4,
+    "first_screen": 1,
+    "cost_figures": 1,
+}
 ANY_ORDER |= {
     "classes": 1,
     "interventions": 5,

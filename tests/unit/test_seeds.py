@@ -24,10 +24,11 @@ from unitlens.measures import (
     reference_checks,
     sanity,
 )
-from unitlens.networks.network import normalizer
+from unitlens.measures import word_controls as measured
+from unitlens.networks.network import Network, normalizer
 from unitlens.report import text
 from unitlens.tables import agreement as agreement_tables
-from unitlens.tables import comparison, diversity, resampling, summaries, tuning, unit_labels
+from unitlens.tables import comparison, diversity, resampling, summaries, tuning, unit_labels, word_controls
 from unitlens.tables import complexity as complexity_tables
 from unitlens.tables import faithfulness as faithfulness_tables
 from unitlens.tables import localization as localization_tables
@@ -162,6 +163,20 @@ def randomized(seed):
         network[0].weight.copy_(torch.arange(16.0).view(4, 4))
     sanity.randomize(network, ["0"], seed=seed)
     return network[0].weight
+
+
+def controls_of_words(seed):
+    activations, images, concepts = probe()
+    values, layers = activations["activations"], {"x": noise(len(images["image_id"]), 40).numpy()}
+    options = {"similarity": "cos_similarity", "encoders": ("clip", "clip"), "null_draws": 9, "alpha": 0.5}
+    names = [*"abcd", *["none"] * values.shape[1]][: values.shape[1]]
+    return word_controls.score(values, layers, images["image_id"], images, concepts, None, names, seed=seed, **options)
+
+
+def outputs_of_shuffled(seed):
+    torch.manual_seed(0)
+    net = Network(two_layers(), lambda images: torch.as_tensor(images)[:, 0, :4, 0].float(), None, "cpu", {})
+    return measured.outputs(net, [np.arange(32.0).reshape(2, 1, 16, 1)], poolings={"1": "avg"}, seed=seed)[1]["1"]
 
 
 def two_layers():
@@ -370,6 +385,8 @@ CASES = {
         area=0.2,
         seed=s,
     ),
+    "word_controls.score": controls_of_words,
+    "word_controls.outputs": outputs_of_shuffled,
     "sanity.randomize": randomized,
     "sanity.cascade_maps": lambda s: [
         maps["x"] for *_, maps in sanity.cascade_maps(two_layers(), weights_of, stages=2, seed=s)

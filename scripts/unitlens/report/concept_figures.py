@@ -163,6 +163,39 @@ def rarefaction(curve: pd.DataFrame, probe_sizes: pd.DataFrame, *, encoder: str,
 
 
 @charts.drawing
+def words_again(
+    probe_sizes: pd.DataFrame, forecast: pd.DataFrame, *, encoder: str, models: Sequence[str] = ()
+) -> Figure:
+    """Draw the share of units that get the same word on other source images against their number, a line a layer.
+
+    A dashed line leads to the forecast for as many source images as there are.
+    """
+    names = {"again": "mean", "again_lowest": "low", "again_highest": "high"}
+    rows = _in_percent(probe_sizes.rename(columns=names), "mean")
+    charts.require(rows, "mean", "No unit has a word on two parts of the source images.")
+    looks = charts.looks([*models, *rows["model"]])
+    (panel,) = panels = charts.panel_grid([2.6], columns=1, width=charts.NARROW)
+    most = rows["source_images"].max()
+    ahead = forecast.set_index(["model", "layer"])["at_all"]
+    ends = []
+    for (model, layer), own in rows[rows["mean"].notna()].groupby(["model", "layer"], sort=False):
+        label = None if model in panel.get_legend_handles_labels()[1] else charts.wrap(model, 40)
+        charts.band(panel, own["source_images"], own, label=label, **looks[model] | {"marker": "."})
+        last = own.iloc[-1]
+        if (share := ahead.get((model, layer), float("nan"))) == share:
+            line = {"linestyle": "--", "linewidth": 1, "color": looks[model]["color"]}
+            panel.plot([last["source_images"], most], [last["mean"], 100 * share], **line)
+        ends.append((layer, last["source_images"], last["mean"], looks[model]["color"]))
+    panel.set_xscale("log", base=2)
+    panel.xaxis.set_major_formatter("{x:,.0f}")
+    panel.set_ylim(0, None)
+    if len(ends) <= MOST_LINES:
+        charts.label_ends(panel, ends, height=2)
+    panel.set(xlabel="source images of each of two parts; dashed: forecast", ylabel="same word (% of units)")
+    return charts.finished(panels, "Words that come again on other source images", footer=_footer(encoder))
+
+
+@charts.drawing
 def label_statuses(concepts: pd.DataFrame, *, encoder: str) -> Figure:
     """Draw the shares of units of each status in every layer, one panel a model."""
     tested = concepts[concepts["p_value"].notna()]

@@ -44,6 +44,15 @@ def concept_findings(
     return sentences + say("concepts.what_tests_mean")
 
 
+def forecast_findings(forecast: pd.DataFrame) -> list[str]:
+    """Say how often words come again on other source images, and how many source images it would take."""
+    sentences = []
+    for model, group in forecast.groupby("model", sort=False):
+        layers = group[group["again"].notna()].to_dict("records")
+        sentences += say("concepts.forecast", model=model, layers=layers)
+    return sentences
+
+
 def _tested(sentence: str, group: pd.DataFrame, family: pd.DataFrame) -> list[str]:
     """Name the rows of a group that are significant, or the smallest p-value if none is."""
     found = group[group.p_adjusted < text.SIGNIFICANT].sort_values("p_adjusted", kind="stable")

@@ -14,7 +14,7 @@ from scipy import special, stats
 
 from unitlens.measures.complexity import gini_coefficient
 from unitlens.networks.layer_outputs import silenced
-from unitlens.tables import unit_labels
+from unitlens.tables import recurrence, unit_labels
 from unitlens.units import dissect
 
 CURVE_POINTS = 32  # most sizes at which a rarefaction curve is computed
@@ -60,6 +60,7 @@ def relabel_subsets(
     features of the same images (n, d) and of concepts (m, d); `groups` (m,) are the names under which concepts count.
     Whole `source_images` (n,) are drawn, in `draws` random orders: the `fractions` of them, rounded up, the smaller
     parts in the larger ones, and parts of further `sizes` below that of the probe set. All of them are one draw.
+    Parts up to a half are compared with another part as large, of other source images: see `recurrence.compare`.
     """
     activations = silenced(torch.as_tensor(activations)).numpy()
     names, source_image = np.unique(source_images, return_inverse=True)
@@ -67,14 +68,17 @@ def relabel_subsets(
     order = np.random.default_rng(seed)
     ranks = [order.permutation(len(names))[source_image] for _ in range(draws)]  # an image's place in each random order
 
-    def labels(rows: np.ndarray) -> np.ndarray:
-        """Name of each unit's concept; empty for a dead unit and where there are too few images."""
+    def score(rows: np.ndarray) -> torch.Tensor:
+        """Scores of all units; NaN for a dead unit and where there are too few images."""
         if rows.sum() < dissect.FEWEST_IMAGES[similarity]:
-            return np.full(activations.shape[1], "", dtype=object)
+            return torch.full((activations.shape[1], len(text_features)), torch.nan)
         parts = (torch.as_tensor(part) for part in (activations[rows], image_features[rows], text_features))
-        return words[dissect.label(dissect.SIMILARITIES[similarity](*parts)).concept]
+        return dissect.SIMILARITIES[similarity](*parts)
 
-    whole = labels(np.ones(len(source_image), dtype=bool))
+    def name(scores: torch.Tensor) -> np.ndarray:
+        return words[dissect.label(scores).concept]
+
+    whole = name(score(np.ones(len(source_image), dtype=bool)))
     named = whole != ""
     table = []
     parts = {int(np.ceil(fraction * len(names))): fraction for fraction in fractions}
@@ -82,11 +86,16 @@ def relabel_subsets(
     for size, fraction in sorted(parts.items()):
         for draw, rank in enumerate(ranks if size < len(names) else ranks[:1]):
             rows = rank < size
-            part = labels(rows) if size < len(names) else whole
+            scores = score(rows) if size < len(names) else None
+            part = whole if scores is None else name(scores)
+            compared = [0, *[np.nan] * 3]
+            if 2 * size <= len(names):
+                compared = recurrence.compare(scores, score(rank >= len(names) - size), words[:-1])
             found = part[part != ""]
             distinct, kept = (len(set(found)), (part == whole)[named].mean()) if len(found) else (np.nan, np.nan)
-            table.append([fraction, draw, size, int(rows.sum()), len(found), distinct, kept])
-    return pd.DataFrame(table, columns=["fraction", "draw", "source_images", "images", "units", "distinct", "kept"])
+            table.append([fraction, draw, size, int(rows.sum()), len(found), distinct, kept, *compared])
+    columns = ["fraction", "draw", "source_images", "images", "units", "distinct", "kept"]
+    return pd.DataFrame(table, columns=[*columns, *recurrence.Recurrence._fields])
 
 
 def probe_sizes(draws: pd.DataFrame) -> pd.DataFrame:
@@ -106,6 +115,11 @@ def probe_sizes(draws: pd.DataFrame) -> pd.DataFrame:
         kept=("kept", "mean"),
         kept_lowest=("kept", "min"),
         kept_highest=("kept", "max"),
+        again=("again", "mean"),
+        again_lowest=("again", "min"),
+        again_highest=("again", "max"),
+        median_rank=("median_rank", "mean"),
+        names_in_set=("names_in_set", "mean"),
     ).reset_index()
 
 

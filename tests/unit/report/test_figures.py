@@ -134,7 +134,9 @@ def probe_sizes(models):
         for source_images, distinct in [(5, np.nan), (10, 100.0), (40, 180.0)]
     ]
     columns = ["model", "layer", "source_images", "distinct", "distinct_lowest", "distinct_highest"]
-    return pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame(rows, columns=columns)
+    shares = {"again": 0.002, "again_lowest": 0.001, "again_highest": 0.003}
+    return table.assign(**{name: share * table["distinct"] for name, share in shares.items()})
 
 
 def evidence(models):
@@ -299,6 +301,15 @@ def effects(models):
     return pd.DataFrame(rows, columns=columns)
 
 
+def forecast(models):
+    rows = [
+        [model, layer, 0.4 if number else np.nan]
+        for model, names in models.items()
+        for number, layer in enumerate(names)
+    ]
+    return pd.DataFrame(rows, columns=["model", "layer", "at_all"])
+
+
 def controls(models):
     """Controls of words: two that are judged, and the layers with shuffled weights; a model has no named units."""
     rows = []
@@ -366,6 +377,7 @@ def charts(models):
         "sweep": (evaluation_figures.agreement_sweep, [sweep(models)], {}),
         "rarefaction": (concept_figures.rarefaction, [curve(models), probe_sizes(models)], encoder),
         "annotated": (concept_figures.units_named_by_masks, [annotated(models)], {}),
+        "again": (concept_figures.words_again, [probe_sizes(models), forecast(models)], encoder),
         "controls": (concept_figures.controls, [controls(models)], encoder),
         "null": (concept_figures.label_statuses, [evidence(models)], encoder),
         "trend": (concept_figures.category_trend, [trend(models)], encoder),
@@ -567,6 +579,7 @@ SENTENCES = {  # of figures that have nothing to show
     "annotated": "No unit overlaps a concept that enough source images show.",
     "found": "There is no source image with an object that a map can be scored against.",
     "randomized": "There is no source image on which maps of a randomized network can be compared.",
+    "again": "No unit has a word on two parts of the source images.",
     "controls": "There is nothing to compare words with.",
     "stable": "There is no source image on which LIME can be compared with itself.",
     "shape": "There is no map that has a shape.",

@@ -609,6 +609,7 @@ EMPTY = {  # the columns of the tables, and options
         {},
     ),
     "evaluation_findings.localization_findings": ([["model", "reference", "measure"], ["model"]], {}),
+    "concept_findings.forecast_findings": ([["model", "again"]], {}),
     "concept_findings.control_findings": ([["model", "control"]], {}),
     "concept_findings.linear_findings": (
         [["model", "layer", "linear_correlation", "label_correlation", "ridge_correlation", "again", "label_again"]],
@@ -714,6 +715,11 @@ ALONE = [  # verdicts of sentences, with the values that decide
     ("concepts_evidence", {"living": 4, "better": 1}, "1 of 4 active units matches a concept better than chance."),
     ("concepts_evidence", {"living": 4, "better": 0}, "No unit is shown to match a concept better than chance."),
     ("concepts_labels", {"model": "m", "units": 8, "named": 1}, "m: 1 of 8 units is named."),
+    (
+        "concepts_forecast",
+        {"model": "m", "layers": [SimpleNamespace(again=0.1), SimpleNamespace(again=0.25)]},
+        "m: 10 % to 25 % of the words come again on other source images.",
+    ),
     *[
         ("concepts_controls", {"model": "m", "sought": 0.85, "classes": SimpleNamespace(**classes)}, f"m: {said}")
         for classes, said in [

@@ -76,7 +76,8 @@ def dissected():
 
 def draws():
     facts = {"model": "m", "layer": "x", "fraction": 1.0, "draw": 0, "source_images": 3, "images": 3}
-    return pd.DataFrame([facts | {"units": 2, "distinct": 1.0, "kept": 1.0}])
+    compared = {"both": 2, "again": 0.5, "median_rank": 2.0, "names_in_set": 3.0}
+    return pd.DataFrame([facts | {"units": 2, "distinct": 1.0, "kept": 1.0} | compared])
 
 
 def jobs():
