@@ -134,14 +134,14 @@ def test_the_cosine_with_a_concept_is_its_share_of_the_area():
 def test_a_label_marks_all_of_its_image_and_a_box_what_it_covers():
     block = {
         "images": np.zeros((3, 4, 4, 3), np.uint8),
-        "label": np.array([5, -1, 4]),
-        "box": np.array([[0, 0, 2, 4], [0, 0, 4, 4], [np.nan] * 4], np.float32),
+        "label": np.array([5, -1, 0]),  # 0 is a class as any other, -1 none
+        "box": np.array([[0, 0, 2, 4], [0, 0, 4, 4], [0, 0, 1, 4]], np.float32),
     }
-    found = [label_maps.concept_features(block, np.array([4, 5]), source=source) for source in ("labels", "boxes")]
+    found = [label_maps.concept_features(block, np.array([0, 5]), source=source) for source in ("labels", "boxes")]
     np.testing.assert_allclose(found[0][:, :2] * 8, [[0, 1], [0, 0], [1, 0]])
-    np.testing.assert_allclose(found[1][:, :2] * 8, [[0, 0.5], [0, 0], [0, 0]])
-    with pytest.raises(ValueError, match="marks 5, which has no word; values with one: 4"):
-        label_maps.concept_features(block, np.array([4]), source="labels")
+    np.testing.assert_allclose(found[1][:, :2] * 8, [[0, 0.5], [0, 0], [0.25, 0]])
+    with pytest.raises(ValueError, match="marks 5, which has no word; values with one: 0"):
+        label_maps.concept_features(block, np.array([0]), source="labels")
 
 
 def test_more_concepts_than_fit_are_refused():
