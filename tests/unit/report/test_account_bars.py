@@ -77,6 +77,11 @@ def test_a_picture_is_orange_where_a_unit_raises_the_score(arrays):
     assert pixels[1, 0, 3] == 0
 
 
+def test_a_picture_of_no_contribution_shows_nothing():
+    pixels = Image.open(io.BytesIO(base64.b64decode(account_bars._picture(np.zeros((2, 3))).partition(",")[2])))
+    assert not np.asarray(pixels.convert("RGBA"))[..., 3].any()
+
+
 def test_a_prediction_without_an_account_says_why(arrays):
     empty = {name: each.numpy() for name, each in contributions.nothing(1).items()}
     empty |= {"target": np.array([0])} | {

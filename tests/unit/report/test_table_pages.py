@@ -32,8 +32,18 @@ def test_cells_hold_what_the_file_does_with_four_digits(tmp_path):
     first, second, third = rows_of(page_of(tmp_path, {"results/a.csv": UNITS}))
     assert first == ["net", "0", "0.1235", "True"]
     assert second[1:] == ["1", "1e-07", "False"] and third == ["net", "2", "", "True"]
-    whole = pd.DataFrame({"n": [3.0, float("inf"), -2.0, 1234567.0]})
-    assert rows_of(page_of(tmp_path, {"b.csv": whole})) == [["3"], ["inf"], ["-2"], ["1234567"]]
+    whole = pd.DataFrame({"n": [3.0, float("inf"), -2.0, 1234567.0, 1e15 - 1, 1e15]})
+    told = [["3"], ["inf"], ["-2"], ["1234567"], ["999999999999999"], ["1e+15"]]
+    assert rows_of(page_of(tmp_path, {"b.csv": whole})) == told
+
+
+def test_the_folder_of_the_pages_is_made_or_used_again(tmp_path):
+    write_table(UNITS[["model", "unit"]], tmp_path / "a.csv")
+    topic = {"name": "units", "title": "Units", "tables": {str(tmp_path / "a.csv"): "Units.", "no.csv": "None."}}
+    empty = topic | {"name": "none", "tables": {"no.csv": "None."}}
+    for _ in range(2):
+        table_pages.write_pages(tmp_path / "report/tables", [topic, empty], [tmp_path / "a.csv"])
+        assert [path.name for path in (tmp_path / "report/tables").iterdir()] == ["units.html"]
 
 
 def test_names_stay_text_and_hidden_characters_are_shown(tmp_path):
