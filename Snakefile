@@ -20,6 +20,7 @@ include: "rules/comparison.smk"
 include: "rules/netdissect.smk"
 include: "rules/explain.smk"
 include: "rules/accounts.smk"
+include: "rules/audit.smk"
 include: "rules/agreement.smk"
 include: "rules/complexity.smk"
 include: "rules/faithfulness.smk"
@@ -60,6 +61,7 @@ rule all:
         "results/explanations.csv",
         "results/accounts.csv",
         if_labels("results/interventions.csv"),
+        if_configured("audit", "results/audit.csv"),
         "results/agreement.csv",
         if_localization("results/localization.csv"),
         "results/figures/sanity/stability.svg",

@@ -37,3 +37,11 @@ def words_of_annotations(wildcards):
     source, given = next(iter(config["dissect"]["annotations"].items()))
     words = {source: annotation_words(wildcards) or given}
     return words | {"ours": given in (*BROUGHT_MASKS, "folders")}
+
+
+def words_of_audit():
+    """The files that list what units can be called, as far as there are such."""
+    annotated = ENCODER == "annotations"
+    files = [annotation_words({}) if annotated else "results/retrieved/concepts.csv"]
+    files += [mask_table({})] if "netdissect" in config else []
+    return [path for path in files if path and not path.startswith("results/retrieved/images/")]

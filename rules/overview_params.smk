@@ -59,6 +59,7 @@ def overview_sections(wildcards):
         ("Faithfulness", "faithfulness", [f"faithfulness/{name}" for name in faithfulness]),
         ("Shape of the maps", "shape", ["map_shapes"]),
         ("Complexity of the source images", "complexity", ["complexity_scatter"]),
+        *if_configured("audit", ("Audit", "audit", [])),
         *if_labels(("Units switched off", "interventions", ["interventions"])),
         ("Randomized networks", "randomization", ["sanity/randomization"]),
         ("Stability of LIME", "stability", ["sanity/stability"]),

@@ -252,6 +252,7 @@ def whole_config():
     superpixels = [{"method": "grid", "size": 12}, settings["explain"]["lime"]["superpixels"]]
     return settings | {
         "netdissect": {"masks": "config/masks.csv", "share": 0.05},
+        "audit": {CLASSES[0]: {"expected": ["red"], "unexpected": ["null"]}},
         "tune": {"n_images": 3, "grid": {"n_samples": [12, 20], "superpixels": superpixels}},
     }
 

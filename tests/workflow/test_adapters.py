@@ -474,6 +474,29 @@ def test_units_are_switched_off_where_classes_have_labels_enough():
     assert json.loads(Path(made["findings"]).read_text())[0].startswith(f"**{MODEL}: ")
 
 
+def test_classes_are_audited_by_the_names_of_units():
+    shards = [decode(f"audit/images/{number}.h5", start, start + 3) for number, start in enumerate((0, 3))]
+    accounts = [account(f"audit/{MODEL}/{number}.h5", shard, target=1) for number, shard in enumerate(shards)]
+    evidence = {"model": MODEL, "layer": "relu2", "status": "named", "concept": ["red"] * 4 + ["null"] * 4}
+    write_table(pd.DataFrame({"unit": range(8)} | evidence), "audit/concepts.csv")
+    Path("audit/words.csv").write_text("word,category\nred,color\nnull,color\n4,color\n")
+    files = {"accounts": accounts, "concepts": "audit/concepts.csv", "masks": [], "words": ["audit/words.csv"]}
+    made = {"table": "audit/audit.csv", "findings": "audit/audit.json"}
+    lists = {toy.CLASSES[1]: {"expected": ["red", "4"], "unexpected": ["null"]}, toy.CLASSES[0]: {"expected": ["red"]}}
+    params = {"audit": lists, "classes": {MODEL: "classes.txt"}, "seed": 42}
+    adapter("audit_classes", files, made, params=params)
+    table = read_table(made["table"])
+    own = table[table["class"] == 1]
+    whole = own[(own["concept"] == "") | ~own["part"].isin(["expected", "unexpected"])]
+    assert whole["mean"].sum() == pytest.approx(1) and set(own["n"]) == {IMAGES}
+    assert own.loc[own["concept"] == "4", "verdict"].tolist() == ["no active unit has this name"]
+    assert set(table.loc[table["class"] == 0, "verdict"]) == {"no account of the class", ""}
+    (said, other) = json.loads(Path(made["findings"]).read_text())
+    assert "no image has an account of this class" in said and f"{MODEL}, {toy.CLASSES[1]}: expected concepts" in other
+    with pytest.raises(ValueError, match="'rot' is no concept of this run"):
+        adapter("audit_classes", files, made, params=params | {"audit": {"null": {"expected": ["rot"]}}})
+
+
 def test_units_are_not_switched_off_where_classes_are_small():
     images = decode("small/images.h5")
     accounts = [account("small/accounts/0.h5", images)]

@@ -26,7 +26,7 @@ HEADER = "image_id,path,label,mask,crop\n"
 COLUMNS = "image_id, path, label, mask, crop, box, superpixels, label_toy"
 KEYS = (
     "device, precision, offline, seed, threads, batch_size, models, images, encoder, concepts, dissect, "
-    "netdissect, explain, agreement, faithfulness, tune, verify, sanity, report"
+    "netdissect, explain, switch_off, audit, agreement, faithfulness, tune, verify, sanity, report"
 )
 IN_QUOTES = "put it in quotes, for YAML reads some names as numbers, dates, yes and no, or nothing"
 NO_QUOTES = "write it without quotes and with a point, 0.001 or 1.0e-3"
@@ -67,6 +67,33 @@ BAD = {
         {"modles": {}},
         {},
         [f"config: unknown key 'modles'; did you mean 'models'? allowed: {KEYS}"],
+    ),
+    "an audit of what there is not": (
+        {"audit": {"disk <b>": {"expected": ["red"]}, "1.10": {"expected": ["blau"], "unexpected": ["4", "rot"]}}},
+        {},
+        [
+            "audit: 'disk <b>' is no class of toy; nearest: 'disc <b>', 'Kreuz & Gewölbe', '$quare, $mall'",
+            "audit.1.10: 'blau' is no concept of this run; nearest: 'null', 'red', 'größer, $x$'",
+            "audit.1.10: 'rot' is no concept of this run; nearest: 'red', 'größer, $x$', 'null'",
+        ],
+    ),
+    "an audit of what is expected and is not": (
+        {"audit": {"null": {"expected": ["red", "4"], "unexpected": ["4"]}}},
+        {},
+        ["audit.null: '4' is both expected and unexpected"],
+    ),
+    "an audit of nothing": (
+        {"audit": {"null": {}, "1.10": {"expected": []}}},
+        {},
+        [
+            "audit.null: needs at least one of expected | unexpected; got none",
+            "audit.1.10.expected: [] should be non-empty (Names of units that the class may lean on.)",
+        ],
+    ),
+    "an audit of a number": (
+        {"audit": {3: {"expected": ["red"]}}},
+        {},
+        ["audit: 3 is no class of toy; nearest: 'null', 'disc <b>', 'Kreuz & Gewölbe'"],
     ),
     "names of earlier versions": (
         {"sanity.photographs": 3, "images.probe.photographs": [], "explain.lime.hide": "grey"},
@@ -1060,6 +1087,7 @@ def rich_config():
         "netdissect": {"boxes": "config/classes.txt"},
         "dissect": {"similarity": "cos_similarity", "probe_sizes": [2]},
         "agreement": {"areas": [0.1]},
+        "audit": {"null": {"expected": ["red"], "unexpected": ["4"]}},
     }
 
 

@@ -51,6 +51,7 @@ DEMO = {
     "choose_units": 2,
     "switch_off_units": 2,
     "summarize_interventions": 1,
+    "audit_classes": 1,
     "cut_masks": 2,
     "score_agreement": 2,
     "match_explanations": 2,
@@ -95,6 +96,7 @@ FULL = DEMO | {
     "embed_images": 16,
 }
 del FULL["map_annotated_units"]  # the probe set has its own label maps
+del FULL["audit_classes"]
 # 3 models: two are labeled, one is explained; 1000 source images are 2 shards of 500, ten to explain 2 shards of 5
 LAPTOP = {
     rule: count for rule, count in FULL.items() if not re.search("tun|mask_words|netdissect|dissect_network", rule)

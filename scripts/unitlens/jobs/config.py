@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from unitlens.jobs import sheets
+from unitlens.jobs.audit import check_audit
 from unitlens.jobs.characters import first_few
 from unitlens.jobs.csv_files import check_file, count_rows, read_all
 from unitlens.jobs.inputs import check_files, check_folders, check_offline
@@ -49,6 +50,7 @@ def check(config: dict, schema: dict, files: Sequence[str] = ()) -> list[str]:
         _check_steps,
         check_offline,
         _check_tuning,
+        _check_audit,
     )
     problems = [line for find_problems in checks for line in find_problems(config)]
     return problems or _check_counts(config, schema)
@@ -207,6 +209,10 @@ def _check_tuning(config: dict) -> list[str]:
     if tune.get("settings", 0) > combinations:
         problems.append(f"tune.settings: {tune['settings']} are more than the grid's {combinations} combinations")
     return problems
+
+
+def _check_audit(config: dict) -> list[str]:
+    return check_audit(config, explained_models(config))
 
 
 # ---- sheets

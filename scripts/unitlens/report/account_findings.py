@@ -1,4 +1,4 @@
-"""Find what is to say of units that were switched off.
+"""Find what is to say of units that were switched off, and of classes that are audited.
 
 docs/outputs.md has the columns of the tables. The words stand in templates/findings/why.j2.
 """
@@ -7,6 +7,7 @@ import pandas as pd
 
 from unitlens.report.pages import say
 from unitlens.report.text import SIGNIFICANT
+from unitlens.tables import audit
 from unitlens.tables.interventions import NAME_DRAWS
 from unitlens.tables.resampling import FEWEST_GROUPS
 
@@ -46,3 +47,21 @@ def intervention_findings(
                 draws=NAME_DRAWS,
             )
     return sentences
+
+
+def audit_findings(table: pd.DataFrame) -> list[str]:
+    """Say which share of a class's accounts expected and unexpected concepts carry, by `audit.with_verdicts`."""
+    sentences, tests = [], table["p_value"].notna().sum()
+    for (model, name), own in table.groupby(["model", "class_name"], sort=False):
+        for _, each in own.groupby("class", sort=False):
+            lists = each[each["part"].isin(audit.LISTS)]
+            whole = lists[lists["concept"] == ""].to_dict("records")
+            found = {
+                part: _by_verdict(lists[(lists["part"] == part) & (lists["concept"] != "")]) for part in audit.LISTS
+            }
+            sentences += say("why.audit", model=model, name=name, whole=whole, found=found, tests=tests)
+    return sentences
+
+
+def _by_verdict(rows: pd.DataFrame) -> dict[str, list[str]]:
+    return {verdict: own["concept"].to_list() for verdict, own in rows.groupby("verdict", sort=False)}

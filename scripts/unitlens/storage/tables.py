@@ -30,7 +30,7 @@ TEXT = frozenset(
     mask_concept mask_category second_mask_concept first_half second_half masks clip_status clip_candidate clip_category
     better more_faithful warning note problems copied left_out_endings
     setting name segmentation hide distance selection objective parameter level what part
-    rule job counted item claim account part chosen of control why
+    rule job counted item claim account part chosen of control why verdict
     """,
     )
 )

@@ -322,7 +322,7 @@ def rarefied(low, high, units=100):
 
 def compared(**tables):
     columns = {
-        "layers": ["model", "layer", "claim", "units_counted"],
+        "layers": ["model", "layer", "claim", "counted"],
         "models": ["rarefied_units"],
         "differences": ["model_a", "model_b", "layer", "p_adjusted"],
         "unique": ["model"],
@@ -559,6 +559,44 @@ def test_names_that_cost_more_are_listed():
     assert "0 cost the classes" in said and said.verdict.startswith("m: switching off 0 of 1 name costs")
 
 
+# ---- audits
+
+
+def audits(rows, *, n=8):
+    """Rows of an audit: list, concept, share, its low end, chance and verdict."""
+    table = pd.DataFrame(rows, columns=["part", "concept", "mean", "low", "chance", "verdict"])
+    same = {"model": "m", "class": 3, "class_name": "cat", "n": n, "source_images": n, "p_value": 0.5}
+    return account_findings.audit_findings(table.assign(high=table["low"] + 0.2, **same))
+
+
+def test_audits_name_what_classes_lean_on():
+    rows = [
+        ["expected", "", 0.3, 0.2, 0.1, "leans on it"],
+        ["expected", "fur", 0.2, 0.1, 0.1, "leans on it"],
+        ["expected", "ear", 0.1, 0.0, 0.1, "not shown"],
+        ["unexpected", "", 0.05, 0.01, 0.06, "not shown"],
+        ["unexpected", "grass", 0.05, 0.01, 0.06, "not shown"],
+        ["no name", "", 0.65, 0.6, NAN, ""],
+    ]
+    (said,) = audits(rows)
+    assert said == (
+        "m, cat: expected concepts carry 30 % (95 % interval 20 % to 40 %, n = 8) of the absolute account, by chance "
+        "10 %; unexpected concepts carry 5 % (95 % interval 1 % to 21 %, n = 8) of the absolute account, by chance 6 %."
+        " Expected, leans on it: fur. Expected, not shown: ear. Unexpected, not shown: grass. Chance: the units' "
+        "weights dealt anew; p < 0.05 adjusted for 6 tests."
+    )
+    assert said.verdict == "m, cat: is not shown to lean on anything unexpected."
+    rows[4][-1] = "leans on it"
+    assert audits(rows)[0].verdict == "m, cat: leans on grass, unexpectedly."
+    assert audits(rows[:3])[0].verdict == "m, cat: leans on fur, as expected."
+    assert audits([rows[0], rows[2]])[0].verdict == "m, cat: is not shown to lean on what is expected."
+    rows[0][3] = NAN
+    assert audits(rows, n=3)[0].verdict == "m, cat: cannot be told." and "n = 3 is too small" in audits(rows, n=3)[0]
+    (said,) = audits(rows, n=0)
+    assert said == "m, cat: no image has an account of this class, so there is nothing to audit."
+    assert said.verdict == "m, cat: cannot be told."
+
+
 # ---- every sentence of tables without rows
 
 
@@ -594,7 +632,7 @@ EMPTY = {  # the columns of the tables, and options
     "evaluation_findings.agreement_findings": ([SUMMARY, ["model", "measure"]], {"area": 0.2}),
     "concept_findings.concept_findings": (
         [
-            ["model", "claim", "units_counted"],
+            ["model", "claim", "counted"],
             ["rarefied_units"],
             ["model_a", "model_b", "layer", "p_adjusted"],
             ["model"],
@@ -624,6 +662,7 @@ EMPTY = {  # the columns of the tables, and options
         [["model"], ["model", "layer", "k"], ["model", "layer", "k"], ["model", "layer"]],
         {},
     ),
+    "account_findings.audit_findings": ([["model", "class_name", "class", "part", "p_value"]], {}),
     "evaluation_findings.tuning_findings": ([["model"], ["model"]], {}),
     "overview.accuracy_sentences": ([["model"]], {}),
     "concept_findings.label_sentences": ([["model"]], {"encoder": "CLIP"}),
