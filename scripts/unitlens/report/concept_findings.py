@@ -127,6 +127,8 @@ def control_findings(controls: pd.DataFrame) -> list[str]:
         classes, unlisted = (rows[name][0] for name in (word_controls.CLASSES, word_controls.UNLISTED))
         shown = {"classes": classes, "unlisted": unlisted, "shuffled": rows.get(word_controls.SHUFFLED, [])}
         sentences += say("concepts.controls", model=model, sought=word_controls.SOUGHT, **shown)
+    copies = controls["near_copies"].max() if len(controls) else 0
+    sentences += say("concepts.near_copies", copies=int(copies)) if copies > 0 else []
     return sentences + (say("concepts.what_controls_say") if sentences else [])
 
 

@@ -14,15 +14,16 @@ import torch
 from unitlens.networks.layer_outputs import silenced
 from unitlens.tables import unit_labels
 from unitlens.tables.resampling import wilson
-from unitlens.units import dissect, evidence, label_sets
+from unitlens.units import dissect, evidence, exemplars, label_sets
 
 CLASSES, UNLISTED, SHUFFLED = CONTROLS = ("class outputs", "name not listed", "shuffled weights")
+NEAR_COPY = 0.99  # cosine of image features from which source images count as nearly the same
 SOUGHT = 0.85  # share of names that should be right
 _COUNTS = ["units", "selective", "theme", "named"]
 _SHARES = ["selective_share", "named_share", "selective_right", "named_right", "covered", "right_covered"]
 COLUMNS = ["control", "layer", "words", *_COUNTS]
 COLUMNS += [column for name in _SHARES for column in (name, f"{name}_low", f"{name}_high")]
-COLUMNS += ["set_size", "right_size", "why"]
+COLUMNS += ["set_size", "right_size", "near_copies", "why"]
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -80,6 +81,8 @@ def score(
         settings |= {"resamples": 1, "held_out_splits": 1}  # nothing of these is read
         return unit_labels.label_table(activations, images, listed, **settings)
 
+    by_encoder = encoders[0] != unit_labels.ANNOTATIONS
+    copies = near_copies(images["features"], images["source_image"]) if by_encoder else np.nan
     listed = {name: np.asarray(concepts[name]) for name in ("word", "category", "features")}
     rows = [_row(SHUFFLED, layer, label(values, listed), len(listed["word"])) for layer, values in layers.items()]
     if others is not None and len(others["word"]):
@@ -89,7 +92,8 @@ def score(
     known = np.flatnonzero(truth >= 0)
     if not len(known):
         why = "no class name is among the concepts" if len(names) else "the names of the classes are not known"
-        return _frame([*({"control": name, "layer": "", "why": why} for name in (CLASSES, UNLISTED)), *rows])
+        none = [{"control": name, "layer": "", "why": why} for name in (CLASSES, UNLISTED)]
+        return _frame([*none, *rows]).assign(near_copies=copies)
 
     table = label(scores, listed)
     judged = table.assign(**_judged(scores, images, listed, truth, table, similarity, seed))
@@ -101,7 +105,20 @@ def score(
     else:
         table = label(scores, {name: values[kept] for name, values in listed.items()})
         second = _row(UNLISTED, "", table[np.isin(truth, off)], len(kept))
-    return _frame([first, second, *rows])
+    return _frame([first, second, *rows]).assign(near_copies=copies)
+
+
+def near_copies(features: torch.Tensor, source_image: Sequence[str]) -> int:
+    """Count the source images with an image whose features (n, d) nearly equal those of one of another source image."""
+    images = dissect.normalized(features, "image_features").float()
+    _, number = np.unique(source_image, return_inverse=True)
+    number, found = torch.as_tensor(number), set()
+    step = max(1, exemplars.BLOCK_ELEMENTS // len(images))
+    for start in range(0, len(images), step):
+        own = number[start : start + step]
+        alike = images[start : start + step] @ images.T > NEAR_COPY
+        found |= set(own[(alike & (own[:, None] != number)).any(1)].tolist())
+    return len(found)
 
 
 def _truth(words: Sequence[str], names: Sequence[str]) -> np.ndarray:
@@ -125,7 +142,7 @@ def _judged(
     selective units of one random half, judged on the other half, and both ways.
     """
     texts = dissect.normalized(listed["features"], "text_features")
-    same = np.arange(len(texts)) if table.set_size.isna().all() else evidence.near_duplicates(texts)
+    same = evidence.near_duplicates(texts)
     parts = (
         silenced(torch.as_tensor(values)),
         torch.as_tensor(images["features"]),

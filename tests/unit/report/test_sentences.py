@@ -648,7 +648,7 @@ EMPTY = {  # the columns of the tables, and options
     ),
     "evaluation_findings.localization_findings": ([["model", "reference", "measure"], ["model"]], {}),
     "concept_findings.forecast_findings": ([["model", "again"]], {}),
-    "concept_findings.control_findings": ([["model", "control"]], {}),
+    "concept_findings.control_findings": ([["model", "control", "near_copies"]], {}),
     "concept_findings.linear_findings": (
         [["model", "layer", "linear_correlation", "label_correlation", "ridge_correlation", "again", "label_again"]],
         {},

@@ -120,12 +120,32 @@ def test_one_name_cannot_be_taken_off():
     assert np.isnan(table.right_covered[CLASSES]), "too few to calibrate with"
 
 
-def test_labels_by_annotations_have_no_sets():
+def test_labels_by_annotations_are_judged_alike():
     made = planted(listed=40)
     names = (unit_labels.ANNOTATIONS,) * 2
     table = score(made, similarity="auc", encoders=names, null_draws=300)
     row = table.set_index("control").loc[CLASSES]
-    assert row.named_right >= 0.95 and np.isnan([row.covered, row.right_covered, row.set_size]).sum() >= 2
+    assert min(row.named_right, row.covered, row.right_covered) >= 0.9 and np.isnan(row.near_copies)
+
+
+def test_near_copies_are_counted_by_source_image(monkeypatch):
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(7, 30)).astype(np.float32)
+    features[1] = 2 * features[0]  # of one source image
+    features[3] = features[2] + 0.01 * rng.normal(size=30)
+    features[6] = -features[4]
+    assert word_controls.near_copies(features, list("aabcdef")) == 2
+    monkeypatch.setattr(word_controls.exemplars, "BLOCK_ELEMENTS", 14)
+    assert word_controls.near_copies(features, list("aabcdef")) == 2
+    assert word_controls.near_copies(features, list("abbcdef")) == 3
+
+
+def test_near_copies_are_told(table):
+    assert not any("nearly the same" in line for line in told(table)[0]), "there are none"
+    assert any(
+        "To the encoder 3 source images are nearly the same as another" in line
+        for line in told(table, near_copies=3)[0]
+    )
 
 
 def test_words_for_classes():
