@@ -322,6 +322,15 @@ def test_halves_share_no_source_image():
     assert not set(source_images.number[first]) & set(source_images.number[second])
 
 
+@pytest.mark.parametrize(("images", "count"), [(60, 10), (20_000, 10), (63_300, 3), (500_000, 1)])
+def test_many_images_are_split_less_often(images, count):
+    source_images = permutation.group_rows(np.arange(images) // 10)
+    found = permutation.splits(source_images, 0)
+    assert len(found) == count
+    first = permutation.halves(source_images, np.random.default_rng([0, 2]))
+    np.testing.assert_array_equal(found[0][0], first[0])
+
+
 def test_p_values_by_hand():
     null = np.array([1.0, 2.0, 3.0, 4.0])
     found = permutation.p_values(np.array([5.0, 4.0, 2.5, 0.0, np.nan]), null)

@@ -51,8 +51,8 @@ EVIDENCE = [
     Evidence(
         "held_out_correlation",
         "held-out r",
-        "Correlation of unit and label on the half of the source images that did not choose the label, mean of ten "
-        "splits. Of all held-out scores the unit's own chance is subtracted.",
+        "Correlation of unit and label on the half of the source images that did not choose the label, mean of "
+        "repeated splits. Of all held-out scores the unit's own chance is subtracted.",
         on_card=True,
     ),
     Evidence("held_out_auprc", "held-out AUPRC", "There, how well the label finds the images that activate the unit."),

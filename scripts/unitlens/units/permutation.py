@@ -18,6 +18,7 @@ from unitlens.jobs.sheets import FEWEST_SOURCE_IMAGES
 from unitlens.units import dissect, exemplars
 
 SPLITS = 10
+ENOUGH_IMAGES = 200_000  # in all splits together; each costs two labelings
 _LEAST_DEVIATION = 1e-3  # of L under the null, in nats; below it only rounding varies
 _LIST_ELEMENTS = 2**18  # numbers of a lists x concepts block that is worked on at once, so that it stays in the cache
 
@@ -121,9 +122,10 @@ def halves(source_images: SourceImages, rng: np.random.Generator) -> list[np.nda
 
 
 def splits(source_images: SourceImages, seed: int) -> list[list[np.ndarray]]:
-    """Draw the halves that held-out scores of one `seed` are means over."""
+    """Draw the halves that held-out scores are means over: of ten splits, of fewer with more than 20,000 images."""
     rng = np.random.default_rng([seed, 2])
-    return [halves(source_images, rng) for _ in range(SPLITS)]
+    count = min(SPLITS, max(1, ENOUGH_IMAGES // len(source_images.rows)))
+    return [halves(source_images, rng) for _ in range(count)]
 
 
 # ---- numbers that any similarity has
