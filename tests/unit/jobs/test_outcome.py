@@ -131,7 +131,8 @@ def job(rule, output, *wildcards):
 @pytest.fixture
 def workflow():
     """A run whose one job failed, and whose other is done."""
-    failed, done = job("cut", ["results/masks/b.h5"], "b"), job("cut", ["results/masks/a.h5", "results/x.csv"], "a")
+    failed = job("cut", ["results/masks/b.h5", "results/masks/c.h5"], "b")
+    done = job("cut", ["results/masks/a.h5", "results/masks/a.csv", "results/x.csv", "results/x.txt"], "a")
     page, all_jobs = job("write", ["results/page.html"]), job("all", [])
     dag = SimpleNamespace(
         needrun_jobs=lambda exclude_finished=True: [failed, page, all_jobs] + ([] if exclude_finished else [done]),
@@ -161,14 +162,29 @@ def test_the_end_of_a_run_names_what_failed_what_was_made_and_how_to_go_on(folde
     text = told(workflow, caplog, monkeypatch, *arguments)
     assert "Jobs failed: 1; skipped because of it: 1." in text
     assert "  cut b: it has no log\n    log: none.log" in text
-    assert "snakemake --profile slurm --config 'a=$b c' -- results/masks/b.h5" in text
-    assert "Jobs done: 1." in text and "tables:  results/x.csv" in text and "folders: results/masks (1)" in text
+    assert "snakemake --profile slurm --config 'a=$b c' -- results/masks/b.h5\n" in text
+    levels = {record.message.partition(":")[0]: record.levelname for record in caplog.records}
+    lines = [record.message for record in caplog.records]
+    assert "Jobs done: 1." in text and {"  tables:  results/x.csv", "  folders: results/masks (2)"} <= {*lines}
+    assert (levels["Jobs failed"], levels["Jobs done"]) == ("ERROR", "INFO")
     assert """make report PROFILE=slurm 'ARGS=--config '"'"'a=$$b c'"'"''""" in text
 
 
 def test_options_of_the_run_go_on_to_the_report_as_they_were_given(folder, workflow, caplog, monkeypatch):
     (folder / "Makefile").touch()
-    text = told(workflow, caplog, monkeypatch, "--profile", "slurm", "--prof", "x", "-h", "--report", "a.html")
+    text = told(
+        workflow,
+        caplog,
+        monkeypatch,
+        "--profile",
+        "slurm",
+        "--prof",
+        "x",
+        "-h",
+        "--report",
+        "a.html",
+        "--report-after-run",
+    )
     assert "make report PROFILE=slurm 'ARGS=--prof x -h'" in text
 
 
