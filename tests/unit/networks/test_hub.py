@@ -295,3 +295,12 @@ def test_the_one_logit_of_the_page_is_explained(tmp_path, monkeypatch):
     with torch.no_grad():
         expected = network(normalize(images)).sigmoid()[:, 0]
     torch.testing.assert_close(predictor(model, normalize)(images)[:, 1], expected, rtol=0, atol=1e-5)
+
+
+def test_what_is_no_archive_and_settings_without_names_are_refused(tmp_path):
+    (tmp_path / "no.zip").write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=r"no\.zip holds no config\.json: `architecture: transformers"):
+        hub.load_classifier(tmp_path / "no.zip")
+    (tmp_path / "config.json").write_text("[1, 2]")
+    with pytest.raises(ValueError, match=r"a\.zip: config\.json must hold the settings of a network, by name"):
+        hub.check_settings(tmp_path / "config.json", Path("a.zip"))
