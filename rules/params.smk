@@ -31,6 +31,11 @@ def layers_to_check(wildcards):
     return list(dict.fromkeys(model["layers"] + saliency))
 
 
+def accounted_layers():
+    """Layers whose units have both accounts and cards, as model and layer."""
+    return [each for each in labeled_layers() if config["models"][each[0]].get("cam_layer") == each[1]]
+
+
 def own_class_list(wildcards):
     return {wildcards.model: config["models"][wildcards.model]["classes"]}
 

@@ -93,6 +93,8 @@ rule write_explanations:
         concepts="results/concepts.csv",
         netdissect=if_any(if_configured("netdissect", "results/netdissect.csv")),
         classes="results/classes.csv",
+        maps=per_layer("results/unit_maps/{model}/{layer}.h5", accounted_layers()),
+        probe_images=images_of_models("probe", [model for model, _ in accounted_layers()], shards("probe")),
     output:
         report(
             "results/explanations.html",

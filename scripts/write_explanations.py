@@ -5,7 +5,7 @@ from unitlens.jobs.logs import log_to
 with log_to(snakemake.log[0]):
     from unitlens.report import account_bars, class_pages, explanation_page
     from unitlens.storage.arrays import read_arrays
-    from unitlens.storage.shards import by_folder
+    from unitlens.storage.shards import by_folder, picking_by_folder
     from unitlens.storage.tables import read_table
     from unitlens.tables.accounts import unit_names
     from unitlens.tables.explanations import join_predictions
@@ -16,6 +16,8 @@ with log_to(snakemake.log[0]):
     names = unit_names(*(read_table(path) if path else None for path in (files.concepts, files.netdissect)))
     classes = read_table(files.classes) if files.classes else None
     accounts = [read_arrays(path, rows=params.shown) for path in files.accounts]
+    about = {"pages": class_pages.links(params.beside, classes), "maps": map(read_arrays, files.maps)}
+    about["probe"] = picking_by_folder(files.probe_images, "images")
     cards = explanation_page.collect(
         explanations,
         [read_arrays(path, rows=params.shown) for path in files.masks],
@@ -25,14 +27,13 @@ with log_to(snakemake.log[0]):
         source_images=params.shown,
         agreement=read_table(files.agreement) if files.agreement else None,
         area=params.area,
-        accounts=account_bars.collect(accounts, names, params.classes, pages=class_pages.links(params.beside, classes)),
+        accounts=account_bars.collect(accounts, names, params.classes, **about),
     )
-    explained = predictions.image_id.nunique()
     explanation_page.write(
         snakemake.output[0],
         cards,
         area=params.area,
-        explained=explained,
+        explained=predictions.image_id.nunique(),
         missing=params.missing,
         beside=class_pages.beside(params.beside, classes),
         classes=class_pages.nothing(classes) if files.classes else "",

@@ -14,8 +14,9 @@ PIXEL = pages.compressed(Image.new("RGBA", (1, 1), (179, 88, 6, 255)), "png")
 def account():
     """Which units made a prediction: one raises the score, the rest lowers it."""
     bar = {"title": "unit 3", "unit": 3, "name": "red <b>", "status": "named", "value": 3.0, "left": 50, "width": 50}
+    bar["best"] = pages.data_uri(PIXEL, "png")
     rest = {"title": "the rest", "unit": None, "name": "", "status": "", "value": -1.0, "left": 33, "width": 17}
-    bars = [bar | {"place": pages.data_uri(PIXEL, "png")}, rest | {"place": ""}]
+    bars = [bar | {"place": pages.data_uri(PIXEL, "png")}, rest | {"place": "", "best": ""}]
     shares = {"named": 0.75, "selective": 0.75, "share_named": 0.5, "share_selective": 0.5}
     one = {"score": 2.0, "units": 3.0, "tokens": 0.0, "remainder": -1.0, "runner_up": "dog", "bars": bars} | shares
     linked = {"layer": "4", "labeled": True, "class_page": ("classes/net-1.html", "cat in all 12 explained images")}
@@ -127,6 +128,8 @@ def test_bars_say_why_and_show_where(page, browse):
     assert "red <b>" in shown.inner_text() and "2.00 = units 3.00 + the rest" in shown.inner_text()
     assert "Named units carry 75\u00a0% of the account and are 50\u00a0% of the units" in shown.inner_text()
     assert shown.is_visible() and not other.is_visible()
+    best = shown.get_by_role("img", name="the image of the probe set that activates unit 3 most")
+    assert best.is_visible() and "url(" in best.evaluate("one => getComputedStyle(one).backgroundImage")
     bar, where = shown.locator("li").first, why.locator(".where img")
     assert where.count() == 0
     bar.hover()

@@ -40,6 +40,7 @@ LIME = {"n_samples": 30, "superpixels": {"method": "grid", "size": 8}, "hide": "
 AGREEMENT = {"area": 0.2, "areas": [0.1, 0.2], "threshold": 0.5}
 CAMS = list(cam.METHODS)
 IMAGES = 6
+WITHOUT_ACCOUNTS = {name: [] for name in ["accounts", "concepts", "netdissect", "classes", "maps", "probe_images"]}
 MODEL = "NA"  # which pandas takes for a missing value
 
 
@@ -736,7 +737,7 @@ def test_figures_show_the_first_source_images_whatever_the_shards(sizes, shown, 
     assert sorted(path.stem for path in Path(tmp_path, "overlays").iterdir()) == [f"toy_{i:02d}" for i in range(n)]
     files = shards | {"masks": masks, "agreement": []}
     files |= {name: f"{tmp_path}/{name}.csv" for name in ("predictions", "faithfulness")}
-    files |= {"accounts": [], "concepts": [], "netdissect": [], "classes": []}
+    files |= WITHOUT_ACCOUNTS
     adapter("write_explanations", files, [f"{tmp_path}/page.html"], params=params)
     page = Path(tmp_path, "page.html").read_text()
     assert [f"toy_{i:02d}" in page for i in range(IMAGES)] == [i < n for i in range(IMAGES)]
@@ -936,7 +937,7 @@ def test_uneven_shards_are_scored_and_summarized(uneven):
     files |= {"predictions": "uneven/predictions.csv", "faithfulness": "uneven/faithful_images.csv"}
     files |= {"agreement": tables["agreement"]}
     params |= {"shown": 3, "area": 0.2, "missing": [], "beside": []}
-    files |= {"accounts": [], "concepts": [], "netdissect": [], "classes": []}
+    files |= WITHOUT_ACCOUNTS
     adapter("write_explanations", files, ["uneven/explanations.html"], params=params)
     page = Path("uneven/explanations.html").read_text()
     assert all(name in page for name in ("toy_00", "toy_01", "toy_02"))
@@ -1209,7 +1210,7 @@ def test_a_new_explainer_is_a_function_and_its_name(monkeypatch):
     adapter("draw_overlays", inputs | {"saliency": saliency[3:]}, ["new/overlays"], params=params, model=MODEL)
     inputs |= {"masks": ["new/masks.h5"], "predictions": "new/predictions.csv", "faithfulness": [faithful["scores"]]}
     inputs |= {"agreement": ["new/scores.csv"]}
-    inputs |= {"accounts": [], "concepts": [], "netdissect": [], "classes": []}
+    inputs |= WITHOUT_ACCOUNTS
     adapter("write_explanations", inputs, ["new/page.html"], params=params)
     assert "checkerboard" in Path("new/page.html").read_text()
 

@@ -12,8 +12,10 @@ from PIL import Image
 from unitlens.explainers.contributions import LOWERING
 from unitlens.networks.network import class_names
 from unitlens.report.pages import compressed, data_uri
+from unitlens.report.unit_gallery import Pick, encode_thumbnails
 from unitlens.tables import accounts
 
+BEST = (56, 45)  # side in pixels and quality of the image that activates a unit most
 RAISES, LOWERS = (179, 88, 6), (84, 39, 136)  # RGB
 
 
@@ -23,6 +25,8 @@ def collect(
     classes: Mapping[str, str | int],
     *,
     pages: Mapping[tuple[str, int], tuple[str, str]] | None = None,
+    maps: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]] = (),
+    probe: Mapping[str, Pick] | None = None,
 ) -> dict[tuple[str, str], dict[str, object]]:
     """Give what the page shows of each account, by model and image.
 
@@ -36,6 +40,10 @@ def collect(
         The `class_names` argument of each model.
     pages : mapping, optional
         Of `class_pages.links`.
+    maps : iterable of (arrays, facts)
+        For layers whose units have cards, ``row`` of `exemplars.top_source_images`, with ``model, layer, geometry``.
+    probe : mapping, optional
+        For each geometry of these, a function from ascending rows to uint8 images (n, h, w, 3).
 
     Returns
     -------
@@ -44,8 +52,9 @@ def collect(
         have labels, ``warning``, and by the keys of `accounts.KINDS` ``accounts``: ``score, units, tokens, remainder``,
         sums of the account, ``runner_up``, that class or an empty text, ``named, selective``, their shares of the
         absolute account, ``share_named, share_selective`` of the units, and
-        ``bars``: ``title, unit`` (None for sums), ``name, status, value, left, width`` (percent of the axis) and
-        ``place``, a picture. Without an account there are none.
+        ``bars``: ``title, unit`` (None for sums), ``name, status, value, left, width`` (percent of the axis),
+        ``place``, a picture, and ``best``, the image that activates the unit most, or nothing. Without an account there
+        are none.
     """
     collected = {}
     for arrays, facts in files:
@@ -68,7 +77,32 @@ def collect(
                 "warning": arrays["warning"][row],
                 "accounts": kinds,
             }
+    _add_best(collected, maps, probe or {})
     return collected
+
+
+def _add_best(
+    collected: Mapping[tuple[str, str], Mapping],
+    maps: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
+    probe: Mapping[str, Pick],
+) -> None:
+    """Give each bar of a unit the image that activates the unit most; each is read and encoded once."""
+    known = {
+        (facts["model"], facts["layer"]): (facts["geometry"], arrays["row"][:, 0])
+        for arrays, facts in maps
+        if facts["geometry"] in probe
+    }
+    wanted: dict[tuple[str, int], list[dict]] = {}
+    for (model, _), card in collected.items():
+        geometry, rows = known.get((model, card["layer"]), ("", ()))
+        for bar in (bar for each in card["accounts"].values() for bar in each["bars"] if bar["unit"] is not None):
+            if len(rows) > bar["unit"] and rows[bar["unit"]] >= 0:
+                wanted.setdefault((geometry, int(rows[bar["unit"]])), []).append(bar)
+    by_geometry = {name: np.array(sorted(row for own, row in wanted if own == name)) for name, _ in wanted}
+    keys = [(name, row) for name, rows in by_geometry.items() for row in rows.tolist()]
+    for key, content in zip(keys, encode_thumbnails(by_geometry, probe, *BEST), strict=True):
+        for bar in wanted[key]:
+            bar["best"] = data_uri(content, "webp")
 
 
 def _account(arrays: Mapping[str, np.ndarray], start: str, row: int, names: pd.DataFrame) -> dict | None:
@@ -106,7 +140,15 @@ def _account(arrays: Mapping[str, np.ndarray], start: str, row: int, names: pd.D
 
 
 def _bar(title: str, value: float, **more: object) -> dict[str, object]:
-    return {"title": title, "value": float(value), "unit": None, "name": "", "status": "", "place": ""} | more
+    return {
+        "title": title,
+        "value": float(value),
+        "unit": None,
+        "name": "",
+        "status": "",
+        "place": "",
+        "best": "",
+    } | more
 
 
 def _picture(values: np.ndarray) -> str:

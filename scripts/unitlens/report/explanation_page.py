@@ -133,7 +133,8 @@ def explain_page(cards: Sequence[Mapping], area: float, explained: int) -> dict[
             "Why: what a unit contributes is its activation times the gradient of the score, summed over positions. "
             "Units, tokens without a place and the rest add up to the score. Orange raises it, purple lowers it; point "
             "at a bar to see where the unit acts. The account compares with silent units: units that act together "
-            "share the credit, and three names are never the whole reason.",
+            "share the credit, and three names are never the whole reason. The small image beside a unit is the one of "
+            "the probe set that activates it most.",
             "Keys: Tab to the slider, then ← and →.",
         ],
         "objects": any(row["object"] for row in rows),
@@ -159,12 +160,20 @@ def write(
     may say why no class has a page.
     """
     words = explain_page(cards, area, explained) | {"missing": missing, "beside": beside, "classes": classes}
+    words["best"] = {uri: number for number, uri in enumerate(_best_images(cards))}
     for form in FORMS:
         page = words | {"source_images": encode(cards, form)}
         text = pages.render("explanations.html.j2", page)
         if len(text.encode()) < pages.LARGEST_REPORT_PAGE:
             break
     Path(path).write_text(text, encoding="utf-8")
+
+
+def _best_images(cards: Sequence[Mapping]) -> list[str]:
+    """List the images that bars of accounts show of their units, each once."""
+    accounts = [row["account"]["accounts"] for card in cards for row in card["rows"] if row["account"]]
+    bars = [bar for account in accounts for each in account.values() for bar in each["bars"]]
+    return list(dict.fromkeys(bar["best"] for bar in bars if bar["best"]))
 
 
 def _card(told: pd.Series, image: np.ndarray, outline: str) -> dict[str, object]:

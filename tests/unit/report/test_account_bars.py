@@ -69,6 +69,25 @@ def test_an_account_is_linked_to_the_page_of_its_class(arrays):
     assert [card["class_page"] for card in cards.values()] == [None, ("classes/net-1.html", "dog")]
 
 
+def test_bars_of_units_show_the_image_that_activates_them_most(arrays):
+    rows = np.full((UNITS, 2), -1)
+    shown = arrays["shown"][0]
+    rows[shown[0], 0], rows[shown[1], 0] = 4, 2
+    asked = []
+
+    def pick(wanted):
+        asked.append(wanted.tolist())
+        return np.stack([np.full((8, 8, 3), 20 * row, np.uint8) for row in wanted])
+
+    maps = [({"row": rows}, FACTS | {"geometry": "square"}), ({"row": rows}, FACTS | {"layer": "9", "geometry": "no"})]
+    cards = account_bars.collect([(arrays, FACTS)], NAMES, {"net": 3}, maps=maps, probe={"square": pick})
+    bars = cards[("net", "a")]["accounts"]["class"]["bars"]
+    best = {bar["unit"]: bar["best"] for bar in bars}
+    assert asked == [[2, 4]] and {unit for unit, uri in best.items() if uri} == set(shown[:2].tolist())
+    picture = Image.open(io.BytesIO(base64.b64decode(best[shown[0]].partition(",")[2])))
+    assert abs(int(np.asarray(picture).mean()) - 80) < 5
+
+
 def test_a_picture_is_orange_where_a_unit_raises_the_score(arrays):
     arrays["places"][0, 0] = [[1, -2], [0, 0.5]]
     bar = account_bars.collect([(arrays, FACTS)], NAMES, {"net": 3})[("net", "a")]["accounts"]["class"]["bars"][0]
