@@ -196,6 +196,32 @@ def test_few_selective_units_calibrate_nothing(selective, expected):
     assert set(found.set_size) == {3 if expected > 20 else 2} and set(found.status[:-1]) == {"theme"}
 
 
+def test_of_one_meaning_alone_no_unit_is_named():
+    """Neither of a list of one word nor of one in several spellings: there is nothing to choose from."""
+    table = pd.DataFrame({"status": ["selective"] * 12})
+    scores, short = torch.tensor([[2.0, 1.9]] * 12), np.zeros((2, 12))
+    for groups, columns in ((np.zeros(2, int), 2), (np.zeros(1, int), 1)):
+        words = np.array(["color", "colour"][:columns], object)
+        found = unit_labels.with_sets(table, scores[:, :columns], short, groups, words)
+        assert set(found.status) == {"selective"} and set(found.set_size) == {1}
+    found = unit_labels.with_sets(table, scores, short, np.arange(2), np.array(["a", "b"], object))
+    assert set(found.status) == {"named"}
+    activations, images, concepts = planted_layer(240, 1)
+    one = {name: each[:1] for name, each in concepts.items()}
+    table = label((activations, images, one), "cos_similarity", null_draws=200)
+    assert "selective" in set(table.status) and not set(table.status) & {"named", "theme"}
+
+
+def test_one_word_in_two_spellings_is_one_name():
+    activations, images, concepts = planted_layer(600, 1)
+    twice = {name: np.concatenate([each, each[:20]]) for name, each in concepts.items()}
+    twice["word"] = np.array([*concepts["word"], *(f"{word}s" for word in concepts["word"][:20])], dtype=object)
+    twice["features"] = np.concatenate([concepts["features"], 1.001 * concepts["features"][:20]])
+    table = label((activations, images, twice))
+    assert (table.status[:PLANTED] == "named").mean() >= 0.9
+    assert (table.group[:20] == concepts["word"][:20]).mean() >= 0.95, "the group has the name of its first word"
+
+
 def test_without_halves_no_unit_is_named():
     table = label(planted_layer(150, 1))
     assert set(table.gap) == {np.inf} and set(table.set_size) == {N_CONCEPTS}

@@ -446,7 +446,7 @@ def test_a_unit_whose_q_value_is_the_bar_is_selective():
     found = units_netdissect.Dissection(iou, np.ones(1), one, half, short, np.array([netdissect.ALPHA]), 0.001)
     words = pd.DataFrame({"value": [1], "word": ["sky"], "category": ["far"]})
     table = netdissect.tabulate(found, words, np.array(["a", "b", "c"]), source="masks")
-    assert (table.status[0], table.detector[0]) == ("named", True)
+    assert (table.status[0], table.detector[0]) == ("selective", True), "of one concept alone none is named"
 
 
 def test_one_pixel_shows_a_concept():
