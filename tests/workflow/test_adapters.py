@@ -80,7 +80,7 @@ def adapter(name, files, outputs, *, params=None, batch_size=4, **wildcards):
         threads=1,
     )
     for output in snakemake.output:
-        for path in [output] if isinstance(output, str) else output:
+        for path in output if isinstance(output, list) else [output]:
             Path(path).parent.mkdir(parents=True, exist_ok=True)  # as Snakemake does
     runpy.run_path(str(SCRIPTS / f"{name}.py"), {"snakemake": snakemake})
 
