@@ -107,7 +107,7 @@ def test_the_page_of_a_class_names_the_color_of_a_planted_patch_and_that_of_its_
 
 
 def test_audits_of_random_networks_raise_false_alarms_at_the_stated_rate():
-    """Every name of each class of 20 networks is unexpected; at 0.05 a network four alarms have a probability of 0.016."""
+    """Every name of each class of 20 networks is unexpected; at 0.05 a network four alarms have p = 0.016."""
     images, _ = labeled(200, 1)
     alarms, p_values = 0, []
     for seed in range(20):
