@@ -32,7 +32,7 @@ from measure import machine, made_by, page, status
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from skimage import data, segmentation, transform
 from torch import Tensor, nn
-from unitlens.explainers import cam, lime, segment
+from unitlens.explainers import cam, contributions, lime, segment
 from unitlens.explainers.run import lime_explainer
 from unitlens.networks import build
 from unitlens.networks.hooks import capture, run_to
@@ -111,12 +111,12 @@ def main() -> None:
         "reference": lambda name, work: reference_job(name, theirs, work),
         "limit": lambda name, work: limit_job(name, ours, work),
     }
-    measured = {"times": measure_times(sides, work, options.repeats)}
+    measured = {"times": measure_times(sides, work, options.repeats), "others": measure_account(ours, work)}
     write(options, work, **measured)  # now and after every part, for it may be ended before the last
     if options.device == "cuda":
         found = measure_processes(options, "resnet50", [(name, "ours") for name in (FORWARD, "LIME", "Score-CAM")])
         plain = found[FORWARD, "ours"]["peak"]
-        measured["memory"] = {(name, "memory"): found[name, "ours"]["peak"] / plain for name in ("LIME", "Score-CAM")}
+        measured["others"] |= {(name, "memory"): found[name, "ours"]["peak"] / plain for name in ("LIME", "Score-CAM")}
         write(options, work, **measured)
     measured["growth"] = measure_growth(sides, work, options.repeats)
     write(options, work, **measured)
@@ -285,6 +285,18 @@ def measure_times(sides: Mapping[str, Maker], work: Work, repeats: int) -> list[
     return times
 
 
+def measure_account(model: nn.Module, work: Work, repeats: int = 15) -> dict[tuple[str, str], float]:
+    """Compare the time of an account by all units of the layer with that of Grad-CAM, on the first image."""
+    inputs = normalizer(MEAN, STD, device=work.images.device)(work.images[:1])
+    arguments = (model, work.layer, inputs, _targets(inputs))
+    jobs = {
+        "account": Job(partial(contributions.account, *arguments), 1),
+        "Grad-CAM": Job(partial(cam.explain, *arguments, method="gradcam"), 1),
+    }
+    seconds = race(jobs, jobs, repeats)
+    return {("account", "Grad-CAM"): seconds["account"] / seconds["Grad-CAM"]}
+
+
 def _smaller(work: Work) -> Work:
     return work._replace(samples=min(work.samples, LEAST_SAMPLES), layer="layer1")
 
@@ -398,7 +410,7 @@ def write(
     work: Work,
     *,
     times: Sequence[table.Time],
-    memory: Mapping[tuple[str, str], float] | None = None,
+    others: Mapping[tuple[str, str], float],
     growth: str = f"{table.NOT_MEASURED}\n",
     alone: Mapping[tuple[str, str], Mapping[str, float]] | None = None,
 ) -> None:
@@ -406,7 +418,7 @@ def write(
     plot = options.output.with_suffix(".svg")
     here = machine(options.device)
     table.draw(times, plot, machine=here)
-    measured = table.ratios(times) | (memory or {})
+    measured = table.ratios(times) | others
     if work.samples != TARGET_SAMPLES:
         measured = {key: ratio for key, ratio in measured.items() if not key[0].startswith("LIME")}
     where = "cpu" if options.device == "cpu" else "H100" if "H100" in torch.cuda.get_device_name() else "another GPU"

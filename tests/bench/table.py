@@ -49,6 +49,13 @@ TARGETS = [
     Target(_LIME.format("2 CPU cores, float32"), _FORWARD, ("LIME", "limit"), "cpu", at_most=1.15),
     Target(_LIME.format("2 CPU cores, bfloat16"), _FORWARD, ("LIME, bfloat16", "limit"), "cpu", at_most=1.15),
     Target("Ablation-CAM, last block, 2 CPU cores", _SPEED, ("Ablation-CAM", "reference"), "cpu", at_least=200),
+    Target(
+        "Account by 512 units, one image, 2 CPU cores",
+        "time, account / Grad-CAM",
+        ("account", "Grad-CAM"),
+        "cpu",
+        at_most=1.3,
+    ),
     Target(_LIME.format("H100, TF32, shards of 32"), _SPEED, ("LIME", "reference"), "H100", at_least=50),
     Target(_LIME.format("H100, TF32, shards of 32"), _FORWARD, ("LIME", "limit"), "H100", at_most=1.5),
     Target("Ablation-CAM, last block, H100", _SPEED, ("Ablation-CAM", "reference"), "H100", at_least=40),
