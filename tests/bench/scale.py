@@ -31,6 +31,8 @@ SOURCE_IMAGES = 500  # files; the rows of a sheet name them over and over
 SMALL, LARGE = 25_000, 100_000
 PICTURES = 1024  # of 224 x 224, for the table of HDF5 settings
 PLANS = [(SMALL, SHARD), (50_000, SHARD), (LARGE, SHARD), (1_000_000, 8192)]
+EXPLAINED, WIDTH, CLASSES = 50_000, 2048, 1000  # images, units and classes of accounts
+TABULATE, MOST_MB = 600, 4096  # CPU seconds, five minutes of two cores, and MiB
 BOUNDS = {50_000: (10, 300, 500), 1_000_000: (60, None, None)}  # CPU seconds, MiB, jobs
 GROWTH, FLAT, PARSE = 4.2, 1.15, 0.2  # times the CPU seconds and the memory from SMALL to LARGE; seconds
 
@@ -62,6 +64,8 @@ def write(output: Path) -> None:
         write_project(Path(folder), 50_000, SHARD)
         parse = sorted((measured("parse", folder) for _ in range(5)), key=lambda each: each["whole"])[2]  # the median
         hdf5 = measured("settings", folder)["rows"]
+        measured("account", folder)
+        tabulated = measured("classes", folder)
     plan_rows = [
         [f"{images:,}", str(size), str(each["jobs"]), each["seconds"], each["cpu"], each["peak"]]
         for images, size, each in plans
@@ -77,6 +81,8 @@ def write(output: Path) -> None:
     step_rows.append(["plan", planned[SMALL], planned[LARGE], planned[LARGE] / planned[SMALL], None, None])
     checks = [
         *plan_checks(plans),
+        [f"classes of {EXPLAINED:,} images x {WIDTH} units", "CPU seconds", TABULATE, tabulated["cpu"]],
+        ["the same", "peak memory (MiB)", MOST_MB, tabulated["peak"]],
         ["parsing inside a job, 50,000 images", "CPU seconds", PARSE, parse["whole"]],
         [
             f"decode, store and read, {SMALL:,} to {LARGE:,}",
@@ -257,6 +263,37 @@ def read(folder: str, images: str) -> None:
     assert sum(len(block["activations"]) for block in blocks) == int(images)
 
 
+# ---- classes
+
+
+def account(folder: str) -> None:
+    """Write accounts of random units for `EXPLAINED` images of as many classes, in shards."""
+    import numpy as np
+    from unitlens.storage.arrays import write_arrays
+
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((CLASSES, WIDTH), dtype=np.float32)
+    for start in range(0, EXPLAINED, SHARD):
+        ids = np.array([f"image_{row:06d}" for row in range(start, min(start + SHARD, EXPLAINED))], dtype=object)
+        target, nothing = rng.integers(0, CLASSES, len(ids)), np.zeros(len(ids))
+        values = np.maximum(rng.standard_normal((len(ids), WIDTH), dtype=np.float32), 0) * weights[target]
+        arrays = {"contributions": values, "tokens": nothing, "remainder": nothing, "score": values.sum(1)}
+        arrays |= {"target": target, "image_id": ids, "source_image": ids}
+        write_arrays(Path(folder, "accounts", f"{start:07d}.h5"), arrays, {"model": "net", "layer": "4"})
+
+
+def classes(folder: str) -> None:
+    """Tabulate the classes of these accounts, a third of whose units have one of 300 names."""
+    import pandas as pd
+    from unitlens.tables import classes
+
+    named = [unit % 3 == 0 for unit in range(WIDTH)]
+    names = pd.DataFrame({"model": "net", "layer": "4", "unit": range(WIDTH)})
+    names["name"] = [f"word {unit % 300}" if has else "" for unit, has in enumerate(named)]
+    names["status"] = ["named" if has else "selective" for has in named]
+    classes.of_models(sorted(Path(folder, "accounts").iterdir()), names, {"net": CLASSES})
+
+
 # ---- HDF5
 
 
@@ -326,7 +363,7 @@ def best(work: Callable[[], None]) -> float:
 
 
 STEPS = {"decode": decode, "extract": extract, "read": read}
-ALONE = STEPS | {"plan": plan, "parse": parse, "settings": settings}
+ALONE = STEPS | {"account": account, "classes": classes, "plan": plan, "parse": parse, "settings": settings}
 
 
 PAGE = f"""# Benchmarks at scale
