@@ -44,7 +44,7 @@ cp "$(LOCK)" "$(STAMP)"
 endef
 
 demo: env
-	@echo "The demonstration takes about a quarter of an hour on two cores; it is resumed if it is interrupted."
+	@echo "The demonstration takes about a quarter of an hour on two cores; it is resumed if it is interrupted. The console names pictures of explanations once they are there, the first ones early."
 	snakemake --profile profiles/demo --report results/report.html --report-after-run
 
 laptop: env

@@ -3,8 +3,8 @@
 
 rule account_units:
     input:
-        model="results/models/{model}.json",
-        weights="results/retrieved/weights/{model}.bin",
+        unpack(network_files),
+        layer=facts_of_cam_layer,
         images=explain_images_of_model,
     output:
         "results/accounts/{model}/{shard}.h5",
@@ -70,8 +70,8 @@ rule summarize_accounts:
 rule choose_units:
     input:
         accounts=expand("results/accounts/{{model}}/{shard}.h5", shard=shards("explain")),
-        concepts="results/concepts.csv",
-        masks=if_any(if_configured("netdissect", "results/netdissect.csv")),
+        concepts=names_at_cam_layer("results/concepts/{model}/{layer}.csv"),
+        masks=if_any(if_configured("netdissect", names_at_cam_layer("results/netdissect/{model}/{layer}.csv"))),
     output:
         sets="results/interventions/{model}/sets.h5",
         trials="results/interventions/{model}/trials.h5",
@@ -95,8 +95,7 @@ rule choose_units:
 
 rule switch_off_units:
     input:
-        model="results/models/{model}.json",
-        weights="results/retrieved/weights/{model}.bin",
+        unpack(network_files),
         images=explain_images_of_model,
         sets="results/interventions/{model}/sets.h5",
         trials="results/interventions/{model}/trials.h5",

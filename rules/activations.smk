@@ -3,8 +3,7 @@
 
 rule extract_activations:
     input:
-        model="results/models/{model}.json",
-        weights="results/retrieved/weights/{model}.bin",
+        unpack(network_files),
         images=lambda wildcards: images_of("probe", preprocessing(wildcards), wildcards.shard),
     output:
         "results/activations/{model}/{layer}/{shard}.h5",

@@ -59,8 +59,7 @@ rule rarefy_probe:
 
 rule map_units:
     input:
-        model="results/models/{model}.json",
-        weights="results/retrieved/weights/{model}.bin",
+        unpack(network_files),
         images=all_probe_images_of_model,
         activations=expand("results/activations/{{model}}/{{layer}}/{shard}.h5", shard=shards("probe")),
     output:

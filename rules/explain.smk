@@ -3,8 +3,7 @@
 
 rule explain_cam:
     input:
-        model="results/models/{model}.json",
-        weights="results/retrieved/weights/{model}.bin",
+        unpack(network_files),
         images=explain_images_of_model,
     output:
         saliency="results/saliency/{model}/{method}-{layer}/{shard}.h5",
@@ -15,6 +14,7 @@ rule explain_cam:
         "results/benchmarks/explain_cam/{model}/{method}-{layer}/{shard}.tsv"
     wildcard_constraints:
         method="[A-Za-z0-9+_]+",
+    priority: first_picture
     conda:
         "../envs/unitlens.yaml"
     threads: config["threads"]
@@ -35,8 +35,7 @@ rule explain_cam:
 
 rule explain_perturbed:
     input:
-        model="results/models/{model}.json",
-        weights="results/retrieved/weights/{model}.bin",
+        unpack(network_files),
         images=explain_images_of_model,
     output:
         saliency="results/saliency/{model}/{explainer}/{shard}.h5",
@@ -47,6 +46,7 @@ rule explain_perturbed:
         "results/benchmarks/explain_perturbed/{model}/{explainer}/{shard}.tsv"
     wildcard_constraints:
         explainer="[A-Za-z0-9+_]+",
+    priority: first_picture
     conda:
         "../envs/unitlens.yaml"
     threads: config["threads"]

@@ -11,6 +11,7 @@ rule decode_images:
         "results/logs/decode_images/{dataset}/{geometry}/{shard}.log",
     benchmark:
         "results/benchmarks/decode_images/{dataset}/{geometry}/{shard}.tsv"
+    priority: first_picture
     conda:
         "../envs/unitlens.yaml"
     resources:

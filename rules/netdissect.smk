@@ -23,8 +23,7 @@ rule collect_mask_words:
 
 rule dissect_network:
     input:
-        model="results/models/{model}.json",
-        weights="results/retrieved/weights/{model}.bin",
+        unpack(network_files),
         images=annotated_images_of_model,
         masks=mask_table,
     output:
@@ -55,8 +54,7 @@ rule dissect_network:
 
 rule map_annotated_units:
     input:
-        model="results/models/{model}.json",
-        weights="results/retrieved/weights/{model}.bin",
+        unpack(network_files),
         images=annotated_images_of_model,
     output:
         "results/netdissect/{model}/{layer}.h5",

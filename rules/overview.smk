@@ -4,6 +4,7 @@
 rule write_overview:
     input:
         facts=expand("results/models/{model}.json", model=config["models"]),
+        layer_facts=facts_of_layers(),
         images="results/images.csv",
         predictions="results/predictions.csv",
         explanations="results/explanations.csv",

@@ -8,7 +8,7 @@ from unitlens.jobs.sheets import LABELED, label_columns
 def network(wildcards):
     """What a script needs to load a model and to feed it."""
     model = config["models"][wildcards.model]
-    keys = ("architecture", "layout", "classes", "head", "output", "checkpoint_key", "checkpoint_prefix")
+    keys = ("architecture", "layout", "classes", "head", "output", "checkpoint_key", "checkpoint_prefix", "pooling")
     built = {key: model.get(key) for key in keys}
     fed = {key: model["preprocessing"][key] for key in ("mean", "std")}
     return built | {"precision": config["precision"]} | fed
@@ -25,10 +25,35 @@ def own_module(wildcards):
     return str(Path(file).expanduser()) if file.endswith(".py") else []
 
 
-def layers_to_check(wildcards):
-    model = config["models"][wildcards.model]
-    saliency = [model["cam_layer"]] if "cam_layer" in model else []
-    return list(dict.fromkeys(model["layers"] + saliency))
+def network_files(wildcards):
+    """A job's network, with the facts of its layer where the job has one: another layer runs nothing of this one."""
+    files = {"model": f"results/models/{wildcards.model}.json"}
+    files |= {"weights": f"results/retrieved/weights/{wildcards.model}.bin"}
+    layer = wildcards.get("layer")
+    return files | ({"layer": f"results/models/{wildcards.model}/{layer}.json"} if layer else {})
+
+
+def facts_of_cam_layer(wildcards):
+    return f"results/models/{wildcards.model}/{of_model('cam_layer')(wildcards)}.json"
+
+
+def names_at_cam_layer(pattern):
+    """The table of names of the units whose layer accounts for predictions, where that is labeled."""
+
+    def table(wildcards):
+        layer, layers = (of_model(key)(wildcards) for key in ("cam_layer", "layers"))
+        return per_layer(pattern, [(wildcards.model, layer)] if layer in layers else [])
+
+    return table
+
+
+def facts_of_layers():
+    """Of every layer that is labeled or explained, model by model."""
+    found = {model: [*config["models"][model]["layers"]] for model in config["models"]}
+    for model in explained_models():
+        found[model].append(config["models"][model]["cam_layer"])
+    pairs = [(model, layer) for model, layers in found.items() for layer in dict.fromkeys(layers)]
+    return per_layer("results/models/{model}/{layer}.json", pairs)
 
 
 def accounted_layers():

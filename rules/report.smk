@@ -11,6 +11,7 @@ rule draw_overlays:
         "results/logs/draw_overlays/{model}/{explainer}.log",
     benchmark:
         "results/benchmarks/draw_overlays/{model}/{explainer}.tsv"
+    priority: first_picture
     conda:
         "../envs/unitlens.yaml"
     resources:
@@ -20,7 +21,7 @@ rule draw_overlays:
         shown=config["report"]["n_images"],
         classes=own_class_list,
     message:
-        "Draw what {wildcards.explainer} shows of {wildcards.model}"
+        "Draw what {wildcards.explainer} shows of {wildcards.model}: {output}"
     script:
         "../scripts/draw_overlays.py"
 

@@ -10,6 +10,7 @@ rule retrieve_weights:
         "results/logs/retrieve_weights/{model}.log",
     benchmark:
         "results/benchmarks/retrieve_weights/{model}.tsv"
+    priority: first_picture
     localrule: True
     conda:
         "../envs/unitlens.yaml"
@@ -31,6 +32,7 @@ rule check_model:
         "results/logs/check_model/{model}.log",
     benchmark:
         "results/benchmarks/check_model/{model}.tsv"
+    priority: first_picture
     localrule: True
     conda:
         "../envs/unitlens.yaml"
@@ -39,14 +41,38 @@ rule check_model:
         runtime=BRIEF,
     params:
         network=network,
-        layers=layers_to_check,
-        pooling=of_model("pooling"),
         preprocessing=preprocessing,
         source=of_model("weights"),
     message:
-        "Check that {wildcards.model} has the configured layers and classes"
+        "Check that {wildcards.model} is as configured"
     script:
         "../scripts/check_model.py"
+
+
+rule check_layer:
+    input:
+        model="results/models/{model}.json",
+        weights="results/retrieved/weights/{model}.bin",
+    output:
+        "results/models/{model}/{layer}.json",
+    log:
+        "results/logs/check_layer/{model}/{layer}.log",
+    benchmark:
+        "results/benchmarks/check_layer/{model}/{layer}.tsv"
+    priority: first_picture
+    localrule: True
+    conda:
+        "../envs/unitlens.yaml"
+    resources:
+        mem_mb=memory(FACTS_MB),
+        runtime=BRIEF,
+    params:
+        network=network,
+        preprocessing=preprocessing,
+    message:
+        "Check that {wildcards.model} has the layer {wildcards.layer}"
+    script:
+        "../scripts/check_layer.py"
 
 
 rule retrieve_encoder:
@@ -78,6 +104,7 @@ rule retrieve_images:
         "results/logs/retrieve_images/{dataset}.log",
     benchmark:
         "results/benchmarks/retrieve_images/{dataset}.tsv"
+    priority: first_picture
     localrule: True
     conda:
         "../envs/unitlens.yaml"

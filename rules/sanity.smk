@@ -3,8 +3,7 @@
 
 rule randomize_model:
     input:
-        model="results/models/{model}.json",
-        weights="results/retrieved/weights/{model}.bin",
+        unpack(network_files),
         images=first_images("sanity"),
         explanations=first_saliency("sanity", slice(1)),
     output:
@@ -36,8 +35,7 @@ rule randomize_model:
 
 rule stabilize_lime:
     input:
-        model="results/models/{model}.json",
-        weights="results/retrieved/weights/{model}.bin",
+        unpack(network_files),
         images=first_images("sanity"),
         explanations=expand("results/saliency/{{model}}/lime/{shard}.h5", shard=first_shards("sanity")),
     output:

@@ -3,8 +3,7 @@
 
 rule tune_lime:
     input:
-        model="results/models/{model}.json",
-        weights="results/retrieved/weights/{model}.bin",
+        unpack(network_files),
         images=explain_images_of_model,
         saliency=saliency_of_reference,
     output:

@@ -3,8 +3,8 @@
 
 rule verify_explainers:
     input:
-        model="results/models/{model}.json",
-        weights="results/retrieved/weights/{model}.bin",
+        unpack(network_files),
+        layer=facts_of_cam_layer,
         images=first_images("verify"),
     output:
         differences="results/verification/{model}.csv",

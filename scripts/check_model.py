@@ -14,12 +14,11 @@ with log_to(snakemake.log[0]):
     network, preprocessing = snakemake.params.network, snakemake.params.preprocessing
     facts = describe(
         load_configured(network, snakemake.input.weights),
-        snakemake.params.layers,
+        (),
         crop=preprocessing["crop"],
         classes=class_names(network["classes"]),
         name=snakemake.wildcards.model,
         channels=len(preprocessing["mean"]),
-        pooling=snakemake.params.get("pooling", "auto"),
     )
     published = pretrained.published_input(network["architecture"], snakemake.params.source, snakemake.input.weights)
     departures = pretrained.departures(preprocessing, published)
@@ -31,7 +30,7 @@ with log_to(snakemake.log[0]):
         "input": preprocessing,
         "published_input": published,
         "departures": departures,
-        **facts,
+        **{name: fact for name, fact in facts.items() if name not in ("layers", "units")},
     }
     print("Input as published" if published and not departures else "Input", preprocessing, *departures, sep="\n")
     Path(snakemake.output[0]).write_text(json.dumps(facts, indent=2) + "\n")

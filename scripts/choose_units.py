@@ -9,7 +9,7 @@ with log_to(snakemake.log[0]):
     from unitlens.tables import accounts, interventions
 
     files, params = snakemake.input, snakemake.params
-    names = accounts.unit_names(read_table(files.concepts), read_table(files.masks) if files.masks else None)
+    names = accounts.unit_names(*(read_table(table) if table else None for table in (files.concepts, files.masks)))
     columns, facts = concatenate(files.accounts, names=interventions.COLUMNS)
     blocks = read_blocks(files.accounts, interventions.CHOSEN.values(), interventions.BLOCK)
     options = {"seed": params.seed, **params.switch_off}

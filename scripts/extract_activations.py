@@ -11,7 +11,7 @@ with log_to(snakemake.log[0]):
     torch.set_num_threads(snakemake.threads)
     params, layer = snakemake.params, snakemake.wildcards.layer
     net = network.load_network(params.network, snakemake.input.weights, snakemake.input.model, device=params.device)
-    pooling = describe.pooling_of(network.read_facts(snakemake.input.model), layer, params.pooling)
+    pooling = describe.pooling_of(network.read_facts(snakemake.input.layer), layer, params.pooling)
     with open_arrays(snakemake.input.images) as file:
         pooled = layer_outputs.extract(
             lambda images: hooks.run_to(net.model, layer, net.normalize(images)),

@@ -22,7 +22,7 @@ with log_to(snakemake.log[0]):
         snakemake.output.findings,
         snakemake.output.answers,
         shown,
-        facts=[network.read_facts(path) for path in files.facts],
+        facts=network.read_all_facts(files.facts, files.layer_facts),
         figures={
             **{name: path for name, path in paths.items() if path.endswith(".svg")},
             "timings": files.timings_figure,

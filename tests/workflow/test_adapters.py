@@ -19,6 +19,7 @@ from unitlens.explainers import cam, run
 from unitlens.images import datasets
 from unitlens.jobs import config as job_config
 from unitlens.jobs import schema
+from unitlens.networks import network
 from unitlens.report import concept_findings, pages
 from unitlens.storage import arrays as arrays_module
 from unitlens.storage import kept
@@ -54,7 +55,8 @@ def inputs(tmp_path_factory):
     (folder / "classes.txt").write_text("\n".join(toy.CLASSES) + "\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        check_model(["relu1", "relu2"])
+        check_model()
+        check_layer("relu1"), check_layer("relu2")
     return folder
 
 
@@ -89,9 +91,14 @@ def named(items):
     return Namedlist(fromdict=items) if isinstance(items, dict) else Namedlist(items)
 
 
-def check_model(layers):
-    params = {"network": NETWORK, "layers": layers, "preprocessing": toy.PREPROCESSING, "source": {"path": "toy.bin"}}
+def check_model():
+    params = {"network": NETWORK, "preprocessing": toy.PREPROCESSING, "source": {"path": "toy.bin"}}
     adapter("check_model", {"weights": "toy.bin"}, ["toy.json"], params=params, model=MODEL)
+
+
+def check_layer(layer):
+    params = {"network": NETWORK, "preprocessing": toy.PREPROCESSING}
+    adapter("check_layer", {"weights": "toy.bin"}, [f"{layer}.json"], params=params, model=MODEL, layer=layer)
 
 
 def decode(output, start=0, stop=IMAGES, *, sheet="sheet.csv", on_bad_image="fail", base=0):
@@ -105,7 +112,7 @@ def decode(output, start=0, stop=IMAGES, *, sheet="sheet.csv", on_bad_image="fai
 
 
 def model_inputs(images):
-    return {"model": "toy.json", "weights": "toy.bin", "images": images}
+    return {"model": "toy.json", "weights": "toy.bin", "layer": "relu2.json", "images": images}
 
 
 def extract(output, images, *, batch_size=4):
@@ -255,7 +262,7 @@ def test_dark_and_moving_source_images_are_told_of(tmp_path):
 
 
 def test_check_model_writes_what_the_model_is():
-    facts = json.loads(Path("toy.json").read_text())
+    (facts,) = network.read_all_facts(["toy.json"], ["relu1.json", "relu2.json"])
     assert facts["layers"] == {"relu1": [6, 16, 16], "relu2": [8, 8, 8]}
     assert (facts["model"], facts["classes"], facts["weights"]) == (MODEL, 5, {"path": "toy.bin"})
     assert facts["parameters"] == (3 * 9 + 1) * 6 + (6 * 9 + 1) * 8 + (8 + 1) * 5
@@ -263,7 +270,7 @@ def test_check_model_writes_what_the_model_is():
 
 def test_misspelt_layer_is_named_with_its_nearest():
     with pytest.raises(ValueError, match=r"^NA has no layer 'rellu2'; nearest: relu2"):
-        check_model(["relu1", "rellu2"])
+        check_layer("rellu2")
 
 
 def test_decoded_shard():

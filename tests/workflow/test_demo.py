@@ -43,6 +43,13 @@ def test_a_second_run_has_nothing_to_do(demo):
     assert "Nothing to be done" in snakemake(demo)
 
 
+def test_the_first_picture_of_an_explanation_comes_first(demo):
+    pictures = demo / "results/overlays/squeezenet1_1/gradcam-features.12"
+    later = [*demo.glob("results/saliency/*/*/*.h5"), *demo.glob("results/activations/*/*/*.h5")]
+    earlier = {path.relative_to(demo).parts[3] for path in later if path.stat().st_mtime < pictures.stat().st_mtime}
+    assert len(later) > 15 and len(earlier) <= 3, "what two cores do meanwhile"
+
+
 def test_the_page_of_outputs_describes_every_column_and_no_other(demo):
     assert outputs.departures(demo) == ([], [])
 
@@ -222,6 +229,7 @@ def test_pages_fit_a_narrow_window(demo, browse, name):
 
 def test_no_clock_in_outputs_and_logs_for_all_rules(demo):
     facts = json.loads((demo / "results/models/squeezenet1_1.json").read_text())
+    facts |= json.loads((demo / "results/models/squeezenet1_1/features.12.json").read_text())
     assert facts["layers"]["features.12"] == [512, 14, 14]
     logged = {path.name for path in (demo / "results/logs").iterdir()}
     assert logged == {path.name for path in (demo / "results/benchmarks").iterdir()}

@@ -27,6 +27,7 @@ WILDCARD = re.compile(r"\{(\w+)\}")
 DEMO = {
     "retrieve_weights": 2,
     "check_model": 2,
+    "check_layer": 7,  # 2 models x 3 layers that are labeled, and one more that is explained
     "retrieve_images": 3,
     "decode_images": 10,  # 3 geometries (2 models, 1 encoder) x 2 shards; 2 x 1 to explain, 2 x 1 that are annotated
     "extract_activations": 12,  # 2 models x 3 layers x 2 shards

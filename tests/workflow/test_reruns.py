@@ -136,3 +136,12 @@ def test_another_name_of_a_column_decodes_its_sheet_again(finished, plan, tmp_pa
     sheet = project / "config/explain.csv"
     sheet.write_text(sheet.read_text(encoding="utf-8").replace(",label,", ",label_toy,", 1), encoding="utf-8")
     assert plan(project, *CONFIG)["decode_images"] == 3, "shards of the source images to explain, in one geometry"
+
+
+def test_how_a_model_pools_runs_again(finished, plan, tmp_path):
+    project = Path(shutil.copytree(finished, tmp_path / "project"))
+    settings = toy.config()
+    settings["models"]["toy"]["pooling"] = "max"
+    toy.write_config(project, settings)
+    jobs = plan(project, *CONFIG)
+    assert (jobs["check_model"], jobs["check_layer"], jobs["extract_activations"], jobs["label_units"]) == (1, 2, 6, 2)

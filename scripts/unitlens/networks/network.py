@@ -6,7 +6,7 @@ Weights come from a file that was retrieved before; `checkpoints` reads it.
 import ctypes
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -124,8 +124,17 @@ def load_configured(network: Mapping[str, object], weights: str | Path, *, devic
 
 
 def read_facts(path: str | Path) -> dict[str, object]:
-    """Read what `check_model` wrote about a model."""
+    """Read what `check_model` wrote about a model, or `check_layer` about a layer."""
     return json.loads(Path(path).read_text())
+
+
+def read_all_facts(models: Iterable[str | Path], layers: Iterable[str | Path]) -> list[dict[str, object]]:
+    """Read what `check_model` wrote about each model, with what `check_layer` wrote about its layers."""
+    found = {facts["model"]: facts | {"layers": {}, "units": {}} for facts in map(read_facts, models)}
+    for facts in map(read_facts, layers):
+        for name in ("layers", "units") if facts["model"] in found else ():
+            found[facts["model"]][name] |= facts[name]
+    return list(found.values())
 
 
 def versions() -> str:
