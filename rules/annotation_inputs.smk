@@ -1,4 +1,4 @@
-# What is read of annotations: masks, boxes and labels of image sets, and the words for them.
+# What is read of annotations: masks, boxes and labels of image sets, the words for them, and names of units.
 
 
 def mask_table(wildcards):
@@ -45,3 +45,13 @@ def words_of_audit():
     files = [annotation_words({}) if annotated else "results/retrieved/concepts.csv"]
     files += [mask_table({})] if "netdissect" in config else []
     return [path for path in files if path and not path.startswith("results/retrieved/images/")]
+
+
+def names_at_cam_layer(pattern):
+    """The table of names of the units whose layer accounts for predictions, where that is labeled."""
+
+    def table(wildcards):
+        layer, layers = (of_model(key)(wildcards) for key in ("cam_layer", "layers"))
+        return per_layer(pattern, [(wildcards.model, layer)] if layer in layers else [])
+
+    return table

@@ -141,6 +141,10 @@ def encoder_files(wildcards):
     return {name: f"{folder}/{name}.bin" for name in ([] if ENCODER == "annotations" else config["encoder"]["files"])}
 
 
+def facts_of_cam_layer(wildcards):
+    return f"results/models/{wildcards.model}/{of_model('cam_layer')(wildcards)}.json"
+
+
 def saliency_of_shard(wildcards):
     return expand("results/saliency/{{model}}/{explainer}/{{shard}}.h5", explainer=explainers(wildcards.model))
 

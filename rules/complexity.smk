@@ -1,4 +1,4 @@
-# Shapes of the maps, and complexity of the source images against the agreement of the explainers.
+# Maps cut to masks, their shapes, and complexity of the source images against the agreement of the explainers.
 
 
 rule measure_images:
@@ -6,6 +6,7 @@ rule measure_images:
         images=explain_images_of_model,
         saliency=saliency_of_shard,
     output:
+        masks="results/masks/{model}/{shard}.h5",
         shape="results/shape/{model}/{shard}.csv",
         complexity="results/complexity/{model}/{shard}.csv",
     log:
@@ -19,8 +20,10 @@ rule measure_images:
         runtime=SHORT,
     params:
         area=config["agreement"]["area"],
+        threshold=config["agreement"]["threshold"],
+        seed=config["seed"],
     message:
-        "Measure the maps and source images of {wildcards.model}, shard {wildcards.shard}"
+        "Cut the maps of {wildcards.model} to masks, measure these and the source images, shard {wildcards.shard}"
     script:
         "../scripts/measure_images.py"
 

@@ -1,4 +1,4 @@
-# A saliency map for every explained source image, model and explainer, cut to a mask; all in two tables.
+# A saliency map for every explained source image, model and explainer; all in two tables.
 
 
 rule explain_cam:
@@ -65,30 +65,6 @@ rule explain_perturbed:
         "Explain {wildcards.model} with {wildcards.explainer}, shard {wildcards.shard}"
     script:
         "../scripts/explain_perturbed.py"
-
-
-rule cut_masks:
-    input:
-        saliency_of_shard,
-    output:
-        "results/masks/{model}/{shard}.h5",
-    log:
-        "results/logs/cut_masks/{model}/{shard}.log",
-    benchmark:
-        "results/benchmarks/cut_masks/{model}/{shard}.tsv"
-    conda:
-        "../envs/unitlens.yaml"
-    resources:
-        mem_mb=memory(MAPS_MB, maps="all"),
-        runtime=SHORT,
-    params:
-        area=config["agreement"]["area"],
-        threshold=config["agreement"]["threshold"],
-        seed=config["seed"],
-    message:
-        "Cut the saliency maps of {wildcards.model} to masks, shard {wildcards.shard}"
-    script:
-        "../scripts/cut_masks.py"
 
 
 rule summarize_explanations:

@@ -115,3 +115,12 @@ def example_images():
 def example_maps():
     model = explained_models()[0]
     return expand(f"results/saliency/{model}/{{explainer}}/{shards('explain')[0]}.h5", explainer=explainers(model))
+
+
+def facts_of_layers():
+    """Of every layer that is labeled or explained, model by model."""
+    found = {model: [*config["models"][model]["layers"]] for model in config["models"]}
+    for model in explained_models():
+        found[model].append(config["models"][model]["cam_layer"])
+    pairs = [(model, layer) for model, layers in found.items() for layer in dict.fromkeys(layers)]
+    return per_layer("results/models/{model}/{layer}.json", pairs)

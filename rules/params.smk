@@ -33,29 +33,6 @@ def network_files(wildcards):
     return files | ({"layer": f"results/models/{wildcards.model}/{layer}.json"} if layer else {})
 
 
-def facts_of_cam_layer(wildcards):
-    return f"results/models/{wildcards.model}/{of_model('cam_layer')(wildcards)}.json"
-
-
-def names_at_cam_layer(pattern):
-    """The table of names of the units whose layer accounts for predictions, where that is labeled."""
-
-    def table(wildcards):
-        layer, layers = (of_model(key)(wildcards) for key in ("cam_layer", "layers"))
-        return per_layer(pattern, [(wildcards.model, layer)] if layer in layers else [])
-
-    return table
-
-
-def facts_of_layers():
-    """Of every layer that is labeled or explained, model by model."""
-    found = {model: [*config["models"][model]["layers"]] for model in config["models"]}
-    for model in explained_models():
-        found[model].append(config["models"][model]["cam_layer"])
-    pairs = [(model, layer) for model, layers in found.items() for layer in dict.fromkeys(layers)]
-    return per_layer("results/models/{model}/{layer}.json", pairs)
-
-
 def accounted_layers():
     """Layers whose units have both accounts and cards, as model and layer."""
     return [each for each in labeled_layers() if config["models"][each[0]].get("cam_layer") == each[1]]

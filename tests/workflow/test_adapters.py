@@ -141,12 +141,20 @@ def account(output, images, *, batch_size=4, target="predicted"):
     return output
 
 
+def measure(images, saliency, masks, shape, complexity):
+    files, outputs = (
+        {"images": images, "saliency": saliency},
+        {"masks": masks, "shape": shape, "complexity": complexity},
+    )
+    adapter("measure_images", files, outputs, params={"area": 0.2, "threshold": 0.5, "seed": 42}, model=MODEL)
+
+
 def compare(folder):
     """Explain all source images with one CAM and LIME, cut masks and score; return the paths written."""
     images = decode(f"{folder}/images.h5")
     saliency = [explain(f"{folder}/{method}/0.h5", images, method) for method in ("gradcam", "lime")]
     masks, scores = f"{folder}/masks.h5", f"{folder}/scores.csv"
-    adapter("cut_masks", saliency, [masks], params={"area": 0.2, "threshold": 0.5, "seed": 42}, model=MODEL)
+    measure(images, saliency, masks, f"{folder}/shape.csv", f"{folder}/complexity.csv")
     adapter("score_agreement", saliency, [scores], params={"agreement": AGREEMENT, "seed": 42}, model=MODEL)
     return [images, *saliency, masks, scores]
 
@@ -728,11 +736,10 @@ def test_figures_show_the_first_source_images_whatever_the_shards(sizes, shown, 
     images, (gradcam, lime) = explained_in_shards(tmp_path, sizes, images="squash36-crop32-bilinear")
     n, masks, scores = min(shown, IMAGES), [], []
     settings = {"steps": 3, "baselines": ["mean"], "percentiles": [50]}
-    cut = {"area": 0.2, "threshold": 0.5, "seed": 42}
     score = {"network": NETWORK, "device": "cpu", "faithfulness": settings, "seed": 42}
     for number, (decoded, *files) in enumerate(zip(images, gradcam, lime, strict=True)):
         masks.append(f"{tmp_path}/masks/{number}.h5")
-        adapter("cut_masks", files, masks[-1:], params=cut, model=MODEL)
+        measure(decoded, files, masks[-1], f"{tmp_path}/shape.csv", f"{tmp_path}/complexity.csv")
         outputs = {"scores": f"{tmp_path}/{number}.csv", "curves": f"{tmp_path}/{number}.h5"}
         adapter("score_faithfulness", model_inputs(decoded) | {"saliency": files}, outputs, params=score, model=MODEL)
         scores.append(outputs["scores"])
@@ -767,8 +774,7 @@ def test_summaries():
     assert len(read_table(outputs["tests"])) == 0  # one pair has no other to be compared with
 
     measures = {"shape": "summarized/measured_shape.csv", "complexity": "summarized/measured_complexity.csv"}
-    files = {"images": "summarized/images.h5", "saliency": [gradcam, lime]}
-    adapter("measure_images", files, measures, params={"area": 0.2}, model=MODEL)
+    measure("summarized/images.h5", [gradcam, lime], "summarized/measured_masks.h5", **measures)
     outputs |= {name: f"summarized/{name}.csv" for name in ("shape", "shape_summary", "shape_tests")}
     outputs |= {name: f"summarized/{name}.csv" for name in ("complexity", "correlations")}
     outputs |= {f"{name}_findings": f"summarized/{name}.json" for name in ("shape", "complexity")}
@@ -859,9 +865,8 @@ def uneven(inputs):
             for name in ("gradcam", "ablationcam", "lime"):
                 made[name].append(explain(f"uneven/{name}/{at}", images, name, batch_size=1, options=lime))
             made["masks"].append(f"uneven/masks/{at}")
-            cuts = {"area": 0.2, "threshold": 0.5, "seed": 42}
             files = [made[name][-1] for name in ("gradcam", "ablationcam", "lime")]
-            adapter("cut_masks", files, made["masks"][-1:], params=cuts, model=MODEL)
+            measure(images, files, made["masks"][-1], "uneven/shape.csv", "uneven/complexity.csv")
     return made
 
 
@@ -903,8 +908,7 @@ def test_uneven_shards_are_scored_and_summarized(uneven):
         options = {"params": {"agreement": AGREEMENT, "seed": 42}, "model": "toy"}
         adapter("score_agreement", saliency, [own["agreement"]], **options)
         adapter("score_localization", files, [own["truth"]], params={"seed": 42}, model=MODEL)
-        measured = {name: own[name] for name in ("shape", "complexity")}
-        adapter("measure_images", files, measured, params={"area": 0.2}, model=MODEL)
+        measure(images, saliency, "uneven/masks.h5", own["shape"], own["complexity"])
         outputs = {"scores": own["faithfulness"], "curves": curves[number]}
         adapter("score_faithfulness", model_inputs(images) | files, outputs, params=faithful, model=MODEL)
     params = {"seed": 42, "area": 0.2}
@@ -1124,12 +1128,10 @@ def test_an_image_without_an_explanation_goes_through_every_step():
     assert (
         arrays_module.read_arrays("black/lime/0.h5")[0]["warning"][4] == "there is only one superpixel, LIME needs two"
     )
-    adapter("cut_masks", saliency, ["black/masks.h5"], params={"area": 0.2, "threshold": 0.5, "seed": 42}, model=MODEL)
     adapter("score_agreement", saliency, ["black/scores.csv"], params={"agreement": AGREEMENT, "seed": 42}, model=MODEL)
     scores = read_table("black/scores.csv")
     assert scores.loc[scores["image_id"] == "black", "value"].isna().all()
-    files = {"images": images, "saliency": saliency}
-    adapter("measure_images", files, {"shape": "black/s.csv", "complexity": "black/c.csv"}, params={"area": 0.2})
+    measure(images, saliency, "black/masks.h5", "black/s.csv", "black/c.csv")
     assert read_table("black/c.csv")["superpixels"].iloc[4] == 1
     params = {"shown": 5, "classes": {MODEL: "classes.txt"}}
     adapter("draw_overlays", {"images": [images], "saliency": ["black/lime/0.h5"]}, ["black/drawn"], params=params)
@@ -1167,8 +1169,8 @@ def test_a_new_explainer_is_a_function_and_its_name(monkeypatch):
     assert json.loads(made["checkerboard"][1]["checkerboard"]) == {"size": 8}
     assert all(arrays["saliency"].any((1, 2)).all() for arrays, _ in made.values())
 
-    saliency, params = list(files.values()), {"area": 0.2, "threshold": 0.5, "seed": 42}
-    adapter("cut_masks", saliency, ["new/masks.h5"], params=params, model=MODEL)
+    saliency, measured = list(files.values()), {"shape": "new/s.csv", "complexity": "new/c.csv"}
+    measure(images, saliency, "new/masks.h5", **measured)
     assert {f"{name}:equal_area" for name in names} <= set(arrays_module.read_arrays("new/masks.h5")[0])
     adapter("score_agreement", saliency, ["new/scores.csv"], params={"agreement": AGREEMENT, "seed": 42}, model=MODEL)
     outputs = {name: f"new/agreement_{name}.csv" for name in ("images", "summary", "tests")}
@@ -1183,8 +1185,6 @@ def test_a_new_explainer_is_a_function_and_its_name(monkeypatch):
     adapter("draw_agreement", inputs, drawn, params={"area": 0.2, "models": [MODEL]})
     assert all("checkerboard" in Path(path).read_text() for path in drawn.values())
 
-    measured = {"shape": "new/s.csv", "complexity": "new/c.csv"}
-    adapter("measure_images", {"images": images, "saliency": saliency}, measured, params={"area": 0.2}, model=MODEL)
     names_of_outputs = ("shape", "shape_summary", "shape_tests", "complexity", "correlations")
     tables = {name: f"new/{name}.csv" for name in names_of_outputs}
     tables |= {f"{name}_findings": f"new/{name}.json" for name in ("shape", "complexity")}

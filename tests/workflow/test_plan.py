@@ -53,7 +53,6 @@ DEMO = {
     "switch_off_units": 2,
     "summarize_interventions": 1,
     "audit_classes": 1,
-    "cut_masks": 2,
     "score_agreement": 2,
     "match_explanations": 2,
     "measure_images": 2,

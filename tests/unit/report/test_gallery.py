@@ -394,7 +394,7 @@ MISSING = {
         },
         {"job": "explain_perturbed net 00000", "state": "cut off", "reason": "killed", "log": "results/logs/e.log"},
     ],
-    "waiting": [["cut_masks", "not begun", 2], ["draw_grid", "out of date", 1]],
+    "waiting": [["measure_images", "not begun", 2], ["draw_grid", "out of date", 1]],
 }
 
 
@@ -408,7 +408,7 @@ def test_page_of_an_unfinished_run_begins_with_what_is_missing_and_shows_what_ex
         "This run is not finished. Jobs done: 12; of the others 1 failed, 1 cut off or still running, 1 out of date "
         "(what they read or their settings changed) and 2 not begun."
     ) in text
-    for cell in ("decode_images explain 00001", "&lt;b&gt; is no image", "results/logs/d.log", "cut_masks"):
+    for cell in ("decode_images explain 00001", "&lt;b&gt; is no image", "results/logs/d.log", "measure_images"):
         assert cell in text
     assert "net predicts the label of 1 of 2" in text and "<b>" not in text
     assert text.count("Not here yet") == 6 + 2  # tiles; concepts and explanations, for models are there
