@@ -88,6 +88,9 @@ rule map_units:
 rule score_words:
     input:
         unpack(network_files),
+        layer_facts=lambda wildcards: expand(
+            "results/models/{model}/{layer}.json", model=wildcards.model, layer=of_model("layers")(wildcards)
+        ),
         images=all_probe_images_of_model,
         features=expand("results/embeddings/images/{encoder}/{shard}.h5", encoder=ENCODER, shard=shards("probe")),
         concepts=f"results/embeddings/concepts/{ENCODER}.h5",

@@ -14,7 +14,7 @@ with log_to(snakemake.log[0]):
     torch.set_num_threads(snakemake.threads)
     params, files = snakemake.params, snakemake.input
     net = network.load_network(params.network, files.weights, files.model, device=params.device)
-    facts = network.read_facts(files.model)
+    (facts,) = network.read_all_facts([files.model], files.layer_facts)
     poolings = {layer: describe.pooling_of(facts, layer, params.pooling) for layer in params.layers}
     batches = (block["images"] for block in read_blocks(files.images, ["images"], snakemake.resources.batch_size))
     scores, layers = measured.outputs(net, batches, poolings=poolings, seed=params.seed)
