@@ -26,6 +26,7 @@ with log_to(snakemake.log[0]):
         repeats=params.sanity["seeds"],
         n_samples=max(params.counts),
         hide=lime["hide"],
+        design=lime["design"],
         batch_size=snakemake.resources.batch_size,
         seed=params.seed,
     )

@@ -20,11 +20,12 @@ with log_to(snakemake.log[0]):
         images, given = torch.as_tensor(file["images"][first]).to(net.device), segment.given_superpixels(file)
     targets, image_ids = torch.as_tensor(reference["target"][first]).to(net.device), list(reference["image_id"][first])
     shared = {"seed": params.seed, "batch_size": snakemake.resources.batch_size}
+    drawn = {"given": given, "design": params.settings["default"]["design"]}
     maps = torch.as_tensor(reference["saliency"][first]).to(net.device)
     options = params.objective | {"explainer": facts["explainer"]}
     score = lime_sweep.make_score(net.predict, images, targets, image_ids, reference=maps, **options, **shared)
     swept = lime_sweep.all_settings(**params.settings)
-    swept_columns = lime_sweep.sweep(net.predict, images, targets, image_ids, swept, score, given=given, **shared)
+    swept_columns = lime_sweep.sweep(net.predict, images, targets, image_ids, swept, score, **drawn, **shared)
     scores, seconds = map(pd.DataFrame, swept_columns)
     scores.insert(0, "model", snakemake.wildcards.model)
     scores.insert(2, "source_image", scores.image_id.map(dict(zip(image_ids, reference["source_image"], strict=False))))

@@ -38,6 +38,7 @@ NETWORK = {
     "std": toy.PREPROCESSING["std"],
 }
 LIME = {"n_samples": 30, "superpixels": {"method": "grid", "size": 8}, "hide": "mean", "num_features": 3}
+LIME |= {"design": "balanced"}
 AGREEMENT = {"area": 0.2, "areas": [0.1, 0.2], "threshold": 0.5}
 CAMS = list(cam.METHODS)
 IMAGES = 6

@@ -129,16 +129,23 @@ BAD = {
         {},
         [
             "explain.lime: unknown key 'samples'; did you mean 'n_samples'? allowed: n_samples, superpixels, "
-            "hide, num_features, engine, distance, kernel_width, alpha, n_features, selection, stop_when_stable, "
-            "repeats"
+            "hide, num_features, engine, design, distance, kernel_width, alpha, n_features, selection, "
+            "stop_when_stable, repeats"
         ],
     ),
     "options that the lime package lacks": (
-        {"explain.lime.engine": "lime", "explain.lime.hide": "blur", "explain.lime.stop_when_stable": 3},
+        {
+            "explain.lime.engine": "lime",
+            "explain.lime.hide": "blur",
+            "explain.lime.design": "balanced",
+            "explain.lime.stop_when_stable": 3,
+        },
         {},
         [
             "explain.lime.hide: 'blur' is not one of ['mean', 'gray', 'black', 'white'] "
             "(The `lime` package hides a superpixel with its mean color or a constant.)",
+            "explain.lime.design: 'balanced' is not one of ['bernoulli'] "
+            "(The `lime` package draws every superpixel by itself.)",
             "explain.lime.stop_when_stable: 3 is not of type 'null' "
             "(The `lime` package draws every sample; leave the key out.)",
         ],

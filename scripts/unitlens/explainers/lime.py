@@ -47,6 +47,7 @@ def explain(
     n_features: int | None = None,
     selection: str = "auto",
     stop_when_stable: int | None = None,
+    design: str = "bernoulli",
     designs: Sequence[torch.Tensor] | None = None,
     image_ids: Sequence[object] | None = None,
 ) -> LimeResult:
@@ -75,9 +76,13 @@ def explain(
         See `Surrogate`.
     stop_when_stable : int, optional
         Look after every 100 samples, and stop sampling an image once two surrogates, each fitted to every other
-        sample, name the same `stop_when_stable` superpixels as those with the largest coefficients, for every target.
+        sample, or pair of samples, name the same `stop_when_stable` superpixels as those with the largest coefficients,
+        for every target.
+    design : "bernoulli" or "balanced"
+        Samples of independent superpixels, or pairs of samples that are orthogonal: see `perturbations`.
     designs : sequence of torch.Tensor, optional
-        For each image a (n_samples, segments) design to use in place of the seeded one, to compare implementations.
+        For each image a (n_samples, segments) design to use in place of the seeded one, to compare implementations;
+        paired where `design` says so.
     image_ids : sequence, optional
         What messages call the images; their index by default.
 
@@ -108,13 +113,14 @@ def explain(
         seeds=seeds,
         stop_when_stable=stop_when_stable,
         options=options,
+        design=design,
         designs=designs,
         image_ids=image_ids,
     )
     fits, stderr = [], []
     for i, (z, y, n) in enumerate(zip(*samples, strict=True)):
         try:
-            own = surrogate.fit_with_errors(z[:n], y[:n], options)
+            own = surrogate.fit_with_errors(z[:n], y[:n], options, paired=lime_samples.is_paired(design))
         except surrogate.DependentError as error:
             raise items.ItemError(str(error), {i: items.DEPENDENT}) from error
         fits.append(own[0])

@@ -1,23 +1,24 @@
 """Perturb the superpixels of images, predict what is left, and stop when the answer no longer changes.
 
-The perturbations are those of the `lime` package (Ribeiro et al., KDD 2016): every superpixel is hidden with
-probability 1/2, the first sample hides none. One seed per image fixes its samples, whatever its batch or neighbors.
+The perturbations are as of the `lime` package (Ribeiro et al., KDD 2016): every superpixel is hidden with probability
+1/2, the first sample hides none. One seed per image fixes its samples, whatever its batch or neighbors.
 """
 
 import logging
 from collections.abc import Callable, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 import torch
 
-from unitlens.explainers import items, segment
+from unitlens.explainers import hadamard, items, segment
 from unitlens.explainers.surrogate import DEFAULTS, DependentError, Surrogate, fit_with_errors
 from unitlens.images import fill
 from unitlens.jobs.progress import stage
 from unitlens.networks.memory import float64_device, is_out_of_memory, to_float64
 
 _logger = logging.getLogger(__name__)
+DESIGNS = ("bernoulli", "balanced")
 _STABILITY_STEP = 100  # samples between two looks at the stability of the ranking
 
 
@@ -29,18 +30,32 @@ class Samples(NamedTuple):
     n_used: list[int]  # the samples of each image that were predicted
 
 
-def perturbations(n_segments: int, n_samples: int, generator: torch.Generator) -> torch.Tensor:
+def perturbations(
+    n_segments: int, n_samples: int, generator: torch.Generator, *, design: str = "bernoulli"
+) -> torch.Tensor:
     """Draw which superpixels each sample shows: 1 or 0 with equal probability, all of them in the first row.
 
-    Gives (n_samples, n_segments) uint8 on the device of the generator, of which the same seed gives other numbers on
-    another device type. ValueError if one of the numbers is below 1.
+    By the `design` "bernoulli" the rows are independent, as in the `lime` package; by "balanced" those after the first
+    are `hadamard.balanced_rows`. Gives (n_samples, n_segments) uint8 on the device of the generator, of which the same
+    seed gives other numbers on another device type. The first m rows are those that are drawn where `n_samples` is m.
+    ValueError if one of the numbers is below 1, or there is no such design.
     """
     if n_segments < 1 or n_samples < 1:
         raise ValueError(f"`n_segments` is {n_segments} and `n_samples` {n_samples}; allowed: 1 or more")
+    if is_paired(design):
+        rows = hadamard.balanced_rows(n_segments, n_samples - 1, generator)
+        return torch.cat([rows.new_ones(1, n_segments), rows])
     shape = (n_samples, n_segments)
-    design = torch.randint(0, 2, shape, generator=generator, device=generator.device, dtype=torch.uint8)
-    design[0] = 1
-    return design
+    rows = torch.randint(0, 2, shape, generator=generator, device=generator.device, dtype=torch.uint8)
+    rows[0] = 1
+    return rows
+
+
+def is_paired(design: str) -> bool:
+    """Tell whether the rows of a design come in pairs, but for the first; ValueError where there is no such design."""
+    if design not in DESIGNS:
+        raise ValueError(f"`design` is {design!r}; allowed: {', '.join(map(repr, DESIGNS))}")
+    return design == "balanced"
 
 
 def sample(
@@ -55,6 +70,7 @@ def sample(
     seeds: Sequence[int],
     stop_when_stable: int | None = None,
     options: Surrogate = DEFAULTS,
+    design: str = "bernoulli",
     designs: Sequence[torch.Tensor] | None = None,
     image_ids: Sequence[object] | None = None,
 ) -> Samples:
@@ -70,9 +86,10 @@ def sample(
     # Noise is drawn before the design, whose length it must not depend on.
     hidden = fill.hidden_fill(images, segments, n_segments, hide, generators)
     if designs is None:
-        designs = [perturbations(d, n_samples, generator) for d, generator in zip(n_segments, generators, strict=True)]
+        drawn = zip(n_segments, generators, strict=True)
+        designs = [perturbations(d, n_samples, generator, design=design) for d, generator in drawn]
     designs = _checked_designs(designs, n_samples, n_segments, images.device)
-    parts = _Parts(hidden, images - hidden, segments, designs)
+    parts = _Parts(hidden, images - hidden, segments, designs, is_paired(design))
     predictions, n_used = _sample(predict, parts, classes, n_samples, batch_size, stop_when_stable, options)
     check_finite(predictions, image_ids)
     return Samples(designs, predictions, n_used)
@@ -98,6 +115,7 @@ class _Parts(NamedTuple):
     change: torch.Tensor  # (n, h, w, 3) uint8, image - hidden modulo 256
     segments: torch.Tensor  # (n, h, w) int64
     designs: list[torch.Tensor]  # (n_samples, d) uint8
+    paired: bool  # their rows, but for the first
 
 
 def _sample(
@@ -128,14 +146,15 @@ def _sample(
     if stop_when_stable is not None and stop_when_stable < 1:
         raise ValueError(f"`stop_when_stable` is {stop_when_stable}; allowed: 1 or more, or None to draw every sample")
     step = n_samples if stop_when_stable is None else _STABILITY_STEP
+    stops = [*range(step + parts.paired, n_samples, step), n_samples]  # the first row has no partner
     active = list(range(len(classes)))
-    for start in range(0, n_samples, step):
-        stop = min(start + step, n_samples)
+    for start, stop in pairwise([0, *stops]):
         work = [(image, row) for image in active for row in range(start, stop)]
         batch_size = _in_batches(predict_batch, work, batch_size)
         if stop_when_stable is not None and stop < n_samples:
             for image in active:
-                if _stable(parts.designs[image][:stop], samples[image, :stop], stop_when_stable, options):
+                own = parts.designs[image][:stop], samples[image, :stop]
+                if _stable(*own, stop_when_stable, options, paired=parts.paired):
                     n_used[image] = stop
             active = [image for image in active if n_used[image] == n_samples]
     return samples, n_used
@@ -176,11 +195,15 @@ def _compose(parts: _Parts, spans: list[tuple[int, int, int]]) -> torch.Tensor:
     return images[0] if len(images) == 1 else torch.cat(images)
 
 
-def _stable(design: torch.Tensor, predictions: torch.Tensor, k: int, options: Surrogate) -> bool:
-    """Tell whether surrogates of the even and of the odd samples name the same k superpixels for every target."""
+def _stable(
+    design: torch.Tensor, predictions: torch.Tensor, k: int, options: Surrogate, *, paired: bool = False
+) -> bool:
+    """Tell whether surrogates of every other sample, or pair of them, name the same k superpixels for every target."""
     k = min(k, design.shape[1] - 1)
     of_all = options._replace(n_features=None, selection="none")
-    fits = (fit_with_errors(design[half::2], predictions[half::2], of_all)[0] for half in (0, 1))
+    number = torch.arange(len(design), device=design.device)
+    halves = (((number + 1) // 2 if paired else number) % 2 == half for half in (0, 1))
+    fits = (fit_with_errors(design[own], predictions[own], of_all)[0] for own in halves)
     try:
         even, odd = (fit.coefficients.topk(k).indices.sort().values for fit in fits)
     except DependentError:  # without a penalty, of so few samples

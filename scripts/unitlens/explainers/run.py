@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from unitlens.explainers import cam, contributions, items, lime
 from unitlens.explainers.items import image_seed, repeated_ids, stream_seeds
-from unitlens.explainers.lime_samples import on_rows
+from unitlens.explainers.lime_samples import is_paired, on_rows
 from unitlens.explainers.masks import cut_explanations, has_map, mask_stability, peak_share_mask
 from unitlens.explainers.segment import superpixel_counts, superpixels_of
 from unitlens.images.fill import HIDE
@@ -169,6 +169,7 @@ def lime_explainer(
     hide: str,
     num_features: int,
     engine: str = "unitlens",
+    design: str = "bernoulli",
     repeats: int = 1,
     given: Mapping[str, np.ndarray] | None = None,
     **surrogate: object,
@@ -178,15 +179,15 @@ def lime_explainer(
     `predict`, `batch_size`, `n_samples` and `surrogate`, which may hold ``stop_when_stable``, are as in `lime.explain`,
     `superpixels` and `given` as in `superpixels_of`. With the image id the `seed` fixes every random choice for an
     image. `hide` is a key of `HIDE`, `num_features` the most superpixels in LIME's own mask, `engine` "unitlens" or
-    "lime", the original package; ValueError where that cannot do what is asked for. LIME is run `repeats` times, each
-    time with another seed: the first run is the explanation, the same whatever their number; the others tell its
-    stability.
+    "lime", the original package, `design` as in `lime.explain`; ValueError where the package cannot do what is asked
+    for. LIME is run `repeats` times, each time with another seed: the first run is the explanation, the same whatever
+    their number; the others tell its stability.
 
     The explainer gives what `lime.LimeResult` holds, ``selected`` (the mask), ``segments, superpixels`` (their number)
     and, with `repeats` above 1, ``stability`` (n,): see `mask_stability`, at a fifth of the image.
     """
-    _check_engine(engine, hide, repeats, surrogate)
-    engines = {"unitlens": lime.explain, "lime": lime.explain_with_package}
+    _check_engine(engine, hide, design, repeats, surrogate)
+    engines = {"unitlens": partial(lime.explain, design=design), "lime": lime.explain_with_package}
     fixed = {"n_samples": n_samples, "hide": HIDE[hide], "batch_size": batch_size, **surrogate}
     explain_by = partial(engines[engine], predict, **fixed)
 
@@ -267,13 +268,15 @@ def now(device: torch.device | str) -> float:
     return time.perf_counter()
 
 
-def _check_engine(engine: str, hide: str, repeats: int, surrogate: Mapping[str, object]) -> None:
+def _check_engine(engine: str, hide: str, design: str, repeats: int, surrogate: Mapping[str, object]) -> None:
     if engine not in ("unitlens", "lime"):
         raise ValueError(f"`engine` is {engine!r}; allowed: 'unitlens' or 'lime'")
     if repeats < 1:
         raise ValueError(f"`repeats` is {repeats}; allowed: 1 or more")
     if engine == "lime" and hide in ("blur", "noise"):
         raise ValueError(f"`hide` is {hide!r}; allowed with `engine` 'lime': mean, gray, black, white")
+    if is_paired(design) and engine == "lime":
+        raise ValueError(f"`design` is {design!r}; allowed with `engine` 'lime': 'bernoulli'")
     if engine == "lime" and "stop_when_stable" in surrogate:
         raise ValueError(
             f"`stop_when_stable` is {surrogate['stop_when_stable']}; `engine` 'lime' draws every sample: leave it out"

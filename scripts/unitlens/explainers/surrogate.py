@@ -71,14 +71,18 @@ class DependentError(ValueError):
     """Superpixels are linearly dependent in the samples of an image."""
 
 
-def fit_with_errors(design: torch.Tensor, predictions: torch.Tensor, options: Surrogate) -> tuple[Fit, torch.Tensor]:
+def fit_with_errors(
+    design: torch.Tensor, predictions: torch.Tensor, options: Surrogate, *, paired: bool = False
+) -> tuple[Fit, torch.Tensor]:
     """Do as `fit`, and estimate the standard error of each coefficient, from one draw of the samples to another.
 
     The errors are (targets, segments) float64, NaN where a superpixel was not selected. The surrogate is linear and the
     network is not, so the residuals e are misfit of unequal size: the robust (HC3) estimate of MacKinnon and White,
     Journal of Econometrics 29 (1985). With H = (x^T W x + alpha I)^-1 x^T W, so that the coefficients are H y, and the
-    leverages l_i = w_i / sum w + (x H)_ii, the squared error of coefficient j is sum_i H_ji^2 (e_i / (1 - l_i))^2. It
-    covers neither the bias from `alpha` nor the selection, which is taken as given.
+    leverages L = (1, ..., 1)^T w^T / sum w + x H, the squared error of coefficient j is sum_i H_ji^2 u_i^2, where
+    u_i = e_i / (1 - L_ii). Where samples are `paired`, all but the first with the next one, pairs take their place
+    (CR3; Bell and McCaffrey, Survey Methodology 28, 2002): the sum is of (sum_i H_ji u_i)^2, i of a pair, where
+    u = (I - L)^-1 e, L of the pair. It covers neither the bias from `alpha` nor the selection, which is taken as given.
     """
     design, predictions = _checked_samples(design, predictions)
     weights = proximity(design, options)
@@ -99,10 +103,36 @@ def fit_with_errors(design: torch.Tensor, predictions: torch.Tensor, options: Su
     residual = y - x @ coefficients.T  # (samples, targets)
     r2 = 1 - weights @ residual.square() / (weights @ y.square())
 
-    leverage = share + (columns * hat).sum(1)  # (targets or 1, samples)
-    variance = hat.square() @ (residual.T / (1 - leverage)).square()[..., None]  # (targets, k, 1)
-    stderr = torch.full_like(coefficients, torch.nan).scatter(1, selected, variance[..., 0].sqrt())
+    variance = _variance(columns, hat, share, residual.T, paired=paired)
+    stderr = torch.full_like(coefficients, torch.nan).scatter(1, selected, variance.sqrt())
     return Fit(coefficients, prediction_mean - coefficients @ design_mean, r2), stderr
+
+
+def _variance(
+    columns: torch.Tensor, hat: torch.Tensor, share: torch.Tensor, residual: torch.Tensor, *, paired: bool
+) -> torch.Tensor:
+    """Estimate the squared errors (targets, k) of `fit_with_errors`.
+
+    `columns` and `hat` are (targets or 1, k, samples), the `share` of all weight (samples,), residuals (targets,
+    samples).
+    """
+    left = 1 - share - (columns * hat).sum(1)  # (targets or 1, samples)
+    if not paired:
+        return (hat.square() @ (residual / left).square()[..., None])[..., 0]
+    # Rows of 0, which add nothing, are the partners of the first sample and, where it has none, of the last.
+    pad = (1, (len(share) + 1) % 2)
+    columns, hat, residual = (torch.nn.functional.pad(values, pad) for values in (columns, hat, residual))
+    left, share = (torch.nn.functional.pad(values, pad, value=value) for values, value in ((left, 1), (share, 0)))
+
+    def partners(values: torch.Tensor) -> torch.Tensor:
+        return values.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+
+    across = partners(share) + (columns * partners(hat)).sum(1)  # leverage of the partner
+    determinant = left * partners(left) - across * partners(across)
+    adjusted = (partners(left) * residual + across * partners(residual)) / determinant
+    squares = hat.square() @ adjusted.square()[..., None]
+    products = (hat * partners(hat)) @ (adjusted * partners(adjusted))[..., None]
+    return (squares + products).clamp(min=0)[..., 0]
 
 
 def proximity(design: torch.Tensor, options: Surrogate) -> torch.Tensor:

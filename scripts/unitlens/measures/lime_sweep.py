@@ -66,8 +66,8 @@ Setting = dict[str, object]
 def complete(options: Mapping[str, object]) -> Setting:
     """Give a setting every key of `KEYS` in a fixed order, and its superpixels every option of their method.
 
-    ``engine, stop_when_stable, repeats`` are left out: a sweep draws every sample once. Equal settings are equal dicts,
-    and have one `setting_id`.
+    ``engine, design, stop_when_stable, repeats`` are left out: a sweep draws every sample once, by one design. Equal
+    settings are equal dicts, and have one `setting_id`.
     """
     superpixels = dict(options["superpixels"])
     method = superpixels["method"]
@@ -293,16 +293,17 @@ def sweep(
     *,
     seed: int,
     batch_size: int,
+    design: str = "bernoulli",
     given: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[dict[str, list], dict[str, list]]:
     """Explain images (n, h, w, 3) uint8 and their target classes (n,) with every setting and score each explanation.
 
-    `swept` is of `all_settings`, `score` of `make_score`; `given` as in `superpixels_of`. With the image id the seed
-    fixes an image's perturbations, as in `run.lime_explainer`. Gives two tables by column: the scores, a row for each
-    setting and image, with the superpixels of the image and the share of it in LIME's own mask, 0 where no superpixel
-    is positive, and the ceiling (these three are NaN where `lime.explain` refuses an image); and the seconds to segment
-    the images, a row for each kind of superpixels, and to predict perturbed images (part ``sample``), those of all
-    designs together.
+    `swept` is of `all_settings`, `score` of `make_score`; `given` as in `superpixels_of`, `design` as in
+    `lime.explain`, of all settings. With the image id the seed fixes an image's perturbations, as in
+    `run.lime_explainer`. Gives two tables by column: the scores, a row for each setting and image, with the superpixels
+    of the image and the share of it in LIME's own mask, 0 where no superpixel is positive, and the ceiling (these three
+    are NaN where `lime.explain` refuses an image); and the seconds to segment the images, a row for each kind of
+    superpixels, and to predict perturbed images (part ``sample``), those of all settings together.
     """
     if not len(images):  # all of the shard were skipped
         return _by_column(_SCORES, []), _by_column(_SECONDS, [])
@@ -318,7 +319,7 @@ def sweep(
             most = max(setting["n_samples"] for setting in of_design.values())
             rows = [row for row, count in enumerate(counts.tolist()) if 2 <= count <= most and targets[row] >= 0]
             start = run.now(images.device)
-            options = {"n_samples": most, "hide": fill.HIDE[hide], "batch_size": batch_size}
+            options = {"n_samples": most, "hide": fill.HIDE[hide], "batch_size": batch_size, "design": design}
             own = {"seeds": seeds, "image_ids": image_ids}
             inputs = (images, segments, targets)
             samples = _sample(partial(lime_samples.sample, predict, **options), rows, *inputs, **own)

@@ -149,6 +149,7 @@ def draw(
     hide: str,
     batch_size: int,
     seed: int,
+    design: str = "bernoulli",
 ) -> tuple[list[lime_samples.Samples | None], dict[int, str]]:
     """Draw the samples of LIME several times, each time with another seed; the first are those of the explanation.
 
@@ -156,7 +157,7 @@ def draw(
     image id and repeat fix the samples. Gives those of each repeat, None where LIME can explain no image, and why it
     cannot explain an image, by its number.
     """
-    options = {"n_samples": n_samples, "hide": fill.HIDE[hide], "batch_size": batch_size}
+    options = {"n_samples": n_samples, "hide": fill.HIDE[hide], "batch_size": batch_size, "design": design}
     draw_once = partial(lime_samples.sample, predict, **options)
 
     def sample(places: list[int]) -> list[lime_samples.Samples]:
