@@ -25,7 +25,7 @@ with log_to(snakemake.log[0]):
         write_table(tables[part], made[part])
     for path, model in zip(made.units, models, strict=True):
         write_arrays(path, model.units, model.facts)
-    pages.write_findings(made.findings, class_pages.class_findings(tables["classes"]))
+    pages.write_findings(made.findings, class_pages.class_findings(tables["classes"], seed=params.seed))
     class_pages.write_pages(
         made.pages,
         *tables.values(),

@@ -12,7 +12,7 @@ import pytest
 import torch
 import toy
 from PIL import Image
-from unitlens.explainers import items, lime, lime_samples, run, segment
+from unitlens.explainers import hadamard, items, lime, lime_samples, run, segment
 from unitlens.explainers.masks import cut_explanations, equal_area_mask, mask_stability
 from unitlens.images import textures
 from unitlens.measures import (
@@ -26,15 +26,28 @@ from unitlens.measures import (
 )
 from unitlens.measures import word_controls as measured
 from unitlens.networks.network import Network, normalizer
-from unitlens.report import text
+from unitlens.report import class_pages, text
+from unitlens.storage.arrays import write_arrays
 from unitlens.tables import agreement as agreement_tables
-from unitlens.tables import comparison, diversity, resampling, summaries, tuning, unit_labels, word_controls
+from unitlens.tables import (
+    audit,
+    classes,
+    comparison,
+    diversity,
+    interventions,
+    linear_labels,
+    resampling,
+    summaries,
+    tuning,
+    unit_labels,
+    word_controls,
+)
 from unitlens.tables import complexity as complexity_tables
 from unitlens.tables import faithfulness as faithfulness_tables
 from unitlens.tables import localization as localization_tables
 from unitlens.tables import netdissect as netdissect_tables
 from unitlens.tables import sanity as sanity_tables
-from unitlens.units import dissect, netdissect
+from unitlens.units import dissect, netdissect, permutation
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 NAMES = ("seed", "seeds", "control_seeds", "generator", "rng")
@@ -292,6 +305,68 @@ def dissected(seed):
     ).p_value
 
 
+# ---- accounts of units, by classes
+
+
+LABELS = np.repeat([0, 1], N)  # of 2 N images, each a source image of its own
+NAMED = pd.DataFrame({"model": "m", "layer": "4", "unit": range(8), "name": [*"aabbccdd"], "status": "named"})
+OF_LAYER = {"model": "m", "layer": "4"}
+
+
+def accounts_of_classes():
+    names = np.array([f"i{number:02d}" for number in range(2 * N)], object)
+    rest = noise(2 * N).numpy()
+    columns = {"image_id": names, "source_image": names, "label": LABELS, "target": LABELS, "score": rest}
+    columns |= {"warning": np.full(2 * N, "", object), "tokens": 0 * rest, "remainder": rest}
+    arrays = {name: noise(2 * N, 8, seed=k).numpy() - 0.3 for k, name in enumerate(interventions.CHOSEN.values())}
+    return columns, arrays
+
+
+def tabulated(tabulate, seed, *also):
+    columns, arrays = accounts_of_classes()
+    rows = {number: np.flatnonzero(number == LABELS) for number in (0, 1)}
+    parts = columns | arrays
+    groups = [(number, own, {name: values[own] for name, values in parts.items()}) for number, own in rows.items()]
+    return tabulate(groups, columns, OF_LAYER, NAMED, ["cat", "dog"], *also, seed=seed)
+
+
+def classes_of_files(seed):
+    columns, arrays = accounts_of_classes()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "m", "00000.h5")
+        path.parent.mkdir()
+        write_arrays(path, columns | arrays, OF_LAYER)
+        return [list(tables) for tables in classes.of_models([path], NAMED, {"m": 2}, seed=seed)]
+
+
+def chosen_units(seed):
+    columns, arrays = accounts_of_classes()
+    return interventions.choose(columns, [arrays], OF_LAYER, NAMED, units=[2], images=20, seed=seed)[0]["units"]
+
+
+def planned(seed):
+    columns, arrays = accounts_of_classes()
+    rows = interventions.halves(columns, images=20, seed=1)
+    numbers, means = interventions.class_means([arrays], rows[~rows["test"]], 2 * N)
+    return interventions.plan(rows, numbers, means, NAMED, sizes=[2], seed=seed)[0]["units"]
+
+
+def falls_of_classes():
+    kinds = [("contribution", "the class"), ("activity", "the class"), ("weight", "the class"), ("random", "the class")]
+    tables = []
+    for number, (chosen, of) in enumerate([*kinds, ("contribution", "others")]):
+        own = pd.DataFrame({**OF_LAYER, "class": range(N), "k": 1, "chosen": chosen, "of": of})
+        fall = np.random.default_rng(number).normal(size=N)
+        tables.append(own.assign(fall=fall, accuracy=1.0, accuracy_off=1 - fall / 9))
+    return pd.concat(tables)
+
+
+def pages_of_classes():
+    own = {"model": "m", "layer": "4", "class": range(N), "accounts": 12, "images": 12, "source_images": 12}
+    own |= {"class_name": IDS, "halves": noise(N).numpy(), "other_classes": 0.4 + noise(N, seed=1).numpy() / 9}
+    return pd.DataFrame(own)
+
+
 # From a function, or one and which of its results is meant, to what it gives for a seed.
 CASES = {
     "masks.equal_area_mask": lambda s: equal_area_mask(FLAT, 0.3, seed=s),
@@ -405,6 +480,26 @@ CASES = {
         )[0]
     ],
     "sanity.check_stability": stability_of_lime,
+    "hadamard.balanced_rows": lambda s: hadamard.balanced_rows(9, 20, torch.Generator().manual_seed(s)),
+    "audit.tabulate": lambda s: tabulated(audit.tabulate, s, {"cat": {"expected": ["a"], "unexpected": []}})[
+        ["chance", "p_value"]
+    ],
+    "classes.halves_agree": lambda s: classes.halves_agree(noise(N, 5).numpy(), IDS, seed=s),
+    "class_pages.class_findings": lambda s: class_pages.class_findings(pages_of_classes(), seed=s),
+    "classes.summarize": lambda s: list(tabulated(classes.summarize, s)),
+    "classes.of_models": classes_of_files,
+    "interventions.choose": chosen_units,
+    "interventions.halves": lambda s: interventions.halves(accounts_of_classes()[0], images=20, seed=s)["test"],
+    "interventions.plan": planned,
+    "interventions.compare": lambda s: interventions.compare(falls_of_classes(), seed=s)["p_value"],
+    "linear_labels.linear_table": lambda s: linear_labels.linear_table(
+        *probe(),
+        unit_labels.label_table(
+            *probe(), similarity="wpmi", encoders=("clip", "clip"), seed=0, resamples=5, null_draws=9
+        ),
+        seed=s,
+    ),
+    "permutation.splits": lambda s: permutation.splits(permutation.group_rows([*IDS]), s)[0],
     "items.image_seed": lambda s: items.image_seed(s, "a"),
     "items.stream_seeds": lambda s: items.stream_seeds(s, "a", ["b"]),
     "items.one_each": lambda s: items.one_each(s, 2, "seeds"),

@@ -22,7 +22,7 @@ INDEX = f"{FOLDER}/index"
 _TOP = 3  # items that the list of all classes names
 
 
-def class_findings(classes: pd.DataFrame) -> list[str]:
+def class_findings(classes: pd.DataFrame, *, seed: int) -> list[str]:
     """Say of each model how many classes have a page, and how far two halves of their source images give the same."""
     if none := nothing(classes):
         return [none]
@@ -34,7 +34,7 @@ def class_findings(classes: pd.DataFrame) -> list[str]:
         others = resampling.mean_with_interval(both["other_classes"])._asdict()
         difference = None
         if len(both):
-            difference = resampling.paired_permutation_test(both["halves"], both["other_classes"])._asdict()
+            difference = resampling.paired_permutation_test(both["halves"], both["other_classes"], seed=seed)._asdict()
         sentences += say(
             "classes.pages",
             model=model,
