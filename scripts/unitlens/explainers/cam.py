@@ -220,7 +220,8 @@ def _linear_drops(
     with torch.inference_mode(False), torch.enable_grad():
         activations, logits = forward(model, layer, images, first)
         (gradients,) = torch.autograd.grad(pick(logits, targets, first).sum(), activations)
-    return (gradients * activations.detach()).movedim(axis, 1).flatten(2).sum(2)
+    exact = torch.promote_types(gradients.dtype, torch.float32)
+    return (gradients.to(exact) * activations.detach()).movedim(axis, 1).flatten(2).sum(2)
 
 
 @torch.inference_mode()

@@ -600,6 +600,8 @@ def test_ablation_of_a_linear_tail_needs_no_pass_of_a_channel(small):
     assert ran == [1, 5, 5]  # a check, a pass for the scores and one for their gradients
     expected = cam.rescale(full_reruns(model, "layer4", images, targets), images.shape[-2:])
     torch.testing.assert_close(maps, expected, rtol=0, atol=1e-4)
+    rounded = cam.explain(copy.deepcopy(model).bfloat16(), "layer4", images.bfloat16(), targets, method="ablationcam")
+    assert rounded.isfinite().all() and rounded.amax() == 1
 
 
 class Wobbly(nn.Module):
