@@ -96,7 +96,7 @@ def distinct_concepts(layers: pd.DataFrame, *, encoder: str, models: Sequence[st
             note = f"{each.distinct:,} of {counted(each.counted, f'{claim} unit')}"
             if (model, each.layer) in beside.index:
                 other = beside.loc[(model, each.layer)]
-                note += f"; {other['distinct']:,} of {other['counted']:,} selective"
+                note += f"\n{other['distinct']:,} of {other['counted']:,} selective"
             panel.annotate(note, (each.distinct, row), (7, 0), textcoords="offset points", va="center", fontsize=8)
         charts.label_rows(panel, [charts.wrap(layer, 22) for layer in rows["layer"]])
         panel.set_xlim(0, 2.2 * max(layers["distinct"].max(), 1))
