@@ -24,6 +24,7 @@ with log_to(snakemake.log[0]):
         rows = [rows[index] for index in kept]
         paths = [row["path"] for row in rows]
         truth, without = label_maps.read_label_maps(rows, *place, **policy)
+    facts = {"skipped": json.dumps(problems + without), "remarks": json.dumps(remarks)}
     write_arrays(
         snakemake.output[0],
         {
@@ -33,10 +34,6 @@ with log_to(snakemake.log[0]):
             **{name: np.array([read_label(row, name, base) for row in rows], np.int64) for name in labels},
             **truth,
         },
-        {
-            "geometry": snakemake.wildcards.geometry,
-            "skipped": json.dumps(problems + without),
-            "remarks": json.dumps(remarks),
-        },
+        facts | {"geometry": snakemake.wildcards.geometry},
     )
     print(f"{len(rows)} source images decoded, {len(problems)} skipped", *problems, *without, sep="\n")
