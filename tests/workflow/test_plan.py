@@ -295,7 +295,7 @@ def test_script_is_an_adapter(file):
         node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
     ]
     assert len(text.splitlines()) <= 40
-    # What a job depends on is a param, which runs it again. Where a sheet lies is none: only what is in its rows counts.
+    # What a job depends on is a param, which runs it again. Where a sheet lies is none: only its rows count.
     where = re.sub(r'snakemake\.config\["images"\]\[snakemake\.wildcards\.dataset\]\.get\("sheet"', "", text)
     assert "snakemake.config" not in where
     assert "with log_to(snakemake.log[0])" in text
