@@ -80,7 +80,7 @@ def _rest(rows: pd.DataFrame) -> str:
 def distinct_concepts(layers: pd.DataFrame, *, encoder: str, models: Sequence[str] = ()) -> Figure:
     """Draw how many distinct concepts the units of each layer name: at an equal number of units, and in all."""
     charts.require(layers[layers["distinct"] > 0], "distinct", NO_LABEL)
-    claim = _claim(layers, "counted")
+    claim = _claim(layers, "units_counted")
     beside = layers[layers["claim"] != claim] if claim == "named" else layers.iloc[:0]
     beside = beside.set_index(["model", "layer"])
     layers = layers[layers["claim"] == claim]
@@ -93,10 +93,10 @@ def distinct_concepts(layers: pd.DataFrame, *, encoder: str, models: Sequence[st
         panel.barh(at, rows["distinct_rarefied"], height=0.6, color=looks[model]["color"])
         panel.plot(rows["distinct"], at, **dot)
         for row, each in zip(at, rows.itertuples(), strict=True):
-            note = f"{each.distinct:,} of {counted(each.counted, f'{claim} unit')}"
+            note = f"{each.distinct:,} of {counted(each.units_counted, f'{claim} unit')}"
             if (model, each.layer) in beside.index:
                 other = beside.loc[(model, each.layer)]
-                note += f"\n{other['distinct']:,} of {other['counted']:,} selective"
+                note += f"\n{other['distinct']:,} of {other['units_counted']:,} selective"
             panel.annotate(note, (each.distinct, row), (7, 0), textcoords="offset points", va="center", fontsize=8)
         charts.label_rows(panel, [charts.wrap(layer, 22) for layer in rows["layer"]])
         panel.set_xlim(0, 2.2 * max(layers["distinct"].max(), 1))

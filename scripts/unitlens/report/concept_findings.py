@@ -35,7 +35,7 @@ def concept_findings(
     for _, group in trend.groupby("model", sort=False):
         sentences += _tested("concepts.trend", group, trend)
     for (model, claim), group in layers.groupby(["model", "claim"], sort=False):
-        counted = group[group.counted > 0].to_dict("records")
+        counted = group[group.units_counted > 0].to_dict("records")
         sentences += say("concepts.concentration", model=model, claim=claim, layers=counted)
     for model, group in probe_sizes.groupby("model", sort=False):
         by_layer = [sizes.to_dict("records") for _, sizes in group[group.units > 0].groupby("layer", sort=False)]

@@ -115,7 +115,7 @@ def layers_table(layers: pd.DataFrame, frequent: pd.DataFrame) -> Table:
                 "layer": row.layer,
                 "units": f"{row.units:,}",
                 "dead or constant": f"{row.dead:,}",
-                "counted": f"{row.counted:,} {row.claim}",
+                "counted": f"{row.units_counted:,} {row.claim}",
                 "distinct concepts": f"{row.distinct:,}",
                 "expected distinct": f"{text.decimals(row.distinct_rarefied, 1)} among {row.rarefied_units:,}",
                 "most frequent (units)": ", ".join(f"{each.concept} ({each.units})" for each in top.itertuples())

@@ -61,10 +61,10 @@ def layers(concepts: pd.DataFrame) -> pd.DataFrame:
         top = (count.index[0], int(count.iloc[0])) if len(count) else ("", 0)
         numbers = [len(group), dead, int(count.sum()), len(count), smallest[claim]]
         rows.append([model, layer, claim, *numbers, *rarefied, *top, *diversity.concentration(count.to_numpy())])
-    columns = (
-        "model layer claim units dead counted distinct rarefied_units distinct_rarefied distinct_low distinct_high"
+    columns = "model layer claim units dead units_counted distinct rarefied_units distinct_rarefied"
+    columns += (
+        " distinct_low distinct_high top_concept top_units gini gini_low gini_high top10_share top10_low top10_high"
     )
-    columns += " top_concept top_units gini gini_low gini_high top10_share top10_low top10_high"
     return pd.DataFrame(rows, columns=columns.split())
 
 

@@ -53,7 +53,7 @@ def layers(models):
         "claim",
         "units",
         "dead",
-        "counted",
+        "units_counted",
         "distinct",
         "rarefied_units",
         "distinct_rarefied",
@@ -61,7 +61,7 @@ def layers(models):
         "top_units",
     ]
     table = pd.DataFrame(rows, columns=columns)
-    return pd.concat([table, table.assign(claim="selective", counted=110, distinct=70)], ignore_index=True)
+    return pd.concat([table, table.assign(claim="selective", units_counted=110, distinct=70)], ignore_index=True)
 
 
 def categories(models):

@@ -41,7 +41,17 @@ FREQUENT = pd.DataFrame(
 LAYERS = pd.DataFrame(
     [["net", "a", "named", 3, 1, 2, 1, 2, 1.0, "dog", 2], ["net", "b", "selective", 2, 0, 5, 2, 2, 2.0, "red", 4]],
     columns=[
-        *("model", "layer", "claim", "units", "dead", "counted", "distinct", "rarefied_units", "distinct_rarefied"),
+        *(
+            "model",
+            "layer",
+            "claim",
+            "units",
+            "dead",
+            "units_counted",
+            "distinct",
+            "rarefied_units",
+            "distinct_rarefied",
+        ),
         *("top_concept", "top_units"),
     ],
 )

@@ -128,7 +128,7 @@ def test_layers_have_their_five_most_frequent_concepts():
             "claim",
             "units",
             "dead",
-            "counted",
+            "units_counted",
             "distinct",
             "rarefied_units",
             "distinct_rarefied",

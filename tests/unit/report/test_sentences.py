@@ -322,7 +322,7 @@ def rarefied(low, high, units=100):
 
 def compared(**tables):
     columns = {
-        "layers": ["model", "layer", "claim", "counted"],
+        "layers": ["model", "layer", "claim", "units_counted"],
         "models": ["rarefied_units"],
         "differences": ["model_a", "model_b", "layer", "p_adjusted"],
         "unique": ["model"],
@@ -632,7 +632,7 @@ EMPTY = {  # the columns of the tables, and options
     "evaluation_findings.agreement_findings": ([SUMMARY, ["model", "measure"]], {"area": 0.2}),
     "concept_findings.concept_findings": (
         [
-            ["model", "claim", "counted"],
+            ["model", "claim", "units_counted"],
             ["rarefied_units"],
             ["model_a", "model_b", "layer", "p_adjusted"],
             ["model"],

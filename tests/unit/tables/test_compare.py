@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import stats
 from unitlens.report import concept_findings
+from unitlens.storage.tables import read_table, write_table
 from unitlens.tables import comparison, diversity, unit_labels
 from unitlens.units import dissect
 
@@ -90,6 +91,12 @@ def test_frequent_concepts_by_hand(concepts):
     ]
 
 
+def test_tables_come_back_as_they_were_written(concepts, tmp_path):
+    for make in (comparison.frequent, comparison.layers, comparison.models):
+        write_table(make(concepts), tmp_path / "table.csv")
+        pd.testing.assert_frame_equal(read_table(tmp_path / "table.csv"), make(concepts), check_dtype=False, rtol=1e-5)
+
+
 def test_selective_units_stand_beside_named_ones(concepts):
     concepts.loc[concepts.candidate == "dog", "status"] = ["selective", "theme", "selective"]
     table = comparison.frequent(concepts)
@@ -97,7 +104,7 @@ def test_selective_units_stand_beside_named_ones(concepts):
     assert own.concept.tolist() == ["cat", "sky", "dog"]
     assert (own.units.tolist(), own.others.tolist(), own.share.tolist()) == ([1, 1, 0], [0, 0, 2], [0.5, 0.5, 0])
     table = comparison.layers(concepts).set_index(["layer", "claim"])
-    assert table.loc["layer3", ["counted", "distinct"]].to_numpy().tolist() == [[2, 2], [4, 3]]
+    assert table.loc["layer3", ["units_counted", "distinct"]].to_numpy().tolist() == [[2, 2], [4, 3]]
     table = comparison.models(concepts).set_index("claim")
     assert table.distinct_a.to_dict() == {"named": 2, "selective": 3}
     assert set(comparison.categories(concepts).query("layer == 'layer3'").units) == {0, 1, 3}
@@ -116,7 +123,17 @@ def test_the_order_of_the_units_does_not_matter(concepts):
 def test_layers_by_hand(concepts):
     table, beside = (comparison.layers(concepts).query(f"claim == '{claim}'") for claim in ("named", "selective"))
     assert (table.drop(columns="claim").to_numpy() == beside.drop(columns="claim").to_numpy())[:, :8].all(), "all named"
-    columns = ["model", "layer", "units", "dead", "counted", "distinct", "rarefied_units", "top_concept", "top_units"]
+    columns = [
+        "model",
+        "layer",
+        "units",
+        "dead",
+        "units_counted",
+        "distinct",
+        "rarefied_units",
+        "top_concept",
+        "top_units",
+    ]
     assert list(table[columns].itertuples(index=False, name=None)) == [
         ("a", "layer3", 5, 1, 4, 3, 2, "dog", 2),
         ("a", "layer4", 2, 0, 2, 2, 2, "cat", 1),
@@ -133,7 +150,7 @@ def test_a_layer_without_labels_is_told_and_does_not_spoil_the_others(concepts):
     table = comparison.layers(pd.concat([concepts, units("b", "conv10", "", dead=3)], ignore_index=True))
     table = table[table.claim == "named"]
     assert table.distinct_rarefied.tolist() == pytest.approx([11 / 6, 2, 3 / 2, np.nan], nan_ok=True)
-    last = table[["model", "layer", "units", "dead", "counted", "distinct", "top_concept", "top_units"]].iloc[-1]
+    last = table[["model", "layer", "units", "dead", "units_counted", "distinct", "top_concept", "top_units"]].iloc[-1]
     assert last.tolist() == ["b", "conv10", 3, 3, 0, 0, "", 0]
 
 
