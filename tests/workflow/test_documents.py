@@ -144,7 +144,8 @@ def check_explained(run):
     units = pd.read_csv(run / "results/concepts.csv")
     assert units.groupby("layer").size().to_dict() == {"relu2": 32, "relu3": 32}
     listed = set(pd.read_csv(run / "my_concepts.csv").word)
-    assert set(units.concept.dropna()) <= listed and units.concept.notna().sum() > 32
+    assert set(units.concept.dropna()) <= listed and set(units.candidate.dropna()) <= listed
+    assert units.candidate.notna().sum() > 32
     with Image.open(run / "results/figures/explanations/my_network.png") as image:
         assert image.width > 600 and image.height > 3 * 100  # a row for each of the first three source images
 

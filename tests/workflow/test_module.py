@@ -20,7 +20,7 @@ use rule decode_images from unitlens as unitlens_decode_images with:
 
 rule mine:
     default_target: True
-    input: "results/models/toy.json", "results/images/explain/squash36-crop32-bilinear/00000.h5"
+    input: "results/models/toy/relu2.json", "results/images/explain/squash36-crop32-bilinear/00000.h5"
     output: "mine.json"
     shell: "cp {{input[0]}} {{output}}"
 """
@@ -44,7 +44,7 @@ def test_a_rule_outside_uses_what_the_rules_make(importing, snakemake):
     result = snakemake(importing, "--cores", "1")
     assert result.returncode == 0, result.stdout
     assert json.loads((importing / "mine.json").read_text())["layers"]["relu2"] == [8, 8, 8]
-    assert "unitlens_check_model" in result.stdout and "unitlens_decode_images" in result.stdout
+    assert "unitlens_check_layer" in result.stdout and "unitlens_decode_images" in result.stdout
 
 
 def test_its_config_is_checked(importing, snakemake):
