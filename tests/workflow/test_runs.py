@@ -278,7 +278,8 @@ def test_failed_run_names_the_command_that_makes_the_report_of_what_exists(finis
 
 def test_report_of_a_run_of_which_nothing_is_done_or_that_was_killed(project, snakemake, start_snakemake, browse):
     make = f"make report PROFILE= ARGS='{shlex.join(RUN)}'"
-    assert make_report(project, make).returncode == 0
+    made = make_report(project, make)
+    assert made.returncode == 0, made.stdout[-3000:] + (made.stderr or "")[-3000:]
     assert "Jobs done: 0; of the others" in (text := missing_in(project, browse))
     assert "So there is nothing to show yet." in text and "not begun" in text
 

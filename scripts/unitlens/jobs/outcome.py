@@ -78,7 +78,8 @@ def _log_of(output: str, rule: object, wildcards: Mapping[str, str]) -> tuple[st
         parts[1::2] = [f"(?P<{name}>{wildcards.get(name, '.+')})" for name in parts[1::2]]
         parts[::2] = map(re.escape, parts[::2])
         if found := re.fullmatch("".join(parts), output):
-            return str(rule.log[0]).format(**found.groupdict()), list(found.groups())
+            values = found.groupdict()  # a wildcard's pattern may have groups of its own
+            return str(rule.log[0]).format(**values), [*values.values()]
     raise ValueError(f"{rule} does not write {output}")
 
 

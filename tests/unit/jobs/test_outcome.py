@@ -219,3 +219,10 @@ def test_what_snakemake_no_longer_keeps_is_left_out(folder, workflow, caplog, mo
     del workflow.scheduler.failed
     text = told(workflow, caplog, monkeypatch)
     assert "Left out of this summary: tell_what_failed (AttributeError" in text and "Jobs done: 1." in text
+
+
+def test_values_of_wildcards_are_whole_whatever_groups_their_patterns_have():
+    rule = SimpleNamespace(output=["results/x/{model}/{layer}.csv"], log=["results/logs/x/{model}/{layer}.log"])
+    patterns = {"model": r"[a-z]+(-(old|new))?", "layer": r"(\w+\.)*\w+"}
+    found = outcome._log_of("results/x/net/a.b.csv", rule, patterns)
+    assert found == ("results/logs/x/net/a.b.log", ["net", "a.b"])
