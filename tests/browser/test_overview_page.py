@@ -13,7 +13,14 @@ EXPLAINERS = ["gradcam-a", "scorecam-a", "lime"]
 def concepts():
     words = [WORDS[i % 3] if i % 2 else f"word {i}" for i in range(UNITS)]
     one = pd.DataFrame(
-        {"unit": range(UNITS), "candidate": words, "group": words, "category": "object", "q_value": 0.01}
+        {
+            "unit": range(UNITS),
+            "concept": None,
+            "candidate": words,
+            "group": words,
+            "category": "object",
+            "q_value": 0.01,
+        }
     )
     same = {
         "status": "selective",
