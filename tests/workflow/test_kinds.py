@@ -90,7 +90,9 @@ def test_a_layer_with_a_call_in_its_name_stands_whole_in_files_tables_and_the_pa
     """`#` begins a fragment of an address, in which a second one is a letter: links inside the page may have it."""
     name = "shared_relu_first"
     assert (finished / f"results/concepts/{name}/relu#1.csv").is_file()
-    page = browse(finished / "results/units.html")
+    page = browse(
+        finished / "results/units.html", f"#model={name}&layer=relu%231"
+    )  # cards of many units are made when one scrolls
     links = page.eval_on_selector_all("a[href]", "links => links.map((link) => link.getAttribute('href'))")
     own = [link for link in links if "relu#1" in link]
     assert own and all(link.startswith(f"#{name}/relu#1/") for link in own)
