@@ -182,7 +182,8 @@ def test_read_first_says_what_annotations_name_where_they_take_the_place_of_an_e
     units = labels(("m", "x", "red", 0.01, 5), ("m", "x", "blue", 0.5, 3)).assign(encoder=unit_labels.ANNOTATIONS)
     units.loc[:1, "status"] = "named"
     assert read_first.sentences({"concepts": units}) == [
-        "Annotations of 900 source images name 2 of 8 units: better than chance, and one concept alone in a set calibrated on halves; "
+        "Annotations of 900 source images name 2 of 8 units: better than chance, and one concept alone "
+        "in a set calibrated on halves; "
         "3 more are selective."
     ]
 
