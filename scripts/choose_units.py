@@ -5,11 +5,10 @@ from unitlens.jobs.logs import log_to
 with log_to(snakemake.log[0]):
     from unitlens.storage.arrays import write_arrays
     from unitlens.storage.shards import concatenate, read_blocks
-    from unitlens.storage.tables import read_table
     from unitlens.tables import accounts, interventions
 
     files, params = snakemake.input, snakemake.params
-    names = accounts.unit_names(*(read_table(table) if table else None for table in (files.concepts, files.masks)))
+    names = accounts.read_unit_names(files.concepts, files.masks)
     columns, facts = concatenate(files.accounts, names=interventions.COLUMNS)
     blocks = read_blocks(files.accounts, interventions.CHOSEN.values(), interventions.BLOCK)
     options = {"seed": params.seed, **params.switch_off}

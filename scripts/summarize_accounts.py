@@ -7,11 +7,11 @@ with log_to(snakemake.log[0]):
     from unitlens.report import class_pages, pages
     from unitlens.storage.arrays import read_arrays, write_arrays
     from unitlens.storage.shards import by_folder, picking_by_folder
-    from unitlens.storage.tables import read_table, write_table
+    from unitlens.storage.tables import write_table
     from unitlens.tables import accounts, classes
 
     files, params, made = snakemake.input, snakemake.params, snakemake.output
-    names = accounts.unit_names(read_table(files.concepts), read_table(files.masks) if files.masks else None)
+    names = accounts.read_unit_names(files.concepts, files.masks)
     first = by_folder(files.accounts, rows=params.shown, names=accounts.ARRAYS)
     write_table(pd.concat([accounts.item_table(*each, names, params.shown) for each in first]), made.accounts)
     coverage = accounts.coverage((read_arrays(path, names=accounts.ARRAYS) for path in files.accounts), names)

@@ -7,13 +7,13 @@ with log_to(snakemake.log[0]):
     from unitlens.storage.arrays import read_arrays
     from unitlens.storage.shards import by_folder, picking_by_folder
     from unitlens.storage.tables import read_table
-    from unitlens.tables.accounts import unit_names
+    from unitlens.tables.accounts import read_unit_names
     from unitlens.tables.explanations import join_predictions
 
     files, params = snakemake.input, snakemake.params
     explanations = [read_arrays(path, rows=params.shown) for path in files.saliency]
     predictions = read_table(files.predictions) if files.predictions else join_predictions(explanations, params.classes)
-    names = unit_names(*(read_table(path) if path else None for path in (files.concepts, files.netdissect)))
+    names = read_unit_names(files.concepts, files.netdissect)
     classes = read_table(files.classes) if files.classes else None
     accounts = [read_arrays(path, rows=params.shown) for path in files.accounts]
     about = {"pages": class_pages.links(params.beside, classes), "maps": map(read_arrays, files.maps)}

@@ -25,7 +25,7 @@ from unitlens.measures import (
     sanity,
 )
 from unitlens.measures import word_controls as measured
-from unitlens.networks.network import Network, normalizer
+from unitlens.networks.network import Network, class_names, normalizer
 from unitlens.report import class_pages, text
 from unitlens.storage.arrays import write_arrays
 from unitlens.tables import agreement as agreement_tables
@@ -330,13 +330,14 @@ def tabulated(tabulate, seed, *also):
     return tabulate(groups, columns, OF_LAYER, NAMED, ["cat", "dog"], *also, seed=seed)
 
 
-def classes_of_files(seed):
+def of_file(tabulate):
+    """What is tabulated of the accounts of two classes in one file."""
     columns, arrays = accounts_of_classes()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "m", "00000.h5")
         path.parent.mkdir()
         write_arrays(path, columns | arrays, OF_LAYER)
-        return [list(tables) for tables in classes.of_models([path], NAMED, {"m": 2}, seed=seed)]
+        return tabulate([path])
 
 
 def chosen_units(seed):
@@ -484,10 +485,15 @@ CASES = {
     "audit.tabulate": lambda s: tabulated(audit.tabulate, s, {"cat": {"expected": ["a"], "unexpected": []}})[
         ["chance", "p_value"]
     ],
+    "audit.of_models": lambda s: of_file(
+        lambda paths: audit.of_models(paths, NAMED, {"m": 2}, {class_names(2)[0]: {"expected": ["a"]}}, seed=s)
+    )[["chance", "p_value"]],
     "classes.halves_agree": lambda s: classes.halves_agree(noise(N, 5).numpy(), IDS, seed=s),
     "class_pages.class_findings": lambda s: class_pages.class_findings(pages_of_classes(), seed=s),
     "classes.summarize": lambda s: list(tabulated(classes.summarize, s)),
-    "classes.of_models": classes_of_files,
+    "classes.of_models": lambda s: of_file(
+        lambda paths: [list(tables) for tables in classes.of_models(paths, NAMED, {"m": 2}, seed=s)]
+    ),
     "interventions.choose": chosen_units,
     "interventions.halves": lambda s: interventions.halves(accounts_of_classes()[0], images=20, seed=s)["test"],
     "interventions.plan": planned,

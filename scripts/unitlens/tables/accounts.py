@@ -1,10 +1,14 @@
 """Which units made a prediction, and what they are called: tables of accounts beside labels."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from unitlens.storage.shards import concatenate, read_groups
+from unitlens.storage.tables import read_table
 from unitlens.tables import unit_labels
 from unitlens.tables.summaries import mean_table
 
@@ -34,6 +38,28 @@ def unit_names(concepts: pd.DataFrame | None, masks: pd.DataFrame | None) -> pd.
     ranks = {status: rank for rank, status in enumerate(unit_labels.STATUSES)}
     table = table.sort_values("status", key=lambda each: each.map(ranks), kind="stable")
     return table.drop_duplicates(keys).sort_values(keys, kind="stable", ignore_index=True)
+
+
+def read_unit_names(concepts: str | Path | None, masks: str | Path | None) -> pd.DataFrame:
+    """Do as `unit_names` of the files of both tables; None or empty where there is none."""
+    return unit_names(*(read_table(path) if path else None for path in (concepts, masks)))
+
+
+def read_classes(
+    paths: Iterable[str | Path],
+    columns: Sequence[str],
+    arrays: Sequence[str],
+    group: Callable[[Mapping[str, np.ndarray], Mapping[str, object]], np.ndarray],
+) -> Iterator[tuple[Iterator, dict[str, np.ndarray], dict[str, object]]]:
+    """Read the accounts of one model after the other, class by class; files of a model follow each other.
+
+    Gives what `shards.read_groups` gives of `arrays`, the `columns` (n,) of all images, and the attributes. ``group``
+    makes the group (n,) of every image of the last two.
+    """
+    for _, shards in groupby(paths, key=lambda path: Path(path).parent):
+        own = list(shards)
+        known, facts = concatenate(own, names=columns)
+        yield read_groups(own, arrays, group(known, facts)), known, facts
 
 
 def item_table(

@@ -7,12 +7,14 @@ all there is.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from unitlens.jobs.audit import nearest
-from unitlens.tables.accounts import names_of_layer
+from unitlens.networks.network import class_names
+from unitlens.tables.accounts import names_of_layer, read_classes
 from unitlens.tables.resampling import FEWEST_GROUPS, benjamini_hochberg, mean_with_interval
 
 _OTHERS = ("tokens", "remainder")
@@ -45,6 +47,29 @@ def audited(columns: Mapping[str, np.ndarray], called: Sequence[str], lists: Map
     numbers = [number for number, name in enumerate(called) if name in lists]
     known = np.isin(columns["target"], numbers) & (columns["warning"] == "")
     return np.where(known, columns["target"], -1)
+
+
+def of_models(
+    paths: Iterable[str | Path],
+    names: pd.DataFrame,
+    classes: Mapping[str, str | int],
+    lists: Mapping[str, Mapping[str, Sequence[str]]],
+    *,
+    seed: int,
+) -> pd.DataFrame:
+    """Tabulate the audits of every model, with verdicts: files of accounts that follow each other, by `tabulate`.
+
+    `names` are of `accounts.unit_names`, `classes` gives the `class_names` argument of each model.
+    """
+    called = {model: class_names(of) for model, of in classes.items()}
+    models = read_classes(
+        paths, COLUMNS, ARRAYS, lambda columns, facts: audited(columns, called[facts["model"]], lists)
+    )
+    parts = [
+        tabulate(groups, columns, facts, names, called[facts["model"]], lists, seed=seed)
+        for groups, columns, facts in models
+    ]
+    return with_verdicts(pd.concat(parts, ignore_index=True))
 
 
 def tabulate(

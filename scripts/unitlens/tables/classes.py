@@ -4,7 +4,6 @@ Units of one name are a concept, whose contribution is their sum; a unit without
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from unitlens.networks.network import class_names
-from unitlens.storage.shards import concatenate, read_groups
-from unitlens.tables.accounts import names_of_layer
+from unitlens.tables.accounts import names_of_layer, read_classes
 from unitlens.tables.resampling import benjamini_hochberg, correlations, means_with_intervals
 
 FEWEST_IMAGES = 10  # with an account, of a class that has a page
@@ -142,13 +140,11 @@ def of_models(
 
     `names` are of `accounts.unit_names`, `lists` gives the `class_names` argument of each model.
     """
-    tables = []
-    for _, group in groupby(paths, key=lambda path: Path(path).parent):
-        shards = list(group)
-        columns, facts = concatenate(shards, names=COLUMNS)
-        groups = read_groups(shards, ARRAYS, grouped(columns))
-        tables.append(summarize(groups, columns, facts, names, class_names(lists[facts["model"]]), seed=seed))
-    return tables
+    models = read_classes(paths, COLUMNS, ARRAYS, lambda columns, facts: grouped(columns))
+    return [
+        summarize(groups, columns, facts, names, class_names(lists[facts["model"]]), seed=seed)
+        for groups, columns, facts in models
+    ]
 
 
 def summarize(

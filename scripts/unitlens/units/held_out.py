@@ -4,7 +4,7 @@ Five scores that fall when a label is made worse (Oikarinen, Yan & Weng, ICML 20
 subtracted: the mean of the score when the concept's scores are given to other source images.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,20 +44,29 @@ def score(
     """
     found = np.full((2 * len(splits), len(SCORES), activations.shape[1]), np.nan)
     sizes = np.zeros(len(found))
-    for number, (rows, by_half) in enumerate(zip(splits, labels, strict=True)):
-        for direction, (others, concepts) in enumerate(zip(rows[::-1], by_half, strict=True)):
-            place = 2 * number + direction
-            sizes[place] = len(others)
-            drawn, features = orders(source_images, others, rng), images[others]
-            units = np.flatnonzero(concepts >= 0)
-            for start in range(0, len(units) if len(drawn) else 0, _UNITS_AT_ONCE):
-                part = units[start : start + _UNITS_AT_ONCE]
-                values = activations[:, part][others].double().cpu().numpy()
-                scores = (features @ axes[concepts[part]].T).double().cpu().numpy()
-                found[place][:, part] = beyond_chance(values, scores, drawn)
-    scored = ~np.isnan(found)
-    means = np.where(scored, found, 0).sum(0) / np.where(scored.any(0), scored.sum(0), np.nan)
-    return HeldOut(means, (scored[:, 0] * sizes[:, None]).sum(0) / max(1, len(splits)))
+    for place, (others, concepts) in enumerate(_directions(splits, labels)):
+        sizes[place] = len(others)
+        drawn, features = orders(source_images, others, rng), images[others]
+        units = np.flatnonzero(concepts >= 0)
+        for start in range(0, len(units) if len(drawn) else 0, _UNITS_AT_ONCE):
+            part = units[start : start + _UNITS_AT_ONCE]
+            values = activations[:, part][others].double().cpu().numpy()
+            scores = (features @ axes[concepts[part]].T).double().cpu().numpy()
+            found[place][:, part] = beyond_chance(values, scores, drawn)
+    scored = ~np.isnan(found[:, 0])
+    return HeldOut(mean_of_known(found), (scored * sizes[:, None]).sum(0) / max(1, len(splits)))
+
+
+def _directions(splits: Sequence[Sequence[np.ndarray]], labels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Give the labels (units,) of each half of each split, after the rows of the other half, on which they count."""
+    for halves, by_half in zip(splits, labels, strict=True):
+        yield from zip(halves[::-1], by_half, strict=True)
+
+
+def mean_of_known(values: np.ndarray, axis: int = 0) -> np.ndarray:
+    """Average what is not NaN of values (k, ...) along an axis, which the result lacks; NaN where nothing is known."""
+    known = ~np.isnan(values)
+    return np.where(known, values, 0).sum(axis) / np.where(known.any(axis), known.sum(axis), np.nan)
 
 
 def orders(source_images: SourceImages, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -164,9 +173,7 @@ def score_annotated(
     times = np.stack([resample(source_images, rng) for _ in range(RESAMPLES)])
     known = np.concatenate([(part @ axes.T > 0).any(1).cpu().numpy() for part in images.split(4096)])
     found = np.full((2 * len(splits), 2, 1 + RESAMPLES, activations.shape[1]), np.nan)
-    directions = [each for rows, by_half in zip(splits, labels, strict=True)
-                  for each in zip(rows[::-1], by_half, strict=True)]  # fmt: skip
-    for place, (others, concepts) in enumerate(directions):
+    for place, (others, concepts) in enumerate(_directions(splits, labels)):
         rows = others[known[others]]
         weights = np.concatenate([np.ones((1, len(rows))), times[:, source_images.number[rows]]])
         for unit in np.flatnonzero(concepts >= 0):
@@ -174,8 +181,8 @@ def score_annotated(
             if shown.any() and not shown.all():
                 values = activations[rows, unit].double().cpu().numpy()
                 found[place, :, :, unit] = _between(values, shown, weights)
-    there = np.isfinite(found)
-    means = np.where(there, found, 0).sum(0) / np.where(there.any(0), there.sum(0), np.nan)  # (2, 1 + resamples, units)
+    found[~np.isfinite(found)] = np.nan
+    means = mean_of_known(found)  # (2, 1 + resamples, units)
     bounds = np.full((2, 2, means.shape[2]), np.nan)
     scored = ~np.isnan(means).any((0, 1))
     bounds[:, :, scored] = np.quantile(means[:, 1:, scored], (0.025, 0.975), axis=1)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from unitlens.units import exemplars
-from unitlens.units.held_out import orders
+from unitlens.units.held_out import mean_of_known, orders
 from unitlens.units.permutation import SourceImages, group_rows, shuffle
 
 MOST_CONCEPTS = 3
@@ -124,9 +124,7 @@ def held_out(
             known = own.concepts >= 0
             again = ((own.concepts[:, :, None] == other.concepts[:, None, :]) & known[:, :, None]).any(2).sum(1)
             found[2, 2 * number + direction] = (again / known.sum(1)).cpu()  # NaN where none was chosen
-    there = ~np.isnan(found)
-    means = np.where(there, found, 0).sum(1) / np.where(there.any(1), there.sum(1), np.nan)
-    return HeldOut(*means, repeats=len(splits))
+    return HeldOut(*mean_of_known(found, axis=1), repeats=len(splits))
 
 
 def ridge_directions(
