@@ -98,7 +98,8 @@ def score(
     table = label(scores, listed)
     judged = table.assign(**_judged(scores, images, listed, truth, table, similarity, seed))
     first = _row(CLASSES, "", judged.iloc[known], len(listed["word"]))
-    off = np.random.default_rng(seed).permutation(np.unique(truth[known]))[: len(np.unique(truth[known])) // 2]
+    right = np.random.default_rng(seed).permutation(np.unique(truth[known]))
+    off = right[: len(right) // 2]
     kept = np.setdiff1d(np.arange(len(listed["word"])), off)
     if not len(off):
         second = {"control": UNLISTED, "layer": "", "why": "one class name alone is listed"}
@@ -185,14 +186,8 @@ def _row(control: str, layer: str, table: pd.DataFrame, words: int) -> dict[str,
             known = selective[name].dropna()
             shares[name] = known.sum(), len(known)
     for name, (count, total) in shares.items():
-        share = count / total if total else np.nan
-        row |= dict(
-            zip(
-                (name, f"{name}_low", f"{name}_high"),
-                (share, *(wilson(count, total) if total else [np.nan] * 2)),
-                strict=True,
-            )
-        )
+        low, high = wilson(count, total) if total else (np.nan, np.nan)
+        row |= {name: count / total if total else np.nan, f"{name}_low": low, f"{name}_high": high}
     return row
 
 
