@@ -783,6 +783,11 @@ BAD = {
             "differently; give all but one a column of its own (label_other, empty where there is no label)"
         ],
     ),
+    "two numbers for a network that gives the second": (
+        {"models.toy.head": "binary"},
+        {},
+        ["models.toy.head: binary reads one number, of the second of two classes, but `classes` lists 5"],
+    ),
     "the same classes in another order": (
         {"models.other": another_model() | {"classes": "config/others.txt"}},
         {"config/others.txt": "".join(f"{name}\r\n" for name in reversed(toy.CLASSES)) + "\r\n"},
@@ -995,6 +1000,13 @@ def test_annotations_need_neither_an_encoder_nor_a_list_of_concepts(folder):
         WorkflowError, match=r"dissect.similarity: 'soft_wpmi' is not one of .*With the method `annotat"
     ):
         check(settings)
+
+
+def test_models_number_classes_as_they_like_where_nothing_is_labeled(folder):
+    (folder / EXPLAIN).write_text("image_id,path,label\na,a.png,\n")
+    settings = toy.config()
+    settings["models"]["other"] = another_model() | {"classes": 2, "head": "binary"}
+    check(settings)
 
 
 def test_a_model_may_be_compared_with_itself(folder):

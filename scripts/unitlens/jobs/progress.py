@@ -135,7 +135,7 @@ def tell() -> str:
 def watched(terminal: IO[str], name: str) -> Iterator[None]:
     """Tell how far the job is, from a thread beside it."""
     ended = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(ended, terminal, name), daemon=True)
+    watcher = threading.Thread(target=_watch, args=(ended, terminal, name))
     watcher.start()
     try:
         yield

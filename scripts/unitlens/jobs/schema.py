@@ -123,7 +123,7 @@ def _explain(error: jsonschema.ValidationError, root: dict) -> list[str]:
 def _nearest(word: object, known: Iterable[object]) -> str:
     """Ask whether the known word was meant that is most like this one, if one is."""
     names = {each.lower(): each for each in known if isinstance(each, str)}
-    found = difflib.get_close_matches(word.lower(), names, n=1) if isinstance(word, str) else []
+    found = difflib.get_close_matches(word.lower(), names) if isinstance(word, str) else []
     return f"did you mean {names[found[0]]!r}? " if found else ""
 
 

@@ -128,6 +128,16 @@ def test_every_reason_why_a_path_is_no_file(tmp_path, monkeypatch):
     assert inputs.unreadable("a\0b") == "a\0b cannot be read (embedded null byte)"
 
 
+def test_links_that_lead_nowhere_are_removed_and_nothing_else(tmp_path):
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy/file").touch()
+    for name, target in {"link": "file", "of a folder": ".", "purged": "gone", "loop": "loop"}.items():
+        (tmp_path / "toy" / name).symlink_to(target)
+    inputs.forget_what_is_gone(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "toy").iterdir()) == ["file", "link", "of a folder"]
+    inputs.forget_what_is_gone(tmp_path / "no")
+
+
 SOURCES = [
     ({"url": "https://a/b/c%20d.pth?x=1"}, "c d.pth", "c d.pth from https://a/b/c%20d.pth?x=1"),
     ({"package": "My_Pkg==1.0"}, "my-pkg-1.0.tar.gz", "the file of My_Pkg==1.0, as `pip download --no-deps` gives it,"),

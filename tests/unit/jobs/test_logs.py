@@ -4,6 +4,7 @@ import io
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -297,20 +298,24 @@ for message in ("a\\u202eb\\x1b[31m\\x00\\u200b\\udce9 \\u00fc", None):
 
 
 def test_nvidia_smi_that_does_not_end_leaves_the_share_unknown(gpu, monkeypatch):
-    gpu.write_text("#!/bin/sh\ntrap '' TERM\ntouch $0.started\nwhile true; do sleep 0.1; done\n")
+    gpu.write_text("#!/bin/sh\ntrap '' TERM\ntouch $0.started\nexec sleep 60\n")
     gpu.chmod(0o755)
     monkeypatch.setattr(progress, "_PATIENCE", 0.3)
     with progress.stage(1, "images"):
         monkeypatch.setattr(progress.job, "logs", False)
     while not gpu.with_name("nvidia-smi.started").exists():
         time.sleep(0.01)
+    process, _ = progress.job.nvidia_smi
     assert progress.cost().endswith(", which was busy an unknown share of the time")
+    assert process.wait(timeout=10) == -signal.SIGKILL
 
 
 def test_a_stage_that_does_more_than_it_said_is_done_and_no_more(clock):
     with progress.stage(2, "images") as this:
         this.done = 5
         assert progress.tell().endswith(" 0 s left")
+    with progress.stage(0, "images"):
+        assert progress.tell() == "0 of 0 images"
 
 
 @pytest.fixture

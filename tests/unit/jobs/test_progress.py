@@ -103,6 +103,19 @@ def test_a_running_job_counts_for_what_it_has_left(tmp_path, clock):
     assert run.printed()[-1] == "12:00:00  2 of 3, about 47 s left:  Work (40 s)"
 
 
+def test_a_job_that_runs_once_more_than_planned_takes_nothing_from_the_others(tmp_path, clock):
+    run = Run(tmp_path, planned(explain=1, draw=2))
+    run.begin(1, "explain")
+    clock.now = 100.0
+    run.finish(1, 1, 3)
+    run.begin(2, "explain")
+    run.begin(3, "draw")
+    clock.now = 150.0
+    run.finish(3, 2, 3)
+    # 50 s of each rule are left, at 200 s of work in 150 s
+    assert run.printed()[-1] == "12:00:00  2 of 3, about 75 s left:  Work (50 s)"
+
+
 def test_earlier_runs_tell_what_a_rule_takes(tmp_path, clock):
     for shard, seconds in (("00000", 100), ("00001", 300)):
         (tmp_path / "benchmarks/explain/net").mkdir(parents=True, exist_ok=True)
