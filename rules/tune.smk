@@ -6,6 +6,7 @@ rule tune_lime:
         unpack(network_files),
         images=explain_images_of_model,
         saliency=saliency_of_reference,
+        lime="results/saliency/{model}/lime/{shard}.h5",
     output:
         scores="results/tuning/{model}/{shard}.csv",
         timings="results/timings/tuning/shards/{model}/{shard}.csv",

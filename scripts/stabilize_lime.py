@@ -4,6 +4,7 @@ from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     import torch
+    from unitlens.explainers.lime_samples import kept
     from unitlens.measures.sanity import draw
     from unitlens.networks import network
     from unitlens.storage.shards import concatenate
@@ -29,6 +30,7 @@ with log_to(snakemake.log[0]):
         design=lime["design"],
         batch_size=snakemake.resources.batch_size,
         seed=params.seed,
+        known=kept(arrays, net.device),
     )
     options = {"counts": params.counts, "top": lime["num_features"], "area": params.area, "without": without}
     table = check_stability(samples, segments, images, seed=params.seed, options=lime, **options)

@@ -3,9 +3,11 @@
 from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
+    import json
+
     import pandas as pd
     import torch
-    from unitlens.explainers import segment
+    from unitlens.explainers import lime_samples, segment
     from unitlens.measures import lime_sweep
     from unitlens.networks import network
     from unitlens.report.text import objective_text
@@ -15,7 +17,7 @@ with log_to(snakemake.log[0]):
     torch.set_num_threads(snakemake.threads)
     params, first = snakemake.params, slice(snakemake.params.n_images)
     net = network.load_network(params.network, snakemake.input.weights, snakemake.input.model, device=params.device)
-    reference, facts = read_arrays(snakemake.input.saliency)
+    (reference, facts), (explained, own) = map(read_arrays, (snakemake.input.saliency, snakemake.input.lime))
     with open_arrays(snakemake.input.images) as file:
         images, given = torch.as_tensor(file["images"][first]).to(net.device), segment.given_superpixels(file)
     targets, image_ids = torch.as_tensor(reference["target"][first]).to(net.device), list(reference["image_id"][first])
@@ -25,6 +27,8 @@ with log_to(snakemake.log[0]):
     options = params.objective | {"explainer": facts["explainer"]}
     score = lime_sweep.make_score(net.predict, images, targets, image_ids, reference=maps, **options, **shared)
     swept = lime_sweep.all_settings(**params.settings)
+    kept = lime_samples.kept(explained, net.device)
+    drawn["known"] = kept and (lime_sweep.complete(json.loads(own["lime"])), kept[first])
     swept_columns = lime_sweep.sweep(net.predict, images, targets, image_ids, swept, score, **drawn, **shared)
     scores, seconds = map(pd.DataFrame, swept_columns)
     scores.insert(0, "model", snakemake.wildcards.model)

@@ -260,7 +260,16 @@ def test_the_first_draw_is_that_of_the_explanation(network):
     explainer = run.lime_explainer(
         predict, superpixels={"method": "grid", "size": 8}, num_features=3, repeats=2, **settings
     )
-    expected = explainer(images, targets, ids)["coefficients"]
+    explanation = explainer(images, targets, ids)
+    expected = explanation["coefficients"]
     own = torch.stack([surrogate.fit(draws[0].designs[i], draws[0].predictions[i]).coefficients[0] for i in range(2)])
     torch.testing.assert_close(own, expected)
     assert not torch.equal(draws[0].designs[0], draws[1].designs[0])
+
+    seen = []
+    known = lime_samples.kept({name: explanation[name].numpy() for name in ("predictions", "n_used")}, "cpu")
+    counted = lambda batch: seen.append(len(batch)) or predict(batch)  # noqa: E731
+    again, _ = sanity.draw(counted, images, segments, targets, ids, repeats=2, known=known, **settings)
+    assert sum(seen) == 2 * 40, "of the second draw alone"
+    for before, after in zip(draws, again, strict=True):
+        torch.testing.assert_close(after.predictions, before.predictions, rtol=0, atol=1e-6)  # kept in float32

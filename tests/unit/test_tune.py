@@ -93,6 +93,25 @@ def test_a_setting_has_one_name_whatever_the_order_of_its_keys():
     assert lime_sweep.setting_id({"b": 1, "a": 2}) == lime_sweep.setting_id({"a": 2, "b": 1}) == "sabe6763b"
 
 
+def test_predictions_that_an_explanation_has_kept_are_not_asked_for_again(some_images, reference):
+    swept = lime_sweep.all_settings(DEFAULT, GRID)
+    asked = []
+    options = {"predict": lambda batch: asked.append(len(batch)) or predict(batch)}
+    scores, seconds = run(some_images, reference, swept, **options)
+    without = asked.copy()
+    options_of_lime = DEFAULT | {"n_samples": 250, "stop_when_stable": 2, "seed": 7, "batch_size": 16}
+    explain = run_module.lime_explainer(predict, **options_of_lime)
+    arrays = {name: values.numpy() for name, values in explain(some_images, torch.tensor([0, 1, 0]), IDS).items()}
+    assert arrays["n_used"].max() < 250 and np.isnan(arrays["predictions"][:, 200:]).all()
+    asked.clear()
+    known = lime_sweep.complete(DEFAULT), lime_samples.kept(arrays, "cpu")
+    again, fewer = run(some_images, reference, swept, known=known, **options)
+    assert sum(without) - sum(asked) == 3 * 80, "all samples of the default's superpixels and hiding"
+    assert seconds["images"].iloc[-1] - fewer["images"].iloc[-1] == 3 * 80
+    pd.testing.assert_frame_equal(again, scores, rtol=1e-6)
+    assert lime_samples.kept({"n_used": arrays["n_used"]}, "cpu") is None, "the package keeps none"
+
+
 def test_a_tuning_without_a_source_image_is_refused_in_a_line():
     none = pd.DataFrame(columns=["setting", "image_id", "superpixels", "score", "mask_area", "model", "source_image"])
     with pytest.raises(ValueError, match="none of the source images that LIME is tuned on could be read; fix them"):

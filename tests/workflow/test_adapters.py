@@ -183,7 +183,10 @@ def tune(folder, sizes):
     scores, timings, start = [], [], 0
     for number, size in enumerate(sizes):
         images = decode(f"{folder}/images-{number}.h5", start, start + 3)
-        files = model_inputs(images) | {"saliency": explain(f"{folder}/gradcam-{number}.h5", images, "gradcam")}
+        files = model_inputs(images) | {
+            name: explain(f"{folder}/{method}-{number}.h5", images, method)
+            for name, method in (("saliency", "gradcam"), ("lime", "lime"))
+        }
         scores.append(f"{folder}/{number}.csv")
         timings.append(f"{folder}/{MODEL}/{number}.csv")
         outputs = {"scores": scores[-1], "timings": timings[-1]}
@@ -889,10 +892,12 @@ def test_lime_is_tuned_on_uneven_shards(uneven):
     objective = {"objective": "equal_area_iou", "area": 0.2, "steps": 5, "baseline": "blur"}
     params = {"network": NETWORK, "device": "cpu", "settings": TUNE, "objective": objective, "seed": 42}
     scores, timings = ([f"uneven/{name}/{number}.csv" for number in range(3)] for name in ("tuned", "tuned_seconds"))
-    for images, saliency, *outputs in zip(uneven["images"], uneven["gradcam"], scores, timings, strict=True):
-        files = model_inputs(images) | {"saliency": saliency}
-        outputs = dict(zip(("scores", "timings"), outputs, strict=True))
-        adapter("tune_lime", files, outputs, params=params | {"n_images": 2}, model=MODEL)
+    names = ("saliency", "lime", "scores", "timings")
+    for images, *own in zip(uneven["images"], uneven["gradcam"], uneven["lime"], scores, timings, strict=True):
+        paths = dict(zip(names, own, strict=True))
+        files = model_inputs(images) | {name: paths.pop(name) for name in ("saliency", "lime")}
+
+        adapter("tune_lime", files, paths, params=params | {"n_images": 2}, model=MODEL)
     assert [len(pd.read_csv(path)) for path in scores] == [2 * 7, 0, 7]
     assert len(read_table(scores)) == 3 * 7 and set(read_table(timings).part) == {"superpixels", "sample"}
 

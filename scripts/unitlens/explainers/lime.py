@@ -117,16 +117,33 @@ def explain(
         designs=designs,
         image_ids=image_ids,
     )
+    result = of_samples(samples, segments, options, paired=lime_samples.is_paired(design))
+    return result if torch.as_tensor(targets).ndim == 2 else of_first_target(result)
+
+
+def of_samples(
+    samples: lime_samples.Samples, segments: torch.Tensor, options: surrogate.Surrogate, *, paired: bool
+) -> LimeResult:
+    """Fit a surrogate to the samples of each image, with superpixels `segments` (n, h, w).
+
+    The result has the axis of targets. ItemError where superpixels depend on each other and `alpha` is 0.
+    """
     fits, stderr = [], []
     for i, (z, y, n) in enumerate(zip(*samples, strict=True)):
         try:
-            own = surrogate.fit_with_errors(z[:n], y[:n], options, paired=lime_samples.is_paired(design))
+            own = surrogate.fit_with_errors(z[:n], y[:n], options, paired=paired)
         except surrogate.DependentError as error:
             raise items.ItemError(str(error), {i: items.DEPENDENT}) from error
         fits.append(own[0])
         stderr.append(own[1])
     segments = torch.as_tensor(segments, device=samples.predictions.device).long()
-    return _result(fits, stderr, samples.n_used, segments, with_target_axis=torch.as_tensor(targets).ndim == 2)
+    return _result(fits, stderr, samples.n_used, segments)
+
+
+def of_first_target(result: LimeResult) -> LimeResult:
+    """Leave out the axis of targets, of which there is one."""
+    *per_target, n_used = result
+    return LimeResult(*(values.squeeze(1) for values in per_target), n_used)
 
 
 def explain_with_package(
@@ -197,7 +214,7 @@ def explain_with_package(
 
     fits = [explain_image(i) for i in range(len(images))]
     stderr = [torch.full_like(own.coefficients, torch.nan) for own in fits]
-    return _result(fits, stderr, [n_samples] * len(fits), segments, with_target_axis=False)
+    return of_first_target(_result(fits, stderr, [n_samples] * len(fits), segments))
 
 
 def no_explanation(segments: torch.Tensor) -> LimeResult:
@@ -238,8 +255,6 @@ def _result(
     stderr: Sequence[torch.Tensor],
     n_used: list[int],
     segments: torch.Tensor,
-    *,
-    with_target_axis: bool,
 ) -> LimeResult:
     coefficients = padded([own.coefficients for own in fits])
     per_target = (
@@ -249,8 +264,6 @@ def _result(
         torch.stack([own.intercept for own in fits]),
         torch.stack([own.r2 for own in fits]),
     )
-    if not with_target_axis:
-        per_target = tuple(values.squeeze(1) for values in per_target)
     return LimeResult(*per_target, torch.tensor(n_used, device=segments.device))
 
 

@@ -5,10 +5,11 @@ The perturbations are as of the `lime` package (Ribeiro et al., KDD 2016): every
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby, pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from unitlens.explainers import hadamard, items, segment
@@ -72,12 +73,14 @@ def sample(
     options: Surrogate = DEFAULTS,
     design: str = "bernoulli",
     designs: Sequence[torch.Tensor] | None = None,
+    known: Sequence[torch.Tensor] | None = None,
     image_ids: Sequence[object] | None = None,
 ) -> Samples:
     """Perturb a set of images and predict; `fit` then explains them, as often as wanted.
 
     Arguments and errors are as of `lime.explain`; `options` matter only where sampling stops early. The first m samples
-    of an image are those that are drawn where `n_samples` is m.
+    of an image are those that are drawn where `n_samples` is m. `known` holds for each image the targets' probabilities
+    (m, targets) of its first samples, of the same seed and superpixels, which are not predicted again.
     """
     images, segments, n_segments, image_ids = checked_images(images, segments, n_samples, image_ids)
     classes = checked_targets(targets, images)  # (n, t)
@@ -90,9 +93,22 @@ def sample(
         designs = [perturbations(d, n_samples, generator, design=design) for d, generator in drawn]
     designs = _checked_designs(designs, n_samples, n_segments, images.device)
     parts = _Parts(hidden, images - hidden, segments, designs, is_paired(design))
-    predictions, n_used = _sample(predict, parts, classes, n_samples, batch_size, stop_when_stable, options)
+    known = [classes.new_zeros(0, classes.shape[1])] * len(classes) if known is None else known
+    check_one_each("known", known, images)
+    predictions, n_used = _sample(predict, parts, classes, known, n_samples, batch_size, stop_when_stable, options)
     check_finite(predictions, image_ids)
     return Samples(designs, predictions, n_used)
+
+
+def kept(explanations: Mapping[str, np.ndarray], device: torch.device | str) -> list[torch.Tensor] | None:
+    """Give the predictions (m, 1) of each image that a file of explanations holds, as `sample` takes them.
+
+    None where it holds none, as of the `lime` package.
+    """
+    if "predictions" not in explanations:
+        return None
+    rows = zip(explanations["predictions"], explanations["n_used"], strict=True)
+    return [torch.as_tensor(own[:used, None]).to(device) for own, used in rows]
 
 
 def on_rows(
@@ -122,6 +138,7 @@ def _sample(
     predict: Callable[[torch.Tensor], torch.Tensor],
     parts: _Parts,
     classes: torch.Tensor,
+    known: Sequence[torch.Tensor],
     n_samples: int,
     batch_size: int,
     stop_when_stable: int | None,
@@ -131,6 +148,8 @@ def _sample(
     samples = torch.zeros(
         len(classes), n_samples, classes.shape[1], dtype=torch.float64, device=float64_device(classes.device)
     )
+    for own, given in zip(samples, known, strict=True):
+        own[: len(given)] = given[:n_samples]
     n_used = [n_samples] * len(classes)
     highest = int(classes.max())
 
@@ -149,7 +168,7 @@ def _sample(
     stops = [*range(step + parts.paired, n_samples, step), n_samples]  # the first row has no partner
     active = list(range(len(classes)))
     for start, stop in pairwise([0, *stops]):
-        work = [(image, row) for image in active for row in range(start, stop)]
+        work = [(image, row) for image in active for row in range(max(start, len(known[image])), stop)]
         batch_size = _in_batches(predict_batch, work, batch_size)
         if stop_when_stable is not None and stop < n_samples:
             for image in active:

@@ -2,17 +2,17 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unitlens.explainers import cam, contributions, items, lime
+from unitlens.explainers import cam, contributions, items, lime, lime_samples
 from unitlens.explainers.items import image_seed, repeated_ids, stream_seeds
 from unitlens.explainers.lime_samples import is_paired, on_rows
 from unitlens.explainers.masks import cut_explanations, has_map, mask_stability, peak_share_mask
 from unitlens.explainers.segment import superpixel_counts, superpixels_of
+from unitlens.explainers.surrogate import Surrogate
 from unitlens.images.fill import HIDE
 from unitlens.jobs.progress import progress
 from unitlens.jobs.sheets import label_column
@@ -171,41 +171,58 @@ def lime_explainer(
     engine: str = "unitlens",
     design: str = "bernoulli",
     repeats: int = 1,
+    stop_when_stable: int | None = None,
     given: Mapping[str, np.ndarray] | None = None,
     **surrogate: object,
 ) -> Explainer:
     """Make the explainer that segments images and runs LIME on them.
 
-    `predict`, `batch_size`, `n_samples` and `surrogate`, which may hold ``stop_when_stable``, are as in `lime.explain`,
+    `predict`, `batch_size`, `n_samples`, `stop_when_stable` and `surrogate` are as in `lime.explain`,
     `superpixels` and `given` as in `superpixels_of`. With the image id the `seed` fixes every random choice for an
     image. `hide` is a key of `HIDE`, `num_features` the most superpixels in LIME's own mask, `engine` "unitlens" or
     "lime", the original package, `design` as in `lime.explain`; ValueError where the package cannot do what is asked
     for. LIME is run `repeats` times, each time with another seed: the first run is the explanation, the same whatever
     their number; the others tell its stability.
 
-    The explainer gives what `lime.LimeResult` holds, ``selected`` (the mask), ``segments, superpixels`` (their number)
-    and, with `repeats` above 1, ``stability`` (n,): see `mask_stability`, at a fifth of the image.
+    The explainer gives what `lime.LimeResult` holds, ``selected`` (the mask), ``segments, superpixels`` (their number),
+    by "unitlens" ``predictions`` (n, n_samples) float32, the explained class's probability of every sample, NaN from
+    ``n_used`` on, and, with `repeats` above 1, ``stability`` (n,): see `mask_stability`, at a fifth of the image.
     """
-    _check_engine(engine, hide, design, repeats, surrogate)
-    engines = {"unitlens": partial(lime.explain, design=design), "lime": lime.explain_with_package}
-    fixed = {"n_samples": n_samples, "hide": HIDE[hide], "batch_size": batch_size, **surrogate}
-    explain_by = partial(engines[engine], predict, **fixed)
+    _check_engine(engine, hide, design, repeats, stop_when_stable)
+    fixed = {"n_samples": n_samples, "hide": HIDE[hide], "batch_size": batch_size}
+
+    def by_package(*inputs: Tensor, **own: Sequence) -> dict[str, Tensor]:
+        return lime.explain_with_package(predict, *inputs, **fixed, **surrogate, **own)._asdict()
+
+    def by_samples(images: Tensor, segments: Tensor, targets: Tensor, **own: Sequence) -> dict[str, Tensor]:
+        options = Surrogate(**surrogate)
+        early = {"stop_when_stable": stop_when_stable, "options": options, "design": design}
+        samples = lime_samples.sample(predict, images, segments, targets, **fixed, **early, **own)
+        result = lime.of_first_target(lime.of_samples(samples, segments, options, paired=is_paired(design)))
+        drawn = torch.arange(n_samples, device=samples.predictions.device) < result.n_used[:, None]
+        return result._asdict() | {"predictions": samples.predictions[..., 0].where(drawn, torch.nan).float()}
+
+    def nothing(segments: Tensor) -> dict[str, Tensor]:
+        unknown = torch.zeros(len(segments), n_samples, device=segments.device)
+        return lime.no_explanation(segments)._asdict() | ({} if engine == "lime" else {"predictions": unknown})
+
+    explain_by = by_package if engine == "lime" else by_samples
 
     def run(images: Tensor, targets: Tensor, image_ids: Sequence[str]) -> dict[str, Tensor]:
         segments, absent = superpixels_of(images, image_ids, superpixels, given)
         names = repeated_ids(image_ids, repeats)
 
-        def explain_repeatedly(places: list[int]) -> list[lime.LimeResult]:
+        def explain_repeatedly(places: list[int]) -> list[dict[str, Tensor]]:
             inputs = (places, images, segments, targets)
             seeds = [[image_seed(seed, name) for name in own] for own in names]
             return [on_rows(explain_by, *inputs, seeds=own, image_ids=names[0]) for own in seeds]
 
         results, reasons = items.without_failing(explain_repeatedly, len(images), absent)
-        results = results or [lime.no_explanation(segments)] * repeats
-        arrays = results[0]._asdict()
+        results = results or [nothing(segments)] * repeats
+        arrays = results[0]
         if repeats > 1:
             seeds = [[image_seed(seed, f"{name}/ties") for name in own] for own in names]
-            arrays["stability"] = mask_stability([result.saliency for result in results], _STABILITY_AREA, seeds=seeds)
+            arrays["stability"] = mask_stability([one["saliency"] for one in results], _STABILITY_AREA, seeds=seeds)
         arrays = _emptied(arrays, reasons)
         explained = _emptied({"segments": segments}, reasons)["segments"]
         arrays["selected"] = lime.mask(arrays["coefficients"], explained, num_features=num_features)
@@ -268,7 +285,7 @@ def now(device: torch.device | str) -> float:
     return time.perf_counter()
 
 
-def _check_engine(engine: str, hide: str, design: str, repeats: int, surrogate: Mapping[str, object]) -> None:
+def _check_engine(engine: str, hide: str, design: str, repeats: int, stop_when_stable: int | None) -> None:
     if engine not in ("unitlens", "lime"):
         raise ValueError(f"`engine` is {engine!r}; allowed: 'unitlens' or 'lime'")
     if repeats < 1:
@@ -277,10 +294,8 @@ def _check_engine(engine: str, hide: str, design: str, repeats: int, surrogate: 
         raise ValueError(f"`hide` is {hide!r}; allowed with `engine` 'lime': mean, gray, black, white")
     if is_paired(design) and engine == "lime":
         raise ValueError(f"`design` is {design!r}; allowed with `engine` 'lime': 'bernoulli'")
-    if engine == "lime" and "stop_when_stable" in surrogate:
-        raise ValueError(
-            f"`stop_when_stable` is {surrogate['stop_when_stable']}; `engine` 'lime' draws every sample: leave it out"
-        )
+    if engine == "lime" and stop_when_stable is not None:
+        raise ValueError(f"`stop_when_stable` is {stop_when_stable}; `engine` 'lime' draws every sample: leave it out")
 
 
 def _warning(reasons: Mapping[int, str], count: int) -> dict[str, np.ndarray]:

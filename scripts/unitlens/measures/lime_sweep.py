@@ -295,15 +295,18 @@ def sweep(
     batch_size: int,
     design: str = "bernoulli",
     given: Mapping[str, np.ndarray] | None = None,
+    known: tuple[Setting, Sequence[Tensor]] | None = None,
 ) -> tuple[dict[str, list], dict[str, list]]:
     """Explain images (n, h, w, 3) uint8 and their target classes (n,) with every setting and score each explanation.
 
     `swept` is of `all_settings`, `score` of `make_score`; `given` as in `superpixels_of`, `design` as in
-    `lime.explain`, of all settings. With the image id the seed fixes an image's perturbations, as in
-    `run.lime_explainer`. Gives two tables by column: the scores, a row for each setting and image, with the superpixels
-    of the image and the share of it in LIME's own mask, 0 where no superpixel is positive, and the ceiling (these three
-    are NaN where `lime.explain` refuses an image); and the seconds to segment the images, a row for each kind of
-    superpixels, and to predict perturbed images (part ``sample``), those of all settings together.
+    `lime.explain`, of all settings. What is `known` are a complete setting and the predictions that explanations by it
+    have kept (`lime_samples.kept`): all of its superpixels and hiding use them. With the image id the seed fixes an
+    image's perturbations, as in `run.lime_explainer`. Gives two tables by column: the scores, a row for each setting
+    and image, with the superpixels of the image and the share of it in LIME's own mask, 0 where no superpixel is
+    positive, and the ceiling (these three are NaN where `lime.explain` refuses an image); and the seconds to segment
+    the images, a row for each kind of superpixels, and to predict perturbed images (part ``sample``), those of all
+    settings together but for the known.
     """
     if not len(images):  # all of the shard were skipped
         return _by_column(_SCORES, []), _by_column(_SECONDS, [])
@@ -321,10 +324,12 @@ def sweep(
             start = run.now(images.device)
             options = {"n_samples": most, "hide": fill.HIDE[hide], "batch_size": batch_size, "design": design}
             own = {"seeds": seeds, "image_ids": image_ids}
+            if known and (superpixels, hide) == (known[0]["superpixels"], known[0]["hide"]):
+                own["known"] = known[1]
             inputs = (images, segments, targets)
             samples = _sample(partial(lime_samples.sample, predict, **options), rows, *inputs, **own)
             predicting += run.now(images.device) - start
-            predicted += len(rows) * most
+            predicted += sum(max(most - len(own["known"][row]), 0) if "known" in own else most for row in rows)
             for name, setting in of_design.items():
                 values = _score_setting(setting, samples, segments, counts, score)
                 found[name] = list(zip(image_ids, counts.tolist(), *values.tolist(), strict=True))

@@ -150,21 +150,24 @@ def draw(
     batch_size: int,
     seed: int,
     design: str = "bernoulli",
+    known: Sequence[Tensor] | None = None,
 ) -> tuple[list[lime_samples.Samples | None], dict[int, str]]:
     """Draw the samples of LIME several times, each time with another seed; the first are those of the explanation.
 
     The arguments are as of `lime_samples.sample`, `hide` a key of `fill.HIDE`; as in `run.lime_explainer` the seed,
-    image id and repeat fix the samples. Gives those of each repeat, None where LIME can explain no image, and why it
-    cannot explain an image, by its number.
+    image id and repeat fix the samples. `known` are the predictions of the explanation. Gives the samples of each
+    repeat, None where LIME can explain no image, and why it cannot explain an image, by its number.
     """
     options = {"n_samples": n_samples, "hide": fill.HIDE[hide], "batch_size": batch_size, "design": design}
     draw_once = partial(lime_samples.sample, predict, **options)
 
     def sample(places: list[int]) -> list[lime_samples.Samples]:
-        inputs = (places, images, segments, targets)
-        names = each(repeated_ids(image_ids, repeats), "draws of LIME")
-        seeds = ([image_seed(seed, name) for name in own] for own in names)
-        return [lime_samples.on_rows(draw_once, *inputs, seeds=own, image_ids=image_ids) for own in seeds]
+        samples = []
+        for names in each(repeated_ids(image_ids, repeats), "draws of LIME"):
+            own = {"seeds": [image_seed(seed, name) for name in names], "image_ids": image_ids}
+            own |= {"known": known} if known is not None and not samples else {}
+            samples.append(lime_samples.on_rows(draw_once, places, images, segments, targets, **own))
+        return samples
 
     unknown = items.reasons_where(targets < 0, items.NO_LABEL)
     samples, reasons = items.without_failing(sample, len(images), unknown)
