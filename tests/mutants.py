@@ -160,20 +160,21 @@ def imported(path):
     return {name.split(".")[-1] for name in names}
 
 
-def tests_of(module, folder):
+def tests_of(path, folder):
     """Test files of a module, below `folder`: those that import it and those of modules that use it on the same floor.
 
     Where there are none, those of any module that uses it. What checks the config is tested where the rules call it.
     """
+    module, floor = path.stem, path.parent.name
     files = sorted(chain(*((folder / "tests" / kind).rglob("test_*.py") for kind in ("unit", "reference"))))
     floors = {path.parent for path in folder.glob(f"{LIBRARY}/*/{module}.py")}
     users = [path for path in folder.glob(f"{LIBRARY}/**/*.py") if module in imported(path)]
     beside = {path.stem for path in users if path.parent in floors} - {"__init__"}
     own = [path for path in files if ({module} | beside) & imported(path)]
-    if (folder / LIBRARY / f"jobs/{module}.py").exists() and f"test_{module}" not in {path.stem for path in own}:
+    if floor == "jobs" and not any(one.match(f"unit/jobs/test_{module}.py") for one in own):
         own.append(folder / "tests/workflow/test_bad_config.py")
-    own = own or [path for path in files if {path.stem for path in users} & imported(path)]
-    return [path.relative_to(folder) for path in own] + READERS
+    own = own or [one for one in files if {user.stem for user in users} & imported(one)]
+    return [one.relative_to(folder) for one in own] + READERS
 
 
 class Reach:
@@ -342,7 +343,7 @@ def copied(folder):
 
 def tried(folder, path, options, alike, learned):
     """Judge a sample of the mutants of a module: how often each verdict; the survivors are printed."""
-    verdicts, source, files = Counter(), path.read_text(), tests_of(path.stem, folder)
+    verdicts, source, files = Counter(), path.read_text(), tests_of(path, folder)
     learn(folder, files, *learned)
     (seconds, entered, _), kills = learned, Counter()
     for kind, lines, mutant in mutants(source, random.Random(f"{options.seed} {path.stem}")):

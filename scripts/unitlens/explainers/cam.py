@@ -80,7 +80,7 @@ def explain_and_count(
     where `ablation_mode` is "linear". Methods by gradients have no such passes: 0.
     """
     maps, saved = _raw_maps(model, layer, images, targets, method, chunk)
-    return rescale(maps, images.shape[-2:]), saved
+    return rescale(maps, images.shape[2:]), saved
 
 
 def raw_maps(model: nn.Module, layer: str, images: Tensor, targets: Tensor, *, method: str, chunk: int = 64) -> Tensor:
@@ -195,7 +195,7 @@ def _ablation_maps(
     score = pick(logits, targets, first)
     grid = as_grid(activations, images, layer)
     mode, tail = find_tail(model, layer, images, activations, logits)
-    axis = channel_axis(activations, *images.shape[-2:])
+    axis = channel_axis(activations, *images.shape[2:])
     if mode == "linear":
         drops = _linear_drops(model, layer, images, targets, axis, first)
         return _weighted_sum(drops, grid), torch.full_like(targets, grid.shape[1])
@@ -235,7 +235,7 @@ def _score_maps(
     above = above - above.amin((2, 3), keepdim=True)  # a constant channel is exactly 0, however it is resized
 
     def behind_mask(image: Tensor, channel: Tensor) -> Tensor:
-        masks = F.interpolate(above[image, channel][:, None], images.shape[-2:], mode="bilinear", align_corners=True)
+        masks = F.interpolate(above[image, channel][:, None], images.shape[2:], mode="bilinear", align_corners=True)
         return model(images[image] * _min_max(masks, 1e-8).to(images.dtype))
 
     same = torch.stack([_equal_rows(own) for own in _min_max(above, 1e-8).flatten(2)])  # (n, channels)

@@ -52,12 +52,12 @@ def switch_off(
     """
     images, targets = check_arguments(images, targets, chunk)
     off, trials = off.to(images.device), trials.to(images.device)
-    order = trials[:, 0].argsort(stable=True)
+    order = trials[:, 0].argsort()
 
     @torch.inference_mode()
     def run(images: Tensor, targets: Tensor, chunk: int, first: int) -> tuple[Outcome, Outcome]:
         activations, logits = checked_forward(model, layer, images, first)
-        axis = 1 if activations.ndim == 2 else channel_axis(activations, *images.shape[-2:])
+        axis = 1 if activations.ndim == 2 else channel_axis(activations, *images.shape[2:])
         if activations.shape[axis] != off.shape[1]:
             raise ValueError(f"layer {layer!r} has {activations.shape[axis]} units, the sets {off.shape[1]}")
         whole = Outcome(pick(logits, targets, first), logits.argmax(1))
@@ -72,7 +72,7 @@ def switch_off(
             parts.append(Outcome(pick(without, targets[image]), without.argmax(1)))
         return whole, _joined(parts)
 
-    with frozen(model), torch.inference_mode(False), torch.no_grad():
+    with frozen(model):
         whole, without = zip(*in_chunks(run, images, targets, chunk), strict=True)
     back = order.argsort()
     return _joined(whole), Outcome(*(values[back] for values in _joined(without)))
@@ -94,7 +94,7 @@ def run_trials(
     `images` holds ``images`` (n, h, w, channels) uint8, ``image_id`` and ``source_image``, arrays or open datasets;
     `off` is (sets, units) bool; `trials` holds ``image_id``, ``class``, that of the image, and ``set`` of each trial.
     Gives these, ``source_image`` and ``score, predicted, score_off, predicted_off``, a row a trial, in the order of the
-    shard's images.
+    shard's images, those of an image as given.
     """
     place = {image_id: row for row, image_id in enumerate(as_texts(images["image_id"]))}
     row = np.array([place.get(image_id, -1) for image_id in trials["image_id"]], dtype=np.int64)

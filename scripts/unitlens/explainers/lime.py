@@ -221,7 +221,7 @@ def no_explanation(segments: torch.Tensor) -> LimeResult:
     """Make the result of images (n, h, w) of which none can be explained: zeros, NaN and no samples."""
     count, device = len(segments), segments.device
     unknown = torch.full((count, 1), torch.nan, dtype=torch.float64, device=device)
-    saliency = torch.zeros(segments.shape, dtype=torch.float32, device=device)
+    saliency = torch.zeros(segments.shape, device=device)
     n_used = torch.zeros(count, dtype=torch.int64, device=device)
     return LimeResult(saliency, unknown, unknown, unknown[:, 0], unknown[:, 0], n_used)
 

@@ -72,8 +72,6 @@ def _module_is_linear(module: nn.Module) -> bool:
         return True
     if type(module) in _NORMALIZATIONS:
         return module.running_mean is not None
-    if type(module).__module__.startswith("torch.nn.modules.") and not isinstance(module, nn.Sequential):
-        return False  # ReLU and the like
     try:
         graph = fx.Tracer().trace(module)
     except Exception:  # tracing runs the module's code on stand-ins, which may fail in any way

@@ -137,7 +137,7 @@ def cam_maps(
 
     unknown = items.reasons_where(targets < 0, items.NO_LABEL)
     results, reasons = items.without_failing(draw, len(inputs), unknown)
-    nothing = torch.zeros(len(inputs), *inputs.shape[-2:], device=inputs.device), torch.zeros_like(targets)
+    nothing = torch.zeros(len(inputs), *inputs.shape[2:], device=inputs.device), torch.zeros_like(targets)
     return _emptied(dict(zip(("saliency", "saved_passes"), results or nothing, strict=True)), reasons), reasons
 
 

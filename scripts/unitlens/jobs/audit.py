@@ -95,8 +95,8 @@ def class_list(classes: str | int) -> list[str] | None:
 @cache
 def _imagenet() -> list[str]:
     """Read the names that torchvision has, without importing it, which takes seconds."""
-    folder = importlib.util.find_spec("torchvision").submodule_search_locations[0]
-    tree = ast.parse(Path(folder, "models", "_meta.py").read_text(encoding="utf-8"))
+    package = Path(importlib.util.find_spec("torchvision").origin)
+    tree = ast.parse((package.parent / "models/_meta.py").read_bytes())
     (names,) = (
         each.value
         for each in tree.body

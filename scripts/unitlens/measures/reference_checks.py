@@ -284,9 +284,8 @@ def _grad_cam(
 def _departs_from_formula(model: nn.Module, layer: str, images: Tensor, targets: Tensor) -> bool:
     activations, scores = _forward(model, layer, images, targets)
     lowest = activations.flatten(1).amin(1)
-    return bool(
-        (lowest != 0).any() or (scores <= 0).any() or layer_outputs.channel_axis(activations, *images.shape[-2:]) != 1
-    )
+    axis = layer_outputs.channel_axis(activations, *images.shape[2:])
+    return bool((lowest != 0).any() or (scores <= 0).any() or axis != 1)
 
 
 def _grad_cam_ablating_to_zero(method: str, model: nn.Module, layer: str, image: Tensor, target: int) -> np.ndarray:
@@ -294,7 +293,7 @@ def _grad_cam_ablating_to_zero(method: str, model: nn.Module, layer: str, image:
     from pytorch_grad_cam.ablation_layer import AblationLayerVit
 
     activations, (score,) = _forward(model, layer, image, torch.tensor([target], device=image.device))
-    axis = layer_outputs.channel_axis(activations, *image.shape[-2:])
+    axis = layer_outputs.channel_axis(activations, *image.shape[2:])
 
     class ToZero(AblationLayerVit):  # which repeats outputs of any layout
         def __call__(self, _: object) -> Tensor:

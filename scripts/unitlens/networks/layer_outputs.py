@@ -112,7 +112,7 @@ def as_grid(values: Tensor, images: Tensor, layer: str) -> Tensor:
     are what the network was run on, of which only the shape (n, channels, height, width) is used. A ValueError names
     `layer` if the outputs are not a spatial grid.
     """
-    return _grid(as_floating(values), *images.shape[-2:], layer)
+    return _grid(as_floating(values), *images.shape[2:], layer)
 
 
 def _grid(values: Tensor, height: int, width: int, layer: str) -> Tensor:

@@ -114,7 +114,7 @@ def tabulate(
         rng = np.random.default_rng([seed, number])
         rows = _rows(arrays, source_images, own, lists[called[number]], rng)
         parts.append(pd.DataFrame(rows).assign(**about))
-    return pd.concat(parts, ignore_index=True)[_COLUMNS] if parts else pd.DataFrame(columns=_COLUMNS)
+    return pd.concat(parts)[_COLUMNS] if parts else pd.DataFrame(columns=_COLUMNS)
 
 
 def with_verdicts(table: pd.DataFrame) -> pd.DataFrame:

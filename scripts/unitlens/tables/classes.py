@@ -55,7 +55,7 @@ def items_of_units(names: pd.DataFrame) -> Items:
     """Put the units of one name together, by `names` of `accounts.names_of_layer`, a row for each unit of the layer."""
     named = names["status"].eq("named").to_numpy()
     each = zip(names["name"], named, strict=True)
-    keys = [(name, -1) if known else ("", unit) for unit, (name, known) in enumerate(each)]
+    keys = [name if known else unit for unit, (name, known) in enumerate(each)]
     number, _ = pd.factorize(pd.Series(keys, dtype=object))
     first, units = np.unique(number, return_index=True, return_counts=True)[1:]
     table = pd.DataFrame(
@@ -279,7 +279,7 @@ def _mean_of(values: np.ndarray, source_images: np.ndarray) -> list[float]:
 def _leaning(values: np.ndarray, shown: pd.DataFrame, image_ids: np.ndarray) -> pd.DataFrame:
     """List the images (n,) that lean most on each item that is shown, by the contributions (n, items) of all items."""
     own = values[:, shown.index]
-    toward = own * np.where(shown["part"] == "for", 1, -1)
+    toward = np.where(shown["part"] == "for", own, -own)
     best = np.argsort(-toward, axis=0, kind="stable")[:MOST_IMAGES]  # (places, shown)
     place, column = np.nonzero(np.take_along_axis(toward, best, axis=0) > 0)
     order = np.lexsort((place, column))

@@ -74,7 +74,7 @@ def halves(columns: Mapping[str, np.ndarray], *, images: int, seed: int) -> pd.D
         sizes = own.groupby("test")["source_image"].nunique()
         if len(sizes) == 2 and sizes.min() >= FEWEST_GROUPS:
             parts.append(own)
-    found = pd.concat(parts, ignore_index=True) if parts else table.assign(test=False).head(0)
+    found = pd.concat(parts, ignore_index=True) if parts else table.head(0).assign(test=np.zeros(0, bool))
     return found[["row", "image_id", "source_image", "class", "test"]]
 
 
@@ -174,12 +174,12 @@ def plan(
 
 
 def _visited(test: pd.DataFrame, classes: np.ndarray, seed: int) -> np.ndarray:
-    """Draw for each test image another class (n,), whose units it is tried without, too; -1 where there is none."""
+    """Draw for each test image another class (n,), whose units it is tried without, too; its own if there is none."""
     if len(classes) < 2:
-        return np.full(len(test), -1)
+        return test["class"].to_numpy()
     draw = np.array([image_seed(seed, f"other class/{name}") % (len(classes) - 1) for name in test["image_id"]])
     own = np.searchsorted(classes, test["class"])
-    return classes[draw + (draw >= own)] if len(test) else np.zeros(0, np.int64)
+    return classes[draw + (draw >= own)]
 
 
 def _as_active(chosen: np.ndarray, activity: np.ndarray, rng: np.random.Generator, draws: int) -> list[np.ndarray]:

@@ -37,7 +37,7 @@ def linear_table(
     found = linear_labels.fit(values, features, axes, source_images, rng)
     repeats = splits(source_images, seed)[: max(1, ENOUGH_ROWS // len(features))]
     held_out = linear_labels.held_out(values, features, axes, source_images, repeats, rng)
-    words = np.append(np.asarray(concepts["word"], dtype=object), "")
+    words = np.append(concepts["word"], "")
     table = pd.DataFrame({"unit": labels["unit"], "status": labels["status"]})
     for place, concept, weight in zip(PLACES, found.concepts.T.cpu(), found.weights.T.cpu(), strict=True):
         table[f"concept_{place}"] = words[concept.numpy()]

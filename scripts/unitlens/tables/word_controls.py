@@ -86,7 +86,7 @@ def score(
     listed = {name: np.asarray(concepts[name]) for name in ("word", "category", "features")}
     rows = [_row(SHUFFLED, layer, label(values, listed), len(listed["word"])) for layer, values in layers.items()]
     if others is not None and len(others["word"]):
-        added = others | {"category": np.full(len(others["word"]), "class", dtype=object)}
+        added = others | {"category": np.full(len(others["word"]), "class")}
         listed = {name: np.concatenate([listed[name], added[name]]) for name in listed}
     truth = _truth(listed["word"], names)
     known = np.flatnonzero(truth >= 0)

@@ -134,7 +134,7 @@ def most_active(values: np.ndarray) -> np.ndarray:
 
 def _precision(scores: np.ndarray, found: np.ndarray) -> np.ndarray:
     """Average the precision at each of the images to be found, (draws, found), among all scores (n,), ascending."""
-    found = np.sort(found, axis=1)
+    found = np.sort(found)
     above = len(scores) - np.searchsorted(scores, found)
     places = np.arange(found.shape[1])
     equal = np.diff(found, axis=1, prepend=-np.inf) == 0

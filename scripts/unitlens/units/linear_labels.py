@@ -76,7 +76,7 @@ def fit(
     directions = torch.zeros_like(cross)
     left = (targets != 0).any(0).nonzero()[:, 0]
     for step in range(MOST_CONCEPTS):
-        best = _best(scaled, (cross - covariance @ directions)[:, left], chosen[left, :step])
+        best = _best(scaled, (cross - covariance @ directions)[:, left])
         better = best.score > _LEAST
         if step and source_images is not None:
             residual = targets[:, left] - features @ directions[:, left].float()
@@ -87,7 +87,7 @@ def fit(
         chosen[left, step] = best.concept[better]
         weights[left] = _non_negative(scaled, covariance, cross[:, left], chosen[left])
         directions[:, left] = _direction(scaled, chosen[left], weights[left])
-    order = weights.argsort(dim=1, descending=True, stable=True)
+    order = weights.argsort(dim=1, descending=True)
     weights = weights.gather(1, order)
     return Sums(chosen.gather(1, order).masked_fill(weights == 0, -1), weights, directions)
 
@@ -122,7 +122,7 @@ def held_out(
                 found[kind, 2 * number + direction] = score.cpu()
         for direction, (own, other) in enumerate((sums, sums[::-1])):
             known = own.concepts >= 0
-            again = ((own.concepts[:, :, None] == other.concepts[:, None, :]) & known[:, :, None]).any(2).sum(1)
+            again = ((own.concepts[:, :, None] == other.concepts[:, None, :]) & known[:, :, None]).sum((1, 2))
             found[2, 2 * number + direction] = (again / known.sum(1)).cpu()  # NaN where none was chosen
     return HeldOut(*mean_of_known(found, axis=1), repeats=len(splits))
 
@@ -143,7 +143,7 @@ def ridge_directions(
         for place, penalty in enumerate(RIDGE):
             scores[place] += correlations(values, features @ _shrunk(cross, variances, penalty)).nanmean()
     vectors, variances, cross = _principal_axes(activations, images)
-    return vectors @ _shrunk(cross, variances, RIDGE[int(scores.nan_to_num(-1).argmax())])
+    return vectors @ _shrunk(cross, variances, RIDGE[int(scores.argmax())])
 
 
 def correlations(a: Tensor, b: Tensor) -> Tensor:
@@ -179,15 +179,13 @@ def _scaled(axes: Tensor, covariance: Tensor) -> Tensor:
     return (axes / deviation[:, None]).masked_fill(constant[:, None], 0).float()
 
 
-def _best(scaled: Tensor, cross: Tensor, excluded: Tensor) -> _Best:
-    """Find each unit's concept of the largest product with `cross`, (d, units), of none that is `excluded`."""
+def _best(scaled: Tensor, cross: Tensor) -> _Best:
+    """Find each unit's concept of the largest product with `cross`, (d, units).
+
+    Of what is left of a unit the products with its own concepts are 0, or below where a weight is 0.
+    """
     step = max(1, exemplars.BLOCK_ELEMENTS // len(scaled))
-    found = []
-    for part, taken in zip(cross.float().split(step, dim=1), excluded.split(step), strict=True):
-        products = (scaled @ part).T  # (units, concepts)
-        if taken.shape[1]:
-            products.scatter_(1, taken, -torch.inf)
-        found.append(products.max(1))
+    found = [(scaled @ part).max(0) for part in cross.float().split(step, dim=1)]
     return _Best(torch.cat([each.indices for each in found]), torch.cat([each.values for each in found]))
 
 
@@ -196,10 +194,9 @@ def _largest_permuted(
 ) -> Tensor:
     """Give the largest product (units,) of any concept with residuals (images, units) of other source images."""
     largest = residual.new_full(residual.shape[1:], -torch.inf)
-    none = residual.new_zeros(residual.shape[1], 0, dtype=torch.int64)
     for _ in range(DRAWS):
         order = torch.as_tensor(shuffle(source_images, rng))
-        largest = largest.maximum(_best(scaled, features[order].T @ residual / len(residual), none).score)
+        largest = largest.maximum(_best(scaled, features[order].T @ residual / len(residual)).score)
     return largest
 
 

@@ -119,6 +119,9 @@ def test_shards_run_their_own_trials_in_batches_of_any_size(batch_size):
     for row, unit in enumerate((7, 0)):
         for name, each in (("score", model), ("score_off", edited(model, "1", unit))):
             assert second[name][row] == pytest.approx(each(image)[0, 2].item(), abs=1e-5)
+    several = {"image_id": ids[np.arange(40) % 3], "class": np.zeros(40, int), "set": np.arange(40) // 3 % 8}
+    found = interventions.run_trials(shards[0], off, several, model, "1", normalize, batch_size=batch_size)
+    assert found["set"].tolist() == [number % 8 for size in (14, 13, 13) for number in range(size)], "in their order"
     others = {name: values[:0] for name, values in trials.items()}
     nothing = interventions.run_trials(shards[0], off, others, model, "1", normalize, batch_size=batch_size)
     assert {name: len(values) for name, values in nothing.items()} == dict.fromkeys(first, 0)

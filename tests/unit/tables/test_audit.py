@@ -117,6 +117,12 @@ def test_verdicts_say_what_the_class_leans_on_and_what_is_not_shown():
     assert verdicts["fur"] == "counts it against the class"
 
 
+def test_a_verdict_needs_an_adjusted_p_value_of_at_most_a_twentieth():
+    row = {"part": "expected", "n": 6, "source_images": 6, "contribution": 1.0}
+    for p_value, verdict in ((0.05, "leans on it"), (0.06, "not shown")):
+        assert audit.with_verdicts(pd.DataFrame([row | {"p_value": p_value}]))["verdict"].tolist() == [verdict]
+
+
 def test_classes_without_accounts_and_silent_accounts_are_told():
     nothing = account(np.zeros((0, 3)))
     table = audited(nothing, {"dog": {"expected": ["fur"]}}, names("fur", "", ""))

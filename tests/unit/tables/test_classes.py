@@ -82,6 +82,13 @@ def test_means_have_the_intervals_of_source_images():
     assert few[["low", "high", "p_value"]].isna().all(axis=None) and set(few["part"]) == {""}
 
 
+def test_an_item_speaks_for_a_class_where_its_interval_is_above_0():
+    values = np.array([[-2.0], [-1], [0], [1], [2]])  # the interval of whose mean reaches 2.25 to both sides
+    for mean, part in ((2.3, "for"), (2.2, ""), (-2.2, ""), (-2.3, "against")):
+        (row,) = classes.mean_contributions(values + mean, list("abcde")).to_dict("records")
+        assert row["part"] == part and (row["low"] * row["high"] > 0) == bool(part)
+
+
 def test_halves_agree_where_images_do_and_not_where_they_are_noise():
     rng = np.random.default_rng(1)
     page = rng.normal(size=400)
@@ -140,7 +147,9 @@ def test_rows_of_a_class_add_up_to_its_mean_score(tmp_path):
     assert (np.sign(shown["mean"]) == np.where(shown["part"] == "for", 1, -1)).all()
     assert (shown["p_adjusted"] <= classes.SIGNIFICANT).all()
     assert {"red", "dog"} <= set(shown["name"])  # named ones by themselves
-    assert shown.groupby(["class", "part"])["rank"].first().eq(1).all()
+    for _, own in shown.groupby(["class", "part"]):
+        assert own["rank"].iloc[0] == 1 and own["rank"].is_monotonic_increasing
+        assert own["mean"].abs().is_monotonic_decreasing
     assert shown[shown["name"] == ""].groupby(["class", "part"]).size().max() == classes.MOST_ITEMS
 
 
@@ -188,7 +197,8 @@ def test_tables_depend_on_no_shard_and_no_pass(tmp_path, sizes, most_bytes):
 @pytest.mark.parametrize("values", [np.zeros((12, 0)), np.full((12, 3), np.nan), np.ones((3, 2)), np.zeros((0, 2))])
 def test_where_no_class_has_ten_accounts_the_tables_are_there_without_rows(tmp_path, values):
     tables = summarize(tmp_path, accounts(values, 1))
-    assert len(tables.contributions) == len(tables.leaning) == 0 and len(tables.units["class"]) == 0
+    assert len(tables.contributions) == len(tables.leaning) == 0
+    assert tables.units["class"].shape == (0,) and tables.units["mean"].shape == (0, 0)
     assert tables.classes["images"].sum() == len(values)
     write_arrays(tmp_path / "units.h5", tables.units, {})
     for table in tables[:3]:

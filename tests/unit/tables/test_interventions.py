@@ -111,6 +111,13 @@ def test_more_than_half_of_the_units_are_never_switched_off():
     assert sets["units"].shape == (0, 8) and len(trials["set"]) == 0
 
 
+def test_a_name_of_half_of_the_units_is_switched_off_and_one_of_more_is_not():
+    for units, found in ((4, {"", "red"}), (5, {""})):
+        own = np.arange(8) < units
+        names = NO_NAMES.assign(name=np.where(own, "red", ""), status=np.where(own, "named", ""))
+        assert set(plan(names)[1]["name"]) == found
+
+
 def test_each_image_is_tried_without_the_units_of_its_class_and_of_one_other():
     test, sets, trials = plan(labels=[3] * 10 + [8] * 10, sizes=(1, 2))
     assert set(trials["image_id"]) == set(test["image_id"])
@@ -211,6 +218,9 @@ def test_contributions_are_tested_against_other_units_and_other_classes():
     )
     assert found.loc["weight", "difference"] < 0 < found.loc["random", "low"] < found.loc["random", "difference"]
     assert set(table["measure"]) == {"fall", "accuracy"} and (table["p_adjusted"] >= table["p_value"]).all()
+    doubled = pd.concat([classes(falls), classes(falls).assign(layer="7")])
+    both = interventions.compare(doubled, seed=0)
+    pd.testing.assert_frame_equal(both, pd.concat([table, table.assign(layer="7")], ignore_index=True))
     alone = interventions.compare(classes({("contribution", "the class"): [1.0, 2.0]}), seed=0)
     assert set(alone["n"]) == {0} and alone["p_adjusted"].isna().all()
 

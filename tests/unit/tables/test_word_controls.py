@@ -11,6 +11,7 @@ from unitlens.networks import heads, network
 from unitlens.report import concept_findings, read_first
 from unitlens.tables import unit_labels, word_controls
 from unitlens.tables.word_controls import CLASSES, SHUFFLED, UNLISTED
+from unitlens.units import dissect
 
 CLASS_NAMES = [f"thing_{number}, also called {number}" for number in range(40)]
 IMAGES, DIMENSION = 900, 48
@@ -120,6 +121,20 @@ def test_one_name_cannot_be_taken_off():
     assert np.isnan(table.right_covered[CLASSES]), "too few to calibrate with"
 
 
+def test_sets_are_judged_by_classes_that_did_not_calibrate_them(monkeypatch):
+    """Of ten classes the gap reaches the farthest truth, which covers all of them and ten in eleven of others."""
+    rng, covered = np.random.default_rng(0), []
+    table = pd.DataFrame({"status": ["named"] * 20, "set_size": 1, "gap": 0.0})
+    listed = {"features": rng.normal(size=(30, 16))}
+    for seed in range(100):
+        scores = torch.as_tensor(rng.random((20, 30)))
+        monkeypatch.setitem(dissect.SIMILARITIES, "planted", lambda *_, scores=scores: scores)
+        images, truth = {"features": np.zeros((1, 16))}, rng.integers(0, 30, 20)
+        found = word_controls._judged(np.zeros((1, 20)), images, listed, truth, table, "planted", seed)
+        covered.append(found["right_covered"].mean())
+    assert np.mean(covered) == pytest.approx(10 / 11, abs=0.025)
+
+
 def test_labels_by_annotations_are_judged_alike():
     made = planted(listed=40)
     names = (unit_labels.ANNOTATIONS,) * 2
@@ -201,3 +216,28 @@ def test_outputs_are_those_of_the_network_and_of_its_shuffled_copy():
     again = measured.outputs(net, [images], poolings={"0": "avg"}, seed=0)[1]["0"]
     torch.testing.assert_close(again, layers["0"])
     assert not torch.equal(measured.outputs(net, [images], poolings={"0": "avg"}, seed=1)[1]["0"], again)
+
+
+class Wide(nn.Module):
+    """Tokens of an image of 8 x 16 pixels, a class token before them, beside a layer of numbers that are not finite."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.tokens, self.broken = nn.Conv2d(3, 4, 4, stride=4), nn.Identity(), nn.Identity()
+
+    def forward(self, images):
+        patches = self.patches(images).flatten(2).transpose(1, 2)
+        tokens = self.tokens(torch.cat([100 + torch.zeros_like(patches[:, :1]), patches], 1))
+        self.broken(images.new_tensor([np.nan, np.inf, -np.inf, 7]).expand(len(images), 4))
+        return tokens.mean(1)
+
+
+def test_tokens_are_pooled_over_the_image_and_what_is_not_finite_is_0():
+    model = Wide().eval()
+    heads.attach(model, classes=4)
+    normalize = network.normalizer([0.5] * 3, [0.5] * 3, device="cpu")
+    net = network.Network(model, normalize, None, torch.device("cpu"), {})
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 16, 3), np.uint8)
+    _, layers = measured.outputs(net, [images], poolings={"tokens": "avg", "broken": "avg"}, seed=0)
+    assert layers["broken"].tolist() == [[0, 0, 0, 7]] * 3
+    assert layers["tokens"].abs().max() < 10, "without the class token"

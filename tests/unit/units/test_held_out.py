@@ -206,6 +206,16 @@ def test_intervals_on_annotated_images_hold_the_truth():
     assert np.ptp(as_crops.auc[1:, 0]) > 1.4 * np.ptp(as_sources.auc[1:, 0])
 
 
+def test_intervals_leave_out_a_fortieth_of_the_draws_on_either_side(monkeypatch):
+    drawn = np.r_[0.5, np.linspace(0, 1, held_out.RESAMPLES)]
+    monkeypatch.setattr(held_out, "_between", lambda *_: np.stack([drawn, 2 * drawn]))
+    images = np.eye(2)[np.arange(40) % 2]
+    found = annotated(np.arange(40).astype(str), images, images[:, :1])
+    np.testing.assert_allclose(found.auc[:, 0], [0.5, 0.025, 0.975])
+    np.testing.assert_allclose(found.difference[:, 0], [1, 0.05, 1.95])
+
+
+@pytest.mark.filterwarnings("error")
 def test_images_without_annotations_and_concepts_that_all_show_take_no_part():
     rng = np.random.default_rng(0)
     activations = rng.random((40, 2))

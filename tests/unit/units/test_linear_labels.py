@@ -233,12 +233,12 @@ def test_halves_of_few_source_images_have_no_scores():
 
 def table_of_layer(source_images=300):
     images, axes, names = layer(source_images)
-    activations = planted(images, axes, names, [3, 30], [0.8, 0.5], 0.5, units=12)
+    activations = planted(images, axes, names, [0, 30], [0.8, 0.5], 0.5, units=12)
     activations[:, 0] = 0
     words = np.array([f"word{number}" for number in range(CONCEPTS)], dtype=object)
-    labels = pd.DataFrame({"unit": range(12), "status": ["dead"] + ["selective"] * 11, "candidate": ["word3"] * 12})
-    labels = labels.assign(encoder="CLIP", held_out_correlation=[np.nan] + [0.6] * 11, first_half="word3")
-    labels["second_half"] = np.where(labels.unit % 2, "word3", "word5")
+    labels = pd.DataFrame({"unit": range(12), "status": ["dead"] + ["selective"] * 11, "candidate": ["word0"] * 12})
+    labels = labels.assign(encoder="CLIP", held_out_correlation=[np.nan] + [0.6] * 11, first_half="word0")
+    labels["second_half"] = np.where(labels.unit % 2, "word0", "word5")
     arrays = (
         {"activations": activations.numpy()},
         {"features": 3 * images.numpy(), "source_image": names},
@@ -254,7 +254,7 @@ def test_a_table_has_sums_and_scores_of_images_that_were_not_fitted():
     assert texts[0] == "" and table.loc[0, ["linear_correlation", "ridge_correlation", "again"]].isna().all()
     first = table.loc[1]
     assert texts[1] == f"{first.weight_1:.2f} {first.concept_1} + {first.weight_2:.2f} {first.concept_2}"
-    assert (first.concept_1, first.concept_2, first.concept_3) == ("word3", "word30", "")
+    assert (first.concept_1, first.concept_2, first.concept_3) == ("word0", "word30", "")
     assert set(table.repeats) == {10} and set(table.source_images) == {300}
     assert (table.linear_correlation[1:] > 0.6).all() and table.label_again[1:].tolist() == [1.0, 0.0] * 5 + [1.0]
 
@@ -263,6 +263,7 @@ def test_the_comparison_and_its_sentence():
     table = table_of_layer(120)
     (row,) = table_of.compare(table).to_dict("records")
     own = table[1:]
+    assert row["concepts"] == np.mean([sum(text != "" for text in unit) for unit in own.filter(like="concept_").values])
     assert row["units"] == 11 and row["linear"] == pytest.approx(own.linear_correlation.mean())
     assert row["gain"] == pytest.approx(own.linear_correlation.mean() - 0.6)
     assert row["gain_low"] < row["gain"] < row["gain_high"]
