@@ -1,8 +1,13 @@
 """What is said of classes, and which pages of them are linked; tests/browser/test_class_pages.py opens them."""
 
+import base64
+import io
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from unitlens.report import class_pages
 from unitlens.report.pages import marked
 
@@ -47,6 +52,11 @@ def test_halves_of_a_class_are_compared_with_other_classes():
     assert said.startswith("**net: two halves of a class differ more than classes do.**")
 
 
+def test_models_are_told_of_in_the_order_of_the_run():
+    last, first = (table([12] * 5).assign(model=model) for model in ("z", "a"))
+    assert [line[:2] for line in findings(pd.concat([last, first]))] == ["z:", "a:"]
+
+
 def test_one_class_alone_has_nothing_to_be_compared_with():
     (said,) = marked(findings(table([12, 2], others=np.nan)))
     assert said.startswith("**net: whether pages of classes are their own cannot be told.**")
@@ -64,3 +74,99 @@ def test_pages_are_linked_where_there_are_any_and_they_lie_beside():
         ("net", 1): ("classes/net-1.html", "name 1 in all 1,200 explained images")
     }
     assert class_pages.links(["overview"], table([12])) == class_pages.links(names, None) == {}
+
+
+PART = ["part", "rank", "name", "status", "unit", "units", "mean", "low", "high", "other_classes"]
+ITEMS = [
+    ("for", 1, "red", "named", np.nan, 2, 2, 1, 4, 0.5),
+    ("for", 2, np.nan, "selective", 7, 1, 1, 0.5, 1.5, -0.5),
+    ("against", 1, "", "theme", 3, 1, -1, -2, -0.5, 0),
+    ("other named units", 1, "", "", np.nan, 1200, 0, np.nan, np.nan, np.nan),
+    ("tokens", 1, "", "", np.nan, 0, 0, np.nan, np.nan, np.nan),
+    ("remainder", 1, "", "", np.nan, 0, 0.25, np.nan, np.nan, np.nan),
+]
+LEANING = [("for", 1, "a", 0.7), ("for", 1, "b", 0.6), ("against", 1, "b", -0.9)]
+
+
+def written(folder, items=ITEMS, leaning=LEANING, accounts=(12, 3), labeled=(("net", "4"),)):
+    """Pages of net's classes, and how often images were read, at which rows."""
+    pixels, read = np.uint8([[[[200, 0, 0]] * 8] * 4, [[[0, 0, 200]] * 8] * 4]), []
+    origin = {"model": "net", "layer": "4", "class": 0}
+    classes = table(list(accounts)).assign(score=3.0, score_low=2.0, score_high=4.0, halves_rank=0.8, items=5)
+    class_pages.write_pages(
+        folder,
+        classes,
+        pd.DataFrame(items, columns=PART).assign(**origin),
+        pd.DataFrame(leaning, columns=["part", "rank", "image_id", "contribution"]).assign(**origin),
+        image_ids={"square": np.array(["b", "a", "c"], dtype=object)},
+        images={"square": lambda rows: (read.append(rows.tolist()), pixels[rows])[1]},
+        geometries={"net": "square"},
+        labeled=labeled,
+    )
+    return {path.name: path.read_text() for path in folder.iterdir()}, read
+
+
+def texts(html):
+    """What the bars of a page say, without tags."""
+    bars = re.findall(r'<div class="row">(.*?)</div>', html, re.DOTALL)
+    return [" ".join(re.sub("<[^>]+>", " ", bar).split()) for bar in bars]
+
+
+def test_a_page_draws_bars_and_intervals_where_they_belong(tmp_path):
+    pages, read = written(tmp_path / "deep/classes")
+    assert sorted(pages) == ["index.html", "net-0.html"] and read == [[0, 1]], "images are read once, in their order"
+    page = pages["net-0.html"]
+    assert texts(page) == [
+        "red sum of 2 units 2 1 to 4 0.5",
+        "unit 7 selective, no name 1 0.5 to 1.5 −0.5",
+        "unit 3 theme −1 −2 to −0.5 0",
+        "1,200 other named units 0",
+        "the rest: biases after the layer 0.25",
+    ]
+    drawn = re.findall(r'<span class="(raises|lowers|interval)" style="left: ([\d.]+)%; width: ([\d.]+)%"', page)
+    assert [(name, float(left), float(width)) for name, left, width in drawn] == [
+        ("raises", 50, 25),  # the axis ends at 4, the farthest end of an interval
+        ("interval", 62.5, 37.5),
+        ("raises", 50, 12.5),
+        ("interval", 56.2, 12.5),
+        ("lowers", 37.5, 12.5),
+        ("interval", 25, 18.8),
+        ("lowers", 50, 0),
+        ("raises", 50, 3.1),
+    ]
+    assert re.findall(r'class="thumb (i\d)" role="img" aria-label="(\w)"></div><span>(\S+)</span>', page) == [
+        ("i0", "a", "0.7"),
+        ("i1", "b", "0.6"),
+        ("i1", "b", "−0.9"),
+    ]
+    shown = re.findall(r"\.(i\d) { background-image: url\(data:image/webp;base64,(\S+)\); }", page)
+    colors = [np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) for _, data in shown]
+    assert [image.shape for image in colors] == [(36, 72, 3)] * 2
+    assert [image.mean((0, 1)).argmax() for image in colors] == [2, 0], "a is the second, blue image"
+
+
+def test_units_of_a_page_are_linked_where_they_are_shown(tmp_path):
+    linked = [
+        '<a href="../units.html#search=%22red%22">red</a>',
+        '<a href="../units.html#net/4/7">unit 7</a>',
+        '<a href="../units.html#net/4/3">unit 3</a>',
+    ]
+    assert re.findall(r'<a href="../units.html#.*?</a>', written(tmp_path / "a")[0]["net-0.html"]) == linked
+    assert "units.html#" not in written(tmp_path / "b", labeled=[("net", "5")])[0]["net-0.html"]
+
+
+def test_the_list_of_classes_names_the_three_largest_of_each_side(tmp_path):
+    many = [("for", rank, f"name {rank}", "named", np.nan, 2, 9 - rank, 1, 9, 0) for rank in range(1, 6)]
+    index = written(tmp_path, [*many, ITEMS[2]])[0]["index.html"]
+    assert "1 of 2 explained classes has the 10 images" in index
+    row = re.search(r"<tbody>(.*)</tbody>", index, re.DOTALL)[1]
+    assert '<a href="net-0.html">name 0</a>' in row
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", row)
+    assert cells == ["net", "12", "0.90", "0.20", "name 1, name 2, name 3", "unit 3"]
+
+
+def test_no_page_is_written_where_no_class_has_one_and_nothing_is_drawn_of_zeros(tmp_path):
+    assert written(tmp_path / "a", accounts=(9, 3)) == ({}, [])
+    zeros = [("for", 1, "red", "named", np.nan, 2, 0, 0, 0, 0)]
+    page = written(tmp_path / "b", zeros, LEANING[:0])[0]["net-0.html"]
+    assert texts(page) == ["red sum of 2 units 0 0 to 0 0"] and "url(" not in page and "nan" not in page.lower()
