@@ -114,8 +114,8 @@ def write_pages(
     if shown.empty:
         return
     thumbnails = _thumbnails(leaning, image_ids, images, geometries)
-    by_class = dict(iter(items.groupby(["model", "class"])))
-    its_images = dict(iter(leaning.groupby(["model", "class"])))
+    by_class = dict(iter(items.groupby(["model", "class"], sort=False)))
+    its_images = dict(iter(leaning.groupby(["model", "class"], sort=False)))
     listed = []
     for told in shown.to_dict("records"):
         key, name = (told["model"], told["class"]), _file(told["model"], told["class"])
@@ -142,7 +142,7 @@ def _thumbnails(
     geometries: Mapping[str, str],
 ) -> dict[tuple[str, str], str]:
     """Encode the images that lean on anything as data URIs, by geometry and id; they are read once, in their order."""
-    of_geometry = leaning.groupby(leaning["model"].map(geometries))
+    of_geometry = leaning.groupby(leaning["model"].map(geometries), sort=False)
     wanted = of_geometry["image_id"].unique()
     rows = {name: np.flatnonzero(np.isin(image_ids[name].astype(str), ids.astype(str))) for name, ids in wanted.items()}
     keys = [(name, image_ids[name][row]) for name, own in rows.items() for row in own]
@@ -154,7 +154,7 @@ def _parts(items: pd.DataFrame, leaning: pd.DataFrame) -> tuple[dict[str, list[d
     """Lay the items of a class out as bars, by what they speak for and the rest, and list the images that they show."""
     largest = np.nanmax(items[["mean", "low", "high"]].abs().to_numpy(), initial=0) or 1.0
     bars = [_bar(row, largest) for row in items.to_dict("records")]
-    by_item = dict(iter(leaning.groupby(["part", "rank"])))
+    by_item = dict(iter(leaning.groupby(["part", "rank"], sort=False)))
     for bar in bars:
         own = by_item.get((bar["part"], bar["rank"]))
         bar["images"] = [] if own is None else own[["image_id", "contribution"]].to_dict("records")

@@ -185,7 +185,7 @@ def _how_many(tables: Tables) -> dict[str, object]:
         if min(row["units"] for row in rows) >= FEW
         else []
     )
-    lines = [say("summary.distinct", row=row, claim=claim, few=FEW)[0] for row in rows]
+    lines = [line for row in rows for line in say("summary.distinct", row=row, claim=claim, few=FEW)]
     return {
         "verdict": say("summary.how_many", rows=rows, claim=claim, few=FEW)[0],
         "lines": lines + [line for row in pairs for line in say("summary.rarefied", row=row, claim=claim)],
@@ -222,14 +222,14 @@ def _look_at(tables: Tables, *, example: Mapping[str, object] | None, area: floa
 def _agree(tables: Tables, *, area: float) -> dict[str, object]:
     shown = agreement.headline(tables["agreement"], area=area)
     shown = shown[(shown["measure"] == "equal_area_iou") & shown["mean"].notna()]
-    ends = []
+    first = last = None
     if len(shown):
         pairs = zip(shown["explainer_a"], shown["explainer_b"], strict=True)
         shown = shown.assign(pair=[text.pair_title(*pair) for pair in pairs])
         means = shown.groupby("pair", sort=False)["mean"].mean().sort_values(ascending=False, kind="stable")
-        ends = [{"pair": means.index[at], "mean": means.iloc[at]} for at in (0, -1)]
+        first, last = ({"pair": means.index[at], "mean": means.iloc[at]} for at in (0, -1))
     return {
-        "verdict": say("summary.agree", first=ends[0] if ends else None, last=ends[-1] if ends else None)[0],
+        "verdict": say("summary.agree", first=first, last=last)[0],
         "matrix": [_matrix(model, group) for model, group in shown.groupby("model", sort=False)],
         "lines": say(
             "summary.agree_notes",
@@ -238,7 +238,7 @@ def _agree(tables: Tables, *, area: float) -> dict[str, object]:
             others=shown["chance"].agg(["min", "max"]),
             floor=shown["floor"].iloc[0],
         )
-        if ends
+        if first
         else [],
         "link": ("#agreement", "Agreement in full"),
     }

@@ -222,7 +222,7 @@ def outline(activation_map: np.ndarray) -> str:
     fine = F.interpolate(torch.tensor(activation_map, dtype=torch.float32)[None, None], (_FINE, _FINE), mode="bilinear")
     padded = np.pad(fine[0, 0].numpy(), 1)  # zeros around close what runs into the edge
     contours = [(contour - 0.5).clip(0, _FINE) for contour in find_contours(padded, level)]  # pixel centers lie at .5
-    polygons = [_polygon(contour) for contour in sorted(contours, key=_area, reverse=True)[:_MOST_PARTS]]
+    polygons = [_polygon(contour) for contour in sorted(contours, key=_doubled_area, reverse=True)[:_MOST_PARTS]]
     return "".join(polygons)
 
 
@@ -231,6 +231,6 @@ def _polygon(contour: np.ndarray) -> str:
     return "M" + " ".join(f"{x} {y}" for y, x in corners) + "Z" if len(corners) > 2 else ""
 
 
-def _area(contour: np.ndarray) -> float:
+def _doubled_area(contour: np.ndarray) -> float:
     y, x = contour.T
-    return abs(y @ np.roll(x, 1) - x @ np.roll(y, 1)) / 2
+    return abs(y @ np.roll(x, 1) - x @ np.roll(y, 1))

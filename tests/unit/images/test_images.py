@@ -366,6 +366,30 @@ def test_read_rows_gives_the_shard(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "edges", ["0 -.5 1 1", "-.1 0 1 1", "0 0 1.1 1", "0 0 1 1.1", ".5 0 .5 1", "0 .5 1 .5", "0 0 1"]
+)
+def test_a_rectangle_lies_within_the_image(edges):
+    with pytest.raises(ValueError, match="`crop` must be 'left top right bottom', four fractions with 0 <= left"):
+        sheets.parse_crop(edges)
+
+
+def test_every_label_map_of_a_cell_stays_below_the_folder():
+    known = {"image_id": "a", "path": "a;b.png", "label": "", "mask": "a.png;b/c.png"}
+    assert sheets.check_row(known) == []
+    assert sheets.check_row(known | {"mask": "a.png;/b.png"}) == [
+        "mask 'a.png;/b.png' must stay below the folder of the source images"
+    ]
+    assert sheets.check_row(known | {"path": "a;/b.png"}) == [], "only masks are several"
+
+
+def test_labels_are_read_from_0_and_names_without_a_byte_order_mark(tmp_path):
+    read = [sheets.read_label({"label": cell}, "label", base) for cell, base in [("0", 0), ("3", 1), ("", 0), ("", 1)]]
+    assert read == [0, 2, -1, -1] and sheets.read_label({}, "label", 0) == -1
+    (tmp_path / "names.txt").write_text("größe\nred\n\n", encoding="utf-8-sig")
+    assert sheets.read_names(tmp_path / "names.txt") == ["größe", "red"]
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "lacks the column 'image_id'; its header is empty"),

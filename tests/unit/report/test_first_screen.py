@@ -210,6 +210,21 @@ def test_bars_show_concepts_of_two_units_and_count_the_rest():
     assert bars["title"] == "m, by the encoder (24)" and bars["rows"][1]["share"] == 0.1
 
 
+def test_bars_of_masks_take_the_place_of_the_encoders_a_network_each():
+    table = pd.concat(
+        [masks(("named", "dotted", 30), ("named", "blue", 1)).assign(model="z"), masks(("named", "red", 2))]
+    )
+    _, made = verdicts(netdissect=table)
+    assert [(bars["title"], [(row["label"], row["n"]) for row in bars["rows"]]) for bars in made[0]["bars"]] == [
+        ("z, named by masks (31)", [("dotted", 30), ("1 other concept", "1 each")]),
+        ("m, named by masks (2)", [("red", 2)]),
+    ]
+    assert [row["search"] for row in made[0]["bars"][0]["rows"]] == ["", ""], (
+        "units are searched by the encoder's words"
+    )
+    assert made[0]["link"] == ("#network-dissection", "Units by layer")
+
+
 def test_layers_are_split_by_status():
     table = masks(("named", "dotted", 3), ("selective", "red", 1))
     (by_masks,) = verdicts(netdissect=table)[1][1]["stacks"]

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from unitlens.report import concept_findings, first_screen, overview, overview_tables
+from unitlens.report import concept_findings, first_screen, overview, overview_tables, pages
 
 CONCEPTS = pd.DataFrame(
     {
@@ -281,6 +281,19 @@ def test_page_is_self_contained_and_readable_without_seeing(tmp_path):
     loaded = [value for _, attributes in page.tags for name, value in attributes.items() if name in ("src", "srcset")]
     assert not any("http" in value[:20] for value in loaded)
     assert not re.search(r"url\(|@import", text)
+
+
+def test_figures_keep_their_size_and_large_ones_become_jpeg(tmp_path, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 256, (6, 12, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png", dpi=(192, 192))
+    (tmp_path / "b.svg").write_text('<svg height="72pt" width="360pt"></svg>')
+    bytes_ = (tmp_path / "a.png").stat().st_size
+    for largest, kind in [(bytes_, "png"), (bytes_ - 1, "jpeg")]:
+        monkeypatch.setattr(pages, "LARGEST_PNG", largest)
+        found = pages.embed(tmp_path / "a.png")
+        assert found["width"] == 6 and found["uri"].startswith(f"data:image/{kind};base64,")
+    found = pages.embed(tmp_path / "b.svg")
+    assert found["width"] == 480 and found["uri"].startswith("data:image/svg+xml;base64,")
 
 
 def test_page_names_the_source_images_without_a_map(tmp_path):

@@ -862,9 +862,10 @@ def test_verdict_says_no_more_than_the_tests(said, verdict):
     assert said()[0].verdict == verdict
 
 
-def test_a_finding_shows_verdict_and_numbers_and_folds_the_rest(tmp_path):
+def test_a_finding_shows_verdict_and_numbers_and_folds_the_rest(tmp_path, capsys):
     pages.write_findings(tmp_path / "a.json", located(0.3, [(0.2, 0.01), (0.1, 0.6)]))
     (kept,) = json.loads((tmp_path / "a.json").read_text())
+    assert capsys.readouterr().out == f"{kept}\n", "the log of the job has it, too"
     shown = pages.finding(kept)
     verdict, _, rest = shown.partition("</strong> ")
     numbers, _, tests = rest.partition(" <details>")

@@ -65,6 +65,16 @@ def test_a_difference_counts_where_its_adjusted_p_is_below_5_percent_and_it_is_n
     assert text.paired_test(tests[-1:], tests) == "no source image to test on"
 
 
+@pytest.mark.parametrize(
+    ("tests", "n", "least"),
+    [(3, 2, "1 at n = 2"), (2, 6, "0.062 at n = 6"), (250, 20, "0.05 at n = 20"), (249, 20, "")],
+)
+def test_where_no_result_could_be_significant_it_is_said(tests, n, least):
+    family = pd.DataFrame({"p_adjusted": [0.5] * tests, "p_value": 0.1, "source_images": n})
+    clear = f": one clear result alone can give no less than {least}"
+    assert text.adjusted(family) == f"adjusted for {tests} tests{clear * bool(least)}"
+
+
 def test_every_measure_has_a_title_and_every_title_a_measure():
     assert tuple(text.COMPLEXITY_TITLES) == IMAGE_MEASURES
     assert tuple(text.STABILITY_TITLES) == STABILITY_MEASURES
