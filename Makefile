@@ -86,8 +86,9 @@ report: env
 recover: env
 	"$(HERE)/profiles/slurm/recover.sh" --profile $(PROFILE) $(ARGS)
 
+# Two processes, a file of tests each at a time: most fixtures are a file's own.
 test: env
-	OMP_NUM_THREADS=1 pytest -m "not slurm and not e2e and not slow"
+	OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slurm and not e2e and not slow"
 
 # The slow tests; of many cases alike a quarter, drawn by the number of commits.
 test-slow: env
