@@ -214,12 +214,10 @@ def _compose(parts: _Parts, spans: list[tuple[int, int, int]]) -> torch.Tensor:
     return images[0] if len(images) == 1 else torch.cat(images)
 
 
-def _stable(
-    design: torch.Tensor, predictions: torch.Tensor, k: int, options: Surrogate, *, paired: bool = False
-) -> bool:
+def _stable(design: torch.Tensor, predictions: torch.Tensor, k: int, options: Surrogate, *, paired: bool) -> bool:
     """Tell whether surrogates of every other sample, or pair of them, name the same k superpixels for every target."""
     k = min(k, design.shape[1] - 1)
-    of_all = options._replace(n_features=None, selection="none")
+    of_all = options._replace(selection="none")
     number = torch.arange(len(design), device=design.device)
     halves = (((number + 1) // 2 if paired else number) % 2 == half for half in (0, 1))
     fits = (fit_with_errors(design[own], predictions[own], of_all)[0] for own in halves)

@@ -258,15 +258,13 @@ def test_early_stop_saves_samples_and_keeps_the_ranking():
     assert short.coefficients.topk(3).indices.tolist() == full.coefficients.topk(3).indices.tolist() == [[0, 1, 15]]
 
     coin = seeded(0)
-    random = explain(
-        images,
-        torch.tensor([0]),
-        labels,
-        lambda batch: torch.rand(len(batch), 2, generator=coin),
-        n_samples=250,
-        stop_when_stable=5,
-    )
-    assert random.n_used.tolist() == [250]
+
+    def toss(batch):
+        return torch.rand(len(batch), 2, generator=coin)
+
+    for k in (5, 16, 99):  # there are 16 superpixels, of which the last must be the same twice where all are asked for
+        random = explain(images, torch.tensor([0]), labels, toss, n_samples=250, stop_when_stable=k)
+        assert random.n_used.tolist() == [250]
 
 
 def test_samples_too_few_for_a_fit_without_a_penalty_are_not_stable():
