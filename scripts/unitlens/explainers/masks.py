@@ -80,7 +80,7 @@ def cut_explanations(saliency: Tensor, area: float, *, seeds: Sequence[int]) -> 
     return equal_area_mask(saliency, area, seed=seeds) & has_map(saliency)[:, None, None]
 
 
-def check_values(saliency: Tensor, *, at_least_zero: bool = False) -> None:
+def check_values(saliency: Tensor, *, at_least_zero: bool) -> None:
     """Raise a ValueError where a saliency (n, h, w) or (h, w) is NaN or, if it must not be, negative."""
     if saliency.isnan().any():
         raise ValueError(f"`saliency` holds NaN at {tuple(saliency.isnan().nonzero()[0].tolist())}")

@@ -58,7 +58,7 @@ def pointing(saliency: Tensor, mask: Tensor) -> Tensor:
     peak = (maps == highest).double()
     share = (peak * mask).sum((-2, -1)) / peak.sum((-2, -1))
     constant = maps.amin((-2, -1)) == highest[:, 0, 0]
-    return share.masked_fill(constant | ~mask.any(-1).any(-1), torch.nan)
+    return share.masked_fill(constant | ~mask.flatten(1).any(1), torch.nan)
 
 
 def energy_inside(saliency: Tensor, mask: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ def energy_inside(saliency: Tensor, mask: Tensor) -> Tensor:
     """
     maps = _checked(saliency, mask, at_least_zero=True).double()
     share = (maps * mask).sum((-2, -1)) / maps.sum((-2, -1))
-    return share.masked_fill(~mask.any(-1).any(-1), torch.nan)
+    return share.masked_fill(~mask.flatten(1).any(1), torch.nan)
 
 
 def _checked(saliency: Tensor, mask: Tensor, *, at_least_zero: bool = False) -> Tensor:
