@@ -36,6 +36,7 @@ rule summarize_accounts:
         accounts=per_explained_shard("results/accounts/{model}/{shard}.h5"),
         concepts="results/concepts.csv",
         masks=if_any(if_configured("netdissect", "results/netdissect.csv")),
+        linear=per_layer("results/linear_labels/{model}/{layer}.csv", accounted_layers()),
         images=images_of_models("explain", explained_models(), shards("explain")),
     output:
         accounts="results/accounts.csv",

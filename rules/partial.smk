@@ -54,6 +54,7 @@ use rule write_units as write_partial_units with:
         SUMMARY,
         concepts=made_units("results/concepts/{model}/{layer}.csv"),
         linear=made_units("results/linear_labels/{model}/{layer}.csv"),
+        masks=lambda wildcards: made_inputs("write_units")(wildcards)["masks"],
         maps=made_units("results/unit_maps/{model}/{layer}.h5"),
         images=made_probe_images,
     output:

@@ -59,6 +59,7 @@ rule write_units:
     input:
         concepts=per_layer("results/concepts/{model}/{layer}.csv"),
         linear=per_layer("results/linear_labels/{model}/{layer}.csv"),
+        masks=if_any(if_configured("netdissect", "results/netdissect.csv")),
         maps=per_layer("results/unit_maps/{model}/{layer}.h5"),
         images=images_of_models("probe", labeled_models(), shards("probe")),
     output:
@@ -93,6 +94,7 @@ rule write_explanations:
         accounts=per_explained_shard("results/accounts/{model}/{shard}.h5", first_shards("report")),
         concepts="results/concepts.csv",
         netdissect=if_any(if_configured("netdissect", "results/netdissect.csv")),
+        linear=per_layer("results/linear_labels/{model}/{layer}.csv", accounted_layers()),
         classes="results/classes.csv",
         maps=per_layer("results/unit_maps/{model}/{layer}.h5", accounted_layers()),
         probe_images=images_of_models("probe", [model for model, _ in accounted_layers()], shards("probe")),

@@ -4,14 +4,14 @@ from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     import pandas as pd
-    from unitlens.report import class_pages, pages
+    from unitlens.report import class_pages, pages, unit_gallery
     from unitlens.storage.arrays import read_arrays, write_arrays
     from unitlens.storage.shards import by_folder, picking_by_folder
     from unitlens.storage.tables import write_table
     from unitlens.tables import accounts, classes
 
     files, params, made = snakemake.input, snakemake.params, snakemake.output
-    names = accounts.read_unit_names(files.concepts, files.masks)
+    names = unit_gallery.read_words(files.concepts, files.masks, files.linear)
     first = by_folder(files.accounts, rows=params.shown, names=accounts.ARRAYS)
     write_table(pd.concat([accounts.item_table(*each, names, params.shown) for each in first]), made.accounts)
     coverage = accounts.coverage((read_arrays(path, names=accounts.ARRAYS) for path in files.accounts), names)
@@ -35,4 +35,5 @@ with log_to(snakemake.log[0]):
         images=picking_by_folder(files.images, "images"),
         geometries=params.geometries,
         labeled=params.labeled,
+        words=names,
     )

@@ -3,17 +3,16 @@
 from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from unitlens.report import account_bars, class_pages, explanation_page
+    from unitlens.report import account_bars, class_pages, explanation_page, unit_gallery
     from unitlens.storage.arrays import read_arrays
     from unitlens.storage.shards import by_folder, picking_by_folder
     from unitlens.storage.tables import read_table
-    from unitlens.tables.accounts import read_unit_names
     from unitlens.tables.explanations import join_predictions
 
     files, params = snakemake.input, snakemake.params
     explanations = [read_arrays(path, rows=params.shown) for path in files.saliency]
     predictions = read_table(files.predictions) if files.predictions else join_predictions(explanations, params.classes)
-    names = read_unit_names(files.concepts, files.netdissect)
+    names = unit_gallery.read_words(files.concepts, files.netdissect, files.linear)
     classes = read_table(files.classes) if files.classes else None
     accounts = [read_arrays(path, rows=params.shown) for path in files.accounts]
     about = {"pages": class_pages.links(params.beside, classes), "maps": map(read_arrays, files.maps)}

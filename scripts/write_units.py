@@ -12,6 +12,7 @@ with log_to(snakemake.log[0]):
         snakemake.output[0],
         concepts=read_table(snakemake.input.concepts),
         linear=read_table(snakemake.input.linear),
+        masks=read_table(snakemake.input.masks) if snakemake.input.masks else None,
         maps=map(read_arrays, snakemake.input.maps),
         images=picking_by_folder(snakemake.input.images, "images"),
         models=snakemake.params.models,

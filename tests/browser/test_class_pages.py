@@ -30,12 +30,13 @@ def tables():
         rows = np.flatnonzero(target == number)
         arrays = {"contributions": values[rows], "tokens": 0 * score[rows], "remainder": 0 * score[rows] + 1}
         groups.append((number, rows, arrays | {"score": score[rows]}))
-    return classes.summarize(groups, columns, FACTS, names, CALLED), ids
+    words = names.assign(title=names["name"].mask(names["name"].eq(""), "a theme: oak, elm"), linear="0.41 owl")
+    return classes.summarize(groups, columns, FACTS, names, CALLED), ids, words
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    made, ids = tables()
+    made, ids, words = tables()
     pixels = np.random.default_rng(1).integers(0, 256, (len(ids), 20, 30, 3), dtype=np.uint8)
     folder = tmp_path_factory.mktemp("pages") / "classes"
     class_pages.write_pages(
@@ -45,6 +46,7 @@ def folder(tmp_path_factory):
         images={"square": lambda rows: pixels[rows]},
         geometries={"net": "square"},
         labeled=[("net", "4")],
+        words=words,
     )
     return folder
 
@@ -76,6 +78,8 @@ def test_a_page_says_what_speaks_for_a_class_and_shows_the_images(folder, browse
     assert opened.get_by_text("the rest: biases after the layer").count() == 1
     against = opened.locator("section[aria-labelledby=against] .bars > li").first
     assert against.locator(".lowers").count() == 1 and "−" in against.inner_text()
+    assert "a theme: oak, elm linear: 0.41 owl" in re.sub(r"\s+", " ", against.inner_text())
+    assert "linear" not in first.inner_text()  # of two units
 
 
 def test_one_unit_of_ten_thousand_leaves_a_readable_page(folder, browse):

@@ -13,9 +13,9 @@ PIXEL = pages.compressed(Image.new("RGBA", (1, 1), (179, 88, 6, 255)), "png")
 
 def account():
     """Which units made a prediction: one raises the score, the rest lowers it."""
-    bar = {"title": "unit 3", "unit": 3, "name": "red <b>", "status": "named", "value": 3.0, "left": 50, "width": 50}
-    bar["best"] = pages.data_uri(PIXEL, "png")
-    rest = {"title": "the rest", "unit": None, "name": "", "status": "", "value": -1.0, "left": 33, "width": 17}
+    bar = {"title": "unit 3", "unit": 3, "called": "red <b>", "linear": "0.41 owl", "value": 3.0, "left": 50}
+    bar |= {"width": 50, "best": pages.data_uri(PIXEL, "png")}
+    rest = {"title": "the rest", "unit": None, "called": "", "linear": "", "value": -1.0, "left": 33, "width": 17}
     bars = [bar | {"place": pages.data_uri(PIXEL, "png")}, rest | {"place": "", "best": ""}]
     shares = {"named": 0.75, "selective": 0.75, "share_named": 0.5, "share_selective": 0.5}
     one = {"score": 2.0, "units": 3.0, "tokens": 0.0, "remainder": -1.0, "runner_up": "dog", "bars": bars} | shares
@@ -126,6 +126,7 @@ def test_bars_say_why_and_show_where(page, browse):
     why = opened.locator("#photo\\ 0 .why")
     shown, other = why.locator("[data-kind=class]"), why.locator("[data-kind=runner-up]")
     assert "red <b>" in shown.inner_text() and "2.00 = units 3.00 + the rest" in shown.inner_text()
+    assert "red <b>" in shown.inner_text() and "linear: 0.41 owl" in shown.inner_text()
     assert "Named units carry 75\u00a0% of the account and are 50\u00a0% of the units" in shown.inner_text()
     assert shown.is_visible() and not other.is_visible()
     best = shown.get_by_role("img", name="the image of the probe set that activates unit 3 most")

@@ -42,7 +42,9 @@ LIME |= {"design": "balanced"}
 AGREEMENT = {"area": 0.2, "areas": [0.1, 0.2], "threshold": 0.5}
 CAMS = list(cam.METHODS)
 IMAGES = 6
-WITHOUT_ACCOUNTS = {name: [] for name in ["accounts", "concepts", "netdissect", "classes", "maps", "probe_images"]}
+WITHOUT_ACCOUNTS = dict.fromkeys(
+    ["accounts", "concepts", "netdissect", "linear", "classes", "maps", "probe_images"], ()
+)
 MODEL = "NA"  # which pandas takes for a missing value
 
 
@@ -407,11 +409,11 @@ def test_gallery_of_units():
     sums |= {"label_correlation": 0.11, "ridge_correlation": 0.22}
     write_table(pd.DataFrame(rows).assign(**sums), "units/linear.csv")
     inputs = {"concepts": ["units/concepts.csv"], "linear": ["units/linear.csv"], "maps": ["units/6.h5"]}
-    inputs["images"] = images
+    inputs |= {"images": images, "masks": []}
     adapter("write_units", inputs, ["units/units.html"], params={"models": [MODEL], "missing": [], "beside": []})
     page = Path("units/units.html").read_text()
     assert page.count('"concept":"null"') == 8 and page.count('"region":"M') > 8
-    assert page.count('"linear":"0.41 owl, held-out r 0.18, alone 0.11, ceiling 0.22"') == 8
+    assert page.count('"linear":"0.41 owl, held-out r 0.18, alone 0.11, all features 0.22"') == 8
 
 
 @pytest.mark.parametrize("method", [*CAMS, "lime"])
@@ -434,6 +436,7 @@ def summarize_accounts(folder, paths, images):
     geometry = arrays_module.read_arrays(images[0])[1]["geometry"]
     params = {"shown": 3, "classes": {MODEL: "classes.txt"}, "geometries": {MODEL: geometry}, "seed": 0}
     files = {"accounts": paths, "images": images, "concepts": f"{folder}/concepts.csv", "masks": []}
+    files["linear"] = []
     adapter("summarize_accounts", files, made, params=params | {"labeled": [(MODEL, "relu2")]})
     return made
 

@@ -35,7 +35,7 @@ def collect(
     files : iterable of (arrays, facts)
         Files of accounts, of all models.
     names : pandas.DataFrame
-        What units are called, of `accounts.unit_names`.
+        What units are called, of `unit_gallery.read_words`.
     classes : mapping
         The `class_names` argument of each model.
     pages : mapping, optional
@@ -52,9 +52,9 @@ def collect(
         have labels, ``warning``, and by the keys of `accounts.KINDS` ``accounts``: ``score, units, tokens, remainder``,
         sums of the account, ``runner_up``, that class or an empty text, ``named, selective``, their shares of the
         absolute account, ``share_named, share_selective`` of the units, and
-        ``bars``: ``title, unit`` (None for sums), ``name, status, value, left, width`` (percent of the axis),
-        ``place``, a picture, and ``best``, the image that activates the unit most, or nothing. Without an account there
-        are none.
+        ``bars``: ``title, unit`` (None for sums), ``called`` and ``linear``, what is said of a unit, ``value, left,
+        width`` (percent of the axis), ``place``, a picture, and ``best``, the image that activates the unit most, or
+        nothing. Without an account there are none.
     """
     collected = {}
     for arrays, facts in files:
@@ -118,7 +118,7 @@ def _account(arrays: Mapping[str, np.ndarray], start: str, row: int, names: pd.D
         if single[unit] or (values[unit] > 0) != raises or not values[unit]:
             continue
         single[unit] = True
-        label = {"unit": unit, "name": names["name"].iloc[unit], "status": names["status"].iloc[unit]}
+        label = {"unit": unit, "called": names["title"].iloc[unit] or "no label", "linear": names["linear"].iloc[unit]}
         bars.append(_bar(f"unit {unit}", values[unit], **label, place=_picture(places[place])))
     for title, chosen in (("other named units", named & ~single), ("other units, without a name", ~named & ~single)):
         if chosen.any():
@@ -144,8 +144,8 @@ def _bar(title: str, value: float, **more: object) -> dict[str, object]:
         "title": title,
         "value": float(value),
         "unit": None,
-        "name": "",
-        "status": "",
+        "called": "",
+        "linear": "",
         "place": "",
         "best": "",
     } | more

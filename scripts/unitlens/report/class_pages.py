@@ -90,6 +90,7 @@ def write_pages(
     images: Mapping[str, Pick],
     geometries: Mapping[str, str],
     labeled: Sequence[Sequence[str]],
+    words: pd.DataFrame,
 ) -> None:
     """Write ``<model>-<class>.html`` for every class with a page, and ``index.html``, the list of them; else nothing.
 
@@ -107,6 +108,8 @@ def write_pages(
         The geometry of each model.
     labeled : sequence of (str, str)
         Model and layer of the units that the page of units shows.
+    words : pandas.DataFrame
+        What units are called, of `unit_gallery.read_words`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -114,6 +117,9 @@ def write_pages(
     if shown.empty:
         return
     thumbnails = _thumbnails(leaning, image_ids, images, geometries)
+    said = words[["model", "layer", "unit", "title", "linear"]].rename(columns={"title": "called"})
+    items = items.merge(said.astype({"unit": float}), on=["model", "layer", "unit"], how="left")
+    items = items.fillna({"called": "", "linear": ""})
     by_class = dict(iter(items.groupby(["model", "class"], sort=False)))
     its_images = dict(iter(leaning.groupby(["model", "class"], sort=False)))
     listed = []

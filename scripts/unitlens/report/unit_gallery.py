@@ -1,6 +1,7 @@
 """Collect what the gallery shows of every unit: label, evidence, top source images, and the outlines of its regions.
 
-Every thumbnail is there once, however many units share it; outlines are paths that the page draws over it.
+Every thumbnail is there once, however many units share it; outlines are paths that the page draws over it. What cards
+say of a unit in words, bars of accounts and pages of classes say, too (`read_words`).
 """
 
 import base64
@@ -17,13 +18,16 @@ from PIL import Image
 
 from unitlens.report import charts, pages
 from unitlens.report.text import counted, decimals
-from unitlens.tables import linear_labels, unit_labels
+from unitlens.storage.tables import read_table
+from unitlens.tables import accounts, linear_labels, unit_labels
 
 LARGEST_PAGE = 37_000_000  # bytes of data; thumbnails are as large as that allows
 # Side in pixels and quality of thumbnails, the best first: a reader sees the side before the quality.
 FORMS = ((176, 75), (144, 70), (128, 60), (112, 50), (96, 40), (80, 30), (64, 30), (48, 30))
 _AT_ONCE = 128  # images in memory
 _SAMPLE = 96  # images that tell how large thumbnails get
+_KEYS = ["model", "layer", "unit"]
+_WORTH = {"linear": "held-out r", "label": "alone", "ridge": "all features"}  # a column of correlations, and its name
 Pick = Callable[[np.ndarray], np.ndarray]
 
 
@@ -69,6 +73,7 @@ def collect(
     *,
     models: Sequence[str] = (),
     linear: pd.DataFrame | None = None,
+    masks: pd.DataFrame | None = None,
 ) -> dict[str, object]:
     """Collect the data of the page.
 
@@ -83,8 +88,8 @@ def collect(
         For each geometry, a function from ascending rows to uint8 images (n, h, w, 3).
     models : sequence of str
         All of the run, for the colors of the chart.
-    linear : pandas.DataFrame, optional
-        Linear labels of these units.
+    linear, masks : pandas.DataFrame, optional
+        Linear labels of these units, and what Network Dissection says of them, `netdissect.beside_labels`.
 
     Returns
     -------
@@ -102,7 +107,7 @@ def collect(
     first = dict(zip(rows, np.cumsum([0, *map(len, rows.values())]).tolist(), strict=False))
     evidence = [each for each in EVIDENCE if each.column in concepts and concepts[each.column].notna().any()]
     groups, units, ids = [], [], {}
-    concepts = _with_rank(_with_sums(concepts, linear))
+    concepts = _with_rank(with_masks(with_linear(concepts, linear), masks))
     for (model, layer), table in concepts.groupby(["model", "layer"], sort=False):
         arrays, geometry = _layer(layers, model, layer, len(table))
         thumbs = first[geometry] + np.searchsorted(rows[geometry], arrays["row"])  # (units, k)
@@ -125,7 +130,9 @@ def collect(
     return data
 
 
-def explain(concepts: pd.DataFrame, data: Mapping[str, object]) -> dict[str, object]:
+def explain(
+    concepts: pd.DataFrame, data: Mapping[str, object], *, masks: pd.DataFrame | None = None
+) -> dict[str, object]:
     """Say in words what the page of `collect` shows: ``summary`` and ``notes``."""
     models, counts = concepts["model"].nunique(), concepts["status"].value_counts()
     of = f"{counted(len(data['groups']), 'layer')} of {counted(models, 'model')}"
@@ -150,8 +157,11 @@ def explain(concepts: pd.DataFrame, data: Mapping[str, object]) -> dict[str, obj
             + _bar(concepts),
             "Linear: the sum of at most three concepts that comes nearest to the unit, in standard deviations of unit "
             "and concepts. Held-out r: its correlation with the unit on source images that it was not fitted to; "
-            "alone: that of the single label; ceiling: that of a regression on all features of the encoder. It may "
-            "predict the unit better than one word does, but its words are no surer than single labels.",
+            "alone: that of the single label; all features: that of a ridge regression on all features of the encoder, "
+            "fitted to the same source images. That is no ceiling: where these are few, three words can predict "
+            "better. A sum may predict the unit better than one word does, but its words are no surer than single "
+            "labels. Sums whose held-out r is not above 0 are not shown.",
+            *(["By masks: the name or theme that Network Dissection gives the unit."] if masks is not None else []),
             "Cards come named first, then themes, then selective, then by the held-out correlation. Search finds units "
             "whose best word contains every word; in quotation marks, whose best word is exactly that. The address "
             "holds what is searched. "
@@ -168,6 +178,7 @@ def write(
     images: Mapping[str, Pick],
     models: Sequence[str] = (),
     linear: pd.DataFrame | None = None,
+    masks: pd.DataFrame | None = None,
     missing: Sequence[str] = (),
     beside: Sequence[str] = (),
 ) -> None:
@@ -175,27 +186,48 @@ def write(
 
     Layers that are `missing` are left out because the run is not finished. Pages that lie `beside` it are linked.
     """
-    data = collect(concepts, maps, images, models=models, linear=linear)
+    data = collect(concepts, maps, images, models=models, linear=linear, masks=masks)
     vega = Markup(vl_convert.javascript_bundle())  # Vega-Lite, so that the page needs no network
     page = {"data": pages.visible_data(data), "charts": vega, "missing": missing, "beside": beside}
     page["statuses"] = charts.STATUS_COLORS
-    page |= explain(concepts, data)
+    page |= explain(concepts, data, masks=masks)
     pages.write_page(path, "units.html.j2", page)
 
 
-def _with_sums(concepts: pd.DataFrame, linear: pd.DataFrame | None) -> pd.DataFrame:
-    """Add each unit's linear label with what it is worth on held-out source images; empty where that is not known."""
+def read_words(concepts: str | Path, masks: str | Path | None, linear: Sequence[str | Path]) -> pd.DataFrame:
+    """Read what units are called, as `accounts.read_unit_names` does, and add the linear labels of some layers."""
+    names = accounts.read_unit_names(concepts, masks)
+    return with_linear(names, read_table(linear) if linear else None)
+
+
+def with_linear(units: pd.DataFrame, linear: pd.DataFrame | None) -> pd.DataFrame:
+    """Add the column ``linear``, as ``0.41 owl, held-out r 0.18, alone 0.11, all features 0.22``.
+
+    It is empty where the table of linear labels does not have the unit or one of the numbers, and where the held-out
+    correlation is not above 0: such a sum says nothing of the unit. `units` has ``model, layer, unit``.
+    """
     if linear is None:
-        return concepts.assign(linear="")
-    names = {"linear": "held-out r", "label": "alone", "ridge": "ceiling"}
-    parts = {
-        name: linear[f"{name}_correlation"].map(lambda r: decimals(r, 2)).radd(f", {text} ")
-        for name, text in names.items()
-    }
-    known = linear[[f"{name}_correlation" for name in names]].notna().all(axis=1)
-    told = linear_labels.sums(linear) + parts["linear"] + parts["label"] + parts["ridge"]
-    told = linear[["model", "layer", "unit"]].assign(linear=told.where(known & linear["weight_1"].notna(), ""))
-    return concepts.merge(told, on=["model", "layer", "unit"], how="left", validate="one_to_one")
+        return units.assign(linear="")
+    numbers = linear[[f"{name}_correlation" for name in _WORTH]]
+    told = linear_labels.sums(linear)
+    for name, text in _WORTH.items():
+        told = told + linear[f"{name}_correlation"].map(lambda r: decimals(r, 2)).radd(f", {text} ")
+    known = numbers.notna().all(axis=1) & linear["weight_1"].notna() & (linear["linear_correlation"] > 0)
+    return _joined(units, linear[_KEYS].assign(linear=told.where(known, "")))
+
+
+def with_masks(units: pd.DataFrame, masks: pd.DataFrame | None) -> pd.DataFrame:
+    """Add the column ``masks``: the name or theme that Network Dissection gives a unit, else an empty text."""
+    if masks is None:
+        return units.assign(masks="")
+    titles = unit_labels.titles(masks.assign(concept=masks["mask_concept"]))
+    told = titles.where(masks["status"].isin(unit_labels.TOLD), "")
+    return _joined(units.drop(columns="masks", errors="ignore"), masks[_KEYS].assign(masks=told))
+
+
+def _joined(units: pd.DataFrame, words: pd.DataFrame) -> pd.DataFrame:
+    told = units.merge(words, on=_KEYS, how="left", validate="one_to_one")
+    return told.assign(**{name: told[name].fillna("") for name in words.columns.drop(_KEYS)})
 
 
 def _with_rank(concepts: pd.DataFrame) -> pd.DataFrame:
@@ -267,6 +299,7 @@ def _card(record: Mapping[str, object], evidence: Sequence[Evidence]) -> dict[st
         "category": category if record["status"] in unit_labels.CLAIMS else "",  # else it is that of a guess
         "best": best.split("; ") if best else [],
         "linear": record["linear"],
+        "masks": record["masks"],
         "values": [_short(record[each.column]) for each in evidence],
     }
 

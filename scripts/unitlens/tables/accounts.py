@@ -13,6 +13,7 @@ from unitlens.tables import unit_labels
 from unitlens.tables.summaries import mean_table
 
 KINDS = {"class": "", "runner-up": "margin_"}  # what an account is of, and what its arrays' names begin with
+BY_MASKS = " (by masks)"  # follows what Network Dissection says
 _OTHERS = ("tokens", "remainder")  # items of an account that are no unit
 ARRAYS = ["image_id", "source_image", "target", "runner_up"]  # what the tables need of a file of accounts
 ARRAYS += [f"{kind}{name}" for kind in KINDS.values() for name in ("contributions", *_OTHERS)]
@@ -23,17 +24,19 @@ _COLUMNS = [
 
 
 def unit_names(concepts: pd.DataFrame | None, masks: pd.DataFrame | None) -> pd.DataFrame:
-    """Give what units may be called: ``model, layer, unit, name, status``, a row for each unit that has a label.
+    """Give what units may be called: ``model, layer, unit, name, status, title``, a row for each unit that has a label.
 
     A unit is called by its label in `concepts` where that is named, else by that of Network Dissection in `masks`,
     where there is one and it is named. ``status`` is the one of both that claims more, of `unit_labels.STATUSES`, or
-    why there is none.
+    why there is none; ``title`` says in words what that label may claim, see `unit_labels.titles`.
     """
     keys = ["model", "layer", "unit"]
-    found = [pd.DataFrame(columns=[*keys, "name", "status"])]
-    for table, name in ((concepts, "concept"), (masks, "mask_concept")):
+    found = [pd.DataFrame(columns=[*keys, "name", "status", "title"])]
+    for table, name, by in ((concepts, "concept", ""), (masks, "mask_concept", BY_MASKS)):
         if table is not None:
-            found.append(table[[*keys, "status"]].assign(name=table[name].where(table["status"] == "named", "")))
+            own = table[[*keys, "status"]].assign(name=table[name].where(table["status"] == "named", ""))
+            titles = unit_labels.titles(table.assign(concept=table[name]))
+            found.append(own.assign(title=titles + np.where(table["status"].isin(unit_labels.TOLD), by, "")))
     table = pd.concat(found)
     ranks = {status: rank for rank, status in enumerate(unit_labels.STATUSES)}
     table = table.sort_values("status", key=lambda each: each.map(ranks), kind="stable")
@@ -85,9 +88,9 @@ def item_table(
 
 
 def names_of_layer(names: pd.DataFrame, facts: Mapping[str, object], units: int) -> pd.DataFrame:
-    """Give ``name`` and ``status`` of all units of a layer, in their order; empty where the layer has no labels."""
+    """Give what `names` say of all units of a layer, in their order; empty texts where the layer has no labels."""
     own = names[(names["model"] == facts["model"]) & (names["layer"] == facts["layer"])].set_index("unit")
-    return own.reindex(range(units))[["name", "status"]].fillna("")
+    return own.reindex(range(units)).drop(columns=["model", "layer"]).fillna("")
 
 
 def units_of_parts(names: pd.DataFrame) -> dict[str, np.ndarray]:

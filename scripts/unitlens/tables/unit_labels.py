@@ -18,6 +18,7 @@ SILENT = ("dead", "constant", "not finite")  # status of units that cannot have 
 ANNOTATIONS = "annotation of the probe set"  # in the place of an encoder's title
 CLAIMS = ("named", "theme", "selective")  # status of units that are no accident, by what their label may claim
 STATUSES = (*CLAIMS, "not selective")  # of active units
+TOLD = CLAIMS[:2]  # status of units whose words are more than guesses
 COUNTED = {"named": CLAIMS[:1], "selective": CLAIMS}  # the status of units whose concepts are counted by each claim
 COVERAGE = 0.9  # share of selective units whose set holds what the other half of the source images calls them
 FEWEST_CALIBRATED = 9  # selective units: of fewer, no set can be sure to cover so many

@@ -29,7 +29,7 @@ def arrays():
     return arrays | {"warning": np.array(["", ""], dtype=object)}
 
 
-NAMES = pd.DataFrame(
+NAMES = pd.DataFrame(  # of `unit_gallery.read_words`
     {
         "model": "net",
         "layer": "1",
@@ -38,6 +38,7 @@ NAMES = pd.DataFrame(
         "status": ["named" if unit % 3 == 0 else "selective" if unit % 3 == 1 else "" for unit in range(UNITS)],
     }
 )
+NAMES = NAMES.assign(title=NAMES["name"] + NAMES["status"].mask(NAMES["status"] == "named", ""), linear="")
 FACTS = {"model": "net", "layer": "1"}
 
 
@@ -54,12 +55,21 @@ def test_bars_add_up_to_the_score_and_name_what_has_a_name(arrays):
             rising = [bar["value"] for bar in single if bar["value"] > 0]
             assert rising == sorted(values[values > 0], reverse=True)[:5]
             assert [bar["value"] for bar in single if bar["value"] < 0] == sorted(values[values < 0])[:3]
-            assert all(bar["name"] == NAMES["name"][bar["unit"]] for bar in single)
+            assert all(bar["called"] == (NAMES["title"][bar["unit"]] or "no label") for bar in single)
+            assert not any(bar["called"] or bar["linear"] for bar in own["bars"] if bar["unit"] is None)
             assert all(bar["left"] >= 0 and bar["left"] + bar["width"] <= 100.001 for bar in own["bars"])
             assert max(bar["width"] for bar in own["bars"]) == 50
             whole = np.abs(values).sum() + abs(own["remainder"])
             assert own["named"] == pytest.approx(np.abs(values[::3]).sum() / whole) and own["share_named"] == 4 / 12
             assert own["share_selective"] == 8 / 12 and own["selective"] > own["named"]
+
+
+def test_a_bar_has_the_words_of_its_unit(arrays):
+    unit = int(arrays["shown"][0, 0])
+    told = NAMES.assign(title="a theme: red, orange (2 groups)", linear=[f"0.41 word {each}" for each in range(UNITS)])
+    bar = account_bars.collect([(arrays, FACTS)], told, {"net": 3})[("net", "a")]["accounts"]["class"]["bars"][0]
+    assert (bar["title"], bar["called"]) == (f"unit {unit}", "a theme: red, orange (2 groups)")
+    assert bar["linear"] == f"0.41 word {unit}"
 
 
 def test_an_account_is_linked_to_the_page_of_its_class(arrays):

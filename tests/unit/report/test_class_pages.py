@@ -85,6 +85,9 @@ ITEMS = [
     ("tokens", 1, "", "", np.nan, 0, 0, np.nan, np.nan, np.nan),
     ("remainder", 1, "", "", np.nan, 0, 0.25, np.nan, np.nan, np.nan),
 ]
+WORDS = pd.DataFrame({"model": "net", "layer": "4", "unit": [3, 7], "linear": ["0.41 owl", ""]}).assign(
+    title=["a theme: oak, elm (2 groups)", "selective, no name"]
+)
 LEANING = [("for", 1, "a", 0.7), ("for", 1, "b", 0.6), ("against", 1, "b", -0.9)]
 
 
@@ -102,6 +105,7 @@ def written(folder, items=ITEMS, leaning=LEANING, accounts=(12, 3), labeled=(("n
         images={"square": lambda rows: (read.append(rows.tolist()), pixels[rows])[1]},
         geometries={"net": "square"},
         labeled=labeled,
+        words=WORDS,
     )
     return {path.name: path.read_text() for path in folder.iterdir()}, read
 
@@ -119,7 +123,7 @@ def test_a_page_draws_bars_and_intervals_where_they_belong(tmp_path):
     assert texts(page) == [
         "red sum of 2 units 2 1 to 4 0.5",
         "unit 7 selective, no name 1 0.5 to 1.5 −0.5",
-        "unit 3 theme −1 −2 to −0.5 0",
+        "unit 3 a theme: oak, elm (2 groups) linear: 0.41 owl −1 −2 to −0.5 0",
         "1,200 other named units 0",
         "the rest: biases after the layer 0.25",
     ]

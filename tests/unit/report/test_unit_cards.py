@@ -90,12 +90,25 @@ def test_cards_have_linear_labels_with_what_they_are_worth():
     )
     units = unit_gallery.collect(CONCEPTS, maps(), PICTURES, linear=linear)["units"]
     assert [unit["linear"] for unit in units] == [
-        "0.70 owl, held-out r 0.00, alone 0.50, ceiling 0.60",
+        "",  # for its correlation is not above 0
         "",
         "",
-        "0.41 owl + 0.22 feather, held-out r 0.18, alone 0.11, ceiling 0.22",
+        "0.41 owl + 0.22 feather, held-out r 0.18, alone 0.11, all features 0.22",
     ]
     assert {unit["linear"] for unit in unit_gallery.collect(CONCEPTS, maps(), PICTURES)["units"]} == {""}
+
+
+def test_cards_have_what_masks_call_a_unit():
+    status, words = ["not selective", "theme", "selective", "named"], ["red", "red", "red", "dotted"]
+    masks = CONCEPTS[["model", "layer", "unit"]].iloc[::-1].assign(status=status, mask_concept=words, masks="masks")
+    masks = masks.assign(set="red; pink", set_size=2)
+    data = unit_gallery.collect(CONCEPTS, maps(), PICTURES, masks=masks)
+    assert [unit["masks"] for unit in data["units"]] == ["dotted", "", "a theme: red, pink (2 groups)", ""]
+    notes = [
+        any("Network Dissection" in note for note in unit_gallery.explain(CONCEPTS, data, masks=each)["notes"])
+        for each in (masks, None)
+    ]
+    assert notes == [True, False]
 
 
 def test_units_that_are_not_finite_are_explained_where_there_are_some():

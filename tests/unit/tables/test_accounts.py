@@ -49,16 +49,24 @@ def account(contributions_, *, margin=None, tokens=0.0, remainder=0.0):
 
 def test_a_unit_is_called_by_its_label_or_by_masks_and_not_by_what_is_only_selective():
     names = accounts.unit_names(labels(), masks())
-    found = {(row.layer, row.unit): (row.name, row.status) for row in names.itertuples(index=False)}
+    found = {(row.layer, row.unit): (row.name, row.status, row.title) for row in names.itertuples(index=False)}
     assert names.index.equals(pd.RangeIndex(5))
     assert found == {
-        ("4", 0): ("cat", "named"),
-        ("4", 1): ("dotted", "named"),
-        ("4", 2): ("", "selective"),
-        ("4", 3): ("", "not selective"),
-        ("1.10", 2): ("owl", "named"),
+        ("4", 0): ("cat", "named", "cat"),
+        ("4", 1): ("dotted", "named", "dotted (by masks)"),
+        ("4", 2): ("", "selective", "selective, no name"),
+        ("4", 3): ("", "not selective", "not selective"),
+        ("1.10", 2): ("owl", "named", "owl"),
     }
     assert len(accounts.unit_names(labels(), None)) == 5 and len(accounts.unit_names(None, None)) == 0
+
+
+def test_a_theme_has_its_words_and_no_name():
+    sets = {"set": ["", "red; orange", "", "", ""], "set_size": [1, 2, 40, np.nan, 1]}
+    names = accounts.unit_names(labels(**sets).replace({"status": {"selective": "theme"}}), None)
+    own = accounts.names_of_layer(names, FACTS, 5)
+    assert own["title"].tolist() == ["cat", "a theme: red, orange (2 groups)", "not selective", "dead", ""]
+    assert own["name"].tolist() == ["cat", "", "", "", ""]
 
 
 def test_rows_are_units_and_the_other_items_of_the_first_images():

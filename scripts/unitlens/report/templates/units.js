@@ -78,7 +78,7 @@ function also(unit) {
   return `${nearest ? "nearest" : "then"}: ${others.join(", ")}`;
 }
 
-const linear = (unit) => unit.linear && `linear: ${unit.linear}`;
+const MORE = [also, (unit) => unit.linear && `linear: ${unit.linear}`, (unit) => unit.masks && `by masks: ${unit.masks}`];
 
 function card(unit) {
   const evidence = data.columns
@@ -96,8 +96,7 @@ function card(unit) {
     element("p", { className: "place" }, where(unit)),
     element("dl", {}, evidence),
     element("div", { className: "images" }, unit.images.map(thumbnail)),
-    element("p", { className: "also", textContent: also(unit) }),
-    element("p", { className: "also", textContent: linear(unit) }),
+    ...MORE.map((say) => element("p", { className: "also", textContent: say(unit) })),
   ]);
   article.addEventListener("click", (event) => {
     if (event.target !== link) link.click();
@@ -195,9 +194,7 @@ function enlarge(unit) {
       ]),
     ),
   );
-  const [others, sum] = dialog.querySelectorAll(".also");
-  others.textContent = also(unit);
-  sum.textContent = linear(unit);
+  dialog.querySelectorAll(".also").forEach((line, place) => (line.textContent = MORE[place](unit)));
   dialog.querySelector("tbody").replaceChildren(
     ...data.columns.map((column, index) =>
       element("tr", {}, [
