@@ -70,7 +70,7 @@ def _build(library: str, name: str, options: dict[str, object]) -> nn.Module:
         if name not in known:
             what = "no classifier" if name in torchvision.models.list_models() else "no model"
             raise ValueError(f"torchvision has {what} {name!r}; nearest: {nearest(name, known)}")
-        return torchvision.models.get_model(name, weights=None, **_AS_PUBLISHED.get(name, {}), **options)
+        return torchvision.models.get_model(name, **_AS_PUBLISHED.get(name, {}), **options)
     if library == "timm":
         import timm  # a second and a half that only timm's models pay
 

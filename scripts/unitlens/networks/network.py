@@ -91,7 +91,7 @@ def load_classifier(
     if classes:
         heads.attach(model, kind=head, output=output, classes=classes)
     for module in model.modules():
-        if getattr(module, "inplace", False) is True:
+        if getattr(module, "inplace", None) is True:
             module.inplace = False
     return model.eval().requires_grad_(False).float().to(device, memory_format=torch.channels_last)
 

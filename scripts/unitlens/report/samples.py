@@ -53,7 +53,7 @@ def best_units(annotated: Units, labeled: Units, *, count: int = 3) -> list[dict
             if facts["geometry"] in images
         }
         if table is not None and layers:
-            candidates.append(read(table).assign(source=len(sources)))
+            candidates.append(read(_tested(table)).assign(source=len(sources)))
             sources.append(layers)
     if not candidates:
         return []
@@ -65,20 +65,23 @@ def best_units(annotated: Units, labeled: Units, *, count: int = 3) -> list[dict
     return [_card(unit, *sources[unit["source"]][unit["model"], unit["layer"]]) for unit in best.to_dict("records")]
 
 
-def _by_masks(table: pd.DataFrame) -> pd.DataFrame:
-    own = table[table["status"].isin(unit_labels.STATUSES) & table["q_value"].notna()]
-    return own.assign(
-        title=unit_labels.titles(own.assign(concept=own["mask_concept"])),
-        word=own["mask_concept"],
-        fit=own["iou"],
+def _tested(units: pd.DataFrame) -> pd.DataFrame:
+    """Choose active units with a q-value: those whose best word could be no accident."""
+    return units[units["status"].isin(unit_labels.STATUSES) & units["q_value"].notna()]
+
+
+def _by_masks(units: pd.DataFrame) -> pd.DataFrame:
+    return units.assign(
+        title=unit_labels.titles(units.assign(concept=units["mask_concept"])),
+        word=units["mask_concept"],
+        fit=units["iou"],
         what="overlap with its masks",
     )
 
 
-def _by_label(concepts: pd.DataFrame) -> pd.DataFrame:
-    own = concepts[concepts["status"].isin(unit_labels.STATUSES) & concepts["q_value"].notna()]
-    return own.assign(
-        title=unit_labels.titles(own), word=own["group"], fit=own["held_out_correlation"], what="held-out r"
+def _by_label(units: pd.DataFrame) -> pd.DataFrame:
+    return units.assign(
+        title=unit_labels.titles(units), word=units["group"], fit=units["held_out_correlation"], what="held-out r"
     )
 
 
@@ -119,7 +122,7 @@ def example(
     if not explanations or decoded is None or predictions is None:
         return None
     images = decoded[0]
-    model = explanations[0][1]["model"]
+    model = next(facts["model"] for _, facts in explanations)
     ids = list(map(str, images["image_id"]))
     own = predictions[(predictions["model"] == model) & predictions["image_id"].isin(ids)]
     right = own[own["correct"].eq(True)]
@@ -132,7 +135,7 @@ def example(
     for arrays, facts in explanations:
         saliency = explanation_figures.scale(arrays["saliency"][row : row + 1])[0]
         segments = arrays["segments"][row] if "segments" in arrays else None
-        heat = explanation_figures.blend(images["images"][row], saliency, segments, scale=1)
+        heat = explanation_figures.blend(images["images"][row], saliency, segments)
         pixels = np.rint(255 * heat).astype(np.uint8)
         shown.append({"title": text.explainer_title(facts["explainer"]), "uri": _encoded(pixels, _LARGE)})
     return {

@@ -99,7 +99,7 @@ def _data_files(package: str, patterns: Sequence[str]) -> dict[str, Path]:
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError(f"`package`: {package!r} is not an installed top-level Python package")
-    root = Path(spec.submodule_search_locations[0])
+    root = Path(next(iter(spec.submodule_search_locations)))
     found = set()
     for pattern in patterns:
         matches = {path for path in root.glob(pattern) if path.is_file() and ".." not in path.relative_to(root).parts}

@@ -16,7 +16,7 @@ import torch
 import torchvision
 from torch import nn
 from unitlens.explainers import run
-from unitlens.networks import build, pretrained
+from unitlens.networks import build, network, pretrained
 from unitlens.networks.network import (
     class_names,
     load_classifier,
@@ -205,6 +205,27 @@ def test_a_loaded_network_is_ready_for_inference_and_hooks(toy, state, tmp_path)
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert not any(getattr(module, "inplace", False) for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("largest", "called"),
+    [
+        (1 << 30, [("M_MMAP_THRESHOLD", 1 << 30), ("M_TRIM_THRESHOLD", 2**31 - 1)]),
+        (1 << 25, [("M_MMAP_THRESHOLD", 1 << 30), ("M_MMAP_MAX", 0), ("M_TRIM_THRESHOLD", 2**31 - 1)]),  # before 2.35
+        (None, []),  # another C library
+    ],
+)
+def test_glibc_keeps_the_memory_that_tensors_free(monkeypatch, largest, called):
+    names, calls = {-1: "M_TRIM_THRESHOLD", -3: "M_MMAP_THRESHOLD", -4: "M_MMAP_MAX"}, []  # of malloc.h
+
+    def mallopt(option, value):
+        calls.append((names[option], value))
+        return int(names[option] != "M_MMAP_THRESHOLD" or value <= largest)
+
+    libc = types.SimpleNamespace(mallopt=mallopt, **({} if largest is None else {"gnu_get_libc_version": None}))
+    monkeypatch.setattr(network.ctypes, "CDLL", lambda name: libc)
+    network._keep_freed_memory()
+    assert calls == called
 
 
 def test_ordered_weights_go_by_position(toy, state, tmp_path):

@@ -362,6 +362,12 @@ def test_best_units_are_selective_first_and_differ():
     assert [image["alt"] for image in cards[1]["images"]] == ["i3", "i1"] and cards[1]["images"][0]["region"]
     assert len(cards[2]["images"]) == 1, "a row of -1 is no image"
 
+    dead = labels(("m", "x", "bat", 0.001, 1)).assign(status="dead")
+    untested = labels(("m", "x", "cow", None, 1)).assign(status="not selective")
+    more = pd.concat([units, dead, untested], ignore_index=True)
+    read = (more, [unit_maps([[3, 1], [0, 1], [2, 0], [1, -1]])], {"square": images})
+    assert samples.best_units((None, [], {}), read, count=9) == cards, "units that no test was made of are no evidence"
+
     named = masks(("named", "dotted", 1), ("named", "blue", 1), ("not selective", "red", 1))
     named = named.assign(unit=[0, 1, 2], q_value=[0.01, 0.01, 0.9], iou=[0.1, 0.2, 0.3])
     annotated = named, [unit_maps([[0, 1], [1, 2], [2, 3]])], {"square": images}

@@ -105,13 +105,14 @@ def test_progress_line_is_drawn_on_a_terminal(server, tmp_path, monkeypatch):
     fetch_images([source_of(server)], tmp_path / "kept", tmp_path, progress=terminal)
     name, bytes_of_all, times, rate = "weights.pth: ", r"[\d.]+k?M?/1.00M", r"\[\d\d:\d\d<(\?|\d\d:\d\d)", r"B/s"
     assert re.search(rf"{name}.*{bytes_of_all} {times}.*{rate}", terminal.getvalue())
+    assert terminal.getvalue().endswith("\r"), "the line goes at its end"
     counted = []
     monkeypatch.setattr(download.tqdm, "update", lambda bar, count: counted.append(count))
     fetch(source_of(server, name="other.pth"), tmp_path, progress=terminal)
     assert sum(counted) == len(CONTENT)
 
 
-@pytest.mark.parametrize("faults", [[500, 503], [429], ["cut", 500, "cut"]])
+@pytest.mark.parametrize("faults", [[500, 503], [429], ["cut", 500, "cut"], [416]])
 def test_passing_faults_are_retried(server, tmp_path, faults):
     server.faults = list(faults)
     assert fetch(source_of(server), tmp_path).read_bytes() == CONTENT
@@ -193,6 +194,8 @@ def test_https_that_leads_to_http_needs_a_full_hash(server, tmp_path, prefix, mo
     source = {"url": "https://localhost/weights.pth", "sha256": prefix}
     with pytest.raises(ValueError, match="which is not https: it needs a full `sha256`"):
         download._transfer(source, tmp_path / "weights.pth.part", sys.stderr)
+    download._transfer(source | {"sha256": HASH}, tmp_path / "weights.pth.part", sys.stderr)
+    assert (tmp_path / "weights.pth.part").read_bytes() == CONTENT
 
 
 def test_permanent_refusal_is_not_retried(server, tmp_path):
@@ -742,13 +745,15 @@ def test_a_server_that_drips_is_given_up(answering, tmp_path, monkeypatch, first
     monkeypatch.setattr(download, "_WINDOW", 0.3)
     monkeypatch.setattr(download, "_SLOWEST", 1_000_000)
     url, requests = answering(functools.partial(drip, first=first, each=b"x"))
-    start = time.monotonic()
+    start, before = time.monotonic(), set(threading.enumerate())
     with pytest.raises(
         OSError, match=rf"^{url} brought [\d,]+ bytes in 0.3 s, less than 1,000,000 a second; run"
     ) as error:
         fetch({"url": url}, tmp_path, lock=tmp_path / "lock.json")
     assert not isinstance(error.value, ConnectionError) and len(requests) == 1
     assert time.monotonic() - start < 5
+    waiting = set(threading.enumerate()) - before
+    assert all(thread.daemon for thread in waiting), "and no process waits for it"
     size = sum(file.stat().st_size for file in tmp_path.glob("*.part"))
     threading.Event().wait(0.1)
     assert sum(file.stat().st_size for file in tmp_path.glob("*.part")) - size < 50_000, "nobody waits for it any more"
@@ -1231,6 +1236,7 @@ def test_data_of_an_installed_package(tmp_path):
         ("skimage.data", "*", "not an installed top-level"),
         ("skimage", "data/unicorn.png", "'skimage' has no file 'data/unicorn.png'"),
         ("skimage", "../numpy/__init__.py", "has no file"),
+        ("skimage", "data", "'skimage' has no file 'data'"),
     ],
 )
 def test_missing_package_data_is_named(tmp_path, package, pattern, message):
