@@ -2,7 +2,7 @@
 
 import hashlib
 
-from unitlens.jobs.sheets import LABELED, label_columns
+from unitlens.jobs.sheets import FEWEST_SOURCE_IMAGES, LABELED, annotated_classes, label_columns
 
 
 def network(wildcards):
@@ -76,11 +76,17 @@ def sources(wildcards):
 
 
 def classes_of_folders(wildcards):
-    """The different lists of classes whose numbers the folders of explained source images have."""
-    images = config["images"][wildcards.dataset]
-    if wildcards.dataset != "explain" or images.get("kind") != "class_folders":
+    """The different lists of classes whose numbers the folders of explained or annotated source images have."""
+    if config["images"][wildcards.dataset].get("kind") != "class_folders":
         return []
-    return sorted({config["models"][model]["classes"] for model in explained_models()}, key=str)
+    if wildcards.dataset == "explain":
+        return sorted({config["models"][model]["classes"] for model in explained_models()}, key=str)
+    return annotated_classes(config) if wildcards.dataset == ANNOTATED else []
+
+
+def fewest_source_images(wildcards):
+    """How many source images a set needs; those of units also where files are copies of one."""
+    return FEWEST_SOURCE_IMAGES if labeled_models() and wildcards.dataset != "explain" else 1
 
 
 def drawn_images(wildcards):

@@ -114,6 +114,7 @@ rule retrieve_images:
         kind=of_images("kind"),
         size=of_images("size"),
         classes=classes_of_folders,
+        fewest=fewest_source_images,
         on_bad_image=of_images("on_bad_image"),
     message:
         "Retrieve the {wildcards.dataset} source images"

@@ -4,6 +4,7 @@ from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]) as terminal:
     from unitlens.images import datasets, textures
+    from unitlens.jobs import sheets
     from unitlens.storage.fetch import fetch_images
     from unitlens.storage.kept import keep_source_images
 
@@ -22,3 +23,4 @@ with log_to(snakemake.log[0]) as terminal:
         classes=params.classes,
         allow_missing=params.on_bad_image == "skip",
     )
+    sheets.check_source_images(output.sheet, params.fewest)

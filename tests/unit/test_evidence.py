@@ -127,6 +127,20 @@ def test_source_images_that_all_show_the_same_make_no_unit_selective():
     assert (table.p_value > 0.5).all()
 
 
+def test_a_list_in_which_no_word_fits_says_so():
+    activations, images, concepts = planted_layer(300, 1)
+    images["features"][:, :24] = 0  # what images show
+    concepts["features"][:, 24:] = 0  # what words mean
+    concepts["features"][:, :24] += 1
+    images["features"][:, 24:] = np.random.default_rng(5).normal(size=images["features"][:, 24:].shape)
+    table = label((activations, images, concepts))
+    assert set(table.status) == {"not selective"}
+    assert (
+        "Not supported at n = 300 source images (300 images): that any unit responds to what the encoder sees. So "
+        "nothing can be named." in concept_findings.evidence_findings(table)
+    )
+
+
 def test_the_same_seed_gives_the_same_table_and_another_seed_other_draws():
     layer = planted_layer(150, 2)
     first, second, other = (label(layer, seed=seed) for seed in (1, 1, 2))
@@ -193,7 +207,17 @@ def test_few_selective_units_calibrate_nothing(selective, expected):
     scores = torch.tensor([[20.0, 12.5, 0]] * (selective + 1))
     found = unit_labels.with_sets(table, scores, short, np.arange(3), np.array(["a", "b", "c"], object))
     assert set(found.gap) == {expected}
-    assert set(found.set_size) == {3 if expected > 20 else 2} and set(found.status[:-1]) == {"theme"}
+    assert set(found.set_size) == {3 if expected > 20 else 2}
+    assert set(found.status[:-1]) == {"selective" if expected > 20 else "theme"}
+
+
+@pytest.mark.parametrize(("listed", "status"), [(2, "selective"), (3, "theme")])
+def test_a_set_that_is_the_whole_list_is_no_theme(listed, status):
+    """A gap of 5 is calibrated, and two words lie within it: of a list of two that says nothing."""
+    table, short = pd.DataFrame({"status": ["selective"] * 12}), np.full((2, 12), 5.0)
+    scores, words = torch.tensor([[20.0, 15, 0]] * 12)[:, :listed], np.array(["a", "b", "c"][:listed], object)
+    found = unit_labels.with_sets(table, scores, short, np.arange(listed), words)
+    assert set(found.gap) == {5} and set(found.set_size) == {2} and set(found.status) == {status}
 
 
 def test_of_one_meaning_alone_no_unit_is_named():
@@ -210,6 +234,17 @@ def test_of_one_meaning_alone_no_unit_is_named():
     one = {name: each[:1] for name, each in concepts.items()}
     table = label((activations, images, one), "cos_similarity", null_draws=200)
     assert "selective" in set(table.status) and not set(table.status) & {"named", "theme"}
+    said = "Nothing can be named, because the list has one meaning only: a name is a choice among several."
+    assert said in concept_findings.evidence_findings(table)
+    weak = label((activations, images, one), null_draws=20)
+    assert set(weak.status) == {"not selective"} and said in concept_findings.evidence_findings(weak)
+    spellings = {name: np.concatenate([each[:1]] * 2) for name, each in concepts.items()}
+    spellings["word"] = np.array(["Dog", "dog"], object)
+    twice = label((activations, images, spellings), "cos_similarity", null_draws=200)
+    assert set(twice.status) <= {"selective", "not selective"}
+    assert said in concept_findings.evidence_findings(twice)
+    two = label((activations, images, {name: each[:2] for name, each in concepts.items()}), null_draws=20)
+    assert said not in concept_findings.evidence_findings(two)
 
 
 def test_one_word_in_two_spellings_is_one_name():

@@ -217,7 +217,7 @@ def test_planted_units_are_found_and_shuffled_masks_are_not():
     assert table.mask_concept.tolist()[:3] == ["stripes", "dots", ""]
     assert table.iou.tolist()[:2] == [1, 1] and table.iou[3] < 0.04
     assert table.detector.tolist() == [True, True, False, False]
-    assert table.status.tolist() == ["theme", "theme", "not selective", "not selective"]  # two calibrate no set
+    assert table.status.tolist() == ["selective", "selective", "not selective", "not selective"]  # two calibrate no set
     assert set(table.gap) == {np.inf} and table.set_size.tolist()[:2] == [2, 2]
     assert (
         table.q_value.tolist()[:2] == [0.015, 0.015] and table.q_value[3] > 0.05
@@ -238,7 +238,7 @@ def test_a_unit_that_is_not_finite_names_no_concept_and_leaves_the_others():
     left = ["q_value"]  # is adjusted for the units that are tested
     pd.testing.assert_frame_equal(table.drop(1).drop(columns=left), sound.drop(1).drop(columns=left), check_exact=True)
     assert table.loc[1, ["threshold", "iou", "second_iou", "p_value"]].isna().all() and not table.detector[1]
-    assert table.status.tolist() == ["theme", "not finite", "not selective", "not selective"]
+    assert table.status.tolist() == ["selective", "not finite", "not selective", "not selective"]
     assert table.loc[1, ["mask_concept", "mask_category", "second_mask_concept"]].tolist() == ["", "", ""]
     assert table.loc[1, ["mask_images", "mask_source_images"]].tolist() == [0, 0]
 
@@ -254,6 +254,8 @@ def test_a_probe_set_without_masks_is_refused():
     images, masks = composites(6)
     with pytest.raises(ValueError, match="no image has masks: give the sheet some"):
         dissect(images, 0 * masks)
+    with pytest.raises(ValueError, match=r"no concept is shown by 5 .* nothing can be named; most are shown by 2"):
+        dissect(images, masks)
 
 
 def test_a_layer_without_space_gives_no_row():
@@ -409,7 +411,14 @@ def test_a_table_by_hand():
     table = netdissect.tabulate(found, words, np.array(["a", "a", "b", "c", "d"]), source="masks", detector=0.3)
     q = [0.1 / 3, 0.1 / 3, 0.9, 0.004, np.nan, np.nan]
     np.testing.assert_allclose(table.q_value, q)
-    assert table.status.tolist() == ["theme", "theme", "not selective", "theme", "not selective", "not finite"]
+    assert table.status.tolist() == [
+        "selective",
+        "selective",
+        "not selective",
+        "selective",
+        "not selective",
+        "not finite",
+    ]
     assert table.set.tolist() == ["sky; sea; sand", "sky; sea; sand", "sea; sky; sand", "sky; sea; sand", "", ""]
     np.testing.assert_array_equal(table.set_size, [3, 3, 3, 3, np.nan, np.nan])
     assert table.mask_concept.tolist() == ["sky", "sky", "sea", "sky", "", ""]
@@ -532,10 +541,10 @@ def test_a_concept_of_fewer_than_five_source_images_does_not_compete():
     for shown, name in ((5, "a"), (4, "")):
         maps, labels = patchwork(np.random.default_rng(0), units=3)
         labels[:, 1], labels[labels == 1], labels[labels > 1] = 0, 0, 0
-        labels[:shown, 0], maps[:, 0] = 1, 0
+        labels[:shown, 0], labels[10:, 0], maps[:, 0] = 1, 2, 0
         maps[:shown, 0] = 1
         table = of_patchwork(maps, labels, share=0.2)
-        assert table.mask_concept[0] == name and table.annotated_source_images[0] == shown
+        assert table.mask_concept[0] == name and table.annotated_source_images[0] == shown + len(labels) - 10
         assert table.mask_source_images[0] == (5 if name else 0)
 
 
@@ -600,7 +609,7 @@ def test_few_selective_units_have_no_names_by_annotations_either():
     activations["activations"] = activations["activations"][:, 6:30]
     options = {"similarity": "auc", "seed": 0, "resamples": 2, "null_draws": 2000}
     table = unit_labels.label_table(activations, images, concepts, encoders=names, **options)
-    assert (table.status[:6] == "theme").all() and set(table.gap) == {np.inf} and set(table.set_size) == {6}
+    assert (table.status[:6] == "selective").all() and set(table.gap) == {np.inf} and set(table.set_size) == {6}
 
 
 def test_words_that_stand_twice_are_told_apart_and_concepts_that_few_images_show_left_out():
@@ -611,7 +620,7 @@ def test_words_that_stand_twice_are_told_apart_and_concepts_that_few_images_show
     assert shown.word.tolist() == ["crane (bird 3)", "crane (tool 4)", "rare"]
     sources[-1] = "f"
     assert netdissect.shown_concepts(words, features, sources).index.tolist() == [0, 1]
-    with pytest.raises(ValueError, match=r"no concept is shown by 5 source images .* or more; most are shown by 3"):
+    with pytest.raises(ValueError, match=r"no concept is shown by 5 source images or more, .* most are shown by 3"):
         netdissect.shown_concepts(words, features, np.array(list("aabbc" + "ffffgghh")))
 
 

@@ -497,6 +497,31 @@ BAD = {
             f"{CLASSES}"
         ],
     ),
+    "masks of one source image only": (
+        {
+            "netdissect": {"masks": "config/marks.csv"},
+            "images.annotated": {"sheet": "config/m.csv"} | FOLDER,
+        },
+        {
+            "config/marks.csv": "value,word,category\n1,sky,far\n",
+            "config/m.csv": "image_id,path,mask\na,a.png,a_m.png\nb,a.png,a_m.png\nc,c.png,\nd,d.png,\n",
+        },
+        [
+            "images.annotated.sheet: no concept of netdissect is shown by 5 source images or more, so it can name "
+            "nothing; most are shown by 1"
+        ],
+    ),
+    "boxes of four source images of a class": (
+        {"netdissect": {"boxes": CLASSES}, "images.annotated": {"sheet": "config/boxes.csv"} | FOLDER},
+        {
+            "config/boxes.csv": "image_id,path,label,box\n"
+            + "".join(f"{i},{i}.png,0,{'0 0 1 1' * (i != 'e')}\n" for i in "abcde")
+        },
+        [
+            "images.annotated.sheet: no concept of netdissect is shown by 5 source images or more, so it can name "
+            "nothing; most are shown by 4"
+        ],
+    ),
     "labels from annotations that nothing names": (
         {"dissect.method": "annotations"},
         {},

@@ -80,8 +80,8 @@ def write_sheet(
     size
         How many rows the config promised, where there is no `sheet`.
     classes
-        What the folders of a set of the kind ``class_folders`` must be, the classes of the models: files with their
-        names, ``imagenet``, or how many there are.
+        What the folders of a set of the kind ``class_folders`` must be, the classes of the models or annotations:
+        files with their names, ``imagenet``, or how many there are.
     allow_missing
         Leave missing source images and label maps to `decode_images` and `read_label_maps`, which list them.
 

@@ -17,6 +17,7 @@ from unitlens.jobs.sheets import (
     check_classes,
     check_concepts,
     check_masks,
+    check_shown,
     count_classes,
     sides,
 )
@@ -318,7 +319,7 @@ def _check_counts(config: dict, schema: dict) -> list[str]:
         for name, each in images.items()
         if -(-rows[name] // each["shard_size"]) > _MOST_SHARDS
     ]
-    problems += _check_shared_labels(config)
+    problems += _check_shared_labels(config) + check_shown(config)
     if any(model.get("layers") for model in config["models"].values()):
         needed = schema["properties"]["dissect"]["properties"]["similarity"]["fewestImages"]
         similarity = config["dissect"]["similarity"]

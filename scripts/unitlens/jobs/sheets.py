@@ -7,13 +7,14 @@ Without numpy and torch, so that the rules, decode jobs and the library share on
 
 import os
 import re
+import sys
 import unicodedata
 from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from unitlens.jobs.characters import shorten, word_problem
-from unitlens.jobs.csv_files import check_file, first_problems, read_records, restore
+from unitlens.jobs.csv_files import check_file, first_problems, read_all, read_records, restore
 from unitlens.jobs.inputs import unreadable
 
 COLUMNS = ("image_id", "path", "label", "mask", "crop", "box", "superpixels")
@@ -23,6 +24,7 @@ MAPS = ("mask", "superpixels")  # columns that name label maps
 MAPS_APART = ";"  # between several label maps in one cell
 LONGEST_ID = 200  # it names files, which some file systems allow 255 bytes with their endings
 FEWEST_SOURCE_IMAGES = 3  # of a probe set that can be resampled and exchanged
+FEWEST_SHOWING = 5  # source images that must show an annotated concept
 CLASS = re.compile(r"0|[1-9][0-9]{0,8}")  # the number of a class
 LABELED = ("class_folders", "imagenet_val")  # kinds of image sets whose source images are listed with labels
 IMAGENET_CLASSES = 1000
@@ -57,6 +59,17 @@ def read_rows(sheet: str | Path, start: int, stop: int) -> list[dict[str, str]]:
     if not rows and stop > start:
         raise ValueError(f"{sheet} has no row {start} (counted from 0 after the header)")
     return rows
+
+
+def check_source_images(sheet: str | Path, fewest: int) -> None:
+    """Raise a ValueError if fewer source images of a sheet of `datasets.write_sheet` differ in content than needed."""
+    rows = read_rows(sheet, 0, sys.maxsize)
+    found = len({row["path"] for row in rows if not row[DUPLICATE_OF]})
+    if found < fewest:
+        raise ValueError(
+            f"{sheet}: the {len(rows)} rows are {found} source image(s), {fewest} are the fewest that evidence for "
+            "labels can come from (crops and copies of one source image are one sample)"
+        )
 
 
 def parse_crop(text: str) -> tuple[float, float, float, float] | None:
@@ -212,6 +225,34 @@ def annotations(config: dict) -> dict[str, dict]:
     if config["dissect"]["method"] == "annotations":
         sections["dissect.annotations"] = config["dissect"]["annotations"]
     return {key: given for key, given in sections.items() if given}
+
+
+def annotated_classes(config: dict) -> list[str]:
+    """List the files and names of classes that annotations number."""
+    given = [section.get("boxes") or section.get("labels") for section in annotations(config).values()]
+    return sorted({classes for classes in given if classes and classes != "folders"})
+
+
+def check_shown(config: dict) -> list[str]:
+    """Ask that enough source images of a sheet show one annotated concept; label maps may show the same."""
+    name, problems = annotated_set(config), []
+    if "sheet" not in config["images"][name]:
+        return []
+    names, rows = read_all(config["images"][name]["sheet"])
+    rows = [dict.fromkeys(COLUMNS, "") | dict(zip(names, cells, strict=True)) for cells in rows]
+    for key, given in annotations(config).items():
+        showing = {}
+        for row in rows:
+            concept = row["mask"] and "mask" if "masks" in given else row["label"]
+            if concept and ("boxes" not in given or row["box"]):
+                showing.setdefault(concept, set()).add(row["path"])
+        most = max(map(len, showing.values()), default=0)
+        if most < FEWEST_SHOWING:
+            problems.append(
+                f"images.{name}.sheet: no concept of {key} is shown by {FEWEST_SHOWING} source images or more, so it "
+                f"can name nothing; most are shown by {most}"
+            )
+    return problems
 
 
 def check_classes(config: dict) -> list[str]:

@@ -91,9 +91,16 @@ def evidence_findings(table: pd.DataFrame) -> list[str]:
         kept=living.kept.median(),
         kept_group=living.kept_group.median(),
         claims=_claims(living),
+        alone=_one_meaning(living),
         held_out={name: mean for name, mean in correlations.items() if mean.n_groups >= resampling.FEWEST_GROUPS},
     )
     return sentences + (say("concepts.no_held_out") if living.held_out_correlation.isna().all() else [])
+
+
+def _one_meaning(living: pd.DataFrame) -> bool:
+    """Tell whether the best words of all units have no word of another meaning beside them."""
+    labeled = living[living["candidate"].fillna("").ne("")]
+    return len(labeled) > 0 and bool(labeled["margin_group"].isna().all())
 
 
 def _claims(living: pd.DataFrame) -> dict[str, object]:

@@ -9,7 +9,7 @@ from unitlens.jobs.sheets import read_rows
 from unitlens.networks.network import class_names
 from unitlens.storage.tables import read_table, read_texts
 from unitlens.tables import resampling, unit_labels
-from unitlens.units.netdissect import DETECTOR, FEWEST, Dissection, candidates
+from unitlens.units.netdissect import DETECTOR, Dissection, candidates, shown_often
 
 ALPHA = 0.05  # highest q-value of a unit that is selective
 SOURCES = {"masks": "masks", "boxes": "boxes, so coarse"}
@@ -41,17 +41,12 @@ def mask_words(
 
 
 def shown_concepts(words: pd.DataFrame, features: np.ndarray, source_images: np.ndarray) -> pd.DataFrame:
-    """Give the rows of `words` that at least `FEWEST` source images show, each word once.
+    """Give the rows of `words` that enough source images show, see `shown_often`, each word once.
 
     `features`, (images, concepts + 1), are of `concept_features`, and `source_images`, (images,), what each was cut
-    from. A word that stands there twice gets its category and value behind it. ValueError if none is shown.
+    from. A word that stands there twice gets its category and value behind it. Errors are as of `shown_often`.
     """
-    count = [len(set(source_images[shown])) for shown in features[:, : len(words)].T > 0]
-    kept = words[np.array(count) >= FEWEST]
-    if kept.empty:
-        raise ValueError(
-            f"no concept is shown by {FEWEST} source images of the probe set or more; most are shown by {max(count)}"
-        )
+    kept = words[shown_often(features[:, : len(words)] > 0, source_images)]
     unique = kept.word + " (" + kept.category + " " + kept["value"].astype(str) + ")"
     return kept.assign(word=kept.word.mask(kept.word.duplicated(keep=False), unique))
 

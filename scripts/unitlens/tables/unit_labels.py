@@ -259,8 +259,8 @@ def with_sets(
 
     The gap is that at which, of so many selective units, the set by one half holds the other half's concept for
     `COVERAGE` of them and one more unit (Vovk et al. 2005, conformal prediction); infinite, so that a set holds the
-    whole list, where there are fewer than `FEWEST_CALIBRATED` such units. Of a list of one meaning nothing
-    is claimed. `short` (2, units) is of `Collected`.
+    whole list, where there are fewer than `FEWEST_CALIBRATED` such units. A set that holds the whole list says
+    nothing, so it is neither a name nor a theme. `short` (2, units) is of `Collected`.
     """
     selective = (table.status == "selective").to_numpy()
     known = short[:, selective & ~np.isnan(short).any(0)]
@@ -273,6 +273,6 @@ def with_sets(
     found = label_sets.sets(scores, gap, groups)
     size = np.array([len(each) if len(each) else np.nan for each in found])
     shown = ["; ".join(words[each[:_SET_SHOWN]]) for each in found]
-    told = selective & (len(np.unique(groups)) > 1)  # of one meaning alone there is nothing to choose
+    told = selective & np.isfinite(gap) & (size < len(np.unique(groups)))
     status = table.status.mask(told & (size <= LARGEST_THEME), "theme").mask(told & (size == 1), "named")
     return table.assign(gap=gap, set_size=size, set=shown, status=status)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from unitlens.images.label_maps import label_maps
 from unitlens.jobs.progress import each, progress
+from unitlens.jobs.sheets import FEWEST_SHOWING
 from unitlens.networks.hooks import run_to
 from unitlens.networks.layer_outputs import as_grid
 from unitlens.units.label_sets import shortfall
@@ -30,7 +31,6 @@ from unitlens.units.permutation import SourceImages, group_rows, halves, shuffle
 
 SHARE = 0.005  # of a unit's activations that lie above its threshold
 DETECTOR = 0.04  # intersection over union from which on a unit is a detector
-FEWEST = 5  # source images that must show a concept
 DRAWS = 1000  # of label maps given to other source images
 _HELD = 2**28  # most bytes that the search for thresholds holds
 _BLOCK = 2**24  # most numbers of an enlarged map held at once
@@ -49,7 +49,7 @@ class Overlap(NamedTuple):
 class Dissection(NamedTuple):
     """What the units of a layer overlap."""
 
-    iou: np.ndarray  # (units, concepts), 0 for concepts that fewer than `FEWEST` source images show
+    iou: np.ndarray  # (units, concepts), 0 for concepts that fewer than `FEWEST_SHOWING` source images show
     thresholds: np.ndarray  # (units,)
     shows: np.ndarray  # (images, concepts) bool: which concepts an image is annotated with
     halves: np.ndarray  # (2, units) the best concept on each half of the source images, -1 where there is none
@@ -87,7 +87,7 @@ def dissect(
     `source_images`, (images,), is what each was cut from. `values` and `categories`, (concepts,), are those of the
     label maps or the labels of boxes; the source is ``masks`` or ``boxes``. Halves and `draws` come from the seed. None
     for a layer without space, of outputs (n, units). ValueError if no unit is finite on every image, a value has no
-    word, nothing is annotated, or there are fewer than three source images.
+    word, no concept is annotated often enough (`shown_often`), or there are fewer than three source images.
     """
     images = len(source_images)
 
@@ -119,13 +119,28 @@ def dissect(
     if not grids:
         raise ValueError(f"no image has {source}: give the sheet some, or take `netdissect` out of the config")
     shown = np.concatenate(shows)
-    usable = np.array([len(set(sources.number[column])) >= FEWEST for column in shown.T])
+    usable = shown_often(shown, source_images)
     ious = [np.where(usable, iou(each, category), 0) for each in (*totals, _sum(totals))]
     best = np.stack([np.where(each.max(1) > 0, each.argmax(1), -1) for each in ious])
     scores = [candidates(each) for each in ious[:2]]
     short = np.stack([shortfall(*each) for each in zip(scores, torch.from_numpy(best[[1, 0]]), strict=True)])
     p_value = _compare(_join(grids, images), best[2], usable, category, shown, sources, draws, rngs[1])
     return Dissection(ious[2], limits.cpu().numpy(), shown, best[:2], short, p_value, 1 / (1 + draws))
+
+
+def shown_often(shown: np.ndarray, source_images: Sequence[str]) -> np.ndarray:
+    """Tell which concepts (concepts,) enough source images show, of `shown` (images, concepts).
+
+    ValueError if there is none.
+    """
+    _, number = np.unique(source_images, return_inverse=True)
+    count = np.array([len(np.unique(number[column])) for column in shown.T])
+    if count.max() < FEWEST_SHOWING:
+        raise ValueError(
+            f"no concept is shown by {FEWEST_SHOWING} source images or more, so nothing can be named; most are shown "
+            f"by {count.max()}"
+        )
+    return count >= FEWEST_SHOWING
 
 
 def thresholds(

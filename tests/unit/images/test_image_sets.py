@@ -419,3 +419,14 @@ def test_files_of_a_row_and_their_hashes_leave_out_numbers(tmp_path):
     listed(tmp_path, sheet=tmp_path / "sheet.csv", allow_missing=True)
     expected = {f"{name}.png": hashlib.sha256(name.encode()).hexdigest() for name in ("a", "b", "d")}
     assert datasets.hashes(tmp_path / "out.csv") == expected | {"c.png": ""}
+
+
+def test_copies_of_one_source_image_are_too_few(tmp_path):
+    write(tmp_path, "set/a.png", "set/b.png", "set/c.png", content="the same")
+    listed(tmp_path, size=3)
+    with pytest.raises(ValueError, match=r"the 3 rows are 1 source image\(s\), 3 are the fewest .* copies of one"):
+        sheets.check_source_images(tmp_path / "out.csv", sheets.FEWEST_SOURCE_IMAGES)
+    sheets.check_source_images(tmp_path / "out.csv", 1)
+    write(tmp_path, "set/d.png", "set/e.png")
+    listed(tmp_path, size=5)
+    sheets.check_source_images(tmp_path / "out.csv", sheets.FEWEST_SOURCE_IMAGES)

@@ -403,6 +403,7 @@ def test_trends_rise_fall_or_are_not_supported():
 
 def labels(q, alpha, **changes):
     facts = {"source_images": 40, "images": 50, "p_floor": 0.001, "kept": 0.5, "kept_group": 0.75, "set_size": NAN}
+    facts |= {"candidate": "dog", "margin_group": 0.1}
     table = pd.DataFrame({"p_value": q, "held_out_correlation": NAN}).assign(alpha=alpha, **facts)
     table["status"] = np.where(np.array(q) <= alpha, "selective", "not selective")
     return concept_findings.evidence_findings(table.assign(**changes))
@@ -419,7 +420,8 @@ def test_labels_are_better_than_chance_up_to_the_alpha_in_use():
     assert labels(q, 0.05)[0] == start.format("1 of 4 active units (25 %) is", "0.05")
     assert labels(q, 0.001)[0] == start.format("0 of 4 active units (0 %) are", "0.001")
     assert labels(q, 0.001)[2] == (
-        "Not supported at n = 40 source images (50 images): that any unit responds to what the encoder sees."
+        "Not supported at n = 40 source images (50 images): that any unit responds to what the encoder sees. So "
+        "nothing can be named."
     )
 
 
