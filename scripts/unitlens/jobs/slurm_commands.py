@@ -14,6 +14,7 @@ without the library: ``python slurm_commands.py sbatch …``.
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -35,6 +36,7 @@ _WATCHED = 25  # of these, the seconds in which the next end of a job is waited 
 _LOOKED = 30  # seconds after which SLURM is asked though jobs come to their good end
 _GONE = 60  # seconds after which a job that nobody knows any more has ended, and after which a wait is told
 
+_STARTS_ANOTHER = " --executor slurm-jobstep --jobs 1"  # what makes a job's Snakemake start one that works, by srun
 _STOPPED = "it was not submitted: the run was stopped"
 # What an attempt later does not change, and what it does; see `slurm_strerror` in SLURM's source for the words.
 _FOR_GOOD = re.compile(
@@ -221,13 +223,12 @@ def _run(name: str, arguments: Sequence[str]) -> subprocess.CompletedProcess:
 
 
 def _recorded(word: str) -> str:
-    """Let a job write its exit status beside what is known of it."""
+    """Let a job write its exit status, end at once where it left 0 and was requeued, and start one Snakemake."""
     if not word.startswith("--wrap="):
         return word
-    place = str(_folder()).replace("'", "'\\''")
-    return (
-        f"--wrap=({word.removeprefix('--wrap=')}); status=$?; echo $status > '{place}'/$SLURM_JOB_ID.exit; exit $status"
-    )
+    status, command = f"{shlex.quote(str(_folder()))}/$SLURM_JOB_ID.exit", word.removeprefix("--wrap=")
+    run = f"({command.replace(_STARTS_ANOTHER, '')}); status=$?; echo $status > {status}; exit $status"
+    return f"--wrap=grep -qx 0 {status} 2> /dev/null && exit; {run}"
 
 
 def _value(arguments: Sequence[str], option: str) -> str:

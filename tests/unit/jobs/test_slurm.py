@@ -1,5 +1,6 @@
 """Commands that stand in for SLURM's, with fakes of SLURM's own behind them; how a job ended, in words."""
 
+import importlib.util
 import json
 import logging
 import os
@@ -202,15 +203,35 @@ def test_a_job_whose_number_was_lost_is_not_submitted_twice(run, fake, capfd):
     assert len(asked.read_text().splitlines()) == 3, "nothing is submitted while SLURM does not say what it has"
 
 
+RUNS = """export SLURM_JOB_ID=17
+for word in "$@"; do case $word in --wrap=*) sh -c "${word#--wrap=}" >&2; echo 17;; esac; done"""
+
+
 def test_a_job_writes_its_exit_status(run, fake, capfd):
-    fake(
-        "sbatch",
-        'export SLURM_JOB_ID=17; for word in "$@"; do '
-        'case $word in --wrap=*) sh -c "${word#--wrap=}" >&2; echo 17;; esac; done',
-    )
+    fake("sbatch", RUNS)
     assert slurm_commands.insist("sbatch", [*SUBMISSION[:-1], "--wrap=echo works; exit 3"]) == 0
     assert "works" in capfd.readouterr().err
     assert slurm_commands.exit_status(run, "17") == "3" and slurm_commands.exit_status(run, "18") == ""
+
+
+@pytest.mark.parametrize(("before", "works"), [("0", False), ("1", True), ("10", True)])
+def test_a_job_that_slurm_requeues_after_its_good_end_does_not_begin_again(run, fake, capfd, before, works):
+    (run / "17.exit").write_text(f"{before}\n")
+    fake("sbatch", RUNS)
+    assert slurm_commands.insist("sbatch", SUBMISSION) == 0
+    assert ("works" in capfd.readouterr().err) == works and slurm_commands.exit_status(run, "17") == "0"
+
+
+def test_a_job_starts_one_snakemake(run, fake, capfd):
+    fake("sbatch", RUNS)
+    command = "echo python -m snakemake --cores 'all' --executor slurm-jobstep --jobs 1 --mode 'remote'"
+    assert slurm_commands.insist("sbatch", [*SUBMISSION[:-1], f"--wrap={command}"]) == 0
+    assert capfd.readouterr().err == "python -m snakemake --cores all --mode remote\n"
+
+
+def test_the_plugin_asks_for_the_snakemake_that_is_left_out():
+    source = Path(importlib.util.find_spec("snakemake_executor_plugin_slurm").origin).read_text()
+    assert f'"{slurm_commands._STARTS_ANOTHER.strip()}"' in source
 
 
 def states(capfd):
