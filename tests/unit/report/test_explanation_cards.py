@@ -86,6 +86,13 @@ def test_source_images_have_a_row_for_each_model_and_a_map_for_each_explainer():
     assert len(explanation_page.collect(**inputs() | {"source_images": 2})) == 2
 
 
+def test_a_white_image_without_saliency_stays_white():
+    given = inputs()
+    given["images"]["square"]["images"][2] = 255
+    cam, lime = explanation_page.collect(**given)[2]["rows"][0]["maps"]
+    assert (cam["heat"] == 255).all() and (lime["heat"] == 255).all()
+
+
 def test_words_say_what_is_explained_and_what_is_predicted():
     rows = [card["rows"][0] for card in explanation_page.collect(**inputs())]
     assert [row["caption"] for row in rows] == ["<b>tench</b>, p = 0.25"] * 2 + ["ray, p = 0.25"]

@@ -1054,6 +1054,18 @@ def test_very_many_tiny_members_are_refused(tmp_path, kind):
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_an_archive_may_be_as_large_as_its_limits(tmp_path):
+    """Each of two small files counts for 2 KiB; headers and padding count for nothing."""
+    (tmp_path / "a.txt").write_text("a")
+    with tarfile.open(tmp_path / "a.tar", "w") as file:
+        for name in ("a.txt", "b.txt"):
+            file.add(tmp_path / "a.txt", name)
+    assert len(unpack(tmp_path / "a.tar", tmp_path / "out", ["*"], max_bytes=4096, max_members=2)) == 2
+    for less in ({"max_bytes": 4095}, {"max_members": 1}):
+        with pytest.raises(ValueError, match="absurd size, 4,096 bytes or more in 2 members"):
+            unpack(tmp_path / "a.tar", tmp_path / "out", ["*"], **less)
+
+
 def test_what_follows_the_end_of_a_tar_has_a_limit(tmp_path):
     with gzip.open(tmp_path / "a.tar.gz", "wb", compresslevel=1) as file:
         file.write(header("a.bin", size=0) + bytes(160 << 20))
