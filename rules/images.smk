@@ -15,7 +15,7 @@ rule decode_images:
     conda:
         "../envs/unitlens.yaml"
     resources:
-        mem_mb=memory_of_shard,
+        mem_mb=memory_of_blocks,
         runtime=USUAL,
     params:
         geometry=geometry,

@@ -19,13 +19,11 @@ CARDS_MB = 2000  # the page of all units
 REFERENCES_MB = 3450  # a network, and the packages that define the explainers
 
 
-def memory_of_shard(wildcards, attempt):
-    """Memory for the images of one shard and their label maps, of which a source image of Broden has up to eight."""
-    start, stop = shard_range(wildcards)
-    images = config["images"][wildcards.dataset]
-    pixels, maps = math.prod(sides(geometry(wildcards)["crop"])), 8 if images["kind"] == "broden" else 2
-    large = max(images["max_pixels"] - 2 * 10**8, 0)  # what one source image takes beyond the usual
-    return attempt * (1000 + ((stop - start) * pixels * (3 + 2 * maps) + 8 * large) // 2**20)
+def memory_of_blocks(wildcards, attempt):
+    """Memory for the source images that are decoded at once and up to eight label maps of each (docs/cluster.md)."""
+    pixels = math.prod(sides(geometry(wildcards)["crop"]))
+    large = max(config["images"][wildcards.dataset]["max_pixels"] - 2 * 10**8, 0)  # beyond what is usual
+    return attempt * (1000 + (AT_ONCE * pixels * (3 + 2 * 8) + 8 * large) // 2**20)
 
 
 def memory(megabytes, maps=0, section=None):

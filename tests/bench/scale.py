@@ -231,32 +231,32 @@ def measured_steps(images: int) -> dict[str, dict]:
 
 
 def decode(folder: str, images: str) -> None:
-    """Decode every shard as `decode_images` does one."""
-    from unitlens.images.decode import decode_images
+    """Decode all as one shard, block by block, as `decode_images` does."""
+    from unitlens.images.decode import Found, decode_blocks
     from unitlens.jobs.sheets import read_rows
-    from unitlens.storage.arrays import write_arrays
+    from unitlens.storage.arrays import create_arrays
 
-    for start in range(0, int(images), SHARD):
-        rows = read_rows(Path(folder, "sheet.csv"), start, min(start + SHARD, int(images)))
-        pixels, _, _, _ = decode_images(rows, Path(folder, "source_images"), GEOMETRY)
-        ids = [row["image_id"] for row in rows]
-        write_arrays(Path(folder, f"images/{start:07d}.h5"), {"images": pixels, "image_id": ids}, {})
+    rows = read_rows(Path(folder, "sheet.csv"), 0, int(images))
+    with create_arrays(Path(folder, "images/00000.h5"), len(rows), {}) as add:
+        for pixels in decode_blocks(rows, Path(folder, "source_images"), GEOMETRY, Found()):
+            add(images=pixels)
+        add(image_id=[row["image_id"] for row in rows])
 
 
 def extract(folder: str, images: str) -> None:
-    """Read every shard in batches and write as many activations, pixels instead of a network's."""
+    """Read the shard in batches and write as many activations, pixels instead of a network's."""
     import numpy as np
-    from unitlens.storage.arrays import open_arrays, read_batches, write_arrays
+    from unitlens.storage.arrays import create_arrays, open_arrays, read_batches, read_dataset
 
-    for shard in sorted(Path(folder, "images").iterdir()):
-        with open_arrays(shard) as file:
-            parts = [batch.reshape(len(batch), -1)[:, :UNITS] for batch in read_batches(file["images"], BATCH)]
-            arrays = {"activations": np.concatenate(parts).astype(np.float32), "image_id": file["image_id"].asstr()[:]}
-        write_arrays(Path(folder, "activations", shard.name), arrays, {})
+    target = Path(folder, "activations/00000.h5")
+    with open_arrays(Path(folder, "images/00000.h5")) as file, create_arrays(target, int(images), {}) as add:
+        for batch in read_batches(file["images"], BATCH):
+            add(activations=batch.reshape(len(batch), -1)[:, :UNITS].astype(np.float32))
+        add(image_id=read_dataset(file["image_id"]))
 
 
 def read(folder: str, images: str) -> None:
-    """Read all activations in batches, shard by shard."""
+    """Read all activations in batches."""
     from unitlens.storage.shards import read_blocks
 
     blocks = read_blocks(sorted(Path(folder, "activations").iterdir()), ["activations"], BATCH)
@@ -386,8 +386,7 @@ A job on the cluster reads the Snakefile and the rules again, but checks no shee
 ## Decoded images and activations
 
 {SOURCE_IMAGES} source images of 256 x 256 pixels, named over and over by the sheet, are decoded to 64 x 64, and {UNITS}
-activations each are taken from the pixels. One process does all shards of {SHARD} one after the other, so its memory is
-that of one job if it does not grow.
+activations each are taken from the pixels. All are one shard, so what is measured is the memory of a job.
 
 {{steps}}
 ## Chunks and filters

@@ -85,15 +85,15 @@ DEMO = {
     "write_overview": 1,
     "all": 1,
 }
-# 3 models: two are labeled at 3 layers each, two are explained; 63,305 source images are 16 shards of 4096
+# 3 models: two are labeled at 3 layers each, two are explained; 63,305 source images are two shards
 FULL = DEMO | {
     "retrieve_weights": 3,
     "check_model": 3,
     "retrieve_encoder": 1,  # CLIP's one checkpoint
     "retrieve_images": 2,
-    "decode_images": 50,  # 2 labeled models and the encoder x 16 shards, 2 explained models x 1 shard
-    "extract_activations": 96,  # 2 models x 3 layers x 16 shards
-    "embed_images": 16,
+    "decode_images": 8,  # 2 labeled models and the encoder x 2 shards, 2 explained models x 1 shard
+    "extract_activations": 12,  # 2 models x 3 layers x 2 shards
+    "embed_images": 2,
 }
 del FULL["map_annotated_units"]  # the probe set has its own label maps
 del FULL["audit_classes"]
@@ -133,6 +133,7 @@ def test_the_documents_count_the_jobs_of_the_full_experiment():
     gpu = sum(count for rule, count in counts.items() if "gpu=GPU" in RULES[rule])
     local = sum(count for rule, count in counts.items() if "localrule: True" in RULES[rule])
     jobs = sum(counts.values())
+    assert gpu <= 60, "a job's start costs more than most of their work"
     page, readme = ((ROOT / name).read_text() for name in ("docs/full-scale.md", "README.md"))
     assert (
         f"{jobs} jobs, of which {gpu} use a GPU, {jobs - gpu - local} are other cluster jobs and {local} run where"

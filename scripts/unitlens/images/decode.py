@@ -11,6 +11,7 @@ import stat
 import struct
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from unitlens.images.geometry import check_geometry, cut_out, fit_image
 from unitlens.jobs.progress import each
-from unitlens.jobs.sheets import inside, parse_crop, sides
+from unitlens.jobs.sheets import AT_ONCE, inside, parse_crop, sides
 
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # EPS would run Ghostscript
 
@@ -40,6 +41,20 @@ class Remarks(NamedTuple):
     several: list[str]  # paths of files with several frames or pages, of which the first one is taken
     deep: list[str]  # paths of files of 16 bits
     brightest: int  # the greatest value in these
+
+
+@dataclass
+class Found:
+    """What was found in source images that have been decoded so far."""
+
+    kept: list[int] = field(default_factory=list)  # indices of the rows that could be decoded
+    problems: list[tuple[str, str]] = field(default_factory=list)  # image_id and message of each of the others
+    several: list[str] = field(default_factory=list)
+    deep: dict[str, int] = field(default_factory=dict)  # the greatest value in each file of 16 bits
+
+    def remarks(self) -> Remarks:
+        """Say what is to be said of the rows that are kept."""
+        return Remarks(list(dict.fromkeys(self.several)), list(self.deep), max(self.deep.values(), default=0))
 
 
 class _Opened(NamedTuple):
@@ -91,28 +106,51 @@ def decode_images(
         With "fail", one error for all unreadable source images, the first five named. Always: a path outside `root`, a
         crop that is not four fractions, a bad option.
     """
+    found = Found()
+    blocks = list(decode_blocks(rows, root, geometry, found, on_bad_image=on_bad_image, bits=bits, size=len(rows)))
+    return blocks[0], np.array(found.kept, dtype=np.int64), found.problems, found.remarks()
+
+
+def decode_blocks(
+    rows: Sequence[Mapping[str, str]],
+    root: str | Path,
+    geometry: Mapping,
+    found: Found,
+    *,
+    on_bad_image: str = "fail",
+    bits: int = 16,
+    size: int = AT_ONCE,
+) -> Iterator[np.ndarray]:
+    """Decode as `decode_images` does, and give the images that are kept `size` at a time; the last may be fewer.
+
+    What else is known of them is added to `found`. A ValueError as of `decode_images`; one for source images that
+    cannot be read comes after the last of them.
+    """
     if on_bad_image not in ("fail", "skip"):
         raise ValueError(f"`on_bad_image` must be 'fail' or 'skip', got {on_bad_image!r}")
     check_geometry(geometry)
     places = [place_of(root, row) for row in rows]
     open_once = functools.lru_cache(maxsize=1)(_open_upright)  # the crops of one source image follow each other
-    images = np.empty((len(rows), *sides(geometry["crop"]), 3), np.uint8)
-    kept, problems, several, deep = [], [], [], {}
+    shape = (min(size, len(rows)), *sides(geometry["crop"]), 3)
+    images, count = np.empty(shape, np.uint8), 0
     for index, (path, crop) in enumerate(each(places, "source images")):
         try:
             opened = open_once(path, bits)
-            images[len(kept)] = fit_image(cut_out(opened.image, crop), geometry)
-            kept.append(index)
-            several += [rows[index]["path"]] if opened.several else []
-            deep |= {} if opened.brightest is None else {rows[index]["path"]: opened.brightest}
+            images[count] = fit_image(cut_out(opened.image, crop), geometry)
+            count += 1
+            found.kept.append(index)
+            found.several += [rows[index]["path"]] if opened.several else []
+            found.deep |= {} if opened.brightest is None else {rows[index]["path"]: opened.brightest}
         except ValueError as error:
-            problems.append((rows[index]["image_id"], f"{path}: {error}"))
-    if problems and on_bad_image == "fail":
-        named = "\n".join(f"  image_id {image_id!r}: {message}" for image_id, message in problems[:5])
-        more = f"\n  and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise ValueError(f"{len(problems)} of {len(rows)} source images cannot be decoded:\n{named}{more}")
-    remarks = Remarks(list(dict.fromkeys(several)), list(deep), max(deep.values(), default=0))
-    return images[: len(kept)], np.array(kept, dtype=np.int64), problems, remarks
+            found.problems.append((rows[index]["image_id"], f"{path}: {error}"))
+        if count == size:
+            yield images
+            images, count = np.empty(shape, np.uint8), 0
+    if found.problems and on_bad_image == "fail":
+        named = "\n".join(f"  image_id {image_id!r}: {message}" for image_id, message in found.problems[:5])
+        more = f"\n  and {len(found.problems) - 5} more" if len(found.problems) > 5 else ""
+        raise ValueError(f"{len(found.problems)} of {len(rows)} source images cannot be decoded:\n{named}{more}")
+    yield images[:count]
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from unitlens.jobs.inputs import unreadable
 COLUMNS = ("image_id", "path", "label", "mask", "crop", "box", "superpixels")
 OWN_LABEL = "label_{}"  # column of the labels of one model, which numbers classes in its own way
 DUPLICATE_OF = "duplicate_of"  # column of the sheets that `datasets.write_sheet` writes, of no others
+AT_ONCE = 64  # source images of a shard that are held while it is decoded
 MAPS = ("mask", "superpixels")  # columns that name label maps
 MAPS_APART = ";"  # between several label maps in one cell
 LONGEST_ID = 200  # it names files, which some file systems allow 255 bytes with their endings

@@ -8,15 +8,15 @@ complete from the moment it has its name.
 import errno
 import glob
 import hashlib
-import io
 import json
+import math
 import os
 import re
 import socket
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from traceback import walk_tb
 from typing import TypeVar
@@ -25,6 +25,7 @@ import h5py
 import numpy as np
 
 from unitlens import __version__
+from unitlens.storage.files import Unfinished, array_files_below
 
 _CHUNK_BYTES = 2**20
 Part = TypeVar("Part")
@@ -43,12 +44,9 @@ class Contents(dict):
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, object]) -> None:
-    """Write `arrays` to one HDF5 file, atomically, in a folder that is made when missing.
+    """Write `arrays` to one HDF5 file, atomically, in a folder that is made when missing: see `create_arrays`.
 
-    The file is written as ``<path>.<host>-<pid>.part`` and renamed: a killed job leaves no file of the final name, and
-    two jobs that write the same path do not mix. What a killed job of this host left of it is removed. Arrays are
-    numbers, bool or text with the same number of rows (first axis); `attributes` are facts about the file, to which the
-    library version is added.
+    Arrays are numbers, bool or text with the same number of rows (first axis).
 
     Raises
     ------
@@ -60,18 +58,49 @@ def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], attributes:
     """
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
     rows = {name: len(array) if array.ndim else "no" for name, array in arrays.items()}
-    if len(set(rows.values())) > 1 or "no" in rows.values():
-        raise ValueError(f"{path}: arrays of one file need the same number of rows, got {rows}")
-    for name, array in arrays.items():
-        _check_kind(path, name, array)
+    _check_rows(path, rows)
+    with create_arrays(path, max(rows.values(), default=0), attributes) as add:
+        add(**arrays)
+
+
+@contextmanager
+def create_arrays(path: str | Path, rows: int, attributes: Mapping[str, object]) -> Iterator[Callable[..., None]]:
+    """Write a file of at most so many rows in the block, by a function that takes arrays or the next rows of them.
+
+    It is called with arrays by name, once for text and as often as they have parts for numbers and bool, and holds
+    none of them. The file is written as ``<path>.<host>-<pid>.part`` and renamed at the end of the block: a killed job
+    leaves no file of the final name, and two jobs that write the same path do not mix. What a killed job of this host
+    left of it is removed. `attributes` are facts about the file, read at the end, to which the library version is
+    added. A ValueError or an OSError as of `write_arrays`; after an error of the block, too, no file is left.
+    """
+    path, counts, empty = Path(path), {}, {}
     with _replacing(path) as (file, part):
-        for key, value in {**attributes, "unitlens": __version__}.items():
-            _write_attribute(file, key, value, path)
-        for name, array in arrays.items():
-            array = _encoded(array) if array.dtype.kind in "UO" else array
-            file.create_dataset(name, data=array, track_times=False, **_checksummed_chunks(array))
-            part.check()
-        file.attrs["sha256"] = _digest(file)
+
+        def add(**arrays: np.ndarray) -> None:
+            for name, array in arrays.items():
+                array = np.asarray(array)
+                _check_kind(path, name, array)
+                if not len(array):
+                    empty.setdefault(name, array)
+                    continue
+                with _naming_what_is_written(path):
+                    _append(path, file, name, array, counts.get(name, 0), rows)
+                    part.check()
+                counts[name] = counts.get(name, 0) + len(array)
+
+        yield add
+        for name in empty.keys() - counts.keys():
+            counts[name] = 0
+        _check_rows(path, counts)
+        with _naming_what_is_written(path):
+            for name, count in counts.items():
+                if not count:
+                    _append(path, file, name, empty[name], 0, 0)
+                elif count < len(file[name]):
+                    file[name].resize(count, axis=0)
+            for key, value in {**attributes, "unitlens": __version__}.items():
+                _write_attribute(file, key, value, path)
+            file.attrs["sha256"] = _digest(file)
 
 
 @contextmanager
@@ -131,7 +160,7 @@ def remove_damaged(folder: str | Path) -> list[str]:
     def leave(error: OSError) -> None:
         reasons.append(f"{error.filename} cannot be read ({error.strerror}); it was left alone")
 
-    for path in _files_below(folder, leave):
+    for path in array_files_below(folder, leave):
         try:
             reason = damage(path)
         except OSError as error:
@@ -141,17 +170,6 @@ def remove_damaged(folder: str | Path) -> list[str]:
             path.unlink(missing_ok=True)
             reasons.append(reason)
     return reasons
-
-
-def _files_below(folder: str | Path, leave: Callable[[OSError], None]) -> Iterator[Path]:
-    """Give the array files below a folder, also behind links to folders, each folder once."""
-    seen = set()
-    for parent, folders, names in os.walk(folder, onerror=leave, followlinks=True):
-        folders.sort()
-        if (here := os.path.realpath(parent)) in seen:
-            folders.clear()
-        elif not seen.add(here):
-            yield from (Path(parent, name) for name in sorted(names) if name.endswith(".h5"))
 
 
 def read_arrays(
@@ -313,77 +331,67 @@ def _encoded(texts: np.ndarray) -> np.ndarray:
     return values.astype(h5py.string_dtype("utf-8", max(1, values.itemsize)))
 
 
-class _Part:
-    """A file that is being written: its first error is kept, and what follows goes to memory.
-
-    HDF5 ends the process, at once or at its exit, where it cannot write; so it never learns of the error.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.file, self.error = io.FileIO(path, "w+"), None
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.file, name)
-
-    def write(self, data: bytes) -> int:
-        start, left = self.file.tell(), memoryview(data).cast("B")
-        try:
-            while left:
-                left = left[self.file.write(left) :]
-        except OSError as error:
-            self._go_on_in_memory(error)
-            self.file.seek(start)
-            self.file.write(data)
-        return memoryview(data).nbytes
-
-    def truncate(self, size: int) -> int:
-        try:
-            return self.file.truncate(size)
-        except OSError as error:
-            self._go_on_in_memory(error)
-            return self.file.truncate(size)
-
-    def _go_on_in_memory(self, error: OSError) -> None:
-        disk, self.error = self.file, error
-        disk.seek(0)
-        self.file = io.BytesIO(disk.read())
-        with suppress(OSError):
-            disk.close()
-
-    def check(self) -> None:
-        if self.error:
-            raise self.error
-
-
 @contextmanager
-def _replacing(path: str | Path) -> Iterator[tuple[h5py.File, _Part]]:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _replacing(path: Path) -> Iterator[tuple[h5py.File, Unfinished]]:
     stem = f"{path.name}.{socket.gethostname()}-"
-    for part in path.parent.glob(f"{glob.escape(stem)}*.part"):
-        if not Path("/proc", part.name[len(stem) : -len(".part")]).exists():  # its process was killed
-            part.unlink(missing_ok=True)
     part = path.with_name(f"{stem}{os.getpid()}.part")
     try:
-        content = _Part(part)
+        with _naming_what_is_written(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for left in path.parent.glob(f"{glob.escape(stem)}*.part"):
+                if not Path("/proc", left.name[len(stem) : -len(".part")]).exists():  # its process was killed
+                    left.unlink(missing_ok=True)
+            content = Unfinished(part)
+            file = h5py.File(content, "w", libver="v110")
         try:
-            with h5py.File(content, "w", libver="v110") as file:
-                yield file, content
+            yield file, content
         finally:
-            content.close()
-        content.check()
-        part.replace(path)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot be written: {error.strerror or error}", str(path)) from error
+            with _naming_what_is_written(path), closing(content):
+                file.close()
+        with _naming_what_is_written(path):
+            content.check()
+            part.replace(path)
     finally:
         with suppress(OSError):
             part.unlink()
 
 
-def _checksummed_chunks(array: np.ndarray) -> dict[str, object]:
-    if array.size == 0:
+@contextmanager
+def _naming_what_is_written(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, f"cannot be written: {error.strerror or error}", str(path)) from error
+
+
+def _check_rows(path: str | Path, rows: Mapping[str, int | str]) -> None:
+    if len(set(rows.values())) > 1 or "no" in rows.values():
+        raise ValueError(f"{path}: arrays of one file need the same number of rows, got {rows}")
+
+
+def _append(path: Path, file: h5py.File, name: str, array: np.ndarray, start: int, rows: int) -> None:
+    """Write rows of a dataset from `start` on; the first ones make it, of so many rows, or of text's own."""
+    stop, text = start + len(array), array.dtype.kind in "UO"
+    if stop > rows or (text and start):
+        allowed = "text at once" if text and start else f"at most {rows}"
+        raise ValueError(f"{path}: {name} got its rows {start} to {stop}; allowed: {allowed}")
+    if start:
+        file[name][start:stop] = array
+        return
+    array = _encoded(array) if text else array
+    shape = (len(array) if text else rows, *array.shape[1:])
+    options = {"track_times": False, **_checksummed_chunks(array.dtype, shape)}
+    if shape == array.shape:
+        file.create_dataset(name, data=array, **options)
+    else:
+        file.create_dataset(name, shape, array.dtype, maxshape=shape, **options)[:stop] = array
+
+
+def _checksummed_chunks(dtype: np.dtype, shape: tuple[int, ...]) -> dict[str, object]:
+    row = dtype.itemsize * math.prod(shape[1:])
+    if not row or not shape[0]:
         return {}
-    rows = max(1, min(len(array), _CHUNK_BYTES // (array.nbytes // len(array))))
-    shrinks = array.dtype in (bool, np.uint16) or array.dtype.kind == "S"  # masks, label maps, text; others hardly do
+    rows = max(1, min(shape[0], _CHUNK_BYTES // row))
+    shrinks = dtype in (bool, np.uint16) or dtype.kind == "S"  # masks, label maps, text; others hardly do
     compression = {"compression": "gzip", "compression_opts": 1} if shrinks else {}
-    return {"chunks": (rows, *array.shape[1:]), "fletcher32": True, **compression}
+    return {"chunks": (rows, *shape[1:]), "fletcher32": True, **compression}

@@ -5,18 +5,20 @@ import errno
 import fcntl
 import filecmp
 import hashlib
+import io
 import os
 import shutil
 import socket
 import sys
 import tarfile
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from unitlens.jobs.characters import first_few
 
 CHUNK = 1 << 20  # bytes
+_PAGE = 2**16  # bytes
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 _OF_SYSTEMS = frozenset({"@eadir", "__macosx", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini"})
@@ -182,3 +184,110 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _OF_SYSTEMS
+
+
+def array_files_below(folder: str | Path, leave: Callable[[OSError], None]) -> Iterator[Path]:
+    """Give the array files below a folder, also behind links to folders, each folder once; errors are passed on."""
+    seen = set()
+    for parent, folders, names in os.walk(folder, onerror=leave, followlinks=True):
+        folders.sort()
+        if (here := os.path.realpath(parent)) in seen:
+            folders.clear()
+        elif not seen.add(here):
+            yield from (Path(parent, name) for name in sorted(names) if name.endswith(".h5"))
+
+
+class Unfinished:
+    """A file that HDF5 writes: its first error is kept, and what is written after it goes to memory, a page at a time.
+
+    HDF5 ends the process, at once or at its exit, where it cannot write; so it never learns of the error. What lies on
+    the disk by then is read from there: a large file takes no more memory than a small one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.file, self.error = io.FileIO(path, "w+"), None
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.file, name)
+
+    def write(self, data: bytes) -> int:
+        """Write all of `data`."""
+        start, left = self.file.tell(), memoryview(data).cast("B")
+        try:
+            while left:
+                left = left[self.file.write(left) :]
+        except OSError as error:
+            self._go_on_in_memory(error)
+            self.file.seek(start)
+            self.file.write(data)
+        return memoryview(data).nbytes
+
+    def truncate(self, size: int) -> int:
+        """Make the file as long as `size` says."""
+        try:
+            return self.file.truncate(size)
+        except OSError as error:
+            self._go_on_in_memory(error)
+            return self.file.truncate(size)
+
+    def check(self) -> None:
+        """Raise the first error, an OSError, if there was one."""
+        if self.error:
+            raise self.error
+
+    def _go_on_in_memory(self, error: OSError) -> None:
+        self.file, self.error = _Pages(self.file), error
+
+
+class _Pages:
+    """A file (as `io.RawIOBase`) that keeps what is written to it as pages above those of another one."""
+
+    def __init__(self, below: io.FileIO) -> None:
+        self.below, self.pages, self.place, self.size = below, {}, 0, os.fstat(below.fileno()).st_size
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self.place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.place, os.SEEK_END: self.size}[whence]
+        return self.place
+
+    def tell(self) -> int:
+        return self.place
+
+    def readinto(self, buffer: bytearray) -> int:
+        into = memoryview(buffer).cast("B")
+        into = into[: max(min(len(into), self.size - self.place), 0)]
+        for page, own, part in self._parts(len(into)):
+            into[part] = (self.pages.get(page) or self._from_below(page))[own]
+        self.place += len(into)
+        return len(into)
+
+    def write(self, data: bytes) -> int:
+        written = memoryview(data).cast("B")
+        for page, own, part in self._parts(len(written)):
+            self.pages.setdefault(page, self._from_below(page))[own] = written[part]
+        self.place += len(written)
+        self.size = max(self.size, self.place)
+        return len(written)
+
+    def truncate(self, size: int) -> int:
+        self.size = size
+        return size
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.below.close()
+
+    def _parts(self, count: int) -> list[tuple[int, slice, slice]]:
+        """Split the next bytes by pages: the page, where in it, where in the bytes."""
+        parts, done = [], 0
+        while done < count:
+            page, first = divmod(self.place + done, _PAGE)
+            length = min(_PAGE - first, count - done)
+            parts.append((page, slice(first, first + length), slice(done, done + length)))
+            done += length
+        return parts
+
+    def _from_below(self, page: int) -> bytearray:
+        return bytearray(os.pread(self.below.fileno(), _PAGE, page * _PAGE).ljust(_PAGE, b"\0"))

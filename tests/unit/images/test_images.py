@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from unitlens.images import geometry as geometry_module
 from unitlens.images.geometry import box_pixels
 from unitlens.jobs import sheets
 from unitlens.measures import localization
+from unitlens.storage.arrays import create_arrays
 
 IDENTITY = {"fit": "squash", "resize": 4, "crop": 4, "interpolation": "bilinear"}  # for images of 4 x 4 pixels
 SIXTEEN = {"fit": "squash", "resize": 16, "crop": 16, "interpolation": "bilinear"}
@@ -441,6 +443,45 @@ def test_unreadable_source_images_are_skipped_and_listed(tmp_path, broken):
     assert kept.tolist() == [0, 8]
     assert [image_id for image_id, _ in problems] == [f"id-{index}" for index in range(1, 8)]
     assert all(r["path"] in message for r, (_, message) in zip(broken[1:], problems, strict=False))
+
+
+def test_blocks_are_what_is_decoded_at_once(tmp_path, noise):
+    """Of seven rows, of which two cannot be read, three at a time; there are two masks a row in both blocks."""
+    for name in ("a.png", "m.png"):
+        save(tmp_path, noise.integers(0, 256, (4, 4), dtype=np.uint8), name)
+    (tmp_path / "b.png").write_bytes(b"broken")
+    rows = [annotated(path="b.png" if index in (1, 5) else "a.png", mask=index % 2 * "m.png") for index in range(7)]
+    rows[6]["mask"] = "m.png;7"
+    found, problems = decode.Found(), []
+    blocks = list(decode.decode_blocks(rows, tmp_path, IDENTITY, found, on_bad_image="skip", size=3))
+    images, kept, left_out, remarks = decode.decode_images(rows, tmp_path, IDENTITY, on_bad_image="skip")
+    assert [len(block) for block in blocks] == [3, 2]
+    np.testing.assert_array_equal(np.concatenate(blocks), images)
+    assert found.kept == kept.tolist() == [0, 2, 3, 4, 6]
+    assert found.problems == left_out and found.remarks() == remarks
+    rows = [rows[index] for index in kept]
+    parts = list(label_maps.read_label_map_blocks(rows, tmp_path, IDENTITY, problems, size=3))
+    whole = read_label_maps(rows, tmp_path, IDENTITY)
+    assert [len(part["box"]) for part in parts] == [3, 2] and whole["mask"].shape == (5, 2, 4, 4)
+    for name, array in whole.items():
+        np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), array)
+
+
+def test_memory_does_not_grow_with_the_shard(tmp_path):
+    """Each row is 48 kB of pixels and 64 kB of masks; all rows are 14 MB or 70 MB."""
+    save(tmp_path, np.zeros((128, 128, 3), np.uint8), "a.jpg")
+    geometry, peaks = {"fit": "squash", "resize": 128, "crop": 128, "interpolation": "bilinear"}, []
+    for count in (128, 640):
+        rows = [annotated(path="a.jpg", mask="1;2") for _ in range(count)]
+        tracemalloc.start()
+        with create_arrays(tmp_path / "0.h5", count, {}) as add:
+            for images in decode.decode_blocks(rows, tmp_path, geometry, decode.Found()):
+                add(images=images)
+            for truth in label_maps.read_label_map_blocks(rows, tmp_path, geometry, []):
+                add(**truth)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0] < 20 * 2**20
 
 
 def test_a_shard_with_no_readable_source_image_has_no_rows(tmp_path):

@@ -6,6 +6,7 @@ import io
 import os
 import tarfile
 
+import numpy as np
 import pytest
 from unitlens.storage import files
 
@@ -151,3 +152,37 @@ def test_a_hash_is_compared_with_its_beginning(tmp_path):
         files.verify(tmp_path / "a", source, "remedy")
     with pytest.raises(ValueError, match=f"a has sha256 {whole}, but {whole[1:9]} is expected: get it again$"):
         files.verify(tmp_path / "a", {"sha256": whole[1:9]}, "get it again")
+
+
+class FullDisk(io.FileIO):
+    """Takes so many bytes."""
+
+    def write(self, data):
+        if self.tell() + len(data) > 100_000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data)
+
+
+def test_what_a_full_disk_does_not_take_is_kept_beside_what_lies_on_it(tmp_path):
+    """As HDF5 does: anything is written over, read back and cut, after the error as before it."""
+    rng = np.random.default_rng(0)
+    file, expected = files.Unfinished(tmp_path / "a"), io.BytesIO()
+    file.file = FullDisk(tmp_path / "a", "w+")
+    for _ in range(300):
+        start, length = int(rng.integers(0, 200_000)), int(rng.integers(1, 70_000))
+        data = rng.bytes(length)
+        for each in (file, expected):
+            each.seek(min(start, expected.seek(0, io.SEEK_END)))
+            each.write(data)
+        start, buffers = int(rng.integers(0, 300_000)), [bytearray(int(rng.integers(1, 70_000))) for _ in range(2)]
+        buffers[1] = bytearray(len(buffers[0]))
+        counts = []
+        for each, buffer in zip((file, expected), buffers, strict=True):
+            each.seek(start)
+            counts.append(each.readinto(buffer))
+        assert counts[0] == counts[1] and buffers[0] == buffers[1]
+    assert file.seek(0, io.SEEK_END) == expected.seek(0, io.SEEK_END)
+    assert file.error.errno == errno.ENOSPC
+    file.truncate(1000)
+    assert file.seek(0, io.SEEK_END) == 1000
+    file.close()
