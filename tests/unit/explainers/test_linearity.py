@@ -94,7 +94,11 @@ def test_a_hook_on_a_linear_module_is_in_doubt():
 
 @pytest.mark.parametrize(
     ("function", "adds_up"),
-    [(lambda x: 2 * x + 1, True), (torch.relu, False), (torch.square, False), (lambda x: x * x.mean(), False)],
+    [
+        (lambda x: 2 * x + 1, True),
+        (lambda x: (x + 100) - 100, True),  # but for rounding
+        *((torch.relu, False), (torch.square, False), (lambda x: x * x.mean(), False)),
+    ],
 )
 def test_what_is_taken_for_linear_must_add_up(function, adds_up):
     activations, image = torch.rand(1, 6, 4, 4) - 0.5, torch.tensor([0])
