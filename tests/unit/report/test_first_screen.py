@@ -188,6 +188,16 @@ def test_read_first_says_what_annotations_name_where_they_take_the_place_of_an_e
     ]
 
 
+def test_read_first_says_whether_masks_or_boxes_name_units():
+    table = masks(("named", "red", 1), ("not selective", "blue", 3))
+    said = "name 1 of 4 units: better than chance, and one concept alone in a set calibrated on halves;"
+    for column, what in (("masks", "Masks"), ("boxes, so coarse", "Boxes")):
+        (told,) = read_first.sentences({"netdissect": table.assign(masks=column)})
+        assert told == f"{what} of 240 source images {said} 0 more are selective."
+    (told,) = read_first.sentences({"netdissect": table[:1]})
+    assert told.startswith("Masks of 240 source images name 1 of 1 unit:")
+
+
 def test_read_first_says_what_is_named_selective_and_stable_and_what_to_do():
     few = {"concepts": SELECTIVE.assign(source_images=34)}
     said = read_first.sentences(few)

@@ -457,6 +457,32 @@ def test_two_methods_agree_more_less_or_neither():
     ]
 
 
+def test_words_by_masks_are_those_of_their_own_layer():
+    row = {"model": "m", "masks": "masks", "units": 9, "detectors": 0, "unique_detectors": 0, "compared": 0, "same": 0}
+    row |= {"annotated_source_images": 9, "named": 1, "selective": 0, "not_selective": 8, "p_adjusted": NAN}
+    layers = pd.DataFrame([row | {"layer": layer} for layer in ("x", "y")])
+    units = [
+        ("m", "x", "named", "color", "red"),
+        ("m", "y", "named", "texture", "dotted"),
+        ("k", "x", "named", "a", "b"),
+    ]
+    units = pd.DataFrame(units, columns=["model", "layer", "status", "mask_category", "mask_concept"])
+    first, _, second, _, _ = concept_findings.netdissect_findings(layers, units)
+    assert "red" in first and "dotted" not in first and "dotted" in second and "red" not in second
+
+
+def test_distinct_concepts_of_smaller_probe_sets_are_told_where_there_are_units():
+    rows = [
+        ("m", "x", 0.5, 9.6, 40.0, 3, 0.75),
+        ("m", "x", 1.0, 12.0, 80.0, 3, 1.0),
+        ("m", "y", 1.0, 5.0, 80.0, 3, 1.0),
+    ]
+    rows += [("m", "dead", 0.5, 0.0, 40.0, 0, NAN), ("m", "dead", 1.0, 0.0, 80.0, 0, NAN)]
+    columns = ["model", "layer", "fraction", "distinct", "source_images", "units", "kept"]
+    (said,) = compared(probe_sizes=pd.DataFrame(rows, columns=columns))[:-1]
+    assert said.endswith(": x 10 on 40 and 12 on 80 source images (75 % of the units keep their concept).")
+
+
 # ---- tuning
 
 
