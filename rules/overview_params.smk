@@ -53,7 +53,7 @@ def overview_sections(wildcards):
         ("Evidence", "evidence", ["concepts/null", "concepts/controls"]),
         ("Networks compared", "concepts", [f"concepts/{name}" for name in compared]),
         *if_configured("netdissect", ("Network Dissection", "netdissect", ["concepts/annotated_units"])),
-        ("Classes", "classes", []),
+        ("Accounts of predictions, and classes", "classes", []),
         ("Agreement", "agreement", [f"agreement/{name}" for name in agreement]),
         *if_localization(("Localization", "localization", ["localization"])),
         ("Faithfulness", "faithfulness", [f"faithfulness/{name}" for name in faithfulness]),

@@ -4,7 +4,7 @@ from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     import pandas as pd
-    from unitlens.report import class_pages, pages, unit_gallery
+    from unitlens.report import account_findings, class_pages, pages, unit_gallery
     from unitlens.storage.arrays import read_arrays, write_arrays
     from unitlens.storage.shards import by_folder, picking_by_folder
     from unitlens.storage.tables import write_table
@@ -25,7 +25,8 @@ with log_to(snakemake.log[0]):
         write_table(tables[part], made[part])
     for path, model in zip(made.units, models, strict=True):
         write_arrays(path, model.units, model.facts)
-    pages.write_findings(made.findings, class_pages.class_findings(tables["classes"], seed=params.seed))
+    said = account_findings.coverage_findings(coverage)
+    pages.write_findings(made.findings, said + class_pages.class_findings(tables["classes"], seed=params.seed))
     class_pages.write_pages(
         made.pages,
         *tables.values(),

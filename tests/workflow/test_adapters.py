@@ -556,7 +556,7 @@ def test_a_class_of_ten_images_has_a_page():
     told = read_table(made["classes"]).iloc[0]
     assert told[["images", "accounts", "source_images"]].tolist() == [18, 18, 6]
     assert read_table(made["contributions"])["mean"].sum() == pytest.approx(told["score"], abs=1e-4)
-    assert len(json.loads(Path(made["findings"]).read_text())) == 1
+    assert len(json.loads(Path(made["findings"]).read_text())) == 2, "what accounts cover, and the pages"
     units, about = arrays_module.read_arrays(made["units"][0])
     assert units["mean"].shape == (1, 8) and about["layer"] == "relu2"
     assert sorted(path.name for path in Path(made["pages"]).iterdir()) == [f"{MODEL}-1.html", "index.html"]

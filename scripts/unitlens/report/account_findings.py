@@ -1,4 +1,4 @@
-"""Find what is to say of units that were switched off, and of classes that are audited.
+"""Find what is to say of what accounts cover, of units that were switched off, and of classes that are audited.
 
 docs/outputs.md has the columns of the tables. The words stand in templates/findings/why.j2.
 """
@@ -12,6 +12,18 @@ from unitlens.tables.interventions import NAME_DRAWS
 from unitlens.tables.resampling import FEWEST_GROUPS
 
 _NAMED = 5  # names in a sentence
+
+
+def coverage_findings(coverage: pd.DataFrame) -> list[str]:
+    """Say which share of the accounts named and selective units carry, beside their share, by `accounts.coverage`."""
+    sentences = []
+    for (model, layer), own in coverage.groupby(["model", "layer"], sort=False):
+        kinds = {
+            kind: {row["part"]: row for row in rows.to_dict("records")}
+            for kind, rows in own.groupby("account", sort=False)
+        }
+        sentences += say("why.coverage", model=model, layer=layer, own=kinds["class"], lead=kinds["runner-up"])
+    return sentences
 
 
 def intervention_findings(

@@ -587,6 +587,39 @@ def test_names_that_cost_more_are_listed():
     assert "0 cost the classes" in said and said.verdict.startswith("m: switching off 0 of 1 name costs")
 
 
+# ---- what accounts cover
+
+
+def covered(named, selective, *, low=0.2, n=10):
+    """The finding of one layer; of named and selective units the shares of the account and of the units."""
+    rows = [
+        ["m", "x", kind, part, n, n, share, low, 0.4, units]
+        for kind in ("class", "runner-up")
+        for part, (share, units) in (("named", named), ("selective", selective), ("remainder", (0.1, NAN)))
+    ]
+    columns = ["model", "layer", "account", "part", "n", "source_images", "mean", "low", "high", "units"]
+    return account_findings.coverage_findings(pd.DataFrame(rows, columns=columns))
+
+
+def test_coverage_stands_beside_the_share_of_units():
+    (said,) = covered((0.27, 0.29), (0.44, 0.41))
+    assert said == (
+        "m: of the account of a class (contributions of the units of x and of the biases after it, without their "
+        "signs) named units carry 27 % (95 % interval 20 % to 40 %, n = 10) and are 29 % of the units; selective ones, "
+        "the named among them, carry 44 % (95 % interval 20 % to 40 %, n = 10) and are 41 %: a share of the account no "
+        "larger than that of the units says that they were not selected for it. Of its lead over the runner-up named "
+        "units carry 27 %, selective ones 44 % (n = 10)."
+    )
+    assert said.verdict == "m: named units carry 27 % of the account and are 29 % of the units."
+    (said,) = covered((0, 0), (0.44, 0.41), low=NAN, n=3)
+    assert "carry 0 % (n = 3 is too small for an interval) and are 0 %" in said
+    assert said.verdict == "m: no unit of x has a name; selective ones carry 44 % of the account."
+    (said,) = covered((0, 0), (0, 0))
+    assert "no unit of x is selective or has a name" in said and said.verdict.endswith("cannot be told.")
+    (said,) = covered((NAN, 0.3), (NAN, 0.4), n=0)
+    assert said == "m: no prediction has an account by the units of x."
+
+
 # ---- audits
 
 
@@ -690,6 +723,7 @@ EMPTY = {  # the columns of the tables, and options
         [["model"], ["model", "layer", "k"], ["model", "layer", "k"], ["model", "layer"]],
         {},
     ),
+    "account_findings.coverage_findings": ([["model", "layer", "account"]], {}),
     "account_findings.audit_findings": ([["model", "class_name", "class", "part", "p_value"]], {}),
     "evaluation_findings.tuning_findings": ([["model"], ["model"]], {}),
     "overview.accuracy_sentences": ([["model"]], {}),
