@@ -125,10 +125,10 @@ def test_labels_count_units_without_one_apart():
         "The CLIP names 1 of the 5 units in 2 layers of net, with 1 distinct concept; 1 unit has a theme, 1 unit is "
         "selective without a name, 1 unit is not selective and 1 unit is dead."
     ]
-    broken = CONCEPTS.assign(status=["dead", "not finite", "not finite", "named", "not finite"])
+    broken = CONCEPTS.assign(status=["dead", "named", "not finite", "not finite", "not finite"])
     assert concept_findings.label_sentences(broken, "CLIP") == [
-        "The CLIP names 1 of the 5 units in 2 layers of net, with 1 distinct concept; 1 unit is dead, 2 units of a "
-        "return NaN or infinity and 1 unit of b returns NaN or infinity."
+        "The CLIP names 1 of the 5 units in 2 layers of net, with 1 distinct concept; 1 unit is dead, 1 unit of a "
+        "returns NaN or infinity and 2 units of b return NaN or infinity."
     ]
     assert concept_findings.label_sentences(CONCEPTS[3:], "CLIP") == [
         "The CLIP names 2 of the 2 units in 1 layer of net, with 2 distinct concepts."

@@ -157,10 +157,9 @@ def test_near_copies_are_counted_by_source_image(monkeypatch):
 
 def test_near_copies_are_told(table):
     assert not any("nearly the same" in line for line in told(table)[0]), "there are none"
-    assert any(
-        "To the encoder 3 source images are nearly the same as another" in line
-        for line in told(table, near_copies=3)[0]
-    )
+    for copies, images in ((1, "1 source image is"), (3, "3 source images are")):
+        said = f"To the encoder {images} nearly the same as another"
+        assert any(said in line for line in told(table, near_copies=copies)[0])
 
 
 def test_words_for_classes():
