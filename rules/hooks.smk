@@ -1,4 +1,4 @@
-"""What surrounds a run: one line for each finished job, patience with SLURM, and a summary at its end."""
+"""What surrounds a run: the estimate of a plan, one line for each finished job, patience with SLURM, a summary at the end."""
 
 import os
 import socket
@@ -31,3 +31,8 @@ def say_at_the_end(failed):
     from unitlens.jobs import outcome
 
     outcome.say_at_the_end(workflow, logger, failed)
+
+
+from unitlens.jobs import costs
+
+costs.show_in_a_plan(workflow, logger, config, count_rows)

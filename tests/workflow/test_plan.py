@@ -11,6 +11,7 @@ import pytest
 import toy
 import yaml
 from snakemake.cli import get_argument_parser
+from unitlens.jobs import costs
 
 ROOT = Path(__file__).parents[2]
 RULE_FILES = sorted(ROOT.glob("rules/*.smk"))
@@ -139,7 +140,14 @@ def test_the_documents_count_the_jobs_of_the_full_experiment():
         f"{jobs} jobs, of which {gpu} use a GPU, {jobs - gpu - local} are other cluster jobs and {local} run where"
         in page
     )
-    assert f"| {gpu} starts |" in page and f"{jobs} jobs, {gpu} of them on a GPU" in readme
+    assert f"of which {gpu} starts are" in page and f"{jobs} jobs, {gpu} of them on a GPU" in readme
+
+
+def test_the_page_of_the_full_experiment_shows_the_estimate_of_its_plan(snakemake, workflow_copy):
+    plan = snakemake(workflow_copy, "--profile", "profiles/slurm", "--dry-run", "--quiet", "rules").stdout
+    estimate = re.search(r"^Estimate, .+?^all .+?$", plan, re.MULTILINE | re.DOTALL)[0]
+    assert f"```\n{estimate}\n```" in (ROOT / "docs/full-scale.md").read_text()
+    assert set(costs.RATES) <= set(RULES)
 
 
 def test_a_thousand_source_images_and_five_explainers_need_fewer_than_210_jobs(plan, workflow_copy):
