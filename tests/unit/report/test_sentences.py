@@ -201,6 +201,13 @@ def test_the_lower_deletion_is_the_better_one():
     ]
 
 
+def test_the_best_explainer_is_told_beside_the_second_only():
+    ahead = {("gradcam-x", name): (-0.2, 0.02) for name in ("scorecam-x", "lime", "gaussian")}
+    (said,) = faithful("deletion", SCORES | {"scorecam-x": 0.45}, {"lime": (-0.1, 0.3)}, ahead)
+    assert "Grad-CAM over the second, LIME: supported" in said and "over a Gaussian" in said
+    assert "Score-CAM" not in said.partition("over the second")[2]
+
+
 def test_the_higher_insertion_is_the_better_one_and_what_is_worse_is_called_so():
     over = {"gradcam-x": (-0.3, 0.01), "lime": (-0.1, 0.04), "gaussian": (-0.2, 0.01)}
     ahead = {("gradcam-x", "lime"): (-0.2, 0.02), ("lime", "gaussian"): (-0.1, 0.001)}
@@ -486,9 +493,9 @@ def test_distinct_concepts_of_smaller_probe_sets_are_told_where_there_are_units(
 # ---- tuning
 
 
-def tuned(gain, p, held_out, held_out_p):
+def tuned(gain, p, held_out, held_out_p, left_out=0):
     facts = {"objective": "IoU", "segmentation": "grid", "hide": "mean", "distance": "cosine", "kernel_width": 0.25}
-    facts |= {"alpha": 1.0, "n_features": NAN, "model": "m", "refused": 0, "left_out": 0, "ceiling": 1.0}
+    facts |= {"alpha": 1.0, "n_features": NAN, "model": "m", "refused": 0, "left_out": left_out, "ceiling": 1.0}
     rows = {"best": (0.5, 0.4, 0.6, 10), "default": (0.3, 0.2, 0.4, 10)}
     board = means("setting", rows).assign(rank=[1, 2], n_samples=[100, 200], forward_passes=[100, 200], **facts)
     board = board.assign(difference=[gain, NAN], p_adjusted=[p, NAN])
@@ -514,6 +521,10 @@ def test_gains_of_tuning_have_a_sign_and_a_test():
     assert tuned(0.2, 0.05, -0.1, 0.02) == [
         best.format("p = 0.05: not supported at n = 10"),
         luck.format("-0.10 to the default, p = 0.02: the default is better"),
+    ]
+    assert tuned(0.2, 0.01, 0.1, 0.02, left_out=3) == [
+        "m: 3 source images left out of the tuning, for no setting of LIME could be scored there.",
+        best.format("p = 0.01"),
     ]
     assert tuned(0.2, 0.01, -0.1, 0.2)[1] == luck.format("-0.10 to the default, p = 0.2: not supported at n = 10")
 
