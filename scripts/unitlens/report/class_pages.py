@@ -158,8 +158,9 @@ def _thumbnails(
 
 def _parts(items: pd.DataFrame, leaning: pd.DataFrame) -> tuple[dict[str, list[dict]], list[str]]:
     """Lay the items of a class out as bars, by what they speak for and the rest, and list the images that they show."""
-    largest = np.nanmax(items[["mean", "low", "high"]].abs().to_numpy(), initial=0) or 1.0
-    bars = [_bar(row, largest) for row in items.to_dict("records")]
+    listed = items["part"].isin(SIDES)  # sums of hundreds of units have an axis of their own
+    ends = items[["mean", "low", "high"]].abs().max(axis=1).groupby(listed).transform("max").fillna(0).replace(0, 1)
+    bars = [_bar(row, largest) for row, largest in zip(items.to_dict("records"), ends, strict=True)]
     by_item = dict(iter(leaning.groupby(["part", "rank"], sort=False)))
     for bar in bars:
         own = by_item.get((bar["part"], bar["rank"]))
