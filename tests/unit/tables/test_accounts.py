@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from unitlens.explainers import contributions
+from unitlens.storage.tables import write_table
 from unitlens.tables import accounts
 
 FACTS = {"model": "net", "layer": "4"}
@@ -61,6 +62,14 @@ def test_a_unit_is_called_by_its_label_or_by_masks_and_not_by_what_is_only_selec
     assert len(accounts.unit_names(labels(), None)) == 5 and len(accounts.unit_names(None, None)) == 0
 
 
+def test_names_are_read_from_the_files_that_there_are(tmp_path):
+    write_table(labels(), tmp_path / "labels.csv")
+    write_table(masks(), tmp_path / "masks.csv")
+    files = [tmp_path / "labels.csv", tmp_path / "masks.csv"]
+    pd.testing.assert_frame_equal(accounts.read_unit_names(*files), accounts.unit_names(labels(), masks()))
+    pd.testing.assert_frame_equal(accounts.read_unit_names(files[0], ""), accounts.unit_names(labels(), None))
+
+
 def test_a_theme_has_its_words_and_no_name():
     sets = {"set": ["", "red; orange", "", "", ""], "set_size": [1, 2, 40, np.nan, 1]}
     names = accounts.unit_names(labels(**sets).replace({"status": {"selective": "theme"}}), None)
@@ -72,7 +81,7 @@ def test_a_theme_has_its_words_and_no_name():
 def test_rows_are_units_and_the_other_items_of_the_first_images():
     arrays = account([[1, -2, 3, 0], [4, 5, 6, 0], [7, 8, 9, 0]], margin=np.ones((3, 4)), tokens=0.5, remainder=-1)
     table = accounts.item_table(arrays, FACTS, accounts.unit_names(labels(), masks()), images=2)
-    assert len(table) == 2 * (4 + 2) and list(table["image_id"].unique()) == ["i0", "i1"]
+    assert table.index.equals(pd.RangeIndex(2 * (4 + 2))) and list(table["image_id"].unique()) == ["i0", "i1"]
     first = table[table["image_id"] == "i0"]
     assert first["contribution"].tolist() == [1, -2, 3, 0, 0.5, -1]
     assert first["margin_contribution"].tolist() == [1, 1, 1, 1, 0.5, -1]

@@ -221,6 +221,12 @@ def test_concentration_without_an_answer_of_the_jackknife_is_empty():
     assert np.isnan(row.top10_low)  # whichever unit is left out, the ten most frequent name as many
 
 
+def test_intervals_need_fifty_units():
+    for counts, known in (([30, 11, 9], True), ([30, 11, 8], False)):
+        _, *interval = diversity.rarefy_with_interval(np.array(counts), 10)
+        assert np.isfinite(interval).all() == known
+
+
 def test_category_shares_have_wilsons_interval(concepts):
     table = comparison.categories(concepts).set_index(["model", "layer", "category"]).sort_index()
     assert table.index.get_level_values("category").unique().tolist() == ["color", "object", "scene"]
