@@ -432,6 +432,13 @@ def test_labels_are_better_than_chance_up_to_the_alpha_in_use():
     )
 
 
+def test_words_are_of_one_meaning_only_where_there_are_words():
+    units = pd.DataFrame({"candidate": ["red", "red", "", None], "margin_group": NAN})
+    alone = [concept_findings._one_meaning(own) for own in (units, units[2:], units[:0])]
+    assert alone == [True, False, False]
+    assert not concept_findings._one_meaning(units.assign(margin_group=[0.1, NAN, NAN, NAN]))
+
+
 def test_labels_that_could_not_be_tested():
     assert labels([NAN, NAN], 0.05) == [
         "None of 2 active units could be tested, so none is selective. 0 units are dead or constant."
