@@ -209,7 +209,7 @@ def label_table(
     halved = splits(probe.source_images, seed)[:held_out_splits]
     collect = evidence.collect_from_top_images if similarity in dissect.TERMS else evidence.collect_from_all_images
     collected = collect(probe, similarity, resamples, null_draws, halved, rngs)
-    scores, stability, observed, null, halves, short = collected
+    scores, stability, observed, null, stratum, halves, short = collected
     pieces = probe.activations, probe.images, score_axes(texts, encoders[0]), probe.source_images, halved, halves
     scored = held_out.score(*pieces, np.random.default_rng([seed, 4]))
     annotated = np.full((2, 3, len(scores)), np.nan)
@@ -217,7 +217,10 @@ def label_table(
         annotated[:] = held_out.score_annotated(*pieces, np.random.default_rng([seed, 5]))
 
     table = tabulate(scores, activations, concepts, similarity=similarity, encoder=encoders[0])
-    p = p_values(np.where(testable(probe.activations, similarity), observed, np.nan), null)
+    tested, p = np.where(testable(probe.activations, similarity), observed, np.nan), np.full(len(scores), np.nan)
+    for number, draws in enumerate(null):
+        own = stratum == number
+        p[own] = p_values(tested[own], draws)
     words = np.asarray(concepts["word"], dtype=object)
     group_names = dict(zip(words, words[probe.groups], strict=True)) | {"": ""}
     bar = alpha if alpha < 1 else SELECTIVE
@@ -232,7 +235,7 @@ def label_table(
         p_value=p,
         q_value=resampling.benjamini_hochberg(p),
         alpha=bar,
-        p_floor=1 / (1 + len(null)),
+        p_floor=1 / (1 + np.array([*map(len, null)])[stratum]),
         first_half=np.append(words, "")[halves[0, 0]],
         second_half=np.append(words, "")[halves[0, 1]],
         **{f"held_out_{name}": values for name, values in zip(held_out.SCORES, scored.scores, strict=True)},

@@ -24,12 +24,15 @@ from unitlens.units.permutation import (
     rank_lists,
     resample,
     shuffle,
+    strata,
     testable,
 )
 
 BEST = 50  # concepts of a unit that compete in the bootstrap of `soft_wpmi` and `wpmi`
 NEAREST_PAIRS = 1 / 16  # pairs that are near-duplicates, for each concept of a list
 LEAST_COSINE = 0.5  # of centered features of near-duplicates
+FEWEST_SHUFFLES = 20  # of every unit, where the null of a similarity is the unit's own
+_LEAST_DEVIATION = 1e-12  # of a unit's best scores under the null; below it only rounding varies
 _EQUAL = 1e-5  # more than rounding makes of equal features
 _ROUNDING = 5e-4  # of L in nats, more than float32 makes of it: so much is taken from the observed L
 
@@ -104,12 +107,13 @@ def _bar_of_rank(texts: Tensor, pairs: int) -> float:
 
 
 class Collected(NamedTuple):
-    """What the table is made from: `observed` (units,) is compared with `null` (draws,)."""
+    """What the table is made from: `observed` (units,) is compared with the draws of the unit's stratum."""
 
     scores: Tensor
     stability: Stability
     observed: np.ndarray
-    null: np.ndarray
+    null: list[np.ndarray]  # (draws,) of each stratum
+    stratum: np.ndarray  # (units,), of a unit that is not tested 0
     halves: np.ndarray  # (splits, 2, units) the concept by each half of the source images, -1 for none
     short: np.ndarray  # (2, units) of the first: the other half's concept scores so far below its own, NaN for none
 
@@ -139,15 +143,19 @@ def collect_from_top_images(
 
     tested = np.flatnonzero(testable(activations, similarity))
     patterns = exemplars.top_images(activations, top_k).cpu().numpy()
-    units = rngs[1].choice(tested, null_draws) if len(tested) else tested
-    drawn = np.array([exchange(source_images, patterns[unit], rngs[1]) for unit in units], dtype=np.int64)
+    stratum = np.zeros(len(scores), np.int64)
+    stratum[tested] = strata(patterns[tested], source_images, null_draws)
+    drawn = []
+    for number, count in enumerate(map(len, np.array_split(np.arange(null_draws), stratum.max() + 1))):
+        own = tested[stratum[tested] == number]
+        units = rngs[1].choice(own, count) if len(own) else own
+        given = np.array([exchange(source_images, patterns[unit], rngs[1]) for unit in units], dtype=np.int64)
+        drawn.append(given.reshape(-1, top_k))
     tops = [_top_of_half(activations, half, top_k) for rows in splits for half in rows]
-    lists = [
-        torch.as_tensor(each, device=images.device) for each in (drawn.reshape(-1, top_k), *(top for _, top in tops))
-    ]
-    null, best = rank_lists(lists[0], lists[1:], probe, terms, log_norms)
+    lists = [torch.as_tensor(each, device=images.device) for each in (*drawn, *(top for _, top in tops))]
+    null, best = rank_lists(lists[: len(drawn)], lists[len(drawn) :], probe, terms, log_norms)
 
-    observed = (label_likelihood - _ROUNDING - null.mean[concepts]) / null.deviation[concepts]
+    observed = (label_likelihood - _ROUNDING - null.mean[stratum, concepts]) / null.deviation[stratum, concepts]
     by_half = np.full((len(tops), len(scores)), -1)
     for label, (alive, _), winners in zip(by_half, tops, best, strict=True):
         label[alive.cpu()] = winners.concept.cpu()
@@ -159,7 +167,8 @@ def collect_from_top_images(
         own[alive.cpu()] = (winners.score - there).masked_fill(both < 0, torch.nan).clamp_min(0).cpu()
         own[(labels[0] == labels[1]) & (labels[0] >= 0)] = 0  # exactly, where sums in float32 differ
     halves = by_half.reshape(len(splits), 2, -1)
-    return Collected(scores, stability, observed.cpu().numpy(), null.largest.cpu().numpy(), halves, short)
+    largest = [each.cpu().numpy() for each in null.largest]
+    return Collected(scores, stability, observed.cpu().numpy(), largest, stratum, halves, short)
 
 
 def bootstrap_top_images(
@@ -229,7 +238,7 @@ def collect_from_all_images(
     splits: Sequence[Sequence[np.ndarray]],
     rngs: Sequence[np.random.Generator],
 ) -> Collected:
-    """Collect evidence by labeling again: once a resample, once for as many draws as there are units, once a half."""
+    """Collect evidence by labeling again: once a resample, once for a draw of every unit, once a half."""
     activations, images, texts, source_images, groups = probe
     score = dissect.SIMILARITIES[similarity]
     scores = score(activations, images, texts)
@@ -253,12 +262,16 @@ def collect_from_all_images(
     stability = Stability(*(none * kept / resamples), *interval)
 
     tested = np.flatnonzero(testable(activations, similarity))
-    drawn = rngs[1].choice(tested, null_draws) if len(tested) else tested
-    null = [np.empty(0)]
-    for part in progress.each(np.array_split(drawn, max(1, len(drawn) // len(labels))), "blocks of shuffled units"):
-        shuffled = [activations[shuffle(source_images, rngs[1]), unit] for unit in part]
-        best = dissect.label(score(torch.stack(shuffled, 1), images, texts)).score if len(part) else torch.empty(0)
-        null.append(best.nan_to_num(nan=-torch.inf).cpu().numpy())
+    shuffles = max(FEWEST_SHUFFLES, null_draws // len(tested)) if len(tested) else 0
+    drawn = np.full((shuffles, len(labels)), np.nan)
+    for best in progress.each(drawn, "shuffles of all units"):
+        shuffled = [activations[shuffle(source_images, rngs[1]), unit] for unit in tested]
+        best[tested] = dissect.label(score(torch.stack(shuffled, 1), images, texts)).score.cpu().numpy()
+    if similarity == "auc":  # of ranks only, so that one null suits all units
+        observed, null = observed.numpy(), drawn[:, tested].ravel()
+        null = np.where(np.isnan(null), -np.inf, null)
+    else:
+        observed, null = standardized(observed.numpy(), drawn)
 
     halves, short = np.full((len(splits), 2, len(labels)), -1), np.full((2, len(labels)), np.nan)
     for number, rows in enumerate(progress.each(splits, "pairs of halves")):
@@ -269,4 +282,25 @@ def collect_from_all_images(
         halves[number] = np.stack([each.numpy() for each in winners])
         if not number:
             short = np.stack([shortfall(*each).numpy() for each in zip(by_half, winners[::-1], strict=True)])
-    return Collected(scores, stability, observed.numpy(), np.concatenate(null), halves, short)
+    one = np.zeros(len(labels), np.int64)
+    return Collected(scores, stability, observed, [null], one, halves, short)
+
+
+def standardized(observed: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scale best scores (units,) by each unit's own draws (draws, units), and every draw by the unit's others.
+
+    Where a unit ignores what images show, its score and its draws so come from one distribution, whatever its mean and
+    deviation are: those of dense units are not those of sparse ones. Gives (units,), NaN for units whose draws do not
+    vary, and the draws that are known, (n,).
+    """
+
+    def scaled(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+        known = np.ma.masked_invalid(others)
+        n, deviation = known.count(0), known.std(0, ddof=1).filled(0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = (values - known.mean(0).filled(np.nan)) / (deviation * np.sqrt(1 + 1 / n))
+        return np.where(deviation > _LEAST_DEVIATION, found, np.nan)
+
+    null = [scaled(drawn[row], np.delete(drawn, row, 0)) for row in range(len(drawn))]
+    null = np.concatenate([np.empty(0), *null])
+    return scaled(observed, drawn), null[~np.isnan(null)]

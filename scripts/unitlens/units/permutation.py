@@ -19,6 +19,8 @@ from unitlens.units import dissect, exemplars
 
 SPLITS = 10
 ENOUGH_IMAGES = 200_000  # in all splits together; each costs two labelings
+STRATUM = 1.25  # largest ratio of the spreads of units that share draws of the null
+MOST_STRATA, FEWEST_DRAWS = 8, 100  # and draws that each of them has
 _LEAST_DEVIATION = 1e-3  # of L under the null, in nats; below it only rounding varies
 _LIST_ELEMENTS = 2**18  # numbers of a lists x concepts block that is worked on at once, so that it stays in the cache
 
@@ -52,11 +54,11 @@ class Winners(NamedTuple):
 
 
 class Null(NamedTuple):
-    """L under the permutation null: its mean and deviation of every concept, and of every draw the largest z of all."""
+    """L under the permutation null of each stratum: its mean and deviation of every concept, and each draw's best z."""
 
-    mean: Tensor  # (concepts,)
-    deviation: Tensor  # (concepts,)
-    largest: Tensor  # (draws,)
+    mean: Tensor  # (strata, concepts)
+    deviation: Tensor  # (strata, concepts)
+    largest: list[Tensor]  # (draws,) of each stratum, the largest z of all concepts
 
 
 # ---- source images
@@ -144,6 +146,30 @@ def testable(activations: Tensor, similarity: str) -> np.ndarray:
     return alive.cpu().numpy()
 
 
+def strata(tops: np.ndarray, source_images: SourceImages, draws: int) -> np.ndarray:
+    """Tell which units, of their top images (units, k), are alike enough to share draws of the null, (units,), from 0.
+
+    The fewer source images the top images come from, the more L varies under the null. With m of k images from each
+    source image, units are alike whose k^2 / sum m^2, the number of source images where all m are equal, differ by a
+    factor of at most `STRATUM`, or more where that would make more than `MOST_STRATA`, or more than one for every
+    `FEWEST_DRAWS` of so many draws.
+    """
+    names = np.sort(source_images.number[tops], axis=1)
+    counts = [np.diff(np.flatnonzero(np.diff(row, prepend=-1, append=-1))) for row in names]
+    spread = np.array([names.shape[1] ** 2 / np.square(count).sum() for count in counts])
+    if not len(spread):
+        return np.empty(0, np.int64)
+    order = np.argsort(spread, kind="stable")
+    most = min(MOST_STRATA, max(1, draws // FEWEST_DRAWS))
+    factor = max(STRATUM, (spread.max() / spread.min()) ** (1 / most)) * (1 + 1e-9)
+    number, first, found = 0, spread[order[0]], np.empty(len(spread), np.int64)
+    for unit in order:
+        if spread[unit] > first * factor:
+            number, first = number + 1, spread[unit]
+        found[unit] = number
+    return found
+
+
 def p_values(observed: np.ndarray, null: np.ndarray) -> np.ndarray:
     """Compare observed statistics (units,), NaN where there is none, with those of draws of the null (draws,).
 
@@ -163,31 +189,32 @@ def log_normalizers(images: Tensor, texts: Tensor, a: float) -> Tensor:
 
 
 def rank_lists(
-    draws: Tensor, layers: Sequence[Tensor], probe: Probe, terms: dissect.Terms, log_norms: Tensor
+    draws: Sequence[Tensor], layers: Sequence[Tensor], probe: Probe, terms: dissect.Terms, log_norms: Tensor
 ) -> tuple[Null, list[Winners]]:
     """Score lists of top images against all concepts, a block of concepts at a time.
 
-    Image rows by rank, (draws, top_k) of the permutation null, and (n, top_k) of the units of each layer; `log_norms`,
-    (images, 1), is of `log_normalizers`. Gives the null of L, and of each layer the concepts with the best scores.
+    Image rows by rank, (draws, top_k) of the permutation null of each stratum, and (n, top_k) of the units of each
+    layer; `log_norms`, (images, 1), is of `log_normalizers`. Gives the null of L, and of each layer the concepts with
+    the best scores.
     """
-    device, n_concepts = probe.texts.device, len(probe.texts)
-    mean, deviation = (torch.full((n_concepts,), torch.nan, dtype=torch.float64, device=device) for _ in range(2))
-    largest = torch.full((len(draws),), -torch.inf, dtype=torch.float64, device=device)
+    shape, device = (len(draws), len(probe.texts)), probe.texts.device
+    mean, deviation = (torch.full(shape, torch.nan, dtype=torch.float64, device=device) for _ in range(2))
+    largest = [torch.full((len(each),), -torch.inf, dtype=torch.float64, device=device) for each in draws]
     best = [(torch.full((len(each),), -torch.inf, dtype=torch.float64, device=device), each[:, 0]) for each in layers]
     layer_terms = [[] for _ in layers]
-    for concepts, totals in _list_likelihoods(torch.cat([draws, *layers]), probe, terms, log_norms):
-        drawn, *of_layers = totals.split([len(draws), *map(len, layers)])
-        if len(drawn):
-            mean[concepts] = drawn.mean(0)
-            deviation[concepts] = drawn.std(0, correction=0).clamp_min(_LEAST_DEVIATION)
-            largest = largest.maximum(drawn.sub_(mean[concepts]).div_(deviation[concepts]).amax(1))
-        for number, block in enumerate(of_layers):
+    for concepts, totals in _list_likelihoods(torch.cat([*draws, *layers]), probe, terms, log_norms):
+        blocks = totals.split([*map(len, draws), *map(len, layers)])
+        for number, drawn in enumerate(blocks[: len(draws)] if len(draws[0]) else ()):
+            center = mean[number, concepts] = drawn.mean(0)
+            width = deviation[number, concepts] = drawn.std(0, correction=0).clamp_min(_LEAST_DEVIATION)
+            largest[number] = largest[number].maximum(drawn.sub_(center).div_(width).amax(1))
+        for number, block in enumerate(blocks[len(draws) :]):
             layer_terms[number].append(term := dissect.term_of_layer(block))
             score, concept = (block - terms.lam * term).max(1)
             before, label = best[number]
             best[number] = score.maximum(before), label.where(before >= score, concept + concepts.start)
     winners = [
-        Winners(label, score, torch.cat([mean[:0], *own]))
+        Winners(label, score, torch.cat([mean[0, :0], *own]))
         for (score, label), own in zip(best, layer_terms, strict=True)
     ]
     return Null(mean, deviation, largest), winners
