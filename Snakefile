@@ -37,6 +37,9 @@ include: "rules/partial_inputs.smk"
 include: "rules/partial.smk"
 
 
+show_costs_in_a_plan()
+
+
 onstart:
     say_where_it_runs()
     show_one_line_a_job()

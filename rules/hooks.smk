@@ -13,6 +13,12 @@ def say_where_it_runs():
     Path(".snakemake/started").write_text(f"{socket.gethostname()} {os.getpid()}\n")
 
 
+def show_costs_in_a_plan():
+    from unitlens.jobs import costs
+
+    costs.show_in_a_plan(workflow, logger, config, count_rows)
+
+
 def show_one_line_a_job():
     from unitlens.jobs import progress  # here: jobs on a cluster print neither
 
@@ -31,8 +37,3 @@ def say_at_the_end(failed):
     from unitlens.jobs import outcome
 
     outcome.say_at_the_end(workflow, logger, failed)
-
-
-from unitlens.jobs import costs
-
-costs.show_in_a_plan(workflow, logger, config, count_rows)
