@@ -1047,7 +1047,7 @@ def test_labels_with_evidence():
     assert set(table.status) <= set(unit_labels.STATUSES) and set(table.layer) == {"relu1"}
     columns = ["kept", "kept_group", "score_low", "score_high", "p_value", "q_value", "held_out_correlation"]
     assert table[columns].notna().all(axis=None)
-    assert set(table.p_floor.round(5)) == {round(1 / 21, 5)} and set(table.source_images) == {24}
+    assert set(table.p_floor.round(5)) == {round(1 / 61, 5)} and set(table.source_images) == {24}  # twenty of each unit
     linear = read_table("labeled/linear.csv")
     assert linear.unit.tolist() == [0, 1, 2] and set(linear.layer) == {"relu1"}
     assert linear[["linear_correlation", "ridge_correlation"]].notna().all(axis=None)
