@@ -6,8 +6,9 @@ with log_to(snakemake.log[0]):
     import json
     from pathlib import Path
 
+    from unitlens.jobs.sheets import class_names
     from unitlens.networks.describe import describe
-    from unitlens.networks.network import class_names, load_configured
+    from unitlens.networks.network import load_configured
 
     network, preprocessing, wildcards = snakemake.params.network, snakemake.params.preprocessing, snakemake.wildcards
     facts = describe(

@@ -6,9 +6,10 @@ with log_to(snakemake.log[0]):
     import json
     from pathlib import Path
 
+    from unitlens.jobs.sheets import class_names
     from unitlens.networks import pretrained
     from unitlens.networks.describe import describe
-    from unitlens.networks.network import class_names, load_configured
+    from unitlens.networks.network import load_configured
     from unitlens.storage.files import sha256
 
     network, preprocessing = snakemake.params.network, snakemake.params.preprocessing

@@ -5,8 +5,8 @@ from unitlens.jobs.logs import log_to
 with log_to(snakemake.log[0]):
     import numpy as np
     import torch
+    from unitlens.jobs.sheets import class_names
     from unitlens.networks import encoders
-    from unitlens.networks.network import class_names
     from unitlens.storage.arrays import write_arrays
     from unitlens.storage.tables import read_table
     from unitlens.tables import word_controls

@@ -7,11 +7,12 @@ with log_to(snakemake.log[0]):
     from unitlens.jobs import progress
     from unitlens.networks import describe, hooks, layer_outputs, network
     from unitlens.storage.arrays import attributes_of, create_arrays, open_arrays, read_batches, read_dataset
+    from unitlens.storage.files import read_facts
 
     torch.set_num_threads(snakemake.threads)
     params, layer, output = snakemake.params, snakemake.wildcards.layer, snakemake.output[0]
     net = network.load_network(params.network, snakemake.input.weights, snakemake.input.model, device=params.device)
-    pooling = describe.pooling_of(network.read_facts(snakemake.input.layer), layer, params.pooling)
+    pooling = describe.pooling_of(read_facts(snakemake.input.layer), layer, params.pooling)
     facts = {**net.facts, "layer": layer, "pooling": pooling}
     with open_arrays(snakemake.input.images) as file, create_arrays(output, len(file["images"]), facts) as add:
         facts["geometry"] = attributes_of(file)["geometry"]

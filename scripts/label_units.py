@@ -8,14 +8,14 @@ with log_to(snakemake.log[0]):
     from unitlens.storage.arrays import read_arrays
     from unitlens.storage.shards import concatenate
     from unitlens.storage.tables import write_table
-    from unitlens.tables import linear_labels, unit_labels
+    from unitlens.tables import labeling, linear_labels
 
     torch.set_num_threads(snakemake.threads)
     params, wildcards = snakemake.params, snakemake.wildcards
     activations, _ = concatenate(snakemake.input.activations)
     images, image_facts = concatenate(snakemake.input.images)
     concepts, concept_facts = read_arrays(snakemake.input.concepts)
-    table = unit_labels.label_table(
+    table = labeling.label_table(
         activations,
         images,
         concepts,

@@ -7,13 +7,14 @@ with log_to(snakemake.log[0]):
     from unitlens.jobs.progress import progress
     from unitlens.networks import describe, hooks, layer_outputs, network
     from unitlens.storage.arrays import write_arrays
+    from unitlens.storage.files import read_facts
     from unitlens.storage.shards import picking, read_blocks, read_column, read_columns
     from unitlens.units import exemplars
 
     torch.set_num_threads(snakemake.threads)
     params, layer, images = snakemake.params, snakemake.wildcards.layer, snakemake.input.images
     net = network.load_network(params.network, snakemake.input.weights, snakemake.input.model, device=params.device)
-    pooling = describe.pooling_of(network.read_facts(snakemake.input.layer), layer, params.pooling)
+    pooling = describe.pooling_of(read_facts(snakemake.input.layer), layer, params.pooling)
     image_id, source_image = (read_column(images, name) for name in ("image_id", "source_image"))
     batch_size = snakemake.resources.batch_size
     blocks = read_blocks(images, ["images"], batch_size)

@@ -4,9 +4,11 @@ from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     import torch
+    from unitlens.jobs.sheets import class_names
     from unitlens.measures import word_controls as measured
     from unitlens.networks import describe, network
     from unitlens.storage.arrays import read_arrays
+    from unitlens.storage.files import read_all_facts
     from unitlens.storage.shards import concatenate, read_blocks, read_column
     from unitlens.storage.tables import write_table
     from unitlens.tables import word_controls
@@ -14,7 +16,7 @@ with log_to(snakemake.log[0]):
     torch.set_num_threads(snakemake.threads)
     params, files = snakemake.params, snakemake.input
     net = network.load_network(params.network, files.weights, files.model, device=params.device)
-    (facts,) = network.read_all_facts([files.model], files.layer_facts)
+    (facts,) = read_all_facts([files.model], files.layer_facts)
     poolings = {layer: describe.pooling_of(facts, layer, params.pooling) for layer in params.layers}
     batches = (block["images"] for block in read_blocks(files.images, ["images"], snakemake.resources.batch_size))
     scores, layers = measured.outputs(net, batches, poolings=poolings, seed=params.seed)
@@ -28,7 +30,7 @@ with log_to(snakemake.log[0]):
         images,
         concepts,
         others,
-        network.class_names(params.classes) if params.classes else [],
+        class_names(params.classes) if params.classes else [],
         similarity=params.similarity,
         encoders=(image_facts["encoder"], concept_facts["encoder"]),
         seed=params.seed,

@@ -5,9 +5,9 @@ from unitlens.jobs.logs import log_to
 with log_to(snakemake.log[0]):
     from pathlib import Path
 
-    from unitlens.networks import network
     from unitlens.report import class_pages, overview, samples
     from unitlens.storage.arrays import read_arrays
+    from unitlens.storage.files import read_all_facts
     from unitlens.storage.shards import by_folder
     from unitlens.storage.tables import read_table
 
@@ -22,13 +22,13 @@ with log_to(snakemake.log[0]):
         snakemake.output.findings,
         snakemake.output.answers,
         shown,
-        facts=network.read_all_facts(files.facts, files.layer_facts),
+        facts=read_all_facts(files.facts, files.layer_facts),
         figures={
             **{name: path for name, path in paths.items() if path.endswith(".svg")},
             "timings": files.timings_figure,
             **{f"grid_{Path(path).stem}": path for path in files.grids},
         },
-        run={"versions": network.versions(), **params.settings},
+        run={"versions": overview.versions(), **params.settings},
         shown=params.grid_rows,
         beside=class_pages.beside(params.beside, shown.get("classes")),
         **{name: params[name] for name in names},

@@ -23,7 +23,7 @@ import table
 import torch
 from unitlens.storage.arrays import read_arrays, write_arrays
 from unitlens.storage.shards import concatenate
-from unitlens.tables import linear_labels, unit_labels
+from unitlens.tables import labeling, linear_labels
 from unitlens.units import dissect
 
 DIMENSION = 512
@@ -161,9 +161,9 @@ def measure_alone(folder: str, similarity: str, what: str, size: str) -> dict[st
     if what == LABELS:
         parts = activations["activations"], images["features"], concepts["features"]
         scores = dissect.SIMILARITIES[similarity](*map(torch.as_tensor, parts))
-        unit_labels.tabulate(scores, activations, concepts, similarity=similarity, encoder="")
+        labeling.tabulate(scores, activations, concepts, similarity=similarity, encoder="")
     elif what == WITH_EVIDENCE:
-        unit_labels.label_table(activations, images, concepts, similarity=similarity, encoders=("", ""), seed=0)
+        labeling.label_table(activations, images, concepts, similarity=similarity, encoders=("", ""), seed=0)
     elif what == LINEAR:
         texts = ("status", "candidate", "first_half", "second_half", "encoder")
         units = pd.DataFrame({"unit": range(activations["activations"].shape[1]), "held_out_correlation": 0.0})

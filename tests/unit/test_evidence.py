@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 from unitlens.report import concept_findings
-from unitlens.tables import unit_labels
+from unitlens.tables import labeling, unit_labels
 from unitlens.units import dissect, evidence, exemplars, label_sets, permutation
 from unitlens.units.dissect import TERMS, log_likelihood, normalized, soft_terms, term_of_layer
 
@@ -38,7 +38,7 @@ def planted_layer(source_images, crops, seed=0):
 
 def label(layer, similarity="soft_wpmi", **options):
     settings = {"encoders": ("clip", "clip"), "seed": 0, "resamples": 20, "null_draws": 2000} | options
-    return unit_labels.label_table(*layer, similarity=similarity, **settings)
+    return labeling.label_table(*layer, similarity=similarity, **settings)
 
 
 def probe(layer):
@@ -279,7 +279,7 @@ def test_few_selective_units_calibrate_nothing(selective, expected):
     short = np.tile(np.arange(selective + 1.0), (2, 1))
     short[:, -1] = 100  # of a unit that is not selective
     scores = torch.tensor([[20.0, 12.5, 0]] * (selective + 1))
-    found = unit_labels.with_sets(table, scores, short, np.arange(3), np.array(["a", "b", "c"], object))
+    found = labeling.with_sets(table, scores, short, np.arange(3), np.array(["a", "b", "c"], object))
     assert set(found.gap) == {expected}
     assert set(found.set_size) == {3 if expected > 20 else 2}
     assert set(found.status[:-1]) == {"selective" if expected > 20 else "theme"}
@@ -290,7 +290,7 @@ def test_a_set_that_is_the_whole_list_is_no_theme(listed, status):
     """A gap of 5 is calibrated, and two words lie within it: of a list of two that says nothing."""
     table, short = pd.DataFrame({"status": ["selective"] * 12}), np.full((2, 12), 5.0)
     scores, words = torch.tensor([[20.0, 15, 0]] * 12)[:, :listed], np.array(["a", "b", "c"][:listed], object)
-    found = unit_labels.with_sets(table, scores, short, np.arange(listed), words)
+    found = labeling.with_sets(table, scores, short, np.arange(listed), words)
     assert set(found.gap) == {5} and set(found.set_size) == {2} and set(found.status) == {status}
 
 
@@ -300,9 +300,9 @@ def test_of_one_meaning_alone_no_unit_is_named():
     scores, short = torch.tensor([[2.0, 1.9]] * 12), np.zeros((2, 12))
     for groups, columns in ((np.zeros(2, int), 2), (np.zeros(1, int), 1)):
         words = np.array(["color", "colour"][:columns], object)
-        found = unit_labels.with_sets(table, scores[:, :columns], short, groups, words)
+        found = labeling.with_sets(table, scores[:, :columns], short, groups, words)
         assert set(found.status) == {"selective"} and set(found.set_size) == {1}
-    found = unit_labels.with_sets(table, scores, short, np.arange(2), np.array(["a", "b"], object))
+    found = labeling.with_sets(table, scores, short, np.arange(2), np.array(["a", "b"], object))
     assert set(found.status) == {"named"}
     activations, images, concepts = planted_layer(240, 1)
     one = {name: each[:1] for name, each in concepts.items()}

@@ -6,8 +6,9 @@ import pytest
 import torch
 from unitlens.explainers.items import stream_seeds
 from unitlens.images.geometry import box_pixels
+from unitlens.images.label_maps import reference_masks
 from unitlens.measures import agreement, sanity
-from unitlens.measures.localization import energy_inside, object_iou, pointing, reference_masks
+from unitlens.measures.localization import energy_inside, object_iou, pointing
 from unitlens.report import evaluation_findings
 from unitlens.tables.localization import score, summarize
 

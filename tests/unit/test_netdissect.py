@@ -9,7 +9,7 @@ from torch import nn
 from unitlens.images import label_maps
 from unitlens.jobs import logs
 from unitlens.report import concept_findings
-from unitlens.tables import netdissect, unit_labels
+from unitlens.tables import labeling, netdissect, unit_labels
 from unitlens.units import netdissect as units_netdissect
 
 
@@ -588,7 +588,7 @@ def annotated_layer(seed=0, images=120):
 def test_planted_units_are_named_by_labels_of_whole_images(similarity):
     names = unit_labels.ANNOTATIONS, unit_labels.ANNOTATIONS
     options = {"similarity": similarity, "seed": 0, "resamples": 10, "null_draws": 2000}
-    table = unit_labels.label_table(*annotated_layer(), encoders=names, **options)
+    table = labeling.label_table(*annotated_layer(), encoders=names, **options)
     own = table[:12]
     assert own.concept.tolist() == 2 * ["crane", *"bcdef"]  # the other crane is shown by no image
     assert (own.status.eq("named") & (own.kept > 0.8)).all() and (table.status[12:] == "named").mean() < 0.1
@@ -599,7 +599,7 @@ def test_planted_units_are_named_by_labels_of_whole_images(similarity):
     assert (own.held_out_auc_low > 0.8).all() and (own.held_out_difference_low > 1).all()
     noise = table[12:]
     assert abs(noise.held_out_auc.mean() - 0.5) < 0.1 and (noise.held_out_auc_high > 0.5).mean() > 0.8
-    by_encoder = unit_labels.label_table(*annotated_layer(), encoders=("clip", "clip"), **options)
+    by_encoder = labeling.label_table(*annotated_layer(), encoders=("clip", "clip"), **options)
     assert by_encoder.status.equals(table.status) and by_encoder.held_out_auc.isna().all()
 
 
@@ -608,7 +608,7 @@ def test_few_selective_units_have_no_names_by_annotations_either():
     activations, images, concepts = annotated_layer()
     activations["activations"] = activations["activations"][:, 6:30]
     options = {"similarity": "auc", "seed": 0, "resamples": 2, "null_draws": 2000}
-    table = unit_labels.label_table(activations, images, concepts, encoders=names, **options)
+    table = labeling.label_table(activations, images, concepts, encoders=names, **options)
     assert (table.status[:6] == "selective").all() and set(table.gap) == {np.inf} and set(table.set_size) == {6}
 
 

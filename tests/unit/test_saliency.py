@@ -6,7 +6,6 @@ import pytest
 import torch
 from skimage import feature
 from unitlens.measures.complexity import (
-    IMAGE_MEASURES,
     connected_components,
     edge_density,
     entropy,
@@ -16,6 +15,7 @@ from unitlens.measures.complexity import (
     to_gray,
     untied_mask,
 )
+from unitlens.measures.scales import IMAGE_MEASURES
 from unitlens.report import evaluation_findings, text
 from unitlens.tables import complexity as complexity_tables
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import toy
 from unitlens.explainers import lime_samples, run, segment, surrogate
-from unitlens.measures import sanity
+from unitlens.measures import sanity, scales
 from unitlens.report import evaluation_findings
 from unitlens.tables import sanity as sanity_tables
 
@@ -140,7 +140,7 @@ def test_the_other_source_image_is_no_crop_of_the_same(network):
     assert sanity.next_source_image(pd.Series([*"aa"])) is None
     flat = {"edges": lambda _: torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(0))}
     scores = check(network, flat, n=1)
-    assert set(scores["comparison"]) == {sanity.RANDOMIZED}
+    assert set(scores["comparison"]) == {scales.RANDOMIZED}
     summary = sanity_tables.summarize_randomization(scores)
     assert "too few source images to say" in evaluation_findings.randomization_findings(summary)[0]
 

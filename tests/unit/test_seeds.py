@@ -35,11 +35,11 @@ from unitlens.tables import (
     comparison,
     diversity,
     interventions,
+    labeling,
     linear_labels,
     resampling,
     summaries,
     tuning,
-    unit_labels,
     word_controls,
 )
 from unitlens.tables import complexity as complexity_tables
@@ -387,7 +387,7 @@ CASES = {
     "comparison.trend": lambda s: comparison.trend(labeled_units(), seed=s),
     "diversity.relabel_subsets": relabeled,
     "dissect.rank_reorder": lambda s: dissect.rank_reorder(noise(60, 3), noise(60, 5), noise(4, 5), seed=s),
-    "unit_labels.label_table": lambda s: unit_labels.label_table(
+    "labeling.label_table": lambda s: labeling.label_table(
         *probe(), similarity="wpmi", encoders=("clip", "clip"), seed=s, resamples=5, null_draws=50
     ),
     "run.lime_explainer": lambda s: run.lime_explainer(predict, seed=s, **EXPLAINER)(PICTURES, ONES, ["a", "b"]),
@@ -500,9 +500,7 @@ CASES = {
     "interventions.compare": lambda s: interventions.compare(falls_of_classes(), seed=s)["p_value"],
     "linear_labels.linear_table": lambda s: linear_labels.linear_table(
         *probe(),
-        unit_labels.label_table(
-            *probe(), similarity="wpmi", encoders=("clip", "clip"), seed=0, resamples=5, null_draws=9
-        ),
+        labeling.label_table(*probe(), similarity="wpmi", encoders=("clip", "clip"), seed=0, resamples=5, null_draws=9),
         seed=s,
     ),
     "permutation.splits": lambda s: permutation.splits(permutation.group_rows([*IDS]), s)[0],

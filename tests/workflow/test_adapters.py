@@ -19,10 +19,10 @@ from unitlens.explainers import cam, run
 from unitlens.images import datasets
 from unitlens.jobs import config as job_config
 from unitlens.jobs import schema
-from unitlens.networks import network
 from unitlens.report import concept_findings, pages
 from unitlens.storage import arrays as arrays_module
 from unitlens.storage import kept
+from unitlens.storage.files import read_all_facts
 from unitlens.storage.shards import concatenate, read_column
 from unitlens.storage.tables import read_table, write_table
 from unitlens.tables import unit_labels, word_controls
@@ -276,7 +276,7 @@ def test_dark_and_moving_source_images_are_told_of(tmp_path):
 
 
 def test_check_model_writes_what_the_model_is():
-    (facts,) = network.read_all_facts(["toy.json"], ["relu1.json", "relu2.json"])
+    (facts,) = read_all_facts(["toy.json"], ["relu1.json", "relu2.json"])
     assert facts["layers"] == {"relu1": [6, 16, 16], "relu2": [8, 8, 8]}
     assert (facts["model"], facts["classes"], facts["weights"]) == (MODEL, 5, {"path": "toy.bin"})
     assert facts["parameters"] == (3 * 9 + 1) * 6 + (6 * 9 + 1) * 8 + (8 + 1) * 5

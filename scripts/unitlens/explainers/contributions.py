@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from unitlens.explainers.forward import check_arguments, check_finite, forward, frozen, in_chunks, pick
+from unitlens.explainers.items import LOWERING, RAISING
 from unitlens.networks.hooks import count_calls
 from unitlens.networks.layer_outputs import as_grid
 from unitlens.networks.memory import to_float64
 
 __all__ = ["Account", "account", "explain"]
 
-RAISING, LOWERING = 5, 3  # units whose places are kept for each image
 OF_CLASS = ("activity", "gradient")  # what is kept of the account of the class only
 
 

@@ -4,13 +4,17 @@ The text of every reason stands here, once; tables and pages quote it. Reasons a
 in its batch to the text. What is random for an image depends on the run's seed and the image's id, and on nothing else.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NOT_FINITE = "the network returns NaN or infinity"
 NO_LABEL = "the sheet gives no label to explain"
@@ -19,7 +23,9 @@ ONE_SUPERPIXEL = "there is only one superpixel, LIME needs two"
 MANY_SUPERPIXELS = "there are {superpixels} superpixels, more than LIME's {samples} samples"
 DEPENDENT = "superpixels are linearly dependent in LIME's samples, and `alpha` is 0"
 ZERO_MAP = "the map is zero everywhere"
+RAISING, LOWERING = 5, 3  # units whose places in an account are kept for each image
 Result = TypeVar("Result")
+Explanation = tuple[Mapping[str, np.ndarray], Mapping[str, object]]  # arrays and attributes of a file
 
 
 class ItemError(ValueError):

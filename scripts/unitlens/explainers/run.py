@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from unitlens.explainers import cam, contributions, items, lime, lime_samples
-from unitlens.explainers.items import image_seed, repeated_ids, stream_seeds
+from unitlens.explainers.items import Explanation, image_seed, repeated_ids, stream_seeds
 from unitlens.explainers.lime_samples import is_paired, on_rows
 from unitlens.explainers.masks import cut_explanations, has_map, mask_stability, peak_share_mask
 from unitlens.explainers.segment import superpixel_counts, superpixels_of
@@ -23,7 +23,6 @@ _STABILITY_AREA = 0.2  # share of the image at which repeats of LIME are compare
 # (uint8 images, target classes, image ids) -> arrays with a row an image, `saliency` among them and, where some
 # images have no explanation, `warning`, texts that say why: one that fails costs no other.
 Explainer = Callable[[Tensor, Tensor, Sequence[str]], dict[str, Tensor]]
-Explanation = tuple[Mapping[str, np.ndarray], Mapping[str, object]]  # arrays and attributes of a file
 
 
 def explain_images(
@@ -235,11 +234,6 @@ def lime_explainer(
 # Explainers that ask for predictions of changed images and need no layer, by the name of their section of `explain`:
 # each makes an `Explainer` from `predict`, a seed, a batch size, label maps that are given, and the section's options.
 PERTURBING: dict[str, Callable[..., Explainer]] = {"lime": lime_explainer}
-
-
-def has_layer(explainer: str) -> bool:
-    """Tell whether an explainer reads a layer, which its name ends on then: ``gradcam-layer4``, but ``lime``."""
-    return "-" in explainer
 
 
 def cut_masks(

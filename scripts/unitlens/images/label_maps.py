@@ -9,7 +9,7 @@ from PIL import Image
 from unitlens.images import decode
 from unitlens.images.geometry import box_pixels, check_geometry, fit_box, fit_map
 from unitlens.jobs.characters import first_few
-from unitlens.jobs.sheets import AT_ONCE, MAPS, MAPS_APART, fractions, inside, is_label, sides
+from unitlens.jobs.sheets import AT_ONCE, FEWEST_SHOWING, MAPS, MAPS_APART, fractions, inside, is_label, sides
 
 _LENGTH = 8  # shares are divided by it; the square is how many concepts may cover an image
 
@@ -213,3 +213,38 @@ def _concepts(found: np.ndarray, values: np.ndarray, *, known: dict[int, int]) -
         unknown = found[concepts < 0].min()
         raise ValueError(f"the probe set marks {unknown}, which has no word; values with one: {first_few(values)}")
     return concepts
+
+
+def shown_often(shown: np.ndarray, source_images: Sequence[str]) -> np.ndarray:
+    """Tell which concepts (concepts,) enough source images show, of `shown` (images, concepts).
+
+    ValueError if there is none.
+    """
+    _, number = np.unique(source_images, return_inverse=True)
+    count = np.array([len(np.unique(number[column])) for column in shown.T])
+    if count.max() < FEWEST_SHOWING:
+        raise ValueError(
+            f"no concept is shown by {FEWEST_SHOWING} source images or more, so nothing can be named; most are shown "
+            f"by {count.max()}"
+        )
+    return count >= FEWEST_SHOWING
+
+
+def reference_masks(images: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Give what the sheet says of where the objects are, of a shard of decoded source images.
+
+    From ``mask`` and ``box``, where given, to the objects (n, h, w) bool and which images have one (n,) bool. A mask is
+    0 outside the object; `box_pixels` says what a box covers. ValueError if masks and source images differ in
+    size.
+    """
+    shape = images["images"].shape[:3]
+    references = {}
+    if "mask" in images:
+        if images["mask"].shape != shape:
+            raise ValueError(f"`mask` has shape {images['mask'].shape}; allowed: {shape}, that of the source images")
+        references["mask"] = np.asarray(images["mask"]) != 0, np.asarray(images["has_mask"], dtype=bool)
+    box = np.asarray(images["box"])
+    if not np.isnan(box).all():
+        known = ~np.isnan(box).any(1)
+        references["box"] = box_pixels(box, shape[1:]), known
+    return references

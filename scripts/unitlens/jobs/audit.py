@@ -1,15 +1,11 @@
 """What the section `audit` names: classes of the networks, and concepts that units can be called by."""
 
-import ast
 import difflib
-import importlib.util
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
 
 from unitlens.jobs.characters import shorten
 from unitlens.jobs.csv_files import read_all
-from unitlens.jobs.sheets import annotations, count_classes, read_names
+from unitlens.jobs.sheets import annotations, class_names, count_classes
 
 TEXTURE_WORDS = (  # what the label maps of generated textures mark
     *("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "gray"),
@@ -84,22 +80,5 @@ def _words_of(table: str) -> list[str] | None:
 
 
 def class_list(classes: str | int) -> list[str] | None:
-    """Name the classes of a list as `networks.network.class_names` does; None where it cannot be read."""
-    if isinstance(classes, int):
-        return [f"class {number}" for number in range(classes)]
-    if classes == "imagenet":
-        return _imagenet()
-    return None if classes == "folders" or not count_classes(classes) else read_names(classes)
-
-
-@cache
-def _imagenet() -> list[str]:
-    """Read the names that torchvision has, without importing it, which takes seconds."""
-    package = Path(importlib.util.find_spec("torchvision").origin)
-    tree = ast.parse((package.parent / "models/_meta.py").read_bytes())
-    (names,) = (
-        each.value
-        for each in tree.body
-        if isinstance(each, ast.Assign) and each.targets[0].id == "_IMAGENET_CATEGORIES"
-    )
-    return ast.literal_eval(names)
+    """Name the classes of a list as `class_names` does; None where it cannot be read."""
+    return None if classes == "folders" or not count_classes(classes) else class_names(classes)

@@ -5,11 +5,14 @@ Lists are those of concepts, of what the values of masks mean, and of classes.
 Without numpy and torch, so that the rules, decode jobs and the library share one definition.
 """
 
+import ast
+import importlib.util
 import os
 import re
 import sys
 import unicodedata
 from collections.abc import Container, Iterable, Mapping, Sequence
+from functools import cache
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
@@ -281,6 +284,33 @@ def count_classes(classes: int | str) -> int:
 def read_names(path: str | Path) -> list[str]:
     """Read a file with a name in each line, in UTF-8 with or without a byte order mark; it may end in blank lines."""
     return Path(path).read_text(encoding="utf-8-sig").rstrip().split("\n")
+
+
+def class_names(classes: str | int) -> list[str]:
+    """Name a model's outputs: ``imagenet``, a text file with one name a line, or how many there are, without names.
+
+    A FileNotFoundError if there is no such file.
+    """
+    if isinstance(classes, int):
+        return [f"class {number}" for number in range(classes)]
+    if classes == "imagenet":
+        return list(_imagenet())
+    if not Path(classes).is_file():
+        raise FileNotFoundError(f"classes: {classes} is neither 'imagenet' nor a file with one class name per line")
+    return read_names(classes)
+
+
+@cache
+def _imagenet() -> tuple[str, ...]:
+    """Read the names that torchvision has, without importing it, which takes seconds."""
+    package = Path(importlib.util.find_spec("torchvision").origin)
+    tree = ast.parse((package.parent / "models/_meta.py").read_bytes())
+    (names,) = (
+        each.value
+        for each in tree.body
+        if isinstance(each, ast.Assign) and each.targets[0].id == "_IMAGENET_CATEGORIES"
+    )
+    return tuple(ast.literal_eval(names))
 
 
 def _check_names(path: str, key: str) -> list[str]:

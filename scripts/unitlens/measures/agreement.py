@@ -14,6 +14,7 @@ from torch import Tensor
 
 from unitlens.explainers import masks
 from unitlens.explainers.masks import equal_area_mask, iou
+from unitlens.measures.scales import chance_iou as chance_iou  # for the facade
 
 __all__ = [
     *("chance_iou", "cross_scores", "equal_area_iou", "equal_area_mask", "iou", "peak_distance", "self_iou"),
@@ -30,15 +31,6 @@ def equal_area_iou(
     chance. Gives float64 (n,) or (); `chance_iou` is what unrelated maps score.
     """
     return iou(equal_area_mask(a, fraction, seed=seeds[0]), equal_area_mask(b, fraction, seed=seeds[1]))
-
-
-def chance_iou(fraction: float) -> float:
-    """Intersection over union of masks of unrelated pixels that each mark a share `fraction` of the image.
-
-    fraction / (2 - fraction): the ratio of the expected areas q^2 and 2 q - q^2. It is the floor: smooth maps of
-    different images that share a place, the middle for instance, score more, see `cross_scores`.
-    """
-    return fraction / (2 - fraction)
 
 
 def tied_share(saliency: Tensor, fraction: float) -> Tensor:

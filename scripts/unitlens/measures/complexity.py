@@ -8,17 +8,16 @@ import io
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from PIL import Image
 from scipy import ndimage
 from skimage.feature import canny
 from torch import Tensor
 
 from unitlens.explainers import masks
+from unitlens.measures.scales import gini_coefficient
 
 CANNY_SIGMA, CANNY_LOW, CANNY_HIGH = 1.0, 0.1, 0.2  # pixels, and gradients of an image in [0, 1]
 JPEG_QUALITY = 75
-IMAGE_MEASURES = ("edge_density", "entropy", "superpixels", "jpeg_bits", "confidence")  # the last of the prediction
 
 
 # ---- shape of maps
@@ -80,29 +79,3 @@ def jpeg_bits(image: np.ndarray) -> float:
 def to_gray(image: np.ndarray) -> np.ndarray:
     """Gray levels (h, w) uint8 of an image (h, w, 3) uint8, ITU-R 601 luma."""
     return np.asarray(Image.fromarray(image).convert("L"))
-
-
-def gini_coefficient(counts: ArrayLike) -> float:
-    """Gini coefficient of non-negative numbers (n,): 0 where all are equal, (n - 1) / n where one has everything.
-
-    With the counts ascending, sum_i (2 i - n - 1) x_i / (n sum_i x_i), i from 1; NaN where they sum to 0. ValueError if
-    a count is negative or not finite.
-    """
-    counts = np.sort(finite(counts, "counts"))
-    if (counts < 0).any():
-        raise ValueError(f"`counts` must not be negative, got {counts[0]}")
-    n, total = len(counts), counts.sum()
-    if total == 0:
-        return np.nan
-    return float((2 * np.arange(1, n + 1) - n - 1) @ counts / (n * total))
-
-
-def finite(values: ArrayLike, name: str) -> np.ndarray:
-    """Give values (n,) as float64; a ValueError names `name` unless they are one-dimensional and finite."""
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1:
-        raise ValueError(f"`{name}` must be one-dimensional, got shape {values.shape}")
-    if not np.isfinite(values).all():
-        first = np.flatnonzero(~np.isfinite(values))[0]
-        raise ValueError(f"`{name}` holds {values[first]} at {first}; drop such rows and state how many")
-    return values

@@ -12,12 +12,11 @@ from torch import Tensor
 
 from unitlens.explainers.items import one_each
 from unitlens.measures import perturbation
+from unitlens.measures.scales import BETTER
 from unitlens.networks.memory import to_float64
 
 __all__ = ["BETTER", "curves", "deletion", "insertion", "road", "scores", "upside_down"]
 
-# Which end of a measure is the faithful one: 1 the higher, -1 the lower.
-BETTER = {"deletion": -1, "insertion": 1, "road_morf": -1, "road_lerf": 1, "road": 1, "average_drop": -1, "increase": 1}
 Predict = Callable[[Tensor], Tensor]  # uint8 images (n, h, w, 3) -> probabilities (n, classes)
 
 

@@ -5,34 +5,12 @@ saliency inside. Scores are float64 (n,), NaN where the object is empty; shapes 
 a ValueError. Tested by hand.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from unitlens.explainers import masks
-from unitlens.images.geometry import box_pixels
-
-
-def reference_masks(images: Mapping[str, np.ndarray]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Give what the sheet says of where the objects are, of a shard of decoded source images.
-
-    From ``mask`` and ``box``, where given, to the objects (n, h, w) bool and which images have one (n,) bool. A mask is
-    0 outside the object; `geometry.box_pixels` says what a box covers. ValueError if masks and source images differ in
-    size.
-    """
-    shape = images["images"].shape[:3]
-    references = {}
-    if "mask" in images:
-        if images["mask"].shape != shape:
-            raise ValueError(f"`mask` has shape {images['mask'].shape}; allowed: {shape}, that of the source images")
-        references["mask"] = torch.as_tensor(images["mask"] != 0), torch.as_tensor(images["has_mask"])
-    box = np.asarray(images["box"])
-    if not np.isnan(box).all():
-        known = torch.as_tensor(~np.isnan(box).any(1))
-        references["box"] = torch.as_tensor(box_pixels(box, shape[1:])), known
-    return references
 
 
 def object_iou(saliency: Tensor, mask: Tensor, *, seeds: Sequence[int]) -> Tensor:

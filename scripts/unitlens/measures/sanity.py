@@ -22,11 +22,8 @@ from unitlens.explainers.items import image_seed, repeated_ids, stream_seeds
 from unitlens.images import fill
 from unitlens.jobs.progress import each
 from unitlens.measures.agreement import chance_iou, self_iou
+from unitlens.measures.scales import CONTROLS
 
-RANDOMIZED, OTHER = "randomized network", "another source image"
-STABILITY_MEASURES = ("top_jaccard", "equal_area_iou", "kept")
-
-CONTROLS = ("random", "gaussian")
 CONTROL_DRAWS = 10  # random maps of an image, whose scores are averaged: one moves the mean of ten images by 0.03
 _GAUSSIAN_WIDTH = 0.25  # standard deviation of the centered Gaussian, as a share of each side
 
@@ -204,7 +201,7 @@ def seed_stability(
 
     `coefficients` are (seeds, superpixels) by the number of samples; the largest is the full count. Image id and seed
     fix the order of ties; `top` and `area` are as of `tables.sanity.check_stability`. Gives, by the number of samples,
-    for each of `STABILITY_MEASURES` the value, what chance gives and what ties let it reach at most, NaN where unknown.
+    for each of `scales.STABILITY_MEASURES` the value, what chance gives and what ties let it reach, NaN where unknown.
     """
     d = int(labels.max()) + 1
     size = min(top, d)

@@ -4,6 +4,8 @@ What belongs together is one zip archive: a classifier's ``config.json``, ``mode
 ``preprocessor_config.json``, or the weights of an image-text encoder with the files of its tokenizer.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import tempfile
@@ -11,12 +13,13 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from unitlens.storage.archives import unpack
 from unitlens.storage.files import write
+
+if TYPE_CHECKING:
+    from torch import nn
 
 CLASSIFIER_FILES = ("config.json", "model.safetensors", "preprocessor_config.json")  # the last one may be missing
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
@@ -75,6 +78,7 @@ def load_classifier(archive: str | Path) -> nn.Module:
             f"{archive} holds no {missing[0]}: `architecture: transformers:...` needs `weights: {{huggingface: ...}}`, "
             f"or by `path` a zip archive with {' and '.join(CLASSIFIER_FILES[:2])}, as save_pretrained writes them"
         )
+    import torch
     from transformers import AutoModelForImageClassification
 
     with unpacked(archive, CLASSIFIER_FILES[:2]) as folder:

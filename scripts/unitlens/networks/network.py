@@ -4,22 +4,20 @@ Weights come from a file that was retrieved before; `checkpoints` reads it.
 """
 
 import ctypes
-import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
-from unitlens import __version__
-from unitlens.jobs.sheets import read_names
+from unitlens.jobs.sheets import class_names
 from unitlens.networks import checkpoints, heads, hub
 from unitlens.networks.build import build, options_of
 from unitlens.networks.memory import halving
 from unitlens.storage import kept
+from unitlens.storage.files import read_facts
 
 
 class Network(NamedTuple):
@@ -123,25 +121,6 @@ def load_configured(network: Mapping[str, object], weights: str | Path, *, devic
     return load_classifier(network["architecture"], weights, device=device, classes=classes, **options)
 
 
-def read_facts(path: str | Path) -> dict[str, object]:
-    """Read what `check_model` wrote about a model, or `check_layer` about a layer."""
-    return json.loads(Path(path).read_text())
-
-
-def read_all_facts(models: Iterable[str | Path], layers: Iterable[str | Path]) -> list[dict[str, object]]:
-    """Read what `check_model` wrote about each model, with what `check_layer` wrote about its layers."""
-    found = {facts["model"]: facts | {"layers": {}, "units": {}} for facts in map(read_facts, models)}
-    for facts in map(read_facts, layers):
-        for name in ("layers", "units") if facts["model"] in found else ():
-            found[facts["model"]][name] |= facts[name]
-    return list(found.values())
-
-
-def versions() -> str:
-    """Name the versions of Unitlens and torch."""
-    return f"Unitlens {__version__}, torch {torch.__version__}"
-
-
 def set_precision(model: nn.Module, precision: str) -> tuple[nn.Module, torch.dtype]:
     """Choose the arithmetic of a network for the rest of the process; give it, and the type that its input must have.
 
@@ -209,20 +188,6 @@ def predictor(model: nn.Module, normalize: Callable[[Tensor], Tensor]) -> Callab
         return heads.probabilities(model, model(normalize(images)))
 
     return predict
-
-
-def class_names(classes: str | int) -> list[str]:
-    """Name a model's outputs: ``imagenet``, a text file with one name a line, or how many there are, without names.
-
-    A FileNotFoundError if there is no such file.
-    """
-    if isinstance(classes, int):
-        return [f"class {number}" for number in range(classes)]
-    if classes == "imagenet":
-        return list(torchvision.models._meta._IMAGENET_CATEGORIES)
-    if not Path(classes).is_file():
-        raise FileNotFoundError(f"classes: {classes} is neither 'imagenet' nor a file with one class name per line")
-    return read_names(classes)
 
 
 def _keep_freed_memory() -> None:

@@ -4,9 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
-
-import torchvision
+from typing import IO, TYPE_CHECKING
 
 from unitlens.jobs.characters import nearest
 from unitlens.jobs.inputs import download_folder, hub_folder
@@ -15,6 +13,9 @@ from unitlens.networks import hub
 from unitlens.storage.download import SETTINGS, WEIGHTS
 from unitlens.storage.fetch import fetch
 from unitlens.storage.kept import keep
+
+if TYPE_CHECKING:
+    import timm
 
 _PLACES365_ADDRESS = "http://places2.csail.mit.edu/models_places365/"
 
@@ -88,6 +89,8 @@ def weights_source(weights: Mapping[str, str]) -> dict[str, str]:
     if the library has no such weights.
     """
     if "torchvision" in weights:
+        import torchvision
+
         try:
             url = torchvision.models.get_weight(weights["torchvision"]).url
         except (ValueError, KeyError, AttributeError) as error:
@@ -158,6 +161,8 @@ def published_input(
     if weights.get("url", "").startswith(_PLACES365_ADDRESS):
         return dict(_PLACES365_INPUT)
     if "torchvision" in weights:
+        import torchvision
+
         transform = torchvision.models.get_weight(weights["torchvision"]).transforms()
         (crop,), (resize,) = transform.crop_size, transform.resize_size
         keys = {"fit": "short", "resize": resize, "crop": crop, "interpolation": transform.interpolation.value}

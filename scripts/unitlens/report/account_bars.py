@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from unitlens.explainers.contributions import LOWERING
-from unitlens.networks.network import class_names
+from unitlens.explainers.items import LOWERING
+from unitlens.jobs.sheets import class_names
 from unitlens.report.pages import compressed, data_uri
 from unitlens.report.unit_gallery import Pick, encode_thumbnails
 from unitlens.tables import accounts

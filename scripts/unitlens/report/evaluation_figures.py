@@ -13,8 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
-from unitlens.explainers.run import has_layer
-from unitlens.measures.agreement import chance_iou
+from unitlens.measures.scales import chance_iou, has_layer
 from unitlens.report import charts
 from unitlens.report.text import (
     BASELINE_TITLES,

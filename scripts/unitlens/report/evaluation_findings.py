@@ -6,9 +6,7 @@ in templates/findings/evaluation.j2.
 
 import pandas as pd
 
-from unitlens.explainers.run import has_layer
-from unitlens.measures import sanity
-from unitlens.measures.faithfulness import BETTER
+from unitlens.measures.scales import BETTER, CONTROLS, has_layer
 from unitlens.report.pages import say
 from unitlens.report.text import (
     COMPLEXITY_TITLES,
@@ -104,7 +102,7 @@ def _faithfulness(rows: pd.DataFrame, summary: pd.DataFrame, tests: pd.DataFrame
     """Say what one measure tells of one model, by its rows of the summary; all tests of a table are one family."""
     first = rows.iloc[0]
     sign = BETTER[first["measure"]]
-    ranked = rows[~rows["explainer"].isin(sanity.CONTROLS) & rows["mean"].notna()]
+    ranked = rows[~rows["explainer"].isin(CONTROLS) & rows["mean"].notna()]
     ranked = ranked.sort_values("mean", ascending=sign < 0, kind="stable")
     clear = ranked["p_adjusted"] < SIGNIFICANT
     beats, loses = (clear & (side * ranked["over_random"] > 0) for side in (sign, -sign))
@@ -134,7 +132,7 @@ def localization_findings(summary: pd.DataFrame, tests: pd.DataFrame) -> list[st
     """Say which explainer finds the object best, and which beat a centered Gaussian."""
     sentences = []
     for (model, reference, measure), group in summary.groupby(["model", "reference", "measure"], sort=False):
-        explainers = group[~group["explainer"].isin(sanity.CONTROLS)]
+        explainers = group[~group["explainer"].isin(CONTROLS)]
         highest = explainers[explainers["mean"] == explainers["mean"].max()]
         family = tests[(tests["model"] == model) & (tests["reference"] == reference) & (tests["measure"] == measure)]
         own = family[(family["explainer_b"] == "gaussian") & family["explainer_a"].isin(explainers["explainer"])]

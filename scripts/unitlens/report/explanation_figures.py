@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import skimage
 from matplotlib.figure import Figure
-from skimage.segmentation import find_boundaries
 
-from unitlens.explainers.run import Explanation
+from unitlens.explainers.items import Explanation
 from unitlens.report import charts
 from unitlens.report.text import explainer_title
 from unitlens.tables.explanations import prediction_table
@@ -52,7 +52,7 @@ def blend(image: np.ndarray, saliency: np.ndarray, segments: np.ndarray | None =
     blended = (1 - alpha) * gray + alpha * charts.SALIENCY_MAP(saliency)[..., :3]
     blended = _enlarge(blended, scale)
     if segments is not None:
-        contours = find_boundaries(_enlarge(segments, scale), mode="inner", background=-1)
+        contours = skimage.segmentation.find_boundaries(_enlarge(segments, scale), mode="inner", background=-1)
         blended[contours] = 0.45 * blended[contours] + 0.55
     return blended
 

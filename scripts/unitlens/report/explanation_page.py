@@ -9,8 +9,8 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from unitlens.explainers import items
-from unitlens.measures import localization
-from unitlens.measures.agreement import chance_iou
+from unitlens.images.label_maps import reference_masks
+from unitlens.measures.scales import chance_iou
 from unitlens.report import charts, explanation_figures, pages
 from unitlens.report.text import SCORE_TITLES, counted, explainer_title
 from unitlens.tables.agreement import equal_area
@@ -287,9 +287,9 @@ def _scores(table: pd.DataFrame | None) -> dict[tuple[str, str, str], list[tuple
 def _outlines(decoded: Mapping[str, np.ndarray]) -> list[str]:
     """Outline the object of every source image, its mask if there is one, else its box."""
     outlines = [""] * len(decoded["image_id"])
-    for objects, given in reversed(localization.reference_masks(decoded).values()):
-        for i in given.nonzero().ravel().tolist():
-            outlines[i] = pages.outline(objects[i].numpy().astype(np.uint8))
+    for objects, given in reversed(reference_masks(decoded).values()):
+        for i in np.flatnonzero(given):
+            outlines[i] = pages.outline(objects[i].astype(np.uint8))
     return outlines
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from unitlens.measures.sanity import CONTROLS
+from unitlens.measures.scales import CONTROLS
 from unitlens.report import charts, explanation_page, text
 from unitlens.report.pages import say
 from unitlens.report.read_first import FEW, Tables, by

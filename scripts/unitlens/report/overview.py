@@ -6,10 +6,12 @@ difference.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
 
+from unitlens import __version__
 from unitlens.report import first_screen, pages, read_first, text
 from unitlens.report import overview_tables as tabulated
 from unitlens.report.concept_findings import category_sentences, frequency_sentences, label_sentences
@@ -232,3 +234,8 @@ def _grid_alt(predictions: pd.DataFrame, timings: pd.DataFrame, *, model: str, s
     explainers = timings.loc[timings["model"] == model, "explainer"].unique()
     first = rows.head(shown).to_dict("records")
     return say("overview.grid_alt", model=model, source_images=len(rows), shown=first, explainers=explainers)
+
+
+def versions() -> str:
+    """Name the versions of Unitlens and torch; the latter is not imported for it."""
+    return f"Unitlens {__version__}, torch {metadata.version('torch')}"

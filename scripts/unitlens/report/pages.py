@@ -14,12 +14,10 @@ from pathlib import Path
 import jinja2
 import numpy as np
 import pandas as pd
-import torch
-import torch.nn.functional as F
+import skimage
 from jinja2.environment import TemplateModule
 from markupsafe import Markup, escape
 from PIL import Image
-from skimage.measure import approximate_polygon, find_contours
 
 from unitlens.jobs.characters import visible
 from unitlens.report import text
@@ -219,15 +217,33 @@ def outline(activation_map: np.ndarray) -> str:
     if not activation_map.any():
         return ""
     level = LEVEL * activation_map.max()
-    fine = F.interpolate(torch.tensor(activation_map, dtype=torch.float32)[None, None], (_FINE, _FINE), mode="bilinear")
-    padded = np.pad(fine[0, 0].numpy(), 1)  # zeros around close what runs into the edge
-    contours = [(contour - 0.5).clip(0, _FINE) for contour in find_contours(padded, level)]  # pixel centers lie at .5
+    padded = np.pad(_enlarged(activation_map), 1)  # zeros around close what runs into the edge
+    found = skimage.measure.find_contours(padded, level)
+    contours = [(contour - 0.5).clip(0, _FINE) for contour in found]  # pixel centers lie at .5
     polygons = [_polygon(contour) for contour in sorted(contours, key=_doubled_area, reverse=True)[:_MOST_PARTS]]
     return "".join(polygons)
 
 
+def _enlarged(values: np.ndarray) -> np.ndarray:
+    """Bring a map (h, w) to a side of `_FINE`, float32, as torch's bilinear `interpolate` does, to the last bit."""
+    values = values.astype(np.float32)
+    (upper, lower, up, down), (left, right, near, far) = map(_neighbors, values.shape)
+    rows = [values[place][:, left] * near + values[place][:, right] * far for place in (upper, lower)]
+    return rows[0] * up[:, None] + rows[1] * down[:, None]
+
+
+def _neighbors(side: int) -> tuple[np.ndarray, ...]:
+    """Give the two places in a side that each place of `_FINE` lies between, and their weights, (64,) each."""
+    place = (np.arange(_FINE, dtype=np.float32) + 0.5) * np.float32(side / _FINE) - 0.5
+    place = place.clip(0)
+    first = place.astype(np.int64)
+    share = place - first.astype(np.float32)
+    return first, np.minimum(first + 1, side - 1), 1 - share, share
+
+
 def _polygon(contour: np.ndarray) -> str:
-    corners = np.rint(approximate_polygon(contour, 0.35)[:-1] * (CANVAS / _FINE)).astype(int)  # (n, 2): y, x
+    corners = skimage.measure.approximate_polygon(contour, 0.35)[:-1] * (CANVAS / _FINE)  # (n, 2): y, x
+    corners = np.rint(corners).astype(int)
     return "M" + " ".join(f"{x} {y}" for y, x in corners) + "Z" if len(corners) > 2 else ""
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
+from unitlens.measures.scales import chance_iou
 from unitlens.tables.resampling import smallest_p
 
 SIGNIFICANT = 0.05  # of adjusted p-values
@@ -224,8 +225,6 @@ def in_seconds(seconds: float) -> str:
 
 def objective_text(*, objective: str, explainer: str, area: float, steps: int, baseline: str) -> str:
     """Name an objective of the tuning with all that it depends on, for tables and sentences."""
-    from unitlens.measures.agreement import chance_iou  # here: who only writes sentences starts without torch
-
     title, share = explainer_title(explainer), f"cut to {100 * area:g} % of the image"
     return {
         "equal_area_iou": f"IoU with {title}, both {share}; unrelated pixels {chance_iou(area):.3f}",

@@ -6,12 +6,13 @@ import fcntl
 import filecmp
 import hashlib
 import io
+import json
 import os
 import shutil
 import socket
 import sys
 import tarfile
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -128,6 +129,20 @@ class Listing(NamedTuple):
     others: list[str]  # other files
     hidden: list[str]  # files and folders that an operating system or an editor has put there
     loops: list[str]  # links that lead back to a folder above them
+
+
+def read_facts(path: str | Path) -> dict[str, object]:
+    """Read what `check_model` wrote about a model, or `check_layer` about a layer."""
+    return json.loads(Path(path).read_text())
+
+
+def read_all_facts(models: Iterable[str | Path], layers: Iterable[str | Path]) -> list[dict[str, object]]:
+    """Read what `check_model` wrote about each model, with what `check_layer` wrote about its layers."""
+    found = {facts["model"]: facts | {"layers": {}, "units": {}} for facts in map(read_facts, models)}
+    for facts in map(read_facts, layers):
+        for name in ("layers", "units") if facts["model"] in found else ():
+            found[facts["model"]][name] |= facts[name]
+    return list(found.values())
 
 
 def list_files(root: Path, suffixes: Container[str]) -> Listing:

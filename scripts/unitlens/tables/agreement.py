@@ -5,12 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import torch
 
-from unitlens.explainers.items import stream_seeds
-from unitlens.explainers.masks import has_map
-from unitlens.explainers.run import Explanation, check_same_images
-from unitlens.measures import agreement
+from unitlens.explainers.items import Explanation, stream_seeds
+from unitlens.measures.scales import chance_iou
 from unitlens.tables import resampling, summaries
 
 _AT_ONCE = 16  # images that are ranked and cut at once
@@ -30,6 +27,12 @@ def score_pairs(
     the image, as in other tables, to the shares `areas`, and at the share `threshold` of their own maximum; ties have a
     random order of their own for each image and explainer. ValueError if the files are of other images than each other.
     """
+    import torch
+
+    from unitlens.explainers.masks import has_map
+    from unitlens.explainers.run import check_same_images
+    from unitlens.measures import agreement
+
     check_same_images(explanations)
     images = summaries.image_table(*explanations[0])
     maps = {facts["explainer"]: torch.as_tensor(arrays["saliency"]) for arrays, facts in explanations}
@@ -41,7 +44,7 @@ def score_pairs(
         block = agreement.score_block(own_maps, own_seeds, areas=sorted({area, *areas}), threshold=threshold)
         for key, values in block.items():
             scores[key][:, rows] = values
-    floors = {"equal_area_iou": agreement.chance_iou, "spearman": lambda _: 0.0}
+    floors = {"equal_area_iou": chance_iou, "spearman": lambda _: 0.0}
     tables = []
     scored = {name: has_map(own).numpy() for name, own in maps.items()}
     for (a, b, measure, cut), limits in scores.items():
@@ -62,6 +65,12 @@ def match(
     cut`` and ``matched`` (source images), ``chance, excess, excess_low, excess_high, p_value``, see
     `resampling.matching`; images without a map by one of the two are left out. ValueError as of `score_pairs`.
     """
+    import torch
+
+    from unitlens.explainers.masks import has_map
+    from unitlens.explainers.run import check_same_images
+    from unitlens.measures import agreement
+
     check_same_images(explanations)
     images = summaries.image_table(*explanations[0])
     maps = {facts["explainer"]: torch.as_tensor(arrays["saliency"]) for arrays, facts in explanations}

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from unitlens.jobs.audit import nearest
-from unitlens.networks.network import class_names
+from unitlens.jobs.sheets import class_names
 from unitlens.tables.accounts import names_of_layer, read_classes
 from unitlens.tables.resampling import FEWEST_GROUPS, benjamini_hochberg, mean_with_interval
 

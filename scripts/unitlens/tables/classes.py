@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
-from unitlens.networks.network import class_names
+from unitlens.jobs.sheets import class_names
 from unitlens.tables.accounts import names_of_layer, read_classes
 from unitlens.tables.resampling import benjamini_hochberg, correlations, means_with_intervals
 
@@ -108,7 +108,7 @@ def halves_agree(values: np.ndarray, source_images: Sequence[str], *, seed: int 
     both = np.concatenate([first, 1 - first])  # (2 splits, groups)
     blocks = [both @ sums.T / (both @ sizes)[:, None] for sums, sizes in _sums_by_source_image(values, source_images)]
     halves = np.split(np.concatenate(blocks, axis=1), 2)  # (splits, items) each
-    ranks = [stats.rankdata(half, axis=1) for half in halves]
+    ranks = [scipy.stats.rankdata(half, axis=1) for half in halves]
     return float(correlations(*halves).mean()), float(correlations(*ranks).mean())
 
 

@@ -12,8 +12,7 @@ from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
-from scipy import stats
-from scipy.stats import contingency
+import scipy
 
 from unitlens.tables import diversity, resampling, unit_labels
 from unitlens.tables.resampling import benjamini_hochberg
@@ -122,7 +121,7 @@ def category_differences(concepts: pd.DataFrame) -> pd.DataFrame:
             of_a, of_b = groups[a, layer].category, groups[b, layer].category
             for name in names:
                 units, totals = [int((of == name).sum()) for of in (of_a, of_b)], [len(of_a), len(of_b)]
-                test = stats.fisher_exact(_two_by_two(units, totals))
+                test = scipy.stats.fisher_exact(_two_by_two(units, totals))
                 shares = np.divide(units, totals)
                 sides = [value for side in zip(units, totals, shares, strict=True) for value in side]
                 difference = weighted_shares(units, totals, [1, -1])
@@ -150,7 +149,7 @@ def unique_concepts(concepts: pd.DataFrame) -> pd.DataFrame:
     for row in counts.itertuples() if len(labeled) > 1 else ():
         own, others = labeled[row.model], labeled.sum() - labeled[row.model]
         elsewhere = total[row.concept] - row.units
-        test = stats.fisher_exact(_two_by_two([row.units, elsewhere], [own, others]))
+        test = scipy.stats.fisher_exact(_two_by_two([row.units, elsewhere], [own, others]))
         rows.append([row.model, row.concept, row.category, row.units, own, others, test.pvalue, elsewhere])
     columns = ["model", "concept", "category", "units", "labeled", "labeled_others", "p_value", "elsewhere"]
     table = pd.DataFrame(rows, columns=columns)
@@ -211,5 +210,5 @@ def _compare_shares(table: np.ndarray) -> tuple[float, float, float]:
     """Chi-square test of a 2 x k table and Cramer's V; NaN where a model has no labels or there is one category."""
     if min(table.shape) < 2:
         return np.nan, np.nan, np.nan
-    test = stats.chi2_contingency(table, correction=False)
-    return test.statistic, test.pvalue, float(contingency.association(table, correction=False))
+    test = scipy.stats.chi2_contingency(table, correction=False)
+    return test.statistic, test.pvalue, float(scipy.stats.contingency.association(table, correction=False))

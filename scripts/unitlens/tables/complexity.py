@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import torch
 
-from unitlens.explainers import run
-from unitlens.measures import complexity as measures
+from unitlens.explainers.items import Explanation
+from unitlens.measures.scales import IMAGE_MEASURES, has_layer
 from unitlens.tables import resampling, summaries
 from unitlens.tables.agreement import equal_area
 
@@ -15,12 +14,17 @@ _IMAGE = [*summaries.ORIGIN, "image_id", "source_image"]  # columns that name on
 MEAN_OF_PAIRS = "mean of all pairs"
 
 
-def score_shape(explanations: Sequence[run.Explanation], *, area: float) -> pd.DataFrame:
+def score_shape(explanations: Sequence[Explanation], *, area: float) -> pd.DataFrame:
     """Measure the shape of every map, and of its pieces in a share `area` of the image; see docs/outputs.md.
 
     ValueError if the files are not of the same images, or a saliency is NaN or negative.
     """
-    run.check_same_images(explanations)
+    import torch
+
+    from unitlens.explainers.run import check_same_images
+    from unitlens.measures import complexity as measures
+
+    check_same_images(explanations)
     tables = []
     for arrays, facts in explanations:
         maps = torch.as_tensor(arrays["saliency"])
@@ -47,15 +51,17 @@ def summarize_shape(scores: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFram
 
 def _at_a_layer_and_without(scores: pd.DataFrame) -> list[tuple[str, str]]:
     names = scores["explainer"].unique()
-    return [(a, b) for b in names if not run.has_layer(b) for a in names if run.has_layer(a)]
+    return [(a, b) for b in names if not has_layer(b) for a in names if has_layer(a)]
 
 
-def measure_complexity(images: np.ndarray, explanations: Sequence[run.Explanation]) -> pd.DataFrame:
+def measure_complexity(images: np.ndarray, explanations: Sequence[Explanation]) -> pd.DataFrame:
     """Measure how complex source images are, as a model sees them, see docs/outputs.md, ``results/complexity.csv``.
 
     `images` are uint8, shape (n, h, w, 3), in the model's geometry; `explanations` of them by all explainers, of which
     the first with superpixels tells their number.
     """
+    from unitlens.measures import complexity as measures
+
     arrays, facts = next((each for each in explanations if "superpixels" in each[0]), explanations[0])
     table = summaries.image_table(arrays, facts)
     table["edge_density"] = [measures.edge_density(image) for image in images]
@@ -79,7 +85,7 @@ def correlate_complexity(complexity: pd.DataFrame, scores: pd.DataFrame, *, area
     for key, own in agreement_of_images(scores, area=area).groupby([*summaries.ORIGIN, "agreement"], sort=False):
         joined = own.merge(complexity, on=_IMAGE)
         rows = []
-        for measure in measures.IMAGE_MEASURES:
+        for measure in IMAGE_MEASURES:
             known = joined[joined[[measure, "value"]].notna().all(axis=1)]
             result = resampling.rank_correlation(
                 known[measure], known["value"], groups=known["source_image"], seed=seed
@@ -96,7 +102,7 @@ def agreement_of_images(scores: pd.DataFrame, *, area: float) -> pd.DataFrame:
     The column ``agreement`` names the pair, or is `MEAN_OF_PAIRS`.
     """
     scores = scores[equal_area(scores, area)]
-    first = scores[~scores["explainer_b"].map(run.has_layer).astype(bool)].drop_duplicates(_IMAGE)
+    first = scores[~scores["explainer_b"].map(has_layer).astype(bool)].drop_duplicates(_IMAGE)
     first = first.assign(agreement=first["explainer_a"] + " & " + first["explainer_b"])
     pairs = scores.groupby(_IMAGE, sort=False)["value"]
     mean = pairs.mean().where(pairs.count() == pairs.size())  # over all pairs or over none

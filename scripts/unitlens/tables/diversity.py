@@ -5,22 +5,25 @@ rarefaction (Hurlbert 1971). Intervals of counts and of concentration are the ja
 units miss the true value, for a resample holds fewer distinct concepts.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
-from scipy import special, stats
+import scipy
 
-from unitlens.measures.complexity import gini_coefficient
-from unitlens.networks.layer_outputs import silenced
+from unitlens.measures.scales import gini_coefficient
 from unitlens.tables import recurrence, unit_labels
-from unitlens.units import dissect
+
+if TYPE_CHECKING:
+    import torch
 
 CURVE_POINTS = 32  # most sizes at which a rarefaction curve is computed
 TOP = 10  # concepts in the top share
 FEWEST = 50  # labeled units below which the jackknife gives no interval: its coverage was simulated from there on
-Z = stats.norm.ppf(0.975)
+Z = 1.959963984540054  # of the standard normal distribution 2.5 % lie above
 
 
 def rarefaction(concepts: pd.DataFrame) -> pd.DataFrame:
@@ -62,6 +65,11 @@ def relabel_subsets(
     parts in the larger ones, and parts of further `sizes` below that of the probe set. All of them are one draw.
     Parts up to a half are compared with another part as large, of other source images: see `recurrence.compare`.
     """
+    import torch
+
+    from unitlens.networks.layer_outputs import silenced
+    from unitlens.units import dissect
+
     activations = silenced(torch.as_tensor(activations)).numpy()
     names, source_image = np.unique(source_images, return_inverse=True)
     words = np.append(np.asarray(groups, dtype=object), "")  # -1, no label, is the empty last
@@ -142,7 +150,8 @@ def rarefy(counts: np.ndarray, size: int) -> float:
 
 def _log_choose(n: np.ndarray | float, k: int) -> np.ndarray | float:
     """``log C(n, k)``; scipy's `hypergeom`, which has the probability itself, takes eighty times as long."""
-    return special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
+    gammaln = scipy.special.gammaln
+    return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
 
 
 def rarefy_with_interval(counts: np.ndarray, size: int) -> tuple[float, float, float]:

@@ -1,23 +1,30 @@
 """What is explained: counts of the image sets, and a row for every explanation: class, warning, seconds."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 
 from unitlens.images.datasets import copies, endings_text
 from unitlens.images.decode import Remarks
 from unitlens.jobs.characters import first_few
-from unitlens.networks.network import class_names
+from unitlens.jobs.sheets import class_names
 from unitlens.storage.arrays import attributes_of, open_arrays, read_dataset
 from unitlens.storage.tables import read_texts
+
+if TYPE_CHECKING:
+    import torch
 
 
 def timing_table(facts: Mapping[str, object], images: int, seconds: float, device: torch.device) -> pd.DataFrame:
     """Tabulate how long one explainer took for a shard, in one row."""
+    import torch
+
     own = {name: facts[name] for name in ("model", "explainer")}
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     timed = {"images": images, "seconds": seconds, "device": name, "threads": torch.get_num_threads()}

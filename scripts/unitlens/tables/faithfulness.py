@@ -1,21 +1,27 @@
 """Tabulate, test and average the faithfulness of explainers."""
 
+from __future__ import annotations
+
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 
-from unitlens.explainers import masks
-from unitlens.measures.faithfulness import BETTER, Predict, curves, scores, upside_down
-from unitlens.measures.perturbation import Plan
-from unitlens.measures.sanity import make_control_maps
+from unitlens.measures.scales import BETTER
 from unitlens.tables import resampling, summaries
 
+if TYPE_CHECKING:
+    import torch
+
+    from unitlens.measures.faithfulness import Predict
+    from unitlens.measures.perturbation import Plan
+
+    Curves = dict[tuple[str, str, str], torch.Tensor]
+
 KEYS = ["model", "measure", "baseline"]
-Curves = dict[tuple[str, str, str], torch.Tensor]
 _SCORED = ["explainer", "measure", "baseline", "value", "target", "target_probability", "flat"]  # what a score has
 
 
@@ -39,6 +45,12 @@ def score_shard(
     and arrays for `write_arrays`: the curves (n, points) ``<explainer>:<measure>:<baseline>``, ``image_id`` and
     ``source_image``. ValueError if explainers explain other images or classes than each other.
     """
+    import torch
+
+    from unitlens.explainers import masks
+    from unitlens.measures.faithfulness import curves, scores
+    from unitlens.measures.sanity import make_control_maps
+
     facts = _common(explanations)
     own = {name: facts[name] for name in ("image_id", "source_image")}
     if not len(images):  # all of the shard were skipped
@@ -74,6 +86,9 @@ def score_shard(
 
 def _other_draws(first: Curves, draws: Iterable[Mapping], follow: Callable[..., Curves], plan: Plan) -> list[Curves]:
     """Follow the draws of a control map after the first; every second one is the one before it, upside down."""
+    from unitlens.measures.faithfulness import upside_down
+    from unitlens.measures.perturbation import Plan
+
     every = [first]
     for place, draw in enumerate(draws):
         if place % 2:

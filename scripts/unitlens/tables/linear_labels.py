@@ -4,15 +4,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-import torch
 
-from unitlens.networks.layer_outputs import silenced
-from unitlens.tables import resampling, unit_labels
-from unitlens.units import dissect, linear_labels
-from unitlens.units.permutation import group_rows, splits
+from unitlens.tables import resampling
 
 ENOUGH_ROWS = 20_000  # images in all repeats: of more, a half leaves little to chance
-PLACES = range(1, linear_labels.MOST_CONCEPTS + 1)
+PLACES = (1, 2, 3)  # of concepts in a sum, `units.linear_labels.MOST_CONCEPTS`
 
 
 def linear_table(
@@ -25,13 +21,20 @@ def linear_table(
 ) -> pd.DataFrame:
     """Tabulate the linear label of every unit of a layer, see docs/evidence.md.
 
-    `activations`, `images`, `concepts` and `seed` are as of `unit_labels.label_table`, `labels` is what that gave of
+    `activations`, `images`, `concepts` and `seed` are as of `labeling.label_table`, `labels` is what that gave of
     them. No number in the table but the weights is of the images that were fitted.
     """
+    import torch
+
+    from unitlens.networks.layer_outputs import silenced
+    from unitlens.tables.labeling import score_axes
+    from unitlens.units import dissect, linear_labels
+    from unitlens.units.permutation import group_rows, splits
+
     values = silenced(torch.as_tensor(activations["activations"]))
     features = dissect.normalized(images["features"], "image_features")
     texts = dissect.normalized(concepts["features"], "text_features")
-    axes = unit_labels.score_axes(texts, labels["encoder"].iloc[0])
+    axes = score_axes(texts, labels["encoder"].iloc[0])
     source_images = group_rows(images["source_image"])
     rng = np.random.default_rng([seed, 3])
     found = linear_labels.fit(values, features, axes, source_images, rng)

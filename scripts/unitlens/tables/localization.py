@@ -1,20 +1,24 @@
 """Score maps against masks and boxes, and summarize."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 
-from unitlens.explainers import masks, run
-from unitlens.explainers.items import stream_seeds
-from unitlens.measures import agreement, sanity
-from unitlens.measures.localization import energy_inside, object_iou, pointing, reference_masks
+from unitlens.explainers.items import Explanation, stream_seeds
+from unitlens.images.label_maps import reference_masks
+from unitlens.measures.scales import chance_iou
 from unitlens.tables import summaries
 
+if TYPE_CHECKING:
+    import torch
 
-def score(explanations: Sequence[run.Explanation], images: Mapping[str, np.ndarray], *, seed: int) -> pd.DataFrame:
+
+def score(explanations: Sequence[Explanation], images: Mapping[str, np.ndarray], *, seed: int) -> pd.DataFrame:
     """Score every explainer and the control maps against the objects of a shard, see docs/outputs.md.
 
     A row for each image with a reference (``mask`` or ``box``), explainer and measure (``iou, pointing, energy``).
@@ -23,7 +27,12 @@ def score(explanations: Sequence[run.Explanation], images: Mapping[str, np.ndarr
     are averaged, and of the order of ties, with one of its own for each image and explainer. ValueError if the files
     are of other images than each other or the shard.
     """
-    run.check_same_images([*explanations, (images, {"explainer": "the decoded source images"})])
+    import torch
+
+    from unitlens.explainers.run import check_same_images
+    from unitlens.measures import sanity
+
+    check_same_images([*explanations, (images, {"explainer": "the decoded source images"})])
     facts = summaries.image_table(*explanations[0])
     maps = {own["explainer"]: [partial(torch.as_tensor, arrays["saliency"])] for arrays, own in explanations}
     seeds = stream_seeds(seed, "random", facts["image_id"])
@@ -31,21 +40,27 @@ def score(explanations: Sequence[run.Explanation], images: Mapping[str, np.ndarr
     columns = [*facts, "reference", "object_area", "explainer", "measure", "value", "chance"]
     tables = [pd.DataFrame(columns=columns)]
     for reference, (mask, known) in reference_masks(images).items():
+        mask = torch.as_tensor(mask)
         area = mask.double().mean((-2, -1))
         rows = facts.assign(reference=reference, object_area=area.numpy())
-        chances = {"iou": agreement.chance_iou(area), "pointing": area, "energy": area}
+        chances = {"iou": chance_iou(area), "pointing": area, "energy": area}
         for name, draws in maps.items():
             seeds = stream_seeds(seed, f"{name}/{reference}", facts["image_id"])
             found = torch.stack([_measure(draw(), mask, seeds) for draw in draws]).mean(0)  # (measures, n)
             for (measure, chance), values in zip(chances.items(), found, strict=True):
                 chance = chance.where(~values.isnan(), torch.nan)
                 table = rows.assign(explainer=name, measure=measure, value=values.numpy(), chance=chance.numpy())
-                tables.append(table[known.numpy()])
+                tables.append(table[known])
     return pd.concat(tables[1:] or tables, ignore_index=True)
 
 
 def _measure(own: torch.Tensor, mask: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
     """Score maps (n, h, w) by each measure, (measures, n)."""
+    import torch
+
+    from unitlens.explainers import masks
+    from unitlens.measures.localization import energy_inside, object_iou, pointing
+
     found = [object_iou(own, mask, seeds=seeds), pointing(own, mask), energy_inside(own, mask)]
     return torch.stack(found).where(masks.has_map(own), torch.nan)
 

@@ -1,15 +1,20 @@
 """Tabulate Network Dissection: detectors, and how they compare with CLIP-Dissect's labels."""
 
+from __future__ import annotations
+
 import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from unitlens.jobs.sheets import read_rows
-from unitlens.networks.network import class_names
+from unitlens.images.label_maps import shown_often
+from unitlens.jobs.sheets import class_names, read_rows
 from unitlens.storage.tables import read_table, read_texts
 from unitlens.tables import resampling, unit_labels
-from unitlens.units.netdissect import DETECTOR, Dissection, candidates, shown_often
+
+if TYPE_CHECKING:
+    from unitlens.units.netdissect import Dissection
 
 ALPHA = 0.05  # highest q-value of a unit that is selective
 SOURCES = {"masks": "masks", "boxes": "boxes, so coarse"}
@@ -57,7 +62,7 @@ def tabulate(
     source_images: np.ndarray,
     *,
     source: str,
-    detector: float = DETECTOR,
+    detector: float,
 ) -> pd.DataFrame:
     """Make the table of a layer's labels, a row a unit, see docs/outputs.md; without a dissection it has no row.
 
@@ -77,6 +82,9 @@ def tabulate(
     detector : float
         IoU from which on a unit is a detector.
     """
+    from unitlens.tables.labeling import with_sets
+    from unitlens.units.netdissect import candidates
+
     none = np.zeros(0)
     nothing = np.zeros((0, len(words))), none, np.zeros((len(source_images), len(words)), bool), np.zeros((2, 0), int)
     nothing += np.zeros((2, 0)), none, 1
@@ -91,7 +99,7 @@ def tabulate(
     status[np.isnan(limits)] = "not finite"
     table = pd.DataFrame({"unit": units, "threshold": limits, "status": status})
     groups = np.arange(len(words))  # no annotated concept is another's near-duplicate
-    table = unit_labels.with_sets(table, candidates(ious), short, groups, words.word.to_numpy(object))
+    table = with_sets(table, candidates(ious), short, groups, words.word.to_numpy(object))
     _, source_image = np.unique(source_images, return_inverse=True)
     on = np.array([len(set(source_image[column])) for column in shows.T])
     none, known = score == 0, np.where(np.isnan(limits), np.nan, 1)

@@ -4,15 +4,17 @@ A share that grows with the number of source images is forecast on the scale of 
 number: the line is fitted to all parts but the largest and checked there.
 """
 
+from __future__ import annotations
+
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import special
-from torch import Tensor
+import scipy
 
-from unitlens.units import dissect
+if TYPE_CHECKING:
+    from torch import Tensor
 
 COVERAGE = 0.9  # of the sets whose size is told
 FEWEST_SIZES = 3  # of parts, two to fit a line and one to check it
@@ -35,6 +37,8 @@ def compare(first: Tensor, second: Tensor, groups: np.ndarray) -> Recurrence:
     The rank is that of the other part's word among a unit's scores, from 1. The set of one part holds the other's word
     for 90 % of the units; its size is in concepts. Both are over both directions.
     """
+    from unitlens.units import dissect
+
     best = [dissect.label(scores).concept for scores in (first, second)]
     both = ((best[0] >= 0) & (best[1] >= 0)).nonzero()[:, 0]
     if not len(both):
@@ -72,14 +76,14 @@ def forecast(draws: pd.DataFrame, *, share: float = 0.5) -> pd.DataFrame:
         if len(parts) >= FEWEST_SIZES:
             sizes = np.log(parts.index.to_numpy(float))
             counted = (parts["again"] * parts["both"] + 0.5) / (parts["both"] + 1)  # finite where no word comes again
-            logits = special.logit(counted.to_numpy())
+            logits = scipy.special.logit(counted.to_numpy())
             slope, start = np.polyfit(sizes[:-1], logits[:-1], 1)
-            row["predicted"] = special.expit(start + slope * sizes[-1])
+            row["predicted"] = scipy.special.expit(start + slope * sizes[-1])
             row["factor"] = max(row["predicted"] / counted.iloc[-1], counted.iloc[-1] / row["predicted"])
             slope, start = np.polyfit(sizes, logits, 1)
             if slope > 0 and row["factor"] <= WITHIN:
-                row["at_all"] = special.expit(start + slope * math.log(group["source_images"].max()))
-                needed = (special.logit(share) - start) / slope
+                row["at_all"] = scipy.special.expit(start + slope * math.log(group["source_images"].max()))
+                needed = (scipy.special.logit(share) - start) / slope
                 if needed <= sizes[-1] + math.log(FARTHEST):
                     row["needed"] = round(math.exp(needed))
         rows.append(row)

@@ -7,10 +7,10 @@ percentile bootstrap, permutation tests and Benjamini-Hochberg (1995) by way of 
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
-from unitlens.measures.complexity import finite
+from unitlens.measures.scales import finite
 
 FEWEST_GROUPS = 5  # that tell something of the spread
 BATCH_ELEMENTS = 2**22  # most numbers that scipy's resampling holds at once
@@ -69,7 +69,7 @@ def mean_with_interval(values: ArrayLike, *, groups: ArrayLike | None = None) ->
     mean = float(np.mean(values)) if n_groups else np.nan
     if n_groups < FEWEST_GROUPS:
         return MeanInterval(n, n_groups, mean, np.nan, np.nan)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, n_groups - 2) * _standard_error(sums, sizes))
+    half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, n_groups - 2) * _standard_error(sums, sizes))
     return MeanInterval(n, n_groups, mean, mean - half, mean + half)
 
 
@@ -85,9 +85,9 @@ def means_with_intervals(sums: ArrayLike, sizes: ArrayLike) -> tuple[np.ndarray,
     if n < FEWEST_GROUPS:
         return means, *np.full((3, len(sums)), np.nan)
     errors = _standard_error(sums, sizes)
-    half = stats.t.ppf((1 + LEVEL) / 2, n - 2) * errors
+    half = scipy.stats.t.ppf((1 + LEVEL) / 2, n - 2) * errors
     with np.errstate(divide="ignore", invalid="ignore"):
-        p = 2 * stats.t.sf(np.abs(means) / errors, n - 2)
+        p = 2 * scipy.stats.t.sf(np.abs(means) / errors, n - 2)
     return means, means - half, means + half, p
 
 
@@ -114,13 +114,13 @@ def simultaneous_intervals(
     with np.errstate(divide="ignore", invalid="ignore"):
         largest = np.nan_to_num(np.abs(flipped) / spread, posinf=np.inf).max(1, initial=0)
     levels = [LEVEL] if n >= 10 else [LEVEL, 1 - (1 - LEVEL) / max(1, len(residuals))]
-    half = max(np.quantile(largest, LEVEL), *(stats.t.ppf((1 + level) / 2, n - 2) for level in levels)) * errors
+    half = max(np.quantile(largest, LEVEL), *(scipy.stats.t.ppf((1 + level) / 2, n - 2) for level in levels)) * errors
     return means - half, means + half
 
 
 def wilson(count: int, total: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share."""
-    interval = stats.binomtest(int(count), int(total)).proportion_ci(method="wilson")
+    interval = scipy.stats.binomtest(int(count), int(total)).proportion_ci(method="wilson")
     return interval.low, interval.high
 
 
@@ -140,7 +140,7 @@ def paired_permutation_test(
     difference = float(sums.sum() / sizes.sum())
     if len(sums) == 1:
         return PairedTest(difference, 1.0)  # scipy wants two; either sign of one group is as extreme
-    test = stats.permutation_test(
+    test = scipy.stats.permutation_test(
         (sums,),
         lambda total, axis: total.sum(axis),
         permutation_type="samples",
@@ -171,7 +171,7 @@ def matching_test(scores: ArrayLike, *, seed: int = 0, n_resamples: int = 9999) 
     difference = float(np.diagonal(scores).mean() - chance)
     if len(scores) == 1:
         return PairedTest(difference, 1.0)
-    test = stats.permutation_test(
+    test = scipy.stats.permutation_test(
         (first,),
         lambda second, axis: np.abs(scores[first, np.moveaxis(second, axis, -1)].mean(-1) - chance),
         permutation_type="pairings",
@@ -240,7 +240,7 @@ def rank_correlation(
     resampled = _rank_correlations(x[resamples], y[resamples])
     tail = (1 - LEVEL) / 2
     low, high = np.nanquantile(resampled, [tail, 1 - tail])
-    test = stats.permutation_test(
+    test = scipy.stats.permutation_test(
         (x,),
         lambda shuffled, axis: _rank_correlations(np.moveaxis(shuffled, axis, -1), y),
         permutation_type="pairings",
@@ -259,13 +259,13 @@ def benjamini_hochberg(p: ArrayLike) -> np.ndarray:
     """
     adjusted = np.array(p, dtype=np.float64)
     tested = ~np.isnan(adjusted)
-    adjusted[tested] = stats.false_discovery_control(adjusted[tested])
+    adjusted[tested] = scipy.stats.false_discovery_control(adjusted[tested])
     return adjusted
 
 
 def _rank_correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Spearman's correlation along the last axis; NaN where x or y is constant."""
-    return correlations(*(stats.rankdata(each, axis=-1) for each in (x, y)))
+    return correlations(*(scipy.stats.rankdata(each, axis=-1) for each in (x, y)))
 
 
 def correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:

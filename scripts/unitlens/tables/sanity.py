@@ -1,19 +1,23 @@
 """Tabulate what randomized networks and other seeds do to explanations; judge the checks against reference packages."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor, nn
 
-from unitlens.explainers import lime_samples, masks
 from unitlens.explainers.items import stream_seeds
-from unitlens.explainers.surrogate import DependentError, Surrogate, fit
 from unitlens.jobs.progress import each
-from unitlens.measures import agreement, sanity
+from unitlens.measures.scales import OTHER, RANDOMIZED, STABILITY_MEASURES, chance_iou
 from unitlens.tables import summaries
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from unitlens.explainers.lime_samples import Samples
 
 SETTLED = 0.8  # mean Jaccard index from which the top superpixels count as settled
 
@@ -35,14 +39,16 @@ def check_randomization(
     is the next one, explained by the same explainer: it tells what maps of one explainer have in common anyway.
     ``spearman`` is empty where a map is constant, both measures where one is zero everywhere.
     """
+    from unitlens.measures import sanity
+
     original = explain(model)
     other = sanity.next_source_image(images["source_image"].tolist())
     moved = {name: maps[other] for name, maps in original.items()} if other is not None else {}
     weighted = len(sanity.layers_with_weights(model))
-    facts = {"comparison": sanity.OTHER, "randomized": 0, "layers": weighted, "deepest": ""}
+    facts = {"comparison": OTHER, "randomized": 0, "layers": weighted, "deepest": ""}
     tables = _compare(original, moved, images.assign(**facts), area=area, seed=seed)
     for count, deepest, maps in sanity.cascade_maps(model, explain, stages=stages, seed=seed):
-        facts |= {"comparison": sanity.RANDOMIZED, "randomized": count, "deepest": deepest}
+        facts |= {"comparison": RANDOMIZED, "randomized": count, "deepest": deepest}
         tables += _compare(original, maps, images.assign(**facts), area=area, seed=seed)
     return pd.concat(tables, ignore_index=True)
 
@@ -51,20 +57,25 @@ def summarize_randomization(scores: pd.DataFrame) -> pd.DataFrame:
     """Average the similarities of `check_randomization`."""
     keys = [*summaries.ORIGIN, "explainer", "comparison", "randomized", "layers", "deepest", "measure", "cut"]
     summary = summaries.mean_table(scores, keys)
-    chance = agreement.chance_iou(summary["cut"])
+    chance = chance_iou(summary["cut"])
     return summary.assign(chance=chance.where(summary["measure"] == "equal_area_iou", 0.0))
 
 
 def _compare(
     original: Mapping[str, Tensor], changed: Mapping[str, Tensor], images: pd.DataFrame, *, area: float, seed: int
 ) -> list[pd.DataFrame]:
+    import torch
+
+    from unitlens.explainers import masks
+    from unitlens.measures import agreement
+
     tables = []
     for name, maps in changed.items():
         seeds = tuple(stream_seeds(seed, f"{name}/{which}", images["image_id"]) for which in ("original", "changed"))
         iou = agreement.equal_area_iou(original[name], maps, area, seeds=seeds)
         spearman = agreement.spearman(original[name], maps)
         known = masks.has_map(original[name]) & masks.has_map(maps)
-        measures = {"equal_area_iou": (iou, agreement.chance_iou(area)), "spearman": (spearman, 0.0)}
+        measures = {"equal_area_iou": (iou, chance_iou(area)), "spearman": (spearman, 0.0)}
         for measure, (own, chance) in measures.items():
             value = own.where(known, torch.nan).cpu().numpy()
             tables.append(images.assign(explainer=name, measure=measure, cut=area, value=value, chance=chance))
@@ -72,7 +83,7 @@ def _compare(
 
 
 def check_stability(
-    samples: Sequence[lime_samples.Samples | None],
+    samples: Sequence[Samples | None],
     segments: Tensor,
     images: pd.DataFrame,
     *,
@@ -92,6 +103,11 @@ def check_stability(
     LIME's, of which `surrogate.fit` gets its own. Where its penalty `alpha` is 0 and so few samples leave superpixels
     dependent on each other, values are NaN too.
     """
+    import torch
+
+    from unitlens.explainers.surrogate import DependentError, Surrogate, fit
+    from unitlens.measures import sanity
+
     surrogate = {name: options[name] for name in Surrogate._fields if name in options}
     rows = []
     for i, image in enumerate(each(images.to_dict("records"), "source images")):
@@ -105,7 +121,7 @@ def check_stability(
         found = sanity.seed_stability(coefficients, labels, top=top, area=area, **ties) if coefficients else {}
         facts = image | {"seeds": len(samples), "superpixels": int(labels.max()) + 1}
         for n in sorted(counts):
-            for name in sanity.STABILITY_MEASURES:
+            for name in STABILITY_MEASURES:
                 value, chance, ceiling = found[n][name] if n in found else [np.nan] * 3
                 numbers = {"value": value, "chance": chance, "ceiling": ceiling}
                 rows.append(facts | {"n_samples": n, "measure": name} | numbers)
@@ -125,8 +141,8 @@ def fully_randomized(summary: pd.DataFrame) -> pd.DataFrame:
     maps of an explainer whose interval lies above it stay what they are.
     """
     shown = summary[summary["measure"] == "equal_area_iou"]
-    last = shown[(shown["comparison"] == sanity.RANDOMIZED) & (shown["randomized"] == shown["layers"])]
-    other = shown.loc[shown["comparison"] == sanity.OTHER, ["model", "explainer", "mean"]]
+    last = shown[(shown["comparison"] == RANDOMIZED) & (shown["randomized"] == shown["layers"])]
+    other = shown.loc[shown["comparison"] == OTHER, ["model", "explainer", "mean"]]
     last = last.merge(other.rename(columns={"mean": "between"}), "left", ["model", "explainer"])
     return last.assign(level=np.maximum(last["between"].fillna(0), last["chance"]))
 

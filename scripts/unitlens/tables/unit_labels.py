@@ -1,17 +1,6 @@
-"""The list of concepts, the table of labels with their evidence, and labeled units by group."""
+"""Labeled units, without torch: what labels may claim, units by group, and the list of concepts."""
 
-import hashlib
-from collections.abc import Mapping
-
-import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
-
-from unitlens.networks.layer_outputs import check_finite, silenced
-from unitlens.tables import resampling
-from unitlens.units import dissect, evidence, exemplars, held_out, label_sets
-from unitlens.units.permutation import SPLITS, Probe, group_rows, p_values, splits, testable
 
 ALL = "all"  # the layer column of rows that pool the configured layers
 SILENT = ("dead", "constant", "not finite")  # status of units that cannot have a label
@@ -23,11 +12,7 @@ COUNTED = {"named": CLAIMS[:1], "selective": CLAIMS}  # the status of units whos
 COVERAGE = 0.9  # share of selective units whose set holds what the other half of the source images calls them
 FEWEST_CALIBRATED = 9  # selective units: of fewer, no set can be sure to cover so many
 LARGEST_THEME = 12  # groups of near-duplicates in a set that still says something
-_ANNOTATED = [f"held_out_{name}{end}" for name in ("auc", "difference") for end in ("", "_low", "_high")]
-_SET_SHOWN = 5  # groups of a set that are named
 SELECTIVE = 0.05  # the largest q of a selective unit
-_TOP_IMAGES = 5  # how many of a unit's top images the table names
-_TOP_CONCEPTS = 5  # and how many of its best concepts
 
 
 def titles(concepts: pd.DataFrame) -> pd.Series:
@@ -72,88 +57,6 @@ def concept_counts(labeled: pd.DataFrame) -> pd.Series:
     return counts.sort_values(["count", "concept"], ascending=[False, True]).set_index("concept")["count"]
 
 
-def check_origin(
-    activations: Mapping[str, np.ndarray],
-    images: Mapping[str, np.ndarray],
-    concepts: Mapping[str, np.ndarray],
-    encoders: tuple[str, str],
-) -> None:
-    """Check that activations, image features and concepts, as `label_table` takes them, belong together.
-
-    ValueError if the encoders differ, the images of the activations and of the features differ, no unit is finite on
-    every image (the first unit and image are named), or a concept is empty or there twice.
-    """
-    if encoders[0] != encoders[1]:
-        raise ValueError(
-            f"images were embedded with {encoders[0]!r}, concepts with {encoders[1]!r}; embed both with one encoder"
-        )
-    if list(activations["image_id"]) != list(images["image_id"]):
-        raise ValueError("activations and image features are not of the same images in the same order; run both again")
-    check_finite(torch.as_tensor(activations["activations"]))
-    words = pd.Series(concepts["word"])
-    if (unusable := words[words.str.strip().eq("") | words.duplicated()]).size:
-        raise ValueError(f"concept {unusable.iloc[0]!r} (row {unusable.index[0]}) is empty or there twice; embed again")
-
-
-def score_axes(texts: Tensor, encoder: str) -> Tensor:
-    """Give the directions (concepts, d) whose products with features of images are the concepts' held-out scores.
-
-    They are cosines less their mean over all concepts, for what all words share says nothing of one; annotations say
-    what an image shows as they are.
-    """
-    return texts if encoder == ANNOTATIONS else texts - texts.mean(0)
-
-
-def tabulate(
-    scores: Tensor,
-    activations: Mapping[str, np.ndarray],
-    concepts: Mapping[str, np.ndarray],
-    *,
-    similarity: str,
-    encoder: str,
-) -> pd.DataFrame:
-    """Tabulate the best words that scores, shape (units, concepts), give; empty where the similarity has no answer.
-
-    `activations` and `concepts` are those of `label_table`; `similarity` and `encoder` are names for the table. Units
-    that are not silent have the status not selective: scores alone do not tell.
-    """
-    given = torch.as_tensor(activations["activations"])
-    values = silenced(given)
-    labels = dissect.Labels(*(part.cpu().numpy() for part in dissect.label(scores)))
-    silent = exemplars.dead_units(values).numpy()
-    status = np.full(values.shape[1], "not selective", dtype=object)
-    status[silent] = np.where(values[0].numpy()[silent] == 0, "dead", "constant")
-    status[~given.isfinite().all(0).numpy()] = "not finite"
-    words, categories = (np.append(concepts[name], "") for name in ("word", "category"))  # -1, no label, is the last
-    top = exemplars.top_images(values, min(_TOP_IMAGES, len(values))).numpy()
-    top_ids = [" ".join(np.asarray(activations["image_id"])[row]) for row in top]
-    digest = hashlib.sha256("\n".join(concepts["word"]).encode()).hexdigest()[:8]
-    return pd.DataFrame(
-        {
-            "unit": np.arange(values.shape[1]),
-            "status": status,
-            "candidate": words[labels.concept],
-            "category": categories[labels.concept],
-            "score": labels.score,
-            "second_concept": words[labels.second],
-            "margin": labels.margin,
-            "top_concepts": _best_words(scores, words),
-            "top_images": np.where(silent, "", top_ids),
-            "encoder": encoder,
-            "similarity": similarity,
-            "concept_list": f"{len(concepts['word'])} words {digest}",
-        }
-    )
-
-
-def _best_words(scores: Tensor, words: np.ndarray) -> list[str]:
-    """Join each unit's best concepts, best first; what is no candidate is left out."""
-    scores = scores.nan_to_num(nan=-torch.inf, neginf=-torch.inf)
-    columns = exemplars.top_columns(scores, min(_TOP_CONCEPTS, scores.shape[1]))
-    finite = scores.gather(1, columns).isfinite()
-    return ["; ".join(words[row[keep]]) for row, keep in zip(columns.numpy(), finite.numpy(), strict=True)]
-
-
 def with_common_words(concepts: pd.DataFrame, count: int) -> pd.DataFrame:
     """Add the `count` most common English words, of letters only and at least three of them, to a concept list.
 
@@ -170,112 +73,3 @@ def with_common_words(concepts: pd.DataFrame, count: int) -> pd.DataFrame:
     listed = set(concepts.word)
     added = [word for word in common if word not in listed]
     return pd.concat([concepts, pd.DataFrame({"word": added, "category": "word"})], ignore_index=True)
-
-
-def label_table(
-    activations: Mapping[str, np.ndarray],
-    images: Mapping[str, np.ndarray],
-    concepts: Mapping[str, np.ndarray],
-    *,
-    similarity: str,
-    encoders: tuple[str, str],
-    seed: int,
-    resamples: int = 200,
-    null_draws: int = 10_000,
-    alpha: float = 0.05,
-    held_out_splits: int = SPLITS,
-) -> pd.DataFrame:
-    """Label every unit of a layer and tabulate the labels with their evidence, see docs/evidence.md.
-
-    `soft_wpmi` and `wpmi` look at the top images only, so that resamples and draws cost little. Of another similarity
-    every resample is a labeling of the layer, and as many draws as the layer has units are one.
-
-    `activations` holds ``activations`` (n, units) and ``image_id`` (n,); `images` ``features`` (n, d), ``image_id`` of
-    the same images in the same order, and ``source_image`` (n,), what each was cut from; `concepts` ``features`` (m,
-    d), ``word`` and ``category`` (m,). `encoders` are those of images and concepts, which must be one. Of the source
-    images there are so many bootstrap `resamples` and draws of the permutation null. Units are selective up to an
-    adjusted p-value of `alpha`, where that is 1 of `SELECTIVE`. Held-out scores are means over so many splits. Errors
-    are as of `check_origin`.
-    """
-    check_origin(activations, images, concepts, encoders)
-    probe = Probe(
-        silenced(torch.as_tensor(activations["activations"])),
-        dissect.normalized(images["features"], "image_features"),
-        texts := dissect.normalized(concepts["features"], "text_features"),
-        group_rows(images["source_image"]),
-        evidence.near_duplicates(texts),
-    )
-    rngs = [np.random.default_rng([seed, purpose]) for purpose in (0, 1)]
-    halved = splits(probe.source_images, seed)[:held_out_splits]
-    collect = evidence.collect_from_top_images if similarity in dissect.TERMS else evidence.collect_from_all_images
-    collected = collect(probe, similarity, resamples, null_draws, halved, rngs)
-    scores, stability, observed, null, stratum, halves, short = collected
-    pieces = probe.activations, probe.images, score_axes(texts, encoders[0]), probe.source_images, halved, halves
-    scored = held_out.score(*pieces, np.random.default_rng([seed, 4]))
-    annotated = np.full((2, 3, len(scores)), np.nan)
-    if encoders[0] == ANNOTATIONS:
-        annotated[:] = held_out.score_annotated(*pieces, np.random.default_rng([seed, 5]))
-
-    table = tabulate(scores, activations, concepts, similarity=similarity, encoder=encoders[0])
-    tested, p = np.where(testable(probe.activations, similarity), observed, np.nan), np.full(len(scores), np.nan)
-    for number, draws in enumerate(null):
-        own = stratum == number
-        p[own] = p_values(tested[own], draws)
-    words = np.asarray(concepts["word"], dtype=object)
-    group_names = dict(zip(words, words[probe.groups], strict=True)) | {"": ""}
-    bar = alpha if alpha < 1 else SELECTIVE
-    table = table.assign(
-        group=table.candidate.map(group_names),
-        margin_group=evidence.margin_to_other_group(scores, probe.groups),
-        kept=stability.kept,
-        kept_group=stability.kept_group,
-        score_low=stability.low,
-        score_high=stability.high,
-        statistic=observed,
-        p_value=p,
-        q_value=resampling.benjamini_hochberg(p),
-        alpha=bar,
-        p_floor=1 / (1 + np.array([*map(len, null)])[stratum]),
-        first_half=np.append(words, "")[halves[0, 0]],
-        second_half=np.append(words, "")[halves[0, 1]],
-        **{f"held_out_{name}": values for name, values in zip(held_out.SCORES, scored.scores, strict=True)},
-        held_out_images=scored.images,
-        **dict(zip(_ANNOTATED, annotated.reshape(6, -1), strict=True)),
-        images=len(probe.images),
-        source_images=len(probe.source_images.size),
-    )
-    table["status"] = table.status.mask(table.q_value <= bar, "selective")
-    table = with_sets(table, scores, short, probe.groups, words)
-    table["concept"] = table.candidate.where(table.status == "named", "")
-    columns = "unit status concept set_size set gap candidate category group score second_concept margin margin_group"
-    columns += " kept kept_group score_low score_high statistic p_value q_value alpha p_floor first_half second_half"
-    columns += "".join(f" held_out_{name}" for name in (*held_out.SCORES, "images"))
-    columns += " " + " ".join(_ANNOTATED)
-    columns += " top_concepts top_images images source_images encoder similarity concept_list"
-    return table[columns.split()]
-
-
-def with_sets(
-    table: pd.DataFrame, scores: Tensor, short: np.ndarray, groups: np.ndarray, words: np.ndarray
-) -> pd.DataFrame:
-    """Add the set of each unit, calibrated on the halves of the selective ones, and name those of one meaning.
-
-    The gap is that at which, of so many selective units, the set by one half holds the other half's concept for
-    `COVERAGE` of them and one more unit (Vovk et al. 2005, conformal prediction); infinite, so that a set holds the
-    whole list, where there are fewer than `FEWEST_CALIBRATED` such units. A set that holds the whole list says
-    nothing, so it is neither a name nor a theme. `short` (2, units) is of `Collected`.
-    """
-    selective = (table.status == "selective").to_numpy()
-    known = short[:, selective & ~np.isnan(short).any(0)]
-    n = known.shape[1]
-    gap = (
-        label_sets.covering_gap(torch.as_tensor(known.ravel()), COVERAGE * (n + 1) / n)
-        if n >= FEWEST_CALIBRATED
-        else np.inf
-    )
-    found = label_sets.sets(scores, gap, groups)
-    size = np.array([len(each) if len(each) else np.nan for each in found])
-    shown = ["; ".join(words[each[:_SET_SHOWN]]) for each in found]
-    told = selective & np.isfinite(gap) & (size < len(np.unique(groups)))
-    status = table.status.mask(told & (size <= LARGEST_THEME), "theme").mask(told & (size == 1), "named")
-    return table.assign(gap=gap, set_size=size, set=shown, status=status)

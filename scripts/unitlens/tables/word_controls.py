@@ -5,16 +5,19 @@ that holds their names, and once more with half of these taken off the list. A l
 nothing that a word could say.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 
-from unitlens.networks.layer_outputs import silenced
 from unitlens.tables import unit_labels
 from unitlens.tables.resampling import wilson
-from unitlens.units import dissect, evidence, exemplars, label_sets
+
+if TYPE_CHECKING:
+    import torch
 
 CLASSES, UNLISTED, SHUFFLED = CONTROLS = ("class outputs", "name not listed", "shuffled weights")
 NEAR_COPY = 0.99  # cosine of image features from which source images count as nearly the same
@@ -66,20 +69,21 @@ def score(
     image_id : sequence of str
         Of these images.
     images, concepts : mapping
-        As `unit_labels.label_table` takes them.
+        As `labeling.label_table` takes them.
     others : mapping, optional
         Words for classes that the list lacks: ``word`` (k,) and their ``features`` (k, d).
     names : sequence of str
         Of the classes; empty where they are not known.
     similarity, encoders, seed, **options
-        As of `unit_labels.label_table`.
+        As of `labeling.label_table`.
     """
+    from unitlens.tables import labeling
 
     def label(values: np.ndarray, listed: Arrays) -> pd.DataFrame:
         activations = {"activations": values, "image_id": image_id}
         settings = options | {"similarity": similarity, "encoders": encoders, "seed": seed}
         settings |= {"resamples": 1, "held_out_splits": 1}  # nothing of these is read
-        return unit_labels.label_table(activations, images, listed, **settings)
+        return labeling.label_table(activations, images, listed, **settings)
 
     by_encoder = encoders[0] != unit_labels.ANNOTATIONS
     copies = near_copies(images["features"], images["source_image"]) if by_encoder else np.nan
@@ -111,6 +115,10 @@ def score(
 
 def near_copies(features: torch.Tensor, source_image: Sequence[str]) -> int:
     """Count the source images with an image whose features (n, d) nearly equal those of one of another source image."""
+    import torch
+
+    from unitlens.units import dissect, exemplars
+
     images = dissect.normalized(features, "image_features").float()
     _, number = np.unique(source_image, return_inverse=True)
     number, found = torch.as_tensor(number), set()
@@ -142,6 +150,11 @@ def _judged(
     ``covered`` is of the set of the table. ``right_covered`` is of a set whose gap holds the truth for 90 % of the
     selective units of one random half, judged on the other half, and both ways.
     """
+    import torch
+
+    from unitlens.networks.layer_outputs import silenced
+    from unitlens.units import dissect, evidence, label_sets
+
     texts = dissect.normalized(listed["features"], "text_features")
     same = evidence.near_duplicates(texts)
     parts = (

@@ -21,9 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unitlens.images.label_maps import label_maps
+from unitlens.images.label_maps import label_maps, shown_often
 from unitlens.jobs.progress import each, progress
-from unitlens.jobs.sheets import FEWEST_SHOWING
 from unitlens.networks.hooks import run_to
 from unitlens.networks.layer_outputs import as_grid
 from unitlens.units.label_sets import shortfall
@@ -128,21 +127,6 @@ def dissect(
     return Dissection(ious[2], limits.cpu().numpy(), shown, best[:2], short, p_value, 1 / (1 + draws))
 
 
-def shown_often(shown: np.ndarray, source_images: Sequence[str]) -> np.ndarray:
-    """Tell which concepts (concepts,) enough source images show, of `shown` (images, concepts).
-
-    ValueError if there is none.
-    """
-    _, number = np.unique(source_images, return_inverse=True)
-    count = np.array([len(np.unique(number[column])) for column in shown.T])
-    if count.max() < FEWEST_SHOWING:
-        raise ValueError(
-            f"no concept is shown by {FEWEST_SHOWING} source images or more, so nothing can be named; most are shown "
-            f"by {count.max()}"
-        )
-    return count >= FEWEST_SHOWING
-
-
 def thresholds(
     maps: Iterable[Tensor] | Callable[[], Iterable[Tensor]], images: int, *, share: float = SHARE, memory: int = _HELD
 ) -> Tensor:
@@ -206,7 +190,8 @@ def _counted_thresholds(maps: Callable[[], Iterable[Tensor]], rank: int, memory:
                 bits = min(max(int(math.log2(memory / (8 * units))), 1), width - known)
                 counts = torch.zeros(units * 2**bits, dtype=torch.int64, device=device)
                 found = torch.zeros(units, 1, dtype=torch.int64, device=device) if found is None else found
-                ranks = torch.full((units, 1), rank, device=device) if known == 0 else ranks
+                if known == 0:
+                    ranks = torch.full((units, 1), rank, device=device)
                 lowest = (found << bits) if known else found - 2 ** (bits - 1)
             of_found = (keys >> (width - known) == found) if known else torch.ones_like(keys, dtype=torch.bool)
             place = (keys >> (width - known - bits)) - lowest + torch.arange(units, device=device)[:, None] * 2**bits

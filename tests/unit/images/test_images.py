@@ -20,7 +20,6 @@ from unitlens.images import datasets, decode, label_maps
 from unitlens.images import geometry as geometry_module
 from unitlens.images.geometry import box_pixels
 from unitlens.jobs import sheets
-from unitlens.measures import localization
 from unitlens.storage.arrays import create_arrays
 
 IDENTITY = {"fit": "squash", "resize": 4, "crop": 4, "interpolation": "bilinear"}  # for images of 4 x 4 pixels
@@ -831,5 +830,5 @@ def test_a_box_has_the_pixels_whose_centers_it_holds_wherever_it_is_read(box, pi
     assert list(zip(*(axis.tolist() for axis in inside.nonzero()), strict=True)) == pixels
     block = {"images": np.zeros((1, 3, 4, 3), np.uint8), "box": np.array([box], np.float32), "label": np.array([7])}
     np.testing.assert_array_equal(label_maps.label_maps(block, np.array([7]), source="boxes")[0, 0], inside)
-    references = localization.reference_masks(block)
+    references = label_maps.reference_masks(block)
     np.testing.assert_array_equal(references["box"][0][0] if references else np.zeros((3, 4)), inside)

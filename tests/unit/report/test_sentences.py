@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from unitlens.measures import faithfulness, sanity
+from unitlens.measures import faithfulness, scales
 from unitlens.report import account_findings, concept_findings, evaluation_findings, overview, pages
 from unitlens.report.text import STABILITY_TITLES
 
@@ -242,9 +242,9 @@ def test_faithfulness_of_next_to_nothing():
 
 
 def randomized(rows, other=0.3, layers=5):
-    last = means("explainer", rows, comparison=sanity.RANDOMIZED, randomized=layers, layers=layers, chance=1 / 9)
+    last = means("explainer", rows, comparison=scales.RANDOMIZED, randomized=layers, layers=layers, chance=1 / 9)
     same = {name: (other, 0.2, 0.4, 10) for name in rows if not np.isnan(other)}
-    between = means("explainer", same, comparison=sanity.OTHER, randomized=0, layers=layers, chance=1 / 9)
+    between = means("explainer", same, comparison=scales.OTHER, randomized=0, layers=layers, chance=1 / 9)
     return evaluation_findings.randomization_findings(pd.concat([last, between]).assign(measure="equal_area_iou"))
 
 

@@ -8,8 +8,7 @@ import jinja2
 import pandas as pd
 import pytest
 from unitlens.explainers import cam
-from unitlens.measures.complexity import IMAGE_MEASURES
-from unitlens.measures.sanity import STABILITY_MEASURES
+from unitlens.measures.scales import IMAGE_MEASURES, STABILITY_MEASURES
 from unitlens.report import pages, text
 
 

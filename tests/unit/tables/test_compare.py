@@ -26,7 +26,7 @@ CATEGORY = {"dog": "object", "cat": "object", "sky": "scene", "red": "color"}
 
 
 def units(model, layer, concepts, *, dead=0, encoder="clip", similarity="soft_wpmi"):
-    """Labels as `unit_labels.label_table` tabulates them: a unit for each word, and some dead ones."""
+    """Labels as `labeling.label_table` tabulates them: a unit for each word, and some dead ones."""
     words = [*concepts.split(), *[""] * dead]
     return pd.DataFrame(
         {

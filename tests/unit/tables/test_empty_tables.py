@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from unitlens.measures.sanity import RANDOMIZED
+from unitlens.measures.scales import RANDOMIZED
 from unitlens.report import concept_findings, evaluation_findings, text
 from unitlens.tables import (
     agreement,

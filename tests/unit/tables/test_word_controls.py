@@ -11,7 +11,7 @@ from unitlens.networks import heads, network
 from unitlens.report import concept_findings, read_first
 from unitlens.tables import unit_labels, word_controls
 from unitlens.tables.word_controls import CLASSES, SHUFFLED, UNLISTED
-from unitlens.units import dissect
+from unitlens.units import dissect, exemplars
 
 CLASS_NAMES = [f"thing_{number}, also called {number}" for number in range(40)]
 IMAGES, DIMENSION = 900, 48
@@ -150,7 +150,7 @@ def test_near_copies_are_counted_by_source_image(monkeypatch):
     features[3] = features[2] + 0.01 * rng.normal(size=30)
     features[6] = -features[4]
     assert word_controls.near_copies(features, list("aabcdef")) == 2
-    monkeypatch.setattr(word_controls.exemplars, "BLOCK_ELEMENTS", 14)
+    monkeypatch.setattr(exemplars, "BLOCK_ELEMENTS", 14)
     assert word_controls.near_copies(features, list("aabcdef")) == 2
     assert word_controls.near_copies(features, list("abbcdef")) == 3
 

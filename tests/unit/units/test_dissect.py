@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from unitlens.tables import unit_labels
+from unitlens.tables import labeling, unit_labels
 from unitlens.units import dissect, exemplars
 from unitlens.units.dissect import factors_at_once, hard_terms
 
@@ -273,7 +273,7 @@ def test_bad_input_is_named(name, inputs):
 
 def test_what_is_no_candidate_takes_no_place_among_the_best():
     scores = torch.tensor([[-math.inf, 1, 2, 3, 4, 5, math.nan, 6], [math.nan] * 7 + [1]])
-    assert unit_labels._best_words(scores, np.array(list("abcdefgh"), dtype=object)) == ["h; f; e; d; c", "h"]
+    assert labeling._best_words(scores, np.array(list("abcdefgh"), dtype=object)) == ["h; f; e; d; c", "h"]
 
 
 def test_terms_are_those_of_the_published_code_and_many_are_multiplied_at_once():
@@ -329,10 +329,10 @@ def layer():
 
 
 def label_table(activations, images, concepts, *, similarity, encoders):
-    unit_labels.check_origin(activations, images, concepts, encoders)
+    labeling.check_origin(activations, images, concepts, encoders)
     parts = activations["activations"], images["features"], concepts["features"]
     scores = dissect.SIMILARITIES[similarity](*map(torch.as_tensor, parts))
-    return unit_labels.tabulate(scores, activations, concepts, similarity=similarity, encoder=encoders[0])
+    return labeling.tabulate(scores, activations, concepts, similarity=similarity, encoder=encoders[0])
 
 
 def test_the_label_table_by_hand(layer):
