@@ -612,7 +612,8 @@ def test_findings_say_numbers(planted):
     assert lines[0].startswith(
         f"{better} of 120 active units ({100 * better / 120:.0f} %) are selective: a word fits better than by chance"
     )
-    assert "no p-value can be below 0.0005" in lines[0]
+    whole = table.p_floor.max() < 0.0006  # units of cropped source images share the draws of their likes
+    assert f"no p-value can be below {'0.0005' if whole else '0.001'})" in lines[0]
     assert any("correlates with its unit on the other half at" in line and "95 % interval" in line for line in lines)
     assert "better than by chance at q = 0.2 (" in concept_findings.evidence_findings(table.assign(alpha=0.2))[0]
     weak = concept_findings.evidence_findings(table.assign(status="not selective"))

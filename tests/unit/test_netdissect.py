@@ -388,7 +388,7 @@ def test_the_defaults_are_those_of_the_paper():
     values = np.random.default_rng(0).standard_normal((40, 1, 10, 10)).astype(np.float32)
     expected = np.quantile(values, 0.995, method="inverted_cdf")
     assert units_netdissect.thresholds(in_batches(values, 9), 40).item() == expected
-    assert (units_netdissect.SHARE, units_netdissect.DETECTOR) == (0.005, 0.04)
+    assert (units_netdissect.SHARE, netdissect.DETECTOR) == (0.005, 0.04)
 
 
 def test_a_single_concept_has_no_second():

@@ -22,6 +22,7 @@ ANY_ORDER |= {
     "evaluation_figures": 1,
     "evaluation_findings": 1,
     "charts": 1,
+    "class_pages": 1,
 }
 # Orders by columns that leave no two rows equal.
 TOTAL = {"sanity": 1, "unit_labels": 1, "comparison": 1, "tuning": 3, "cost_figures": 1, "evaluation_figures": 1}

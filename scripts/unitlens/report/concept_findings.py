@@ -87,7 +87,7 @@ def evidence_findings(table: pd.DataFrame) -> list[str]:
         better=len(better),
         bar=living.alpha.max(),
         probe=(living.source_images.max(), living.images.max()),
-        p_floor=living.p_floor.max(),
+        p_floor=living.p_floor.min(),
         kept=living.kept.median(),
         kept_group=living.kept_group.median(),
         claims=_claims(living),

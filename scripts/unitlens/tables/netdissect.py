@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ALPHA = 0.05  # highest q-value of a unit that is selective
 SOURCES = {"masks": "masks", "boxes": "boxes, so coarse"}
+DETECTOR = 0.04  # intersection over union from which on a unit is a detector (Bau et al., CVPR 2017)
 
 
 def mask_words(
@@ -62,7 +63,7 @@ def tabulate(
     source_images: np.ndarray,
     *,
     source: str,
-    detector: float,
+    detector: float = DETECTOR,
 ) -> pd.DataFrame:
     """Make the table of a layer's labels, a row a unit, see docs/outputs.md; without a dissection it has no row.
 

@@ -29,7 +29,6 @@ from unitlens.units.label_sets import shortfall
 from unitlens.units.permutation import SourceImages, group_rows, halves, shuffle
 
 SHARE = 0.005  # of a unit's activations that lie above its threshold
-DETECTOR = 0.04  # intersection over union from which on a unit is a detector
 DRAWS = 1000  # of label maps given to other source images
 _HELD = 2**28  # most bytes that the search for thresholds holds
 _BLOCK = 2**24  # most numbers of an enlarged map held at once
