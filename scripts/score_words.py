@@ -22,14 +22,13 @@ with log_to(snakemake.log[0]):
     scores, layers = measured.outputs(net, batches, poolings=poolings, seed=params.seed)
     images, image_facts = concatenate(files.features)
     concepts, concept_facts = read_arrays(files.concepts)
-    others = read_arrays(files.classes)[0] if files.classes else None
     table = word_controls.score(
         scores.numpy(),
         {layer: values.numpy() for layer, values in layers.items()},
         read_column(files.images, "image_id"),
         images,
         concepts,
-        others,
+        read_arrays(files.classes)[0] if files.classes else None,
         class_names(params.classes) if params.classes else [],
         similarity=params.similarity,
         encoders=(image_facts["encoder"], concept_facts["encoder"]),

@@ -1015,7 +1015,14 @@ def test_good_config_passes_and_is_filled_in(folder):
     assert other["faithfulness"]["baselines"] == ["blur", "mean"], "no two configs share a default"
 
 
+def annotate_five(folder):
+    """Let the sheet have as many source images of one class, with boxes, as annotations need."""
+    rows = [f"{name},{name}.png,0,0 0 1 1" for name in "abcde"]
+    (folder / SHEET).write_text("\n".join(["image_id,path,label,box", *rows]) + "\n")
+
+
 def test_annotations_need_neither_an_encoder_nor_a_list_of_concepts(folder):
+    annotate_five(folder)
     settings = toy.config()
     del settings["encoder"], settings["concepts"]
     settings["dissect"] = {"method": "annotations", "similarity": "auc", "annotations": {"labels": CLASSES}}
@@ -1137,6 +1144,7 @@ def rich_config():
 
 def test_no_value_whatever_ends_in_a_traceback(folder):
     """Each key in turn gets values of all types and sizes; what is not refused makes a plan."""
+    annotate_five(folder)
     names = check(rich_config())
     assert names["config"]["sanity"]["samples"], "the defaults are there"
     settings, passed = names["config"], 0
