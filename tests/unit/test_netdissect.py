@@ -331,6 +331,7 @@ def test_agreement_by_hand():
     assert (row["units"], row["detectors"], row["unique_detectors"], row["compared"], row["same"]) == (4, 3, 3, 2, 1)
     assert (row["named"], row["selective"], row["not_selective"], row["annotated_source_images"]) == (3, 0, 1, 9)
     assert (row["cosine"], row["cosine_chance"], row["p_value"]) == (0.5, 0.25, 1)  # of the two matchings
+    assert (row["same_low"], row["same_high"]) == pytest.approx((0.0945, 0.9055), abs=1e-4)  # Wilson's, of 1 in 2
 
 
 def test_labels_are_shuffled_among_the_units_that_are_compared():
@@ -361,10 +362,11 @@ def test_agreement_beyond_chance_is_said_and_what_is_not_supported_too():
         "cosine of 1.00, against 0.25 if shuffled among these units: agreement beyond chance is supported (p < 0.001"
         in sentence
     )
-    assert "20 name the same" in sentence and meaning.startswith("Selective: ")
+    assert "20 name the same (95 % interval 84 % to 100 %)" in sentence and meaning.startswith("Selective: ")
     table, summary = agreement(words, ["sun"] * 20)
     sentence = concept_findings.netdissect_findings(summary, table)[1]
     assert "is not supported (p = 1, adjusted for 1 test, units taken as independent); 0 name" in sentence
+    assert "the same (95 % interval 0 % to 16 %)" in sentence
 
 
 def test_no_detector_with_a_label_leaves_nothing_to_compare():

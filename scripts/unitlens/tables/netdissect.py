@@ -171,7 +171,8 @@ def words_of(table: pd.DataFrame) -> list[str]:
 def summarize(table: pd.DataFrame, words: list[str], features: np.ndarray, *, seed: int = 0) -> pd.DataFrame:
     """Count named and selective units and detectors by layer, and test whether both methods name the same.
 
-    `words` and `features` are as of `with_agreement`. ``cosine`` is the mean over the detectors whose CLIP
+    `words` and `features` are as of `with_agreement`. ``same_low, same_high`` are Wilson's 95 % interval of the share
+    of the ``compared`` that have the same word by both. ``cosine`` is the mean over the detectors whose CLIP
     label is selective, too; ``cosine_chance`` what is expected if the CLIP labels of these were shuffled among them,
     which is the test; its p-values are adjusted over the layers (Benjamini-Hochberg).
     """
@@ -186,11 +187,12 @@ def summarize(table: pd.DataFrame, words: list[str], features: np.ndarray, *, se
             int(group.status.isin(names).sum()) for names in (["named"], unit_labels.CLAIMS[1:], ["not selective"])
         ]
         numbers = [len(group), *statuses, len(detectors), unique, len(compared), int(compared.same.sum())]
-        means = [compared.cosine.mean(), cosines.mean() if len(compared) else np.nan]
+        share = resampling.wilson(compared.same.sum(), len(compared)) if len(compared) else (np.nan, np.nan)
+        means = [*share, compared.cosine.mean(), cosines.mean() if len(compared) else np.nan]
         rows.append([model, layer, *group[["masks", "annotated_source_images"]].iloc[0], *numbers, *means, p])
     columns = (
         "model layer masks annotated_source_images units named selective not_selective detectors unique_detectors "
     )
-    columns += "compared same cosine cosine_chance p_value"
+    columns += "compared same same_low same_high cosine cosine_chance p_value"
     summary = pd.DataFrame(rows, columns=columns.split())
     return summary.assign(p_adjusted=resampling.benjamini_hochberg(summary.p_value))

@@ -449,7 +449,16 @@ def test_labels_that_could_not_be_tested():
 def dissected(cosine, p, detectors=10):
     row = {"model": "m", "layer": "x", "masks": "masks", "units": 20, "detectors": detectors, "unique_detectors": 1}
     row |= {"annotated_source_images": 9, "named": 0, "selective": 1, "not_selective": 19}
-    row |= {"compared": detectors, "same": 1, "cosine": cosine, "cosine_chance": 0.5, "p_value": p, "p_adjusted": p}
+    row |= {
+        "compared": detectors,
+        "same": 1,
+        "same_low": 0.1,
+        "same_high": 0.4,
+        "cosine": cosine,
+        "cosine_chance": 0.5,
+        "p_value": p,
+        "p_adjusted": p,
+    }
     units = pd.DataFrame(columns=["model", "layer", "status", "mask_category", "mask_concept"])
     named, agreement, _ = concept_findings.netdissect_findings(pd.DataFrame([row]), units)
     assert named == "m x: Network Dissection (masks; 9 source images) names 0 of 20 units; 1 more is selective, 19 not."
@@ -460,7 +469,8 @@ def test_two_methods_agree_more_less_or_neither():
     text = (
         "Of the 20 units of x of m, Network Dissection (masks) calls 10 detectors, of 1 different concept. The two "
         "labels of 10 of them, whose CLIP labels are selective too, have a mean text cosine of {:.2f}, against 0.50 if "
-        "shuffled among these units: {} (p = {}, adjusted for 1 test, units taken as independent); 1 names the same."
+        "shuffled among these units: {} (p = {}, adjusted for 1 test, units taken as independent); 1 names the same "
+        "(95 % interval 10 % to 40 %)."
     )
     assert dissected(0.9, 0.01) == [text.format(0.9, "agreement beyond chance is supported", 0.01)]
     assert dissected(0.1, 0.01) == [text.format(0.1, "less agreement than by chance is supported", 0.01)]
