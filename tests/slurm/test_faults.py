@@ -72,10 +72,11 @@ def test_snakemake_is_killed(run, undisturbed):
     assert run.cluster.jobs()[orphan]["state"] == "RUNNING"
     status, text = run.finish()
     assert status != 0 and "cannot be locked" in text
+    process = run.start_make("recover", f"ARGS={' '.join(run.hasty)}")
+    wait_until(lambda: run.cluster.jobs()[orphan]["state"] == "CANCELLED", "the end of the orphan", 60)
     run.mend(BAD)
-    status, text = run.make("recover", f"ARGS={' '.join(run.hasty)}")
+    status, text = run.wait(process)
     assert status == 0, text
-    assert run.cluster.jobs()[orphan]["state"] == "CANCELLED"
     assert_same(run, undisturbed, f"write_shard {BAD}")
 
 
@@ -209,9 +210,9 @@ def test_controller_and_accounting_are_away_for_a_while(run, undisturbed):
     if run.cluster.accounting:
         run.cluster.stop_accounting()
     try:
-        run.mend(BAD)
         time.sleep(75)  # by default the plugin gives up after five attempts, and waits forever
         assert running(process.pid) and "SLURM does not say how the jobs are" in run.printed()
+        run.mend(BAD)  # it ends while nobody answers
     finally:
         if run.cluster.accounting:
             run.cluster.start_accounting()
