@@ -310,15 +310,17 @@ def learn(folder, files, seconds, entered, known):
 def chosen_tests(files, path, lines, seconds, entered):
     """Tests in `files` that enter a function on these lines of `path`, all if none does, the quickest files first.
 
-    Those that read it as text come with them.
+    Those that read it as text come with them, and of a module of `jobs` all in its own file, which start processes.
     """
     names = [str(file) for file in files]
+    always = {str(file) for file in READERS}
+    always |= {name for name in names if path.parent.name == "jobs" and Path(name).name == f"test_{path.stem}.py"}
     inside = {
         name for name, calls in entered.items() if any(file == str(path) and line in lines for file, line in calls)
     }
     tests = [test for test in seconds if file_of(test) in names]
     entering = [test for test in tests if {test, file_of(test)} & inside]
-    tests = [test for test in tests if test in entering or Path(file_of(test)) in READERS] if entering else tests
+    tests = [test for test in tests if test in entering or file_of(test) in always] if entering else tests
     total = Counter()
     for test in tests:
         total[file_of(test)] += seconds[test]

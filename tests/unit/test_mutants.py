@@ -52,4 +52,12 @@ def test_the_quickest_tests_that_enter_a_function_are_chosen():
     files = [Path(f"{name}.py") for name in "abc"]
     chosen = mutants.chosen_tests(files, Path("m.py"), range(4, 6), seconds, entered)
     assert chosen == ["b.py::quick", "b.py::slower", "a.py::slow"]
+    own = mutants.chosen_tests(
+        [*files, Path("test_m.py")],
+        Path("jobs/m.py"),
+        range(4, 6),
+        seconds | {"test_m.py::starts": 9},
+        {"a.py::slow": {("jobs/m.py", 4)}},
+    )
+    assert own == ["a.py::slow", "test_m.py::starts"], "which starts a process that nobody looks into"
     assert mutants.chosen_tests(files, Path("m.py"), range(7, 9), seconds, entered) == ["c.py::other", *chosen]
