@@ -199,8 +199,11 @@ def test_safetensors_are_told_by_their_content(toy, state, tmp_path):
     assert all(loaded[key].equal(value) for key, value in state.items())
 
 
-def test_a_loaded_network_is_ready_for_inference_and_hooks(toy, state, tmp_path):
+def test_a_loaded_network_is_ready_for_inference_and_hooks(monkeypatch, toy, state, tmp_path):
+    called = []
+    monkeypatch.setattr(network, "_keep_freed_memory", lambda: called.append("memory"))
     model = load_classifier(toy, save(state, tmp_path / "weights.bin"), device="cpu")
+    assert called == ["memory"]
     assert not any(module.training for module in model.modules())
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
@@ -226,6 +229,14 @@ def test_glibc_keeps_the_memory_that_tensors_free(monkeypatch, largest, called):
     monkeypatch.setattr(network.ctypes, "CDLL", lambda name: libc)
     network._keep_freed_memory()
     assert calls == called
+
+
+def test_weights_of_two_networks_are_told_apart_by_their_prefix(toy, state, tmp_path):
+    both = {f"teacher.{key}": value for key, value in state.items()}
+    both |= {f"student.{key}": 2 * value for key, value in state.items()}
+    path = save(both, tmp_path / "weights.bin")
+    loaded = load_classifier(toy, path, checkpoint_prefix="student.").state_dict()
+    assert all(loaded[key].equal(2 * value) for key, value in state.items())
 
 
 def test_ordered_weights_go_by_position(toy, state, tmp_path):
@@ -436,6 +447,9 @@ def test_a_job_gets_network_normalizer_and_facts(toy, state, tmp_path, capsys):
     probabilities = net.predict(torch.zeros(3, 8, 8, 3, dtype=torch.uint8))
     assert probabilities.shape == (3, 5)
     assert probabilities.sum(1).tolist() == pytest.approx([1, 1, 1])
+    half = load_network(network | {"precision": "bf16"}, weights, tmp_path / "toy.json", device="cpu")
+    images = torch.zeros(1, 8, 8, 3, dtype=torch.uint8)
+    assert half.normalize(images).dtype == next(half.model.parameters()).dtype == torch.bfloat16
 
 
 def test_targets_are_the_predicted_classes_or_the_labels():
