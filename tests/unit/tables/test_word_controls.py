@@ -108,6 +108,7 @@ def test_a_control_that_cannot_be_made_says_why(names, why):
     table = score((*made, None), names)
     assert table.control.tolist() == [CLASSES, UNLISTED, SHUFFLED]
     assert table.why.tolist() == [why, why, ""] and table.units.tolist() == [0, 0, 80]
+    assert table.near_copies.eq(0).all(), "copies are counted all the same"
     lines = concept_findings.control_findings(word_controls.beside(table.assign(model="m"), concepts()))
     assert lines[0] == f"m: how often words are right cannot be told, for {why}."
     assert read_first._controls({"controls": table.assign(model="m")}) == [
