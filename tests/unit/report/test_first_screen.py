@@ -340,6 +340,7 @@ def test_checks_are_green_only_where_nothing_speaks_against_them():
     )
     assert not checked(faithfulness=faith.assign(over_random=0.2))[0][0]
     assert not checked(faithfulness=faith.assign(over_random=0.0, better="higher"))[0][0]
+    assert checked(faithfulness=faith.assign(over_random=0.2, better="higher"))[0][0]
     order = pd.concat([stability, stability.head(1).assign(model="b")])
     assert "settle for m and b," in checked(stability=order)[0][1], "in the order of the run"
 

@@ -970,3 +970,4 @@ def test_names_in_findings_stay_text(name):
         assert "<b>" not in pages.finding(sentence) and "\u202e" not in pages.finding(sentence)
     assert pages.finding("plain. Text") == "plain. Text"
     assert pages.finding("**V.** One.") == "<strong>V.</strong> One."
+    assert pages.finding("**m x: it works.** m x: one of two.") == "<strong>m x: it works.</strong> One of two."
