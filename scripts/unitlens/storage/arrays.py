@@ -89,8 +89,7 @@ def create_arrays(path: str | Path, rows: int, attributes: Mapping[str, object])
                 counts[name] = counts.get(name, 0) + len(array)
 
         yield add
-        for name in empty.keys() - counts.keys():
-            counts[name] = 0
+        counts |= {name: 0 for name in empty if name not in counts}
         _check_rows(path, counts)
         with _naming_what_is_written(path):
             for name, count in counts.items():

@@ -837,3 +837,14 @@ def test_rows_of_each_group_are_read_wherever_they_are(tmp_path):
     with pytest.raises(ValueError, match="the shards have 6 rows, 5 were expected"):
         list(read_groups(paths, ["a"], groups[:5]))
     assert list(read_groups(paths, ["a"], np.full(6, -1))) == []
+
+
+def test_files_without_rows_have_the_same_bytes_in_every_process(tmp_path):
+    """Python orders sets of names anew in every process."""
+    arrays = "{name: np.zeros(0) for name in ('set', 'image_id', 'class', 'score')}"
+    script = "import sys, numpy as np; from unitlens.storage.arrays import write_arrays; "
+    for seed in "123":
+        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, "-c", f"{script}write_arrays('{seed}.h5', {arrays}, {{}})"]
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    assert len({(tmp_path / f"{seed}.h5").read_bytes() for seed in "123"}) == 1
