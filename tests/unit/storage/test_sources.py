@@ -20,6 +20,7 @@ import sys
 import tarfile
 import threading
 import time
+import types
 import urllib.parse
 import urllib.request
 import zipfile
@@ -63,9 +64,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def patch_sleep(monkeypatch, sleep):
+    """Let retrieval alone wait otherwise: threads of other tests sleep, too."""
+    monkeypatch.setattr(download, "time", types.SimpleNamespace(**vars(time) | {"sleep": sleep}))
+
+
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(time, "sleep", lambda _: None)
+    patch_sleep(monkeypatch, lambda _: None)
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
@@ -137,7 +143,7 @@ def test_only_more_than_ever_before_counts_as_an_advance(tmp_path, monkeypatch):
 
     monkeypatch.setattr(download, "_request", cut)
     monkeypatch.setattr(download, "_ADVANCE", 1)
-    monkeypatch.setattr(time, "sleep", waits.append)
+    patch_sleep(monkeypatch, waits.append)
     with pytest.raises(ConnectionError, match=r"https://a/b\.pth cannot be retrieved: cut; run the retrieval where"):
         fetch({"url": "https://a/b.pth"}, tmp_path)
     assert list(sizes) == [49, 30], "the first advances, and four that do not end it"
@@ -537,7 +543,7 @@ def reply(*lines, body=b"", length=True):
 @pytest.fixture
 def answering(monkeypatch):
     """Give an address that answers each request with those bytes (or what a function sends), and counts them."""
-    monkeypatch.setattr(time, "sleep", lambda _: None)
+    patch_sleep(monkeypatch, lambda _: None)
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
     with contextlib.ExitStack() as stack:
