@@ -187,7 +187,7 @@ def summarize(table: pd.DataFrame, words: list[str], features: np.ndarray, *, se
             int(group.status.isin(names).sum()) for names in (["named"], unit_labels.CLAIMS[1:], ["not selective"])
         ]
         numbers = [len(group), *statuses, len(detectors), unique, len(compared), int(compared.same.sum())]
-        share = resampling.wilson(compared.same.sum(), len(compared)) if len(compared) else (np.nan, np.nan)
+        share = resampling.wilson(compared.same.sum(), len(compared))
         means = [*share, compared.cosine.mean(), cosines.mean() if len(compared) else np.nan]
         rows.append([model, layer, *group[["masks", "annotated_source_images"]].iloc[0], *numbers, *means, p])
     columns = (

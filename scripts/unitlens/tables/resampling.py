@@ -119,7 +119,9 @@ def simultaneous_intervals(
 
 
 def wilson(count: int, total: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share."""
+    """Wilson's 95 % interval of a share, NaN where the total is 0."""
+    if not total:
+        return np.nan, np.nan
     interval = scipy.stats.binomtest(int(count), int(total)).proportion_ci(method="wilson")
     return interval.low, interval.high
 

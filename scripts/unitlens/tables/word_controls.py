@@ -199,7 +199,7 @@ def _row(control: str, layer: str, table: pd.DataFrame, words: int) -> dict[str,
             known = selective[name].dropna()
             shares[name] = known.sum(), len(known)
     for name, (count, total) in shares.items():
-        low, high = wilson(count, total) if total else (np.nan, np.nan)
+        low, high = wilson(count, total)
         row |= {name: count / total if total else np.nan, f"{name}_low": low, f"{name}_high": high}
     return row
 
