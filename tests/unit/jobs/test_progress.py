@@ -90,30 +90,25 @@ def test_jobs_side_by_side_share_the_time_that_is_left(tmp_path, clock):
     assert run.printed()[-1] == "12:00:00  4 of 8, about 60 s left:  Work (60 s)"
 
 
-def test_a_running_job_counts_for_what_it_has_left(tmp_path, clock):
-    run = Run(tmp_path, planned(explain=2, draw=1))
+@pytest.mark.parametrize(
+    ("plan", "now", "told"),
+    [
+        # 60 s of the job that runs, at 180 s of work in 140 s
+        ({"explain": 2, "draw": 1}, 140.0, "about 47 s left:  Work (40 s)"),
+        # one more explanation than planned takes nothing from the others: 50 s of each rule, at 200 s of work in 150 s
+        ({"explain": 1, "draw": 2}, 150.0, "about 75 s left:  Work (50 s)"),
+    ],
+)
+def test_a_running_job_counts_for_what_it_has_left(tmp_path, clock, plan, now, told):
+    run = Run(tmp_path, planned(**plan))
     run.begin(1, "explain")
     clock.now = 100.0
     run.finish(1, 1, 3)
     run.begin(2, "explain")
     run.begin(3, "draw")
-    clock.now = 140.0
+    clock.now = now
     run.finish(3, 2, 3)
-    # 60 s of the job that runs, at 180 s of work in 140 s
-    assert run.printed()[-1] == "12:00:00  2 of 3, about 47 s left:  Work (40 s)"
-
-
-def test_a_job_that_runs_once_more_than_planned_takes_nothing_from_the_others(tmp_path, clock):
-    run = Run(tmp_path, planned(explain=1, draw=2))
-    run.begin(1, "explain")
-    clock.now = 100.0
-    run.finish(1, 1, 3)
-    run.begin(2, "explain")
-    run.begin(3, "draw")
-    clock.now = 150.0
-    run.finish(3, 2, 3)
-    # 50 s of each rule are left, at 200 s of work in 150 s
-    assert run.printed()[-1] == "12:00:00  2 of 3, about 75 s left:  Work (50 s)"
+    assert run.printed()[-1] == f"12:00:00  2 of 3, {told}"
 
 
 def test_earlier_runs_tell_what_a_rule_takes(tmp_path, clock):
