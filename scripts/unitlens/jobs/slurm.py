@@ -122,33 +122,37 @@ def last_submission(
     """
     name = f"rule_{rule}" + (f"_wildcards_{'_'.join(wildcards).replace('/', '_')}" if wildcards else "")
     places = [os.environ.get(slurm_commands.FOLDER, os.devnull)] if folders is None else folders
-    found = [each for folder in places for each in _submissions(Path(folder)) if each[2].get("job") == name]
+    found = {
+        token: submission
+        for folder in places
+        for token, submission in slurm_commands.submissions(Path(folder)).items()
+        if _read_note(submission[1]).get("job") == name
+    }
     if not found:
         return None
-    _, path, facts = max(found, key=lambda each: each[0])
-    if "refused" in facts:
-        return {"number": "", "state": "REFUSED", "cause": facts["refused"], "log": ""}
-    state, status = "its end is not known", slurm_commands.exit_status(path.parent, path.stem)
+    token = max(found)
+    number, path = found[token]
+    folder, facts = path.parent, _read_note(path)
+    if number == slurm_commands.REFUSED:
+        return {"number": "", "state": "REFUSED", "cause": facts["cause"], "log": ""}
+    state, status = "its end is not known", slurm_commands.exit_status(folder, token)
     with suppress(OSError, LookupError, ValueError):
-        state = json.loads((path.parent / "states.json").read_text())["ended"][path.stem]
+        state = json.loads((folder / "states.json").read_text())["ended"][token]
     if folders is not None and state not in slurm_commands.ENDS and not status:
-        state = _state_now(path.stem) or state
+        state = _state_now(number) or state
     cause = slurm_commands.why_ended(state, facts["log"], status)
-    return {"number": path.stem, "state": state, "cause": cause, "log": facts["log"]}
+    return {"number": number, "state": state, "cause": cause, "log": facts["log"]}
+
+
+def _read_note(path: Path) -> dict[str, str]:
+    with suppress(OSError, ValueError):
+        return json.loads(path.read_text())
+    return {}
 
 
 def run_folders() -> list[Path]:
     """List the folders of all runs in the current one that are kept."""
     return sorted(_FOLDERS.glob("*-*"))
-
-
-def _submissions(folder: Path) -> list[tuple[int, Path, dict[str, str]]]:
-    """Read what is known of all submissions of a run: when it was written, where, and what."""
-    found = []
-    for path in folder.glob("*.json"):
-        with suppress(OSError, ValueError):
-            found.append((path.stat().st_mtime_ns, path, json.loads(path.read_text())))
-    return found
 
 
 def _state_now(number: str) -> str:

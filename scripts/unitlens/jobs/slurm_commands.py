@@ -6,9 +6,10 @@ knows none without accounting. Here a refusal that time may lift is asked again 
 comes from the controller (`squeue`), then from accounting (`sacct`), and where neither knows it any more from what the
 job itself wrote when it ended.
 
-The folder that the variable `FOLDER` names holds what the commands of one run know: ``<job>.json`` of each submission,
-``<job>.exit`` from each job that came to its end, ``states.json``, and ``news``, lines for the console. This file runs
-without the library: ``python slurm_commands.py sbatch …``.
+The folder that the variable `FOLDER` names holds what the commands of one run know: ``<token>.<job>.json`` of each
+submission, ``<token>.exit`` from each job that came to its end, ``states.json``, and ``news``, lines for the console.
+The tokens are ours: SLURM gives the number of a job again when it has lost its state. This file runs without the
+library: ``python slurm_commands.py sbatch …``.
 """
 
 import json
@@ -36,6 +37,7 @@ _WATCHED = 25  # of these, the seconds in which the next end of a job is waited 
 _LOOKED = 30  # seconds after which SLURM is asked though jobs come to their good end
 _GONE = 60  # seconds after which a job that nobody knows any more has ended, and after which a wait is told
 
+REFUSED = "refused"  # in the place of a number
 _STARTS_ANOTHER = " --executor slurm-jobstep --jobs 1"  # what makes a job's Snakemake start one that works, by srun
 _STOPPED = "it was not submitted: the run was stopped"
 # What an attempt later does not change, and what it does; see `slurm_strerror` in SLURM's source for the words.
@@ -95,10 +97,15 @@ def why_ended(state: str, log: str | Path, status: str = "") -> str:
     return f"{cause} (SLURM says {'; '.join([state, *(said or lines[-1:])[:2]])})"
 
 
-def exit_status(folder: Path, number: str) -> str:
+def submissions(folder: Path) -> dict[str, tuple[str, Path]]:
+    """Find the submissions of a run in their order, by token: the job's number or `REFUSED`, and what was noted."""
+    return {path.name.split(".")[0]: (path.name.split(".")[1], path) for path in sorted(folder.glob("*.*.json"))}
+
+
+def exit_status(folder: Path, token: str) -> str:
     """Give the exit status that a job wrote; an empty string where it had no time to."""
     with suppress(OSError):
-        return (folder / f"{number}.exit").read_text().strip()
+        return (folder / f"{token}.exit").read_text().strip()
     return ""
 
 
@@ -122,10 +129,11 @@ def _say(line: str) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a whole file or none."""
+    """Write a whole file or none; on a full disk none, for SLURM knows the jobs all the same."""
     part = path.with_suffix(f".{os.getpid()}")
-    part.write_text(text)
-    part.rename(path)
+    with suppress(OSError):
+        part.write_text(text)
+        part.rename(path)
 
 
 def _real(name: str) -> str:
@@ -139,17 +147,15 @@ def _ask(name: str, *arguments: str) -> dict[str, str] | None:
     """Ask SLURM for lines ``job|word``; None where it does not answer well and in time."""
     try:
         told = subprocess.run([_real(name), *arguments], capture_output=True, text=True, timeout=_ANSWER)
+        if told.returncode == 0:
+            rows = (line.split("|") for line in told.stdout.splitlines())
+            return {row[0].strip(): row[1].strip() for row in rows if len(row) == 2}
+        why = told.stderr
     except (OSError, subprocess.TimeoutExpired) as error:
-        return _unanswered(name, str(error) if isinstance(error, OSError) else f"no answer in {_ANSWER} s")
-    if told.returncode:
-        return _unanswered(name, told.stderr)
-    rows = (line.split("|") for line in told.stdout.splitlines())
-    return {row[0].strip(): row[1].strip() for row in rows if len(row) == 2}
-
-
-def _unanswered(name: str, why: str) -> None:
+        why = str(error) if isinstance(error, OSError) else f"no answer in {_ANSWER} s"
     if name == "squeue":
         _say(f"SLURM does not say how the jobs are ({_reason(why)}). They run on; it is asked again until it does.")
+    return None
 
 
 def _reason(told: str) -> str:
@@ -164,7 +170,7 @@ def _must_end() -> bool:
         os.kill(int((_folder() / "head").read_text()), 0)
     except PermissionError:
         return False
-    except (ProcessLookupError, OSError):
+    except OSError:
         return True
     return (_folder() / "stopped").exists()
 
@@ -174,30 +180,30 @@ def _must_end() -> bool:
 
 def insist(name: str, arguments: Sequence[str]) -> int:
     """Run a command of SLURM until it succeeds, or is refused for good; pass on what the last attempt said."""
-    begun, told, attempt = time.monotonic(), None, 0
+    begun, told, attempt, token = time.monotonic(), None, 0, f"{time.time_ns()}-{os.getpid()}"
+    words = [_recorded(word, token) for word in arguments] if name == "sbatch" else arguments
     while True:
         wait = WAITS[min(attempt, len(WAITS) - 1)]
         attempt += 1
         if _must_end():
-            return _refused(arguments, _STOPPED)
-        unsure = told is not None and bool(_UNSURE.search(told.stderr))
-        if name == "sbatch" and unsure:
+            return _refused(arguments, token, _STOPPED)
+        if name == "sbatch" and told and _UNSURE.search(told.stderr):
             accepted = _accepted_unheard(arguments)
             if accepted is None:
                 _sleep(wait)
                 continue
             if accepted:
-                return _submitted(arguments, accepted)
-        told = _run(name, arguments)
+                return _submitted(arguments, token, accepted)
+        told = _run(name, words)
         if told.returncode == 0:
             sys.stderr.write(told.stderr)
             if name == "sbatch":
-                return _submitted(arguments, told.stdout)
+                return _submitted(arguments, token, told.stdout)
             sys.stdout.write(told.stdout)
             return 0
         lifted = passes(told.stderr)
         if lifted is False or (lifted is None and attempt >= FEW) or time.monotonic() - begun > PATIENCE:
-            return _refused(arguments, told.stderr, f"SLURM refused it: {_reason(told.stderr)}", told.returncode)
+            return _refused(arguments, token, told.stderr, f"SLURM refused it: {_reason(told.stderr)}", told.returncode)
         what = "takes no more jobs for now" if name == "sbatch" else f"does not answer {name}"
         when = f"after {WAITS[0]} s at first, then every {WAITS[-1]} s"
         _say(f"SLURM {what} ({_reason(told.stderr)}). It is asked again until it does, {when}.")
@@ -210,9 +216,8 @@ def _sleep(seconds: int) -> None:
         time.sleep(0.5)
 
 
-def _run(name: str, arguments: Sequence[str]) -> subprocess.CompletedProcess:
+def _run(name: str, words: Sequence[str]) -> subprocess.CompletedProcess:
     """Run a command to its end, however long SLURM takes, and say so when it is long."""
-    words = [_recorded(word) for word in arguments] if name == "sbatch" else arguments
     process = subprocess.Popen([_real(name), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while True:
         try:
@@ -222,11 +227,11 @@ def _run(name: str, arguments: Sequence[str]) -> subprocess.CompletedProcess:
             _say(f"SLURM has not answered {name} for 100 s; the answer is waited for.")
 
 
-def _recorded(word: str) -> str:
+def _recorded(word: str, token: str) -> str:
     """Let a job write its exit status, end at once where it left 0 and was requeued, and start one Snakemake."""
     if not word.startswith("--wrap="):
         return word
-    status, command = f"{shlex.quote(str(_folder()))}/$SLURM_JOB_ID.exit", word.removeprefix("--wrap=")
+    status, command = shlex.quote(str(_folder() / f"{token}.exit")), word.removeprefix("--wrap=")
     run = f"({command.replace(_STARTS_ANOTHER, '')}); status=$?; echo $status > {status}; exit $status"
     return f"--wrap=grep -qx 0 {status} 2> /dev/null && exit; {run}"
 
@@ -236,30 +241,28 @@ def _value(arguments: Sequence[str], option: str) -> str:
     return dict(pairwise(arguments)).get(option, "")
 
 
-def _submitted(arguments: Sequence[str], answer: str) -> int:
+def _submitted(arguments: Sequence[str], token: str, answer: str) -> int:
     """Note a submission and pass on its number; take it back where the run has ended meanwhile."""
     number = re.search(r"\d+", answer)
     if number and _must_end():
         subprocess.run([_real("scancel"), number[0]], capture_output=True)
-        return _refused(arguments, _STOPPED)
+        return _refused(arguments, token, _STOPPED)
     if number:
-        _note(number[0], arguments)
+        _note(f"{token}.{number[0]}", arguments, log=_value(arguments, "--output").replace("%j", number[0]))
     sys.stdout.write(answer)
     return 0
 
 
-def _refused(arguments: Sequence[str], told: str, why: str = "", status: int = 1) -> int:
+def _refused(arguments: Sequence[str], token: str, told: str, why: str = "", status: int = 1) -> int:
     sys.stderr.write(told)
     if _value(arguments, "--comment"):
-        _note(f"refused-{os.getpid()}", arguments, refused=why or told)
+        _note(f"{token}.{REFUSED}", arguments, cause=why or told)
     return status
 
 
 def _note(name: str, arguments: Sequence[str], **more: str) -> None:
-    log = _value(arguments, "--output").replace("%j", name)
-    facts = {"job": _value(arguments, "--comment"), "log": log, "clusters": _value(arguments, "--clusters")}
-    with suppress(OSError):  # a full disk: the job is known to SLURM all the same
-        _write(_folder() / f"{name}.json", json.dumps(facts | more))
+    facts = {"job": _value(arguments, "--comment"), "clusters": _value(arguments, "--clusters")}
+    _write(_folder() / f"{name}.json", json.dumps(facts | more))
 
 
 def _accepted_unheard(arguments: Sequence[str]) -> str | None:
@@ -268,10 +271,8 @@ def _accepted_unheard(arguments: Sequence[str]) -> str | None:
     comments = _ask("squeue", *options)
     if comments is None:
         return None
-    job = _value(arguments, "--comment")
-    new = [
-        number for number, comment in comments.items() if comment == job and not (_folder() / f"{number}.json").exists()
-    ]
+    job, noted = _value(arguments, "--comment"), _tokens()
+    new = [number for number, comment in comments.items() if comment == job and number not in noted]
     return max(new, key=int, default="")
 
 
@@ -291,12 +292,18 @@ def tell_states(arguments: Sequence[str]) -> int:
         time.sleep(1)
         if found := _ended_well():
             states, new = found
-        elif any(exit_status(_folder(), number) for number, state in states.items() if state not in ENDS):
+        elif any(exit_status(_folder(), token) for token, state in states.items() if state not in ENDS):
             time.sleep(1)  # SLURM itself still has to notice
             states, new = _look(arguments)
-    for number, state in states.items():
-        print(f"{number}|{'FAILED' if state in _LEFT_TO_SLURM else state}")
+    for number, token in ({key: key for key in states if key.isdigit()} | _tokens()).items():
+        if token in states:
+            print(f"{number}|{'FAILED' if states[token] in _LEFT_TO_SLURM else states[token]}")
     return 0
+
+
+def _tokens() -> dict[str, str]:
+    """Give the token of the last submission under each number of a job."""
+    return {number: token for token, (number, _) in submissions(_folder()).items()}
 
 
 def _known() -> dict:
@@ -309,56 +316,50 @@ def _ended_well() -> tuple[dict[str, str], bool] | None:
     """Give the states of jobs that have ended, if some of them left 0 since the last look: those are done."""
     known = _known()
     left = {path.stem for path in _folder().glob("[0-9]*.exit")} - known["ended"].keys()
-    new = {number: "COMPLETED" for number in left if exit_status(_folder(), number) == "0"}
+    new = {token: "COMPLETED" for token in left if exit_status(_folder(), token) == "0"}
     if not new:
         return None
     known["ended"] |= new
-    with suppress(OSError):
-        _write(_folder() / "states.json", json.dumps(known))
+    _write(_folder() / "states.json", json.dumps(known))
     return known["ended"], True
 
 
 def _look(arguments: Sequence[str]) -> tuple[dict[str, str], bool]:
-    """Give the states of all jobs that somebody knows, and whether one of them has ended since the last look."""
+    """Give the states of all submissions that somebody knows, and whether one has ended since the last look."""
     known, now = _known(), time.time()
     ended = known["ended"]
-    running = {note.stem for note in _folder().glob("[0-9]*.json")} - ended.keys()
-    options = ["--noheader", "--states=all", f"--name={_value(arguments, '--name')}", "--format=%A|%T"]
-    notes = (json.loads((_folder() / f"{number}.json").read_text()) for number in running)
-    if clusters := sorted({note["clusters"] for note in notes} - {""}):
-        options.append(f"--clusters={','.join(clusters)}")
-    listed = _ask("squeue", *options)
-    states = {number: state for number, state in (listed or {}).items() if number not in ended}
-    if running - states.keys() and shutil.which(_real("sacct")):
-        accounted = _ask(
-            "sacct", "-X", "--parsable2", "--noheader", "--format=JobIDRaw,State", *_whose(arguments, clusters)
-        )
+    running = {token: each for token, each in submissions(_folder()).items() if token not in ended}
+    numbers = {token: number for token, (number, _) in running.items() if number != REFUSED}
+    run = f"--name={_value(arguments, '--name')}"
+    clusters = sorted({json.loads(path.read_text())["clusters"] for _, path in running.values()} - {""})
+    options = [f"--clusters={','.join(clusters)}"] if clusters else []
+    listed = _ask("squeue", "--noheader", "--states=all", run, "--format=%A|%T", *options)
+    states = {token: listed[number] for token, number in numbers.items() if number in (listed or {})}
+    states |= {number: state for number, state in (listed or {}).items() if number not in _tokens()}
+    if (missing := numbers.keys() - states.keys()) and shutil.which(_real("sacct")):
+        # From two days ago: what runs longer is still in the queue.
+        since = time.strftime("--starttime=%Y-%m-%dT%H:00", time.localtime(now - 2 * 86400))
+        options = [run, since, *(["--clusters=all"] if clusters else [])]
+        accounted = _ask("sacct", "-X", "--parsable2", "--noheader", "--format=JobIDRaw,State", *options)
         heard = {number: state.split()[0] for number, state in (accounted or {}).items() if state}
-        states |= {number: heard[number] for number in running - states.keys() if heard.get(number) in ENDS}
-    gone = {number: known["gone"].get(number, now) for number in running - states.keys()} if listed is not None else {}
-    for number, since in gone.items():
-        if (status := exit_status(_folder(), number)) or now - since >= _GONE:
-            states[number] = "COMPLETED" if status == "0" else "FAILED"
-    for number, state in states.items():
+        states |= {token: heard[numbers[token]] for token in missing if heard.get(numbers[token]) in ENDS}
+    gone = {token: known["gone"].get(token, now) for token in missing - states.keys()} if listed is not None else {}
+    for token, since in gone.items():
+        if (status := exit_status(_folder(), token)) or now - since >= _GONE:
+            states[token] = "COMPLETED" if status == "0" else "FAILED"
+    for token, state in states.items():
         # What came to its good end did so, whatever SLURM saw of it: the site's clean-up may still run, or the
         # controller was away, and found the job out of time when it came back.
-        if state in (*ENDS, "COMPLETING") and exit_status(_folder(), number) == "0":
-            states[number] = "COMPLETED"
-    new = {number: state for number, state in states.items() if state in ENDS}
+        if state in (*ENDS, "COMPLETING") and exit_status(_folder(), token) == "0":
+            states[token] = "COMPLETED"
+    new = {token: state for token, state in states.items() if state in ENDS}
     idle = "PENDING" in states.values() and set(states.values()) <= {"PENDING", *ENDS}
     waiting = known["waiting"] or now if idle else None
     if waiting and now - waiting > _GONE:
         _say_what_is_waited_for(arguments)
-    with suppress(OSError):
-        known = {"ended": ended | new, "gone": gone, "waiting": waiting, "looked": now}
-        _write(_folder() / "states.json", json.dumps(known))
+    known = {"ended": ended | new, "gone": gone, "waiting": waiting, "looked": now}
+    _write(_folder() / "states.json", json.dumps(known))
     return states | ended, bool(new)
-
-
-def _whose(arguments: Sequence[str], clusters: Sequence[str]) -> list[str]:
-    """Choose all jobs of a run, from two days ago: what runs longer is still in the queue."""
-    since = time.strftime("%Y-%m-%dT%H:00", time.localtime(time.time() - 2 * 86400))
-    return [f"--name={_value(arguments, '--name')}", f"--starttime={since}", *(["--clusters=all"] if clusters else [])]
 
 
 def _say_what_is_waited_for(arguments: Sequence[str]) -> None:
@@ -373,9 +374,9 @@ def tell_reason(job_step: str) -> int:
     number, _, step = job_step.partition(".")
     with suppress(OSError, LookupError):
         if step == "0":
-            state = json.loads((_folder() / "states.json").read_text())["ended"][number]
-            log = json.loads((_folder() / f"{number}.json").read_text())["log"]
-            print(why_ended(state, log, exit_status(_folder(), number)))
+            token = _tokens()[number]
+            note = json.loads(submissions(_folder())[token][1].read_text())
+            print(why_ended(_known()["ended"][token], note["log"], exit_status(_folder(), token)))
     return 0
 
 

@@ -1,5 +1,6 @@
 """Commands that stand in for SLURM's, with fakes of SLURM's own behind them; how a job ended, in words."""
 
+import errno
 import importlib.util
 import json
 import logging
@@ -140,8 +141,10 @@ def news(run):
     return (run / "news").read_text() if (run / "news").exists() else ""
 
 
-def note(run, number, **facts):
-    (run / f"{number}.json").write_text(json.dumps({"job": "rule_cut", "log": "", "clusters": ""} | facts))
+def note(run, number, token=None, **facts):
+    """Note a submission, by the number of its job as its token unless another is given."""
+    path = run / f"{token or number}.{number}.json"
+    path.write_text(json.dumps({"job": "rule_cut", "log": "", "clusters": ""} | facts))
 
 
 def test_a_refusal_is_asked_again_and_told_once(run, fake, capfd):
@@ -149,7 +152,8 @@ def test_a_refusal_is_asked_again_and_told_once(run, fake, capfd):
     assert slurm_commands.insist("sbatch", SUBMISSION) == 0
     assert capfd.readouterr().out == "17\n" and len(calls.read_text().splitlines()) == 10
     assert news(run).count("takes no more jobs for now (Batch job submission failed: Job violates") == 1
-    assert json.loads((run / "17.json").read_text()) == {
+    ((number, path),) = slurm_commands.submissions(run).values()
+    assert number == "17" and json.loads(path.read_text()) == {
         "job": "rule_cut_wildcards_a",
         "log": "logs/17.log",
         "clusters": "",
@@ -203,23 +207,62 @@ def test_a_job_whose_number_was_lost_is_not_submitted_twice(run, fake, capfd):
     assert len(asked.read_text().splitlines()) == 3, "nothing is submitted while SLURM does not say what it has"
 
 
-RUNS = """export SLURM_JOB_ID=17
-for word in "$@"; do case $word in --wrap=*) sh -c "${word#--wrap=}" >&2; echo 17;; esac; done"""
+RUNS = """for word in "$@"; do case $word in --wrap=*) sh -c "${word#--wrap=}" >&2; echo 17;; esac; done"""
 
 
 def test_a_job_writes_its_exit_status(run, fake, capfd):
     fake("sbatch", RUNS)
     assert slurm_commands.insist("sbatch", [*SUBMISSION[:-1], "--wrap=echo works; exit 3"]) == 0
     assert "works" in capfd.readouterr().err
-    assert slurm_commands.exit_status(run, "17") == "3" and slurm_commands.exit_status(run, "18") == ""
+    (token,) = slurm_commands.submissions(run)
+    assert slurm_commands.exit_status(run, token) == "3" and slurm_commands.exit_status(run, "18") == ""
 
 
 @pytest.mark.parametrize(("before", "works"), [("0", False), ("1", True), ("10", True)])
-def test_a_job_that_slurm_requeues_after_its_good_end_does_not_begin_again(run, fake, capfd, before, works):
-    (run / "17.exit").write_text(f"{before}\n")
+def test_a_job_that_slurm_requeues_after_its_good_end_does_not_begin_again(
+    run, fake, capfd, monkeypatch, before, works
+):
+    monkeypatch.setattr(slurm_commands.time, "time_ns", lambda: 5)
+    (run / f"5-{os.getpid()}.exit").write_text(f"{before}\n")
     fake("sbatch", RUNS)
     assert slurm_commands.insist("sbatch", SUBMISSION) == 0
-    assert ("works" in capfd.readouterr().err) == works and slurm_commands.exit_status(run, "17") == "0"
+    assert ("works" in capfd.readouterr().err) == works
+    assert slurm_commands.exit_status(run, f"5-{os.getpid()}") == "0"
+
+
+def test_a_number_that_slurm_gives_again_is_another_job(run, fake, capfd):
+    """A controller that lost its state counts anew: how the first job with a number ended says nothing of another."""
+    fake("sbatch", RUNS)
+    assert slurm_commands.insist("sbatch", SUBMISSION) == 0
+    capfd.readouterr()
+    fake("squeue", "exit 0")
+    assert states(capfd) == {"17": "COMPLETED"}
+    fake("sbatch", "echo 17")
+    assert slurm_commands.insist("sbatch", SUBMISSION) == 0
+    capfd.readouterr()
+    fake("squeue", "exit 1")
+    assert states(capfd) == {}, "nobody knows the second job yet"
+    fake("squeue", "echo '17|RUNNING'")
+    assert states(capfd) == {"17": "RUNNING"}
+    first, second = slurm_commands.submissions(run)
+    (run / f"{second}.exit").write_text("3\n")
+    fake("squeue", "echo '17|FAILED'")
+    assert states(capfd) == {"17": "FAILED"} and slurm_commands.exit_status(run, first) == "0"
+    assert slurm.last_submission("cut", ["a"])["cause"].startswith("it ended with status 3 ")
+    slurm_commands.main("sacct", ["-j", "17.0", "--format=Reason"])
+    assert capfd.readouterr().out.startswith("it ended with status 3 ")
+
+
+def test_a_job_whose_note_found_no_room_on_the_disk_is_known_by_its_number(run, fake, capfd, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    fake("sbatch", "echo 17")
+    fake("squeue", "printf '17|RUNNING\\n18|TIMEOUT\\n'")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        assert slurm_commands.insist("sbatch", SUBMISSION) == 0 and capfd.readouterr().out == "17\n"
+        assert states(capfd) == {"17": "RUNNING", "18": "TIMEOUT"}
 
 
 def test_a_job_starts_one_snakemake(run, fake, capfd):
