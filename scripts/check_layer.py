@@ -21,4 +21,4 @@ with log_to(snakemake.log[0]):
         pooling=network.get("pooling", "auto"),
     )
     facts = {"model": wildcards.model, "layers": facts["layers"], "units": facts["units"]}
-    Path(snakemake.output[0]).write_text(json.dumps(facts, indent=2) + "\n")
+    Path(snakemake.output[0]).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

@@ -34,4 +34,4 @@ with log_to(snakemake.log[0]):
         **{name: fact for name, fact in facts.items() if name not in ("layers", "units")},
     }
     print("Input as published" if published and not departures else "Input", preprocessing, *departures, sep="\n")
-    Path(snakemake.output[0]).write_text(json.dumps(facts, indent=2) + "\n")
+    Path(snakemake.output[0]).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

@@ -23,9 +23,11 @@ with log_to(snakemake.log[0]):
     best = tuning.best_settings(made["settings"], **params.settings)
     seed = params.settings["seed"]
     for model, config, keywords in zip(params.models, output.best, output.keywords, strict=True):
-        Path(config).write_text(yaml.safe_dump(lime_sweep.to_config(best[model]), sort_keys=False))
-        Path(keywords).write_text(json.dumps(lime_sweep.to_explain_instance(best[model], seed=seed), indent=2) + "\n")
+        Path(config).write_text(yaml.safe_dump(lime_sweep.to_config(best[model]), sort_keys=False), encoding="utf-8")
+        Path(keywords).write_text(
+            json.dumps(lime_sweep.to_explain_instance(best[model], seed=seed), indent=2) + "\n", encoding="utf-8"
+        )
     named = lime_sweep.named_settings(params.settings["default"], params.settings["presets"])
     written = {name: lime_sweep.to_explain_instance(setting, seed=seed) for name, setting in named.items()}
-    Path(output.presets).write_text(json.dumps(written, indent=2) + "\n")
+    Path(output.presets).write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
     pages.write_findings(output.findings, evaluation_findings.tuning_findings(made["settings"], made["selection"]))

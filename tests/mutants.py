@@ -55,7 +55,7 @@ UNTOLD += (
     "around",
     "between",
 )
-READERS = [Path("tests/unit/test_order.py")]  # tests that read the library as text, for all modules
+READERS = [Path("tests/unit/test_order.py"), Path("tests/unit/test_encodings.py")]  # read all modules as text
 MEMORY = 16 << 30  # bytes a mutant may allocate
 IDLE, LEAST = 60, 0.5  # a process hangs that computes less than LEAST seconds in IDLE
 

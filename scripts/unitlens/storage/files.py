@@ -133,7 +133,7 @@ class Listing(NamedTuple):
 
 def read_facts(path: str | Path) -> dict[str, object]:
     """Read what `check_model` wrote about a model, or `check_layer` about a layer."""
-    return json.loads(Path(path).read_text())
+    return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def read_all_facts(models: Iterable[str | Path], layers: Iterable[str | Path]) -> list[dict[str, object]]:

@@ -33,7 +33,7 @@ def read_jobs(benchmarks: str | Path, logs: str | Path) -> pd.DataFrame:
         used = dict(zip(header, cells, strict=True))
         asked = ast.literal_eval(used.get("resources") or "{}")
         log = logs / name.with_suffix(".log")
-        text = log.read_text(errors="replace") if log.exists() else ""
+        text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
         counted, rate = [("", np.nan), *_PROGRESS.findall(text)][-1]
         rows.append(
             {
