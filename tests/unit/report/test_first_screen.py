@@ -237,8 +237,9 @@ def test_bars_of_masks_take_the_place_of_the_encoders_a_network_each():
 
 def test_layers_are_split_by_status():
     table = masks(("named", "dotted", 3), ("selective", "red", 1))
-    (by_masks,) = verdicts(netdissect=table)[1][1]["stacks"]
-    (by_encoder,) = verdicts()[1][1]["stacks"]
+    tiles = verdicts(netdissect=table)[1][1], verdicts()[1][1]
+    ((by_masks,), (by_encoder,)) = (tile["stacks"] for tile in tiles)
+    assert [tile["link"][0] for tile in tiles] == ["#network-dissection", "#networks-compared"]
     (row,) = by_masks["rows"]
     assert [(part["name"], part["n"], part["share"]) for part in row["parts"]] == [
         ("named", 3, 0.75),

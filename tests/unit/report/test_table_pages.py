@@ -53,6 +53,12 @@ def test_names_stay_text_and_hidden_characters_are_shown(tmp_path):
     assert text.count("<script>") == 1 and "units &amp; more" in text and "default-src 'none'" in text
 
 
+def test_tags_of_a_template_leave_no_empty_lines(tmp_path):
+    text = page_of(tmp_path, {"a.csv": UNITS, "b.csv": UNITS})
+    body = text.partition("<body>\n")[2].partition("<script>")[0]
+    assert len(body.splitlines()) > 30 and all(map(str.strip, body.splitlines()))
+
+
 def test_numbers_stand_right_and_texts_left(tmp_path):
     text = page_of(tmp_path, {"first.csv": UNITS, "second.csv": UNITS[["unit"]]})
     assert re.findall(r"#t(\d) :is\(th, td\):nth-child\((\d)\)", text)[:2] == [("0", "2"), ("0", "3")]

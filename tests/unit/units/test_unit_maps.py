@@ -158,3 +158,9 @@ def test_outline_keeps_the_largest_parts_and_no_slivers():
     parts[2:60:8, 2:30:8] = 255  # 32 dots
     largest, *rest = corners(pages.outline(parts))
     assert largest == block and len(rest) == 11
+
+
+def test_no_outline_has_fewer_corners_than_a_triangle():
+    triangle = np.array([[0, 0], [0, 20], [20, 0], [0, 0]], float)  # y, x, on a square of side 64
+    assert pages._polygon(triangle) == "M0 0 40 0 0 40Z"
+    assert pages._polygon(triangle[[0, 1, 0]]) == ""
