@@ -314,15 +314,15 @@ def test_a_job_that_came_to_its_good_end_is_complete_whatever_slurm_saw_of_it(ru
     assert states(capfd) == {"1": "COMPLETED", "2": "FAILED" if state == "NODE_FAIL" else state}
 
 
-@pytest.mark.parametrize("answer", ["exit 1", "sleep 9"])
-def test_while_slurm_is_silent_no_job_is_forgotten_and_a_line_says_so(run, fake, capfd, monkeypatch, answer):
+@pytest.mark.parametrize(("answer", "why"), [("exit 1", "no reason given"), ("sleep 9", "no answer in 0.2 s")])
+def test_while_slurm_is_silent_no_job_is_forgotten_and_a_line_says_so(run, fake, capfd, monkeypatch, answer, why):
     note(run, 1)
     (run / "1.exit").write_text("0\n")
     monkeypatch.setattr(slurm_commands, "_ANSWER", 0.2)
     fake("squeue", answer)
     fake("sacct", answer)
     assert states(capfd) == {}
-    assert "SLURM does not say how the jobs are (" in news(run)
+    assert f"SLURM does not say how the jobs are ({why})." in news(run)
 
 
 def test_the_next_end_of_a_job_is_waited_for(run, fake, capfd, monkeypatch):
@@ -377,13 +377,18 @@ def started(tmp_path, monkeypatch, fake):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(slurm_commands.FOLDER, "")
     monkeypatch.setattr(slurm, "_note_before", lambda *_: None)
-    told = []
+    told, old = [], tmp_path / ".snakemake/slurm/2026-01-01T000000-1"
+    old.mkdir(parents=True)
+    os.utime(old, (0, 0))
     logger = SimpleNamespace(warning=told.append)
     slurm.stand_in(SimpleNamespace(executor_plugin=SimpleNamespace(name="slurm")), logger)
     return told
 
 
 def test_slurms_commands_are_stood_in_for(started, fake, tmp_path):
+    (folder,) = (tmp_path / ".snakemake/slurm").iterdir()  # the folder of an old run is gone
+    assert {path.stat().st_mode & 0o777 for path in (folder / "commands").iterdir()} == {0o755}
+    assert slurm_commands._real("sacct") == str(tmp_path / "slurm/sacct")
     fake("sbatch", "echo 17")
     fake("sacct", 'echo "real $@"')
     run = subprocess.run(["sbatch", *SUBMISSION], capture_output=True, text=True)
@@ -391,13 +396,34 @@ def test_slurms_commands_are_stood_in_for(started, fake, tmp_path):
     assert subprocess.run(["sacct", "-j", "7", "-n"], capture_output=True, text=True).stdout == "real -j 7 -n\n"
     guess = subprocess.run(["sacct", "-nu", "me", "|", "tail", "-1"], capture_output=True, text=True)
     assert (guess.returncode, guess.stderr) == (1, "")
-    (folder,) = (tmp_path / ".snakemake/slurm").iterdir()
     with (folder / "news").open("a") as file:
         file.write("a line\n")
     deadline = time.monotonic() + 20
     while not started and time.monotonic() < deadline:
         time.sleep(0.1)
     assert started[0].endswith("  a line")
+
+
+def test_a_run_ends_while_news_are_waited_for(tmp_path):
+    script = """
+import logging
+from types import SimpleNamespace
+from unitlens.jobs import slurm
+slurm.stand_in(SimpleNamespace(executor_plugin=SimpleNamespace(name="slurm")), logging.getLogger())
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(slurm.__file__).parents[2])}
+    subprocess.run([sys.executable, "-c", script], env=environment, cwd=tmp_path, check=True, timeout=60)
+    assert (tmp_path / ".snakemake/slurm").is_dir()
+
+
+def test_the_folder_of_a_run_is_kept_for_ten_days(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(slurm, "time", SimpleNamespace(time=lambda: 2e9))
+    for name, seconds in (("gone-1", 1), ("kept-1", -1)):
+        (tmp_path / ".snakemake/slurm" / name).mkdir(parents=True)
+        os.utime(tmp_path / ".snakemake/slurm" / name, (0, 2e9 - 10 * 24 * 3600 - seconds))
+    slurm._remove_old()
+    assert [path.name for path in slurm.run_folders()] == ["kept-1"]
 
 
 def test_other_executors_are_left_alone(tmp_path, monkeypatch):
