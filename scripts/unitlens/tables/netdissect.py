@@ -88,8 +88,8 @@ def tabulate(
 
     none = np.zeros(0)
     nothing = np.zeros((0, len(words))), none, np.zeros((len(source_images), len(words)), bool), np.zeros((2, 0), int)
-    nothing += np.zeros((2, 0)), none, 1
-    ious, limits, shows, halves, short, p, p_floor = nothing if dissection is None else dissection
+    nothing += np.zeros((2, 0)), none, none, 1
+    ious, limits, shows, halves, short, held_out, p, p_floor = nothing if dissection is None else dissection
     order = np.argsort(-ious, axis=1, kind="stable")[:, :2]
     best, second = order[:, 0], order[:, -1] if ious.shape[1] > 1 else np.full(len(ious), -1)
     units = np.arange(len(ious))
@@ -116,6 +116,7 @@ def tabulate(
             "p_floor": p_floor,
             "first_half": names[halves[0]],
             "second_half": names[halves[1]],
+            "held_out_iou": held_out,
             "detector": (known * score >= detector) & (q <= ALPHA),
             "mask_images": np.where(none, 0, shows.sum(0)[best]),
             "mask_source_images": np.where(none, 0, on[best]),
@@ -171,10 +172,11 @@ def words_of(table: pd.DataFrame) -> list[str]:
 def summarize(table: pd.DataFrame, words: list[str], features: np.ndarray, *, seed: int = 0) -> pd.DataFrame:
     """Count named and selective units and detectors by layer, and test whether both methods name the same.
 
-    `words` and `features` are as of `with_agreement`. ``same_low, same_high`` are Wilson's 95 % interval of the share
-    of the ``compared`` that have the same word by both. ``cosine`` is the mean over the detectors whose CLIP
-    label is selective, too; ``cosine_chance`` what is expected if the CLIP labels of these were shuffled among them,
-    which is the test; its p-values are adjusted over the layers (Benjamini-Hochberg).
+    `words` and `features` are as of `with_agreement`. ``held_out_iou`` is the mean over the ``held_out_units``,
+    selective ones that have the score, with Student's t interval over units. ``same_low, same_high`` are Wilson's 95 %
+    interval of the share of the ``compared`` that have the same word by both. ``cosine`` is the mean over the detectors
+    whose CLIP label is selective, too; ``cosine_chance`` what is expected if the CLIP labels of these were shuffled
+    among them, which is the test; its p-values are adjusted over the layers (Benjamini-Hochberg).
     """
     rows = []
     for (model, layer), group in table.groupby(["model", "layer"], sort=False):
@@ -186,13 +188,15 @@ def summarize(table: pd.DataFrame, words: list[str], features: np.ndarray, *, se
         statuses = [
             int(group.status.isin(names).sum()) for names in (["named"], unit_labels.CLAIMS[1:], ["not selective"])
         ]
-        numbers = [len(group), *statuses, len(detectors), unique, len(compared), int(compared.same.sum())]
+        held_out = group.held_out_iou[group.status.isin(unit_labels.CLAIMS)].dropna()
+        score = resampling.mean_with_interval(held_out)
+        numbers = [len(group), *statuses, score.n, score.mean, score.low, score.high]
+        numbers += [len(detectors), unique, len(compared), int(compared.same.sum())]
         share = resampling.wilson(compared.same.sum(), len(compared))
         means = [*share, compared.cosine.mean(), cosines.mean() if len(compared) else np.nan]
         rows.append([model, layer, *group[["masks", "annotated_source_images"]].iloc[0], *numbers, *means, p])
-    columns = (
-        "model layer masks annotated_source_images units named selective not_selective detectors unique_detectors "
-    )
-    columns += "compared same same_low same_high cosine cosine_chance p_value"
+    columns = "model layer masks annotated_source_images units named selective not_selective"
+    columns += " held_out_units held_out_iou held_out_iou_low held_out_iou_high detectors unique_detectors"
+    columns += " compared same same_low same_high cosine cosine_chance p_value"
     summary = pd.DataFrame(rows, columns=columns.split())
     return summary.assign(p_adjusted=resampling.benjamini_hochberg(summary.p_value))

@@ -7,10 +7,9 @@ only the largest activations are kept, 0.5 % of them. Where even these are too m
 
 A label is compared with the largest overlap of any concept where the label maps are given to other source images that
 are annotated with the same categories (max-T, Westfall & Young 1993): so what it costs to choose among the concepts is
-paid for. The overlaps of this test are counted at the points of a grid.
+paid for. What a half's concept overlaps on the other half, beyond chance, is the held-out score.
 """
 
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -22,18 +21,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unitlens.images.label_maps import label_maps, shown_often
-from unitlens.jobs.progress import each, progress
+from unitlens.jobs.progress import progress
 from unitlens.networks.hooks import run_to
 from unitlens.networks.layer_outputs import as_grid
+from unitlens.units import mask_chance
 from unitlens.units.label_sets import shortfall
-from unitlens.units.permutation import SourceImages, group_rows, halves, shuffle
+from unitlens.units.permutation import group_rows, halves
 
 SHARE = 0.005  # of a unit's activations that lie above its threshold
 DRAWS = 1000  # of label maps given to other source images
 _HELD = 2**28  # most bytes that the search for thresholds holds
 _BLOCK = 2**24  # most numbers of an enlarged map held at once
-_POINTS, _FEWEST_POINTS = 28, 7  # a side, of the grid at which the test counts overlaps
-_PAIRS = 2**24  # about as many points in units' masks are held, if the grid is not finer than its fewest points
 
 
 class Overlap(NamedTuple):
@@ -52,17 +50,9 @@ class Dissection(NamedTuple):
     shows: np.ndarray  # (images, concepts) bool: which concepts an image is annotated with
     halves: np.ndarray  # (2, units) the best concept on each half of the source images, -1 where there is none
     short: np.ndarray  # (2, units) how far the other half's concept overlaps less than a half's own, NaN for none
+    held_out: np.ndarray  # (units,) overlap of a half's concept on the other half, less its chance; mean of both
     p_value: np.ndarray  # (units,) NaN where no concept overlaps
     p_floor: float  # the smallest that a p-value can be
-
-
-class _Grid(NamedTuple):
-    """Units' masks and label maps at the points of a grid; the masks as a list of points."""
-
-    unit: Tensor  # (m,) int32, of each point in a unit's mask
-    row: Tensor  # (m,) int32, the image
-    point: Tensor  # (m,) int32, the number of the point in it
-    labels: Tensor  # (layers, images, points) int32: 1 + the concept, each once a point, 0 where there is none
 
 
 def dissect(
@@ -113,7 +103,8 @@ def dissect(
             for half in range(2):
                 own = torch.from_numpy(second[rows] == half)
                 totals[half] = overlaps([(found[own], labels[own])], limits, category, totals[half])
-            grids.append(_on_grid(found, labels, limits, rows, _points(len(limits), images, share)))
+            side = mask_chance.grid_side(len(limits), images, share)
+            grids.append(mask_chance.on_grid(found, labels, limits, rows, side))
     if not grids:
         raise ValueError(f"no image has {source}: give the sheet some, or take `netdissect` out of the config")
     shown = np.concatenate(shows)
@@ -122,8 +113,10 @@ def dissect(
     best = np.stack([np.where(each.max(1) > 0, each.argmax(1), -1) for each in ious])
     scores = [candidates(each) for each in ious[:2]]
     short = np.stack([shortfall(*each) for each in zip(scores, torch.from_numpy(best[[1, 0]]), strict=True)])
-    p_value = _compare(_join(grids, images), best[2], usable, category, shown, sources, draws, rngs[1])
-    return Dissection(ious[2], limits.cpu().numpy(), shown, best[:2], short, p_value, 1 / (1 + draws))
+    grid, annotated = mask_chance.join(grids, images), mask_chance.annotated_categories(shown, category)
+    held_out = mask_chance.held_out(grid, ious[:2], best[:2], category, shown, annotated, sources, second)
+    p_value = mask_chance.p_values(grid, best[2], usable, category, annotated, sources, draws, rngs[1])
+    return Dissection(ious[2], limits.cpu().numpy(), shown, best[:2], short, held_out, p_value, 1 / (1 + draws))
 
 
 def thresholds(
@@ -275,82 +268,3 @@ def _sum(parts: Sequence[Overlap]) -> Overlap:
 def _present(labels: np.ndarray, concepts: int) -> np.ndarray:
     """Tell which concepts each image shows, (n, concepts)."""
     return np.stack([np.bincount(each.ravel(), minlength=concepts + 1)[1:] > 0 for each in labels])
-
-
-# ---- label maps given to other source images
-
-
-def _points(units: int, images: int, share: float) -> int:
-    """Choose the points a side of the grid: so many that the points in masks are about `_PAIRS`, and at most 28."""
-    return min(_POINTS, max(_FEWEST_POINTS, math.isqrt(int(_PAIRS / (units * images * share)))))
-
-
-def _on_grid(
-    maps: Tensor, labels: Tensor, limits: Tensor, rows: np.ndarray, points: int
-) -> tuple[Tensor, np.ndarray, Tensor]:
-    """Find which points of a grid lie in units' masks, (3, m), and the concepts there, (n, layers, points)."""
-    pixels = []  # of the points, down and across
-    for side in labels.shape[2:]:
-        count = min(points, side)
-        pixels.append((2 * torch.arange(count, device=maps.device) + 1) * side // (2 * count))
-    marked = labels[:, :, pixels[0]][:, :, :, pixels[1]].flatten(2).int()
-    for layer in range(1, marked.shape[1]):
-        marked[:, layer][(marked[:, :layer] == marked[:, layer, None]).any(1)] = 0
-    y, x = ((2 * at + 1) / side - 1 for at, side in zip(pixels, labels.shape[2:], strict=True))
-    grid = torch.stack(torch.broadcast_tensors(x, y[:, None]), 2)[None].to(maps.dtype)  # (1, h, w, 2)
-    found = [torch.empty(3, 0, dtype=torch.int32, device=maps.device)]
-    for row, one in zip(rows.tolist(), maps, strict=True):
-        active = (one.amax((1, 2)) > limits).nonzero()[:, 0]
-        values = F.grid_sample(one[active][None], grid, padding_mode="border", align_corners=False)[0].flatten(1)
-        unit, point = (values > limits[active, None]).nonzero(as_tuple=True)
-        found.append(torch.stack([active[unit], torch.full_like(unit, row), point]).int())
-    return torch.cat(found, 1), rows, marked
-
-
-def _join(parts: Sequence[tuple[Tensor, np.ndarray, Tensor]], images: int) -> _Grid:
-    layers, points = max(marked.shape[1] for *_, marked in parts), parts[0][2].shape[2]
-    labels = parts[0][2].new_zeros(layers, images, points)
-    for _, rows, marked in parts:
-        labels[: marked.shape[1], rows] = marked.transpose(0, 1)
-    return _Grid(*torch.cat([found for found, *_ in parts], 1), labels)
-
-
-def _compare(
-    grid: _Grid,
-    best: np.ndarray,
-    usable: np.ndarray,
-    category: Tensor,
-    shown: np.ndarray,
-    sources: SourceImages,
-    draws: int,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """Compare the overlap of each unit with its best concept, (units,), -1 for none, with the largest under the null.
-
-    `usable` are the concepts, (concepts,), that compete. Source images exchange their label maps with others whose
-    rows are annotated with the same categories, so that only what is shared can change. Gives p-values (units,).
-    """
-    device, concepts = grid.labels.device, len(usable)
-    of_concept = category.numpy()
-    annotated = np.stack([shown[:, of_concept == each].any(1) for each in range(of_concept.max() + 1)], 1)
-    rows_of = np.split(sources.rows, sources.start[1:])
-    kinds = np.unique([hashlib.sha256(annotated[rows].tobytes()).digest() for rows in rows_of], return_inverse=True)[1]
-    unit, row, step = grid.unit.long(), grid.row.long(), concepts + 1
-    of_category = torch.from_numpy(annotated).to(device)
-    in_mask = torch.stack([unit[column[row]].bincount(minlength=len(best)) for column in of_category.T], 1)
-    in_concept = grid.labels.flatten().bincount(minlength=step)[1:]
-    either = in_mask[:, category.to(device)] + in_concept
-    layers, usable = [layer.flatten() for layer in grid.labels], torch.from_numpy(usable).to(device)
-
-    def overlap(target: np.ndarray) -> Tensor:
-        place = torch.from_numpy(target).to(device)[row] * grid.labels.shape[2] + grid.point
-        shared = sum((unit * step + layer[place]).bincount(minlength=len(best) * step) for layer in layers)
-        both = shared.view(-1, step)[:, 1:]
-        return both.double() / (either - both).clamp_min(1) * usable
-
-    chosen = torch.from_numpy(best).to(device)
-    observed = overlap(np.arange(len(shown))).gather(1, chosen.clamp_min(0)[:, None])[:, 0]
-    reached = torch.zeros(len(best), dtype=torch.int64, device=device)
-    for _ in each(range(draws), "exchanges of label maps"):
-        reached += overlap(shuffle(sources, rng, kinds=kinds)).amax(1) >= observed
-    return np.where(best < 0, np.nan, (1 + reached.cpu().numpy()) / (1 + draws))

@@ -448,7 +448,7 @@ def test_labels_that_could_not_be_tested():
 
 def dissected(cosine, p, detectors=10):
     row = {"model": "m", "layer": "x", "masks": "masks", "units": 20, "detectors": detectors, "unique_detectors": 1}
-    row |= {"annotated_source_images": 9, "named": 0, "selective": 1, "not_selective": 19}
+    row |= {"annotated_source_images": 9, "named": 0, "selective": 1, "not_selective": 19, "held_out_iou_low": NAN}
     row |= {
         "compared": detectors,
         "same": 1,
@@ -483,7 +483,14 @@ def test_two_methods_agree_more_less_or_neither():
 
 def test_words_by_masks_are_those_of_their_own_layer():
     row = {"model": "m", "masks": "masks", "units": 9, "detectors": 0, "unique_detectors": 0, "compared": 0, "same": 0}
-    row |= {"annotated_source_images": 9, "named": 1, "selective": 0, "not_selective": 8, "p_adjusted": NAN}
+    row |= {
+        "annotated_source_images": 9,
+        "named": 1,
+        "selective": 0,
+        "not_selective": 8,
+        "p_adjusted": NAN,
+        "held_out_iou_low": NAN,
+    }
     layers = pd.DataFrame([row | {"layer": layer} for layer in ("x", "y")])
     units = [
         ("m", "x", "named", "color", "red"),
