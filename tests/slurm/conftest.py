@@ -33,7 +33,7 @@ def cluster(request):
 @pytest.fixture
 def run(cluster, tmp_path):
     """The stub workflow in a folder of its own."""
-    run = Run(tmp_path / "run", cluster)
+    run = Run(tmp_path / "a run ü", cluster)
     yield run
     run.end()
 
