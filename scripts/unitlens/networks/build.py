@@ -5,17 +5,18 @@ import importlib.util
 import math
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-import torchvision
+import torch
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from torch import Tensor, nn
 
 from unitlens.jobs.characters import nearest
 
+_COMPILER = "torch._dynamo.utils"  # what torchvision imports of it
 _AS_PUBLISHED = {  # what torchvision's builders set only where they load the published weights themselves
     "googlenet": {"transform_input": True, "init_weights": False},
     "inception_v3": {"transform_input": True, "init_weights": False},
@@ -64,15 +65,44 @@ def options_of(architecture: str, state: Mapping[str, Tensor]) -> dict[str, obje
     return {}
 
 
+@contextmanager
+def without_compiler() -> Iterator[None]:
+    """Let imports inside the block leave out torch's compiler, unless it is there already.
+
+    torchvision and timm import it to mark functions that it must leave alone, which takes longer than all else of them;
+    here nothing is compiled. What torchvision asks of it is asked when it is needed.
+    """
+    if "torch._dynamo" in sys.modules:
+        yield
+        return
+    stand_in, disable = ModuleType(_COMPILER), torch.compiler.disable
+    stand_in.is_compile_supported = lambda device: importlib.import_module(_COMPILER).is_compile_supported(device)
+    sys.modules[_COMPILER], torch.compiler.disable = stand_in, _unmarked
+    try:
+        yield
+    finally:
+        torch.compiler.disable = disable
+        if sys.modules.get(_COMPILER) is stand_in:
+            del sys.modules[_COMPILER]
+
+
+def _unmarked(function: Callable | None = None, *_: object, **__: object) -> Callable:
+    return function or _unmarked
+
+
 def _build(library: str, name: str, options: dict[str, object]) -> nn.Module:
     if library == "torchvision":
+        with without_compiler():
+            import torchvision
+
         known = torchvision.models.list_models(module=torchvision.models)
         if name not in known:
             what = "no classifier" if name in torchvision.models.list_models() else "no model"
             raise ValueError(f"torchvision has {what} {name!r}; nearest: {nearest(name, known)}")
         return torchvision.models.get_model(name, **_AS_PUBLISHED.get(name, {}), **options)
     if library == "timm":
-        import timm  # a second and a half that only timm's models pay
+        with without_compiler():
+            import timm  # half a second that only timm's models pay
 
         if not timm.is_model(name):
             raise ValueError(f"timm has no model {name!r}; nearest: {nearest(name, timm.list_models())}")

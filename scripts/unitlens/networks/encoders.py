@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from unitlens.jobs.characters import nearest
 from unitlens.jobs.progress import progress
 from unitlens.networks import checkpoints, hub, memory, network, pretrained
+from unitlens.networks.build import without_compiler
 from unitlens.storage import kept
 from unitlens.storage.archives import unpack
 from unitlens.storage.files import sha256
@@ -86,7 +87,8 @@ def clip(
     it was kept, does not fit or is a program that OpenAI has not published, or OpenAI's weights are to fill an
     architecture without QuickGELU.
     """
-    import open_clip
+    with without_compiler():
+        import open_clip
 
     if architecture not in open_clip.list_models():
         raise ValueError(
