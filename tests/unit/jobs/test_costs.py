@@ -1,6 +1,7 @@
 """What a plan says that it will cost, beside sums by hand."""
 
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -65,6 +66,33 @@ def test_things_of_a_job_are_counted(config):
 def test_every_rate_is_of_things_that_are_counted(config):
     known = costs.things(config, {}, ROWS.get)
     assert {rate.things for rates in costs.RATES.values() for rate in rates} <= set(known)
+
+
+def test_the_rates_are_those_of_the_document_and_no_rate_is_nothing():
+    assert all(rate[1:] != costs.Rate("")[1:] for rates in costs.RATES.values() for rate in rates)
+    (labels,), (rarefied,), (decode,) = (costs.RATES[name] for name in ("label_units", "rarefy_probe", "decode_images"))
+    (masks,), (classes,) = costs.RATES["dissect_network"], costs.RATES["summarize_accounts"]
+    controls = costs.RATES["score_words"][1]
+    page = (Path(__file__).parents[3] / "docs/full-scale.md").read_text(encoding="utf-8")
+    for told in (
+        f"{costs.GPU_START:g} s a start with a GPU",
+        f"{costs.CPU_START:g} s a start without",
+        f"a prediction: {1e3 * costs.GPU_PASS:g} ms of an H100, {1e3 * costs.CPU_PASS:g} ms of a core",
+        f"labels, {1e6 * labels.seconds:g} s for a million pairs",
+        f"decoding, {1e3 * decode.seconds:g} ms and {decode.kilobytes} kB a source image",
+        f"class pages, {1e3 * classes.seconds:g} ms an explained source image",
+        f"Network Dissection, {1e3 * masks.seconds:g} ms a source image",
+        f"controls of words, {1e6 * controls.seconds:.2g} s for a million pairs",
+    ):
+        assert f"| {told}" in page
+    assert rarefied == labels
+
+
+def test_disk_is_that_of_the_numbers_that_are_kept():
+    """CLIP's ViT-B/16 has 512 features, a map 224 x 224 pixels, each a number of 4 bytes."""
+    kept = {name: [rate.kilobytes for rate in rates if rate.kilobytes] for name, rates in costs.RATES.items()}
+    assert kept["embed_images"] == kept["embed_concepts"] == [512 * 4 / 1024]
+    assert kept["explain_cam"] == kept["explain_perturbed"] == [224 * 224 * 4 / 1024]
 
 
 def test_costs_of_jobs_add_up(config):
