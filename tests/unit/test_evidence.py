@@ -357,6 +357,8 @@ def test_lists_score_as_units_do_in_blocks_of_any_size(elements, monkeypatch):
         assert len(lists[:1].unique()) < len(images)
         few = torch.cat([block for _, block in permutation._list_likelihoods(lists[:1], each, terms, log_norms)], dim=1)
         assert (few - expected[:1]).abs().max() < 2e-4, similarity
+        many = permutation._list_likelihoods(lists[:1].expand(1500, -1), each, terms, log_norms)
+        assert max(block.numel() for _, block in many) <= elements
         null, (winners,) = permutation.rank_lists([lists[:7], lists[7:9]], [lists], each, terms, log_norms)
         concepts = torch.arange(len(lists)) % len(texts)
         own = permutation.likelihood_of(lists, concepts, each, terms, log_norms)

@@ -16,7 +16,8 @@ KINDS = {"class": "", "runner-up": "margin_"}  # what an account is of, and what
 BY_MASKS = " (by masks)"  # follows what Network Dissection says
 _OTHERS = ("tokens", "remainder")  # items of an account that are no unit
 ARRAYS = ["image_id", "source_image", "target", "runner_up"]  # what the tables need of a file of accounts
-ARRAYS += [f"{kind}{name}" for kind in KINDS.values() for name in ("contributions", *_OTHERS)]
+ARRAYS += [f"{kind}{name}" for kind in KINDS.values() for name in ("contributions", *_OTHERS, "score")]
+_TOLERANCE, _ROUNDING = 1e-4, 1e-6  # of a sum, and the share of the absolute account that float32 may make of it
 _COLUMNS = [
     *("model", "layer", "image_id", "target", "runner_up", "item", "unit", "name", "status"),
     *("contribution", "margin_contribution"),
@@ -116,18 +117,38 @@ def shares(arrays: Mapping[str, np.ndarray], kind: str, parts: Mapping[str, np.n
     return {part: size / whole for part, size in own.items()}
 
 
+def check_sums(arrays: Mapping[str, np.ndarray], facts: Mapping[str, object]) -> None:
+    """Raise a ValueError that names the first image whose account, of either of `KINDS`, does not add up to its score.
+
+    It must within 1e-4, or within a millionth of the absolute account where that is more. `arrays` and `facts` are of a
+    file of accounts; images without an account, whose score is NaN, are left out.
+    """
+    for kind, start in KINDS.items():
+        values, score = arrays[f"{start}contributions"].astype(np.float64), arrays[f"{start}score"]
+        others = [arrays[start + name] for name in _OTHERS]
+        total = values.sum(1) + sum(others)
+        whole = np.abs(values).sum(1) + sum(map(np.abs, others))
+        near = np.abs(total - score) <= np.maximum(_TOLERANCE, _ROUNDING * whole)
+        for row in np.flatnonzero(~near & np.isfinite(score))[:1]:
+            raise ValueError(
+                f"the account of {facts['model']} {facts['layer']}, image {arrays['image_id'][row]!r}, {kind}, adds up "
+                f"to {total[row]:.6g}, the score is {score[row]:.6g}; run account_units again"
+            )
+
+
 def coverage(
     accounts: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, object]]], names: pd.DataFrame
 ) -> pd.DataFrame:
     """Tell which share of accounts named and selective units carry, beside their share of the units.
 
     The share is that of `shares`, a mean over images with its interval over source images. `accounts` are arrays and
-    facts of one shard after the other; the columns stand in docs/outputs.md.
+    facts of one shard after the other, which `check_sums` checks; the columns stand in docs/outputs.md.
     """
     rows = []
     for arrays, facts in accounts:
         if not len(arrays["image_id"]):
             continue  # all images of the shard were skipped
+        check_sums(arrays, facts)
         units = arrays["contributions"].shape[1]
         parts = units_of_parts(names_of_layer(names, facts, units))
         for kind in KINDS:

@@ -233,7 +233,7 @@ def likelihood_of(lists: Tensor, concepts: Tensor, probe: Probe, terms: dissect.
 def _list_likelihoods(
     lists: Tensor, probe: Probe, terms: dissect.Terms, log_norms: Tensor
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Yield L (n, concepts) of lists of images (n, top_k), and which concepts, a block of them at a time."""
+    """Yield L (n, concepts) of lists of images (n, top_k), and which concepts: `BLOCK_ELEMENTS` numbers at a time."""
     if not len(lists):
         return
     needed, position = lists.unique(return_inverse=True)
@@ -242,7 +242,7 @@ def _list_likelihoods(
         images, norms = images[needed], norms[needed]
     ratio = (terms.slope / terms.offset).tolist()
     constant = terms.offset.log().sum().item()
-    step = max(1, exemplars.BLOCK_ELEMENTS // len(needed))
+    step = max(1, exemplars.BLOCK_ELEMENTS // max(len(needed), len(lists)))
     for start in progress.each(range(0, len(probe.texts), step), "blocks of concepts"):
         concepts = slice(start, start + step)
         softmax = (images @ probe.texts[concepts].T).mul_(terms.a).sub_(norms).exp_()

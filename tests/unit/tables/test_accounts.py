@@ -45,6 +45,7 @@ def account(contributions_, *, margin=None, tokens=0.0, remainder=0.0):
     for start, each in (("", values), ("margin_", values if margin is None else np.asarray(margin, np.float32))):
         arrays[f"{start}contributions"] = each
         arrays[f"{start}tokens"], arrays[f"{start}remainder"] = np.full(n, tokens), np.full(n, remainder)
+        arrays[f"{start}score"] = each.sum(1, dtype=np.float64) + tokens + remainder
     return arrays
 
 
@@ -101,6 +102,22 @@ def test_coverage_is_the_share_of_absolute_contributions():
     units = table.set_index(["account", "part"])["units"]["class"]
     assert units["named"] == 0.5 and units["selective"] == 0.75 and np.isnan(units["remainder"])
     assert set(table["n"]) == {6} and (table["low"] <= table["mean"]).all()
+
+
+@pytest.mark.parametrize(("kind", "start"), accounts.KINDS.items())
+def test_a_row_that_does_not_add_up_to_its_score_is_named(kind, start):
+    names = accounts.unit_names(labels(), None)
+
+    def off(by, *, values=(1, 2)):
+        arrays = account([values] * 3, margin=[values] * 3, remainder=0.5)
+        arrays[f"{start}score"][1] += by
+        arrays[f"{start}score"][2] = np.nan  # has no account
+        return accounts.coverage([(arrays, FACTS)], names)
+
+    off(0.9e-4), off(1.9, values=(1e6, -1e6)), off(np.nan)
+    for wrong in ({"by": 1.1e-4}, {"by": 2.1, "values": (1e6, -1e6)}):
+        with pytest.raises(ValueError, match=f"^the account of net 4, image 'i1', {kind}, adds up to .*; run account_"):
+            off(**wrong)
 
 
 def test_layers_without_labels_and_without_accounts_are_told():
