@@ -82,6 +82,23 @@ def test_simultaneous_intervals_of_one_item_are_students_at_least():
     assert resampling.smallest_p(3) == 0.25 and resampling.smallest_p(40) == 2 / 10000
 
 
+def test_copies_of_an_item_widen_its_interval_below_ten_groups_only():
+    """Copies vary together, which max-T sees; Bonferroni, below ten groups, counts them as 40 items."""
+    values = np.random.default_rng(11).normal(size=(10, 1))
+    alone, copied = (resampling.simultaneous_intervals(each) for each in (values, values.repeat(40, 1)))
+    np.testing.assert_allclose(copied, np.repeat(alone, 40, 1))
+    low, high = resampling.simultaneous_intervals(values[:9].repeat(40, 1))
+    half = scipy.stats.t.ppf(1 - 0.05 / 40 / 2, 7) * values[:9].std(ddof=1) / 3
+    np.testing.assert_allclose(high - low, 2 * half)
+
+
+def test_signs_under_which_no_residual_is_left_to_vary_count_as_the_largest():
+    """Of 64 flips of 1, -1, 1, -1, 1, -1 two make all equal: fewer than 5 %, so that the interval is Student's."""
+    values = np.array([1.0, -1] * 3)
+    low, high = resampling.simultaneous_intervals(values[:, None])
+    assert (low.item(), high.item()) == pytest.approx(resampling.mean_with_interval(values)[3:])
+
+
 def test_matching_by_hand():
     scores = np.array([[5.0, 1, 3], [2, 6, 1], [4, 1, 7]])
     result = resampling.matching(scores)
@@ -284,6 +301,11 @@ def test_bad_input_is_named():
         resampling.mean_with_interval(np.ones((3, 2)))
     with pytest.raises(ValueError, match="`a` and `b` must be paired"):
         resampling.paired_permutation_test([1.0, 2.0], [1.0])
+    with pytest.raises(ValueError, match="not empty"):
+        resampling.paired_permutation_test([], [])
+    for wrong in (np.ones(3), np.ones((2, 3)), np.empty((0, 0)), [[1.0, np.nan], [0.0, 1.0]]):
+        with pytest.raises(ValueError, match="must be square, not empty and finite, got shape"):
+            resampling.matching_test(wrong)
     with pytest.raises(ValueError, match="must not be negative"):
         complexity.gini_coefficient([1, -1])
     with pytest.raises(ValueError, match="0 and 1"):
