@@ -365,6 +365,9 @@ def test_lists_score_as_units_do_in_blocks_of_any_size(elements, monkeypatch):
         assert (own - expected.gather(1, concepts[:, None])[:, 0]).abs().max() < 2e-4, similarity
         np.testing.assert_allclose(winners.layer_term, term_of_layer(expected), atol=2e-4)
         assert winners.concept.tolist() == dissect.label(dissect.SIMILARITIES[similarity](*each[:3])).concept.tolist()
+        alone, (found,) = permutation.rank_lists([one[None] for one in lists[:9]], [lists], each, terms, log_norms)
+        best = found.score + terms.lam * found.layer_term[found.concept]  # L
+        np.testing.assert_allclose(alone.mean[range(9), found.concept[:9]], best[:9], rtol=1e-12)  # of one draw
         for rows, largest in zip((slice(7), slice(7, 9)), null.largest, strict=True):
             z = (expected[rows] - expected[rows].mean(0)) / expected[rows].std(0, correction=0)
             np.testing.assert_allclose(largest, z.amax(1), atol=2e-3)
@@ -647,9 +650,16 @@ def test_every_half_of_ten_splits_is_labeled_by_itself(similarity):
     halved = permutation.splits(each.source_images, 3)
     rngs = [np.random.default_rng(seed) for seed in range(2)]
     by_kind = {"soft_wpmi": evidence.collect_from_top_images, "cos_similarity": evidence.collect_from_all_images}
-    found = by_kind[similarity](each, similarity, 2, 5, halved, rngs).halves
+    collected = by_kind[similarity](each, similarity, 2, 5, halved, rngs)
+    found = collected.halves
     assert found.shape == (10, 2, PLANTED + NULL)
     score = dissect.SIMILARITIES[similarity]
+    by_half = [score(each.activations[half], each.images[half], each.texts).double() for half in halved[0]]
+    for own, other, short in zip(by_half, found[0][::-1], collected.short, strict=True):
+        expected = own.amax(1) - own[range(len(own)), other]
+        np.testing.assert_allclose(short, expected, atol=1e-3)
+    agree = found[0][0] == found[0][1]
+    assert agree.any() and (collected.short[:, agree] == 0).all() and (collected.short[:, ~agree] > 0.01).any()
     for rows, labels in zip(halved, found, strict=True):
         assert not set(rows[0]) & set(rows[1]) and len(rows[0]) == len(rows[1]) == 120
         for half, label_of in zip(rows, labels, strict=True):

@@ -82,9 +82,8 @@ def near_duplicates(texts: Tensor) -> np.ndarray:
                 free[row + 1 :] &= ~near[row, row + 1 :]
         leaders = torch.cat([leaders, torch.from_numpy(start + np.flatnonzero(free))])
     leader[leaders] = leaders
-    members = np.setdiff1d(np.arange(len(texts)), leaders)
-    for rows in np.array_split(members, -(-len(members) // step) or 1):
-        leader[rows] = leaders[(texts[rows] @ texts[leaders].T).argmax(1).cpu()]
+    for rows in torch.from_numpy(np.setdiff1d(np.arange(len(texts)), leaders)).split(step):
+        leader[rows.numpy()] = leaders[(texts[rows] @ texts[leaders].T).argmax(1).cpu()]
     return leader
 
 

@@ -199,12 +199,12 @@ def rank_lists(
     """
     shape, device = (len(draws), len(probe.texts)), probe.texts.device
     mean, deviation = (torch.full(shape, torch.nan, dtype=torch.float64, device=device) for _ in range(2))
-    largest = [torch.full((len(each),), -torch.inf, dtype=torch.float64, device=device) for each in draws]
-    best = [(torch.full((len(each),), -torch.inf, dtype=torch.float64, device=device), each[:, 0]) for each in layers]
+    largest = [torch.full((len(each),), -torch.inf, device=device) for each in draws]  # float64 as L is, in the end
+    best = [(torch.full((len(each),), -torch.inf, device=device), each[:, 0]) for each in layers]
     layer_terms = [[] for _ in layers]
     for concepts, totals in _list_likelihoods(torch.cat([*draws, *layers]), probe, terms, log_norms):
         blocks = totals.split([*map(len, draws), *map(len, layers)])
-        for number, drawn in enumerate(blocks[: len(draws)] if len(draws[0]) else ()):
+        for number, drawn in enumerate(filter(len, blocks[: len(draws)])):  # no unit tested: no draws
             center = mean[number, concepts] = drawn.mean(0)
             width = deviation[number, concepts] = drawn.std(0, correction=0).clamp_min(_LEAST_DEVIATION)
             largest[number] = largest[number].maximum(drawn.sub_(center).div_(width).amax(1))
