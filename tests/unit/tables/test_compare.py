@@ -227,6 +227,15 @@ def test_intervals_need_fifty_units():
         assert np.isfinite(interval).all() == known
 
 
+def test_the_interval_of_a_count_by_hand():
+    """Of two units drawn from 30 and 20, 1 + P(two concepts) = 1 + 2 * 30 * 20 / (50 * 49) are expected.
+
+    Without one of the 30 these are 1 + 1160 / 2352, without one of the 20 1 + 1140 / 2352, on average 1 + 1152 / 2352.
+    """
+    half = 1.959964 * np.sqrt(49 / 50 * (30 * 8**2 + 20 * 12**2)) / 2352
+    assert diversity.rarefied([30, 20], 2) == pytest.approx((1 + 1200 / 2450, half))
+
+
 def test_category_shares_have_wilsons_interval(concepts):
     table = comparison.categories(concepts).set_index(["model", "layer", "category"]).sort_index()
     assert table.index.get_level_values("category").unique().tolist() == ["color", "object", "scene"]
@@ -431,6 +440,14 @@ def test_relabeling_on_sizes_that_are_smaller_than_the_probe_set():
     assert table.fraction.tolist() == [0.5, 0.5, 4 / 6, 4 / 6, 1]
 
 
+def test_parts_up_to_a_half_are_compared_with_another_part():
+    noise = np.random.default_rng(0).normal(size=(12, 4))  # no unit is dead on any part
+    table = relabel(noise, fractions=(1 / 3, 0.5, 2 / 3, 1), draws=2)
+    assert table.source_images.tolist() == [2, 2, 3, 3, 4, 4, 6] and (table.units == 4).all()
+    assert table.both.tolist() == [4] * 4 + [0] * 3, "more than a half leaves too few source images"
+    assert table.again.notna().tolist() == [True] * 4 + [False] * 3
+
+
 def test_relabeling_counts_groups():
     assert relabel(groups=["w", "w", "y", "z"]).distinct.iloc[-1] == 2
 
@@ -443,12 +460,14 @@ def test_relabeling_says_where_there_are_too_few_images():
 def test_probe_sizes_give_means_and_extremes():
     one = relabel(fractions=(0.5, 1), draws=3)
     draws = pd.concat([one.assign(model="b", layer="x"), one.assign(model="a", layer="y")])
+    draws["kept"], draws["again"] = np.arange(8) / 10, np.arange(8) ** 2 / 100
     table = diversity.probe_sizes(draws)
-    half = one[one.fraction == 0.5].distinct
     assert table.model.tolist() == ["b", "b", "a", "a"], "the order of the run"
     assert table.draws.tolist() == [3, 1] * 2
-    row = table.iloc[0]
-    assert (row.distinct, row.distinct_lowest, row.distinct_highest) == (half.mean(), half.min(), half.max())
+    half = draws[:3]  # of b
+    for name in ("distinct", "kept", "again"):
+        found = table.iloc[0][[name, f"{name}_lowest", f"{name}_highest"]]
+        assert found.tolist() == pytest.approx([half[name].mean(), half[name].min(), half[name].max()])
 
 
 @pytest.mark.parametrize("similarity", dissect.SIMILARITIES)
