@@ -21,7 +21,7 @@ rule label_units:
         runtime=USUAL,
     params:
         similarity=config["dissect"]["similarity"],
-        evidence=config["dissect"]["evidence"],
+        evidence=config["dissect"]["evidence"] | {"top_k": config["dissect"]["top_k"]},
         seed=config["seed"],
     message:
         "Label the units of {wildcards.model} {wildcards.layer}"
@@ -116,7 +116,7 @@ rule score_words:
         pooling=config["dissect"]["pooling"],
         classes=lambda wildcards: next(iter(named_classes([wildcards.model])), None),
         similarity=config["dissect"]["similarity"],
-        evidence=config["dissect"]["evidence"],
+        evidence=config["dissect"]["evidence"] | {"top_k": config["dissect"]["top_k"]},
         seed=config["seed"],
     message:
         "Label the class outputs of {wildcards.model}, and its layers with shuffled weights"

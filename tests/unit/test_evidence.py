@@ -231,6 +231,57 @@ def test_block_sizes_do_not_matter(elements, monkeypatch):
     pd.testing.assert_frame_equal(label(layer, null_draws=200), expected, atol=5e-3)
 
 
+# how many top images
+
+
+def test_the_choice_of_top_images_is_that_of_the_best_held_out_correlation():
+    """Of noisy units, whose top images are chance, more images say more."""
+    layer = planted_layer(400, 1)
+    values = layer[0]["activations"][:, :PLANTED]
+    values += np.random.default_rng(1).normal(scale=1.2, size=values.shape).astype(np.float32)
+    layer[0]["activations"] = values
+    each = probe(layer)
+    axes, parts, means = each.texts - each.texts.mean(0), permutation.splits(each.source_images, 0)[0], []
+    for top_k in evidence.TOP_KS[:-1]:
+        found = []
+        for own, other in (parts, parts[::-1]):
+            scores = dissect.soft_wpmi(each.activations[own], each.images[own], each.texts, top_k=top_k)
+            cosines = each.images[other] @ axes[dissect.label(scores).concept].T
+            pairs = zip(each.activations[other].T, cosines.T, strict=True)
+            found += [np.corrcoef(unit, concept)[0, 1] for unit, concept in pairs]
+        means.append(np.mean(found))
+    best = evidence.TOP_KS[int(np.argmax(means))]
+    assert best != 100 and sorted(means)[-1] - sorted(means)[-2] > 0.005
+    assert evidence.choose_top_k(each, axes, parts, np.random.default_rng(0)) == best
+    assert evidence.choose_top_k(each, axes, [part[:49] for part in parts], np.random.default_rng(0)) == 25
+    table = label(layer, top_k="auto", resamples=1, null_draws=200, held_out_splits=1)
+    expected = dissect.label(dissect.soft_wpmi(*each[:3], top_k=best)).score
+    assert set(table.top_k) == {best} and np.allclose(table.score, expected, atol=1e-6)
+
+
+def test_held_out_scores_are_of_labels_by_halves_that_chose_for_themselves():
+    """Whatever the other half shows, a half chooses and says the same; so what is scored has not chosen."""
+    each = probe(planted_layer(300, 1))
+    axes = each.texts - each.texts.mean(0)
+    halved = [[np.arange(150), np.arange(150, 300)]]
+    found = evidence.label_halves(each, axes, halved, np.random.default_rng(0))
+    other = each._replace(activations=each.activations.clone(), images=each.images.clone())
+    other.activations[150:], other.images[150:] = other.activations[150:].flip(0), other.images[150:].roll(7, 0)
+    again = evidence.label_halves(other, axes, halved, np.random.default_rng(0))
+    assert (found[0, 0] == again[0, 0]).all() and (found[0, 1] != again[0, 1]).any()
+    few = evidence.label_halves(each, axes, [[np.arange(49), np.arange(49, 300)]], np.random.default_rng(0))
+    assert (few[0, 0] == -1).all() and (few[0, 1] >= 0).all()
+
+
+def test_the_published_number_of_top_images_stays_unless_a_layer_is_to_choose():
+    layer = planted_layer(240, 1)
+    table = label(layer, resamples=1, null_draws=20)
+    assert set(table.top_k) == {unit_labels.PUBLISHED_TOP_K} and len(soft_terms().slope) == unit_labels.PUBLISHED_TOP_K
+    assert label(layer, "cos_similarity", resamples=1, null_draws=20).top_k.isna().all()
+    with pytest.raises(ValueError, match="`top_k` is 'auto', which `soft_wpmi` alone can have"):
+        label(layer, "wpmi", top_k="auto")
+
+
 # what labels may claim
 
 
@@ -650,7 +701,8 @@ def test_every_half_of_ten_splits_is_labeled_by_itself(similarity):
     halved = permutation.splits(each.source_images, 3)
     rngs = [np.random.default_rng(seed) for seed in range(2)]
     by_kind = {"soft_wpmi": evidence.collect_from_top_images, "cos_similarity": evidence.collect_from_all_images}
-    collected = by_kind[similarity](each, similarity, 2, 5, halved, rngs)
+    how = soft_terms() if similarity in TERMS else similarity
+    collected = by_kind[similarity](each, how, 2, 5, halved, rngs)
     found = collected.halves
     assert found.shape == (10, 2, PLANTED + NULL)
     score = dissect.SIMILARITIES[similarity]

@@ -248,6 +248,14 @@ BAD = {
             "'ablationcam', 'scorecam']; did you mean 'gradcam'?",
         ],
     ),
+    "top images are chosen for a similarity that looks at all": (
+        {"dissect.similarity": "wpmi", "dissect.top_k": "auto"},
+        {},
+        [
+            "dissect.similarity: 'wpmi' is not one of ['soft_wpmi']; did you mean 'soft_wpmi'? (With a `top_k` of "
+            "`auto`.)"
+        ],
+    ),
     "what LIME is tuned by is not computed": (
         {"tune": {"reference": "layercam", "grid": {"alpha": [1, 2]}}},
         {},

@@ -94,7 +94,11 @@ def evidence_findings(table: pd.DataFrame) -> list[str]:
         alone=_one_meaning(living),
         held_out={name: mean for name, mean in correlations.items() if mean.n_groups >= resampling.FEWEST_GROUPS},
     )
-    return sentences + (say("concepts.no_held_out") if living.held_out_correlation.isna().all() else [])
+    sentences += say("concepts.no_held_out") if living.held_out_correlation.isna().all() else []
+    of_layer = living[living["similarity"] == "soft_wpmi"].groupby("layer", sort=False)["top_k"].first()
+    chosen = [(layer, int(top_k)) for layer, top_k in of_layer.items()]
+    others = any(top_k != unit_labels.PUBLISHED_TOP_K for _, top_k in chosen)
+    return sentences + (say("concepts.top_images", layers=chosen) if others else [])
 
 
 def _one_meaning(living: pd.DataFrame) -> bool:

@@ -58,9 +58,9 @@ def layers(concepts: pd.DataFrame) -> pd.DataFrame:
         dead = int(group.status.isin(["dead", "constant"]).sum())
         rarefied = diversity.rarefy_with_interval(count, smallest[claim]) if len(count) else [np.nan] * 3
         top = (count.index[0], int(count.iloc[0])) if len(count) else ("", 0)
-        numbers = [len(group), dead, int(count.sum()), len(count), smallest[claim]]
+        numbers = [group.top_k.iloc[0], len(group), dead, int(count.sum()), len(count), smallest[claim]]
         rows.append([model, layer, claim, *numbers, *rarefied, *top, *diversity.concentration(count.to_numpy())])
-    columns = "model layer claim units dead units_counted distinct rarefied_units distinct_rarefied"
+    columns = "model layer claim top_k units dead units_counted distinct rarefied_units distinct_rarefied"
     columns += (
         " distinct_low distinct_high top_concept top_units gini gini_low gini_high top10_share top10_low top10_high"
     )

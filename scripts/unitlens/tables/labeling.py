@@ -110,6 +110,7 @@ def label_table(
     similarity: str,
     encoders: tuple[str, str],
     seed: int,
+    top_k: str = "published",
     resamples: int = 200,
     null_draws: int = 10_000,
     alpha: float = 0.05,
@@ -122,11 +123,14 @@ def label_table(
 
     `activations` holds ``activations`` (n, units) and ``image_id`` (n,); `images` ``features`` (n, d), ``image_id`` of
     the same images in the same order, and ``source_image`` (n,), what each was cut from; `concepts` ``features`` (m,
-    d), ``word`` and ``category`` (m,). `encoders` are those of images and concepts, which must be one. Of the source
-    images there are so many bootstrap `resamples` and draws of the permutation null. Units are selective up to an
-    adjusted p-value of `alpha`, where that is 1 of `SELECTIVE`. Held-out scores are means over so many splits. Errors
-    are as of `check_origin`.
+    d), ``word`` and ``category`` (m,). `encoders` are those of images and concepts, which must be one. With a `top_k`
+    of ``auto`` the layer's held-out scores choose how many top images `soft_wpmi` looks at. Of the source images there
+    are so many bootstrap `resamples` and draws of the permutation null. Units are selective up to an adjusted p-value
+    of `alpha`, where that is 1 of `SELECTIVE`. Held-out scores are means over so many splits. Errors are as of
+    `check_origin`, and a ValueError where `top_k` is ``auto`` with another similarity.
     """
+    if top_k == "auto" and similarity != "soft_wpmi":
+        raise ValueError(f"`top_k` is 'auto', which `soft_wpmi` alone can have, and `similarity` is {similarity!r}")
     check_origin(activations, images, concepts, encoders)
     probe = Probe(
         silenced(torch.as_tensor(activations["activations"])),
@@ -137,17 +141,25 @@ def label_table(
     )
     rngs = [np.random.default_rng([seed, purpose]) for purpose in (0, 1)]
     halved = splits(probe.source_images, seed)[:held_out_splits]
-    collect = evidence.collect_from_top_images if similarity in dissect.TERMS else evidence.collect_from_all_images
-    collected = collect(probe, similarity, resamples, null_draws, halved, rngs)
+    axes, looked_at = score_axes(texts, encoders[0]), None
+    if similarity in dissect.TERMS:
+        choice = np.random.default_rng([seed, 6])
+        chosen = {"top_k": evidence.choose_top_k(probe, axes, halved[0], choice)} if top_k == "auto" else {}
+        terms = dissect.TERMS[similarity](**chosen)
+        looked_at = len(terms.slope)
+        collected = evidence.collect_from_top_images(probe, terms, resamples, null_draws, halved, rngs)
+    else:
+        collected = evidence.collect_from_all_images(probe, similarity, resamples, null_draws, halved, rngs)
     scores, stability, observed, null, stratum, halves, short = collected
-    pieces = probe.activations, probe.images, score_axes(texts, encoders[0]), probe.source_images, halved, halves
+    labels = evidence.label_halves(probe, axes, halved, choice) if top_k == "auto" else halves
+    pieces = probe.activations, probe.images, axes, probe.source_images, halved, labels
     scored = held_out.score(*pieces, np.random.default_rng([seed, 4]))
     annotated = np.full((2, 3, len(scores)), np.nan)
     if encoders[0] == ANNOTATIONS:
         annotated[:] = held_out.score_annotated(*pieces, np.random.default_rng([seed, 5]))
 
     table = tabulate(scores, activations, concepts, similarity=similarity, encoder=encoders[0])
-    tested, p = np.where(testable(probe.activations, similarity), observed, np.nan), np.full(len(scores), np.nan)
+    tested, p = np.where(testable(probe.activations, looked_at), observed, np.nan), np.full(len(scores), np.nan)
     for number, draws in enumerate(null):
         own = stratum == number
         p[own] = p_values(tested[own], draws)
@@ -171,6 +183,7 @@ def label_table(
         **{f"held_out_{name}": values for name, values in zip(held_out.SCORES, scored.scores, strict=True)},
         held_out_images=scored.images,
         **dict(zip(_ANNOTATED, annotated.reshape(6, -1), strict=True)),
+        top_k=np.nan if looked_at is None else looked_at,
         images=len(probe.images),
         source_images=len(probe.source_images.size),
     )
@@ -181,7 +194,7 @@ def label_table(
     columns += " kept kept_group score_low score_high statistic p_value q_value alpha p_floor first_half second_half"
     columns += "".join(f" held_out_{name}" for name in (*held_out.SCORES, "images"))
     columns += " " + " ".join(_ANNOTATED)
-    columns += " top_concepts top_images images source_images encoder similarity concept_list"
+    columns += " top_concepts top_images images source_images encoder similarity top_k concept_list"
     return table[columns.split()]
 
 

@@ -12,6 +12,7 @@ COUNTED = {"named": CLAIMS[:1], "selective": CLAIMS}  # the status of units whos
 COVERAGE = 0.9  # share of selective units whose set holds what the other half of the source images calls them
 FEWEST_CALIBRATED = 9  # selective units: of fewer, no set can be sure to cover so many
 LARGEST_THEME = 12  # groups of near-duplicates in a set that still says something
+PUBLISHED_TOP_K = 100  # images that `soft_wpmi` looks at, of 63,000
 SELECTIVE = 0.05  # the largest q of a selective unit
 
 

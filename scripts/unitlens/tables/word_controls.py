@@ -162,7 +162,8 @@ def _judged(
         torch.as_tensor(images["features"]),
         torch.as_tensor(listed["features"]),
     )
-    scores = dissect.SIMILARITIES[similarity](*parts).cpu()
+    options = {"top_k": int(table.top_k.iloc[0])} if similarity in dissect.TERMS else {}
+    scores = dissect.SIMILARITIES[similarity](*parts, **options).cpu()
     best = dissect.label(scores).concept.numpy()
     short = label_sets.shortfall(scores, torch.as_tensor(truth)).numpy()
     found = {"right": (best >= 0) & (truth >= 0) & (same[best] == same[truth])}

@@ -12,13 +12,16 @@ import torch
 from torch import Tensor
 
 from unitlens.jobs import progress
-from unitlens.units import dissect, exemplars
-from unitlens.units.dissect import TERMS, Terms, factors_at_once, log_likelihood, term_of_layer
+from unitlens.jobs.sheets import FEWEST_SOURCE_IMAGES
+from unitlens.units import dissect, exemplars, held_out
+from unitlens.units.dissect import Terms, factors_at_once, log_likelihood, term_of_layer
 from unitlens.units.label_sets import shortfall
 from unitlens.units.permutation import (
     Probe,
     SourceImages,
     exchange,
+    group_rows,
+    halves,
     likelihood_of,
     log_normalizers,
     rank_lists,
@@ -31,6 +34,8 @@ from unitlens.units.permutation import (
 BEST = 50  # concepts of a unit that compete in the bootstrap of `soft_wpmi` and `wpmi`
 NEAREST_PAIRS = 1 / 16  # pairs that are near-duplicates, for each concept of a list
 LEAST_COSINE = 0.5  # of centered features of near-duplicates
+TOP_KS = (25, 50, 100, 200, 400)  # how many top images `soft_wpmi` may look at, where a layer chooses
+UNITS_TRIED = 128  # of a layer, at most, to choose by
 FEWEST_SHUFFLES = 20  # of every unit, where the null of a similarity is the unit's own
 _LEAST_DEVIATION = 1e-12  # of a unit's best scores under the null; below it only rounding varies
 _EQUAL = 1e-5  # more than rounding makes of equal features
@@ -105,6 +110,47 @@ def _bar_of_rank(texts: Tensor, pairs: int) -> float:
     return nearest.min().item() - _EQUAL if len(nearest) == pairs else LEAST_COSINE
 
 
+def choose_top_k(probe: Probe, axes: Tensor, parts: Sequence[np.ndarray], rng: np.random.Generator) -> int:
+    """Choose how many top images `soft_wpmi` looks at, by two parts of the images, their rows (n,), and by no others.
+
+    Of those of `TOP_KS` for which either part has images enough, it is the one whose labels by one part correlate best
+    with the units on the other, in the mean of both directions and of at most `UNITS_TRIED` units at random. `axes`
+    (concepts, d) are as of `held_out.score`. The first of `TOP_KS` where there is no choice.
+    """
+    activations, images, texts, source_images, _ = probe
+    values = activations[:, rng.permutation(activations.shape[1])[:UNITS_TRIED]]
+    best, highest = TOP_KS[0], -np.inf
+    for top_k in [each for each in TOP_KS if each <= min(map(len, parts))]:
+        labels = np.stack([_labels_of(values[rows], images[rows], texts, top_k) for rows in parts])
+        scores, _ = held_out.score(values, images, axes, source_images, [parts], labels[None], rng)
+        mean = held_out.mean_of_known(scores[0]).item()
+        best, highest = (top_k, mean) if mean > highest else (best, highest)
+    return best
+
+
+def label_halves(
+    probe: Probe, axes: Tensor, splits: Sequence[Sequence[np.ndarray]], rng: np.random.Generator
+) -> np.ndarray:
+    """Label units by each half of each split, (splits, 2, units), with as many top images as that half alone chooses.
+
+    So what is scored on the other half has not chosen with it. -1 for none, as where a half has too few images or
+    source images. Arguments are as of `choose_top_k`.
+    """
+    found = np.full((len(splits), 2, probe.activations.shape[1]), -1)
+    every = [rows for split in splits for rows in split]
+    for labels, rows in zip(found.reshape(len(every), -1), every, strict=True):
+        names = probe.source_images.number[rows]
+        if len(rows) >= 2 * TOP_KS[0] and len(set(names.tolist())) >= FEWEST_SOURCE_IMAGES:
+            parts = [rows[part] for part in halves(group_rows(names), rng)]
+            top_k = choose_top_k(probe, axes, parts, rng)
+            labels[:] = _labels_of(probe.activations[rows], probe.images[rows], probe.texts, top_k)
+    return found
+
+
+def _labels_of(activations: Tensor, images: Tensor, texts: Tensor, top_k: int) -> np.ndarray:
+    return dissect.label(dissect.soft_wpmi(activations, images, texts, top_k=top_k)).concept.cpu().numpy()
+
+
 class Collected(NamedTuple):
     """What the table is made from: `observed` (units,) is compared with the draws of the unit's stratum."""
 
@@ -122,7 +168,7 @@ class Collected(NamedTuple):
 
 def collect_from_top_images(
     probe: Probe,
-    similarity: str,
+    terms: Terms,
     resamples: int,
     null_draws: int,
     splits: Sequence[Sequence[np.ndarray]],
@@ -130,7 +176,6 @@ def collect_from_top_images(
 ) -> Collected:
     """Collect evidence without ever holding the images x concepts matrix, and with two passes over it."""
     activations, images, texts, source_images, _ = probe
-    terms = TERMS[similarity]()
     top_k = len(terms.slope)
     likelihood = log_likelihood(activations, images, texts, terms)
     layer_term = term_of_layer(likelihood)
@@ -140,7 +185,7 @@ def collect_from_top_images(
     log_norms = log_normalizers(images, texts, terms.a)
     stability = bootstrap_top_images(probe, scores, layer_term, terms, log_norms, resamples, rngs[0])
 
-    tested = np.flatnonzero(testable(activations, similarity))
+    tested = np.flatnonzero(testable(activations, top_k))
     patterns = exemplars.top_images(activations, top_k).cpu().numpy()
     stratum = np.zeros(len(scores), np.int64)
     stratum[tested] = strata(patterns[tested], source_images, null_draws)
@@ -165,9 +210,9 @@ def collect_from_top_images(
         there = likelihood_of(top, concept, probe, terms, log_norms) - terms.lam * winners.layer_term[concept]
         own[alive.cpu()] = (winners.score - there).masked_fill(both < 0, torch.nan).clamp_min(0).cpu()
         own[(labels[0] == labels[1]) & (labels[0] >= 0)] = 0  # exactly, where sums in float32 differ
-    halves = by_half.reshape(len(splits), 2, -1)
     largest = [each.cpu().numpy() for each in null.largest]
-    return Collected(scores, stability, observed.cpu().numpy(), largest, stratum, halves, short)
+    by_half = by_half.reshape(len(splits), 2, -1)
+    return Collected(scores, stability, observed.cpu().numpy(), largest, stratum, by_half, short)
 
 
 def bootstrap_top_images(
@@ -260,7 +305,7 @@ def collect_from_all_images(
     interval *= none
     stability = Stability(*(none * kept / resamples), *interval)
 
-    tested = np.flatnonzero(testable(activations, similarity))
+    tested = np.flatnonzero(testable(activations))
     shuffles = max(FEWEST_SHUFFLES, null_draws // len(tested)) if len(tested) else 0
     drawn = np.full((shuffles, len(labels)), np.nan)
     for best in progress.each(drawn, "shuffles of all units"):
@@ -272,17 +317,17 @@ def collect_from_all_images(
     else:
         observed, null = standardized(observed.numpy(), drawn)
 
-    halves, short = np.full((len(splits), 2, len(labels)), -1), np.full((2, len(labels)), np.nan)
+    found, short = np.full((len(splits), 2, len(labels)), -1), np.full((2, len(labels)), np.nan)
     for number, rows in enumerate(progress.each(splits, "pairs of halves")):
         if min(map(len, rows)) < dissect.FEWEST_IMAGES[similarity]:
             break
         by_half = [score(activations[half], images[half], texts).cpu() for half in rows]
         winners = [dissect.label(each).concept for each in by_half]
-        halves[number] = np.stack([each.numpy() for each in winners])
+        found[number] = np.stack([each.numpy() for each in winners])
         if not number:
             short = np.stack([shortfall(*each).numpy() for each in zip(by_half, winners[::-1], strict=True)])
     one = np.zeros(len(labels), np.int64)
-    return Collected(scores, stability, observed, [null], one, halves, short)
+    return Collected(scores, stability, observed, [null], one, found, short)
 
 
 def standardized(observed: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -133,15 +133,14 @@ def splits(source_images: SourceImages, seed: int) -> list[list[np.ndarray]]:
 # ---- numbers that any similarity has
 
 
-def testable(activations: Tensor, similarity: str) -> np.ndarray:
+def testable(activations: Tensor, top_k: int | None = None) -> np.ndarray:
     """Tell of which units (units,) of activations (images, units) the null says something.
 
-    A unit at its lowest activation on so many images that some of them fill up its top images is not testable: there
-    the order of the images decides.
+    Of a similarity that looks at `top_k` images, a unit at its lowest activation on so many images that some of them
+    fill up its top images is not testable: there the order of the images decides.
     """
     alive = ~exemplars.dead_units(activations)
-    if similarity in dissect.TERMS:
-        top_k = dissect.FEWEST_IMAGES[similarity]
+    if top_k is not None:
         alive &= ((activations > activations.amin(0)).sum(0) >= top_k) | (len(activations) == top_k)
     return alive.cpu().numpy()
 

@@ -410,7 +410,7 @@ def test_trends_rise_fall_or_are_not_supported():
 
 def labels(q, alpha, **changes):
     facts = {"source_images": 40, "images": 50, "p_floor": 0.001, "kept": 0.5, "kept_group": 0.75, "set_size": NAN}
-    facts |= {"candidate": "dog", "margin_group": 0.1}
+    facts |= {"candidate": "dog", "margin_group": 0.1, "similarity": "soft_wpmi", "top_k": 100, "layer": "x"}
     table = pd.DataFrame({"p_value": q, "held_out_correlation": NAN}).assign(alpha=alpha, **facts)
     table["status"] = np.where(np.array(q) <= alpha, "selective", "not selective")
     return concept_findings.evidence_findings(table.assign(**changes))
@@ -430,6 +430,16 @@ def test_labels_are_better_than_chance_up_to_the_alpha_in_use():
         "Not supported at n = 40 source images (50 images): that any unit responds to what the encoder sees. So "
         "nothing can be named."
     )
+
+
+def test_numbers_of_top_images_are_told_where_a_layer_has_chosen_another_than_the_published():
+    assert not any("top" in sentence or "chosen" in sentence for sentence in labels([0.01, 0.1], 0.05))
+    *_, told = labels([0.01, 0.1, 0.2], 0.05, layer=["x", "x", "y"], top_k=[400, 400, 100])
+    assert told == (
+        "Held-out scores have chosen how many of a unit's most active images its label looks at: 400 in x, 100 in y. "
+        "Scores that are shown are of halves that had no part in the choice."
+    )
+    assert not any("chosen" in sentence for sentence in labels([0.01], 0.05, similarity="wpmi", top_k=28))
 
 
 def test_words_are_of_one_meaning_only_where_there_are_words():

@@ -39,6 +39,7 @@ def units(model, layer, concepts, *, dead=0, encoder="clip", similarity="soft_wp
             "category": [CATEGORY.get(word, "") for word in words],
             "encoder": encoder,
             "similarity": similarity,
+            "top_k": 100,
             "concept_list": "4 words",
         }
     )

@@ -61,7 +61,7 @@ def complexity():
 
 def concepts(status="selective"):
     words = ["dog", "dog", "sky"]
-    facts = {"model": "m", "layer": ["x", "x", "y"], "unit": [0, 1, 0], "encoder": "e", "similarity": "s"}
+    facts = {"model": "m", "layer": ["x", "x", "y"], "unit": [0, 1, 0], "encoder": "e", "similarity": "s", "top_k": 100}
     return pd.DataFrame({**facts, "concept_list": "l", "status": status, "candidate": words, "group": words}).assign(
         category=["object", "object", "scene"]
     )
@@ -70,7 +70,7 @@ def concepts(status="selective"):
 def dissected():
     words = {"mask_concept": "dog", "mask_category": "object", "masks": "masks", "detector": True}
     words |= {"clip_candidate": "cat", "clip_status": "selective"}
-    numbers = {"annotated_source_images": 9, "cosine": 0.5, "same": True}
+    numbers = {"annotated_source_images": 9, "cosine": 0.5, "same": True, "held_out_iou": 0.1}
     return concepts().assign(**words, **numbers)
 
 
