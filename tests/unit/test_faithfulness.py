@@ -273,6 +273,17 @@ def test_random_maps_are_asked_for_their_images_once():
     assert sum(asked) == n * (first + others)
 
 
+def test_class_0_is_a_class_and_no_class_is_none():
+    target = np.array([0, 1, -1])
+    shard = {"target": target, "target_probability": np.ones(3), "saliency": planted_map(3).numpy()}
+    shard |= {name: np.array([*"abc"], dtype=object) for name in ("image_id", "source_image")}
+    options = {"plan": perturbation.Plan(2, ["mean"], [50]), "seeds": range(3), "control_seeds": range(3)}
+    images = planted_images(3).numpy()
+    table, _ = faithfulness_tables.score_shard(patch_only, {"x": shard}, images, batch_size=16, **options)
+    assert table["target"].fillna(-1).tolist() == target.tolist() * (len(table) // 3)
+    assert table["value"].notna().groupby(table["image_id"]).all().tolist() == [True, True, False]
+
+
 def test_ties_are_random_and_seeded():
     images, flat = noise_images(1), torch.zeros(1, SIDE, SIDE)
     plan = {"steps": 4, "baseline": "mean"}

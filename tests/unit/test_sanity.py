@@ -137,6 +137,7 @@ def test_class_activation_maps_change_with_the_network(network):
 def test_the_other_source_image_is_no_crop_of_the_same(network):
     images = pd.DataFrame({"source_image": [*"aabc"]})
     assert sanity.next_source_image(images["source_image"]).tolist() == [2, 2, 3, 0]
+    assert sanity.next_source_image(pd.Series([*"ab"])).tolist() == [1, 0]
     assert sanity.next_source_image(pd.Series([*"aa"])) is None
     flat = {"edges": lambda _: torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(0))}
     scores = check(network, flat, n=1)

@@ -476,6 +476,16 @@ def test_tables_of_two_models_lie_below_each_other_in_the_order_of_the_run():
     assert made["effects"].level.tolist() == ["20", "40", "100"] * 2, "by size, without preset and default"
 
 
+def test_one_setting_on_one_image_is_a_tuning():
+    (only,) = lime_sweep.all_settings(DEFAULT, {})
+    facts = {"objective": "agreement", "explained_class": "predicted", "geometry": "square", "seed": 7}
+    seconds = [["superpixels", lime_sweep.superpixel_text(SQUARES), 1, 0.1], ["sample", "", 80, 0.4]]
+    seconds = pd.DataFrame(seconds, columns=["part", "segmentation", "images", "seconds"]).assign(model="m")
+    scores, options = table({only: [0.5]}).assign(**facts), {"presets": {}, "count": None, "seed": 0}
+    made = tuning.tables(scores, seconds, default=DEFAULT, grid={}, **options)
+    assert made["settings"][["mean", "n", *facts]].to_numpy().tolist() == [[0.5, 1, *facts.values()]]
+
+
 def test_public_preset():
     setting, ignored = lime_sweep.from_explain_instance(PUBLIC)
     assert setting == lime_sweep.complete(
@@ -551,7 +561,7 @@ def test_keywords_are_those_of_the_package():
     assert set(written["get_image_and_mask"]) <= set(signature(ImageExplanation.get_image_and_mask).parameters)
     assert written["get_image_and_mask"]["positive_only"], "as our masks are"
     theirs = {name: each.default for name, each in signature(LimeImageExplainer.explain_instance).parameters.items()}
-    assert written["explain_instance"]["num_features"] == theirs["num_features"]
+    assert all(written["explain_instance"][name] == theirs[name] for name in ("num_features", "batch_size"))
     ours = lime_sweep._KEYWORDS
     inside = {"segmentation_fn", "model_regressor"}  # None, and made where they are used
     assert {name: value for name, value in ours.items() if name not in inside} == {

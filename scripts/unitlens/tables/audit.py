@@ -69,7 +69,7 @@ def of_models(
         tabulate(groups, columns, facts, names, called[facts["model"]], lists, seed=seed)
         for groups, columns, facts in models
     ]
-    return with_verdicts(pd.concat(parts, ignore_index=True))
+    return with_verdicts(pd.concat(parts))
 
 
 def tabulate(

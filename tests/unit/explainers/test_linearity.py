@@ -85,6 +85,13 @@ def test_other_tails_are_ablated_channel_by_channel(name):
     assert cam.ablation_mode(model, "0", torch.rand(2, 3, 4, 4)) != "linear"
 
 
+@pytest.mark.parametrize("name", [name for name in OTHERS if name != "a branch on values"])  # which is not traced
+def test_other_tails_are_no_linear_graphs(name):
+    """`cam.ablation_mode` asks an image, too, which might hide that a graph is taken for linear."""
+    module = OTHERS[name].eval()
+    assert not is_linear(module, graph_of(module))
+
+
 def test_a_hook_on_a_linear_module_is_in_doubt():
     head = nn.Linear(6, 3)
     head.register_forward_hook(lambda module, args, output: output.relu())

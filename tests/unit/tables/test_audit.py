@@ -127,6 +127,8 @@ def test_classes_without_accounts_and_silent_accounts_are_told():
     nothing = account(np.zeros((0, 3)))
     table = audited(nothing, {"dog": {"expected": ["fur"]}}, names("fur", "", ""))
     assert set(table["verdict"]) == {"no account of the class", ""} and set(table["n"]) == {0}
+    unlabeled = audit.tabulate([], {}, FACTS, names(), CALLED, {"dog": {"expected": ["fur"]}}, seed=0)
+    assert set(unlabeled["units"]) == {0} and unlabeled["share_units"].isna().all(), "of a layer without labels"
     silent = audited(account(np.zeros((6, 3))), {"cat": {"expected": ["fur"]}}, names("fur", "", ""))
     assert set(silent["n"]) == {0} and silent["mean"].isna().all()
     several = audit.tabulate(
