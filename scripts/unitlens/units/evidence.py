@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unitlens.jobs import progress
 from unitlens.jobs.sheets import FEWEST_SOURCE_IMAGES
-from unitlens.units import dissect, exemplars, held_out
+from unitlens.units import dissect, exemplars
 from unitlens.units.dissect import Terms, factors_at_once, log_likelihood, term_of_layer
 from unitlens.units.label_sets import shortfall
 from unitlens.units.permutation import (
@@ -117,13 +117,17 @@ def choose_top_k(probe: Probe, axes: Tensor, parts: Sequence[np.ndarray], rng: n
     with the units on the other, in the mean of both directions and of at most `UNITS_TRIED` units at random. `axes`
     (concepts, d) are as of `held_out.score`. The first of `TOP_KS` where there is no choice.
     """
-    activations, images, texts, source_images, _ = probe
+    activations, images, texts, *_ = probe
     values = activations[:, rng.permutation(activations.shape[1])[:UNITS_TRIED]]
     best, highest = TOP_KS[0], -np.inf
     for top_k in [each for each in TOP_KS if each <= min(map(len, parts))]:
-        labels = np.stack([_labels_of(values[rows], images[rows], texts, top_k) for rows in parts])
-        scores, _ = held_out.score(values, images, axes, source_images, [parts], labels[None], rng)
-        mean = held_out.mean_of_known(scores[0]).item()
+        found = []
+        for own, other in (parts, parts[::-1]):
+            concepts = _labels_of(values[own], images[own], texts, top_k)
+            units, scores = values[other][:, concepts >= 0], images[other] @ axes[concepts[concepts >= 0]].T
+            units, scores = ((each - each.mean(0)).double() for each in (units, scores))
+            found.append((units * scores).sum(0) / (units.norm(dim=0) * scores.norm(dim=0)))
+        mean = torch.cat(found).nanmean().item()
         best, highest = (top_k, mean) if mean > highest else (best, highest)
     return best
 
