@@ -87,11 +87,9 @@ def generate(n: int, *, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_images(folder: str | Path, n: int, *, size: int, seed: int) -> None:
-    """Write the images and label maps of `generate` as PNG files below a folder; others written before are removed."""
+    """Write the images and label maps of `generate` as PNG files into a new folder."""
     root = Path(folder)
-    root.mkdir(parents=True, exist_ok=True)
-    for old in root.glob("*.png"):
-        old.unlink()
+    root.mkdir()
     for number in each(range(n), "images"):
         image, maps = _draw(size, np.random.default_rng([seed, number]))
         name = f"texture_{number:05d}"

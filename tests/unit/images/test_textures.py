@@ -95,11 +95,10 @@ def test_what_cannot_be_drawn_is_refused(n, size):
 
 def test_the_set_that_is_written_is_the_one_that_is_generated(tmp_path):
     drawn = {"size": 5, "pixels": SIZE, "seed": 3}
-    larger, _ = textures.draw_images(tmp_path / "kept", "textures", **drawn | {"size": 7})
-    folder, sources = textures.draw_images(tmp_path / "kept", "textures", **drawn)
-    assert sources == [{"kind": "textures"} | drawn] and sorted((tmp_path / "kept").iterdir()) == sorted(
-        [larger, folder]
-    )
+    store = tmp_path / "run/kept"
+    larger, _ = textures.draw_images(store, "textures", **drawn | {"size": 7})
+    folder, sources = textures.draw_images(store, "textures", **drawn)
+    assert sources == [{"kind": "textures"} | drawn] and sorted(store.iterdir()) == sorted([larger, folder])
     datasets.write_sheet(tmp_path / "sheet.csv", tmp_path / "left.csv", folder, sheet=None, kind="textures", size=5)
     rows = sheets.read_rows(tmp_path / "sheet.csv", 0, 9)
     assert [row["image_id"] for row in rows] == [f"texture_{number:05d}" for number in range(5)]

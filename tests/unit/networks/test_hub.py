@@ -301,6 +301,8 @@ def test_what_is_no_archive_and_settings_without_names_are_refused(tmp_path):
     (tmp_path / "no.zip").write_bytes(b"no archive")
     with pytest.raises(ValueError, match=r"no\.zip holds no config\.json: `architecture: transformers"):
         hub.load_classifier(tmp_path / "no.zip")
+    (tmp_path / "config.json").write_text('{"_attn_implementation_autoset": false, "attn_implementation": "sdpa"}')
+    hub.check_settings(tmp_path / "config.json", Path("a.zip"))
     (tmp_path / "config.json").write_text("[1, 2]")
     with pytest.raises(ValueError, match=r"a\.zip: config\.json must hold the settings of a network, by name"):
         hub.check_settings(tmp_path / "config.json", Path("a.zip"))

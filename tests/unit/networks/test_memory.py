@@ -36,6 +36,7 @@ def test_a_batch_is_halved_until_it_fits_and_stays_so(message, fits, capsys):
     images = torch.arange(20.0)[:, None]
     assert run(images).equal(2 * images)
     failed = [size for size in sizes if size > fits]
+    assert sum(sizes) - sum(failed) == 20 and min(sizes) > 0, "every image once, and no empty batch"
     assert run(images).equal(2 * images)
     assert [size for size in sizes if size > fits] == failed  # no second try
     lines = [f"out of memory with {size} images at once: going on with {size // 2}\n" for size in failed]
@@ -44,16 +45,21 @@ def test_a_batch_is_halved_until_it_fits_and_stays_so(message, fits, capsys):
 
 
 def test_one_image_that_does_not_fit_and_other_errors_are_raised():
+    sizes = []
+
     def failing(message):
         def run(images):
+            sizes.append(len(images))
             raise RuntimeError(message)
 
         return halving(run)
 
     with pytest.raises(RuntimeError, match="out of memory"):
         failing("CUDA out of memory")(torch.zeros(8, 1))
+    assert sizes == [8, 4, 2, 1]
     with pytest.raises(RuntimeError, match=r"^shapes$"):
         failing("shapes")(torch.zeros(8, 1))
+    assert sizes[4:] == [8], "fewer images would not help"
 
 
 def test_only_the_gpus_of_apple_leave_float64_to_the_cpu():

@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import tarfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -129,10 +130,14 @@ def test_only_a_full_disk_is_called_one(code, message):
     assert raised.value.errno == (errno.EIO if code == errno.EIO else errno.ENOSPC)
 
 
-def test_space_is_looked_for_before_it_is_needed(tmp_path):
+def test_space_is_looked_for_before_it_is_needed(tmp_path, monkeypatch):
     files.check_space(tmp_path, 1)
     with pytest.raises(OSError, match=f"no space left in {tmp_path}, 1,152,921,504,606,846,976 bytes are needed"):
         files.check_space(tmp_path, 1 << 60)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    files.check_space(tmp_path, 10)
+    with pytest.raises(OSError, match="11 bytes are needed"):
+        files.check_space(tmp_path, 11)
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO])
@@ -161,6 +166,21 @@ class FullDisk(io.FileIO):
         if self.tell() + len(data) > 100_000:
             raise OSError(errno.ENOSPC, "No space left on device")
         return super().write(data)
+
+    def truncate(self, size):
+        if size > 100_000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().truncate(size)
+
+
+def test_what_a_full_disk_cannot_be_made_long_enough_for_is_as_long_in_memory(tmp_path):
+    file = files.Unfinished(tmp_path / "a")
+    file.file = FullDisk(tmp_path / "a", "w+")
+    assert file.truncate(1000) == 1000 and file.error is None
+    assert file.truncate(200_000) == 200_000 == file.seek(0, io.SEEK_END)
+    with pytest.raises(OSError, match="No space left"):
+        file.check()
+    file.close()
 
 
 def test_what_a_full_disk_does_not_take_is_kept_beside_what_lies_on_it(tmp_path):

@@ -394,9 +394,9 @@ def test_a_damaged_file_that_is_gone_by_then_is_told_too(tmp_path, monkeypatch):
 
 def test_large_arrays_are_kept_in_pieces_of_a_mebibyte(tmp_path):
     values = np.arange(300_000, dtype=np.float64)
-    arrays_module.write_arrays(tmp_path / "a.h5", {"values": values}, {})
+    arrays_module.write_arrays(tmp_path / "a.h5", {"values": values, "rows": values.reshape(-1, 1).repeat(3, 1)}, {})
     with arrays_module.open_arrays(tmp_path / "a.h5") as file:
-        assert file["values"].chunks == (2**20 // 8,)
+        assert file["values"].chunks == (2**20 // 8,) and file["rows"].chunks == (2**20 // 24, 3)
     assert (arrays_module.read_arrays(tmp_path / "a.h5")[0]["values"] == values).all()
 
 
@@ -408,6 +408,9 @@ def test_masks_maps_and_texts_are_compressed_and_all_have_checksums(tmp_path):
             **dict.fromkeys(("mask", "map", "text"), "gzip"), "image": None, "saliency": None
         }  # fmt: skip
         assert all(file[name].fletcher32 and file[name].chunks == (4, 3) for name in kinds)
+    arrays_module.write_arrays(tmp_path / "b.h5", {"mask": np.zeros((1000, 10), bool)}, {})
+    with arrays_module.open_arrays(tmp_path / "b.h5") as file:
+        assert file["mask"].id.get_storage_size() < 1000
 
 
 def test_files_behind_linked_folders_are_checked_once(tmp_path):
