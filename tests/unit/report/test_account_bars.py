@@ -2,6 +2,7 @@
 
 import base64
 import io
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -104,6 +105,12 @@ def test_a_picture_is_orange_where_a_unit_raises_the_score(arrays):
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(bar["place"].partition(",")[2]))).convert("RGBA"))
     assert pixels[0, 0].tolist() == [*account_bars.RAISES, 115] and pixels[0, 1].tolist() == [*account_bars.LOWERS, 230]
     assert pixels[1, 0, 3] == 0
+
+
+def test_pictures_and_bars_have_the_same_two_colors():
+    style = (Path(account_bars.__file__).parent / "templates/bars.css").read_text(encoding="utf-8")
+    for name, color in (("raises", account_bars.RAISES), ("lowers", account_bars.LOWERS)):
+        assert f".{name} {{ background: rgb({' '.join(map(str, color))}); }}" in style
 
 
 def test_a_picture_of_no_contribution_shows_nothing():

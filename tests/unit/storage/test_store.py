@@ -408,8 +408,8 @@ def test_masks_maps_and_texts_are_compressed_and_all_have_checksums(tmp_path):
             **dict.fromkeys(("mask", "map", "text"), "gzip"), "image": None, "saliency": None
         }  # fmt: skip
         assert all(file[name].fletcher32 and file[name].chunks == (4, 3) for name in kinds)
-    arrays_module.write_arrays(tmp_path / "b.h5", {"mask": np.zeros((1000, 10), bool)}, {})
-    with arrays_module.open_arrays(tmp_path / "b.h5") as file:
+    arrays_module.write_arrays(tmp_path / "new/deep/b.h5", {"mask": np.zeros((1000, 10), bool)}, {})
+    with arrays_module.open_arrays(tmp_path / "new/deep/b.h5") as file:
         assert file["mask"].id.get_storage_size() < 1000
 
 
