@@ -696,6 +696,12 @@ def test_audits_name_what_classes_lean_on():
     assert audits(rows)[0].verdict == "m, cat: leans on grass, unexpectedly."
     assert audits(rows[:3])[0].verdict == "m, cat: leans on fur, as expected."
     assert audits([rows[0], rows[2]])[0].verdict == "m, cat: is not shown to lean on what is expected."
+    for row in rows[3:5]:
+        row[2:] = [0.0, 0.0, NAN, "no active unit has this name"]
+    (said,) = audits(rows)
+    assert "by chance 10 %; no active unit is called by an unexpected concept. Expected," in said
+    assert said.verdict == "m, cat: leans on fur, as expected."
+    assert audits(rows[3:])[0].verdict == "m, cat: cannot be told."
     rows[0][3] = NAN
     assert audits(rows, n=3)[0].verdict == "m, cat: cannot be told." and "n = 3 is too small" in audits(rows, n=3)[0]
     (said,) = audits(rows, n=0)
