@@ -56,7 +56,7 @@ rule stabilize_lime:
         network=network,
         device=config["device"],
         lime=config["explain"]["lime"],
-        counts=sorted({*config["sanity"]["samples"], config["explain"]["lime"]["n_samples"]}),
+        counts=sorted({*config["sanity"]["samples"], config["explain"]["lime"]["n_samples"]} - {"auto"}),
         sanity=config["sanity"],
         area=config["agreement"]["area"],
         seed=config["seed"],

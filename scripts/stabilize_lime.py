@@ -4,7 +4,7 @@ from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     import torch
-    from unitlens.explainers.lime_samples import kept
+    from unitlens.explainers.lime_samples import kept, used_by_auto
     from unitlens.measures.sanity import draw
     from unitlens.networks import network
     from unitlens.storage.shards import concatenate
@@ -20,18 +20,24 @@ with log_to(snakemake.log[0]):
     arrays, facts = concatenate(snakemake.input.explanations, rows=rows)
     pixels = torch.as_tensor(decoded["images"]).to(net.device)
     segments, targets = (torch.as_tensor(arrays[name]).to(net.device) for name in ("segments", "target"))
-    images = summaries.image_table(arrays, facts)
+    images, own = summaries.image_table(arrays, facts), used_by_auto(arrays, lime["n_samples"])
     samples, without = draw(
         net.predict,
         *(pixels, segments, targets, images["image_id"].tolist()),
         repeats=params.sanity["seeds"],
-        n_samples=max(params.counts),
+        n_samples=max([*params.counts, *own]),
         hide=lime["hide"],
         design=lime["design"],
         batch_size=snakemake.resources.batch_size,
         seed=params.seed,
         known=kept(arrays, net.device),
     )
-    options = {"counts": params.counts, "top": lime["num_features"], "area": params.area, "without": without}
+    options = {
+        "counts": params.counts,
+        "own": own,
+        "top": lime["num_features"],
+        "area": params.area,
+        "without": without,
+    }
     table = check_stability(samples, segments, images, seed=params.seed, options=lime, **options)
     write_table(table, snakemake.output[0])

@@ -111,7 +111,7 @@ CLOSE = {  # what is computed: by how much the CPU and the GPU may differ, as a 
     "gradcam before max pooling": (1e-4, explained("gradcam", "relu")),
     "LIME": (1e-4, surrogate()),
     "LIME by l2 with few features": (1e-4, surrogate(distance="l2", kernel_width=4, n_features=4)),
-    "LIME that stops early": (1e-4, surrogate(stop_when_stable=2)),
+    "LIME that stops early": (1e-4, surrogate(n_samples="auto", num_features=1)),
     "LIME over noise": (1e-4, surrogate(hide="noise")),
     "LIME over blur": (1e-3, surrogate(hide="blur")),  # some gray levels are rounded the other way
     "faithfulness": (1e-3, curves),  # likewise

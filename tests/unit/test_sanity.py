@@ -210,6 +210,30 @@ def test_stability_by_hand():
     assert found["chance"].unique().tolist() == [sanity.expected_jaccard(12, 3), 0.25 / 1.75, 3 / 12]
 
 
+def test_maps_of_auto_are_compared_at_the_number_that_each_took():
+    segments = torch.arange(12).repeat_interleave(12).view(1, 12, 12).expand(2, -1, -1)
+    options = OPTIONS | {"counts": [20, 100], "own": [400, 20]}
+    samples = linear_samples(400, 3, 1.0)
+    scores = sanity_tables.check_stability(samples, segments, table_of(2), top=3, **options)
+    fixed = sanity_tables.check_stability(samples, segments, table_of(2), top=3, **OPTIONS | {"counts": [20, 100, 400]})
+    own = scores[scores["n_samples"].isna()]
+    assert scores["n_samples"].tolist() == ([20] * 3 + [100] * 3 + [pd.NA] * 3) * 2
+    for image, n in (("i0", 400), ("i1", 20)):
+        there = fixed[(fixed["image_id"] == image) & (fixed["n_samples"] == n) & (fixed["measure"] != "kept")]
+        here = own[(own["image_id"] == image) & (own["measure"] != "kept")]
+        assert here["value"].tolist() == there["value"].tolist()
+    summary = sanity_tables.summarize_stability(scores)
+    at_maps = sanity_tables.at_maps(summary, "auto").set_index("measure")["mean"]
+    assert at_maps["top_jaccard"] == pytest.approx(own[own["measure"] == "top_jaccard"]["value"].mean())
+    for better, said in ((True, "are settled at 20 samples ("), (False, "are not settled at 100 samples (")):
+        moved = summary.assign(mean=0.9 if better else 0.7)
+        assert sanity_tables.has_settled(moved, "auto") is better
+        text = evaluation_findings.stability_findings(moved, top=3, n_samples="auto")[0]
+        assert f"most important superpixels {said}" in text and "With the samples that each map took it is" in text
+        verdict = "has settled" if better else "has not settled"
+        assert text.verdict == f"m: LIME {verdict} at the samples that each map took."
+
+
 def test_noise_stays_at_chance_and_does_not_settle():
     segments = torch.arange(12).repeat_interleave(12).view(1, 12, 12).expand(2, -1, -1)
     samples = linear_samples(400, 40, 1e6)

@@ -12,7 +12,7 @@ import pytest
 import torch
 import toy
 from PIL import Image
-from unitlens.explainers import hadamard, items, lime, lime_samples, run, segment
+from unitlens.explainers import hadamard, items, lime, lime_samples, run, segment, surrogate
 from unitlens.explainers.masks import cut_explanations, equal_area_mask, mask_stability
 from unitlens.images import textures
 from unitlens.measures import (
@@ -277,7 +277,6 @@ VALUES = noise(N, 2).numpy().T
 
 def detectors():
     table = pd.DataFrame({"model": "m", "layer": "x", "masks": "masks", "cosine": VALUES[0], "mask_concept": IDS})
-    table["held_out_iou"] = VALUES[0]
     facts = {"annotated_source_images": 9, "status": "named", "clip_candidate": IDS[::-1], "clip_status": "selective"}
     return table.assign(detector=True, mask_category="object", same=False, **facts)
 
@@ -430,6 +429,16 @@ CASES = {
         explainers("iou", "lime", reference="box", chance=0.2), seed=s
     )[1]["p_value"],
     "lime_samples.perturbations": lambda s: lime_samples.perturbations(9, 20, torch.Generator().manual_seed(s)),
+    "lime_samples.shared_top": lambda s: lime_samples.shared_top(
+        lime_samples.sample(predict, PICTURES, SQUARES, ONES, seeds=[1, 2], **LIME),
+        num_features=4,
+        options=surrogate.DEFAULTS,
+        seeds=[s, s],
+        paired=False,
+    ),
+    "surrogate.shared_by_halves": lambda s: surrogate.shared_by_halves(
+        torch.eye(9)[torch.arange(60) % 9], noise(60), surrogate.DEFAULTS, top=4, seed=s
+    ),
     "lime.explain": lambda s: lime.explain(predict, PICTURES, SQUARES, ONES, seeds=[s, s], **LIME).coefficients,
     "lime_samples.sample": lambda s: (
         lime_samples.sample(predict, PICTURES, SQUARES, ONES, seeds=[s, s], **LIME).designs

@@ -13,7 +13,7 @@ from unitlens.explainers import run as run_module
 from unitlens.explainers.items import stream_seeds
 from unitlens.images import fill
 from unitlens.measures import faithfulness, lime_sweep
-from unitlens.report import evaluation_findings
+from unitlens.report import evaluation_findings, pages
 from unitlens.tables import tuning
 
 SQUARES = {"method": "grid", "size": 4}
@@ -99,10 +99,9 @@ def test_predictions_that_an_explanation_has_kept_are_not_asked_for_again(some_i
     options = {"predict": lambda batch: asked.append(len(batch)) or predict(batch)}
     scores, seconds = run(some_images, reference, swept, **options)
     without = asked.copy()
-    options_of_lime = DEFAULT | {"n_samples": 250, "stop_when_stable": 2, "seed": 7, "batch_size": 16}
+    options_of_lime = DEFAULT | {"n_samples": 150, "seed": 7, "batch_size": 16}
     explain = run_module.lime_explainer(predict, **options_of_lime)
     arrays = {name: values.numpy() for name, values in explain(some_images, torch.tensor([0, 1, 0]), IDS).items()}
-    assert arrays["n_used"].max() < 250 and np.isnan(arrays["predictions"][:, 200:]).all()
     asked.clear()
     known = lime_sweep.complete(DEFAULT), lime_samples.kept(arrays, "cpu")
     again, fewer = run(some_images, reference, swept, known=known, **options)
@@ -110,6 +109,39 @@ def test_predictions_that_an_explanation_has_kept_are_not_asked_for_again(some_i
     assert seconds["images"].iloc[-1] - fewer["images"].iloc[-1] == 3 * 80
     pd.testing.assert_frame_equal(again, scores, rtol=1e-6)
     assert lime_samples.kept({"n_used": arrays["n_used"]}, "cpu") is None, "the package keeps none"
+
+
+def test_auto_draws_its_own_samples_and_uses_those_of_the_explanation(some_images, reference):
+    default = DEFAULT | {"n_samples": "auto", "num_features": 6}
+    explain = run_module.lime_explainer(predict, seed=7, batch_size=16, **default)
+    arrays = {name: values.numpy() for name, values in explain(some_images, torch.tensor([0, 1, 0]), IDS).items()}
+    drawn = arrays["n_used"].tolist()
+    assert len(set(drawn)) > 1, "or the test would show little"
+    options = {"grid": {"n_samples": [20, 80], "hide": ["gray", "white"]}}
+    swept = lime_sweep.all_settings(default, **options)
+    assert len(swept) == 5
+    known, asked = (lime_sweep.complete(default), lime_samples.kept(arrays, "cpu")), []
+    counting = {"predict": lambda batch: asked.append(len(batch)) or predict(batch), "known": known}
+    scores, seconds = run(some_images, reference, swept, **counting)
+    assert sum(asked) == seconds["images"].iloc[-1] == 3 * 80, "those hidden by white"
+    own = scores[scores.setting == lime_sweep.setting_id(lime_sweep.complete(default))]
+    assert own.samples.tolist() == drawn
+    alone, taken = run(some_images, reference, {own.setting.iloc[0]: lime_sweep.complete(default)})
+    assert alone.samples.tolist() == drawn and taken["images"].iloc[-1] == sum(drawn)
+    torch.testing.assert_close(alone.score.to_numpy(), own.score.to_numpy(), rtol=1e-6, atol=0)
+    options |= {"default": default, "presets": {}, "count": None, "seed": 7}
+    facts = {"objective": "agreement", "explained_class": "predicted", "geometry": "square", "seed": 7}
+    made = tuning.tables(with_source_images(scores).assign(**facts), seconds.assign(model="m"), **options)
+    board = made["settings"].set_index("n_samples")
+    assert board.forward_passes["auto"] == round(np.mean(drawn)) and set(board.forward_passes[80]) == {80}
+    seconds_of = made["timings"].set_index("n_samples").seconds
+    assert seconds_of["auto"] > seconds_of[80].max()
+    written = lime_sweep.to_explain_instance(lime_sweep.complete(default), seed=7)
+    assert "num_samples" not in written["explain_instance"] and "num_samples is left out" in written["notes"][0]
+    row = board.loc["auto"].to_dict() | {"n_samples": "auto"}
+    assert (
+        f"hidden by gray; on average {row['forward_passes']:,} samples;" in pages.say("evaluation.setting", row=row)[0]
+    )
 
 
 def test_a_tuning_without_a_source_image_is_refused_in_a_line():

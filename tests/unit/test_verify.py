@@ -234,7 +234,7 @@ def test_the_surrogate_is_the_configured_one(compare, monkeypatch):
     options = {"distance": "l2", "kernel_width": 3.0, "alpha": 0.5, "selection": "forward_selection", "n_features": 4}
     ours, right = [], lime.explain
     monkeypatch.setattr(lime, "explain", lambda *args, **given: ours.append(given) or right(*args, **given))
-    assert compare([], **options, stop_when_stable=2, repeats=3)[0].passed.all()
+    assert compare([], **options, n_samples="auto", repeats=3)[0].passed.all()
     assert options.items() <= ours[0].items()
 
 

@@ -130,7 +130,7 @@ BAD = {
         [
             "explain.lime: unknown key 'samples'; did you mean 'n_samples'? allowed: n_samples, superpixels, "
             "hide, num_features, engine, design, distance, kernel_width, alpha, n_features, selection, "
-            "stop_when_stable, repeats"
+            "repeats"
         ],
     ),
     "options that the lime package lacks": (
@@ -138,7 +138,7 @@ BAD = {
             "explain.lime.engine": "lime",
             "explain.lime.hide": "blur",
             "explain.lime.design": "balanced",
-            "explain.lime.stop_when_stable": 3,
+            "explain.lime.n_samples": "auto",
         },
         {},
         [
@@ -146,8 +146,8 @@ BAD = {
             "(The `lime` package hides a superpixel with its mean color or a constant.)",
             "explain.lime.design: 'balanced' is not one of ['bernoulli'] "
             "(The `lime` package draws every superpixel by itself.)",
-            "explain.lime.stop_when_stable: 3 is not of type 'null' "
-            "(The `lime` package draws every sample; leave the key out.)",
+            "explain.lime.n_samples: 'auto' is not of type 'integer' "
+            "(The `lime` package draws as many samples as it is told.)",
         ],
     ),
     "wrong type": (
@@ -284,6 +284,21 @@ BAD = {
             "tune.grid.num_features: several values matter to the objective mask_iou only; give one",
             "tune.settings: 9 are more than the grid's 2 combinations",
         ],
+    ),
+    "what an option is called now": (
+        {"explain.lime.stop_when_stable": 3, "explain.lime.n_samples": "atuo"},
+        {},
+        [
+            "explain.lime: unknown key 'stop_when_stable'; it is 'n_samples: auto' now",
+            "explain.lime.n_samples: 'atuo' does not match '^(auto)$'; did you mean 'auto'? (Perturbed images for each "
+            "source image; with `auto` 250, 500, 1000, 2000 or 4000, until two halves of them are expected to share 90 % "
+            "of the `num_features` most important superpixels (docs/tuning.md).)",
+        ],
+    ),
+    "settings that share no sample": (
+        {"explain.lime.n_samples": "auto", "tune": {"grid": {"alpha": [1, 2]}}},
+        {},
+        ["tune.grid: list n_samples, for with explain.lime.n_samples: auto settings share no sample"],
     ),
     "a grid of one point": (
         {"tune": {"grid": {"alpha": [1]}}},

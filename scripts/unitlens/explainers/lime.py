@@ -37,7 +37,7 @@ def explain(
     segments: torch.Tensor,
     targets: torch.Tensor,
     *,
-    n_samples: int = 1000,
+    n_samples: int | str = 1000,
     hide: float | str | None = None,
     batch_size: int = 10,
     seeds: Sequence[int],
@@ -46,7 +46,7 @@ def explain(
     alpha: float = 1.0,
     n_features: int | None = None,
     selection: str = "auto",
-    stop_when_stable: int | None = None,
+    num_features: int = 5,
     design: str = "bernoulli",
     designs: Sequence[torch.Tensor] | None = None,
     image_ids: Sequence[object] | None = None,
@@ -60,11 +60,15 @@ def explain(
     images : torch.Tensor
         (n, h, w, 3) uint8. Everything runs on their device.
     segments : torch.Tensor
-        (n, h, w) integers, each image's dense from 0 (see `segment`), at least two and at most `n_samples` of them.
+        (n, h, w) integers, each image's dense from 0 (see `segment`), at least two and at most `n_samples` of them
+        (4000 by "auto").
     targets : torch.Tensor
         (n,) or (n, t) class indices.
-    n_samples : int
-        Perturbed images for each image, the unperturbed one included.
+    n_samples : int or "auto"
+        Perturbed images for each image, the unperturbed one included. By "auto" 250, 500, 1000, 2000 or 4000 of them
+        (`lime_samples.LOOKS`; of paired samples one more, for the unperturbed image has no partner), as few as it takes
+        until two halves of them are expected to have 90 % of the `num_features` most important superpixels in common,
+        for every target: see `surrogate.shared_by_halves`.
     hide : None, number, "blur" or "noise"
         What a hidden superpixel shows: its mean color, truncated to uint8 as in the reference; a gray level from 0 to
         255; the image under a Gaussian blur of 10 pixels; uniform random colors.
@@ -74,10 +78,8 @@ def explain(
         One for each image: fixes its perturbations and noise.
     kernel_width, distance, alpha, n_features, selection
         See `Surrogate`.
-    stop_when_stable : int, optional
-        Look after every 100 samples, and stop sampling an image once two surrogates, each fitted to every other
-        sample, or pair of samples, name the same `stop_when_stable` superpixels as those with the largest coefficients,
-        for every target.
+    num_features : int
+        Superpixels of the largest coefficients, which decide how many samples "auto" draws; for nothing else.
     design : "bernoulli" or "balanced"
         Samples of independent superpixels, or pairs of samples that are orthogonal: see `perturbations`.
     designs : sequence of torch.Tensor, optional
@@ -111,7 +113,7 @@ def explain(
         hide=hide,
         batch_size=batch_size,
         seeds=seeds,
-        stop_when_stable=stop_when_stable,
+        num_features=num_features,
         options=options,
         design=design,
         designs=designs,
@@ -236,18 +238,12 @@ def mask(coefficients: torch.Tensor, segments: torch.Tensor, *, num_features: in
         raise ValueError(f"`num_features` is {num_features}; allowed: 1 or more")
     coefficients = torch.as_tensor(coefficients)
     segments = torch.as_tensor(segments, device=coefficients.device)
-    return painted(largest(coefficients.nan_to_num(0), num_features) & (coefficients > 0), segments.long())
+    return painted(surrogate.largest(coefficients.nan_to_num(0), num_features) & (coefficients > 0), segments.long())
 
 
 def painted(values: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
     """Give every pixel of segments (n, h, w) what values (n, [t,] d) hold of its superpixel: (n, [t,] h, w)."""
     return torch.stack([own[..., labels] for own, labels in zip(values, segments, strict=True)])
-
-
-def largest(coefficients: torch.Tensor, count: int) -> torch.Tensor:
-    """Mark the `count` largest of coefficients (..., d) along the last axis, the first of equal ones."""
-    places = coefficients.sort(dim=-1, descending=True, stable=True).indices[..., :count]
-    return torch.zeros_like(coefficients, dtype=torch.bool).scatter(-1, places, True)
 
 
 def _result(

@@ -1,4 +1,4 @@
-"""Perturb the superpixels of images, predict what is left, and stop when the answer no longer changes.
+"""Perturb the superpixels of images, predict what is left, and stop once other samples would answer the same.
 
 The perturbations are as of the `lime` package (Ribeiro et al., KDD 2016): every superpixel is hidden with probability
 1/2, the first sample hides none. One seed per image fixes its samples, whatever its batch or neighbors.
@@ -13,14 +13,23 @@ import numpy as np
 import torch
 
 from unitlens.explainers import hadamard, items, segment
-from unitlens.explainers.surrogate import DEFAULTS, DependentError, Surrogate, fit_with_errors
+from unitlens.explainers.items import image_seed
+from unitlens.explainers.surrogate import DEFAULTS, DependentError, Surrogate, shared_by_halves
 from unitlens.images import fill
 from unitlens.jobs.progress import stage
 from unitlens.networks.memory import float64_device, is_out_of_memory, to_float64
 
 _logger = logging.getLogger(__name__)
 DESIGNS = ("bernoulli", "balanced")
-_STABILITY_STEP = 100  # samples between two looks at the stability of the ranking
+AUTO = "auto"  # in place of a number of samples: as few as it takes
+LOOKS = (
+    250,
+    500,
+    1000,
+    2000,
+    4000,
+)  # samples after which it is told whether they suffice; doubled, for looks cost luck
+ENOUGH = 0.9  # share of the most important superpixels that two halves of the samples have in common
 
 
 class Samples(NamedTuple):
@@ -65,11 +74,11 @@ def sample(
     segments: torch.Tensor,
     targets: torch.Tensor,
     *,
-    n_samples: int = 1000,
+    n_samples: int | str = 1000,
     hide: float | str | None = None,
     batch_size: int = 10,
     seeds: Sequence[int],
-    stop_when_stable: int | None = None,
+    num_features: int = 5,
     options: Surrogate = DEFAULTS,
     design: str = "bernoulli",
     designs: Sequence[torch.Tensor] | None = None,
@@ -78,10 +87,12 @@ def sample(
 ) -> Samples:
     """Perturb a set of images and predict; `fit` then explains them, as often as wanted.
 
-    Arguments and errors are as of `lime.explain`; `options` matter only where sampling stops early. The first m samples
-    of an image are those that are drawn where `n_samples` is m. `known` holds for each image the targets' probabilities
-    (m, targets) of its first samples, of the same seed and superpixels, which are not predicted again.
+    Arguments and errors are as of `lime.explain`; `options` and `num_features` matter to "auto" only. The first m
+    samples of an image are those that are drawn where `n_samples` is m. `known` holds for each image the targets'
+    probabilities (m, targets) of its first samples, of the same seed and superpixels, which are not predicted again.
     """
+    looks = _looks(n_samples, paired=is_paired(design))
+    n_samples = looks[-1]
     images, segments, n_segments, image_ids = checked_images(images, segments, n_samples, image_ids)
     classes = checked_targets(targets, images)  # (n, t)
     check_one_each("seeds", seeds, images)
@@ -95,9 +106,44 @@ def sample(
     parts = _Parts(hidden, images - hidden, segments, designs, is_paired(design))
     known = [classes.new_zeros(0, classes.shape[1])] * len(classes) if known is None else known
     check_one_each("known", known, images)
-    predictions, n_used = _sample(predict, parts, classes, known, n_samples, batch_size, stop_when_stable, options)
+
+    def enough(image: int, own: torch.Tensor) -> bool:
+        shared = _shared_top(designs[image], own, num_features, options, seeds[image], parts.paired)
+        return shared.min() >= ENOUGH or not own.isfinite().all()  # of those that are not finite no more are asked for
+
+    predictions, n_used = _sample(predict, parts, classes, known, looks, batch_size, enough)
     check_finite(predictions, image_ids)
     return Samples(designs, predictions, n_used)
+
+
+def _looks(n_samples: int | str, *, paired: bool) -> list[int]:
+    """Give after how many samples it is told whether they suffice; the last number is the most."""
+    if n_samples == AUTO:
+        return [number + paired for number in LOOKS]  # the first sample has no partner
+    if isinstance(n_samples, str):
+        raise ValueError(f"`n_samples` is {n_samples!r}; allowed: a number or {AUTO!r}")
+    return [n_samples]
+
+
+def shared_top(
+    samples: Samples, *, num_features: int, options: Surrogate, seeds: Sequence[int], paired: bool
+) -> torch.Tensor:
+    """Tell for each image what "auto" goes by, however many samples were drawn: `surrogate.shared_by_halves`.
+
+    Gives (n, targets) float64; `seeds` are those of the samples.
+    """
+    drawn = zip(*samples, seeds, strict=True)
+    return torch.stack([_shared_top(z, y[:n], num_features, options, seed, paired) for z, y, n, seed in drawn])
+
+
+def _shared_top(
+    design: torch.Tensor, predictions: torch.Tensor, top: int, options: Surrogate, seed: int, paired: bool
+) -> torch.Tensor:
+    shared = {"top": top, "paired": paired, "seed": image_seed(seed, "halves")}
+    try:
+        return shared_by_halves(design[: len(predictions)], predictions, options, **shared)
+    except DependentError:  # without a penalty, of so few samples
+        return predictions.new_zeros(predictions.shape[1])
 
 
 def kept(explanations: Mapping[str, np.ndarray], device: torch.device | str) -> list[torch.Tensor] | None:
@@ -109,6 +155,11 @@ def kept(explanations: Mapping[str, np.ndarray], device: torch.device | str) -> 
         return None
     rows = zip(explanations["predictions"], explanations["n_used"], strict=True)
     return [torch.as_tensor(own[:used, None]).to(device) for own, used in rows]
+
+
+def used_by_auto(explanations: Mapping[str, np.ndarray], n_samples: int | str) -> list[int]:
+    """Give the samples of each image that a file of explanations holds where they were "auto"; none of a number."""
+    return explanations["n_used"].tolist() if n_samples == AUTO else []
 
 
 def on_rows(
@@ -139,12 +190,16 @@ def _sample(
     parts: _Parts,
     classes: torch.Tensor,
     known: Sequence[torch.Tensor],
-    n_samples: int,
+    looks: Sequence[int],
     batch_size: int,
-    stop_when_stable: int | None,
-    options: Surrogate,
+    enough: Callable[[int, torch.Tensor], bool],
 ) -> tuple[torch.Tensor, list[int]]:
-    """Return the targets' probabilities (n, n_samples, t) of all perturbed images and the samples used by image."""
+    """Return the targets' probabilities (n, samples, t) of all perturbed images and the samples used by image.
+
+    At each of the `looks` but the last `enough` tells by the number of an image and its probabilities whether they
+    suffice.
+    """
+    n_samples = looks[-1]
     samples = torch.zeros(
         len(classes), n_samples, classes.shape[1], dtype=torch.float64, device=float64_device(classes.device)
     )
@@ -162,19 +217,13 @@ def _sample(
         for (image, start, stop), own in zip(spans, rows, strict=True):
             samples[image, start:stop] = to_float64(own.index_select(1, classes[image]))
 
-    if stop_when_stable is not None and stop_when_stable < 1:
-        raise ValueError(f"`stop_when_stable` is {stop_when_stable}; allowed: 1 or more, or None to draw every sample")
-    step = n_samples if stop_when_stable is None else _STABILITY_STEP
-    stops = [*range(step + parts.paired, n_samples, step), n_samples]  # the first row has no partner
     active = list(range(len(classes)))
-    for start, stop in pairwise([0, *stops]):
+    for start, stop in pairwise([0, *looks]):
         work = [(image, row) for image in active for row in range(max(start, len(known[image])), stop)]
         batch_size = _in_batches(predict_batch, work, batch_size)
-        if stop_when_stable is not None and stop < n_samples:
+        if stop < n_samples:
             for image in active:
-                own = parts.designs[image][:stop], samples[image, :stop]
-                if _stable(*own, stop_when_stable, options, paired=parts.paired):
-                    n_used[image] = stop
+                n_used[image] = stop if enough(image, samples[image, :stop]) else n_samples
             active = [image for image in active if n_used[image] == n_samples]
     return samples, n_used
 
@@ -212,20 +261,6 @@ def _compose(parts: _Parts, spans: list[tuple[int, int, int]]) -> torch.Tensor:
         visible = visible.view(-1, *parts.segments.shape[1:], 1)  # (b, h, w, 1)
         images.append((visible * parts.change[image]).add_(parts.hidden[image]))
     return images[0] if len(images) == 1 else torch.cat(images)
-
-
-def _stable(design: torch.Tensor, predictions: torch.Tensor, k: int, options: Surrogate, *, paired: bool) -> bool:
-    """Tell whether surrogates of every other sample, or pair of them, name the same k superpixels for every target."""
-    k = min(k, design.shape[1] - 1)
-    of_all = options._replace(selection="none")
-    number = torch.arange(len(design), device=design.device)
-    halves = (((number + 1) // 2 if paired else number) % 2 == half for half in (0, 1))
-    fits = (fit_with_errors(design[own], predictions[own], of_all)[0] for own in halves)
-    try:
-        even, odd = (fit.coefficients.topk(k).indices.sort().values for fit in fits)
-    except DependentError:  # without a penalty, of so few samples
-        return False
-    return torch.equal(even, odd)
 
 
 def checked_images(

@@ -163,31 +163,31 @@ def lime_explainer(
     *,
     seed: int,
     batch_size: int,
-    n_samples: int,
+    n_samples: int | str,
     superpixels: Mapping[str, object],
     hide: str,
     num_features: int,
     engine: str = "unitlens",
     design: str = "bernoulli",
     repeats: int = 1,
-    stop_when_stable: int | None = None,
     given: Mapping[str, np.ndarray] | None = None,
     **surrogate: object,
 ) -> Explainer:
     """Make the explainer that segments images and runs LIME on them.
 
-    `predict`, `batch_size`, `n_samples`, `stop_when_stable` and `surrogate` are as in `lime.explain`,
-    `superpixels` and `given` as in `superpixels_of`. With the image id the `seed` fixes every random choice for an
+    `predict`, `batch_size`, `n_samples` and `surrogate` are as in `lime.explain`, `superpixels` and `given` as in
+    `superpixels_of`. With the image id the `seed` fixes every random choice for an
     image. `hide` is a key of `HIDE`, `num_features` the most superpixels in LIME's own mask, `engine` "unitlens" or
     "lime", the original package, `design` as in `lime.explain`; ValueError where the package cannot do what is asked
     for. LIME is run `repeats` times, each time with another seed: the first run is the explanation, the same whatever
     their number; the others tell its stability.
 
     The explainer gives what `lime.LimeResult` holds, ``selected`` (the mask), ``segments, superpixels`` (their number),
-    by "unitlens" ``predictions`` (n, n_samples) float32, the explained class's probability of every sample, NaN from
-    ``n_used`` on, and, with `repeats` above 1, ``stability`` (n,): see `mask_stability`, at a fifth of the image.
+    by "unitlens" ``predictions`` (n, most samples of an image) float32, the explained class's probability of every
+    sample, NaN from ``n_used`` on, and ``shared_top`` (n,), see `lime_samples.shared_top`, and, with `repeats` above 1,
+    ``stability`` (n,): see `mask_stability`, at a fifth of the image.
     """
-    _check_engine(engine, hide, design, repeats, stop_when_stable)
+    _check_engine(engine, hide, design, repeats, n_samples)
     fixed = {"n_samples": n_samples, "hide": HIDE[hide], "batch_size": batch_size}
 
     def by_package(*inputs: Tensor, **own: Sequence) -> dict[str, Tensor]:
@@ -195,15 +195,20 @@ def lime_explainer(
 
     def by_samples(images: Tensor, segments: Tensor, targets: Tensor, **own: Sequence) -> dict[str, Tensor]:
         options = Surrogate(**surrogate)
-        early = {"stop_when_stable": stop_when_stable, "options": options, "design": design}
-        samples = lime_samples.sample(predict, images, segments, targets, **fixed, **early, **own)
-        result = lime.of_first_target(lime.of_samples(samples, segments, options, paired=is_paired(design)))
-        drawn = torch.arange(n_samples, device=samples.predictions.device) < result.n_used[:, None]
-        return result._asdict() | {"predictions": samples.predictions[..., 0].where(drawn, torch.nan).float()}
+        by = {"num_features": num_features, "options": options}
+        samples = lime_samples.sample(predict, images, segments, targets, design=design, **fixed, **by, **own)
+        paired = is_paired(design)
+        result = lime.of_first_target(lime.of_samples(samples, segments, options, paired=paired))
+        used = result.n_used.to(samples.predictions.device)
+        predictions = samples.predictions[:, : used.max(), 0]
+        predictions = predictions.where(torch.arange(used.max(), device=used.device) < used[:, None], torch.nan).float()
+        shared = lime_samples.shared_top(samples, seeds=own["seeds"], paired=paired, **by)[:, 0]
+        return result._asdict() | {"predictions": predictions, "shared_top": shared}
 
     def nothing(segments: Tensor) -> dict[str, Tensor]:
-        unknown = torch.zeros(len(segments), n_samples, device=segments.device)
-        return lime.no_explanation(segments)._asdict() | ({} if engine == "lime" else {"predictions": unknown})
+        unknown = torch.zeros(len(segments), 1, device=segments.device)
+        own = {} if engine == "lime" else {"predictions": unknown, "shared_top": unknown[:, 0].double()}
+        return lime.no_explanation(segments)._asdict() | own
 
     explain_by = by_package if engine == "lime" else by_samples
 
@@ -279,7 +284,7 @@ def now(device: torch.device | str) -> float:
     return time.perf_counter()
 
 
-def _check_engine(engine: str, hide: str, design: str, repeats: int, stop_when_stable: int | None) -> None:
+def _check_engine(engine: str, hide: str, design: str, repeats: int, n_samples: int | str) -> None:
     if engine not in ("unitlens", "lime"):
         raise ValueError(f"`engine` is {engine!r}; allowed: 'unitlens' or 'lime'")
     if repeats < 1:
@@ -288,8 +293,8 @@ def _check_engine(engine: str, hide: str, design: str, repeats: int, stop_when_s
         raise ValueError(f"`hide` is {hide!r}; allowed with `engine` 'lime': mean, gray, black, white")
     if is_paired(design) and engine == "lime":
         raise ValueError(f"`design` is {design!r}; allowed with `engine` 'lime': 'bernoulli'")
-    if engine == "lime" and stop_when_stable is not None:
-        raise ValueError(f"`stop_when_stable` is {stop_when_stable}; `engine` 'lime' draws every sample: leave it out")
+    if engine == "lime" and n_samples == lime_samples.AUTO:
+        raise ValueError(f"`n_samples` is {n_samples!r}; allowed with `engine` 'lime': a number")
 
 
 def _warning(reasons: Mapping[int, str], count: int) -> dict[str, np.ndarray]:

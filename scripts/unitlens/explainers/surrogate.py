@@ -18,6 +18,7 @@ from unitlens.networks.memory import to_float64
 _logger = logging.getLogger(__name__)
 _FORWARD_UP_TO = 6  # features that `selection="auto"` selects forward, as the reference does
 _RANKING_ALPHA = 0.01  # of the ridge that ranks features for "highest_weights", as in the reference
+_HALVES = 200  # ways of dealing the samples to two halves
 _COLLINEAR = 1e-10  # share of a superpixel's variance below which the superpixels selected before it determine it
 
 
@@ -84,6 +85,56 @@ def fit_with_errors(
     (CR3; Bell and McCaffrey, Survey Methodology 28, 2002): the sum is of (sum_i H_ji u_i)^2, i of a pair, where
     u = (I - L)^-1 e, L of the pair. It covers neither the bias from `alpha` nor the selection, which is taken as given.
     """
+    solved = _solve(design, predictions, options, paired=paired)
+    squares = solved.hat.square() @ solved.adjusted.square()[..., None]
+    if paired:
+        across = _partners(solved.hat), _partners(solved.adjusted)
+        squares = squares + (solved.hat * across[0]) @ (solved.adjusted * across[1])[..., None]
+    stderr = torch.full_like(solved.fit.coefficients, torch.nan)
+    return solved.fit, stderr.scatter(1, solved.selected, squares.clamp(min=0).sqrt()[..., 0])
+
+
+def shared_by_halves(
+    design: torch.Tensor, predictions: torch.Tensor, options: Surrogate, *, top: int, seed: int, paired: bool = False
+) -> torch.Tensor:
+    """Expect which share of the `top` superpixels two halves of the samples have in common, (targets,) float64.
+
+    Named are the `top` superpixels of the largest coefficients, of fewer superpixels all but one. The arguments are as
+    of `fit_with_errors`, but all superpixels are selected. Samples, or pairs, are dealt to two halves at random, 200
+    times, by the `seed`. To first order one half then has the coefficients b + H s u and the other b - H s u, with the
+    fit's own b, H and u and a sign s for each sample (the wild bootstrap; Wu, Annals of Statistics 14, 1986), but the
+    first, which every draw of samples has. Their mean is the fit to all, and their difference varies as that of two
+    independent draws of half as many samples. So the share is what two such draws agree on, on average, without the
+    optimism of errors around one estimate, whose gaps are too wide because its largest coefficients are so partly by
+    chance; two draws of as many samples as these agree on more. 0 where the errors are not known.
+    """
+    solved = _solve(design, predictions, options._replace(selection="none"), paired=paired)
+    count = solved.adjusted.shape[1]
+    groups = torch.arange(count) // 2 if paired else torch.arange(count)
+    generator = torch.Generator().manual_seed(int(seed))
+    signs = 2 * torch.randint(0, 2, (_HALVES, int(groups[-1]) + 1), generator=generator) - 1
+    signs[:, 0] = 0
+    signs = signs[:, groups].to(solved.adjusted)  # (halves, samples)
+    size, shares = min(top, design.shape[1] - 1), []
+    for own, hat, adjusted in zip(
+        solved.fit.coefficients, solved.hat.expand(len(solved.adjusted), -1, -1), solved.adjusted, strict=True
+    ):
+        shift = (adjusted * signs) @ hat.T  # (halves, segments)
+        shared = (largest(own + shift, size) & largest(own - shift, size)).sum(1).double().mean() / size
+        shares.append(shared.where(shift.isfinite().all(), 0))
+    return torch.stack(shares)
+
+
+class _Solved(NamedTuple):
+    """A fit and what its errors are made of; paired samples have one of 0 before the first, so that pairs align."""
+
+    fit: Fit
+    selected: torch.Tensor  # (targets, k)
+    hat: torch.Tensor  # (targets or 1, k, samples): the coefficients are `hat` @ y
+    adjusted: torch.Tensor  # (targets, samples): residuals, each divided by what the fit leaves of it
+
+
+def _solve(design: torch.Tensor, predictions: torch.Tensor, options: Surrogate, *, paired: bool) -> _Solved:
     design, predictions = _checked_samples(design, predictions)
     weights = proximity(design, options)
     share = weights / weights.sum()
@@ -102,37 +153,38 @@ def fit_with_errors(
     coefficients = solution.new_zeros(y.shape[1], x.shape[1]).scatter(1, selected, solution)
     residual = y - x @ coefficients.T  # (samples, targets)
     r2 = 1 - weights @ residual.square() / (weights @ y.square())
-
-    variance = _variance(columns, hat, share, residual.T, paired=paired)
-    stderr = torch.full_like(coefficients, torch.nan).scatter(1, selected, variance.sqrt())
-    return Fit(coefficients, prediction_mean - coefficients @ design_mean, r2), stderr
+    fit = Fit(coefficients, prediction_mean - coefficients @ design_mean, r2)
+    return _Solved(fit, selected, *_adjusted(columns, hat, share, residual.T, paired=paired))
 
 
-def _variance(
+def _adjusted(
     columns: torch.Tensor, hat: torch.Tensor, share: torch.Tensor, residual: torch.Tensor, *, paired: bool
-) -> torch.Tensor:
-    """Estimate the squared errors (targets, k) of `fit_with_errors`.
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give `hat` and the adjusted residuals of `_Solved`.
 
     `columns` and `hat` are (targets or 1, k, samples), the `share` of all weight (samples,), residuals (targets,
     samples).
     """
     left = 1 - share - (columns * hat).sum(1)  # (targets or 1, samples)
     if not paired:
-        return (hat.square() @ (residual / left).square()[..., None])[..., 0]
+        return hat, residual / left
     # Rows of 0, which add nothing, are the partners of the first sample and, where it has none, of the last.
     pad = (1, (len(share) + 1) % 2)
     columns, hat, residual = (torch.nn.functional.pad(values, pad) for values in (columns, hat, residual))
     left, share = (torch.nn.functional.pad(values, pad, value=value) for values, value in ((left, 1), (share, 0)))
+    across = _partners(share) + (columns * _partners(hat)).sum(1)  # leverage of the partner
+    determinant = left * _partners(left) - across * _partners(across)
+    return hat, (_partners(left) * residual + across * _partners(residual)) / determinant
 
-    def partners(values: torch.Tensor) -> torch.Tensor:
-        return values.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
 
-    across = partners(share) + (columns * partners(hat)).sum(1)  # leverage of the partner
-    determinant = left * partners(left) - across * partners(across)
-    adjusted = (partners(left) * residual + across * partners(residual)) / determinant
-    squares = hat.square() @ adjusted.square()[..., None]
-    products = (hat * partners(hat)) @ (adjusted * partners(adjusted))[..., None]
-    return (squares + products).clamp(min=0)[..., 0]
+def _partners(values: torch.Tensor) -> torch.Tensor:
+    return values.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+
+
+def largest(coefficients: torch.Tensor, count: int) -> torch.Tensor:
+    """Mark the `count` largest of coefficients (..., d) along the last axis, the first of equal ones."""
+    places = coefficients.sort(dim=-1, descending=True, stable=True).indices[..., :count]
+    return torch.zeros_like(coefficients, dtype=torch.bool).scatter(-1, places, True)
 
 
 def proximity(design: torch.Tensor, options: Surrogate) -> torch.Tensor:

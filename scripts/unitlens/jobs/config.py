@@ -198,6 +198,8 @@ def _check_tuning(config: dict) -> list[str]:
     problems = [] if known else [f"tune.reference: {tune['reference']} is not among explain.cams: {', '.join(cams)}"]
     if len(tune["grid"].get("num_features", [])) > 1 and tune["objective"] != "mask_iou":
         problems.append("tune.grid.num_features: several values matter to the objective mask_iou only; give one")
+    if config["explain"]["lime"]["n_samples"] == "auto" and "n_samples" not in tune["grid"]:
+        problems.append("tune.grid: list n_samples, for with explain.lime.n_samples: auto settings share no sample")
     if all(len(values) == 1 for values in tune["grid"].values()):
         problems.append("tune.grid: no key has several values, so there is nothing to compare")
     problems += [

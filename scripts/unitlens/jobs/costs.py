@@ -18,6 +18,7 @@ GPU_PASS, CPU_PASS = 5.6e-5, 0.017  # seconds of one prediction: on an H100, on 
 GPU_START, CPU_START = 19.0, 3.5  # seconds until a job works: with a GPU, on a cluster; without one
 _SIDE = 224  # pixels
 _SHOWN = 0.01  # share of a total from which on a rule has a line of its own
+_AUTO_SAMPLES = 2500  # of an image with `n_samples: auto`: docs/tuning.md
 _CAM_PASSES = {"ablationcam": 4, "scorecam": 512}  # for an image, before `layer4`; the others go there and back
 
 
@@ -89,6 +90,7 @@ def things(config: Mapping, wildcards: Mapping[str, str], rows: Callable[[str], 
     cams, others = config["explain"]["cams"], [each for each in config["explain"].values() if isinstance(each, Mapping)]
     lime, grid = config["explain"].get("lime", {}), config.get("tune", {}).get("grid", {})
     samples, explainers = lime.get("n_samples", 1000), len(cams) + len(others)
+    samples = _AUTO_SAMPLES if samples == "auto" else samples
     faithfulness, sanity = config["faithfulness"], config["sanity"]
     curves = 2 * len(faithfulness["baselines"]) * (faithfulness["steps"] - 2) + 2 * len(faithfulness["percentiles"]) + 1
     tuned = math.prod(len(grid.get(key, "1")) for key in ("superpixels", "hide"))
@@ -111,7 +113,7 @@ def things(config: Mapping, wildcards: Mapping[str, str], rows: Callable[[str], 
         * 2
         * len(config["switch_off"]["units"]),  # four kinds of sets, on half of the source images
         "curves": own * 2 * explainers * curves,  # as many again for controls
-        "seeds": first("sanity") * (sanity["seeds"] - 1) * max(sanity["samples"]),
+        "seeds": first("sanity") * (sanity["seeds"] - 1) * max(*sanity["samples"], samples),
         "settings": min(own, first("tune")) * tuned * max(grid.get("n_samples", [samples])),
         "stages": first("sanity") * len(sanity["cams"]) * (sanity["stages"] + 1),
         "verified": first("verify"),

@@ -3,7 +3,7 @@
 A setting is a mapping with the keys of `explain.lime` in the config.
 
 Settings that share superpixels and hiding share their perturbed images: the model sees those of the most samples, and
-every other setting is a fit to the first of them, exactly what `lime.explain` would have given.
+every other setting is a fit to the first of them, exactly what `lime.explain` would have given; but "auto" draws alone.
 """
 
 import hashlib
@@ -20,13 +20,13 @@ from torch import Tensor
 
 from unitlens.explainers import items, lime, lime_samples, masks, run, segment
 from unitlens.explainers.items import image_seed, stream_seeds
-from unitlens.explainers.surrogate import DEFAULTS, DependentError, Fit, fit
+from unitlens.explainers.surrogate import DEFAULTS, DependentError, Fit, Surrogate, fit
 from unitlens.images import fill
 from unitlens.jobs import progress
 from unitlens.measures import faithfulness
 from unitlens.measures.agreement import self_iou
 
-_SCORES = ("setting", "image_id", "superpixels", "score", "mask_area", "ceiling")
+_SCORES = ("setting", "image_id", "superpixels", "score", "mask_area", "ceiling", "samples")
 _SECONDS = ("part", "segmentation", "images", "seconds")
 OBJECTIVES = ("equal_area_iou", "mask_iou", "insertion")
 # (saliency, LIME's own masks, rows) -> a score and what ties let it reach at most, each a number a row
@@ -66,8 +66,8 @@ Setting = dict[str, object]
 def complete(options: Mapping[str, object]) -> Setting:
     """Give a setting every key of `KEYS` in a fixed order, and its superpixels every option of their method.
 
-    ``engine, design, stop_when_stable, repeats`` are left out: a sweep draws every sample once, by one design. Equal
-    settings are equal dicts, and have one `setting_id`.
+    ``engine, design, repeats`` are left out: a sweep draws every sample once, by one design. Equal settings are equal
+    dicts, and have one `setting_id`.
     """
     superpixels = dict(options["superpixels"])
     method = superpixels["method"]
@@ -142,6 +142,9 @@ def to_explain_instance(setting: Mapping[str, object], *, seed: int) -> dict[str
         "model_regressor": {"Ridge": {"alpha": setting["alpha"]}},
         "random_seed": seed,
     }
+    if setting["n_samples"] == lime_samples.AUTO:
+        del keywords["num_samples"]
+        notes.append("num_samples is left out: the package draws as many samples as it is told")
     if isinstance(hide, str):
         del keywords["hide_color"]
         notes.append(f"hide_color is left out: the package cannot hide superpixels with {hide}")
@@ -190,10 +193,12 @@ def _plain(value: object) -> object:
 def surrogate(setting: Mapping[str, object], design: Tensor, predictions: Tensor) -> Fit:
     """Fit a complete setting's surrogate to the first samples of a longer design, as `lime.explain` does to its own.
 
-    `design` (samples, superpixels) and `predictions` (samples, targets) have at least as many samples as the setting.
+    `design` (samples, superpixels) and `predictions` (samples, targets) have at least as many samples as the setting,
+    or by "auto" as many as were drawn.
     """
     options = {key: setting[key] for key in DEFAULTS._fields}
-    return fit(design[: setting["n_samples"]], predictions[: setting["n_samples"]], **options)
+    used = slice(None) if setting["n_samples"] == lime_samples.AUTO else slice(setting["n_samples"])
+    return fit(design[used], predictions[used], **options)
 
 
 # ---- scores
@@ -304,7 +309,8 @@ def sweep(
     have kept (`lime_samples.kept`): all of its superpixels and hiding use them. With the image id the seed fixes an
     image's perturbations, as in `run.lime_explainer`. Gives two tables by column: the scores, a row for each setting
     and image, with the superpixels of the image and the share of it in LIME's own mask, 0 where no superpixel is
-    positive, and the ceiling (these three are NaN where `lime.explain` refuses an image); and the seconds to segment
+    positive, and the ceiling (these three are NaN where `lime.explain` refuses an image), and the samples of the image
+    (NaN where "auto" draws none); and the seconds to segment
     the images, a row for each kind of superpixels, and to predict perturbed images (part ``sample``), those of all
     settings together but for the known.
     """
@@ -319,17 +325,21 @@ def sweep(
         seconds.append(("superpixels", superpixel_text(superpixels), len(images), took))
         counts = segment.superpixel_counts(segments, absent)
         for hide, of_design in progress.each(_grouped(of_superpixels, "hide"), "kinds of hiding"):
-            most = max(setting["n_samples"] for setting in of_design.values())
+            longest = max(of_design.values(), key=lambda setting: setting["n_samples"])  # or one of "auto", alone
+            most = lime_samples.LOOKS[-1] if longest["n_samples"] == lime_samples.AUTO else longest["n_samples"]
             rows = [row for row, count in enumerate(counts.tolist()) if 2 <= count <= most and targets[row] >= 0]
             start = run.now(images.device)
-            options = {"n_samples": most, "hide": fill.HIDE[hide], "batch_size": batch_size, "design": design}
+            options = {"hide": fill.HIDE[hide], "batch_size": batch_size, "design": design}
+            options |= {key: longest[key] for key in ("n_samples", "num_features")}
+            options["options"] = Surrogate(**{key: longest[key] for key in DEFAULTS._fields})
             own = {"seeds": seeds, "image_ids": image_ids}
             if known and (superpixels, hide) == (known[0]["superpixels"], known[0]["hide"]):
                 own["known"] = known[1]
-            inputs = (images, segments, targets)
-            samples = _sample(partial(lime_samples.sample, predict, **options), rows, *inputs, **own)
+            samples = _sample(partial(lime_samples.sample, predict, **options), rows, images, segments, targets, **own)
             predicting += run.now(images.device) - start
-            predicted += sum(max(most - len(own["known"][row]), 0) if "known" in own else most for row in rows)
+            drawn = [len(samples[row][0]) if row in samples else most for row in rows]
+            held = [len(own["known"][row]) if "known" in own else 0 for row in rows]
+            predicted += sum(max(each - there, 0) for each, there in zip(drawn, held, strict=True))
             for name, setting in of_design.items():
                 values = _score_setting(setting, samples, segments, counts, score)
                 found[name] = list(zip(image_ids, counts.tolist(), *values.tolist(), strict=True))
@@ -343,8 +353,9 @@ def _by_column(names: Sequence[str], rows: Sequence[tuple]) -> dict[str, list]:
 
 
 def _grouped(swept: Mapping[str, Setting], key: str) -> list[tuple[object, dict[str, Setting]]]:
-    """Group settings by their value of a key."""
+    """Group settings by their value of a key; one that draws "auto" samples shares them with no other."""
     text = {name: json.dumps(setting[key]) for name, setting in swept.items()}
+    text |= {name: f"{text[name]} {name}" for name in swept if (key, swept[name]["n_samples"]) == ("hide", "auto")}
     names = sorted(swept, key=lambda name: (text[name], name))
     groups = [{name: swept[name] for name in same} for _, same in groupby(names, key=lambda name: text[name])]
     return [(next(iter(group.values()))[key], group) for group in groups]
@@ -361,19 +372,20 @@ def _sample(draw: Callable, rows: Sequence[int], *images: Tensor, **own: Sequenc
     samples, failing = items.without_failing(sample, len(rows))
     if samples is None:
         return {}
-    drawn = zip(rows, samples.designs, samples.predictions, strict=True)
-    return {row: (design, own) for place, (row, design, own) in enumerate(drawn) if place not in failing}
+    drawn = zip(rows, *samples, strict=True)
+    return {row: (design[:n], own[:n]) for place, (row, design, own, n) in enumerate(drawn) if place not in failing}
 
 
 def _score_setting(
     setting: Setting, samples: Mapping[int, tuple[Tensor, Tensor]], segments: Tensor, counts: Tensor, score: Score
 ) -> np.ndarray:
-    """Return score, mask area and ceiling (3, n) of the images, NaN where LIME refuses one."""
-    n_samples, values = setting["n_samples"], np.full((3, len(segments)), np.nan)
-    fits = {}
+    """Return score, mask area, ceiling and samples (4, n) of the images, NaN where LIME refuses one, but a number."""
+    n_samples, values, fits = setting["n_samples"], np.full((4, len(segments)), np.nan), {}
+    auto = n_samples == lime_samples.AUTO
     for row, own in samples.items():
+        values[3, row] = len(own[0])
         with suppress(DependentError):  # without a penalty, of so few samples
-            if counts[row] <= n_samples:
+            if auto or counts[row] <= n_samples:
                 fits[row] = surrogate(setting, *own).coefficients
     if fits:
         rows, coefficients = list(fits), lime.padded(list(fits.values()))[:, 0]  # (n, d): there is one target
@@ -381,5 +393,8 @@ def _score_setting(
         saliency = lime.painted(coefficients.clamp(min=0), own)
         selected = lime.mask(coefficients, own, num_features=setting["num_features"])
         scores, ceilings = score(saliency.float(), selected, rows)
-        values[:, rows] = torch.stack([each.cpu() for each in (scores, selected.cpu().double().mean((1, 2)), ceilings)])
+        values[:3, rows] = torch.stack(
+            [each.cpu() for each in (scores, selected.cpu().double().mean((1, 2)), ceilings)]
+        )
+    values[3] = values[3] if auto else n_samples
     return values

@@ -17,7 +17,7 @@ import torch
 from scipy.stats import hypergeom
 from torch import Tensor, nn
 
-from unitlens.explainers import items, lime, lime_samples, masks, run
+from unitlens.explainers import items, lime_samples, masks, run, surrogate
 from unitlens.explainers.items import image_seed, repeated_ids, stream_seeds
 from unitlens.images import fill
 from unitlens.jobs.progress import each
@@ -179,7 +179,7 @@ def expected_jaccard(n: int, k: int) -> float:
 
 def top_superpixels(coefficients: Tensor, size: int) -> Tensor:
     """Mark the largest coefficients of each row of (draws, superpixels) but none of 0, which are not selected."""
-    return lime.largest(coefficients, size) & (coefficients != 0)
+    return surrogate.largest(coefficients, size) & (coefficients != 0)
 
 
 def mean_jaccard(sets: Tensor) -> float:

@@ -166,7 +166,8 @@ def randomization(summary: pd.DataFrame) -> Figure:
 def stability(summary: pd.DataFrame, *, titles: Mapping[str, str], models: Sequence[str] = ()) -> Figure:
     """Draw how far LIME agrees with itself, by the number of samples, one panel each of the first two measures."""
     charts.require(summary, "mean", "There is no source image on which LIME can be compared with itself.")
-    parts = {title: summary[summary["measure"] == measure] for measure, title in list(titles.items())[:2]}
+    drawn = summary[summary["n_samples"].notna()]
+    parts = {title: drawn[drawn["measure"] == measure] for measure, title in list(titles.items())[:2]}
     looks = charts.looks([*models, *summary["model"]])
     layout = {"height": 2.4, "columns": 2, "width": charts.NARROW}
     panels = charts.band_plot(parts, x="n_samples", series="model", looks=looks, **layout)

@@ -23,7 +23,7 @@ from unitlens.tables import resampling
 from unitlens.tables.agreement import headline
 from unitlens.tables.complexity import MEAN_OF_PAIRS
 from unitlens.tables.faithfulness import KEYS
-from unitlens.tables.sanity import SETTLED, fully_randomized, settled_at
+from unitlens.tables.sanity import SETTLED, at_maps, fully_randomized, has_settled, settled_at
 
 _NAMED = 5  # images in a sentence
 
@@ -201,16 +201,20 @@ def randomization_findings(summary: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def stability_findings(summary: pd.DataFrame, *, top: int, n_samples: int) -> list[str]:
-    """Say how many samples LIME needs until its ``top`` superpixels settle, and how stable it is with ``n_samples``."""
+def stability_findings(summary: pd.DataFrame, *, top: int, n_samples: int | str) -> list[str]:
+    """Say how many samples LIME needs until its ``top`` superpixels settle, and how stable it is with ``n_samples``.
+
+    These are of the maps: a number or "auto".
+    """
     sentences = []
     for model, group in summary.groupby("model", sort=False):
-        rows = group[group["n_samples"] == n_samples].set_index("measure")
+        rows = at_maps(group, n_samples).set_index("measure")
         sentences += say(
             "evaluation.stability",
             model=model,
             top=top,
             settled=settled_at(group),
+            enough=has_settled(group, n_samples),
             most=group["n_samples"].max(),
             n_samples=n_samples,
             at_least=SETTLED,

@@ -58,7 +58,8 @@ def collect(
         ``image`` (h, w, 3) uint8, ``aspect`` (width / height), ``object`` (an SVG path on a square of side
         `pages.CANVAS`, empty where the sheet gives no object), ``account`` or None, ``pairs``, from two explainers'
         titles to the IoU of their maps, and ``maps``: ``title``, ``heat`` (h, w, 3) uint8, ``mask`` (h, w) bool or
-        None, ``covers``, the share of the image that a mask of whole superpixels covers, ``scores, warning``.
+        None, ``covers``, the share of the image that a mask of whole superpixels covers, ``samples`` (0 of other
+        explainers than LIME) and ``shared``, as ``shared_top`` in docs/outputs.md, ``scores, warning``.
 
     Raises
     ------
@@ -123,6 +124,8 @@ def explain_page(cards: Sequence[Mapping], area: float, explained: int) -> dict[
             f"Mask: the most salient {100 * area:g} % of the image stay bright. Masks of explainers with "
             "superpixels, as LIME, show whole superpixels, as many as come closest to that; below such a map stands "
             "what they cover.",
+            "Below LIME's map: the perturbed images it is made of (samples), and the share of its most important "
+            "superpixels that two halves of them are expected to name both. Other samples agree on at least as many.",
             f"IoU: how far the masks of two explainers overlap (intersection over union), both cut to exactly "
             f"{100 * area:g} % of the image, of equally salient pixels some at random; unrelated pixels have "
             f"{chance_iou(area):.2f}, maps of different source images more (see the report). Order by disagreement: "
@@ -203,6 +206,8 @@ def _map(
         "heat": np.rint(255 * explanation_figures.blend(image, saliency, superpixels)).astype(np.uint8),
         "mask": mask,
         "covers": None if mask is None or superpixels is None else float(mask.mean()),
+        "samples": int(arrays["n_used"][i]) if "n_used" in arrays else 0,
+        "shared": float(arrays["shared_top"][i]) if "shared_top" in arrays else np.nan,
         "warning": arrays["warning"][i],
     }
 

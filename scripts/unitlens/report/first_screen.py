@@ -15,7 +15,7 @@ from unitlens.report.pages import say
 from unitlens.report.read_first import FEW, Tables, by
 from unitlens.tables import agreement, comparison, netdissect, unit_labels
 from unitlens.tables.complexity import MEAN_OF_PAIRS
-from unitlens.tables.sanity import fully_randomized, settled_at
+from unitlens.tables.sanity import fully_randomized, has_settled
 
 _CONCEPTS = 4  # bars of a tile
 _PAIRS = 4  # of the image that is shown
@@ -285,10 +285,10 @@ def _dots(model: str, rows: pd.DataFrame) -> dict[str, object]:
     }
 
 
-def checks(tables: Tables, *, n_samples: int) -> list[dict[str, object]]:
+def checks(tables: Tables, *, n_samples: int | str) -> list[dict[str, object]]:
     """List which checks passed: of the code, of explainers on randomized networks, of LIME's draws and of controls.
 
-    ``ok`` is whether nothing speaks against the explainers; `n_samples` is LIME's number.
+    ``ok`` is whether nothing speaks against the explainers; `n_samples` is LIME's number, or "auto".
     """
     made = {"verification": _verified, "randomization": _randomized, "stability": _stable, "faithfulness": _controls}
     options = {"stability": {"n_samples": n_samples}}
@@ -314,9 +314,9 @@ def _randomized(summary: pd.DataFrame) -> dict[str, object]:
     return _check(not names and not undecided, sentences, "#randomized-networks")
 
 
-def _stable(summary: pd.DataFrame, *, n_samples: int) -> dict[str, object]:
-    at = {model: settled_at(group) for model, group in summary.groupby("model", sort=False)}
-    settled = [model for model, n in at.items() if n is not None and n <= n_samples]
+def _stable(summary: pd.DataFrame, *, n_samples: int | str) -> dict[str, object]:
+    at = {model: has_settled(group, n_samples) for model, group in summary.groupby("model", sort=False)}
+    settled = [model for model, enough in at.items() if enough]
     unsettled = [model for model in at if model not in settled]
     sentences = say("summary.stable", settled=settled, open=unsettled, n_samples=n_samples)
     return _check(not unsettled, sentences, "#stability-of-lime")

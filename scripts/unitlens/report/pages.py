@@ -32,7 +32,16 @@ _MOST_PARTS = 12  # of a region; the largest are kept
 _TEMPLATES = Path(__file__).parent / "templates"
 _TAG = re.compile(r"\{%((?!%\}).)*%\}")  # matched with a whole line
 _FILTERS = (  # how templates write numbers and names
-    *(text.thousands, text.counted, text.plural, text.decimals, text.percent, text.percents, text.points),
+    *(
+        text.samples_of_maps,
+        text.thousands,
+        text.counted,
+        text.plural,
+        text.decimals,
+        text.percent,
+        text.percents,
+        text.points,
+    ),
     *(text.in_seconds, text.estimate, text.mean_estimate, text.p_value),
     *(text.explainer_title, text.pair_title, text.listed, visible),
 )

@@ -106,6 +106,11 @@ def plural(n: int, one: str, many: str = "") -> str:
     return one if n == 1 else many or f"{one}s"
 
 
+def samples_of_maps(n_samples: int | str) -> str:
+    """Say how many samples LIME's maps are made of: a number, or "auto"."""
+    return "samples that each map took" if n_samples == "auto" else f"{counted(n_samples, 'sample')} of the maps"
+
+
 def counted(n: int, one: str, many: str = "") -> str:
     """Write how many there are of what, for instance ``1 unit`` or ``1,024 units``."""
     return f"{n:,} {plural(n, one, many)}"

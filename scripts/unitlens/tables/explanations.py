@@ -51,6 +51,7 @@ def explanation_table(columns: Mapping[str, np.ndarray], facts: Mapping[str, obj
             "saved_passes": columns.get("saved_passes", np.full(images, pd.NA)),
             "superpixels": columns.get("superpixels", np.full(images, pd.NA)),
             "samples": columns.get("n_used", np.full(images, pd.NA)),
+            "shared_top": columns.get("shared_top", nothing),
             "r2": columns.get("r2", nothing),
             "stability": columns.get("stability", nothing),
         }

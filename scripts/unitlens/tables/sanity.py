@@ -89,6 +89,7 @@ def check_stability(
     *,
     without: Container[int] = (),
     counts: Sequence[int],
+    own: Sequence[int] = (),
     top: int,
     area: float,
     seed: int,
@@ -98,7 +99,8 @@ def check_stability(
 
     `samples` are those of each seed, as `sanity.draw` gives them, of images with superpixels `segments` (n, h, w);
     `images` has ``image_id`` and further columns to keep. Images `without` an explanation, by their number, have NaN.
-    The surrogate is fitted to so many of the first samples as `counts` says, the largest being the full count; the
+    The surrogate is fitted to so many of the first samples as `counts` says, and, in rows without ``n_samples``, to the
+    image's `own` number, if these are given; the largest is the full count. The
     `top` superpixels with the largest coefficients and the maps cut to the share `area` are compared. `options` are
     LIME's, of which `surrogate.fit` gets its own. Where its penalty `alpha` is 0 and so few samples leave superpixels
     dependent on each other, values are NaN too.
@@ -113,19 +115,20 @@ def check_stability(
     for i, image in enumerate(each(images.to_dict("records"), "source images")):
         labels = segments[i].long()
         coefficients = {}  # (seeds, superpixels) each
-        for n in () if i in without else sorted(counts):
+        counted = [(n, n) for n in sorted(counts)] + ([(pd.NA, own[i])] if len(own) else [])
+        for n in () if i in without else {used for _, used in counted}:
             with suppress(DependentError):  # without a penalty, of so few samples
                 fits = [fit(own.designs[i][:n], own.predictions[i, :n], **surrogate) for own in samples]
                 coefficients[n] = torch.stack([one.coefficients[0] for one in fits])
         ties = {"image_id": image["image_id"], "seed": seed}
         found = sanity.seed_stability(coefficients, labels, top=top, area=area, **ties) if coefficients else {}
         facts = image | {"seeds": len(samples), "superpixels": int(labels.max()) + 1}
-        for n in sorted(counts):
+        for n, used in counted:
             for name in STABILITY_MEASURES:
-                value, chance, ceiling = found[n][name] if n in found else [np.nan] * 3
+                value, chance, ceiling = found[used][name] if used in found else [np.nan] * 3
                 numbers = {"value": value, "chance": chance, "ceiling": ceiling}
                 rows.append(facts | {"n_samples": n, "measure": name} | numbers)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).astype({"n_samples": "Int64"})
 
 
 def summarize_stability(scores: pd.DataFrame) -> pd.DataFrame:
@@ -149,9 +152,25 @@ def fully_randomized(summary: pd.DataFrame) -> pd.DataFrame:
 
 def settled_at(summary: pd.DataFrame) -> int | None:
     """Fewest samples from which on the mean Jaccard index of one model's top superpixels stays settled, if any."""
-    own = summary[summary["measure"] == "top_jaccard"].sort_values("n_samples", ascending=False)
+    own = summary[(summary["measure"] == "top_jaccard") & summary["n_samples"].notna()]
+    own = own.sort_values("n_samples", ascending=False)
     settled = own[(own["mean"] >= SETTLED).cummin()]
     return int(settled["n_samples"].min()) if len(settled) else None
+
+
+def at_maps(summary: pd.DataFrame, n_samples: int | str) -> pd.DataFrame:
+    """Rows of one model at the number of samples of the maps: `n_samples`, or by "auto" what each image takes."""
+    number = summary["n_samples"]
+    return summary[number.isna() if n_samples == "auto" else number == n_samples]
+
+
+def has_settled(summary: pd.DataFrame, n_samples: int | str) -> bool:
+    """Tell whether one model's top superpixels have settled at the number of samples of the maps."""
+    if n_samples == "auto":
+        own = at_maps(summary, n_samples)
+        return bool((own.loc[own["measure"] == "top_jaccard", "mean"] >= SETTLED).any())
+    settled = settled_at(summary)
+    return settled is not None and settled <= n_samples
 
 
 def require_passed(differences: pd.DataFrame) -> None:

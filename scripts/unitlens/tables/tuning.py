@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from unitlens.explainers.lime_samples import AUTO
 from unitlens.measures.lime_sweep import (
     KEYS,
     Setting,
@@ -56,7 +57,7 @@ def leaderboard(
     table["note"] = pd.Series(notes or {}, dtype=object).reindex(table.index).fillna("")
     table["segmentation"] = table.superpixels.map(superpixel_text)
     table["n_features"] = table.n_features.astype("Int64")
-    table["forward_passes"] = table.n_samples
+    table["forward_passes"] = [_passes(scores[scores.setting == name], n) for name, n in table.n_samples.items()]
     table = table.join(means.rename(columns={"undefined": "refused"}))
     table["mask_area"], table["ceiling"] = by_setting.mask_area.mean(), by_setting.ceiling.mean()
     table["empty"] = by_setting.mask_area.agg(lambda area: (area == 0).sum())
@@ -70,6 +71,11 @@ def leaderboard(
     return table[
         [*first, "ceiling", "mask_area", "empty", "refused", "left_out", "front", *tested, "note"]
     ].reset_index(drop=True)
+
+
+def _passes(scores: pd.DataFrame, n_samples: int | str) -> int:
+    """Give the forward passes a source image, of "auto" the mean; 0 where no image was sampled."""
+    return round(np.nan_to_num(scores["samples"].mean())) if n_samples == AUTO else n_samples
 
 
 def _against(scores: pd.DataFrame, item: str, reference: str, seed: int) -> pd.DataFrame:
@@ -199,10 +205,10 @@ def modeled_cost(board: pd.DataFrame, seconds: pd.DataFrame) -> pd.DataFrame:
     """
     each = seconds[seconds.part == "superpixels"].groupby("segmentation")[["seconds", "images"]].sum()
     sample = seconds.loc[seconds.part == "sample", ["seconds", "images"]].sum()
-    table = board[["rank", "setting", "name", "segmentation", "n_samples", "mean"]].copy()
+    table = board[["rank", "setting", "name", "segmentation", "n_samples", "forward_passes", "mean"]].copy()
     table["superpixel_seconds"] = (each.seconds / each.images)[table.segmentation].to_numpy()
     table["sample_seconds"] = sample.seconds / sample.images
-    table["seconds"] = table.superpixel_seconds + table.n_samples * table.sample_seconds
+    table["seconds"] = table.superpixel_seconds + table.pop("forward_passes") * table.sample_seconds
     table["front"] = pareto_front(table["mean"], table.seconds)
     return table
 

@@ -235,7 +235,7 @@ def test_the_lime_package_depends_on_seed_and_id_alone(planted):
     together = explain_corner(planted, engine="lime", hide="gray")
     alone = explain_corner(planted[1:], ids=IDS[1:2], engine="lime", hide="gray", batch_size=64)
     torch.testing.assert_close(alone["coefficients"], together["coefficients"][1:], rtol=0, atol=1e-9)
-    assert together.keys() | {"predictions"} == explain_corner(planted, hide="gray").keys()
+    assert together.keys() | {"predictions", "shared_top"} == explain_corner(planted, hide="gray").keys()
     assert together["stderr"].isnan().all()
     assert together["n_used"].tolist() == [200, 200]
     other = explain_corner(planted, engine="lime", hide="gray", seed=8)
@@ -253,7 +253,9 @@ def test_limes_options_reach_the_surrogate(planted):
     for selection, entered in (("none", 12), ("highest_weights", 2), ("forward_selection", 2)):
         result = explain_corner(planted, predict=patches, hide="gray", n_features=2, selection=selection)
         assert (~result["stderr"].isnan()).sum(1).tolist() == [entered] * 2
-    assert explain_corner(planted, hide="gray", stop_when_stable=1)["n_used"].tolist() == [100, 100]
+    auto = explain_corner(planted, hide="gray", n_samples="auto", num_features=1)
+    assert auto["n_used"].tolist() == [250, 250] and auto["predictions"].shape == (2, 250)
+    assert auto["shared_top"].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("engine", ["unitlens", "lime"])
@@ -326,7 +328,7 @@ def test_images_that_lime_cannot_explain_are_named(planted, engine):
             {"engine": "lime", "hide": "noise"},
             "`hide` is 'noise'; allowed with `engine` 'lime': mean, gray, black, white",
         ),
-        ({"engine": "lime", "stop_when_stable": 3}, "`stop_when_stable` is 3; `engine` 'lime' draws every sample"),
+        ({"engine": "lime", "n_samples": "auto"}, "`n_samples` is 'auto'; allowed with `engine` 'lime': a number"),
     ],
 )
 def test_options_that_do_not_go_together_are_named(planted, options, message):

@@ -208,7 +208,7 @@ def test_blur_keeps_a_flat_image_and_the_mean_of_a_step():
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"hide": "noise"}, {"n_features": 3}, {"stop_when_stable": 2, "n_samples": 400}]
+    "options", [{}, {"hide": "noise"}, {"n_features": 3}, {"num_features": 1, "n_samples": "auto"}]
 )
 def test_result_depends_neither_on_batches_nor_on_the_other_images(options):
     images, targets, seeds = some_images(3), torch.tensor([[0, 1], [1, 2], [3, 0]]), [11, 12, 13]
@@ -240,42 +240,6 @@ def test_seeds_matter():
     images = some_images(1)
     first, second = (explain(images, torch.tensor([0]), seeds=[seed]) for seed in (1, 2))
     assert not torch.equal(first.coefficients, second.coefficients)
-
-
-def test_early_stop_saves_samples_and_keeps_the_ranking():
-    images = some_images(1, 16, 16)
-    labels = segment.grid(images, size=4)
-
-    def obvious(batch):
-        share = (batch == images).all(3).double()
-        score = 0.3 * share[:, 0, 0] + 0.2 * share[:, 0, 5] + 0.1 * share[:, 15, 15]
-        return torch.stack([score, 1 - score], 1)
-
-    full = explain(images, torch.tensor([0]), labels, obvious, n_samples=500)
-    short = explain(images, torch.tensor([0]), labels, obvious, n_samples=500, stop_when_stable=3)
-    assert full.n_used.tolist() == [500]
-    assert short.n_used.tolist() == [100]
-    assert short.coefficients.topk(3).indices.tolist() == full.coefficients.topk(3).indices.tolist() == [[0, 1, 15]]
-
-    coin = seeded(0)
-
-    def toss(batch):
-        return torch.rand(len(batch), 2, generator=coin)
-
-    for k in (5, 16, 99):  # there are 16 superpixels, of which the last must be the same twice where all are asked for
-        random = explain(images, torch.tensor([0]), labels, toss, n_samples=250, stop_when_stable=k)
-        assert random.n_used.tolist() == [250]
-
-
-def test_samples_too_few_for_a_fit_without_a_penalty_are_not_stable():
-    images = some_images(1, 16, 16)
-    labels = segment.grid(images, size=2)  # 64 superpixels, more than half of the first 100 samples
-
-    def obvious(batch):
-        return (batch == images).all(3).double()[:, 0, :2]
-
-    result = explain(images, torch.tensor([0]), labels, obvious, n_samples=300, stop_when_stable=1, alpha=0.0)
-    assert result.n_used.tolist() == [200]
 
 
 def test_mask_takes_only_positive_superpixels_and_at_most_so_many():
@@ -347,7 +311,7 @@ def test_predictions_that_are_not_finite_name_the_image(bad):
     with pytest.raises(ValueError, match=r"NaN or infinite probabilities for images \[1\]"):
         explain(images, targets, model=broken)
     with pytest.raises(ValueError, match=r"NaN or infinite probabilities for images \[1\]"):
-        explain(images, targets, model=broken, n_samples=250, stop_when_stable=3)
+        explain(images, targets, model=broken, n_samples="auto", num_features=1)
     for function in (lime.explain, lime.explain_with_package):
         with pytest.raises(ValueError, match=r"NaN or infinite probabilities for images \['cat'\]"):
             function(broken, images, labels, targets, n_samples=60, seeds=[0, 1, 2], image_ids=ids)
@@ -434,9 +398,8 @@ def test_bad_input_is_named():
         explain(images, targets, hide=0.5)
     with pytest.raises(ValueError, match=r"`batch_size` is 0"):
         explain(images, targets, batch_size=0)
-    with pytest.raises(ValueError, match=r"`stop_when_stable` is 0"):
-        explain(images, targets, stop_when_stable=0)
-    assert explain(images, targets, stop_when_stable=1).n_used.min() > 0, "1 is allowed"
+    with pytest.raises(ValueError, match=r"`n_samples` is 'few'; allowed: a number or 'auto'"):
+        explain(images, targets, n_samples="few")
     with pytest.raises(ValueError, match=r"`predict` returned shape \(16,\) for 16 images"):
         explain(images, targets, model=lambda batch: predict(batch)[:, 0])
     with pytest.raises(ValueError, match=r"`designs` have shapes"):

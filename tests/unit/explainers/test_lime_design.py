@@ -193,44 +193,6 @@ def test_standard_errors_cover_the_spread_over_seeds_and_balance_halves_it():
     assert variance["balanced"].sum() < 0.6 * variance["bernoulli"].sum()
 
 
-# ---- early stopping
-
-
-def test_early_stopping_keeps_pairs_together(monkeypatch):
-    images, halves = some_images(1), []
-
-    def watch(design, *rest):
-        halves.append(design)
-        return surrogate.fit_with_errors(design, *rest)
-
-    coin = seeded(0)
-    monkeypatch.setattr(lime_samples, "fit_with_errors", watch)
-    options = {"n_samples": 450, "seeds": [3], "stop_when_stable": 6, "design": "balanced"}
-    inputs = (images, segment.grid(images, size=4), torch.tensor([0]))
-    drawn = lime_samples.sample(lambda batch: torch.rand(len(batch), 2, generator=coin), *inputs, **options)
-    assert [sum(map(len, pair)) for pair in zip(halves[::2], halves[1::2], strict=True)] == [101, 201, 301, 401]
-    for first, second in zip(halves[::2], halves[1::2], strict=True):
-        for pairs in (first[1:], second):
-            assert torch.equal(pairs[0::2], 1 - pairs[1::2])
-    assert drawn.n_used == [450]
-    assert torch.equal(drawn.designs[0], balanced(12, 450, seed=3))
-
-
-def test_early_stopping_counts_the_samples_it_used():
-    images = some_images(1)
-    labels = segment.grid(images, size=4)
-
-    def obvious(batch):
-        score = 0.5 * (batch[:, 0, 0] == images[0, 0, 0]).all(1).double()
-        return torch.stack([score, 1 - score], 1)
-
-    options = {"n_samples": 500, "seeds": [1], "design": "balanced"}
-    short = lime.explain(obvious, images, labels, torch.tensor([0]), stop_when_stable=1, **options)
-    assert short.n_used.tolist() == [101]
-    alone = lime.explain(obvious, images, labels, torch.tensor([0]), **options | {"n_samples": 101})
-    assert torch.equal(short.coefficients, alone.coefficients) and torch.equal(short.stderr, alone.stderr)
-
-
 # ---- a run
 
 

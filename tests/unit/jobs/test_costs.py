@@ -47,7 +47,7 @@ def test_things_of_a_job_are_counted(config):
         "samples": 5000,
         "switched off": 60,
         "curves": 10 * 2 * 3 * (2 * 2 * 10 + 2 * 2 + 1),
-        "seeds": 5 * 2 * 200,
+        "seeds": 5 * 2 * 500,
         "settings": 10 * 6 * 500,
         "stages": 25,
         "verified": 1,
@@ -61,6 +61,13 @@ def test_things_of_a_job_are_counted(config):
     assert decoded["shard"] == decoded["probe shard"] == 500
     bare = {key: value for key, value in config.items() if key not in ("concepts", "encoder", "tune")}
     assert {costs.things(bare, {}, ROWS.get)[name] for name in ("words", "pairs", "settings")} == {0}
+
+
+def test_auto_is_taken_for_a_mean_number_of_samples(config):
+    config["explain"]["lime"]["n_samples"] = "auto"
+    counted = costs.things(config, {"shard": "00000"}, ROWS.get)
+    assert counted["samples"] == 2500 * counted["shard"]
+    assert counted["seeds"] % 2500 == 0 < counted["seeds"]
 
 
 def test_every_rate_is_of_things_that_are_counted(config):

@@ -236,6 +236,16 @@ def test_a_mask_of_superpixels_says_how_much_it_covers():
     assert last["rows"][0]["maps"][1]["covers"] == 0 == last["rows"][0]["maps"][1]["mask"].sum(), "a map of zeros"
 
 
+def test_a_map_says_how_many_samples_it_is_made_of_and_what_their_halves_share(tmp_path):
+    given = inputs()
+    for arrays, facts in given["explanations"]:
+        if facts["explainer"] == "lime":
+            arrays["n_used"], arrays["shared_top"] = np.array([2000, 250, 0]), np.array([0.925, np.nan, np.nan])
+    explanation_page.write(tmp_path / "page.html", explanation_page.collect(**given), area=0.2, explained=3)
+    told = re.findall(r'<span class="covers">([^<]* samples?.*?)</span>', (tmp_path / "page.html").read_text())
+    assert told == ["2,000 samples, 92\xa0% shared"] * 2 + ["250 samples"] * 2, "of two models; the last has none"
+
+
 def test_images_shrink_until_the_page_fits(tmp_path, monkeypatch):
     cards = explanation_page.collect(**inputs())
     explanation_page.write(tmp_path / "large.html", cards, area=0.5, explained=24)

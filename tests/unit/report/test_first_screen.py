@@ -306,8 +306,8 @@ def test_title(models, title):
     assert first_screen.title(models) == title
 
 
-def checked(**tables):
-    return [(check["ok"], check["text"]) for check in first_screen.checks(tables, n_samples=1000)]
+def checked(n_samples=1000, **tables):
+    return [(check["ok"], check["text"]) for check in first_screen.checks(tables, n_samples=n_samples)]
 
 
 def randomization(low):
@@ -335,6 +335,8 @@ def test_checks_are_green_only_where_nothing_speaks_against_them():
         (False, "LIME drawn again: the top superpixels settle for m, do not settle for k at 1,000 samples.")
     ]
     assert checked(stability=stability.head(1))[0][0]
+    ok, said = checked("auto", stability=stability.assign(n_samples=[np.nan, np.nan]))[0]
+    assert not ok and said.endswith("settle for m, do not settle for k at the samples that each map took.")
     assert checked(faithfulness=faith)[0] == (
         True,
         "Control maps: explainers beat random maps in 1 of 1 comparison of deletion, insertion and ROAD.",
