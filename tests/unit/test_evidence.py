@@ -38,7 +38,7 @@ def planted_layer(source_images, crops, seed=0):
 
 def label(layer, similarity="soft_wpmi", **options):
     settings = {"encoders": ("clip", "clip"), "seed": 0, "resamples": 20, "null_draws": 2000} | options
-    return labeling.label_table(*layer, similarity=similarity, **settings)
+    return labeling.label_table(*layer, similarity=similarity, **settings).assign(layer="4")
 
 
 def probe(layer):

@@ -291,8 +291,8 @@ BAD = {
         [
             "explain.lime: unknown key 'stop_when_stable'; it is 'n_samples: auto' now",
             "explain.lime.n_samples: 'atuo' does not match '^(auto)$'; did you mean 'auto'? (Perturbed images for each "
-            "source image; with `auto` 250, 500, 1000, 2000 or 4000, until two halves of them are expected to share 90 % "
-            "of the `num_features` most important superpixels (docs/tuning.md).)",
+            "source image; with `auto` 250, 500, 1000, 2000 or 4000, until two halves of them are expected to share "
+            "90 % of the `num_features` most important superpixels (docs/tuning.md).)",
         ],
     ),
     "settings that share no sample": (

@@ -14,6 +14,7 @@ from unitlens.report.pages import say
 from unitlens.report.text import counted
 from unitlens.report.unit_gallery import Pick, encode_thumbnails
 from unitlens.tables import resampling
+from unitlens.tables.accounts import BY_MASKS
 from unitlens.tables.classes import FEWEST_IMAGES, SIDES, SIGNIFICANT
 
 FORM = (72, 50)  # side in pixels and quality of thumbnails
@@ -119,7 +120,11 @@ def write_pages(
     thumbnails = _thumbnails(leaning, image_ids, images, geometries)
     said = words[["model", "layer", "unit", "title", "linear"]].rename(columns={"title": "called"})
     items = items.merge(said.astype({"unit": float}), on=["model", "layer", "unit"], how="left")
-    items = items.fillna({"called": "", "linear": ""})
+    masks = words[words["title"].str.endswith(BY_MASKS)]
+    masks = masks.assign(name=masks["title"].str.removesuffix(BY_MASKS))[["model", "layer", "name"]]
+    masks = masks.value_counts().rename("by_masks").reset_index()
+    items = items.merge(masks, on=["model", "layer", "name"], how="left")
+    items = items.fillna({"called": "", "linear": "", "by_masks": 0})
     by_class = dict(iter(items.groupby(["model", "class"], sort=False)))
     its_images = dict(iter(leaning.groupby(["model", "class"], sort=False)))
     listed = []

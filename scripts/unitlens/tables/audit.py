@@ -150,6 +150,8 @@ def _rows(
     sets[("no name", "")] = called == ""
     chosen = np.stack(list(sets.values()))  # (sets, units)
     chance, p_values = _deal(_mean(shares), _mean(activity), chosen[:tested], rng)
+    if len(np.unique(source_images.astype(str))) < FEWEST_GROUPS:
+        p_values[:] = np.nan  # no verdict, so no test that the others are adjusted for
     rows = []
     for place, ((part, concept), units) in enumerate(sets.items()):
         about = {"part": part, "concept": concept, "units": int(units.sum())}

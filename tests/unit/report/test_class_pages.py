@@ -88,10 +88,11 @@ ITEMS = [
 WORDS = pd.DataFrame({"model": "net", "layer": "4", "unit": [3, 7], "linear": ["0.41 owl", ""]}).assign(
     title=["a theme: oak, elm (2 groups)", "selective, no name"]
 )
+BY_MASKS = pd.DataFrame({"model": "net", "layer": "4", "unit": [1, 2, 3], "title": "red (by masks)", "linear": ""})
 LEANING = [("for", 1, "a", 0.7), ("for", 1, "b", 0.6), ("against", 1, "b", -0.9)]
 
 
-def written(folder, items=ITEMS, leaning=LEANING, accounts=(12, 3), labeled=(("net", "4"),)):
+def written(folder, items=ITEMS, leaning=LEANING, accounts=(12, 3), labeled=(("net", "4"),), words=WORDS):
     """Pages of net's classes, and how often images were read, at which rows."""
     pixels, read = np.uint8([[[[200, 0, 0]] * 8] * 4, [[[0, 0, 200]] * 8] * 4]), []
     origin = {"model": "net", "layer": "4", "class": 0}
@@ -105,7 +106,7 @@ def written(folder, items=ITEMS, leaning=LEANING, accounts=(12, 3), labeled=(("n
         images={"square": lambda rows: (read.append(rows.tolist()), pixels[rows])[1]},
         geometries={"net": "square"},
         labeled=labeled,
-        words=WORDS,
+        words=words,
     )
     return {path.name: path.read_text() for path in folder.iterdir()}, read
 
@@ -157,6 +158,20 @@ def test_units_of_a_page_are_linked_where_they_are_shown(tmp_path):
     ]
     assert re.findall(r'<a href="../units.html#.*?</a>', written(tmp_path / "a")[0]["net-0.html"]) == linked
     assert "units.html#" not in written(tmp_path / "b", labeled=[("net", "5")])[0]["net-0.html"]
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(0, "sum of 2 units"), (1, "sum of 2 units, 1 by masks"), (2, "sum of 2 units, by masks")]
+)
+def test_a_name_by_masks_says_so(count, said, tmp_path):
+    words = pd.concat([WORDS, BY_MASKS[:count], BY_MASKS[2:].assign(layer="5")])
+    assert texts(written(tmp_path, words=words)[0]["net-0.html"])[0] == f"red {said} 2 1 to 4 0.5"
+
+
+def test_a_page_that_lists_nothing_says_why(tmp_path):
+    page = written(tmp_path, ITEMS[3:], LEANING[:0])[0]["net-0.html"]
+    assert page.count("None of the 5 concepts and units is shown to (adjusted p at most 0.05)") == 2
+    assert "(adjusted p at most 0.05, 5 concepts and units tested)" in page
 
 
 def test_the_list_of_classes_names_the_three_largest_of_each_side(tmp_path):

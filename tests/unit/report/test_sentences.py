@@ -582,7 +582,9 @@ def switched_off(p, *, sign=1, low=0.3, classes=12, names=(), others=0.02):
     tests = pd.DataFrame(
         {"comparison": sides, "p_adjusted": p, "k": 20, "measure": "fall", "n": 12, "difference": sign}
     )
-    of_names = pd.DataFrame([[*each, 1.0] for each in names], columns=["name", "p_adjusted", "fall"])
+    tests = pd.concat([tests, tests.assign(k=5), tests.assign(measure="share")])  # only falls of the most are told
+    falls = [[*each, place] for place, each in enumerate(names)]
+    of_names = pd.DataFrame(falls, columns=["name", "p_adjusted", "fall"])
     tables = (each.assign(model="m", layer="x") for each in (summary, tests, of_names))
     about = pd.DataFrame([{"model": "m", "layer": "x", "classes": classes, "most": 1}])
     return account_findings.intervention_findings(about, *tables)
@@ -623,7 +625,7 @@ def test_names_that_cost_more_are_listed():
     _, said = switched_off([0.01] * 4, names=[("red", 0.02), ("dotted", 0.05), *((f"n{i}", 0.01) for i in range(6))])
     assert said == (
         "m: of 8 names of units of x, 7 cost the classes to which its units contribute most, on other images, more "
-        "than random sets of as many units of equal activity (red, n0, n1, n2, n3 and 2 more): p < 0.05 adjusted "
+        "than random sets of as many units of equal activity (n5, n4, n3, n2, n1 and 2 more): p < 0.05 adjusted "
         "for 8 tests, by the rank among 99 sets. The test is of what accounts say of these units, not of their "
         "name."
     )
@@ -696,6 +698,12 @@ def test_audits_name_what_classes_lean_on():
     assert audits(rows)[0].verdict == "m, cat: leans on grass, unexpectedly."
     assert audits(rows[:3])[0].verdict == "m, cat: leans on fur, as expected."
     assert audits([rows[0], rows[2]])[0].verdict == "m, cat: is not shown to lean on what is expected."
+    for row in rows[3:5]:
+        row[2:] = [0.0, 0.0, NAN, "no active unit has this name"]
+    (said,) = audits(rows)
+    assert "by chance 10 %; no active unit is called by an unexpected concept. Expected," in said
+    assert said.verdict == "m, cat: leans on fur, as expected."
+    assert audits(rows[3:])[0].verdict == "m, cat: cannot be told."
     rows[0][3] = NAN
     assert audits(rows, n=3)[0].verdict == "m, cat: cannot be told." and "n = 3 is too small" in audits(rows, n=3)[0]
     (said,) = audits(rows, n=0)

@@ -66,6 +66,7 @@ def test_the_share_has_an_interval_over_source_images():
     assert row["mean"] == pytest.approx(0.5) and row["low"] < 0.5 < row["high"]
     crops = audited(arrays, {"cat": {"expected": ["fur"]}}, names("fur", ""), source_images=list("aabbcc")).iloc[0]
     assert np.isnan(crops["low"]) and crops["n"] == 6 and crops["verdict"] == "too few source images"
+    assert np.isnan(crops["p_value"]) and crops["chance"] > 0 and row["p_value"] > 0
 
 
 def test_chance_and_p_value_are_those_of_all_ways_to_deal_the_weights():
