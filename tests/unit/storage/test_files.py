@@ -206,3 +206,8 @@ def test_what_a_full_disk_does_not_take_is_kept_beside_what_lies_on_it(tmp_path)
     file.truncate(1000)
     assert file.seek(0, io.SEEK_END) == 1000
     file.close()
+
+
+def test_the_facts_of_a_model_are_read_as_they_were_written(tmp_path):
+    (tmp_path / "a.json").write_bytes('{"model": "Bär"}'.encode())
+    assert files.read_facts(tmp_path / "a.json") == {"model": "Bär"}
