@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import io
+import json
 import os
 import tarfile
 from types import SimpleNamespace
@@ -211,3 +212,15 @@ def test_what_a_full_disk_does_not_take_is_kept_beside_what_lies_on_it(tmp_path)
 def test_the_facts_of_a_model_are_read_as_they_were_written(tmp_path):
     (tmp_path / "a.json").write_bytes('{"model": "Bär"}'.encode())
     assert files.read_facts(tmp_path / "a.json") == {"model": "Bär"}
+
+
+def test_the_facts_of_layers_stand_with_those_of_their_model(tmp_path):
+    facts = [{"model": "a", "size": 1}, {"model": "b"}]
+    facts += [{"model": name, "layers": {layer: 2}, "units": {layer: 3}} for name in "ac" for layer in ("1", "2")]
+    for number, each in enumerate(facts):
+        (tmp_path / f"{number}.json").write_text(json.dumps(each))
+    paths = [tmp_path / f"{number}.json" for number in range(6)]
+    assert files.read_all_facts(paths[:2], paths[2:]) == [
+        {"model": "a", "size": 1, "layers": {"1": 2, "2": 2}, "units": {"1": 3, "2": 3}},
+        {"model": "b", "layers": {}, "units": {}},
+    ]
