@@ -6,7 +6,8 @@ rule extract_activations:
         unpack(network_files),
         images=lambda wildcards: images_of("probe", preprocessing(wildcards), wildcards.shard),
     output:
-        "results/activations/{model}/{layer}/{shard}.h5",
+        activations="results/activations/{model}/{layer}/{shard}.h5",
+        maps="results/unit_maps/{model}/{layer}/{shard}.h5",
     log:
         "results/logs/extract_activations/{model}/{layer}/{shard}.log",
     benchmark:

@@ -28,6 +28,12 @@ def mask_words(wildcards):
     return {"masks": masks, "ours": ours} if masks else {"boxes": config["netdissect"]["boxes"]}
 
 
+def dissection(wildcards):
+    """What a unit's mask is, and what its overlap is compared with."""
+    settings = config["netdissect"]
+    return {"share": settings["share"], "draws": settings["null_draws"], "seed": config["seed"]}
+
+
 def source_of_annotations(wildcards):
     return next(iter(config["dissect"]["annotations"]))
 

@@ -4,11 +4,13 @@
 rule label_units:
     input:
         activations=expand("results/activations/{{model}}/{{layer}}/{shard}.h5", shard=shards("probe")),
+        maps=expand("results/unit_maps/{{model}}/{{layer}}/{shard}.h5", shard=shards("probe")),
         images=expand("results/embeddings/images/{encoder}/{shard}.h5", encoder=ENCODER, shard=shards("probe")),
         concepts=f"results/embeddings/concepts/{ENCODER}.h5",
     output:
         table="results/concepts/{model}/{layer}.csv",
         linear="results/linear_labels/{model}/{layer}.csv",
+        maps="results/unit_maps/{model}/{layer}.h5",
     log:
         "results/logs/label_units/{model}/{layer}.log",
     benchmark:
@@ -55,34 +57,6 @@ rule rarefy_probe:
         "Label the units of {wildcards.model} on parts of the probe source images"
     script:
         "../scripts/rarefy_probe.py"
-
-
-rule map_units:
-    input:
-        unpack(network_files),
-        images=all_probe_images_of_model,
-        activations=expand("results/activations/{{model}}/{{layer}}/{shard}.h5", shard=shards("probe")),
-    output:
-        "results/unit_maps/{model}/{layer}.h5",
-    log:
-        "results/logs/map_units/{model}/{layer}.log",
-    benchmark:
-        "results/benchmarks/map_units/{model}/{layer}.tsv"
-    conda:
-        "../envs/unitlens.yaml"
-    threads: config["threads"]
-    resources:
-        gpu=GPU,
-        batch_size=config["batch_size"],
-        mem_mb=memory_of_network(LAYER_MB),
-        runtime=USUAL,
-    params:
-        network=network,
-        device=config["device"],
-    message:
-        "Map where the units of {wildcards.model} {wildcards.layer} respond"
-    script:
-        "../scripts/map_units.py"
 
 
 rule score_words:

@@ -28,6 +28,8 @@ rule dissect_network:
         masks=mask_table,
     output:
         "results/netdissect/{model}/{layer}.csv",
+        # where units respond in images that they are not labeled with
+        *(["results/netdissect/{model}/{layer}.h5"] if ANNOTATED == "annotated" else []),
     log:
         "results/logs/dissect_network/{model}/{layer}.log",
     benchmark:
@@ -43,41 +45,14 @@ rule dissect_network:
     params:
         network=network,
         device=config["device"],
+        pooling=config["dissect"]["pooling"],
         words=mask_words,
-        bars=detector_bars,
-        seed=config["seed"],
+        draws=dissection,
+        detector=lambda wildcards: config["netdissect"]["detector"],
     message:
         "Dissect {wildcards.model} {wildcards.layer} with masks"
     script:
         "../scripts/dissect_network.py"
-
-
-rule map_annotated_units:
-    input:
-        unpack(network_files),
-        images=annotated_images_of_model,
-    output:
-        "results/netdissect/{model}/{layer}.h5",
-    log:
-        "results/logs/map_annotated_units/{model}/{layer}.log",
-    benchmark:
-        "results/benchmarks/map_annotated_units/{model}/{layer}.tsv"
-    conda:
-        "../envs/unitlens.yaml"
-    threads: config["threads"]
-    resources:
-        gpu=GPU,
-        batch_size=config["batch_size"],
-        mem_mb=memory_of_network(LAYER_MB),
-        runtime=USUAL,
-    params:
-        network=network,
-        device=config["device"],
-        pooling=config["dissect"]["pooling"],
-    message:
-        "Map where the units of {wildcards.model} {wildcards.layer} respond in the annotated set"
-    script:
-        "../scripts/map_annotated_units.py"
 
 
 rule collect_netdissect:

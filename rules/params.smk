@@ -120,10 +120,6 @@ def shard_digest(wildcards):
     return hashlib.sha256(repr([columns, *rows[slice(*shard_range(wildcards))]]).encode()).hexdigest()
 
 
-def detector_bars(wildcards):
-    return {key: config["netdissect"][key] for key in ("share", "detector", "null_draws")}
-
-
 def tuned_images(wildcards):
     """How many images of a shard LIME is tuned on."""
     size = config["images"]["explain"]["shard_size"]

@@ -4,33 +4,37 @@ from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     import torch
-    from unitlens.networks import network
-    from unitlens.storage.shards import read_blocks, read_column
+    from unitlens.networks import describe, hooks, layer_outputs, network
+    from unitlens.storage import shards
+    from unitlens.storage.arrays import write_arrays
+    from unitlens.storage.files import read_facts
     from unitlens.storage.tables import write_table
     from unitlens.tables.netdissect import mask_words, tabulate
+    from unitlens.units import exemplars
     from unitlens.units.netdissect import dissect
 
     torch.set_num_threads(snakemake.threads)
-    params, wildcards, images = snakemake.params, snakemake.wildcards, snakemake.input.images
+    params, layer, images = snakemake.params, snakemake.wildcards.layer, snakemake.input.images
     net = network.load_network(params.network, snakemake.input.weights, snakemake.input.model, device=params.device)
-    read = ("images", "label", "box", "mask")
+    forward = layer_outputs.remembering(lambda batch: hooks.run_to(net.model, layer, net.normalize(batch)))
+    image_id, source_image = (shards.read_column(images, name) for name in ("image_id", "source_image"))
     words, source = mask_words(**params.words), "masks" if "masks" in params.words else "boxes"
-    source_images = read_column(images, "source_image")
     dissection = dissect(
-        net.model,
-        wildcards.layer,
-        net.normalize,
-        lambda: read_blocks(images, read, snakemake.resources.batch_size),
-        values=words["value"].to_numpy(),
-        categories=words["category"].to_numpy(),
+        forward,
+        lambda: shards.read_blocks(images, ("images", "label", "box", "mask"), snakemake.resources.batch_size),
+        **{name: words[column].to_numpy() for name, column in (("values", "value"), ("categories", "category"))},
         source=source,
-        source_images=source_images,
-        share=params.bars["share"],
-        draws=params.bars["null_draws"],
-        seed=params.seed,
+        source_images=source_image,
+        **params.draws,
     )
-    table = tabulate(dissection, words, source_images, source=source, detector=params.bars["detector"])
-    table.insert(0, "model", wildcards.model)
-    table.insert(1, "layer", wildcards.layer)
+    table = tabulate(dissection, words, source_image, source=source, detector=params.detector)
+    table.insert(0, "model", snakemake.wildcards.model)
+    table.insert(1, "layer", layer)
     write_table(table, snakemake.output[0])
     print(table.sort_values("iou", ascending=False).head(20).to_string())
+    for path in snakemake.output[1:]:  # maps of images that units are not labeled with
+        pooling = describe.pooling_of(read_facts(snakemake.input.layer), layer, params.pooling)
+        batches = shards.read_blocks(images, ["images"], snakemake.resources.batch_size)
+        top = exemplars.top_maps(forward, batches, image_id, source_image, pooling=pooling)
+        about = {"layer": layer, "pooling": pooling, "geometry": shards.read_columns(images[0])[1]["geometry"]}
+        write_arrays(path, top, net.facts | about)

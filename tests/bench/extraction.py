@@ -66,7 +66,8 @@ def main() -> None:
         def extract() -> None:
             with open_arrays(path) as file:
                 to_layer = lambda images: hooks.run_to(model, LAYER, normalize(images))  # noqa: E731
-                list(layer_outputs.extract(to_layer, read_batches(file["images"], batch)))
+                for _ in layer_outputs.extract(to_layer, read_batches(file["images"], batch)):
+                    pass
 
         work = {"reading alone": read, "forward passes alone": forward, "extraction": extract}
         for each in work.values():

@@ -85,15 +85,16 @@ def filled(device):
 def pooled(device):
     model, normalize = network(device)
     to_layer = lambda images: hooks.run_to(model, "layer3", normalize(images))  # noqa: E731
-    return torch.cat(list(layer_outputs.extract(to_layer, source_images(device).split(2))))
+    return torch.cat([pooled for pooled, _ in layer_outputs.extract(to_layer, source_images(device).split(2))])
 
 
 def strongest(device):
     model, normalize = network(device)
-    rows = np.array([[0, 2], [1, -1]] * 128)
-    images = source_images("cpu").numpy()
-    found = exemplars.activation_maps(model, "layer3", rows, lambda wanted: images[wanted], normalize, batch_size=2)
-    return torch.as_tensor(found["peak"])
+    images, kept = source_images(device), None
+    outputs = layer_outputs.extract(lambda batch: hooks.run_to(model, "layer3", normalize(batch)), images.split(2))
+    for pooled, maps in outputs:
+        kept = exemplars.keep(kept, pooled, maps, torch.arange(len(images)), k=2)
+    return kept.peak
 
 
 def ranked(device):
@@ -139,11 +140,12 @@ def overlaps(device):
 def dissected(device):
     """What Network Dissection finds in maps of whole numbers, whose enlargement is exact."""
     rng = np.random.default_rng(0)
-    maps, labels = rng.integers(0, 9, (20, 5, 4, 4)).astype(np.float32), rng.integers(0, 4, (20, 2, 8, 8))
+    maps, labels = (
+        rng.integers(0, 9, (20, 5, 4, 4)).astype(np.float32).transpose(0, 2, 3, 1),
+        rng.integers(0, 4, (20, 2, 8, 8)),
+    )
     found = netdissect.dissect(
-        torch.nn.Sequential(torch.nn.Identity()),
-        "0",
-        lambda images: torch.from_numpy(images).to(device),
+        lambda images: torch.from_numpy(images).movedim(3, 1).to(device),
         lambda: ({"images": maps[row : row + 8], "mask": labels[row : row + 8]} for row in range(0, 20, 8)),
         values=np.array([1, 2, 3]),
         categories=np.array(["a", "a", "b"]),

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from unitlens.images import label_maps
 from unitlens.jobs import logs
+from unitlens.networks import hooks
 from unitlens.report import concept_findings
 from unitlens.tables import labeling, netdissect, unit_labels
 from unitlens.units import mask_chance, permutation
@@ -206,8 +207,9 @@ def dissect(images, masks, network=None, **options):
     words, source, source_images = (options.pop(name) for name in ("words", "source", "source_images"))
     options |= {"values": words["value"].to_numpy(), "categories": words["category"].to_numpy(), "source": source}
     options = {"draws": 99} | options
+    network = network or Planted()
     dissection = units_netdissect.dissect(
-        network or Planted(), "layer", normalize, blocks, source_images=source_images, **options
+        lambda pixels: hooks.run_to(network, "layer", normalize(pixels)), blocks, source_images=source_images, **options
     )
     return netdissect.tabulate(dissection, words, source_images, source=source)
 
@@ -260,19 +262,9 @@ def test_a_probe_set_without_masks_is_refused():
 
 
 def test_a_layer_without_space_gives_no_row():
-    class Flat(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = nn.Flatten()
-
-        def forward(self, images):
-            return self.layer(images)
-
     images, masks = composites(2)
     dissection = units_netdissect.dissect(
-        Flat(),
-        "layer",
-        lambda pixels: torch.from_numpy(pixels).float(),
+        lambda pixels: torch.from_numpy(pixels).flatten(1).float(),
         lambda: iter([{"images": images, "mask": masks}]),
         values=WORDS["value"].to_numpy(),
         categories=WORDS["category"].to_numpy(),
@@ -477,17 +469,6 @@ def test_one_pixel_shows_a_concept():
 # ---- the permutation of source images
 
 
-class Noise(nn.Module):
-    """Every unit is a channel of the image, which shows what was put there."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Identity()
-
-    def forward(self, images):
-        return self.layer(images)
-
-
 def patchwork(rng, *, images=60, rows=1, units=24, truth=()):
     """Label maps whose quarters each show one of four textures, below them a color of all of the image; and maps of
     units that have blobs anywhere, the same in all rows of a source image. Units of `truth` follow a concept, mostly.
@@ -508,13 +489,14 @@ MADE_WORDS = pd.DataFrame({"value": range(1, 8), "word": list("abcdefg"), "categ
 
 def of_patchwork(maps, labels, *, rows=1, **options):
     def blocks():
-        return ({"images": maps[i : i + 32], "mask": labels[i : i + 32]} for i in range(0, len(maps), 32))
+        parts = (slice(i, i + 32) for i in range(0, len(maps), 32))
+        return ({"images": maps[part].transpose(0, 2, 3, 1), "mask": labels[part]} for part in parts)
 
     sources = np.arange(len(maps)) // rows
     given = {"values": MADE_WORDS["value"].to_numpy(), "categories": MADE_WORDS["category"].to_numpy()}
     given |= {"source": "masks", "source_images": sources, "share": 0.05, "draws": 199} | options
-    # `label_maps` takes its size from the images, which are label maps here
-    dissection = units_netdissect.dissect(Noise(), "layer", torch.from_numpy, blocks, **given)
+    # every unit is a channel of the image, which shows what was put there
+    dissection = units_netdissect.dissect(lambda images: torch.from_numpy(images).movedim(3, 1), blocks, **given)
     return netdissect.tabulate(dissection, MADE_WORDS, sources, source="masks", detector=0.04)
 
 

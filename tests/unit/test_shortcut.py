@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from unitlens.explainers import contributions
 from unitlens.images import textures
+from unitlens.networks import hooks
 from unitlens.tables import accounts, audit, classes, netdissect
 from unitlens.units.netdissect import dissect
 
@@ -71,9 +72,8 @@ def named(model, images=240):
     block = {"images": pixels, "mask": maps, "has_mask": np.ones(images, dtype=bool)}
     source_images = np.array([f"probe {number}" for number in range(images)], dtype=object)
     kinds = {"values": WORDS["value"].to_numpy(), "categories": WORDS["category"].to_numpy(), "source": "masks"}
-    found = dissect(
-        model, LAYER, normalize, lambda: [block], source_images=source_images, share=0.05, draws=200, **kinds
-    )
+    forward = lambda images: hooks.run_to(model, LAYER, normalize(images))  # noqa: E731
+    found = dissect(forward, lambda: [block], source_images=source_images, share=0.05, draws=200, **kinds)
     return accounts.unit_names(None, netdissect.tabulate(found, WORDS, source_images, source="masks").assign(**FACTS))
 
 

@@ -23,7 +23,7 @@ from unitlens.report import concept_findings, pages
 from unitlens.storage import arrays as arrays_module
 from unitlens.storage import kept
 from unitlens.storage.files import read_all_facts
-from unitlens.storage.shards import concatenate, read_column
+from unitlens.storage.shards import concatenate, read_column, read_columns
 from unitlens.storage.tables import read_table, write_table
 from unitlens.tables import unit_labels, word_controls
 
@@ -120,8 +120,33 @@ def model_inputs(images):
 
 def extract(output, images, *, batch_size=4):
     params = {"network": NETWORK, "device": "cpu", "pooling": "avg"}
-    adapter("extract_activations", model_inputs(images), [output], params=params, batch_size=batch_size, layer="relu2")
+    outputs = {"activations": output, "maps": maps_beside(output)}
+    adapter("extract_activations", model_inputs(images), outputs, params=params, batch_size=batch_size, layer="relu2")
     return output
+
+
+def maps_beside(activations):
+    return activations.replace(".h5", ".maps.h5")
+
+
+def label(activations, images, output, **options):
+    """Label the units of a layer on encoded images, of random features if they are decoded ones; give their maps."""
+    rng, parts = np.random.default_rng(0), []
+    for number, path in enumerate(images):
+        about, _ = read_columns(path)
+        parts.append(f"{output}.{number}.h5")
+        features = {"features": rng.random((len(about["image_id"]), 4))}
+        own = {name: about[name] for name in ("image_id", "source_image")} | features
+        arrays_module.write_arrays(parts[-1], own, {"encoder": "ConSE surrogate"})
+    words = np.array(["null", "dog", "sky"], dtype=object)
+    listed = {"features": rng.random((3, 4)), "word": words, "category": words}
+    arrays_module.write_arrays(f"{output}.concepts.h5", listed, {"encoder": "ConSE surrogate"})
+    files = {"activations": activations, "maps": [*map(maps_beside, activations)], "images": parts}
+    params = {"similarity": "cos_similarity", "seed": 1, "evidence": EVIDENCE}
+    outputs = {"table": f"{output}.csv", "linear": f"{output}.linear.csv", "maps": output}
+    wildcards = {"model": MODEL, "layer": "relu2"}
+    adapter("label_units", files | {"concepts": f"{output}.concepts.h5"}, outputs, params=params, **wildcards)
+    return arrays_module.read_arrays(output)
 
 
 def explain(output, images, method, *, batch_size=4, target="predicted", options=LIME):
@@ -372,20 +397,16 @@ def test_activations_depend_on_no_shard_or_batch_size(size):
 
 
 def test_gallery_of_units():
-    paths, _ = in_shards(extract, "units", 3)
     images = [decode(f"squash36-crop32-bilinear/{start}.h5", start, start + 3) for start in (0, 3)]
-    params = {"network": NETWORK, "device": "cpu"}
-    inputs = {"model": "toy.json", "weights": "toy.bin", "activations": paths, "images": images}
-    for batch_size in (1, 6):
-        output = f"units/{batch_size}.h5"
-        adapter("map_units", inputs, [output], params=params, batch_size=batch_size, model=MODEL, layer="relu2")
-    maps, facts = arrays_module.read_arrays("units/6.h5")
+    alone, _ = label(in_shards(extract, "units_alone", 3, batch_size=1)[0], images, "units/1.h5")
+    paths, _ = in_shards(extract, "units", 3, batch_size=6)
+    maps, facts = label(paths, images, "units/6.h5")
     assert maps["maps"].shape == (8, 5, 8, 8) and facts["geometry"] == "squash36-crop32-bilinear"
     activations = read_column(paths, "activations")
     for unit, rows in enumerate(maps["row"]):
         living = np.ptp(activations[:, unit]) > 0
         assert rows[0] == (activations[:, unit].argmax() if living else -1)
-    for name, array in arrays_module.read_arrays("units/1.h5")[0].items():
+    for name, array in alone.items():
         if array.dtype == np.uint8:
             assert np.abs(array.astype(int) - maps[name]).max() <= 1
         elif array.dtype.kind == "f":
@@ -602,9 +623,10 @@ def test_units_are_labeled_by_annotations(given):
     for one, path in zip(images, activations, strict=True):
         extract(path, one)
     params = {"similarity": "auc", "evidence": {"resamples": 3, "null_draws": 20}, "seed": 0}
-    files = {"activations": activations, "images": parts, "concepts": concepts}
+    files = {"activations": activations, "maps": [*map(maps_beside, activations)], "images": parts}
+    files |= {"concepts": concepts}
     table = f"annotated-{given}/table.csv"
-    outputs = {"table": table, "linear": f"annotated-{given}/linear.csv"}
+    outputs = {"table": table, "linear": f"annotated-{given}/linear.csv", "maps": f"annotated-{given}/maps.h5"}
     adapter("label_units", files, outputs, params=params, model=MODEL, layer="relu2")
     assert set(read_table(table).encoder) == {unit_labels.ANNOTATIONS} and "named" not in set(read_table(table).status)
 
@@ -620,44 +642,36 @@ def boxed_images(folder):
 
 def test_maps_of_units_in_an_annotated_set_are_those_of_a_probe_set_of_these_images():
     images = boxed_images("annotated-maps")
-    params = {"network": NETWORK, "device": "cpu", "pooling": "avg"}
-    files, wildcards = model_inputs(images), {"model": MODEL, "layer": "relu2"}
-    adapter("map_annotated_units", files, ["annotated-maps/a.h5"], params=params, batch_size=4, **wildcards)
+    dissect_boxes(images, ["annotated-maps/a.csv", "annotated-maps/a.h5"])
+    a, about = arrays_module.read_arrays("annotated-maps/a.h5")
     parts = [f"annotated-maps/activations-{number}.h5" for number in range(2)]
     for shard, part in zip(images, parts, strict=True):
         extract(part, shard)
-    files |= {"activations": parts}
-    adapter("map_units", files, ["annotated-maps/b.h5"], params=params, batch_size=4, **wildcards)
-    (a, about), (b, of_probe) = (arrays_module.read_arrays(f"annotated-maps/{name}.h5") for name in "ab")
+    b, of_probe = label(parts, images, "annotated-maps/b.h5")
     assert about == of_probe and a.keys() == b.keys() == {"row", "activation", "image_id", "maps", "peak"}
     for name in a:
         np.testing.assert_array_equal(a[name], b[name])
 
 
-@pytest.mark.parametrize("words", [{"boxes": "classes.txt"}, {"masks": "masks.csv"}])
-def test_network_dissection(words):
-    images = boxed_images("dissected")
+def dissect_boxes(images, outputs, words=(("boxes", "classes.txt"),), batch_size=4):
+    params = {"network": NETWORK, "device": "cpu", "words": dict(words), "detector": 0.1, "pooling": "avg"}
+    params["draws"] = {"share": 0.05, "draws": 20, "seed": 0}
+    files, wildcards = {**model_inputs(images), "masks": []}, {"model": MODEL, "layer": "relu2"}
+    adapter("dissect_network", files, outputs, params=params, batch_size=batch_size, **wildcards)
+    return read_table(outputs[0])
+
+
+def test_network_dissection():
+    images, outputs = boxed_images("dissected"), ["dissected/toy.csv"]
     Path("masks.csv").write_text("value,word,category\n1,red,color\n")
-    params = {"network": NETWORK, "device": "cpu", "words": words, "seed": 0}
-    params["bars"] = {"share": 0.05, "detector": 0.1, "null_draws": 20}
-    output = "dissected/toy.csv"
-
-    def dissect(batch_size):
-        wildcards = {"model": MODEL, "layer": "relu2"}
-        files = {**model_inputs(images), "masks": []}
-        adapter("dissect_network", files, [output], params=params, batch_size=batch_size, **wildcards)
-        return read_table(output)
-
-    if "masks" in words:
-        with pytest.raises(ValueError, match="no image has masks: give the sheet some"):
-            dissect(4)
-        return
-    table = dissect(4)
+    with pytest.raises(ValueError, match="no image has masks: give the sheet some"):
+        dissect_boxes(images, outputs, [("masks", "masks.csv")])
+    table = dissect_boxes(images, outputs)
     assert table.unit.tolist() == list(range(8)) and set(table.masks) == {"boxes, so coarse"}
     assert set(table.mask_concept) <= {toy.CLASSES[0], ""}
     assert (table.detector == (table.iou >= 0.1) & (table.q_value <= 0.05)).all()
     assert table.iou.max() > 0
-    pd.testing.assert_frame_equal(dissect(1), table, rtol=1e-5)
+    pd.testing.assert_frame_equal(dissect_boxes(images, outputs, batch_size=1), table, rtol=1e-5)
 
 
 def test_masks_and_scores():
@@ -992,14 +1006,16 @@ def label_units(folder, similarity="cos_similarity"):
         arrays_module.write_arrays(
             shards[-1], {"activations": rng.random((12, 3)), "image_id": ids}, {"layer": "relu1"}
         )
+        arrays_module.write_arrays(maps_beside(shards[-1]), {"image_id": np.tile(ids[:0], (3, 5))}, {"layer": "relu1"})
         arrays = {"features": rng.random((12, 4)), "image_id": ids, "source_image": ids}
         arrays_module.write_arrays(images[-1], arrays, {"encoder": "ConSE surrogate"})
     words = np.array(["null", "dog", "sky"], dtype=object)
     arrays = {"features": rng.random((3, 4)), "word": words, "category": words}
     arrays_module.write_arrays(f"{folder}/concepts.h5", arrays, {"encoder": "ConSE surrogate"})
-    files = {"activations": shards, "images": images, "concepts": f"{folder}/concepts.h5"}
+    files = {"activations": shards, "maps": [*map(maps_beside, shards)], "images": images}
+    files |= {"concepts": f"{folder}/concepts.h5"}
     params = {"similarity": similarity, "seed": 1, "evidence": EVIDENCE}
-    outputs = {"table": f"{folder}/relu1.csv", "linear": f"{folder}/linear.csv"}
+    outputs = {"table": f"{folder}/relu1.csv", "linear": f"{folder}/linear.csv", "maps": f"{folder}/maps.h5"}
     return shards, lambda: adapter("label_units", files, outputs, params=params, model=MODEL, layer="relu1")
 
 
@@ -1065,16 +1081,13 @@ def test_a_unit_that_is_not_finite_costs_itself():
     params = {"network": NETWORK, "device": "cpu", "pooling": "avg"}
     images = decode("nan/images.h5")
     files = model_inputs(images) | {"weights": "nan.bin"}
-    adapter("extract_activations", files, ["nan/relu2.h5"], params=params, layer="relu2")
+    outputs = {"activations": "nan/relu2.h5", "maps": maps_beside("nan/relu2.h5")}
+    adapter("extract_activations", files, outputs, params=params, layer="relu2")
     found = read_column(["nan/relu2.h5"], "activations")
     sound = read_column([extract("nan/sound.h5", images)], "activations")
     assert np.isnan(found[:, 3]).all()
     np.testing.assert_array_equal(np.delete(found, 3, axis=1), np.delete(sound, 3, axis=1))
-    maps = []
-    for name, weights in (("relu2", "nan.bin"), ("sound", "toy.bin")):
-        files = model_inputs([images]) | {"weights": weights, "activations": [f"nan/{name}.h5"]}
-        adapter("map_units", files, [f"nan/{name}_maps.h5"], params=params, layer="relu2")
-        maps.append(arrays_module.read_arrays(f"nan/{name}_maps.h5")[0])
+    maps = [label([f"nan/{name}.h5"], [images], f"nan/{name}_labels.h5")[0] for name in ("relu2", "sound")]
     assert set(maps[0]["row"][3]) == {-1} and not maps[0]["maps"][3].any()
     for name, array in maps[1].items():
         np.testing.assert_array_equal(np.delete(maps[0][name], 3, axis=0), np.delete(array, 3, axis=0))

@@ -38,8 +38,6 @@ DEMO = {
     "embed_concepts": 1,
     "label_units": 6,
     "rarefy_probe": 2,
-    "map_units": 6,  # 2 models x 3 layers
-    "map_annotated_units": 6,
     "collect_mask_words": 1,
     "dissect_network": 6,
     "collect_netdissect": 1,
@@ -96,7 +94,6 @@ FULL = DEMO | {
     "extract_activations": 12,  # 2 models x 3 layers x 2 shards
     "embed_images": 2,
 }
-del FULL["map_annotated_units"]  # the probe set has its own label maps
 del FULL["audit_classes"]
 # 3 models: two are labeled, one is explained; 1000 source images are 2 shards of 500, ten to explain 2 shards of 5
 LAPTOP = {

@@ -38,8 +38,6 @@ RATES = {  # of a job; a rule that is not listed costs the start of its jobs
     "embed_concepts": [Rate("words", 5.5, kilobytes=2)],
     "label_units": [Rate("pairs", seconds=8e-8)],  # 512 units, with their evidence
     "rarefy_probe": [Rate("pairs", seconds=8e-8)],
-    "map_units": [Rate("examples", 1)],
-    "map_annotated_units": [Rate("annotated", 1), Rate("examples", 1)],
     "dissect_network": [Rate("annotated", 2, 0.005)],
     "score_words": [Rate("probe", 2), Rate("pairs", seconds=3.5e-7)],
     "explain_cam": [Rate("cams", 1), Rate("shard", kilobytes=196)],
@@ -106,7 +104,6 @@ def things(config: Mapping, wildcards: Mapping[str, str], rows: Callable[[str], 
         "explain": rows("explain"),
         "words": words,
         "pairs": probe * words,  # of source images and words
-        "examples": min(probe, 5000),  # source images in which units are shown
         "cams": own * _CAM_PASSES.get(wildcards.get("method", ""), 2),
         "samples": own * samples * lime.get("repeats", 1),
         "switched off": own

@@ -4,20 +4,26 @@ CLIP-Dissect (Oikarinen & Weng, ICLR 2023, arXiv 2204.10965) pools a convolution
 keeps a transformer's class token. Tested against hand-computed maps.
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
 POOLINGS = ("avg", "max", "cls")
+REMEMBERED = 2**29  # most bytes of outputs that are held for another pass over the images
 MOST_PREFIX_TOKENS = 5  # class, distillation and register tokens that precede the patches of a vision transformer
 
 
 def extract(
     forward: Callable[[Tensor], Tensor], batches: Iterable[Tensor], *, pooling: str = "avg"
-) -> Iterator[Tensor]:
-    """Pool a layer's output (n, units), one batch of images at a time, as `pool` does.
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Pool a layer's output (n, units), one batch of images at a time, as `pool` does, and lay it out as maps.
+
+    The maps are (n, units, h, w), as of `as_grid`; None for a layer without space. A ValueError where they are no
+    spatial grid.
 
     Parameters
     ----------
@@ -29,9 +35,29 @@ def extract(
     first_row = 0
     for images in batches:
         with torch.inference_mode():
-            pooled = pool(forward(images), pooling, images=images.shape[:3], first_row=first_row)
+            output = forward(images)
+            pooled = pool(output, pooling, images=images.shape[:3], first_row=first_row)
+            maps = None if output.ndim == 2 else _grid(as_floating(output), *images.shape[1:3], "this layer")
         first_row += len(pooled)
-        yield pooled
+        yield pooled, maps
+
+
+def remembering(forward: Callable[[np.ndarray], Tensor], *, memory: int = REMEMBERED) -> Callable[[np.ndarray], Tensor]:
+    """Make the function that runs `forward` on the same uint8 images (n, h, w, 3) once, while outputs fit into memory.
+
+    So many bytes of outputs are held on their device; what follows is computed anew each time.
+    """
+    known: dict[bytes, Tensor] = {}
+
+    def remembered(images: np.ndarray) -> Tensor:
+        key = hashlib.sha256(images).digest()
+        if key in known:
+            return known[key]
+        output = forward(images)
+        held = sum(each.nbytes for each in known.values())
+        return known.setdefault(key, output) if held + output.nbytes <= memory else output
+
+    return remembered
 
 
 def pool(

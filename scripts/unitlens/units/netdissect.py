@@ -18,11 +18,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from unitlens.images.label_maps import label_maps, shown_often
 from unitlens.jobs.progress import progress
-from unitlens.networks.hooks import run_to
 from unitlens.networks.layer_outputs import as_grid
 from unitlens.units import mask_chance
 from unitlens.units.label_sets import shortfall
@@ -56,9 +55,7 @@ class Dissection(NamedTuple):
 
 
 def dissect(
-    model: nn.Module,
-    layer: str,
-    normalize: Callable[[np.ndarray], Tensor],
+    forward: Callable[[np.ndarray], Tensor],
     blocks: Callable[[], Iterable[Mapping[str, np.ndarray]]],
     *,
     values: np.ndarray,
@@ -69,7 +66,7 @@ def dissect(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Dissection | None:
-    """Dissect one layer of a network, whose inputs `normalize` makes of uint8 images (n, h, w, 3).
+    """Dissect one layer of a network, whose output `forward` gives for uint8 images (n, h, w, 3).
 
     `blocks` starts anew to read the images, a few rows at a time, with ``images`` and what `label_maps` needs;
     `source_images`, (images,), is what each was cut from. `values` and `categories`, (concepts,), are those of the
@@ -81,9 +78,9 @@ def dissect(
 
     def maps(block: Mapping[str, np.ndarray]) -> Tensor:
         with torch.inference_mode():
-            inputs = normalize(block["images"])
-            output = run_to(model, layer, inputs)
-            return output if output.ndim == 2 else as_grid(output, inputs, layer)
+            output = forward(block["images"])
+            images = torch.from_numpy(block["images"]).movedim(3, 1)
+            return output if output.ndim == 2 else as_grid(output, images, "this layer")
 
     if maps(next(iter(blocks()))).ndim == 2:
         return None

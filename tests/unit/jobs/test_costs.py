@@ -42,7 +42,6 @@ def test_things_of_a_job_are_counted(config):
         "explain": 12,
         "words": 10,
         "pairs": 25_000,
-        "examples": 2500,
         "cams": 5120,
         "samples": 5000,
         "switched off": 60,

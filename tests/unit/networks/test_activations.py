@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from unitlens.networks import layer_outputs
@@ -65,18 +66,39 @@ def test_numpy_and_half_precision_are_accepted():
     assert layer_outputs.pool(large).dtype == torch.float32
 
 
+def pooled_of(forward, batches):
+    return torch.cat([pooled for pooled, _ in layer_outputs.extract(forward, batches)])
+
+
+def test_outputs_are_remembered_while_they_fit():
+    calls = []
+
+    def forward(images):
+        calls.append(len(images))
+        return torch.from_numpy(images).float()
+
+    remembered = layer_outputs.remembering(forward, memory=2 * 4 * 4 * 3 * 4)  # of two images
+    images = np.random.default_rng(0).integers(0, 9, (4, 4, 4, 3), dtype=np.uint8)
+    for _ in range(2):
+        for part in (images[:1], images[1:3], images[3:]):
+            assert torch.equal(remembered(part), torch.from_numpy(part).float())
+    assert calls == [1, 2, 1, 2]  # the second batch has no place
+    assert remembered(images[3:]) is remembered(images[3:].copy())
+
+
 def test_extract_pools_batch_by_batch():
     images = torch.rand(7, 5, 5, 3, generator=torch.Generator().manual_seed(0))
-    whole = torch.cat(list(layer_outputs.extract(as_maps, [images])))
-    parts = list(layer_outputs.extract(as_maps, images.split(3)))
-    assert [len(part) for part in parts] == [3, 3, 1]
+    whole = pooled_of(as_maps, [images])
+    parts, maps = zip(*layer_outputs.extract(as_maps, images.split(3)), strict=True)
+    assert [len(part) for part in parts] == [len(part) for part in maps] == [3, 3, 1]
     assert torch.equal(torch.cat(parts), whole)
+    torch.testing.assert_close(torch.cat(maps).mean((2, 3)), whole)
     assert torch.is_inference_mode_enabled() is False
 
 
 def test_extract_finds_the_units_on_either_axis():
     images = torch.rand(4, 6, 5, 3, generator=torch.Generator().manual_seed(0))  # units last, as they are
-    first, last = (torch.cat(list(layer_outputs.extract(forward, [images]))) for forward in (as_maps, lambda x: 2 * x))
+    first, last = (pooled_of(forward, [images]) for forward in (as_maps, lambda x: 2 * x))
     assert first.shape == (4, 3)
     torch.testing.assert_close(first, last)
 
@@ -85,14 +107,14 @@ def test_extract_tells_tokens_by_the_sides_of_the_images():
     """Four tokens are two rows and columns of a square, and a class token and a row of three of an image like it."""
     tokens = torch.tensor([100.0, 1, 2, 6])[None, :, None]
     for height, width, expected in ((32, 32, 109 / 4), (16, 48, 3)):
-        (pooled,) = layer_outputs.extract(lambda _: tokens, [torch.zeros(1, height, width, 3)])
+        (pooled,) = pooled_of(lambda _: tokens, [torch.zeros(1, height, width, 3)])
         assert pooled.item() == pytest.approx(expected)
 
 
 def test_a_unit_that_is_not_finite_stays_as_it_is_and_one_of_all_is_named():
     images = torch.ones(7, 5, 5, 3)
     images[5, 0, 0, 2] = math.nan
-    pooled = torch.cat(list(layer_outputs.extract(as_maps, images.split(3))))
+    pooled = pooled_of(as_maps, images.split(3))
     assert pooled.isnan().nonzero().tolist() == [[5, 2]] and set(pooled[:, :2].flatten().tolist()) == {2}
     images[5] = math.nan
     with pytest.raises(ValueError, match="activation of unit 0 is nan at image row 5"):

@@ -1,7 +1,10 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from unitlens.networks import hooks
 from unitlens.report import pages
 from unitlens.units import exemplars
 
@@ -76,42 +79,69 @@ def normalize(images):
     return images
 
 
-def maps_of(form, rows, batch_size=2):
-    read = some_images()
-    return exemplars.activation_maps(
-        Pooled(form), "layer", np.array(rows), lambda wanted: read[wanted], normalize, batch_size=batch_size
+def top_maps(form, batch_size=2, normalize=normalize, source_images="abc"):
+    network, images = Pooled(form), some_images()
+    return exemplars.top_maps(
+        lambda batch: hooks.run_to(network, "layer", normalize(batch)),
+        [{"images": images[start : start + batch_size]} for start in range(0, 3, batch_size)],
+        ["i", "j", "k"],
+        list(source_images),
     )
 
 
 @pytest.mark.parametrize("form", ["maps", "tokens"])
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
-def test_maps_of_the_wanted_rows(form, batch_size):
-    arrays = maps_of(form, [[2, 0], [1, -1]], batch_size)
-    assert arrays["peak"].tolist() == [[3, 1], [0, 0]]
-    assert arrays["maps"][0].tolist() == [[[255, 0], [0, 0]]] * 2
-    assert not arrays["maps"][1].any()  # nothing is positive
+def test_maps_of_the_top_images(form, batch_size):
+    arrays = top_maps(form, batch_size)
+    assert arrays["row"].tolist() == [[2, 1, 0], [-1, -1, -1]]  # blue is constant
+    assert arrays["peak"].tolist() == [[3, 2, 1], [0, 0, 0]]
+    assert arrays["maps"][0].tolist() == [[[255, 0], [0, 0]]] * 3 and not arrays["maps"][1].any()
     assert arrays["maps"].dtype == np.uint8 and arrays["peak"].dtype == np.float32
+    one_source = top_maps(form, batch_size, source_images="aba")
+    assert one_source["row"][0].tolist() == [2, 1] and one_source["image_id"][0].tolist() == ["k", "j"]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_map_that_is_not_finite_is_empty(value):
-    def broken(images):
-        return torch.where(normalize(images) == 3, value, normalize(images))  # the red of the last image
-
-    rows, network = np.array([[2, 0], [1, -1]]), Pooled("maps")
-    arrays = exemplars.activation_maps(network, "layer", rows, some_images().__getitem__, broken, batch_size=2)
-    assert not arrays["maps"][0, 0].any() and arrays["maps"][0, 1].tolist() == [[255, 0], [0, 0]]
-    assert not np.isfinite(arrays["peak"][0, 0]) and arrays["peak"][0, 1] == 1
+    maps = torch.tensor([[[[1.0, 3.0]], [[2.0, 2.0]]], [[[value, 0.0]], [[1.0, 4.0]]]])  # (n, units, h, w)
+    kept = exemplars.keep(None, torch.tensor([[1.0, 2.0], [5.0, 3.0]]), maps, torch.arange(2), k=2)
+    assert kept.row.tolist() == [[1, 0], [1, 0]]
+    assert not kept.maps[0, 0].any() and kept.maps[0, 1].tolist() == [[85, 255]]
+    assert kept.maps[1].tolist() == [[[64, 255]], [[255, 255]]]
+    assert not kept.peak[0, 0].isfinite() and kept.peak[0, 1] == 3
 
 
 def test_a_layer_without_space_has_no_maps():
-    assert maps_of("logits", [[2, 0], [1, 0]]) == {}
-    assert maps_of("maps", [[-1, -1], [-1, -1]]) == {}
+    assert top_maps("logits").keys() == {"row", "activation", "image_id"}
 
 
-def test_channels_that_are_no_units_are_refused():
-    with pytest.raises(ValueError, match="layer 'layer' has 2 channels, but 3 units were pooled"):
-        maps_of("maps", [[0], [1], [2]])
+def test_what_is_kept_of_shards_holds_the_top_images_of_all(rounds=40):
+    """With ties, source images in several shards and units that are dead or not finite."""
+    rng, most = np.random.default_rng(0), exemplars.SOURCE_IMAGES
+    for _ in range(rounds):
+        n, units, shards = 24, 6, [0, *sorted(rng.choice(np.arange(1, 24), 2, replace=False)), 24]
+        maps = torch.from_numpy(rng.integers(0, 4, (n, units, 1, 2))).float()
+        maps[:, 1] = 1
+        maps[3, 2] = torch.nan
+        source_images = [f"s{each}" for each in rng.integers(0, 9, n)]
+        ids, pooled, parts = [f"i{row}" for row in range(n)], maps.mean((2, 3)), []
+        top = exemplars.top_source_images(pooled.numpy(), ids, ids, source_images)
+        for start, stop in pairwise(shards):
+            kept, sources = None, exemplars.number_sources(source_images[start:stop])
+            for row in range(start, stop, 3):
+                part = slice(row, min(row + 3, stop))
+                kept = exemplars.keep(kept, pooled[part], maps[part], sources)
+            parts.append(exemplars.as_arrays(kept, ids[start:stop]))
+        found = exemplars.with_maps(top, [*parts, exemplars.as_arrays(None, [])])
+        assert (top["row"] < 0).all(1).tolist() == [False, True, True, False, False, False]
+        for unit, rank in np.argwhere(top["row"] >= 0):
+            own = maps[top["row"][unit, rank], unit]
+            assert found["peak"][unit, rank] == own.max()
+            shown = (255 * own / max(own.max().item(), 1)).round()
+            assert found["maps"][unit, rank].tolist() == shown.tolist()
+        assert not found["maps"][1:3].any() and not found["peak"][1:3].any() and top["row"].shape[1] <= most
+    with pytest.raises(ValueError, match="maps of units are missing; extract the layer's activations again"):
+        exemplars.with_maps(top, parts[:1])
 
 
 def corners(path):
