@@ -32,12 +32,7 @@ with log_to(snakemake.log[0]):
         seed=params.seed,
         known=kept(arrays, net.device),
     )
-    options = {
-        "counts": params.counts,
-        "own": own,
-        "top": lime["num_features"],
-        "area": params.area,
-        "without": without,
-    }
-    table = check_stability(samples, segments, images, seed=params.seed, options=lime, **options)
-    write_table(table, snakemake.output[0])
+    options = {"counts": params.counts, "own": own, "top": lime["num_features"], "area": params.area, "options": lime}
+    write_table(
+        check_stability(samples, segments, images, seed=params.seed, without=without, **options), snakemake.output[0]
+    )

@@ -454,7 +454,7 @@ CASES = {
     "resampling.matching_test": lambda s: resampling.matching_test(noise(N, N).numpy(), seed=s).p_value,
     "textures.generate": lambda s: textures.generate(1, size=16, seed=s)[0],
     "textures.write_images": lambda s: drawn(
-        lambda folder: textures.write_images(folder, 1, size=16, seed=s), "texture_00000.png"
+        lambda folder: textures.write_images(f"{folder}/set", 1, size=16, seed=s), "set/texture_00000.png"
     ),
     "textures.draw_images": lambda s: drawn(
         lambda folder: textures.draw_images(folder, "textures", size=1, pixels=16, seed=s)[0].rename(f"{folder}/set"),
