@@ -290,9 +290,8 @@ BAD = {
         {},
         [
             "explain.lime: unknown key 'stop_when_stable'; it is 'n_samples: auto' now",
-            "explain.lime.n_samples: 'atuo' does not match '^(auto)$'; did you mean 'auto'? (Perturbed images for each "
-            "source image; with `auto` 250, 500, 1000, 2000 or 4000, until two halves of them are expected to share "
-            "90 % of the `num_features` most important superpixels (docs/tuning.md).)",
+            "explain.lime.n_samples: 'atuo' does not match '^(auto)$'; did you mean 'auto'? "
+            f"({meaning('explain', 'lime', 'n_samples')})",
         ],
     ),
     "settings that share no sample": (
@@ -662,8 +661,8 @@ BAD = {
             f"models.toy.preprocessing.crop: 1000000000 is greater than the maximum of 8192 ({CROP})",
             "images.probe.shard_size: 1000000000 is greater than the maximum of 1000000 (Rows of the sheet that one "
             "job works on.)",
-            "explain.lime.n_samples: 1000000000 is greater than the maximum of 1000000 (Perturbed images for each "
-            "source image.)",
+            "explain.lime.n_samples: 1000000000 is greater than the maximum of 1000000 "
+            f"({meaning('explain', 'lime', 'n_samples')})",
         ],
     ),
     "texts that no key takes": (
