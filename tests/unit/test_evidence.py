@@ -1,9 +1,13 @@
 """Evidence for labels: by hand, against plain loops, on planted networks, and the sanity of the held-out scores."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from scipy import stats
 from unitlens.report import concept_findings
 from unitlens.tables import labeling, unit_labels
@@ -175,13 +179,21 @@ def test_units_that_ignore_the_images_reach_a_p_value_of_a_twentieth_that_often_
 
 
 def test_strata_by_hand():
-    """Top images are from 1, 2, 4, 1.6 (3 + 1) and 4 source images; of 200 draws a stratum spans a factor of 2."""
+    """Top images are from 1, 2, 4, 1.6 (3 + 1), 4 and 1.6 source images; a stratum of 200 draws spans a factor of 2."""
     source_images = permutation.group_rows([*"aaaabbbbccccdddd"])
-    tops = np.array([[0, 1, 2, 3], [0, 4, 1, 5], [0, 4, 8, 12], [12, 13, 14, 0], [4, 8, 0, 12]])
-    assert permutation.strata(tops, source_images, 800).tolist() == [0, 1, 2, 1, 2]
-    assert permutation.strata(tops, source_images, 200).tolist() == [0, 0, 1, 0, 1]
-    assert permutation.strata(tops, source_images, 199).tolist() == [0] * 5
+    tops = np.array([[0, 1, 2, 3], [0, 4, 1, 5], [0, 4, 8, 12], [12, 13, 14, 0], [4, 8, 0, 12], [4, 5, 6, 8]])
+    assert permutation.strata(tops, source_images, 800).tolist() == [0, 1, 2, 1, 2, 1]
+    assert permutation.strata(tops, source_images, 200).tolist() == [0, 0, 1, 0, 1, 0]
+    assert permutation.strata(tops, source_images, 199).tolist() == [0] * 6
     assert permutation.strata(tops[:0], source_images, 400).tolist() == []
+
+
+@pytest.mark.parametrize(("draws", "expected"), [(799, 7), (800, 8), (10_000, 8)])
+def test_there_are_at_most_eight_strata_and_one_for_a_hundred_draws(draws, expected):
+    """The top images of unit j come from j of 256 source images, as evenly as they can: spreads of 1 to 256."""
+    tops = np.stack([np.arange(256) % sources for sources in range(1, 257)])
+    source_images = permutation.group_rows([str(number) for number in range(256)])
+    assert permutation.strata(tops, source_images, draws).max() + 1 == expected
 
 
 def test_scores_are_scaled_by_the_draws_of_their_unit():
@@ -253,10 +265,18 @@ def test_the_choice_of_top_images_is_that_of_the_best_held_out_correlation():
     best = evidence.TOP_KS[int(np.argmax(means))]
     assert best != 100 and sorted(means)[-1] - sorted(means)[-2] > 0.005
     assert evidence.choose_top_k(each, axes, parts, np.random.default_rng(0)) == best
+    longer = axes * torch.where(torch.arange(N_CONCEPTS) == 2, 1000, 1)[:, None]
+    assert evidence.choose_top_k(each, longer, parts, np.random.default_rng(0)) == best, "of whatever length axes are"
     assert evidence.choose_top_k(each, axes, [part[:49] for part in parts], np.random.default_rng(0)) == 25
     table = label(layer, top_k="auto", resamples=1, null_draws=200, held_out_splits=1)
     expected = dissect.label(dissect.soft_wpmi(*each[:3], top_k=best)).score
     assert set(table.top_k) == {best} and np.allclose(table.score, expected, atol=1e-6)
+
+
+def test_the_numbers_of_top_images_to_choose_from_are_those_that_the_schema_names():
+    schema = yaml.safe_load((Path(__file__).parents[2] / "config/schema.yaml").read_text(encoding="utf-8"))
+    told = schema["properties"]["dissect"]["properties"]["top_k"]["description"].partition("`auto`, of ")[2]
+    assert tuple(map(int, re.findall(r"\d+", told))) == evidence.TOP_KS
 
 
 def test_held_out_scores_are_of_labels_by_halves_that_chose_for_themselves():
@@ -552,6 +572,13 @@ def test_near_duplicates_join_the_nearest_leader_and_no_chain(elements, monkeypa
 
     assert groups(0, 10, 20, 30, 90) == [0, 0, 2, 2, 4]
     assert groups(0, 18, 10) == [0, 1, 1]
+
+
+def test_near_duplicates_have_a_cosine_of_a_half_at_least(monkeypatch):
+    monkeypatch.setattr(evidence, "NEAREST_PAIRS", 10)  # more pairs than there are
+    for degrees, expected in ((59, [0, 0]), (61, [0, 1])):
+        texts = torch.cat([at(0, degrees), -at(0, degrees)])  # whose mean is 0
+        assert evidence.near_duplicates(texts)[:2].tolist() == expected
 
 
 @pytest.mark.parametrize("elements", [100, 2**24])
