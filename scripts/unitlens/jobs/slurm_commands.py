@@ -330,12 +330,12 @@ def _look(arguments: Sequence[str]) -> tuple[dict[str, str], bool]:
     ended = known["ended"]
     running = {token: each for token, each in submissions(_folder()).items() if token not in ended}
     numbers = {token: number for token, (number, _) in running.items() if number != REFUSED}
-    run = f"--name={_value(arguments, '--name')}"
+    run, noted = f"--name={_value(arguments, '--name')}", _tokens()
     clusters = sorted({json.loads(path.read_text())["clusters"] for _, path in running.values()} - {""})
     options = [f"--clusters={','.join(clusters)}"] if clusters else []
     listed = _ask("squeue", "--noheader", "--states=all", run, "--format=%A|%T", *options)
     states = {token: listed[number] for token, number in numbers.items() if number in (listed or {})}
-    states |= {number: state for number, state in (listed or {}).items() if number not in _tokens()}
+    states |= {number: state for number, state in (listed or {}).items() if number not in noted}
     if (missing := numbers.keys() - states.keys()) and shutil.which(_real("sacct")):
         # From two days ago: what runs longer is still in the queue.
         since = time.strftime("--starttime=%Y-%m-%dT%H:00", time.localtime(now - 2 * 86400))
