@@ -16,6 +16,7 @@ from unitlens.jobs.sheets import FEWEST_SOURCE_IMAGES
 from unitlens.units import dissect, exemplars
 from unitlens.units.dissect import Terms, factors_at_once, log_likelihood, term_of_layer
 from unitlens.units.label_sets import shortfall
+from unitlens.units.linear_labels import correlations
 from unitlens.units.permutation import (
     Probe,
     SourceImages,
@@ -124,9 +125,8 @@ def choose_top_k(probe: Probe, axes: Tensor, parts: Sequence[np.ndarray], rng: n
         found = []
         for own, other in (parts, parts[::-1]):
             concepts = _labels_of(values[own], images[own], texts, top_k)
-            units, scores = values[other][:, concepts >= 0], images[other] @ axes[concepts[concepts >= 0]].T
-            units, scores = ((each - each.mean(0)).double() for each in (units, scores))
-            found.append((units * scores).sum(0) / (units.norm(dim=0) * scores.norm(dim=0)))
+            known = concepts >= 0
+            found.append(correlations(values[other][:, known], images[other] @ axes[concepts[known]].T))
         mean = torch.cat(found).nanmean().item()
         best, highest = (top_k, mean) if mean > highest else (best, highest)
     return best

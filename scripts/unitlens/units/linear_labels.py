@@ -147,10 +147,10 @@ def ridge_directions(
 
 
 def correlations(a: Tensor, b: Tensor) -> Tensor:
-    """Correlate the columns of two arrays (images, units), (units,); NaN where one of them is constant."""
+    """Correlate the columns, if any, of two arrays (images, units), (units,); NaN where one of them is constant."""
     a, b = (values.double() - values.double().mean(0) for values in (a, b))
     norms = a.norm(dim=0), b.norm(dim=0)
-    largest = max(norms[1].max(), torch.finfo(torch.float64).tiny)
+    largest = torch.nn.functional.pad(norms[1], (0, 1), value=torch.finfo(torch.float64).tiny).max()
     constant = (norms[0] == 0) | (norms[1] <= _LEAST * largest)
     return ((a * b).sum(0) / (norms[0] * norms[1])).masked_fill(constant, torch.nan)
 
