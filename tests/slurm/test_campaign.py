@@ -4,6 +4,7 @@ the same command (after a kill, `make recover`) completes it: the same bytes, an
 `pytest tests/slurm/test_campaign.py --rounds 8` runs each fault with eight seeds.
 """
 
+import json
 import os
 import random
 import re
@@ -16,6 +17,8 @@ from contextlib import contextmanager
 
 import pytest
 from cluster import running, tell
+
+from unitlens.jobs.slurm_commands import exit_status, submissions
 
 pytestmark = [pytest.mark.slurm, pytest.mark.many(10)]
 
@@ -254,8 +257,16 @@ def account(run):
     return "\n".join([run.printed(), *jobs, *(f"{log}:\n{log.read_text(errors='replace')}" for log in logs)])
 
 
-def written(run, job):
-    return (run.folder / f"results/images/{job.split()[1]}.h5").exists()
+def finished(run):
+    """Count the executions of the shards that are written and whose jobs came to their good end."""
+    ended = set()
+    for folder in (run.folder / ".snakemake/slurm").glob("*"):
+        for token, (_, note) in submissions(folder).items():
+            if exit_status(folder, token) == "0":
+                ended.add(json.loads(note.read_text())["job"])
+    done = [shard for shard in SHARDS if (run.folder / f"results/images/{shard}.h5").exists()]
+    done = [f"write_shard {shard}" for shard in done if any(shard in job for job in ended)]
+    return {job: count for job, count in executions(run).items() if job in done}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -265,8 +276,8 @@ def test_fault(run, undisturbed, fault, seed):
     with start(run, chance) as arguments:
         process = run.start(*arguments)
         happen(run, chance, process)
-        finished = {job: count for job, count in executions(run).items() if written(run, job)}
+        done = finished(run)
         finish(run, getattr(run, "restarted", process))
-        assert finished.items() <= executions(run).items(), f"a finished job was executed again:\n{account(run)}"
+        assert done.items() <= executions(run).items(), f"a finished job was executed again:\n{account(run)}"
     assert run.results() == undisturbed.results()
     assert not running(process.pid)
