@@ -17,7 +17,6 @@ from contextlib import contextmanager
 
 import pytest
 from cluster import running, tell
-
 from unitlens.jobs.slurm_commands import exit_status, submissions
 
 pytestmark = [pytest.mark.slurm, pytest.mark.many(10)]
