@@ -179,15 +179,18 @@ def open_image(path: str | Path, formats: Sequence[str]) -> Image.Image:
     kind = Path(path).stat().st_mode
     if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
         raise ValueError("it is a pipe, a socket or a device, not a file")
-    return Image.open(path, formats=formats)
+    image = Image.open(path, formats=formats)
+    if image.format == "TIFF":  # Pillow maps one that lies on its side with height for width: without a name it reads
+        image.filename = ""
+    return image
 
 
 def upright_size(path: Path) -> tuple[int, int]:
     """Read the width and height from the header, as they are once the image stands upright; else a ValueError."""
     try:
         with open_image(path, _FORMATS) as image:
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # 5 to 8 lie on their side
-            return image.size[::-1] if turned else image.size
+            turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)  # these lie on their side
+            return image.size[::-1] if turned and image.format != "TIFF" else image.size  # Pillow turns a TIFF's itself
     except UNREADABLE as error:
         raise ValueError(f"{path}: cannot be read as an image ({reason_of(error)})") from error
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from unitlens.images import decode
 from unitlens.images.geometry import box_pixels, check_geometry, fit_box, fit_map
@@ -123,7 +123,7 @@ def _read_map(path: Path, size: tuple[int, int], name: str) -> Image.Image:
     """Read a label map as an image of mode I, of the size of the source image."""
     try:
         with decode.open_image(path, ("PNG", "TIFF")) as image:
-            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
     except decode.UNREADABLE as error:
         raise ValueError(f"`{name}` {path} cannot be read as a PNG or TIFF ({decode.reason_of(error)})") from error
     values = np.asarray(image).astype(np.int32)

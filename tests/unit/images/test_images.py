@@ -331,6 +331,36 @@ def test_exif_orientation(tmp_path, noise, orientation):
     assert decode.upright_size(wide) == ((8, 4) if orientation < 5 else (4, 8))
 
 
+@pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8, 0, 9, 65535])
+@pytest.mark.parametrize(("kind", "channels"), [(np.uint8, ()), (np.uint8, (3,)), (np.uint8, (4,)), (np.uint16, ())])
+def test_a_turned_tiff_is_read_as_any_other_file(tmp_path, noise, orientation, kind, channels):
+    """Pillow turns TIFFs itself, and maps some into memory; an orientation that there is not turns nothing."""
+    stored = noise.integers(0, 256, (6, 9, *channels)).astype(kind) * (257 if kind == np.uint16 else 1)
+    if channels == (4,):
+        stored[..., 3] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    sizes, pixels = [], []
+    for name in ("turned.png", "turned.tif"):
+        path = save(tmp_path, stored, name, exif=exif)
+        sizes.append(decode.upright_size(path))
+        pixels.append(load(path, geometry={"fit": "squash", "resize": 9, "crop": 9, "interpolation": "bilinear"}))
+    assert sizes == [(6, 9) if orientation in (5, 6, 7, 8) else (9, 6)] * 2
+    np.testing.assert_array_equal(*pixels)
+
+
+@pytest.mark.parametrize("name", ["mask.png", "mask.tif"])
+def test_a_label_map_is_turned_as_its_own_file_says(tmp_path, name):
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    save(tmp_path, np.zeros((4, 4, 3), np.uint8), "a.png", exif=exif)
+    stored = np.zeros((4, 4), np.uint8)
+    stored[3] = 7
+    save(tmp_path, stored, name, exif=exif)
+    mask = read_label_maps([annotated("a.png", mask=name)], tmp_path, IDENTITY)["mask"][0]
+    assert (mask[0] == 7).all() and not mask[1:].any()
+
+
 def test_exif_rotation_comes_before_the_crop(tmp_path):
     stored = np.zeros((8, 16, 3), np.uint8)
     stored[:, :8] = (255, 0, 0)  # left half of the file = top half of the upright image
