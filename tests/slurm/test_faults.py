@@ -56,6 +56,7 @@ def test_job_is_cancelled_in_mid_write(run, undisturbed):
 
 def test_process_of_a_job_is_killed(run, undisturbed):
     process = start_and_wait_for_fault(run, "--retries", "0")
+    run.wait_for_finished(2)  # else their files are half written, too
     (part,) = run.parts()
     os.kill(int(part.stem.rpartition("-")[2]), signal.SIGKILL)
     status, _ = run.wait(process)
