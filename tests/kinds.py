@@ -553,7 +553,7 @@ REFUSED = [  # network, what the config says of it, and what it is told
     ("no_statistics", {}, "gives an image other scores alone than beside others"),
     ("batches_only", {}, "does not take one image alone"),
     ("always_drops", {}, "gives the same images other scores when it runs again"),
-    ("never_finite", {}, "returns NaN for each of 3 test images"),
+    ("never_finite", {}, "returns NaN or infinity for each of 3 test images"),
     ("whole_numbers", {}, "returns numbers of torch.int64, which have no gradient"),
     ("only_the_class", {}, "returns numbers of torch.int64, which have no gradient"),
 ]

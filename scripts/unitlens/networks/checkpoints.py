@@ -21,6 +21,7 @@ import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from unitlens.jobs.characters import first_few
 from unitlens.networks import pickles
@@ -72,9 +73,15 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], path: str | Path, *, cla
     """Give a model its weights by name; the counters of batch normalization may be missing.
 
     A ValueError names `path`, the file they come from, and the first five keys that are missing, left over, of another
-    shape or kind of number; and `classes`, how many class names the config lists, where shapes differ.
+    shape or kind of number, or without a shape in the model; and `classes`, how many class names the config lists,
+    where shapes differ.
     """
     own = model.state_dict()
+    if lazy := [key for key, value in own.items() if is_lazy(value)]:
+        raise ValueError(
+            f"{path} cannot be compared with the architecture: {first_few(lazy)} have no shape before the first images "
+            "come (nn.LazyLinear and the like); run it once on images in the function that builds it"
+        )
     state = OrderedDict({key: own[key] for key in own if key.endswith(_COUNTER)} | dict(state))
     _check_state(state, own, path, classes)
     state._metadata = own._metadata  # without the version of their layout some modules refuse to load
@@ -210,12 +217,13 @@ def _read_tensors(path: Path, key: str | None = None) -> dict[str, Tensor]:
     except _UNREADABLE as error:
         raise ValueError(_why_unreadable(path, zipped=head.startswith(b"PK"))) from error
     state = _entry(state, key, path)
-    if not _is_state(state):
+    if not isinstance(state, dict):
         raise ValueError(f"{path} holds a {type(state).__name__}, not a dictionary of tensors; save model.state_dict()")
     for key, value in state.items():
         plain = type(value) in (Tensor, nn.Parameter) and value.layout is torch.strided and value.device.type == "cpu"
-        if not isinstance(key, str) or not plain or value.is_quantized:
-            raise ValueError(f"{path} holds {key!r}, which is no plain tensor with a name; save model.state_dict()")
+        if not isinstance(key, str) or not plain or value.is_quantized or value.is_nested:
+            remedy = "save model.state_dict(), or name the entry that holds the weights by `checkpoint_key`"
+            raise ValueError(f"{path} holds {key!r}, which is no plain tensor with a name; {remedy}")
     return state
 
 
@@ -235,7 +243,7 @@ def _entry(content: object, key: str | None, path: Path) -> object:
         return found
     if not isinstance(content, dict) or _is_state(content):
         return content
-    states = [str(name) for name, value in content.items() if value and _is_state(value)]
+    states = [str(name) for name, value in content.items() if _is_state(value) and value]
     if len(states) > 1:
         raise ValueError(
             f"{path} holds weights under {' and '.join(map(repr, states))}; choose one by `checkpoint_key` (ema: a "

@@ -80,6 +80,7 @@ def describe(
     device = next(model.parameters()).device
     noise = torch.rand(_IMAGES - 1, channels, height, width, generator=torch.Generator().manual_seed(0))
     images = torch.cat([torch.zeros(1, channels, height, width), 4 * noise - 2]).to(device)
+    given = images.clone()
     images, last = _as_it_takes(model, images)
     try:
         with torch.inference_mode(), heads.untouched(model), _watched(model) as calls:
@@ -89,6 +90,12 @@ def describe(
             f"{name} cannot take images of {height} x {width} pixels; set `preprocessing.crop` to what it was trained "
             f"with ({error})"
         ) from error
+    except Exception as error:  # whatever the code of a network raises
+        told = f"{tuple(images.shape)}, and nothing else: {type(error).__name__}: {error}"
+        raise ValueError(f"{name} does not take a batch of images, {told}") from error
+    if not images.equal(given):
+        what = "changes the images that it is given, by an operation in place such as `x -= 0.5`"
+        raise ValueError(f"{name} {what}; let it begin with a copy, `x = x - 0.5`")
     if missing := [layer for layer in layers if not any(_is(call, layer) for call in calls)]:
         raise ValueError(f"{name}: the forward pass does not run {', '.join(missing)}")
     facts = {
@@ -114,7 +121,7 @@ def _as_it_takes(model: nn.Module, images: Tensor) -> tuple[Tensor, bool]:
         if "view size is not compatible" in str(error):
             model.to(memory_format=torch.contiguous_format)
             return images, False
-    except (ValueError, AssertionError):  # which is told where they are watched
+    except Exception:  # which is told where they are watched
         pass
     return last, True
 
@@ -196,9 +203,9 @@ def _check_steady(model: nn.Module, images: Tensor, scores: object, name: str) -
     """Refuse scores that are not numbers, or that change from run to run or with the other images of a batch."""
     if not isinstance(scores, Tensor):
         return
-    if scores.isnan().flatten(1).any(1).all():
+    if (scores.isnan() | (scores == torch.inf)).flatten(1).any(1).all():
         raise ValueError(
-            f"{name} returns NaN for each of {len(images)} test images: are its weights those of its code?"
+            f"{name} returns NaN or infinity for each of {len(images)} test images: are its weights those of its code?"
         )
     with torch.inference_mode():
         if _differ(scores, model(images)):

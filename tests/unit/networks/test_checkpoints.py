@@ -90,13 +90,23 @@ def test_other_floating_point_numbers_are_converted(state, tmp_path, dtype):
         torch.eye(4).to_sparse(),
         torch.zeros(4, device="meta"),
         torch.quantize_per_tensor(torch.zeros(4), 1.0, 0, torch.quint8),
+        torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+        None,
+        "1.0",
+        {"weight": {"0.bias": torch.zeros(4)}},
     ],
-    ids=["sparse", "meta", "quantized"],
+    ids=["sparse", "meta", "quantized", "nested", "nothing", "text", "a dictionary of dictionaries"],
 )
 @pytest.mark.filterwarnings("ignore")
 def test_only_plain_tensors_are_weights(state, tmp_path, value):
     with pytest.raises(ValueError, match=r"weights.pt holds '0.bias', which is no plain tensor with a name"):
         load(save(state | {"0.bias": value}, tmp_path / "weights.pt"))
+
+
+def test_parameters_without_a_shape_are_named(state, tmp_path):
+    message = r"weights.pt cannot be compared with the architecture: 0.weight, 0.bias have no shape before the first"
+    with pytest.raises(ValueError, match=message):
+        checkpoints.fill(nn.Sequential(nn.LazyLinear(4)), state, tmp_path / "weights.pt")
 
 
 def test_weights_have_names(state, tmp_path):

@@ -88,6 +88,50 @@ def test_images_that_the_network_cannot_take_are_named(architecture, crop):
         describe(build.build(architecture).eval(), [], crop=crop, classes=["a"] * 1000, name="net")
 
 
+class Changed(Toy):
+    """Its images are changed by a function before, its scores by one after."""
+
+    def __init__(self, before=lambda x: x, after=lambda y: y):
+        super().__init__()
+        self.before, self.after = before, after
+
+    def forward(self, x):
+        return self.after(super().forward(self.before(x)))
+
+
+@pytest.mark.parametrize("before", [lambda x: x.sub_(0.5), lambda x: x[:, :3].relu_(), lambda x: x.clamp_(-1, 1)])
+def test_a_network_that_changes_the_images_is_refused(before):
+    """What runs on them afterwards would see others, without a word."""
+    with pytest.raises(ValueError, match=r"toy changes the images that it is given, .* begin with a copy, `x = x - 0"):
+        describe(network(Changed(before)), ["0"], crop=10, classes=CLASSES, name="toy")
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_scores_that_are_not_finite_on_any_image_are_refused(value):
+    def spoil(scores):
+        return torch.cat([scores[:, :4], torch.full_like(scores[:, :1], value)], 1)
+
+    with pytest.raises(ValueError, match="toy returns NaN or infinity for each of 3 test images"):
+        describe(network(Changed(after=spoil)), ["0"], crop=10, classes=CLASSES, name="toy")
+
+
+def test_a_class_of_minus_infinity_is_one_that_is_never_predicted():
+    def forbid(scores):
+        return torch.cat([scores[:, :4], torch.full_like(scores[:, :1], -torch.inf)], 1)
+
+    assert describe(network(Changed(after=forbid)), ["0"], crop=10, classes=CLASSES, name="toy")["classes"] == 5
+
+
+@pytest.mark.parametrize("error", [TypeError("missing 1 required argument: 'mask'"), KeyError("pixel_values")])
+def test_whatever_the_code_of_a_network_raises_names_the_network(error):
+    def fail(x):
+        raise error
+
+    told = rf"toy does not take a batch of images, \(3, 3, 10, 10\), and nothing else: {type(error).__name__}: {error}"
+    with pytest.raises(ValueError, match=told):
+        describe(network(Changed(fail)), ["0"], crop=10, classes=CLASSES, name="toy")
+
+
 def test_what_the_config_cannot_mean_is_refused():
     model = network(Toy())
     with pytest.raises(ValueError, match=r"toy returns \(5,\) outputs an image, but its classes list 4 names"):
