@@ -375,7 +375,11 @@ def _append(path: Path, file: h5py.File, name: str, array: np.ndarray, start: in
         allowed = "text at once" if text and start else f"at most {rows}"
         raise ValueError(f"{path}: {name} got its rows {start} to {stop}; allowed: {allowed}")
     if start:
-        file[name][start:stop] = array
+        first = file[name]
+        if array.dtype != first.dtype or array.shape[1:] != first.shape[1:]:  # HDF5 would cut values, and repeat rows
+            alike = f"{first.dtype} {first.shape[1:]}, as the first rows"
+            raise ValueError(f"{path}: {name} got rows of {array.dtype} {array.shape[1:]}; allowed: {alike}")
+        first[start:stop] = array
         return
     array = _encoded(array) if text else array
     shape = (len(array) if text else rows, *array.shape[1:])

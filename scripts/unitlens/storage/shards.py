@@ -99,7 +99,8 @@ def read_groups(
 
     `groups` (n,) has the group of every row, counted over all shards; rows of a negative one are not read. The shards
     are read from first to last as often as it takes to hold no more than `most_bytes` at once, or one whole group.
-    What is narrower than in other shards is filled up with NaN. ValueError if there are more or fewer rows.
+    What is narrower than in other shards is filled up with NaN. ValueError if there are more or fewer rows, or rows of
+    different shards differ in their number of axes.
     """
     order = np.argsort(groups, kind="stable")
     order = order[groups[order] >= 0]
@@ -131,7 +132,10 @@ def _forms(paths: Sequence[str | Path], names: Sequence[str]) -> tuple[dict[str,
             total += max(map(len, known.values()), default=0)
             for name, dataset in known.items():
                 shape = dataset.shape[1:]
-                forms[name] = (dataset.dtype, tuple(map(max, shape, forms.get(name, (None, shape))[1])))
+                dtype, widest = forms.get(name, (dataset.dtype, shape))
+                if len(shape) != len(widest):
+                    raise ValueError(f"{path} holds {name} of shape {shape} a row, others {widest}; run one again")
+                forms[name] = (np.result_type(dtype, dataset.dtype), tuple(map(max, shape, widest)))
     return forms, total
 
 
@@ -171,7 +175,7 @@ def picking(paths: Iterable[str | Path], name: str) -> Callable[[np.ndarray], np
         edges = np.searchsorted(rows, starts)
         parts = []
         for path, start, first, last in zip(paths, starts, edges, edges[1:], strict=False):
-            if last > first:
+            if last > first or (path is paths[-1] and not parts):  # none are some of the last shard's
                 with open_arrays(path) as file:
                     parts.append(file[name][rows[first:last] - start])
         return np.concatenate(parts)

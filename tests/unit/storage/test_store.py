@@ -97,6 +97,10 @@ def test_fewer_rows_than_were_expected_are_as_many_as_came(tmp_path):
         ([{"a": [1, 2]}, {"a": [3, 4]}], r"a got its rows 2 to 4; allowed: at most 3"),
         ([{"a": ["x"]}, {"a": ["y"]}], r"a got its rows 1 to 2; allowed: text at once"),
         ([{"a": [1, 2], "b": [1]}], r"same number of rows, got \{'a': 2, 'b': 1\}"),
+        ([{"a": [1]}, {"a": [2.5]}], r"a got rows of float64 \(\); allowed: int64 \(\), as the first rows"),
+        ([{"a": np.zeros(1, np.uint8)}, {"a": [300]}], r"a got rows of int64 \(\); allowed: uint8 \(\)"),
+        ([{"a": np.zeros((1, 3))}, {"a": np.ones((2, 1))}], r"rows of float64 \(1,\); allowed: float64 \(3,\)"),
+        ([{"a": np.zeros((1, 3))}, {"a": np.ones(2)}], r"rows of float64 \(\); allowed: float64 \(3,\)"),
         ([{"a": [1, 2], "b": np.zeros((0, 4))}], r"same number of rows, got \{'a': 2, 'b': 0\}"),
     ],
 )
@@ -180,6 +184,21 @@ def test_what_a_shard_lacks_is_filled_up_in_groups(tmp_path):
     (one,) = read_groups(write_groups(tmp_path), ["a", "b", "none"], np.zeros(5, int))
     np.testing.assert_array_equal(one[2]["b"], [0, 10, 20, np.nan, np.nan])
     assert list(one[2]) == ["a", "b"] and one[2]["a"].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("files", [([0.5], [7]), ([7], [0.5])])
+def test_a_group_keeps_the_finest_numbers_of_all_shards(tmp_path, files):
+    for number, values in enumerate(files):
+        arrays_module.write_arrays(tmp_path / f"{number}.h5", {"a": np.array(values)}, {})
+    ((_, _, found),) = read_groups([tmp_path / "0.h5", tmp_path / "1.h5"], ["a"], np.zeros(2, int))
+    assert found["a"].tolist() == [*files[0], *files[1]]
+
+
+def test_groups_of_rows_with_other_axes_are_refused(tmp_path):
+    for number, values in enumerate((np.ones((1, 2)), np.ones((1, 2, 3)))):
+        arrays_module.write_arrays(tmp_path / f"{number}.h5", {"a": values}, {})
+    with pytest.raises(ValueError, match=r"1.h5 holds a of shape \(2, 3\) a row, others \(2,\); run one again"):
+        list(read_groups([tmp_path / "0.h5", tmp_path / "1.h5"], ["a"], np.zeros(2, int)))
 
 
 def test_rows_are_picked_by_the_name_of_the_folder(tmp_path):
@@ -817,6 +836,7 @@ def test_rows_are_picked_from_any_shard(tmp_path):
     picked = picking(paths, "images")
     for rows in ([0], [3, 4, 5], [1, 9], [4], list(range(10))):
         np.testing.assert_array_equal(picked(np.array(rows)), values[rows])
+    assert picked(np.array([], int)).shape == (0, 3)
     with pytest.raises(IndexError, match="rows 9 to 10 of images were asked for; there are 10"):
         picked(np.array([9, 10]))
 
