@@ -13,7 +13,7 @@ import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.sourcecache import infer_source_file
 from unitlens.jobs import config as job_config
-from unitlens.jobs.schema import repeated_keys
+from unitlens.jobs.schema import misread
 from unitlens.units import dissect
 
 ROOT = Path(__file__).parents[2]
@@ -369,6 +369,19 @@ BAD = {
             f"resources/downloads/{FOLDERS['url']}/",
         ],
     ),
+    "addresses as a browser shows them": (
+        {
+            "models.toy.weights": {"url": "https://example.org/größe.pt"},
+            "images.probe.sources": [{"url": "http://a b"}],
+        },
+        {},
+        [
+            "models.toy.weights.url: 'https://example.org/größe.pt' does not match '^https?://[!-~]+$' (A web address, "
+            "in ASCII without spaces (`%20`).)",
+            "images.probe.sources.0.url: 'http://a b' does not match '^https?://[!-~]+$' (A zip or tar archive; "
+            "without `files`, a source image.)",
+        ],
+    ),
     "a network of open_clip": (
         {"models.toy.weights": {"open_clip": "ViT-B-16:openai"}},
         {},
@@ -677,7 +690,8 @@ BAD = {
         [
             f"models: 'toy\\n' has the control character U+000A ({SLUG})",
             f"models.toy.layers.0: 'relu1\\n' has the control character U+000A ({LAYER})",
-            "models.toy.weights.url: 'https://example.org/a\\n' has the control character U+000A (A web address.)",
+            "models.toy.weights.url: 'https://example.org/a\\n' has the control character U+000A "
+            "(A web address, in ASCII without spaces (`%20`).)",
             "concepts.list: '' is empty (CSV file with the columns word and category.)",
             "images.probe.sources.0.folder: 'a\\u2028b' has the control character U+2028 (A local folder; its files "
             "are used in place.)",
@@ -1111,7 +1125,7 @@ def test_message(folder, name):
 )
 def test_keys_that_stand_twice(folder, text, expected):
     (folder / "config.yaml").write_text(text)
-    found = repeated_keys("config.yaml")
+    found = misread("config.yaml")
     lines = [
         f"config.yaml line {line}: the key {key!r} is already on line {first}; keep one"
         for line, key, first in expected
@@ -1126,13 +1140,23 @@ def test_a_target_that_was_taken_for_a_config(folder):
 
 def test_keys_that_stand_twice_in_json_that_is_no_yaml(folder):
     (folder / "config.json").write_text('{"a": "\x7f", "a": {"b": 1, "b": 2}}')
-    found = repeated_keys("config.json")
+    found = misread("config.json")
     assert found == ["config.json: the key 'b' appears 2 times", "config.json: the key 'a' appears 2 times"]
+
+
+def test_numbers_of_another_base_than_ten(folder):
+    read = {"010": 8, "-0_17": -15, "007": 7, "1:30": 90, "1:30.5": 90.5}
+    fine = ["10", "0", "0.10", "0x10", "1_000", "08", "1:99", "a 1:30", "'010'", '"1:30"', "2026-01-01"]
+    (folder / "config.yaml").write_text("a:\n" + "".join(f"- {each}\n" for each in [*read, *fine]))
+    assert misread("config.yaml") == [
+        f"config.yaml line {line}: {written} is {number} to YAML; write numbers by ten, names in quotes"
+        for line, (written, number) in reversed([*enumerate(read.items(), start=2)])
+    ]
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "config/demo.yaml"])
 def test_no_config_of_ours_has_a_key_twice(folder, name):
-    assert repeated_keys(ROOT / "config" / Path(name).name) == []
+    assert misread(ROOT / "config" / Path(name).name) == []
 
 
 WRONG = [None, True, 0, -1, 1.5, 10**30, 1e308, float("nan"), float("-inf"), datetime.date(2026, 1, 1), b"x"]

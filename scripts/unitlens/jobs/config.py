@@ -10,7 +10,7 @@ from unitlens.jobs.audit import check_audit
 from unitlens.jobs.characters import first_few
 from unitlens.jobs.csv_files import check_file, count_rows, read_all
 from unitlens.jobs.inputs import check_files, check_folders, check_offline
-from unitlens.jobs.schema import fill_in_defaults, repeated_keys, violations
+from unitlens.jobs.schema import fill_in_defaults, misread, violations
 from unitlens.jobs.sheets import (
     annotated_set,
     annotations,
@@ -28,13 +28,13 @@ _MOST_SHARDS = 10**5  # that five digits number
 def check(config: dict, schema: dict, files: Sequence[str] = ()) -> list[str]:
     """List what is wrong with a config; one of the right form is filled in with the schema's defaults.
 
-    Listed are violations of the schema and keys that stand twice in one of `files`, which the config comes from;
-    without any, what the config, the sheets and the lists may not say; without any of those, counts that do not go
-    together.
+    Listed are violations of the schema, and what is misread (`schema.misread`) of `files`, which the config comes
+    from; without any, what the config, the sheets and the lists may not say; without any of those, counts that do not
+    go together.
     """
     if taken := [path for path in files if Path("results").absolute() in Path(path).absolute().parents]:
         return [f"--configfile takes {first_few(taken)} for a config, too: write `--` before targets"]
-    if problems := [line for path in files for line in repeated_keys(path)] + violations(config, schema):
+    if problems := [line for path in files for line in misread(path)] + violations(config, schema):
         return problems
     fill_in_defaults(config, schema)
     checks = (

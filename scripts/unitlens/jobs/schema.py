@@ -14,6 +14,7 @@ import yaml
 
 from unitlens.jobs.characters import CONTROL, shorten, text_problem
 
+_OTHER_BASE = re.compile(r"[-+]?(0[0-7_]+|[0-9_]+(:[0-5]?[0-9])+(\.[0-9_]*)?)")  # of YAML 1.1
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where there is one: every job reads the schema
 
 
@@ -22,8 +23,12 @@ def read_schema(path: str | Path) -> dict:
     return yaml.load(Path(path).read_text(encoding="utf-8"), _LOADER)
 
 
-def repeated_keys(path: str | Path) -> list[str]:
-    """List the keys that stand twice in a mapping of a YAML or JSON file, of which Snakemake takes the last."""
+def misread(path: str | Path) -> list[str]:
+    """List what is read otherwise than it looks in a YAML or JSON file.
+
+    These are keys that stand twice in a mapping, of which Snakemake takes the last, and numbers of the base 8 (``010``)
+    or 60 (``1:30``).
+    """
     text, problems, seen = Path(path).read_text(encoding="utf-8"), [], set()
     try:
         nodes = [yaml.compose(text, _LOADER)]
@@ -33,7 +38,14 @@ def repeated_keys(path: str | Path) -> list[str]:
         return [f"{path}: the key {key!r} appears {count} times" for key, count in repeated if count > 1]
     while nodes:
         node = nodes.pop()
-        if node is None or isinstance(node, yaml.ScalarNode) or id(node) in seen:
+        if node is None or id(node) in seen:
+            continue
+        if isinstance(node, yaml.ScalarNode):
+            if not node.style and node.tag.endswith((":int", ":float")) and _OTHER_BASE.fullmatch(node.value):
+                read = f"{node.value} is {yaml.load(node.value, _LOADER)} to YAML"
+                problems.append(
+                    f"{path} line {node.start_mark.line + 1}: {read}; write numbers by ten, names in quotes"
+                )
             continue
         seen.add(id(node))
         if isinstance(node, yaml.SequenceNode):

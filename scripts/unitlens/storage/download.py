@@ -28,8 +28,9 @@ from typing import IO
 
 from tqdm import tqdm
 
+from unitlens.jobs.characters import text_problem
 from unitlens.jobs.inputs import file_of_url, is_of_package
-from unitlens.storage.files import CHUNK, check_space, lock, mismatch, naming_a_full_disk, sha256, verify
+from unitlens.storage.files import CHUNK, check_space, lock, mismatch, naming_a_full_disk, read_facts, sha256, verify
 
 HEAD = 1 << 16  # bytes, from which the kind of a file is told
 _BEGINNINGS = {  # of the files that are taken without a hash
@@ -76,7 +77,7 @@ def from_url(source: Mapping[str, str], folder: Path, stream: IO[str], kinds: Se
     """Download a source's URL into a folder, under the name in it; a ValueError if it has none or is another file."""
     url = source["url"]
     name = file_of_url(url)
-    if not name or "/" in name or name.startswith("."):
+    if not name or "/" in name or name.startswith(".") or text_problem(name):
         raise ValueError(f"`url` must end with a file name, got {url!r}")
     target = folder / name
     with contextlib.nullcontext() if target.exists() else lock(target):
@@ -113,7 +114,7 @@ def _check_origin(target: Path, url: str) -> None:
     """Refuse a download that came from another address, or has changed since."""
     if not (note := _origin(target)).exists():
         return
-    told = json.loads(note.read_text(encoding="utf-8"))
+    told = read_facts(note)
     remedy = f"remove it to fetch it again, or {note.name} beside it if you have put it there"
     if told["url"] != url:
         raise ValueError(f"{target} came from {told['url']}, not from {url}: {remedy}")

@@ -132,8 +132,14 @@ class Listing(NamedTuple):
 
 
 def read_facts(path: str | Path) -> dict[str, object]:
-    """Read what `check_model` wrote about a model, or `check_layer` about a layer."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Read a JSON object, as what `check_model` wrote about a model; a ValueError names a file that holds none."""
+    try:
+        facts = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); remove it, and run again") from error
+    if not isinstance(facts, dict):
+        raise ValueError(f"{path} is damaged (it holds no facts by name); remove it, and run again")
+    return facts
 
 
 def read_all_facts(models: Iterable[str | Path], layers: Iterable[str | Path]) -> list[dict[str, object]]:

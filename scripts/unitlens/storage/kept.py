@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
-from unitlens.storage.files import mismatch, naming_a_full_disk, naming_a_read_only_folder, sha256, write
+from unitlens.storage.files import mismatch, naming_a_full_disk, naming_a_read_only_folder, read_facts, sha256, write
 
 
 def keep(reader: IO[bytes], store: str | Path, link: str | Path, ending: str = ".bin") -> str:
@@ -75,7 +75,7 @@ def keep_source_images(
 
 def source_images(facts: str | Path) -> str:
     """Give the folder of source images that `keep_source_images` wrote down."""
-    return json.loads(Path(facts).read_text(encoding="utf-8"))["folder"]
+    return read_facts(facts)["folder"]
 
 
 def check_source_images(facts: str | Path, hashes: Mapping[str, str]) -> None:
@@ -88,7 +88,7 @@ def check_source_images(facts: str | Path, hashes: Mapping[str, str]) -> None:
     hashes
         The sha256 of each file that is to be used, by its path below the folder; missing ones are passed over.
     """
-    told = json.loads(Path(facts).read_text(encoding="utf-8"))
+    told = read_facts(facts)
     for name, digest in hashes.items() if told["kept"] else ():
         file = Path(told["folder"]) / name
         if digest and file.is_file() and (got := sha256(file)) != digest:

