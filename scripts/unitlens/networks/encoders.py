@@ -5,6 +5,7 @@ ICLR 2014, arXiv 1312.5650): an image is the probability-weighted mean of the te
 best ImageNet classes. It sees only what those 1000 classes span, and is never called CLIP.
 """
 
+import functools
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -59,16 +60,19 @@ def conse(
         Of the classifier's input.
     """
     kept.check(files["text"])
-    classifier = network.load_classifier(architecture, files["image"], layout=layout, device=device)
-    predict = network.predictor(classifier, network.normalizer(mean, std, device=network.pick_device(device)))
     embed = _sentence_encoder(files["text"], network.pick_device(device))
     templates = embed([f"a photo of a {name}" for name in network.class_names("imagenet")])  # (classes, d)
     center = templates.mean(0)
     classes = nn.functional.normalize(templates - center)
 
+    @functools.cache  # texts need no classifier
+    def predict() -> Callable[[Tensor], Tensor]:
+        classifier = network.load_classifier(architecture, files["image"], layout=layout, device=device)
+        return network.predictor(classifier, network.normalizer(mean, std, device=network.pick_device(device)))
+
     @torch.inference_mode()
     def image(images: Tensor) -> Tensor:
-        weights, best = predict(images).topk(_TOP_CLASSES)  # (n, 10)
+        weights, best = predict()(images).topk(_TOP_CLASSES)  # (n, 10)
         return nn.functional.normalize(torch.einsum("nk,nkd->nd", weights, classes[best]))
 
     def text(words: Sequence[str]) -> Tensor:
@@ -207,14 +211,14 @@ def _sentence_encoder(archive: Path, device: torch.device) -> Callable[[Sequence
 
     @torch.inference_mode()
     def embed(texts: Sequence[str]) -> Tensor:
-        batches = []
-        for batch in _batches(texts):
+        batches, order = [], sorted(range(len(texts)), key=lambda place: len(texts[place]))
+        for batch in _batches([texts[place] for place in order]):  # of texts alike in length: little is padding
             encodings = tokenizer.encode_batch(batch)
             ids = torch.tensor([encoding.ids for encoding in encodings], device=device)  # (batch, tokens)
             mask = torch.tensor([encoding.attention_mask for encoding in encodings], device=device)
             hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state  # (batch, tokens, d)
             total = (hidden * mask[..., None]).sum(1)
             batches.append(nn.functional.normalize(total / mask.sum(1, keepdim=True)))
-        return torch.cat(batches)
+        return torch.cat(batches)[torch.tensor(order, device=device).argsort()]
 
     return embed

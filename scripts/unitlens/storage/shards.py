@@ -177,10 +177,16 @@ def picking(paths: Iterable[str | Path], name: str) -> Callable[[np.ndarray], np
         for path, start, first, last in zip(paths, starts, edges, edges[1:], strict=False):
             if last > first or (path is paths[-1] and not parts):  # none are some of the last shard's
                 with open_arrays(path) as file:
-                    parts.append(file[name][rows[first:last] - start])
+                    parts += _runs(file[name], rows[first:last] - start)
         return np.concatenate(parts)
 
     return pick
+
+
+def _runs(dataset: Sequence, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Read ascending rows, those that follow each other together: by a list of them HDF5 takes forty times as long."""
+    for own in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
+        yield dataset[own[0] : own[-1] + 1]
 
 
 # ---- one below the other

@@ -257,11 +257,17 @@ def benjamini_hochberg(p: ArrayLike) -> np.ndarray:
     """Adjust p-values, shape (n,), for the false discovery rate; NaN, where there was no test, stays NaN, uncounted.
 
     Rejecting adjusted p-values below q keeps the expected share of false rejections below q. ValueError if a p-value
-    lies outside 0 to 1.
+    lies outside 0 to 1. Tested against scipy's `false_discovery_control`, which a job of it alone takes a second to
+    import.
     """
     adjusted = np.array(p, dtype=np.float64)
-    tested = ~np.isnan(adjusted)
-    adjusted[tested] = scipy.stats.false_discovery_control(adjusted[tested])
+    order = adjusted.argsort()  # NaN last
+    order = order[: np.count_nonzero(~np.isnan(adjusted))]
+    ranked = adjusted[order]
+    if len(ranked) and not 0 <= ranked[0] <= ranked[-1] <= 1:
+        raise ValueError(f"`p` holds {ranked[0]} to {ranked[-1]}; allowed: 0 to 1")
+    ranked *= len(ranked) / np.arange(1, len(ranked) + 1)
+    adjusted[order] = np.minimum.accumulate(ranked[::-1])[::-1].clip(0, 1)
     return adjusted
 
 

@@ -140,16 +140,18 @@ def p_values(
     """
     device, concepts = grid.labels.device, len(usable)
     kinds = _kinds(annotated, sources)
-    unit, row, step = grid.unit.long(), grid.row.long(), concepts + 1
+    unit, row, step, points = grid.unit.long(), grid.row.long(), concepts + 1, grid.labels.shape[2]
     of_category = torch.from_numpy(annotated).to(device)
     in_mask = torch.stack([unit[column[row]].bincount(minlength=len(best)) for column in of_category.T], 1)
     in_concept = grid.labels.flatten().bincount(minlength=step)[1:]
     either = in_mask[:, category.to(device)] + in_concept
-    layers, usable = [layer.flatten() for layer in grid.labels], torch.from_numpy(usable).to(device)
+    usable = torch.from_numpy(usable).to(device)
+    place, first = (row * points + grid.point).int(), (unit * step).int()  # of each point, in label maps and in pairs
 
     def overlap(target: np.ndarray) -> Tensor:
-        place = torch.from_numpy(target).to(device)[row] * grid.labels.shape[2] + grid.point
-        shared = sum((unit * step + layer[place]).bincount(minlength=len(best) * step) for layer in layers)
+        source = torch.from_numpy(target).to(device)
+        pairs = (layer[source].flatten().index_select(0, place).add_(first) for layer in grid.labels)
+        shared = sum(own.bincount(minlength=len(best) * step) for own in pairs)
         both = shared.view(-1, step)[:, 1:]
         return both.double() / (either - both).clamp_min(1) * usable
 

@@ -236,12 +236,13 @@ def _add(total: Overlap, maps: Tensor, layers: Tensor, limits: Tensor, category:
     of = category[shown - 1].unique()
     # Enlarging never exceeds the maximum: the other units' masks are empty.
     active = (maps.amax((1, 2)) > limits).nonzero()[:, 0]
+    columns = torch.cat([concept, torch.ones_like(concept[:1])]).float().T  # (H * W, shown + 1): the last counts all
     for units in active.split(max(1, _BLOCK // layers[0].numel())) if len(active) else ():
-        large = F.interpolate(maps[units][None], layers.shape[1:], mode="bilinear", align_corners=False)[0]
-        mask = (large > limits[units, None, None]).flatten(1)  # (units, H * W)
-        both = mask.float() @ concept.float().T  # exact: whole numbers below 2^24
-        total.both[units[:, None], shown - 1] += both.long()
-        total.unit[units[:, None], of] += mask.sum(1, keepdim=True)
+        mask = F.interpolate(maps[units][None], layers.shape[1:], mode="bilinear", align_corners=False)[0]
+        mask = mask.gt_(limits[units, None, None]).flatten(1)  # (units, H * W), 1 or 0
+        both, whole = (mask.to(columns) @ columns).long().split([len(shown), 1], dim=1)  # exact: below 2^24
+        total.both[units[:, None], shown - 1] += both
+        total.unit[units[:, None], of] += whole
 
 
 def iou(overlap: Overlap, category: Tensor) -> np.ndarray:

@@ -180,6 +180,11 @@ def test_benjamini_hochberg_by_hand():
     np.testing.assert_allclose(adjusted, [0.05, np.nan, 0.05, 0.9, 0.0625, 0.05])
     assert np.isnan(resampling.benjamini_hochberg([np.nan, np.nan])).all()
     assert resampling.benjamini_hochberg([]).shape == (0,)
+    p = np.random.default_rng(3).beta(0.5, 2, size=200).round(2)  # with ties
+    np.testing.assert_array_equal(resampling.benjamini_hochberg(p), scipy.stats.false_discovery_control(p))
+    for wrong in (-0.01, 1.01):
+        with pytest.raises(ValueError, match="allowed: 0 to 1"):
+            resampling.benjamini_hochberg([0.5, wrong])
 
 
 def test_rank_correlation_is_scipys_and_exact_for_few_pairs():
@@ -308,5 +313,5 @@ def test_bad_input_is_named():
             resampling.matching_test(wrong)
     with pytest.raises(ValueError, match="must not be negative"):
         complexity.gini_coefficient([1, -1])
-    with pytest.raises(ValueError, match="0 and 1"):
+    with pytest.raises(ValueError, match="allowed: 0 to 1"):
         resampling.benjamini_hochberg([0.5, 1.5])
