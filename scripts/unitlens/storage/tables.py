@@ -9,6 +9,7 @@ with ``'`` and go on like that; reading takes the one ``'`` off again. Texts tha
 they are. Files from outside are read as they are.
 """
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -63,7 +64,8 @@ def write_texts(table: pd.DataFrame, path: str | Path) -> None:
 def read_table(paths: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     """Read one table that `write_table` has written, or several of the same columns one below the other.
 
-    A ValueError if a file is no table, holds text in a column of numbers, or has other columns than the first file.
+    A ValueError if a file is no table or is cut off, holds text in a column of numbers, or has other columns than the
+    first file.
     """
     paths = [paths] if isinstance(paths, str | Path) else list(paths)
     parts = [_read(path) for path in paths]
@@ -92,6 +94,11 @@ def _write(table: pd.DataFrame, path: str | Path, texts: list[str], digits: int)
 
 def _read(path: str | Path) -> pd.DataFrame:
     table = _parse(path, dtype=dict.fromkeys(TEXT, str), na_values=[""])
+    with Path(path).open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        whole = file.read() == b"\n"
+    if not whole:
+        raise ValueError(f"{path} is cut off, for its last line has no end; delete it and run the workflow again")
     for name in table:
         if name in TEXT:
             table[name] = _each(table[name].fillna(""), restore)
@@ -105,9 +112,12 @@ def _read(path: str | Path) -> pd.DataFrame:
 
 def _parse(path: str | Path, **options: object) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, keep_default_na=False, encoding="utf-8-sig", **options)
+        table = pd.read_csv(path, keep_default_na=False, encoding="utf-8-sig", **options)
     except _UNREADABLE as error:
         raise ValueError(f"{path} cannot be read as a table ({error})") from error
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first cells for names of the rows
+        raise ValueError(f"{path} cannot be read as a table (its rows have more cells than its first line)")
+    return table
 
 
 def _each(column: pd.Series, change) -> pd.Series:

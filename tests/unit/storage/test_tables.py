@@ -149,6 +149,9 @@ def test_a_column_that_would_change_is_not_written(tmp_path, table, message):
         ("unit\n1\ntwo\n", r"t\.csv: the column 'unit' holds numbers, or True and False; got 'two'"),
         ("", r"t\.csv cannot be read as a table \(No columns"),
         ("model,unit\na,1,2\nb,1,2,3\n", r"t\.csv cannot be read as a table \("),
+        ("model,unit\na,1,2\n", r"t\.csv cannot be read as a table \(its rows have more cells than its first line\)"),
+        ("model,mean\na,0.25\na,0.7", r"t\.csv is cut off, for its last line has no end; delete it and run the"),
+        ("model,mean\na,0.25\na", r"t\.csv is cut off"),
     ],
 )
 def test_a_file_that_is_no_table_is_named(tmp_path, text, message):
