@@ -489,6 +489,54 @@ def test_resamples_of_all_images_label_as_on_rows_that_are_there_several_times()
     np.testing.assert_allclose(found.stability.high, np.quantile(of_label, 0.95, axis=0), atol=1e-6)
 
 
+# what is shared and what is left out
+
+
+@pytest.mark.parametrize("similarity", list(TERMS))
+def test_scores_of_the_evidence_are_those_of_the_similarity(similarity):
+    """They are sums of logarithms of float32 products, the similarity's of float64."""
+    each = probe(planted_layer(250, 1))
+    each.activations[:, 3] = 1.5
+    terms, halved = TERMS[similarity](), permutation.splits(each.source_images, 3)[:1]
+    rngs = [np.random.default_rng(seed) for seed in range(2)]
+    log_norms = permutation.log_normalizers(each.images, each.texts, terms.a)
+    found = evidence.collect_from_top_images(each, terms, log_norms, 2, 20, halved, rngs)
+    expected = dissect.SIMILARITIES[similarity](*each[:3])
+    np.testing.assert_allclose(found.scores, expected, atol=2e-4)
+    assert found.scores[3].isnan().all() and not found.scores.isnan().all(1)[[*range(3), *range(4, 120)]].any()
+    np.testing.assert_array_equal(found.scores.argmax(1), expected.argmax(1))
+
+
+def test_layers_are_labeled_as_each_alone_and_what_is_of_the_images_is_computed_once(monkeypatch):
+    layer, images, concepts = planted_layer(250, 1)
+    values, ids = layer["activations"], layer["image_id"]
+    layers = {"a": values[:, 20:60], "b": values[:, ::2]}
+    alone = [label(({"activations": each, "image_id": ids}, images, concepts)) for each in layers.values()]
+    counted = []
+    for module, name in ((evidence, "near_duplicates"), (labeling, "log_normalizers")):
+        function = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *given, f=function: counted.append(f.__name__) or f(*given))
+    settings = {"encoders": ("clip", "clip"), "seed": 0, "resamples": 20, "null_draws": 2000}
+    found = list(labeling.label_layers(layers.values(), ids, images, concepts, similarity="soft_wpmi", **settings))
+    for each, one in zip(found, alone, strict=True):
+        pd.testing.assert_frame_equal(each.table.assign(layer="4"), one)
+        best = dissect.label(each.scores).concept.numpy()
+        assert concepts["word"][best].tolist() == one.candidate.tolist()
+    assert sorted(counted) == ["log_normalizers", "near_duplicates"]
+
+
+@pytest.mark.parametrize("similarity", ["soft_wpmi", "cos_similarity"])
+def test_what_is_not_asked_for_is_not_known_and_changes_nothing_else(similarity):
+    settings = {"similarity": similarity, "null_draws": 200, "resamples": 3}
+    whole = label(planted_layer(240, 1), **settings, held_out_splits=1)
+    bare = label(planted_layer(240, 1), **settings | {"resamples": 0}, held_out_splits=0)
+    columns = ["kept", "kept_group", "score_low", "score_high"]
+    columns += [name for name in whole if name.startswith("held_out_") and "auc" not in name and "diff" not in name]
+    assert bare[columns].drop(columns="held_out_images").isna().all(axis=None) and (bare.held_out_images == 0).all()
+    assert whole[columns].notna().all(axis=None)
+    pd.testing.assert_frame_equal(bare.drop(columns=columns), whole.drop(columns=columns))
+
+
 # by hand
 
 
@@ -512,7 +560,7 @@ def test_exchanged_rows_stay_together_in_source_images_of_their_size():
     rng = np.random.default_rng(0)
     seen = set()
     for _ in range(200):
-        rows = permutation.exchange(source_images, given, rng)
+        rows = permutation.exchange(source_images, permutation.pattern(source_images, given), rng)
         number = source_images.number[rows]
         assert number[0] == number[2] and len(set(number)) == 4
         assert source_images.place[rows].tolist() == source_images.place[given].tolist()
@@ -731,8 +779,10 @@ def test_every_half_of_ten_splits_is_labeled_by_itself(similarity):
     halved = permutation.splits(each.source_images, 3)
     rngs = [np.random.default_rng(seed) for seed in range(2)]
     by_kind = {"soft_wpmi": evidence.collect_from_top_images, "cos_similarity": evidence.collect_from_all_images}
-    how = soft_terms() if similarity in TERMS else similarity
-    collected = by_kind[similarity](each, how, 2, 5, halved, rngs)
+    how = (similarity,)
+    if similarity in TERMS:
+        how = (terms := soft_terms()), permutation.log_normalizers(each.images, each.texts, terms.a)
+    collected = by_kind[similarity](each, *how, 2, 5, halved, rngs)
     found = collected.halves
     assert found.shape == (10, 2, PLANTED + NULL)
     score = dissect.SIMILARITIES[similarity]

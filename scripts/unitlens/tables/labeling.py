@@ -1,7 +1,8 @@
 """Label the units of a layer, and tabulate the labels with their evidence."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from unitlens.networks.layer_outputs import check_finite, silenced
 from unitlens.tables import resampling
 from unitlens.tables.unit_labels import ANNOTATIONS, COVERAGE, FEWEST_CALIBRATED, LARGEST_THEME, SELECTIVE
 from unitlens.units import dissect, evidence, exemplars, held_out, label_sets
-from unitlens.units.permutation import SPLITS, Probe, group_rows, p_values, splits, testable
+from unitlens.units.permutation import SPLITS, Probe, group_rows, log_normalizers, p_values, splits, testable
 
 _ANNOTATED = [f"held_out_{name}{end}" for name in ("auc", "difference") for end in ("", "_low", "_high")]
 _SET_SHOWN = 5  # groups of a set that are named
@@ -96,14 +97,41 @@ def tabulate(
 
 def _best_words(scores: Tensor, words: np.ndarray) -> list[str]:
     """Join each unit's best concepts, best first; what is no candidate is left out."""
-    scores = scores.nan_to_num(nan=-torch.inf, neginf=-torch.inf)
-    columns = exemplars.top_columns(scores, min(_TOP_CONCEPTS, scores.shape[1]))
-    finite = scores.gather(1, columns).isfinite()
-    return ["; ".join(words[row[keep]]) for row, keep in zip(columns.numpy(), finite.numpy(), strict=True)]
+    found = []
+    for part in exemplars.row_blocks(scores):
+        part = part.nan_to_num(nan=-torch.inf, neginf=-torch.inf)
+        columns = exemplars.top_columns(part, min(_TOP_CONCEPTS, part.shape[1]))
+        finite = part.gather(1, columns).isfinite()
+        found += ["; ".join(words[row[keep]]) for row, keep in zip(columns.numpy(), finite.numpy(), strict=True)]
+    return found
+
+
+class Labeled(NamedTuple):
+    """A labeled layer."""
+
+    table: pd.DataFrame  # see docs/evidence.md
+    scores: Tensor  # (units, concepts) that the labels were chosen by
+    groups: np.ndarray  # (concepts,) of near-duplicates
 
 
 def label_table(
     activations: Mapping[str, np.ndarray],
+    images: Mapping[str, np.ndarray],
+    concepts: Mapping[str, np.ndarray],
+    **options: object,
+) -> pd.DataFrame:
+    """Tabulate the labels of one layer with their evidence.
+
+    `activations` holds ``activations`` (n, units) and ``image_id`` (n,). The rest, and the ValueErrors, are as of
+    `label_layers`.
+    """
+    (found,) = label_layers([activations["activations"]], activations["image_id"], images, concepts, **options)
+    return found.table
+
+
+def label_layers(
+    layers: Iterable[np.ndarray],
+    image_id: Sequence[str],
     images: Mapping[str, np.ndarray],
     concepts: Mapping[str, np.ndarray],
     *,
@@ -115,50 +143,88 @@ def label_table(
     null_draws: int = 10_000,
     alpha: float = 0.05,
     held_out_splits: int = SPLITS,
-) -> pd.DataFrame:
-    """Label every unit of a layer and tabulate the labels with their evidence, see docs/evidence.md.
+) -> Iterator[Labeled]:
+    """Label every unit of layers, (n, units) each, and tabulate the labels with their evidence, see docs/evidence.md.
 
     `soft_wpmi` and `wpmi` look at the top images only, so that resamples and draws cost little. Of another similarity
-    every resample is a labeling of the layer, and as many draws as the layer has units are one.
+    every resample is a labeling of the layer, and as many draws as the layer has units are one. What is of images and
+    concepts alone is computed once.
 
-    `activations` holds ``activations`` (n, units) and ``image_id`` (n,); `images` ``features`` (n, d), ``image_id`` of
-    the same images in the same order, and ``source_image`` (n,), what each was cut from; `concepts` ``features`` (m,
-    d), ``word`` and ``category`` (m,). `encoders` are those of images and concepts, which must be one. With a `top_k`
-    of ``auto`` the layer's held-out scores choose how many top images `soft_wpmi` looks at. Of the source images there
-    are so many bootstrap `resamples` and draws of the permutation null. Units are selective up to an adjusted p-value
-    of `alpha`, where that is 1 of `SELECTIVE`. Held-out scores are means over so many splits. Errors are as of
-    `check_origin`, and a ValueError where `top_k` is ``auto`` with another similarity.
+    The layers are of the images `image_id` (n,); `images` holds ``features`` (n, d), ``image_id`` of the same images in
+    the same order, and ``source_image`` (n,), what each was cut from; `concepts` ``features`` (m, d), ``word`` and
+    ``category`` (m,). `encoders` are those of images and concepts, which must be one. With a `top_k` of ``auto`` the
+    layer's held-out scores choose how many top images `soft_wpmi` looks at. Of the source images there are so many
+    bootstrap `resamples` and draws of the permutation null. Units are selective up to an adjusted p-value of `alpha`,
+    where that is 1 of `SELECTIVE`. Held-out scores are means over so many splits. Where `resamples` or
+    `held_out_splits` are 0 their columns are NaN. Errors are as of `check_origin`, and a ValueError where `top_k` is
+    ``auto`` with another similarity.
     """
     if top_k == "auto" and similarity != "soft_wpmi":
         raise ValueError(f"`top_k` is 'auto', which `soft_wpmi` alone can have, and `similarity` is {similarity!r}")
-    check_origin(activations, images, concepts, encoders)
-    probe = Probe(
-        silenced(torch.as_tensor(activations["activations"])),
-        dissect.normalized(images["features"], "image_features"),
-        texts := dissect.normalized(concepts["features"], "text_features"),
-        group_rows(images["source_image"]),
-        evidence.near_duplicates(texts),
-    )
+    probe = log_norms = None
+    for values in layers:
+        activations = {"activations": values, "image_id": image_id}
+        check_origin(activations, images, concepts, encoders)
+        given = silenced(torch.as_tensor(values))
+        if probe is None:
+            _, features, texts, _ = dissect.checked_inputs(given, images["features"], concepts["features"])
+            sources, groups = group_rows(images["source_image"]), evidence.near_duplicates(texts)
+            probe = Probe(given, features, texts, sources, groups)
+            if similarity in dissect.TERMS:
+                log_norms = log_normalizers(features, texts, dissect.TERMS[similarity]().a)
+        probe = probe._replace(activations=given)
+        yield _label_layer(
+            probe,
+            log_norms,
+            activations,
+            concepts,
+            similarity=similarity,
+            encoder=encoders[0],
+            seed=seed,
+            top_k=top_k,
+            resamples=resamples,
+            null_draws=null_draws,
+            alpha=alpha,
+            held_out_splits=held_out_splits,
+        )
+
+
+def _label_layer(
+    probe: Probe,
+    log_norms: Tensor | None,
+    activations: Mapping[str, np.ndarray],
+    concepts: Mapping[str, np.ndarray],
+    *,
+    similarity: str,
+    encoder: str,
+    seed: int,
+    top_k: str,
+    resamples: int,
+    null_draws: int,
+    alpha: float,
+    held_out_splits: int,
+) -> Labeled:
     rngs = [np.random.default_rng([seed, purpose]) for purpose in (0, 1)]
-    halved = splits(probe.source_images, seed)[:held_out_splits]
-    axes, looked_at = score_axes(texts, encoders[0]), None
+    halved = splits(probe.source_images, seed)[: max(1, held_out_splits)]
+    axes, looked_at = score_axes(probe.texts, encoder), None
     if similarity in dissect.TERMS:
         choice = np.random.default_rng([seed, 6])
         chosen = {"top_k": evidence.choose_top_k(probe, axes, halved[0], choice)} if top_k == "auto" else {}
         terms = dissect.TERMS[similarity](**chosen)
         looked_at = len(terms.slope)
-        collected = evidence.collect_from_top_images(probe, terms, resamples, null_draws, halved, rngs)
+        collected = evidence.collect_from_top_images(probe, terms, log_norms, resamples, null_draws, halved, rngs)
     else:
         collected = evidence.collect_from_all_images(probe, similarity, resamples, null_draws, halved, rngs)
     scores, stability, observed, null, stratum, halves, short = collected
-    labels = evidence.label_halves(probe, axes, halved, choice) if top_k == "auto" else halves
-    pieces = probe.activations, probe.images, axes, probe.source_images, halved, labels
+    judged = halved[:held_out_splits]
+    labels = evidence.label_halves(probe, axes, judged, choice) if top_k == "auto" else halves[:held_out_splits]
+    pieces = probe.activations, probe.images, axes, probe.source_images, judged, labels
     scored = held_out.score(*pieces, np.random.default_rng([seed, 4]))
     annotated = np.full((2, 3, len(scores)), np.nan)
-    if encoders[0] == ANNOTATIONS:
+    if encoder == ANNOTATIONS:
         annotated[:] = held_out.score_annotated(*pieces, np.random.default_rng([seed, 5]))
 
-    table = tabulate(scores, activations, concepts, similarity=similarity, encoder=encoders[0])
+    table = tabulate(scores, activations, concepts, similarity=similarity, encoder=encoder)
     tested, p = np.where(testable(probe.activations, looked_at), observed, np.nan), np.full(len(scores), np.nan)
     for number, draws in enumerate(null):
         own = stratum == number
@@ -195,7 +261,7 @@ def label_table(
     columns += "".join(f" held_out_{name}" for name in (*held_out.SCORES, "images"))
     columns += " " + " ".join(_ANNOTATED)
     columns += " top_concepts top_images images source_images encoder similarity top_k concept_list"
-    return table[columns.split()]
+    return Labeled(table[columns.split()], scores, probe.groups)
 
 
 def with_sets(

@@ -7,7 +7,7 @@ nothing that a word could say.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +18,8 @@ from unitlens.tables.resampling import wilson
 
 if TYPE_CHECKING:
     import torch
+
+    from unitlens.tables.labeling import Labeled
 
 CLASSES, UNLISTED, SHUFFLED = CONTROLS = ("class outputs", "name not listed", "shuffled weights")
 NEAR_COPY = 0.99  # cosine of image features from which source images count as nearly the same
@@ -79,16 +81,16 @@ def score(
     """
     from unitlens.tables import labeling
 
-    def label(values: np.ndarray, listed: Arrays) -> pd.DataFrame:
-        activations = {"activations": values, "image_id": image_id}
+    def label(layers: Iterable[np.ndarray], listed: Arrays) -> Iterator[Labeled]:
         settings = options | {"similarity": similarity, "encoders": encoders, "seed": seed}
-        settings |= {"resamples": 1, "held_out_splits": 1}  # nothing of these is read
-        return labeling.label_table(activations, images, listed, **settings)
+        settings |= {"resamples": 0, "held_out_splits": 0}  # nothing of these is read
+        return labeling.label_layers(layers, image_id, images, listed, **settings)
 
     by_encoder = encoders[0] != unit_labels.ANNOTATIONS
     copies = near_copies(images["features"], images["source_image"]) if by_encoder else np.nan
     listed = {name: np.asarray(concepts[name]) for name in ("word", "category", "features")}
-    rows = [_row(SHUFFLED, layer, label(values, listed), len(listed["word"])) for layer, values in layers.items()]
+    found = (each.table for each in label(layers.values(), listed))
+    rows = [_row(SHUFFLED, layer, table, len(listed["word"])) for layer, table in zip(layers, found, strict=True)]
     if others is not None and len(others["word"]):
         added = others | {"category": np.full(len(others["word"]), "class")}
         listed = {name: np.concatenate([listed[name], added[name]]) for name in listed}
@@ -99,8 +101,7 @@ def score(
         none = [{"control": name, "layer": "", "why": why} for name in (CLASSES, UNLISTED)]
         return _frame([*none, *rows]).assign(near_copies=copies)
 
-    table = label(scores, listed)
-    judged = table.assign(**_judged(scores, images, listed, truth, table, similarity, seed))
+    judged = _judged(*label([scores], listed), truth, seed)
     first = _row(CLASSES, "", judged.iloc[known], len(listed["word"]))
     right = np.random.default_rng(seed).permutation(np.unique(truth[known]))
     off = right[: len(right) // 2]
@@ -108,8 +109,8 @@ def score(
     if not len(off):
         second = {"control": UNLISTED, "layer": "", "why": "one class name alone is listed"}
     else:
-        table = label(scores, {name: values[kept] for name, values in listed.items()})
-        second = _row(UNLISTED, "", table[np.isin(truth, off)], len(kept))
+        (found,) = label([scores], {name: values[kept] for name, values in listed.items()})
+        second = _row(UNLISTED, "", found.table[np.isin(truth, off)], len(kept))
     return _frame([first, second, *rows]).assign(near_copies=copies)
 
 
@@ -136,38 +137,22 @@ def _truth(words: Sequence[str], names: Sequence[str]) -> np.ndarray:
     return np.array([place.get(spoken(name).casefold(), -1) for name in names], dtype=np.int64)
 
 
-def _judged(
-    values: np.ndarray,
-    images: Arrays,
-    listed: Arrays,
-    truth: np.ndarray,
-    table: pd.DataFrame,
-    similarity: str,
-    seed: int,
-) -> dict[str, np.ndarray]:
-    """Tell of each unit whether its best word is right, and whether its set holds the right one, by both calibrations.
+def _judged(found: Labeled, truth: np.ndarray, seed: int) -> pd.DataFrame:
+    """Tell in its table whether a unit's best word is right, and whether its set holds the truth, by both calibrations.
 
     ``covered`` is of the set of the table. ``right_covered`` is of a set whose gap holds the truth for 90 % of the
     selective units of one random half, judged on the other half, and both ways.
     """
     import torch
 
-    from unitlens.networks.layer_outputs import silenced
-    from unitlens.units import dissect, evidence, label_sets
+    from unitlens.units import dissect, label_sets
 
-    texts = dissect.normalized(listed["features"], "text_features")
-    same = evidence.near_duplicates(texts)
-    parts = (
-        silenced(torch.as_tensor(values)),
-        torch.as_tensor(images["features"]),
-        torch.as_tensor(listed["features"]),
-    )
-    options = {"top_k": int(table.top_k.iloc[0])} if similarity in dissect.TERMS else {}
-    scores = dissect.SIMILARITIES[similarity](*parts, **options).cpu()
+    table, scores, same = found
+    scores = scores.cpu()
     best = dissect.label(scores).concept.numpy()
     short = label_sets.shortfall(scores, torch.as_tensor(truth)).numpy()
-    found = {"right": (best >= 0) & (truth >= 0) & (same[best] == same[truth])}
-    found["covered"] = np.where(table.set_size.isna(), np.nan, short <= table.gap)
+    right = (best >= 0) & (truth >= 0) & (same[best] == same[truth])
+    held = np.where(table.set_size.isna(), np.nan, short <= table.gap)
     covered, size = np.full((2, len(best)), np.nan)
     units = np.flatnonzero(table.status.isin(unit_labels.CLAIMS) & ~np.isnan(short))
     folds = np.array_split(np.random.default_rng(seed).permutation(units), 2)
@@ -176,8 +161,8 @@ def _judged(
             share = unit_labels.COVERAGE * (len(given) + 1) / len(given)
             gap = label_sets.covering_gap(torch.as_tensor(short[given]), share)
             covered[judged] = short[judged] <= gap
-            size[judged] = [len(each) for each in label_sets.sets(scores[judged], gap, same)]
-    return found | {"right_covered": covered, "right_size": size}
+            size[judged] = [len(own) for unit in judged for own in label_sets.sets(scores[[unit]], gap, same)]
+    return table.assign(right=right, covered=held, right_covered=covered, right_size=size)
 
 
 def _row(control: str, layer: str, table: pd.DataFrame, words: int) -> dict[str, object]:

@@ -248,8 +248,7 @@ def log_likelihood(activations: Tensor, image_features: Tensor, text_features: T
     """
     activations, images, texts, alive = checked_inputs(activations, image_features, text_features)
     top_k = len(terms.slope)
-    if not 1 <= top_k <= len(images):
-        raise ValueError(f"`top_k` is {top_k} but there are {len(images)} images; allowed: 1 to the number of images")
+    check_top_k(top_k, len(images))
     top = exemplars.top_images(activations, top_k)[alive]  # (active units, top_k)
     rows = max(1, exemplars.BLOCK_ELEMENTS // len(texts))  # softmax rows held at once
     factors = factors_at_once(terms)
@@ -270,6 +269,12 @@ def log_likelihood(activations: Tensor, image_features: Tensor, text_features: T
                     product.fill_(1)
         blocks.append(total)
     return with_dead_units(blocks, alive, len(texts))
+
+
+def check_top_k(top_k: int, images: int) -> None:
+    """Raise a ValueError for fewer images than top ones."""
+    if not 1 <= top_k <= images:
+        raise ValueError(f"`top_k` is {top_k} but there are {images} images; allowed: 1 to the number of images")
 
 
 def term_of_layer(likelihood: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 Benjamini-Hochberg (1995) adjusts for the units of the layer.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from torch import Tensor
 from unitlens.jobs import progress
 from unitlens.jobs.sheets import FEWEST_SOURCE_IMAGES
 from unitlens.units import dissect, exemplars
-from unitlens.units.dissect import Terms, factors_at_once, log_likelihood, term_of_layer
+from unitlens.units.dissect import Terms, factors_at_once
 from unitlens.units.label_sets import shortfall
 from unitlens.units.linear_labels import correlations
 from unitlens.units.permutation import (
@@ -24,7 +25,7 @@ from unitlens.units.permutation import (
     group_rows,
     halves,
     likelihood_of,
-    log_normalizers,
+    pattern,
     rank_lists,
     resample,
     shuffle,
@@ -59,7 +60,7 @@ def margin_to_other_group(scores: Tensor, groups: np.ndarray) -> np.ndarray:
     """
     group_of = torch.as_tensor(groups, device=scores.device)
     margins = []
-    for part in scores.split(max(1, exemplars.BLOCK_ELEMENTS // scores.shape[1])):
+    for part in exemplars.row_blocks(scores):
         best = dissect.label(part)
         same = group_of == group_of[best.concept][:, None]
         margins.append(best.score - dissect.label(part.masked_fill(same, -torch.inf)).score)
@@ -173,42 +174,50 @@ class Collected(NamedTuple):
 def collect_from_top_images(
     probe: Probe,
     terms: Terms,
+    log_norms: Tensor,
     resamples: int,
     null_draws: int,
     splits: Sequence[Sequence[np.ndarray]],
     rngs: Sequence[np.random.Generator],
 ) -> Collected:
-    """Collect evidence without ever holding the images x concepts matrix, and with two passes over it."""
+    """Collect evidence without ever holding the images x concepts matrix, and with one pass over it.
+
+    Another pass has made the `log_norms` of `log_normalizers`, (images, 1), which all layers share. ValueError for
+    fewer images than top ones.
+    """
     activations, images, texts, source_images, _ = probe
     top_k = len(terms.slope)
-    likelihood = log_likelihood(activations, images, texts, terms)
-    layer_term = term_of_layer(likelihood)
-    concepts = dissect.label(likelihood - terms.lam * layer_term).concept
-    label_likelihood = likelihood.gather(1, concepts.clamp_min(0)[:, None])[:, 0]
-    scores = likelihood.sub_(terms.lam * layer_term)  # in its place: a layer's matrix is large
-    log_norms = log_normalizers(images, texts, terms.a)
-    stability = bootstrap_top_images(probe, scores, layer_term, terms, log_norms, resamples, rngs[0])
-
+    dissect.check_top_k(top_k, len(images))
+    tops, alive = exemplars.top_images(activations, top_k), ~exemplars.dead_units(activations)
     tested = np.flatnonzero(testable(activations, top_k))
-    patterns = exemplars.top_images(activations, top_k).cpu().numpy()
-    stratum = np.zeros(len(scores), np.int64)
-    stratum[tested] = strata(patterns[tested], source_images, null_draws)
-    drawn = []
+    given = tops.cpu().numpy()
+    stratum = np.zeros(len(tops), np.int64)
+    stratum[tested] = strata(given[tested], source_images, null_draws)
+    drawn, pattern_of = [], functools.cache(lambda unit: pattern(source_images, given[unit]))
     for number, count in enumerate(map(len, np.array_split(np.arange(null_draws), stratum.max() + 1))):
         own = tested[stratum[tested] == number]
         units = rngs[1].choice(own, count) if len(own) else own
-        given = np.array([exchange(source_images, patterns[unit], rngs[1]) for unit in units], dtype=np.int64)
-        drawn.append(given.reshape(-1, top_k))
-    tops = [_top_of_half(activations, half, top_k) for rows in splits for half in rows]
-    lists = [torch.as_tensor(each, device=images.device) for each in (*drawn, *(top for _, top in tops))]
-    null, best = rank_lists(lists[: len(drawn)], lists[len(drawn) :], probe, terms, log_norms)
+        rows = np.array([exchange(source_images, pattern_of(unit), rngs[1]) for unit in units], dtype=np.int64)
+        drawn.append(torch.as_tensor(rows.reshape(-1, top_k), device=images.device))
+    of_halves = [_top_of_half(activations, half, top_k) for rows in splits for half in rows]
+    scores = torch.full((len(tops), len(texts)), torch.nan, dtype=torch.float64, device=images.device)
 
-    observed = (label_likelihood - _ROUNDING - null.mean[stratum, concepts]) / null.deviation[stratum, concepts]
-    by_half = np.full((len(tops), len(scores)), -1)
-    for label, (alive, _), winners in zip(by_half, tops, best, strict=True):
+    def keep(concepts: slice, block: Tensor) -> None:
+        scores[:, concepts][alive] = block
+
+    lists = [tops[alive], *(top for _, top in of_halves)]
+    null, (layer, *best) = rank_lists(drawn, lists, probe, terms, log_norms, keep)
+    stability = bootstrap_top_images(probe, scores, layer.layer_term, terms, log_norms, resamples, rngs[0])
+
+    own, concepts = torch.as_tensor(stratum, device=images.device)[alive], layer.concept
+    likelihood = layer.score + terms.lam * layer.layer_term[concepts]
+    observed = torch.full((len(tops),), torch.nan, dtype=torch.float64, device=images.device)
+    observed[alive] = (likelihood - _ROUNDING - null.mean[own, concepts]) / null.deviation[own, concepts]
+    by_half = np.full((len(of_halves), len(scores)), -1)
+    for label, (alive, _), winners in zip(by_half, of_halves, best, strict=True):
         label[alive.cpu()] = winners.concept.cpu()
     short, labels = np.full((2, len(scores)), np.nan), by_half[:2]
-    for own, (alive, top), winners, other in zip(short, tops[:2], best[:2], labels[::-1], strict=True):
+    for own, (alive, top), winners, other in zip(short, of_halves[:2], best[:2], labels[::-1], strict=True):
         both = torch.as_tensor(other)[alive.cpu()].to(alive.device)  # what the other half calls these units
         concept = both.clamp_min(0)
         there = likelihood_of(top, concept, probe, terms, log_norms) - terms.lam * winners.layer_term[concept]
@@ -230,18 +239,21 @@ def bootstrap_top_images(
 ) -> Stability:
     """Label every unit on resampled source images, among its 50 best concepts and with D as it is on all source images.
 
-    Of scores (units, concepts), NaN for dead units, D (concepts,), and the (images, 1) of `log_normalizers`.
+    Of scores (units, concepts), NaN for dead units, D (concepts,), and the (images, 1) of `log_normalizers`. NaN for no
+    resamples.
     """
+    found = np.full((4, len(scores)), np.nan)
+    if not resamples:
+        return Stability(*found)
     activations, images, texts, source_images, groups = probe
     counts = torch.as_tensor(np.stack([resample(source_images, rng) for _ in range(resamples)]))
     ranked = _extended_top(activations, source_images, counts, len(terms.slope))
     rank = torch.arange(len(terms.slope)).repeat(resamples, 1)
     slope, offset = (each[:, None].to(images.device) for each in (terms.slope, terms.offset))
     at_once = factors_at_once(terms)
-    found = np.full((4, len(scores)), np.nan)
     for unit in progress.each((~scores[:, 0].isnan()).nonzero()[:, 0].tolist(), "units resampled"):
         rows = ranked[unit]
-        best = scores[unit].argsort(descending=True, stable=True)[:BEST]
+        best = exemplars.top_columns(scores[unit][None], min(BEST, len(texts)))[0]
         softmax = ((images[rows] @ texts[best].T).mul_(terms.a) - log_norms[rows]).exp_().double()
         times = counts[:, source_images.number[rows.cpu()]]  # (resamples, rows): how often each row is there
         image = torch.searchsorted(times.cumsum(1), rank, right=True).clamp_(max=len(rows) - 1).to(rows.device)
@@ -292,7 +304,7 @@ def collect_from_all_images(
     scores = score(activations, images, texts)
     labels, observed, *_ = (part.cpu() for part in dissect.label(scores))
     units = torch.arange(len(labels))
-    kept = np.zeros((2, len(labels)))
+    kept = np.full((2, len(labels)), 0 if resamples else np.nan)
     label_scores = np.full((resamples, len(labels)), np.nan)
     for number in progress.each(range(resamples), "resamples"):
         times = resample(source_images, rngs[0])[source_images.number]
@@ -307,7 +319,7 @@ def collect_from_all_images(
     known = np.isfinite(label_scores).any(0)
     interval[:, known] = np.nanquantile(label_scores[:, known], (0.05, 0.95), axis=0)
     interval *= none
-    stability = Stability(*(none * kept / resamples), *interval)
+    stability = Stability(*(none * kept / max(1, resamples)), *interval)
 
     tested = np.flatnonzero(testable(activations))
     shuffles = max(FEWEST_SHUFFLES, null_draws // len(tested)) if len(tested) else 0

@@ -194,6 +194,11 @@ def checked_activations(activations: Tensor) -> Tensor:
     return activations
 
 
+def row_blocks(values: Tensor) -> tuple[Tensor, ...]:
+    """Split (rows, columns) into blocks of rows of at most `BLOCK_ELEMENTS` numbers, or of one row."""
+    return values.split(max(1, BLOCK_ELEMENTS // max(1, values.shape[1])))
+
+
 def top_columns(values: Tensor, k: int) -> Tensor:
     """Columns (rows, k) of the largest values of each row, descending; of equals, which `topk` shuffles, by index."""
     threshold = values.topk(k, dim=1).values[:, -1:]

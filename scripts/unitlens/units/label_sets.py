@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from unitlens.networks.layer_outputs import as_floating
+from unitlens.units import exemplars
 
 
 class Labels(NamedTuple):
@@ -31,10 +32,13 @@ def label(scores: Tensor) -> Labels:
     candidate, or with a score that overflowed to infinity, has concept -1 and score NaN; one without a second candidate
     has second -1 and margin NaN. Ties go to the concept that comes first.
     """
-    scores = as_floating(scores).nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
-    concept, score = _best(scores)
-    second, second_score = _best(scores.scatter(1, concept.clamp_min(0)[:, None], -torch.inf))
-    return Labels(concept, score, second, score - second_score)
+    found = []
+    for part in exemplars.row_blocks(as_floating(scores)):
+        part = part.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)  # a copy
+        concept, score = _best(part)
+        second, second_score = _best(part.scatter_(1, concept.clamp_min(0)[:, None], -torch.inf))
+        found.append(Labels(concept, score, second, score - second_score))
+    return Labels(*map(torch.cat, zip(*found, strict=True)))
 
 
 def calibrated_gap(scores_a: Tensor, scores_b: Tensor, *, coverage: float = 0.9) -> float:
@@ -55,8 +59,7 @@ def calibrated_gap(scores_a: Tensor, scores_b: Tensor, *, coverage: float = 0.9)
 
 def shortfall(scores: Tensor, winner: Tensor) -> Tensor:
     """Give how far below the best of `scores`, (units, concepts), other winners score, (units,); NaN for a -1."""
-    there = scores.double().nan_to_num(nan=-torch.inf, neginf=-torch.inf)
-    there = there.gather(1, winner.clamp_min(0)[:, None])[:, 0]
+    there = scores.gather(1, winner.clamp_min(0)[:, None])[:, 0].double().nan_to_num(nan=-torch.inf, neginf=-torch.inf)
     return (label(scores).score.double() - there).masked_fill(winner < 0, torch.nan)
 
 
@@ -78,7 +81,8 @@ def sets(scores: Tensor, gap: float, groups: np.ndarray) -> list[np.ndarray]:
     candidate has none.
     """
     found = []
-    for row in scores.nan_to_num(nan=-torch.inf, neginf=-torch.inf):
+    for row in scores:
+        row = row.nan_to_num(nan=-torch.inf, neginf=-torch.inf)
         near = (row > -torch.inf) & (row.amax() - row <= gap)
         columns = near.nonzero()[:, 0]
         columns = columns[row[columns].argsort(descending=True, stable=True)].cpu().numpy()

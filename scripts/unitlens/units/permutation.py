@@ -6,7 +6,7 @@ max-T).
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +33,15 @@ class SourceImages(NamedTuple):
     size: np.ndarray  # (source_images,) rows
     start: np.ndarray  # (source_images,) where its rows begin in `rows`
     rows: np.ndarray  # (images,) the rows, source image by source image
+    alike: dict[int, np.ndarray]  # the source images of so many rows
+
+
+class Pattern(NamedTuple):
+    """How image rows are spread over source images, whichever these are."""
+
+    which: np.ndarray  # (n,) of the pattern's source images, the one of a row
+    place: np.ndarray  # (n,) which of its source image's rows a row is
+    sizes: dict[int, np.ndarray]  # of the pattern's source images those of so many rows
 
 
 class Probe(NamedTuple):
@@ -81,7 +90,13 @@ def group_rows(source_image: Sequence[str]) -> SourceImages:
     start = size.cumsum() - size
     place = np.empty_like(number)
     place[rows] = np.arange(len(number)) - start[number[rows]]
-    return SourceImages(number, place, size, start, rows)
+    return SourceImages(number, place, size, start, rows, _by_size(size))
+
+
+def _by_size(size: np.ndarray) -> dict[int, np.ndarray]:
+    order = np.argsort(size, kind="stable")
+    sizes, first = np.unique(size[order], return_index=True)
+    return dict(zip(sizes.tolist(), np.split(order, first[1:]), strict=True))
 
 
 def resample(source_images: SourceImages, rng: np.random.Generator) -> np.ndarray:
@@ -90,19 +105,23 @@ def resample(source_images: SourceImages, rng: np.random.Generator) -> np.ndarra
     return np.bincount(rng.integers(n, size=n), minlength=n)
 
 
-def exchange(source_images: SourceImages, given: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Give the pattern of image rows `given`, (n,), to other source images, drawn at random: the same places in those.
+def pattern(source_images: SourceImages, given: np.ndarray) -> Pattern:
+    """Find how image rows `given`, (n,), are spread over source images."""
+    chosen, which = np.unique(source_images.number[given], return_inverse=True)
+    return Pattern(which, source_images.place[given], _by_size(source_images.size[chosen]))
+
+
+def exchange(source_images: SourceImages, given: Pattern, rng: np.random.Generator) -> np.ndarray:
+    """Give a pattern of image rows to other source images, drawn at random: the same places in those, (n,).
 
     Source images change places with source images of as many rows, so that a pattern within a source image stays what
     it is.
     """
-    chosen, which = np.unique(source_images.number[given], return_inverse=True)
-    drawn = np.empty_like(chosen)
-    for size in np.unique(source_images.size[chosen]):
-        same = np.flatnonzero(source_images.size == size)
-        to_fill = source_images.size[chosen] == size
-        drawn[to_fill] = same[rng.choice(len(same), to_fill.sum(), replace=False)]
-    return source_images.rows[source_images.start[drawn[which]] + source_images.place[given]]
+    drawn = np.empty(sum(map(len, given.sizes.values())), np.int64)
+    for size, to_fill in given.sizes.items():
+        same = source_images.alike[size]
+        drawn[to_fill] = same[rng.choice(len(same), len(to_fill), replace=False)]
+    return source_images.rows[source_images.start[drawn[given.which]] + given.place]
 
 
 def shuffle(source_images: SourceImages, rng: np.random.Generator, *, kinds: np.ndarray | None = None) -> np.ndarray:
@@ -188,13 +207,18 @@ def log_normalizers(images: Tensor, texts: Tensor, a: float) -> Tensor:
 
 
 def rank_lists(
-    draws: Sequence[Tensor], layers: Sequence[Tensor], probe: Probe, terms: dissect.Terms, log_norms: Tensor
+    draws: Sequence[Tensor],
+    layers: Sequence[Tensor],
+    probe: Probe,
+    terms: dissect.Terms,
+    log_norms: Tensor,
+    told: Callable[[slice, Tensor], None] = lambda concepts, scores: None,
 ) -> tuple[Null, list[Winners]]:
     """Score lists of top images against all concepts, a block of concepts at a time.
 
     Image rows by rank, (draws, top_k) of the permutation null of each stratum, and (n, top_k) of the units of each
     layer; `log_norms`, (images, 1), is of `log_normalizers`. Gives the null of L, and of each layer the concepts with
-    the best scores.
+    the best scores. `told` gets the scores (n, concepts of the block) of the first layer, and which concepts they are.
     """
     shape, device = (len(draws), len(probe.texts)), probe.texts.device
     mean, deviation = (torch.full(shape, torch.nan, dtype=torch.float64, device=device) for _ in range(2))
@@ -209,7 +233,10 @@ def rank_lists(
             largest[number] = largest[number].maximum(drawn.sub_(center).div_(width).amax(1))
         for number, block in enumerate(blocks[len(draws) :]):
             layer_terms[number].append(term := dissect.term_of_layer(block))
-            score, concept = (block - terms.lam * term).max(1)
+            scores = block.sub_(terms.lam * term)
+            if not number:
+                told(concepts, scores)
+            score, concept = scores.max(1)
             before, label = best[number]
             best[number] = score.maximum(before), label.where(before >= score, concept + concepts.start)
     winners = [

@@ -9,9 +9,9 @@ from torch import nn
 from unitlens.measures import word_controls as measured
 from unitlens.networks import heads, network
 from unitlens.report import concept_findings, read_first
-from unitlens.tables import unit_labels, word_controls
+from unitlens.tables import labeling, unit_labels, word_controls
 from unitlens.tables.word_controls import CLASSES, SHUFFLED, UNLISTED
-from unitlens.units import dissect, exemplars
+from unitlens.units import exemplars
 
 CLASS_NAMES = [f"thing_{number}, also called {number}" for number in range(40)]
 IMAGES, DIMENSION = 900, 48
@@ -122,16 +122,13 @@ def test_one_name_cannot_be_taken_off():
     assert np.isnan(table.right_covered[CLASSES]), "too few to calibrate with"
 
 
-def test_sets_are_judged_by_classes_that_did_not_calibrate_them(monkeypatch):
+def test_sets_are_judged_by_classes_that_did_not_calibrate_them():
     """Of ten classes the gap reaches the farthest truth, which covers all of them and ten in eleven of others."""
     rng, covered = np.random.default_rng(0), []
     table = pd.DataFrame({"status": ["named"] * 20, "set_size": 1, "gap": 0.0})
-    listed = {"features": rng.normal(size=(30, 16))}
     for seed in range(100):
-        scores = torch.as_tensor(rng.random((20, 30)))
-        monkeypatch.setitem(dissect.SIMILARITIES, "planted", lambda *_, scores=scores: scores)
-        images, truth = {"features": np.zeros((1, 16))}, rng.integers(0, 30, 20)
-        found = word_controls._judged(np.zeros((1, 20)), images, listed, truth, table, "planted", seed)
+        labeled = labeling.Labeled(table, torch.as_tensor(rng.random((20, 30))), np.arange(30))
+        found = word_controls._judged(labeled, rng.integers(0, 30, 20), seed)
         covered.append(found["right_covered"].mean())
     assert np.mean(covered) == pytest.approx(10 / 11, abs=0.025)
 
