@@ -29,6 +29,8 @@ def check_config():
     """Raise one error that lists every problem of the config, whose defaults are filled in where it has the right form."""
     if any(map(str.isspace, sys.executable)):
         raise ConfigError(f"Snakemake runs no script by a Python whose path has a space: {sys.executable}. Move it.")
+    if {"{", "}"} & {*str(WORKFLOW)}:
+        raise ConfigError(f"Snakemake takes braces in the path of the workflow for its own: {WORKFLOW}. Move it.")
     if not config:
         raise ConfigError(
             "There is no config. Choose a profile, for example `--profile profiles/demo`, or give `--configfile`."

@@ -1039,6 +1039,16 @@ def test_the_fewest_images_are_those_of_the_library():
     assert similarity["enum"] == list(dissect.SIMILARITIES)
 
 
+def test_a_path_that_snakemake_would_fill_in_is_refused(folder):
+    names = names_of_rules(toy.config())
+    names["check_config"]()
+    names["WORKFLOW"] = Path("/home/{me}/unitlens")
+    with pytest.raises(
+        WorkflowError, match=r"braces in the path of the workflow for its own: /home/{me}/unitlens\. Mo"
+    ):
+        names["check_config"]()
+
+
 def test_good_config_passes_and_is_filled_in(folder):
     settings = toy.config()
     for key in ("seed", "faithfulness"):
