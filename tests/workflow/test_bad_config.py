@@ -940,6 +940,30 @@ BAD = {
         {},
         ["faithfulness.steps: 1025 are more than the 1024 pixels that toy sees"],
     ),
+    "shares of less than a pixel, and of all of them": (
+        {
+            "agreement": {"area": 0.0004, "areas": [0.0005, 1e-9]},
+            "faithfulness.percentiles": [0.04, 0.05, 99.9, 99.96],
+            "explain.lime.superpixels": {"method": "grid", "size": 32},
+        },
+        {},
+        [
+            "agreement.area: 0.0004 is less than one of the 1024 pixels that toy sees",
+            "agreement.areas: 1e-09 is less than one of the 1024 pixels that toy sees",
+            "faithfulness.percentiles: 0.04 is less than one of the 1024 pixels that toy sees",
+            "faithfulness.percentiles: 99.96 leaves none of the 1024 pixels that toy sees",
+            "explain.lime.superpixels.size: 32 makes one superpixel of the 32 x 32 pixels that toy sees; at least two "
+            "are needed",
+        ],
+    ),
+    "a kernel narrower than a pixel": (
+        {"explain.lime.superpixels": {"method": "quickshift", "kernel_size": 0.5}},
+        {},
+        [
+            "explain.lime.superpixels.kernel_size: 0.5 is less than the minimum of 1 (quickshift: width of the density "
+            "kernel in pixels.)"
+        ],
+    ),
     "values twice": (
         {
             "models.toy.layers": ["relu1", "relu1"],

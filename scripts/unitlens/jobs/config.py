@@ -48,7 +48,7 @@ def check(config: dict, schema: dict, files: Sequence[str] = ()) -> list[str]:
         _check_layers,
         _check_work,
         _check_classes,
-        _check_steps,
+        _check_pixels,
         check_offline,
         _check_tuning,
         _check_audit,
@@ -179,14 +179,33 @@ def _check_classes(config: dict) -> list[str]:
     ]
 
 
-def _check_steps(config: dict) -> list[str]:
-    """Allow a curve of deletion or insertion at most as many points as there are pixels."""
-    steps = config["faithfulness"]["steps"]
-    return [
-        f"faithfulness.steps: {steps} are more than the {pixels} pixels that {name} sees"
-        for name in explained_models(config)
-        if (pixels := math.prod(sides(config["models"][name]["preprocessing"]["crop"]))) < steps
-    ]
+def _check_pixels(config: dict) -> list[str]:
+    """Refuse what cannot be of images of so few pixels: points of a curve, shares of them, squares of a grid."""
+    agreement, faithfulness, problems = config["agreement"], config["faithfulness"], []
+    shares = {f"agreement.area: {agreement['area']}": agreement["area"]}
+    shares |= {f"agreement.areas: {area}": area for area in agreement["areas"]}
+    percentiles = {f"faithfulness.percentiles: {percent}": percent / 100 for percent in faithfulness["percentiles"]}
+    for name in explained_models(config):
+        height, width = sides(config["models"][name]["preprocessing"]["crop"])
+        pixels = height * width
+        seen = f"the {pixels} pixels that {name} sees"
+        if pixels < faithfulness["steps"]:
+            problems.append(f"faithfulness.steps: {faithfulness['steps']} are more than {seen}")
+        problems += [
+            f"{what} is less than one of {seen}"
+            for what, share in (shares | percentiles).items()
+            if round(share * pixels) < 1
+        ]
+        problems += [
+            f"{what} leaves none of {seen}" for what, share in percentiles.items() if round(share * pixels) == pixels
+        ]
+        for explainer, options in perturbing(config["explain"]).items():
+            if (size := options["superpixels"].get("size")) and size >= max(height, width):
+                problems.append(
+                    f"explain.{explainer}.superpixels.size: {size} makes one superpixel of the {height} x {width} "
+                    f"pixels that {name} sees; at least two are needed"
+                )
+    return problems
 
 
 def _check_tuning(config: dict) -> list[str]:
