@@ -140,8 +140,11 @@ def _solve(design: torch.Tensor, predictions: torch.Tensor, options: Surrogate, 
     share = weights / weights.sum()
     design_mean, prediction_mean = share @ design, share @ predictions
     x = design - design_mean
-    # Exactly 0 for a constant prediction, whose rounding errors would otherwise be explained.
-    y = torch.where((predictions == predictions[0]).all(0), 0, predictions - prediction_mean)
+    # Exactly 0 where rounding errors would otherwise be explained: for a constant prediction, and under a kernel so
+    # narrow that all perturbed images together weigh hardly more than their square, which the whole image adds.
+    perturbed = share[design.sum(1) < design.shape[1]].sum()
+    nothing = (predictions == predictions[0]).all(0) | (perturbed < torch.finfo(share.dtype).eps ** 1.5)
+    y = torch.where(nothing, 0, predictions - prediction_mean)
     selected = select_columns(x, y, weights, options)  # (targets or 1, k)
 
     columns = x.T[selected]  # (targets or 1, k, samples)

@@ -105,6 +105,26 @@ def test_constant_prediction_is_explained_by_nothing():
     assert own.r2.isnan().all()
 
 
+@pytest.mark.parametrize(("width", "explained"), [(0.001, False), (0.01, False), (0.05, True), (1e9, True)])
+@pytest.mark.filterwarnings("ignore")
+def test_a_kernel_that_is_too_narrow_explains_nothing_rather_than_rounding_errors(width, explained):
+    generator = torch.Generator().manual_seed(0)
+    design = lime.perturbations(4, 50, generator)
+    predictions = torch.rand(50, 3, generator=generator, dtype=torch.float64)
+    coefficients = surrogate.fit(design, predictions, kernel_width=width).coefficients
+    if not explained:
+        assert not coefficients.any()
+        return
+    away = 1 - design.double().mean(1).sqrt()  # by hand, in extended precision
+    weights, x, y = (
+        np.asarray(each, np.longdouble) for each in ((-((away / width) ** 2) / 2).exp(), design, predictions)
+    )
+    x, y = (each - weights @ each / weights.sum() for each in (x, y))
+    gram = (x.T * weights) @ x + np.eye(4)
+    expected = np.linalg.solve(gram.astype(float), ((x.T * weights) @ y).astype(float)).T
+    np.testing.assert_allclose(coefficients, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("options", [{}, {"alpha": 0.01, "kernel_width": 0.5}, {"distance": "l2", "kernel_width": 2}])
 def test_standard_errors_are_those_of_hc3(options):
     """The formulas in plain numpy, a sample after the other, where few samples make leverages large."""
