@@ -1,5 +1,7 @@
 # What is read of annotations: masks, boxes and labels of image sets, the words for them, and names of units.
 
+from unitlens.jobs.sheets import annotations
+
 
 def mask_table(wildcards):
     """The table that names the values of masks, one's own or what the set brings along; boxes need none."""
@@ -12,9 +14,21 @@ def annotated_geometry():
     return config["models"][labeled_models()[0]]["preprocessing"]
 
 
+def probe_annotations():
+    """What of the probe set's sheet says which source images show which concepts: labels units, or tests an encoder's words."""
+    of_sections = annotations(config)
+    given = of_sections.get(("probe", "dissect.annotations"), of_sections.get(("probe", "netdissect"), {}))
+    return {source: given[source] for source in ("masks", "boxes", "labels") if source in given}
+
+
+def beside_encoder(*paths):
+    """What tests an encoder's words, where the probe set is annotated; else nothing."""
+    return list(paths) if ENCODER != "annotations" and probe_annotations() else []
+
+
 def annotation_words(wildcards):
     """The file that names what the probe set's annotations mark; nothing where a list of classes does."""
-    given = config["dissect"]["annotations"]
+    given = probe_annotations()
     if given.get("labels") == "folders":
         return "results/retrieved/images/probe.csv"
     masks = given.get("masks", [])
@@ -35,12 +49,12 @@ def dissection(wildcards):
 
 
 def source_of_annotations(wildcards):
-    return next(iter(config["dissect"]["annotations"]))
+    return next(iter(probe_annotations()))
 
 
 def words_of_annotations(wildcards):
     """What says what the probe set's annotations mark, as `mask_words` of the library takes it."""
-    source, given = next(iter(config["dissect"]["annotations"].items()))
+    ((source, given),) = probe_annotations().items()
     words = {source: annotation_words(wildcards) or given}
     return words | {"ours": given in (*BROUGHT_MASKS, "folders")}
 

@@ -1,4 +1,4 @@
-# What the probe set's own annotations say, in place of an encoder: `dissect.method: annotations`.
+# What the probe set's own annotations say: in place of an encoder (`dissect.method: annotations`), or to test its words.
 
 
 rule annotate_images:

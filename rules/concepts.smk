@@ -7,6 +7,8 @@ rule label_units:
         maps=expand("results/unit_maps/{{model}}/{{layer}}/{shard}.h5", shard=shards("probe")),
         images=expand("results/embeddings/images/{encoder}/{shard}.h5", encoder=ENCODER, shard=shards("probe")),
         concepts=f"results/embeddings/concepts/{ENCODER}.h5",
+        annotations=beside_encoder(*expand("results/embeddings/images/annotations/{shard}.h5", shard=shards("probe"))),
+        annotated=beside_encoder("results/embeddings/concepts/annotations.h5"),
     output:
         table="results/concepts/{model}/{layer}.csv",
         linear="results/linear_labels/{model}/{layer}.csv",

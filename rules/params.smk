@@ -81,7 +81,7 @@ def classes_of_folders(wildcards):
         return []
     if wildcards.dataset == "explain":
         return sorted({config["models"][model]["classes"] for model in explained_models()}, key=str)
-    return annotated_classes(config) if wildcards.dataset == ANNOTATED else []
+    return annotated_classes(config, wildcards.dataset)
 
 
 def fewest_source_images(wildcards):

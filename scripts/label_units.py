@@ -23,6 +23,7 @@ with log_to(snakemake.log[0]):
         similarity=params.similarity,
         encoders=(image_facts["encoder"], concept_facts["encoder"]),
         seed=params.seed,
+        annotated=labeling.read_annotated(snakemake.input.annotations, snakemake.input.annotated),
         **params.evidence,
     )
     linear = linear_labels.linear_table(activations, images, concepts, table, seed=params.seed)

@@ -10,6 +10,7 @@ from unitlens.images import label_maps
 from unitlens.jobs import logs
 from unitlens.networks import hooks
 from unitlens.report import concept_findings
+from unitlens.storage import arrays
 from unitlens.tables import labeling, netdissect, unit_labels
 from unitlens.units import mask_chance, permutation
 from unitlens.units import netdissect as units_netdissect
@@ -630,6 +631,37 @@ def test_planted_units_are_named_by_labels_of_whole_images(similarity):
     assert abs(noise.held_out_auc.mean() - 0.5) < 0.1 and (noise.held_out_auc_high > 0.5).mean() > 0.8
     by_encoder = labeling.label_table(*annotated_layer(), encoders=("clip", "clip"), **options)
     assert by_encoder.status.equals(table.status) and by_encoder.held_out_auc.isna().all()
+
+
+def test_words_of_an_encoder_are_tested_on_images_that_are_annotated_with_them(tmp_path):
+    """On the same words they score as by annotations; a word that nothing is annotated with has no score."""
+    activations, images, concepts = annotated_layer()
+    store = {"image_id": images["image_id"], "source_image": images["source_image"], "features": images["features"]}
+    for part, rows in enumerate((slice(0, 50), slice(50, None))):
+        arrays.write_arrays(tmp_path / f"{part}.h5", {name: values[rows] for name, values in store.items()}, {})
+    arrays.write_arrays(
+        tmp_path / "words.h5", concepts | {"word": np.array([*"bcdef", "Crane"], object)[[5, 0, 1, 2, 3, 4]]}, {}
+    )
+    annotated = labeling.read_annotated([tmp_path / "0.h5", tmp_path / "1.h5"], tmp_path / "words.h5")
+    assert labeling.read_annotated([], []) is None
+    options = {"similarity": "cos_similarity", "seed": 0, "resamples": 2, "null_draws": 100}
+    by_annotations = labeling.label_table(*annotated_layer(), encoders=2 * (unit_labels.ANNOTATIONS,), **options)
+    table = labeling.label_table(activations, images, concepts, encoders=("clip",) * 2, annotated=annotated, **options)
+    columns = [name for name in table if name.startswith(("held_out_auc", "held_out_difference"))]
+    pd.testing.assert_frame_equal(table[:12][columns], by_annotations[:12][columns])
+    fewer = annotated | {"shown": annotated["shown"][:, 1:], "word": annotated["word"][1:]}
+    table = labeling.label_table(activations, images, concepts, encoders=("clip",) * 2, annotated=fewer, **options)
+    own = table[:12].held_out_auc
+    assert own[table.candidate[:12] == "crane"].isna().all() and own[table.candidate[:12] != "crane"].gt(0.8).all()
+    with pytest.raises(ValueError, match="activations and annotations are not of the same images in the same order"):
+        labeling.label_table(
+            activations,
+            images,
+            concepts,
+            encoders=("clip",) * 2,
+            annotated=annotated | {"image_id": [*"abc"]},
+            **options,
+        )
 
 
 def test_few_selective_units_have_no_names_by_annotations_either():

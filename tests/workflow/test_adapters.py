@@ -129,7 +129,7 @@ def maps_beside(activations):
     return activations.replace(".h5", ".maps.h5")
 
 
-def label(activations, images, output, **options):
+def label(activations, images, output, annotations=(), annotated=()):
     """Label the units of a layer on encoded images, of random features if they are decoded ones; give their maps."""
     rng, parts = np.random.default_rng(0), []
     for number, path in enumerate(images):
@@ -142,6 +142,7 @@ def label(activations, images, output, **options):
     listed = {"features": rng.random((3, 4)), "word": words, "category": words}
     arrays_module.write_arrays(f"{output}.concepts.h5", listed, {"encoder": "ConSE surrogate"})
     files = {"activations": activations, "maps": [*map(maps_beside, activations)], "images": parts}
+    files |= {"annotations": annotations, "annotated": annotated}
     params = {"similarity": "cos_similarity", "seed": 1, "evidence": EVIDENCE}
     outputs = {"table": f"{output}.csv", "linear": f"{output}.linear.csv", "maps": output}
     wildcards = {"model": MODEL, "layer": "relu2"}
@@ -624,11 +625,13 @@ def test_units_are_labeled_by_annotations(given):
         extract(path, one)
     params = {"similarity": "auc", "evidence": {"resamples": 3, "null_draws": 20}, "seed": 0}
     files = {"activations": activations, "maps": [*map(maps_beside, activations)], "images": parts}
-    files |= {"concepts": concepts}
+    files |= {"concepts": concepts, "annotations": [], "annotated": []}
     table = f"annotated-{given}/table.csv"
     outputs = {"table": table, "linear": f"annotated-{given}/linear.csv", "maps": f"annotated-{given}/maps.h5"}
     adapter("label_units", files, outputs, params=params, model=MODEL, layer="relu2")
     assert set(read_table(table).encoder) == {unit_labels.ANNOTATIONS} and "named" not in set(read_table(table).status)
+    label(activations, images, f"annotated-{given}/by-encoder.h5", parts, concepts)
+    assert "held_out_auc" in read_table(f"annotated-{given}/by-encoder.h5.csv")
 
 
 def boxed_images(folder):
@@ -1013,7 +1016,7 @@ def label_units(folder, similarity="cos_similarity"):
     arrays = {"features": rng.random((3, 4)), "word": words, "category": words}
     arrays_module.write_arrays(f"{folder}/concepts.h5", arrays, {"encoder": "ConSE surrogate"})
     files = {"activations": shards, "maps": [*map(maps_beside, shards)], "images": images}
-    files |= {"concepts": f"{folder}/concepts.h5"}
+    files |= {"concepts": f"{folder}/concepts.h5", "annotations": [], "annotated": []}
     params = {"similarity": similarity, "seed": 1, "evidence": EVIDENCE}
     outputs = {"table": f"{folder}/relu1.csv", "linear": f"{folder}/linear.csv", "maps": f"{folder}/maps.h5"}
     return shards, lambda: adapter("label_units", files, outputs, params=params, model=MODEL, layer="relu1")

@@ -577,7 +577,22 @@ BAD = {
             "images.annotated": TEXTURES,
         },
         {},
-        ["images.annotated: dissect.method: annotations takes those of images.probe; leave the set out"],
+        [
+            "images.annotated: dissect.method: annotations takes those of images.probe; leave the set out",
+            "dissect.annotations.masks: textures needs images.probe.kind: textures",
+        ],
+    ),
+    "annotations that test words, with an annotated set of its own": (
+        {
+            "dissect": {"similarity": "cos_similarity", "annotations": {"labels": CLASSES}},
+            "netdissect": {"masks": "textures"},
+            "images.annotated": TEXTURES,
+        },
+        {SHEET: "image_id,path,label\na,a.png,0\nb,b.png,0\nc,c.png,\n"},
+        [
+            "images.probe.sheet: no concept of dissect.annotations is shown by 5 source images or more, so it can name "
+            "nothing; most are shown by 2"
+        ],
     ),
     "labels of whole images by folders, of a sheet": (
         {"dissect": {"method": "annotations", "similarity": "auc", "annotations": {"labels": "folders"}}},

@@ -93,11 +93,15 @@ FULL = DEMO | {
     "decode_images": 8,  # 2 labeled models and the encoder x 2 shards, 2 explained models x 1 shard
     "extract_activations": 12,  # 2 models x 3 layers x 2 shards
     "embed_images": 2,
+    "annotate_images": 2,  # Broden's label maps test words
+    "annotate_concepts": 1,
 }
 del FULL["audit_classes"]
 # 3 models: two are labeled, one is explained; 1000 source images are 2 shards of 500, ten to explain 2 shards of 5
 LAPTOP = {
-    rule: count for rule, count in FULL.items() if not re.search("tun|mask_words|netdissect|dissect_network", rule)
+    rule: count
+    for rule, count in FULL.items()
+    if not re.search("tun|mask_words|netdissect|dissect_network|annotate", rule)
 }
 LAPTOP |= {
     "decode_images": 8,  # 2 labeled models and the encoder x 2 shards, 1 explained model x 2 shards

@@ -55,8 +55,9 @@ def nearest(name: object, known: Sequence[str]) -> str:
 def known_words(config: dict) -> list[str] | None:
     """List the words that units can be called by; None where not all of them are known before the first job."""
     words: dict[str, None] = {}
-    sources = list(annotations(config).values())
-    if config["dissect"]["method"] == "encoder":
+    by_encoder = config["dissect"]["method"] == "encoder"  # whose words `dissect.annotations` tests
+    sources = [given for (_, key), given in annotations(config).items() if key == "netdissect" or not by_encoder]
+    if by_encoder:
         if config["concepts"].get("common_words"):
             return None
         sources.insert(0, {"masks": config["concepts"]["list"]})

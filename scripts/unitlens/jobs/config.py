@@ -12,7 +12,6 @@ from unitlens.jobs.csv_files import check_file, count_rows, read_all
 from unitlens.jobs.inputs import check_files, check_folders, check_offline
 from unitlens.jobs.schema import fill_in_defaults, misread, violations
 from unitlens.jobs.sheets import (
-    annotated_set,
     annotations,
     check_classes,
     check_concepts,
@@ -241,11 +240,12 @@ def _check_audit(config: dict) -> list[str]:
 
 
 def _check_images(config: dict) -> list[str]:
-    counts = {"box": {}, "label": {}}  # of the classes that are annotated, by the column that a row needs for it
-    for given in annotations(config).values():
+    # of the classes that are annotated, by the column that a row of a set needs for it
+    counts = {name: {"box": {}, "label": {}} for name in config["images"]}
+    for (name, _), given in annotations(config).items():
         for key, column in (("boxes", "box"), ("labels", "label")):
             if given.get(key, "folders") != "folders":
-                counts[column][given[key]] = count_classes(given[key])
+                counts[name][column][given[key]] = count_classes(given[key])
     classes = _explained_classes(config)
     columns = [*sheets.COLUMNS, *map(sheets.OWN_LABEL.format, config["models"])]
     problems = []
@@ -256,7 +256,7 @@ def _check_images(config: dict) -> list[str]:
             continue
         key, base = f"images.{name}.sheet", images["label_base"]
         labels = {model: set() for model in classes}
-        check_row = functools.partial(_check_probe_row, counts if name == annotated_set(config) else {}, base)
+        check_row = functools.partial(_check_probe_row, counts[name], base)
         if name == "explain":
             check_row = functools.partial(_check_explained_row, config["explain"], classes, base, labels)
         problems += check_file(images["sheet"], key, columns, "image_id", check_row)

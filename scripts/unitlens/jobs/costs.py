@@ -36,6 +36,7 @@ RATES = {  # of a job; a rule that is not listed costs the start of its jobs
     "extract_activations": [Rate("probe shard", 1, 1e-4, 1.2)],
     "embed_images": [Rate("encoded", 1), Rate("probe shard", kilobytes=2)],
     "embed_concepts": [Rate("words", 5.5, kilobytes=2)],
+    "annotate_images": [Rate("probe shard", seconds=0.005, kilobytes=5)],
     "label_units": [Rate("pairs", seconds=8e-8)],  # 512 units, with their evidence
     "rarefy_probe": [Rate("pairs", seconds=8e-8)],
     "dissect_network": [Rate("annotated", 2, 0.005)],

@@ -212,41 +212,41 @@ def check_masks(config: dict) -> list[str]:
         problems.append(f"images.annotated: {unused}")
     if name == "annotated" and config["dissect"]["method"] == "annotations":
         problems.append("images.annotated: dissect.method: annotations takes those of images.probe; leave the set out")
-    for key, given in annotations(config).items():
+    for (name, key), given in annotations(config).items():
         masks = given.get("masks")
         if masks in BROUGHT_MASKS and masks != config["images"][name].get("kind"):
             problems.append(f"{key}.masks: {masks} needs images.{name}.kind: {masks}")
         if masks and masks not in BROUGHT_MASKS:
             problems += check_file(masks, f"{key}.masks", _MASK_COLUMNS, "value", _check_mask)
-        if given.get("labels") == "folders" and config["images"]["probe"]["kind"] not in LABELED:
+        if given.get("labels") == "folders" and config["images"]["probe"].get("kind") not in LABELED:
             problems.append(f"{key}.labels: folders needs images.probe.kind: {' or '.join(LABELED)}")
     return problems
 
 
-def annotations(config: dict) -> dict[str, dict]:
-    """Give the sections that say what annotations mark."""
-    sections = {"netdissect": config.get("netdissect")}
-    if config["dissect"]["method"] == "annotations":
-        sections["dissect.annotations"] = config["dissect"]["annotations"]
+def annotations(config: dict) -> dict[tuple[str, str], dict]:
+    """Give the sections that say what annotations mark, by image set and key."""
+    sections = {(annotated_set(config), "netdissect"): config.get("netdissect")}
+    sections["probe", "dissect.annotations"] = config["dissect"].get("annotations")
     return {key: given for key, given in sections.items() if given}
 
 
-def annotated_classes(config: dict) -> list[str]:
-    """List the files and names of classes that annotations number."""
-    given = [section.get("boxes") or section.get("labels") for section in annotations(config).values()]
+def annotated_classes(config: dict, dataset: str) -> list[str]:
+    """List the files and names of classes that annotations of an image set number."""
+    sections = [section for (name, _), section in annotations(config).items() if name == dataset]
+    given = [section.get("boxes") or section.get("labels") for section in sections]
     return sorted({classes for classes in given if classes and classes != "folders"})
 
 
 def check_shown(config: dict) -> list[str]:
     """Ask that enough source images of a sheet show one annotated concept; label maps may show the same."""
-    name, problems = annotated_set(config), []
-    if "sheet" not in config["images"][name]:
-        return []
-    names, rows = read_all(config["images"][name]["sheet"])
-    rows = [dict.fromkeys(COLUMNS, "") | dict(zip(names, cells, strict=True)) for cells in rows]
-    for key, given in annotations(config).items():
+    problems = []
+    for (name, key), given in annotations(config).items():
+        if "sheet" not in config["images"][name]:
+            continue
+        names, rows = read_all(config["images"][name]["sheet"])
         showing = {}
-        for row in rows:
+        for cells in rows:
+            row = dict.fromkeys(COLUMNS, "") | dict(zip(names, cells, strict=True))
             concept = row["mask"] and "mask" if "masks" in given else row["label"]
             if concept and ("boxes" not in given or row["box"]):
                 showing.setdefault(concept, set()).add(row["path"])
@@ -264,7 +264,7 @@ def check_classes(config: dict) -> list[str]:
     lists = {f"models.{name}.classes": model["classes"] for name, model in config["models"].items()}
     lists |= {
         f"{key}.{source}": given[source]
-        for key, given in annotations(config).items()
+        for (_, key), given in annotations(config).items()
         for source in ("boxes", "labels")
         if source in given
     }

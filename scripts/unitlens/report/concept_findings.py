@@ -79,6 +79,7 @@ def evidence_findings(table: pd.DataFrame) -> list[str]:
         name: resampling.mean_with_interval(units.held_out_correlation.dropna())
         for name, units in (("all living units", living), ("those better than chance", better))
     }
+    annotated = resampling.mean_with_interval(better.get("held_out_auc", pd.Series(dtype=float)).dropna())
     sentences = say(
         "concepts.evidence",
         living=len(living),
@@ -93,6 +94,7 @@ def evidence_findings(table: pd.DataFrame) -> list[str]:
         claims=_claims(living),
         alone=_one_meaning(living),
         held_out={name: mean for name, mean in correlations.items() if mean.n_groups >= resampling.FEWEST_GROUPS},
+        annotated=annotated if annotated.n_groups >= resampling.FEWEST_GROUPS else None,
     )
     sentences += say("concepts.no_held_out") if living.held_out_correlation.isna().all() else []
     of_layer = living[living["similarity"] == "soft_wpmi"].groupby("layer", sort=False)["top_k"].first()

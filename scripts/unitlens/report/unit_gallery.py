@@ -63,6 +63,12 @@ EVIDENCE = [
     Evidence("held_out_f1", "held-out F1", "There, how far the five percent of unit and label are the same images."),
     Evidence("held_out_iou", "held-out IoU", "The same, as intersection over union."),
     Evidence("held_out_cosine", "held-out cosine", "There, the cosine of unit and label."),
+    Evidence(
+        "held_out_auc",
+        "held-out AUC",
+        "There, on annotated images, how often the unit is more active where the label's word is shown than elsewhere.",
+        share=True,
+    ),
 ]
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 from torch import Tensor
 
 from unitlens.networks.layer_outputs import check_finite, silenced
+from unitlens.storage.arrays import read_arrays
+from unitlens.storage.shards import read_blocks, read_column
 from unitlens.tables import resampling
-from unitlens.tables.unit_labels import ANNOTATIONS, COVERAGE, FEWEST_CALIBRATED, LARGEST_THEME, SELECTIVE
+from unitlens.tables.unit_labels import ANNOTATIONS, COVERAGE, FEWEST_CALIBRATED, LARGEST_THEME, SELECTIVE, spoken
 from unitlens.units import dissect, evidence, exemplars, held_out, label_sets
 from unitlens.units.permutation import SPLITS, Probe, group_rows, log_normalizers, p_values, splits, testable
 
@@ -19,6 +22,7 @@ _ANNOTATED = [f"held_out_{name}{end}" for name in ("auc", "difference") for end 
 _SET_SHOWN = 5  # groups of a set that are named
 _TOP_IMAGES = 5  # how many of a unit's top images the table names
 _TOP_CONCEPTS = 5  # and how many of its best concepts
+_BLOCK = 4096  # images whose annotations are compared with all concepts at once
 
 
 def check_origin(
@@ -143,6 +147,7 @@ def label_layers(
     null_draws: int = 10_000,
     alpha: float = 0.05,
     held_out_splits: int = SPLITS,
+    annotated: Mapping[str, np.ndarray] | None = None,
 ) -> Iterator[Labeled]:
     """Label every unit of layers, (n, units) each, and tabulate the labels with their evidence, see docs/evidence.md.
 
@@ -156,8 +161,9 @@ def label_layers(
     layer's held-out scores choose how many top images `soft_wpmi` looks at. Of the source images there are so many
     bootstrap `resamples` and draws of the permutation null. Units are selective up to an adjusted p-value of `alpha`,
     where that is 1 of `SELECTIVE`. Held-out scores are means over so many splits. Where `resamples` or
-    `held_out_splits` are 0 their columns are NaN. Errors are as of `check_origin`, and a ValueError where `top_k` is
-    ``auto`` with another similarity.
+    `held_out_splits` are 0 their columns are NaN. Words of an encoder are tested on `annotated` images, too, of
+    `read_annotated`. Errors are as of `check_origin`, and a ValueError where `top_k` is ``auto`` with another
+    similarity, or `annotated` is of other images.
     """
     if top_k == "auto" and similarity != "soft_wpmi":
         raise ValueError(f"`top_k` is 'auto', which `soft_wpmi` alone can have, and `similarity` is {similarity!r}")
@@ -186,6 +192,7 @@ def label_layers(
             null_draws=null_draws,
             alpha=alpha,
             held_out_splits=held_out_splits,
+            annotated=annotated,
         )
 
 
@@ -203,6 +210,7 @@ def _label_layer(
     null_draws: int,
     alpha: float,
     held_out_splits: int,
+    annotated: Mapping[str, np.ndarray] | None,
 ) -> Labeled:
     rngs = [np.random.default_rng([seed, purpose]) for purpose in (0, 1)]
     halved = splits(probe.source_images, seed)[: max(1, held_out_splits)]
@@ -220,9 +228,10 @@ def _label_layer(
     labels = evidence.label_halves(probe, axes, judged, choice) if top_k == "auto" else halves[:held_out_splits]
     pieces = probe.activations, probe.images, axes, probe.source_images, judged, labels
     scored = held_out.score(*pieces, np.random.default_rng([seed, 4]))
-    annotated = np.full((2, 3, len(scores)), np.nan)
     if encoder == ANNOTATIONS:
-        annotated[:] = held_out.score_annotated(*pieces, np.random.default_rng([seed, 5]))
+        shown = np.concatenate([(part @ probe.texts.T > 0).cpu().numpy() for part in probe.images.split(_BLOCK)])
+        annotated = {"image_id": activations["image_id"], "shown": shown, "word": concepts["word"]}
+    tested_by = _on_annotated(probe, activations["image_id"], annotated, concepts["word"], judged, labels)
 
     table = tabulate(scores, activations, concepts, similarity=similarity, encoder=encoder)
     tested, p = np.where(testable(probe.activations, looked_at), observed, np.nan), np.full(len(scores), np.nan)
@@ -248,7 +257,7 @@ def _label_layer(
         second_half=np.append(words, "")[halves[0, 1]],
         **{f"held_out_{name}": values for name, values in zip(held_out.SCORES, scored.scores, strict=True)},
         held_out_images=scored.images,
-        **dict(zip(_ANNOTATED, annotated.reshape(6, -1), strict=True)),
+        **tested_by,
         top_k=np.nan if looked_at is None else looked_at,
         images=len(probe.images),
         source_images=len(probe.source_images.size),
@@ -262,6 +271,42 @@ def _label_layer(
     columns += " " + " ".join(_ANNOTATED)
     columns += " top_concepts top_images images source_images encoder similarity top_k concept_list"
     return Labeled(table[columns.split()], scores, probe.groups)
+
+
+def _on_annotated(
+    probe: Probe,
+    image_id: Sequence[str],
+    annotated: Mapping[str, np.ndarray] | None,
+    words: Sequence[str],
+    halved: Sequence[Sequence[np.ndarray]],
+    labels: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Give the columns of `_ANNOTATED`, each (units,): NaN without annotations, or where a unit's words are none."""
+    means = np.full((2, 3, probe.activations.shape[1]), np.nan)
+    if annotated is not None:
+        if list(annotated["image_id"]) != list(image_id):
+            raise ValueError("activations and annotations are not of the same images in the same order; run both again")
+        place = {spoken(word).casefold(): row for row, word in enumerate(annotated["word"])}
+        row_of = np.array([*(place.get(spoken(word).casefold(), -1) for word in words), -1])
+        found = held_out.score_annotated(
+            probe.activations, annotated["shown"], probe.source_images, halved, row_of[labels]
+        )
+        for own, (mean, error) in zip(means, found[:2], strict=True):
+            own[:] = mean, *resampling.student_intervals(mean, error, found.source_images)
+        means[0] = means[0].clip(0, 1)
+    return dict(zip(_ANNOTATED, means.reshape(6, -1), strict=True))
+
+
+def read_annotated(images: Sequence[str | Path], concepts: str | Path) -> dict[str, np.ndarray] | None:
+    """Read from files which images show which annotated concepts, for `label_table`; None where there are no files.
+
+    Gives ``image_id`` (images,), ``shown`` (images, concepts) bool, and ``word`` (concepts,).
+    """
+    if not images:
+        return None
+    listed, _ = read_arrays(concepts)
+    shown = [block["features"] @ listed["features"].T > 0 for block in read_blocks(images, ["features"], _BLOCK)]
+    return {"image_id": read_column(images, "image_id"), "shown": np.concatenate(shown), "word": listed["word"]}
 
 
 def with_sets(

@@ -69,8 +69,16 @@ def mean_with_interval(values: ArrayLike, *, groups: ArrayLike | None = None) ->
     mean = float(np.mean(values)) if n_groups else np.nan
     if n_groups < FEWEST_GROUPS:
         return MeanInterval(n, n_groups, mean, np.nan, np.nan)
-    half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, n_groups - 2) * _standard_error(sums, sizes))
-    return MeanInterval(n, n_groups, mean, mean - half, mean + half)
+    low, high = student_intervals(mean, _standard_error(sums, sizes), n_groups)
+    return MeanInterval(n, n_groups, mean, float(low), float(high))
+
+
+def student_intervals(means: ArrayLike, errors: ArrayLike, groups: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Give low and high of means (n,) with standard errors over so many groups each, as of `mean_with_interval`."""
+    groups = np.asarray(groups)
+    degrees = np.where(groups < FEWEST_GROUPS, np.nan, groups - 2)
+    half = scipy.stats.t.ppf((1 + LEVEL) / 2, degrees) * errors
+    return means - half, means + half
 
 
 def means_with_intervals(sums: ArrayLike, sizes: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -85,10 +93,9 @@ def means_with_intervals(sums: ArrayLike, sizes: ArrayLike) -> tuple[np.ndarray,
     if n < FEWEST_GROUPS:
         return means, *np.full((3, len(sums)), np.nan)
     errors = _standard_error(sums, sizes)
-    half = scipy.stats.t.ppf((1 + LEVEL) / 2, n - 2) * errors
     with np.errstate(divide="ignore", invalid="ignore"):
         p = 2 * scipy.stats.t.sf(np.abs(means) / errors, n - 2)
-    return means, means - half, means + half, p
+    return means, *student_intervals(means, errors, n), p
 
 
 def simultaneous_intervals(

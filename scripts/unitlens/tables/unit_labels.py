@@ -16,6 +16,11 @@ PUBLISHED_TOP_K = 100  # images that `soft_wpmi` looks at, of 63,000
 SELECTIVE = 0.05  # the largest q of a selective unit
 
 
+def spoken(name: str) -> str:
+    """Give the word for a class: of several names the first, with spaces."""
+    return " ".join(name.partition(",")[0].replace("_", " ").split())
+
+
 def titles(concepts: pd.DataFrame) -> pd.Series:
     """Say of each unit what its label may claim: the word if it is named, a theme, no name, or why there is none."""
     status = concepts["status"]

@@ -33,16 +33,13 @@ COLUMNS += ["set_size", "right_size", "near_copies", "why"]
 Arrays = Mapping[str, np.ndarray]
 
 
-def spoken(name: str) -> str:
-    """Give the word for a class: of several names the first, with spaces."""
-    return " ".join(name.partition(",")[0].replace("_", " ").split())
-
-
 def names_to_add(words: Sequence[str], names: Sequence[str]) -> list[str]:
     """List, once each, the words for classes that a list of concepts lacks; letter case makes no difference."""
     known = {word.casefold() for word in words}
     return list(
-        {word.casefold(): word for word in map(spoken, names) if word and word.casefold() not in known}.values()
+        {
+            word.casefold(): word for word in map(unit_labels.spoken, names) if word and word.casefold() not in known
+        }.values()
     )
 
 
@@ -134,7 +131,7 @@ def near_copies(features: torch.Tensor, source_image: Sequence[str]) -> int:
 def _truth(words: Sequence[str], names: Sequence[str]) -> np.ndarray:
     """Find which concept of a list is the name of each class, (classes,), -1 for none."""
     place = {word.casefold(): row for row, word in reversed(list(enumerate(words)))}
-    return np.array([place.get(spoken(name).casefold(), -1) for name in names], dtype=np.int64)
+    return np.array([place.get(unit_labels.spoken(name).casefold(), -1) for name in names], dtype=np.int64)
 
 
 def _judged(found: Labeled, truth: np.ndarray, seed: int) -> pd.DataFrame:

@@ -11,12 +11,11 @@ import numpy as np
 from torch import Tensor
 
 from unitlens.jobs.sheets import FEWEST_SOURCE_IMAGES
-from unitlens.units.permutation import SourceImages, group_rows, resample, shuffle
+from unitlens.units.permutation import SourceImages, group_rows, shuffle
 
 SCORES = ("correlation", "cosine", "auprc", "f1", "iou")
 ACTIVE_SHARE = 0.05  # of the held-out images, those on which a unit, or a concept, counts as active
 ENOUGH_IMAGES = 2500  # images in all draws of the chance of one half: of more, one draw does
-RESAMPLES = 200  # of the source images, for intervals on annotated images
 _UNITS_AT_ONCE = 64
 
 
@@ -148,55 +147,69 @@ def _precision(scores: np.ndarray, found: np.ndarray) -> np.ndarray:
 class Annotated(NamedTuple):
     """AUC of units between held-out images with their concept and others, and the difference of means.
 
-    Each (3, units): the mean over splits and directions, and its 95 % bootstrap interval over source images. The
-    difference is in standard deviations of the others.
+    Each (2, units): the mean over splits and directions, and its standard error over source images, by linearization.
+    The difference is in standard deviations of the others. `source_images`, (units,), are those that show what a unit
+    was called, or those that do not where these are fewer.
     """
 
     auc: np.ndarray
     difference: np.ndarray
+    source_images: np.ndarray
 
 
 def score_annotated(
     activations: Tensor,
-    images: Tensor,
-    axes: Tensor,
+    shown: np.ndarray,
     source_images: SourceImages,
     splits: Sequence[Sequence[np.ndarray]],
     labels: np.ndarray,
-    rng: np.random.Generator,
 ) -> Annotated:
     """Score labels found on one half by the other half's images that show the concept, of arguments as of `score`.
 
-    An image shows the concepts of positive scores; images of which it is known of none take no part. NaN where all or
-    none of a half show a unit's concept, or a unit has no label.
+    `shown`, (images, concepts) bool, says which images show which concepts; images that show none take no part, for of
+    these it is not known. NaN where all or none of a half show a unit's concept, or a unit has no label.
     """
-    times = np.stack([resample(source_images, rng) for _ in range(RESAMPLES)])
-    known = np.concatenate([(part @ axes.T > 0).any(1).cpu().numpy() for part in images.split(4096)])
-    found = np.full((2 * len(splits), 2, 1 + RESAMPLES, activations.shape[1]), np.nan)
-    for place, (others, concepts) in enumerate(_directions(splits, labels)):
-        rows = others[known[others]]
-        weights = np.concatenate([np.ones((1, len(rows))), times[:, source_images.number[rows]]])
-        for unit in np.flatnonzero(concepts >= 0):
-            shown = (images[rows] @ axes[concepts[unit]] > 0).cpu().numpy()
-            if shown.any() and not shown.all():
-                values = activations[rows, unit].double().cpu().numpy()
-                found[place, :, :, unit] = _between(values, shown, weights)
-    found[~np.isfinite(found)] = np.nan
-    means = mean_of_known(found)  # (2, 1 + resamples, units)
-    bounds = np.full((2, 2, means.shape[2]), np.nan)
-    scored = ~np.isnan(means).any((0, 1))
-    bounds[:, :, scored] = np.quantile(means[:, 1:, scored], (0.025, 0.975), axis=1)
-    return Annotated(*(np.stack([mean[0], *own]) for mean, own in zip(means, bounds.swapaxes(0, 1), strict=True)))
+    known = shown.any(1)
+    directions = [(others[known[others]], concepts) for others, concepts in _directions(splits, labels)]
+    scores, counts = np.full((2, 2, activations.shape[1]), np.nan), np.zeros(activations.shape[1], np.int64)
+    for unit in range(activations.shape[1]):
+        values = activations[:, unit].double().cpu().numpy()
+        found, influence = [], np.zeros((2, len(source_images.size)))
+        seen = np.zeros(influence.shape, bool)  # source images that show what the unit is called, and others
+        for rows, concepts in directions:
+            own = shown[rows, concepts[unit]]
+            if concepts[unit] >= 0 and own.any() and not own.all():
+                number = source_images.number[rows]
+                score, of_image = _between(values[rows], own)
+                found.append(score)
+                for there, kind in zip(seen, (own, ~own), strict=True):
+                    here = np.bincount(number[kind], minlength=len(there)) > 0
+                    there |= here
+                    size = np.count_nonzero(here)
+                    of_image[:, kind] *= size / max(1, size - 1)  # for each lies near a mean that it is part of
+                influence += [np.bincount(number, each, influence.shape[1]) for each in of_image]
+        if found:
+            scores[:, :, unit] = np.mean(found, 0), np.linalg.norm(influence, axis=1) / len(found)
+            counts[unit] = seen.sum(1).min()
+    return Annotated(scores[:, 0], scores[:, 1], counts)
 
 
-def _between(values: np.ndarray, shown: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Compute AUC, ties half, and the difference of means of values (n,), for each row of weights (draws, n)."""
-    order = np.argsort(values, kind="stable")
-    values, shown, weights = values[order], shown[order], weights[:, order]
-    others = np.concatenate([np.zeros((len(weights), 1)), (weights * ~shown).cumsum(1)], axis=1)
-    first, last = (np.searchsorted(values, values[shown], side=side) for side in ("left", "right"))
-    own = weights[:, shown]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        auc = (own * (others[:, first] + others[:, last]) / 2).sum(1) / (own.sum(1) * others[:, -1])
-        means = [weights[:, kind] @ values[kind] / weights[:, kind].sum(1) for kind in (shown, ~shown)]
-        return np.stack([auc, (means[0] - means[1]) / values[~shown].std()])
+def _between(values: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute AUC, ties half, and the difference of means of values (n,), and how each image moves them, (2, n).
+
+    The latter are the derivatives by the weight of an image (for AUC, DeLong et al. 1988).
+    """
+    own, others = values[shown], values[~shown]
+    influence = np.empty((2, len(values)))
+    for kind, mine, rest in ((shown, own, np.sort(others)), (~shown, others, np.sort(own))):
+        below, above = (np.searchsorted(rest, mine, side=side) for side in ("left", "right"))
+        influence[0, kind] = (below + above) / (2 * len(rest))
+    auc = influence[0, shown].mean()
+    influence[0, ~shown] = 1 - influence[0, ~shown]
+    influence[0] -= auc
+    deviation = others.std() or np.nan
+    difference, far = (own.mean() - others.mean()) / deviation, (others - others.mean()) / deviation
+    influence[1, shown] = (own - own.mean()) / deviation
+    influence[1, ~shown] = -far - difference / 2 * (far**2 - 1)
+    influence /= np.where(shown, len(own), len(others))
+    return np.array([auc, difference]), influence

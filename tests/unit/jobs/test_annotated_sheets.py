@@ -9,10 +9,16 @@ def config_of(path, **netdissect):
 
 
 def test_the_names_that_boxes_and_labels_number_are_listed_once():
-    both = {"method": "annotations", "annotations": {"labels": "b.txt"}}
-    assert sheets.annotated_classes({"netdissect": {"boxes": "a.txt"}, "dissect": both}) == ["a.txt", "b.txt"]
-    assert sheets.annotated_classes({"netdissect": {"labels": "b.txt"}, "dissect": both}) == ["b.txt"]
-    assert sheets.annotated_classes({"netdissect": {"labels": "folders"}, "dissect": {"method": "encoder"}}) == []
+    def classes(boxes, dissect, *sets, of="probe"):
+        config = {"images": dict.fromkeys(("probe", *sets)), "netdissect": {"boxes": boxes}, "dissect": dissect}
+        return sheets.annotated_classes(config, of)
+
+    labels = {"annotations": {"labels": "b.txt"}}
+    assert classes("a.txt", labels) == ["a.txt", "b.txt"]
+    assert classes("b.txt", labels) == ["b.txt"]
+    assert classes("a.txt", labels, "annotated") == ["b.txt"]
+    assert classes("a.txt", labels, "annotated", of="annotated") == ["a.txt"]
+    assert classes("folders", {}) == classes("a.txt", labels, of="explain") == []
 
 
 def test_a_concept_is_shown_by_five_source_images(tmp_path):

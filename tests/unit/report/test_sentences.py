@@ -442,6 +442,17 @@ def test_numbers_of_top_images_are_told_where_a_layer_has_chosen_another_than_th
     assert not any("chosen" in sentence for sentence in labels([0.01], 0.05, similarity="wpmi", top_k=28))
 
 
+def test_what_annotated_images_say_of_words_is_told_of_five_selective_units_or_more():
+    q = [0.01] * 5 + [0.5]
+    *_, told = labels(q, 0.05, held_out_correlation=0.2, held_out_auc=[0.6, 0.7, 0.7, 0.7, 0.8, 0.1])
+    assert told == (
+        "There, a selective unit is more active on a source image that is annotated with the word than on another one "
+        "in 70 % of the pairs (mean AUC of 5 units whose words are annotated, taken as independent; 95 % interval 60 % "
+        "to 80 %); by chance in 50 %."
+    )
+    assert not any("annotated" in each for each in labels(q, 0.05, held_out_auc=[0.6, 0.7, 0.7, 0.7, NAN, 0.1]))
+
+
 def test_words_are_of_one_meaning_only_where_there_are_words():
     units = pd.DataFrame({"candidate": ["red", "red", "", None], "margin_group": NAN})
     alone = [concept_findings._one_meaning(own) for own in (units, units[2:], units[:0])]

@@ -145,7 +145,7 @@ def test_evidence_is_shown_where_the_table_has_it():
     columns = unit_gallery.collect(table, maps(), PICTURES)["columns"]
     assert len(columns) == len(unit_gallery.EVIDENCE)
     assert [each["name"] for each in columns if each["low"]] == ["p", "q"]  # a small p speaks for the label
-    assert [each["name"] for each in columns if each["share"]] == ["kept", "kept, near-synonyms"]
+    assert [each["name"] for each in columns if each["share"]] == ["kept", "kept, near-synonyms", "held-out AUC"]
     assert [each["name"] for each in columns if each["on_card"]] == ["score", "margin", "kept", "q", "held-out r"]
 
 
@@ -172,7 +172,7 @@ def test_what_stands_on_a_card_what_is_a_share_and_where_low_is_good():
     assert marked == [
         {"score", "margin", "kept", "q_value", "held_out_correlation"},
         {"p_value", "q_value"},
-        {"kept", "kept_group"},
+        {"kept", "kept_group", "held_out_auc"},
     ]
 
 

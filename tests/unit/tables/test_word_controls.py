@@ -35,7 +35,7 @@ def planted(*, listed=20, again=0, noise=0.05, alike=0.0, seed=0):
     scores = (scores + rng.normal(scale=noise, size=scores.shape)).astype(np.float32)
     ids = np.array([f"i{row}" for row in range(IMAGES)], dtype=object)
     images = {"features": features, "image_id": ids, "source_image": ids.astype(str)}
-    words = [word_controls.spoken(name) for name in CLASS_NAMES] + [f"other {number}" for number in range(60)]
+    words = [unit_labels.spoken(name) for name in CLASS_NAMES] + [f"other {number}" for number in range(60)]
     rows = [*range(listed), *range(len(CLASS_NAMES), len(words))]
     doubles = [f"{words[row]} again" for row in range(again)]
     concepts = {
@@ -161,7 +161,7 @@ def test_near_copies_are_told(table):
 
 
 def test_words_for_classes():
-    assert word_controls.spoken("golden_retriever,  dog") == "golden retriever"
+    assert unit_labels.spoken("golden_retriever,  dog") == "golden retriever"
     assert word_controls.names_to_add(["Tench", "dog"], ["tench, fish", "a_b", "A b", "", "c"]) == ["A b", "c"]
     assert word_controls._truth(["dog", "Dog", "cat"], ["DOG", "cat, tom", "owl"]).tolist() == [0, 2, -1]
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score, roc_auc_score
+from unitlens.tables import resampling
 from unitlens.units import held_out
 from unitlens.units.permutation import group_rows, splits
 
@@ -165,66 +166,78 @@ def test_halves_of_two_source_images_have_no_score():
 # images that annotations show
 
 
-def test_auc_and_difference_are_those_of_scikit_learn_and_of_repeated_images():
+@pytest.mark.parametrize("digits", [0, 6])
+def test_auc_and_difference_are_those_of_scikit_learn_and_move_as_with_heavier_images(digits):
     rng = np.random.default_rng(0)
-    for digits in (0, 6):
-        shown = rng.random(80) < 0.3
-        values = (shown + rng.normal(size=80)).round(digits)
-        times = rng.integers(0, 4, (5, 80))
-        found = held_out._between(values, shown, times)
-        for row, (auc, difference) in zip(times, found.T, strict=True):
-            again = np.repeat(np.arange(80), row)
-            assert auc == pytest.approx(roc_auc_score(shown[again], values[again]))
-            means = [values[again][shown[again] == kind].mean() for kind in (True, False)]
-            assert difference == pytest.approx((means[0] - means[1]) / values[~shown].std())
+    shown = rng.random(80) < 0.3
+    values = (shown + rng.normal(size=80)).round(digits)
+    (auc, difference), influence = held_out._between(values, shown)
+    assert auc == pytest.approx(roc_auc_score(shown, values))
+    assert difference == pytest.approx((values[shown].mean() - values[~shown].mean()) / values[~shown].std())
+    step = 1e-5
+    for row in range(80):
+        weights = 1 + step * (np.arange(80) == row)
+        mine, others = (np.average(values[kind], weights=weights[kind]) for kind in (shown, ~shown))
+        deviation = np.average((values[~shown] - others) ** 2, weights=weights[~shown]) ** 0.5
+        by_weight = [
+            roc_auc_score(shown, values, sample_weight=weights) - auc,
+            (mine - others) / deviation - difference,
+        ]
+        np.testing.assert_allclose(influence[:, row], np.array(by_weight) / step, atol=1e-4)
 
 
-def annotated(names, images, activations, seed=0):
+def annotated(names, shown, activations, seed=0):
     source_images = group_rows(names)
     halved = splits(source_images, seed)
     labels = np.zeros((10, 2, activations.shape[1]), int)
-    values = [torch.as_tensor(each) for each in (activations, images)]
-    axes = torch.eye(images.shape[1]).double()
-    return held_out.score_annotated(*values, axes, source_images, halved, labels, np.random.default_rng(seed))
+    found = held_out.score_annotated(torch.as_tensor(activations), shown, source_images, halved, labels)
+    low, high = resampling.student_intervals(*found.auc, found.source_images)
+    return found, low, high
 
 
-def test_intervals_on_annotated_images_hold_the_truth():
-    """Over planted sets of images the interval of the AUC holds its true value, and crops widen it."""
+@pytest.mark.parametrize(("showing", "crops"), [(10, 1), (48, 3)])
+def test_intervals_on_annotated_images_hold_the_truth(showing, crops):
+    """Over planted units the interval of the AUC holds its true value, also where crops of a source image are alike."""
     rng = np.random.default_rng(1)
     truth = 0.7602  # of normal values whose means differ by a deviation
-    held, width = [], []
-    for seed in range(60):
-        shown = rng.random(120) < 0.4
-        images = np.stack([shown, ~shown], 1).astype(float)
-        found = annotated(np.arange(120).astype(str), images, (shown + rng.normal(size=120))[:, None], seed)
-        held.append(found.auc[1, 0] <= truth <= found.auc[2, 0])
-        width.append(np.ptp(found.auc[1:, 0]))
-    assert 0.86 <= np.mean(held) <= 1
-    crops = [np.repeat(each, 3, axis=0) for each in (images, (shown + rng.normal(size=120))[:, None])]
-    as_crops = annotated(np.arange(120).repeat(3).astype(str), *crops)
-    as_sources = annotated(np.arange(360).astype(str), *crops)
-    assert np.ptp(as_crops.auc[1:, 0]) > 1.4 * np.ptp(as_sources.auc[1:, 0])
+    shown = (np.arange(120) < showing).repeat(crops)
+    values = shown[:, None] + rng.normal(size=(120, 400)).repeat(crops, 0)
+    found, low, high = annotated(np.arange(120).repeat(crops).astype(str), np.stack([shown, ~shown], 1), values)
+    assert np.nanmean(found.auc[0]) == pytest.approx(truth, abs=0.01) and (found.source_images == showing).all()
+    assert 0.9 <= np.mean((low <= truth) & (truth <= high)) <= 0.97
+    if crops > 1:
+        _, narrow, wide = annotated(np.arange(360).astype(str), np.stack([shown, ~shown], 1), values)
+        assert ((high - low) > 1.4 * (wide - narrow)).mean() > 0.9
 
 
-def test_intervals_leave_out_a_fortieth_of_the_draws_on_either_side(monkeypatch):
-    drawn = np.r_[0.5, np.linspace(0, 1, held_out.RESAMPLES)]
-    monkeypatch.setattr(held_out, "_between", lambda *_: np.stack([drawn, 2 * drawn]))
-    images = np.eye(2)[np.arange(40) % 2]
-    found = annotated(np.arange(40).astype(str), images, images[:, :1])
-    np.testing.assert_allclose(found.auc[:, 0], [0.5, 0.025, 0.975])
-    np.testing.assert_allclose(found.difference[:, 0], [1, 0.05, 1.95])
+def test_there_is_no_interval_of_fewer_than_five_source_images_with_a_concept_or_without():
+    activations = np.random.default_rng(0).random((40, 1))
+    for count in (4, 5, 35, 36):
+        shown = np.arange(40) < count
+        found, low, high = annotated(np.arange(40).astype(str), np.stack([shown, ~shown], 1), activations)
+        assert found.source_images.tolist() == [min(count, 40 - count)]
+        assert np.isnan(low).all() == np.isnan(high).all() == (count in (4, 36)) and not np.isnan(found.auc).any()
+
+
+def test_right_words_have_an_auc_that_is_a_fifth_above_that_of_wrong_ones():
+    rng = np.random.default_rng(0)
+    shown = np.eye(4, dtype=bool)[rng.integers(0, 4, 200)]
+    activations = torch.as_tensor(shown[:, [0] * 20 + [1] * 20] + rng.normal(size=(200, 40)))
+    source_images = group_rows(np.arange(200).astype(str))
+    halved, labels = splits(source_images, 0), np.zeros((10, 2, 40), int)
+    auc = held_out.score_annotated(activations, shown, source_images, halved, labels).auc[0]
+    assert auc[:20].mean() - auc[20:].mean() >= 0.2 and auc[20:].mean() < 0.5, "one that shows another concept"
 
 
 @pytest.mark.filterwarnings("error")
 def test_images_without_annotations_and_concepts_that_all_show_take_no_part():
     rng = np.random.default_rng(0)
     activations = rng.random((40, 2))
-    images = np.zeros((40, 3))
-    images[:20] = np.eye(3)[np.arange(20) % 2]
-    images[20:, 2] = -1  # nothing is known of these
-    found = annotated(np.arange(40).astype(str), images, activations)
+    shown = np.zeros((40, 3), bool)
+    shown[:20] = np.eye(3)[np.arange(20) % 2]
+    found, *_ = annotated(np.arange(40).astype(str), shown, activations)
     activations[20:] = 100
-    again = annotated(np.arange(40).astype(str), images, activations)
+    again, *_ = annotated(np.arange(40).astype(str), shown, activations)
     np.testing.assert_array_equal(found.auc, again.auc)
-    images[:20] = [1, 0, 0]
-    assert np.isnan(annotated(np.arange(40).astype(str), images, activations).auc).all()
+    shown[:20] = [1, 0, 0]
+    assert np.isnan(annotated(np.arange(40).astype(str), shown, activations)[0].auc).all()
