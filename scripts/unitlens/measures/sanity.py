@@ -13,8 +13,8 @@ from functools import partial
 from itertools import combinations
 
 import numpy as np
+import scipy
 import torch
-from scipy.stats import hypergeom
 from torch import Tensor, nn
 
 from unitlens.explainers import items, lime_samples, masks, run, surrogate
@@ -174,7 +174,7 @@ def draw(
 def expected_jaccard(n: int, k: int) -> float:
     """Mean Jaccard index of two sets of `k` of `n` things that are drawn at random."""
     shared = np.arange(max(0, 2 * k - n), k + 1)
-    return float((hypergeom(n, k, k).pmf(shared) * shared / (2 * k - shared)).sum())
+    return float((scipy.stats.hypergeom(n, k, k).pmf(shared) * shared / (2 * k - shared)).sum())
 
 
 def top_superpixels(coefficients: Tensor, size: int) -> Tensor:

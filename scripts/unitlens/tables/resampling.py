@@ -1,7 +1,8 @@
 """Intervals and tests for the tables, on values that may come in groups.
 
 Crops of one source image are one sample: where `groups` is given, whole groups are resampled and flipped. Student's t,
-percentile bootstrap, permutation tests and Benjamini-Hochberg (1995) by way of scipy.stats.
+percentile bootstrap, permutation tests and Benjamini-Hochberg (1995). scipy.stats, which takes half a second to import, is
+used for tests and ranks only; Student's t is that of scipy.special.
 """
 
 from typing import NamedTuple
@@ -77,7 +78,7 @@ def student_intervals(means: ArrayLike, errors: ArrayLike, groups: ArrayLike) ->
     """Give low and high of means (n,) with standard errors over so many groups each, as of `mean_with_interval`."""
     groups = np.asarray(groups)
     degrees = np.where(groups < FEWEST_GROUPS, np.nan, groups - 2)
-    half = scipy.stats.t.ppf((1 + LEVEL) / 2, degrees) * errors
+    half = scipy.special.stdtrit(degrees, (1 + LEVEL) / 2) * errors
     return means - half, means + half
 
 
@@ -94,7 +95,7 @@ def means_with_intervals(sums: ArrayLike, sizes: ArrayLike) -> tuple[np.ndarray,
         return means, *np.full((3, len(sums)), np.nan)
     errors = _standard_error(sums, sizes)
     with np.errstate(divide="ignore", invalid="ignore"):
-        p = 2 * scipy.stats.t.sf(np.abs(means) / errors, n - 2)
+        p = 2 * scipy.special.stdtr(n - 2, -np.abs(means) / errors)
     return means, *student_intervals(means, errors, n), p
 
 
@@ -121,7 +122,9 @@ def simultaneous_intervals(
     with np.errstate(divide="ignore", invalid="ignore"):
         largest = np.nan_to_num(np.abs(flipped) / spread, posinf=np.inf).max(1, initial=0)
     levels = [LEVEL] if n >= 10 else [LEVEL, 1 - (1 - LEVEL) / max(1, len(residuals))]
-    half = max(np.quantile(largest, LEVEL), *(scipy.stats.t.ppf((1 + level) / 2, n - 2) for level in levels)) * errors
+    half = (
+        max(np.quantile(largest, LEVEL), *(scipy.special.stdtrit(n - 2, (1 + level) / 2) for level in levels)) * errors
+    )
     return means - half, means + half
 
 
