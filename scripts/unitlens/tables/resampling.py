@@ -1,8 +1,8 @@
 """Intervals and tests for the tables, on values that may come in groups.
 
 Crops of one source image are one sample: where `groups` is given, whole groups are resampled and flipped. Student's t,
-percentile bootstrap, permutation tests and Benjamini-Hochberg (1995). scipy.stats, which takes half a second to import, is
-used for tests and ranks only; Student's t is that of scipy.special.
+percentile bootstrap, permutation tests and Benjamini-Hochberg (1995). scipy.stats, which takes half a second to import,
+is used for tests and ranks only; Student's t is that of scipy.special.
 """
 
 from typing import NamedTuple
@@ -122,9 +122,8 @@ def simultaneous_intervals(
     with np.errstate(divide="ignore", invalid="ignore"):
         largest = np.nan_to_num(np.abs(flipped) / spread, posinf=np.inf).max(1, initial=0)
     levels = [LEVEL] if n >= 10 else [LEVEL, 1 - (1 - LEVEL) / max(1, len(residuals))]
-    half = (
-        max(np.quantile(largest, LEVEL), *(scipy.special.stdtrit(n - 2, (1 + level) / 2) for level in levels)) * errors
-    )
+    least = (scipy.special.stdtrit(n - 2, (1 + level) / 2) for level in levels)
+    half = max(np.quantile(largest, LEVEL), *least) * errors
     return means - half, means + half
 
 
