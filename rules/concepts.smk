@@ -61,13 +61,42 @@ rule rarefy_probe:
         "../scripts/rarefy_probe.py"
 
 
-rule score_words:
+rule extract_controls:
     input:
         unpack(network_files),
         layer_facts=lambda wildcards: expand(
             "results/models/{model}/{layer}.json", model=wildcards.model, layer=of_model("layers")(wildcards)
         ),
         images=all_probe_images_of_model,
+    output:
+        "results/controls/{model}.h5",
+    log:
+        "results/logs/extract_controls/{model}.log",
+    benchmark:
+        "results/benchmarks/extract_controls/{model}.tsv"
+    conda:
+        "../envs/unitlens.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        batch_size=config["batch_size"],
+        mem_mb=memory_of_network(LAYER_MB),
+        runtime=USUAL,
+    params:
+        network=network,
+        device=config["device"],
+        layers=of_model("layers"),
+        pooling=config["dissect"]["pooling"],
+        seed=config["seed"],
+    message:
+        "Extract the class outputs of {wildcards.model}, and its layers with shuffled weights"
+    script:
+        "../scripts/extract_controls.py"
+
+
+rule score_words:
+    input:
+        controls="results/controls/{model}.h5",
         features=expand("results/embeddings/images/{encoder}/{shard}.h5", encoder=ENCODER, shard=shards("probe")),
         concepts=f"results/embeddings/concepts/{ENCODER}.h5",
         classes=[] if ENCODER == "annotations" else f"results/embeddings/classes/{ENCODER}.h5",
@@ -81,15 +110,10 @@ rule score_words:
         "../envs/unitlens.yaml"
     threads: config["threads"]
     resources:
-        gpu=GPU,
-        batch_size=config["batch_size"],
-        mem_mb=memory_of_network(CONTROLS_MB),
+        mem_mb=memory(CONTROLS_MB),
         runtime=LONG,
     params:
-        network=network,
-        device=config["device"],
         layers=of_model("layers"),
-        pooling=config["dissect"]["pooling"],
         classes=lambda wildcards: next(iter(named_classes([wildcards.model])), None),
         similarity=config["dissect"]["similarity"],
         evidence=config["dissect"]["evidence"] | {"top_k": config["dissect"]["top_k"]},

@@ -21,7 +21,7 @@ with log_to(snakemake.log[0]):
     words, source = mask_words(**params.words), "masks" if "masks" in params.words else "boxes"
     dissection = dissect(
         forward,
-        lambda: shards.read_blocks(images, ("images", "label", "box", "mask"), snakemake.resources.batch_size),
+        lambda names: shards.read_blocks(images, names, snakemake.resources.batch_size),
         **{name: words[column].to_numpy() for name, column in (("values", "value"), ("categories", "category"))},
         source=source,
         source_images=source_image,

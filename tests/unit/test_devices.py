@@ -146,7 +146,7 @@ def dissected(device):
     )
     found = netdissect.dissect(
         lambda images: torch.from_numpy(images).movedim(3, 1).to(device),
-        lambda: ({"images": maps[row : row + 8], "mask": labels[row : row + 8]} for row in range(0, 20, 8)),
+        lambda names: ({"images": maps[row : row + 8], "mask": labels[row : row + 8]} for row in range(0, 20, 8)),
         values=np.array([1, 2, 3]),
         categories=np.array(["a", "a", "b"]),
         source="masks",

@@ -197,7 +197,7 @@ def composites(n=60):
 
 
 def dissect(images, masks, network=None, **options):
-    def blocks():
+    def blocks(names):
         return ({"images": images[i : i + 8], "mask": masks[i : i + 8]} for i in range(0, len(images), 8))
 
     def normalize(pixels):
@@ -266,7 +266,7 @@ def test_a_layer_without_space_gives_no_row():
     images, masks = composites(2)
     dissection = units_netdissect.dissect(
         lambda pixels: torch.from_numpy(pixels).flatten(1).float(),
-        lambda: iter([{"images": images, "mask": masks}]),
+        lambda names: iter([{"images": images, "mask": masks}]),
         values=WORDS["value"].to_numpy(),
         categories=WORDS["category"].to_numpy(),
         source="masks",
@@ -465,6 +465,23 @@ def test_a_unit_whose_q_value_is_the_bar_is_selective():
 def test_one_pixel_shows_a_concept():
     labels = np.array([[[[0, 2], [0, 0]]], [[[0, 0], [0, 0]]]])
     assert units_netdissect._present(labels, 3).tolist() == [[False, True, False], [False] * 3]
+    mixed = np.random.default_rng(0).integers(0, 8, (9, 2, 2, 2))
+    assert units_netdissect._present(mixed, 7).tolist() == [[np.any(each == c) for c in range(1, 8)] for each in mixed]
+
+
+def test_label_maps_are_not_read_for_the_thresholds():
+    rng, read = np.random.default_rng(0), []
+    maps, labels = patchwork(rng, units=3)
+
+    def blocks(names):
+        read.append(sorted(names))
+        return iter([{"images": maps.transpose(0, 2, 3, 1), "mask": labels}])
+
+    given = {"values": np.arange(1, 8), "categories": MADE_WORDS["category"].to_numpy(), "source": "masks"}
+    units_netdissect.dissect(
+        lambda images: torch.from_numpy(images).movedim(3, 1), blocks, source_images=np.arange(60), draws=9, **given
+    )
+    assert read == [["images"], ["images"], ["box", "images", "label", "mask"]]
 
 
 # ---- the permutation of source images
@@ -489,7 +506,7 @@ MADE_WORDS = pd.DataFrame({"value": range(1, 8), "word": list("abcdefg"), "categ
 
 
 def of_patchwork(maps, labels, *, rows=1, **options):
-    def blocks():
+    def blocks(names):
         parts = (slice(i, i + 32) for i in range(0, len(maps), 32))
         return ({"images": maps[part].transpose(0, 2, 3, 1), "mask": labels[part]} for part in parts)
 

@@ -293,7 +293,7 @@ def dissected(seed):
     maps, masks = noise(20, 3, 4, 4), (noise(20, 4, 4, seed=1) > 0.5).numpy().astype(int)
     return netdissect.dissect(
         lambda images: torch.from_numpy(images).movedim(3, 1),
-        lambda: iter([{"images": maps.movedim(1, 3).numpy(), "mask": masks}]),
+        lambda names: iter([{"images": maps.movedim(1, 3).numpy(), "mask": masks}]),
         values=np.array([1]),
         categories=np.array(["c"]),
         source="masks",

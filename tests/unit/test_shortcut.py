@@ -73,7 +73,7 @@ def named(model, images=240):
     source_images = np.array([f"probe {number}" for number in range(images)], dtype=object)
     kinds = {"values": WORDS["value"].to_numpy(), "categories": WORDS["category"].to_numpy(), "source": "masks"}
     forward = lambda images: hooks.run_to(model, LAYER, normalize(images))  # noqa: E731
-    found = dissect(forward, lambda: [block], source_images=source_images, share=0.05, draws=200, **kinds)
+    found = dissect(forward, lambda names: [block], source_images=source_images, share=0.05, draws=200, **kinds)
     return accounts.unit_names(None, netdissect.tabulate(found, WORDS, source_images, source="masks").assign(**FACTS))
 
 

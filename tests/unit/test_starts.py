@@ -13,8 +13,8 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 # Jobs that run a network, read its weights, or work on tensors at once; all others are light.
 HEAVY = {
     *("account_units", "check_layer", "check_model", "collect_netdissect", "dissect_network", "embed_concepts"),
-    *("embed_images", "explain_cam", "explain_perturbed", "extract_activations", "label_units", "measure_images"),
-    *("randomize_model", "rarefy_probe", "score_faithfulness", "score_words"),
+    *("embed_images", "explain_cam", "explain_perturbed", "extract_activations", "extract_controls", "label_units"),
+    *("measure_images", "randomize_model", "rarefy_probe", "score_faithfulness", "score_words"),
     *("stabilize_lime", "switch_off_units", "tune_lime", "verify_explainers"),
     "collect_tuning",  # it reads the options of superpixels off their functions
 }

@@ -1035,11 +1035,13 @@ def score_words(folder, batch_size=4):
     arrays_module.write_arrays(concepts, listed, {"encoder": "ConSE surrogate"})
     added = {"features": rng.random((4, 4)), "word": np.array(others, dtype=object)}
     arrays_module.write_arrays(f"{folder}/others.h5", added, {"encoder": "ConSE surrogate"})
-    files = model_inputs(images) | {"features": [features], "concepts": concepts, "classes": f"{folder}/others.h5"}
-    files |= {"layer_facts": ["relu1.json", "relu2.json"]}
-    params = {"network": NETWORK, "device": "cpu", "pooling": "avg", "layers": ["relu1", "relu2"], "seed": 1}
+    params, controls = {"layers": ["relu1", "relu2"], "seed": 1}, f"{folder}/controls.h5"
+    run = params | {"network": NETWORK, "device": "cpu", "pooling": "avg"}
+    files = model_inputs(images) | {"layer_facts": ["relu1.json", "relu2.json"]}
+    adapter("extract_controls", files, [controls], params=run, batch_size=batch_size, model=MODEL)
+    files = {"controls": controls, "features": [features], "concepts": concepts, "classes": f"{folder}/others.h5"}
     params |= {"classes": "classes.txt", "similarity": "cos_similarity", "evidence": EVIDENCE}
-    adapter("score_words", files, [f"{folder}/controls.csv"], params=params, batch_size=batch_size, model=MODEL)
+    adapter("score_words", files, [f"{folder}/controls.csv"], params=params, model=MODEL)
     return f"{folder}/controls.csv"
 
 

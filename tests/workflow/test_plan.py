@@ -41,6 +41,7 @@ DEMO = {
     "collect_mask_words": 1,
     "dissect_network": 6,
     "collect_netdissect": 1,
+    "extract_controls": 2,
     "score_words": 2,
     "collect_concepts": 1,
     "compare_models": 1,
@@ -90,10 +91,10 @@ FULL = DEMO | {
     "check_model": 3,
     "retrieve_encoder": 1,  # CLIP's one checkpoint
     "retrieve_images": 2,
-    "decode_images": 8,  # 2 labeled models and the encoder x 2 shards, 2 explained models x 1 shard
-    "extract_activations": 12,  # 2 models x 3 layers x 2 shards
-    "embed_images": 2,
-    "annotate_images": 2,  # Broden's label maps test words
+    "decode_images": 5,  # 2 labeled models and the encoder x 1 shard, 2 explained models x 1 shard
+    "extract_activations": 6,  # 2 models x 3 layers x 1 shard
+    "embed_images": 1,
+    "annotate_images": 1,  # Broden's label maps test words
     "annotate_concepts": 1,
 }
 del FULL["audit_classes"]
@@ -105,7 +106,7 @@ LAPTOP = {
 }
 LAPTOP |= {
     "decode_images": 8,  # 2 labeled models and the encoder x 2 shards, 1 explained model x 2 shards
-    "extract_activations": 12,
+    "extract_activations": 12,  # 2 models x 3 layers x 2 shards
     "embed_images": 2,
     "draw_overlays": 4,
 }

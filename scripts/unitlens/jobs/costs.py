@@ -15,7 +15,7 @@ from unitlens.jobs import csv_files
 from unitlens.jobs.sheets import sides
 
 GPU_PASS, CPU_PASS = 5.6e-5, 0.017  # seconds of one prediction: on an H100, on a core of an AMD EPYC
-GPU_START, CPU_START = 19.0, 3.5  # seconds until a job works: with a GPU, on a cluster; without one
+GPU_START, CPU_START = 15.0, 3.5  # seconds until a job works: with a GPU, on a cluster; without one
 _SIDE = 224  # pixels
 _SHOWN = 0.01  # share of a total from which on a rule has a line of its own
 _AUTO_SAMPLES = 2500  # of an image with `n_samples: auto`: docs/tuning.md
@@ -39,8 +39,9 @@ RATES = {  # of a job; a rule that is not listed costs the start of its jobs
     "annotate_images": [Rate("probe shard", seconds=0.005, kilobytes=5)],
     "label_units": [Rate("pairs", seconds=8e-8)],  # 512 units, with their evidence
     "rarefy_probe": [Rate("pairs", seconds=8e-8)],
-    "dissect_network": [Rate("annotated", 2, 0.005)],
-    "score_words": [Rate("probe", 2), Rate("pairs", seconds=3.5e-7)],
+    "dissect_network": [Rate("annotated", 2, 0.0015)],
+    "extract_controls": [Rate("probe", 2, 1e-4, 8)],
+    "score_words": [Rate("pairs", seconds=3.5e-7)],
     "explain_cam": [Rate("cams", 1), Rate("shard", kilobytes=196)],
     "explain_perturbed": [Rate("samples", 1), Rate("shard", kilobytes=196)],
     "account_units": [Rate("shard", 2, kilobytes=2)],

@@ -56,7 +56,7 @@ class Dissection(NamedTuple):
 
 def dissect(
     forward: Callable[[np.ndarray], Tensor],
-    blocks: Callable[[], Iterable[Mapping[str, np.ndarray]]],
+    blocks: Callable[[Sequence[str]], Iterable[Mapping[str, np.ndarray]]],
     *,
     values: np.ndarray,
     categories: np.ndarray,
@@ -68,11 +68,12 @@ def dissect(
 ) -> Dissection | None:
     """Dissect one layer of a network, whose output `forward` gives for uint8 images (n, h, w, 3).
 
-    `blocks` starts anew to read the images, a few rows at a time, with ``images`` and what `label_maps` needs;
-    `source_images`, (images,), is what each was cut from. `values` and `categories`, (concepts,), are those of the
-    label maps or the labels of boxes; the source is ``masks`` or ``boxes``. Halves and `draws` come from the seed. None
-    for a layer without space, of outputs (n, units). ValueError if no unit is finite on every image, a value has no
-    word, no concept is annotated often enough (`shown_often`), or there are fewer than three source images.
+    `blocks` starts anew to read arrays of the images by name, a few rows at a time: ``images``, and those that
+    `label_maps` needs, as far as they are there; `source_images`, (images,), is what each was cut from. `values` and
+    `categories`, (concepts,), are those of the label maps or the labels of boxes; the source is ``masks`` or ``boxes``.
+    Halves and `draws` come from the seed. None for a layer without space, of outputs (n, units). ValueError if no unit
+    is finite on every image, a value has no word, no concept is annotated often enough (`shown_often`), or there are
+    fewer than three source images.
     """
     images = len(source_images)
 
@@ -82,15 +83,15 @@ def dissect(
             images = torch.from_numpy(block["images"]).movedim(3, 1)
             return output if output.ndim == 2 else as_grid(output, images, "this layer")
 
-    if maps(next(iter(blocks()))).ndim == 2:
+    if maps(next(iter(blocks(["images"])))).ndim == 2:
         return None
     through_blocks = partial(progress, total=images, what="images", size=lambda block: len(block["images"]))
-    limits = thresholds(lambda: (maps(block) for block in through_blocks(blocks())), images, share=share)
+    limits = thresholds(lambda: (maps(block) for block in through_blocks(blocks(["images"]))), images, share=share)
     category = torch.from_numpy(np.unique(categories, return_inverse=True)[1])
     sources, rngs = group_rows(source_images), [np.random.default_rng([seed, purpose]) for purpose in range(2)]
     second = np.isin(np.arange(images), halves(sources, rngs[0])[1])
     shows, grids, totals = [], [], [None, None]
-    for block in through_blocks(blocks()):
+    for block in through_blocks(blocks(["images", "label", "box", "mask"])):
         labels = label_maps(block, values, source=source)
         shows.append(_present(labels, len(values)))
         rows = shows[-1].any(1).nonzero()[0]
@@ -264,5 +265,9 @@ def _sum(parts: Sequence[Overlap]) -> Overlap:
 
 
 def _present(labels: np.ndarray, concepts: int) -> np.ndarray:
-    """Tell which concepts each image shows, (n, concepts)."""
-    return np.stack([np.bincount(each.ravel(), minlength=concepts + 1)[1:] > 0 for each in labels])
+    """Tell which concepts each image shows, (n, concepts): by the first pixel of every run, a third of the time."""
+    pixels, shown = labels.reshape(len(labels), -1), np.zeros((len(labels), concepts + 1), dtype=bool)
+    for one, found in zip(pixels, shown, strict=True):
+        found[one[0]] = True
+        found[one[1:][one[1:] != one[:-1]]] = True
+    return shown[:, 1:]

@@ -78,7 +78,7 @@ def test_the_rates_are_those_of_the_document_and_no_rate_is_nothing():
     assert all(rate[1:] != costs.Rate("")[1:] for rates in costs.RATES.values() for rate in rates)
     (labels,), (rarefied,), (decode,) = (costs.RATES[name] for name in ("label_units", "rarefy_probe", "decode_images"))
     (masks,), (classes,) = costs.RATES["dissect_network"], costs.RATES["summarize_accounts"]
-    controls = costs.RATES["score_words"][1]
+    (controls,) = costs.RATES["score_words"]
     page = (Path(__file__).parents[3] / "docs/full-scale.md").read_text(encoding="utf-8")
     for told in (
         f"{costs.GPU_START:g} s a start with a GPU",
@@ -104,7 +104,7 @@ def test_disk_is_that_of_the_numbers_that_are_kept():
 def test_costs_of_jobs_add_up(config):
     lime = ("explain_perturbed", {"model": "a", "shard": "00000"})
     (gpu,) = costs.estimate([(*lime, True)], config, ROWS.get).values()
-    assert gpu == pytest.approx((1, 19 + 5000 * 5.6e-5, 0, 10 * 196e-6))
+    assert gpu == pytest.approx((1, costs.GPU_START + 5000 * 5.6e-5, 0, 10 * 196e-6))
     (cpu,) = costs.estimate([(*lime, False)] * 2, config, ROWS.get).values()
     assert cpu == pytest.approx((2, 0, 2 * (3.5 + 5000 * 0.017), 20 * 196e-6))
     (half,) = costs.estimate(
@@ -119,7 +119,7 @@ def test_costs_of_jobs_add_up(config):
 
 def test_what_a_gpu_waits_for_counts_as_its_time(config):
     (cost,) = costs.estimate([("dissect_network", {"model": "a", "layer": "1"}, True)], config, ROWS.get).values()
-    assert cost.gpu == pytest.approx(19 + 2500 * (2 * 5.6e-5 + 0.005)) and cost.cpu == 0
+    assert cost.gpu == pytest.approx(costs.GPU_START + 2500 * (2 * 5.6e-5 + 0.0015)) and cost.cpu == 0
 
 
 def test_rules_of_little_cost_are_told_together():
