@@ -46,6 +46,7 @@ UNTOLD += (
     "fontsize",
     "markersize",
     "linewidth",
+    "resample",
     "zorder",
     "va",
     "s",

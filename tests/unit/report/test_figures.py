@@ -708,6 +708,19 @@ def panels_of(monkeypatch, tmp_path):
     return draw
 
 
+@pytest.mark.parametrize(("mean", "ink"), [(0.3, "black"), (0.55, "black"), (0.56, "white")])
+def test_agreement_is_colored_from_nothing_to_all_with_numbers_that_can_be_read(panels_of, mean, ink):
+    _, (panel,) = panels_of("equal_area_iou", ONE, lambda table: table.assign(mean=mean))
+    assert panel.images[0].get_clim() == (0, 1) and {text.get_color() for text in panel.texts} == {ink}
+
+
+def test_networks_of_other_numbers_of_layers_keep_their_own_stages(panels_of):
+    models = {"a": ["x"], "b": ["x"]}
+    _, panels = panels_of("randomized", models, lambda table: table[(table.model == "a") | (table.randomized < 50)])
+    ticks = [[text.get_text() for text in panel.get_xticklabels()] for panel in panels]
+    assert ticks == [["none", "1", "50", "99"], ["none", "1"]]
+
+
 RECORD = Path(__file__).with_name("figures.yaml")
 
 
