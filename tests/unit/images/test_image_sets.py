@@ -287,6 +287,22 @@ def test_folders_that_are_numbered_otherwise_than_classes_are_refused(tmp_path):
     listed(tmp_path, size=3, classes=[4])  # no labels, no check
 
 
+@pytest.mark.parametrize(
+    ("folders", "classes"),
+    [
+        (["polar_bear", "Zebra-fish"], ["zebra fish", "Polar Bear"]),
+        (["u\u0308ber", "uhu"], ["uhu", "über"]),  # as some systems write umlauts
+    ],
+)
+def test_the_same_classes_in_another_spelling_are_no_others(tmp_path, folders, classes):
+    write(tmp_path, *(f"set/{name}/1.png" for name in folders))
+    for name, order in (("same.txt", classes), ("other.txt", classes[::-1])):
+        (tmp_path / name).write_text("\n".join(order))
+    assert len(listed(tmp_path, kind="class_folders", size=2, classes=[str(tmp_path / "same.txt")])) == 2
+    with pytest.raises(ValueError, match=r"in another order than .*other.txt"):
+        listed(tmp_path, kind="class_folders", size=2, classes=[str(tmp_path / "other.txt")])
+
+
 def test_labels_of_models_are_copied(tmp_path):
     write(tmp_path, "set/a.png")
     (tmp_path / "sheet.csv").write_text("image_id,path,label_b,label\na,a.png,7,3\n")
