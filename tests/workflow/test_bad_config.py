@@ -620,6 +620,14 @@ BAD = {
         {},
         ["netdissect.masks: broden needs images.probe.kind: broden"],
     ),
+    "several label maps of superpixels": (
+        {},
+        {EXPLAIN: "image_id,path,superpixels\na,a.png,b.png;c.png\nd,d.png,b.png\n"},
+        [
+            f"{EXPLAIN} line 2 (images.explain.sheet): superpixels 'b.png;c.png' must be one label map: superpixels do "
+            "not overlap",
+        ],
+    ),
     "several masks of an explained source image": (
         {},
         {EXPLAIN: "image_id,path,mask\na,a.png,a_map.png;17\n"},

@@ -129,7 +129,7 @@ def _read_map(path: Path, size: tuple[int, int], name: str) -> Image.Image:
     values = np.asarray(image).astype(np.int32)
     if image.mode == "RGB" and not values[..., 2].any():
         values = values[..., 0] + 256 * values[..., 1]
-    elif image.mode not in ("1", "L", "P", "I;16", "I"):
+    elif image.mode not in ("1", "L", "P", "I;16", "I;16B", "I"):
         allowed = "one channel of whole numbers, or red + 256 green without blue"
         raise ValueError(f"`{name}` {path} must have {allowed}, got mode {image.mode}")
     factor = max(size[0] // image.width, 1)

@@ -136,6 +136,8 @@ def check_row(row: Mapping[str, str]) -> list[str]:
             problems.append(
                 f"{column} {shorten(cell)!r} cannot name a file: at most 255 bytes between slashes, none zero"
             )
+    if MAPS_APART in (row.get("superpixels") or ""):
+        problems.append(f"superpixels {row['superpixels']!r} must be one label map: superpixels do not overlap")
     if not row["path"]:
         problems.append("path is empty")
     for column in ("crop", "box"):

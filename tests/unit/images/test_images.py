@@ -726,6 +726,8 @@ def test_a_palette_counts_by_index_and_sixteen_bits_are_kept(tmp_path):
     truth = read_label_maps([annotated(mask="p.png", superpixels="q.png")], tmp_path, IDENTITY)
     assert (truth["mask"] == 3).all()
     assert (truth["superpixels"] == 40000).all()
+    save(tmp_path, np.full((4, 4), 40000, ">u2"), "big_endian.tif")
+    assert (read_label_maps([annotated(mask="big_endian.tif")], tmp_path, IDENTITY)["mask"] == 40000).all()
     save(tmp_path, np.full((4, 4), 65535, np.uint16), "most.png")
     assert (read_label_maps([annotated(mask="most.png")], tmp_path, IDENTITY)["mask"] == 65535).all()
 
