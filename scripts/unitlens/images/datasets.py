@@ -21,7 +21,7 @@ from pathlib import Path, PurePath
 import pandas as pd
 
 from unitlens.images import textures
-from unitlens.jobs.characters import first_few, visible
+from unitlens.jobs.characters import first_few, spelling, visible
 from unitlens.jobs.sheets import (
     COLUMNS,
     DUPLICATE_OF,
@@ -130,18 +130,13 @@ def _check_folders(root: Path, classes: str | int) -> None:
     """Refuse folders that would be numbered otherwise than the classes of a model."""
     names, count = list_folders(root), count_classes(classes)
     known = read_names(classes) if isinstance(classes, str) and classes != "imagenet" else names
-    own, listed = ([_letters(name) for name in each] for each in (names, known))
+    own, listed = ([spelling(name) for name in each] for each in (names, known))
     if len(names) != count or (own != listed and sorted(own) == sorted(listed)):
         told = f"in another order than {classes} has them" if len(names) == count else f"not {count} ({classes})"
         raise ValueError(
             f"{root} has {len(names)} folders of classes, {told}, so that their numbers would be wrong labels; write a "
             "sheet, or take kind: imagenet_val for folders of ImageNet's synsets"
         )
-
-
-def _letters(name: str) -> str:
-    """Write a name as any spelling of it: ``polar_bear`` is "Polar bear", and so is one whose accents are apart."""
-    return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFC", name)).strip().casefold()
 
 
 def endings_text(endings: Mapping[str, object]) -> str:

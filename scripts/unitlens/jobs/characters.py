@@ -42,6 +42,11 @@ def word_problem(word: str) -> str:
     return text_problem(word) if word else ""
 
 
+def spelling(name: str) -> str:
+    """Write a name as all its spellings are: ``polar_bear`` as ``Polar bear``, and accents apart as in one piece."""
+    return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFC", name)).strip().casefold()
+
+
 def shorten(text: str) -> str:
     """Cut the middle out of a text that is too long for a message."""
     return text if len(text) <= 400 else f"{text[:200]} … {text[-180:]}"
