@@ -1,5 +1,6 @@
 """Titles of methods and measures, and numbers, intervals and p-values in words."""
 
+import math
 from collections.abc import Iterable, Mapping
 
 import pandas as pd
@@ -197,7 +198,12 @@ def listed(texts: Iterable[str]) -> str:
 
 
 def percent(share: float, digits: int | None = None) -> str:
-    """Write a share in percent, rounded to so many digits; by default to 1 %, or to two digits below 10 %."""
+    """Write a share in percent, rounded to so many digits; by default to 1 %, or to two digits below 10 %.
+
+    What is not all is never called 100 %: then it is rounded down, to 0.1 %.
+    """
+    if digits is None and 0.995 <= share < 1:
+        return f"{math.floor(1000 * share) / 10:.1f} %"
     if digits is None and share >= 0.0995:
         return f"{100 * share:.0f} %"
     return f"{100 * share:.{digits or 2}g} %"

@@ -35,9 +35,9 @@ def test_numbers_in_sentences():
         "0.31 (no interval, for all values are equal; n = 10)"
     )
     assert text.p_value(math.nan) == "–"
-    shares = [0, 0.00123, 0.01, 0.0987, 0.0994, 0.0996, 0.125, 0.994, 0.996, 1]
+    shares = [0, 0.00123, 0.01, 0.0987, 0.0994, 0.0996, 0.125, 0.994, 0.996, 0.99996, 1]
     assert [text.percent(share) for share in shares] == [
-        *("0 %", "0.12 %", "1 %", "9.9 %", "9.9 %", "10 %", "12 %", "99 %", "100 %", "100 %")
+        *("0 %", "0.12 %", "1 %", "9.9 %", "9.9 %", "10 %", "12 %", "99 %", "99.6 %", "99.9 %", "100 %")
     ]
     assert text.percent(0.12345, 3) == "12.3 %"
     assert [text.percents(0.05, 0.5), text.percents(math.nan, math.nan)] == ["5 % to 50 %", "none"]
