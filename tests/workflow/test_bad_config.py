@@ -1017,6 +1017,11 @@ BAD = {
         {},
         ["concepts.list: there is no file no.csv"],
     ),
+    "a concept list of one word": (
+        {},
+        {CONCEPTS: "word,category\nred,color\n"},
+        [f"{CONCEPTS} (concepts.list): one word is the best of one for every unit; give two or more"],
+    ),
     "empty concept list": (
         {},
         {CONCEPTS: "word,category\n"},

@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from unitlens.jobs.characters import shorten, word_problem
-from unitlens.jobs.csv_files import check_file, first_problems, read_all, read_records, restore
+from unitlens.jobs.csv_files import check_file, count_rows, first_problems, read_all, read_records, restore
 from unitlens.jobs.inputs import unreadable
 
 COLUMNS = ("image_id", "path", "label", "mask", "crop", "box", "superpixels")
@@ -203,7 +203,11 @@ def check_concepts(config: dict) -> list[str]:
 
     if "concepts" not in config:
         return []
-    return check_file(config["concepts"]["list"], "concepts.list", _CONCEPT_COLUMNS, "word", check_row)
+    path = config["concepts"]["list"]
+    problems = check_file(path, "concepts.list", _CONCEPT_COLUMNS, "word", check_row)
+    if not problems and count_rows(path) < 2 and not config["concepts"].get("common_words"):
+        problems = [f"{path} (concepts.list): one word is the best of one for every unit; give two or more"]
+    return problems
 
 
 def check_masks(config: dict) -> list[str]:
