@@ -4,14 +4,14 @@ from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     import torch
+    from unitlens.measures.word_controls import beside_shuffled
     from unitlens.networks import describe, hooks, layer_outputs, network
     from unitlens.storage import shards
     from unitlens.storage.arrays import write_arrays
     from unitlens.storage.files import read_facts
     from unitlens.storage.tables import write_table
-    from unitlens.tables.netdissect import mask_words, tabulate
-    from unitlens.units import exemplars
-    from unitlens.units.netdissect import dissect
+    from unitlens.tables.netdissect import mask_words, with_control
+    from unitlens.units import exemplars, netdissect
 
     torch.set_num_threads(snakemake.threads)
     params, layer, images = snakemake.params, snakemake.wildcards.layer, snakemake.input.images
@@ -19,15 +19,15 @@ with log_to(snakemake.log[0]):
     forward = layer_outputs.remembering(lambda batch: hooks.run_to(net.model, layer, net.normalize(batch)))
     image_id, source_image = (shards.read_column(images, name) for name in ("image_id", "source_image"))
     words, source = mask_words(**params.words), "masks" if "masks" in params.words else "boxes"
-    dissection = dissect(
-        forward,
+    dissection = netdissect.dissect(
+        beside_shuffled(net, layer, forward, seed=params.draws["seed"]),
         lambda names: shards.read_blocks(images, names, snakemake.resources.batch_size),
         **{name: words[column].to_numpy() for name, column in (("values", "value"), ("categories", "category"))},
         source=source,
         source_images=source_image,
         **params.draws,
     )
-    table = tabulate(dissection, words, source_image, source=source, detector=params.detector)
+    table = with_control(dissection, words, source_image, source=source, detector=params.detector)
     table.insert(0, "model", snakemake.wildcards.model)
     table.insert(1, "layer", layer)
     write_table(table, snakemake.output[0])

@@ -273,7 +273,7 @@ def test_a_layer_without_space_gives_no_row():
         source_images=["a", "b"],
     )
     table = netdissect.tabulate(dissection, WORDS, np.arange(2), source="masks")
-    assert table.empty
+    assert table.empty and netdissect.with_control(dissection, WORDS, np.arange(2), source="masks").empty
     columns = "unit threshold status gap set_size set mask_concept mask_category iou second_mask_concept second_iou"
     columns += " p_value q_value p_floor first_half second_half held_out_iou detector mask_images mask_source_images"
     columns += " annotated_source_images masks"
@@ -299,7 +299,8 @@ def dissected(words):
     detector = table.mask_concept != ""
     table = table.assign(mask_category="object", detector=detector, masks="masks", annotated_source_images=9)
     status, beyond = np.where(detector, "named", "not selective"), np.where(detector, 0.2 + table.unit / 100, 0.9)
-    return table.assign(status=status, held_out_iou=beyond)
+    control = {"shuffled_units": 64, "shuffled_selective": 2, "shuffled_named": 1}
+    return table.assign(status=status, held_out_iou=beyond, **control)
 
 
 def agreement(masks, clip, *, q_value=0.01):
@@ -352,7 +353,8 @@ def test_agreement_beyond_chance_is_said_and_what_is_not_supported_too():
         "a x: Network Dissection (masks; 9 source images) names 20 of 20 units, by category object 20, most often cat "
         "5, dog 5, sea 5; 0 more are selective, 0 not. A concept found on one half of the source images overlaps its "
         "unit's masks on the other half by 0.295 more than by chance (intersection over union; mean of the selective "
-        "units, 95 % interval 0.267 to 0.323, n = 20 units taken as independent, one split)."
+        "units, 95 % interval 0.267 to 0.323, n = 20 units taken as independent, one split). Of 64 units of the layer "
+        "with shuffled weights 2 are selective (95 % interval 0.86 % to 11 %), 1 named."
     )
     assert (
         "Of the 20 units of x of a, Network Dissection (masks) calls 20 detectors, of 4 different concepts" in sentence
@@ -505,7 +507,7 @@ def patchwork(rng, *, images=60, rows=1, units=24, truth=()):
 MADE_WORDS = pd.DataFrame({"value": range(1, 8), "word": list("abcdefg"), "category": ["texture"] * 4 + ["color"] * 3})
 
 
-def of_patchwork(maps, labels, *, rows=1, **options):
+def of_patchwork(maps, labels, *, rows=1, tabulate=netdissect.tabulate, **options):
     def blocks(names):
         parts = (slice(i, i + 32) for i in range(0, len(maps), 32))
         return ({"images": maps[part].transpose(0, 2, 3, 1), "mask": labels[part]} for part in parts)
@@ -515,7 +517,32 @@ def of_patchwork(maps, labels, *, rows=1, **options):
     given |= {"source": "masks", "source_images": sources, "share": 0.05, "draws": 199} | options
     # every unit is a channel of the image, which shows what was put there
     dissection = units_netdissect.dissect(lambda images: torch.from_numpy(images).movedim(3, 1), blocks, **given)
-    return netdissect.tabulate(dissection, MADE_WORDS, sources, source="masks", detector=0.04)
+    return tabulate(dissection, MADE_WORDS, sources, source="masks", detector=0.04)
+
+
+@pytest.mark.parametrize("units", [10, 100])
+def test_units_behind_a_layer_are_a_control_of_their_own_and_change_nothing_of_it(units):
+    """A layer whose first twelve units follow a concept, behind it a control of noise units, of which four do."""
+    rng = np.random.default_rng(0)
+    maps, labels = patchwork(rng, units=units + min(64, units), truth=[1, 2, 3, 4, 5, 6] * 2)
+    maps[:, units : units + 4] = maps[:, :4]
+    own = of_patchwork(maps[:, :units], labels, draws=399)
+    table = of_patchwork(maps, labels, draws=399, tabulate=netdissect.with_control)
+    columns = ["shuffled_units", "shuffled_selective", "shuffled_named"]
+    pd.testing.assert_frame_equal(table.drop(columns=columns), own)
+    assert (own.status[:10] != "not selective").all()
+    counts = table[columns].drop_duplicates().to_numpy().tolist()
+    assert counts == [[min(64, units), 4, 0]], "four selective units calibrate no set"
+
+
+def test_noise_with_shuffled_weights_is_selective_at_the_stated_rate():
+    counts = []
+    for seed in range(3):
+        maps, labels = patchwork(np.random.default_rng(seed), units=128)
+        table = of_patchwork(maps, labels, tabulate=netdissect.with_control, seed=seed)
+        counts.append(table[["shuffled_units", "shuffled_selective", "shuffled_named"]].to_numpy()[0])
+    units, selective, named = np.sum(counts, axis=0)
+    assert units > 150 and selective <= 0.05 * units and not named
 
 
 @pytest.mark.parametrize("rows", [1, 4])

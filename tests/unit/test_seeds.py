@@ -192,6 +192,13 @@ def outputs_of_shuffled(seed):
     return measured.outputs(net, [np.arange(32.0).reshape(2, 1, 16, 1)], poolings={"1": "avg"}, seed=seed)[1]["1"]
 
 
+def maps_of_shuffled(seed):
+    torch.manual_seed(0)
+    model, own = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 1)), torch.zeros(2, 4, 4, 4)
+    net = Network(model, lambda images: torch.as_tensor(images).movedim(3, 1).float(), None, "cpu", {})
+    return measured.beside_shuffled(net, "0", lambda _: own, seed=seed)(np.arange(32.0).reshape(2, 4, 4, 1))
+
+
 def two_layers():
     network = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4))
     with torch.no_grad():
@@ -386,7 +393,7 @@ CASES = {
     "comparison.trend": lambda s: comparison.trend(labeled_units(), seed=s),
     "diversity.relabel_subsets": relabeled,
     "dissect.rank_reorder": lambda s: dissect.rank_reorder(noise(60, 3), noise(60, 5), noise(4, 5), seed=s),
-    "labeling.label_table": lambda s: labeling.label_table(
+    "labeling.label_layers": lambda s: labeling.label_table(
         *probe(), similarity="wpmi", encoders=("clip", "clip"), seed=s, resamples=5, null_draws=50
     ),
     "run.lime_explainer": lambda s: run.lime_explainer(predict, seed=s, **EXPLAINER)(PICTURES, ONES, ["a", "b"]),
@@ -472,6 +479,7 @@ CASES = {
     ),
     "word_controls.score": controls_of_words,
     "word_controls.outputs": outputs_of_shuffled,
+    "word_controls.beside_shuffled": maps_of_shuffled,
     "sanity.randomize": randomized,
     "sanity.cascade_maps": lambda s: [
         maps["x"] for *_, maps in sanity.cascade_maps(two_layers(), weights_of, stages=2, seed=s)

@@ -673,7 +673,7 @@ def test_network_dissection():
     assert table.unit.tolist() == list(range(8)) and set(table.masks) == {"boxes, so coarse"}
     assert set(table.mask_concept) <= {toy.CLASSES[0], ""}
     assert (table.detector == (table.iou >= 0.1) & (table.q_value <= 0.05)).all()
-    assert table.iou.max() > 0
+    assert table.iou.max() > 0 and set(table.shuffled_units) <= set(range(9))
     pd.testing.assert_frame_equal(dissect_boxes(images, outputs, batch_size=1), table, rtol=1e-5)
 
 

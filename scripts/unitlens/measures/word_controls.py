@@ -1,8 +1,9 @@
 """Run a network for the controls of its words: outputs whose names are known, and layers that have learned nothing."""
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,6 +11,8 @@ from unitlens.measures.sanity import layers_with_weights, randomize
 from unitlens.networks import hooks, layer_outputs
 from unitlens.networks.memory import halving
 from unitlens.networks.network import Network
+
+MASKED_UNITS = 64  # of a layer with shuffled weights, at random, that masks are compared with
 
 
 def outputs(
@@ -39,3 +42,29 @@ def outputs(
     rows = torch.cat([run(torch.as_tensor(images)) for images in batches])
     scores, *layers = rows.split(sizes, 1)
     return scores, dict(zip(poolings, layers, strict=True))
+
+
+def beside_shuffled(
+    net: Network, layer: str, forward: Callable[[np.ndarray], Tensor], *, seed: int
+) -> Callable[[np.ndarray], Tensor]:
+    """Make the function that puts maps of a copy with shuffled weights behind a layer's own, (n, units, h, w).
+
+    So a pass over annotated images serves both. Of the copy there are at most `MASKED_UNITS`, at random; its values
+    that are not finite count as 0. `forward` gives the layer's output of uint8 images (n, h, w, channels), which is
+    given as it is where that is (n, units).
+    """
+    shuffled = copy.deepcopy(net.model)
+    randomize(shuffled, layers_with_weights(shuffled), seed=seed)
+
+    def both(images: np.ndarray) -> Tensor:
+        own = forward(images)
+        if own.ndim == 2:
+            return own
+        inputs = net.normalize(images)
+        with torch.inference_mode():
+            other = hooks.run_to(shuffled, layer, inputs).nan_to_num(0, 0, 0)
+        own, other = (layer_outputs.as_grid(each, inputs, layer) for each in (own, other))
+        chosen = np.sort(np.random.default_rng(seed).permutation(other.shape[1])[:MASKED_UNITS])
+        return torch.cat([own, other[:, chosen]], 1)
+
+    return both

@@ -126,6 +126,28 @@ def tabulate(
     )
 
 
+def with_control(
+    dissection: Dissection | None, words: pd.DataFrame, source_images: np.ndarray, **options: object
+) -> pd.DataFrame:
+    """Tabulate a layer, behind whose units stand those of `word_controls.beside_shuffled`, and count those.
+
+    Arguments are as of `tabulate`, to which it adds ``shuffled_units``, those that overlap a mask,
+    ``shuffled_selective`` and ``shuffled_named``: the same in each row.
+    """
+    from unitlens.measures.word_controls import MASKED_UNITS
+    from unitlens.units.netdissect import of_units
+
+    total = 0 if dissection is None else len(dissection.iou)
+    own = total - min(MASKED_UNITS, total // 2)
+    parts = [None if dissection is None else of_units(dissection, part) for part in (slice(own), slice(own, None))]
+    table, control = (tabulate(each, words, source_images, **options) for each in parts)
+    return table.assign(
+        shuffled_units=control.p_value.notna().sum(),
+        shuffled_selective=control.status.isin(unit_labels.CLAIMS).sum(),
+        shuffled_named=control.status.eq("named").sum(),
+    )
+
+
 def beside_labels(dissected: pd.DataFrame, concepts: pd.DataFrame) -> pd.DataFrame:
     """Put the labels of CLIP-Dissect beside those of Network Dissection; words are empty where a unit has none.
 
@@ -174,9 +196,10 @@ def summarize(table: pd.DataFrame, words: list[str], features: np.ndarray, *, se
 
     `words` and `features` are as of `with_agreement`. ``held_out_iou`` is the mean over the ``held_out_units``,
     selective ones that have the score, with Student's t interval over units. ``same_low, same_high`` are Wilson's 95 %
-    interval of the share of the ``compared`` that have the same word by both. ``cosine`` is the mean over the detectors
-    whose CLIP label is selective, too; ``cosine_chance`` what is expected if the CLIP labels of these were shuffled
-    among them, which is the test; its p-values are adjusted over the layers (Benjamini-Hochberg).
+    interval of the share of the ``compared`` that have the same word by both, ``shuffled_low, shuffled_high`` that of
+    the units with shuffled weights that are selective. ``cosine`` is the mean over the detectors whose CLIP label is
+    selective, too; ``cosine_chance`` what is expected if the CLIP labels of these were shuffled among them, which is
+    the test; its p-values are adjusted over the layers (Benjamini-Hochberg).
     """
     rows = []
     for (model, layer), group in table.groupby(["model", "layer"], sort=False):
@@ -192,11 +215,15 @@ def summarize(table: pd.DataFrame, words: list[str], features: np.ndarray, *, se
         score = resampling.mean_with_interval(held_out)
         numbers = [len(group), *statuses, score.n, score.mean, score.low, score.high]
         numbers += [len(detectors), unique, len(compared), int(compared.same.sum())]
+        control = group[["shuffled_units", "shuffled_selective", "shuffled_named"]].iloc[0].tolist()
+        control += resampling.wilson(control[1], control[0])
         share = resampling.wilson(compared.same.sum(), len(compared))
         means = [*share, compared.cosine.mean(), cosines.mean() if len(compared) else np.nan]
-        rows.append([model, layer, *group[["masks", "annotated_source_images"]].iloc[0], *numbers, *means, p])
+        about = group[["masks", "annotated_source_images"]].iloc[0]
+        rows.append([model, layer, *about, *numbers, *means, *control, p])
     columns = "model layer masks annotated_source_images units named selective not_selective"
     columns += " held_out_units held_out_iou held_out_iou_low held_out_iou_high detectors unique_detectors"
-    columns += " compared same same_low same_high cosine cosine_chance p_value"
+    columns += " compared same same_low same_high cosine cosine_chance"
+    columns += " shuffled_units shuffled_selective shuffled_named shuffled_low shuffled_high p_value"
     summary = pd.DataFrame(rows, columns=columns.split())
     return summary.assign(p_adjusted=resampling.benjamini_hochberg(summary.p_value))

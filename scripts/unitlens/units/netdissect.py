@@ -54,6 +54,15 @@ class Dissection(NamedTuple):
     p_floor: float  # the smallest that a p-value can be
 
 
+def of_units(dissection: Dissection, part: slice) -> Dissection:
+    """Give what some units of a layer overlap."""
+    halves, short = dissection.halves[:, part], dissection.short[:, part]
+    ious, limits, held_out, p = (
+        each[part] for each in (dissection.iou, dissection.thresholds, dissection.held_out, dissection.p_value)
+    )
+    return Dissection(ious, limits, dissection.shows, halves, short, held_out, p, dissection.p_floor)
+
+
 def dissect(
     forward: Callable[[np.ndarray], Tensor],
     blocks: Callable[[Sequence[str]], Iterable[Mapping[str, np.ndarray]]],

@@ -470,6 +470,7 @@ def test_labels_that_could_not_be_tested():
 def dissected(cosine, p, detectors=10):
     row = {"model": "m", "layer": "x", "masks": "masks", "units": 20, "detectors": detectors, "unique_detectors": 1}
     row |= {"annotated_source_images": 9, "named": 0, "selective": 1, "not_selective": 19, "held_out_iou_low": NAN}
+    row |= {"shuffled_units": 0}
     row |= {
         "compared": detectors,
         "same": 1,
@@ -511,6 +512,7 @@ def test_words_by_masks_are_those_of_their_own_layer():
         "not_selective": 8,
         "p_adjusted": NAN,
         "held_out_iou_low": NAN,
+        "shuffled_units": 0,
     }
     layers = pd.DataFrame([row | {"layer": layer} for layer in ("x", "y")])
     units = [

@@ -71,6 +71,7 @@ def dissected():
     words = {"mask_concept": "dog", "mask_category": "object", "masks": "masks", "detector": True}
     words |= {"clip_candidate": "cat", "clip_status": "selective"}
     numbers = {"annotated_source_images": 9, "cosine": 0.5, "same": True, "held_out_iou": 0.1}
+    numbers |= {"shuffled_units": 64, "shuffled_selective": 1, "shuffled_named": 0}
     return concepts().assign(**words, **numbers)
 
 

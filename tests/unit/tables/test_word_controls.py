@@ -215,6 +215,22 @@ def test_outputs_are_those_of_the_network_and_of_its_shuffled_copy():
     assert not torch.equal(measured.outputs(net, [images], poolings={"0": "avg"}, seed=1)[1]["0"], again)
 
 
+def test_maps_of_some_units_of_a_shuffled_copy_stand_behind_a_layers_own():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 100, 3), nn.ReLU(), nn.Flatten(), nn.Linear(100 * 36, 4)).eval()
+    normalize = network.normalizer([0.5] * 3, [0.5] * 3, device="cpu")
+    net = network.Network(model, normalize, None, torch.device("cpu"), {})
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
+    with torch.no_grad():
+        own = model[1](model[0](normalize(images)))
+        expected = measured.outputs(net, [images], poolings={"1": "avg"}, seed=3)[1]["1"]
+    both = measured.beside_shuffled(net, "1", lambda _: own, seed=3)(images)
+    assert both.shape == (5, 164, 6, 6) and torch.equal(both[:, :100], own)
+    near = (both[:, 100:].mean((2, 3))[:, :, None] - expected[:, None]).abs().amax(0) < 1e-5
+    assert near.sum(1).tolist() == [1] * 64 and near.sum(0).max() == 1, "64 of its units, each once"
+    assert torch.equal(measured.beside_shuffled(net, "1", lambda _: own[:, :, 0, 0], seed=3)(images), own[:, :, 0, 0])
+
+
 class Wide(nn.Module):
     """Tokens of an image of 8 x 16 pixels, a class token before them, beside a layer of numbers that are not finite."""
 
