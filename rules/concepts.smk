@@ -8,7 +8,7 @@ rule label_units:
         images=expand("results/embeddings/images/{encoder}/{shard}.h5", encoder=ENCODER, shard=shards("probe")),
         concepts=f"results/embeddings/concepts/{ENCODER}.h5",
         annotations=beside_encoder(*expand("results/embeddings/images/annotations/{shard}.h5", shard=shards("probe"))),
-        annotated=beside_encoder("results/embeddings/concepts/annotations.h5"),
+        annotated=if_any(beside_encoder("results/embeddings/concepts/annotations.h5")),
     output:
         table="results/concepts/{model}/{layer}.csv",
         linear="results/linear_labels/{model}/{layer}.csv",
