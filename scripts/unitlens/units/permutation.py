@@ -220,29 +220,28 @@ def rank_lists(
     layer; `log_norms`, (images, 1), is of `log_normalizers`. Gives the null of L, and of each layer the concepts with
     the best scores. `told` gets the scores (n, concepts of the block) of the first layer, and which concepts they are.
     """
-    shape, device = (len(draws), len(probe.texts)), probe.texts.device
-    mean, deviation = (torch.full(shape, torch.nan, dtype=torch.float64, device=device) for _ in range(2))
-    largest = [torch.full((len(each),), -torch.inf, device=device) for each in draws]  # float64 as L is, in the end
-    best = [(torch.full((len(each),), -torch.inf, device=device), each[:, 0]) for each in layers]
-    layer_terms = [[] for _ in layers]
+    # What is kept is written in place: small tensors made anew between large ones would leave the memory in pieces.
+    like = {"dtype": torch.float64, "device": probe.texts.device}
+    mean, deviation = (torch.full((len(draws), len(probe.texts)), torch.nan, **like) for _ in range(2))
+    largest = [torch.full((len(each),), -torch.inf, **like) for each in draws]
+    winners = [
+        Winners(each.new_zeros(len(each)), torch.full((len(each),), -torch.inf, **like), torch.zeros_like(mean[0]))
+        for each in layers
+    ]
     for concepts, totals in _list_likelihoods(torch.cat([*draws, *layers]), probe, terms, log_norms):
         blocks = totals.split([*map(len, draws), *map(len, layers)])
         for number, drawn in enumerate(filter(len, blocks[: len(draws)])):  # no unit tested: no draws
             center = mean[number, concepts] = drawn.mean(0)
             width = deviation[number, concepts] = drawn.std(0, correction=0).clamp_min(_LEAST_DEVIATION)
-            largest[number] = largest[number].maximum(drawn.sub_(center).div_(width).amax(1))
-        for number, block in enumerate(blocks[len(draws) :]):
-            layer_terms[number].append(term := dissect.term_of_layer(block))
+            torch.maximum(largest[number], drawn.sub_(center).div_(width).amax(1), out=largest[number])
+        for number, (own, block) in enumerate(zip(winners, blocks[len(draws) :], strict=True)):
+            term = own.layer_term[concepts] = dissect.term_of_layer(block)
             scores = block.sub_(terms.lam * term)
             if not number:
                 told(concepts, scores)
             score, concept = scores.max(1)
-            before, label = best[number]
-            best[number] = score.maximum(before), label.where(before >= score, concept + concepts.start)
-    winners = [
-        Winners(label, score, torch.cat([mean[0, :0], *own]))
-        for (score, label), own in zip(best, layer_terms, strict=True)
-    ]
+            torch.where(score > own.score, concept + concepts.start, own.concept, out=own.concept)
+            torch.maximum(own.score, score, out=own.score)
     return Null(mean, deviation, largest), winners
 
 
@@ -273,8 +272,11 @@ def _list_likelihoods(
         concepts = slice(start, start + step)
         softmax = (images @ probe.texts[concepts].T).mul_(terms.a).sub_(norms).exp_()
         factors = max(1, int(80 / math.log1p(max(ratio) * softmax.max().item())))  # float32 ends at exp(88)
-        parts = position.split(max(1, _LIST_ELEMENTS // softmax.shape[1]))
-        yield concepts, torch.cat([_sum_logs(softmax, part, ratio, factors) for part in parts]) + constant
+        totals = torch.empty(len(lists), softmax.shape[1], dtype=torch.float64, device=softmax.device)
+        at_once = max(1, _LIST_ELEMENTS // softmax.shape[1])
+        for part, rows in zip(totals.split(at_once), position.split(at_once), strict=True):
+            part[:] = _sum_logs(softmax, rows, ratio, factors)
+        yield concepts, totals.add_(constant)
 
 
 def _sum_logs(softmax: Tensor, position: Tensor, ratio: Sequence[float], factors: int) -> Tensor:
