@@ -14,7 +14,7 @@ WORKFLOW = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).pare
 sys.path.insert(0, str(WORKFLOW / "scripts"))
 from unitlens.jobs import config as job_config
 from unitlens.jobs import csv_files, inputs, schema
-from unitlens.jobs.sheets import AT_ONCE, BROUGHT_MASKS, annotated_set, sides
+from unitlens.jobs.sheets import AT_ONCE, BROUGHT_MASKS, annotated_set, count_classes, sides
 
 SCHEMA = schema.read_schema(WORKFLOW / "config" / "schema.yaml")
 

@@ -110,7 +110,7 @@ rule score_words:
         "../envs/unitlens.yaml"
     threads: config["threads"]
     resources:
-        mem_mb=memory(CONTROLS_MB),
+        mem_mb=memory_of_controls,
         runtime=LONG,
     params:
         layers=of_model("layers"),

@@ -9,7 +9,7 @@ ENCODER_MB = 1600  # an encoder, of which CLIP's ViT-B/16 is held twice while it
 CHANGED_MB = 1500  # a network, and images or weights that are changed again and again
 LAYER_MB = 2000  # a network, and the activations of a layer put together
 LABELS_MB = 3000  # the activations of a layer, twice, and their similarity to every concept
-CONTROLS_MB = 4000  # the outputs of all classes and their similarity to every concept, and shuffled layers
+CONTROLS_MB = 3000  # the outputs of all classes, shuffled layers, and their top images
 PROBES_MB = 2500  # the same of parts of the source images
 WORDS_MB = 2500  # the encoder of words, and the labels of all units
 MAPS_MB = 1500  # libraries that cut, measure and draw maps
@@ -55,6 +55,14 @@ def memory_of_classes(wildcards, attempt):
     """Memory for the accounts of one pass over the classes, or of all source images if they are of one class: 40 kB each
     where the layer has 2048 units (docs/cluster.md)."""
     return attempt * (TABLES_MB + 40 * count_rows("explain") // 1024)
+
+
+def memory_of_controls(wildcards, attempt):
+    """Memory for the scores of all classes with names and of all words, theirs among them, 16 bytes each (docs/cluster.md)."""
+    classes = sum(map(count_classes, named_classes([wildcards.model])))
+    concepts = config.get("concepts")
+    words = count_sheet(concepts["list"]) + concepts.get("common_words", 0) if concepts else 0
+    return attempt * (CONTROLS_MB + 16 * classes * (words + classes) // 2**20)
 
 
 def memory_of_network(megabytes, maps=0, section=None):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy import stats
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from unitlens.measures import word_controls as measured
 from unitlens.networks import heads, network
 from unitlens.report import concept_findings, read_first
@@ -139,6 +140,40 @@ def test_labels_by_annotations_are_judged_alike():
     table = score(made, similarity="auc", encoders=names, null_draws=300)
     row = table.set_index("control").loc[CLASSES]
     assert min(row.named_right, row.covered, row.right_covered) >= 0.9 and np.isnan(row.near_copies)
+
+
+class LargeTensors(TorchDispatchMode):
+    """Keep the places in memory of what has at least so many numbers."""
+
+    def __init__(self, numbers):
+        super().__init__()
+        self.numbers, self.held = numbers, []
+
+    def __torch_dispatch__(self, function, types, given=(), options=None):
+        made = function(*given, **(options or {}))
+        for each in made if isinstance(made, tuple | list) else [made]:
+            if isinstance(each, torch.Tensor) and each.numel() >= self.numbers:
+                storage = each.untyped_storage()  # kept, so that none comes to the place of another
+                self.held += [storage] * all(storage.data_ptr() != known.data_ptr() for known in self.held)
+        return made
+
+
+def test_one_matrix_alone_of_classes_and_words_is_held_at_a_time(monkeypatch):
+    """One labels the classes with all words, one without half of their names: the words left are 130 and 110."""
+    made = planted(listed=40)
+    more = 30
+    rng = np.random.default_rng(3)
+    made[4]["word"] = np.append(made[4]["word"], [f"more {number}" for number in range(more)])
+    made[4]["category"] = np.append(made[4]["category"], ["object"] * more)
+    extra = rng.normal(size=(more, DIMENSION)).astype(np.float32)
+    made[4]["features"] = np.concatenate([made[4]["features"], extra])
+    scores = np.repeat(made[0], 10, axis=1)  # 400 classes
+    monkeypatch.setattr(exemplars, "BLOCK_ELEMENTS", 20_000)
+    with LargeTensors(400 * 110) as large:
+        score((scores, {}, *made[2:5], None), names=CLASS_NAMES * 10, null_draws=100)
+    assert [each.nbytes() for each in large.held if each.nbytes() > 400 * 900 * 4] == []
+    sizes = sorted(each.nbytes() // 8 for each in large.held if each.nbytes() // 8 in (400 * 130, 400 * 110))
+    assert sizes == [400 * 110, 400 * 130]
 
 
 def test_near_copies_are_counted_by_source_image(monkeypatch):
