@@ -39,7 +39,7 @@ RATES = {  # of a job; a rule that is not listed costs the start of its jobs
     "annotate_images": [Rate("probe shard", seconds=0.005, kilobytes=5)],
     "label_units": [Rate("pairs", seconds=8e-8)],  # 512 units, with their evidence
     "rarefy_probe": [Rate("pairs", seconds=8e-8)],
-    "dissect_network": [Rate("annotated", 2, 0.0015)],
+    "dissect_network": [Rate("annotated", 4, 0.0015)],
     "extract_controls": [Rate("probe", 2, 1e-4, 8)],
     "score_words": [Rate("pairs", seconds=3.5e-7)],
     "explain_cam": [Rate("cams", 1), Rate("shard", kilobytes=196)],

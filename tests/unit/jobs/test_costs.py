@@ -119,7 +119,7 @@ def test_costs_of_jobs_add_up(config):
 
 def test_what_a_gpu_waits_for_counts_as_its_time(config):
     (cost,) = costs.estimate([("dissect_network", {"model": "a", "layer": "1"}, True)], config, ROWS.get).values()
-    assert cost.gpu == pytest.approx(costs.GPU_START + 2500 * (2 * 5.6e-5 + 0.0015)) and cost.cpu == 0
+    assert cost.gpu == pytest.approx(costs.GPU_START + 2500 * (4 * 5.6e-5 + 0.0015)) and cost.cpu == 0
 
 
 def test_rules_of_little_cost_are_told_together():
