@@ -286,6 +286,7 @@ def detectors():
     table = pd.DataFrame({"model": "m", "layer": "x", "masks": "masks", "cosine": VALUES[0], "mask_concept": IDS})
     table["held_out_iou"] = VALUES[0]
     facts = {"annotated_source_images": 9, "status": "named", "clip_candidate": IDS[::-1], "clip_status": "selective"}
+    facts |= {"shuffled_units": 9, "shuffled_selective": 1, "shuffled_named": 0}
     return table.assign(detector=True, mask_category="object", same=False, **facts)
 
 

@@ -49,7 +49,7 @@ def finished(new_project, snakemake):
     variables = {"HOME": str(surroundings / "home"), "TMPDIR": str(surroundings / "tmp"), "PYTHONDONTWRITEBYTECODE": ""}
     result = snakemake(project, *RUN, *EVERYTHING, **variables)
     assert result.returncode == 0, result.stdout
-    assert "Jobs done: 45. docs/outputs.md says" in result.stdout
+    assert "Jobs done: 46. docs/outputs.md says" in result.stdout
     assert "results/saliency (6)" in " ".join(result.stdout.split())
     (surroundings / "written.txt").write_text("\n".join(sorted(listing(surroundings) - before)))
     return project
@@ -93,7 +93,7 @@ def test_whole_run(finished):
     assert timings[["explainer", "images"]].values.tolist() == [["gradcam-relu2", 5], ["lime", 5]]
     assert not list((finished / "results").rglob("*.part"))
     logs, benchmarks = names_below(finished / "results/logs"), names_below(finished / "results/benchmarks")
-    assert logs == benchmarks and len(logs) == 45
+    assert logs == benchmarks and len(logs) == 46
     assert sum(path.is_file() for path in (finished / "results").rglob("*")) < 5 * len(logs)
 
 

@@ -199,7 +199,7 @@ def _check_pixels(config: dict) -> list[str]:
             f"{what} leaves none of {seen}" for what, share in percentiles.items() if round(share * pixels) == pixels
         ]
         for explainer, options in perturbing(config["explain"]).items():
-            if (size := options["superpixels"].get("size")) and size >= max(height, width):
+            if (size := options.get("superpixels", {}).get("size")) and size >= max(height, width):
                 problems.append(
                     f"explain.{explainer}.superpixels.size: {size} makes one superpixel of the {height} x {width} "
                     f"pixels that {name} sees; at least two are needed"

@@ -186,7 +186,7 @@ def picking(paths: Iterable[str | Path], name: str) -> Callable[[np.ndarray], np
 def _runs(dataset: Sequence, rows: np.ndarray) -> Iterator[np.ndarray]:
     """Read ascending rows, those that follow each other together: by a list of them HDF5 takes forty times as long."""
     for own in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
-        yield dataset[own[0] : own[-1] + 1]
+        yield dataset[own[0] : own[-1] + 1] if len(own) else dataset[:0]
 
 
 # ---- one below the other

@@ -179,5 +179,5 @@ def test_words_are_known_before_the_first_job_where_files_list_them(changes, kno
     (tmp_path / "list.csv").write_text("word,category\ncat,animal\ndog,animal\n")
     (tmp_path / "masks.csv").write_text("value,word,category\n1,frame,part\n")
     (tmp_path / "classes.txt").write_text("one\ntwo\n")
-    config = {"dissect": {"method": "encoder"}, "concepts": {"list": "list.csv"}} | changes
+    config = {"images": {}, "dissect": {"method": "encoder"}, "concepts": {"list": "list.csv"}} | changes
     assert jobs_audit.known_words(config) == known
