@@ -462,6 +462,16 @@ def test_a_unit_whose_q_value_is_the_bar_is_selective():
     words = pd.DataFrame({"value": [1], "word": ["sky"], "category": ["far"]})
     table = netdissect.tabulate(found, words, np.array(["a", "b", "c"]), source="masks")
     assert (table.status[0], table.detector[0]) == ("selective", True), "of one concept alone none is named"
+    rest = found._replace(p_value=np.array([0.051]))
+    assert netdissect.tabulate(rest, words, np.array(["a", "b", "c"]), source="masks").status[0] == "not selective"
+
+
+def test_labels_by_masks_are_labels_of_an_encoder_that_is_masks():
+    facts = {"model": "m", "layer": "l", "status": ["named", "dead"], "q_value": 0.01}
+    given = pd.DataFrame(facts | {"unit": [0, 1], "mask_concept": ["sky", ""], "mask_category": ["far", ""]})
+    labels = netdissect.as_labels(given)
+    assert labels.candidate.tolist() == labels.group.tolist() == ["sky", ""]
+    assert labels.encoder.tolist() == ["masks", "masks"] and labels.category.tolist() == ["far", ""]
 
 
 def test_one_pixel_shows_a_concept():
