@@ -12,6 +12,7 @@ from unitlens.report.pages import say
 from unitlens.tables import unit_labels, word_controls
 
 FEW = 20  # units below which a number of concepts says little
+_SHUFFLED = {"shuffled": "shuffled_units", "shuffled_named": "shuffled_named"}
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -39,9 +40,11 @@ def sentences(tables: Tables) -> list[str]:
         masks = tables["netdissect"]
         counts = masks["status"].value_counts()
         named = int(counts.get("named", 0))
+        control = masks.drop_duplicates(["model", "layer"])
         said += say(
             "summary.masks",
             **_claims(counts),
+            **{name: int(control[column].sum()) for name, column in _SHUFFLED.items() if column in control},
             source_images=int(masks["annotated_source_images"].max()),
             what="Masks" if masks["masks"].iloc[0] == "masks" else "Boxes",
         )

@@ -196,6 +196,14 @@ def test_read_first_says_whether_masks_or_boxes_name_units():
         assert told == f"{what} of 240 source images {said} 0 more are selective."
     (told,) = read_first.sentences({"netdissect": table[:1]})
     assert told.startswith("Masks of 240 source images name 1 of 1 unit:")
+    control = pd.concat([table, table.assign(layer="other")]).assign(shuffled_units=64, shuffled_named=3)
+    (told,) = read_first.sentences({"netdissect": control})
+    assert told.endswith(
+        " With shuffled weights they name 6 of 128 units of the same layers: a name does not by itself show that "
+        "something was learned."
+    )
+    (told,) = read_first.sentences({"netdissect": control.assign(shuffled_named=0)})
+    assert told.endswith(" With shuffled weights they name none of 128 units of the same layers.")
 
 
 def test_read_first_says_what_is_named_selective_and_stable_and_what_to_do():
