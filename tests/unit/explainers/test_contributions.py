@@ -4,7 +4,7 @@ import pytest
 import torch
 import torchvision
 from torch import nn
-from unitlens.explainers import cam, contributions, items
+from unitlens.explainers import cam, contributions, items, run
 from unitlens.networks import heads
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -188,6 +188,13 @@ def test_predictions_without_an_account_have_nothing_known():
     none = contributions.nothing(2)
     assert none["runner_up"].tolist() == [-1, -1] and none["contributions"].shape == (2, 0)
     assert none["margin_score"].isnan().all()
+
+
+def test_images_of_half_precision_are_explained_without_an_account_and_say_why():
+    account = run.account_explainer(planted(), "1", lambda images: images.bfloat16(), batch_size=2)
+    found = account(IMAGES, TARGETS, [*"abcde"])
+    assert found["contributions"].shape == (5, 0)
+    assert len(found["warning"]) == 5 and all("an account needs float32" in text for text in found["warning"])
 
 
 def test_what_has_no_account_is_refused():
