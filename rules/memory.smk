@@ -2,6 +2,8 @@
 
 import math
 
+from unitlens.jobs import costs
+
 # megabytes before what grows with the shard
 FACTS_MB = 2000  # a network, loaded and shown one image
 NETWORK_MB = 1000  # a network and the libraries that run it
@@ -60,9 +62,7 @@ def memory_of_classes(wildcards, attempt):
 def memory_of_controls(wildcards, attempt):
     """Memory for the scores of all classes with names and of all words, theirs among them, 16 bytes each (docs/cluster.md)."""
     classes = sum(map(count_classes, named_classes([wildcards.model])))
-    concepts = config.get("concepts")
-    words = count_sheet(concepts["list"]) + concepts.get("common_words", 0) if concepts else 0
-    return attempt * (CONTROLS_MB + 16 * classes * (words + classes) // 2**20)
+    return attempt * (CONTROLS_MB + 16 * classes * (costs.count_words(config) + classes) // 2**20)
 
 
 def memory_of_network(megabytes, maps=0, section=None):

@@ -73,7 +73,13 @@ class Cost(NamedTuple):
         return Cost(*map(sum, zip(self, other, strict=True)))
 
 
-_count_words = functools.cache(csv_files.count_rows)
+_count_rows = functools.cache(csv_files.count_rows)
+
+
+def count_words(config: Mapping) -> int:
+    """Count the words of the list of concepts, the common ones added to it among them; 0 where there is none."""
+    concepts = config.get("concepts")
+    return _count_rows(concepts["list"]) + concepts.get("common_words", 0) if concepts else 0
 
 
 def things(config: Mapping, wildcards: Mapping[str, str], rows: Callable[[str], int]) -> dict[str, float]:
@@ -94,8 +100,7 @@ def things(config: Mapping, wildcards: Mapping[str, str], rows: Callable[[str], 
     faithfulness, sanity = config["faithfulness"], config["sanity"]
     curves = 2 * len(faithfulness["baselines"]) * (faithfulness["steps"] - 2) + 2 * len(faithfulness["percentiles"]) + 1
     tuned = math.prod(len(grid.get(key, "1")) for key in ("superpixels", "hide"))
-    concepts = config.get("concepts")
-    words = _count_words(concepts["list"]) + concepts.get("common_words", 0) if concepts else 0
+    words = count_words(config)
     clip = config.get("encoder", {}).get("kind") == "clip"
     return {
         "shard": own,

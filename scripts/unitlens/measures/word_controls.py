@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unitlens.measures.sanity import layers_with_weights, randomize
 from unitlens.networks import hooks, layer_outputs
@@ -23,8 +23,7 @@ def outputs(
     `batches` are of uint8 images (n, h, w, channels), read once; `poolings` says how each layer is pooled, as
     `layer_outputs.pool` does. Values of the copy that are not finite count as 0.
     """
-    shuffled = copy.deepcopy(net.model)
-    randomize(shuffled, layers_with_weights(shuffled), seed=seed)
+    shuffled = _shuffled(net, seed)
     sizes = []
 
     @halving
@@ -53,18 +52,29 @@ def beside_shuffled(
     that are not finite count as 0. `forward` gives the layer's output of uint8 images (n, h, w, channels), which is
     given as it is where that is (n, units).
     """
-    shuffled = copy.deepcopy(net.model)
-    randomize(shuffled, layers_with_weights(shuffled), seed=seed)
+    shuffled = _shuffled(net, seed)
+
+    def of_copy(images: np.ndarray) -> Tensor:
+        inputs = net.normalize(images)
+        with torch.inference_mode():
+            maps = hooks.run_to(shuffled, layer, inputs).nan_to_num(0, 0, 0)
+        maps = layer_outputs.as_grid(maps, inputs, layer)
+        return maps[:, np.sort(np.random.default_rng(seed).permutation(maps.shape[1])[:MASKED_UNITS])]
+
+    other = layer_outputs.remembering(of_copy)
 
     def both(images: np.ndarray) -> Tensor:
         own = forward(images)
         if own.ndim == 2:
             return own
-        inputs = net.normalize(images)
-        with torch.inference_mode():
-            other = hooks.run_to(shuffled, layer, inputs).nan_to_num(0, 0, 0)
-        own, other = (layer_outputs.as_grid(each, inputs, layer) for each in (own, other))
-        chosen = np.sort(np.random.default_rng(seed).permutation(other.shape[1])[:MASKED_UNITS])
-        return torch.cat([own, other[:, chosen]], 1)
+        own = layer_outputs.as_grid(own, torch.from_numpy(images).movedim(3, 1), layer)
+        return torch.cat([own, other(images)], 1)
 
     return both
+
+
+def _shuffled(net: Network, seed: int) -> nn.Module:
+    """Copy a network and shuffle its weights within every tensor."""
+    model = copy.deepcopy(net.model)
+    randomize(model, layers_with_weights(model), seed=seed)
+    return model
