@@ -120,8 +120,8 @@ def test_node_is_drained(run, undisturbed):
     run.cluster.set_state("cpu1", "drain")
     for shard in SHARDS:
         run.mend(shard)
-    wait_until(lambda: "PENDING" in states(run), "the third job's waiting")
-    assert sorted(states(run)) == ["COMPLETED", "COMPLETED", "PENDING"], "what ran on the node came to its end"
+    ended = ["COMPLETED", "COMPLETED", "PENDING"]
+    wait_until(lambda: sorted(states(run)) == ended, "the end of what ran on the node, and the third job's waiting")
     run.cluster.set_state("cpu1", "resume")
     status, text = run.wait(process)
     assert status == 0, text
@@ -132,8 +132,10 @@ def test_job_that_takes_too_long_gets_more_time(run, undisturbed):
     run.fault(BAD, "slow")
     status, text = run.finish("--retries", "1")
     assert status == 0, text
-    jobs = run.jobs(BAD)
-    assert [(job["state"], job["limit"]) for job in jobs] == [("TIMEOUT", "1:00"), ("COMPLETED", "2:00")]
+    expected = [("TIMEOUT", "1:00"), ("COMPLETED", "2:00")]
+    wait_until(
+        lambda: [(job["state"], job["limit"]) for job in run.jobs(BAD)] == expected, "an end for time, then success"
+    )
     assert_same(run, undisturbed, f"write_shard {BAD}")
 
 
@@ -141,8 +143,10 @@ def test_job_that_needs_more_memory_gets_it(run, undisturbed):
     run.fault(BAD, "large")
     status, text = run.finish("--retries", "1")
     assert status == 0, text
-    jobs = run.jobs(BAD)
-    assert [(job["state"], job["memory"]) for job in jobs] == [("FAILED", "1000M"), ("COMPLETED", "2000M")]
+    expected = [("FAILED", "1000M"), ("COMPLETED", "2000M")]
+    wait_until(
+        lambda: [(job["state"], job["memory"]) for job in run.jobs(BAD)] == expected, "an end for memory, then success"
+    )
     assert_same(run, undisturbed, f"write_shard {BAD}")
 
 
