@@ -112,6 +112,26 @@ def test_search_and_filters(page, browse):
         assert len(cards(opened)) >= min(units, 12) and (units or not cards(opened)), fields
 
 
+def test_names_by_masks_are_found_and_come_first(tmp_path, browse):
+    """Of 30 units that the encoder does not name masks call unit 7 red, and unit 9 a theme of which red is the best."""
+    units = table()[:30].assign(status="not selective", concept=None)
+    arrays = {"row": np.zeros((30, 1), int), "image_id": np.full((30, 1), "a"), "activation": np.ones((30, 1))}
+    claims = ["named" if i == 7 else "theme" if i == 9 else "not selective" for i in range(30)]
+    masks = units[["model", "layer", "unit"]].assign(status=claims, mask_concept="red", set="red; pink", set_size=2)
+    maps = [(arrays, {"model": "net", "layer": "0", "geometry": "square"})]
+    path = tmp_path / "units.html"
+    unit_gallery.write(path, concepts=units, maps=maps, images={"square": source_images}, masks=masks)
+    opened = browse(path)
+    masks = opened.locator("#cards .place + .also")
+    assert masks.all_text_contents()[:3] == ["by masks: red", "by masks: a theme: red, pink (2 groups)", ""]
+    assert "Masks name 1 and give 1 a theme." in opened.locator("header").inner_text()
+    opened.get_by_label("Concept").fill('"red"')
+    assert count(opened) == "2 of 30 units"
+    opened.get_by_label("Evidence").select_option("named (by masks)")
+    assert count(opened) == "1 of 30 units"
+    assert opened.evaluate("location.hash") == "#search=%22red%22&status=named+%28by+masks%29"
+
+
 def test_labels_without_support_are_marked(page, browse):
     opened = browse(page)
     marks = opened.locator("#cards h2 .none")

@@ -5,6 +5,7 @@ twelve words and is only of units whose labels are better than chance; a table t
 """
 
 from collections.abc import Mapping, Sequence
+from urllib.parse import urlencode
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from unitlens.report import charts, explanation_page, text
 from unitlens.report.pages import say
 from unitlens.report.read_first import FEW, Tables, by
 from unitlens.tables import agreement, comparison, netdissect, unit_labels
+from unitlens.tables.accounts import BY_MASKS
 from unitlens.tables.complexity import MEAN_OF_PAIRS
 from unitlens.tables.sanity import fully_randomized, has_settled
 
@@ -86,7 +88,8 @@ def _masks(tables: Tables) -> pd.DataFrame:
 def _most_units(tables: Tables) -> dict[str, object]:
     named, bars = _masks(tables), []
     for model, group in named.groupby("model", sort=False):
-        bars.append(_bars(f"{model}, named by masks", group["mask_concept"].value_counts(), "named", linked=False))
+        counts, filters = group["mask_concept"].value_counts(), {"model": model, "status": f"named{BY_MASKS}"}
+        bars.append(_bars(f"{model}, named by masks", counts, "named", '"{}"', filters))
     pooled = tables["frequent"][tables["frequent"]["layer"] == unit_labels.ALL]
     claim = "named" if pooled["units"].any() else "selective"
     if claim == "selective":
@@ -94,7 +97,7 @@ def _most_units(tables: Tables) -> dict[str, object]:
     pooled = pooled[pooled["units"] > 0]
     for model, group in pooled.groupby("model", sort=False) if named.empty else ():
         counts = group.set_index("concept")["units"].sort_values(ascending=False, kind="stable")
-        bars.append(_bars(f"{model}, {by(tables['concepts'])}", counts, claim, linked=True))
+        bars.append(_bars(f"{model}, {by(tables['concepts'])}", counts, claim, "{}", {"model": model}))
     best = {"by": "", "claim": "named", "concept": "", "units": 0, "total": 0}
     if len(named):
         counts = named["mask_concept"].value_counts()
@@ -112,15 +115,26 @@ def _most_units(tables: Tables) -> dict[str, object]:
     return {"verdict": say("summary.most_units", **best, few=FEW)[0], "bars": bars, "link": link}
 
 
-def _bars(title: str, counts: pd.Series, status: str, *, linked: bool) -> dict[str, object]:
-    """Draw the most frequent concepts of at least two units as bars, and count the rest; `linked` to their units."""
+def _bars(title: str, counts: pd.Series, status: str, search: str, filters: Mapping[str, str]) -> dict[str, object]:
+    """Draw the most frequent concepts of at least two units as bars, and count the rest.
+
+    A bar links to what the page of units shows with these `filters`, and with the concept in the place of ``{}``.
+    """
     shown = counts[counts > 1].head(_CONCEPTS)
-    rows = [{"label": a, "n": int(n), "share": n / counts.max(), "search": a * linked} for a, n in shown.items()]
+    rows = [
+        {
+            "label": word,
+            "n": int(n),
+            "share": n / counts.max(),
+            "address": urlencode({"search": search.format(word), **filters}),
+        }
+        for word, n in shown.items()
+    ]
     if rest := len(counts) - len(shown):
         largest = int(counts.iloc[len(shown)])
         label = text.counted(rest, "other concept" if rows else "concept")
         each = "1 each" if largest == 1 else f"at most {largest} each"
-        rows.append({"label": label, "n": each, "share": largest / counts.max(), "search": ""})
+        rows.append({"label": label, "n": each, "share": largest / counts.max(), "address": ""})
     return {"title": f"{title} ({int(counts.sum()):,})", "rows": rows, "color": charts.STATUS_COLORS[status]}
 
 

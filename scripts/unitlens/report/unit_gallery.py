@@ -27,6 +27,10 @@ FORMS = ((176, 75), (144, 70), (128, 60), (112, 50), (96, 40), (80, 30), (64, 30
 _AT_ONCE = 128  # images in memory
 _SAMPLE = 96  # images that tell how large thumbnails get
 _KEYS = ["model", "layer", "unit"]
+_BY_MASKS = (
+    "By masks: the name or theme that Network Dissection gives the unit. Order, search and filter go by it, too; "
+    "score, q and all other evidence of a card are those of the encoder's word."
+)
 _WORTH = {"linear": "held-out r", "label": "alone", "ridge": "all features"}  # a column of correlations, and its name
 Pick = Callable[[np.ndarray], np.ndarray]
 
@@ -125,7 +129,10 @@ def collect(
     data = {
         "canvas": pages.CANVAS,
         "groups": groups,
-        "statuses": list(dict.fromkeys(concepts.sort_values("rank")["status"])),
+        "statuses": [
+            *concepts.sort_values("claim", kind="stable")["status"].unique(),
+            *filter(None, concepts.sort_values("claim_by_masks", kind="stable")["mask_claim"].unique()),
+        ],
         "columns": [each._asdict() for each in evidence],
         "chart": _chart([*models, *(group["model"] for group in groups)]),
         "units": units,
@@ -142,10 +149,13 @@ def explain(
     """Say in words what the page of `collect` shows: ``summary`` and ``notes``."""
     models, counts = concepts["model"].nunique(), concepts["status"].value_counts()
     of = f"{counted(len(data['groups']), 'layer')} of {counted(models, 'model')}"
+    summary = f"{counted(len(concepts), 'unit')} in {of}, labeled by {concepts['encoder'].iloc[0]}: "
+    summary += ", ".join(f"{counts.get(name, 0):,} {name}" for name in unit_labels.STATUSES) + "."
+    if masks is not None:
+        named, theme = ((masks["status"] == claim).sum() for claim in unit_labels.TOLD)
+        summary += f" Masks name {named:,} and give {theme:,} a theme."
     return {
-        "summary": f"{counted(len(concepts), 'unit')} in {of}, labeled by {concepts['encoder'].iloc[0]}: "
-        + ", ".join(f"{counts.get(name, 0):,} {name}" for name in unit_labels.STATUSES)
-        + ".",
+        "summary": summary,
         "notes": [
             "Source images: the five that activate the unit most, strongest first. Where the probe set holds crops of "
             "a source image, only its strongest crop is shown. In the large view the number is the activation, pooled "
@@ -167,7 +177,7 @@ def explain(
             "fitted to the same source images. That is no ceiling: where these are few, three words can predict "
             "better. A sum may predict the unit better than one word does, but its words are no surer than single "
             "labels. Sums whose held-out r is not above 0 are not shown.",
-            *(["By masks: the name or theme that Network Dissection gives the unit."] if masks is not None else []),
+            *([_BY_MASKS] if masks is not None else []),
             "Cards come named first, then themes, then selective, then by the held-out correlation. Search finds units "
             "whose best word contains every word; in quotation marks, whose best word is exactly that. The address "
             "holds what is searched. "
@@ -223,12 +233,16 @@ def with_linear(units: pd.DataFrame, linear: pd.DataFrame | None) -> pd.DataFram
 
 
 def with_masks(units: pd.DataFrame, masks: pd.DataFrame | None) -> pd.DataFrame:
-    """Add the column ``masks``: the name or theme that Network Dissection gives a unit, else an empty text."""
+    """Add what Network Dissection calls a unit, in empty texts where it has no name or theme for it.
+
+    ``masks`` is the name or theme, ``mask_claim`` which of the two it is, ``mask_word`` the best word.
+    """
     if masks is None:
-        return units.assign(masks="")
-    titles = unit_labels.titles(masks.assign(concept=masks["mask_concept"]))
-    told = titles.where(masks["status"].isin(unit_labels.TOLD), "")
-    return _joined(units.drop(columns="masks", errors="ignore"), masks[_KEYS].assign(masks=told))
+        return units.assign(masks="", mask_claim="", mask_word="")
+    titles, status = unit_labels.titles(masks.assign(concept=masks["mask_concept"])), masks["status"]
+    words = {"masks": titles, "mask_claim": status + accounts.BY_MASKS, "mask_word": masks["mask_concept"]}
+    told = masks[_KEYS].assign(**words)[status.isin(unit_labels.TOLD)]
+    return _joined(units.drop(columns="masks", errors="ignore"), told)
 
 
 def _joined(units: pd.DataFrame, words: pd.DataFrame) -> pd.DataFrame:
@@ -237,11 +251,14 @@ def _joined(units: pd.DataFrame, words: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_rank(concepts: pd.DataFrame) -> pd.DataFrame:
-    """Add what each label may claim, and each unit's place: the best evidence first."""
+    """Add what each label may claim, and each unit's place: the strongest claim of encoder or masks first."""
     order = concepts.assign(title=unit_labels.titles(concepts))
-    order["claim"] = concepts["status"].map({name: claim for claim, name in enumerate(unit_labels.STATUSES)})
+    ranks = {name: rank for rank, name in enumerate(unit_labels.STATUSES)}
+    order["claim"] = concepts["status"].map(ranks)
+    order["claim_by_masks"] = concepts["mask_claim"].str.removesuffix(accounts.BY_MASKS).map(ranks)
+    order["most"] = order[["claim", "claim_by_masks"]].min(axis=1)
     order["fit"] = -concepts["held_out_correlation"] if "held_out_correlation" in concepts else 0.0
-    ranked = order.reset_index().sort_values(["claim", "fit"], kind="stable").index
+    ranked = order.reset_index().sort_values(["most", "claim", "fit"], kind="stable").index
     return order.assign(rank=pd.Series(range(len(order)), ranked).sort_index().to_numpy())
 
 
@@ -306,6 +323,8 @@ def _card(record: Mapping[str, object], evidence: Sequence[Evidence]) -> dict[st
         "best": best.split("; ") if best else [],
         "linear": record["linear"],
         "masks": record["masks"],
+        "mask_claim": record["mask_claim"],
+        "mask_word": record["mask_word"],
         "values": [_short(record[each.column]) for each in evidence],
     }
 

@@ -237,9 +237,8 @@ def test_bars_of_masks_take_the_place_of_the_encoders_a_network_each():
         ("z, named by masks (31)", [("dotted", 30), ("1 other concept", "1 each")]),
         ("m, named by masks (2)", [("red", 2)]),
     ]
-    assert [row["search"] for row in made[0]["bars"][0]["rows"]] == ["", ""], (
-        "units are searched by the encoder's words"
-    )
+    addresses = [row["address"] for row in made[0]["bars"][0]["rows"]]
+    assert addresses == ["search=%22dotted%22&model=z&status=named+%28by+masks%29", ""]
     assert made[0]["link"] == ("#network-dissection", "Units by layer")
 
 

@@ -273,7 +273,14 @@ def test_page_is_self_contained_and_readable_without_seeing(tmp_path):
     assert len(images) == len(FIGURES)
     assert all(image["alt"] and image["src"].startswith("data:image/") for image in images)
     links = {attributes["href"] for tag, attributes in page.tags if tag == "a"}
-    assert {"#summary", "#details", "#limits", "units.html", "explanations.html", "units.html#search=dog"} <= links
+    assert {
+        "#summary",
+        "#details",
+        "#limits",
+        "units.html",
+        "explanations.html",
+        "units.html#search=dog&model=net",
+    } <= links
     places = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
     assert {link[1:] for link in links if link.startswith("#")} <= places
     assert {"models", "concepts", "explanations", "settings"} <= places

@@ -105,11 +105,23 @@ def test_cards_have_what_masks_call_a_unit():
     masks = masks.assign(set="red; pink", set_size=2)
     data = unit_gallery.collect(CONCEPTS, maps(), PICTURES, masks=masks)
     assert [unit["masks"] for unit in data["units"]] == ["dotted", "", "a theme: red, pink (2 groups)", ""]
-    notes = [
-        any("Network Dissection" in note for note in unit_gallery.explain(CONCEPTS, data, masks=each)["notes"])
-        for each in (masks, None)
+    assert [unit["mask_claim"] for unit in data["units"]] == ["named (by masks)", "", "theme (by masks)", ""]
+    assert [unit["mask_word"] for unit in data["units"]] == ["dotted", "", "red", ""]
+    assert data["statuses"] == ["named", "not selective", "dead", "named (by masks)", "theme (by masks)"]
+    said = [unit_gallery.explain(CONCEPTS, data, masks=each) for each in (masks, None)]
+    assert [any("Network Dissection" in note for note in each["notes"]) for each in said] == [True, False]
+    assert said[0]["summary"].endswith(" Masks name 1 and give 1 a theme.") and "Masks" not in said[1]["summary"]
+
+
+def test_cards_come_by_what_encoder_or_masks_claim_most():
+    """Unit 2 has a theme by masks alone, unit 0 a name by both, unit 3 by the encoder alone."""
+    status, words = ["named", "selective", "theme", "not selective"], ["dotted", "red", "red", "red"]
+    masks = CONCEPTS[["model", "layer", "unit"]].assign(status=status, mask_concept=words, set="red; pink", set_size=2)
+    ranks = [
+        [unit["rank"] for unit in unit_gallery.collect(given, maps(), PICTURES, masks=masks)["units"]]
+        for given in (CONCEPTS, CONCEPTS.assign(status=["selective", "dead", "not selective", "named"]))
     ]
-    assert notes == [True, False]
+    assert ranks == [[0, 3, 2, 1], [1, 3, 2, 0]], "of equal claims that of the encoder comes first"
 
 
 def test_units_that_are_not_finite_are_explained_where_there_are_some():

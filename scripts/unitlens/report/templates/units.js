@@ -15,8 +15,10 @@ for (const unit of data.units) {
   unit.model = group.model;
   unit.place = `${group.model}/${group.layer}`;
   unit.key = `${unit.place}/${unit.unit}`;
-  unit.label = unit.concept.toLowerCase();
-  unit.all = [unit.concept, ...unit.best].join("; ").toLowerCase();
+  unit.words = [unit.concept, unit.mask_word].filter(Boolean);
+  unit.claims = [unit.status, unit.mask_claim];
+  unit.label = unit.words.join("; ").toLowerCase();
+  unit.all = [...unit.words, ...unit.best].join("; ").toLowerCase();
 }
 const byKey = new Map(data.units.map((unit) => [unit.key, unit]));
 
@@ -78,7 +80,7 @@ function also(unit) {
   return `${nearest ? "nearest" : "then"}: ${others.join(", ")}`;
 }
 
-const MORE = [also, (unit) => unit.linear && `linear: ${unit.linear}`, (unit) => unit.masks && `by masks: ${unit.masks}`];
+const MORE = [(unit) => unit.masks && `by masks: ${unit.masks}`, also, (unit) => unit.linear && `linear: ${unit.linear}`];
 
 function card(unit) {
   const evidence = data.columns
@@ -90,13 +92,15 @@ function card(unit) {
         element("dd", { textContent: format(value, column, 2) }),
       ]),
     );
+  const [masks, ...more] = MORE.map((say) => element("p", { className: "also", textContent: say(unit) }));
   const link = element("a", { href: `#${unit.key}` }, heading(unit));
   const article = element("article", {}, [
     element("h2", {}, [link]),
     element("p", { className: "place" }, where(unit)),
+    masks,
     element("dl", {}, evidence),
     element("div", { className: "images" }, unit.images.map(thumbnail)),
-    ...MORE.map((say) => element("p", { className: "also", textContent: say(unit) })),
+    ...more,
   ]);
   article.addEventListener("click", (event) => {
     if (event.target !== link) link.click();
@@ -141,8 +145,8 @@ function search() {
     (unit) =>
       (!place || unit.place === place || unit.model === place) &&
       (!category || unit.category === category) &&
-      (!status || unit.status === status) &&
-      (exact ? unit.concept === exact[1] : words.every((word) => (runners ? unit.all : unit.label).includes(word))),
+      (!status || unit.claims.includes(status)) &&
+      (exact ? unit.words.includes(exact[1]) : words.every((word) => (runners ? unit.all : unit.label).includes(word))),
   );
   if (!sort) shown.sort((one, other) => one.rank - other.rank);
   const column = data.columns.findIndex((each) => each.column === sort);
@@ -204,7 +208,7 @@ function enlarge(unit) {
       ]),
     ),
   );
-  const same = unit.concept && data.units.filter((other) => other.concept === unit.concept).length;
+  const same = unit.concept && data.units.filter((other) => other.words.includes(unit.concept)).length;
   byId("same").hidden = !same;
   byId("same").textContent = `Units with “${unit.concept}”: ${same}`;
   const at = shown.indexOf(unit);
