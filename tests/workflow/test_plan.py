@@ -175,6 +175,15 @@ def test_whoever_has_annotations_needs_no_encoder(plan, workflow_copy):
     assert not {"retrieve_encoder", "embed_images", "embed_concepts", "collect_words"} & set(jobs)
 
 
+def test_an_encoders_words_are_tested_by_shards_of_annotations_and_one_list_of_their_words(snakemake, workflow_copy):
+    """Broden's label maps test CLIP's words; a script gets a file of its own by name, and shards as a list."""
+    asked = "rules.label_units.input.annotations, rules.label_units.input.annotated"
+    (workflow_copy / "asking.smk").write_text(f'include: "Snakefile"\nprint("given", *map(repr, ({asked})))\n')
+    result = snakemake(workflow_copy, "-s", "asking.smk", "--configfile", "config/config.yaml", "--list")
+    shards, listed = ("results/embeddings/images/annotations/00000.h5", "results/embeddings/concepts/annotations.h5")
+    assert f"given ['{shards}'] '{listed}'\n" in result.stdout
+
+
 def test_fifty_thousand_source_images_are_planned_in_few_jobs_and_little_memory():
     """Of three models with four layers each; tests/bench/scale.py plans as `snakemake -n` does, and more than this."""
     command = [sys.executable, "tests/bench/scale.py", "--plan", "50000", "4096"]
