@@ -9,11 +9,11 @@ with log_to(snakemake.log[0]):
     from unitlens.storage.arrays import attributes_of, open_arrays, write_arrays
 
     torch.set_num_threads(snakemake.threads)
-    params, batch_size = snakemake.params, snakemake.resources.batch_size
-    net = network.load_network(params.network, snakemake.input.weights, snakemake.input.model, device=params.device)
+    params, files, batch_size = snakemake.params, snakemake.input, snakemake.resources.batch_size
+    net = network.load_network(params.network, files.weights, files.model, device=params.device, layers=[params.layer])
     explainer = run.account_explainer(net.model, params.layer, net.normalize, batch_size=batch_size)
     options = {"target": params.target, "batch_size": batch_size, "device": net.device, "model": net.facts["model"]}
-    with open_arrays(snakemake.input.images) as file:
+    with open_arrays(files.images) as file:
         arrays, _ = run.explain_images(file, explainer, net.predict, **options)
         facts = net.facts | {"layer": params.layer, "explained_class": str(params.target)}
         facts["geometry"] = attributes_of(file)["geometry"]

@@ -11,10 +11,10 @@ with log_to(snakemake.log[0]):
     from unitlens.tables import explanations
 
     torch.set_num_threads(snakemake.threads)
-    params, wildcards = snakemake.params, snakemake.wildcards
-    net = network.load_network(params.network, snakemake.input.weights, snakemake.input.model, device=params.device)
+    params, files, wildcards = snakemake.params, snakemake.input, snakemake.wildcards
     layer, method, batch_size = wildcards.layer, wildcards.method, snakemake.resources.batch_size
-    with open_arrays(snakemake.input.images) as file:
+    net = network.load_network(params.network, files.weights, files.model, device=params.device, layers=[layer])
+    with open_arrays(files.images) as file:
         arrays, seconds = run.explain_images(
             file,
             run.cam_explainer(net.model, layer, net.normalize, method=method, batch_size=batch_size),

@@ -13,10 +13,11 @@ with log_to(snakemake.log[0]):
     from unitlens.tables import explanations
 
     torch.set_num_threads(snakemake.threads)
-    params, name, batch_size = snakemake.params, snakemake.wildcards.explainer, snakemake.resources.batch_size
-    net = network.load_network(params.network, snakemake.input.weights, snakemake.input.model, device=params.device)
+    params, files = snakemake.params, snakemake.input
+    name, batch_size = snakemake.wildcards.explainer, snakemake.resources.batch_size
+    net = network.load_network(params.network, files.weights, files.model, device=params.device, layers=())
     options = params.options | {"seed": params.seed, "batch_size": batch_size}
-    with open_arrays(snakemake.input.images) as file:
+    with open_arrays(files.images) as file:
         explainer = run.PERTURBING[name](net.predict, given=segment.given_superpixels(file), **options)
         options = {"target": params.target, "batch_size": batch_size, "device": net.device, "model": net.facts["model"]}
         arrays, seconds = run.explain_images(file, explainer, net.predict, **options)

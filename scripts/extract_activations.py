@@ -11,12 +11,13 @@ with log_to(snakemake.log[0]):
     from unitlens.units import exemplars
 
     torch.set_num_threads(snakemake.threads)
-    params, layer, output, kept = snakemake.params, snakemake.wildcards.layer, snakemake.output, None
-    net = network.load_network(params.network, snakemake.input.weights, snakemake.input.model, device=params.device)
-    pooling = describe.pooling_of(read_facts(snakemake.input.layer), layer, params.pooling)
+    params, files, output = snakemake.params, snakemake.input, snakemake.output
+    layer, kept = snakemake.wildcards.layer, None
+    net = network.load_network(params.network, files.weights, files.model, device=params.device, layers=[layer])
+    pooling = describe.pooling_of(read_facts(files.layer), layer, params.pooling)
     facts = {**net.facts, "layer": layer, "pooling": pooling}
     with (
-        arrays.open_arrays(snakemake.input.images) as file,
+        arrays.open_arrays(files.images) as file,
         arrays.create_arrays(output.activations, len(file["images"]), facts) as add,
     ):
         facts["geometry"] = arrays.attributes_of(file)["geometry"]

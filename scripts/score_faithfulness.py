@@ -12,12 +12,12 @@ with log_to(snakemake.log[0]):
     from unitlens.tables import faithfulness
 
     torch.set_num_threads(snakemake.threads)
-    params = snakemake.params
-    net = network.load_network(params.network, snakemake.input.weights, snakemake.input.model, device=params.device)
-    files = run.by_explainer(map(read_arrays, snakemake.input.saliency))
-    explanations = {name: arrays for name, (arrays, _) in files.items()}
-    facts = next(facts for _, facts in files.values())
-    images, _ = read_arrays(snakemake.input.images)
+    params, files = snakemake.params, snakemake.input
+    net = network.load_network(params.network, files.weights, files.model, device=params.device, layers=())
+    explained = run.by_explainer(map(read_arrays, files.saliency))
+    explanations = {name: arrays for name, (arrays, _) in explained.items()}
+    facts = next(facts for _, facts in explained.values())
+    images, _ = read_arrays(files.images)
     table, curves = faithfulness.score_shard(
         net.predict,
         explanations,

@@ -13,11 +13,11 @@ with log_to(snakemake.log[0]):
     from unitlens.tables.sanity import check_stability
 
     torch.set_num_threads(snakemake.threads)
-    params, lime = snakemake.params, snakemake.params.lime
-    net = network.load_network(params.network, snakemake.input.weights, snakemake.input.model, device=params.device)
+    params, files, lime = snakemake.params, snakemake.input, snakemake.params.lime
+    net = network.load_network(params.network, files.weights, files.model, device=params.device, layers=())
     rows = params.sanity["n_images"]
-    decoded, _ = concatenate(snakemake.input.images, rows=rows)
-    arrays, facts = concatenate(snakemake.input.explanations, rows=rows)
+    decoded, _ = concatenate(files.images, rows=rows)
+    arrays, facts = concatenate(files.explanations, rows=rows)
     pixels = torch.as_tensor(decoded["images"]).to(net.device)
     segments, targets = (torch.as_tensor(arrays[name]).to(net.device) for name in ("segments", "target"))
     images, own = summaries.image_table(arrays, facts), used_by_auto(arrays, lime["n_samples"])

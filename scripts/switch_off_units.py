@@ -10,7 +10,7 @@ with log_to(snakemake.log[0]):
 
     torch.set_num_threads(snakemake.threads)
     params, files = snakemake.params, snakemake.input
-    net = network.load_network(params.network, files.weights, files.model, device=params.device)
+    net = network.load_network(params.network, files.weights, files.model, device=params.device, layers=[params.layer])
     (sets, facts), (trials, _) = read_arrays(files.sets), read_arrays(files.trials)
     with open_arrays(files.images) as file:
         arrays = interventions.run_trials(

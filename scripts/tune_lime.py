@@ -15,10 +15,10 @@ with log_to(snakemake.log[0]):
     from unitlens.storage.tables import write_table
 
     torch.set_num_threads(snakemake.threads)
-    params, first = snakemake.params, slice(snakemake.params.n_images)
-    net = network.load_network(params.network, snakemake.input.weights, snakemake.input.model, device=params.device)
-    (reference, facts), (explained, own) = map(read_arrays, (snakemake.input.saliency, snakemake.input.lime))
-    with open_arrays(snakemake.input.images) as file:
+    params, files, first = snakemake.params, snakemake.input, slice(snakemake.params.n_images)
+    net = network.load_network(params.network, files.weights, files.model, device=params.device, layers=())
+    (reference, facts), (explained, own) = map(read_arrays, (files.saliency, files.lime))
+    with open_arrays(files.images) as file:
         images, given = torch.as_tensor(file["images"][first]).to(net.device), segment.given_superpixels(file)
     targets, image_ids = torch.as_tensor(reference["target"][first]).to(net.device), list(reference["image_id"][first])
     shared = {"seed": params.seed, "batch_size": snakemake.resources.batch_size}

@@ -13,10 +13,10 @@ with log_to(snakemake.log[0]):
     from unitlens.storage.tables import write_table
 
     torch.set_num_threads(snakemake.threads)
-    params = snakemake.params
+    params, files = snakemake.params, snakemake.input
     settings = params.network | {"precision": "float32"}
-    net = network.load_network(settings, snakemake.input.weights, snakemake.input.model, device=params.device)
-    decoded, _ = concatenate(snakemake.input.images, rows=params.verify["n_images"])
+    net = network.load_network(settings, files.weights, files.model, device=params.device, layers=[params.layer])
+    decoded, _ = concatenate(files.images, rows=params.verify["n_images"])
     images = torch.as_tensor(decoded["images"]).to(net.device)
     image_ids, given = decoded["image_id"], segment.given_superpixels(decoded)
     labels = decoded[label_column(net.facts["model"], decoded)]

@@ -3,8 +3,9 @@
     make bench
     make bench-gpu      # writes docs/benchmarks/explainers-gpu.md
 
-The limit of LIME and Score-CAM is the network alone, channels last, on as many images at the same batch size; that of
-the methods by gradients one forward pass and the backward pass to the layer. Networks have random weights: time does
+The limit of LIME and Score-CAM is the network alone, channels last and with batch normalization folded, as ours has it,
+on as many images at the same batch size; that of the methods by gradients one forward pass and the backward pass to the
+layer. Networks have random weights: time does
 not depend on them.
 """
 
@@ -35,8 +36,9 @@ from torch import Tensor, nn
 from unitlens.explainers import cam, contributions, lime, segment
 from unitlens.explainers.run import lime_explainer
 from unitlens.networks import build
+from unitlens.networks.folding import fold_batch_norm
 from unitlens.networks.hooks import capture, run_to
-from unitlens.networks.network import load_classifier, normalizer, predictor
+from unitlens.networks.network import load_classifier, noise, normalizer, predictor
 from unitlens.report.text import METHOD_TITLES
 
 SIZE = 224  # pixels
@@ -134,12 +136,15 @@ def _sides(name: str) -> list[str]:
 
 
 def our_network(name: str, device: str) -> nn.Module:
-    """Load a network of random weights as the workflow loads any."""
+    """Load a network of random weights as the workflow loads any, with its batch normalization folded."""
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.pt"
         torch.save(build.build(f"torchvision:{name}").state_dict(), weights)
-        return load_classifier(f"torchvision:{name}", weights, device=device)
+        model = load_classifier(f"torchvision:{name}", weights, device=device)
+    inputs = normalizer(MEAN, STD, device=device)(noise(64))
+    fold_batch_norm(model, lambda: model(inputs))
+    return model
 
 
 def reference_network(name: str, device: str) -> nn.Module:
@@ -470,7 +475,7 @@ a GPU with TF32 in convolutions, torch's default) unless named otherwise.
   explain one class. The reference of bfloat16 is `lime` in float32.
 * **Class activation maps**: {{batch}} image(s) at once, Score-CAM {{images}}. `grad-cam` works through the channels
   for Ablation-CAM and Score-CAM one image after the other, so it gets only the source image(s).
-* **Limit**: the network alone, channels last, on as many images at our batch size; for the methods by gradients one
+* **Limit**: the network alone, channels last and with batch normalization folded, on as many images at our batch size; for the methods by gradients one
   forward pass and the backward pass to the layer. Quickshift and Ablation-CAM have none.
 * **Memory allocation**: on the CPU Unitlens tells glibc to keep freed memory. That holds for the whole process and so
   speeds up the references in this table too; under "Processes of their own" they run without it.

@@ -24,7 +24,7 @@ ALLOWED = {  # who may import a package: floors or modules
     "snakemake": set(),
 }
 MOST_LINES = 400
-MOST_MODULES = 114
+MOST_MODULES = 115
 
 
 def imported(path):

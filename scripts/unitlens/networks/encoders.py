@@ -5,7 +5,6 @@ ICLR 2014, arXiv 1312.5650): an image is the probability-weighted mean of the te
 best ImageNet classes. It sees only what those 1000 classes span, and is never called CLIP.
 """
 
-import functools
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from unitlens.jobs.characters import nearest
 from unitlens.jobs.progress import progress
-from unitlens.networks import checkpoints, hub, memory, network, pretrained
+from unitlens.networks import checkpoints, folding, hub, memory, network, pretrained
 from unitlens.networks.build import without_compiler
 from unitlens.storage import kept
 from unitlens.storage.archives import unpack
@@ -65,14 +64,15 @@ def conse(
     center = templates.mean(0)
     classes = nn.functional.normalize(templates - center)
 
-    @functools.cache  # texts need no classifier
-    def predict() -> Callable[[Tensor], Tensor]:
-        classifier = network.load_classifier(architecture, files["image"], layout=layout, device=device)
-        return network.predictor(classifier, network.normalizer(mean, std, device=network.pick_device(device)))
+    normalize, predict = network.normalizer(mean, std, device=network.pick_device(device)), []
 
     @torch.inference_mode()
     def image(images: Tensor) -> Tensor:
-        weights, best = predict()(images).topk(_TOP_CLASSES)  # (n, 10)
+        if not predict:  # texts need no classifier
+            classifier = network.load_classifier(architecture, files["image"], layout=layout, device=device)
+            folding.fold_batch_norm(classifier, lambda: classifier(normalize(images[:2])))
+            predict.append(network.predictor(classifier, normalize))
+        weights, best = predict[0](images).topk(_TOP_CLASSES)  # (n, 10)
         return nn.functional.normalize(torch.einsum("nk,nkd->nd", weights, classes[best]))
 
     def text(words: Sequence[str]) -> Tensor:
@@ -110,6 +110,8 @@ def clip(
     model = model.eval().to(where)
     tokenize = _tokenizer(path, architecture)
     normalize = network.normalizer(mean, std, device=where)
+    noise = normalize(network.noise(model.visual.image_size))
+    folding.fold_batch_norm(model.visual, lambda: model.visual(noise))
 
     @memory.halving
     @torch.inference_mode()

@@ -16,6 +16,7 @@ from torch import nn
 
 from unitlens.networks.memory import halving
 
+FOLDED = "unitlens_folded"  # attribute of a convolution whose output is that of the normalization after it
 _KNOWN_CALLS: WeakKeyDictionary[nn.Module, Counter] = WeakKeyDictionary()  # of each module in a forward pass
 _counting: set[nn.Module] = set()  # models whose calls are being counted: no hook does anything
 
@@ -33,7 +34,8 @@ def split_call(name: str) -> tuple[str, int | None]:
 def find_layer(model: nn.Module, name: str, *, model_name: str | None = None) -> nn.Module:
     """Return the layer of a model with a dotted name, for example ``layer4.1.conv2``, whatever call of it is named.
 
-    A ValueError if there is none names the nearest ones, and the model by `model_name` or its class.
+    A ValueError if there is none names the nearest ones, and the model by `model_name` or its class; a RuntimeError if
+    the layer was folded, see `folding`.
     """
     layers = dict(model.named_modules(remove_duplicate=False))
     del layers[""]
@@ -41,6 +43,8 @@ def find_layer(model: nn.Module, name: str, *, model_name: str | None = None) ->
     if module not in layers:
         nearest = ", ".join(difflib.get_close_matches(module, layers, n=2, cutoff=0))
         raise ValueError(f"{model_name or type(model).__name__} has no layer {module!r}; nearest: {nearest}")
+    if getattr(layers[module], FOLDED, False):
+        raise RuntimeError(f"{module} holds the normalization after it; load the network with this layer in `layers`")
     return layers[module]
 
 

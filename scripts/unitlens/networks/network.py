@@ -6,14 +6,16 @@ Weights come from a file that was retrieved before; `checkpoints` reads it.
 import ctypes
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from unitlens.jobs.sheets import class_names
-from unitlens.networks import checkpoints, heads, hub
+from unitlens.networks import checkpoints, folding, heads, hub
 from unitlens.networks.build import build, options_of
 from unitlens.networks.memory import halving
 from unitlens.storage import kept
@@ -94,10 +96,19 @@ def load_classifier(
     return model.eval().requires_grad_(False).float().to(device, memory_format=torch.channels_last)
 
 
-def load_network(network: Mapping[str, object], weights: str | Path, facts: str | Path, *, device: str) -> Network:
+def load_network(
+    network: Mapping[str, object],
+    weights: str | Path,
+    facts: str | Path,
+    *,
+    device: str,
+    layers: Sequence[str] | None = None,
+) -> Network:
     """Load what a job needs of a network; its settings are those of `load_configured` and ``precision, mean, std``.
 
-    `weights` is the checkpoint, and `facts` what `check_model` wrote, for the model's name and the hash of the weights.
+    `weights` is the checkpoint, and `facts` what `check_model` wrote, for the model's name, the hash of the weights and
+    the size of images. A job that reads no weights says whose outputs it reads, `layers`, if any: batch normalization
+    is folded for it, see `folding`.
     """
     start = time.monotonic()
     known = read_facts(facts)
@@ -106,10 +117,14 @@ def load_network(network: Mapping[str, object], weights: str | Path, facts: str 
     print(f"{known['model']} loaded on {where} in {time.monotonic() - start:.1f} s", flush=True)
     about = {name: known[name] for name in ("model", "weights_sha256")}
     about |= {"torch": torch.__version__, "precision": network["precision"]}
-    model, dtype = set_precision(model, network["precision"])
     layout = torch.channels_last if known.get("channels_last", True) else torch.contiguous_format
-    model = model.to(memory_format=layout)
-    normalize = normalizer(network["mean"], network["std"], device=where, dtype=dtype, layout=layout)
+    normalize_to = partial(normalizer, network["mean"], network["std"], device=where, layout=layout)
+    model, dtype = set_precision(model.to(memory_format=layout), "float32")
+    if layers is not None:
+        images = normalize_to(dtype=dtype)(noise(known["input"]["crop"]))
+        folding.fold_batch_norm(model, lambda: model(images), layers=layers)
+    model, dtype = set_precision(model, network["precision"])
+    normalize = normalize_to(dtype=dtype)
     return Network(model, normalize, predictor(model, normalize), where, about)
 
 
@@ -132,6 +147,12 @@ def set_precision(model: nn.Module, precision: str) -> tuple[nn.Module, torch.dt
     if precision == "bf16":
         return model.bfloat16(), torch.bfloat16
     return model.float(), torch.float32
+
+
+def noise(crop: int | Sequence[int]) -> Tensor:
+    """Make two uint8 images (2, h, w, 3) of random pixels; `crop` is a side, or height and width."""
+    size = (2, *np.broadcast_to(crop, 2), 3)
+    return torch.from_numpy(np.random.default_rng(0).integers(256, size=size, dtype=np.uint8))
 
 
 def pick_device(device: str) -> torch.device:
