@@ -475,8 +475,9 @@ a GPU with TF32 in convolutions, torch's default) unless named otherwise.
   explain one class. The reference of bfloat16 is `lime` in float32.
 * **Class activation maps**: {{batch}} image(s) at once, Score-CAM {{images}}. `grad-cam` works through the channels
   for Ablation-CAM and Score-CAM one image after the other, so it gets only the source image(s).
-* **Limit**: the network alone, channels last and with batch normalization folded, on as many images at our batch size; for the methods by gradients one
-  forward pass and the backward pass to the layer. Quickshift and Ablation-CAM have none.
+* **Limit**: the network alone, channels last and with batch normalization folded, on as many images at our batch
+  size; for the methods by gradients one forward pass and the backward pass to the layer. Quickshift and Ablation-CAM
+  have none.
 * **Memory allocation**: on the CPU Unitlens tells glibc to keep freed memory. That holds for the whole process and so
   speeds up the references in this table too; under "Processes of their own" they run without it.
 
