@@ -149,6 +149,9 @@ def test_categories_give_both_ends_with_intervals():
         "The largest category among the selective units of net is object at 50 % (95 % interval 15 % to 85 %), the "
         "smallest color at 5 % (95 % interval 1.2 % to 70 %)."
     ]
+    between = pd.DataFrame([["net", "all", "scene", 2, 0.2, 0.1, 0.3]], columns=CATEGORIES.columns)
+    more = concept_findings.category_sentences(pd.concat([CATEGORIES, between]))
+    assert more == concept_findings.category_sentences(CATEGORIES), "of three the largest and the smallest"
     assert concept_findings.category_sentences(CATEGORIES[:1]) == [
         "The largest category among the selective units of net is object at 50 % (95 % interval 15 % to 85 %)."
     ]

@@ -432,6 +432,18 @@ def test_labels_are_better_than_chance_up_to_the_alpha_in_use():
     )
 
 
+def test_sets_say_how_many_units_are_named_and_how_many_have_a_theme():
+    status = ["named", "theme", "theme", "selective", "selective", "not selective"]
+    given = {"status": status, "set_size": [1, 2, 3, 20, 40, 7], "gap": 0.5}
+    (told,) = (each for each in labels([0.01] * 5 + [0.5], 0.05, **given) if "A set of words" in each)
+    assert (
+        "has 3 groups of near-duplicates in the median of 5 selective units: 1 unit is named by one group, 2 have"
+        in told
+    )
+    assert not any("A set of words" in each for each in labels([0.01], 0.05))
+    assert concept_findings._claims(pd.DataFrame({"status": ["selective"], "set_size": [NAN], "gap": [NAN]})) == {}
+
+
 def test_numbers_of_top_images_are_told_where_a_layer_has_chosen_another_than_the_published():
     assert not any("top" in sentence or "chosen" in sentence for sentence in labels([0.01, 0.1], 0.05))
     *_, told = labels([0.01, 0.1, 0.2], 0.05, layer=["x", "x", "y"], top_k=[400, 400, 100])
