@@ -218,6 +218,19 @@ def test_read_first_says_what_is_named_selective_and_stable_and_what_to_do():
     ]
 
 
+@pytest.mark.parametrize(("selective", "kind"), [(19, "active"), (20, "selective")])
+def test_stability_is_that_of_selective_units_where_there_are_twenty(selective, kind):
+    units = labels(("m", "x", "dog", 0.01, selective), ("m", "x", "cat", 0.9, 30)).assign(first_half="a")
+    told = read_first.sentences({"concepts": units.assign(second_half="a", source_images=900)})[1]
+    assert f"100 % of {selective + 30 * (kind == 'active')} {kind} units" in told.replace("\u00a0", " ")
+
+
+def test_themes_count_among_the_units_that_masks_could_name():
+    table = masks(("named", "red", 1), ("theme", "red", 2), ("not selective", "blue", 3))
+    assert "name 1 of 6 units: " in (told := read_first.sentences({"netdissect": table})[0])
+    assert told.endswith("2 more are selective.")
+
+
 def test_bars_show_concepts_of_two_units_and_count_the_rest():
     (bars,) = verdicts(frequent=frequent(dog=20, cat=2, cow=1, owl=1))[1][0]["bars"]
     assert [(row["label"], row["n"]) for row in bars["rows"]] == [

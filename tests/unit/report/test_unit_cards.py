@@ -200,6 +200,19 @@ def test_thumbnails_take_97_hundredths_of_their_room_at_most(spare, form):
         assert unit_gallery._thumbnails(rows, images, last) == encoded[-2]
 
 
+def test_a_lower_quality_takes_fewer_bytes_and_a_sample_tells_their_sizes():
+    noise = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
+    fine, coarse = (
+        len(*unit_gallery.encode_thumbnails({"g": np.arange(1)}, {"g": lambda rows: noise}, 64, quality))
+        for quality in (75, 30)
+    )
+    assert coarse < 0.8 * fine
+    asked = []
+    images = {"g": lambda rows: asked.append(len(rows)) or np.zeros((len(rows), 8, 8, 3), np.uint8)}
+    assert len(unit_gallery._thumbnails({"g": np.arange(200)}, images, 10**9)) == 200
+    assert asked == [67, 128, 72], "every third of 200, at most 96, and then all"
+
+
 def test_thumbnails_shrink_to_fit_the_page(monkeypatch):
     noise = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
     images = dict.fromkeys(PICTURES, lambda rows: noise[: len(rows)])
@@ -260,6 +273,8 @@ def test_units_come_named_first_then_selective_then_by_the_held_out_score():
         "not selective",
     ]
     assert [unit["category"] for unit in data["units"]] == ["object", "", "color", ""]
+    alike = unit_gallery.collect(table.assign(status="selective", set_size=30), maps(), PICTURES)
+    assert [unit["rank"] for unit in alike["units"]] == [2, 3, 1, 0], "of equal claims the best held-out score"
     without = unit_gallery.collect(CONCEPTS, maps(), PICTURES)
     assert [unit["rank"] for unit in without["units"]] == [0, 3, 2, 1], "names before none, and dead units last"
 

@@ -121,6 +121,14 @@ def test_lines_of_a_template_become_sentences(counts):
 def test_a_sentence_without_its_numbers_is_no_sentence(counts):
     with pytest.raises(jinja2.UndefinedError, match="n' was not provided"):
         counts(names=["a"])
+    with pytest.raises(jinja2.UndefinedError):
+        pages._environment().from_string("{{ absent }}").render()
+
+
+def test_what_a_page_shows_keeps_its_line_breaks_and_findings_their_letters(tmp_path):
+    assert pages._show("a\nb\x07 5 %") == "a\nb\\x07 5\u00a0%"
+    pages.write_findings(tmp_path / "a.json", ["q ≤ 0.05 ü"])
+    assert "≤" in (tmp_path / "a.json").read_text(encoding="utf-8")
 
 
 def test_every_sentence_is_said_and_every_name_of_one_is_there():
