@@ -40,6 +40,7 @@ class Target(NamedTuple):
 
 
 _LIME = "LIME, 1000 samples with superpixels, ResNet-18, {}"
+_AS_EXACT = "LIME, 667 balanced samples against 1000 of `lime`, about as exact, ResNet-18, 2 CPU cores, {}"
 _SPEED = "speed, reference / ours"
 _FORWARD = "time, ours / forward passes"
 _MEMORY = "peak device memory, ours / forward pass, ResNet-50, same batch"
@@ -48,6 +49,8 @@ TARGETS = [
     Target(_LIME.format("2 CPU cores, bfloat16"), _SPEED, ("LIME, bfloat16", "reference"), "cpu", at_least=1.8),
     Target(_LIME.format("2 CPU cores, float32"), _FORWARD, ("LIME", "limit"), "cpu", at_most=1.15),
     Target(_LIME.format("2 CPU cores, bfloat16"), _FORWARD, ("LIME, bfloat16", "limit"), "cpu", at_most=1.15),
+    Target(_AS_EXACT.format("float32"), _SPEED, ("LIME, balanced", "reference"), "cpu", at_least=2.5),
+    Target(_AS_EXACT.format("bfloat16"), _SPEED, ("LIME, balanced, bfloat16", "reference"), "cpu", at_least=4),
     Target("Ablation-CAM, last block, 2 CPU cores", _SPEED, ("Ablation-CAM", "reference"), "cpu", at_least=200),
     Target(
         "Account by 512 units, one image, 2 CPU cores",
