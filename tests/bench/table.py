@@ -40,7 +40,7 @@ class Target(NamedTuple):
 
 
 _LIME = "LIME, 1000 samples with superpixels, ResNet-18, {}"
-_AS_EXACT = "LIME, 667 balanced samples against 1000 of `lime`, about as exact, ResNet-18, 2 CPU cores, {}"
+_AS_EXACT = "LIME, {}, 667 balanced samples against 1000 of `lime`, about as exact, ResNet-18, 2 CPU cores"
 _SPEED = "speed, reference / ours"
 _FORWARD = "time, ours / forward passes"
 _MEMORY = "peak device memory, ours / forward pass, ResNet-50, same batch"

@@ -35,8 +35,9 @@ with log_to(snakemake.log[0]):
                 case "slow":
                     time.sleep(150 if snakemake.resources.runtime == 1 else 0)
                 case "large":
-                    np.ones(1_200_000_000 // 8)
-                    time.sleep(4)  # SLURM looks once a second
+                    held = np.ones(1_200_000_000 // 8)
+                    time.sleep(30 if snakemake.resources.mem_mb == 1000 else 0)  # SLURM looks once a second
+                    del held
         return create_dataset(group, name, **options)
 
     h5py.Group.create_dataset = interrupted
