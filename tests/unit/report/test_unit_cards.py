@@ -6,9 +6,8 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-import skimage
 from PIL import Image
-from unitlens.report import charts, pages, unit_gallery
+from unitlens.report import charts, unit_gallery
 
 CONCEPTS = pd.DataFrame(
     [
@@ -137,14 +136,6 @@ def test_regions_are_outlined_where_the_layer_has_space():
     dog, _, flat, _ = unit_gallery.collect(CONCEPTS, maps(), PICTURES)["units"]
     assert all(image["region"].startswith("M") for image in dog["images"])
     assert not any("region" in image for image in flat["images"])
-
-
-def test_outlines_have_the_corners_that_scikit_image_finds():
-    contours = skimage.measure.find_contours(np.random.default_rng(0).random((40, 40)), 0.6)
-    for contour in contours:
-        places = [0, *pages._corners(contour @ [1j, 1], 0, len(contour) - 1)]
-        np.testing.assert_array_equal(contour[places], skimage.measure.approximate_polygon(contour, pages._DEVIATION))
-    assert len(contours) > 50
 
 
 def test_evidence_is_shown_where_the_table_has_it():

@@ -192,5 +192,5 @@ def test_outline_keeps_the_largest_parts_and_no_slivers():
 
 def test_no_outline_has_fewer_corners_than_a_triangle():
     triangle = np.array([[0, 0], [0, 20], [20, 0], [0, 0]], float)  # y, x, on a square of side 64
-    assert pages._polygon(triangle) == "M0 0 40 0 0 40Z"
+    assert pages._polygon(triangle) == "M0 40 0 0 40 0Z"
     assert pages._polygon(triangle[[0, 1, 0]]) == ""
