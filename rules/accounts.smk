@@ -147,7 +147,7 @@ rule summarize_interventions:
     conda:
         "../envs/unitlens.yaml"
     resources:
-        mem_mb=memory(LABELS_MB),
+        mem_mb=memory(TRIALS_MB),
         runtime=SHORT,
     params:
         seed=config["seed"],

@@ -17,7 +17,7 @@ rule audit_classes:
     conda:
         "../envs/unitlens.yaml"
     resources:
-        mem_mb=memory(PROBES_MB),
+        mem_mb=memory(TRIALS_MB),
         runtime=SHORT,
     params:
         audit=config.get("audit", {}),

@@ -21,7 +21,7 @@ rule label_units:
         "../envs/unitlens.yaml"
     threads: config["threads"]
     resources:
-        mem_mb=memory(LABELS_MB),
+        mem_mb=memory_of_labels,
         runtime=USUAL,
     params:
         similarity=config["dissect"]["similarity"],
@@ -48,7 +48,7 @@ rule rarefy_probe:
         "../envs/unitlens.yaml"
     threads: config["threads"]
     resources:
-        mem_mb=memory(PROBES_MB),
+        mem_mb=memory_of_labels,
         runtime=LONG,
     params:
         layers=of_model("layers"),

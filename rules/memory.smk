@@ -10,9 +10,8 @@ NETWORK_MB = 1000  # a network and the libraries that run it
 ENCODER_MB = 1600  # an encoder, of which CLIP's ViT-B/16 is held twice while it is loaded
 CHANGED_MB = 1500  # a network, and images or weights that are changed again and again
 LAYER_MB = 2000  # a network, and the activations of a layer put together
-LABELS_MB = 3000  # the activations of a layer, twice, and their similarity to every concept
-CONTROLS_MB = 3000  # the outputs of all classes, shuffled layers, and their top images
-PROBES_MB = 2500  # the same of parts of the source images
+LABELS_MB = 2000  # similarities of a layer's units to every concept
+TRIALS_MB = 2500  # the accounts of all explained source images, or all trials
 WORDS_MB = 2500  # the encoder of words, and the labels of all units
 MAPS_MB = 1500  # libraries that cut, measure and draw maps
 PAIRS_MB = 2000  # the same, and the ranks of every two maps
@@ -59,10 +58,16 @@ def memory_of_classes(wildcards, attempt):
     return attempt * (TABLES_MB + 40 * count_rows("explain") // 1024)
 
 
+def memory_of_labels(wildcards, attempt):
+    """Memory for the activations of a layer, twice: 2048 units of each source image to label with (docs/cluster.md)."""
+    return attempt * (LABELS_MB + 16 * count_rows("probe") // 1024)
+
+
 def memory_of_controls(wildcards, attempt):
-    """Memory for the scores of all classes with names and of all words, theirs among them, 16 bytes each (docs/cluster.md)."""
+    """The same, and the scores of all classes with names and of all words, theirs among them, 16 bytes each."""
     classes = sum(map(count_classes, named_classes([wildcards.model])))
-    return attempt * (CONTROLS_MB + 16 * classes * (costs.count_words(config) + classes) // 2**20)
+    scores = 16 * classes * (costs.count_words(config) + classes) // 2**20
+    return memory_of_labels(wildcards, attempt) + attempt * scores
 
 
 def memory_of_network(megabytes, maps=0, section=None):
