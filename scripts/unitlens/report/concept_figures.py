@@ -237,14 +237,23 @@ def controls(controls: pd.DataFrame, *, encoder: str, models: Sequence[str] = ()
 def units_named_by_masks(units: pd.DataFrame) -> Figure:
     """Draw the shares of units that masks name, of selective and of other ones in every layer, one panel a model.
 
-    Below the name of a layer stand the categories of the named units.
+    Below the name of a layer stand the categories of the named units. A row below it shows the units with shuffled
+    weights.
     """
     charts.require(units, "q_value", "No unit overlaps a concept that enough source images show.")
-    notes = {}
-    for place, own in units[units["status"] == "named"].groupby(["model", "layer"], sort=False):
-        notes[place] = ", ".join(f"{name} {n:,}" for name, n in own["mask_category"].value_counts().items())
-    panels = _status_bars(units, notes)
-    footer = f"selective: q ≤ {SIGNIFICANT:g} by the permutation null; named: one concept in the unit's set"
+    notes, parts = {}, []
+    for (model, layer), own in units.groupby(["model", "layer"], sort=False):
+        n, selective, named = own[["shuffled_units", "shuffled_selective", "shuffled_named"]].iloc[0].astype(int)
+        numbers = {"named": named, "selective": selective - named, "not selective": n - selective}
+        statuses = [status for status, count in numbers.items() for _ in range(count)]
+        shuffled = pd.DataFrame({"model": model, "layer": f"{layer}, shuffled", "status": statuses})
+        parts += [own, shuffled] if n else [own]
+        categories = own.loc[own["status"] == "named", "mask_category"].value_counts()
+        notes[model, layer] = ", ".join(f"{name} {count:,}" for name, count in categories.items())
+        notes[model, f"{layer}, shuffled"] = f"a sample, {counted(n, 'unit')}"
+    panels = _status_bars(pd.concat(parts), notes)
+    footer = f"selective: q ≤ {SIGNIFICANT:g} by the permutation null; named: one concept in the unit's set; "
+    footer += "shuffled: with shuffled weights, themes counted as selective"
     return charts.finished(panels, "Units named by annotated images", footer=footer)
 
 

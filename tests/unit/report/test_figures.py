@@ -336,7 +336,10 @@ def controls(models):
 
 
 def annotated(models):
-    """Units of Network Dissection: named, selective, not selective, not finite; a layer has categories unheard of."""
+    """Units of Network Dissection: named, selective, not selective, not finite; a layer has categories unheard of.
+
+    Of one layer no unit with shuffled weights overlaps a mask.
+    """
     kinds = [
         ("named", "color"),
         ("named", "texture"),
@@ -350,7 +353,9 @@ def annotated(models):
         for layer in ("a", "b", "c")
         for status, category in kinds[: 4 if layer == "c" else 5] * 3
     ]
-    return pd.DataFrame(rows, columns=["model", "layer", "status", "mask_category", "q_value"])
+    table = pd.DataFrame(rows, columns=["model", "layer", "status", "mask_category", "q_value"])
+    shuffled = {"shuffled_units": 8, "shuffled_selective": 5, "shuffled_named": 2}
+    return table.assign(**{name: n * (table["layer"] != "c") for name, n in shuffled.items()})
 
 
 def switched_off(models):
