@@ -24,17 +24,17 @@ RULES = dict(
 )
 WILDCARD = re.compile(r"\{(\w+)\}")
 
-# 2 models, 3 layers each; 1020 rows to label with are 2 shards of 512, 10 rows to explain are one; 3 CAMs and LIME
+# 2 models, 3 layers each; 1020 rows to label with are one shard, and so are 10 to explain; 3 CAMs and LIME
 DEMO = {
     "retrieve_weights": 2,
     "check_model": 2,
     "check_layer": 7,  # 2 models x 3 layers that are labeled, and one more that is explained
     "retrieve_images": 3,
-    "decode_images": 10,  # 3 geometries (2 models, 1 encoder) x 2 shards; 2 x 1 to explain, 2 x 1 that are annotated
-    "extract_activations": 12,  # 2 models x 3 layers x 2 shards
+    "decode_images": 7,  # 3 geometries (2 models, 1 encoder); 2 to explain, 2 that are annotated
+    "extract_activations": 6,  # 2 models x 3 layers x 1 shard
     "retrieve_encoder": 2,  # ConSE's classifier and sentence encoder
     "collect_words": 1,
-    "embed_images": 2,
+    "embed_images": 1,
     "embed_concepts": 1,
     "label_units": 6,
     "rarefy_probe": 2,
@@ -92,8 +92,6 @@ FULL = DEMO | {
     "retrieve_encoder": 1,  # CLIP's one checkpoint
     "retrieve_images": 2,
     "decode_images": 5,  # 2 labeled models and the encoder x 1 shard, 2 explained models x 1 shard
-    "extract_activations": 6,  # 2 models x 3 layers x 1 shard
-    "embed_images": 1,
     "annotate_images": 1,  # Broden's label maps test words
     "annotate_concepts": 1,
 }
