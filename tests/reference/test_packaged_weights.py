@@ -1,13 +1,18 @@
 """The real networks of the demonstration, loaded as the workflow loads them, on real labeled source images."""
 
+from itertools import permutations
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from unitlens.explainers import cam
 from unitlens.images.decode import decode_images
+from unitlens.measures import agreement
 from unitlens.networks import encoders, network, pretrained
 from unitlens.storage.fetch import fetch, fetch_images, installed
+from unitlens.tables import agreement as agreement_tables
 
 pytestmark = pytest.mark.e2e
 
@@ -45,6 +50,32 @@ def test_accuracy_is_that_of_the_published_weights(name, top1, top5, source_imag
     assert len(labels) == 20
     assert (best[:, 0] == labels).sum() >= top1
     assert (best == labels[:, None]).any(1).sum() >= top5
+
+
+@pytest.mark.parametrize(("name", "lowest"), [("squeezenet1_1", 0.13), ("efficientnet_lite0", 0.2)])
+def test_the_chance_of_agreement_is_what_maps_of_other_source_images_score(name, lowest, source_images, tmp_path):
+    """Against each map with each of the nine other images, by itself; unrelated pixels score 0.11."""
+    settings, paths = CONFIG["models"][name], source_images[0][::2]
+    model = network.load_classifier(
+        settings["architecture"], retrieve(settings["weights"], tmp_path), layout=settings["layout"]
+    )
+    normalize = network.normalizer(*(settings["preprocessing"][key] for key in ("mean", "std")), device="cpu")
+    images = normalize(decode(paths, settings["preprocessing"]))
+    with torch.no_grad():
+        targets = model(images).argmax(1)
+    ids = np.array([path.stem for path in paths], dtype=object)
+    about = {"image_id": ids, "source_image": ids, "label": targets.numpy(), "predicted": targets.numpy()}
+    facts = {"model": name, "explained_class": "predicted", "geometry": "square"}
+    maps = {
+        method: cam.explain(model, settings["cam_layer"], images, targets, method=method)
+        for method in ("gradcam", "gradcam++")
+    }
+    files = [({**about, "saliency": own.numpy()}, {**facts, "explainer": method}) for method, own in maps.items()]
+    found = agreement_tables.match(files, area=0.2, areas=[], threshold=0.5, seed=0).set_index("measure")
+    pairs = [(maps["gradcam"][i], maps["gradcam++"][j]) for i, j in permutations(range(len(ids)), 2)]
+    level = np.mean([agreement.equal_area_iou(*pair, 0.2).item() for pair in pairs])
+    assert len(pairs) == 90 and found.chance["equal_area_iou"] == pytest.approx(level, abs=0.02)
+    assert level > lowest, "the layer's maps lie in the same places whatever an image shows"
 
 
 def test_the_surrogate_encoder_finds_the_word_for_a_source_image(tmp_path):
