@@ -163,9 +163,10 @@ def _watch(ended: threading.Event, terminal: IO[str], name: str) -> None:
 
 
 def cost() -> str:
-    """Tell seconds and memory; of the GPU only where torch is in use anyway."""
+    """Tell seconds, those of the CPU and memory; of the GPU only where torch is in use anyway."""
     kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    line = f"took {time.monotonic() - job.opened:.1f} s, held at most {kib / 1024:.0f} MiB"
+    line = f"took {time.monotonic() - job.opened:.1f} s and {sum(os.times()[:4]):.1f} CPU seconds"
+    line += f", held at most {kib / 1024:.0f} MiB"
     torch = sys.modules.get("torch")
     if torch and torch.cuda.is_initialized():
         line += f" and {torch.cuda.max_memory_allocated() / 2**20:.0f} MiB of {torch.cuda.get_device_name()}"

@@ -40,7 +40,7 @@ def read_jobs(benchmarks: str | Path, logs: str | Path) -> pd.DataFrame:
                 "rule": name.parts[0],
                 "job": name.relative_to(name.parts[0]).with_suffix("").as_posix(),
                 "seconds": _number(used["s"]),
-                "cpu_seconds": _number(used["cpu_time"]),
+                "cpu_seconds": np.fmax(_number(used["cpu_time"]), _told(r"and ([\d.]+) CPU seconds", text)),
                 "mem_mb": np.fmax(_number(used["max_rss"]), _told(r"held at most (\d+) MiB", text)),
                 "start_up_seconds": _told(r"started up in ([\d.]+) s", text),
                 "rate": float(rate),

@@ -34,7 +34,7 @@ def run(body, folder):
     )
     first, *lines, last = (folder / "logs" / "job.log").read_text().splitlines(keepends=True)
     assert re.fullmatch(r"host \S+, SLURM job 17, GPU 2\n", first), first
-    assert re.fullmatch(r"took \d+\.\d s, held at most \d+ MiB\n", last), last
+    assert re.fullmatch(r"took \d+\.\d s and \d+\.\d CPU seconds, held at most \d+ MiB\n", last), last
     return job.returncode, job.stdout, job.stderr, "".join(lines)
 
 

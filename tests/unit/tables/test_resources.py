@@ -22,13 +22,14 @@ def folder(tmp_path):
     asked = "{'tmpdir': '/tmp', 'runtime': 30, 'gpu': 1, 'mem_mb': %d, '_cores': 2}"
     tail = "\t0\texplain\t{}\t{'a': \"it's\"}\t2\t0.0\t" + asked + "\t{}"
     log = "host a\nstarted up in %s s: imports, weights, device\n5 of 10 source images, 1 a second, 5 s left\n"
-    log += "10 of 10 source images (7 of 7 batches), 2.50 a second, 0 s left\ntook 9 s, held at most %d MiB%s\n"
+    log += "10 of 10 source images (7 of 7 batches), 2.50 a second, 0 s left\n"
+    log += "took 9 s and %s CPU seconds, held at most %d MiB%s\n"
     job(
         "explain/m/00000",
         "60.0\t0:01:00\t900.5\t1\t1\t1\t1\t1\t50\t90.0" + tail % 1000,
-        log % (4.0, 800, " and 9 MiB of a GPU, which was busy 50 % of the time"),
+        log % (4.0, 89.9, 800, " and 9 MiB of a GPU, which was busy 50 % of the time"),
     )
-    job("explain/m/00001", "120.0\t0:02:00\t-\t1\t1\t1\t1\t1\t50\t90.0" + tail % 2000, log % (6.0, 1000, ""))
+    job("explain/m/00001", "120.0\t0:02:00\t-\t1\t1\t1\t1\t1\t50\t90.0" + tail % 2000, log % (6.0, 180.0, 1000, ""))
     job("index/m", "0.5\t0:00:00\tNA\t1\t1\t1\t1\t1\t0\t0.5", head=HEAD)
     return tmp_path
 
@@ -49,7 +50,7 @@ def test_what_was_asked_and_used(folder):
         "memory_used": 900.5 / 1000,
         "start_up_seconds": 5,
         "rate": 2.5,
-        "cores_busy": 1,
+        "cores_busy": 270 / 180,  # of the second job the benchmark missed half
         "gpus": 1,
         "gpu_busy": 0.5,  # the second job does not know
     }
