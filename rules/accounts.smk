@@ -59,6 +59,7 @@ rule summarize_accounts:
     params:
         shown=config["report"]["n_images"],
         classes=class_lists(),
+        digests=class_digests(class_lists().values()),
         geometries={model: geometry_name(config["models"][model]["preprocessing"]) for model in explained_models()},
         labeled=labeled_layers(),
         seed=config["seed"],

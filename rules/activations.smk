@@ -79,6 +79,7 @@ rule embed_concepts:
         encoder=encoder,
         device=config["device"],
         classes=named_classes(labeled_models()),
+        digests=class_digests(named_classes(labeled_models())),
     message:
         "Embed the concepts with {wildcards.encoder}"
     script:

@@ -19,6 +19,7 @@ rule annotate_images:
     params:
         words=words_of_annotations,
         source=source_of_annotations,
+        digests=class_digests(annotated_classes(config, "probe")),
     message:
         "Read the annotations of shard {wildcards.shard} of the probe source images"
     script:
@@ -42,6 +43,7 @@ rule annotate_concepts:
         runtime=SHORT,
     params:
         words=words_of_annotations,
+        digests=class_digests(annotated_classes(config, "probe")),
     message:
         "List the annotated concepts"
     script:

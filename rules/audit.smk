@@ -22,6 +22,7 @@ rule audit_classes:
     params:
         audit=config.get("audit", {}),
         classes=class_lists(),
+        digests=class_digests(class_lists().values()),
         seed=config["seed"],
     message:
         "Audit which concepts classes lean on"

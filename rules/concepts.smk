@@ -115,6 +115,7 @@ rule score_words:
     params:
         layers=of_model("layers"),
         classes=lambda wildcards: next(iter(named_classes([wildcards.model])), None),
+        digests=own_class_digest,
         similarity=config["dissect"]["similarity"],
         evidence=config["dissect"]["evidence"] | {"top_k": config["dissect"]["top_k"]},
         seed=config["seed"],

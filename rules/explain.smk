@@ -103,6 +103,7 @@ rule summarize_predictions:
         "../envs/unitlens.yaml"
     params:
         classes=class_lists(),
+        digests=class_digests(class_lists().values()),
     message:
         "Summarize what the models predict"
     script:

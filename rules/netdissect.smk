@@ -47,6 +47,7 @@ rule dissect_network:
         device=config["device"],
         pooling=config["dissect"]["pooling"],
         words=mask_words,
+        digests=class_digests(annotated_classes(config, ANNOTATED)),
         draws=dissection,
         detector=lambda wildcards: config["netdissect"]["detector"],
     message:

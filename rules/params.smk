@@ -42,6 +42,16 @@ def own_class_list(wildcards):
     return {wildcards.model: config["models"][wildcards.model]["classes"]}
 
 
+def class_digests(classes):
+    """Digests of the lists of classes of one's own among these: a name that is changed runs again what quotes it."""
+    files = {each for each in classes if isinstance(each, str) and each not in ("imagenet", "folders")}
+    return [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in sorted(files)]
+
+
+def own_class_digest(wildcards):
+    return class_digests(own_class_list(wildcards).values())
+
+
 def named_classes(models):
     """The class lists, each once, of those models whose classes have names."""
     lists = (config["models"][model]["classes"] for model in models)

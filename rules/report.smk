@@ -20,6 +20,7 @@ rule draw_overlays:
     params:
         shown=config["report"]["n_images"],
         classes=own_class_list,
+        digests=own_class_digest,
     message:
         "Draw what {wildcards.explainer} shows of {wildcards.model}: {output}"
     script:
@@ -49,6 +50,7 @@ rule draw_grid:
     params:
         shown=min(GRID_ROWS, config["report"]["n_images"]),
         classes=own_class_list,
+        digests=own_class_digest,
     message:
         "Draw the explanations of {wildcards.model} side by side"
     script:
@@ -117,6 +119,7 @@ rule write_explanations:
     params:
         shown=config["report"]["n_images"],
         classes=class_lists(),
+        digests=class_digests(class_lists().values()),
         area=config["agreement"]["area"],
         missing=[],
         beside=["overview", "units", "classes/index"],

@@ -43,6 +43,7 @@ rule check_model:
         network=network,
         preprocessing=preprocessing,
         source=of_model("weights"),
+        classes=lambda wildcards: count_classes(of_model("classes")(wildcards)),
     message:
         "Check that {wildcards.model} is as configured"
     script:
@@ -114,6 +115,7 @@ rule retrieve_images:
         kind=of_images("kind"),
         size=of_images("size"),
         classes=classes_of_folders,
+        digests=lambda wildcards: class_digests(classes_of_folders(wildcards)),
         fewest=fewest_source_images,
         on_bad_image=of_images("on_bad_image"),
     message:

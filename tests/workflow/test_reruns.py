@@ -72,6 +72,11 @@ def another_word(project, settings):
     toy.write_concepts(project / "config/concepts.csv", [*toy.CONCEPTS, ("yellow", "color")])
 
 
+def another_class_name(project, settings):
+    names = project / "config/classes.txt"
+    names.write_text(names.read_text(encoding="utf-8").replace(toy.CLASSES[0], "renamed"), encoding="utf-8")
+
+
 def value(*keys, to):
     """A value of the config."""
 
@@ -99,6 +104,7 @@ CHANGES = {
     "one more model, with one layer": another_model,
     "another checkpoint at `weights.path`": new_weights,
     "one more word in the list of concepts": another_word,
+    "another name in the list of classes": another_class_name,
     "three more source images to label with": appended("probe", 3),
     "two more source images to explain": appended("explain", 2),
     "another label of one source image to explain": relabeled,
