@@ -147,6 +147,17 @@ def test_files_of_equal_content_are_one_source_image_also_where_a_sheet_of_ones_
     assert datasets.source_images(tmp_path / "out.csv", paths) == ["c.png", "a.png", "c.png", "c.png"]
 
 
+def test_an_appended_copy_is_a_source_image_of_its_own_until_the_set_is_listed_again(tmp_path):
+    write(tmp_path, "set/b.png", "set/c.png", content="same")
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text("image_id,path\n1,b.png\n")
+    listed(tmp_path, sheet=sheet)
+    sheet.write_text("image_id,path\n1,b.png\n2,c.png\n")
+    assert datasets.source_images(tmp_path / "out.csv", ["c.png"]) == ["c.png"]
+    listed(tmp_path, sheet=sheet)
+    assert datasets.source_images(tmp_path / "out.csv", ["c.png"]) == ["b.png"]
+
+
 def test_crops_of_one_source_image_are_no_copies(tmp_path):
     write(tmp_path, "set/a.png")
     (tmp_path / "sheet.csv").write_text("image_id,path,crop\na1,a.png,0 0 1 0.5\na2,a.png,0 0.5 1 1\n")
