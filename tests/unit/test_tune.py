@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from unitlens.explainers import lime, lime_samples, segment
+from unitlens.explainers import lime, lime_samples, masks, segment
 from unitlens.explainers import run as run_module
 from unitlens.explainers.items import stream_seeds
 from unitlens.images import fill
@@ -297,6 +297,30 @@ def test_a_setting_without_a_penalty_is_refused_where_its_samples_have_no_single
     scores, _ = run(some_images, reference, swept)
     few = scores["setting"] == next(name for name, setting in swept.items() if setting["n_samples"] == 16)
     assert scores[few]["score"].isna().all() and scores[~few]["score"].notna().all()
+
+
+def test_images_without_finite_predictions_have_no_score(some_images, reference):
+    swept = lime_sweep.all_settings(DEFAULT, {})
+    scores, _ = run(some_images, reference, swept, predict=lambda batch: predict(batch) * math.nan)
+    assert len(scores) == 3 and scores[["score", "mask_area", "ceiling"]].isna().all(axis=None)
+
+
+def test_auto_takes_images_of_as_many_superpixels_as_it_may_draw_samples(some_images, reference, monkeypatch):
+    monkeypatch.setattr(lime_samples, "LOOKS", (8, 12, 400))  # there are 16 superpixels
+    swept = lime_sweep.all_settings(DEFAULT | {"n_samples": "auto"}, {})
+    assert run(some_images, reference, swept)[0].score.notna().all()
+    monkeypatch.setattr(lime_samples, "LOOKS", (8, 12))
+    assert run(some_images, reference, swept)[0].score.isna().all()
+
+
+def test_ties_of_the_reference_are_those_of_the_maps_of_its_explainer(some_images):
+    flat = torch.zeros(3, 16, 16).index_fill_(1, torch.arange(8), 0.5)  # a quarter is to be cut out of a half
+    score, selected = score_of("mask_iou", some_images, flat), torch.zeros(3, 16, 16, dtype=torch.bool)
+    selected[:, :4] = True
+    seeds = stream_seeds(7, "gradcam-x", IDS)
+    theirs = masks.equal_area_mask(flat, 0.25, seed=seeds)
+    found, _ = score(flat, selected, [0, 1, 2])
+    assert found.equal(masks.iou(selected, theirs)) and len(set(found.tolist())) == 3
 
 
 def test_all_settings_refused(some_images, reference):

@@ -120,10 +120,15 @@ def test_costs_of_jobs_add_up(config):
 def test_what_a_gpu_waits_for_counts_as_its_time(config):
     (cost,) = costs.estimate([("dissect_network", {"model": "a", "layer": "1"}, True)], config, ROWS.get).values()
     assert cost.gpu == pytest.approx(costs.GPU_START + 2500 * (4 * 5.6e-5 + 0.0015)) and cost.cpu == 0
+    job = ("extract_activations", {"model": "a", "shard": "00000"}, True)
+    (cost,) = costs.estimate([job], config, ROWS.get).values()
+    assert cost == pytest.approx((1, costs.GPU_START + 1000 * (5.6e-5 + 1e-4), 0, 1000 * 1.2e-6))
 
 
 def test_rules_of_little_cost_are_told_together():
     some = {"a": costs.Cost(2, 6000, 0, 1), "b": costs.Cost(1, 0, 90, 0), "c": costs.Cost(3, 0, 0.6, 0)}
+    dearest = costs.tell(some | {"e": costs.Cost(1, 0, 120, 0)}).splitlines()[2:5]
+    assert [line.split()[0] for line in dearest] == ["a", "e", "b"]
     lines = costs.tell(some | {"d": costs.Cost(1, 0, 0.6, 0)}).splitlines()
     assert "ResNet-18" in lines[0] and "docs/full-scale.md" in lines[0]
     assert [line.split() for line in lines[2:]] == [
