@@ -127,7 +127,9 @@ def mask_stability(saliencies: Sequence[Tensor], area: float, *, seeds: Sequence
     """Tell how much repeated explanations of the same images agree: the mean IoU (n,) of every two repeats.
 
     Of two or more repeats, maps (n, h, w) each, cut to the share `area` of the image: `agreement.chance_iou` of it is
-    what unrelated maps score. For each repeat there is one seed for each image, all different, to break ties.
+    what unrelated maps score. For each repeat there is one seed for each image, all different, to break ties. NaN where
+    a repeat has no map, see `has_map`.
     """
     cut = [equal_area_mask(maps, area, seed=own) for maps, own in zip(saliencies, seeds, strict=True)]
-    return torch.stack([iou(a, b) for a, b in combinations(cut, 2)]).mean(0)
+    agreement = torch.stack([iou(a, b) for a, b in combinations(cut, 2)]).mean(0)
+    return agreement.where(torch.stack([has_map(maps) for maps in saliencies]).all(0), torch.nan)

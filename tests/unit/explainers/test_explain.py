@@ -296,10 +296,14 @@ def test_stability_by_hand():
     assert result.tolist() == pytest.approx([1, 1 / 9])
 
 
-def test_stability_of_nothing_is_that_of_chance():
+def test_stability_of_flat_maps_is_that_of_chance_and_without_a_map_there_is_none():
     seeds = [range(repeat * 400, (repeat + 1) * 400) for repeat in range(2)]
-    result = masks_module.mask_stability([torch.zeros(400, 20, 20)] * 2, 0.2, seeds=seeds)
+    flat = torch.ones(400, 20, 20)
+    result = masks_module.mask_stability([flat] * 2, 0.2, seeds=seeds)
     assert result.mean().item() == pytest.approx(agreement.chance_iou(0.2), abs=0.005)
+    one_empty = flat.index_fill(0, torch.tensor([7]), 0)
+    result = masks_module.mask_stability([flat, one_empty], 0.2, seeds=seeds)
+    assert result.isnan().nonzero().flatten().tolist() == [7]
 
 
 @pytest.mark.parametrize("engine", ["explain", "explain_with_package"])
