@@ -188,7 +188,7 @@ def mean_jaccard(sets: Tensor) -> float:
 
 
 def _mean_iou(maps: Tensor, area: float, name: str, seed: int) -> tuple[float, float]:
-    """Average the equal-area IoU over all pairs of maps (draws, h, w), and what ties let it reach; NaN without a map."""
+    """Average the equal-area IoU over all pairs of maps (draws, h, w), and what ties let it reach; NaN without one."""
     seeds = stream_seeds(seed, name, [str(repeat) for repeat in range(len(maps))])
     mean = masks.mask_stability(maps[:, None], area, seeds=[[own] for own in seeds]).item()
     ceiling = float(np.mean([min(pair) for pair in combinations(self_iou(maps, area).tolist(), 2)]))
