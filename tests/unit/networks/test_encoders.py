@@ -280,3 +280,9 @@ def test_weights_that_a_sentence_encoder_lacks_are_not_made_up(text_archive, tmp
     message = r"text\.zip: model\.safetensors lacks 1 tensors of the network, embeddings\.LayerNorm\.weight first"
     with pytest.raises(ValueError, match=message):
         encoders._sentence_encoder(archive, torch.device("cpu"))
+
+
+def test_annotations_stand_for_words_that_are_all_unlike_and_for_no_images():
+    encoder = encoders.load({"kind": "annotations", "options": {}}, {}, device="cpu")
+    assert encoder.image(torch.zeros(3, 4, 4, 3)).shape == (3, 0)
+    assert encoder.text(["red", "blue"]).tolist() == [[1, 0], [0, 1]] and encoder.title == ""
