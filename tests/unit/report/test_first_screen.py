@@ -214,7 +214,7 @@ def test_read_first_says_what_is_named_selective_and_stable_and_what_to_do():
         "That makes them selective; it does not make the word right: none is named, none has a theme of at most twelve "
         "meanings.",
         "Resampling the source images keeps the word of the median active unit in 25 % of draws.",
-        "34 source images are too few to name units with an encoder: use 1,000 or more.",
+        "34 source images are too few to name units with an encoder; even 1,000 may name none.",
     ]
 
 
