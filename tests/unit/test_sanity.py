@@ -262,6 +262,11 @@ def test_settled_means_from_there_on():
     assert sanity_tables.settled_at(summary(0.9, 0.7, 0.8)) == 300
     assert sanity_tables.settled_at(summary(0.9, 0.8, 0.85)) == 100
     assert sanity_tables.settled_at(summary(0.9, 0.9, 0.79)) is None
+    more = pd.DataFrame({"measure": ["kept", "top_jaccard"], "n_samples": [400, pd.NA], "mean": [0.1, 0.1]})
+    assert sanity_tables.settled_at(pd.concat([summary(0.9, 0.8, 0.85), more])) == 100, "by its measure and numbers"
+    for mean, settled in ((0.8, True), (0.79, False)):
+        at_maps = pd.DataFrame({"measure": ["top_jaccard"], "n_samples": [pd.NA], "mean": [mean]})
+        assert sanity_tables.has_settled(at_maps, "auto") is settled
 
 
 def test_superpixels_that_were_not_selected_do_not_agree():

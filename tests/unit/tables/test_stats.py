@@ -79,7 +79,18 @@ def test_simultaneous_intervals_of_one_item_are_students_at_least():
     assert low[0] <= alone_low + 1e-12 and high[0] >= alone_high - 1e-12
     assert np.isnan(resampling.simultaneous_intervals(values[:4])).all()
     assert np.array(resampling.simultaneous_intervals(np.ones((6, 2)))).tolist() == [[1, 1], [1, 1]]
+    constant = np.ones((6, 39))
+    beside = np.array(resampling.simultaneous_intervals(np.hstack([values[:6], constant])))
+    alone = np.array(resampling.simultaneous_intervals(values[:6]))
+    np.testing.assert_allclose(beside[:, : values.shape[1]], alone)  # what is constant is no further item
     assert resampling.smallest_p(3) == 0.25 and resampling.smallest_p(40) == 2 / 10000
+
+
+def test_an_item_of_large_values_leaves_the_others_as_they_are():
+    sums = np.array([[1.0, 2, 3, 4, 6], [1e20, 2e20, 3e20, 4e20, 6e20]])
+    both = np.array(resampling.means_with_intervals(sums, np.ones(5)))
+    np.testing.assert_allclose(both[:, :1], resampling.means_with_intervals(sums[:1], np.ones(5)))
+    assert both[1, 0] < both[0, 0] < both[2, 0]
 
 
 def test_copies_of_an_item_widen_its_interval_below_ten_groups_only():
