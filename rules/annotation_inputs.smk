@@ -1,6 +1,6 @@
 # What is read of annotations: masks, boxes and labels of image sets, the words for them, and names of units.
 
-from unitlens.jobs.sheets import annotations
+from unitlens.jobs.sheets import LABELED, annotations, label_columns
 
 
 def mask_table(wildcards):
@@ -75,3 +75,12 @@ def names_at_cam_layer(pattern):
         return per_layer(pattern, [(wildcards.model, layer)] if layer in layers else [])
 
     return table
+
+
+def if_labels(*things):
+    """What is given, where source images to explain have labels; else nothing."""
+    images = config["images"]["explain"]
+    columns, rows = read_sheet(images["sheet"]) if "sheet" in images else ([], [])
+    places = [columns.index(name) for name in label_columns(columns)]
+    found = images.get("kind") in LABELED or any(row[place] for row in rows for place in places)
+    return list(things) if found else []

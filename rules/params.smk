@@ -2,7 +2,7 @@
 
 import hashlib
 
-from unitlens.jobs.sheets import FEWEST_SOURCE_IMAGES, LABELED, annotated_classes, label_columns
+from unitlens.jobs.sheets import FEWEST_SOURCE_IMAGES, annotated_classes
 
 
 def network(wildcards):
@@ -155,12 +155,3 @@ def tuning_objective(wildcards):
         "steps": config["faithfulness"]["steps"],
         "baseline": config["faithfulness"]["baselines"][0],
     }
-
-
-def if_labels(*things):
-    """What is given, where source images to explain have labels; else nothing."""
-    images = config["images"]["explain"]
-    columns, rows = read_sheet(images["sheet"]) if "sheet" in images else ([], [])
-    places = [columns.index(name) for name in label_columns(columns)]
-    found = images.get("kind") in LABELED or any(row[place] for row in rows for place in places)
-    return list(things) if found else []
