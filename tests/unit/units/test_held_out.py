@@ -96,6 +96,9 @@ def test_what_is_active():
 def test_constants_have_no_score():
     assert all(np.isnan(value) for value in one(np.ones(20), np.arange(20)).values())
     assert all(np.isnan(value) for value in one(np.arange(20), np.ones(20)).values())
+    beside = np.stack([np.ones(20), np.arange(20)], 1)
+    (found,) = held_out.compute(beside, np.stack([np.arange(20)] * 2, 1), np.arange(20)[None])
+    assert np.isnan(found).all(0).tolist() == [True, False] and not np.isnan(found[:, 1]).any()
 
 
 # chance

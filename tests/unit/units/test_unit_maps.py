@@ -111,6 +111,14 @@ def test_a_map_that_is_not_finite_is_empty(value):
     assert not kept.peak[0, 0].isfinite() and kept.peak[0, 1] == 3
 
 
+def test_there_are_no_more_rows_than_source_images():
+    maps = torch.rand(3, 2, 1, 2)
+    pooled = torch.tensor([[1.0, 2.0], [5.0, 3.0], [4.0, 9.0]])
+    kept = exemplars.keep(None, pooled, maps, torch.tensor([0, 1, 1]), k=4)  # rows 1 and 2 are of one source image
+    assert kept.row.tolist() == [[1, 0, -1, -1], [2, 0, -1, -1]]
+    assert kept.activation[:, 2:].isneginf().all() and not kept.maps[:, 2:].any() and not kept.peak[:, 2:].any()
+
+
 def test_a_layer_without_space_has_no_maps():
     assert top_maps("logits").keys() == {"row", "activation", "image_id"}
 
