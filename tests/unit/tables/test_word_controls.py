@@ -130,6 +130,7 @@ def test_sets_are_judged_by_classes_that_did_not_calibrate_them():
     for seed in range(100):
         labeled = labeling.Labeled(table, torch.as_tensor(rng.random((20, 30))), np.arange(30))
         found = word_controls._judged(labeled, rng.integers(0, 30, 20), seed)
+        assert found["right_covered"].notna().all() and found["right_size"].notna().all(), "both halves are judged"
         covered.append(found["right_covered"].mean())
     assert np.mean(covered) == pytest.approx(10 / 11, abs=0.025)
 
