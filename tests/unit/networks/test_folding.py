@@ -77,6 +77,13 @@ def test_a_layer_gives_what_it_gave_unless_it_was_folded_and_is_asked_for():
         hooks.run_to(model, "layer2.0.conv2", images())
 
 
+def test_a_layer_is_left_alone_by_any_of_its_names():
+    torch.manual_seed(0)
+    model = trained(Toy())
+    model.alias = model.conv
+    assert fold(model, "alias") == 0 and fold(model) == 1
+
+
 def test_activations_inside_a_normalization_keep_their_names():
     torch.manual_seed(0)
     model = trained(timm.create_model("tf_efficientnet_lite0"))
