@@ -114,7 +114,9 @@ def test_a_map_that_is_not_finite_is_empty(value):
 def test_there_are_no_more_rows_than_source_images():
     maps = torch.rand(3, 2, 1, 2)
     pooled = torch.tensor([[1.0, 2.0], [5.0, 3.0], [4.0, 9.0]])
-    kept = exemplars.keep(None, pooled, maps, torch.tensor([0, 1, 1]), k=4)  # rows 1 and 2 are of one source image
+    kept, sources = None, torch.tensor([0, 1, 1])
+    for part in (slice(2), slice(2, None)):
+        kept = exemplars.keep(kept, pooled[part], maps[part], sources, k=4)
     assert kept.row.tolist() == [[1, 0, -1, -1], [2, 0, -1, -1]]
     assert kept.activation[:, 2:].isneginf().all() and not kept.maps[:, 2:].any() and not kept.peak[:, 2:].any()
 
