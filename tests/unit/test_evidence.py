@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from noise import OF_ALL_IMAGES, OF_TOP_IMAGES
 from scipy import stats
 from unitlens.report import concept_findings
 from unitlens.tables import labeling, unit_labels
@@ -132,33 +133,6 @@ def noise_layer(seed, kinds, source_images, crops):
     noise = [[rng.normal(size=shape) for shape in shapes] for _ in kinds]
     made = [kind(own[images["source_image"].astype(int)], each) for kind, (own, each) in zip(kinds, noise, strict=True)]
     return {"activations": np.hstack(made).astype(np.float32), "image_id": ids}, images, concepts
-
-
-def by_image(_, image):
-    return image
-
-
-def by_source_image(own, image):
-    return own + 0.3 * image
-
-
-def alike_in_crops(own, image):
-    return own + 0.01 * image
-
-
-def dense(own, _):
-    return np.abs(own) + 1
-
-
-def rectified(own, _):
-    return np.maximum(own, 0)
-
-
-def sparse(own, _):
-    return np.maximum(own - 1.8, 0)
-
-
-OF_TOP_IMAGES, OF_ALL_IMAGES = (by_image, by_source_image, alike_in_crops), (dense, rectified, sparse)
 
 
 @pytest.mark.parametrize(
