@@ -35,6 +35,8 @@ def fold_batch_norm(model: nn.Module, run: Callable[[], Tensor], *, layers: Iter
     with torch.no_grad():
         expected, pairs = _normalized(model, run)
         pairs = {norm: conv for norm, conv in pairs.items() if conv not in read and _can_fold(norm, conv)}
+        if not pairs:
+            return 0
         before = [(conv, conv.weight, conv.bias) for conv in pairs.values()]
         for norm, conv in pairs.items():
             statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias

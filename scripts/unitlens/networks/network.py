@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unitlens.jobs.sheets import class_names
+from unitlens.jobs.sheets import class_names, sides
 from unitlens.networks import checkpoints, folding, heads, hub
 from unitlens.networks.build import build, options_of
 from unitlens.networks.memory import halving
@@ -151,8 +151,7 @@ def set_precision(model: nn.Module, precision: str) -> tuple[nn.Module, torch.dt
 
 def noise(crop: int | Sequence[int]) -> Tensor:
     """Make two uint8 images (2, h, w, 3) of random pixels; `crop` is a side, or height and width."""
-    size = (2, *np.broadcast_to(crop, 2), 3)
-    return torch.from_numpy(np.random.default_rng(0).integers(256, size=size, dtype=np.uint8))
+    return torch.from_numpy(np.random.default_rng(0).integers(256, size=(2, *sides(crop), 3), dtype=np.uint8))
 
 
 def pick_device(device: str) -> torch.device:
