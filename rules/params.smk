@@ -2,7 +2,7 @@
 
 import hashlib
 
-from unitlens.jobs.sheets import FEWEST_SOURCE_IMAGES, annotated_classes
+from unitlens.jobs.sheets import FEWEST_SOURCE_IMAGES, annotated_classes, is_own_list
 
 
 def network(wildcards):
@@ -44,8 +44,8 @@ def own_class_list(wildcards):
 
 def class_digests(classes):
     """Digests of the lists of classes of one's own among these: a name that is changed runs again what quotes it."""
-    files = {each for each in classes if isinstance(each, str) and each not in ("imagenet", "folders")}
-    return [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in sorted(files)]
+    files = sorted(set(filter(is_own_list, classes)))
+    return [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files]
 
 
 def own_class_digest(wildcards):

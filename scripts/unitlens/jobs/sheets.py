@@ -265,6 +265,11 @@ def check_shown(config: dict) -> list[str]:
     return problems
 
 
+def is_own_list(classes: object) -> bool:
+    """Tell whether classes are a file of one's own: neither a number nor a list that has a name."""
+    return isinstance(classes, str) and classes not in ("imagenet", "folders")
+
+
 def check_classes(config: dict) -> list[str]:
     """List what is wrong with lists of classes."""
     lists = {f"models.{name}.classes": model["classes"] for name, model in config["models"].items()}
@@ -274,7 +279,7 @@ def check_classes(config: dict) -> list[str]:
         for source in ("boxes", "labels")
         if source in given
     }
-    files = {key: path for key, path in lists.items() if isinstance(path, str) and path not in ("imagenet", "folders")}
+    files = {key: path for key, path in lists.items() if is_own_list(path)}
     return [line for key, path in files.items() for line in _check_names(path, key)]
 
 
