@@ -131,7 +131,7 @@ def collect(
         "groups": groups,
         "statuses": [
             *concepts.sort_values("claim", kind="stable")["status"].unique(),
-            *filter(None, concepts.sort_values("claim_by_masks", kind="stable")["mask_claim"].unique()),
+            *map(_by_masks, filter(None, concepts.sort_values("claim_by_masks")["mask_status"].unique())),
         ],
         "columns": [each._asdict() for each in evidence],
         "chart": _chart([*models, *(group["model"] for group in groups)]),
@@ -235,12 +235,12 @@ def with_linear(units: pd.DataFrame, linear: pd.DataFrame | None) -> pd.DataFram
 def with_masks(units: pd.DataFrame, masks: pd.DataFrame | None) -> pd.DataFrame:
     """Add what Network Dissection calls a unit, in empty texts where it has no name or theme for it.
 
-    ``masks`` is the name or theme, ``mask_claim`` which of the two it is, ``mask_word`` the best word.
+    ``masks`` is the name or theme, ``mask_status`` which of the two it is, ``mask_word`` the best word.
     """
     if masks is None:
-        return units.assign(masks="", mask_claim="", mask_word="")
+        return units.assign(masks="", mask_status="", mask_word="")
     titles, status = unit_labels.titles(masks.assign(concept=masks["mask_concept"])), masks["status"]
-    words = {"masks": titles, "mask_claim": status + accounts.BY_MASKS, "mask_word": masks["mask_concept"]}
+    words = {"masks": titles, "mask_status": status, "mask_word": masks["mask_concept"]}
     told = masks[_KEYS].assign(**words)[status.isin(unit_labels.TOLD)]
     return _joined(units.drop(columns="masks", errors="ignore"), told)
 
@@ -255,7 +255,7 @@ def _with_rank(concepts: pd.DataFrame) -> pd.DataFrame:
     order = concepts.assign(title=unit_labels.titles(concepts))
     ranks = {name: rank for rank, name in enumerate(unit_labels.STATUSES)}
     order["claim"] = concepts["status"].map(ranks)
-    order["claim_by_masks"] = concepts["mask_claim"].str.removesuffix(accounts.BY_MASKS).map(ranks)
+    order["claim_by_masks"] = concepts["mask_status"].map(ranks)
     order["most"] = order[["claim", "claim_by_masks"]].min(axis=1)
     order["fit"] = -concepts["held_out_correlation"] if "held_out_correlation" in concepts else 0.0
     ranked = order.reset_index().sort_values(["most", "claim", "fit"], kind="stable").index
@@ -323,10 +323,15 @@ def _card(record: Mapping[str, object], evidence: Sequence[Evidence]) -> dict[st
         "best": best.split("; ") if best else [],
         "linear": record["linear"],
         "masks": record["masks"],
-        "mask_claim": record["mask_claim"],
+        "mask_claim": _by_masks(record["mask_status"]),
         "mask_word": record["mask_word"],
         "values": [_short(record[each.column]) for each in evidence],
     }
+
+
+def _by_masks(status: str) -> str:
+    """Call a status of Network Dissection, as the page does; an empty text where there is none."""
+    return status and status + accounts.BY_MASKS
 
 
 def _images(arrays: Mapping[str, np.ndarray], thumbs: np.ndarray, unit: int) -> list[dict[str, object]]:
