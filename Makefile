@@ -107,6 +107,7 @@ bench: env
 	PYTHONPATH=scripts python tests/bench/extraction.py
 	PYTHONPATH=scripts python tests/bench/images.py
 	PYTHONPATH=scripts python tests/bench/scale.py
+	PYTHONPATH=scripts python tests/bench/starts.py
 
 bench-gpu: env
 	PYTHONPATH=scripts python tests/bench/explainers.py --device cuda $(BENCH)

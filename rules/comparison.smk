@@ -4,6 +4,7 @@
 rule compare_models:
     input:
         concepts="results/concepts.csv",
+        controls="results/controls.csv",
         rarefied=expand("results/rarefaction/{model}.csv", model=labeled_models()),
     output:
         frequent="results/comparison/frequent_concepts.csv",
@@ -17,35 +18,7 @@ rule compare_models:
         category_differences="results/comparison/category_differences.csv",
         unique_concepts="results/comparison/unique_concepts.csv",
         findings="results/findings/concepts.json",
-    log:
-        "results/logs/compare_models/all.log",
-    benchmark:
-        "results/benchmarks/compare_models/all.tsv"
-    localrule: True
-    conda:
-        "../envs/unitlens.yaml"
-    params:
-        seed=config["seed"],
-    message:
-        "Compare what the models have learned"
-    script:
-        "../scripts/compare_models.py"
-
-
-rule draw_concepts:
-    input:
-        frequent="results/comparison/frequent_concepts.csv",
-        layers="results/comparison/layers.csv",
-        rarefaction="results/comparison/rarefaction.csv",
-        probe_sizes="results/comparison/probe_sizes.csv",
-        categories="results/comparison/categories.csv",
-        trend="results/comparison/trend.csv",
-        differences="results/comparison/category_differences.csv",
-        concepts="results/concepts.csv",
-        controls="results/controls.csv",
-        forecast="results/comparison/forecast.csv",
-    output:
-        frequent=report(
+        frequent_drawn=report(
             "results/figures/concepts/frequent.svg",
             category="3 Concepts",
             labels={"result": "figure: most frequent concepts"},
@@ -64,21 +37,22 @@ rule draw_concepts:
             labels={"result": "figure: words where the truth is known"},
             caption="../report/controls.rst",
         ),
-        categories="results/figures/concepts/categories.svg",
-        rarefaction="results/figures/concepts/rarefaction.svg",
+        categories_drawn="results/figures/concepts/categories.svg",
+        rarefaction_drawn="results/figures/concepts/rarefaction.svg",
         again="results/figures/concepts/words_again.svg",
-        trend="results/figures/concepts/trend.svg",
-        differences="results/figures/concepts/category_differences.svg",
+        trend_drawn="results/figures/concepts/trend.svg",
+        differences_drawn="results/figures/concepts/category_differences.svg",
     log:
-        "results/logs/draw_concepts/all.log",
+        "results/logs/compare_models/all.log",
     benchmark:
-        "results/benchmarks/draw_concepts/all.tsv"
+        "results/benchmarks/compare_models/all.tsv"
     localrule: True
     conda:
         "../envs/unitlens.yaml"
     params:
+        seed=config["seed"],
         models=list(config["models"]),
     message:
-        "Draw what the models have learned"
+        "Compare what the models have learned, and draw it"
     script:
-        "../scripts/draw_concepts.py"
+        "../scripts/compare_models.py"

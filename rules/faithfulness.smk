@@ -64,21 +64,26 @@ rule draw_faithfulness:
         summary="results/faithfulness_summary.csv",
         curves="results/faithfulness_curves.csv",
     output:
-        scores=report(
-            "results/figures/faithfulness/{model}/scores.svg",
-            category="7 Faithfulness",
-            labels={"result": "figure: scores of the explainers and of the control maps, {model}"},
-            caption="../report/faithfulness_scores.rst",
-        ),
-        curves="results/figures/faithfulness/{model}/curves.svg",
+        scores=[
+            report(
+                f"results/figures/faithfulness/{model}/scores.svg",
+                category="7 Faithfulness",
+                labels={"result": f"figure: scores of the explainers and of the control maps, {model}"},
+                caption="../report/faithfulness_scores.rst",
+            )
+            for model in explained_models()
+        ],
+        curves=expand("results/figures/faithfulness/{model}/curves.svg", model=explained_models()),
     log:
-        "results/logs/draw_faithfulness/{model}.log",
+        "results/logs/draw_faithfulness/all.log",
     benchmark:
-        "results/benchmarks/draw_faithfulness/{model}.tsv"
+        "results/benchmarks/draw_faithfulness/all.tsv"
     localrule: True
     conda:
         "../envs/unitlens.yaml"
+    params:
+        models=explained_models(),
     message:
-        "Draw how faithful the explainers of {wildcards.model} are"
+        "Draw how faithful the explainers are"
     script:
         "../scripts/draw_faithfulness.py"

@@ -48,6 +48,14 @@ rule collect_tuning:
         keywords=expand("results/tuning/{model}/best.json", model=explained_models()),
         presets="results/tuning/presets.json",
         findings="results/findings/tuning.json",
+        front=report(
+            "results/figures/tuning/tuning_front.svg",
+            category="9 Tuning",
+            labels={"result": "figure: score and forward passes"},
+            caption="../report/tuning_front.rst",
+        ),
+        front_by_seconds="results/timings/tuning.svg",
+        effects_drawn="results/figures/tuning/tuning_effects.svg",
     log:
         "results/logs/collect_tuning/all.log",
     benchmark:
@@ -58,36 +66,8 @@ rule collect_tuning:
     params:
         settings=tuned_settings,
         models=explained_models(),
+        colored=list(config["models"]),
     message:
-        "Rank the settings of LIME"
+        "Rank the settings of LIME, and draw them"
     script:
         "../scripts/collect_tuning.py"
-
-
-rule draw_tuning:
-    input:
-        settings="results/tuning.csv",
-        effects="results/tuning/effects.csv",
-        timings="results/timings/tuning.csv",
-    output:
-        front=report(
-            "results/figures/tuning/tuning_front.svg",
-            category="9 Tuning",
-            labels={"result": "figure: score and forward passes"},
-            caption="../report/tuning_front.rst",
-        ),
-        effects="results/figures/tuning/tuning_effects.svg",
-        timings="results/timings/tuning.svg",
-    log:
-        "results/logs/draw_tuning/all.log",
-    benchmark:
-        "results/benchmarks/draw_tuning/all.tsv"
-    localrule: True
-    conda:
-        "../envs/unitlens.yaml"
-    params:
-        models=list(config["models"]),
-    message:
-        "Draw the settings of LIME"
-    script:
-        "../scripts/draw_tuning.py"

@@ -1,4 +1,4 @@
-"""Rank the settings of LIME for each model, and write the best of them as configuration and as keywords."""
+"""Rank the settings of LIME for each model, draw them, and write the best as configuration and as keywords."""
 
 from unitlens.jobs.logs import log_to
 
@@ -9,7 +9,7 @@ with log_to(snakemake.log[0]):
     import pandas as pd
     import yaml
     from unitlens.measures import lime_sweep
-    from unitlens.report import evaluation_findings, pages
+    from unitlens.report import cost_figures, evaluation_findings, pages
     from unitlens.storage.tables import read_table, write_table
     from unitlens.tables import tuning
 
@@ -20,6 +20,12 @@ with log_to(snakemake.log[0]):
     for name, table in made.items():
         write_table(table, output[name])
         print(f"{name}\n{table.to_string()}\n")
+    made = {name: read_table(output[name]) for name in made}  # figures are of the digits that the files have
+    cost_figures.tuning_front(made["settings"], output.front, cost="forward_passes", models=params.colored)
+    seconds = made["timings"][["model", "setting", "seconds", "front"]]
+    timed = made["settings"].drop(columns="front").merge(seconds, on=["model", "setting"])
+    cost_figures.tuning_front(timed, output.front_by_seconds, cost="seconds", models=params.colored)
+    cost_figures.tuning_effects(made["effects"], output.effects_drawn, models=params.colored)
     best = tuning.best_settings(made["settings"], **params.settings)
     seed = params.settings["seed"]
     for model, config, keywords in zip(params.models, output.best, output.keywords, strict=True):

@@ -4,10 +4,9 @@ from unitlens.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     import torch
-    from unitlens.measures.word_controls import beside_shuffled
-    from unitlens.networks import describe, hooks, layer_outputs, network
-    from unitlens.storage import shards
-    from unitlens.storage.arrays import write_arrays
+    from unitlens.measures import word_controls
+    from unitlens.networks import describe, hooks, layer_outputs
+    from unitlens.storage import arrays, shards
     from unitlens.storage.files import read_facts
     from unitlens.storage.tables import write_table
     from unitlens.tables.netdissect import mask_words, with_control
@@ -15,12 +14,13 @@ with log_to(snakemake.log[0]):
 
     torch.set_num_threads(snakemake.threads)
     params, layer, images = snakemake.params, snakemake.wildcards.layer, snakemake.input.images
-    net = network.load_network(params.network, snakemake.input.weights, snakemake.input.model, device=params.device)
+    given = {"device": params.device, "layers": [layer], "seed": params.draws["seed"]}
+    net, shuffled = word_controls.load(params.network, snakemake.input.weights, snakemake.input.model, **given)
     forward = layer_outputs.remembering(lambda batch: hooks.run_to(net.model, layer, net.normalize(batch)))
     image_id, source_image = (shards.read_column(images, name) for name in ("image_id", "source_image"))
     words, source = mask_words(**params.words), "masks" if "masks" in params.words else "boxes"
     dissection = netdissect.dissect(
-        beside_shuffled(net, layer, forward, seed=params.draws["seed"]),
+        word_controls.beside_shuffled(net, shuffled, layer, forward, seed=params.draws["seed"]),
         lambda names: shards.read_blocks(images, names, snakemake.resources.batch_size),
         **{name: words[column].to_numpy() for name, column in (("values", "value"), ("categories", "category"))},
         source=source,
@@ -37,4 +37,4 @@ with log_to(snakemake.log[0]):
         batches = shards.read_blocks(images, ["images"], snakemake.resources.batch_size)
         top = exemplars.top_maps(forward, batches, image_id, source_image, pooling=pooling)
         about = {"layer": layer, "pooling": pooling, "geometry": shards.read_columns(images[0])[1]["geometry"]}
-        write_arrays(path, top, net.facts | about)
+        arrays.write_arrays(path, top, net.facts | about)

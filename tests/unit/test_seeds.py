@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torchvision
 import toy
 from PIL import Image
 from unitlens.explainers import hadamard, items, lime, lime_samples, run, segment, surrogate
@@ -188,15 +189,30 @@ def controls_of_words(seed):
 
 def outputs_of_shuffled(seed):
     torch.manual_seed(0)
-    net = Network(two_layers(), lambda images: torch.as_tensor(images)[:, 0, :4, 0].float(), None, "cpu", {})
-    return measured.outputs(net, [np.arange(32.0).reshape(2, 1, 16, 1)], poolings={"1": "avg"}, seed=seed)[1]["1"]
+    model = two_layers()
+    net = Network(model, lambda images: torch.as_tensor(images)[:, 0, :4, 0].float(), None, "cpu", {})
+    measured.shuffle(model, seed=seed)
+    return measured.outputs(net, model, [np.arange(32.0).reshape(2, 1, 16, 1)], poolings={"1": "avg"})[1]["1"]
+
+
+def weights_of_shuffled(seed):
+    torch.manual_seed(0)
+    settings = {"architecture": "torchvision:resnet18", "layout": "named", "classes": 2, "precision": "float32"}
+    with tempfile.TemporaryDirectory() as folder:
+        weights, facts = Path(folder, "weights.bin"), Path(folder, "model.json")
+        torch.save(torchvision.models.resnet18(num_classes=2).state_dict(), weights)
+        facts.write_text('{"model": "m", "weights_sha256": "ab", "input": {"crop": 32}}')
+        settings |= {"mean": [0.5] * 3, "std": [0.5] * 3}
+        net, shuffled = measured.load(settings, weights, facts, device="cpu", layers=["conv1"], seed=seed)
+    assert not torch.equal(net.model.fc.weight, shuffled.fc.weight)
+    return shuffled.fc.weight
 
 
 def maps_of_shuffled(seed):
     torch.manual_seed(0)
-    model, own = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 1)), torch.zeros(2, 4, 4, 4)
+    model, own = torch.nn.Sequential(torch.nn.Conv2d(1, 100, 1)), torch.zeros(2, 100, 4, 4)
     net = Network(model, lambda images: torch.as_tensor(images).movedim(3, 1).float(), None, "cpu", {})
-    return measured.beside_shuffled(net, "0", lambda _: own, seed=seed)(np.arange(32.0).reshape(2, 4, 4, 1))
+    return measured.beside_shuffled(net, model, "0", lambda _: own, seed=seed)(np.arange(32.0).reshape(2, 4, 4, 1))
 
 
 def two_layers():
@@ -479,7 +495,8 @@ CASES = {
         seed=s,
     ),
     "word_controls.score": controls_of_words,
-    "word_controls.outputs": outputs_of_shuffled,
+    "word_controls.shuffle": outputs_of_shuffled,
+    "word_controls.load": weights_of_shuffled,
     "word_controls.beside_shuffled": maps_of_shuffled,
     "sanity.randomize": randomized,
     "sanity.cascade_maps": lambda s: [

@@ -22,6 +22,7 @@ SCORING = {"match_explanations", "score_agreement", "score_localization"}  # the
 LIGHT = sorted(path.stem for path in SCRIPTS.glob("*.py") if path.stem not in HEAVY | SCORING)
 DRAWING = {"draw_", "write_explanations", "write_overview", "write_units"}  # with Matplotlib, beside those of figures
 WITH_FIGURES = {f"summarize_{topic}" for topic in ["accounts", "interventions", "localization", "resources", "sanity"]}
+WITH_FIGURES |= {"compare_models"}
 
 
 def imported(nodes):

@@ -226,15 +226,13 @@ def tune(folder, sizes):
     made = {name: f"{folder}/{name}.csv" for name in ("settings", "effects", "selection")}
     made |= {"presets": f"{folder}/presets.json", "findings": f"{folder}/findings.json"}
     one = {"best": f"{folder}/best.yaml", "keywords": f"{folder}/best.json"}
-    outputs = Namedlist(fromdict=made | {"timings": f"{folder}/timings.csv"})
+    figures = {name: f"{folder}/{name}.svg" for name in ("front", "front_by_seconds", "effects_drawn")}
+    outputs = Namedlist(fromdict=made | {"timings": f"{folder}/timings.csv"} | figures)
     for name, path in one.items():
         outputs.append(path)
         outputs._set_name(name, len(outputs) - 1, end=len(outputs))
-    adapter("collect_tuning", inputs, outputs, params={"settings": TUNE, "models": [MODEL]})
-    figures = {name: f"{folder}/{name}.svg" for name in ("front", "effects", "timings")}
-    drawn = {name: f"{folder}/{name}.csv" for name in ("settings", "effects", "timings")}
-    adapter("draw_tuning", drawn, figures, params={"models": [MODEL]})
-    return [*made.values(), *one.values(), figures["front"], figures["effects"]]
+    adapter("collect_tuning", inputs, outputs, params={"settings": TUNE, "models": [MODEL], "colored": [MODEL]})
+    return [*made.values(), *one.values(), figures["front"], figures["effects_drawn"]]
 
 
 def in_shards(make, name, size, **options):
@@ -859,7 +857,9 @@ def test_faithfulness():
     assert sorted(means[means.measure == "road_lerf"].share.unique()) == [0.3, 0.6]
     assert len(json.loads(Path(outputs["findings"]).read_text())) == 3  # deletion, insertion, ROAD
     figures = {name: f"faithful/{name}.svg" for name in ("scores", "curves")}
-    adapter("draw_faithfulness", {"summary": outputs["summary"], "curves": outputs["curves"]}, figures, model=MODEL)
+    drawn = {name: [path] for name, path in figures.items()}
+    files = {"summary": outputs["summary"], "curves": outputs["curves"]}
+    adapter("draw_faithfulness", files, drawn, params={"models": [MODEL]})
     assert all(Path(path).stat().st_size for path in figures.values())
 
 

@@ -1,7 +1,8 @@
 """Run a network for the controls of its words: outputs whose names are known, and layers that have learned nothing."""
 
-import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,20 +11,32 @@ from torch import Tensor, nn
 from unitlens.measures.sanity import layers_with_weights, randomize
 from unitlens.networks import hooks, layer_outputs
 from unitlens.networks.memory import halving
-from unitlens.networks.network import Network
+from unitlens.networks.network import Network, load_network
 
 MASKED_UNITS = 64  # of a layer with shuffled weights, at random, that masks are compared with
 
 
+def load(
+    settings: Mapping[str, object], *files: str | Path, device: str, layers: Sequence[str], seed: int
+) -> tuple[Network, nn.Module]:
+    """Load a network of which `layers` will be read, and once more with shuffled weights; see `load_network`."""
+    load_once = partial(load_network, settings, *files, device=device, layers=layers)
+    return load_once(), load_once(change=partial(shuffle, seed=seed)).model
+
+
+def shuffle(model: nn.Module, *, seed: int) -> None:
+    """Shuffle the weights of a network within every tensor, in place."""
+    randomize(model, layers_with_weights(model), seed=seed)
+
+
 def outputs(
-    net: Network, batches: Iterable[Tensor], *, poolings: Mapping[str, str], seed: int
+    net: Network, shuffled: nn.Module, batches: Iterable[Tensor], *, poolings: Mapping[str, str]
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Give the scores (n, classes) of a network, and layers (n, units) of a copy of it whose weights are shuffled.
+    """Give the scores (n, classes) of a network, and layers (n, units) of it with its weights `shuffled`.
 
     `batches` are of uint8 images (n, h, w, channels), read once; `poolings` says how each layer is pooled, as
-    `layer_outputs.pool` does. Values of the copy that are not finite count as 0.
+    `layer_outputs.pool` does. Values of shuffled weights that are not finite count as 0.
     """
-    shuffled = _shuffled(net, seed)
     sizes = []
 
     @halving
@@ -44,24 +57,23 @@ def outputs(
 
 
 def beside_shuffled(
-    net: Network, layer: str, forward: Callable[[np.ndarray], Tensor], *, seed: int
+    net: Network, shuffled: nn.Module, layer: str, forward: Callable[[np.ndarray], Tensor], *, seed: int
 ) -> Callable[[np.ndarray], Tensor]:
-    """Make the function that puts maps of a copy with shuffled weights behind a layer's own, (n, units, h, w).
+    """Make the function that puts a layer's maps with weights `shuffled` behind its own, (n, units, h, w).
 
-    So a pass over annotated images serves both. Of the copy there are at most `MASKED_UNITS`, at random; its values
-    that are not finite count as 0. `forward` gives the layer's output of uint8 images (n, h, w, channels), which is
-    given as it is where that is (n, units).
+    So a pass over annotated images serves both. With shuffled weights there are at most `MASKED_UNITS` units, at
+    random; values that are not finite count as 0. `forward` gives the layer's output of uint8 images (n, h, w,
+    channels), which is given as it is where that is (n, units).
     """
-    shuffled = _shuffled(net, seed)
 
-    def of_copy(images: np.ndarray) -> Tensor:
+    def with_shuffled(images: np.ndarray) -> Tensor:
         inputs = net.normalize(images)
         with torch.inference_mode():
             maps = hooks.run_to(shuffled, layer, inputs).nan_to_num(0, 0, 0)
         maps = layer_outputs.as_grid(maps, inputs, layer)
         return maps[:, np.sort(np.random.default_rng(seed).permutation(maps.shape[1])[:MASKED_UNITS])]
 
-    other = layer_outputs.remembering(of_copy)
+    other = layer_outputs.remembering(with_shuffled)
 
     def both(images: np.ndarray) -> Tensor:
         own = forward(images)
@@ -71,10 +83,3 @@ def beside_shuffled(
         return torch.cat([own, other(images)], 1)
 
     return both
-
-
-def _shuffled(net: Network, seed: int) -> nn.Module:
-    """Copy a network and shuffle its weights within every tensor."""
-    model = copy.deepcopy(net.model)
-    randomize(model, layers_with_weights(model), seed=seed)
-    return model

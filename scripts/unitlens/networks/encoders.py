@@ -69,7 +69,8 @@ def conse(
     @torch.inference_mode()
     def image(images: Tensor) -> Tensor:
         if not predict:  # texts need no classifier
-            classifier = network.load_classifier(architecture, files["image"], layout=layout, device=device)
+            options = {"layout": layout, "device": device, "in_place": True}
+            classifier = network.load_classifier(architecture, files["image"], **options)
             folding.fold_batch_norm(classifier, lambda: classifier(normalize(images[:2])))
             predict.append(network.predictor(classifier, normalize))
         weights, best = predict[0](images).topk(_TOP_CLASSES)  # (n, 10)

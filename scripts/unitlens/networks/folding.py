@@ -32,7 +32,7 @@ def fold_batch_norm(model: nn.Module, run: Callable[[], Tensor], *, layers: Iter
     """
     names = dict(model.named_modules(remove_duplicate=False))
     read = {names.get(split_call(layer)[0]) for layer in layers}
-    with torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad():
         expected, pairs = _normalized(model, run)
         pairs = {norm: conv for norm, conv in pairs.items() if conv not in read and _can_fold(norm, conv)}
         if not pairs:
@@ -68,10 +68,12 @@ def _normalized(model: nn.Module, run: Callable[[], Tensor]) -> tuple[Tensor, di
     def count(module: nn.Module, args: tuple) -> None:
         calls[module] += 1
         if isinstance(module, _BatchNorm) and args and id(args[0]) in made:
-            found[module] = made[id(args[0])][0]
+            conv, output, version = made[id(args[0])]
+            if output._version == version:  # no activation has worked in place
+                found[module] = conv
 
-    def keep(module: nn.Module, args: tuple, output: object) -> None:
-        made[id(output)] = module, output  # which holds it, so that nothing else gets its number
+    def keep(module: nn.Module, args: tuple, output: Tensor) -> None:
+        made[id(output)] = module, output, output._version  # which holds it, so that nothing else gets its number
 
     kinds = [module for module in model.modules() if isinstance(module, _BatchNorm | _ConvNd)]
     handles = [module.register_forward_pre_hook(count) for module in kinds]

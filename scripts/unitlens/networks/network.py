@@ -43,6 +43,7 @@ def load_classifier(
     output: str | int | None = None,
     checkpoint_key: str | None = None,
     checkpoint_prefix: str | None = None,
+    in_place: bool = False,
 ) -> nn.Module:
     """Load a classifier for inference.
 
@@ -62,11 +63,14 @@ def load_classifier(
         See `pick_device`.
     checkpoint_key, checkpoint_prefix
         Which entry of the checkpoint holds the weights, and what precedes their names there: see `checkpoints.read`.
+    in_place
+        Let activations work in place where the code of the network says so: a few percent sooner, but what is given to
+        a layer, or kept of it, may change.
 
     Returns
     -------
     torch.nn.Module
-        In evaluation mode, float32, without gradients for its parameters, channels last, with no in-place activation.
+        In evaluation mode, float32, without gradients for its parameters, channels last.
         From here on cuDNN takes deterministic algorithms only.
 
     Raises
@@ -92,7 +96,7 @@ def load_classifier(
         heads.attach(model, kind=head, output=output, classes=classes)
     for module in model.modules():
         if getattr(module, "inplace", None) is True:
-            module.inplace = False
+            module.inplace = in_place
     return model.eval().requires_grad_(False).float().to(device, memory_format=torch.channels_last)
 
 
@@ -103,16 +107,19 @@ def load_network(
     *,
     device: str,
     layers: Sequence[str] | None = None,
+    change: Callable[[nn.Module], None] = lambda _: None,
 ) -> Network:
     """Load what a job needs of a network; its settings are those of `load_configured` and ``precision, mean, std``.
 
     `weights` is the checkpoint, and `facts` what `check_model` wrote, for the model's name, the hash of the weights and
     the size of images. A job that reads no weights says whose outputs it reads, `layers`, if any: batch normalization
-    is folded for it, see `folding`.
+    is folded for it, see `folding`; where it reads none, activations work in place. `change` is done to the network
+    first.
     """
     start = time.monotonic()
     known = read_facts(facts)
-    model = load_configured(network, weights, device=device)
+    nothing_read = layers is not None and not layers
+    model = load_configured(network, weights, device=device, in_place=nothing_read)
     where = next(model.parameters()).device
     print(f"{known['model']} loaded on {where} in {time.monotonic() - start:.1f} s", flush=True)
     about = {name: known[name] for name in ("model", "weights_sha256")}
@@ -120,6 +127,7 @@ def load_network(
     layout = torch.channels_last if known.get("channels_last", True) else torch.contiguous_format
     normalize_to = partial(normalizer, network["mean"], network["std"], device=where, layout=layout)
     model, dtype = set_precision(model.to(memory_format=layout), "float32")
+    change(model)
     if layers is not None:
         images = normalize_to(dtype=dtype)(noise(known["input"]["crop"]))
         folding.fold_batch_norm(model, lambda: model(images), layers=layers)
@@ -128,12 +136,15 @@ def load_network(
     return Network(model, normalize, predictor(model, normalize), where, about)
 
 
-def load_configured(network: Mapping[str, object], weights: str | Path, *, device: str = "cpu") -> nn.Module:
+def load_configured(
+    network: Mapping[str, object], weights: str | Path, *, device: str = "cpu", in_place: bool = False
+) -> nn.Module:
     """Load a classifier by its settings ``architecture, layout, classes`` and, if given, ``head, output``."""
     keys = ("layout", "head", "output", "checkpoint_key", "checkpoint_prefix")
     options = {key: network[key] for key in keys if network.get(key) is not None}
     classes = len(class_names(network["classes"]))
-    return load_classifier(network["architecture"], weights, device=device, classes=classes, **options)
+    options |= {"device": device, "classes": classes, "in_place": in_place}
+    return load_classifier(network["architecture"], weights, **options)
 
 
 def set_precision(model: nn.Module, precision: str) -> tuple[nn.Module, torch.dtype]:

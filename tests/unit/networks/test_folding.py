@@ -106,6 +106,17 @@ def test_what_would_be_another_network_stays_as_it_is():
     assert fold(model) == 0 and isinstance(model.norm, nn.BatchNorm2d)
 
 
+def test_an_activation_in_place_keeps_a_normalization_from_the_convolution_before_it():
+    torch.manual_seed(0)
+    after = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Flatten()]
+    model = trained(nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU(inplace=True), nn.BatchNorm2d(3), *after))
+    before = model(images())
+    with torch.inference_mode():
+        assert fold(model) == 1
+    assert isinstance(model[2], nn.BatchNorm2d) and not isinstance(model[4], nn.BatchNorm2d)
+    torch.testing.assert_close(model(images()), before, rtol=1e-4, atol=1e-4)
+
+
 def test_what_is_no_fixed_scale_of_own_weights_is_not_folded():
     torch.manual_seed(0)
     model = trained(Toy())

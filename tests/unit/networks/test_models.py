@@ -6,6 +6,7 @@ import pickle
 import sys
 import types
 from collections import OrderedDict
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -452,6 +453,25 @@ def test_a_job_gets_network_normalizer_and_facts(toy, state, tmp_path, capsys):
     half = load_network(network | {"precision": "bf16"}, weights, tmp_path / "toy.json", device="cpu")
     images = torch.zeros(1, 8, 8, 3, dtype=torch.uint8)
     assert half.normalize(images).dtype == next(half.model.parameters()).dtype == torch.bfloat16
+
+
+def test_a_network_is_changed_before_its_normalizations_are_folded(tmp_path):
+    weights = save(torchvision.models.resnet18(num_classes=5).state_dict(), tmp_path / "weights.bin")
+    network = {"architecture": "torchvision:resnet18", "layout": "named", "classes": 5, "precision": "float32"}
+    (tmp_path / "toy.json").write_text(json.dumps({"model": "toy", "weights_sha256": "ab", "input": {"crop": 32}}))
+    load = partial(load_network, network | {"mean": MEAN, "std": STD}, weights, tmp_path / "toy.json", device="cpu")
+    images = torch.zeros(1, 32, 32, 3, dtype=torch.uint8)
+
+    def change(model):
+        torch.nn.init.constant_(model.bn1.weight, 3)
+
+    plain, changed, folded = load(), load(change=change), load(layers=(), change=change)
+    assert isinstance(changed.model.bn1, torch.nn.BatchNorm2d) and not isinstance(
+        folded.model.bn1, torch.nn.BatchNorm2d
+    )
+    torch.testing.assert_close(folded.predict(images), changed.predict(images))
+    assert (changed.predict(images) - plain.predict(images)).abs().max() > 1e-3
+    assert folded.model.relu.inplace and not any(each.model.relu.inplace for each in (plain, load(layers=["layer1"])))
 
 
 def test_targets_are_the_predicted_classes_or_the_labels():

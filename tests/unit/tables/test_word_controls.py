@@ -1,5 +1,8 @@
 """Words where the truth is known: planted classes that are listed, not listed, listed twice, and layers of noise."""
 
+import copy
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -231,6 +234,12 @@ def test_names_that_are_right_too_rarely_are_told_on_the_first_screen(table):
     assert first.startswith("Of class outputs, whose names are known, none of 40 of m is named. Their best words are")
 
 
+def copy_of(model, seed):
+    shuffled = copy.deepcopy(model)
+    measured.shuffle(shuffled, seed=seed)
+    return shuffled
+
+
 def test_outputs_are_those_of_the_network_and_of_its_shuffled_copy():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 36, 4)).eval()
@@ -241,14 +250,15 @@ def test_outputs_are_those_of_the_network_and_of_its_shuffled_copy():
     with torch.no_grad():
         expected = model(normalize(torch.as_tensor(images)))
     for batches in ([images], [images[:2], images[2:]]):
-        scores, layers = measured.outputs(net, batches, poolings={"0": "avg", "1": "max"}, seed=0)
+        scores, layers = measured.outputs(net, copy_of(model, 0), batches, poolings={"0": "avg", "1": "max"})
         torch.testing.assert_close(scores, expected)
         assert {name: tuple(each.shape) for name, each in layers.items()} == {"0": (5, 6), "1": (5, 6)}
         own = model[0](normalize(torch.as_tensor(images))).mean((2, 3))
         assert (layers["0"] - own).abs().max() > 0.01
-    again = measured.outputs(net, [images], poolings={"0": "avg"}, seed=0)[1]["0"]
+    run = partial(measured.outputs, net, batches=[images], poolings={"0": "avg"})
+    again, other = (run(copy_of(model, seed))[1]["0"] for seed in (0, 1))
     torch.testing.assert_close(again, layers["0"])
-    assert not torch.equal(measured.outputs(net, [images], poolings={"0": "avg"}, seed=1)[1]["0"], again)
+    assert not torch.equal(other, again)
 
 
 def test_maps_of_some_units_of_a_shuffled_copy_stand_behind_a_layers_own():
@@ -259,12 +269,13 @@ def test_maps_of_some_units_of_a_shuffled_copy_stand_behind_a_layers_own():
     images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
     with torch.no_grad():
         own = model[1](model[0](normalize(images)))
-        expected = measured.outputs(net, [images], poolings={"1": "avg"}, seed=3)[1]["1"]
-    both = measured.beside_shuffled(net, "1", lambda _: own, seed=3)(images)
+        expected = measured.outputs(net, copy_of(model, 3), [images], poolings={"1": "avg"})[1]["1"]
+    beside = partial(measured.beside_shuffled, net, copy_of(model, 3), "1", seed=3)
+    both = beside(lambda _: own)(images)
     assert both.shape == (5, 164, 6, 6) and torch.equal(both[:, :100], own)
     near = (both[:, 100:].mean((2, 3))[:, :, None] - expected[:, None]).abs().amax(0) < 1e-5
     assert near.sum(1).tolist() == [1] * 64 and near.sum(0).max() == 1, "64 of its units, each once"
-    assert torch.equal(measured.beside_shuffled(net, "1", lambda _: own[:, :, 0, 0], seed=3)(images), own[:, :, 0, 0])
+    assert torch.equal(beside(lambda _: own[:, :, 0, 0])(images), own[:, :, 0, 0])
 
 
 class Wide(nn.Module):
@@ -287,6 +298,6 @@ def test_tokens_are_pooled_over_the_image_and_what_is_not_finite_is_0():
     normalize = network.normalizer([0.5] * 3, [0.5] * 3, device="cpu")
     net = network.Network(model, normalize, None, torch.device("cpu"), {})
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 16, 3), np.uint8)
-    _, layers = measured.outputs(net, [images], poolings={"tokens": "avg", "broken": "avg"}, seed=0)
+    _, layers = measured.outputs(net, model, [images], poolings={"tokens": "avg", "broken": "avg"})
     assert layers["broken"].tolist() == [[0, 0, 0, 7]] * 3
     assert layers["tokens"].abs().max() < 10, "without the class token"
