@@ -1,6 +1,7 @@
 """Find what is to say of the concepts that networks have learned, and of the evidence for the labels.
 
-docs/outputs.md has the columns of the tables. The words stand in templates/findings/concepts.j2.
+docs/outputs.md has the columns of the tables. The words stand in templates/findings, networks.j2 and
+concepts.j2.
 """
 
 import numpy as np
@@ -24,24 +25,24 @@ def concept_findings(
     sentences = []
     for row in models.to_dict("records"):
         if row["rarefied_units"]:
-            sentences += say("concepts.rarefied", row=row, fewest=FEWEST)
+            sentences += say("networks.rarefied", row=row, fewest=FEWEST)
     pooled = differences[differences.layer == unit_labels.ALL]
     for _, group in pooled.groupby(["model_a", "model_b"], sort=False):
-        sentences += _tested("concepts.differences", group, differences)
+        sentences += _tested("networks.differences", group, differences)
     for _, group in unique.groupby("model", sort=False):
         supported = int((group.p_adjusted < text.SIGNIFICANT).sum())
         top = group.iloc[0].to_dict()
-        sentences += say("concepts.unique", concepts=len(group), top=top, supported=supported)
+        sentences += say("networks.unique", concepts=len(group), top=top, supported=supported)
     for _, group in trend.groupby("model", sort=False):
-        sentences += _tested("concepts.trend", group, trend)
+        sentences += _tested("networks.trend", group, trend)
     for (model, claim), group in layers.groupby(["model", "claim"], sort=False):
         counted = group[group.units_counted > 0].to_dict("records")
-        sentences += say("concepts.concentration", model=model, claim=claim, layers=counted)
+        sentences += say("networks.concentration", model=model, claim=claim, layers=counted)
     for model, group in probe_sizes.groupby("model", sort=False):
         by_layer = [sizes.to_dict("records") for _, sizes in group[group.units > 0].groupby("layer", sort=False)]
         ends = [(sizes[0], sizes[-1]) for sizes in by_layer if sizes[0]["fraction"] < sizes[-1]["fraction"]]
-        sentences += say("concepts.probe_sizes", model=model, layers=ends)
-    return sentences + say("concepts.what_tests_mean")
+        sentences += say("networks.probe_sizes", model=model, layers=ends)
+    return sentences + say("networks.what_tests_mean")
 
 
 def forecast_findings(forecast: pd.DataFrame) -> list[str]:
@@ -49,7 +50,7 @@ def forecast_findings(forecast: pd.DataFrame) -> list[str]:
     sentences = []
     for model, group in forecast.groupby("model", sort=False):
         layers = group[group["again"].notna()].to_dict("records")
-        sentences += say("concepts.forecast", model=model, layers=layers)
+        sentences += say("networks.forecast", model=model, layers=layers)
     return sentences
 
 

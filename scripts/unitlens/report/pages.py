@@ -74,7 +74,7 @@ def say(sentence: str, /, **values: object) -> list[str]:
     Parameters
     ----------
     sentence : str
-        Template and macro, for instance ``concepts.trend``.
+        Template and macro, for instance ``networks.trend``.
     **values
         Arguments of the macro.
 

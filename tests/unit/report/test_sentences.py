@@ -895,7 +895,7 @@ ALONE = [  # verdicts of sentences, with the values that decide
     ("concepts_evidence", {"living": 4, "better": 0}, "No unit is shown to match a concept better than chance."),
     ("concepts_labels", {"model": "m", "units": 8, "named": 1}, "m: 1 of 8 units is named."),
     (
-        "concepts_forecast",
+        "networks_forecast",
         {"model": "m", "layers": [SimpleNamespace(again=0.1), SimpleNamespace(again=0.25)]},
         "m: 10 % to 25 % of the words come again on other source images.",
     ),
@@ -924,12 +924,12 @@ ALONE = [  # verdicts of sentences, with the values that decide
         ]
     ],
     (
-        "concepts_concentration",
+        "networks_concentration",
         {"model": "m", "claim": "selective", "layers": LAYERS},
         "m: ten best words are those of 25 % to 50 % of a layer's selective units.",
     ),
     (
-        "concepts_probe_sizes",
+        "networks_probe_sizes",
         {"model": "m", "layers": SIZES},
         "m: more source images give more distinct concepts in 1 of 2 layers.",
     ),
