@@ -143,7 +143,7 @@ def label_halves(
     """
     found = np.full((len(splits), 2, probe.activations.shape[1]), -1)
     every = [rows for split in splits for rows in split]
-    for labels, rows in zip(found.reshape(len(every), -1), every, strict=True):
+    for labels, rows in zip(found.reshape(len(every), found.shape[-1]), every, strict=True):
         names = probe.source_images.number[rows]
         if len(rows) >= 2 * TOP_KS[0] and len(set(names.tolist())) >= FEWEST_SOURCE_IMAGES:
             parts = [rows[part] for part in halves(group_rows(names), rng)]

@@ -73,6 +73,12 @@ def test_the_names_of_planted_classes_are_right_and_their_sets_hold_them(table):
     assert row.selective_share == row.selective / 40
 
 
+def test_class_outputs_choose_how_many_images_they_look_at_as_layers_do(table):
+    chosen = score(planted(), top_k="auto").set_index("control")
+    assert chosen.selective_right[CLASSES] >= 0.95 and chosen.named[CLASSES] >= 30
+    assert chosen.selective[SHUFFLED] <= stats.binom.ppf(0.999, 80, 0.05)
+
+
 def test_names_that_are_taken_off_the_list_are_missed_by_some(table):
     row = table.set_index("control").loc[UNLISTED]
     assert (row.words, row.units) == (80, 20)
