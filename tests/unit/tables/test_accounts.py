@@ -1,5 +1,7 @@
 """Tables of accounts: what units may be called, what stands in a row, and which share named units carry."""
 
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -102,6 +104,19 @@ def test_coverage_is_the_share_of_absolute_contributions():
     units = table.set_index(["account", "part"])["units"]["class"]
     assert units["named"] == 0.5 and units["selective"] == 0.75 and np.isnan(units["remainder"])
     assert set(table["n"]) == {6} and (table["low"] <= table["mean"]).all()
+
+
+def test_units_at_random_carry_at_most_their_share():
+    """Over all ways to name two of four units; without tokens and remainder it is their share."""
+    values = np.random.default_rng(0).normal(size=(6, 4))
+    for remainder, expected in ((0, 0.5), (-4, 0.5 * np.mean(np.abs(values).sum(1) / (np.abs(values).sum(1) + 4)))):
+        found = []
+        for two in combinations(range(4), 2):
+            status = ["named" if unit in two else "not selective" for unit in range(4)]
+            names = accounts.unit_names(labels()[:4].assign(status=status, concept="cat"), None)
+            table = accounts.coverage([(account(values, remainder=remainder), FACTS)], names)
+            found.append(table.set_index(["account", "part"]).loc[("class", "named"), ["mean", "units"]])
+        assert np.mean(found, 0).tolist() == pytest.approx([expected, 0.5])
 
 
 @pytest.mark.parametrize(("kind", "start"), accounts.KINDS.items())

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from unitlens.report import class_pages
 from unitlens.storage.arrays import write_arrays
 from unitlens.storage.shards import concatenate, read_groups
 from unitlens.storage.tables import read_table, write_table
@@ -36,7 +37,7 @@ def accounts(contributions, target, *, source_images=None, remainder=0.5):
     }
 
 
-def summarize(folder, arrays, named=None, *, sizes=(1000,), facts=FACTS, **options):
+def summarize(folder, arrays, named=None, *, sizes=(1000,), facts=FACTS, called=CALLED, **options):
     """Write accounts in shards of such sizes, and tabulate their classes."""
     paths, start = [], 0
     for size in sizes:
@@ -46,7 +47,7 @@ def summarize(folder, arrays, named=None, *, sizes=(1000,), facts=FACTS, **optio
     columns, facts = concatenate(paths, names=classes.COLUMNS)
     names = unit_names(named or {}, arrays["contributions"].shape[1])
     groups = read_groups(paths, classes.ARRAYS, classes.grouped(columns), **options)
-    return classes.summarize(groups, columns, facts, names, CALLED)
+    return classes.summarize(groups, columns, facts, names, called)
 
 
 def test_units_of_one_name_are_one_item_and_a_unit_without_a_name_stays_itself():
@@ -180,6 +181,18 @@ def test_pages_are_compared_with_those_of_other_classes(tmp_path):
     assert tables.classes["other_classes"].tolist() == pytest.approx([0, 0, -1])
     first = tables.contributions[(tables.contributions["class"] == 0) & (tables.contributions["unit"] == 0)]
     assert first["other_classes"].tolist() == pytest.approx([2.5])
+
+
+def test_pages_of_classes_that_are_alike_are_seldom_called_their_own(tmp_path):
+    """Eight classes of one page and noise; half as many images make the halves of a class differ more than classes."""
+    rng, target, page = np.random.default_rng(7), np.repeat(np.arange(8), 10), np.random.default_rng(8).normal(size=30)
+    verdicts = []
+    for own in [0] * 30 + [1] * 3:
+        pages = page + own * rng.normal(size=(8, 30))
+        tables = summarize(tmp_path, accounts(pages[target] + rng.normal(size=(80, 30)), target), called=[*"abcdefgh"])
+        verdicts.append(class_pages.class_findings(tables.classes, seed=0)[0].verdict)
+    theirs = np.array(verdicts) == "net: the pages of classes are their own."
+    assert theirs[:30].sum() <= 4 and theirs[30:].all()
 
 
 @pytest.mark.parametrize("sizes", [(60,), (25, 0, 10, 25)])

@@ -145,6 +145,14 @@ def test_names_of_planted_units_are_right_and_noise_is_at_most_a_twentieth_of_th
     assert right >= 0.95 * named and of_noise <= 0.05 * (named + of_noise)
 
 
+def test_few_source_images_name_few_units_and_a_thousand_may_name_none():
+    """Units that respond to listed words, nearly all of them selective from 200 source images on."""
+    few = [label(planted_layer(*probe_set)) for probe_set in ((34, 30), (250, 1), (400, 1))]
+    assert all((table.status == "named").mean() <= 0.05 for table in few)
+    more = label(planted_layer(1000, 1, noise=0.6))
+    assert more.status.isin(unit_labels.CLAIMS).mean() > 0.6 and not (more.status == "named").any()
+
+
 def test_of_units_whose_word_is_not_listed_many_are_selective_and_few_are_named(planted):
     """Words that are alike compete for them; and the gap, which is one of a layer, lets fewer listed ones be named."""
     (_, files), layers, tables = planted

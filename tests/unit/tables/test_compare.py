@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
-from unitlens.report import concept_findings
+from unitlens.report import concept_findings, pages
 from unitlens.storage.tables import read_table, write_table
 from unitlens.tables import comparison, diversity, unit_labels
 from unitlens.units import dissect
@@ -200,6 +200,45 @@ def test_intervals_of_counts_hold_the_expected_count(size):
     rows = np.array([diversity.rarefy_with_interval(counts, size) for counts in samples])
     held = (rows[:, 1] <= rows[:, 0].mean()) & (rows[:, 0].mean() <= rows[:, 2])
     assert held.mean() > 0.93
+
+
+@pytest.mark.parametrize("more", [1.0, 0.6])
+def test_intervals_of_a_difference_of_counts_hold_it(more):
+    """Of two networks of 80 and 160 units, from pools of concepts that are alike or not; a zero is seldom left out."""
+    rng, size = np.random.default_rng(0), 80
+    pools = [shares / shares.sum() for shares in (1 / np.arange(1, 201), 1 / np.arange(1, 201) ** more)]
+    truth = np.subtract(*((1 - (1 - shares) ** size).sum() for shares in pools))
+    rows = []
+    for _ in range(300):
+        names = (rng.choice(200, units, p=shares) for units, shares in zip((size, 160), pools, strict=True))
+        words = (" ".join(f"w{number}" for number in own) for own in names)
+        pair = pd.concat([units(model, "x", own) for model, own in zip("ab", words, strict=True)])
+        rows.append(comparison.models(pair).loc[0, ["rarefied_units", "difference_low", "difference_high"]])
+    sizes, low, high = np.array(rows, dtype=float).T
+    assert (sizes == size).all() and abs(truth) == pytest.approx(0 if more == 1 else 15, abs=3)
+    assert 0.93 - 2 * np.sqrt(0.05 * 0.95 / len(rows)) <= ((low <= truth) & (truth <= high)).mean()
+
+
+def test_models_that_draw_from_one_pool_are_seldom_said_to_differ():
+    """Of 100 pairs, by any category and by any concept that one of both has alone: more than 11 has a chance of 1 %."""
+    rng, found = np.random.default_rng(1), np.zeros(2)
+    words = np.array(["dog", "cat", "sky", "red", *(f"w{number}" for number in range(30))])
+    shares = np.array([0.2, 0.1, 0.2, 0.2, *[0.01] * 30])
+    for _ in range(100):
+        drawn = [(model, " ".join(rng.choice(words, n, p=shares))) for model, n in (("a", 150), ("b", 100))]
+        pair = pd.concat([units(model, "x", own) for model, own in drawn])
+        tables = comparison.category_differences(pair), comparison.unique_concepts(pair)
+        found += [(table.p_adjusted < 0.05).any() for table in tables]
+    assert (found <= 11).all(), found
+
+
+def test_so_few_units_miss_a_half_beside_a_quarter():
+    """The power of Fisher's test, whatever it is adjusted for: of fewer units than the sentence says below a half."""
+    few = pages._sentences("networks").FEW - 1
+    counts = np.arange(few + 1)
+    p = [[stats.fisher_exact([[a, few - a], [b, few - b]]).pvalue for b in counts] for a in counts]
+    power = stats.binom.pmf(counts, few, 0.5) @ (np.array(p) < 0.05) @ stats.binom.pmf(counts, few, 0.25)
+    assert 0.3 < power < 0.5
 
 
 def test_intervals_of_concentration_hold_its_expectation():
@@ -395,6 +434,18 @@ def test_permuted_trend_holds_its_level():
     assert 0.01 < np.mean(np.array(p_values) < 0.05) < 0.09
 
 
+def test_intervals_of_slopes_hold_the_planted_one():
+    rng, sizes, truth, held = np.random.default_rng(2), (30, 60, 45), 0.15, []
+    for _ in range(300):
+        rows = [
+            units("a", f"l{number}", " ".join(np.where(rng.random(n) < 0.2 + truth * number, "dog", "sky")))
+            for number, n in enumerate(sizes)
+        ]
+        row = comparison.trend(pd.concat(rows), n_resamples=1).set_index("category").loc["object"]
+        held.append(row.low <= truth <= row.high)
+    assert 0.93 - 2 * np.sqrt(0.05 * 0.95 / len(held)) <= np.mean(held)
+
+
 def probe():
     """Twelve images of six source images; unit n answers to concept n, except unit 3, which is dead."""
     features = np.eye(6)[np.repeat(np.arange(6), 2)]
@@ -447,6 +498,12 @@ def test_parts_up_to_a_half_are_compared_with_another_part():
     assert table.source_images.tolist() == [2, 2, 3, 3, 4, 4, 6] and (table.units == 4).all()
     assert table.both.tolist() == [4] * 4 + [0] * 3, "more than a half leaves too few source images"
     assert table.again.notna().tolist() == [True] * 4 + [False] * 3
+
+
+def test_parts_that_are_compared_share_no_source_image():
+    """A unit that is active on one source image alone is dead on one of two parts that share none."""
+    table = relabel(fractions=(1 / 3, 0.5), draws=8)
+    assert table.both.eq(0).all() and table.units.gt(0).any()
 
 
 def test_relabeling_counts_groups():

@@ -75,10 +75,14 @@ def test_a_planted_growth_is_forecast_within_the_stated_factor(units):
     """Shares drawn by the line itself: of most runs the check is passed, and what is forecast is within the factor."""
     rng = np.random.default_rng(0)
     logits, whole = np.array([-1.5, -0.9, -0.3]), special.expit(0.3)
-    told = []
+    told, needed = [], []
     for _ in range(100):
         shares = rng.binomial(5 * units, special.expit(logits)) / (5 * units)
-        told.append(recurrence.forecast(draws(special.logit(shares), units=units)).at_all.item())
+        (row,) = recurrence.forecast(draws(special.logit(shares), units=units)).itertuples()
+        told.append(row.at_all)
+        needed.append(row.needed)
     known = np.array(told)[~np.isnan(told)]
     assert len(known) >= 90
     assert ((known / whole < recurrence.WITHIN) & (whole / known < recurrence.WITHIN)).mean() >= 0.99
+    missed = np.array(needed)[~np.isnan(needed)] / (500 * 2**0.5)  # half a doubling from the largest part
+    assert len(missed) >= 90 and ((missed < recurrence.WITHIN) & (1 / missed < recurrence.WITHIN)).mean() >= 0.95

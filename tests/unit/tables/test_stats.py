@@ -219,6 +219,19 @@ def test_rank_correlation_of_noise_is_not_significant():
     assert np.mean(np.array(p_values) <= 0.1) == pytest.approx(0.1, abs=0.04)  # three standard errors
 
 
+@pytest.mark.parametrize("n", [10, 40])
+def test_intervals_of_rank_correlations_hold_the_planted_one(n):
+    """Of normal values with a correlation r Spearman's is 6 / pi asin(r / 2)."""
+    rng, runs, truth = np.random.default_rng(12), 300, 6 / math.pi * math.asin(0.6 / 2)
+    inside = 0
+    for _ in range(runs):
+        x = rng.normal(size=n)
+        found = resampling.rank_correlation(x, 0.6 * x + 0.8 * rng.normal(size=n), n_resamples=399, n_permutations=2)
+        inside += found.low <= truth <= found.high
+    error = 2 * math.sqrt(0.05 * 0.95 / runs)
+    assert 0.93 - error <= inside / runs <= 0.97 + error
+
+
 def test_rank_correlation_takes_groups_as_one():
     x, y, groups = [1.0, 3.0, 5.0, 7.0, 1.0, 4.0, 9.0], [2.0, 4.0, 1.0, 5.0, 0.0, 2.0, 9.0], [*"aabbcde"]
     assert resampling.rank_correlation(x, y, groups=groups) == resampling.rank_correlation(

@@ -179,6 +179,23 @@ def test_the_ridge_is_above_few_concepts_where_a_unit_has_many():
     assert found.ridge.mean() > found.linear.mean() + 0.1
 
 
+def test_a_sum_of_wrong_words_predicts_better_than_one_of_them_where_the_right_ones_are_not_listed():
+    images, axes, names = layer(600)
+    activations = planted(images, axes, names, [3, 30], [0.8, 0.6], 0.5, units=60)
+    rest = axes[[concept for concept in range(CONCEPTS) if concept not in (3, 30)]]
+    rows = splits(group_rows(names), 0)[:2]
+    found = linear_labels.held_out(activations, images, rest, group_rows(names), rows, rng_of())
+    every = linear_labels.correlations(activations[:, :1].expand(-1, len(rest)), images @ rest.T)
+    assert found.linear.mean() > every.max() + 0.05
+
+
+def test_three_words_predict_better_than_the_ridge_where_source_images_are_few():
+    images, axes, names = layer(40)
+    activations = planted(images, axes, names, [3], [1.0], 1.0, units=200)
+    found = linear_labels.held_out(activations, images, axes, group_rows(names), splits(group_rows(names), 0), rng_of())
+    assert found.linear.mean() > found.ridge.mean() + 0.03
+
+
 # invariances and edges
 
 
