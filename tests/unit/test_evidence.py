@@ -89,6 +89,11 @@ def test_units_that_are_not_named_keep_their_candidate_only(planted):
     assert (table.q_value >= table.p_value - 1e-12).all() and (table.p_value >= table.p_floor).all()
 
 
+def test_units_that_ignore_the_images_get_many_different_words(planted):
+    _, table = planted
+    assert table.candidate[PLANTED:].nunique() > 0.6 * N_CONCEPTS
+
+
 def test_planted_labels_are_stable_and_hold_on_other_source_images(planted):
     (_, images, _), table = planted
     assert table.kept[:PLANTED].median() == 1 and (table.kept_group >= table.kept).all()
@@ -107,8 +112,11 @@ def test_crops_that_count_as_source_images_would_give_null_units_labels():
     layer = planted_layer(400, 4)
     activations, images, concepts = layer
     wrong = {**images, "source_image": images["image_id"]}
-    found = [(label(each).p_value[PLANTED:] <= 0.05).mean() for each in (layer, (activations, wrong, concepts))]
+    tables = [label(each)[PLANTED:] for each in (layer, (activations, wrong, concepts))]
+    found = [(table.p_value <= 0.05).mean() for table in tables]
     assert found[0] < 0.15 and found[1] > 2 * found[0] + 0.1
+    beyond, kept = ([table[name].mean() for table in tables] for name in ("held_out_correlation", "kept"))
+    assert abs(beyond[0]) < 0.01 and beyond[1] > 0.02 and kept[1] > kept[0] + 0.1
 
 
 @pytest.mark.parametrize("similarity", ["wpmi", "cos_similarity", "rank_reorder"])
@@ -136,20 +144,21 @@ def noise_layer(seed, kinds, source_images, crops):
 
 
 @pytest.mark.parametrize(
-    ("similarity", "kinds", "probe_set", "runs"),
+    ("similarity", "kinds", "probe_set", "runs", "top_k"),
     [
-        ("soft_wpmi", OF_TOP_IMAGES, (400, 4), 12),
-        ("wpmi", OF_TOP_IMAGES, (400, 4), 12),
-        ("cos_similarity", OF_ALL_IMAGES, (200, 1), 6),
-        ("cos_similarity_cubed", OF_ALL_IMAGES, (200, 1), 6),
-        ("rank_reorder", OF_ALL_IMAGES, (200, 1), 6),
+        ("soft_wpmi", OF_TOP_IMAGES, (400, 4), 12, "published"),
+        ("soft_wpmi", OF_TOP_IMAGES, (400, 4), 24, "auto"),
+        ("wpmi", OF_TOP_IMAGES, (400, 4), 12, "published"),
+        ("cos_similarity", OF_ALL_IMAGES, (200, 1), 6, "published"),
+        ("cos_similarity_cubed", OF_ALL_IMAGES, (200, 1), 6, "published"),
+        ("rank_reorder", OF_ALL_IMAGES, (200, 1), 6, "published"),
     ],
 )
 def test_units_that_ignore_the_images_reach_a_p_value_of_a_twentieth_that_often_whatever_their_kind(
-    similarity, kinds, probe_set, runs
+    similarity, kinds, probe_set, runs, top_k
 ):
     """With one null for all, by image or dense 0 to 5 % reach it, sparse or alike in crops 11 to 13 %."""
-    options = {"resamples": 0, "null_draws": 2000, "held_out_splits": 0}
+    options = {"resamples": 0, "null_draws": 2000, "held_out_splits": 0, "top_k": top_k}
     tables = [label(noise_layer(seed, kinds, *probe_set), similarity, seed=seed, **options) for seed in range(runs)]
     p = np.stack([table.p_value for table in tables]).reshape(len(tables), len(kinds), 100)
     reached = {kind.__name__: (p[:, number] <= 0.05).mean() for number, kind in enumerate(kinds)}
@@ -727,7 +736,7 @@ def test_findings_say_numbers(planted):
     )
     whole = table.p_floor.max() < 0.0006  # units of cropped source images share the draws of their likes
     assert f"no p-value can be below {'0.0005' if whole else '0.001'})" in lines[0]
-    assert any("correlates with its unit on the other half at" in line and "95 % interval" in line for line in lines)
+    assert any("correlates with its unit on the other half by" in line and "95 % interval" in line for line in lines)
     assert "better than by chance at q = 0.2 (" in concept_findings.evidence_findings(table.assign(alpha=0.2))[0]
     weak = concept_findings.evidence_findings(table.assign(status="not selective"))
     assert any(line.startswith("Not supported at n = ") for line in weak)

@@ -261,11 +261,6 @@ def tuned():
     )
 
 
-def board():
-    scores, swept, first = tuned()
-    return scores, tuning.leaderboard(scores, swept, default=first), first
-
-
 def all_tuned(seed, part):
     scores, _, _ = tuned()
     options = {"default": SETTING, "grid": {"n_samples": [30, 40]}, "presets": {}, "count": None}
@@ -567,9 +562,7 @@ CASES = {
         batch_size=8,
     )[0],
     "tuning.leaderboard tests": lambda s: tuning.leaderboard(*tuned()[:2], default=tuned()[2], seed=s)["p_value"],
-    "tuning.selection tests": lambda s: tuning.selection(*board()[:2], default=board()[2], seed=s)["p_value"],
     "tuning.tables settings": lambda s: all_tuned(s, "settings"),
-    "tuning.tables selection": lambda s: all_tuned(s, "selection"),
     "reference_checks.compare": verified,
 }
 

@@ -1,7 +1,7 @@
 """Find what is to say of the concepts that networks have learned, and of the evidence for the labels.
 
-docs/outputs.md has the columns of the tables. The words stand in templates/findings, networks.j2 and
-concepts.j2.
+docs/outputs.md has the columns of the tables. The words stand in templates/findings, concepts.j2 and
+networks.j2.
 """
 
 import numpy as np
@@ -188,7 +188,9 @@ def category_sentences(categories: pd.DataFrame) -> list[str]:
     sentences = []
     for model, group in categories[categories["layer"] == unit_labels.ALL].groupby("model", sort=False):
         ranked = group.sort_values("share", ascending=False, kind="stable").to_dict("records")
-        sentences += say("concepts.categories", model=model, ends=ranked[:1] + ranked[1:][-1:])
+        largest = [row["category"] for row in ranked if row["share"] == ranked[0]["share"]]
+        ends = ranked[:1] + ranked[len(largest) :][-1:]
+        sentences += say("concepts.categories", model=model, largest=largest, ends=ends)
     return sentences
 
 

@@ -252,7 +252,7 @@ def _tuning(model: str, ranked: pd.DataFrame, default: dict, chosen: pd.DataFram
         return sentences
     held_out = chosen.loc["held out"].to_dict()
     if pd.notna(held_out["mean"]):
-        sentences += say("evaluation.held_out", model=model, row=held_out)
+        sentences += say("evaluation.held_out", model=model, row=held_out, best=best)
     saving = chosen.loc["cheapest"].to_dict()
     if saving["setting"] != default["setting"] and pd.notna(saving["mean"]):
         cheapest = ranked[ranked["setting"] == saving["setting"]].iloc[0].to_dict()

@@ -54,7 +54,7 @@ EVIDENCE = [
     Evidence("margin_group", "margin to another meaning", "The same to the best concept that is no near-synonym."),
     Evidence("kept", "kept", "Share of resamples of the source images that keep the label.", on_card=True, share=True),
     Evidence("kept_group", "kept, near-synonyms", "Share of resamples that keep it or a near-synonym.", share=True),
-    Evidence("p_value", "p", "Permutation test: chance of such a score for shuffled source images.", low=True),
+    Evidence("p_value", "p", "Permutation test: how often some word fits shuffled source images as well.", low=True),
     Evidence("q_value", "q", "p adjusted for the units of the layer (Benjamini-Hochberg).", on_card=True, low=True),
     Evidence(
         "held_out_correlation",
@@ -165,18 +165,20 @@ def explain(
             "outline where the activation is positive nowhere, and in layers without space. Of transformers, the class "
             "token ranks the source images and the other tokens are outlined.",
             "A word is the best of the listed concepts, not a proof that the unit stands for it. Selective: it fits "
-            "better than the words of shuffled source images. A unit's set holds the words that its images cannot tell "
-            "apart. Named: these are near-synonyms; a theme: at most twelve groups of near-synonyms; with a larger set "
-            "it has no name. Not selective: no word fits better than by chance. Without a name, the nearest words are "
-            "shown, which are guesses. A unit that is dead or constant answers every source image alike."
+            "better than the words of shuffled source images. A unit's set holds the words that score nearly as well "
+            "as its best one; how nearly is calibrated, so that the set by one half of the source images holds the "
+            "word of the other half for 90 % of the selective units. Named: these are near-synonyms; a theme: at most "
+            "twelve groups of near-synonyms; with a larger set it has no name. Not selective: no word is shown to fit "
+            "better than by chance. Without a name, the nearest words are shown, which are guesses. A unit that is "
+            "dead or constant answers every source image alike."
             + (" One that is not finite returns NaN or infinity on some." if "not finite" in counts else "")
             + _bar(concepts),
-            "Linear: the sum of at most three concepts that comes nearest to the unit, in standard deviations of unit "
-            "and concepts. Held-out r: its correlation with the unit on source images that it was not fitted to; "
-            "alone: that of the single label; all features: that of a ridge regression on all features of the encoder, "
-            "fitted to the same source images. That is no ceiling: where these are few, three words can predict "
-            "better. A sum may predict the unit better than one word does, but its words are no surer than single "
-            "labels. Sums whose held-out r is not above 0 are not shown.",
+            "Linear: a sum of at most three concepts, chosen one by one to come near to the unit, in standard "
+            "deviations of unit and concepts. Held-out r: its correlation with the unit on source images that it was "
+            "not fitted to; alone: that of the single label; all features: that of a ridge regression on all features "
+            "of the encoder, fitted to the same source images. That is no ceiling: where these are few, three words "
+            "can predict better. A sum may predict the unit better than one word does although none of its words is "
+            "right. Sums whose held-out r is not above 0 are not shown.",
             *([_BY_MASKS] if masks is not None else []),
             "Cards come named first, then themes, then selective, then by the held-out correlation. Search finds units "
             "whose best word contains every word; in quotation marks, whose best word is exactly that. The address "

@@ -141,7 +141,7 @@ def fully_randomized(summary: pd.DataFrame) -> pd.DataFrame:
     """Rows of the equal-area IoU with all layers randomized, and the level that a map must fall to.
 
     ``between`` is the mean IoU of maps of different source images, and ``level`` the larger of it and of chance: the
-    maps of an explainer whose interval lies above it stay what they are.
+    maps of an explainer whose interval lies above it stay alike.
     """
     shown = summary[summary["measure"] == "equal_area_iou"]
     last = shown[(shown["comparison"] == RANDOMIZED) & (shown["randomized"] == shown["layers"])]

@@ -127,19 +127,38 @@ VARIED = pd.concat([varied("m", 99, 5), labels(("m", "m", "x", 0.01, 1)), varied
          "Score-CAM and LIME agree most (0.90), Random map and LIME least (0.10)."),
         (4, {"agreement": pairs(("gradcam-x", "lime", 0.28))}, "Grad-CAM and LIME: IoU 0.28."),
         (4, {"agreement": pairs(("gradcam-x", "lime", np.nan))}, "No two maps could be compared."),
-        (5, {}, "Not shown: no measure of complexity relates to agreement (n = 24)."),
+        (5, {}, "No complexity measure is shown to relate to agreement (n = 24)."),
         (5, {"complexity": correlations(0.01)}, "Yes: agreement falls with edge density."),
         (5, {"complexity": correlations(0.01, 0.7)}, "No: agreement rises with edge density."),
         (5, {"complexity": correlations(0.01).assign(measure="confidence")},
-         "Not shown: no measure of complexity relates to agreement (n = 24)."),
+         "No complexity measure is shown to relate to agreement (n = 24)."),
         (5, {"complexity": pd.concat([correlations(0.01), correlations(0.02, 0.7)], ignore_index=True)},
          "Mixed: measures of complexity point in both directions."),
         (5, {"complexity": correlations(np.nan, np.nan)},
-         "Not shown: no measure of complexity relates to agreement (n = 24)."),
+         "No complexity measure is shown to relate to agreement (n = 24)."),
     ],
 )  # fmt: skip
 def test_verdict(number, tables, verdict):
     assert verdicts(**tables)[0][number] == verdict
+
+
+def test_numbers_beside_the_verdicts_on_networks():
+    _, made = verdicts(concepts=VARIED.assign(category=VARIED["model"]))
+    assert made[1]["lines"] == [
+        "Clearest: k, 0 % of 100 units of m and 100 % of 70 of k (difference -100.0 points, 0 if alike; p < 0.001)."
+    ]
+    distinct = ["m: 6 concepts in 100 selective units.", "k: 60 concepts in 70 selective units."]
+    (numbers,) = made[2]["lines"][2:]
+    assert made[2]["lines"][:2] == distinct
+    assert numbers.startswith("Distinct concepts among 70 selective units of each: m 6, k 60 (difference -")
+    assert numbers.endswith(", 0 if alike).")
+    made = verdicts(concepts=labels(("m", "x", "dog", 0.01, 3), ("k", "y", "dog", 0.01, 40)))[1]
+    assert made[2]["lines"] == ["m: 1 concept in 3 selective units (few).", "k: 1 concept in 40 selective units."]
+    made = verdicts(concepts=labels(("m", "x", "dog", 0.01, 30), ("k", "y", "dog", 0.01, 40)))[1]
+    assert made[2]["lines"][2] == (
+        "Distinct concepts among 30 selective units of each: m 1, k 1 (no interval: too few units, or none makes a "
+        "difference)."
+    )
 
 
 def localization(*differences):
@@ -214,7 +233,7 @@ def test_read_first_says_what_is_named_selective_and_stable_and_what_to_do():
         "That makes them selective; it does not make the word right: none is named, none has a theme of at most twelve "
         "meanings.",
         "Resampling the source images keeps the word of the median active unit in 25 % of draws.",
-        "34 source images are too few to name units with an encoder; even 1,000 may name none.",
+        "34 source images are few to name units with an encoder; even 1,000 may name none.",
     ]
 
 
@@ -345,11 +364,11 @@ def test_checks_are_green_only_where_nothing_speaks_against_them():
     faith = {"measure": "deletion", "explainer": ["lime", "random"], "better": "lower", "p_adjusted": 0.01}
     faith = pd.DataFrame(faith | {"over_random": -0.2})
     assert checked(verification=verification) == [
-        (True, "Explainers equal their reference packages: 2 of 2 comparisons within tolerance.")
+        (True, "Explainers beside their reference packages: 2 of 2 comparisons within tolerance.")
     ]
     assert not checked(verification=pd.DataFrame({"passed": [True, False]}))[0][0]
     assert checked(randomization=randomization(0.15))[0][0] and not checked(randomization=randomization(0.25))[0][0]
-    assert "the maps of Grad-CAM (m) stay what they are" in checked(randomization=randomization(0.25))[0][1]
+    assert "maps of Grad-CAM (m) stay more alike than those of" in checked(randomization=randomization(0.25))[0][1]
     assert not checked(randomization=randomization(np.nan))[0][0]
     assert checked(stability=stability) == [
         (False, "LIME drawn again: the top superpixels settle for m, do not settle for k at 1,000 samples.")

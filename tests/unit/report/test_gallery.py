@@ -137,7 +137,7 @@ def test_labels_count_units_without_one_apart():
 
 def test_frequent_concepts_pool_the_layers():
     assert concept_findings.frequency_sentences(FREQUENT) == [
-        "In net most named units are called dog (2 units, 50 %), red (1 unit, 25 %) and sky (1 unit, 25 %); shares are "
+        "The most frequent names in net are dog (2 units, 50 %), red (1 unit, 25 %) and sky (1 unit, 25 %); shares are "
         "of its named units. The best words of the 3 selective units without a name are most often red (3); the data "
         "do not say that they are right."
     ]
@@ -155,6 +155,30 @@ def test_categories_give_both_ends_with_intervals():
     assert concept_findings.category_sentences(CATEGORIES[:1]) == [
         "The largest category among the selective units of net is object at 50 % (95 % interval 15 % to 85 %)."
     ]
+    tied = concept_findings.category_sentences(pd.concat([CATEGORIES[:1], CATEGORIES[:1].assign(category="scene")]))
+    assert tied == [
+        "The largest categories among the selective units of net are object and scene at 50 % (95 % interval 15 % to "
+        "85 %)."
+    ]
+
+
+def test_the_texts_beside_figures_say_their_numbers():
+    by_model = {name: overview._alt_of_models(table, sentence=f"overview.{name}_alt") for name, table in
+                {"frequent": FREQUENT, "categories": CATEGORIES}.items()}  # fmt: skip
+    by_row = {name: overview._alt_of_rows(table, sentence=f"overview.{name}_alt") for name, table in
+              {"layers": LAYERS, "timings": TIMINGS}.items()}  # fmt: skip
+    assert by_model | by_row == {
+        "frequent": [
+            "Bar charts of the most frequent names (units + selective ones without a name whose best word it is). net: "
+            "dog 2 + 0, red 1 + 3, sky 1 + 0."
+        ],
+        "categories": ["Dot plots of the layers' category shares. All layers together: net: object 50 %, color 5 %."],
+        "layers": [
+            "Bar charts of distinct concepts, expected at equal numbers of units (in all). net a, named units: 1 (1); "
+            "net b, selective units: 2 (2)."
+        ],
+        "timings": ["Dot plot of seconds a source image. net LIME 12 s; net Grad-CAM 0.025 s."],
+    }
 
 
 def test_models_come_in_the_order_of_the_run():

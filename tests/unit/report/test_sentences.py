@@ -435,12 +435,12 @@ def test_labels_are_better_than_chance_up_to_the_alpha_in_use():
 def test_sets_say_how_many_units_are_named_and_how_many_have_a_theme():
     status = ["named", "theme", "theme", "selective", "selective", "not selective"]
     given = {"status": status, "set_size": [1, 2, 3, 20, 40, 7], "gap": 0.5}
-    (told,) = (each for each in labels([0.01] * 5 + [0.5], 0.05, **given) if "A set of words" in each)
+    (told,) = (each for each in labels([0.01] * 5 + [0.5], 0.05, **given) if "Sets of words" in each)
     assert (
-        "has 3 groups of near-duplicates in the median of 5 selective units: 1 unit is named by one group, 2 have"
-        in told
+        "By all source images sets have 3 groups of near-duplicates in the median of 5 selective units: 1 unit is "
+        "named by one group, 2 have" in told
     )
-    assert not any("A set of words" in each for each in labels([0.01], 0.05))
+    assert not any("Sets of words" in each for each in labels([0.01], 0.05))
     assert concept_findings._claims(pd.DataFrame({"status": ["selective"], "set_size": [NAN], "gap": [NAN]})) == {}
 
 
@@ -449,7 +449,7 @@ def test_numbers_of_top_images_are_told_where_a_layer_has_chosen_another_than_th
     *_, told = labels([0.01, 0.1, 0.2], 0.05, layer=["x", "x", "y"], top_k=[400, 400, 100])
     assert told == (
         "Held-out scores have chosen how many of a unit's most active images its label looks at: 400 in x, 100 in y. "
-        "Scores that are shown are of halves that had no part in the choice."
+        "Held-out scores that are shown are of labels by halves that chose for themselves."
     )
     assert not any("chosen" in sentence for sentence in labels([0.01], 0.05, similarity="wpmi", top_k=28))
 
@@ -458,9 +458,9 @@ def test_what_annotated_images_say_of_words_is_told_of_five_selective_units_or_m
     q = [0.01] * 5 + [0.5]
     *_, told = labels(q, 0.05, held_out_correlation=0.2, held_out_auc=[0.6, 0.7, 0.7, 0.7, 0.8, 0.1])
     assert told == (
-        "There, a selective unit is more active on a source image that is annotated with the word than on another one "
-        "in 70 % of the pairs (mean AUC of 5 units whose words are annotated, taken as independent; 95 % interval 60 % "
-        "to 80 %); by chance in 50 %."
+        "There, a selective unit is more active on an image that is annotated with the word than on another annotated "
+        "one in 70 % of the pairs (mean AUC of 5 units whose words are annotated, taken as independent; 95 % interval "
+        "60 % to 80 %); by chance in 50 %."
     )
     assert not any("annotated" in each for each in labels(q, 0.05, held_out_auc=[0.6, 0.7, 0.7, 0.7, NAN, 0.1]))
 
@@ -546,21 +546,36 @@ def test_distinct_concepts_of_smaller_probe_sets_are_told_where_there_are_units(
     rows += [("m", "dead", 0.5, 0.0, 40.0, 0, NAN), ("m", "dead", 1.0, 0.0, 80.0, 0, NAN)]
     columns = ["model", "layer", "fraction", "distinct", "source_images", "units", "kept"]
     (said,) = compared(probe_sizes=pd.DataFrame(rows, columns=columns))[:-1]
-    assert said.endswith(": x 10 on 40 and 12 on 80 source images (75 % of the units keep their concept).")
+    assert said == (
+        "Distinct concepts of m on fewer source images, where every active unit has its best label whatever the "
+        "evidence: x 10 on 40 and 12 on 80 source images (75 % of the units keep their concept)."
+    )
+
+
+def test_the_share_of_the_most_frequent_has_an_interval_where_there_is_one():
+    rows = [("m", "x", "named", 60, 0.5, 0.4, 0.62), ("m", "y", "named", 1, 1.0, NAN, NAN)]
+    columns = ["model", "layer", "claim", "units_counted", "top10_share", "top10_low", "top10_high"]
+    table = pd.DataFrame([*rows, ("m", "z", "named", 0, NAN, NAN, NAN)], columns=columns)
+    (said,) = compared(layers=table)[:-1]
+    assert said == (
+        "The ten most frequent names are those, of the named units of m, 50 % in x (60 units, 95 % interval 40 % to "
+        "62 %); 100 % in y (1 unit)."
+    )
+    assert compared(layers=table.assign(claim="selective"))[0].startswith("The ten most frequent best words are those")
 
 
 # ---- tuning
 
 
-def tuned(gain, p, held_out, held_out_p, left_out=0):
+def tuned(gain, p, held_out, low, left_out=0):
     facts = {"objective": "IoU", "segmentation": "grid", "hide": "mean", "distance": "cosine", "kernel_width": 0.25}
     facts |= {"alpha": 1.0, "n_features": NAN, "model": "m", "refused": 0, "left_out": left_out, "ceiling": 1.0}
     rows = {"best": (0.5, 0.4, 0.6, 10), "default": (0.3, 0.2, 0.4, 10)}
     board = means("setting", rows).assign(rank=[1, 2], n_samples=[100, 200], forward_passes=[100, 200], **facts)
-    board = board.assign(difference=[gain, NAN], p_adjusted=[p, NAN])
+    board = board.assign(difference=[gain, NAN], p_adjusted=[p, NAN], difference_low=[low, NAN], difference_high=0.3)
     values = {"held out": (0.4, 0.3, 0.5, 10), "default": rows["default"], "cheapest": rows["default"]}
     chosen = means("what", values).assign(setting=["1 chosen", "default", "default"])
-    chosen = chosen.assign(difference=[held_out, NAN, 0.0], p_value=[held_out_p, NAN, NAN])
+    chosen = chosen.assign(difference=[held_out, NAN, 0.0])
     return evaluation_findings.tuning_findings(board, chosen)[:2]
 
 
@@ -574,18 +589,23 @@ def test_gains_of_tuning_have_a_sign_and_a_test():
     )
     luck = (
         "m: the best of many settings looks better than it is (selection bias). Settings chosen on all other source "
-        "images score 0.40 (95 % interval 0.30 to 0.50, n = 10) on the one held out, {}."
+        "images score 0.40 on the one held out, {} to the default. {}."
     )
-    assert tuned(0.2, 0.01, 0.1, 0.02) == [best.format("p = 0.01"), luck.format("+0.10 to the default, p = 0.02")]
+    pays = (
+        "That choosing pays is {}supported (interval of the best one's difference, together with those of all "
+        "settings, {} to 0.30, n = 10)"
+    )
+    assert tuned(0.2, 0.01, 0.1, 0.02) == [best.format("p = 0.01"), luck.format("+0.10", pays.format("", "0.02"))]
     assert tuned(0.2, 0.05, -0.1, 0.02) == [
         best.format("p = 0.05: not supported at n = 10"),
-        luck.format("-0.10 to the default, p = 0.02: the default is better"),
+        luck.format("-0.10", pays.format("not ", "0.02")),
     ]
     assert tuned(0.2, 0.01, 0.1, 0.02, left_out=3) == [
         "m: 3 source images left out of the tuning, for no setting of LIME could be scored there.",
         best.format("p = 0.01"),
     ]
-    assert tuned(0.2, 0.01, -0.1, 0.2)[1] == luck.format("-0.10 to the default, p = 0.2: not supported at n = 10")
+    assert tuned(0.2, 0.01, 0.1, 0.0)[1] == luck.format("+0.10", pays.format("not ", "0.00"))
+    assert tuned(0.2, 0.01, 0.1, NAN)[1] == luck.format("+0.10", "Whether choosing pays cannot be said at n = 10")
 
 
 # ---- units switched off
@@ -678,9 +698,9 @@ def test_coverage_stands_beside_the_share_of_units():
     assert said == (
         "m: of the account of a class (contributions of the units of x and of the biases after it, without their "
         "signs) named units carry 27 % (95 % interval 20 % to 40 %, n = 10) and are 29 % of the units; selective ones, "
-        "the named among them, carry 44 % (95 % interval 20 % to 40 %, n = 10) and are 41 %: a share of the account no "
-        "larger than that of the units says that they were not selected for it. Of its lead over the runner-up named "
-        "units carry 27 %, selective ones 44 % (n = 10)."
+        "the named among them, carry 44 % (95 % interval 20 % to 40 %, n = 10) and are 41 %. As many units at random "
+        "carry, on average, at most their share of the units. Of its lead over the runner-up named units carry 27 %, "
+        "selective ones 44 % (n = 10)."
     )
     assert said.verdict == "m: named units carry 27 % of the account and are 29 % of the units."
     (said,) = covered((0, 0), (0.44, 0.41), low=NAN, n=3)
@@ -848,8 +868,8 @@ VERDICTS = [
     (lambda: shares(0.2, 0.05), "a and b: no category is shown to differ."),
     (lambda: rising(-0.05, 0.01), "a: scene falls."),
     (lambda: rising(0.05, 0.05), "a: no category is shown to rise or fall."),
-    (lambda: complex_(("entropy", -0.8, -0.9, -0.6, 0.001, 0.002)), "m: agreement depends on gray-level entropy."),
-    (lambda: complex_(("entropy", -0.3, -0.6, 0.1, 0.2, 0.3)), "m: no measure is shown to explain agreement."),
+    (lambda: complex_(("entropy", -0.8, -0.9, -0.6, 0.001, 0.002)), "m: agreement goes with gray-level entropy."),
+    (lambda: complex_(("entropy", -0.3, -0.6, 0.1, 0.2, 0.3)), "m: no measure is shown to go with agreement."),
     (
         lambda: located(0.3, [(0.2, 0.01), (0.1, 0.6)]),
         "m, share of the peak inside (pointing game): 1 of 2 explainers beats a centered blob.",
@@ -869,7 +889,7 @@ VERDICTS = [
     (lambda: faithful("road", {"lime": 0.4}, {}, {}, n=1), "m, ROAD: cannot be told."),
     (
         lambda: randomized({"gradcam-x": (0.8, 0.7, 0.9, 10)}),
-        "m: Grad-CAM shows the image, not what the network learned.",
+        "m: maps of Grad-CAM stay alike without what the network learned.",
     ),
     (lambda: randomized({"gradcam-x": (0.3, 0.2, 0.4, 10)}), "m: no explainer is shown to ignore the network."),
     (lambda: randomized(FEW), "m: cannot be told."),
@@ -953,21 +973,19 @@ ALONE = [  # verdicts of sentences, with the values that decide
         {"model": "m", "best": BEST, "default": SimpleNamespace(setting="d", mean=NAN)},
         "m: the default cannot be compared.",
     ),
-    (
-        "evaluation_held_out",
-        {"model": "m", "row": SimpleNamespace(p_value=0.01, difference=0.1)},
-        "m: choosing a setting pays on other source images.",
-    ),
-    (
-        "evaluation_held_out",
-        {"model": "m", "row": SimpleNamespace(p_value=0.01, difference=-0.1)},
-        "m: the default is better than chosen settings on other source images.",
-    ),
-    (
-        "evaluation_held_out",
-        {"model": "m", "row": SimpleNamespace(p_value=0.05, difference=0.1)},
-        "m: that choosing a setting pays on other source images is not shown.",
-    ),
+    *[
+        (
+            "evaluation_held_out",
+            {"model": "m", "row": {"difference": gain}, "best": {"difference_low": low}},
+            f"m: {said}",
+        )
+        for gain, low, said in [
+            (0.1, 0.01, "choosing a setting pays on other source images."),
+            (-0.1, 0.01, "that choosing a setting pays on other source images is not shown."),
+            (0.1, 0.0, "that choosing a setting pays on other source images is not shown."),
+            (0.1, NAN, "that choosing a setting pays on other source images is not shown."),
+        ]
+    ],
     (
         "evaluation_cheapest",
         {"model": "m", "held_out": SimpleNamespace(non_inferior=True)},
@@ -981,14 +999,40 @@ ALONE = [  # verdicts of sentences, with the values that decide
     (
         "overview_times",
         {"model": "m", "ends": [SimpleNamespace(explainer="gradcam-x"), SimpleNamespace(explainer="lime")]},
-        "m: Grad-CAM is the fastest explainer, LIME the slowest.",
+        "m: Grad-CAM was the fastest explainer, LIME the slowest.",
     ),
     (
         "overview_times",
         {"model": "m", "ends": [SimpleNamespace(explainer="lime")]},
-        "m: LIME is the fastest explainer.",
+        "m: LIME was the fastest explainer.",
     ),
 ]
+
+
+def test_verdicts_on_agreement():
+    rows = {"g & l": (0.6, 0.5, 0.7, 10), "s & l": (0.3, 0.2, 0.4, 10)}
+    assert agreeing(rows, [(0.3, 0.01)])[0].verdict == "m: Grad-CAM and LIME agree most."
+    assert agreeing({"g & l": rows["g & l"]}, [])[0].verdict == "m: Grad-CAM and LIME agree."
+    none = agreeing({"g & l": (NAN, NAN, NAN, 0)}, [])
+    assert none[0].verdict == "m: agreement cannot be told."
+
+
+@pytest.mark.parametrize(
+    ("units", "verdict"),
+    [
+        ([3, 2], "m: dog is the most frequent name."),
+        ([2, 2], "m: dog and cat are among the most frequent names."),
+        ([1, 1], "m: no name occurs twice."),
+        ([0, 0], "m: no unit is named."),
+    ],
+)
+def test_verdicts_on_names_and_categories(units, verdict):
+    table = pd.DataFrame({"model": "m", "layer": "all", "units": units, "others": 0, "share": 0.1, "low": 0, "high": 1})
+    assert concept_findings.frequency_sentences(table.assign(concept=["dog", "cat"]))[0].verdict == verdict
+    shares = table.assign(category=["animal", "scene"], share=units)
+    (said,) = concept_findings.category_sentences(shares)
+    largest = "animal is the largest category" if units[0] > units[1] else "animal and scene are the largest categories"
+    assert said.verdict == f"m: {largest}."
 
 
 @pytest.mark.parametrize(("name", "values", "verdict"), ALONE, ids=[verdict for *_, verdict in ALONE])

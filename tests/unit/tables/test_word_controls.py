@@ -235,6 +235,9 @@ def test_names_that_are_right_too_rarely_are_told_on_the_first_screen(table):
     assert "hidden units are right, this cannot say" in first and "they cannot say" in lines[-1]
     lines, (first,) = told(table, named=50, named_right=0.8, named_right_low=0.7, named_right_high=0.9)
     assert "the interval leaves open whether it is the 85 % that should be." in lines[0] and "quote" not in first
+    off = "With their names taken off the list, 20 of 20 class outputs are selective all the same and "
+    for named, said in ((0, "none named."), (3, "3 named, by other words.")):
+        assert any(f"{off}{said}" in line for line in told(table, units=20, selective=20, named=named)[0])
     lines, (first,) = told(table, named=0, named_right=np.nan, named_right_low=np.nan, named_right_high=np.nan)
     assert "None is named, so that this run does not say how often names are right." in lines[0]
     assert first.startswith("Of class outputs, whose names are known, none of 40 of m is named. Their best words are")
