@@ -141,3 +141,19 @@ def test_every_sentence_is_said_and_every_name_of_one_is_there():
             continue
         nested = {name for name in macros if re.search(rf"{{{{.*\b{name}\(", source)}
         assert {name.partition(".")[2] for name in said if name.startswith(f"{path.stem}.")} == macros - nested
+
+
+def test_every_sentence_names_the_tests_that_fail_once_its_claim_is_no_longer_true():
+    """As `{# held by tests/unit/test_a.py: test_one, test_two; tests/unit/test_b.py: test_three #}`, right above it."""
+    root = Path(__file__).parents[3]
+    for path in (REPORT / "templates/findings").glob("*.j2"):
+        source = path.read_text()
+        for above, name in re.findall(r"(?:{# held by ([^#]+) #}\n)?{% macro (\w+)\(", source):
+            if not above and re.search(rf"{{{{.*\b{name}\(", source):
+                continue  # a part of other sentences
+            assert above, f"{path.name} names no test of {name}"
+            for each in above.split(";"):
+                file, _, tests = each.strip().partition(":")
+                there = re.findall(r"^def (test_\w+)", (root / file).read_text(), re.MULTILINE)
+                unknown = set(re.split(r",?\s+", tests.strip())) - set(there)
+                assert not unknown, f"{path.name}, {name}: {file} has no {', '.join(sorted(unknown))}"
