@@ -126,6 +126,7 @@ def main() -> None:
     measured["growth"] = measure_growth(sides, work, options.repeats)
     write(options, work, **measured)
     which = [(name, side) for name in ALONE for side in _sides(name)]
+    which += [(name, "ours") for name in AS_EXACT if options.device == "cpu"]
     measured["alone"] = measure_processes(options, options.network, which)
     write(options, work, **measured)
     print(f"wrote {options.output}")
