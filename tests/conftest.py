@@ -130,6 +130,7 @@ def browse(chromium):
 
     def open_page(path, fragment="", width=1280):
         page = chromium.new_page(viewport={"width": width, "height": 900})
+        page.set_default_timeout(120_000)  # pages of 50 MB on a machine that does other work, too
         opened.append(page)
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
