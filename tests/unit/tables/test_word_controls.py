@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torchvision
 from scipy import stats
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -285,6 +286,23 @@ def test_maps_of_some_units_of_a_shuffled_copy_stand_behind_a_layers_own():
     near = (both[:, 100:].mean((2, 3))[:, :, None] - expected[:, None]).abs().amax(0) < 1e-5
     assert near.sum(1).tolist() == [1] * 64 and near.sum(0).max() == 1, "64 of its units, each once"
     assert torch.equal(beside(lambda _: own[:, :, 0, 0])(images), own[:, :, 0, 0])
+    for value in (torch.inf, -torch.inf, torch.nan):
+        broken = copy_of(model, 3)
+        nn.init.constant_(broken[0].bias, value)
+        broken[1] = nn.Identity()
+        both = measured.beside_shuffled(net, broken, "1", lambda _: own, seed=3)(images)
+        assert both[:, 100:].eq(0).all(), "what is not finite counts as 0"
+
+
+def test_both_networks_are_folded_but_for_the_layers_that_are_read(tmp_path):
+    weights, facts = tmp_path / "weights.bin", tmp_path / "model.json"
+    torch.save(torchvision.models.resnet18(num_classes=2).state_dict(), weights)
+    facts.write_text('{"model": "m", "weights_sha256": "ab", "input": {"crop": 32}}')
+    settings = {"architecture": "torchvision:resnet18", "layout": "named", "classes": 2, "precision": "float32"}
+    settings |= {"mean": [0.5] * 3, "std": [0.5] * 3}
+    net, shuffled = measured.load(settings, weights, facts, device="cpu", layers=["conv1"], seed=0)
+    for model in (net.model, shuffled):
+        assert isinstance(model.bn1, nn.BatchNorm2d) and not isinstance(model.layer4[1].bn2, nn.BatchNorm2d)
 
 
 class Wide(nn.Module):
