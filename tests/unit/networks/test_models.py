@@ -21,6 +21,7 @@ from unitlens.networks import build, network, pretrained
 from unitlens.networks.network import (
     class_names,
     load_classifier,
+    load_configured,
     load_network,
     normalizer,
     pick_device,
@@ -471,7 +472,8 @@ def test_a_network_is_changed_before_its_normalizations_are_folded(tmp_path):
     )
     torch.testing.assert_close(folded.predict(images), changed.predict(images))
     assert (changed.predict(images) - plain.predict(images)).abs().max() > 1e-3
-    assert folded.model.relu.inplace and not any(each.model.relu.inplace for each in (plain, load(layers=["layer1"])))
+    others = [plain.model, load(layers=["layer1"]).model, load_configured(network, weights)]
+    assert folded.model.relu.inplace and not any(model.relu.inplace for model in others)
 
 
 def test_targets_are_the_predicted_classes_or_the_labels():
