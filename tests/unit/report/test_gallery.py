@@ -142,6 +142,11 @@ def test_frequent_concepts_pool_the_layers():
         "do not say that they are right."
     ]
     assert concept_findings.frequency_sentences(FREQUENT.assign(units=0, others=0)) == ["In net no unit is named."]
+    four = pd.concat([FREQUENT[FREQUENT["layer"] == "all"].head(1)] * 4).assign(
+        concept=list("abcd"), others=[4, 3, 2, 1]
+    )
+    (said,) = concept_findings.frequency_sentences(four)
+    assert "The best words of the 10 selective units without a name are most often a (4), b (3) and c (2); " in said
 
 
 def test_categories_give_both_ends_with_intervals():
