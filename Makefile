@@ -13,7 +13,7 @@ STAMP = $(PLACE)/.unitlens-lock
 .PHONY: help env demo laptop new site check report recover test test-slow test-all mutants bench bench-gpu bench-faithfulness lint
 
 define HELP
-make demo               the demonstration: real weights and photographs from packages, ten minutes on two cores
+make demo               the demonstration: real weights and photographs from packages, ten to fifteen minutes on two cores
 make laptop             the full-scale experiment on a laptop: CLIP, 1000 images, 656 MB to download (docs/full-scale.md)
 make new RUN=<folder>   a run folder of its own, for other models and images (docs/your-own.md)
 make site               what the SLURM of this machine has and takes: a proposal for profiles/slurm, tried by one tiny job a partition
@@ -44,7 +44,7 @@ cp "$(LOCK)" "$(STAMP)"
 endef
 
 demo: env
-	@echo "The demonstration takes about ten minutes on two cores; it is resumed if it is interrupted. The console names pictures of explanations once they are there, the first ones early."
+	@echo "The demonstration takes ten to fifteen minutes on two cores; it is resumed if it is interrupted. The console names pictures of explanations once they are there, the first ones early."
 	snakemake --profile profiles/demo --report results/report.html --report-after-run
 
 laptop: env
