@@ -53,7 +53,7 @@ def seconds(program: str, scripts: Path) -> Counter[str]:
 
 
 def start(script: Path, scripts: Path, rounds: int) -> tuple[float, list[str]]:
-    """Time the imports of a script without those of Python itself; name the packages that take longest."""
+    """Time the imports of a script, those of Python itself among them; name the packages that take longest."""
     program = imports(script)
     found = [seconds(program, scripts) for _ in range(rounds + 1)][1:]
     median = {name: statistics.median(each[name] for each in found) for name in set().union(*found)}
